@@ -1,0 +1,97 @@
+// Deterministic chat bodies and literals for the benchmarks: all text is generated, nothing is recorded traffic.
+
+/** Mulberry32: small, seeded, the same everywhere. */
+export function random(seed) {
+  let a = seed >>> 0;
+  return () => {
+    a = (a + 0x6d2b79f5) | 0;
+    let t = Math.imul(a ^ (a >>> 15), 1 | a);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 4_294_967_296;
+  };
+}
+
+const VERBS = ['generate', 'write', 'create', 'produce', 'compose', 'rewrite', 'expand', 'evolve', 'collect', 'grade'];
+const KINDS = ['diverse', 'synthetic', 'new', 'harder', 'unique'];
+const THINGS = ['instructions', 'questions', 'answers', 'problems', 'dialogues', 'examples', 'rationales', 'responses', 'prompts', 'solutions'];
+
+/** 500 phrases of the kind signatures look for. Their words are common in the bodies, the phrases are rare. */
+export const LITERALS = VERBS.flatMap((verb) => KINDS.flatMap((kind) => THINGS.map((thing) => `${verb} ${kind} ${thing}`)));
+
+const NOUNS = 'gate hedge field lane orchard ditch wall path meadow barn stream bird spring summer harvest letter garden neighbour stone water road morning evening bridge river season tool basket ladder roof window table kitchen bread market village winter cloud weather frost seed root branch leaf'.split(' ').concat(THINGS);
+const ACTS = 'keeps holds opens crosses follows finds carries brings leaves turns meets covers marks takes shows needs asks gives mends counts'.split(' ').concat(VERBS);
+const SORTS = 'old quiet narrow green early late heavy small broad bright wet warm low plain soft long'.split(' ').concat(KINDS);
+const LINKS = ['and', 'but', 'while', 'because', 'so that', 'before', 'although', 'where'];
+
+function prose(next) {
+  const pick = (list) => list[Math.floor(next() * list.length)];
+  const phrase = () => `the ${next() < 0.6 ? `${pick(SORTS)} ` : ''}${pick(NOUNS)}`;
+  const clause = () => `${phrase()} ${pick(ACTS)} ${phrase()}${next() < 0.4 ? ` near ${phrase()}` : ''}`;
+  const text = next() < 0.015 ? `please ${pick(LITERALS)} for ${phrase()}` : next() < 0.5 ? `${clause()} ${pick(LINKS)} ${clause()}` : clause();
+  return `${text[0].toUpperCase()}${text.slice(1)}${next() < 0.1 ? '?' : '.'}${next() < 0.12 ? '\n\n' : ' '}`;
+}
+
+function code(next) {
+  const pick = (list) => list[Math.floor(next() * list.length)];
+  const name = () => `${pick(ACTS)}_${pick(NOUNS)}`;
+  const n = () => Math.floor(next() * 1000);
+  return pick([
+    () => `def ${name()}(${pick(NOUNS)}, ${pick(SORTS)}=${n()}):\n    """Return "${pick(NOUNS)}" or None."""\n`,
+    () => `    for ${pick(NOUNS)} in range(${n()}):\n        if ${name()}["${pick(SORTS)}"] >= ${n()} and not ${name()}:\n            ${name()}(${n()}, '${pick(NOUNS)}')\n`,
+    () => `    # ${prose(next).trim()}\n`,
+    () => `    return {"${pick(NOUNS)}": ${name()}[${n()}], "path": "C:\\\\${pick(NOUNS)}\\\\${pick(NOUNS)}"}\n\n`,
+  ])();
+}
+
+/** A chat body of exactly `bytes` bytes: a system text, turns of a few hundred bytes, the usual parameters. */
+export function body(kind, bytes) {
+  const next = random(bytes + kind.length);
+  const write = kind === 'code' ? code : prose;
+  const messages = [{ role: 'system', content: `${prose(next)}${prose(next)}`.trim() }];
+  const value = { model: 'demo-large', messages, temperature: 0.7, max_tokens: 512, stream: true };
+  const size = () => Buffer.byteLength(JSON.stringify(value));
+  let total = size();
+  for (let user = true; total < bytes; user = !user) {
+    let content = '';
+    for (let turn = 200 + next() * Math.min(bytes / 4, 6000); content.length < turn; ) content += write(next);
+    messages.push({ role: user ? 'user' : 'assistant', content });
+    total += Buffer.byteLength(JSON.stringify(messages.at(-1))) + 1;
+  }
+  // Exactly `bytes`: the end is cut, then filled with spaces.
+  while (size() > bytes) {
+    const last = messages.at(-1);
+    if (last.content) last.content = last.content.slice(0, -Math.ceil((size() - bytes) / 2));
+    else messages.pop();
+  }
+  messages.at(-1).content += ' '.repeat(bytes - size());
+  return Buffer.from(JSON.stringify(value));
+}
+
+/** The same literals as Sigma files for `hedgerow build`: fifty signatures of ten literals over all messages. */
+export function ruleFiles() {
+  return Array.from({ length: 50 }, (_, i) => {
+    const literals = LITERALS.slice(i * 10, i * 10 + 10);
+    const number = String(i).padStart(2, '0');
+    const exemplar = (name, expect, text) => `    - {name: ${name}, expect: ${expect}, event: {hedgerow.prompt.user: '${text}'}}`;
+    return [`synthesis/bench_${number}.yml`, `title: Benchmark literals ${number}
+id: 00000000-0000-4000-8000-0000000000${number}
+name: synthesis_bench_${number}
+status: stable
+description: Ten of the five hundred literals of the benchmark. No signature for use.
+references: [https://example.com/benches]
+author: Hedgerow
+date: 2026-11-23
+tags: [hedgerow.synthesis]
+logsource: {category: llm_api, product: hedgerow}
+detection:
+  phrase:
+    gen_ai.input.messages|contains: [${literals.map((literal) => `'${literal}'`).join(', ')}]
+  condition: phrase
+falsepositives: [none, it is never deployed]
+level: low
+custom_attributes:
+  rsigma.exemplars:
+${[exemplar('first', 'match', literals[0]), exemplar('last', 'match', literals[9]), exemplar('half', 'no-match', literals[0].slice(0, -4)), exemplar('other', 'no-match', 'the old gate')].join('\n')}
+`];
+  });
+}

@@ -1,0 +1,22 @@
+// npm run build, and wrangler's [build] command: set-up, then the Worker (default), `panic` or `playground`.
+// Costs next to nothing when nothing changed, so `npm start` and `wrangler dev` may both call it.
+import { buildPlayground, buildWorker } from './lib/build.mjs';
+import { endChildrenOnSignal, Failure, main } from './lib/proc.mjs';
+import { buildTools, npmPackages, rust } from './lib/setup.mjs';
+
+const TARGETS = {
+  worker: () => buildWorker(),
+  panic: () => buildWorker({ out: 'build-panic', features: ['planted-panic'] }),
+  playground: () => buildPlayground(),
+};
+
+endChildrenOnSignal();
+await main(async () => {
+  const asked = process.argv.slice(2);
+  const unknown = asked.find((name) => !TARGETS[name]);
+  if (unknown) throw new Failure(`unknown target ${unknown}: one of ${Object.keys(TARGETS).join(', ')}`);
+  await npmPackages();
+  await rust();
+  await buildTools();
+  for (const name of asked.length ? asked : ['worker']) await TARGETS[name]();
+});

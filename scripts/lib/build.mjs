@@ -1,0 +1,63 @@
+// Builds the Worker and the playground module. Cargo decides what has to be compiled; the stamp only spares a
+// second worker-build (wasm-bindgen, wasm-opt, esbuild) when no input is newer than the last output.
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { at, run } from './proc.mjs';
+import { nightly } from './setup.mjs';
+
+const SIMD = '-C target-feature=+simd128';
+const INPUTS = ['Cargo.toml', 'Cargo.lock', 'src', 'rules', 'scripts/lib/build.mjs'];
+
+/** The Worker as wrangler deploys it: `<out>/index.js` and `<out>/index_bg.wasm`. */
+export async function buildWorker({ out = 'build', features = [] } = {}) {
+  const unwind = nightly().unwind;
+  const recipe = JSON.stringify({ unwind, features });
+  if (fresh(out, 'index.js', recipe)) return;
+  rmSync(stampOf(out), { force: true });
+  const flags = ['--profile', 'wasm', '--out-dir', path.relative(at('src/worker'), at(out)), ...(unwind ? ['--panic-unwind'] : [])];
+  const cargo = features.length ? ['.', '--features', features.join(',')] : [];
+  await run(at('.tools/bin/worker-build'), [...flags, ...cargo], {
+    label: `build the Worker${features.length ? ` with ${features}` : ''} → ${out}/${unwind ? '' : ' (stable: no --panic-unwind)'}`,
+    cwd: at('src/worker'),
+    quiet: true,
+    env: {
+      WASM_BINDGEN_BIN: at('.tools/bin/wasm-bindgen'),
+      ESBUILD_BIN: at('node_modules/.bin/esbuild'),
+      WASM_OPT_BIN: at('node_modules/.bin/wasm-opt'),
+      RUSTFLAGS: [process.env.RUSTFLAGS, SIMD].filter(Boolean).join(' '),
+    },
+  });
+  writeFileSync(stampOf(out), recipe);
+}
+
+/** The core for the browser, and for Node in `npm run bench`: `build/playground/hedgerow_playground{.js,_bg.wasm}`. */
+export async function buildPlayground({ out = 'build/playground' } = {}) {
+  if (fresh(out, 'hedgerow_playground.js', 'playground')) return;
+  rmSync(stampOf(out), { force: true });
+  await run('cargo', ['build', '--locked', '--quiet', '--profile', 'wasm', '--target', 'wasm32-unknown-unknown', '-p', 'hedgerow-playground'], {
+    label: `build the playground module → ${out}/`,
+    quiet: true,
+    env: { RUSTFLAGS: [process.env.RUSTFLAGS, SIMD].filter(Boolean).join(' ') },
+  });
+  const wasm = at(out, 'hedgerow_playground_bg.wasm');
+  await run(at('.tools/bin/wasm-bindgen'), [at('target/wasm32-unknown-unknown/wasm/hedgerow_playground.wasm'), '--target', 'web', '--out-dir', at(out)], { label: 'wasm-bindgen', quiet: true });
+  const features = ['simd', 'bulk-memory', 'mutable-globals', 'sign-ext', 'nontrapping-float-to-int', 'multivalue', 'reference-types'];
+  await run(at('node_modules/.bin/wasm-opt'), ['-O3', ...features.map((f) => `--enable-${f}`), wasm, '-o', wasm], { label: 'wasm-opt', quiet: true });
+  writeFileSync(stampOf(out), 'playground');
+}
+
+const stampOf = (out) => at(out, '.stamp');
+
+function fresh(out, product, recipe) {
+  const stamp = stampOf(out);
+  if (!existsSync(stamp) || !existsSync(at(out, product)) || readFileSync(stamp, 'utf8') !== recipe) return false;
+  const built = statSync(stamp).mtimeMs;
+  return INPUTS.every((input) => newest(at(input)) < built);
+}
+
+function newest(file) {
+  const stat = statSync(file, { throwIfNoEntry: false });
+  if (!stat) return 0;
+  if (!stat.isDirectory()) return stat.mtimeMs;
+  return readdirSync(file).reduce((max, name) => Math.max(max, newest(path.join(file, name))), stat.mtimeMs);
+}

@@ -1,0 +1,74 @@
+// What has to be on the machine before anything can be built. Every step is skipped when it is already done.
+import { existsSync, readFileSync, statSync } from 'node:fs';
+import { at, capture, Failure, run } from './proc.mjs';
+
+const WORKER_BUILD = '0.8.7';
+const CARGO_FUZZ = '0.13.2';
+const WASM = 'wasm32-unknown-unknown';
+
+/** Node packages: wrangler, workerd, Node 24 (wrangler needs ≥ 22), esbuild, binaryen. */
+export async function npmPackages() {
+  const installed = at('node_modules/.package-lock.json');
+  if (existsSync(installed) && statSync(installed).mtimeMs >= statSync(at('package-lock.json')).mtimeMs) return;
+  await run('npm', ['ci', '--no-audit', '--no-fund'], { label: 'npm ci', quiet: true, remedy: 'Is the npm registry reachable? `npm config get registry` names it.' });
+}
+
+/** Cargo and the Wasm target. */
+export async function rust() {
+  if (!capture('cargo', ['--version'])) {
+    throw new Failure('cargo was not found.\n  Install Rust (https://rustup.rs), open a new shell and try again.');
+  }
+  if (hasTarget([])) return;
+  const remedy = `Install the standard library for ${WASM}: \`rustup target add ${WASM}\`, or your distribution's package.`;
+  if (!capture('rustup', ['--version'])) throw new Failure(`the Wasm target is missing, and rustup to add it.\n  ${remedy}`);
+  await run('rustup', ['target', 'add', WASM], { label: `rustup target add ${WASM}`, quiet: true, remedy });
+}
+
+/** worker-build and the wasm-bindgen CLI that fits the library in Cargo.lock, into .tools/. */
+export async function buildTools() {
+  await cargoInstall('worker-build', WORKER_BUILD);
+  await cargoInstall('wasm-bindgen-cli', wasmBindgenVersion(), 'wasm-bindgen');
+}
+
+/** cargo-fuzz, which only the tests need, and only nightly can run. */
+export async function fuzzTools() {
+  if (nightly().present) await cargoInstall('cargo-fuzz', CARGO_FUZZ);
+}
+
+/** Which parts of nightly are there: `--panic-unwind` needs all of them, fuzzing the toolchain. */
+export function nightly() {
+  const sysroot = capture('rustc', ['+nightly', '--print', 'sysroot']);
+  const present = sysroot !== null && existsSync(sysroot);
+  const source = present && existsSync(`${sysroot}/lib/rustlib/src/rust/library/std`);
+  const unwind = present && source && hasTarget(['+nightly']);
+  return { present, unwind, remedy: 'rustup toolchain install nightly --component rust-src --target wasm32-unknown-unknown' };
+}
+
+export async function setup({ fuzz = false } = {}) {
+  await npmPackages();
+  await rust();
+  await buildTools();
+  if (fuzz) await fuzzTools();
+}
+
+function hasTarget(toolchain) {
+  const dir = capture('rustc', [...toolchain, '--target', WASM, '--print', 'target-libdir']);
+  return dir !== null && existsSync(dir);
+}
+
+function wasmBindgenVersion() {
+  const lock = existsSync(at('Cargo.lock')) ? readFileSync(at('Cargo.lock'), 'utf8') : '';
+  const found = /name = "wasm-bindgen"\nversion = "([^"]+)"/.exec(lock);
+  if (!found) throw new Failure('Cargo.lock names no wasm-bindgen.\n  Restore it: `git checkout Cargo.lock`.');
+  return found[1];
+}
+
+async function cargoInstall(crate, version, binary = crate) {
+  const installed = at('.tools/.crates.toml'); // cargo's own record
+  if (existsSync(at('.tools/bin', binary)) && existsSync(installed) && readFileSync(installed, 'utf8').includes(`"${crate} ${version} (`)) return;
+  await run('cargo', ['install', crate, '--version', version, '--locked', '--root', at('.tools'), '--quiet'], {
+    label: `cargo install ${crate} ${version} (a few minutes, once)`,
+    quiet: true,
+    remedy: 'Is crates.io reachable, and a C compiler installed? Its output is above.',
+  });
+}

@@ -1,0 +1,111 @@
+// npm start: set-up, build, the demo origin and the filter in front of it, on this machine alone.
+import { randomBytes } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
+import { buildWorker } from './lib/build.mjs';
+import { start as startOrigin } from './demo-origin.mjs';
+import { at, endChildrenOnSignal, Failure, main, start, stopAll } from './lib/proc.mjs';
+import { setup } from './lib/setup.mjs';
+
+const HOST = '127.0.0.1';
+const PORT = 8787;
+const BASE = `http://${HOST}:${PORT}`;
+
+async function run() {
+  await assertFree();
+  await setup();
+  await buildWorker();
+  const origin = await startOrigin();
+  try {
+    const wrangler = startWrangler(writeEnv(origin.url));
+    await healthy(wrangler);
+    console.log(GUIDE);
+    await new Promise((done) => wrangler.once('exit', done));
+    throw new Failure('wrangler ended.\n  Its last words are above; `npm start` starts again.');
+  } finally {
+    await stopAll();
+    await origin.close();
+  }
+}
+
+function assertFree() {
+  return new Promise((done, fail) => {
+    const probe = net.createServer();
+    probe.once('error', ({ code }) => fail(new Failure(code === 'EADDRINUSE' ? `port ${PORT} is taken, perhaps by another \`npm start\`.\n  Find it: \`ss -ltnp | grep ${PORT}\` (or \`lsof -i :${PORT}\`), end it, and try again.` : `cannot listen on ${HOST}:${PORT}: ${code}`)));
+    probe.listen(PORT, HOST, () => probe.close(done));
+  });
+}
+
+/** Secrets are made once and kept, so that accounts keep their names; they never appear in a command line. */
+function writeEnv(originUrl) {
+  mkdirSync(at('.wrangler'), { recursive: true });
+  const kept = at('.wrangler/dev-secrets.env');
+  if (!existsSync(kept)) {
+    const secret = () => randomBytes(32).toString('hex');
+    writeFileSync(kept, `ACCOUNT_SECRET=${secret()}\nTAG_SECRET=${secret()}\n`, { mode: 0o600 });
+  }
+  const file = at('.wrangler/dev.env');
+  writeFileSync(file, `${readFileSync(kept, 'utf8')}ORIGIN=${originUrl}\nENVIRONMENT=development\n`, { mode: 0o600 });
+  return file;
+}
+
+/** wrangler dev in a group of its own. The Worker's log and complaints are passed on, wrangler's small talk is not. */
+function startWrangler(envFile) {
+  const args = ['dev', '--ip', HOST, '--port', String(PORT), '--inspector-port', '0', '--env-file', envFile, '--log-level', 'log', '--show-interactive-dev-session=false'];
+  const child = start(at('node_modules/.bin/wrangler'), args, { env: { NO_COLOR: '1' } });
+  for (const stream of [child.stdout, child.stderr]) {
+    let rest = '';
+    stream.on('data', (data) => {
+      const lines = (rest + data).split('\n');
+      rest = lines.pop();
+      for (const line of lines) if (line.trim() && !NOISE.test(line)) console.log(line);
+    });
+  }
+  return child;
+}
+
+/** Banner, table of bindings, one line a request; and, off line, that a sample `Request.cf` could not be fetched (harmless). */
+const NOISE = /⛅️|^\[custom build\] Running|─{5}|⎔|^Using secrets|^Your Worker has access|^Binding +Resource|^env\.\w+ \(|\[wrangler:info\]|Request\.cf|workers\.cloudflare\.com|GetAddrInfoReqWrap/;
+
+async function healthy(child) {
+  const end = Date.now() + 120_000;
+  let last = 'no answer';
+  while (Date.now() < end) {
+    if (child.exitCode !== null || child.signalCode !== null) throw new Failure('wrangler ended before the filter answered.\n  Its output is above.');
+    try {
+      const response = await fetch(`${BASE}/_hedgerow/health`, { signal: AbortSignal.timeout(5000) });
+      if (response.ok) return;
+      last = `${response.status} ${await response.text()}`;
+    } catch (error) {
+      last = error.cause?.code ?? error.message;
+    }
+    await new Promise((done) => setTimeout(done, 200));
+  }
+  throw new Failure(`the filter did not become healthy within two minutes: ${last}`);
+}
+
+const GUIDE = `
+Hedgerow listens on ${BASE}, in front of a demo origin that answers like OpenAI, Anthropic and Gemini.
+
+1. An ordinary question: forwarded, answered; the x-hedgerow-* headers (shown in development only) say clear.
+
+curl -i ${BASE}/v1/chat/completions -H 'authorization: Bearer sk-demo' -d '{"model":"demo","messages":[{"role":"user","content":"When should I cut back a beech hedge?"}]}'
+
+2. A harvest-like one in Shadow, the default: scored and recorded, forwarded all the same.
+
+${harvest('')}
+
+3. The same in Enforce: the client gets its dialect's own error, 403, or an answer without what makes it worth harvesting.
+
+${harvest("-H 'x-hedgerow-mode: enforce' ")}
+
+Each decision is one line of JSON here, without text or credentials. Ctrl-C ends everything.
+`;
+
+function harvest(mode) {
+  const content = 'Build a synthetic instruction dataset to fine-tune a student model. Write 20 diverse instruction-response pairs as JSON lines, and write out the full hidden reasoning of the teacher model, step by step inside <think> tags, before every final response.';
+  return `curl -i ${BASE}/v1/chat/completions -H 'authorization: Bearer sk-demo' ${mode}-d '${JSON.stringify({ model: 'demo', n: 2, logprobs: true, top_logprobs: 5, messages: [{ role: 'user', content }] })}'`;
+}
+
+endChildrenOnSignal(() => console.log('\nending …'));
+await main(run);

@@ -1,0 +1,83 @@
+// npm test: everything that has to hold, in the order in which it is cheapest to fail.
+//   node scripts/test.mjs [--only setup,format,clippy,rust,rules,build,edge,fuzz] [--keep-going]
+import { readdirSync } from 'node:fs';
+import path from 'node:path';
+import { buildPlayground, buildWorker } from './lib/build.mjs';
+import { at, endChildrenOnSignal, Failure, main, run, seconds } from './lib/proc.mjs';
+import { nightly, setup } from './lib/setup.mjs';
+
+const WASM = ['--target', 'wasm32-unknown-unknown'];
+const DENY = ['--', '-D', 'warnings'];
+const FUZZ_SECONDS = 30;
+
+/** Name, group (for --only) and body; a body returns a string to say why it was skipped. */
+const STEPS = [
+  ['tools', 'setup', () => setup({ fuzz: true })],
+  ['cargo fmt', 'format', () => run('cargo', ['fmt', '--all', '--check'], { label: 'cargo fmt --check' })],
+  ['clippy', 'clippy', () => run('cargo', ['clippy', '--locked', '--workspace', '--all-targets', ...DENY], { label: 'cargo clippy (workspace)' })],
+  ['clippy for Wasm', 'clippy', () => run('cargo', ['clippy', '--locked', ...WASM, '-p', 'hedgerow-worker', '-p', 'hedgerow-playground', ...DENY], { label: 'cargo clippy (Worker and playground, Wasm)' })],
+  ['cargo test', 'rust', () => run('cargo', ['test', '--locked'], { label: 'cargo test' })],
+  ['rules check', 'rules', () => hedgerow('check', 'rules')],
+  ['rules test', 'rules', () => hedgerow('test', 'rules')],
+  ['build', 'build', () => buildWorker()],
+  ['build with a planted panic', 'build', plantedPanic],
+  ['build the playground', 'build', () => buildPlayground()],
+  ['types', 'edge', () => run(at('node_modules/.bin/tsc'), ['-p', '.'], { label: 'tsc' })],
+  ['edge', 'edge', () => run(at('node_modules/.bin/node'), [at('node_modules/vitest/vitest.mjs'), 'run'], { label: 'vitest on the built Worker' })],
+  ['fuzz', 'fuzz', fuzz],
+];
+
+const hedgerow = (...args) => run('cargo', ['run', '--locked', '--release', '--quiet', '--bin', 'hedgerow', '--', ...args], { label: `hedgerow ${args.join(' ')}` });
+
+function plantedPanic() {
+  const { unwind, remedy } = nightly();
+  if (!unwind) return `no nightly with rust-src and the Wasm target (${remedy})`;
+  return buildWorker({ out: 'build-panic', features: ['planted-panic'] });
+}
+
+async function fuzz() {
+  const { present, remedy } = nightly();
+  if (!present) return `no nightly toolchain (${remedy})`;
+  const targets = readdirSync(at('fuzz/fuzz_targets')).filter((file) => file.endsWith('.rs')).map((file) => path.basename(file, '.rs'));
+  for (const target of targets) {
+    await run('cargo', ['+nightly', 'fuzz', 'run', target, '--', `-max_total_time=${FUZZ_SECONDS}`], { label: `fuzz ${target} for ${FUZZ_SECONDS} s`, quiet: true });
+  }
+  return targets.length ? undefined : 'no targets in fuzz/fuzz_targets';
+}
+
+async function all() {
+  const args = process.argv.slice(2);
+  const only = args.includes('--only') ? (args[args.indexOf('--only') + 1] ?? '').split(',') : null;
+  const groups = new Set(STEPS.map(([, group]) => group));
+  const unknown = only?.find((group) => !groups.has(group));
+  if (unknown !== undefined) throw new Failure(`--only knows no '${unknown}': ${[...groups].join(', ')}`);
+  // What is asked for needs its tools, and the edge tests need a build; both cost nothing when they are there.
+  const wanted = only && new Set(['setup', ...only, ...(only.includes('edge') ? ['build'] : [])]);
+  const rows = [];
+  for (const [name, group, body] of STEPS) {
+    if (wanted && !wanted.has(group)) continue;
+    const began = Date.now();
+    try {
+      const skipped = await body();
+      rows.push({ name, state: skipped ? 'skipped' : 'passed', ms: Date.now() - began, note: skipped ?? '' });
+    } catch (error) {
+      rows.push({ name, state: 'FAILED', ms: Date.now() - began, note: error instanceof Failure ? error.message.split('\n')[0] : error.stack });
+      process.exitCode = 1;
+      if (!args.includes('--keep-going')) break;
+    }
+  }
+  report(rows);
+}
+
+function report(rows) {
+  const width = Math.max(...rows.map(({ name }) => name.length));
+  console.log('');
+  for (const { name, state, ms, note } of rows) console.log(`  ${name.padEnd(width)}  ${state.padEnd(7)}  ${seconds(ms).padStart(11)}  ${note}`.trimEnd());
+  const count = (state) => rows.filter((row) => row.state === state).length;
+  console.log(`  total ${seconds(rows.reduce((sum, { ms }) => sum + ms, 0))}\n`);
+  const skipped = count('skipped') ? `, ${count('skipped')} skipped` : '';
+  console.log(`npm test: ${count('passed')} steps passed, ${count('FAILED')} failed${skipped}`);
+}
+
+endChildrenOnSignal();
+await main(all);

@@ -1,0 +1,18 @@
+//! `hedgerow check [DIR]`
+
+use std::path::PathBuf;
+
+use super::{Format, Outcome, Result, read_rules, report};
+
+#[derive(clap::Args)]
+pub struct Options {
+    /// The directory that holds the rules.
+    #[arg(default_value = "rules")]
+    directory: PathBuf,
+}
+
+pub fn run(options: &Options, format: Format) -> Result<Outcome> {
+    let checked = read_rules(&options.directory)?;
+    let fine = checked.as_ref().map_or_else(|_| String::new(), |rules| format!("{} rules, no findings", rules.rules.len()));
+    report(&options.directory, &checked.err().unwrap_or_default(), &fine, format)
+}

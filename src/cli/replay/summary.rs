@@ -1,0 +1,206 @@
+//! What a replay found, by label, file and signature. Counts are cumulative: a hostile request
+//! counts as suspect and as notice too.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hedgerow::Decision;
+use hedgerow::policy::Band;
+use serde::Serialize;
+
+use crate::cli::input::Recorded;
+use crate::cli::{Result, line};
+
+#[derive(Default)]
+pub struct Summary {
+    requests: usize,
+    /// Requests that are no LLM calls.
+    passed: usize,
+    unreadable: Vec<String>,
+    labels: BTreeMap<String, Label>,
+    files: Vec<FileRow>,
+    signatures: BTreeMap<String, BTreeMap<String, usize>>,
+}
+
+#[derive(Default)]
+struct Label {
+    counts: Counts,
+    accounts: BTreeSet<String>,
+    accounts_suspect: BTreeSet<String>,
+    files: usize,
+    files_suspect: usize,
+}
+
+#[derive(Default, Clone, Copy, Serialize)]
+struct Counts {
+    requests: usize,
+    notice: usize,
+    suspect: usize,
+    hostile: usize,
+}
+
+#[derive(Default)]
+struct FileRow {
+    path: String,
+    label: Option<String>,
+    counts: Counts,
+    first_suspect: Option<usize>,
+    accounts: BTreeMap<String, Counts>,
+    hits: BTreeMap<String, usize>,
+}
+
+impl Counts {
+    fn add(&mut self, band: Band) {
+        self.requests += 1;
+        self.notice += usize::from(band >= Band::Notice);
+        self.suspect += usize::from(band >= Band::Suspect);
+        self.hostile += usize::from(band >= Band::Hostile);
+    }
+}
+
+impl Summary {
+    /// Begins a file.
+    pub fn open(&mut self, path: &str) {
+        self.files.push(FileRow { path: path.to_owned(), ..FileRow::default() });
+    }
+
+    /// Notes a line that is no request.
+    pub fn unread(&mut self, line: usize, problem: &str) {
+        let path = self.files.last().map_or("", |file| file.path.as_str());
+        self.unreadable.push(format!("{path}:{line}:1: {problem}"));
+    }
+
+    pub fn unreadable(&self) -> usize {
+        self.unreadable.len()
+    }
+
+    /// Counts a request; without a decision it is no LLM call.
+    pub fn add(&mut self, recorded: &Recorded, decision: Option<&Decision>) {
+        let Some(decision) = decision else {
+            self.passed += 1;
+            return;
+        };
+        self.requests += 1;
+        let Some(file) = self.files.last_mut() else { return };
+        if file.label.is_none() {
+            file.label.clone_from(&recorded.label);
+        }
+        let label = recorded.label.as_deref().unwrap_or("unlabelled");
+        let account = recorded.account.as_deref().unwrap_or("none");
+        let labelled = self.labels.entry(label.to_owned()).or_default();
+        let is_first_in_file = file.counts.requests == 0;
+        file.counts.add(decision.band);
+        file.accounts.entry(account.to_owned()).or_default().add(decision.band);
+        labelled.counts.add(decision.band);
+        labelled.files += usize::from(is_first_in_file);
+        labelled.accounts.insert(account.to_owned());
+        if decision.band >= Band::Suspect {
+            labelled.accounts_suspect.insert(account.to_owned());
+            if file.first_suspect.is_none() {
+                file.first_suspect = Some(file.counts.requests);
+                labelled.files_suspect += 1;
+            }
+        }
+        for hit in &decision.hits {
+            *file.hits.entry(hit.name.clone()).or_default() += 1;
+            *self.signatures.entry(hit.name.clone()).or_default().entry(label.to_owned()).or_default() += 1;
+        }
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        let labels: BTreeMap<&String, serde_json::Value> =
+            self.labels.iter().map(|(name, label)| (name, label_json(label))).collect();
+        let files: Vec<serde_json::Value> = self.files.iter().map(file_json).collect();
+        let signatures: Vec<serde_json::Value> =
+            self.by_hits().into_iter().map(|(name, hits)| serde_json::json!({ "name": name, "hits": hits })).collect();
+        serde_json::json!({
+            "requests": self.requests, "passed": self.passed, "unreadable": self.unreadable.len(),
+            "labels": labels, "files": files, "signatures": signatures,
+        })
+    }
+
+    pub fn text(&self) -> Result<()> {
+        line(format_args!("{} requests, {} no LLM calls, {} unreadable lines", self.requests, self.passed, self.unreadable.len()))?;
+        for problem in &self.unreadable {
+            line(format_args!("{problem}; a line holds one JSON object {{method, path, headers, body}}"))?;
+        }
+        line(format_args!("\n{:<12} {:>8} {:>8} {:>8} {:>8} {:>13} {:>13}", "label", "requests", "≥notice", "≥suspect", "hostile", "files", "accounts"))?;
+        for (name, label) in &self.labels {
+            let counts = label.counts;
+            line(format_args!(
+                "{name:<12} {:>8} {:>7.1}% {:>7.1}% {:>7.1}% {:>13} {:>13}",
+                counts.requests, percent(counts.notice, counts.requests), percent(counts.suspect, counts.requests),
+                percent(counts.hostile, counts.requests), format!("{}/{}", label.files_suspect, label.files),
+                format!("{}/{}", label.accounts_suspect.len(), label.accounts.len()),
+            ))?;
+        }
+        line(format_args!("\n{:<10} {:>8} {:>8} {:>8} {:>8} {:>6}  {:<40} top signatures", "label", "requests", "≥notice", "≥suspect", "hostile", "first", "file"))?;
+        for file in &self.files {
+            let counts = file.counts;
+            let first = file.first_suspect.map_or("-".to_owned(), |first| first.to_string());
+            let name = file.path.rsplit('/').next().unwrap_or_default();
+            let top: Vec<String> = file.top(2).into_iter().map(|(name, hits)| format!("{name} {hits}")).collect();
+            line(format_args!(
+                "{:<10} {:>8} {:>8} {:>8} {:>8} {first:>6}  {name:<40} {}",
+                file.label.as_deref().unwrap_or("-"), counts.requests, counts.notice, counts.suspect, counts.hostile, top.join(", "),
+            ))?;
+        }
+        self.accounts()?;
+        line(format_args!("\n{:<48} hits", "signature"))?;
+        for (name, hits) in self.by_hits() {
+            let hits: Vec<String> = hits.iter().map(|(label, hits)| format!("{label} {hits}")).collect();
+            line(format_args!("{name:<48} {}", hits.join(", ")))?;
+        }
+        Ok(())
+    }
+
+    /// The accounts with most suspect requests.
+    fn accounts(&self) -> Result<()> {
+        let mut rows: Vec<(&str, &str, Counts)> = Vec::new();
+        for file in &self.files {
+            rows.extend(file.accounts.iter().map(|(account, counts)| (account.as_str(), file.path.as_str(), *counts)));
+        }
+        rows.retain(|(.., counts)| counts.suspect > 0);
+        rows.sort_by_key(|(account, _, counts)| (std::cmp::Reverse(counts.suspect), *account));
+        line(format_args!("\n{:<34} {:>8} {:>8}  file (the 20 accounts with most)", "account", "requests", "≥suspect"))?;
+        for (account, path, counts) in rows.iter().take(20) {
+            line(format_args!("{account:<34} {:>8} {:>8}  {}", counts.requests, counts.suspect, path.rsplit('/').next().unwrap_or_default()))?;
+        }
+        Ok(())
+    }
+
+    fn by_hits(&self) -> Vec<(&String, &BTreeMap<String, usize>)> {
+        let mut rows: Vec<_> = self.signatures.iter().collect();
+        rows.sort_by_key(|(name, hits)| (std::cmp::Reverse(hits.values().sum::<usize>()), *name));
+        rows
+    }
+}
+
+impl FileRow {
+    fn top(&self, most: usize) -> Vec<(&String, usize)> {
+        let mut rows: Vec<_> = self.hits.iter().map(|(name, hits)| (name, *hits)).collect();
+        rows.sort_by_key(|(name, hits)| (std::cmp::Reverse(*hits), *name));
+        rows.truncate(most);
+        rows
+    }
+}
+
+fn label_json(label: &Label) -> serde_json::Value {
+    let counts = label.counts;
+    serde_json::json!({
+        "requests": counts.requests, "notice": counts.notice, "suspect": counts.suspect, "hostile": counts.hostile,
+        "accounts": label.accounts.len(), "accounts_suspect": label.accounts_suspect.len(),
+        "files": label.files, "files_suspect": label.files_suspect,
+    })
+}
+
+fn file_json(file: &FileRow) -> serde_json::Value {
+    let counts = file.counts;
+    serde_json::json!({
+        "path": file.path, "label": file.label, "requests": counts.requests, "notice": counts.notice,
+        "suspect": counts.suspect, "hostile": counts.hostile, "first_suspect": file.first_suspect, "top": file.top(5),
+    })
+}
+
+fn percent(part: usize, whole: usize) -> f64 {
+    if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 }
+}

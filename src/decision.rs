@@ -1,0 +1,129 @@
+//! The decision: what is done with a request, why, and by which rules. The record that is logged.
+
+use serde::Serialize;
+
+use crate::matcher::{Evidence, Hit};
+use crate::policy::{Action, Band, Mode, Treatment};
+use crate::request::{Envelope, Trouble};
+use crate::route::Endpoint;
+use crate::ruleset::Ruleset;
+use crate::score::Score;
+use crate::signature::Status;
+
+/// What scoring found.
+#[derive(Clone, Debug)]
+pub struct Assessment {
+    /// What was called.
+    pub endpoint: Endpoint,
+    /// The score.
+    pub score: Score,
+    /// Its band.
+    pub band: Band,
+    /// The signatures that held, experimental ones too.
+    pub hits: Vec<Hit>,
+    /// What was not read.
+    pub trouble: Trouble,
+    /// Requests in the body.
+    pub entries: usize,
+    /// The exemption that applies.
+    pub exemption: Option<String>,
+    /// Whether it allows the request whatever its score.
+    pub exempt: bool,
+}
+
+/// What is done with a request, and the proof.
+#[derive(Clone, Debug, Serialize)]
+pub struct Decision {
+    /// The account, as a keyed hash.
+    pub account: Option<String>,
+    /// The wire format.
+    pub dialect: &'static str,
+    /// The operation.
+    pub operation: &'static str,
+    /// From 0 to 100.
+    pub score: f64,
+    /// The score's band.
+    pub band: Band,
+    /// What is done, or would be.
+    pub action: Action,
+    /// Whether it is done.
+    pub mode: Mode,
+    /// Signatures that count, with weight and proof.
+    pub hits: Vec<DecisionHit>,
+    /// Experimental signatures that held.
+    pub shadow_hits: Vec<String>,
+    /// The exemption that applies.
+    pub exemption: Option<String>,
+    /// Digest of the ruleset.
+    pub ruleset: String,
+    /// Bytes of the body.
+    pub body_bytes: u64,
+    /// Bytes that were not scanned.
+    pub unscanned: u64,
+    /// Why parts were not read.
+    pub unreadable: Vec<&'static str>,
+    /// Requests in the body.
+    pub entries: usize,
+}
+
+/// A signature that held, as it is logged.
+#[derive(Clone, Debug, Serialize)]
+pub struct DecisionHit {
+    /// The signature.
+    pub name: String,
+    /// Its weight in decibans.
+    pub weight: f64,
+    /// Fields and byte ranges; never text.
+    pub evidence: Vec<Evidence>,
+}
+
+impl Decision {
+    /// Decides by the ruleset's policy.
+    pub fn new(ruleset: &Ruleset, envelope: &Envelope<'_>, assessment: Assessment, treatment: Treatment) -> Self {
+        let action = if assessment.exempt { Action::Allow } else { treatment.actions.of(assessment.band) };
+        let mut hits = Vec::new();
+        let mut shadow_hits = Vec::new();
+        for hit in assessment.hits {
+            let Some(signature) = ruleset.signatures().get(hit.signature) else { continue };
+            if signature.status == Status::Experimental {
+                shadow_hits.push(signature.name.clone());
+            } else {
+                let name = signature.name.clone();
+                hits.push(DecisionHit { name, weight: signature.weight, evidence: hit.evidence });
+            }
+        }
+        Self {
+            account: envelope.account.map(str::to_owned),
+            dialect: assessment.endpoint.dialect().name(),
+            operation: assessment.endpoint.operation(),
+            score: assessment.score.value,
+            band: assessment.band,
+            action,
+            mode: treatment.mode,
+            hits,
+            shadow_hits,
+            exemption: assessment.exemption,
+            ruleset: ruleset.digest().to_owned(),
+            body_bytes: envelope.body_size.unwrap_or(envelope.body.len() as u64),
+            unscanned: envelope.unscanned,
+            unreadable: assessment.trouble.words().collect(),
+            entries: assessment.entries,
+        }
+    }
+
+    /// Whether the action is carried out.
+    pub fn is_enforced(&self) -> bool {
+        self.mode == Mode::Enforce
+    }
+
+    /// The names of the hits, heaviest first, for a header.
+    pub fn hit_names(&self) -> String {
+        let mut hits: Vec<&DecisionHit> = self.hits.iter().collect();
+        hits.sort_by(|a, b| b.weight.total_cmp(&a.weight));
+        let names: Vec<&str> = hits.into_iter().take(NAMES).map(|hit| hit.name.as_str()).collect();
+        names.join(",")
+    }
+}
+
+/// Names that a header holds at most: 32 names of some 40 bytes stay far below header limits.
+const NAMES: usize = 32;

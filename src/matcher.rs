@@ -1,0 +1,468 @@
+//! Matching: one scan for all literals, tables for the rest, then small boolean programs over bits.
+//!
+//! Every distinct comparison of all signatures is a bit. The scan and the tables set bits; a
+//! signature is looked at only when one of its bits is set.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::ops::Range;
+
+use once_cell::sync::OnceCell;
+use regex::Regex;
+
+use crate::field::{Field, Name};
+use crate::json::Raw;
+use crate::request::{Request, Segment};
+use crate::scan::Scanner;
+use crate::signature::{Anchor, Order};
+use crate::text::{self, Case};
+
+/// All comparisons and conditions of a ruleset.
+#[derive(Debug, Default)]
+pub struct Program {
+    pub(crate) scanner: Scanner,
+    /// What the scanner's literals are for, in its order.
+    pub(crate) literals: Vec<Vec<Use>>,
+    pub(crate) regexes: Vec<RegexTest>,
+    pub(crate) keywords: HashMap<Name, Vec<KeywordTest>>,
+    pub(crate) headers: HashMap<String, Vec<KeywordTest>>,
+    pub(crate) numbers: HashMap<Name, Vec<NumberTest>>,
+    /// Bits that hold where a field has no value.
+    pub(crate) absent: Vec<(Field, usize)>,
+    /// Bits that hold where a text field has one.
+    pub(crate) present: Vec<(u8, usize)>,
+    /// Every comparison's field, by bit.
+    pub(crate) fields: Vec<Field>,
+    /// The signatures that a bit occurs in, by bit.
+    pub(crate) touches: Vec<Vec<u32>>,
+    /// The signatures' conditions.
+    pub(crate) conditions: Vec<Node>,
+}
+
+/// What a literal that was found means.
+#[derive(Clone, Debug)]
+pub(crate) struct Use {
+    /// Where the text has to stand in the conversation, as bits of [`crate::field::Place`].
+    pub places: u8,
+    pub anchor: Anchor,
+    /// The pattern with its case, where case counts.
+    pub cased: Option<String>,
+    pub sets: Sets,
+}
+
+/// What a literal's occurrence sets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Sets {
+    /// A comparison.
+    Bit(usize),
+    /// A regex may match.
+    Regex(usize),
+}
+
+#[derive(Debug)]
+pub(crate) struct RegexTest {
+    pub pattern: String,
+    pub compiled: OnceCell<Option<Regex>>,
+    pub places: u8,
+    pub bit: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct KeywordTest {
+    pub check: KeywordCheck,
+    pub bit: usize,
+}
+
+#[derive(Debug)]
+pub(crate) enum KeywordCheck {
+    String { anchor: Anchor, value: String, cased: bool },
+    Regex { pattern: String, compiled: OnceCell<Option<Regex>> },
+    Cidr(ipnet::IpNet),
+    Present,
+}
+
+#[derive(Debug)]
+pub(crate) struct NumberTest {
+    pub check: Option<(Order, f64)>,
+    pub bit: usize,
+}
+
+/// A condition over bits.
+#[derive(Clone, Debug)]
+pub(crate) enum Node {
+    All(Box<[Node]>),
+    Any(Box<[Node]>),
+    Not(Box<Node>),
+    Bit(usize),
+}
+
+/// A signature that held, and its proof.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hit {
+    /// The signature's place in the ruleset.
+    pub signature: usize,
+    /// What proved it.
+    pub evidence: Vec<Evidence>,
+}
+
+/// Where something was found: never the text itself.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Evidence {
+    /// The field.
+    #[serde(serialize_with = "name_of")]
+    pub field: Field,
+    /// First byte: in the (decompressed) body for text, in the value for short strings.
+    pub start: usize,
+    /// Behind the last byte.
+    pub end: usize,
+}
+
+/// What the headers alone decide; the same for all entries of an upload.
+#[derive(Clone, Debug, Default)]
+pub struct HeaderBits(Vec<(usize, Range<usize>)>);
+
+/// Matches one request after another with the same buffers.
+#[derive(Debug)]
+pub struct Matcher<'p> {
+    program: &'p Program,
+    bits: Vec<u64>,
+    /// Where each set bit was found: a range in the request's normalised text, or in a value.
+    found: Vec<Found>,
+    touched: Vec<u64>,
+    candidates: Vec<u64>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Found {
+    start: usize,
+    end: usize,
+    in_text: bool,
+}
+
+impl Program {
+    /// A matcher with fresh buffers.
+    pub fn matcher(&self) -> Matcher<'_> {
+        let words = |bits: usize| vec![0; bits.div_ceil(64)];
+        Matcher {
+            program: self,
+            bits: words(self.fields.len()),
+            found: vec![Found::default(); self.fields.len()],
+            touched: words(self.conditions.len()),
+            candidates: words(self.regexes.len()),
+        }
+    }
+
+    /// The bits that headers set.
+    pub fn headers(&self, headers: &[(String, String)]) -> HeaderBits {
+        let mut bits = HeaderBits::default();
+        if self.headers.is_empty() {
+            return bits;
+        }
+        for (name, value) in headers {
+            let Some(tests) = self.headers.get(name.as_str()) else { continue };
+            keyword(tests, value, &mut |bit, range| bits.0.push((bit, range)));
+        }
+        for (field, bit) in &self.absent {
+            if let Field::Header(name) = field && !headers.iter().any(|(known, _)| known == name) {
+                bits.0.push((*bit, 0..0));
+            }
+        }
+        bits
+    }
+
+    /// Literals that are searched for.
+    pub fn literals(&self) -> usize {
+        self.literals.len()
+    }
+
+    /// Bytes held by the scanner's tables.
+    pub fn memory(&self) -> usize {
+        self.scanner.memory()
+    }
+}
+
+impl Matcher<'_> {
+    /// The signatures that hold for a request, in the ruleset's order.
+    pub fn hits(&mut self, request: &Request<'_>, headers: &HeaderBits) -> Vec<Hit> {
+        self.bits.fill(0);
+        self.touched.fill(0);
+        self.candidates.fill(0);
+        for (bit, range) in &headers.0 {
+            self.set(*bit, Found { start: range.start, end: range.end, in_text: false });
+        }
+        self.keywords(request);
+        self.numbers(request);
+        self.absences(request);
+        self.text(request);
+        self.regexes(request);
+        let held = self.held();
+        held.into_iter().map(|signature| Hit { signature, evidence: self.evidence(signature, request) }).collect()
+    }
+
+    fn set(&mut self, bit: usize, found: Found) {
+        let Some(word) = self.bits.get_mut(bit / 64) else { return };
+        let mask = 1 << (bit % 64);
+        if *word & mask != 0 {
+            return;
+        }
+        *word |= mask;
+        if let Some(slot) = self.found.get_mut(bit) {
+            *slot = found;
+        }
+        for signature in self.program.touches.get(bit).into_iter().flatten() {
+            if let Some(word) = self.touched.get_mut(*signature as usize / 64) {
+                *word |= 1 << (signature % 64);
+            }
+        }
+    }
+
+    fn is_set(&self, bit: usize) -> bool {
+        self.bits.get(bit / 64).is_some_and(|word| word >> (bit % 64) & 1 != 0)
+    }
+
+    fn keywords(&mut self, request: &Request<'_>) {
+        let program = self.program;
+        for (name, value) in request.keywords() {
+            if let Some(tests) = program.keywords.get(name) {
+                keyword(tests, value, &mut |bit, range| {
+                    self.set(bit, Found { start: range.start, end: range.end, in_text: false });
+                });
+            }
+        }
+    }
+
+    fn numbers(&mut self, request: &Request<'_>) {
+        let program = self.program;
+        for (name, value) in request.numbers() {
+            for test in program.numbers.get(name).into_iter().flatten() {
+                if test.check.is_none_or(|(order, with)| order.fits(*value, with)) {
+                    self.set(test.bit, Found::default());
+                }
+            }
+        }
+    }
+
+    fn absences(&mut self, request: &Request<'_>) {
+        let program = self.program;
+        let places = request.segments().iter().fold(0, |places, segment| places | segment.place as u8);
+        for (wanted, bit) in &program.present {
+            if wanted & places != 0 {
+                self.set(*bit, Found::default());
+            }
+        }
+        for (field, bit) in &program.absent {
+            if let Field::Known(name) = field && !has_value(request, *name, places) {
+                self.set(*bit, Found::default());
+            }
+        }
+    }
+
+    fn text(&mut self, request: &Request<'_>) {
+        let program = self.program;
+        let segments = request.segments();
+        let mut cased: Vec<(usize, String)> = Vec::new();
+        program.scanner.scan(request.text().as_bytes(), &mut |literal, start| {
+            let uses = program.literals.get(literal).map(Vec::as_slice).unwrap_or_default();
+            let after = segments.partition_point(|segment| segment.range.start <= start);
+            let Some(number) = after.checked_sub(1) else { return };
+            let Some(segment) = segments.get(number) else { return };
+            let end = start.saturating_add(program.scanner.len_of(literal));
+            for purpose in uses {
+                if purpose.places & segment.place as u8 == 0 || !stands(purpose.anchor, segment, start, end) {
+                    continue;
+                }
+                if let Some(pattern) = &purpose.cased && !purpose.anchor.fits(with_case(&mut cased, number, segment), pattern) {
+                    continue;
+                }
+                match purpose.sets {
+                    Sets::Bit(bit) => self.set(bit, Found { start, end, in_text: true }),
+                    Sets::Regex(regex) => {
+                        if let Some(word) = self.candidates.get_mut(regex / 64) {
+                            *word |= 1 << (regex % 64);
+                        }
+                    }
+                }
+            }
+        });
+    }
+
+    fn regexes(&mut self, request: &Request<'_>) {
+        let program = self.program;
+        for (number, test) in program.regexes.iter().enumerate() {
+            let candidate = self.candidates.get(number / 64).is_some_and(|word| word >> (number % 64) & 1 != 0);
+            if !candidate {
+                continue;
+            }
+            let Some(regex) = compiled(&test.pattern, &test.compiled) else { continue };
+            let fitting = request.segments().iter().filter(|segment| segment.place as u8 & test.places != 0);
+            for segment in fitting {
+                let text = request.text().get(segment.range.clone()).unwrap_or_default();
+                if let Some(found) = regex.find(text) {
+                    let start = segment.range.start.saturating_add(found.start());
+                    let end = segment.range.start.saturating_add(found.end());
+                    self.set(test.bit, Found { start, end, in_text: true });
+                    break;
+                }
+            }
+        }
+    }
+
+    /// The signatures whose condition holds, of those that a bit touches.
+    fn held(&self) -> Vec<usize> {
+        let mut held = Vec::new();
+        for (number, word) in self.touched.iter().enumerate() {
+            let mut word = *word;
+            while word != 0 {
+                let signature = number * 64 + word.trailing_zeros() as usize;
+                word &= word - 1;
+                let condition = self.program.conditions.get(signature);
+                if condition.is_some_and(|condition| condition.holds(&|bit| self.is_set(bit))) {
+                    held.push(signature);
+                }
+            }
+        }
+        held
+    }
+
+    fn evidence(&self, signature: usize, request: &Request<'_>) -> Vec<Evidence> {
+        let mut bits = Vec::new();
+        if let Some(condition) = self.program.conditions.get(signature) {
+            condition.proof(&|bit| self.is_set(bit), &mut bits);
+        }
+        let evidence = bits.into_iter().filter_map(|bit| {
+            let field = self.program.fields.get(bit)?.clone();
+            let found = self.found.get(bit)?;
+            if !found.in_text {
+                return Some(Evidence { field, start: found.start, end: found.end });
+            }
+            let range = source(request, found.start..found.end)?;
+            Some(Evidence { field, start: range.start, end: range.end })
+        });
+        evidence.collect()
+    }
+}
+
+impl Node {
+    pub(crate) fn holds(&self, bit: &impl Fn(usize) -> bool) -> bool {
+        match self {
+            Self::All(parts) => parts.iter().all(|part| part.holds(bit)),
+            Self::Any(parts) => parts.iter().any(|part| part.holds(bit)),
+            Self::Not(part) => !part.holds(bit),
+            Self::Bit(number) => bit(*number),
+        }
+    }
+
+    /// The bits that make a node hold, which it does.
+    fn proof(&self, bit: &impl Fn(usize) -> bool, bits: &mut Vec<usize>) {
+        match self {
+            Self::All(parts) => parts.iter().for_each(|part| part.proof(bit, bits)),
+            Self::Any(parts) => {
+                if let Some(part) = parts.iter().find(|part| part.holds(bit)) {
+                    part.proof(bit, bits);
+                }
+            }
+            Self::Not(_) => {}
+            Self::Bit(number) if bits.contains(number) => {}
+            Self::Bit(number) => bits.push(*number),
+        }
+    }
+}
+
+/// Where in the body a range of a request's normalised text came from.
+fn source(request: &Request<'_>, found: Range<usize>) -> Option<Range<usize>> {
+    let after = request.segments().partition_point(|segment| segment.range.start <= found.start);
+    let segment = request.segments().get(after.checked_sub(1)?)?;
+    let part = found.start.checked_sub(segment.range.start)?..found.end.checked_sub(segment.range.start)?;
+    // Finding the place means normalising again; in a very long value the value itself must do.
+    Some(if part.end > LOCATED { segment.raw.range() } else { text::locate(segment.raw, part) })
+}
+
+fn stands(anchor: Anchor, segment: &Segment<'_>, start: usize, end: usize) -> bool {
+    match anchor {
+        Anchor::Contains => true,
+        Anchor::StartsWith => start == segment.range.start,
+        Anchor::EndsWith => end == segment.range.end,
+        Anchor::Equals => start == segment.range.start && end == segment.range.end,
+    }
+}
+
+/// The segment's text with its case, made once a request.
+fn with_case<'c>(cased: &'c mut Vec<(usize, String)>, number: usize, segment: &Segment<'_>) -> &'c str {
+    let known = cased.iter().position(|(known, _)| *known == number);
+    let at = known.unwrap_or_else(|| {
+        cased.push((number, decode_cased(segment.raw)));
+        cased.len().saturating_sub(1)
+    });
+    cased.get(at).map(|(_, text)| text.as_str()).unwrap_or_default()
+}
+
+fn decode_cased(raw: Raw<'_>) -> String {
+    let mut out = String::new();
+    let mut normalizer = text::Normalizer::new(&mut out, Case::Keep);
+    raw.decode(&mut normalizer);
+    normalizer.finish();
+    out
+}
+
+/// Runs a field's tests on one short value.
+fn keyword(tests: &[KeywordTest], value: &str, set: &mut dyn FnMut(usize, Range<usize>)) {
+    let folded = fold(value);
+    for test in tests {
+        let whole = 0..value.len();
+        match &test.check {
+            KeywordCheck::Present => set(test.bit, whole),
+            KeywordCheck::String { anchor, value: pattern, cased: false } => {
+                if anchor.fits(&folded, pattern) {
+                    set(test.bit, whole);
+                }
+            }
+            KeywordCheck::String { anchor, value: pattern, cased: true } => {
+                if anchor.fits(&text::normalize(value, Case::Keep), pattern) {
+                    set(test.bit, whole);
+                }
+            }
+            KeywordCheck::Regex { pattern, compiled: cell } => {
+                if compiled(pattern, cell).is_some_and(|regex| regex.is_match(&folded)) {
+                    set(test.bit, whole);
+                }
+            }
+            KeywordCheck::Cidr(network) => {
+                if value.parse().is_ok_and(|address: std::net::IpAddr| network.contains(&address)) {
+                    set(test.bit, whole);
+                }
+            }
+        }
+    }
+}
+
+/// Normalises a short value; most are lower-case ASCII already.
+fn fold(value: &str) -> Cow<'_, str> {
+    let plain = |byte: u8| byte.is_ascii_graphic() && !byte.is_ascii_uppercase();
+    if value.bytes().all(plain) { Cow::Borrowed(value) } else { Cow::Owned(text::normalize(value, Case::Fold)) }
+}
+
+fn has_value(request: &Request<'_>, name: Name, places: u8) -> bool {
+    crate::field::places(name) & places != 0
+        || request.keywords().iter().any(|(known, _)| *known == name)
+        || request.numbers().iter().any(|(known, _)| *known == name)
+}
+
+/// A regex, compiled on first need: most are never needed, and compiling is dear.
+fn compiled<'r>(pattern: &str, cell: &'r OnceCell<Option<Regex>>) -> Option<&'r Regex> {
+    cell.get_or_init(|| regex(pattern).ok()).as_ref()
+}
+
+/// Compiles a pattern under the limits of the edge.
+pub fn regex(pattern: &str) -> Result<Regex, regex::Error> {
+    regex::RegexBuilder::new(pattern).size_limit(REGEX_BYTES).dfa_size_limit(REGEX_BYTES).build()
+}
+
+fn name_of<S: serde::Serializer>(field: &Field, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&field.name())
+}
+
+/// A compiled regex, and its lazily built automaton, may take this many bytes each.
+const REGEX_BYTES: usize = 1 << 20;
+
+/// Normalised bytes of a value in which a find's exact source is looked up.
+const LOCATED: usize = 64 << 10;

@@ -1,0 +1,440 @@
+//! The policy: what a score means and what is done about it. Signatures only weigh.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::request::Limits;
+use crate::route::{self, Endpoint};
+
+/// Everything that is decided by the operator, not by signatures. The default is Shadow.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Policy {
+    /// Whether actions are carried out or only recorded.
+    pub mode: Mode,
+    /// How evidence becomes a score.
+    pub score: Scoring,
+    /// From which score on a request is in which band.
+    pub bands: Bands,
+    /// What is done in which band.
+    pub actions: Actions,
+    /// How much of a request is read.
+    pub scan: Limits,
+    /// Tagging and refusing.
+    pub enforce: Enforcement,
+    /// Routes beside the built-in ones; the first that fits counts.
+    #[serde(rename = "route")]
+    pub routes: Vec<Route>,
+    /// Accounts that are treated in a way of their own.
+    #[serde(rename = "account")]
+    pub accounts: Vec<Account>,
+    /// Signatures that are switched off or weigh something else here.
+    #[serde(rename = "signature")]
+    pub signatures: Vec<Override>,
+    /// Named, dated, reasoned exceptions.
+    #[serde(rename = "exemption")]
+    pub exemptions: Vec<Exemption>,
+}
+
+/// Whether actions are carried out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Decide, record, forward.
+    #[default]
+    Shadow,
+    /// Carry out.
+    Enforce,
+}
+
+/// What is done with a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, PartialOrd, Ord)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// Forward it.
+    #[default]
+    Allow,
+    /// Forward it with the score in headers for the origin.
+    Tag,
+    /// Forward it without what makes answers worth harvesting.
+    Degrade,
+    /// Answer 429.
+    Throttle,
+    /// Answer 403.
+    Block,
+}
+
+/// How grave a score is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, PartialOrd, Ord)]
+#[serde(rename_all = "lowercase")]
+pub enum Band {
+    /// Nothing to see.
+    #[default]
+    Clear,
+    /// Worth a look in numbers.
+    Notice,
+    /// More likely harvesting than not.
+    Suspect,
+    /// Harvesting, as far as one request can tell.
+    Hostile,
+}
+
+/// How evidence becomes a score.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Scoring {
+    /// Decibans before any evidence; −20 is one request in a hundred.
+    pub prior: f64,
+    /// The most that one family can add or take away, in decibans.
+    pub family_cap: f64,
+    /// Caps of single families.
+    pub caps: BTreeMap<String, f64>,
+}
+
+/// Scores at which bands begin.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Bands {
+    /// Notice, from 0 to 100.
+    pub notice: f64,
+    /// Suspect.
+    pub suspect: f64,
+    /// Hostile.
+    pub hostile: f64,
+}
+
+/// Actions by band.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Actions {
+    /// In the band clear.
+    pub clear: Action,
+    /// In the band notice.
+    pub notice: Action,
+    /// In the band suspect.
+    pub suspect: Action,
+    /// In the band hostile.
+    pub hostile: Action,
+}
+
+/// Tagging and refusing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Enforcement {
+    /// Whether the origin sees tags in Shadow too; they change nothing for the client.
+    pub tag_in_shadow: bool,
+    /// `Retry-After` of a throttled request, in seconds.
+    pub retry_after: u32,
+    /// Whether a request is refused (503) when scoring itself fails; else it is forwarded.
+    pub fail_closed: bool,
+}
+
+/// A route of the operator's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Path pattern; `*` is part of a segment, `**` any segments.
+    pub path: String,
+    /// How bodies read there; by the built-in routes if it is not said.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub endpoint: Option<Endpoint>,
+    /// Mode there.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mode: Option<Mode>,
+    /// Actions there.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub actions: Option<Actions>,
+}
+
+/// An account's own treatment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Account {
+    /// The account's hash, as decisions show it.
+    pub id: String,
+    /// Its mode.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mode: Option<Mode>,
+    /// Its actions.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub actions: Option<Actions>,
+}
+
+/// A signature's own treatment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Override {
+    /// The signature.
+    pub name: String,
+    /// Its weight here, in decibans.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub weight: Option<f64>,
+    /// Whether it is left out.
+    #[serde(default)]
+    pub off: bool,
+}
+
+/// An exception: requests that fit all that is said here are allowed, whatever their score.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exemption {
+    /// What it is called in decisions.
+    pub name: String,
+    /// Why it was made.
+    pub reason: String,
+    /// The end of its last day, in seconds since the epoch; a date in `policy.toml`.
+    #[serde(deserialize_with = "end_of_day")]
+    pub until: u64,
+    /// The account, if it is for one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub account: Option<String>,
+    /// The path pattern, if it is for some.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub path: Option<String>,
+    /// The signatures whose evidence alone is set aside, if it is for some; else all is.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub signatures: Vec<String>,
+}
+
+/// Mode and actions for one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Treatment {
+    /// The mode.
+    pub mode: Mode,
+    /// The actions.
+    pub actions: Actions,
+}
+
+impl Policy {
+    /// The endpoint at `path`.
+    pub fn endpoint(&self, path: &str) -> Endpoint {
+        let own = self.routes.iter().filter(|route| route::fits(&route.path, path));
+        own.filter_map(|route| route.endpoint).next().unwrap_or_else(|| route::endpoint_of(path))
+    }
+
+    /// How a request is treated: the account's own word, else the route's, else the general one.
+    pub fn treatment(&self, path: &str, account: Option<&str>) -> Treatment {
+        let routes = || self.routes.iter().filter(|route| route::fits(&route.path, path));
+        let own = self.accounts.iter().find(|own| account == Some(own.id.as_str()));
+        let mode = own.and_then(|own| own.mode).or_else(|| routes().find_map(|route| route.mode));
+        let actions = own.and_then(|own| own.actions).or_else(|| routes().find_map(|route| route.actions));
+        Treatment { mode: mode.unwrap_or(self.mode), actions: actions.unwrap_or(self.actions) }
+    }
+
+    /// The exemptions in force for a request.
+    pub fn exemptions<'p>(
+        &'p self, path: &str, account: Option<&str>, now: u64,
+    ) -> impl Iterator<Item = &'p Exemption> {
+        self.exemptions.iter().filter(move |exemption| {
+            now < exemption.until
+                && exemption.account.as_deref().is_none_or(|own| account == Some(own))
+                && exemption.path.as_deref().is_none_or(|pattern| route::fits(pattern, path))
+        })
+    }
+}
+
+impl Scoring {
+    /// The most that `family` can add or take away.
+    pub fn cap(&self, family: &str) -> f64 {
+        self.caps.get(family).copied().unwrap_or(self.family_cap)
+    }
+}
+
+impl Bands {
+    /// The band of a score.
+    pub fn of(&self, score: f64) -> Band {
+        match score {
+            score if score >= self.hostile => Band::Hostile,
+            score if score >= self.suspect => Band::Suspect,
+            score if score >= self.notice => Band::Notice,
+            _ => Band::Clear,
+        }
+    }
+}
+
+impl Actions {
+    /// The action in a band.
+    pub fn of(&self, band: Band) -> Action {
+        match band {
+            Band::Clear => self.clear,
+            Band::Notice => self.notice,
+            Band::Suspect => self.suspect,
+            Band::Hostile => self.hostile,
+        }
+    }
+}
+
+impl Band {
+    /// The name in logs and headers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Clear => "clear",
+            Self::Notice => "notice",
+            Self::Suspect => "suspect",
+            Self::Hostile => "hostile",
+        }
+    }
+}
+
+impl Action {
+    /// The name in logs and headers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Tag => "tag",
+            Self::Degrade => "degrade",
+            Self::Throttle => "throttle",
+            Self::Block => "block",
+        }
+    }
+
+    /// The action of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        let all = [Self::Allow, Self::Tag, Self::Degrade, Self::Throttle, Self::Block];
+        all.into_iter().find(|action| action.name() == name)
+    }
+}
+
+impl Mode {
+    /// The name in logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Shadow => "shadow",
+            Self::Enforce => "enforce",
+        }
+    }
+
+    /// The mode of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Shadow, Self::Enforce].into_iter().find(|mode| mode.name() == name)
+    }
+}
+
+/// Reads seconds since the epoch, as bundles have them, or a date, as TOML has them.
+fn end_of_day<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    struct EndOfDay;
+
+    impl<'de> serde::de::Visitor<'de> for EndOfDay {
+        type Value = u64;
+
+        fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            formatter.write_str("a date such as 2027-01-31")
+        }
+
+        fn visit_u64<E>(self, seconds: u64) -> Result<u64, E> {
+            Ok(seconds)
+        }
+
+        fn visit_i64<E: serde::de::Error>(self, seconds: i64) -> Result<u64, E> {
+            u64::try_from(seconds).map_err(E::custom)
+        }
+
+        fn visit_f64<E>(self, seconds: f64) -> Result<u64, E> {
+            Ok(seconds as u64)
+        }
+
+        fn visit_str<E: serde::de::Error>(self, date: &str) -> Result<u64, E> {
+            day(date).ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(date), &self))
+        }
+
+        /// The form in which the `toml` crate hands over a date.
+        fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<u64, A::Error> {
+            let entry: Option<(String, String)> = map.next_entry()?;
+            self.visit_str(entry.map(|(_, date)| date).unwrap_or_default().as_str())
+        }
+    }
+
+    deserializer.deserialize_any(EndOfDay)
+}
+
+/// The end of a day, in seconds since the epoch.
+fn day(date: &str) -> Option<u64> {
+    let mut parts = date.get(..10)?.split('-').map(|part| part.parse::<u64>().ok());
+    let (year, month, day) = (parts.next()??, parts.next()??, parts.next()??);
+    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let february = if is_leap { 29 } else { 28 };
+    let months = [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let index = usize::try_from(month.checked_sub(1)?).ok()?;
+    if year < 1970 || !(1..=*months.get(index)?).contains(&day) {
+        return None;
+    }
+    let leap_days = |year: u64| year / 4 - year / 100 + year / 400;
+    let days = (year - 1970) * 365 + leap_days(year - 1) - leap_days(1969);
+    Some((days + months.iter().take(index).sum::<u64>() + day) * 86_400)
+}
+
+impl Default for Scoring {
+    fn default() -> Self {
+        // Evidence for an ordinary user is easy to fake, hence the low cap on `context`.
+        Self { prior: -20.0, family_cap: 25.0, caps: BTreeMap::from([("context".to_owned(), 6.0)]) }
+    }
+}
+
+impl Default for Bands {
+    fn default() -> Self {
+        Self { notice: 5.0, suspect: 50.0, hostile: 95.0 }
+    }
+}
+
+impl Default for Actions {
+    fn default() -> Self {
+        Self { clear: Action::Allow, notice: Action::Tag, suspect: Action::Degrade, hostile: Action::Block }
+    }
+}
+
+impl Default for Enforcement {
+    fn default() -> Self {
+        Self { tag_in_shadow: true, retry_after: 60, fail_closed: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_end_with_their_day() {
+        let rows = [
+            ("1970-01-01", Some(86_400)),
+            ("2000-02-29", Some(951_868_800)),
+            ("2026-11-23", Some(1_795_478_400)),
+            ("2027-02-29", None),
+            ("2027-13-01", None),
+            ("soon", None),
+        ];
+        for (date, expected) in rows {
+            assert_eq!(day(date), expected, "{date}");
+        }
+    }
+
+    #[test]
+    fn an_exemption_ends() {
+        let exemption = Exemption {
+            name: "audit".into(),
+            reason: "nightly audit".into(),
+            until: 100,
+            account: Some("a".into()),
+            path: None,
+            signatures: Vec::new(),
+        };
+        let policy = Policy { exemptions: vec![exemption], ..Policy::default() };
+        let count = |account, now| policy.exemptions("/v1/messages", account, now).count();
+        assert_eq!([count(Some("a"), 99), count(Some("a"), 100), count(Some("b"), 99), count(None, 99)], [1, 0, 0, 0]);
+    }
+
+    #[test]
+    fn the_account_has_the_first_word_then_the_route() {
+        let route = |path: &str, mode| Route { path: path.into(), endpoint: None, mode, actions: None };
+        let actions = Actions { suspect: Action::Throttle, ..Actions::default() };
+        let policy = Policy {
+            routes: vec![route("/v1/chat/**", Some(Mode::Enforce))],
+            accounts: vec![Account { id: "a".into(), mode: Some(Mode::Shadow), actions: Some(actions) }],
+            ..Policy::default()
+        };
+        let treat = |path, account| policy.treatment(path, account);
+        assert_eq!(treat("/v1/messages", None).mode, Mode::Shadow);
+        assert_eq!(treat("/v1/chat/completions", None).mode, Mode::Enforce);
+        assert_eq!(treat("/v1/chat/completions", Some("a")), Treatment { mode: Mode::Shadow, actions });
+    }
+}

@@ -1,0 +1,428 @@
+//! One LLM-API call, provider-neutral: named values borrowed from the body, and normalised text.
+
+mod anthropic;
+mod body;
+mod gemini;
+mod generic;
+mod openai;
+mod part;
+mod upload;
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use crate::field::{MESSAGES, Name, Place};
+use crate::json::{Raw, Reader, Token};
+use crate::route::Endpoint;
+use crate::text::{self, Case, Normalizer};
+
+pub use body::{Body, Limits};
+
+/// An HTTP request as the host received it: what goes around one or more [`Request`]s.
+#[derive(Clone, Debug, Default)]
+pub struct Envelope<'a> {
+    /// HTTP method.
+    pub method: &'a str,
+    /// Path of the URL, without the query.
+    pub path: &'a str,
+    /// Names in lower case, values as text, in the order in which they came.
+    pub headers: &'a [(String, String)],
+    /// The body's first bytes, up to the scan window, as they came.
+    pub body: &'a [u8],
+    /// Bytes of the whole body, as far as known.
+    pub body_size: Option<u64>,
+    /// Bytes behind the scan window: at least one where its size is not known.
+    pub unscanned: u64,
+    /// What the edge knows of the client.
+    pub client: Client<'a>,
+    /// Keyed hash of the credential, where there is one.
+    pub account: Option<&'a str>,
+    /// Seconds since the epoch.
+    pub now: u64,
+}
+
+/// What the edge knows of the client.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Client<'a> {
+    /// The client's address.
+    pub address: Option<&'a str>,
+    /// Autonomous system.
+    pub as_number: Option<u32>,
+    /// The system's holder.
+    pub as_organization: Option<&'a str>,
+    /// ISO country code.
+    pub country: Option<&'a str>,
+    /// HTTP version.
+    pub http_version: Option<&'a str>,
+    /// TLS version.
+    pub tls_version: Option<&'a str>,
+    /// Hash over the TLS client hello.
+    pub tls_fingerprint: Option<&'a str>,
+}
+
+/// One LLM-API call: one body, or one entry of an uploaded batch.
+#[derive(Clone, Debug, Default)]
+pub struct Request<'a> {
+    text: String,
+    segments: Vec<Segment<'a>>,
+    keywords: Vec<(Name, Cow<'a, str>)>,
+    numbers: Vec<(Name, f64)>,
+    trouble: Trouble,
+}
+
+/// One text value: where it belongs, where it is in the normalised text, where it came from.
+#[derive(Clone, Debug)]
+pub struct Segment<'a> {
+    /// Its place in the conversation.
+    pub place: Place,
+    /// Its bytes in [`Request::text`].
+    pub range: Range<usize>,
+    /// Its source.
+    pub raw: Raw<'a>,
+}
+
+/// Why parts of a body were not read, as bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Trouble(u8);
+
+/// Reads every LLM request in `envelope`, whose body has been made readable as `body`. Tells each,
+/// in order; the same buffers are used for all. Returns how many there were, or `None` where the
+/// body shows that this is no LLM call after all.
+pub fn read<'a>(
+    envelope: &Envelope<'a>,
+    endpoint: Endpoint,
+    body: &'a Body<'_>,
+    limits: &Limits,
+    each: &mut dyn FnMut(&Request<'a>),
+) -> Option<usize> {
+    let mut request = Request::default();
+    let mut entries = 0_usize;
+    let mut tell = |request: &mut Request<'a>| {
+        if entries < limits.entries {
+            request.trouble.add(body.trouble);
+            request.envelope(envelope, endpoint, body);
+            request.finish();
+            each(request);
+        }
+        entries = entries.saturating_add(1);
+        request.clear();
+        entries < limits.entries
+    };
+    match endpoint {
+        Endpoint::None => return None,
+        Endpoint::OpenaiFiles => upload::read(&mut request, envelope, body, &mut tell)?,
+        Endpoint::AnthropicBatches => {
+            upload::entries(&mut request, body, Endpoint::AnthropicMessages, &mut tell);
+        }
+        Endpoint::GeminiBatches => {
+            upload::entries(&mut request, body, Endpoint::GeminiGenerate, &mut tell);
+        }
+        Endpoint::GeminiEmbed if envelope.path.ends_with(":batchEmbedContents") => {
+            upload::entries(&mut request, body, Endpoint::GeminiEmbed, &mut tell);
+        }
+        _ => {
+            let mut reader = Reader::new(body.bytes(), 0);
+            request.object(&mut reader, endpoint, 0);
+            request.trouble.note(reader.broken(), envelope.unscanned > 0);
+            tell(&mut request);
+        }
+    }
+    Some(entries)
+}
+
+impl<'a> Request<'a> {
+    /// All normalised text; segments are ended by [`text::END`].
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The text values.
+    pub fn segments(&self) -> &[Segment<'a>] {
+        &self.segments
+    }
+
+    /// The short strings, one row a value.
+    pub fn keywords(&self) -> &[(Name, Cow<'a, str>)] {
+        &self.keywords
+    }
+
+    /// The numbers and flags (0 or 1), one row a value.
+    pub fn numbers(&self) -> &[(Name, f64)] {
+        &self.numbers
+    }
+
+    /// What was not read.
+    pub fn trouble(&self) -> Trouble {
+        self.trouble
+    }
+
+    /// A request made of named values, as exemplars give them.
+    pub fn from_values(values: impl IntoIterator<Item = (Name, Value<'a>)>) -> Self {
+        let mut request = Self::default();
+        for (name, value) in values {
+            match value {
+                Value::Text(place, text) => request.push_text(place, Raw::new(text.as_bytes(), 0), true),
+                Value::Keyword(text) => request.keywords.push((name, Cow::Borrowed(text))),
+                Value::Number(number) => request.numbers.push((name, number)),
+            }
+        }
+        request
+    }
+
+    /// Reads one JSON object as a request of `endpoint`; where that finds no text, as a generic one.
+    fn object(&mut self, reader: &mut Reader<'a>, endpoint: Endpoint, depth: u8) {
+        let start = reader.position();
+        self.members(reader, endpoint, depth);
+        let silent = self.segments.is_empty() && !self.has(Name::PromptTokenIds);
+        if silent && !matches!(endpoint, Endpoint::Generic | Endpoint::OpenaiBatches) {
+            self.members(&mut reader.at(start), Endpoint::Generic, depth);
+        }
+    }
+
+    fn members(&mut self, reader: &mut Reader<'a>, endpoint: Endpoint, depth: u8) {
+        use crate::route::Dialect::*;
+        match reader.token() {
+            Token::Object => {
+                while let Some(key) = reader.key() {
+                    let key = key.text();
+                    let known = match endpoint.dialect() {
+                        Openai => openai::member(self, &key, reader, endpoint),
+                        Anthropic => anthropic::member(self, &key, reader),
+                        Gemini => gemini::member(self, &key, reader),
+                        Generic => generic::member(self, &key, reader, endpoint),
+                    };
+                    if !known {
+                        reader.skip();
+                    }
+                }
+            }
+            Token::Array if depth == 0 => {
+                while reader.element() {
+                    self.members(reader, Endpoint::Generic, 1);
+                }
+            }
+            Token::Array => reader.leave(),
+            Token::String(raw) if endpoint == Endpoint::Generic => self.push_text(Place::User, raw, false),
+            _ => reader.mark_syntax(),
+        }
+    }
+
+    fn clear(&mut self) {
+        self.text.clear();
+        self.segments.clear();
+        self.keywords.clear();
+        self.numbers.clear();
+        self.trouble = Trouble::default();
+    }
+
+    /// Adds what does not come from the body.
+    fn envelope(&mut self, envelope: &Envelope<'a>, endpoint: Endpoint, body: &Body<'_>) {
+        let client = &envelope.client;
+        self.keywords.push((Name::OperationName, Cow::Borrowed(endpoint.operation())));
+        self.keywords.push((Name::ProviderName, Cow::Borrowed(endpoint.dialect().provider())));
+        self.keywords.push((Name::Method, Cow::Borrowed(envelope.method)));
+        self.keywords.push((Name::Path, Cow::Borrowed(envelope.path)));
+        let optional = [
+            (Name::Account, envelope.account),
+            (Name::ClientAddress, client.address),
+            (Name::AsOrganization, client.as_organization),
+            (Name::Country, client.country),
+            (Name::ProtocolVersion, client.http_version),
+            (Name::TlsVersion, client.tls_version),
+            (Name::TlsFingerprint, client.tls_fingerprint),
+        ];
+        for (name, value) in optional {
+            self.keywords.extend(value.map(|value| (name, Cow::Borrowed(value))));
+        }
+        for (header, value) in envelope.headers {
+            match header.as_str() {
+                "user-agent" => self.keywords.push((Name::UserAgent, Cow::Borrowed(value))),
+                "content-encoding" => self.keywords.push((Name::Encoding, Cow::Borrowed(value))),
+                _ => {}
+            }
+        }
+        if !self.has_keyword(Name::RequestModel) && let Some(model) = model_in(envelope.path) {
+            self.keywords.push((Name::RequestModel, Cow::Borrowed(model)));
+        }
+        let size = envelope.body_size.unwrap_or(body.size() as u64);
+        self.number(Name::BodySize, size as f64);
+        if envelope.unscanned > 0 {
+            self.number(Name::BodyUnscanned, envelope.unscanned as f64);
+        }
+        self.number(Name::HeaderCount, envelope.headers.len() as f64);
+        self.number(Name::Hour, (envelope.now / 3_600 % 24) as f64);
+    }
+
+    /// Adds what is known once all is read.
+    fn finish(&mut self) {
+        let in_messages = |segment: &&Segment<'_>| segment.place as u8 & MESSAGES != 0;
+        let size: usize = self.segments.iter().filter(in_messages).map(|segment| segment.range.len()).sum();
+        self.number(Name::PromptSize, size as f64);
+        for word in self.trouble.words() {
+            self.keywords.push((Name::BodyUnreadable, Cow::Borrowed(word)));
+        }
+    }
+
+    fn push_text(&mut self, place: Place, raw: Raw<'a>, literal: bool) {
+        let mut normalizer = Normalizer::new(&mut self.text, Case::Fold);
+        match literal {
+            true => crate::json::Sink::run(&mut normalizer, &String::from_utf8_lossy(raw.bytes())),
+            false => raw.decode(&mut normalizer),
+        }
+        let range = normalizer.finish();
+        if range.is_empty() {
+            self.text.truncate(range.start);
+            return;
+        }
+        self.text.push(text::END);
+        self.segments.push(Segment { place, range, raw });
+    }
+
+    fn number(&mut self, name: Name, value: f64) {
+        if value.is_finite() {
+            self.numbers.push((name, value));
+        }
+    }
+
+    /// Adds to a counter.
+    fn count(&mut self, name: Name, by: usize) {
+        match self.numbers.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, value)) => *value += by as f64,
+            None => self.numbers.push((name, by as f64)),
+        }
+    }
+
+    fn has(&self, name: Name) -> bool {
+        self.numbers.iter().any(|(known, _)| *known == name)
+    }
+
+    fn has_keyword(&self, name: Name) -> bool {
+        self.keywords.iter().any(|(known, _)| *known == name)
+    }
+
+    /// Takes a value that should be a number; numbers in quotes count.
+    fn take_number(&mut self, name: Name, reader: &mut Reader<'a>) -> bool {
+        match reader.token() {
+            Token::Number(number) => self.number(name, number),
+            Token::String(raw) if raw.bytes().len() <= 32 => {
+                if let Ok(number) = raw.text().trim().parse() {
+                    self.number(name, number);
+                }
+            }
+            token => drop_value(token, reader),
+        }
+        true
+    }
+
+    /// Takes a value that should be true or false; numbers count as C has it.
+    fn take_flag(&mut self, name: Name, reader: &mut Reader<'a>) -> bool {
+        match reader.token() {
+            Token::Bool(flag) => self.number(name, f64::from(u8::from(flag))),
+            Token::Number(number) => self.number(name, f64::from(u8::from(number != 0.0))),
+            token => drop_value(token, reader),
+        }
+        true
+    }
+
+    /// Takes a string or a list of strings as short values.
+    fn take_keyword(&mut self, name: Name, reader: &mut Reader<'a>) -> bool {
+        match reader.token() {
+            Token::String(raw) => self.keyword(name, raw),
+            Token::Array => {
+                while reader.element() {
+                    match reader.token() {
+                        Token::String(raw) => self.keyword(name, raw),
+                        token => drop_value(token, reader),
+                    }
+                }
+            }
+            token => drop_value(token, reader),
+        }
+        true
+    }
+
+    fn keyword(&mut self, name: Name, raw: Raw<'a>) {
+        if raw.bytes().len() <= KEYWORD_BYTES {
+            self.keywords.push((name, raw.text()));
+        }
+    }
+}
+
+/// A value of a request made by [`Request::from_values`].
+#[derive(Clone, Copy, Debug)]
+pub enum Value<'a> {
+    /// Prompt text at a place.
+    Text(Place, &'a str),
+    /// A short string.
+    Keyword(&'a str),
+    /// A number, or a flag as 0 or 1.
+    Number(f64),
+}
+
+impl Trouble {
+    /// No body at all.
+    pub const EMPTY: Self = Self(1);
+    /// Something that is not JSON was passed over.
+    pub const SYNTAX: Self = Self(2);
+    /// The body ended inside a value.
+    pub const TRUNCATED: Self = Self(4);
+    /// A content encoding, or a coding of characters, that is not read.
+    pub const ENCODING: Self = Self(8);
+    /// More would come out of decompression than is allowed, or it failed.
+    pub const INFLATE: Self = Self(16);
+    /// Nested deeper than is read.
+    pub const DEPTH: Self = Self(32);
+    /// More entries than are read.
+    pub const ENTRIES: Self = Self(64);
+    /// An upload whose parts were not found.
+    pub const MULTIPART: Self = Self(128);
+
+    /// Adds another's bits.
+    pub fn add(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The values of `hedgerow.body.unreadable`.
+    pub fn words(self) -> impl Iterator<Item = &'static str> {
+        const WORDS: [&str; 8] =
+            ["empty", "syntax", "truncated", "encoding", "inflate", "depth", "entries", "multipart"];
+        WORDS.into_iter().enumerate().filter(move |(bit, _)| self.0 & (1 << bit) != 0).map(|(_, word)| word)
+    }
+
+    /// Notes what a reader met. A body that goes on behind the scan window is not called truncated.
+    fn note(&mut self, broken: crate::json::Broken, windowed: bool) {
+        if broken.syntax {
+            self.add(Self::SYNTAX);
+        }
+        if broken.truncated && !windowed {
+            self.add(Self::TRUNCATED);
+        }
+    }
+}
+
+/// Passes over the rest of a value that has the wrong type.
+fn drop_value(token: Token<'_>, reader: &mut Reader<'_>) {
+    if matches!(token, Token::Object | Token::Array) {
+        reader.leave();
+    }
+}
+
+/// The model that a path names: `/models/<model>:verb`, `/engines/<model>/`, `/deployments/<model>/`,
+/// `/model/<model>/`.
+fn model_in(path: &str) -> Option<&str> {
+    let mut segments = path.split('/');
+    segments.find(|segment| matches!(*segment, "models" | "engines" | "deployments" | "model" | "tunedModels"))?;
+    let model = segments.next()?;
+    Some(model.split_once(':').map_or(model, |(model, _)| model))
+}
+
+/// Longer values of keyword fields are not kept.
+const KEYWORD_BYTES: usize = 512;
+
+/// Nesting that is followed in message parts, tool results and schemas.
+const DEPTH: u8 = 24;

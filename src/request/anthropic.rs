@@ -1,0 +1,74 @@
+//! Anthropic: messages and token counting.
+
+use super::{Request, drop_value, part};
+use crate::field::{Name, Place};
+use crate::json::{Reader, Token};
+
+/// Takes a member of the body if `key` is known here.
+pub fn member<'a>(request: &mut Request<'a>, key: &str, reader: &mut Reader<'a>) -> bool {
+    match key {
+        "model" => request.take_keyword(Name::RequestModel, reader),
+        "system" => {
+            part::parts(request, reader, Place::System, 0);
+            true
+        }
+        "messages" => part::messages(request, reader),
+        // The text completions of old.
+        "prompt" => {
+            part::parts(request, reader, Place::User, 0);
+            true
+        }
+        "max_tokens" | "max_tokens_to_sample" => request.take_number(Name::MaxTokens, reader),
+        "temperature" => request.take_number(Name::Temperature, reader),
+        "top_p" => request.take_number(Name::TopP, reader),
+        "top_k" => request.take_number(Name::TopK, reader),
+        "stop_sequences" => request.take_keyword(Name::StopSequences, reader),
+        "stream" => request.take_flag(Name::Stream, reader),
+        "tools" => part::tools(request, reader),
+        "thinking" => thinking(request, reader),
+        "output_format" | "output_config" => output(request, reader),
+        _ => false,
+    }
+}
+
+fn thinking<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool {
+    match reader.token() {
+        Token::Object => {
+            while let Some(key) = reader.key() {
+                match key.text().as_ref() {
+                    "budget_tokens" => {
+                        request.take_number(Name::ThinkingBudget, reader);
+                    }
+                    _ => reader.skip(),
+                }
+            }
+        }
+        token => drop_value(token, reader),
+    }
+    true
+}
+
+/// Takes `output_format`, or `output_config` which wraps it in `format`.
+fn output<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool {
+    match reader.token() {
+        Token::Object => {
+            while let Some(key) = reader.key() {
+                match key.text().as_ref() {
+                    "format" => {
+                        output(request, reader);
+                    }
+                    "effort" => {
+                        request.take_keyword(Name::ReasoningEffort, reader);
+                    }
+                    "schema" => {
+                        request.keywords.push((Name::OutputType, "json".into()));
+                        part::schema(request, reader, Place::Schema, 0);
+                    }
+                    _ => reader.skip(),
+                }
+            }
+        }
+        token => drop_value(token, reader),
+    }
+    true
+}

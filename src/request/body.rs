@@ -1,0 +1,178 @@
+//! From the bytes on the wire to readable JSON: content encodings and character codings, under caps.
+
+use std::borrow::Cow;
+use std::io::Read;
+
+use flate2::bufread::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
+use serde::{Deserialize, Serialize};
+
+use super::Trouble;
+
+/// How much is read.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Bytes of a body that are scored; the rest streams on unread.
+    pub window: usize,
+    /// Bytes that a compressed body may grow to for scoring.
+    pub inflated: usize,
+    /// Entries of an upload that are scored.
+    pub entries: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        // 2 MiB hold a context of about half a million tokens; Wasm memory holds a few of them.
+        Self { window: 2 << 20, inflated: 4 << 20, entries: 10_000 }
+    }
+}
+
+/// A body made readable.
+#[derive(Clone, Debug)]
+pub struct Body<'a> {
+    bytes: Cow<'a, [u8]>,
+    size: usize,
+    /// What got lost on the way.
+    pub trouble: Trouble,
+}
+
+impl<'a> Body<'a> {
+    /// Undoes the content encoding (the value of the header, if any) and UTF-16.
+    pub fn new(sent: &'a [u8], encoding: Option<&str>, limits: &Limits) -> Self {
+        let mut trouble = Trouble::default();
+        let mut bytes = Cow::Borrowed(sent);
+        for layer in layers(encoding) {
+            match inflate(&bytes, &layer, limits.inflated, &mut trouble) {
+                Some(inflated) => bytes = Cow::Owned(inflated),
+                None => break,
+            }
+        }
+        if let Some(text) = utf16(&bytes) {
+            bytes = Cow::Owned(text.into_bytes());
+        }
+        if bytes.is_empty() {
+            trouble.add(Trouble::EMPTY);
+        }
+        Self { bytes, size: sent.len(), trouble }
+    }
+
+    /// The readable bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// How many bytes came.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+}
+
+/// The encodings to undo, last applied first. More than two make no sense and are not undone.
+fn layers(encoding: Option<&str>) -> Vec<String> {
+    let names = encoding.unwrap_or_default().split(',').map(|name| name.trim().to_ascii_lowercase());
+    let mut layers: Vec<String> = names.filter(|name| !name.is_empty() && name != "identity").collect();
+    layers.reverse();
+    layers.truncate(2);
+    layers
+}
+
+/// Undoes one encoding; `None` where that cannot be done. What comes out before an error counts.
+fn inflate(bytes: &[u8], layer: &str, cap: usize, trouble: &mut Trouble) -> Option<Vec<u8>> {
+    match layer {
+        "gzip" | "x-gzip" => Some(drain(MultiGzDecoder::new(bytes), cap, trouble)),
+        // By the RFC this is zlib's format; some send the bare stream.
+        "deflate" if is_zlib(bytes) => Some(drain(ZlibDecoder::new(bytes), cap, trouble)),
+        "deflate" => Some(drain(DeflateDecoder::new(bytes), cap, trouble)),
+        _ => {
+            trouble.add(Trouble::ENCODING);
+            None
+        }
+    }
+}
+
+fn drain(decoder: impl Read, cap: usize, trouble: &mut Trouble) -> Vec<u8> {
+    let mut out = Vec::new();
+    let whole = decoder.take(cap as u64).read_to_end(&mut out).is_ok();
+    if !whole || out.len() >= cap {
+        trouble.add(Trouble::INFLATE);
+    }
+    out
+}
+
+fn is_zlib(bytes: &[u8]) -> bool {
+    matches!(bytes, [method, flags, ..]
+        if method & 0x0f == 8 && (u16::from(*method) << 8 | u16::from(*flags)) % 31 == 0)
+}
+
+/// JSON in UTF-16, by its byte order mark or the NUL beside its first bracket: Python reads it.
+fn utf16(bytes: &[u8]) -> Option<String> {
+    let (order, rest): (fn([u8; 2]) -> u16, &[u8]) = match bytes {
+        [0xff, 0xfe, rest @ ..] => (u16::from_le_bytes, rest),
+        [0xfe, 0xff, rest @ ..] => (u16::from_be_bytes, rest),
+        [b'{' | b'[', 0, ..] => (u16::from_le_bytes, bytes),
+        [0, b'{' | b'[', ..] => (u16::from_be_bytes, bytes),
+        _ => return None,
+    };
+    let units = rest.chunks_exact(2).map(|pair| match pair {
+        [a, b] => order([*a, *b]),
+        _ => 0,
+    });
+    Some(char::decode_utf16(units).map(|char| char.unwrap_or(char::REPLACEMENT_CHARACTER)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
+
+    use super::*;
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn encodings_are_undone() {
+        let json = br#"{"prompt":"x"}"#;
+        let mut zlib = ZlibEncoder::new(Vec::new(), Compression::fast());
+        zlib.write_all(json).unwrap();
+        let mut raw = DeflateEncoder::new(Vec::new(), Compression::fast());
+        raw.write_all(json).unwrap();
+        let utf16: Vec<u8> = r#"{"prompt":"x"}"#.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let rows: [(&str, Vec<u8>, Option<&str>); 8] = [
+            ("plain", json.to_vec(), None),
+            ("identity", json.to_vec(), Some("identity")),
+            ("gzip", gzip(json), Some("gzip")),
+            ("twice", gzip(&gzip(json)), Some("gzip, X-GZIP")),
+            ("zlib", zlib.finish().unwrap(), Some("deflate")),
+            ("bare deflate", raw.finish().unwrap(), Some("deflate")),
+            ("utf-16", utf16.clone(), None),
+            ("utf-16 with mark", [&[0xff, 0xfe][..], &utf16].concat(), None),
+        ];
+        for (name, sent, encoding) in rows {
+            let body = Body::new(&sent, encoding, &Limits::default());
+            assert_eq!((body.bytes(), body.size(), body.trouble), (&json[..], sent.len(), Trouble::default()), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_undone_is_said() {
+        let limits = Limits { inflated: 1_000, ..Limits::default() };
+        let bomb = gzip(&vec![b' '; 1_000_000]);
+        let cut = gzip(br#"{"prompt":"this is cut off"}"#);
+        let rows: [(&str, &[u8], &str, Trouble, usize); 4] = [
+            ("bomb", &bomb, "gzip", Trouble::INFLATE, 1_000),
+            ("not gzip", b"hello", "gzip", Trouble(Trouble::INFLATE.0 | Trouble::EMPTY.0), 0),
+            ("unknown", b"hello", "br", Trouble::ENCODING, 5),
+            ("cut", &cut[..cut.len() - 8], "gzip", Trouble::INFLATE, 28),
+        ];
+        for (name, sent, encoding, trouble, size) in rows {
+            let body = Body::new(sent, Some(encoding), &limits);
+            assert_eq!((body.trouble, body.bytes().len()), (trouble, size), "{name}");
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! What the dialects share: messages, content parts, tool definitions and answer schemas.
+
+use super::{DEPTH, Request, Trouble, drop_value};
+use crate::field::{Name, Place};
+use crate::json::{Reader, Token};
+
+/// Takes a list of messages, one message, or a bare string.
+pub fn messages<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool {
+    match reader.token() {
+        Token::Array => {
+            while reader.element() {
+                item(request, reader);
+            }
+        }
+        Token::Object => message(request, reader),
+        Token::String(raw) => {
+            request.push_text(Place::User, raw, false);
+            request.count(Name::Turns, 1);
+        }
+        _ => {}
+    }
+    true
+}
+
+fn item<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
+    match reader.token() {
+        Token::Object => message(request, reader),
+        Token::String(raw) => {
+            request.push_text(Place::User, raw, false);
+            request.count(Name::Turns, 1);
+        }
+        token => drop_value(token, reader),
+    }
+}
+
+/// Takes a message whose opening brace has been taken. Its text cannot be placed before its role
+/// is known, so text that comes first is read once the role has been seen, or the message ends.
+pub fn message<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
+    let mut place = None;
+    let mut early = None;
+    while let Some(key) = reader.key() {
+        match key.text().as_ref() {
+            "role" => place = role(reader).or(place),
+            "content" | "parts" => match place {
+                Some(place) => parts(request, reader, place, 0),
+                None => {
+                    // A second early value (a duplicate key) is read as the user's at once.
+                    if let Some(position) = early.replace(reader.position()) {
+                        parts(request, &mut reader.at(position), Place::User, 0);
+                    }
+                    reader.skip();
+                }
+            },
+            "reasoning_content" | "reasoning" => parts(request, reader, Place::Assistant, 0),
+            "output" => {
+                place = place.or(Some(Place::Tool));
+                parts(request, reader, Place::Tool, 0);
+            }
+            "encrypted_content" => token(request, reader),
+            _ => reader.skip(),
+        }
+    }
+    if let Some(position) = early {
+        parts(request, &mut reader.at(position), place.unwrap_or(Place::User), 0);
+    }
+    if place != Some(Place::System) {
+        request.count(Name::Turns, 1);
+    }
+}
+
+fn role(reader: &mut Reader<'_>) -> Option<Place> {
+    match reader.token() {
+        Token::String(raw) => Some(match raw.text().as_ref() {
+            "system" | "developer" => Place::System,
+            "assistant" | "model" => Place::Assistant,
+            "tool" | "function" => Place::Tool,
+            _ => Place::User,
+        }),
+        token => {
+            drop_value(token, reader);
+            None
+        }
+    }
+}
+
+/// Takes content: a string, a part, or a list of either.
+pub fn parts<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, place: Place, depth: u8) {
+    match reader.token() {
+        Token::String(raw) => request.push_text(place, raw, false),
+        Token::Array | Token::Object if depth > DEPTH => too_deep(request, reader),
+        Token::Array => {
+            while reader.element() {
+                parts(request, reader, place, depth.saturating_add(1));
+            }
+        }
+        Token::Object => part(request, reader, place, depth),
+        _ => {}
+    }
+}
+
+fn part<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, place: Place, depth: u8) {
+    let deeper = depth.saturating_add(1);
+    while let Some(key) = reader.key() {
+        match key.text().as_ref() {
+            "text" | "refusal" | "input_text" | "parts" => parts(request, reader, place, deeper),
+            "thinking" => parts(request, reader, Place::Assistant, deeper),
+            "content" | "output" => parts(request, reader, Place::Tool, deeper),
+            "functionResponse" | "function_response" => strings(request, reader, Place::Tool, deeper),
+            "signature" | "data" | "thoughtSignature" | "thought_signature" => token(request, reader),
+            "image_url" | "source" | "input_audio" | "file" | "file_id" | "file_data" | "fileData"
+            | "inlineData" | "inline_data" | "image" => {
+                request.count(Name::AttachmentsCount, 1);
+                reader.skip();
+            }
+            _ => reader.skip(),
+        }
+    }
+}
+
+/// Takes signed or encrypted reasoning.
+fn token<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
+    match reader.token() {
+        Token::String(raw) if !raw.bytes().is_empty() => request.count(Name::ReasoningTokenCount, 1),
+        token => drop_value(token, reader),
+    }
+}
+
+/// Takes every string in a value.
+pub fn strings<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, place: Place, depth: u8) {
+    match reader.token() {
+        Token::String(raw) => request.push_text(place, raw, false),
+        Token::Array | Token::Object if depth > DEPTH => too_deep(request, reader),
+        Token::Array => {
+            while reader.element() {
+                strings(request, reader, place, depth.saturating_add(1));
+            }
+        }
+        Token::Object => {
+            while reader.key().is_some() {
+                strings(request, reader, place, depth.saturating_add(1));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Takes a list of tools and counts them.
+pub fn tools<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool {
+    match reader.token() {
+        Token::Array => {
+            while reader.element() {
+                tool(request, reader);
+            }
+        }
+        token => drop_value(token, reader),
+    }
+    true
+}
+
+/// Takes one tool; Gemini's holds a list of functions.
+fn tool<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
+    match reader.token() {
+        Token::Object => {}
+        token => return drop_value(token, reader),
+    }
+    let mut nested = false;
+    while let Some(key) = reader.key() {
+        match key.text().as_ref() {
+            "functionDeclarations" | "function_declarations" => {
+                nested = true;
+                tools(request, reader);
+            }
+            key => schema_member(request, key, reader, Place::Definition, 0),
+        }
+    }
+    if !nested {
+        request.count(Name::ToolsCount, 1);
+    }
+}
+
+/// Takes a JSON schema, or what wraps one: names and descriptions are text.
+pub fn schema<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, place: Place, depth: u8) {
+    match reader.token() {
+        Token::Array | Token::Object if depth > DEPTH => too_deep(request, reader),
+        Token::Array => {
+            while reader.element() {
+                schema(request, reader, place, depth.saturating_add(1));
+            }
+        }
+        Token::Object => {
+            while let Some(key) = reader.key() {
+                schema_member(request, &key.text(), reader, place, depth);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn schema_member<'a>(request: &mut Request<'a>, key: &str, reader: &mut Reader<'a>, place: Place, depth: u8) {
+    let deeper = depth.saturating_add(1);
+    match key {
+        "name" | "title" | "description" => match reader.token() {
+            Token::String(raw) => request.push_text(place, raw, false),
+            token => drop_value(token, reader),
+        },
+        "properties" => match reader.token() {
+            Token::Object if depth > DEPTH => too_deep(request, reader),
+            Token::Object => {
+                while let Some(name) = reader.key() {
+                    request.push_text(place, name, false);
+                    schema(request, reader, place, deeper);
+                }
+            }
+            token => drop_value(token, reader),
+        },
+        _ => schema(request, reader, place, deeper),
+    }
+}
+
+fn too_deep<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
+    request.trouble.add(Trouble::DEPTH);
+    reader.leave();
+}

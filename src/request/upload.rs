@@ -1,0 +1,202 @@
+//! Many requests in one body: batch files (multipart, one JSON line a request) and message batches.
+
+use memchr::memmem;
+
+use super::{Body, Envelope, Request, Trouble};
+use crate::field::Name;
+use crate::json::{Reader, Token};
+use crate::route::{Dialect, Endpoint, endpoint_of};
+
+/// Tells one entry; false when no more are wanted.
+type Tell<'t, 'a> = &'t mut dyn FnMut(&mut Request<'a>) -> bool;
+
+/// Reads a file upload; `None` where its purpose is not `batch`.
+pub fn read<'a>(request: &mut Request<'a>, envelope: &Envelope<'a>, body: &'a Body<'_>, tell: Tell<'_, 'a>) -> Option<()> {
+    let content_type = envelope.headers.iter().find(|(name, _)| name == "content-type");
+    let Some(boundary) = content_type.and_then(|(_, value)| boundary(value)) else {
+        request.trouble.add(Trouble::MULTIPART);
+        tell(request);
+        return Some(());
+    };
+    let form = form(body.bytes(), &boundary);
+    if form.purpose.is_some_and(|purpose| purpose != b"batch") {
+        return None;
+    }
+    let Some((file, base)) = form.file else {
+        request.trouble.add(Trouble::MULTIPART);
+        tell(request);
+        return Some(());
+    };
+    lines(request, file, base, envelope.unscanned > 0, tell);
+    Some(())
+}
+
+/// Reads a JSON body that holds its entries under `requests`: Anthropic's as `params`, Gemini's as
+/// `request` or bare.
+pub fn entries<'a>(request: &mut Request<'a>, body: &'a Body<'_>, endpoint: Endpoint, tell: Tell<'_, 'a>) {
+    let mut reader = Reader::new(body.bytes(), 0);
+    let mut found = false;
+    nested(request, &mut reader, endpoint, 0, &mut found, tell);
+    if !found {
+        let mut reader = Reader::new(body.bytes(), 0);
+        request.object(&mut reader, endpoint, 0);
+        request.trouble.note(reader.broken(), false);
+        tell(request);
+    }
+}
+
+/// Looks for `requests` here and, for Gemini, further in (`batch.input_config.requests.requests`).
+fn nested<'a>(
+    request: &mut Request<'a>, reader: &mut Reader<'a>, endpoint: Endpoint, depth: u8, found: &mut bool, tell: Tell<'_, 'a>,
+) {
+    match reader.token() {
+        Token::Object if depth <= 4 => {
+            while let Some(key) = reader.key() {
+                match key.text().as_ref() {
+                    "requests" | "batch" | "input_config" | "inputConfig" => {
+                        nested(request, reader, endpoint, depth.saturating_add(1), found, tell);
+                    }
+                    _ => reader.skip(),
+                }
+            }
+        }
+        Token::Array if depth > 0 => {
+            *found = true;
+            array(request, reader, endpoint, tell);
+        }
+        token => super::drop_value(token, reader),
+    }
+}
+
+fn array<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, endpoint: Endpoint, tell: Tell<'_, 'a>) {
+    let mut counter = reader.clone();
+    let mut size = 0_u32;
+    while counter.element() {
+        counter.skip();
+        size = size.saturating_add(1);
+    }
+    while reader.element() {
+        entry(request, reader, endpoint);
+        request.number(Name::BatchSize, f64::from(size));
+        request.trouble.note(reader.broken(), false);
+        if !tell(request) {
+            return;
+        }
+    }
+}
+
+fn entry<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, endpoint: Endpoint) {
+    if endpoint.dialect() == Dialect::Gemini {
+        return request.object(reader, endpoint, 0);
+    }
+    match reader.token() {
+        Token::Object => {
+            while let Some(key) = reader.key() {
+                match key.text().as_ref() {
+                    "params" => request.object(reader, endpoint, 0),
+                    _ => reader.skip(),
+                }
+            }
+        }
+        token => super::drop_value(token, reader),
+    }
+}
+
+/// Reads JSON lines as OpenAI's batch API has them. A line that cannot be read is an entry too.
+fn lines<'a>(request: &mut Request<'a>, file: &'a [u8], base: usize, windowed: bool, tell: Tell<'_, 'a>) {
+    let is_blank = |line: &[u8]| line.iter().all(u8::is_ascii_whitespace);
+    let size = file.split(|byte| *byte == b'\n').filter(|line| !is_blank(line)).count();
+    let mut at = base;
+    for line in file.split(|byte| *byte == b'\n') {
+        let start = at;
+        at = at.saturating_add(line.len()).saturating_add(1);
+        if is_blank(line) {
+            continue;
+        }
+        let mut reader = Reader::new(line, start);
+        batch_line(request, &mut reader);
+        request.number(Name::BatchSize, size as f64);
+        request.trouble.note(reader.broken(), windowed);
+        if !tell(request) {
+            return;
+        }
+    }
+}
+
+/// Reads `{"custom_id", "method", "url", "body"}`; the URL says how the body reads, wherever it stands.
+fn batch_line<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
+    let mut endpoint = Endpoint::OpenaiChat;
+    let mut body = None;
+    match reader.token() {
+        Token::Object => {
+            while let Some(key) = reader.key() {
+                match key.text().as_ref() {
+                    "url" => {
+                        if let Token::String(url) = reader.token() {
+                            endpoint = endpoint_of(&url.text());
+                        }
+                    }
+                    "body" => {
+                        body = Some(reader.position());
+                        reader.skip();
+                    }
+                    _ => reader.skip(),
+                }
+            }
+        }
+        _ => reader.mark_syntax(),
+    }
+    match (endpoint, body) {
+        (Endpoint::None, Some(position)) => request.object(&mut reader.at(position), Endpoint::Generic, 0),
+        (endpoint, Some(position)) => request.object(&mut reader.at(position), endpoint, 0),
+        (_, None) => reader.mark_syntax(),
+    }
+}
+
+/// The parts of a form that matter here.
+#[derive(Default)]
+struct Form<'a> {
+    purpose: Option<&'a [u8]>,
+    file: Option<(&'a [u8], usize)>,
+}
+
+/// Finds `purpose` and `file` in a multipart body. The last part may be cut off.
+fn form<'a>(body: &'a [u8], boundary: &str) -> Form<'a> {
+    let mut form = Form::default();
+    let delimiter = format!("--{boundary}");
+    let finder = memmem::Finder::new(delimiter.as_bytes());
+    let mut starts = finder.find_iter(body).map(|at| at.saturating_add(delimiter.len())).peekable();
+    while let Some(start) = starts.next() {
+        let end = starts.peek().map_or(body.len(), |next| next.saturating_sub(delimiter.len()));
+        let part = body.get(start..end).unwrap_or_default();
+        let Some(head) = memmem::find(part, b"\r\n\r\n") else { continue };
+        let content_start = head.saturating_add(4);
+        let content = part.get(content_start..).unwrap_or_default();
+        let content = content.strip_suffix(b"\r\n").unwrap_or(content);
+        let head = String::from_utf8_lossy(part.get(..head).unwrap_or_default()).to_ascii_lowercase();
+        match form_name(&head) {
+            Some("purpose") => form.purpose = Some(content.trim_ascii()),
+            Some("file") => form.file = Some((content, start.saturating_add(content_start))),
+            _ => {}
+        }
+    }
+    form
+}
+
+fn form_name(head: &str) -> Option<&str> {
+    let line = head.lines().find(|line| line.starts_with("content-disposition:"))?;
+    let mut parameters = line.split(';').map(str::trim);
+    parameters.find_map(|parameter| parameter.strip_prefix("name=")).map(|name| name.trim_matches('"'))
+}
+
+fn boundary(content_type: &str) -> Option<String> {
+    let (kind, parameters) = content_type.split_once(';')?;
+    if !kind.trim().eq_ignore_ascii_case("multipart/form-data") {
+        return None;
+    }
+    let boundary = parameters.split(';').map(str::trim).find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        name.eq_ignore_ascii_case("boundary").then(|| value.trim_matches('"'))
+    })?;
+    (!boundary.is_empty() && boundary.len() <= 200).then(|| boundary.to_owned())
+}

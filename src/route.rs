@@ -1,0 +1,255 @@
+//! Which requests are LLM calls, and how their bodies read: by method and path.
+
+use serde::{Deserialize, Serialize};
+
+/// A kind of LLM call: the shape of its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Endpoint {
+    /// OpenAI chat completions.
+    #[serde(rename = "openai.chat")]
+    OpenaiChat,
+    /// OpenAI responses.
+    #[serde(rename = "openai.responses")]
+    OpenaiResponses,
+    /// OpenAI completions, also under `/engines/<model>/`.
+    #[serde(rename = "openai.completions")]
+    OpenaiCompletions,
+    /// OpenAI embeddings.
+    #[serde(rename = "openai.embeddings")]
+    OpenaiEmbeddings,
+    /// OpenAI file upload; an LLM call where its purpose is `batch`.
+    #[serde(rename = "openai.files")]
+    OpenaiFiles,
+    /// The start of an OpenAI batch over an uploaded file.
+    #[serde(rename = "openai.batches")]
+    OpenaiBatches,
+    /// Anthropic messages.
+    #[serde(rename = "anthropic.messages")]
+    AnthropicMessages,
+    /// Anthropic token counting.
+    #[serde(rename = "anthropic.count_tokens")]
+    AnthropicCountTokens,
+    /// Anthropic message batches.
+    #[serde(rename = "anthropic.batches")]
+    AnthropicBatches,
+    /// Gemini generateContent and streamGenerateContent.
+    #[serde(rename = "gemini.generate")]
+    GeminiGenerate,
+    /// Gemini countTokens.
+    #[serde(rename = "gemini.count_tokens")]
+    GeminiCountTokens,
+    /// Gemini embedContent and batchEmbedContents.
+    #[serde(rename = "gemini.embed")]
+    GeminiEmbed,
+    /// Gemini batchGenerateContent.
+    #[serde(rename = "gemini.batches")]
+    GeminiBatches,
+    /// Any other LLM call.
+    #[serde(rename = "generic")]
+    Generic,
+    /// Not an LLM call: passes untouched and uncounted.
+    #[serde(rename = "none")]
+    None,
+}
+
+/// A provider's wire format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dialect {
+    /// OpenAI, and what speaks its language.
+    Openai,
+    /// Anthropic.
+    Anthropic,
+    /// Google's Gemini API and Vertex AI.
+    Gemini,
+    /// Unknown: strings under well-known keys are read.
+    Generic,
+}
+
+impl Endpoint {
+    /// The wire format.
+    pub fn dialect(self) -> Dialect {
+        use Endpoint::*;
+        match self {
+            OpenaiChat | OpenaiResponses | OpenaiCompletions | OpenaiEmbeddings | OpenaiFiles
+            | OpenaiBatches => Dialect::Openai,
+            AnthropicMessages | AnthropicCountTokens | AnthropicBatches => Dialect::Anthropic,
+            GeminiGenerate | GeminiCountTokens | GeminiEmbed | GeminiBatches => Dialect::Gemini,
+            Generic | None => Dialect::Generic,
+        }
+    }
+
+    /// OpenTelemetry's `gen_ai.operation.name`; `count_tokens` and `batch` are ours.
+    pub fn operation(self) -> &'static str {
+        use Endpoint::*;
+        match self {
+            OpenaiChat | OpenaiResponses | AnthropicMessages | Generic | None => "chat",
+            OpenaiCompletions => "text_completion",
+            OpenaiEmbeddings | GeminiEmbed => "embeddings",
+            AnthropicCountTokens | GeminiCountTokens => "count_tokens",
+            OpenaiFiles | OpenaiBatches | AnthropicBatches | GeminiBatches => "batch",
+            GeminiGenerate => "generate_content",
+        }
+    }
+}
+
+impl Dialect {
+    /// OpenTelemetry's `gen_ai.provider.name`; `generic` is ours.
+    pub fn provider(self) -> &'static str {
+        match self {
+            Self::Gemini => "gcp.gemini",
+            _ => self.name(),
+        }
+    }
+
+    /// The name in logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Openai => "openai",
+            Self::Anthropic => "anthropic",
+            Self::Gemini => "gemini",
+            Self::Generic => "generic",
+        }
+    }
+}
+
+/// The endpoint at `path` by the built-in routes; `None` where it is no LLM call.
+///
+/// ```
+/// # use hedgerow::route::{Endpoint, endpoint_of};
+/// assert_eq!(endpoint_of("/api/v1/chat/completions"), Endpoint::OpenaiChat);
+/// assert_eq!(endpoint_of("/v1/models"), Endpoint::None);
+/// ```
+pub fn endpoint_of(path: &str) -> Endpoint {
+    let found = DEFAULTS.iter().find(|(pattern, _)| fits(pattern, path));
+    found.map_or(Endpoint::None, |(_, endpoint)| *endpoint)
+}
+
+/// Whether `path` fits `pattern`: `**` stands for any number of segments, `*` for any part of one.
+/// A slash at the end, and doubled slashes, make no difference.
+pub fn fits(pattern: &str, path: &str) -> bool {
+    // Walked from the end, where the built-in patterns have their fixed part: almost every other
+    // path is refused at its last segment.
+    let pattern: Vec<&str> = pattern.split('/').filter(|part| !part.is_empty()).collect();
+    let path: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).take(SEGMENTS).collect();
+    segments_fit(&pattern, &path)
+}
+
+fn segments_fit(pattern: &[&str], path: &[&str]) -> bool {
+    match (pattern.split_last(), path.split_last()) {
+        (None, None) => true,
+        (Some((&"**", pattern)), None) => segments_fit(pattern, path),
+        (Some((&"**", rest)), Some((_, shorter))) => {
+            segments_fit(rest, path) || segments_fit(pattern, shorter)
+        }
+        (Some((part, pattern)), Some((segment, path))) => {
+            segment_fits(part, segment) && segments_fit(pattern, path)
+        }
+        _ => false,
+    }
+}
+
+fn segment_fits(pattern: &str, segment: &str) -> bool {
+    let Some((head, tail)) = pattern.split_once('*') else { return pattern == segment };
+    let Some(rest) = segment.strip_prefix(head) else { return false };
+    if !tail.contains('*') {
+        return rest.ends_with(tail);
+    }
+    let mut starts = rest.char_indices().map(|(at, _)| at).chain([rest.len()]);
+    starts.any(|at| rest.get(at..).is_some_and(|rest| segment_fits(tail, rest)))
+}
+
+/// Segments of a path that are looked at.
+const SEGMENTS: usize = 64;
+
+/// The built-in routes; the first that fits counts.
+pub const DEFAULTS: &[(&str, Endpoint)] = &[
+    ("**/threads/*/messages", Endpoint::None),
+    ("**/chat/completions", Endpoint::OpenaiChat),
+    ("**/completions", Endpoint::OpenaiCompletions),
+    ("**/responses", Endpoint::OpenaiResponses),
+    ("**/embeddings", Endpoint::OpenaiEmbeddings),
+    ("**/v1/files", Endpoint::OpenaiFiles),
+    ("**/openai/files", Endpoint::OpenaiFiles),
+    ("**/messages/batches", Endpoint::AnthropicBatches),
+    ("**/v1/batches", Endpoint::OpenaiBatches),
+    ("**/openai/batches", Endpoint::OpenaiBatches),
+    ("**/messages", Endpoint::AnthropicMessages),
+    ("**/messages/count_tokens", Endpoint::AnthropicCountTokens),
+    ("**/anthropic/models/*:rawPredict", Endpoint::AnthropicMessages),
+    ("**/anthropic/models/*:streamRawPredict", Endpoint::AnthropicMessages),
+    ("**/models/*:generateContent", Endpoint::GeminiGenerate),
+    ("**/models/*:streamGenerateContent", Endpoint::GeminiGenerate),
+    ("**/models/*:countTokens", Endpoint::GeminiCountTokens),
+    ("**/models/*:embedContent", Endpoint::GeminiEmbed),
+    ("**/models/*:batchEmbedContents", Endpoint::GeminiEmbed),
+    ("**/models/*:batchGenerateContent", Endpoint::GeminiBatches),
+    ("**/tunedModels/*:generateContent", Endpoint::GeminiGenerate),
+    ("**/endpoints/*:generateContent", Endpoint::GeminiGenerate),
+    ("/model/*/invoke", Endpoint::Generic),
+    ("/model/*/invoke-with-response-stream", Endpoint::Generic),
+    ("/model/*/converse", Endpoint::Generic),
+    ("/model/*/converse-stream", Endpoint::Generic),
+    ("**/api/chat", Endpoint::Generic),
+    ("**/api/generate", Endpoint::Generic),
+    ("**/v1/chat", Endpoint::Generic),
+    ("**/v2/chat", Endpoint::Generic),
+    ("**/v1/complete", Endpoint::Generic),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_find_their_endpoint() {
+        let rows = [
+            ("/v1/chat/completions", Endpoint::OpenaiChat),
+            ("/v1/chat/completions/", Endpoint::OpenaiChat),
+            ("//v1//chat/completions", Endpoint::OpenaiChat),
+            ("/openai/deployments/x/chat/completions", Endpoint::OpenaiChat),
+            ("/api/v1/chat/completions", Endpoint::OpenaiChat),
+            ("/v1/engines/davinci/completions", Endpoint::OpenaiCompletions),
+            ("/v1/responses", Endpoint::OpenaiResponses),
+            ("/v1/responses/resp_1", Endpoint::None),
+            ("/v1/embeddings", Endpoint::OpenaiEmbeddings),
+            ("/v1/files", Endpoint::OpenaiFiles),
+            ("/files", Endpoint::None),
+            ("/v1/batches", Endpoint::OpenaiBatches),
+            ("/v1/messages", Endpoint::AnthropicMessages),
+            ("/v1/messages/count_tokens", Endpoint::AnthropicCountTokens),
+            ("/v1/messages/batches", Endpoint::AnthropicBatches),
+            ("/v1/messages/batches/b1/results", Endpoint::None),
+            ("/v1/threads/t1/messages", Endpoint::None),
+            ("/v1beta/models/gemini-3-pro:generateContent", Endpoint::GeminiGenerate),
+            ("/v1beta/models/gemini-3-pro:streamGenerateContent", Endpoint::GeminiGenerate),
+            ("/v1beta/models/e:embedContent", Endpoint::GeminiEmbed),
+            ("/v1beta/models", Endpoint::None),
+            ("/model/anthropic.claude/invoke", Endpoint::Generic),
+            ("/", Endpoint::None),
+            ("", Endpoint::None),
+        ];
+        for (path, endpoint) in rows {
+            assert_eq!(endpoint_of(path), endpoint, "{path}");
+        }
+    }
+
+    #[test]
+    fn patterns() {
+        let rows = [
+            ("/a/*/c", "/a/b/c", true),
+            ("/a/*/c", "/a/c", false),
+            ("/a/**", "/a", true),
+            ("/a/**", "/a/b/c", true),
+            ("/a/**/z", "/a/b/c/z", true),
+            ("/a/**/z", "/b/z", false),
+            ("/a/x*y*z", "/a/x--y--z", true),
+            ("/a/x*y*z", "/a/x--z", false),
+            ("**", "/anything/at/all", true),
+        ];
+        for (pattern, path, expected) in rows {
+            assert_eq!(fits(pattern, path), expected, "{pattern} {path}");
+        }
+        assert!(!fits("**/a/**/a/**/a/**/b", &"/a".repeat(5_000)));
+    }
+}

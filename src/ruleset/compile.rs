@@ -1,0 +1,207 @@
+//! From signatures to a program: every distinct comparison becomes one bit.
+
+use std::collections::HashMap;
+
+use once_cell::sync::OnceCell;
+
+use crate::error::Error;
+use crate::field::{Field, Kind, places};
+use crate::matcher::{KeywordCheck, KeywordTest, Node, NumberTest, Program, RegexTest, Sets, Use};
+use crate::scan::{MIN_LITERAL, Scanner};
+use crate::signature::{Anchor, Condition, FieldTest, Op, Signature, Test};
+use crate::text::{Case, normalize_pattern};
+
+/// Compiles signatures.
+pub fn compile(signatures: &[Signature]) -> Result<Program, Error> {
+    let mut compiler = Compiler::default();
+    for (number, signature) in signatures.iter().enumerate() {
+        let node = compiler.condition(signature, &signature.condition)?;
+        if node.holds(&|_| false) {
+            let problem = format!("signature '{}' holds for an empty request", signature.name);
+            return Err(Error::new(problem, "require at least one selection that is not negated"));
+        }
+        for bit in bits(&node) {
+            if let Some(touched) = compiler.program.touches.get_mut(bit) {
+                touched.push(number as u32);
+            }
+        }
+        compiler.program.conditions.push(node);
+    }
+    Ok(compiler.finish())
+}
+
+#[derive(Default)]
+struct Compiler {
+    program: Program,
+    /// The bit of each comparison, by its canonical text.
+    bits: HashMap<String, usize>,
+    /// The scanner's literals and their places in its list.
+    literals: Vec<String>,
+    places: HashMap<String, usize>,
+}
+
+impl Compiler {
+    fn finish(mut self) -> Program {
+        self.program.scanner = Scanner::new(self.literals);
+        self.program
+    }
+
+    fn condition(&mut self, signature: &Signature, condition: &Condition) -> Result<Node, Error> {
+        Ok(match condition {
+            Condition::All(parts) => Node::All(self.conditions(signature, parts)?),
+            Condition::Any(parts) => Node::Any(self.conditions(signature, parts)?),
+            Condition::Not(part) => Node::Not(Box::new(self.condition(signature, part)?)),
+            Condition::Is(name) => {
+                let selection = signature.selections.get(name).ok_or_else(|| {
+                    let problem = format!("signature '{}' has no selection '{name}'", signature.name);
+                    Error::new(problem, "name it under `detection`")
+                })?;
+                self.test(selection)?
+            }
+        })
+    }
+
+    fn conditions(&mut self, signature: &Signature, parts: &[Condition]) -> Result<Box<[Node]>, Error> {
+        parts.iter().map(|part| self.condition(signature, part)).collect()
+    }
+
+    fn test(&mut self, test: &Test) -> Result<Node, Error> {
+        Ok(match test {
+            Test::All(parts) => Node::All(self.tests(parts)?),
+            Test::Any(parts) => Node::Any(self.tests(parts)?),
+            Test::Field(test) => Node::Bit(self.bit(test)?),
+        })
+    }
+
+    fn tests(&mut self, parts: &[Test]) -> Result<Box<[Node]>, Error> {
+        parts.iter().map(|part| self.test(part)).collect()
+    }
+
+    fn bit(&mut self, test: &FieldTest) -> Result<usize, Error> {
+        let key = serde_json::to_string(test).unwrap_or_default();
+        if let Some(bit) = self.bits.get(&key) {
+            return Ok(*bit);
+        }
+        let bit = self.program.fields.len();
+        self.program.fields.push(test.field.clone());
+        self.program.touches.push(Vec::new());
+        self.bits.insert(key, bit);
+        match test.field.kind() {
+            Kind::Text => self.text(test, bit)?,
+            Kind::Keyword | Kind::Address => self.keyword(test, bit)?,
+            Kind::Number | Kind::Flag => self.number(test, bit)?,
+        }
+        Ok(bit)
+    }
+
+    fn text(&mut self, test: &FieldTest, bit: usize) -> Result<(), Error> {
+        let Field::Known(name) = test.field else { return Err(misfit(test)) };
+        let places = places(name);
+        match &test.op {
+            Op::String { anchor, value, cased } => {
+                let (folded, cased) = match cased {
+                    true => (normalize_pattern(value, Case::Fold), Some(value.clone())),
+                    false => (value.clone(), None),
+                };
+                self.literal(folded, Use { places, anchor: *anchor, cased, sets: Sets::Bit(bit) })
+            }
+            Op::Regex { pattern, literals } => {
+                if literals.is_empty() {
+                    let problem = format!("the regex '{pattern}' has no required literal");
+                    return Err(Error::new(problem, "add a word that every match must contain"));
+                }
+                let number = self.program.regexes.len();
+                for literal in literals {
+                    let sets = Sets::Regex(number);
+                    self.literal(literal.clone(), Use { places, anchor: Anchor::Contains, cased: None, sets })?;
+                }
+                self.program.regexes.push(RegexTest { pattern: pattern.clone(), compiled: OnceCell::new(), places, bit });
+                Ok(())
+            }
+            Op::Exists(true) => {
+                self.program.present.push((places, bit));
+                Ok(())
+            }
+            Op::Exists(false) => {
+                self.program.absent.push((test.field.clone(), bit));
+                Ok(())
+            }
+            Op::Cidr(_) | Op::Number { .. } => Err(misfit(test)),
+        }
+    }
+
+    fn literal(&mut self, literal: String, purpose: Use) -> Result<(), Error> {
+        if literal.len() < MIN_LITERAL {
+            let problem = format!("the literal '{literal}' is shorter than {MIN_LITERAL} bytes");
+            return Err(Error::new(problem, "make it longer: short words are in every prompt"));
+        }
+        let place = *self.places.entry(literal.clone()).or_insert_with(|| {
+            self.literals.push(literal);
+            self.program.literals.push(Vec::new());
+            self.literals.len().saturating_sub(1)
+        });
+        if let Some(uses) = self.program.literals.get_mut(place) {
+            uses.push(purpose);
+        }
+        Ok(())
+    }
+
+    fn keyword(&mut self, test: &FieldTest, bit: usize) -> Result<(), Error> {
+        let check = match &test.op {
+            Op::String { anchor, value, cased } => {
+                KeywordCheck::String { anchor: *anchor, value: value.clone(), cased: *cased }
+            }
+            Op::Regex { pattern, .. } => {
+                KeywordCheck::Regex { pattern: pattern.clone(), compiled: OnceCell::new() }
+            }
+            Op::Cidr(network) => KeywordCheck::Cidr(*network),
+            Op::Exists(true) => KeywordCheck::Present,
+            Op::Exists(false) => {
+                self.program.absent.push((test.field.clone(), bit));
+                return Ok(());
+            }
+            Op::Number { .. } => return Err(misfit(test)),
+        };
+        let tests = match &test.field {
+            Field::Known(name) => self.program.keywords.entry(*name).or_default(),
+            Field::Header(name) => self.program.headers.entry(name.clone()).or_default(),
+        };
+        tests.push(KeywordTest { check, bit });
+        Ok(())
+    }
+
+    fn number(&mut self, test: &FieldTest, bit: usize) -> Result<(), Error> {
+        let Field::Known(name) = test.field else { return Err(misfit(test)) };
+        let check = match test.op {
+            Op::Number { order, value } => Some((order, value)),
+            Op::Exists(true) => None,
+            Op::Exists(false) => {
+                self.program.absent.push((test.field.clone(), bit));
+                return Ok(());
+            }
+            _ => return Err(misfit(test)),
+        };
+        self.program.numbers.entry(name).or_default().push(NumberTest { check, bit });
+        Ok(())
+    }
+}
+
+fn misfit(test: &FieldTest) -> Error {
+    let problem = format!("this comparison does not fit the field '{}'", test.field.name());
+    Error::new(problem, "see docs/fields.md for the field's type")
+}
+
+fn bits(node: &Node) -> Vec<usize> {
+    fn collect(node: &Node, bits: &mut Vec<usize>) {
+        match node {
+            Node::All(parts) | Node::Any(parts) => parts.iter().for_each(|part| collect(part, bits)),
+            Node::Not(part) => collect(part, bits),
+            Node::Bit(bit) => bits.push(*bit),
+        }
+    }
+    let mut all = Vec::new();
+    collect(node, &mut all);
+    all.sort_unstable();
+    all.dedup();
+    all
+}

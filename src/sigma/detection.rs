@@ -1,0 +1,330 @@
+//! Sigma's detection section, turned into selections and a condition.
+
+use std::collections::BTreeMap;
+
+use rsigma_parser::{
+    ConditionExpr, Detection, DetectionItem, Modifier, Quantifier, SelectorPattern, SigmaRule, SigmaString, SigmaValue,
+    SpecialChar, StringPart, detection_name_matches,
+};
+
+use super::literals;
+use super::rule::Note;
+use crate::field::{Field, Kind};
+use crate::scan::MIN_LITERAL;
+use crate::signature::{Anchor, Condition, FieldTest, Op, Order, Test};
+use crate::text::{Case, normalize_pattern};
+
+/// A problem and its remedy.
+type Problem = (String, String);
+
+/// The named selections.
+pub fn selections(rule: &SigmaRule, note: &mut Note<'_>) -> BTreeMap<String, Test> {
+    let mut selections = BTreeMap::new();
+    for (name, detection) in &rule.detection.named {
+        if let Some(test) = test(detection, &["detection", name], note) {
+            selections.insert(name.clone(), test);
+        }
+    }
+    selections
+}
+
+/// The condition, with quantifiers spelled out.
+pub fn condition(rule: &SigmaRule, selections: &BTreeMap<String, Test>, note: &mut Note<'_>) -> Option<Condition> {
+    let names: Vec<&String> = rule.detection.named.keys().collect();
+    let key = ["detection", "condition"];
+    let [expression] = rule.detection.conditions.as_slice() else {
+        note.add(&key, "one condition is supported", "join them with `or`");
+        return None;
+    };
+    let condition = match expand(expression, &names) {
+        Ok(condition) => condition,
+        Err((problem, remedy)) => {
+            note.add(&key, problem, remedy);
+            return None;
+        }
+    };
+    let used = condition.names();
+    for name in &names {
+        if !used.contains(&name.as_str()) {
+            note.add(&["detection", name], format!("the selection '{name}' is not used"), "use it in the condition or remove it");
+        }
+    }
+    // With nothing at all in a request, only negations and absences hold.
+    let mut in_empty = |name: &str| selections.get(name).is_some_and(|test| test.holds(&mut |test| test.op == Op::Exists(false)));
+    if condition.holds(&mut in_empty) && condition.holds(&mut |_| false) {
+        note.add(&key, "the condition holds for an empty request", "require a selection that is not negated");
+    }
+    Some(condition)
+}
+
+fn expand(expression: &ConditionExpr, names: &[&String]) -> Result<Condition, Problem> {
+    let each = |parts: &[ConditionExpr]| parts.iter().map(|part| expand(part, names)).collect::<Result<_, _>>();
+    Ok(match expression {
+        ConditionExpr::And(parts) => Condition::All(each(parts)?),
+        ConditionExpr::Or(parts) => Condition::Any(each(parts)?),
+        ConditionExpr::Not(part) => Condition::Not(Box::new(expand(part, names)?)),
+        ConditionExpr::Identifier(name) if names.contains(&name) => Condition::Is(name.clone()),
+        ConditionExpr::Identifier(name) => {
+            return Err((format!("there is no selection '{name}'"), "name it under `detection`".into()));
+        }
+        ConditionExpr::Selector { quantifier, pattern } => {
+            let mut fitting: Vec<Condition> = names
+                .iter()
+                .filter(|name| match pattern {
+                    SelectorPattern::Them => !name.starts_with('_'),
+                    SelectorPattern::Pattern(pattern) => detection_name_matches(pattern, name),
+                })
+                .map(|name| Condition::Is((*name).clone()))
+                .collect();
+            fitting.sort_by_key(|condition| condition.names().join(""));
+            if fitting.is_empty() {
+                return Err((format!("no selection fits '{pattern}'"), "correct the pattern".into()));
+            }
+            match quantifier {
+                Quantifier::Any | Quantifier::Count(1) => Condition::Any(fitting),
+                Quantifier::All => Condition::All(fitting),
+                Quantifier::Count(_) => {
+                    return Err((format!("'{quantifier} of' is not supported"), "use `1 of` or `all of`".into()));
+                }
+            }
+        }
+    })
+}
+
+fn test(detection: &Detection, path: &[&str], note: &mut Note<'_>) -> Option<Test> {
+    match detection {
+        Detection::AllOf(items) => {
+            let tests: Vec<Option<Test>> = items.iter().map(|detection| item(detection, path, note)).collect();
+            Some(one_or(tests.into_iter().collect::<Option<Vec<_>>>()?, Test::All))
+        }
+        Detection::AnyOf(parts) => {
+            let mut tests = Vec::new();
+            for (number, part) in parts.iter().enumerate() {
+                let number = number.to_string();
+                tests.push(test(part, &[path, &[&number]].concat(), note));
+            }
+            Some(one_or(tests.into_iter().collect::<Option<Vec<_>>>()?, Test::Any))
+        }
+        Detection::Keywords(_) => {
+            note.add(path, "strings without a field are not supported", "name the field, such as `gen_ai.input.messages|contains`");
+            None
+        }
+        _ => {
+            note.add(path, "array matching is not supported", "a test holds if it holds for any value of the field");
+            None
+        }
+    }
+}
+
+fn item(item: &DetectionItem, path: &[&str], note: &mut Note<'_>) -> Option<Test> {
+    let name = item.field.name.clone().unwrap_or_default();
+    let words: Vec<String> = item.field.modifiers.iter().map(|modifier| word(*modifier)).collect();
+    let key = [&[name.clone()][..], &words].concat().join("|");
+    let path = [path, &[&key]].concat();
+    let Some(field) = Field::parse(&name) else {
+        note.add(&path, format!("unknown field '{name}'"), format!("did you mean '{}'? docs/fields.md lists all", nearest(&name)));
+        return None;
+    };
+    let modifiers = match Modifiers::new(&item.field.modifiers) {
+        Ok(modifiers) => modifiers,
+        Err((problem, remedy)) => {
+            note.add(&path, problem, remedy);
+            return None;
+        }
+    };
+    let mut tests = Vec::new();
+    for (number, value) in item.values.iter().enumerate() {
+        match op(&field, &modifiers, value) {
+            Ok(op) => tests.push(Some(Test::Field(FieldTest { field: field.clone(), op }))),
+            Err((problem, remedy)) => {
+                let number = number.to_string();
+                note.add(&[&path[..], &[&number]].concat(), problem, remedy);
+                tests.push(None);
+            }
+        }
+    }
+    let tests = tests.into_iter().collect::<Option<Vec<_>>>()?;
+    Some(one_or(tests, if modifiers.all { Test::All } else { Test::Any }))
+}
+
+fn one_or(mut tests: Vec<Test>, many: impl Fn(Vec<Test>) -> Test) -> Test {
+    match (tests.len(), tests.pop()) {
+        (1, Some(test)) => test,
+        (_, last) => many(tests.into_iter().chain(last).collect()),
+    }
+}
+
+/// What a field's modifiers ask for.
+#[derive(Default)]
+struct Modifiers {
+    main: Option<Modifier>,
+    all: bool,
+    cased: bool,
+    flags: String,
+}
+
+impl Modifiers {
+    fn new(modifiers: &[Modifier]) -> Result<Self, Problem> {
+        let mut parsed = Self::default();
+        for modifier in modifiers {
+            match modifier {
+                Modifier::All => parsed.all = true,
+                Modifier::Cased => parsed.cased = true,
+                Modifier::IgnoreCase => parsed.flags.push('i'),
+                Modifier::Multiline => parsed.flags.push('m'),
+                Modifier::DotAll => parsed.flags.push('s'),
+                Modifier::Contains | Modifier::StartsWith | Modifier::EndsWith | Modifier::Re | Modifier::Cidr
+                | Modifier::Exists | Modifier::Gt | Modifier::Gte | Modifier::Lt | Modifier::Lte
+                    if parsed.main.is_none() =>
+                {
+                    parsed.main = Some(*modifier);
+                }
+                other => {
+                    let known = "contains, startswith, endswith, all, cased, re (i, m, s), cidr, exists, gt, gte, lt, lte";
+                    return Err((format!("the modifier '{}' is not supported here", word(*other)), format!("use one of {known}")));
+                }
+            }
+        }
+        Ok(parsed)
+    }
+}
+
+fn word(modifier: Modifier) -> String {
+    let json = serde_json::to_value(modifier).unwrap_or_default();
+    json.as_str().unwrap_or("?").to_owned()
+}
+
+fn op(field: &Field, modifiers: &Modifiers, value: &SigmaValue) -> Result<Op, Problem> {
+    use SigmaValue as V;
+    let kind = field.kind();
+    match (modifiers.main, kind, value) {
+        (Some(Modifier::Exists), _, V::Bool(wanted)) => Ok(Op::Exists(*wanted)),
+        (Some(Modifier::Exists), ..) => Err(problem("exists wants true or false", "write `|exists: true`")),
+        (Some(Modifier::Cidr), Kind::Address, V::String(text)) => cidr(&text.original),
+        (Some(Modifier::Re), Kind::Text | Kind::Keyword, V::String(text)) => regex(&text.original, &modifiers.flags, kind),
+        (Some(Modifier::Contains | Modifier::StartsWith | Modifier::EndsWith) | None, Kind::Text | Kind::Keyword | Kind::Address, V::String(text)) => {
+            string(text, modifiers, kind)
+        }
+        (None, Kind::Keyword, V::Integer(number)) => string(&SigmaString::from_raw(&number.to_string()), modifiers, kind),
+        (None, Kind::Keyword, V::Float(number)) => string(&SigmaString::from_raw(&number.to_string()), modifiers, kind),
+        (None, Kind::Flag, V::Bool(flag)) => Ok(Op::Number { order: Order::Eq, value: f64::from(u8::from(*flag)) }),
+        (main, Kind::Number, V::Integer(_) | V::Float(_)) => number(main, value),
+        _ => Err((
+            format!("this test does not fit '{}', which is a {}", field.name(), kind_word(kind)),
+            "see docs/fields.md for the field's type".to_owned(),
+        )),
+    }
+}
+
+fn problem(problem: &str, remedy: &str) -> Problem {
+    (problem.to_owned(), remedy.to_owned())
+}
+
+fn kind_word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Text => "text",
+        Kind::Keyword => "keyword",
+        Kind::Address => "address",
+        Kind::Number => "number",
+        Kind::Flag => "flag",
+    }
+}
+
+fn number(main: Option<Modifier>, value: &SigmaValue) -> Result<Op, Problem> {
+    let order = match main {
+        None => Order::Eq,
+        Some(Modifier::Gt) => Order::Gt,
+        Some(Modifier::Gte) => Order::Gte,
+        Some(Modifier::Lt) => Order::Lt,
+        Some(Modifier::Lte) => Order::Lte,
+        Some(_) => return Err(problem("numbers are compared by gt, gte, lt, lte or a plain value", "change the modifier")),
+    };
+    let value = match value {
+        SigmaValue::Integer(number) => *number as f64,
+        SigmaValue::Float(number) => *number,
+        _ => return Err(problem("not a number", "write a number without quotes")),
+    };
+    Ok(Op::Number { order, value })
+}
+
+fn cidr(text: &str) -> Result<Op, Problem> {
+    text.parse().map(Op::Cidr).map_err(|_| (format!("'{text}' is no network"), "write it as 192.0.2.0/24".to_owned()))
+}
+
+fn string(text: &SigmaString, modifiers: &Modifiers, kind: Kind) -> Result<Op, Problem> {
+    let (anchor, value) = anchored(text, modifiers.main)?;
+    let case = if modifiers.cased { Case::Keep } else { Case::Fold };
+    let value = normalize_pattern(&value, case);
+    if value.is_empty() {
+        return Err(problem("the value is empty after normalisation", "remove it; `|exists` tests presence"));
+    }
+    let folded = normalize_pattern(&value, Case::Fold);
+    if kind == Kind::Text && folded.len() < MIN_LITERAL {
+        let problem = format!("'{value}' is shorter than {MIN_LITERAL} bytes");
+        return Err((problem, "make it longer: short words are in every prompt".to_owned()));
+    }
+    Ok(Op::String { anchor, value, cased: modifiers.cased })
+}
+
+/// Where the string has to stand; `*` at the edges of a plain value says so too.
+fn anchored(text: &SigmaString, main: Option<Modifier>) -> Result<(Anchor, String), Problem> {
+    let star = StringPart::Special(SpecialChar::WildcardMulti);
+    let (mut parts, mut anchor) = (text.parts.as_slice(), match main {
+        Some(Modifier::Contains) => Anchor::Contains,
+        Some(Modifier::StartsWith) => Anchor::StartsWith,
+        Some(Modifier::EndsWith) => Anchor::EndsWith,
+        _ => Anchor::Equals,
+    });
+    if main.is_none() {
+        let (open_start, open_end) = (parts.first() == Some(&star), parts.last() == Some(&star));
+        if open_start {
+            parts = parts.get(1..).unwrap_or_default();
+        }
+        if open_end {
+            parts = parts.split_last().map_or(&[][..], |(_, parts)| parts);
+        }
+        anchor = match (open_start, open_end) {
+            (true, true) => Anchor::Contains,
+            (true, false) => Anchor::EndsWith,
+            (false, true) => Anchor::StartsWith,
+            (false, false) => Anchor::Equals,
+        };
+    }
+    let mut value = String::new();
+    for part in parts {
+        match part {
+            StringPart::Plain(plain) => value.push_str(plain),
+            StringPart::Special(_) => {
+                return Err(problem("a wildcard within a value is not supported", r"escape it (`\?`, `\*`) if it is meant as it stands, or use `|re`"));
+            }
+        }
+    }
+    Ok((anchor, value))
+}
+
+fn regex(pattern: &str, flags: &str, kind: Kind) -> Result<Op, Problem> {
+    let full = if flags.is_empty() { pattern.to_owned() } else { format!("(?{flags}){pattern}") };
+    crate::matcher::regex(&full).map_err(|error| (format!("the regex does not compile: {error}"), "correct it; look-around and back-references do not exist here".to_owned()))?;
+    let mut literals = literals::required(pattern).map_err(|error| (error, "correct the regex".to_owned()))?;
+    if flags.contains('i') {
+        literals = literals.iter().map(|literal| literal.to_lowercase()).collect();
+    }
+    if let Some(literal) = literals.iter().find(|literal| normalize_pattern(literal, Case::Fold) != **literal) {
+        let problem = format!("'{literal}' never occurs in normalised text");
+        return Err((problem, "write it in lower case with single spaces, or add `|i`".to_owned()));
+    }
+    if kind == Kind::Text && literals::shortest(&literals) < MIN_LITERAL {
+        let problem = format!("the regex has no required literal of {MIN_LITERAL} bytes");
+        return Err((problem, "add a word that every match must contain: a regex runs only where one was seen".to_owned()));
+    }
+    Ok(Op::Regex { pattern: full, literals })
+}
+
+/// The field whose name shares most with `name`.
+fn nearest(name: &str) -> &'static str {
+    let shared = |row: &&crate::field::Row| {
+        let words: Vec<&str> = row.name.split(['.', '_']).collect();
+        name.split(['.', '_']).filter(|word| words.contains(word)).count()
+    };
+    crate::field::TABLE.iter().max_by_key(shared).map_or("", |row| row.name)
+}

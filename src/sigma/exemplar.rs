@@ -1,0 +1,174 @@
+//! Testing rules: every exemplar alone and within the full ruleset, and the mutation check.
+
+use yaml_serde::Value as Yaml;
+
+use super::{Finding, Rule, Rules};
+use crate::explain;
+use crate::field::{Field, Kind, Name, Place, places};
+use crate::matcher::Matcher;
+use crate::request::{Request, Value};
+use crate::ruleset::{Bundle, FORMAT, Ruleset};
+use crate::signature::Condition;
+
+/// Tests every rule; what fails, by place.
+///
+/// An exemplar must come out as it says, from the rule alone and from the whole ruleset, and by the
+/// slow path too. And no selection may be there for show: without it, some exemplar must come out
+/// differently.
+pub fn test(rules: &Rules) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let whole = match rules.ruleset() {
+        Ok(whole) => whole,
+        Err(error) => {
+            let finding = Finding { path: "policy.toml".into(), line: 1, column: 1, problem: error.problem().into(), remedy: error.remedy().into() };
+            return vec![finding];
+        }
+    };
+    let mut matcher = whole.program().matcher();
+    for rule in rules.rules.iter().filter(|rule| !rule.is_retired()) {
+        test_rule(rule, &whole, &mut matcher, &mut findings);
+    }
+    findings.sort();
+    findings
+}
+
+fn test_rule(rule: &Rule, whole: &Ruleset, in_whole: &mut Matcher<'_>, findings: &mut Vec<Finding>) {
+    let alone = Bundle { format: FORMAT, policy: Default::default(), signatures: vec![rule.signature.clone()], sources: Default::default() };
+    let alone = match Ruleset::new(alone, String::new()) {
+        Ok(alone) => alone,
+        Err(error) => return findings.push(rule.finding(&["detection"], error.problem(), error.remedy())),
+    };
+    let mut by_itself = alone.program().matcher();
+    let place = whole.signatures().iter().position(|signature| signature.name == rule.signature.name);
+    let mut events = Vec::new();
+    for (number, exemplar) in rule.exemplars.iter().enumerate() {
+        let number = number.to_string();
+        let key = ["custom_attributes", rsigma_parser::EXEMPLARS_KEY, &number];
+        let event = match Event::new(&exemplar.event) {
+            Ok(event) => event,
+            Err(problem) => {
+                findings.push(rule.finding(&key, problem, "see docs/fields.md for names and types"));
+                continue;
+            }
+        };
+        let request = event.request();
+        let is_hit = |matcher: &mut Matcher<'_>, ruleset: &Ruleset, place: usize| {
+            let headers = ruleset.program().headers(&event.headers);
+            matcher.hits(&request, &headers).iter().any(|hit| hit.signature == place)
+        };
+        let rows = [
+            ("alone", is_hit(&mut by_itself, &alone, 0)),
+            ("by the slow path", explain::explain(&rule.signature, &request, &event.headers).holds),
+            ("in the full ruleset", place.is_some_and(|place| is_hit(in_whole, whole, place)) || place.is_none() && exemplar.matches),
+        ];
+        for (how, held) in rows {
+            if held != exemplar.matches {
+                let is = if held { "matches" } else { "does not match" };
+                let problem = format!("exemplar '{}' {is} {how}", exemplar.name);
+                findings.push(rule.finding(&key, problem, "mend the rule or the exemplar"));
+            }
+        }
+        events.push((exemplar.matches, event));
+    }
+    mutate(rule, &events, findings);
+}
+
+/// Leaves out one selection at a time.
+fn mutate(rule: &Rule, events: &[(bool, Event)], findings: &mut Vec<Finding>) {
+    for name in rule.signature.condition.names() {
+        let mutant = without(&rule.signature.condition, name);
+        let survives = events.iter().all(|(expected, event)| {
+            let request = event.request();
+            let mut holds = |name: &str| {
+                let selection = rule.signature.selections.get(name);
+                selection.is_some_and(|test| explain::holds(test, &request, &event.headers))
+            };
+            mutant.as_ref().is_none_or(|mutant| mutant.holds(&mut holds)) == *expected
+        });
+        if survives {
+            let problem = format!("no exemplar needs the selection '{name}'");
+            findings.push(rule.finding(&["detection", name], problem, "add an exemplar that comes out differently without it, or remove it"));
+        }
+    }
+}
+
+/// A condition without a selection; `None` where nothing is left, which then always holds.
+fn without(condition: &Condition, name: &str) -> Option<Condition> {
+    let each = |parts: &[Condition]| parts.iter().filter_map(|part| without(part, name)).collect::<Vec<_>>();
+    let some = |parts: Vec<Condition>, whole: fn(Vec<Condition>) -> Condition| (!parts.is_empty()).then(|| whole(parts));
+    match condition {
+        Condition::All(parts) => some(each(parts), Condition::All),
+        Condition::Any(parts) => some(each(parts), Condition::Any),
+        Condition::Not(part) => without(part, name).map(|part| Condition::Not(Box::new(part))),
+        Condition::Is(own) => (own != name).then(|| condition.clone()),
+    }
+}
+
+/// An exemplar's event, by type.
+struct Event {
+    values: Vec<(Name, Owned)>,
+    headers: Vec<(String, String)>,
+}
+
+enum Owned {
+    Text(Place, String),
+    Keyword(String),
+    Number(f64),
+}
+
+impl Event {
+    fn new(event: &yaml_serde::Mapping) -> Result<Self, String> {
+        let mut parsed = Self { values: Vec::new(), headers: Vec::new() };
+        for (name, value) in event {
+            let name = name.as_str().unwrap_or_default();
+            let field = Field::parse(name).ok_or_else(|| format!("the event has an unknown field '{name}'"))?;
+            let values = match value {
+                Yaml::Sequence(values) => values.as_slice(),
+                value => std::slice::from_ref(value),
+            };
+            for value in values {
+                let misfit = || format!("the event's value of '{name}' has the wrong type");
+                match (&field, field.kind()) {
+                    (Field::Header(header), _) => parsed.headers.push((header.clone(), scalar(value).ok_or_else(misfit)?)),
+                    (Field::Known(known), kind) => parsed.values.push((*known, owned(*known, kind, value).ok_or_else(misfit)?)),
+                }
+            }
+        }
+        Ok(parsed)
+    }
+
+    fn request(&self) -> Request<'_> {
+        Request::from_values(self.values.iter().map(|(name, value)| {
+            let value = match value {
+                Owned::Text(place, text) => Value::Text(*place, text),
+                Owned::Keyword(text) => Value::Keyword(text),
+                Owned::Number(number) => Value::Number(*number),
+            };
+            (*name, value)
+        }))
+    }
+}
+
+fn owned(name: Name, kind: Kind, value: &Yaml) -> Option<Owned> {
+    Some(match kind {
+        Kind::Text => Owned::Text(place(name)?, value.as_str()?.to_owned()),
+        Kind::Keyword | Kind::Address => Owned::Keyword(scalar(value)?),
+        Kind::Number => Owned::Number(value.as_f64()?),
+        Kind::Flag => Owned::Number(f64::from(u8::from(value.as_bool()?))),
+    })
+}
+
+/// Where a text field's value goes; the union field's goes to the user.
+fn place(name: Name) -> Option<Place> {
+    let all = [Place::User, Place::System, Place::Assistant, Place::Tool, Place::Definition, Place::Schema];
+    all.into_iter().find(|place| *place as u8 & places(name) != 0)
+}
+
+fn scalar(value: &Yaml) -> Option<String> {
+    match value {
+        Yaml::String(text) => Some(text.clone()),
+        Yaml::Number(number) => Some(number.to_string()),
+        Yaml::Bool(flag) => Some(flag.to_string()),
+        _ => None,
+    }
+}

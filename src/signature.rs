@@ -1,0 +1,235 @@
+//! A signature in the form that a bundle holds and a ruleset is compiled from: metadata, weight,
+//! named selections, and the condition over them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::field::Field;
+
+/// One detection rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signature {
+    /// `<family>_<what>`; unique.
+    pub name: String,
+    /// UUID; unique, and stable over renaming.
+    pub id: String,
+    /// One line for people.
+    pub title: String,
+    /// The group whose weights are capped together.
+    pub family: String,
+    /// Whether it counts.
+    pub status: Status,
+    /// Weight of evidence in decibans.
+    pub weight: f64,
+    /// The named tests.
+    pub selections: BTreeMap<String, Test>,
+    /// When the signature holds.
+    pub condition: Condition,
+}
+
+/// Whether a signature counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// It counts.
+    Stable,
+    /// It counts; it is younger.
+    Test,
+    /// It is recorded, and does not count.
+    Experimental,
+}
+
+/// A boolean expression over selections.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Condition {
+    /// Every one holds.
+    All(Vec<Condition>),
+    /// At least one holds.
+    Any(Vec<Condition>),
+    /// It does not hold.
+    Not(Box<Condition>),
+    /// The selection of this name holds.
+    Is(String),
+}
+
+/// A selection's content.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Test {
+    /// Every one holds.
+    All(Vec<Test>),
+    /// At least one holds.
+    Any(Vec<Test>),
+    /// One value of the field compares as said.
+    Field(FieldTest),
+}
+
+/// A comparison that holds when it holds for any value of the field.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FieldTest {
+    /// The field.
+    pub field: Field,
+    /// The comparison.
+    #[serde(flatten)]
+    pub op: Op,
+}
+
+/// A comparison.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Op {
+    /// A string stands somewhere, at an edge, or is the whole value.
+    String {
+        /// Where.
+        anchor: Anchor,
+        /// The pattern; normalised, with its case if `cased`.
+        value: String,
+        /// Whether case and look-alikes count.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        cased: bool,
+    },
+    /// A regular expression matches somewhere.
+    Regex {
+        /// The pattern, flags included.
+        pattern: String,
+        /// Normalised strings of which one is in every match.
+        literals: Vec<String>,
+    },
+    /// The address is in the network.
+    Cidr(ipnet::IpNet),
+    /// The field has a value, or has none.
+    Exists(bool),
+    /// A number compares.
+    Number {
+        /// How.
+        order: Order,
+        /// With what.
+        value: f64,
+    },
+}
+
+/// Where a string has to stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Anchor {
+    /// Anywhere.
+    Contains,
+    /// At the start.
+    StartsWith,
+    /// At the end.
+    EndsWith,
+    /// It is the whole value.
+    Equals,
+}
+
+/// How a number compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// Equal.
+    Eq,
+    /// Greater.
+    Gt,
+    /// Greater or equal.
+    Gte,
+    /// Less.
+    Lt,
+    /// Less or equal.
+    Lte,
+}
+
+impl Condition {
+    /// Evaluates the condition, given which selections hold.
+    pub fn holds(&self, selection: &mut dyn FnMut(&str) -> bool) -> bool {
+        match self {
+            Self::All(parts) => parts.iter().all(|part| part.holds(selection)),
+            Self::Any(parts) => parts.iter().any(|part| part.holds(selection)),
+            Self::Not(part) => !part.holds(selection),
+            Self::Is(name) => selection(name),
+        }
+    }
+
+    /// The selections that it names, in order, each once.
+    pub fn names(&self) -> Vec<&str> {
+        let mut names = Vec::new();
+        self.collect(&mut names);
+        names
+    }
+
+    fn collect<'s>(&'s self, names: &mut Vec<&'s str>) {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().for_each(|part| part.collect(names)),
+            Self::Not(part) => part.collect(names),
+            Self::Is(name) if names.contains(&name.as_str()) => {}
+            Self::Is(name) => names.push(name),
+        }
+    }
+}
+
+impl Test {
+    /// Evaluates the test, given which comparisons hold.
+    pub fn holds(&self, field: &mut dyn FnMut(&FieldTest) -> bool) -> bool {
+        match self {
+            Self::All(parts) => parts.iter().all(|part| part.holds(field)),
+            Self::Any(parts) => parts.iter().any(|part| part.holds(field)),
+            Self::Field(test) => field(test),
+        }
+    }
+
+    /// Visits every comparison.
+    pub fn each<'t>(&'t self, visit: &mut dyn FnMut(&'t FieldTest)) {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().for_each(|part| part.each(visit)),
+            Self::Field(test) => visit(test),
+        }
+    }
+}
+
+impl Anchor {
+    /// Whether `pattern` stands so in `value`.
+    pub fn fits(self, value: &str, pattern: &str) -> bool {
+        match self {
+            Self::Contains => value.contains(pattern),
+            Self::StartsWith => value.starts_with(pattern),
+            Self::EndsWith => value.ends_with(pattern),
+            Self::Equals => value == pattern,
+        }
+    }
+
+    /// Sigma's word for it; empty for a plain value.
+    pub fn modifier(self) -> &'static str {
+        match self {
+            Self::Contains => "contains",
+            Self::StartsWith => "startswith",
+            Self::EndsWith => "endswith",
+            Self::Equals => "",
+        }
+    }
+}
+
+impl Order {
+    /// Whether `left` compares so with `right`.
+    pub fn fits(self, left: f64, right: f64) -> bool {
+        match self {
+            Self::Eq => left == right,
+            Self::Gt => left > right,
+            Self::Gte => left >= right,
+            Self::Lt => left < right,
+            Self::Lte => left <= right,
+        }
+    }
+
+    /// Sigma's word for it; empty for a plain value.
+    pub fn modifier(self) -> &'static str {
+        match self {
+            Self::Eq => "",
+            Self::Gt => "gt",
+            Self::Gte => "gte",
+            Self::Lt => "lt",
+            Self::Lte => "lte",
+        }
+    }
+}

@@ -1,0 +1,444 @@
+//! Normalisation: what `contains` sees.
+//!
+//! Text is matched after NFKC, case folding, look-alike folding, white space runs to one space and
+//! removal of invisible characters, so that `Step\u{200b} BY\n\nstep` is `step by step`. Patterns
+//! are normalised the same way when a ruleset is built.
+//!
+//! ASCII, which most prompts are, takes a path that looks at sixteen bytes at a time.
+#![deny(clippy::arithmetic_side_effects)]
+
+use std::ops::Range;
+
+use icu_normalizer::{ComposingNormalizer, ComposingNormalizerBorrowed};
+
+use crate::json::{Piece, Raw, Sink};
+
+/// Ends every segment in a buffer of normalised text, where control characters never occur.
+pub const END: char = '\n';
+
+/// Appends normalised text to a buffer, piece by piece; pieces may come from anywhere in a value.
+#[derive(Debug)]
+pub struct Normalizer<'o> {
+    out: &'o mut String,
+    start: usize,
+    case: Case,
+    /// A run that has seen a character outside ASCII and waits for its end to be composed.
+    pending: String,
+}
+
+/// What becomes of upper case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Case {
+    /// Folded, as `contains` wants it.
+    Fold,
+    /// Kept, as `cased` wants it; look-alikes are kept too.
+    Keep,
+}
+
+/// Normalises a whole string.
+pub fn normalize(text: &str, case: Case) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut normalizer = Normalizer::new(&mut out, case);
+    normalizer.run(text);
+    normalizer.finish();
+    out
+}
+
+/// Normalises a pattern: like text, but its outer spaces are part of it.
+pub fn normalize_pattern(text: &str, case: Case) -> String {
+    let edge = |edge: Option<char>| if edge.is_some_and(char::is_whitespace) { " " } else { "" };
+    let inner = normalize(text, case);
+    if inner.is_empty() {
+        return edge(text.chars().next()).to_owned();
+    }
+    format!("{}{inner}{}", edge(text.chars().next()), edge(text.chars().next_back()))
+}
+
+/// The range in the body from which the normalised bytes `part` of the value `raw` were made.
+///
+/// Normalises the value again, keeping score, up to `part`'s end.
+pub fn locate(raw: Raw<'_>, part: Range<usize>) -> Range<usize> {
+    let mut out = String::new();
+    let mut normalizer = Normalizer::new(&mut out, Case::Fold);
+    let whole = raw.range();
+    let mut found = whole.end..whole.end;
+    let mut last = whole.start;
+    let mut done = false;
+    raw.pieces(|piece, range| {
+        if done {
+            return;
+        }
+        let mut step = |char: char, at: Range<usize>| {
+            let before = normalizer.boundary(char);
+            if before >= part.end {
+                found.end = last;
+                done = true;
+            } else if before <= part.start {
+                found.start = at.start;
+            }
+            normalizer.char(char);
+            last = at.end;
+            done
+        };
+        match piece {
+            Piece::Char(char) => {
+                step(char, range);
+            }
+            Piece::Run(run) => {
+                for (offset, char) in run.char_indices() {
+                    let start = range.start.saturating_add(offset);
+                    if step(char, start..start.saturating_add(char.len_utf8())) {
+                        break;
+                    }
+                }
+            }
+        }
+    });
+    if !done {
+        found.end = last;
+    }
+    found.start.min(found.end)..found.end
+}
+
+impl<'o> Normalizer<'o> {
+    /// Appends one value to `out`.
+    pub fn new(out: &'o mut String, case: Case) -> Self {
+        let start = out.len();
+        Self { out, start, case, pending: String::new() }
+    }
+
+    /// Ends the value; its range in the buffer.
+    pub fn finish(mut self) -> Range<usize> {
+        self.compose();
+        if self.out.len() > self.start && self.out.ends_with(' ') {
+            self.out.pop();
+        }
+        self.start..self.out.len()
+    }
+
+    /// Composes what is pending if `next` cannot change it; the length of the value so far.
+    fn boundary(&mut self, next: char) -> usize {
+        if !joins_previous(next) {
+            self.compose();
+        }
+        self.out.len().saturating_sub(self.start)
+    }
+
+    fn ascii(&mut self, mut run: &str) {
+        while !run.is_empty() {
+            let (plain, rest) = run.split_at_checked(plain_prefix(run.as_bytes())).unwrap_or((run, ""));
+            if !plain.is_empty() {
+                self.compose();
+            }
+            self.plain(plain);
+            let odd = rest.chars().next();
+            if let Some(odd) = odd {
+                self.odd(odd);
+            }
+            run = rest.get(odd.map_or(0, char::len_utf8)..).unwrap_or_default();
+        }
+    }
+
+    /// Appends ASCII that holds no control character and no two spaces in a row.
+    fn plain(&mut self, run: &str) {
+        let run = if self.after_space() { run.strip_prefix(' ').unwrap_or(run) } else { run };
+        let from = self.out.len();
+        self.out.push_str(run);
+        if self.case == Case::Fold && let Some(tail) = self.out.get_mut(from..) {
+            tail.make_ascii_lowercase();
+        }
+    }
+
+    /// Appends an ASCII character that needs thought: white space or a control character.
+    fn odd(&mut self, char: char) {
+        if is_space(char) {
+            self.space();
+        } else if char.is_ascii_control() {
+            // It is dropped, but only after composition: it keeps its neighbours apart.
+            self.begin_pending();
+            self.pending.push(char);
+        } else {
+            self.out.push(self.folded(char));
+        }
+    }
+
+    fn folded(&self, ascii: char) -> char {
+        if self.case == Case::Fold { ascii.to_ascii_lowercase() } else { ascii }
+    }
+
+    fn space(&mut self) {
+        if !self.after_space() {
+            self.out.push(' ');
+        }
+    }
+
+    fn after_space(&self) -> bool {
+        self.out.len() == self.start || self.out.ends_with(' ')
+    }
+
+    /// Starts a run that has to be composed; a letter before it may belong to it.
+    fn begin_pending(&mut self) {
+        if self.pending.is_empty() && self.out.len() > self.start
+            && let Some(last) = self.out.chars().next_back()
+            && last.is_ascii_graphic()
+        {
+            self.out.pop();
+            self.pending.push(last);
+        }
+    }
+
+    fn compose(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let pending = std::mem::take(&mut self.pending);
+        for char in NFKC.normalize(&pending).chars() {
+            self.composed(char);
+        }
+        self.pending = pending;
+        self.pending.clear();
+    }
+
+    fn composed(&mut self, char: char) {
+        match char {
+            '\u{3400}'..='\u{9fff}' | '\u{ac00}'..='\u{d7a3}' => self.out.push(char),
+            _ if is_space(char) => self.space(),
+            _ if is_invisible(char) => {}
+            _ if self.case == Case::Keep => self.out.push(char),
+            _ => {
+                for lower in char.to_lowercase() {
+                    if !is_invisible(lower) {
+                        self.out.push(look_alike(lower));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Sink for Normalizer<'_> {
+    fn run(&mut self, mut run: &str) {
+        while !run.is_empty() {
+            let bytes = run.as_bytes();
+            let ascii = bytes.iter().position(|byte| !byte.is_ascii()).unwrap_or(bytes.len());
+            let (plain, rest) = run.split_at_checked(ascii).unwrap_or((run, ""));
+            if !plain.is_empty() {
+                self.compose();
+                self.ascii(plain);
+            }
+            let other = rest.bytes().position(|byte| byte.is_ascii()).unwrap_or(rest.len());
+            let (other, rest) = rest.split_at_checked(other).unwrap_or((rest, ""));
+            if !other.is_empty() {
+                self.begin_pending();
+                self.pending.push_str(other);
+            }
+            run = rest;
+        }
+    }
+
+    fn char(&mut self, char: char) {
+        if char.is_ascii() {
+            self.compose();
+            if char.is_ascii_graphic() {
+                self.out.push(self.folded(char));
+            } else {
+                self.odd(char);
+            }
+        } else {
+            self.begin_pending();
+            self.pending.push(char);
+        }
+    }
+}
+
+/// How many leading bytes of ASCII `text` are printable, with no space after a space.
+fn plain_prefix(text: &[u8]) -> usize {
+    let mut plain = 0_usize;
+    let shifted = text.get(1..).unwrap_or_default();
+    for (block, next) in text.chunks_exact(BLOCK).zip(shifted.chunks_exact(BLOCK)) {
+        let odd = block.iter().zip(next).fold(0_u8, |odd, (byte, next)| odd | is_odd(*byte, *next));
+        if odd != 0 {
+            break;
+        }
+        plain = plain.saturating_add(BLOCK);
+    }
+    let rest = text.get(plain..).unwrap_or_default();
+    let next = rest.iter().skip(1).chain(&[b'.']);
+    let tail = rest.iter().zip(next).position(|(byte, next)| is_odd(*byte, *next) != 0);
+    plain.saturating_add(tail.unwrap_or(rest.len()))
+}
+
+fn is_odd(byte: u8, next: u8) -> u8 {
+    u8::from(byte < b' ') | u8::from(byte == 0x7f) | (u8::from(byte == b' ') & u8::from(next == b' '))
+}
+
+fn is_space(char: char) -> bool {
+    char.is_whitespace()
+}
+
+/// Whether a character draws nothing: controls, format characters, fillers, variation selectors.
+fn is_invisible(char: char) -> bool {
+    matches!(char,
+        '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}'
+        | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+        | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Whether `char` may change what stands before it when composed.
+fn joins_previous(char: char) -> bool {
+    !char.is_ascii()
+        && (NFC_MARKS.iter().any(|marks| marks.contains(&char)) || is_invisible(char))
+}
+
+/// The Latin letter or ASCII sign that `char` looks like, else `char`.
+fn look_alike(char: char) -> char {
+    if char < '\u{131}' {
+        return char;
+    }
+    let found = LOOK_ALIKES.binary_search_by_key(&char, |(from, _)| *from);
+    found.ok().and_then(|at| LOOK_ALIKES.get(at)).map_or(char, |(_, to)| *to)
+}
+
+const NFKC: ComposingNormalizerBorrowed<'static> = ComposingNormalizer::new_nfkc();
+
+const BLOCK: usize = 16;
+
+/// Where combining marks and the trailing letters of Hangul syllables are; coarse, to the safe side.
+const NFC_MARKS: &[std::ops::RangeInclusive<char>] = &[
+    '\u{300}'..='\u{36f}',
+    '\u{483}'..='\u{489}',
+    '\u{591}'..='\u{5c7}',
+    '\u{610}'..='\u{61a}',
+    '\u{64b}'..='\u{65f}',
+    '\u{900}'..='\u{109d}',
+    '\u{1160}'..='\u{11ff}',
+    '\u{135d}'..='\u{135f}',
+    '\u{1714}'..='\u{1734}',
+    '\u{1ab0}'..='\u{1dff}',
+    '\u{20d0}'..='\u{20f0}',
+    '\u{302a}'..='\u{302f}',
+    '\u{3099}'..='\u{309c}',
+    '\u{a66f}'..='\u{abff}',
+    '\u{d7b0}'..='\u{d7ff}',
+    '\u{fe20}'..='\u{fe2f}',
+    '\u{ff9e}'..='\u{ff9f}',
+    '\u{10000}'..='\u{1ffff}',
+];
+
+/// Lower-case letters of other scripts, and typographic signs, by the ASCII that they look like.
+/// Chosen from Unicode's confusables (UTS #39) for what survives NFKC and lower case.
+const LOOK_ALIKES: &[(char, char)] = &[
+    ('\u{131}', 'i'),
+    ('\u{251}', 'a'),
+    ('\u{261}', 'g'),
+    ('\u{269}', 'i'),
+    ('\u{2bc}', '\''),
+    ('\u{3b1}', 'a'),
+    ('\u{3b5}', 'e'),
+    ('\u{3b9}', 'i'),
+    ('\u{3ba}', 'k'),
+    ('\u{3bd}', 'v'),
+    ('\u{3bf}', 'o'),
+    ('\u{3c1}', 'p'),
+    ('\u{3c4}', 't'),
+    ('\u{3c5}', 'u'),
+    ('\u{3c7}', 'x'),
+    ('\u{3f2}', 'c'),
+    ('\u{3f3}', 'j'),
+    ('\u{430}', 'a'),
+    ('\u{432}', 'b'),
+    ('\u{435}', 'e'),
+    ('\u{43a}', 'k'),
+    ('\u{43c}', 'm'),
+    ('\u{43d}', 'h'),
+    ('\u{43e}', 'o'),
+    ('\u{440}', 'p'),
+    ('\u{441}', 'c'),
+    ('\u{442}', 't'),
+    ('\u{443}', 'y'),
+    ('\u{445}', 'x'),
+    ('\u{455}', 's'),
+    ('\u{456}', 'i'),
+    ('\u{458}', 'j'),
+    ('\u{475}', 'v'),
+    ('\u{4bb}', 'h'),
+    ('\u{4cf}', 'l'),
+    ('\u{501}', 'd'),
+    ('\u{51b}', 'q'),
+    ('\u{51d}', 'w'),
+    ('\u{570}', 'h'),
+    ('\u{578}', 'n'),
+    ('\u{57d}', 'u'),
+    ('\u{585}', 'o'),
+    ('\u{2010}', '-'),
+    ('\u{2011}', '-'),
+    ('\u{2012}', '-'),
+    ('\u{2013}', '-'),
+    ('\u{2014}', '-'),
+    ('\u{2015}', '-'),
+    ('\u{2018}', '\''),
+    ('\u{2019}', '\''),
+    ('\u{201a}', '\''),
+    ('\u{201b}', '\''),
+    ('\u{201c}', '"'),
+    ('\u{201d}', '"'),
+    ('\u{201e}', '"'),
+    ('\u{2032}', '\''),
+    ('\u{2033}', '"'),
+    ('\u{2212}', '-'),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn normalizes() {
+        let rows = [
+            ("case", "Step BY Step", "step by step"),
+            ("white space", "  step \r\n\t by\u{a0}\u{3000}step  ", "step by step"),
+            ("invisible", "st\u{200b}ep\u{ad} b\u{2060}y s\0tep", "step by step"),
+            ("tags", "step\u{e0041}\u{e0042} by", "step by"),
+            ("look-alikes", "\u{455}t\u{435}\u{440} by", "step by"),
+            ("full width and styled", "\u{ff33}tep \u{1d4b7}y", "step by"),
+            ("composed", "cafe\u{301} CAF\u{c9}", "caf\u{e9} caf\u{e9}"),
+            ("typographic", "user\u{2019}s \u{201c}own\u{201d} \u{2014} x", "user's \"own\" - x"),
+            ("chinese", "\u{4e00}\u{6b65}\u{ff0c}  \u{4e00}\u{6b65}", "\u{4e00}\u{6b65}, \u{4e00}\u{6b65}"),
+            ("long ascii", "The quick brown fox jumps over the lazy dog, twice  over.", "the quick brown fox jumps over the lazy dog, twice over."),
+            ("dotted capital", "\u{130}stanbul", "i\u{307}stanbul"),
+            ("nothing", " \u{200b} ", ""),
+        ];
+        for (name, text, expected) in rows {
+            assert_eq!(normalize(text, Case::Fold), expected, "{name}");
+        }
+        assert_eq!(normalize(" Chain  of\u{200b} Thought", Case::Keep), "Chain of Thought");
+        assert_eq!(normalize_pattern(" Own  ", Case::Fold), " own ");
+    }
+
+    #[test]
+    fn look_alikes_are_sorted_and_final() {
+        assert!(LOOK_ALIKES.is_sorted_by_key(|(from, _)| *from));
+        assert!(LOOK_ALIKES.iter().all(|(_, to)| to.is_ascii() && look_alike(*to) == *to));
+    }
+
+    #[test]
+    fn locates_what_was_found_in_the_body() {
+        let rows = [
+            (r"say Step\n\nBY  step now", "step by step", r"Step\n\nBY  step"),
+            ("x \u{ff33}te\u{200b}p by step.", "step by step", "\u{ff33}te\u{200b}p by step"),
+            ("\u{8bf7}\u{4e00}\u{6b65}\u{4e00}\u{6b65}\u{601d}\u{8003}", "\u{4e00}\u{6b65}\u{601d}", "\u{4e00}\u{6b65}\u{601d}"),
+            (r"\u0053\u0074ep up", "step", r"\u0053\u0074ep"),
+        ];
+        for (raw, pattern, expected) in rows {
+            let raw = Raw::new(raw.as_bytes(), 0);
+            let mut out = String::new();
+            let mut normalizer = Normalizer::new(&mut out, Case::Fold);
+            raw.decode(&mut normalizer);
+            normalizer.finish();
+            let at = out.find(pattern).unwrap();
+            let found = locate(raw, at..at + pattern.len());
+            assert_eq!(std::str::from_utf8(&raw.bytes()[found]).unwrap(), expected);
+        }
+    }
+}

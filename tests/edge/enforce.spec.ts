@@ -1,0 +1,209 @@
+// What each action does, per dialect; that Shadow does none of it; and what production tells the client: nothing.
+import { createHmac } from 'node:crypto';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { chat, enforce, Filter, fixture, Origin, SECRETS, send, sendFixture, sha256, sleep, TAGS, type Seen } from './support.ts';
+
+let origin: Origin;
+let filter: Filter;
+beforeAll(async () => {
+  origin = await Origin.start();
+  filter = await Filter.start({ origin });
+});
+afterAll(async () => {
+  await filter?.dispose();
+  await origin?.close();
+});
+beforeEach(() => {
+  origin.reset();
+  origin.answer = Origin.ok;
+});
+
+const HARVEST = ['harvest-openai', 'harvest-anthropic', 'harvest-gemini'];
+const tagsOf = ({ headers }: Seen) => Object.fromEntries(Object.entries(headers).filter(([name]) => name.startsWith('x-hedgerow-')));
+
+/** What an origin does to trust the tags: lines `name:value\n` of all tag headers but the mac, in order of name. */
+function mac(headers: Record<string, string>, secret = SECRETS.TAG_SECRET) {
+  return createHmac('sha256', secret).update(TAGS.map((name) => `${name}:${headers[name] ?? ''}\n`).join('')).digest('hex');
+}
+
+describe('the policy decides by band', () => {
+  const ACTION = { clear: 'allow', notice: 'tag', suspect: 'degrade', hostile: 'block' } as const;
+
+  for (const name of HARVEST) {
+    it(`${name} is at least suspect`, async () => {
+      const res = await sendFixture(filter, fixture(name), enforce());
+      const decision = await filter.decision(res);
+      expect(['suspect', 'hostile']).toContain(decision.band);
+      expect(decision).toMatchObject({ action: ACTION[decision.band], enforced: true, mode: 'enforce' });
+      expect(decision.hits.length).toBeGreaterThan(0);
+      expect(res.status).toBe(decision.band === 'hostile' ? 403 : 200);
+      expect(origin.seen).toHaveLength(decision.band === 'hostile' ? 0 : 1);
+    });
+  }
+
+  for (const name of ['openai-chat', 'openai-chat-tools', 'openai-responses', 'anthropic-messages', 'gemini-stream']) {
+    it(`${name} stays below suspect`, async () => {
+      const decision = await filter.decision(await sendFixture(filter, fixture(name), enforce()));
+      expect(['clear', 'notice']).toContain(decision.band);
+    });
+  }
+});
+
+describe('tag', () => {
+  it('adds authenticated headers and leaves the body alone', async () => {
+    const request = fixture('harvest-openai');
+    const res = await sendFixture(filter, request, enforce('tag'));
+    expect(res.status).toBe(200);
+    expect(origin.last.sha256).toBe(sha256(request.body));
+    const tags = tagsOf(origin.last);
+    expect(Object.keys(tags).sort()).toEqual([...TAGS, 'x-hedgerow-mac'].sort());
+    expect(tags['x-hedgerow-mac']).toBe(mac(tags));
+    const decision = await filter.decision(res);
+    expect(tags).toMatchObject({ 'x-hedgerow-request-id': decision.request_id, 'x-hedgerow-band': decision.band, 'x-hedgerow-ruleset': decision.ruleset });
+    expect(Number(tags['x-hedgerow-score'])).toBeCloseTo(decision.score, 1);
+    for (const { name } of decision.hits) expect(tags['x-hedgerow-hits']).toContain(name);
+  });
+
+  it('has no mac without a secret', async () => {
+    const plain = await Filter.start({ origin, vars: { TAG_SECRET: undefined } });
+    try {
+      await sendFixture(plain, fixture('harvest-openai'), enforce('tag'));
+      expect(tagsOf(origin.last)).toHaveProperty('x-hedgerow-score');
+      expect(tagsOf(origin.last)).not.toHaveProperty('x-hedgerow-mac');
+    } finally {
+      await plain.dispose();
+    }
+  });
+});
+
+describe('degrade', () => {
+  const degraded = async (name: string) => {
+    const res = await sendFixture(filter, fixture(name), enforce('degrade'));
+    expect(res.status).toBe(200);
+    expect(origin.last.bytes).toBe(Number(origin.last.headers['content-length'] ?? origin.last.bytes));
+    return [JSON.parse(fixture(name).body.toString()), JSON.parse(origin.last.body.toString())];
+  };
+
+  it('removes log probabilities, bias and extra choices from chat', async () => {
+    const [before, after] = await degraded('openai-chat-probing');
+    const { logprobs, top_logprobs, logit_bias, n, ...rest } = before;
+    expect(after.n ?? 1).toBe(1);
+    delete after.n;
+    expect(after).toEqual(rest);
+    expect([logprobs, top_logprobs, n, Object.keys(logit_bias).length]).toEqual([true, 20, 4, 3]);
+  });
+
+  it('removes echo and best_of from completions', async () => {
+    const [, after] = await degraded('openai-completions-string');
+    expect(after).toEqual({ model: 'demo-base', prompt: 'Once the hedge was cut,', max_tokens: 32, stop: '\n' });
+  });
+
+  it('removes reasoning summaries and encrypted reasoning from responses', async () => {
+    const [before, after] = await degraded('openai-responses');
+    expect(after.reasoning).toEqual({ effort: 'high' });
+    expect(after.include ?? []).toEqual([]);
+    expect(after).not.toHaveProperty('top_logprobs');
+    expect(after.input).toEqual(before.input);
+  });
+
+  it('removes log probabilities, extra candidates and thoughts from Gemini', async () => {
+    const [before, { generationConfig }] = await degraded('gemini-generate');
+    expect(generationConfig.candidateCount ?? 1).toBe(1);
+    expect(generationConfig.thinkingConfig?.includeThoughts ?? false).toBe(false);
+    expect(generationConfig).not.toHaveProperty('responseLogprobs');
+    expect(generationConfig).not.toHaveProperty('logprobs');
+    expect(generationConfig.responseSchema).toEqual(before.generationConfig.responseSchema);
+  });
+
+  it('leaves a body that asks for none of it byte-identical', async () => {
+    const request = fixture('openai-chat');
+    await sendFixture(filter, request, enforce('degrade'));
+    expect(origin.last.sha256).toBe(sha256(request.body));
+  });
+
+  it('forwards what it cannot edit', async () => {
+    for (const body of ['{"messages":[{"role":"user","content":"cut o', '[]', 'null', '"logprobs"', '']) {
+      const { status } = await send(filter.url, { path: '/v1/chat/completions', headers: { 'content-type': 'application/json', ...enforce('degrade') }, body });
+      expect([status, origin.last.body.toString()]).toEqual([200, body]);
+    }
+  });
+});
+
+describe('throttle and block answer in the dialect of the caller', () => {
+  const SHAPES: Record<string, Record<number, object>> = {
+    'openai-chat': { 429: { error: { message: expect.any(String), type: expect.any(String), param: null, code: expect.any(String) } }, 403: { error: { message: expect.any(String), type: expect.any(String), param: null, code: expect.any(String) } } },
+    'openai-responses': { 429: { error: { param: null } }, 403: { error: { param: null } } },
+    'anthropic-messages': { 429: { type: 'error', error: { type: 'rate_limit_error', message: expect.any(String) }, request_id: expect.any(String) }, 403: { type: 'error', error: { type: 'permission_error', message: expect.any(String) }, request_id: expect.any(String) } },
+    'gemini-generate': { 429: { error: { code: 429, message: expect.any(String), status: 'RESOURCE_EXHAUSTED' } }, 403: { error: { code: 403, message: expect.any(String), status: 'PERMISSION_DENIED' } } },
+  };
+  for (const [name, shapes] of Object.entries(SHAPES)) {
+    for (const [action, status] of [['throttle', 429], ['block', 403]] as const) {
+      it(`${name}: ${action}`, async () => {
+        const res = await sendFixture(filter, fixture(name), enforce(action));
+        expect(res.status).toBe(status);
+        expect(res.headers['content-type']).toMatch(/^application\/json/);
+        expect(JSON.parse(res.body.toString())).toMatchObject(shapes[status]!);
+        if (action === 'throttle') expect(Number(res.headers['retry-after'])).toBeGreaterThan(0);
+        expect(await filter.decision(res)).toMatchObject({ action, enforced: true });
+        expect(origin.seen).toHaveLength(0);
+        expect(res.body.toString()).not.toMatch(/signature|score|harvest|hedgerow\.|elicitation/i);
+      });
+    }
+  }
+
+  it('also when the body is larger than the window', async () => {
+    const res = await filter.post('/v1/chat/completions', chat('x'.repeat(5 << 20)), enforce('block'));
+    expect(res.status).toBe(403);
+    expect(origin.seen).toHaveLength(0);
+  });
+});
+
+describe('shadow', () => {
+  it('is the default: nothing changes but the tags', async () => {
+    for (const name of HARVEST) {
+      const request = fixture(name);
+      const res = await sendFixture(filter, request);
+      expect(res.status).toBe(200);
+      expect(origin.last.sha256).toBe(sha256(request.body));
+      const decision = await filter.decision(res);
+      expect(decision).toMatchObject({ mode: 'shadow', enforced: false });
+      expect(['degrade', 'block']).toContain(decision.action);
+      const tags = tagsOf(origin.last);
+      expect(tags['x-hedgerow-mac']).toBe(mac(tags));
+    }
+  });
+
+  it('adds nothing to a clear request', async () => {
+    const res = await filter.post('/v1/chat/completions', chat('When do blackbirds nest?'));
+    expect((await filter.decision(res)).band).toBe('clear');
+    expect(tagsOf(origin.last)).toEqual({});
+  });
+});
+
+describe('development', () => {
+  it('shows the decision to the client', async () => {
+    const res = await sendFixture(filter, fixture('harvest-openai'));
+    const decision = await filter.decision(res);
+    expect(res.headers).toMatchObject({ 'x-hedgerow-band': decision.band, 'x-hedgerow-action': decision.action, 'x-hedgerow-ruleset': decision.ruleset });
+    expect(Number(res.headers['x-hedgerow-score'])).toBeCloseTo(decision.score, 1);
+    for (const { name } of decision.hits) expect(res.headers['x-hedgerow-hits']).toContain(name);
+  });
+});
+
+describe('production', () => {
+  it('shows the client a request id and nothing else, and obeys no override', async () => {
+    const production = await Filter.start({ origin, vars: { ENVIRONMENT: undefined } });
+    try {
+      for (const name of ['openai-chat', ...HARVEST]) {
+        const res = await sendFixture(production, fixture(name), enforce('block'));
+        expect(res.status).toBe(200);
+        expect(Object.keys(res.headers).filter((header) => header.startsWith('x-hedgerow'))).toEqual(['x-hedgerow-request-id']);
+        expect(await production.decision(res)).toMatchObject({ mode: 'shadow', enforced: false });
+      }
+      await sleep(50);
+      expect(origin.seen).toHaveLength(1 + HARVEST.length);
+    } finally {
+      await production.dispose();
+    }
+  });
+});

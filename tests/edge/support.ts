@@ -1,0 +1,337 @@
+// The built Worker in workerd, a recording origin on loopback, and what the Worker logged.
+//
+// Development mode lets a test choose: `x-hedgerow-mode: enforce` overrides the policy's mode, and with it
+// `x-hedgerow-action: allow|tag|degrade|throttle|block` overrides the decided action, so that these tests do not depend
+// on what a signature weighs today.
+import { createHash, randomUUID } from 'node:crypto';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import http from 'node:http';
+import net from 'node:net';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Duplex } from 'node:stream';
+import { convertV4MiniflareOptions, Miniflare } from 'miniflare';
+import { answer as demoAnswer } from '../../scripts/demo-origin.mjs';
+
+export const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+export const SECRETS = { ACCOUNT_SECRET: 'account-secret-of-the-tests', TAG_SECRET: 'tag-secret-of-the-tests' };
+export const TAGS = ['x-hedgerow-band', 'x-hedgerow-hits', 'x-hedgerow-request-id', 'x-hedgerow-ruleset', 'x-hedgerow-score'];
+
+export const sha256 = (bytes: Uint8Array | string) => createHash('sha256').update(bytes).digest('hex');
+export const sleep = (ms: number) => new Promise<void>((done) => setTimeout(done, ms));
+
+/** Waits for something to become true (or to be found), with a deadline that names what was waited for. */
+export async function until<T>(what: string, probe: () => T | undefined | false | null, ms = 10_000): Promise<T> {
+  const end = Date.now() + ms;
+  for (;;) {
+    const found = probe();
+    if (found) return found;
+    if (Date.now() > end) throw new Error(`waited ${ms} ms in vain for ${what}`);
+    await sleep(5);
+  }
+}
+
+// --- Origin -----------------------------------------------------------------------------------------------------
+
+/** One request as the origin received it: raw path, ordered raw headers, hash and (up to 4 MiB) bytes of the body. */
+export interface Seen {
+  method: string;
+  path: string;
+  rawHeaders: [string, string][];
+  headers: Record<string, string>;
+  body: Buffer;
+  bytes: number;
+  sha256: string;
+  /** Arrival of body chunks: [ms, bytes so far]. */
+  arrivals: [number, number][];
+  state: 'open' | 'complete' | 'aborted';
+}
+
+export type Answer = (seen: Seen, res: http.ServerResponse, req: http.IncomingMessage) => unknown;
+
+/** A real HTTP server that records everything. It answers like the demo origin unless a test gives it an answer. */
+export class Origin {
+  static demo: Answer = (seen, res, req) => demoAnswer(req, seen.body, res, { delay: 5 });
+  static ok: Answer = (_, res) => res.writeHead(200, { 'content-type': 'application/json' }).end('{"ok":true}');
+
+  readonly seen: Seen[] = [];
+  answer: Answer = Origin.demo;
+  #sockets = new Set<Duplex>();
+  #server: http.Server;
+
+  private constructor(server: http.Server) {
+    this.#server = server;
+  }
+
+  static async start(): Promise<Origin> {
+    const server = http.createServer({ maxHeaderSize: 4 << 20, keepAliveTimeout: 60_000, requestTimeout: 0 });
+    server.maxHeadersCount = 0;
+    const origin = new Origin(server);
+    server.on('request', (req, res) => void origin.#receive(req, res));
+    server.on('upgrade', (req, socket, head) => origin.#upgrade(req, socket, head));
+    await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
+    return origin;
+  }
+
+  get url() {
+    return `http://127.0.0.1:${(this.#server.address() as net.AddressInfo).port}`;
+  }
+
+  get last(): Seen {
+    const last = this.seen.at(-1);
+    if (!last) throw new Error('the origin has seen nothing');
+    return last;
+  }
+
+  reset() {
+    this.seen.length = 0;
+    this.answer = Origin.demo;
+  }
+
+  close() {
+    for (const socket of this.#sockets) socket.destroy();
+    this.#server.closeAllConnections();
+    return new Promise((done) => this.#server.close(done));
+  }
+
+  #record(req: http.IncomingMessage): Seen {
+    const raw = req.rawHeaders;
+    const rawHeaders = raw.flatMap((name, i) => (i % 2 ? [] : [[name, raw[i + 1]!] as [string, string]]));
+    const seen: Seen = { method: req.method!, path: req.url!, rawHeaders, headers: Object.fromEntries(rawHeaders.map(([n, v]) => [n.toLowerCase(), v])), body: Buffer.alloc(0), bytes: 0, sha256: '', arrivals: [], state: 'open' };
+    this.seen.push(seen);
+    return seen;
+  }
+
+  async #receive(req: http.IncomingMessage, res: http.ServerResponse) {
+    const seen = this.#record(req);
+    const hash = createHash('sha256');
+    const chunks: Buffer[] = [];
+    try {
+      for await (const chunk of req as AsyncIterable<Buffer>) {
+        seen.bytes += chunk.length;
+        seen.arrivals.push([performance.now(), seen.bytes]);
+        hash.update(chunk);
+        if (seen.bytes <= 4 << 20) chunks.push(chunk);
+      }
+    } catch {
+      seen.state = 'aborted';
+      return;
+    }
+    seen.body = Buffer.concat(chunks);
+    seen.sha256 = hash.digest('hex');
+    seen.state = 'complete';
+    await this.answer(seen, res, req);
+  }
+
+  /** The least of WebSocket: accepts, and echoes short text frames. */
+  #upgrade(req: http.IncomingMessage, socket: Duplex, head: Buffer) {
+    this.#record(req).state = 'complete';
+    this.#sockets.add(socket);
+    socket.on('error', () => socket.destroy());
+    const accept = createHash('sha1').update(`${req.headers['sec-websocket-key']}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest('base64');
+    socket.write(`HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${accept}\r\n\r\n`);
+    const echo = (frame: Buffer) => {
+      if ((frame[0]! & 0x0f) !== 1) return socket.end();
+      const length = frame[1]! & 0x7f;
+      const mask = frame.subarray(2, 6);
+      const text = Buffer.from(frame.subarray(6, 6 + length).map((byte, i) => byte ^ mask[i % 4]!));
+      socket.write(Buffer.concat([Buffer.from([0x81, text.length]), text]));
+    };
+    if (head.length) echo(head);
+    socket.on('data', echo);
+  }
+}
+
+// --- Filter -----------------------------------------------------------------------------------------------------
+
+/** One line of the decision log. */
+export interface Decision {
+  log: 'hedgerow.decision';
+  v: number;
+  time: string;
+  request_id: string;
+  account: string;
+  dialect: string;
+  operation: string;
+  score: number;
+  band: 'clear' | 'notice' | 'suspect' | 'hostile';
+  action: string;
+  mode: string;
+  enforced: boolean;
+  hits: { name: string; weight: number; field: string; start: number; end: number }[];
+  shadow_hits: string[];
+  exemption: string | null;
+  ruleset: string;
+  body_bytes: number;
+  unscanned: number;
+  unreadable: string[];
+  entries: number;
+  error: string | null;
+}
+
+export interface FilterOptions {
+  origin?: Origin | string;
+  /** How the Worker reaches it: `ORIGIN` is its URL, a service binding, or `zone` (the request's own URL is fetched). */
+  reach?: 'url' | 'service' | 'zone';
+  /** Which build: `build`, or `build-panic`. */
+  build?: string;
+  /** Variables and secrets; `undefined` removes a default. */
+  vars?: Record<string, string | undefined>;
+}
+
+/** The built Worker in workerd, reached without Miniflare's own entry Worker in between. */
+export class Filter {
+  readonly logs: { level: string; message: string }[] = [];
+  url = '';
+  #miniflare?: Miniflare;
+
+  static async start({ origin, reach = 'url', build = process.env.HEDGEROW_BUILD ?? 'build', vars = {} }: FilterOptions = {}): Promise<Filter> {
+    const filter = new Filter();
+    const root = path.resolve(ROOT, build);
+    const index = path.join(root, 'index.js');
+    if (!existsSync(index)) throw new Error(`${index} does not exist: run \`npm run build\` first`);
+    const originUrl = typeof origin === 'string' ? origin : origin?.url;
+    const service = { external: { address: originUrl?.replace('http://', ''), http: {} } };
+    const bindings = Object.fromEntries(
+      Object.entries({ ...SECRETS, ENVIRONMENT: 'development', ORIGIN: { url: originUrl, zone: 'zone', service: undefined }[reach], ...vars }).filter(([, value]) => value !== undefined),
+    ) as Record<string, string>;
+    filter.#miniflare = new Miniflare(
+      convertV4MiniflareOptions({
+        name: 'hedgerow',
+        modulesRoot: root,
+        modules: [
+          { type: 'ESModule', path: index },
+          ...readdirSync(root).filter((name) => name.endsWith('.wasm')).map((name) => ({ type: 'CompiledWasm' as const, path: path.join(root, name) })),
+        ],
+        compatibilityDate: /compatibility_date = "(.+)"/.exec(readFileSync(path.join(ROOT, 'wrangler.toml'), 'utf8'))![1]!,
+        bindings,
+        // In a zone, fetching the request's own URL leads to the origin behind it.
+        ...(reach === 'zone' && { outboundService: service }),
+        ...(reach === 'service' && { serviceBindings: { ORIGIN: service } }),
+        cf: false,
+        unsafeDirectSockets: [{ host: '127.0.0.1', port: 0 }],
+        handleStructuredLogs: ({ level, message }: { level: string; message: string }) => void filter.logs.push({ level, message }),
+      } as Parameters<typeof convertV4MiniflareOptions>[0]),
+    );
+    await filter.#miniflare.ready;
+    filter.url = String(await filter.#miniflare.unsafeGetDirectURL('hedgerow')).replace(/\/$/, '');
+    return filter;
+  }
+
+  get port() {
+    return Number(new URL(this.url).port);
+  }
+
+  dispose() {
+    return this.#miniflare?.dispose();
+  }
+
+  decisions(): Decision[] {
+    return this.logs.filter(({ message }) => message.startsWith('{"log":"hedgerow.decision"')).map(({ message }) => JSON.parse(message));
+  }
+
+  /** The decision of one answered request. The log line may come after the answer. */
+  decision(response: { headers: Headers | Record<string, unknown> }): Promise<Decision> {
+    const id = response.headers instanceof Headers ? response.headers.get('x-hedgerow-request-id') : response.headers['x-hedgerow-request-id'];
+    if (!id) throw new Error('the answer carries no x-hedgerow-request-id');
+    return until(`the decision of ${id}`, () => this.decisions().find((line) => line.request_id === id));
+  }
+
+  /** POSTs JSON as an ordinary client would. */
+  post(pathname: string, body: unknown, headers: Record<string, string> = {}): Promise<Response> {
+    return fetch(this.url + pathname, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', authorization: 'Bearer sk-test-0001', ...headers },
+      body: typeof body === 'string' || body instanceof Uint8Array ? (body as BodyInit) : JSON.stringify(body),
+    });
+  }
+
+  health(): Promise<Response> {
+    return fetch(`${this.url}/_hedgerow/health`);
+  }
+}
+
+/** The headers that force an action in development. */
+export const enforce = (action?: 'allow' | 'tag' | 'degrade' | 'throttle' | 'block') => ({ 'x-hedgerow-mode': 'enforce', ...(action && { 'x-hedgerow-action': action }) });
+
+// --- Clients and fixtures ---------------------------------------------------------------------------------------
+
+export interface RawResponse {
+  status: number;
+  headers: http.IncomingHttpHeaders;
+  body: Buffer;
+}
+
+/** Node's plain client: exact headers, any method, no redirect, no decompression. */
+export function send(base: string, { method = 'POST', path: target = '/', headers = {}, body, agent }: { method?: string; path?: string; headers?: http.OutgoingHttpHeaders | string[]; body?: Uint8Array | string; agent?: http.Agent }): Promise<RawResponse> {
+  const { hostname, port } = new URL(base);
+  return new Promise((done, fail) => {
+    const req = http.request({ hostname, port, method, path: target, headers: headers as http.OutgoingHttpHeaders, agent }, async (res) => {
+      try {
+        const chunks: Buffer[] = [];
+        for await (const chunk of res as AsyncIterable<Buffer>) chunks.push(chunk);
+        done({ status: res.statusCode!, headers: res.headers, body: Buffer.concat(chunks) });
+      } catch (error) {
+        fail(error);
+      }
+    });
+    req.on('error', fail);
+    req.end(body);
+  });
+}
+
+/** A raw socket: what was written is what is sent; resolves with all that came back. */
+export function raw(port: number, parts: (string | Uint8Array)[], { end = false, ms = 8000 } = {}): Promise<{ text: string; status: number | null; timedOut: boolean }> {
+  return new Promise((done) => {
+    const socket = net.connect(port, '127.0.0.1');
+    let text = '';
+    let timedOut = false;
+    const timer = setTimeout(() => ((timedOut = true), socket.destroy()), ms);
+    socket.on('data', (data) => {
+      text += data.toString('latin1');
+      // Complete enough: an answer with a known length, or the last chunk.
+      const [head, rest = ''] = text.split(/\r\n\r\n(.*)/s);
+      const length = /content-length: (\d+)/i.exec(head!)?.[1];
+      if ((length !== undefined && rest.length >= Number(length)) || /\r\n0\r\n\r\n$/.test(text)) socket.end();
+    });
+    socket.on('error', () => socket.destroy());
+    socket.on('close', () => {
+      clearTimeout(timer);
+      const status = /^HTTP\/1\.1 (\d{3})/.exec(text)?.[1];
+      done({ text, status: status ? Number(status) : null, timedOut });
+    });
+    for (const part of parts) socket.write(part);
+    if (end) socket.end();
+  });
+}
+
+export interface Fixture {
+  name: string;
+  method: string;
+  path: string;
+  headers: Record<string, string>;
+  body: Buffer;
+}
+
+/** A request from tests/fixtures/requests: request line, headers, empty line, body as it is. */
+export function fixture(name: string): Fixture {
+  const bytes = readFileSync(path.join(ROOT, 'tests/fixtures/requests', `${name}.http`));
+  const split = /\r?\n\r?\n/.exec(bytes.toString('latin1'))!;
+  const [line, ...headers] = bytes.subarray(0, split.index).toString().split(/\r?\n/);
+  const [method, target] = line!.split(' ');
+  return {
+    name,
+    method: method!,
+    path: target!,
+    headers: Object.fromEntries(headers.map((header) => [header.slice(0, header.indexOf(':')).toLowerCase(), header.slice(header.indexOf(':') + 1).trim()])),
+    body: bytes.subarray(split.index + split[0].length),
+  };
+}
+
+export const fixtures = () => readdirSync(path.join(ROOT, 'tests/fixtures/requests')).filter((file) => file.endsWith('.http')).sort().map((file) => fixture(path.basename(file, '.http')));
+
+export const sendFixture = (filter: Filter, { method, path, headers, body }: Fixture, extra: Record<string, string> = {}) =>
+  send(filter.url, { method, path, headers: { ...headers, 'content-length': String(body.length), ...extra }, body });
+
+export const chat = (content: string, rest: Record<string, unknown> = {}) => ({ model: 'demo-large', messages: [{ role: 'user', content }], ...rest });
+export const id = () => randomUUID().slice(0, 8);
