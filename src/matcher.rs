@@ -1,10 +1,11 @@
 //! Matching: one scan for all literals, tables for the rest, then small boolean programs over bits.
 //!
 //! Every distinct comparison of all signatures is a bit. The scan and the tables set bits; a
-//! signature is looked at only when one of its bits is set.
+//! signature is looked at only when one of its bits is set. Regexes come last: one runs only where
+//! one of its literals was seen, and only if the condition depends on it once all else is known.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use once_cell::sync::OnceCell;
@@ -24,9 +25,11 @@ pub struct Program {
     /// What the scanner's literals are for, in its order.
     pub(crate) literals: Vec<Vec<Use>>,
     pub(crate) regexes: Vec<RegexTest>,
-    pub(crate) keywords: HashMap<Name, Vec<KeywordTest>>,
-    pub(crate) headers: HashMap<String, Vec<KeywordTest>>,
-    pub(crate) numbers: HashMap<Name, Vec<NumberTest>>,
+    /// The regex of a bit, by bit.
+    pub(crate) regex_of: Vec<Option<usize>>,
+    pub(crate) keywords: BTreeMap<Name, Vec<KeywordTest>>,
+    pub(crate) headers: BTreeMap<String, Vec<KeywordTest>>,
+    pub(crate) numbers: BTreeMap<Name, Vec<NumberTest>>,
     /// Bits that hold where a field has no value.
     pub(crate) absent: Vec<(Field, usize)>,
     /// Bits that hold where a text field has one.
@@ -129,7 +132,20 @@ pub struct Matcher<'p> {
     /// Where each set bit was found: a range in the request's normalised text, or in a value.
     found: Vec<Found>,
     touched: Vec<u64>,
-    candidates: Vec<u64>,
+    candidates: Vec<Candidate>,
+}
+
+/// What is known of a regex for the request at hand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Candidate {
+    /// None of its literals was seen, or it has run.
+    #[default]
+    Settled,
+    /// Literals were seen in these segments and none outside.
+    Open {
+        first: usize,
+        last: usize,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -148,7 +164,7 @@ impl Program {
             bits: words(self.fields.len()),
             found: vec![Found::default(); self.fields.len()],
             touched: words(self.conditions.len()),
-            candidates: words(self.regexes.len()),
+            candidates: vec![Candidate::Settled; self.regexes.len()],
         }
     }
 
@@ -186,7 +202,7 @@ impl Matcher<'_> {
     pub fn hits(&mut self, request: &Request<'_>, headers: &HeaderBits) -> Vec<Hit> {
         self.bits.fill(0);
         self.touched.fill(0);
-        self.candidates.fill(0);
+        self.candidates.fill(Candidate::Settled);
         for (bit, range) in &headers.0 {
             self.set(*bit, Found { start: range.start, end: range.end, in_text: false });
         }
@@ -194,8 +210,7 @@ impl Matcher<'_> {
         self.numbers(request);
         self.absences(request);
         self.text(request);
-        self.regexes(request);
-        let held = self.held();
+        let held = self.held(request);
         held.into_iter().map(|signature| Hit { signature, evidence: self.evidence(signature, request) }).collect()
     }
 
@@ -209,6 +224,11 @@ impl Matcher<'_> {
         if let Some(slot) = self.found.get_mut(bit) {
             *slot = found;
         }
+        self.touch(bit);
+    }
+
+    /// Has the signatures looked at in which a bit occurs.
+    fn touch(&mut self, bit: usize) {
         for signature in self.program.touches.get(bit).into_iter().flatten() {
             if let Some(word) = self.touched.get_mut(*signature as usize / 64) {
                 *word |= 1 << (signature % 64);
@@ -276,52 +296,85 @@ impl Matcher<'_> {
                 }
                 match purpose.sets {
                     Sets::Bit(bit) => self.set(bit, Found { start, end, in_text: true }),
-                    Sets::Regex(regex) => {
-                        if let Some(word) = self.candidates.get_mut(regex / 64) {
-                            *word |= 1 << (regex % 64);
-                        }
-                    }
+                    Sets::Regex(regex) => self.nominate(regex, number),
                 }
             }
         });
     }
 
-    fn regexes(&mut self, request: &Request<'_>) {
-        let program = self.program;
-        for (number, test) in program.regexes.iter().enumerate() {
-            let candidate = self.candidates.get(number / 64).is_some_and(|word| word >> (number % 64) & 1 != 0);
-            if !candidate {
-                continue;
+    /// Notes that a regex may match in a segment.
+    fn nominate(&mut self, regex: usize, segment: usize) {
+        let Some(candidate) = self.candidates.get_mut(regex) else { return };
+        match candidate {
+            Candidate::Open { first, last } => {
+                (*first, *last) = ((*first).min(segment), (*last).max(segment));
             }
-            let Some(regex) = compiled(&test.pattern, &test.compiled) else { continue };
-            let fitting = request.segments().iter().filter(|segment| segment.place as u8 & test.places != 0);
-            for segment in fitting {
-                let text = request.text().get(segment.range.clone()).unwrap_or_default();
-                if let Some(found) = regex.find(text) {
-                    let start = segment.range.start.saturating_add(found.start());
-                    let end = segment.range.start.saturating_add(found.end());
-                    self.set(test.bit, Found { start, end, in_text: true });
-                    break;
+            Candidate::Settled => {
+                *candidate = Candidate::Open { first: segment, last: segment };
+                if let Some(test) = self.program.regexes.get(regex) {
+                    self.touch(test.bit);
                 }
             }
         }
     }
 
+    /// Runs a regex.
+    fn settle(&mut self, regex: usize, request: &Request<'_>) {
+        let Some(candidate) = self.candidates.get_mut(regex) else { return };
+        let Candidate::Open { first, last } = std::mem::take(candidate) else { return };
+        let Some(test) = self.program.regexes.get(regex) else { return };
+        let Some(compiled) = compiled(&test.pattern, &test.compiled) else { return };
+        let segments = request.segments().get(first..=last).unwrap_or_default();
+        for segment in segments.iter().filter(|segment| segment.place as u8 & test.places != 0) {
+            let text = request.text().get(segment.range.clone()).unwrap_or_default();
+            if let Some(found) = compiled.find(text) {
+                let start = segment.range.start.saturating_add(found.start());
+                let end = segment.range.start.saturating_add(found.end());
+                self.set(test.bit, Found { start, end, in_text: true });
+                return;
+            }
+        }
+    }
+
     /// The signatures whose condition holds, of those that a bit touches.
-    fn held(&self) -> Vec<usize> {
+    fn held(&mut self, request: &Request<'_>) -> Vec<usize> {
         let mut held = Vec::new();
-        for (number, word) in self.touched.iter().enumerate() {
-            let mut word = *word;
+        // A regex that matches touches only signatures that its literals have touched already.
+        for number in 0..self.touched.len() {
+            let mut word = self.touched.get(number).copied().unwrap_or_default();
             while word != 0 {
                 let signature = number * 64 + word.trailing_zeros() as usize;
                 word &= word - 1;
-                let condition = self.program.conditions.get(signature);
-                if condition.is_some_and(|condition| condition.holds(&|bit| self.is_set(bit))) {
+                if self.holds(signature, request) {
                     held.push(signature);
                 }
             }
         }
         held
+    }
+
+    fn holds(&mut self, signature: usize, request: &Request<'_>) -> bool {
+        let Some(condition) = self.program.conditions.get(signature) else { return false };
+        loop {
+            match condition.verdict(&|bit| self.known(bit)) {
+                Verdict::Holds => return true,
+                Verdict::Fails => return false,
+                Verdict::DependsOn(bit) => match self.program.regex_of.get(bit) {
+                    Some(Some(regex)) => self.settle(*regex, request),
+                    _ => return false,
+                },
+            }
+        }
+    }
+
+    /// Whether a bit is set; `None` while it is a regex's that may yet match.
+    fn known(&self, bit: usize) -> Option<bool> {
+        if self.is_set(bit) {
+            return Some(true);
+        }
+        let regex = self.program.regex_of.get(bit).copied().flatten();
+        let open = regex.and_then(|regex| self.candidates.get(regex)).is_some_and(|candidate| *candidate != Candidate::Settled);
+        if open { None } else { Some(false) }
     }
 
     fn evidence(&self, signature: usize, request: &Request<'_>) -> Vec<Evidence> {
@@ -342,7 +395,45 @@ impl Matcher<'_> {
     }
 }
 
+/// What is known of a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Holds,
+    Fails,
+    /// It depends on a bit that is not known yet.
+    DependsOn(usize),
+}
+
 impl Node {
+    /// Evaluates with what is known so far: nothing is asked for that cannot change the outcome.
+    fn verdict(&self, bit: &impl Fn(usize) -> Option<bool>) -> Verdict {
+        let settled = |parts: &[Node], settles: Verdict, otherwise: Verdict| {
+            let mut open = otherwise;
+            for part in parts {
+                match part.verdict(bit) {
+                    verdict if verdict == settles => return settles,
+                    Verdict::DependsOn(bit) if open == otherwise => open = Verdict::DependsOn(bit),
+                    _ => {}
+                }
+            }
+            open
+        };
+        match self {
+            Self::All(parts) => settled(parts, Verdict::Fails, Verdict::Holds),
+            Self::Any(parts) => settled(parts, Verdict::Holds, Verdict::Fails),
+            Self::Not(part) => match part.verdict(bit) {
+                Verdict::Holds => Verdict::Fails,
+                Verdict::Fails => Verdict::Holds,
+                open => open,
+            },
+            Self::Bit(number) => match bit(*number) {
+                Some(true) => Verdict::Holds,
+                Some(false) => Verdict::Fails,
+                None => Verdict::DependsOn(*number),
+            },
+        }
+    }
+
     pub(crate) fn holds(&self, bit: &impl Fn(usize) -> bool) -> bool {
         match self {
             Self::All(parts) => parts.iter().all(|part| part.holds(bit)),

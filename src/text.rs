@@ -54,6 +54,11 @@ pub fn normalize_pattern(text: &str, case: Case) -> String {
     format!("{}{inner}{}", edge(text.chars().next()), edge(text.chars().next_back()))
 }
 
+/// The character that a lower-case `char` is matched as; `None` where it is not seen.
+pub fn fold(char: char) -> Option<char> {
+    (!is_invisible(char)).then(|| look_alike(char))
+}
+
 /// The range in the body from which the normalised bytes `part` of the value `raw` were made.
 ///
 /// Normalises the value again, keeping score, up to `part`'s end.
@@ -207,9 +212,7 @@ impl<'o> Normalizer<'o> {
             _ if self.case == Case::Keep => self.out.push(char),
             _ => {
                 for lower in char.to_lowercase() {
-                    if !is_invisible(lower) {
-                        self.out.push(look_alike(lower));
-                    }
+                    self.out.extend(fold(lower));
                 }
             }
         }

@@ -6,6 +6,9 @@ import { at, run } from './proc.mjs';
 import { nightly } from './setup.mjs';
 
 const SIMD = '-C target-feature=+simd128';
+
+/** The user's own RUSTFLAGS and SIMD: for everything that is compiled to Wasm. */
+export const wasmFlags = () => ({ RUSTFLAGS: [process.env.RUSTFLAGS, SIMD].filter(Boolean).join(' ') });
 const INPUTS = ['Cargo.toml', 'Cargo.lock', 'src', 'rules', 'scripts/lib/build.mjs'];
 
 /** The Worker as wrangler deploys it: `<out>/index.js` and `<out>/index_bg.wasm`. */
@@ -24,7 +27,7 @@ export async function buildWorker({ out = 'build', features = [] } = {}) {
       WASM_BINDGEN_BIN: at('.tools/bin/wasm-bindgen'),
       ESBUILD_BIN: at('node_modules/.bin/esbuild'),
       WASM_OPT_BIN: at('node_modules/.bin/wasm-opt'),
-      RUSTFLAGS: [process.env.RUSTFLAGS, SIMD].filter(Boolean).join(' '),
+      ...wasmFlags(),
     },
   });
   writeFileSync(stampOf(out), recipe);
@@ -37,7 +40,7 @@ export async function buildPlayground({ out = 'build/playground' } = {}) {
   await run('cargo', ['build', '--locked', '--quiet', '--profile', 'wasm', '--target', 'wasm32-unknown-unknown', '-p', 'hedgerow-playground'], {
     label: `build the playground module → ${out}/`,
     quiet: true,
-    env: { RUSTFLAGS: [process.env.RUSTFLAGS, SIMD].filter(Boolean).join(' ') },
+    env: wasmFlags(),
   });
   const wasm = at(out, 'hedgerow_playground_bg.wasm');
   await run(at('.tools/bin/wasm-bindgen'), [at('target/wasm32-unknown-unknown/wasm/hedgerow_playground.wasm'), '--target', 'web', '--out-dir', at(out)], { label: 'wasm-bindgen', quiet: true });

@@ -1,6 +1,6 @@
 // What has to be on the machine before anything can be built. Every step is skipped when it is already done.
 import { existsSync, readFileSync, statSync } from 'node:fs';
-import { at, capture, Failure, run } from './proc.mjs';
+import { at, capture, Failure, run, toolEnv } from './proc.mjs';
 
 const WORKER_BUILD = '0.8.7';
 const CARGO_FUZZ = '0.13.2';
@@ -37,7 +37,8 @@ export async function fuzzTools() {
 
 /** Which parts of nightly are there: `--panic-unwind` needs all of them, fuzzing the toolchain. */
 export function nightly() {
-  const sysroot = capture('rustc', ['+nightly', '--print', 'sysroot']);
+  // Asking must not install: rustup may otherwise fetch a toolchain that is merely named.
+  const sysroot = capture('rustc', ['+nightly', '--print', 'sysroot'], { env: toolEnv({ RUSTUP_AUTO_INSTALL: '0' }) });
   const present = sysroot !== null && existsSync(sysroot);
   const source = present && existsSync(`${sysroot}/lib/rustlib/src/rust/library/std`);
   const unwind = present && source && hasTarget(['+nightly']);

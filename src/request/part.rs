@@ -33,39 +33,50 @@ fn item<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
     }
 }
 
-/// Takes a message whose opening brace has been taken. Its text cannot be placed before its role
-/// is known, so text that comes first is read once the role has been seen, or the message ends.
+/// Takes a message whose opening brace has been taken. Text cannot be placed before the role is
+/// known; where it comes first, the role is looked up ahead, once a message.
 pub fn message<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
     let mut place = None;
-    let mut early = None;
+    let mut is_output = false;
     while let Some(key) = reader.key() {
         match key.text().as_ref() {
-            "role" => place = role(reader).or(place),
-            "content" | "parts" => match place {
-                Some(place) => parts(request, reader, place, 0),
-                None => {
-                    // A second early value (a duplicate key) is read as the user's at once.
-                    if let Some(position) = early.replace(reader.position()) {
-                        parts(request, &mut reader.at(position), Place::User, 0);
-                    }
-                    reader.skip();
-                }
-            },
+            "role" => place = place.or(role(reader)),
+            "content" | "parts" => {
+                let place = *place.get_or_insert_with(|| place_ahead(reader, is_output));
+                parts(request, reader, place, 0);
+            }
             "reasoning_content" | "reasoning" => parts(request, reader, Place::Assistant, 0),
             "output" => {
-                place = place.or(Some(Place::Tool));
+                is_output = true;
                 parts(request, reader, Place::Tool, 0);
             }
             "encrypted_content" => token(request, reader),
             _ => reader.skip(),
         }
     }
-    if let Some(position) = early {
-        parts(request, &mut reader.at(position), place.unwrap_or(Place::User), 0);
-    }
     if place != Some(Place::System) {
         request.count(Name::Turns, 1);
     }
+}
+
+/// The place of a message by the members behind the value at which `reader` stands.
+fn place_ahead(reader: &Reader<'_>, mut is_output: bool) -> Place {
+    let mut ahead = reader.clone();
+    ahead.skip();
+    while let Some(key) = ahead.key() {
+        match key.text().as_ref() {
+            "role" => {
+                if let Some(place) = role(&mut ahead) {
+                    return place;
+                }
+            }
+            key => {
+                is_output |= key == "output";
+                ahead.skip();
+            }
+        }
+    }
+    if is_output { Place::Tool } else { Place::User }
 }
 
 fn role(reader: &mut Reader<'_>) -> Option<Place> {

@@ -85,6 +85,7 @@ impl Compiler {
         let bit = self.program.fields.len();
         self.program.fields.push(test.field.clone());
         self.program.touches.push(Vec::new());
+        self.program.regex_of.push(None);
         self.bits.insert(key, bit);
         match test.field.kind() {
             Kind::Text => self.text(test, bit)?,
@@ -114,6 +115,9 @@ impl Compiler {
                 for literal in literals {
                     let sets = Sets::Regex(number);
                     self.literal(literal.clone(), Use { places, anchor: Anchor::Contains, cased: None, sets })?;
+                }
+                if let Some(slot) = self.program.regex_of.get_mut(bit) {
+                    *slot = Some(number);
                 }
                 self.program.regexes.push(RegexTest { pattern: pattern.clone(), compiled: OnceCell::new(), places, bit });
                 Ok(())

@@ -44,7 +44,7 @@ it('SSE arrives chunk by chunk, in the rhythm of the origin', async () => {
   // The first chunk came while the origin was still at the beginning, and the whole took as long as it took there.
   expect((received[0]! - sent[0]!) / span(sent)).toBeLessThan(0.3);
   expect(span(received) / span(sent)).toBeGreaterThan(0.7);
-  expect(Math.max(...gaps(received)) / Math.max(...gaps(sent))).toBeLessThan(2.5);
+  expect(Math.max(...gaps(received)) / Math.max(...gaps(sent))).toBeLessThan(4);
   console.log(`gap between chunks: origin ${(span(sent) / (CHUNKS - 1)).toFixed(1)} ms, client ${(span(received) / (received.length - 1)).toFixed(1)} ms`);
 });
 

@@ -206,7 +206,7 @@ export class Filter {
         compatibilityDate: /compatibility_date = "(.+)"/.exec(readFileSync(path.join(ROOT, 'wrangler.toml'), 'utf8'))![1]!,
         bindings,
         // In a zone, fetching the request's own URL leads to the origin behind it.
-        ...(reach === 'zone' && { outboundService: service }),
+        ...(reach === 'zone' && { outboundService: { node: (req: http.IncomingMessage, res: http.ServerResponse) => relay(req, res, originUrl!) } }),
         ...(reach === 'service' && { serviceBindings: { ORIGIN: service } }),
         cf: false,
         unsafeDirectSockets: [{ host: '127.0.0.1', port: 0 }],
@@ -251,6 +251,11 @@ export class Filter {
   }
 }
 
+function relay(req: http.IncomingMessage, res: http.ServerResponse, base: string) {
+  const { pathname, search } = new URL(req.url!, base);
+  req.pipe(http.request(`${base}${pathname}${search}`, { method: req.method, headers: req.headers }, (up) => up.pipe(res.writeHead(up.statusCode!, up.headers))));
+}
+
 /** The headers that force an action in development. */
 export const enforce = (action?: 'allow' | 'tag' | 'degrade' | 'throttle' | 'block') => ({ 'x-hedgerow-mode': 'enforce', ...(action && { 'x-hedgerow-action': action }) });
 
@@ -263,7 +268,7 @@ export interface RawResponse {
 }
 
 /** Node's plain client: exact headers, any method, no redirect, no decompression. */
-export function send(base: string, { method = 'POST', path: target = '/', headers = {}, body, agent }: { method?: string; path?: string; headers?: http.OutgoingHttpHeaders | string[]; body?: Uint8Array | string; agent?: http.Agent }): Promise<RawResponse> {
+export function send(base: string, { method = 'POST', path: target = '/', headers = {}, body, agent = false }: { method?: string; path?: string; headers?: http.OutgoingHttpHeaders | string[]; body?: Uint8Array | string; agent?: http.Agent | false }): Promise<RawResponse> {
   const { hostname, port } = new URL(base);
   return new Promise((done, fail) => {
     const req = http.request({ hostname, port, method, path: target, headers: headers as http.OutgoingHttpHeaders, agent }, async (res) => {

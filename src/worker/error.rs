@@ -1,0 +1,121 @@
+//! What can go wrong with a request, by who must act; and the one table of responses.
+//!
+//! A client's SDK raises its typed errors from these, so each is in the dialect of the call.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use hedgerow::refusal::Refusal;
+use hedgerow::route::{Dialect, Endpoint};
+use serde_json::{Value, json};
+use web_sys::{Headers, Response, ResponseInit};
+
+use crate::settings::Problem;
+use crate::tag;
+
+/// Why a request gets an answer that is not the origin's.
+#[derive(Clone, Debug)]
+pub enum Failure {
+    /// The operator must act: there is nowhere to forward to.
+    Unconfigured(Problem),
+    /// The origin's operator must act: it did not answer.
+    Unreachable,
+    /// The client's: its upload broke off.
+    BrokenOff,
+    /// The client's: the platform takes no request with this target or these headers.
+    Unsendable,
+    /// The client's: no endpoint of ours.
+    NotFound,
+    /// Nobody's: the policy refuses. Throttled clients are told to wait for so many seconds.
+    Refused(Refusal, u32),
+}
+
+impl Failure {
+    /// The response, in the dialect of the call if it was one.
+    pub fn response(&self, endpoint: Option<Endpoint>, request_id: &str) -> Response {
+        let dialect = endpoint.map_or(Dialect::Generic, Endpoint::dialect);
+        let (status, message, words) = match self {
+            Self::Refused(refusal, seconds) => return refuse(*refusal, *seconds, dialect, request_id),
+            Self::Unconfigured(problem) => {
+                (503, format!("{}. {}.", problem.what, problem.remedy), ["service_unavailable", "api_error", "UNAVAILABLE"])
+            }
+            Self::Unreachable => {
+                (502, "The origin did not answer.".to_owned(), ["bad_gateway", "api_error", "UNAVAILABLE"])
+            }
+            Self::BrokenOff => (400, "The request body broke off.".to_owned(), INVALID),
+            Self::Unsendable => {
+                (400, "A request with this target or these headers cannot be forwarded.".to_owned(), INVALID)
+            }
+            Self::NotFound => (404, "There is no such endpoint.".to_owned(), ["not_found", "not_found_error", "NOT_FOUND"]),
+        };
+        json_response(status, &error_body(dialect, status, &message, words, request_id))
+    }
+}
+
+/// Runs what reads hostile input. `None` means that it panicked: built with `--panic-unwind` that
+/// costs nobody anything; built without, the isolate starts anew.
+pub fn caught<T>(work: impl FnOnce() -> T) -> Option<T> {
+    // Unwind safety: what the work borrows is read only, or dropped with it.
+    catch_unwind(AssertUnwindSafe(work)).ok()
+}
+
+/// A response of ours.
+pub fn json_response(status: u16, body: &Value) -> Response {
+    let made = Headers::new().and_then(|headers| {
+        tag::set(&headers, "content-type", "application/json");
+        tag::set(&headers, "cache-control", "no-store");
+        let init = ResponseInit::new();
+        init.set_status(status);
+        init.set_headers(&headers);
+        Response::new_with_opt_str_and_init(Some(&body.to_string()), &init)
+    });
+    // The platform refuses only statuses outside 200–599, and ours are constants.
+    made.unwrap_or_else(|_| Response::error())
+}
+
+fn refuse(refusal: Refusal, seconds: u32, dialect: Dialect, request_id: &str) -> Response {
+    let response = json_response(refusal.status(), &refusal.body(dialect, request_id));
+    if refusal == Refusal::Throttle {
+        tag::set(&response.headers(), "retry-after", &seconds.to_string());
+    }
+    response
+}
+
+/// The shapes of the dialects, as in `hedgerow::refusal`; `words` are OpenAI's, Anthropic's, Google's.
+fn error_body(dialect: Dialect, status: u16, message: &str, words: [&str; 3], request_id: &str) -> Value {
+    let [openai, anthropic, google] = words;
+    match dialect {
+        Dialect::Anthropic => json!({
+            "type": "error",
+            "error": { "type": anthropic, "message": message },
+            "request_id": request_id,
+        }),
+        Dialect::Gemini => json!({ "error": { "code": status, "message": message, "status": google } }),
+        Dialect::Openai | Dialect::Generic => json!({
+            "error": { "message": message, "type": openai, "param": null, "code": openai },
+        }),
+    }
+}
+
+const INVALID: [&str; 3] = ["invalid_request_error", "invalid_request_error", "INVALID_ARGUMENT"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dialects() {
+        let body = |dialect| error_body(dialect, 502, "m", ["o", "a", "G"], "r").to_string();
+        assert_eq!(body(Dialect::Openai), r#"{"error":{"code":"o","message":"m","param":null,"type":"o"}}"#);
+        assert_eq!(
+            body(Dialect::Anthropic),
+            r#"{"error":{"message":"m","type":"a"},"request_id":"r","type":"error"}"#
+        );
+        assert_eq!(body(Dialect::Gemini), r#"{"error":{"code":502,"message":"m","status":"G"}}"#);
+    }
+
+    #[test]
+    fn panics_are_caught() {
+        assert_eq!(caught(|| 1), Some(1));
+        assert_eq!(caught(|| -> u8 { panic!("planted") }), None);
+    }
+}

@@ -1,0 +1,238 @@
+//! One request. This file alone knows the order of I/O and the rule for failures: **trouble of ours
+//! never costs a client its answer.** What cannot be scored is forwarded unscored, and logged as such;
+//! only a policy that says `fail_closed` (and enforces) refuses instead.
+//!
+//! 1. What is no LLM call is passed on untouched: not read, not tagged, not logged.
+//! 2. The body is read up to the scan window; the core scores and decides.
+//! 3. The decision is logged, before anything can get lost on the way to the origin.
+//! 4. It is carried out: the request is refused, or sent on with tags.
+//! 5. The response streams back unread.
+
+use hedgerow::policy::{Action, Mode, Treatment};
+use hedgerow::refusal::Refusal;
+use hedgerow::request::Body;
+use hedgerow::route::Endpoint;
+use hedgerow::{Decision, Envelope, Ruleset, degrade};
+use js_sys::Uint8Array;
+use web_sys::{Headers, Response};
+use worker::Context;
+
+use crate::body::{Inbound, Outbound};
+use crate::error::{Failure, caught};
+use crate::forward::{Route, remove};
+use crate::intake::{self, Arrival};
+use crate::log::{self, Line};
+use crate::settings::Settings;
+use crate::{rules, tag};
+
+/// Answers a request: with the origin's response wherever there is one.
+pub async fn handle(arrival: &Arrival, settings: &Settings, context: &Context) -> Response {
+    let request_id = intake::request_id();
+    let ruleset = rules::ruleset();
+    let endpoint = match &ruleset {
+        Ok(ruleset) => caught(|| ruleset.endpoint(&arrival.envelope())).flatten(),
+        Err(_) => None,
+    };
+    let answer = async {
+        let origin = settings.origin.as_ref().map_err(|problem| Failure::Unconfigured(problem.clone()))?;
+        let route = Route { origin, arrival, request_id: &request_id, context };
+        match (ruleset, endpoint, settings.account_secret.as_deref()) {
+            (Ok(ruleset), Some(endpoint), Some(secret)) => {
+                Call { route, settings, ruleset, endpoint, secret }.filter().await
+            }
+            (Ok(_), None, _) => route.pass().await,
+            (Ok(_), Some(_), None) => {
+                log::passed(&request_id, "ACCOUNT_SECRET is missing");
+                route.pass().await
+            }
+            (Err(problem), ..) => {
+                log::passed(&request_id, &problem);
+                route.pass().await
+            }
+        }
+    };
+    answer.await.unwrap_or_else(|failure| failure.response(endpoint, &request_id))
+}
+
+/// An LLM call that can be scored.
+struct Call<'a> {
+    route: Route<'a>,
+    settings: &'a Settings,
+    ruleset: &'static Ruleset,
+    endpoint: Endpoint,
+    secret: &'a str,
+}
+
+/// What scoring came to.
+enum Verdict {
+    /// The body shows that this is no LLM call after all.
+    Pass,
+    /// A decision.
+    Decided(Box<Decision>),
+    /// Scoring failed.
+    Failed(&'static str),
+}
+
+impl Call<'_> {
+    async fn filter(self) -> Result<Response, Failure> {
+        let arrival = self.route.arrival;
+        let limits = &self.ruleset.policy().scan;
+        let inbound = Inbound::read(&arrival.request, arrival.declared(), limits.window).await;
+        let inbound = inbound.map_err(|_| Failure::BrokenOff)?;
+        let account = arrival.account(self.secret);
+        let treatment = self.treatment(account.as_deref());
+        match self.score(&inbound, account.as_deref(), treatment) {
+            Verdict::Pass => self.send(inbound, None, None).await,
+            Verdict::Decided(decision) => self.carry_out(&decision, inbound).await,
+            Verdict::Failed(error) => self.unscored(error, inbound, account.as_deref(), treatment).await,
+        }
+    }
+
+    /// Mode and actions: the policy's, or in development what the request asks for.
+    fn treatment(&self, account: Option<&str>) -> Treatment {
+        let arrival = self.route.arrival;
+        let mut treatment = self.ruleset.policy().treatment(arrival.path(), account);
+        if let Some(mode) = self.order("x-hedgerow-mode").and_then(Mode::parse) {
+            treatment.mode = mode;
+        }
+        treatment
+    }
+
+    /// What a request orders under our own prefix; in development only.
+    fn order(&self, name: &str) -> Option<&str> {
+        self.route.arrival.order(name).filter(|_| self.settings.development)
+    }
+
+    fn score(&self, inbound: &Inbound, account: Option<&str>, treatment: Treatment) -> Verdict {
+        let envelope = Envelope {
+            body: inbound.window(),
+            body_size: inbound.size(),
+            unscanned: inbound.unscanned(),
+            account,
+            now: (js_sys::Date::now() / 1_000.0) as u64,
+            ..self.route.arrival.envelope()
+        };
+        let decided = caught(|| {
+            #[cfg(feature = "planted-panic")]
+            self.plant_panic();
+            let assessment = self.ruleset.assess(&envelope)?;
+            Some(Decision::new(self.ruleset, &envelope, assessment, treatment))
+        });
+        match decided {
+            None => Verdict::Failed("scoring panicked"),
+            Some(None) => Verdict::Pass,
+            Some(Some(mut decision)) => {
+                if let Some(action) = self.order("x-hedgerow-action").and_then(Action::parse) {
+                    decision.action = action;
+                }
+                Verdict::Decided(Box::new(decision))
+            }
+        }
+    }
+
+    /// Logs a decision and does what it says.
+    async fn carry_out(&self, decision: &Decision, inbound: Inbound) -> Result<Response, Failure> {
+        let action = if decision.is_enforced() { decision.action } else { Action::Allow };
+        let refused = match action {
+            Action::Throttle => Some(Refusal::Throttle),
+            Action::Block => Some(Refusal::Block),
+            _ => None,
+        };
+        let degraded = (action == Action::Degrade).then(|| self.degrade(&inbound));
+        let mut line = Line::decided(self.route.request_id, decision);
+        line.degraded = degraded.as_ref().map(Option::is_some);
+        line.write();
+        let response = match refused {
+            Some(refusal) => self.refuse(refusal),
+            None => self.send(inbound, Some(decision), degraded.flatten()).await?,
+        };
+        if self.settings.development {
+            tag::reveal(&response.headers(), decision);
+        }
+        Ok(response)
+    }
+
+    /// Logs that scoring failed, and forwards.
+    async fn unscored(
+        &self, error: &str, inbound: Inbound, account: Option<&str>, treatment: Treatment,
+    ) -> Result<Response, Failure> {
+        let refuses = self.ruleset.policy().enforce.fail_closed && treatment.mode == Mode::Enforce;
+        let mut line = Line::unscored(self.route.request_id, error);
+        line.account = account;
+        line.dialect = self.endpoint.dialect().name();
+        line.operation = self.endpoint.operation();
+        line.action = if refuses { Action::Block } else { Action::Allow };
+        line.mode = treatment.mode;
+        line.enforced = treatment.mode == Mode::Enforce;
+        line.ruleset = self.ruleset.digest();
+        line.body_bytes = inbound.size().unwrap_or(inbound.window().len() as u64);
+        line.unscanned = inbound.unscanned();
+        line.write();
+        match refuses {
+            true => Ok(self.refuse(Refusal::Unavailable)),
+            false => self.send(inbound, None, None).await,
+        }
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Response {
+        let seconds = self.ruleset.policy().enforce.retry_after;
+        let response = Failure::Refused(refusal, seconds).response(Some(self.endpoint), self.route.request_id);
+        tag::set(&response.headers(), tag::REQUEST_ID, self.route.request_id);
+        response
+    }
+
+    /// Sends the request on: with tags where the decision asks for them, with `degraded` for a body
+    /// where there is one.
+    async fn send(
+        &self, inbound: Inbound, decision: Option<&Decision>, degraded: Option<Vec<u8>>,
+    ) -> Result<Response, Failure> {
+        let headers = self.route.headers()?;
+        if let Some(decision) = decision.filter(|decision| self.is_tagged(decision)) {
+            tag::tag(&headers, decision, self.route.request_id, self.settings.tag_secret.as_deref());
+        }
+        let body = match degraded {
+            None => inbound.outbound().map_err(|_| Failure::Unsendable)?,
+            Some(bytes) => {
+                forget_encoding(&headers);
+                Outbound::Whole(Uint8Array::from(bytes.as_slice()))
+            }
+        };
+        self.route.send(&headers, body).await
+    }
+
+    /// Tags change nothing for the client, so Shadow has them too unless the policy says otherwise.
+    fn is_tagged(&self, decision: &Decision) -> bool {
+        let wanted = decision.is_enforced() || self.ruleset.policy().enforce.tag_in_shadow;
+        wanted && decision.action != Action::Allow
+    }
+
+    /// The body without what makes its answer worth harvesting. `None` where nothing is to be
+    /// removed, or where it cannot be: too large, not JSON, compressed in a way that we do not read.
+    fn degrade(&self, inbound: &Inbound) -> Option<Vec<u8>> {
+        let whole = inbound.whole()?;
+        let encoding = self.route.arrival.header("content-encoding");
+        caught(|| {
+            let body = Body::new(whole, encoding, &self.ruleset.policy().scan);
+            // What was cut off while inflating would be missing at the origin.
+            let complete = body.trouble == hedgerow::request::Trouble::default();
+            complete.then(|| degrade::degrade(body.bytes())).flatten()
+        })
+        .flatten()
+    }
+
+    /// Test builds only: a panic in the middle of everything.
+    #[cfg(feature = "planted-panic")]
+    #[expect(clippy::panic, reason = "that is its purpose")]
+    fn plant_panic(&self) {
+        if self.route.arrival.order("x-hedgerow-plant-panic") == Some("1") {
+            panic!("planted: {}", self.route.arrival.path());
+        }
+    }
+}
+
+/// An edited body is not compressed any more, and no digest fits it.
+fn forget_encoding(headers: &Headers) {
+    for name in ["content-encoding", "content-length", "content-md5", "content-digest", "repr-digest", "digest"] {
+        remove(headers, name);
+    }
+}

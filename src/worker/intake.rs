@@ -1,0 +1,245 @@
+//! What came, without its body: method, target, headers, the client, the account.
+
+use hedgerow::{Client, Envelope};
+use js_sys::{Array, Reflect};
+use wasm_bindgen::{JsCast, JsValue};
+use web_sys::{Request, UrlSearchParams, WorkerGlobalScope};
+
+use crate::mac;
+use crate::tag::PREFIX;
+
+/// A request as it came.
+pub struct Arrival {
+    /// The platform's request.
+    pub request: Request,
+    method: String,
+    /// Path and query, as they came.
+    target: String,
+    /// Names in lower case; without those that only we may set.
+    headers: Vec<(String, String)>,
+    /// Headers under our own prefix: orders in development, forgeries otherwise.
+    own: Vec<(String, String)>,
+    source: Source,
+}
+
+/// What the edge knows of the client; all of it is missing in local development.
+#[derive(Default)]
+struct Source {
+    address: Option<String>,
+    as_number: Option<u32>,
+    as_organization: Option<String>,
+    country: Option<String>,
+    http_version: Option<String>,
+    tls_version: Option<String>,
+    tls_fingerprint: Option<String>,
+}
+
+impl Arrival {
+    /// Reads a request's head.
+    pub fn of(request: Request) -> Self {
+        let (own, headers): (Vec<_>, Vec<_>) =
+            head(&request).into_iter().partition(|(name, _)| name.starts_with(PREFIX));
+        let address = find(&headers, "cf-connecting-ip").map(str::to_owned);
+        Self {
+            method: request.method(),
+            target: target_of(&request.url()).to_owned(),
+            source: Source { address, ..Source::of(&request) },
+            headers,
+            own,
+            request,
+        }
+    }
+
+    /// The method.
+    pub fn method(&self) -> &str {
+        &self.method
+    }
+
+    /// The path, as it came.
+    pub fn path(&self) -> &str {
+        let end = self.target.find(['?', '#']).unwrap_or(self.target.len());
+        self.target.get(..end).unwrap_or_default()
+    }
+
+    /// Path and query, as they came.
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
+    /// The value of a header that is not ours.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        find(&self.headers, name)
+    }
+
+    /// The value of a header under our own prefix: to be heeded in development only.
+    pub fn order(&self, name: &str) -> Option<&str> {
+        find(&self.own, name)
+    }
+
+    /// The names of the headers that must not reach the origin.
+    pub fn forged(&self) -> impl Iterator<Item = &str> {
+        self.own.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// The body's length, where it is known beforehand.
+    pub fn declared(&self) -> Option<u64> {
+        match self.header("transfer-encoding") {
+            None => self.header("content-length")?.trim().parse().ok(),
+            Some(_) => None,
+        }
+    }
+
+    /// Whom the request is billed to: a keyed hash of the credential, never the credential.
+    pub fn account(&self, secret: &str) -> Option<String> {
+        let credential = self.credential()?;
+        mac::hex(secret, credential.as_bytes(), ACCOUNT_BYTES)
+    }
+
+    /// The request for the core, yet without its body.
+    pub fn envelope(&self) -> Envelope<'_> {
+        Envelope {
+            method: &self.method,
+            path: self.path(),
+            headers: &self.headers,
+            client: self.source.client(),
+            ..Envelope::default()
+        }
+    }
+
+    /// The first credential there is, in the order in which gateways look for one.
+    fn credential(&self) -> Option<String> {
+        let header = CREDENTIALS.iter().find_map(|name| bare(self.header(name)?));
+        header.map(str::to_owned).or_else(|| {
+            let (_, query) = self.target.split_once('?')?;
+            // Parsed like the origin does: `%6Bey=` is `key=`.
+            let parameters = UrlSearchParams::new_with_str(query).ok()?;
+            parameters.get("key").filter(|key| !key.is_empty())
+        })
+    }
+}
+
+impl Source {
+    fn of(request: &Request) -> Self {
+        let Ok(cf) = Reflect::get(request, &JsValue::from_str("cf")) else { return Self::default() };
+        if !cf.is_object() {
+            return Self::default();
+        }
+        let value = |name: &str| Reflect::get(&cf, &JsValue::from_str(name)).unwrap_or(JsValue::UNDEFINED);
+        let text = |name: &str| value(name).as_string().filter(|text| !text.is_empty());
+        Self {
+            address: None,
+            as_number: value("asn").as_f64().map(|number| number as u32),
+            as_organization: text("asOrganization"),
+            country: text("country"),
+            http_version: text("httpProtocol").map(|text| bare_version(&text, "HTTP/")),
+            tls_version: text("tlsVersion").map(|text| bare_version(&text, "TLSv")),
+            tls_fingerprint: fingerprint(
+                text("tlsClientCiphersSha1"),
+                text("tlsClientExtensionsSha1"),
+                text("tlsClientHelloLength"),
+            ),
+        }
+    }
+
+    fn client(&self) -> Client<'_> {
+        Client {
+            address: self.address.as_deref(),
+            as_number: self.as_number,
+            as_organization: self.as_organization.as_deref(),
+            country: self.country.as_deref(),
+            http_version: self.http_version.as_deref(),
+            tls_version: self.tls_version.as_deref(),
+            tls_fingerprint: self.tls_fingerprint.as_deref(),
+        }
+    }
+}
+
+/// A name for a request that nobody can guess.
+pub fn request_id() -> String {
+    let global: WorkerGlobalScope = js_sys::global().unchecked_into();
+    // Where the platform had no `crypto`, nothing else would work either.
+    global.crypto().map(|crypto| crypto.random_uuid()).unwrap_or_default()
+}
+
+/// All headers in one go: three calls into JavaScript instead of three a header. A line end cannot
+/// occur in names or values.
+fn head(request: &Request) -> Vec<(String, String)> {
+    let joined = String::from(Array::from(&request.headers()).flat(1).join("\n"));
+    let mut parts = joined.split('\n');
+    let pair = || Some((parts.next()?.to_owned(), parts.next()?.to_owned()));
+    std::iter::from_fn(pair).collect()
+}
+
+fn find<'h>(headers: &'h [(String, String)], name: &str) -> Option<&'h str> {
+    headers.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
+}
+
+/// Path and query of an absolute URL, not normalised: the origin gets what the client sent.
+fn target_of(url: &str) -> &str {
+    let authority = url.find("://").map_or(0, |at| at.saturating_add(3));
+    let rest = url.get(authority..).unwrap_or_default();
+    rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("/")
+}
+
+/// A credential without its scheme. The same key counts as the same account under every header.
+fn bare(value: &str) -> Option<&str> {
+    let value = value.trim();
+    let token = match value.split_once(char::is_whitespace) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
+        _ if value.eq_ignore_ascii_case("bearer") => "",
+        _ => value,
+    };
+    Some(token).filter(|token| !token.is_empty())
+}
+
+/// `1.1`, `2`, `1.3`: how OpenTelemetry and ECS write versions.
+fn bare_version(text: &str, prefix: &str) -> String {
+    text.strip_prefix(prefix).unwrap_or(text).to_owned()
+}
+
+/// A fingerprint that every plan gets (JA4 needs Bot Management): ciphers, extensions and length of
+/// the TLS client hello.
+fn fingerprint(ciphers: Option<String>, extensions: Option<String>, length: Option<String>) -> Option<String> {
+    Some([ciphers?, extensions?, length?].join("-"))
+}
+
+/// Headers that carry credentials; the first that is there counts.
+const CREDENTIALS: [&str; 4] = ["authorization", "x-api-key", "api-key", "x-goog-api-key"];
+
+/// 128 bits: no two accounts of any deployment share a hash by chance.
+const ACCOUNT_BYTES: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_stay_as_they_came() {
+        let rows = [
+            ("https://h/v1/a%2Fb?x=%zz", "/v1/a%2Fb?x=%zz"),
+            ("http://h:1//a/../b", "//a/../b"),
+            ("https://h", "/"),
+            ("https://h/?url=http://x/y", "/?url=http://x/y"),
+            ("nonsense", "/"),
+        ];
+        for (url, expected) in rows {
+            assert_eq!(target_of(url), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn credentials_lose_their_scheme() {
+        let rows = [
+            ("Bearer sk-1", Some("sk-1")),
+            ("bearer  sk-1 ", Some("sk-1")),
+            ("sk-1", Some("sk-1")),
+            ("Basic dXNlcjpwYXNz", Some("Basic dXNlcjpwYXNz")),
+            ("Bearer", None),
+            ("Bearer ", None),
+            ("", None),
+        ];
+        for (value, expected) in rows {
+            assert_eq!(bare(value), expected, "{value}");
+        }
+    }
+}

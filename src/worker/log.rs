@@ -1,0 +1,188 @@
+//! Every line that is logged: JSON, one line an event, in one string for `console.log`. Never text of
+//! a request, a credential, an address or a path: only keyed hashes, names, counts and byte ranges.
+
+use std::sync::Once;
+
+use hedgerow::Decision;
+use hedgerow::decision::DecisionHit;
+use hedgerow::matcher::Evidence;
+use hedgerow::policy::{Action, Band, Mode};
+use serde::Serialize;
+use serde_json::json;
+use wasm_bindgen::{JsCast, JsValue};
+
+/// The line of one scored request. Members in the order in which a human reads them; others may be
+/// added, none is ever renamed.
+#[derive(Serialize)]
+pub struct Line<'a> {
+    log: &'static str,
+    v: u8,
+    time: String,
+    /// The request.
+    pub request_id: &'a str,
+    /// Whose it is.
+    pub account: Option<&'a str>,
+    /// Its wire format.
+    pub dialect: &'a str,
+    /// What was asked for.
+    pub operation: &'a str,
+    /// The score; nothing where scoring failed, which is not the same as zero.
+    pub score: Option<f64>,
+    /// The band, likewise.
+    pub band: Option<Band>,
+    /// What is done.
+    pub action: Action,
+    /// Whether it is done or only recorded.
+    pub mode: Mode,
+    /// The same as a flag.
+    pub enforced: bool,
+    /// Where the request should be degraded: whether anything was removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub degraded: Option<bool>,
+    hits: Vec<Hit<'a>>,
+    shadow_hits: &'a [String],
+    exemption: Option<&'a str>,
+    /// Digest of the ruleset.
+    pub ruleset: &'a str,
+    /// Bytes of the body.
+    pub body_bytes: u64,
+    /// Bytes that were not scored.
+    pub unscanned: u64,
+    unreadable: &'a [&'static str],
+    entries: usize,
+    /// What went wrong on our side.
+    pub error: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Hit<'a> {
+    name: &'a str,
+    weight: f64,
+    /// The first proof; `hedgerow explain` shows all.
+    #[serde(flatten)]
+    evidence: Option<&'a Evidence>,
+}
+
+impl<'a> Line<'a> {
+    /// The line of a request that could not be scored.
+    pub fn unscored(request_id: &'a str, error: &'a str) -> Self {
+        Self {
+            log: "hedgerow.decision",
+            v: 1,
+            time: js_sys::Date::new_0().to_iso_string().into(),
+            request_id,
+            account: None,
+            dialect: "",
+            operation: "",
+            score: None,
+            band: None,
+            action: Action::Allow,
+            mode: Mode::Shadow,
+            enforced: false,
+            degraded: None,
+            hits: Vec::new(),
+            shadow_hits: &[],
+            exemption: None,
+            ruleset: "",
+            body_bytes: 0,
+            unscanned: 0,
+            unreadable: &[],
+            entries: 0,
+            error: Some(error),
+        }
+    }
+
+    /// The line of a decision.
+    pub fn decided(request_id: &'a str, decision: &'a Decision) -> Self {
+        Self {
+            account: decision.account.as_deref(),
+            dialect: decision.dialect,
+            operation: decision.operation,
+            score: Some(decision.score),
+            band: Some(decision.band),
+            action: decision.action,
+            mode: decision.mode,
+            enforced: decision.is_enforced(),
+            hits: decision.hits.iter().map(Hit::of).collect(),
+            shadow_hits: &decision.shadow_hits,
+            exemption: decision.exemption.as_deref(),
+            ruleset: &decision.ruleset,
+            body_bytes: decision.body_bytes,
+            unscanned: decision.unscanned,
+            unreadable: &decision.unreadable,
+            entries: decision.entries,
+            error: None,
+            ..Self::unscored(request_id, "")
+        }
+    }
+
+    /// Logs it.
+    pub fn write(&self) {
+        // A line that does not serialise (none is known) is not worth a request.
+        write(&serde_json::to_string(self).unwrap_or_default());
+    }
+}
+
+impl<'a> Hit<'a> {
+    fn of(hit: &'a DecisionHit) -> Self {
+        Self { name: &hit.name, weight: hit.weight, evidence: hit.evidence.first() }
+    }
+}
+
+/// Logs that a request went by unscored for want of a setting or a ruleset.
+pub fn passed(request_id: &str, error: &str) {
+    write(&json!({ "log": "hedgerow.error", "request_id": request_id, "error": error }).to_string());
+}
+
+/// Logs that the origin did not answer: its trouble, not ours.
+pub fn origin(request_id: &str, error: &JsValue) {
+    let error = error.dyn_ref::<js_sys::Error>().map_or_else(String::new, |error| String::from(error.message()));
+    write(&json!({ "log": "hedgerow.origin", "request_id": request_id, "error": discreet(&error) }).to_string());
+}
+
+/// Replaces the panic hooks, which print the panic's message: that may quote a request. Called with
+/// the first request, after every start function, `worker`'s among them, has run.
+pub fn quiet_panics() {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        std::panic::set_hook(Box::new(|panic| {
+            let at = panic.location().map_or_else(String::new, |at| format!("{}:{}", at.file(), at.line()));
+            write(&json!({ "log": "hedgerow.panic", "at": at }).to_string());
+            #[cfg(not(panic = "unwind"))]
+            restart();
+        }));
+    });
+}
+
+/// Without unwinding a panic leaves Wasm's memory as it is. This tells worker-build's shim to start
+/// the module anew with the next request, as the hook that ours replaces would have.
+#[cfg(not(panic = "unwind"))]
+fn restart() {
+    let state = js_sys::Reflect::get(&js_sys::global(), &JsValue::from_str("__worker_init_state"));
+    if let Ok(state) = state {
+        let _ = js_sys::Reflect::set(&state, &JsValue::from_str("criticalError"), &JsValue::TRUE);
+    }
+}
+
+/// An error message of the platform's, unless it quotes a URL, a path or a header.
+fn discreet(message: &str) -> &str {
+    let quotes = message.contains(['/', ':', '"', '\'', '?']) || message.len() > 120 || message.is_empty();
+    if quotes { "the platform's message is withheld: it may quote the request" } else { message }
+}
+
+fn write(line: &str) {
+    web_sys::console::log_1(&JsValue::from_str(line));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_that_may_quote_are_withheld() {
+        assert_eq!(discreet("Network connection lost."), "Network connection lost.");
+        for message in ["", "Invalid URL: http://x/?key=sk-1", "unexpected 'sk-1'"] {
+            assert!(discreet(message).starts_with("the platform's"), "{message}");
+        }
+    }
+}

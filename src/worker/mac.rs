@@ -1,0 +1,53 @@
+//! Keyed hashes: HMAC-SHA256 under the deployment's secrets.
+
+use std::cell::RefCell;
+
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+
+type Keyed = Hmac<Sha256>;
+
+thread_local! {
+    // Keying costs two compressions of SHA-256, as much as a short message; the isolate's secrets
+    // do not change.
+    static KEYED: RefCell<Vec<(String, Keyed)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// HMAC-SHA256 of `message`, in hex, cut to `bytes` bytes of the hash.
+pub fn hex(secret: &str, message: &[u8], bytes: usize) -> Option<String> {
+    let mut mac = keyed(secret)?;
+    mac.update(message);
+    let hash = mac.finalize().into_bytes();
+    Some(hash.iter().take(bytes).map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn keyed(secret: &str) -> Option<Keyed> {
+    KEYED.with_borrow_mut(|known| {
+        if let Some((_, keyed)) = known.iter().find(|(own, _)| own == secret) {
+            return Some(keyed.clone());
+        }
+        let keyed = Keyed::new_from_slice(secret.as_bytes()).ok()?;
+        known.truncate(SECRETS);
+        known.push((secret.to_owned(), keyed.clone()));
+        Some(keyed)
+    })
+}
+
+/// Keyed states that are kept: ACCOUNT_SECRET, TAG_SECRET, and one in reserve.
+const SECRETS: usize = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_hashes() {
+        // RFC 4231, test case 2.
+        let hash = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
+        assert_eq!(hex("Jefe", b"what do ya want for nothing?", 32).as_deref(), Some(hash));
+        assert_eq!(hex("Jefe", b"what do ya want for nothing?", 16).as_deref(), hash.get(..32));
+        for secret in ["a", "b", "c", "d", "a"] {
+            assert_eq!(hex(secret, b"", 32), hex(secret, b"", 32));
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What the deployment has set, and what it lacks: each problem with its remedy.
+
+use js_sys::Reflect;
+use serde::Serialize;
+use wasm_bindgen::JsValue;
+use worker::Env;
+
+use crate::forward::Origin;
+
+/// Variables, secrets and bindings.
+pub struct Settings {
+    /// Where requests go.
+    pub origin: Result<Origin, Problem>,
+    /// Key of the account hashes. There is no default: a known key is none.
+    pub account_secret: Option<String>,
+    /// Key of the tags' authentication.
+    pub tag_secret: Option<String>,
+    /// Whether requests may choose mode and action, and see the decision.
+    pub development: bool,
+}
+
+/// What is wrong, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// What is wrong.
+    pub what: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+impl Settings {
+    /// Reads the environment.
+    pub fn of(env: &Env) -> Self {
+        Self {
+            origin: Origin::bound(binding(env, "ORIGIN")),
+            account_secret: text(env, "ACCOUNT_SECRET"),
+            tag_secret: text(env, "TAG_SECRET"),
+            development: text(env, "ENVIRONMENT").as_deref() == Some("development"),
+        }
+    }
+
+    /// What keeps requests from being forwarded or scored.
+    pub fn problems(&self) -> Vec<Problem> {
+        let origin = self.origin.as_ref().err().cloned();
+        let secret = self.account_secret.is_none().then(|| {
+            Problem::new(
+                "ACCOUNT_SECRET is missing: requests are forwarded unscored",
+                "set a random one: `openssl rand -hex 32 | npx wrangler secret put ACCOUNT_SECRET`",
+            )
+        });
+        origin.into_iter().chain(secret).collect()
+    }
+
+    /// What works, but less well than it could.
+    pub fn warnings(&self) -> Vec<Problem> {
+        let tag = self.tag_secret.is_none().then(|| {
+            Problem::new(
+                "TAG_SECRET is missing: the origin cannot tell our tag headers from forged ones",
+                "set a random one: `openssl rand -hex 32 | npx wrangler secret put TAG_SECRET`, and verify x-hedgerow-mac at the origin",
+            )
+        });
+        tag.into_iter().collect()
+    }
+}
+
+impl Problem {
+    /// A problem with its remedy.
+    pub fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { what: what.into(), remedy: remedy.into() }
+    }
+}
+
+fn binding(env: &Env, name: &str) -> JsValue {
+    Reflect::get(env, &JsValue::from_str(name)).unwrap_or(JsValue::UNDEFINED)
+}
+
+/// A variable or secret; an empty one is none.
+fn text(env: &Env, name: &str) -> Option<String> {
+    binding(env, name).as_string().filter(|text| !text.trim().is_empty())
+}

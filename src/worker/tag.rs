@@ -1,0 +1,86 @@
+//! What the origin is told about a decision, in headers it can trust: `x-hedgerow-mac` is an HMAC over
+//! the others, and what a client sends under these names never gets through.
+//!
+//! In development the client is told, too. In production it only gets the request id: scores and
+//! names of signatures would help it tune.
+
+use hedgerow::Decision;
+use web_sys::Headers;
+
+use crate::mac;
+
+/// Every header of ours begins like this.
+pub const PREFIX: &str = "x-hedgerow-";
+
+/// The header that names a request towards origin, client and log.
+pub const REQUEST_ID: &str = "x-hedgerow-request-id";
+
+/// Tags `headers` for the origin.
+pub fn tag(headers: &Headers, decision: &Decision, request_id: &str, secret: Option<&str>) {
+    let tags = tags(decision, request_id);
+    for (name, value) in &tags {
+        set(headers, name, value);
+    }
+    if let Some(mac) = secret.and_then(|secret| mac::hex(secret, &message(&tags), 32)) {
+        set(headers, "x-hedgerow-mac", &mac);
+    }
+}
+
+/// Shows the client the decision.
+pub fn reveal(headers: &Headers, decision: &Decision) {
+    for (name, value) in tags(decision, "").iter().filter(|(name, _)| *name != REQUEST_ID) {
+        set(headers, name, value);
+    }
+    set(headers, "x-hedgerow-action", decision.action.name());
+}
+
+/// Sets a header. Ours hold ASCII without line ends, so the platform has no reason to refuse them.
+pub fn set(headers: &Headers, name: &str, value: &str) {
+    let _ = headers.set(name, value);
+}
+
+/// The tags, in alphabetical order: the order of the MAC.
+fn tags(decision: &Decision, request_id: &str) -> [(&'static str, String); 5] {
+    [
+        ("x-hedgerow-band", decision.band.name().to_owned()),
+        ("x-hedgerow-hits", decision.hit_names()),
+        (REQUEST_ID, request_id.to_owned()),
+        ("x-hedgerow-ruleset", decision.ruleset.clone()),
+        ("x-hedgerow-score", decision.score.to_string()),
+    ]
+}
+
+/// What the MAC covers: a line `name:value` for each tag.
+fn message(tags: &[(&'static str, String)]) -> Vec<u8> {
+    let lines = tags.iter().map(|(name, value)| format!("{name}:{value}\n"));
+    lines.collect::<String>().into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Origins verify this: a change breaks them.
+    #[test]
+    fn the_mac_covers_lines_in_alphabetical_order() {
+        let decision = Decision {
+            account: None,
+            dialect: "openai",
+            operation: "chat",
+            score: 50.12,
+            band: hedgerow::policy::Band::Suspect,
+            action: hedgerow::policy::Action::Degrade,
+            mode: hedgerow::policy::Mode::Enforce,
+            hits: Vec::new(),
+            shadow_hits: Vec::new(),
+            exemption: None,
+            ruleset: "abc".to_owned(),
+            body_bytes: 0,
+            unscanned: 0,
+            unreadable: Vec::new(),
+            entries: 1,
+        };
+        let expected = "x-hedgerow-band:suspect\nx-hedgerow-hits:\nx-hedgerow-request-id:r-1\nx-hedgerow-ruleset:abc\nx-hedgerow-score:50.12\n";
+        assert_eq!(String::from_utf8(message(&tags(&decision, "r-1"))).unwrap(), expected);
+    }
+}

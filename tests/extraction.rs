@@ -1,0 +1,147 @@
+//! Extraction equals the naive reference on well-formed bodies, and returns on any bytes.
+
+mod support;
+
+use hedgerow::field::Name;
+use hedgerow::request::{self, Body, Envelope, Limits, Request};
+use hedgerow::route::Endpoint;
+use proptest::prelude::*;
+use serde_json::{Map, Value};
+use support::Plain;
+
+const ENDPOINTS: &[Endpoint] = &[
+    Endpoint::OpenaiChat,
+    Endpoint::OpenaiResponses,
+    Endpoint::OpenaiCompletions,
+    Endpoint::OpenaiEmbeddings,
+    Endpoint::AnthropicMessages,
+    Endpoint::GeminiGenerate,
+    Endpoint::Generic,
+];
+
+/// Fields that come from the body alone.
+fn is_from_body(name: Name) -> bool {
+    use Name::*;
+    !matches!(
+        name,
+        OperationName | ProviderName | Method | Path | BodySize | HeaderCount | Hour | PromptSize | BodyUnreadable | UserAgent
+    )
+}
+
+fn read(body: &[u8], endpoint: Endpoint, each: &mut dyn FnMut(&Request<'_>)) -> Option<usize> {
+    let headers = [("content-type".to_owned(), "multipart/form-data; boundary=b".to_owned())];
+    let envelope = Envelope { method: "POST", path: "/x", headers: &headers, body, ..Envelope::default() };
+    let limits = Limits::default();
+    let body = Body::new(body, None, &limits);
+    request::read(&envelope, endpoint, &body, &limits, &mut |request| each(request))
+}
+
+/// Keys that mean something somewhere, and some that do not.
+const KEYS: &[&str] = &[
+    "model", "messages", "role", "content", "parts", "text", "type", "prompt", "input", "instructions", "system", "contents",
+    "systemInstruction", "generationConfig", "stopSequences", "candidateCount", "responseSchema", "tools", "function",
+    "functionDeclarations", "name", "description", "properties", "items", "logprobs", "top_logprobs", "logit_bias", "n", "echo",
+    "stream", "stop", "temperature", "max_tokens", "response_format", "json_schema", "schema", "format", "thinking",
+    "budget_tokens", "signature", "data", "image_url", "source", "output", "encrypted_content", "reasoning", "effort",
+    "reasoning_content", "include", "variables", "functionResponse", "request", "inputs", "history", "parameters", "unknown",
+    "output_config", "output_format", "thinkingConfig", "thinkingBudget", "suffix", "seed",
+];
+
+const STRINGS: &[&str] = &[
+    "", " ", "user", "system", "assistant", "tool", "model", "developer", "function", "json_schema", "application/json",
+    "message.output_text.logprobs", "0.5", "nan", "Step  BY\n\tstep", "caf\u{e9} cafe\u{301}", "\u{4e00}\u{6b65}\u{ff0c}\u{4e00}\u{6b65}",
+    "zero\u{200b}width", "\u{455}t\u{435}\u{440}", "e\u{1}\u{301}", "quote \" back \\ slash", "\u{1f600}", "\u{130}I\u{131}", "a\u{308}\u{327}",
+    "<\u{338}", "\u{ac00}\u{11a8}", "\u{3099}\u{304b}\u{3099}", "\u{fb01}", "\u{ad}\u{301}x", "\u{a0}\u{301}",
+];
+
+fn value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        (-5_i64..70_000).prop_map(Value::from),
+        (-3.0_f64..3.0).prop_map(Value::from),
+        prop::sample::select(STRINGS).prop_map(Value::from),
+        "[a-zA-Z \\PC]{0,12}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(6, 48, 6, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+            prop::collection::vec((prop::sample::select(KEYS), inner), 0..6)
+                .prop_map(|members| Value::from(members.into_iter().map(|(key, value)| (key.to_owned(), value)).collect::<Map<_, _>>())),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn equals_the_naive_reference(body in value(), endpoint in prop::sample::select(ENDPOINTS)) {
+        let bytes = serde_json::to_vec(&body).unwrap();
+        let mut found = None;
+        let entries = read(&bytes, endpoint, &mut |request| found = Some(Plain::of(request, is_from_body)));
+        prop_assert_eq!(entries, Some(1));
+        prop_assert_eq!(found.unwrap(), Plain::read(&body, endpoint));
+    }
+
+    #[test]
+    fn escapes_make_no_difference(text in "\\PC{0,40}") {
+        let plain = serde_json::json!({ "messages": [{ "role": "user", "content": text }] }).to_string();
+        let escaped: String = plain.chars().map(|char| {
+            if char.is_ascii() { return char.to_string() }
+            char.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect()
+        }).collect();
+        let texts = |body: &str| {
+            let mut texts = Vec::new();
+            read(body.as_bytes(), Endpoint::OpenaiChat, &mut |request| texts.push(request.text().to_owned()));
+            texts
+        };
+        prop_assert_eq!(texts(&plain), texts(&escaped));
+    }
+
+    #[test]
+    fn returns_whatever_the_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200), endpoint in prop::sample::select(ENDPOINTS)) {
+        read(&bytes, endpoint, &mut |_| {});
+        read(&bytes, Endpoint::OpenaiFiles, &mut |_| {});
+    }
+
+    #[test]
+    fn returns_on_mangled_bodies(
+        body in value(), endpoint in prop::sample::select(ENDPOINTS), cut in any::<prop::sample::Index>(),
+        place in any::<prop::sample::Index>(), byte in any::<u8>(),
+    ) {
+        let mut bytes = serde_json::to_vec(&body).unwrap();
+        let at = place.index(bytes.len());
+        bytes[at] = byte;
+        bytes.truncate(cut.index(bytes.len() + 1));
+        let mut texts = Vec::new();
+        read(&bytes, endpoint, &mut |request| texts.push(request.text().to_owned()));
+    }
+
+    #[test]
+    fn what_was_read_before_a_cut_stays(text in "[a-z]{5,30}", tail in 1_usize..30) {
+        let body = serde_json::json!({ "messages": [{ "role": "user", "content": text }], "model": "m" }).to_string();
+        let cut = &body.as_bytes()[..body.len() - tail.min(13)];
+        let mut seen = String::new();
+        read(cut, Endpoint::OpenaiChat, &mut |request| seen = request.text().to_owned());
+        prop_assert_eq!(seen.trim_end(), text);
+    }
+}
+
+#[test]
+fn absurd_bodies_are_read_in_linear_time_and_no_stack() {
+    let nested = |open: &str, count: usize| format!(r#"{{"messages":[{{"role":"user","content":{}"#, open.repeat(count));
+    let wide = format!(r#"{{"messages":[{}]}}"#, r#"{"content":"x","role":"user"},"#.repeat(100_000));
+    let rows: [(&str, Vec<u8>); 6] = [
+        ("deep arrays", nested("[", 1_000_000).into_bytes()),
+        ("deep parts", nested(r#"{"content":"#, 300_000).into_bytes()),
+        ("deep schemas", format!(r#"{{"tools":[{{"parameters":{}"#, r#"{"properties":{"a":"#.repeat(300_000)).into_bytes()),
+        ("many messages, role last", wide.into_bytes()),
+        ("combining marks", format!(r#"{{"prompt":"a{}"}}"#, "\u{301}".repeat(500_000)).into_bytes()),
+        ("nothing but quotes", vec![b'"'; 1_000_000]),
+    ];
+    for (name, body) in rows {
+        let entries = read(&body, Endpoint::OpenaiChat, &mut |_| {});
+        assert_eq!(entries, Some(1), "{name}");
+    }
+}

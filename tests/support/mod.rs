@@ -1,0 +1,549 @@
+//! A naive reference: an extractor over `serde_json::Value` and a matcher by plain search. Slow,
+//! simple, and written without looking at how the core does it.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use hedgerow::field::{Field, Kind, MESSAGES, Name, Place, places};
+use hedgerow::request::Request;
+use hedgerow::route::{Dialect, Endpoint};
+use hedgerow::signature::{FieldTest, Op, Signature};
+use serde_json::{Map, Value};
+use unicode_normalization::UnicodeNormalization;
+
+/// What a request holds: the same things as [`Request`], as plain lists.
+#[derive(Debug, Default, PartialEq)]
+pub struct Plain {
+    pub texts: Vec<(u8, String)>,
+    pub keywords: Vec<(Name, String)>,
+    pub numbers: Vec<(Name, f64)>,
+}
+
+impl Plain {
+    /// The core's request as plain lists; `only` says which keywords and numbers matter.
+    pub fn of(request: &Request<'_>, only: impl Fn(Name) -> bool) -> Self {
+        let text = |range: &std::ops::Range<usize>| request.text()[range.clone()].to_owned();
+        let mut plain = Self {
+            texts: request.segments().iter().map(|segment| (segment.place as u8, text(&segment.range))).collect(),
+            keywords: request.keywords().iter().map(|(name, value)| (*name, value.to_string())).collect(),
+            numbers: request.numbers().to_vec(),
+        };
+        plain.keywords.retain(|(name, _)| only(*name));
+        plain.numbers.retain(|(name, _)| only(*name));
+        plain.sorted()
+    }
+
+    pub fn sorted(mut self) -> Self {
+        self.texts.sort();
+        self.keywords.sort();
+        self.numbers.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+        self
+    }
+
+    /// Reads a body.
+    pub fn read(body: &Value, endpoint: Endpoint) -> Self {
+        let mut plain = Self::default();
+        plain.body(body, endpoint, true);
+        let is_silent = plain.texts.is_empty() && !plain.numbers.iter().any(|(name, _)| *name == Name::PromptTokenIds);
+        if is_silent && endpoint != Endpoint::Generic {
+            plain.body(body, Endpoint::Generic, true);
+        }
+        plain.sorted()
+    }
+
+    fn body(&mut self, body: &Value, endpoint: Endpoint, is_top: bool) {
+        match body {
+            Value::Object(members) => {
+                for (key, value) in members {
+                    let _ = match endpoint.dialect() {
+                        Dialect::Openai => self.openai(key, value, endpoint),
+                        Dialect::Anthropic => self.anthropic(key, value),
+                        Dialect::Gemini => self.gemini(key, value),
+                        Dialect::Generic => self.generic(key, value, endpoint),
+                    };
+                }
+            }
+            Value::Array(elements) if is_top => elements.iter().for_each(|element| self.body(element, Endpoint::Generic, false)),
+            Value::String(text) if endpoint == Endpoint::Generic => self.text(Place::User, text),
+            _ => {}
+        }
+    }
+
+    fn openai(&mut self, key: &str, value: &Value, endpoint: Endpoint) -> bool {
+        match key {
+            "model" => self.strings_as(Name::RequestModel, value),
+            "messages" => self.messages(value),
+            "prompt" => self.prompt(value, false),
+            "input" => self.prompt(value, endpoint == Endpoint::OpenaiResponses),
+            "suffix" => self.parts(value, Place::User, 0),
+            "instructions" => self.parts(value, Place::System, 0),
+            "max_tokens" | "max_completion_tokens" | "max_output_tokens" => self.number(Name::MaxTokens, value),
+            "temperature" => self.number(Name::Temperature, value),
+            "top_p" => self.number(Name::TopP, value),
+            "top_k" => self.number(Name::TopK, value),
+            "n" => self.number(Name::ChoiceCount, value),
+            "seed" => self.number(Name::Seed, value),
+            "best_of" => self.number(Name::BestOf, value),
+            "frequency_penalty" => self.number(Name::FrequencyPenalty, value),
+            "presence_penalty" => self.number(Name::PresencePenalty, value),
+            "stop" => self.strings_as(Name::StopSequences, value),
+            "stream" => self.flag(Name::Stream, value),
+            "echo" => self.flag(Name::Echo, value),
+            "logprobs" => match value {
+                Value::Bool(flag) => self.push(Name::Logprobs, f64::from(u8::from(*flag))),
+                Value::Number(number) => {
+                    self.push(Name::Logprobs, 1.0);
+                    self.push(Name::TopLogprobs, number.as_f64().unwrap());
+                }
+                _ => {}
+            },
+            "top_logprobs" => self.number(Name::TopLogprobs, value),
+            "logit_bias" => {
+                if let Value::Object(map) = value {
+                    self.push(Name::LogitBiasSize, map.len() as f64);
+                    let largest = map.values().filter_map(Value::as_f64).fold(0.0, |most: f64, bias| most.max(bias.abs()));
+                    self.push(Name::LogitBiasMax, largest);
+                }
+            }
+            "include" => {
+                let is_asked = |value: &&Value| **value == "message.output_text.logprobs";
+                for _ in value.as_array().into_iter().flatten().filter(is_asked) {
+                    self.push(Name::Logprobs, 1.0);
+                }
+            }
+            "tools" | "functions" => self.tools(value),
+            "response_format" | "text" => self.format(value),
+            "reasoning" => {
+                if let Value::Object(members) = value {
+                    members.get("effort").into_iter().for_each(|value| self.strings_as(Name::ReasoningEffort, value));
+                    members.get("max_tokens").into_iter().for_each(|value| self.number(Name::ThinkingBudget, value));
+                }
+            }
+            "reasoning_effort" => self.strings_as(Name::ReasoningEffort, value),
+            _ => return false,
+        }
+        true
+    }
+
+    fn anthropic(&mut self, key: &str, value: &Value) -> bool {
+        match key {
+            "model" => self.strings_as(Name::RequestModel, value),
+            "system" => self.parts(value, Place::System, 0),
+            "messages" => self.messages(value),
+            "prompt" => self.parts(value, Place::User, 0),
+            "max_tokens" | "max_tokens_to_sample" => self.number(Name::MaxTokens, value),
+            "temperature" => self.number(Name::Temperature, value),
+            "top_p" => self.number(Name::TopP, value),
+            "top_k" => self.number(Name::TopK, value),
+            "stop_sequences" => self.strings_as(Name::StopSequences, value),
+            "stream" => self.flag(Name::Stream, value),
+            "tools" => self.tools(value),
+            "thinking" => {
+                if let Some(budget) = value.get("budget_tokens") {
+                    self.number(Name::ThinkingBudget, budget);
+                }
+            }
+            "output_format" | "output_config" => self.output(value),
+            _ => return false,
+        }
+        true
+    }
+
+    fn output(&mut self, value: &Value) {
+        let Value::Object(members) = value else { return };
+        members.get("format").into_iter().for_each(|value| self.output(value));
+        members.get("effort").into_iter().for_each(|value| self.strings_as(Name::ReasoningEffort, value));
+        if let Some(schema) = members.get("schema") {
+            self.keywords.push((Name::OutputType, "json".into()));
+            self.schema(schema, Place::Schema, 0);
+        }
+    }
+
+    fn gemini(&mut self, key: &str, value: &Value) -> bool {
+        match key {
+            "model" => self.strings_as(Name::RequestModel, value),
+            "contents" => self.messages(value),
+            "content" => self.parts(value, Place::User, 0),
+            "systemInstruction" | "system_instruction" => self.parts(value, Place::System, 0),
+            "tools" => self.tools(value),
+            "generationConfig" | "generation_config" => {
+                for (key, value) in value.as_object().into_iter().flatten() {
+                    self.setting(key, value);
+                }
+            }
+            "generateContentRequest" | "request" => {
+                for (key, value) in value.as_object().into_iter().flatten() {
+                    if !matches!(key.as_str(), "generateContentRequest" | "request") {
+                        self.gemini(key, value);
+                    }
+                }
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn setting(&mut self, key: &str, value: &Value) {
+        match key {
+            "temperature" => self.number(Name::Temperature, value),
+            "topP" | "top_p" => self.number(Name::TopP, value),
+            "topK" | "top_k" => self.number(Name::TopK, value),
+            "maxOutputTokens" | "max_output_tokens" => self.number(Name::MaxTokens, value),
+            "candidateCount" | "candidate_count" => self.number(Name::ChoiceCount, value),
+            "seed" => self.number(Name::Seed, value),
+            "frequencyPenalty" | "frequency_penalty" => self.number(Name::FrequencyPenalty, value),
+            "presencePenalty" | "presence_penalty" => self.number(Name::PresencePenalty, value),
+            "stopSequences" | "stop_sequences" => self.strings_as(Name::StopSequences, value),
+            "responseLogprobs" | "response_logprobs" => self.flag(Name::Logprobs, value),
+            "logprobs" => self.number(Name::TopLogprobs, value),
+            "responseMimeType" | "response_mime_type" => {
+                if let Value::String(mime) = value {
+                    let kind = if mime == "application/json" { "json" } else { "text" };
+                    self.keywords.push((Name::OutputType, kind.into()));
+                }
+            }
+            "responseSchema" | "response_schema" | "responseJsonSchema" | "response_json_schema" => {
+                self.schema(value, Place::Schema, 0);
+            }
+            "thinkingConfig" | "thinking_config" => {
+                for (key, value) in value.as_object().into_iter().flatten() {
+                    match key.as_str() {
+                        "thinkingBudget" | "thinking_budget" => self.number(Name::ThinkingBudget, value),
+                        "thinkingLevel" | "thinking_level" => self.strings_as(Name::ReasoningEffort, value),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn generic(&mut self, key: &str, value: &Value, endpoint: Endpoint) -> bool {
+        match key {
+            "inputs" | "inputText" | "text" | "query" | "question" | "message" | "user_input" | "texts" | "documents" => {
+                self.parts(value, Place::User, 0);
+            }
+            "system_prompt" | "systemPrompt" | "preamble" => self.parts(value, Place::System, 0),
+            "chat_history" | "history" | "conversation" => self.messages(value),
+            "parameters" | "options" | "inferenceConfig" | "textGenerationConfig" => {
+                for (key, value) in value.as_object().into_iter().flatten() {
+                    match key.as_str() {
+                        "max_new_tokens" | "num_predict" | "maxTokens" | "maxTokenCount" => self.number(Name::MaxTokens, value),
+                        "topP" => self.number(Name::TopP, value),
+                        "stopSequences" => self.strings_as(Name::StopSequences, value),
+                        "messages" | "prompt" | "input" => {}
+                        key => {
+                            self.openai(key, value, Endpoint::Generic);
+                        }
+                    }
+                }
+            }
+            _ => return self.openai(key, value, endpoint) || self.anthropic(key, value) || self.gemini(key, value),
+        }
+        true
+    }
+
+    fn messages(&mut self, value: &Value) {
+        match value {
+            Value::Array(items) => items.iter().for_each(|item| self.message(item)),
+            Value::Object(_) | Value::String(_) => self.message(value),
+            _ => {}
+        }
+    }
+
+    fn message(&mut self, value: &Value) {
+        match value {
+            Value::String(text) => {
+                self.text(Place::User, text);
+                self.count(Name::Turns, 1);
+            }
+            Value::Object(members) => self.message_object(members),
+            _ => {}
+        }
+    }
+
+    fn message_object(&mut self, members: &Map<String, Value>) {
+        let role = members.get("role").and_then(Value::as_str).map(|role| match role {
+            "system" | "developer" => Place::System,
+            "assistant" | "model" => Place::Assistant,
+            "tool" | "function" => Place::Tool,
+            _ => Place::User,
+        });
+        let silent = if members.contains_key("output") { Place::Tool } else { Place::User };
+        for (key, value) in members {
+            match key.as_str() {
+                "content" | "parts" => self.parts(value, role.unwrap_or(silent), 0),
+                "reasoning_content" | "reasoning" => self.parts(value, Place::Assistant, 0),
+                "output" => self.parts(value, Place::Tool, 0),
+                "encrypted_content" => self.token(value),
+                _ => {}
+            }
+        }
+        if role != Some(Place::System) {
+            self.count(Name::Turns, 1);
+        }
+    }
+
+    fn parts(&mut self, value: &Value, place: Place, depth: usize) {
+        match value {
+            Value::String(text) => self.text(place, text),
+            Value::Array(_) | Value::Object(_) if depth > 24 => {}
+            Value::Array(elements) => elements.iter().for_each(|element| self.parts(element, place, depth + 1)),
+            Value::Object(members) => {
+                for (key, value) in members {
+                    match key.as_str() {
+                        "text" | "refusal" | "input_text" | "parts" => self.parts(value, place, depth + 1),
+                        "thinking" => self.parts(value, Place::Assistant, depth + 1),
+                        "content" | "output" => self.parts(value, Place::Tool, depth + 1),
+                        "functionResponse" | "function_response" => self.all_strings(value, Place::Tool, depth + 1),
+                        "signature" | "data" | "thoughtSignature" | "thought_signature" => self.token(value),
+                        "image_url" | "source" | "input_audio" | "file" | "file_id" | "file_data" | "fileData" | "inlineData"
+                        | "inline_data" | "image" => self.count(Name::AttachmentsCount, 1),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn token(&mut self, value: &Value) {
+        if value.as_str().is_some_and(|token| !token.is_empty()) {
+            self.count(Name::ReasoningTokenCount, 1);
+        }
+    }
+
+    fn all_strings(&mut self, value: &Value, place: Place, depth: usize) {
+        match value {
+            Value::String(text) => self.text(place, text),
+            Value::Array(_) | Value::Object(_) if depth > 24 => {}
+            Value::Array(elements) => elements.iter().for_each(|element| self.all_strings(element, place, depth + 1)),
+            Value::Object(members) => members.values().for_each(|value| self.all_strings(value, place, depth + 1)),
+            _ => {}
+        }
+    }
+
+    fn prompt(&mut self, value: &Value, is_turn: bool) {
+        match value {
+            Value::String(text) => {
+                self.text(Place::User, text);
+                if is_turn {
+                    self.count(Name::Turns, 1);
+                }
+            }
+            Value::Object(members) => {
+                if let Some(variables) = members.get("variables") {
+                    self.all_strings(variables, Place::User, 0);
+                }
+            }
+            Value::Array(elements) => {
+                for element in elements {
+                    match element {
+                        Value::String(text) => {
+                            self.text(Place::User, text);
+                            self.count(Name::PromptsCount, 1);
+                        }
+                        Value::Number(_) => self.count(Name::PromptTokenIds, 1),
+                        Value::Array(inner) => {
+                            self.count(Name::PromptsCount, 1);
+                            for value in inner {
+                                match value {
+                                    Value::Number(_) => self.count(Name::PromptTokenIds, 1),
+                                    Value::String(text) => self.text(Place::User, text),
+                                    _ => {}
+                                }
+                            }
+                        }
+                        Value::Object(members) => self.message_object(members),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn tools(&mut self, value: &Value) {
+        for tool in value.as_array().into_iter().flatten() {
+            let Value::Object(members) = tool else { continue };
+            let mut is_nested = false;
+            for (key, value) in members {
+                if matches!(key.as_str(), "functionDeclarations" | "function_declarations") {
+                    is_nested = true;
+                    self.tools(value);
+                } else {
+                    self.schema_member(key, value, Place::Definition, 0);
+                }
+            }
+            if !is_nested {
+                self.count(Name::ToolsCount, 1);
+            }
+        }
+    }
+
+    fn schema(&mut self, value: &Value, place: Place, depth: usize) {
+        match value {
+            Value::Array(_) | Value::Object(_) if depth > 24 => {}
+            Value::Array(elements) => elements.iter().for_each(|element| self.schema(element, place, depth + 1)),
+            Value::Object(members) => {
+                members.iter().for_each(|(key, value)| self.schema_member(key, value, place, depth));
+            }
+            _ => {}
+        }
+    }
+
+    fn schema_member(&mut self, key: &str, value: &Value, place: Place, depth: usize) {
+        match (key, value) {
+            ("name" | "title" | "description", Value::String(text)) => self.text(place, text),
+            ("name" | "title" | "description", _) => {}
+            ("properties", Value::Object(properties)) if depth <= 24 => {
+                for (name, value) in properties {
+                    self.text(place, name);
+                    self.schema(value, place, depth + 1);
+                }
+            }
+            ("properties", _) => {}
+            _ => self.schema(value, place, depth + 1),
+        }
+    }
+
+    fn format(&mut self, value: &Value) {
+        match value {
+            Value::Object(members) => {
+                for (key, value) in members {
+                    match key.as_str() {
+                        "format" => self.format(value),
+                        "type" => {
+                            if let Value::String(kind) = value {
+                                let kind = if kind.starts_with("json") { "json" } else { "text" };
+                                self.keywords.push((Name::OutputType, kind.into()));
+                            }
+                        }
+                        "json_schema" | "schema" => self.schema(value, Place::Schema, 0),
+                        "name" | "description" => self.parts(value, Place::Schema, 0),
+                        _ => {}
+                    }
+                }
+            }
+            Value::String(text) => self.text(Place::User, text),
+            _ => {}
+        }
+    }
+
+    fn text(&mut self, place: Place, text: &str) {
+        let text = normalize(text);
+        if !text.is_empty() {
+            self.texts.push((place as u8, text));
+        }
+    }
+
+    fn push(&mut self, name: Name, number: f64) {
+        self.numbers.push((name, number));
+    }
+
+    fn number(&mut self, name: Name, value: &Value) {
+        match value {
+            Value::Number(number) => self.push(name, number.as_f64().unwrap()),
+            Value::String(text) => {
+                let number = text.trim().parse::<f64>().ok().filter(|number| number.is_finite() && text.len() <= 32);
+                number.into_iter().for_each(|number| self.push(name, number));
+            }
+            _ => {}
+        }
+    }
+
+    fn flag(&mut self, name: Name, value: &Value) {
+        match value {
+            Value::Bool(flag) => self.push(name, f64::from(u8::from(*flag))),
+            Value::Number(number) => self.push(name, f64::from(u8::from(number.as_f64() != Some(0.0)))),
+            _ => {}
+        }
+    }
+
+    fn strings_as(&mut self, name: Name, value: &Value) {
+        match value {
+            Value::String(text) => self.keywords.push((name, text.clone())),
+            Value::Array(elements) => {
+                let texts = elements.iter().filter_map(Value::as_str);
+                self.keywords.extend(texts.map(|text| (name, text.to_owned())));
+            }
+            _ => {}
+        }
+    }
+
+    fn count(&mut self, name: Name, by: usize) {
+        match self.numbers.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, count)) => *count += by as f64,
+            None => self.numbers.push((name, by as f64)),
+        }
+    }
+
+    /// Whether a signature holds, by searching every value for every pattern.
+    pub fn matches(&self, signature: &Signature, headers: &[(String, String)]) -> bool {
+        signature.condition.holds(&mut |name| {
+            signature.selections[name].holds(&mut |test| self.test(test, headers))
+        })
+    }
+
+    fn test(&self, test: &FieldTest, headers: &[(String, String)]) -> bool {
+        let strings: Vec<String> = match &test.field {
+            Field::Header(name) => headers.iter().filter(|(known, _)| known == name).map(|(_, value)| value.clone()).collect(),
+            Field::Known(name) if test.field.kind() == Kind::Text => {
+                self.texts.iter().filter(|(place, _)| place & places(*name) != 0).map(|(_, text)| text.clone()).collect()
+            }
+            Field::Known(name) => self.keywords.iter().filter(|(known, _)| known == name).map(|(_, value)| value.clone()).collect(),
+        };
+        let numbers: Vec<f64> = match &test.field {
+            Field::Known(name) => self.numbers.iter().filter(|(known, _)| known == name).map(|(_, number)| *number).collect(),
+            Field::Header(_) => Vec::new(),
+        };
+        match &test.op {
+            Op::Exists(wanted) => (strings.len() + numbers.len() > 0) == *wanted,
+            Op::String { anchor, value, cased } => {
+                assert!(!cased, "no shipped rule uses `cased`; the core's own tests cover it");
+                strings.iter().any(|text| anchor.fits(&normalize(text), value))
+            }
+            Op::Regex { pattern, .. } => {
+                let regex = hedgerow::matcher::regex(pattern).unwrap();
+                strings.iter().any(|text| regex.is_match(&normalize(text)))
+            }
+            Op::Cidr(network) => strings.iter().any(|text| text.parse().is_ok_and(|address: std::net::IpAddr| network.contains(&address))),
+            Op::Number { order, value } => numbers.iter().any(|number| order.fits(*number, *value)),
+        }
+    }
+
+    /// Adds what does not come from the body, as the core does.
+    pub fn with_call(mut self, endpoint: Endpoint, path: &str, headers: &[(String, String)], body_size: usize) -> Self {
+        let size: usize = self.texts.iter().filter(|(place, _)| place & MESSAGES != 0).map(|(_, text)| text.len()).sum();
+        self.numbers.push((Name::PromptSize, size as f64));
+        self.numbers.push((Name::BodySize, body_size as f64));
+        self.numbers.push((Name::HeaderCount, headers.len() as f64));
+        self.keywords.push((Name::OperationName, endpoint.operation().into()));
+        self.keywords.push((Name::ProviderName, endpoint.dialect().provider().into()));
+        self.keywords.push((Name::Method, "POST".into()));
+        self.keywords.push((Name::Path, path.into()));
+        for (name, value) in headers {
+            match name.as_str() {
+                "user-agent" => self.keywords.push((Name::UserAgent, value.clone())),
+                "content-encoding" => self.keywords.push((Name::Encoding, value.clone())),
+                _ => {}
+            }
+        }
+        self
+    }
+}
+
+/// Normalisation, one character at a time over the whole string.
+pub fn normalize(text: &str) -> String {
+    let mut out = String::new();
+    for char in text.nfkc().flat_map(char::to_lowercase) {
+        if char.is_whitespace() {
+            if !out.is_empty() && !out.ends_with(' ') {
+                out.push(' ');
+            }
+        } else {
+            // One character at a time, the core's own tables are asked: whether it is visible and
+            // which letter it looks like.
+            out.push_str(&hedgerow::text::fold(char).map(String::from).unwrap_or_default());
+        }
+    }
+    out.trim_end_matches(' ').to_owned()
+}
