@@ -27,7 +27,11 @@ use hedgerow::sigma::{self, Finding, Rules};
 /// Detects harvesting of LLM APIs: checks, tests and builds rules; scores, explains and replays
 /// requests.
 #[derive(Parser)]
-#[command(name = "hedgerow", version, after_help = "Exit codes: 0 fine, 1 findings, 2 usage or I/O.")]
+#[command(
+    name = "hedgerow",
+    version,
+    after_help = "Exit codes: 0 fine, 1 findings, 2 usage or I/O."
+)]
 struct Arguments {
     /// How results are printed.
     #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
@@ -108,11 +112,15 @@ impl RulesOptions {
     fn load(&self) -> Result<Ruleset> {
         let Some(path) = &self.ruleset else {
             let rules = read_rules(&PathBuf::from("rules"))?.map_err(|findings| {
-                Failure(format!("the rules have {} findings; run `hedgerow check`, or give --ruleset BUNDLE", findings.len()))
+                Failure(format!(
+                    "the rules have {} findings; run `hedgerow check`, or give --ruleset BUNDLE",
+                    findings.len()
+                ))
             })?;
             return rules.ruleset().map_err(|error| Failure(error.to_string()));
         };
-        let bytes = std::fs::read(path).map_err(|error| Failure(format!("{}: {error}", path.display())))?;
+        let bytes =
+            std::fs::read(path).map_err(|error| Failure(format!("{}: {error}", path.display())))?;
         Ruleset::load(&bytes).map_err(|error| Failure(format!("{}: {error}", path.display())))
     }
 }
@@ -120,13 +128,21 @@ impl RulesOptions {
 /// Reads and checks a directory of rules.
 fn read_rules(directory: &PathBuf) -> Result<std::result::Result<Rules, Vec<Finding>>> {
     let sources = sigma::read(directory).map_err(|error| {
-        Failure(format!("{}: {error}; give the directory that holds the rules", directory.display()))
+        Failure(format!(
+            "{}: {error}; give the directory that holds the rules",
+            directory.display()
+        ))
     })?;
     Ok(sigma::check(&sources))
 }
 
 /// Prints findings, or that there are none.
-fn report(directory: &std::path::Path, findings: &[Finding], fine: &str, format: Format) -> Result<Outcome> {
+fn report(
+    directory: &std::path::Path,
+    findings: &[Finding],
+    fine: &str,
+    format: Format,
+) -> Result<Outcome> {
     match format {
         Format::Json => print(&serde_json::json!({ "findings": findings }))?,
         Format::Text => {

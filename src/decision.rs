@@ -79,8 +79,14 @@ pub struct DecisionHit {
 
 impl Decision {
     /// Decides by the ruleset's policy.
-    pub fn new(ruleset: &Ruleset, envelope: &Envelope<'_>, assessment: Assessment, treatment: Treatment) -> Self {
-        let action = if assessment.exempt { Action::Allow } else { treatment.actions.of(assessment.band) };
+    pub fn new(
+        ruleset: &Ruleset,
+        envelope: &Envelope<'_>,
+        assessment: Assessment,
+        treatment: Treatment,
+    ) -> Self {
+        let action =
+            if assessment.exempt { Action::Allow } else { treatment.actions.of(assessment.band) };
         let mut hits = Vec::new();
         let mut shadow_hits = Vec::new();
         for hit in assessment.hits {

@@ -108,7 +108,10 @@ impl Edits {
             Token::Array => {
                 while reader.element() {
                     if let Token::String(raw) = reader.token() {
-                        keeps &= !matches!(raw.bytes(), b"reasoning.encrypted_content" | b"message.output_text.logprobs");
+                        keeps &= !matches!(
+                            raw.bytes(),
+                            b"reasoning.encrypted_content" | b"message.output_text.logprobs"
+                        );
                     }
                 }
             }
@@ -135,12 +138,16 @@ impl Edits {
 
 fn edit(key: &str, scope: Scope) -> Edit {
     match (scope, key) {
-        (Scope::Body, "logprobs" | "top_logprobs" | "logit_bias" | "echo" | "best_of") => Edit::Remove,
+        (Scope::Body, "logprobs" | "top_logprobs" | "logit_bias" | "echo" | "best_of") => {
+            Edit::Remove
+        }
         (Scope::Body, "n") => Edit::Replace("1"),
         (Scope::Body, "include") => Edit::Include,
         (Scope::Body, "reasoning") => Edit::Enter(Scope::Reasoning),
         (Scope::Body, "generationConfig" | "generation_config") => Edit::Enter(Scope::Generation),
-        (Scope::Body | Scope::Batch, "requests" | "batch" | "input_config" | "inputConfig") => Edit::Enter(Scope::Batch),
+        (Scope::Body | Scope::Batch, "requests" | "batch" | "input_config" | "inputConfig") => {
+            Edit::Enter(Scope::Batch)
+        }
         (Scope::Batch, "params" | "request") => Edit::Enter(Scope::Body),
         (Scope::Reasoning, "summary" | "generate_summary") => Edit::Remove,
         (Scope::Generation, "responseLogprobs" | "response_logprobs" | "logprobs") => Edit::Remove,
@@ -163,16 +170,30 @@ mod tests {
             ("last", r#"{"model":"m","echo":true}"#, Some(r#"{"model":"m"}"#)),
             ("only", r#"{ "logit_bias" : {"1":2} }"#, Some("{  }")),
             ("first two", r#"{"echo":true, "best_of":2, "model":"m"}"#, Some(r#"{"model":"m"}"#)),
-            ("between", r#"{"a":1, "logprobs":5, "top_logprobs":5, "b":2}"#, Some(r#"{"a":1, "b":2}"#)),
+            (
+                "between",
+                r#"{"a":1, "logprobs":5, "top_logprobs":5, "b":2}"#,
+                Some(r#"{"a":1, "b":2}"#),
+            ),
             ("spread", r#"{"echo":1,"a":1,"echo":1,"b":2,"echo":1}"#, Some(r#"{"a":1,"b":2}"#)),
             ("choices", r#"{"n": 8,"a":1}"#, Some(r#"{"n":1,"a":1}"#)),
-            ("reasoning", r#"{"reasoning":{"effort":"high","summary":"auto"}}"#, Some(r#"{"reasoning":{"effort":"high"}}"#)),
-            ("include", r#"{"include":["reasoning.encrypted_content"],"a":1}"#, Some(r#"{"include":[],"a":1}"#)),
+            (
+                "reasoning",
+                r#"{"reasoning":{"effort":"high","summary":"auto"}}"#,
+                Some(r#"{"reasoning":{"effort":"high"}}"#),
+            ),
+            (
+                "include",
+                r#"{"include":["reasoning.encrypted_content"],"a":1}"#,
+                Some(r#"{"include":[],"a":1}"#),
+            ),
             ("include, harmless", r#"{"include":["file_search_call.results"]}"#, None),
             (
                 "gemini",
                 r#"{"generationConfig":{"candidateCount":4,"responseLogprobs":true,"thinkingConfig":{"includeThoughts":true}}}"#,
-                Some(r#"{"generationConfig":{"candidateCount":1,"thinkingConfig":{"includeThoughts":false}}}"#),
+                Some(
+                    r#"{"generationConfig":{"candidateCount":1,"thinkingConfig":{"includeThoughts":false}}}"#,
+                ),
             ),
             (
                 "message batch",

@@ -50,7 +50,11 @@ pub struct ExplainedTest {
 }
 
 /// Explains one signature.
-pub fn explain(signature: &Signature, request: &Request<'_>, headers: &[(String, String)]) -> Explanation {
+pub fn explain(
+    signature: &Signature,
+    request: &Request<'_>,
+    headers: &[(String, String)],
+) -> Explanation {
     let selections: Vec<ExplainedSelection> = signature
         .selections
         .iter()
@@ -72,18 +76,31 @@ pub fn holds(test: &Test, request: &Request<'_>, headers: &[(String, String)]) -
     test.holds(&mut |test| evidence(test, request, headers).is_some())
 }
 
-fn explain_test(test: &FieldTest, request: &Request<'_>, headers: &[(String, String)]) -> ExplainedTest {
+fn explain_test(
+    test: &FieldTest,
+    request: &Request<'_>,
+    headers: &[(String, String)],
+) -> ExplainedTest {
     let found = evidence(test, request, headers);
     ExplainedTest { test: describe(test), holds: found.is_some(), evidence: found.flatten() }
 }
 
 /// `None`: it does not hold. `Some(None)`: it holds, and stands nowhere.
-fn evidence(test: &FieldTest, request: &Request<'_>, headers: &[(String, String)]) -> Option<Option<Evidence>> {
-    let proof = |range: Range<usize>| Evidence { field: test.field.clone(), start: range.start, end: range.end };
+fn evidence(
+    test: &FieldTest,
+    request: &Request<'_>,
+    headers: &[(String, String)],
+) -> Option<Option<Evidence>> {
+    let proof = |range: Range<usize>| Evidence {
+        field: test.field.clone(),
+        start: range.start,
+        end: range.end,
+    };
     match (&test.field, test.field.kind()) {
         (Field::Known(name), Kind::Text) => {
             let in_place = |place: u8| place & places(*name) != 0;
-            let mut values = request.segments().iter().filter(|segment| in_place(segment.place as u8));
+            let mut values =
+                request.segments().iter().filter(|segment| in_place(segment.place as u8));
             if test.op == Op::Exists(false) {
                 return values.next().is_none().then_some(None);
             }
@@ -108,9 +125,11 @@ fn evidence(test: &FieldTest, request: &Request<'_>, headers: &[(String, String)
                     let fitting = request.keywords().iter().filter(|(known, _)| known == name);
                     fitting.map(|(_, value)| value.as_ref()).collect()
                 }
-                Field::Header(name) => {
-                    headers.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_str()).collect()
-                }
+                Field::Header(name) => headers
+                    .iter()
+                    .filter(|(known, _)| known == name)
+                    .map(|(_, value)| value.as_str())
+                    .collect(),
             };
             if test.op == Op::Exists(false) {
                 return values.is_empty().then_some(None);
@@ -151,7 +170,9 @@ fn in_keyword(op: &Op, value: &str) -> bool {
         Op::Regex { pattern, .. } => {
             regex(pattern).is_ok_and(|regex| regex.is_match(&text::normalize(value, Case::Fold)))
         }
-        Op::Cidr(network) => value.parse().is_ok_and(|address: std::net::IpAddr| network.contains(&address)),
+        Op::Cidr(network) => {
+            value.parse().is_ok_and(|address: std::net::IpAddr| network.contains(&address))
+        }
         Op::Exists(wanted) => *wanted,
         Op::Number { .. } => false,
     }
@@ -160,7 +181,9 @@ fn in_keyword(op: &Op, value: &str) -> bool {
 /// A comparison as Sigma writes it.
 pub fn describe(test: &FieldTest) -> String {
     let field = test.field.name();
-    let modified = |modifier: &str| if modifier.is_empty() { field.clone() } else { format!("{field}|{modifier}") };
+    let modified = |modifier: &str| {
+        if modifier.is_empty() { field.clone() } else { format!("{field}|{modifier}") }
+    };
     match &test.op {
         Op::String { anchor, value, cased } => {
             let cased = if *cased { "|cased" } else { "" };

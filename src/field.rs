@@ -129,7 +129,8 @@ impl Field {
     /// The field that `name` names, if there is one.
     pub fn parse(name: &str) -> Option<Self> {
         if let Some(header) = name.strip_prefix(HEADER_PREFIX) {
-            let fits = !header.is_empty() && header.bytes().all(|byte| byte.is_ascii_graphic() && !byte.is_ascii_uppercase());
+            let fits = !header.is_empty()
+                && header.bytes().all(|byte| byte.is_ascii_graphic() && !byte.is_ascii_uppercase());
             return fits.then(|| Self::Header(header.to_owned()));
         }
         let row = TABLE.iter().position(|row| row.name == name)?;
@@ -162,7 +163,8 @@ impl Serialize for Field {
 impl<'de> Deserialize<'de> for Field {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
-        Self::parse(&name).ok_or_else(|| serde::de::Error::custom(format!("unknown field '{name}'")))
+        Self::parse(&name)
+            .ok_or_else(|| serde::de::Error::custom(format!("unknown field '{name}'")))
     }
 }
 
@@ -228,8 +230,12 @@ mod tests {
             assert_eq!(Field::parse(name.row().name), Some(Field::Known(*name)));
         }
         let header = Field::parse("http.request.header.x-title").unwrap();
-        assert_eq!((header.name().as_str(), header.kind()), ("http.request.header.x-title", Kind::Keyword));
-        for wrong in ["", "hedgerow.nothing", "http.request.header.", "http.request.header.X-Title"] {
+        assert_eq!(
+            (header.name().as_str(), header.kind()),
+            ("http.request.header.x-title", Kind::Keyword)
+        );
+        for wrong in ["", "hedgerow.nothing", "http.request.header.", "http.request.header.X-Title"]
+        {
             assert_eq!(Field::parse(wrong), None, "{wrong}");
         }
     }

@@ -277,10 +277,16 @@ impl<'a> Reader<'a> {
     /// Takes everything up to the next structural byte; empty where the reader stands on one.
     fn bare_bytes(&mut self) -> &'a [u8] {
         let rest = self.rest();
-        let ends = |byte: &u8| matches!(byte, b',' | b':' | b'"') || is_bracket(*byte) || is_space(*byte);
-        let bytes = rest.get(..rest.iter().position(ends).unwrap_or(rest.len())).unwrap_or_default();
+        let ends =
+            |byte: &u8| matches!(byte, b',' | b':' | b'"') || is_bracket(*byte) || is_space(*byte);
+        let bytes =
+            rest.get(..rest.iter().position(ends).unwrap_or(rest.len())).unwrap_or_default();
         // An opening bracket may stand where a key should be: pass over it, or no progress is made.
-        let progress = if bytes.is_empty() && matches!(self.peek(), Some(b'{' | b'[')) { 1 } else { bytes.len() };
+        let progress = if bytes.is_empty() && matches!(self.peek(), Some(b'{' | b'[')) {
+            1
+        } else {
+            bytes.len()
+        };
         self.step(progress);
         bytes
     }
@@ -360,7 +366,11 @@ impl Sink for String {
 }
 
 /// Tells the valid runs and the invalid places of `bytes`; the position behind them.
-fn runs<'a>(bytes: &'a [u8], start: usize, each: &mut impl FnMut(Piece<'a>, Range<usize>)) -> usize {
+fn runs<'a>(
+    bytes: &'a [u8],
+    start: usize,
+    each: &mut impl FnMut(Piece<'a>, Range<usize>),
+) -> usize {
     let mut at = start;
     for chunk in bytes.utf8_chunks() {
         if !chunk.valid().is_empty() {
@@ -460,8 +470,18 @@ mod tests {
         let syntax = Broken { syntax: true, truncated: false };
         let truncated = Broken { syntax: false, truncated: true };
         let rows: &[(&str, &[u8], &[&str], Broken)] = &[
-            ("plain", br#"{"a":"x","b":["y",1,true,null,"z"]}"#, &["x", "y", "z"], Broken::default()),
-            ("escapes", br#"["a\n\"\\\/\u00e9\ud83d\ude00"]"#, &["a\n\"\\/\u{e9}\u{1f600}"], Broken::default()),
+            (
+                "plain",
+                br#"{"a":"x","b":["y",1,true,null,"z"]}"#,
+                &["x", "y", "z"],
+                Broken::default(),
+            ),
+            (
+                "escapes",
+                br#"["a\n\"\\\/\u00e9\ud83d\ude00"]"#,
+                &["a\n\"\\/\u{e9}\u{1f600}"],
+                Broken::default(),
+            ),
             ("lone surrogate", br#"["a\ud83dz"]"#, &["a\u{fffd}z"], Broken::default()),
             ("invalid UTF-8", b"[\"a\xffz\"]", &["a\u{fffd}z"], Broken::default()),
             ("byte order mark", b"\xef\xbb\xbf[\"a\"]", &["a"], Broken::default()),
@@ -477,7 +497,11 @@ mod tests {
             ("empty", b"", &[], truncated),
         ];
         for (name, text, expected, broken) in rows {
-            assert_eq!(strings(text), (expected.iter().map(ToString::to_string).collect(), *broken), "{name}");
+            assert_eq!(
+                strings(text),
+                (expected.iter().map(ToString::to_string).collect(), *broken),
+                "{name}"
+            );
         }
     }
 

@@ -142,10 +142,7 @@ enum Candidate {
     #[default]
     Settled,
     /// Literals were seen in these segments and none outside.
-    Open {
-        first: usize,
-        last: usize,
-    },
+    Open { first: usize, last: usize },
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -179,7 +176,9 @@ impl Program {
             keyword(tests, value, &mut |bit, range| bits.0.push((bit, range)));
         }
         for (field, bit) in &self.absent {
-            if let Field::Header(name) = field && !headers.iter().any(|(known, _)| known == name) {
+            if let Field::Header(name) = field
+                && !headers.iter().any(|(known, _)| known == name)
+            {
                 bits.0.push((*bit, 0..0));
             }
         }
@@ -211,7 +210,9 @@ impl Matcher<'_> {
         self.absences(request);
         self.text(request);
         let held = self.held(request);
-        held.into_iter().map(|signature| Hit { signature, evidence: self.evidence(signature, request) }).collect()
+        held.into_iter()
+            .map(|signature| Hit { signature, evidence: self.evidence(signature, request) })
+            .collect()
     }
 
     fn set(&mut self, bit: usize, found: Found) {
@@ -264,14 +265,17 @@ impl Matcher<'_> {
 
     fn absences(&mut self, request: &Request<'_>) {
         let program = self.program;
-        let places = request.segments().iter().fold(0, |places, segment| places | segment.place as u8);
+        let places =
+            request.segments().iter().fold(0, |places, segment| places | segment.place as u8);
         for (wanted, bit) in &program.present {
             if wanted & places != 0 {
                 self.set(*bit, Found::default());
             }
         }
         for (field, bit) in &program.absent {
-            if let Field::Known(name) = field && !has_value(request, *name, places) {
+            if let Field::Known(name) = field
+                && !has_value(request, *name, places)
+            {
                 self.set(*bit, Found::default());
             }
         }
@@ -288,10 +292,14 @@ impl Matcher<'_> {
             let Some(segment) = segments.get(number) else { return };
             let end = start.saturating_add(program.scanner.len_of(literal));
             for purpose in uses {
-                if purpose.places & segment.place as u8 == 0 || !stands(purpose.anchor, segment, start, end) {
+                if purpose.places & segment.place as u8 == 0
+                    || !stands(purpose.anchor, segment, start, end)
+                {
                     continue;
                 }
-                if let Some(pattern) = &purpose.cased && !purpose.anchor.fits(with_case(&mut cased, number, segment), pattern) {
+                if let Some(pattern) = &purpose.cased
+                    && !purpose.anchor.fits(with_case(&mut cased, number, segment), pattern)
+                {
                     continue;
                 }
                 match purpose.sets {
@@ -373,7 +381,9 @@ impl Matcher<'_> {
             return Some(true);
         }
         let regex = self.program.regex_of.get(bit).copied().flatten();
-        let open = regex.and_then(|regex| self.candidates.get(regex)).is_some_and(|candidate| *candidate != Candidate::Settled);
+        let open = regex
+            .and_then(|regex| self.candidates.get(regex))
+            .is_some_and(|candidate| *candidate != Candidate::Settled);
         if open { None } else { Some(false) }
     }
 
@@ -463,7 +473,8 @@ impl Node {
 fn source(request: &Request<'_>, found: Range<usize>) -> Option<Range<usize>> {
     let after = request.segments().partition_point(|segment| segment.range.start <= found.start);
     let segment = request.segments().get(after.checked_sub(1)?)?;
-    let part = found.start.checked_sub(segment.range.start)?..found.end.checked_sub(segment.range.start)?;
+    let part = found.start.checked_sub(segment.range.start)?
+        ..found.end.checked_sub(segment.range.start)?;
     // Finding the place means normalising again; in a very long value the value itself must do.
     Some(if part.end > LOCATED { segment.raw.range() } else { text::locate(segment.raw, part) })
 }
@@ -478,7 +489,11 @@ fn stands(anchor: Anchor, segment: &Segment<'_>, start: usize, end: usize) -> bo
 }
 
 /// The segment's text with its case, made once a request.
-fn with_case<'c>(cased: &'c mut Vec<(usize, String)>, number: usize, segment: &Segment<'_>) -> &'c str {
+fn with_case<'c>(
+    cased: &'c mut Vec<(usize, String)>,
+    number: usize,
+    segment: &Segment<'_>,
+) -> &'c str {
     let known = cased.iter().position(|(known, _)| *known == number);
     let at = known.unwrap_or_else(|| {
         cased.push((number, decode_cased(segment.raw)));
@@ -529,7 +544,11 @@ fn keyword(tests: &[KeywordTest], value: &str, set: &mut dyn FnMut(usize, Range<
 /// Normalises a short value; most are lower-case ASCII already.
 fn fold(value: &str) -> Cow<'_, str> {
     let plain = |byte: u8| byte.is_ascii_graphic() && !byte.is_ascii_uppercase();
-    if value.bytes().all(plain) { Cow::Borrowed(value) } else { Cow::Owned(text::normalize(value, Case::Fold)) }
+    if value.bytes().all(plain) {
+        Cow::Borrowed(value)
+    } else {
+        Cow::Owned(text::normalize(value, Case::Fold))
+    }
 }
 
 fn has_value(request: &Request<'_>, name: Name, places: u8) -> bool {

@@ -218,13 +218,17 @@ impl Policy {
         let routes = || self.routes.iter().filter(|route| route::fits(&route.path, path));
         let own = self.accounts.iter().find(|own| account == Some(own.id.as_str()));
         let mode = own.and_then(|own| own.mode).or_else(|| routes().find_map(|route| route.mode));
-        let actions = own.and_then(|own| own.actions).or_else(|| routes().find_map(|route| route.actions));
+        let actions =
+            own.and_then(|own| own.actions).or_else(|| routes().find_map(|route| route.actions));
         Treatment { mode: mode.unwrap_or(self.mode), actions: actions.unwrap_or(self.actions) }
     }
 
     /// The exemptions in force for a request.
     pub fn exemptions<'p>(
-        &'p self, path: &str, account: Option<&str>, now: u64,
+        &'p self,
+        path: &str,
+        account: Option<&str>,
+        now: u64,
     ) -> impl Iterator<Item = &'p Exemption> {
         self.exemptions.iter().filter(move |exemption| {
             now < exemption.until
@@ -379,7 +383,12 @@ impl Default for Bands {
 
 impl Default for Actions {
     fn default() -> Self {
-        Self { clear: Action::Allow, notice: Action::Tag, suspect: Action::Degrade, hostile: Action::Block }
+        Self {
+            clear: Action::Allow,
+            notice: Action::Tag,
+            suspect: Action::Degrade,
+            hostile: Action::Block,
+        }
     }
 }
 
@@ -420,21 +429,32 @@ mod tests {
         };
         let policy = Policy { exemptions: vec![exemption], ..Policy::default() };
         let count = |account, now| policy.exemptions("/v1/messages", account, now).count();
-        assert_eq!([count(Some("a"), 99), count(Some("a"), 100), count(Some("b"), 99), count(None, 99)], [1, 0, 0, 0]);
+        assert_eq!(
+            [count(Some("a"), 99), count(Some("a"), 100), count(Some("b"), 99), count(None, 99)],
+            [1, 0, 0, 0]
+        );
     }
 
     #[test]
     fn the_account_has_the_first_word_then_the_route() {
-        let route = |path: &str, mode| Route { path: path.into(), endpoint: None, mode, actions: None };
+        let route =
+            |path: &str, mode| Route { path: path.into(), endpoint: None, mode, actions: None };
         let actions = Actions { suspect: Action::Throttle, ..Actions::default() };
         let policy = Policy {
             routes: vec![route("/v1/chat/**", Some(Mode::Enforce))],
-            accounts: vec![Account { id: "a".into(), mode: Some(Mode::Shadow), actions: Some(actions) }],
+            accounts: vec![Account {
+                id: "a".into(),
+                mode: Some(Mode::Shadow),
+                actions: Some(actions),
+            }],
             ..Policy::default()
         };
         let treat = |path, account| policy.treatment(path, account);
         assert_eq!(treat("/v1/messages", None).mode, Mode::Shadow);
         assert_eq!(treat("/v1/chat/completions", None).mode, Mode::Enforce);
-        assert_eq!(treat("/v1/chat/completions", Some("a")), Treatment { mode: Mode::Shadow, actions });
+        assert_eq!(
+            treat("/v1/chat/completions", Some("a")),
+            Treatment { mode: Mode::Shadow, actions }
+        );
     }
 }

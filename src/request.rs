@@ -161,7 +161,9 @@ impl<'a> Request<'a> {
         let mut request = Self::default();
         for (name, value) in values {
             match value {
-                Value::Text(place, text) => request.push_text(place, Raw::new(text.as_bytes(), 0), true),
+                Value::Text(place, text) => {
+                    request.push_text(place, Raw::new(text.as_bytes(), 0), true)
+                }
                 Value::Keyword(text) => request.keywords.push((name, Cow::Borrowed(text))),
                 Value::Number(number) => request.numbers.push((name, number)),
             }
@@ -202,7 +204,9 @@ impl<'a> Request<'a> {
                 }
             }
             Token::Array => reader.leave(),
-            Token::String(raw) if endpoint == Endpoint::Generic => self.push_text(Place::User, raw, false),
+            Token::String(raw) if endpoint == Endpoint::Generic => {
+                self.push_text(Place::User, raw, false)
+            }
             _ => reader.mark_syntax(),
         }
     }
@@ -241,7 +245,9 @@ impl<'a> Request<'a> {
                 _ => {}
             }
         }
-        if !self.has_keyword(Name::RequestModel) && let Some(model) = model_in(envelope.path) {
+        if !self.has_keyword(Name::RequestModel)
+            && let Some(model) = model_in(envelope.path)
+        {
             self.keywords.push((Name::RequestModel, Cow::Borrowed(model)));
         }
         let size = envelope.body_size.unwrap_or(body.size() as u64);
@@ -256,7 +262,8 @@ impl<'a> Request<'a> {
     /// Adds what is known once all is read.
     fn finish(&mut self) {
         let in_messages = |segment: &&Segment<'_>| segment.place as u8 & MESSAGES != 0;
-        let size: usize = self.segments.iter().filter(in_messages).map(|segment| segment.range.len()).sum();
+        let size: usize =
+            self.segments.iter().filter(in_messages).map(|segment| segment.range.len()).sum();
         self.number(Name::PromptSize, size as f64);
         for word in self.trouble.words() {
             self.keywords.push((Name::BodyUnreadable, Cow::Borrowed(word)));
@@ -389,9 +396,21 @@ impl Trouble {
 
     /// The values of `hedgerow.body.unreadable`.
     pub fn words(self) -> impl Iterator<Item = &'static str> {
-        const WORDS: [&str; 8] =
-            ["empty", "syntax", "truncated", "encoding", "inflate", "depth", "entries", "multipart"];
-        WORDS.into_iter().enumerate().filter(move |(bit, _)| self.0 & (1 << bit) != 0).map(|(_, word)| word)
+        const WORDS: [&str; 8] = [
+            "empty",
+            "syntax",
+            "truncated",
+            "encoding",
+            "inflate",
+            "depth",
+            "entries",
+            "multipart",
+        ];
+        WORDS
+            .into_iter()
+            .enumerate()
+            .filter(move |(bit, _)| self.0 & (1 << bit) != 0)
+            .map(|(_, word)| word)
     }
 
     /// Notes what a reader met. A body that goes on behind the scan window is not called truncated.
@@ -416,7 +435,9 @@ fn drop_value(token: Token<'_>, reader: &mut Reader<'_>) {
 /// `/model/<model>/`.
 fn model_in(path: &str) -> Option<&str> {
     let mut segments = path.split('/');
-    segments.find(|segment| matches!(*segment, "models" | "engines" | "deployments" | "model" | "tunedModels"))?;
+    segments.find(|segment| {
+        matches!(*segment, "models" | "engines" | "deployments" | "model" | "tunedModels")
+    })?;
     let model = segments.next()?;
     Some(model.split_once(':').map_or(model, |(model, _)| model))
 }

@@ -68,18 +68,21 @@ impl Ruleset {
     pub fn assess(&self, envelope: &Envelope<'_>) -> Option<Assessment> {
         let endpoint = self.endpoint(envelope)?;
         let encoding = envelope.headers.iter().find(|(name, _)| name == "content-encoding");
-        let body = Body::new(envelope.body, encoding.map(|(_, value)| value.as_str()), &self.policy.scan);
+        let body =
+            Body::new(envelope.body, encoding.map(|(_, value)| value.as_str()), &self.policy.scan);
         let mut gravest: Option<Assessment> = None;
         let mut matcher = self.program.matcher();
         let headers = self.program.headers(envelope.headers);
-        let entries = request::read(envelope, endpoint, &body, &self.policy.scan, &mut |request| {
-            let hits = matcher.hits(request, &headers);
-            let assessment = self.score(envelope, endpoint, hits, request.trouble());
-            if gravest.as_ref().is_none_or(|known| assessment.score.value > known.score.value) {
-                gravest = Some(assessment);
-            }
-        })?;
-        let mut assessment = gravest.unwrap_or_else(|| self.score(envelope, endpoint, Vec::new(), body.trouble));
+        let entries =
+            request::read(envelope, endpoint, &body, &self.policy.scan, &mut |request| {
+                let hits = matcher.hits(request, &headers);
+                let assessment = self.score(envelope, endpoint, hits, request.trouble());
+                if gravest.as_ref().is_none_or(|known| assessment.score.value > known.score.value) {
+                    gravest = Some(assessment);
+                }
+            })?;
+        let mut assessment =
+            gravest.unwrap_or_else(|| self.score(envelope, endpoint, Vec::new(), body.trouble));
         assessment.entries = entries;
         if entries >= self.policy.scan.entries {
             assessment.trouble.add(Trouble::ENTRIES);
@@ -96,7 +99,13 @@ impl Ruleset {
         Some(self.policy.endpoint(envelope.path)).filter(|endpoint| *endpoint != Endpoint::None)
     }
 
-    fn score(&self, envelope: &Envelope<'_>, endpoint: Endpoint, hits: Vec<Hit>, trouble: Trouble) -> Assessment {
+    fn score(
+        &self,
+        envelope: &Envelope<'_>,
+        endpoint: Endpoint,
+        hits: Vec<Hit>,
+        trouble: Trouble,
+    ) -> Assessment {
         let exemptions: Vec<&Exemption> =
             self.policy.exemptions(envelope.path, envelope.account, envelope.now).collect();
         let sets_aside = |exemption: &Exemption, signature: &Signature| {

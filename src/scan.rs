@@ -23,10 +23,14 @@ impl Scanner {
     /// Compiles literals, each of at least [`MIN_LITERAL`] bytes; shorter ones are never found.
     /// A literal is known by its place in the list.
     pub fn new(literals: impl IntoIterator<Item = String>) -> Self {
-        let literals: Vec<Box<[u8]>> = literals.into_iter().map(|text| text.into_bytes().into()).collect();
-        let is_long = |literal: &[u8]| literal.len() >= LONG_STRIDE.saturating_add(GRAM).saturating_sub(1);
-        let long = Grams::new(literals.iter().map(|literal| Some(&**literal).filter(|it| is_long(it))));
-        let short = Grams::new(literals.iter().map(|literal| Some(&**literal).filter(|it| !is_long(it))));
+        let literals: Vec<Box<[u8]>> =
+            literals.into_iter().map(|text| text.into_bytes().into()).collect();
+        let is_long =
+            |literal: &[u8]| literal.len() >= LONG_STRIDE.saturating_add(GRAM).saturating_sub(1);
+        let long =
+            Grams::new(literals.iter().map(|literal| Some(&**literal).filter(|it| is_long(it))));
+        let short =
+            Grams::new(literals.iter().map(|literal| Some(&**literal).filter(|it| !is_long(it))));
         Self { literals, long, short }
     }
 
@@ -72,7 +76,8 @@ impl<const STRIDE: usize> Grams<STRIDE> {
     fn new<'l>(literals: impl Iterator<Item = Option<&'l [u8]>>) -> Self {
         let mut entries = Vec::new();
         for (number, literal) in literals.enumerate() {
-            entries.extend(literal.into_iter().flat_map(|literal| window::<STRIDE>(literal, number)));
+            entries
+                .extend(literal.into_iter().flat_map(|literal| window::<STRIDE>(literal, number)));
         }
         if entries.is_empty() {
             return Self::default();
@@ -113,12 +118,16 @@ impl<const STRIDE: usize> Grams<STRIDE> {
                 [a, b, c, d, ..] => Some(u32::from_le_bytes([*a, *b, *c, *d])),
                 _ => gram_at(text, at),
             };
-            if let Some(gram) = gram && self.may_hold(gram) {
+            if let Some(gram) = gram
+                && self.may_hold(gram)
+            {
                 self.verify(text, at, gram, literals, found);
             }
             at = at.saturating_add(STRIDE);
         }
-        if let Some(gram) = gram_at(text, at) && self.may_hold(gram) {
+        if let Some(gram) = gram_at(text, at)
+            && self.may_hold(gram)
+        {
             self.verify(text, at, gram, literals, found);
         }
     }
@@ -129,9 +138,19 @@ impl<const STRIDE: usize> Grams<STRIDE> {
     }
 
     #[cold]
-    fn verify(&self, text: &[u8], at: usize, gram: u32, literals: &[Box<[u8]>], found: &mut impl FnMut(usize, usize)) {
+    fn verify(
+        &self,
+        text: &[u8],
+        at: usize,
+        gram: u32,
+        literals: &[Box<[u8]>],
+        found: &mut impl FnMut(usize, usize),
+    ) {
         let head = hash(gram, self.shift) / HEAD;
-        let (Some(from), Some(to)) = (self.heads.get(head), self.heads.get(head.saturating_add(1))) else { return };
+        let (Some(from), Some(to)) = (self.heads.get(head), self.heads.get(head.saturating_add(1)))
+        else {
+            return;
+        };
         for entry in self.entries.get(*from as usize..*to as usize).unwrap_or_default() {
             if entry.gram != gram {
                 continue;
@@ -145,7 +164,8 @@ impl<const STRIDE: usize> Grams<STRIDE> {
     }
 
     fn memory(&self) -> usize {
-        let (bitmap, heads) = (self.bitmap.len().saturating_mul(8), self.heads.len().saturating_mul(4));
+        let (bitmap, heads) =
+            (self.bitmap.len().saturating_mul(8), self.heads.len().saturating_mul(4));
         bitmap.saturating_add(heads).saturating_add(self.entries.len().saturating_mul(12))
     }
 }
@@ -161,7 +181,11 @@ fn window<const STRIDE: usize>(literal: &[u8], number: usize) -> Vec<Entry> {
     let Some(last) = literal.len().checked_sub(span) else { return Vec::new() };
     let start = (0..=last).min_by_key(|start| cost(*start)).unwrap_or(0);
     let entry = |offset: usize| {
-        gram_at(literal, offset).map(|gram| Entry { gram, literal: number as u32, offset: offset as u32 })
+        gram_at(literal, offset).map(|gram| Entry {
+            gram,
+            literal: number as u32,
+            offset: offset as u32,
+        })
     };
     offsets(start).filter_map(entry).collect()
 }
@@ -214,14 +238,24 @@ mod tests {
     #[test]
     fn finds_all_occurrences() {
         let rows: &[(&str, &[&str], &str, &[(usize, usize)])] = &[
-            ("long, anywhere", &["step by step"], "go step by step, step by step", &[(0, 3), (0, 17)]),
+            (
+                "long, anywhere",
+                &["step by step"],
+                "go step by step, step by step",
+                &[(0, 3), (0, 17)],
+            ),
             ("short", &["judge"], "a judge judges", &[(0, 2), (0, 8)]),
             ("one in another", &["step by step", "by step"], "step by step", &[(0, 0), (1, 5)]),
             ("whole text", &["exactly this"], "exactly this", &[(0, 0)]),
             ("longer than the text", &["step by step"], "step", &[]),
             ("too short to be found", &["cot", ""], "cot cot", &[]),
             ("repeating", &["aaaaaaaaaaaa"], "aaaaaaaaaaaaa", &[(0, 0), (0, 1)]),
-            ("chinese", &["\u{4e00}\u{6b65}\u{4e00}\u{6b65}"], "\u{8bf7}\u{4e00}\u{6b65}\u{4e00}\u{6b65}", &[(0, 3)]),
+            (
+                "chinese",
+                &["\u{4e00}\u{6b65}\u{4e00}\u{6b65}"],
+                "\u{8bf7}\u{4e00}\u{6b65}\u{4e00}\u{6b65}",
+                &[(0, 3)],
+            ),
         ];
         for (name, literals, text, expected) in rows {
             assert_eq!(scan(literals, text), *expected, "{name}");

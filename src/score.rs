@@ -38,7 +38,11 @@ impl Score {
         for (family, weight) in weights {
             match contributions.iter_mut().find(|contribution| contribution.family == family) {
                 Some(contribution) => contribution.sum += weight,
-                None => contributions.push(Contribution { family: family.to_owned(), sum: weight, counted: 0.0 }),
+                None => contributions.push(Contribution {
+                    family: family.to_owned(),
+                    sum: weight,
+                    counted: 0.0,
+                }),
             }
         }
         for contribution in &mut contributions {
@@ -46,7 +50,12 @@ impl Score {
             contribution.counted = contribution.sum.clamp(-cap, cap);
         }
         let evidence = contributions.iter().map(|contribution| contribution.counted).sum();
-        Self { value: posterior(scoring.prior + evidence), prior: scoring.prior, evidence, contributions }
+        Self {
+            value: posterior(scoring.prior + evidence),
+            prior: scoring.prior,
+            evidence,
+            contributions,
+        }
     }
 }
 
@@ -73,7 +82,11 @@ mod tests {
             ("evidence beyond floats", &[("a", f64::MAX), ("a", f64::MAX)], 75.97),
         ];
         for (name, weights, expected) in rows {
-            assert_eq!(Score::new(weights.iter().copied(), &Scoring::default()).value, *expected, "{name}");
+            assert_eq!(
+                Score::new(weights.iter().copied(), &Scoring::default()).value,
+                *expected,
+                "{name}"
+            );
         }
     }
 }

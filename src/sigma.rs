@@ -69,11 +69,15 @@ pub fn check(sources: &[Source]) -> Result<Rules, Vec<Finding>> {
     rules.sort_by(|a: &Rule, b: &Rule| a.signature.name.cmp(&b.signature.name));
     unique(&rules, &mut findings);
     let policy = sources.iter().find(|source| files::is_policy(&source.path));
-    let policy = policy.map_or_else(|| Some(Policy::default()), |source| policy::parse(source, &rules, &mut findings));
+    let policy = policy.map_or_else(
+        || Some(Policy::default()),
+        |source| policy::parse(source, &rules, &mut findings),
+    );
     findings.sort();
     match policy {
         Some(policy) if findings.is_empty() => {
-            let digest = |source: &Source| (source.path.clone(), ruleset::digest(source.text.as_bytes()));
+            let digest =
+                |source: &Source| (source.path.clone(), ruleset::digest(source.text.as_bytes()));
             Ok(Rules { rules, policy, sources: sources.iter().map(digest).collect() })
         }
         _ => Err(findings),
@@ -124,7 +128,11 @@ fn unique(rules: &[Rule], findings: &mut Vec<Finding>) {
             let value = if of == 0 { &rule.signature.name } else { &rule.signature.id };
             if let Some(first) = seen.insert(value, &rule.path) {
                 let problem = format!("the {what} '{value}' is taken by {first}");
-                findings.push(rule.finding(&[what], problem, format!("give this rule a {what} of its own")));
+                findings.push(rule.finding(
+                    &[what],
+                    problem,
+                    format!("give this rule a {what} of its own"),
+                ));
             }
         }
     }

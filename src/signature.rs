@@ -161,7 +161,9 @@ impl Condition {
 
     fn collect<'s>(&'s self, names: &mut Vec<&'s str>) {
         match self {
-            Self::All(parts) | Self::Any(parts) => parts.iter().for_each(|part| part.collect(names)),
+            Self::All(parts) | Self::Any(parts) => {
+                parts.iter().for_each(|part| part.collect(names))
+            }
             Self::Not(part) => part.collect(names),
             Self::Is(name) if names.contains(&name.as_str()) => {}
             Self::Is(name) => names.push(name),

@@ -131,7 +131,8 @@ impl<'o> Normalizer<'o> {
 
     fn ascii(&mut self, mut run: &str) {
         while !run.is_empty() {
-            let (plain, rest) = run.split_at_checked(plain_prefix(run.as_bytes())).unwrap_or((run, ""));
+            let (plain, rest) =
+                run.split_at_checked(plain_prefix(run.as_bytes())).unwrap_or((run, ""));
             if !plain.is_empty() {
                 self.compose();
             }
@@ -149,7 +150,9 @@ impl<'o> Normalizer<'o> {
         let run = if self.after_space() { run.strip_prefix(' ').unwrap_or(run) } else { run };
         let from = self.out.len();
         self.out.push_str(run);
-        if self.case == Case::Fold && let Some(tail) = self.out.get_mut(from..) {
+        if self.case == Case::Fold
+            && let Some(tail) = self.out.get_mut(from..)
+        {
             tail.make_ascii_lowercase();
         }
     }
@@ -183,7 +186,8 @@ impl<'o> Normalizer<'o> {
 
     /// Starts a run that has to be composed; a letter before it may belong to it.
     fn begin_pending(&mut self) {
-        if self.pending.is_empty() && self.out.len() > self.start
+        if self.pending.is_empty()
+            && self.out.len() > self.start
             && let Some(last) = self.out.chars().next_back()
             && last.is_ascii_graphic()
         {
@@ -272,7 +276,9 @@ fn plain_prefix(text: &[u8]) -> usize {
 }
 
 fn is_odd(byte: u8, next: u8) -> u8 {
-    u8::from(byte < b' ') | u8::from(byte == 0x7f) | (u8::from(byte == b' ') & u8::from(next == b' '))
+    u8::from(byte < b' ')
+        | u8::from(byte == 0x7f)
+        | (u8::from(byte == b' ') & u8::from(next == b' '))
 }
 
 fn is_space(char: char) -> bool {
@@ -290,8 +296,7 @@ fn is_invisible(char: char) -> bool {
 
 /// Whether `char` may change what stands before it when composed.
 fn joins_previous(char: char) -> bool {
-    !char.is_ascii()
-        && (NFC_MARKS.iter().any(|marks| marks.contains(&char)) || is_invisible(char))
+    !char.is_ascii() && (NFC_MARKS.iter().any(|marks| marks.contains(&char)) || is_invisible(char))
 }
 
 /// The Latin letter or ASCII sign that `char` looks like, else `char`.
@@ -407,8 +412,16 @@ mod tests {
             ("full width and styled", "\u{ff33}tep \u{1d4b7}y", "step by"),
             ("composed", "cafe\u{301} CAF\u{c9}", "caf\u{e9} caf\u{e9}"),
             ("typographic", "user\u{2019}s \u{201c}own\u{201d} \u{2014} x", "user's \"own\" - x"),
-            ("chinese", "\u{4e00}\u{6b65}\u{ff0c}  \u{4e00}\u{6b65}", "\u{4e00}\u{6b65}, \u{4e00}\u{6b65}"),
-            ("long ascii", "The quick brown fox jumps over the lazy dog, twice  over.", "the quick brown fox jumps over the lazy dog, twice over."),
+            (
+                "chinese",
+                "\u{4e00}\u{6b65}\u{ff0c}  \u{4e00}\u{6b65}",
+                "\u{4e00}\u{6b65}, \u{4e00}\u{6b65}",
+            ),
+            (
+                "long ascii",
+                "The quick brown fox jumps over the lazy dog, twice  over.",
+                "the quick brown fox jumps over the lazy dog, twice over.",
+            ),
             ("dotted capital", "\u{130}stanbul", "i\u{307}stanbul"),
             ("nothing", " \u{200b} ", ""),
         ];
@@ -430,7 +443,11 @@ mod tests {
         let rows = [
             (r"say Step\n\nBY  step now", "step by step", r"Step\n\nBY  step"),
             ("x \u{ff33}te\u{200b}p by step.", "step by step", "\u{ff33}te\u{200b}p by step"),
-            ("\u{8bf7}\u{4e00}\u{6b65}\u{4e00}\u{6b65}\u{601d}\u{8003}", "\u{4e00}\u{6b65}\u{601d}", "\u{4e00}\u{6b65}\u{601d}"),
+            (
+                "\u{8bf7}\u{4e00}\u{6b65}\u{4e00}\u{6b65}\u{601d}\u{8003}",
+                "\u{4e00}\u{6b65}\u{601d}",
+                "\u{4e00}\u{6b65}\u{601d}",
+            ),
             (r"\u0053\u0074ep up", "step", r"\u0053\u0074ep"),
         ];
         for (raw, pattern, expected) in rows {

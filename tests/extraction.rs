@@ -24,13 +24,23 @@ fn is_from_body(name: Name) -> bool {
     use Name::*;
     !matches!(
         name,
-        OperationName | ProviderName | Method | Path | BodySize | HeaderCount | Hour | PromptSize | BodyUnreadable | UserAgent
+        OperationName
+            | ProviderName
+            | Method
+            | Path
+            | BodySize
+            | HeaderCount
+            | Hour
+            | PromptSize
+            | BodyUnreadable
+            | UserAgent
     )
 }
 
 fn read(body: &[u8], endpoint: Endpoint, each: &mut dyn FnMut(&Request<'_>)) -> Option<usize> {
     let headers = [("content-type".to_owned(), "multipart/form-data; boundary=b".to_owned())];
-    let envelope = Envelope { method: "POST", path: "/x", headers: &headers, body, ..Envelope::default() };
+    let envelope =
+        Envelope { method: "POST", path: "/x", headers: &headers, body, ..Envelope::default() };
     let limits = Limits::default();
     let body = Body::new(body, None, &limits);
     request::read(&envelope, endpoint, &body, &limits, &mut |request| each(request))
@@ -38,20 +48,101 @@ fn read(body: &[u8], endpoint: Endpoint, each: &mut dyn FnMut(&Request<'_>)) -> 
 
 /// Keys that mean something somewhere, and some that do not.
 const KEYS: &[&str] = &[
-    "model", "messages", "role", "content", "parts", "text", "type", "prompt", "input", "instructions", "system", "contents",
-    "systemInstruction", "generationConfig", "stopSequences", "candidateCount", "responseSchema", "tools", "function",
-    "functionDeclarations", "name", "description", "properties", "items", "logprobs", "top_logprobs", "logit_bias", "n", "echo",
-    "stream", "stop", "temperature", "max_tokens", "response_format", "json_schema", "schema", "format", "thinking",
-    "budget_tokens", "signature", "data", "image_url", "source", "output", "encrypted_content", "reasoning", "effort",
-    "reasoning_content", "include", "variables", "functionResponse", "request", "inputs", "history", "parameters", "unknown",
-    "output_config", "output_format", "thinkingConfig", "thinkingBudget", "suffix", "seed",
+    "model",
+    "messages",
+    "role",
+    "content",
+    "parts",
+    "text",
+    "type",
+    "prompt",
+    "input",
+    "instructions",
+    "system",
+    "contents",
+    "systemInstruction",
+    "generationConfig",
+    "stopSequences",
+    "candidateCount",
+    "responseSchema",
+    "tools",
+    "function",
+    "functionDeclarations",
+    "name",
+    "description",
+    "properties",
+    "items",
+    "logprobs",
+    "top_logprobs",
+    "logit_bias",
+    "n",
+    "echo",
+    "stream",
+    "stop",
+    "temperature",
+    "max_tokens",
+    "response_format",
+    "json_schema",
+    "schema",
+    "format",
+    "thinking",
+    "budget_tokens",
+    "signature",
+    "data",
+    "image_url",
+    "source",
+    "output",
+    "encrypted_content",
+    "reasoning",
+    "effort",
+    "reasoning_content",
+    "include",
+    "variables",
+    "functionResponse",
+    "request",
+    "inputs",
+    "history",
+    "parameters",
+    "unknown",
+    "output_config",
+    "output_format",
+    "thinkingConfig",
+    "thinkingBudget",
+    "suffix",
+    "seed",
 ];
 
 const STRINGS: &[&str] = &[
-    "", " ", "user", "system", "assistant", "tool", "model", "developer", "function", "json_schema", "application/json",
-    "message.output_text.logprobs", "0.5", "nan", "Step  BY\n\tstep", "caf\u{e9} cafe\u{301}", "\u{4e00}\u{6b65}\u{ff0c}\u{4e00}\u{6b65}",
-    "zero\u{200b}width", "\u{455}t\u{435}\u{440}", "e\u{1}\u{301}", "quote \" back \\ slash", "\u{1f600}", "\u{130}I\u{131}", "a\u{308}\u{327}",
-    "<\u{338}", "\u{ac00}\u{11a8}", "\u{3099}\u{304b}\u{3099}", "\u{fb01}", "\u{ad}\u{301}x", "\u{a0}\u{301}",
+    "",
+    " ",
+    "user",
+    "system",
+    "assistant",
+    "tool",
+    "model",
+    "developer",
+    "function",
+    "json_schema",
+    "application/json",
+    "message.output_text.logprobs",
+    "0.5",
+    "nan",
+    "Step  BY\n\tstep",
+    "caf\u{e9} cafe\u{301}",
+    "\u{4e00}\u{6b65}\u{ff0c}\u{4e00}\u{6b65}",
+    "zero\u{200b}width",
+    "\u{455}t\u{435}\u{440}",
+    "e\u{1}\u{301}",
+    "quote \" back \\ slash",
+    "\u{1f600}",
+    "\u{130}I\u{131}",
+    "a\u{308}\u{327}",
+    "<\u{338}",
+    "\u{ac00}\u{11a8}",
+    "\u{3099}\u{304b}\u{3099}",
+    "\u{fb01}",
+    "\u{ad}\u{301}x",
+    "\u{a0}\u{301}",
 ];
 
 fn value() -> impl Strategy<Value = Value> {
@@ -66,8 +157,14 @@ fn value() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(6, 48, 6, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
-            prop::collection::vec((prop::sample::select(KEYS), inner), 0..6)
-                .prop_map(|members| Value::from(members.into_iter().map(|(key, value)| (key.to_owned(), value)).collect::<Map<_, _>>())),
+            prop::collection::vec((prop::sample::select(KEYS), inner), 0..6).prop_map(|members| {
+                Value::from(
+                    members
+                        .into_iter()
+                        .map(|(key, value)| (key.to_owned(), value))
+                        .collect::<Map<_, _>>(),
+                )
+            }),
         ]
     })
 }
@@ -130,14 +227,24 @@ proptest! {
 
 #[test]
 fn absurd_bodies_are_read_in_linear_time_and_no_stack() {
-    let nested = |open: &str, count: usize| format!(r#"{{"messages":[{{"role":"user","content":{}"#, open.repeat(count));
-    let wide = format!(r#"{{"messages":[{}]}}"#, r#"{"content":"x","role":"user"},"#.repeat(100_000));
+    let nested = |open: &str, count: usize| {
+        format!(r#"{{"messages":[{{"role":"user","content":{}"#, open.repeat(count))
+    };
+    let wide =
+        format!(r#"{{"messages":[{}]}}"#, r#"{"content":"x","role":"user"},"#.repeat(100_000));
     let rows: [(&str, Vec<u8>); 6] = [
         ("deep arrays", nested("[", 1_000_000).into_bytes()),
         ("deep parts", nested(r#"{"content":"#, 300_000).into_bytes()),
-        ("deep schemas", format!(r#"{{"tools":[{{"parameters":{}"#, r#"{"properties":{"a":"#.repeat(300_000)).into_bytes()),
+        (
+            "deep schemas",
+            format!(r#"{{"tools":[{{"parameters":{}"#, r#"{"properties":{"a":"#.repeat(300_000))
+                .into_bytes(),
+        ),
         ("many messages, role last", wide.into_bytes()),
-        ("combining marks", format!(r#"{{"prompt":"a{}"}}"#, "\u{301}".repeat(500_000)).into_bytes()),
+        (
+            "combining marks",
+            format!(r#"{{"prompt":"a{}"}}"#, "\u{301}".repeat(500_000)).into_bytes(),
+        ),
         ("nothing but quotes", vec![b'"'; 1_000_000]),
     ];
     for (name, body) in rows {

@@ -26,10 +26,13 @@ pub fn run(options: &Options, format: Format) -> Result<Outcome> {
         return report(&options.directory, &findings, "", format);
     }
     let bytes = rules.bytes();
-    std::fs::write(&options.output, &bytes).map_err(|error| Failure(format!("{}: {error}", options.output.display())))?;
+    std::fs::write(&options.output, &bytes)
+        .map_err(|error| Failure(format!("{}: {error}", options.output.display())))?;
     let (digest, signatures) = (ruleset::digest(&bytes), rules.bundle().signatures.len());
     match format {
-        Format::Json => print(&serde_json::json!({ "digest": digest, "bytes": bytes.len(), "signatures": signatures }))?,
+        Format::Json => print(
+            &serde_json::json!({ "digest": digest, "bytes": bytes.len(), "signatures": signatures }),
+        )?,
         Format::Text => {
             line(format_args!("{digest}  {}", options.output.display()))?;
             line(format_args!("{signatures} signatures, {} bytes", bytes.len()))?;

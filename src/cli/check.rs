@@ -13,6 +13,9 @@ pub struct Options {
 
 pub fn run(options: &Options, format: Format) -> Result<Outcome> {
     let checked = read_rules(&options.directory)?;
-    let fine = checked.as_ref().map_or_else(|_| String::new(), |rules| format!("{} rules, no findings", rules.rules.len()));
+    let fine = checked.as_ref().map_or_else(
+        |_| String::new(),
+        |rules| format!("{} rules, no findings", rules.rules.len()),
+    );
     report(&options.directory, &checked.err().unwrap_or_default(), &fine, format)
 }

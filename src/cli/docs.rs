@@ -20,17 +20,21 @@ pub struct Options {
 }
 
 pub fn run(options: &Options) -> Result<Outcome> {
-    let rules = read_rules(&options.directory)?
-        .map_err(|findings| Failure(format!("the rules have {} findings; run `hedgerow check`", findings.len())))?;
+    let rules = read_rules(&options.directory)?.map_err(|findings| {
+        Failure(format!("the rules have {} findings; run `hedgerow check`", findings.len()))
+    })?;
     let mut outcome = Outcome::Fine;
-    for (name, page) in [("fields.md", sigma::fields_page()), ("signatures.md", sigma::signatures_page(&rules))] {
+    for (name, page) in
+        [("fields.md", sigma::fields_page()), ("signatures.md", sigma::signatures_page(&rules))]
+    {
         let path = options.output.join(name);
         let is_stale = std::fs::read_to_string(&path).ok().as_deref() != Some(&page);
         if options.check && is_stale {
             line(format_args!("{} is stale; run `hedgerow docs`", path.display()))?;
             outcome = Outcome::Findings;
         } else if is_stale {
-            std::fs::write(&path, page).map_err(|error| Failure(format!("{}: {error}", path.display())))?;
+            std::fs::write(&path, page)
+                .map_err(|error| Failure(format!("{}: {error}", path.display())))?;
         }
     }
     Ok(outcome)

@@ -36,15 +36,21 @@ pub fn run(options: &Options, format: Format) -> Result<Outcome> {
         .filter(|signature| options.signature.as_ref().is_none_or(|name| *name == signature.name))
         .collect();
     if chosen.is_empty() {
-        return Err(Failure("there is no such signature; `hedgerow check` and docs/signatures.md know all".to_owned()));
+        return Err(Failure(
+            "there is no such signature; `hedgerow check` and docs/signatures.md know all"
+                .to_owned(),
+        ));
     }
     let encoding = recorded.headers.iter().find(|(name, _)| name == "content-encoding");
     let body = Body::new(envelope.body, encoding.map(|(_, value)| value.as_str()), limits);
     let mut entries: Vec<Vec<Explanation>> = Vec::new();
     request::read(&envelope, endpoint, &body, limits, &mut |request| {
-        let explained = chosen.iter().map(|signature| explain(signature, request, envelope.headers));
+        let explained =
+            chosen.iter().map(|signature| explain(signature, request, envelope.headers));
         let is_shown = |explanation: &Explanation| {
-            options.all || options.signature.is_some() || explanation.selections.iter().any(|selection| selection.holds)
+            options.all
+                || options.signature.is_some()
+                || explanation.selections.iter().any(|selection| selection.holds)
         };
         entries.push(explained.filter(is_shown).collect());
     });
@@ -64,12 +70,23 @@ pub fn run(options: &Options, format: Format) -> Result<Outcome> {
 }
 
 fn show(explanation: &Explanation) -> Result<()> {
-    line(format_args!("{} {} ({:+} dB)", mark(explanation.holds), explanation.name, explanation.weight))?;
+    line(format_args!(
+        "{} {} ({:+} dB)",
+        mark(explanation.holds),
+        explanation.name,
+        explanation.weight
+    ))?;
     for selection in &explanation.selections {
         line(format_args!("  {} {}", mark(selection.holds), selection.name))?;
         for test in &selection.tests {
-            let place = test.evidence.as_ref().map(|found| format!("  [{}..{}]", found.start, found.end));
-            line(format_args!("    {} {}{}", mark(test.holds), test.test, place.unwrap_or_default()))?;
+            let place =
+                test.evidence.as_ref().map(|found| format!("  [{}..{}]", found.start, found.end));
+            line(format_args!(
+                "    {} {}{}",
+                mark(test.holds),
+                test.test,
+                place.unwrap_or_default()
+            ))?;
         }
     }
     Ok(())

@@ -45,7 +45,9 @@ impl Recorded {
             path: without_query(&line.path),
             headers,
             body,
-            http_version: line.http_version.map(|version| version.trim_start_matches("HTTP/").to_owned()),
+            http_version: line
+                .http_version
+                .map(|version| version.trim_start_matches("HTTP/").to_owned()),
             label: line.label,
         })
     }
@@ -64,14 +66,19 @@ impl Recorded {
         let mut lines = head.lines();
         let first = lines.next().unwrap_or_default();
         let mut words = first.split_whitespace();
-        let (Some(method), Some(target), version) = (words.next(), words.next(), words.next()) else {
-            return Err("the first line is no request line such as `POST /v1/messages HTTP/1.1`".to_owned());
+        let (Some(method), Some(target), version) = (words.next(), words.next(), words.next())
+        else {
+            return Err(
+                "the first line is no request line such as `POST /v1/messages HTTP/1.1`".to_owned()
+            );
         };
         let headers: Vec<(String, String)> = lines
             .filter_map(|line| line.split_once(':'))
             .map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().to_owned()))
             .collect();
-        let target = target.split_once("://").map_or(target, |(_, rest)| rest.find('/').map_or("/", |at| &rest[at..]));
+        let target = target
+            .split_once("://")
+            .map_or(target, |(_, rest)| rest.find('/').map_or("/", |at| &rest[at..]));
         Ok(Self {
             method: method.to_owned(),
             path: without_query(target),
@@ -93,7 +100,10 @@ impl Recorded {
             body: &self.body[..scanned],
             body_size: Some(self.body.len() as u64),
             unscanned: (self.body.len() - scanned) as u64,
-            client: hedgerow::Client { http_version: self.http_version.as_deref(), ..Default::default() },
+            client: hedgerow::Client {
+                http_version: self.http_version.as_deref(),
+                ..Default::default()
+            },
             account: self.account.as_deref(),
             now,
         }
@@ -110,7 +120,9 @@ pub fn read_one(path: &Path) -> Result<Recorded> {
     read.map_err(|error| Failure(format!("{}: {error}", path.display())))?;
     let text = std::str::from_utf8(&bytes).ok().filter(|text| text.trim_start().starts_with('{'));
     let request = match text {
-        Some(text) => Recorded::from_line(text.lines().next().filter(|line| line.ends_with('}')).unwrap_or(text)),
+        Some(text) => Recorded::from_line(
+            text.lines().next().filter(|line| line.ends_with('}')).unwrap_or(text),
+        ),
         None => Recorded::from_http(&bytes),
     };
     request.map_err(|problem| Failure(format!("{}: {problem}", path.display())))

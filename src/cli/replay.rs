@@ -28,7 +28,9 @@ pub struct Options {
 pub fn run(options: &Options, format: Format) -> Result<Outcome> {
     let ruleset = options.rules.load()?;
     let mut decisions = match &options.decisions {
-        Some(path) => Some(BufWriter::new(File::create(path).map_err(|error| failure(path, &error))?)),
+        Some(path) => {
+            Some(BufWriter::new(File::create(path).map_err(|error| failure(path, &error))?))
+        }
         None => None,
     };
     let bar = progress(&options.files);
@@ -49,9 +51,15 @@ pub fn run(options: &Options, format: Format) -> Result<Outcome> {
 }
 
 fn replay(
-    path: &Path, ruleset: &Ruleset, now: u64, summary: &mut Summary, mut decisions: Option<&mut BufWriter<File>>, bar: &ProgressBar,
+    path: &Path,
+    ruleset: &Ruleset,
+    now: u64,
+    summary: &mut Summary,
+    mut decisions: Option<&mut BufWriter<File>>,
+    bar: &ProgressBar,
 ) -> Result<()> {
-    let mut reader = BufReader::with_capacity(1 << 20, File::open(path).map_err(|error| failure(path, &error))?);
+    let mut reader =
+        BufReader::with_capacity(1 << 20, File::open(path).map_err(|error| failure(path, &error))?);
     let name = path.display().to_string();
     summary.open(&name);
     let mut line = Vec::new();
@@ -96,7 +104,8 @@ fn decide(ruleset: &Ruleset, recorded: &Recorded, now: u64) -> Option<Decision> 
 }
 
 fn row(file: &str, line: usize, decision: &Decision) -> serde_json::Value {
-    let hits: Vec<_> = decision.hits.iter().map(|hit| json!({ "name": hit.name, "weight": hit.weight })).collect();
+    let hits: Vec<_> =
+        decision.hits.iter().map(|hit| json!({ "name": hit.name, "weight": hit.weight })).collect();
     json!({
         "file": file, "line": line, "account": decision.account, "score": decision.score,
         "band": decision.band, "action": decision.action, "hits": hits,
@@ -106,7 +115,8 @@ fn row(file: &str, line: usize, decision: &Decision) -> serde_json::Value {
 fn progress(files: &[PathBuf]) -> ProgressBar {
     let sizes = files.iter().filter_map(|path| path.metadata().ok()).map(|metadata| metadata.len());
     let bar = ProgressBar::new(sizes.sum());
-    let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta} left");
+    let style =
+        ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta} left");
     style.map(|style| bar.clone().with_style(style)).unwrap_or(bar)
 }
 

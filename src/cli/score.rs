@@ -33,15 +33,27 @@ pub fn run(options: &Options, format: Format) -> Result<Outcome> {
         return Ok(Outcome::Fine);
     }
     let would = if decision.is_enforced() { "" } else { " (shadow: recorded, not done)" };
-    line(format_args!("{:>6.2}  {}  {}{would}", decision.score, decision.band.name(), decision.action.name()))?;
+    line(format_args!(
+        "{:>6.2}  {}  {}{would}",
+        decision.score,
+        decision.band.name(),
+        decision.action.name()
+    ))?;
     line(format_args!("{:>+6.1} dB  prior", score.prior))?;
     for hit in &decision.hits {
         line(format_args!("{:>+6.1} dB  {}", hit.weight, hit.name))?;
         for evidence in &hit.evidence {
-            line(format_args!("           {} [{}..{}]", evidence.field.name(), evidence.start, evidence.end))?;
+            line(format_args!(
+                "           {} [{}..{}]",
+                evidence.field.name(),
+                evidence.start,
+                evidence.end
+            ))?;
         }
     }
-    for contribution in score.contributions.iter().filter(|contribution| contribution.sum != contribution.counted) {
+    for contribution in
+        score.contributions.iter().filter(|contribution| contribution.sum != contribution.counted)
+    {
         let by = contribution.counted - contribution.sum;
         line(format_args!("{by:>+6.1} dB  cap of the family {}", contribution.family))?;
     }

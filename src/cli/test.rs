@@ -18,7 +18,10 @@ pub fn run(options: &Options, format: Format) -> Result<Outcome> {
         Err(findings) => (findings, String::new()),
         Ok(rules) => {
             let exemplars: usize = rules.rules.iter().map(|rule| rule.exemplars.len()).sum();
-            (sigma::test(&rules), format!("{} rules, {exemplars} exemplars, all as expected", rules.rules.len()))
+            (
+                sigma::test(&rules),
+                format!("{} rules, {exemplars} exemplars, all as expected", rules.rules.len()),
+            )
         }
     };
     report(&options.directory, &findings, &fine, format)

@@ -69,8 +69,10 @@ impl<'a> Body<'a> {
 
 /// The encodings to undo, last applied first. More than two make no sense and are not undone.
 fn layers(encoding: Option<&str>) -> Vec<String> {
-    let names = encoding.unwrap_or_default().split(',').map(|name| name.trim().to_ascii_lowercase());
-    let mut layers: Vec<String> = names.filter(|name| !name.is_empty() && name != "identity").collect();
+    let names =
+        encoding.unwrap_or_default().split(',').map(|name| name.trim().to_ascii_lowercase());
+    let mut layers: Vec<String> =
+        names.filter(|name| !name.is_empty() && name != "identity").collect();
     layers.reverse();
     layers.truncate(2);
     layers
@@ -117,7 +119,9 @@ fn utf16(bytes: &[u8]) -> Option<String> {
         [a, b] => order([*a, *b]),
         _ => 0,
     });
-    Some(char::decode_utf16(units).map(|char| char.unwrap_or(char::REPLACEMENT_CHARACTER)).collect())
+    Some(
+        char::decode_utf16(units).map(|char| char.unwrap_or(char::REPLACEMENT_CHARACTER)).collect(),
+    )
 }
 
 #[cfg(test)]
@@ -142,7 +146,8 @@ mod tests {
         zlib.write_all(json).unwrap();
         let mut raw = DeflateEncoder::new(Vec::new(), Compression::fast());
         raw.write_all(json).unwrap();
-        let utf16: Vec<u8> = r#"{"prompt":"x"}"#.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let utf16: Vec<u8> =
+            r#"{"prompt":"x"}"#.encode_utf16().flat_map(u16::to_le_bytes).collect();
         let rows: [(&str, Vec<u8>, Option<&str>); 8] = [
             ("plain", json.to_vec(), None),
             ("identity", json.to_vec(), Some("identity")),
@@ -155,7 +160,11 @@ mod tests {
         ];
         for (name, sent, encoding) in rows {
             let body = Body::new(&sent, encoding, &Limits::default());
-            assert_eq!((body.bytes(), body.size(), body.trouble), (&json[..], sent.len(), Trouble::default()), "{name}");
+            assert_eq!(
+                (body.bytes(), body.size(), body.trouble),
+                (&json[..], sent.len(), Trouble::default()),
+                "{name}"
+            );
         }
     }
 

@@ -67,8 +67,12 @@ fn setting<'a>(request: &mut Request<'a>, key: &str, reader: &mut Reader<'a>) {
         "maxOutputTokens" | "max_output_tokens" => request.take_number(Name::MaxTokens, reader),
         "candidateCount" | "candidate_count" => request.take_number(Name::ChoiceCount, reader),
         "seed" => request.take_number(Name::Seed, reader),
-        "frequencyPenalty" | "frequency_penalty" => request.take_number(Name::FrequencyPenalty, reader),
-        "presencePenalty" | "presence_penalty" => request.take_number(Name::PresencePenalty, reader),
+        "frequencyPenalty" | "frequency_penalty" => {
+            request.take_number(Name::FrequencyPenalty, reader)
+        }
+        "presencePenalty" | "presence_penalty" => {
+            request.take_number(Name::PresencePenalty, reader)
+        }
         "stopSequences" | "stop_sequences" => request.take_keyword(Name::StopSequences, reader),
         "responseLogprobs" | "response_logprobs" => request.take_flag(Name::Logprobs, reader),
         "logprobs" => request.take_number(Name::TopLogprobs, reader),

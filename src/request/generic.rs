@@ -6,14 +6,21 @@ use crate::json::Reader;
 use crate::route::Endpoint;
 
 /// Takes a member of the body if `key` is known to any dialect, or to other APIs.
-pub fn member<'a>(request: &mut Request<'a>, key: &str, reader: &mut Reader<'a>, endpoint: Endpoint) -> bool {
+pub fn member<'a>(
+    request: &mut Request<'a>,
+    key: &str,
+    reader: &mut Reader<'a>,
+    endpoint: Endpoint,
+) -> bool {
     match key {
-        "inputs" | "inputText" | "text" | "query" | "question" | "message" | "user_input" | "texts"
-        | "documents" => place(request, reader, Place::User),
+        "inputs" | "inputText" | "text" | "query" | "question" | "message" | "user_input"
+        | "texts" | "documents" => place(request, reader, Place::User),
         "system_prompt" | "systemPrompt" | "preamble" => place(request, reader, Place::System),
         "chat_history" | "history" | "conversation" => part::messages(request, reader),
         // Hugging Face, Ollama and Bedrock keep their settings one level down.
-        "parameters" | "options" | "inferenceConfig" | "textGenerationConfig" => settings(request, reader),
+        "parameters" | "options" | "inferenceConfig" | "textGenerationConfig" => {
+            settings(request, reader)
+        }
         _ => {
             openai::member(request, key, reader, endpoint)
                 || anthropic::member(request, key, reader)

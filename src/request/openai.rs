@@ -6,7 +6,12 @@ use crate::json::{Reader, Token};
 use crate::route::Endpoint;
 
 /// Takes a member of the body if `key` is known here.
-pub fn member<'a>(request: &mut Request<'a>, key: &str, reader: &mut Reader<'a>, endpoint: Endpoint) -> bool {
+pub fn member<'a>(
+    request: &mut Request<'a>,
+    key: &str,
+    reader: &mut Reader<'a>,
+    endpoint: Endpoint,
+) -> bool {
     match key {
         "model" => request.take_keyword(Name::RequestModel, reader),
         "messages" => part::messages(request, reader),
@@ -14,7 +19,9 @@ pub fn member<'a>(request: &mut Request<'a>, key: &str, reader: &mut Reader<'a>,
         "input" => prompt(request, reader, endpoint == Endpoint::OpenaiResponses),
         "suffix" => text(request, reader, Place::User),
         "instructions" => text(request, reader, Place::System),
-        "max_tokens" | "max_completion_tokens" | "max_output_tokens" => request.take_number(Name::MaxTokens, reader),
+        "max_tokens" | "max_completion_tokens" | "max_output_tokens" => {
+            request.take_number(Name::MaxTokens, reader)
+        }
         "temperature" => request.take_number(Name::Temperature, reader),
         "top_p" => request.take_number(Name::TopP, reader),
         "top_k" => request.take_number(Name::TopK, reader),

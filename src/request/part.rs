@@ -116,10 +116,14 @@ fn part<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, place: Place, de
             "text" | "refusal" | "input_text" | "parts" => parts(request, reader, place, deeper),
             "thinking" => parts(request, reader, Place::Assistant, deeper),
             "content" | "output" => parts(request, reader, Place::Tool, deeper),
-            "functionResponse" | "function_response" => strings(request, reader, Place::Tool, deeper),
-            "signature" | "data" | "thoughtSignature" | "thought_signature" => token(request, reader),
-            "image_url" | "source" | "input_audio" | "file" | "file_id" | "file_data" | "fileData"
-            | "inlineData" | "inline_data" | "image" => {
+            "functionResponse" | "function_response" => {
+                strings(request, reader, Place::Tool, deeper)
+            }
+            "signature" | "data" | "thoughtSignature" | "thought_signature" => {
+                token(request, reader)
+            }
+            "image_url" | "source" | "input_audio" | "file" | "file_id" | "file_data"
+            | "fileData" | "inlineData" | "inline_data" | "image" => {
                 request.count(Name::AttachmentsCount, 1);
                 reader.skip();
             }
@@ -131,7 +135,9 @@ fn part<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, place: Place, de
 /// Takes signed or encrypted reasoning.
 fn token<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
     match reader.token() {
-        Token::String(raw) if !raw.bytes().is_empty() => request.count(Name::ReasoningTokenCount, 1),
+        Token::String(raw) if !raw.bytes().is_empty() => {
+            request.count(Name::ReasoningTokenCount, 1)
+        }
         token => drop_value(token, reader),
     }
 }
@@ -207,7 +213,13 @@ pub fn schema<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, place: Pla
     }
 }
 
-fn schema_member<'a>(request: &mut Request<'a>, key: &str, reader: &mut Reader<'a>, place: Place, depth: u8) {
+fn schema_member<'a>(
+    request: &mut Request<'a>,
+    key: &str,
+    reader: &mut Reader<'a>,
+    place: Place,
+    depth: u8,
+) {
     let deeper = depth.saturating_add(1);
     match key {
         "name" | "title" | "description" => match reader.token() {

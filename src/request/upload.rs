@@ -11,7 +11,12 @@ use crate::route::{Dialect, Endpoint, endpoint_of};
 type Tell<'t, 'a> = &'t mut dyn FnMut(&mut Request<'a>) -> bool;
 
 /// Reads a file upload; `None` where its purpose is not `batch`.
-pub fn read<'a>(request: &mut Request<'a>, envelope: &Envelope<'a>, body: &'a Body<'_>, tell: Tell<'_, 'a>) -> Option<()> {
+pub fn read<'a>(
+    request: &mut Request<'a>,
+    envelope: &Envelope<'a>,
+    body: &'a Body<'_>,
+    tell: Tell<'_, 'a>,
+) -> Option<()> {
     let content_type = envelope.headers.iter().find(|(name, _)| name == "content-type");
     let Some(boundary) = content_type.and_then(|(_, value)| boundary(value)) else {
         request.trouble.add(Trouble::MULTIPART);
@@ -33,7 +38,12 @@ pub fn read<'a>(request: &mut Request<'a>, envelope: &Envelope<'a>, body: &'a Bo
 
 /// Reads a JSON body that holds its entries under `requests`: Anthropic's as `params`, Gemini's as
 /// `request` or bare.
-pub fn entries<'a>(request: &mut Request<'a>, body: &'a Body<'_>, endpoint: Endpoint, tell: Tell<'_, 'a>) {
+pub fn entries<'a>(
+    request: &mut Request<'a>,
+    body: &'a Body<'_>,
+    endpoint: Endpoint,
+    tell: Tell<'_, 'a>,
+) {
     let mut reader = Reader::new(body.bytes(), 0);
     let mut found = false;
     nested(request, &mut reader, endpoint, 0, &mut found, tell);
@@ -47,7 +57,12 @@ pub fn entries<'a>(request: &mut Request<'a>, body: &'a Body<'_>, endpoint: Endp
 
 /// Looks for `requests` here and, for Gemini, further in (`batch.input_config.requests.requests`).
 fn nested<'a>(
-    request: &mut Request<'a>, reader: &mut Reader<'a>, endpoint: Endpoint, depth: u8, found: &mut bool, tell: Tell<'_, 'a>,
+    request: &mut Request<'a>,
+    reader: &mut Reader<'a>,
+    endpoint: Endpoint,
+    depth: u8,
+    found: &mut bool,
+    tell: Tell<'_, 'a>,
 ) {
     match reader.token() {
         Token::Object if depth <= 4 => {
@@ -68,7 +83,12 @@ fn nested<'a>(
     }
 }
 
-fn array<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, endpoint: Endpoint, tell: Tell<'_, 'a>) {
+fn array<'a>(
+    request: &mut Request<'a>,
+    reader: &mut Reader<'a>,
+    endpoint: Endpoint,
+    tell: Tell<'_, 'a>,
+) {
     let mut counter = reader.clone();
     let mut size = 0_u32;
     while counter.element() {
@@ -103,7 +123,13 @@ fn entry<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, endpoint: Endpo
 }
 
 /// Reads JSON lines as OpenAI's batch API has them. A line that cannot be read is an entry too.
-fn lines<'a>(request: &mut Request<'a>, file: &'a [u8], base: usize, windowed: bool, tell: Tell<'_, 'a>) {
+fn lines<'a>(
+    request: &mut Request<'a>,
+    file: &'a [u8],
+    base: usize,
+    windowed: bool,
+    tell: Tell<'_, 'a>,
+) {
     let is_blank = |line: &[u8]| line.iter().all(u8::is_ascii_whitespace);
     let size = file.split(|byte| *byte == b'\n').filter(|line| !is_blank(line)).count();
     let mut at = base;
@@ -147,7 +173,9 @@ fn batch_line<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
         _ => reader.mark_syntax(),
     }
     match (endpoint, body) {
-        (Endpoint::None, Some(position)) => request.object(&mut reader.at(position), Endpoint::Generic, 0),
+        (Endpoint::None, Some(position)) => {
+            request.object(&mut reader.at(position), Endpoint::Generic, 0)
+        }
         (endpoint, Some(position)) => request.object(&mut reader.at(position), endpoint, 0),
         (_, None) => reader.mark_syntax(),
     }
@@ -173,7 +201,8 @@ fn form<'a>(body: &'a [u8], boundary: &str) -> Form<'a> {
         let content_start = head.saturating_add(4);
         let content = part.get(content_start..).unwrap_or_default();
         let content = content.strip_suffix(b"\r\n").unwrap_or(content);
-        let head = String::from_utf8_lossy(part.get(..head).unwrap_or_default()).to_ascii_lowercase();
+        let head =
+            String::from_utf8_lossy(part.get(..head).unwrap_or_default()).to_ascii_lowercase();
         match form_name(&head) {
             Some("purpose") => form.purpose = Some(content.trim_ascii()),
             Some("file") => form.file = Some((content, start.saturating_add(content_start))),
@@ -186,7 +215,9 @@ fn form<'a>(body: &'a [u8], boundary: &str) -> Form<'a> {
 fn form_name(head: &str) -> Option<&str> {
     let line = head.lines().find(|line| line.starts_with("content-disposition:"))?;
     let mut parameters = line.split(';').map(str::trim);
-    parameters.find_map(|parameter| parameter.strip_prefix("name=")).map(|name| name.trim_matches('"'))
+    parameters
+        .find_map(|parameter| parameter.strip_prefix("name="))
+        .map(|name| name.trim_matches('"'))
 }
 
 fn boundary(content_type: &str) -> Option<String> {

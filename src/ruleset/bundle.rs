@@ -37,10 +37,17 @@ impl Bundle {
         let head: Head = serde_json::from_slice(bytes)
             .map_err(|error| Error::new(format!("this is no bundle: {error}"), rebuild))?;
         if head.format == 0 || head.format > FORMAT {
-            let problem = format!("bundle format {} is newer than {FORMAT}, the newest known here", head.format);
-            return Err(Error::new(problem, "update Hedgerow, or build the bundle with this version"));
+            let problem = format!(
+                "bundle format {} is newer than {FORMAT}, the newest known here",
+                head.format
+            );
+            return Err(Error::new(
+                problem,
+                "update Hedgerow, or build the bundle with this version",
+            ));
         }
-        serde_json::from_slice(bytes).map_err(|error| Error::new(format!("damaged bundle: {error}"), rebuild))
+        serde_json::from_slice(bytes)
+            .map_err(|error| Error::new(format!("damaged bundle: {error}"), rebuild))
     }
 }
 

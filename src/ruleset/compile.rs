@@ -53,7 +53,8 @@ impl Compiler {
             Condition::Not(part) => Node::Not(Box::new(self.condition(signature, part)?)),
             Condition::Is(name) => {
                 let selection = signature.selections.get(name).ok_or_else(|| {
-                    let problem = format!("signature '{}' has no selection '{name}'", signature.name);
+                    let problem =
+                        format!("signature '{}' has no selection '{name}'", signature.name);
                     Error::new(problem, "name it under `detection`")
                 })?;
                 self.test(selection)?
@@ -61,7 +62,11 @@ impl Compiler {
         })
     }
 
-    fn conditions(&mut self, signature: &Signature, parts: &[Condition]) -> Result<Box<[Node]>, Error> {
+    fn conditions(
+        &mut self,
+        signature: &Signature,
+        parts: &[Condition],
+    ) -> Result<Box<[Node]>, Error> {
         parts.iter().map(|part| self.condition(signature, part)).collect()
     }
 
@@ -114,12 +119,20 @@ impl Compiler {
                 let number = self.program.regexes.len();
                 for literal in literals {
                     let sets = Sets::Regex(number);
-                    self.literal(literal.clone(), Use { places, anchor: Anchor::Contains, cased: None, sets })?;
+                    self.literal(
+                        literal.clone(),
+                        Use { places, anchor: Anchor::Contains, cased: None, sets },
+                    )?;
                 }
                 if let Some(slot) = self.program.regex_of.get_mut(bit) {
                     *slot = Some(number);
                 }
-                self.program.regexes.push(RegexTest { pattern: pattern.clone(), compiled: OnceCell::new(), places, bit });
+                self.program.regexes.push(RegexTest {
+                    pattern: pattern.clone(),
+                    compiled: OnceCell::new(),
+                    places,
+                    bit,
+                });
                 Ok(())
             }
             Op::Exists(true) => {
@@ -198,7 +211,9 @@ fn misfit(test: &FieldTest) -> Error {
 fn bits(node: &Node) -> Vec<usize> {
     fn collect(node: &Node, bits: &mut Vec<usize>) {
         match node {
-            Node::All(parts) | Node::Any(parts) => parts.iter().for_each(|part| collect(part, bits)),
+            Node::All(parts) | Node::Any(parts) => {
+                parts.iter().for_each(|part| collect(part, bits))
+            }
             Node::Not(part) => collect(part, bits),
             Node::Bit(bit) => bits.push(*bit),
         }

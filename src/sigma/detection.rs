@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use rsigma_parser::{
-    ConditionExpr, Detection, DetectionItem, Modifier, Quantifier, SelectorPattern, SigmaRule, SigmaString, SigmaValue,
-    SpecialChar, StringPart, detection_name_matches,
+    ConditionExpr, Detection, DetectionItem, Modifier, Quantifier, SelectorPattern, SigmaRule,
+    SigmaString, SigmaValue, SpecialChar, StringPart, detection_name_matches,
 };
 
 use super::literals;
@@ -29,7 +29,11 @@ pub fn selections(rule: &SigmaRule, note: &mut Note<'_>) -> BTreeMap<String, Tes
 }
 
 /// The condition, with quantifiers spelled out.
-pub fn condition(rule: &SigmaRule, selections: &BTreeMap<String, Test>, note: &mut Note<'_>) -> Option<Condition> {
+pub fn condition(
+    rule: &SigmaRule,
+    selections: &BTreeMap<String, Test>,
+    note: &mut Note<'_>,
+) -> Option<Condition> {
     let names: Vec<&String> = rule.detection.named.keys().collect();
     let key = ["detection", "condition"];
     let [expression] = rule.detection.conditions.as_slice() else {
@@ -46,26 +50,43 @@ pub fn condition(rule: &SigmaRule, selections: &BTreeMap<String, Test>, note: &m
     let used = condition.names();
     for name in &names {
         if !used.contains(&name.as_str()) {
-            note.add(&["detection", name], format!("the selection '{name}' is not used"), "use it in the condition or remove it");
+            note.add(
+                &["detection", name],
+                format!("the selection '{name}' is not used"),
+                "use it in the condition or remove it",
+            );
         }
     }
     // With nothing at all in a request, only negations and absences hold.
-    let mut in_empty = |name: &str| selections.get(name).is_some_and(|test| test.holds(&mut |test| test.op == Op::Exists(false)));
+    let mut in_empty = |name: &str| {
+        selections
+            .get(name)
+            .is_some_and(|test| test.holds(&mut |test| test.op == Op::Exists(false)))
+    };
     if condition.holds(&mut in_empty) && condition.holds(&mut |_| false) {
-        note.add(&key, "the condition holds for an empty request", "require a selection that is not negated");
+        note.add(
+            &key,
+            "the condition holds for an empty request",
+            "require a selection that is not negated",
+        );
     }
     Some(condition)
 }
 
 fn expand(expression: &ConditionExpr, names: &[&String]) -> Result<Condition, Problem> {
-    let each = |parts: &[ConditionExpr]| parts.iter().map(|part| expand(part, names)).collect::<Result<_, _>>();
+    let each = |parts: &[ConditionExpr]| {
+        parts.iter().map(|part| expand(part, names)).collect::<Result<_, _>>()
+    };
     Ok(match expression {
         ConditionExpr::And(parts) => Condition::All(each(parts)?),
         ConditionExpr::Or(parts) => Condition::Any(each(parts)?),
         ConditionExpr::Not(part) => Condition::Not(Box::new(expand(part, names)?)),
         ConditionExpr::Identifier(name) if names.contains(&name) => Condition::Is(name.clone()),
         ConditionExpr::Identifier(name) => {
-            return Err((format!("there is no selection '{name}'"), "name it under `detection`".into()));
+            return Err((
+                format!("there is no selection '{name}'"),
+                "name it under `detection`".into(),
+            ));
         }
         ConditionExpr::Selector { quantifier, pattern } => {
             let mut fitting: Vec<Condition> = names
@@ -78,13 +99,19 @@ fn expand(expression: &ConditionExpr, names: &[&String]) -> Result<Condition, Pr
                 .collect();
             fitting.sort_by_key(|condition| condition.names().join(""));
             if fitting.is_empty() {
-                return Err((format!("no selection fits '{pattern}'"), "correct the pattern".into()));
+                return Err((
+                    format!("no selection fits '{pattern}'"),
+                    "correct the pattern".into(),
+                ));
             }
             match quantifier {
                 Quantifier::Any | Quantifier::Count(1) => Condition::Any(fitting),
                 Quantifier::All => Condition::All(fitting),
                 Quantifier::Count(_) => {
-                    return Err((format!("'{quantifier} of' is not supported"), "use `1 of` or `all of`".into()));
+                    return Err((
+                        format!("'{quantifier} of' is not supported"),
+                        "use `1 of` or `all of`".into(),
+                    ));
                 }
             }
         }
@@ -94,7 +121,8 @@ fn expand(expression: &ConditionExpr, names: &[&String]) -> Result<Condition, Pr
 fn test(detection: &Detection, path: &[&str], note: &mut Note<'_>) -> Option<Test> {
     match detection {
         Detection::AllOf(items) => {
-            let tests: Vec<Option<Test>> = items.iter().map(|detection| item(detection, path, note)).collect();
+            let tests: Vec<Option<Test>> =
+                items.iter().map(|detection| item(detection, path, note)).collect();
             Some(one_or(tests.into_iter().collect::<Option<Vec<_>>>()?, Test::All))
         }
         Detection::AnyOf(parts) => {
@@ -106,11 +134,19 @@ fn test(detection: &Detection, path: &[&str], note: &mut Note<'_>) -> Option<Tes
             Some(one_or(tests.into_iter().collect::<Option<Vec<_>>>()?, Test::Any))
         }
         Detection::Keywords(_) => {
-            note.add(path, "strings without a field are not supported", "name the field, such as `gen_ai.input.messages|contains`");
+            note.add(
+                path,
+                "strings without a field are not supported",
+                "name the field, such as `gen_ai.input.messages|contains`",
+            );
             None
         }
         _ => {
-            note.add(path, "array matching is not supported", "a test holds if it holds for any value of the field");
+            note.add(
+                path,
+                "array matching is not supported",
+                "a test holds if it holds for any value of the field",
+            );
             None
         }
     }
@@ -122,7 +158,11 @@ fn item(item: &DetectionItem, path: &[&str], note: &mut Note<'_>) -> Option<Test
     let key = [&[name.clone()][..], &words].concat().join("|");
     let path = [path, &[&key]].concat();
     let Some(field) = Field::parse(&name) else {
-        note.add(&path, format!("unknown field '{name}'"), format!("did you mean '{}'? docs/fields.md lists all", nearest(&name)));
+        note.add(
+            &path,
+            format!("unknown field '{name}'"),
+            format!("did you mean '{}'? docs/fields.md lists all", nearest(&name)),
+        );
         return None;
     };
     let modifiers = match Modifiers::new(&item.field.modifiers) {
@@ -173,15 +213,26 @@ impl Modifiers {
                 Modifier::IgnoreCase => parsed.flags.push('i'),
                 Modifier::Multiline => parsed.flags.push('m'),
                 Modifier::DotAll => parsed.flags.push('s'),
-                Modifier::Contains | Modifier::StartsWith | Modifier::EndsWith | Modifier::Re | Modifier::Cidr
-                | Modifier::Exists | Modifier::Gt | Modifier::Gte | Modifier::Lt | Modifier::Lte
+                Modifier::Contains
+                | Modifier::StartsWith
+                | Modifier::EndsWith
+                | Modifier::Re
+                | Modifier::Cidr
+                | Modifier::Exists
+                | Modifier::Gt
+                | Modifier::Gte
+                | Modifier::Lt
+                | Modifier::Lte
                     if parsed.main.is_none() =>
                 {
                     parsed.main = Some(*modifier);
                 }
                 other => {
                     let known = "contains, startswith, endswith, all, cased, re (i, m, s), cidr, exists, gt, gte, lt, lte";
-                    return Err((format!("the modifier '{}' is not supported here", word(*other)), format!("use one of {known}")));
+                    return Err((
+                        format!("the modifier '{}' is not supported here", word(*other)),
+                        format!("use one of {known}"),
+                    ));
                 }
             }
         }
@@ -199,15 +250,27 @@ fn op(field: &Field, modifiers: &Modifiers, value: &SigmaValue) -> Result<Op, Pr
     let kind = field.kind();
     match (modifiers.main, kind, value) {
         (Some(Modifier::Exists), _, V::Bool(wanted)) => Ok(Op::Exists(*wanted)),
-        (Some(Modifier::Exists), ..) => Err(problem("exists wants true or false", "write `|exists: true`")),
-        (Some(Modifier::Cidr), Kind::Address, V::String(text)) => cidr(&text.original),
-        (Some(Modifier::Re), Kind::Text | Kind::Keyword, V::String(text)) => regex(&text.original, &modifiers.flags, kind),
-        (Some(Modifier::Contains | Modifier::StartsWith | Modifier::EndsWith) | None, Kind::Text | Kind::Keyword | Kind::Address, V::String(text)) => {
-            string(text, modifiers, kind)
+        (Some(Modifier::Exists), ..) => {
+            Err(problem("exists wants true or false", "write `|exists: true`"))
         }
-        (None, Kind::Keyword, V::Integer(number)) => string(&SigmaString::from_raw(&number.to_string()), modifiers, kind),
-        (None, Kind::Keyword, V::Float(number)) => string(&SigmaString::from_raw(&number.to_string()), modifiers, kind),
-        (None, Kind::Flag, V::Bool(flag)) => Ok(Op::Number { order: Order::Eq, value: f64::from(u8::from(*flag)) }),
+        (Some(Modifier::Cidr), Kind::Address, V::String(text)) => cidr(&text.original),
+        (Some(Modifier::Re), Kind::Text | Kind::Keyword, V::String(text)) => {
+            regex(&text.original, &modifiers.flags, kind)
+        }
+        (
+            Some(Modifier::Contains | Modifier::StartsWith | Modifier::EndsWith) | None,
+            Kind::Text | Kind::Keyword | Kind::Address,
+            V::String(text),
+        ) => string(text, modifiers, kind),
+        (None, Kind::Keyword, V::Integer(number)) => {
+            string(&SigmaString::from_raw(&number.to_string()), modifiers, kind)
+        }
+        (None, Kind::Keyword, V::Float(number)) => {
+            string(&SigmaString::from_raw(&number.to_string()), modifiers, kind)
+        }
+        (None, Kind::Flag, V::Bool(flag)) => {
+            Ok(Op::Number { order: Order::Eq, value: f64::from(u8::from(*flag)) })
+        }
         (main, Kind::Number, V::Integer(_) | V::Float(_)) => number(main, value),
         _ => Err((
             format!("this test does not fit '{}', which is a {}", field.name(), kind_word(kind)),
@@ -237,7 +300,12 @@ fn number(main: Option<Modifier>, value: &SigmaValue) -> Result<Op, Problem> {
         Some(Modifier::Gte) => Order::Gte,
         Some(Modifier::Lt) => Order::Lt,
         Some(Modifier::Lte) => Order::Lte,
-        Some(_) => return Err(problem("numbers are compared by gt, gte, lt, lte or a plain value", "change the modifier")),
+        Some(_) => {
+            return Err(problem(
+                "numbers are compared by gt, gte, lt, lte or a plain value",
+                "change the modifier",
+            ));
+        }
     };
     let value = match value {
         SigmaValue::Integer(number) => *number as f64,
@@ -248,7 +316,9 @@ fn number(main: Option<Modifier>, value: &SigmaValue) -> Result<Op, Problem> {
 }
 
 fn cidr(text: &str) -> Result<Op, Problem> {
-    text.parse().map(Op::Cidr).map_err(|_| (format!("'{text}' is no network"), "write it as 192.0.2.0/24".to_owned()))
+    text.parse()
+        .map(Op::Cidr)
+        .map_err(|_| (format!("'{text}' is no network"), "write it as 192.0.2.0/24".to_owned()))
 }
 
 fn string(text: &SigmaString, modifiers: &Modifiers, kind: Kind) -> Result<Op, Problem> {
@@ -256,7 +326,10 @@ fn string(text: &SigmaString, modifiers: &Modifiers, kind: Kind) -> Result<Op, P
     let case = if modifiers.cased { Case::Keep } else { Case::Fold };
     let value = normalize_pattern(&value, case);
     if value.is_empty() {
-        return Err(problem("the value is empty after normalisation", "remove it; `|exists` tests presence"));
+        return Err(problem(
+            "the value is empty after normalisation",
+            "remove it; `|exists` tests presence",
+        ));
     }
     let folded = normalize_pattern(&value, Case::Fold);
     if kind == Kind::Text && folded.len() < MIN_LITERAL {
@@ -269,12 +342,15 @@ fn string(text: &SigmaString, modifiers: &Modifiers, kind: Kind) -> Result<Op, P
 /// Where the string has to stand; `*` at the edges of a plain value says so too.
 fn anchored(text: &SigmaString, main: Option<Modifier>) -> Result<(Anchor, String), Problem> {
     let star = StringPart::Special(SpecialChar::WildcardMulti);
-    let (mut parts, mut anchor) = (text.parts.as_slice(), match main {
-        Some(Modifier::Contains) => Anchor::Contains,
-        Some(Modifier::StartsWith) => Anchor::StartsWith,
-        Some(Modifier::EndsWith) => Anchor::EndsWith,
-        _ => Anchor::Equals,
-    });
+    let (mut parts, mut anchor) = (
+        text.parts.as_slice(),
+        match main {
+            Some(Modifier::Contains) => Anchor::Contains,
+            Some(Modifier::StartsWith) => Anchor::StartsWith,
+            Some(Modifier::EndsWith) => Anchor::EndsWith,
+            _ => Anchor::Equals,
+        },
+    );
     if main.is_none() {
         let (open_start, open_end) = (parts.first() == Some(&star), parts.last() == Some(&star));
         if open_start {
@@ -295,7 +371,10 @@ fn anchored(text: &SigmaString, main: Option<Modifier>) -> Result<(Anchor, Strin
         match part {
             StringPart::Plain(plain) => value.push_str(plain),
             StringPart::Special(_) => {
-                return Err(problem("a wildcard within a value is not supported", r"escape it (`\?`, `\*`) if it is meant as it stands, or use `|re`"));
+                return Err(problem(
+                    "a wildcard within a value is not supported",
+                    r"escape it (`\?`, `\*`) if it is meant as it stands, or use `|re`",
+                ));
             }
         }
     }
@@ -304,18 +383,33 @@ fn anchored(text: &SigmaString, main: Option<Modifier>) -> Result<(Anchor, Strin
 
 fn regex(pattern: &str, flags: &str, kind: Kind) -> Result<Op, Problem> {
     let full = if flags.is_empty() { pattern.to_owned() } else { format!("(?{flags}){pattern}") };
-    crate::matcher::regex(&full).map_err(|error| (format!("the regex does not compile: {error}"), "correct it; look-around and back-references do not exist here".to_owned()))?;
-    let mut literals = literals::required(pattern).map_err(|error| (error, "correct the regex".to_owned()))?;
+    crate::matcher::regex(&full).map_err(|error| {
+        // The parser draws a picture first; its last line says it in words.
+        let words = error.to_string();
+        let words = words.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        (
+            format!("the regex does not compile: {words}"),
+            "correct it; look-around and back-references do not exist here".to_owned(),
+        )
+    })?;
+    let mut literals =
+        literals::required(pattern).map_err(|error| (error, "correct the regex".to_owned()))?;
     if flags.contains('i') {
         literals = literals.iter().map(|literal| literal.to_lowercase()).collect();
     }
-    if let Some(literal) = literals.iter().find(|literal| normalize_pattern(literal, Case::Fold) != **literal) {
+    if let Some(literal) =
+        literals.iter().find(|literal| normalize_pattern(literal, Case::Fold) != **literal)
+    {
         let problem = format!("'{literal}' never occurs in normalised text");
         return Err((problem, "write it in lower case with single spaces, or add `|i`".to_owned()));
     }
     if kind == Kind::Text && literals::shortest(&literals) < MIN_LITERAL {
         let problem = format!("the regex has no required literal of {MIN_LITERAL} bytes");
-        return Err((problem, "add a word that every match must contain: a regex runs only where one was seen".to_owned()));
+        return Err((
+            problem,
+            "add a word that every match must contain: a regex runs only where one was seen"
+                .to_owned(),
+        ));
     }
     Ok(Op::Regex { pattern: full, literals })
 }

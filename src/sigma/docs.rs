@@ -24,9 +24,13 @@ pub fn fields_page() -> String {
 
 /// `docs/signatures.md`.
 pub fn signatures_page(rules: &Rules) -> String {
-    let mut page = format!("# Signatures\n\n{GENERATED}\n\n{} signatures. Weights are decibans; `rules/README.md` says how to choose one.\n", rules.rules.len());
+    let mut page = format!(
+        "# Signatures\n\n{GENERATED}\n\n{} signatures. Weights are decibans; `rules/README.md` says how to choose one.\n",
+        rules.rules.len()
+    );
     for family in super::rule::FAMILIES {
-        let members: Vec<&Rule> = rules.rules.iter().filter(|rule| rule.signature.family == *family).collect();
+        let members: Vec<&Rule> =
+            rules.rules.iter().filter(|rule| rule.signature.family == *family).collect();
         if members.is_empty() {
             continue;
         }
@@ -44,10 +48,23 @@ fn signature(page: &mut String, rule: &Rule) {
     let _ = write!(
         page,
         "\n### {}\n\n{}. {}\n\n`{}` · {} dB · level {} · {status}{retired} · `{}`\n\n",
-        rule.signature.name, rule.signature.title, rule.description.split_whitespace().collect::<Vec<_>>().join(" "),
-        rule.condition, rule.signature.weight, rule.level, rule.path,
+        rule.signature.name,
+        rule.signature.title,
+        rule.description.split_whitespace().collect::<Vec<_>>().join(" "),
+        rule.condition,
+        rule.signature.weight,
+        rule.level,
+        rule.path,
     );
-    let _ = writeln!(page, "May also match: {}.", rule.false_positives.iter().map(|text| text.trim_end_matches('.')).collect::<Vec<_>>().join("; "));
+    let _ = writeln!(
+        page,
+        "May also match: {}.",
+        rule.false_positives
+            .iter()
+            .map(|text| text.trim_end_matches('.'))
+            .collect::<Vec<_>>()
+            .join("; ")
+    );
     let links: Vec<String> = rule.references.iter().map(|link| format!("<{link}>")).collect();
     let _ = writeln!(page, "Sources: {}.", links.join(", "));
 }

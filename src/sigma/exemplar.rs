@@ -20,7 +20,13 @@ pub fn test(rules: &Rules) -> Vec<Finding> {
     let whole = match rules.ruleset() {
         Ok(whole) => whole,
         Err(error) => {
-            let finding = Finding { path: "policy.toml".into(), line: 1, column: 1, problem: error.problem().into(), remedy: error.remedy().into() };
+            let finding = Finding {
+                path: "policy.toml".into(),
+                line: 1,
+                column: 1,
+                problem: error.problem().into(),
+                remedy: error.remedy().into(),
+            };
             return vec![finding];
         }
     };
@@ -32,14 +38,27 @@ pub fn test(rules: &Rules) -> Vec<Finding> {
     findings
 }
 
-fn test_rule(rule: &Rule, whole: &Ruleset, in_whole: &mut Matcher<'_>, findings: &mut Vec<Finding>) {
-    let alone = Bundle { format: FORMAT, policy: Default::default(), signatures: vec![rule.signature.clone()], sources: Default::default() };
+fn test_rule(
+    rule: &Rule,
+    whole: &Ruleset,
+    in_whole: &mut Matcher<'_>,
+    findings: &mut Vec<Finding>,
+) {
+    let alone = Bundle {
+        format: FORMAT,
+        policy: Default::default(),
+        signatures: vec![rule.signature.clone()],
+        sources: Default::default(),
+    };
     let alone = match Ruleset::new(alone, String::new()) {
         Ok(alone) => alone,
-        Err(error) => return findings.push(rule.finding(&["detection"], error.problem(), error.remedy())),
+        Err(error) => {
+            return findings.push(rule.finding(&["detection"], error.problem(), error.remedy()));
+        }
     };
     let mut by_itself = alone.program().matcher();
-    let place = whole.signatures().iter().position(|signature| signature.name == rule.signature.name);
+    let place =
+        whole.signatures().iter().position(|signature| signature.name == rule.signature.name);
     let mut events = Vec::new();
     for (number, exemplar) in rule.exemplars.iter().enumerate() {
         let number = number.to_string();
@@ -47,7 +66,11 @@ fn test_rule(rule: &Rule, whole: &Ruleset, in_whole: &mut Matcher<'_>, findings:
         let event = match Event::new(&exemplar.event) {
             Ok(event) => event,
             Err(problem) => {
-                findings.push(rule.finding(&key, problem, "see docs/fields.md for names and types"));
+                findings.push(rule.finding(
+                    &key,
+                    problem,
+                    "see docs/fields.md for names and types",
+                ));
                 continue;
             }
         };
@@ -59,7 +82,11 @@ fn test_rule(rule: &Rule, whole: &Ruleset, in_whole: &mut Matcher<'_>, findings:
         let rows = [
             ("alone", is_hit(&mut by_itself, &alone, 0)),
             ("by the slow path", explain::explain(&rule.signature, &request, &event.headers).holds),
-            ("in the full ruleset", place.is_some_and(|place| is_hit(in_whole, whole, place)) || place.is_none() && exemplar.matches),
+            (
+                "in the full ruleset",
+                place.is_some_and(|place| is_hit(in_whole, whole, place))
+                    || place.is_none() && exemplar.matches,
+            ),
         ];
         for (how, held) in rows {
             if held != exemplar.matches {
@@ -87,15 +114,23 @@ fn mutate(rule: &Rule, events: &[(bool, Event)], findings: &mut Vec<Finding>) {
         });
         if survives {
             let problem = format!("no exemplar needs the selection '{name}'");
-            findings.push(rule.finding(&["detection", name], problem, "add an exemplar that comes out differently without it, or remove it"));
+            findings.push(rule.finding(
+                &["detection", name],
+                problem,
+                "add an exemplar that comes out differently without it, or remove it",
+            ));
         }
     }
 }
 
 /// A condition without a selection; `None` where nothing is left, which then always holds.
 fn without(condition: &Condition, name: &str) -> Option<Condition> {
-    let each = |parts: &[Condition]| parts.iter().filter_map(|part| without(part, name)).collect::<Vec<_>>();
-    let some = |parts: Vec<Condition>, whole: fn(Vec<Condition>) -> Condition| (!parts.is_empty()).then(|| whole(parts));
+    let each = |parts: &[Condition]| {
+        parts.iter().filter_map(|part| without(part, name)).collect::<Vec<_>>()
+    };
+    let some = |parts: Vec<Condition>, whole: fn(Vec<Condition>) -> Condition| {
+        (!parts.is_empty()).then(|| whole(parts))
+    };
     match condition {
         Condition::All(parts) => some(each(parts), Condition::All),
         Condition::Any(parts) => some(each(parts), Condition::Any),
@@ -121,7 +156,8 @@ impl Event {
         let mut parsed = Self { values: Vec::new(), headers: Vec::new() };
         for (name, value) in event {
             let name = name.as_str().unwrap_or_default();
-            let field = Field::parse(name).ok_or_else(|| format!("the event has an unknown field '{name}'"))?;
+            let field = Field::parse(name)
+                .ok_or_else(|| format!("the event has an unknown field '{name}'"))?;
             let values = match value {
                 Yaml::Sequence(values) => values.as_slice(),
                 value => std::slice::from_ref(value),
@@ -129,8 +165,12 @@ impl Event {
             for value in values {
                 let misfit = || format!("the event's value of '{name}' has the wrong type");
                 match (&field, field.kind()) {
-                    (Field::Header(header), _) => parsed.headers.push((header.clone(), scalar(value).ok_or_else(misfit)?)),
-                    (Field::Known(known), kind) => parsed.values.push((*known, owned(*known, kind, value).ok_or_else(misfit)?)),
+                    (Field::Header(header), _) => {
+                        parsed.headers.push((header.clone(), scalar(value).ok_or_else(misfit)?))
+                    }
+                    (Field::Known(known), kind) => {
+                        parsed.values.push((*known, owned(*known, kind, value).ok_or_else(misfit)?))
+                    }
                 }
             }
         }
@@ -160,7 +200,14 @@ fn owned(name: Name, kind: Kind, value: &Yaml) -> Option<Owned> {
 
 /// Where a text field's value goes; the union field's goes to the user.
 fn place(name: Name) -> Option<Place> {
-    let all = [Place::User, Place::System, Place::Assistant, Place::Tool, Place::Definition, Place::Schema];
+    let all = [
+        Place::User,
+        Place::System,
+        Place::Assistant,
+        Place::Tool,
+        Place::Definition,
+        Place::Schema,
+    ];
     all.into_iter().find(|place| *place as u8 & places(name) != 0)
 }
 

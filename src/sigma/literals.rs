@@ -6,7 +6,11 @@ use regex_syntax::hir::{Hir, HirKind};
 /// The best set of required literals, as they stand in the pattern; empty where there is none.
 pub fn required(pattern: &str) -> Result<Vec<String>, String> {
     // Case insensitivity would turn letters into classes; the text is folded anyway.
-    let hir = ParserBuilder::new().utf8(true).build().parse(pattern).map_err(|error| error.to_string())?;
+    let hir = ParserBuilder::new()
+        .utf8(true)
+        .build()
+        .parse(pattern)
+        .map_err(|error| error.to_string())?;
     Ok(of(&hir).unwrap_or_default())
 }
 

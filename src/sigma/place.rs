@@ -47,7 +47,9 @@ impl Places {
 
     /// Line and column of the node at `path`, or of the nearest one above it.
     pub fn find(&self, path: &[&str]) -> (usize, usize) {
-        let is = |node: &[String], path: &[&str]| node.iter().map(String::as_str).eq(path.iter().copied());
+        let is = |node: &[String], path: &[&str]| {
+            node.iter().map(String::as_str).eq(path.iter().copied())
+        };
         (0..=path.len())
             .rev()
             .filter_map(|length| path.get(..length))
@@ -63,7 +65,8 @@ impl Places {
     }
 
     fn push(&mut self, stack: &[Open], line: usize, column: usize) {
-        let path = stack.iter().map(|open| open.key.clone().unwrap_or_else(|| open.next.to_string()));
+        let path =
+            stack.iter().map(|open| open.key.clone().unwrap_or_else(|| open.next.to_string()));
         self.nodes.push((path.collect(), line, column));
     }
 }

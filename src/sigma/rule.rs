@@ -2,6 +2,8 @@
 
 use rsigma_parser::{Level, SigmaRule, Status as SigmaStatus};
 
+use saphyr_parser::{Parser, ScanError};
+
 use super::place::Places;
 use super::{Finding, Source, detection};
 use crate::signature::{Signature, Status};
@@ -50,7 +52,12 @@ impl Rule {
     }
 
     /// A finding at a key of this rule.
-    pub fn finding(&self, key: &[&str], problem: impl Into<String>, remedy: impl Into<String>) -> Finding {
+    pub fn finding(
+        &self,
+        key: &[&str],
+        problem: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Finding {
         finding(&self.path, &self.places, key, problem, remedy)
     }
 }
@@ -60,12 +67,16 @@ pub fn parse(source: &Source, findings: &mut Vec<Finding>) -> Option<Rule> {
     let places = Places::new(&source.text);
     let known = findings.len();
     let mut note = Note { path: &source.path, places: &places, findings };
+    if let Some(broken) = Parser::new_from_str(&source.text).find_map(Result::err) {
+        note.syntax(&broken);
+        return None;
+    }
     lint(source, &mut note);
     let collection = match rsigma_parser::parse_sigma_yaml(&source.text) {
         Ok(collection) => collection,
         Err(error) => {
             if note.findings.len() == known {
-                note.syntax(&error, &source.text);
+                note.add(&["detection"], error.to_string(), SHAPE);
             }
             return None;
         }
@@ -74,7 +85,7 @@ pub fn parse(source: &Source, findings: &mut Vec<Finding>) -> Option<Rule> {
         note.add(&["correlation"], "correlations are not supported by this version", "remove it");
     }
     for error in &collection.errors {
-        note.add(&[], error.to_string(), "see docs/signatures.md for the shape of a rule");
+        note.add(&[], error.to_string(), SHAPE);
     }
     let [rule] = collection.rules.as_slice() else {
         if note.findings.len() == known {
@@ -116,27 +127,25 @@ impl Note<'_> {
         self.findings.push(finding(self.path, self.places, key, problem, remedy));
     }
 
-    fn syntax(&mut self, error: &rsigma_parser::SigmaParserError, text: &str) {
-        let remedy = "see docs/signatures.md for the shape of a rule";
-        // The YAML reader names line and column in its message; a scan of our own has them as numbers.
-        let broken = saphyr_parser::Parser::new_from_str(text).find_map(Result::err);
-        match broken {
-            Some(broken) => {
-                let at = broken.marker();
-                self.findings.push(Finding {
-                    path: self.path.to_owned(),
-                    line: at.line(),
-                    column: at.col().saturating_add(1),
-                    problem: format!("not YAML: {}", broken.info()),
-                    remedy: "check indentation and quotes".to_owned(),
-                });
-            }
-            None => self.add(&["detection"], error.to_string(), remedy),
-        }
+    fn syntax(&mut self, broken: &ScanError) {
+        let at = broken.marker();
+        self.findings.push(Finding {
+            path: self.path.to_owned(),
+            line: at.line(),
+            column: at.col().saturating_add(1),
+            problem: format!("not YAML: {}", broken.info()),
+            remedy: "check indentation, brackets and quotes".to_owned(),
+        });
     }
 }
 
-fn finding(path: &str, places: &Places, key: &[&str], problem: impl Into<String>, remedy: impl Into<String>) -> Finding {
+fn finding(
+    path: &str,
+    places: &Places,
+    key: &[&str],
+    problem: impl Into<String>,
+    remedy: impl Into<String>,
+) -> Finding {
     let (line, column) = places.find(key);
     Finding { path: path.to_owned(), line, column, problem: problem.into(), remedy: remedy.into() }
 }
@@ -146,7 +155,12 @@ fn lint(source: &Source, note: &mut Note<'_>) {
     use rsigma_parser::Severity;
     for warning in rsigma_parser::lint_yaml_str(&source.text) {
         if matches!(warning.severity, Severity::Error | Severity::Warning) && !is_ours(&warning) {
-            let path: Vec<String> = warning.path.split('/').skip(1).map(|key| key.replace("~1", "/").replace("~0", "~")).collect();
+            let path: Vec<String> = warning
+                .path
+                .split('/')
+                .skip(1)
+                .map(|key| key.replace("~1", "/").replace("~0", "~"))
+                .collect();
             let path: Vec<&str> = path.iter().map(String::as_str).collect();
             note.add(&path, warning.message, format!("Sigma's rule '{}' says how", warning.rule));
         }
@@ -163,26 +177,53 @@ fn is_ours(warning: &rsigma_parser::LintWarning) -> bool {
 fn metadata(rule: &SigmaRule, note: &mut Note<'_>) -> Option<Signature> {
     let known = note.findings.len();
     let name = rule.name.clone().unwrap_or_default();
-    let family = rule.tags.iter().find_map(|tag| tag.strip_prefix("hedgerow.")).unwrap_or_default().to_owned();
+    let family = rule
+        .tags
+        .iter()
+        .find_map(|tag| tag.strip_prefix("hedgerow."))
+        .unwrap_or_default()
+        .to_owned();
     if !FAMILIES.contains(&family.as_str()) {
-        note.add(&["tags"], "no tag names the family", format!("add one of hedgerow.{{{}}}", FAMILIES.join(",")));
+        note.add(
+            &["tags"],
+            "no tag names the family",
+            format!("add one of hedgerow.{{{}}}", FAMILIES.join(",")),
+        );
     }
     let fits = name.strip_prefix(&family).is_some_and(|rest| rest.starts_with('_'));
-    if !fits || !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_') {
-        note.add(&["name"], format!("the name '{name}' does not begin with its family"), "name it `<family>_<what>`, in a-z, 0-9 and _");
+    if !fits
+        || !name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+    {
+        note.add(
+            &["name"],
+            format!("the name '{name}' does not begin with its family"),
+            "name it `<family>_<what>`, in a-z, 0-9 and _",
+        );
     }
     for (number, tag) in rule.tags.iter().enumerate() {
         if !TAGS.iter().any(|prefix| tag.starts_with(prefix)) {
             let key = number.to_string();
-            note.add(&["tags", &key], format!("unknown tag '{tag}'"), format!("use tags that begin with {}", TAGS.join(", ")));
+            note.add(
+                &["tags", &key],
+                format!("unknown tag '{tag}'"),
+                format!("use tags that begin with {}", TAGS.join(", ")),
+            );
         }
     }
     let id = rule.id.clone().unwrap_or_default();
     if !is_uuid(&id) {
         note.add(&["id"], format!("'{id}' is no UUID"), "make one, for example with `uuidgen`");
     }
-    if rule.logsource.category.as_deref() != Some("llm_api") || rule.logsource.product.as_deref() != Some("hedgerow") {
-        note.add(&["logsource"], "this log source is not ours", "write `logsource: {category: llm_api, product: hedgerow}`");
+    if rule.logsource.category.as_deref() != Some("llm_api")
+        || rule.logsource.product.as_deref() != Some("hedgerow")
+    {
+        note.add(
+            &["logsource"],
+            "this log source is not ours",
+            "write `logsource: {category: llm_api, product: hedgerow}`",
+        );
     }
     required(rule, note);
     let status = status(rule, note);
@@ -203,13 +244,22 @@ fn metadata(rule: &SigmaRule, note: &mut Note<'_>) -> Option<Signature> {
 }
 
 fn required(rule: &SigmaRule, note: &mut Note<'_>) {
-    let is_blank = |text: &Option<String>| text.as_deref().is_none_or(|text| text.trim().is_empty());
+    let is_blank =
+        |text: &Option<String>| text.as_deref().is_none_or(|text| text.trim().is_empty());
     let rows = [
-        ("description", is_blank(&rule.description), "say what it finds, why that matters, and who else does it"),
+        (
+            "description",
+            is_blank(&rule.description),
+            "say what it finds, why that matters, and who else does it",
+        ),
         ("author", is_blank(&rule.author), "name who answers for it"),
         ("date", is_blank(&rule.date), "add the day it was written, as YYYY-MM-DD"),
         ("references", rule.references.is_empty(), "link at least one source"),
-        ("falsepositives", rule.falsepositives.is_empty(), "say at least one innocent use that may match"),
+        (
+            "falsepositives",
+            rule.falsepositives.is_empty(),
+            "say at least one innocent use that may match",
+        ),
     ];
     for (key, is_missing, remedy) in rows {
         if is_missing {
@@ -224,7 +274,11 @@ fn status(rule: &SigmaRule, note: &mut Note<'_>) -> Option<Status> {
         Some(SigmaStatus::Test) => Some(Status::Test),
         Some(SigmaStatus::Experimental) => Some(Status::Experimental),
         _ => {
-            note.add(&["status"], "no status that can be used", "use stable, test, experimental or deprecated");
+            note.add(
+                &["status"],
+                "no status that can be used",
+                "use stable, test, experimental or deprecated",
+            );
             None
         }
     }
@@ -244,7 +298,11 @@ fn weight(rule: &SigmaRule, note: &mut Note<'_>) -> Option<f64> {
     let weight = said.as_f64().filter(|weight| weight.abs() <= MAX_WEIGHT);
     if weight.is_none() {
         let problem = format!("{WEIGHT} is no number from -{MAX_WEIGHT} to {MAX_WEIGHT}");
-        note.add(&["custom_attributes", WEIGHT], problem, "give decibans: 10 is ten times as likely from a harvester");
+        note.add(
+            &["custom_attributes", WEIGHT],
+            problem,
+            "give decibans: 10 is ten times as likely from a harvester",
+        );
     }
     weight
 }
@@ -255,7 +313,11 @@ fn exemplars(rule: &SigmaRule, note: &mut Note<'_>) -> Vec<Exemplar> {
         Ok(parsed) => parsed,
         Err(errors) => {
             for error in errors {
-                note.add(&["custom_attributes", key], error.to_string(), "write {name, expect: match | no-match, event: {field: value}}");
+                note.add(
+                    &["custom_attributes", key],
+                    error.to_string(),
+                    "write {name, expect: match | no-match, event: {field: value}}",
+                );
             }
             return Vec::new();
         }
@@ -263,15 +325,25 @@ fn exemplars(rule: &SigmaRule, note: &mut Note<'_>) -> Vec<Exemplar> {
     let exemplars: Vec<Exemplar> = parsed
         .into_iter()
         .filter_map(|exemplar| {
-            let rsigma_parser::ExemplarPayload::Event(yaml_serde::Value::Mapping(event)) = exemplar.payload else {
+            let rsigma_parser::ExemplarPayload::Event(yaml_serde::Value::Mapping(event)) =
+                exemplar.payload
+            else {
                 return None;
             };
-            Some(Exemplar { name: exemplar.name, matches: exemplar.expect == rsigma_parser::Expect::Match, event })
+            Some(Exemplar {
+                name: exemplar.name,
+                matches: exemplar.expect == rsigma_parser::Expect::Match,
+                event,
+            })
         })
         .collect();
     for (matches, word) in [(true, "matching"), (false, "near-miss")] {
         if exemplars.iter().filter(|exemplar| exemplar.matches == matches).count() < 2 {
-            note.add(&["custom_attributes", key], format!("fewer than two {word} exemplars"), "add events that show the rule's edges");
+            note.add(
+                &["custom_attributes", key],
+                format!("fewer than two {word} exemplars"),
+                "add events that show the rule's edges",
+            );
         }
     }
     exemplars
@@ -282,6 +354,8 @@ fn is_uuid(id: &str) -> bool {
     groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12])
         && id.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
 }
+
+const SHAPE: &str = "rules/README.md shows the shape of a rule";
 
 /// Where the weight stands.
 const WEIGHT: &str = "hedgerow.weight";

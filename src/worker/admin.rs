@@ -28,8 +28,11 @@ fn health(settings: &Settings) -> Response {
     let mut problems = settings.problems();
     let ruleset = rules::ruleset();
     if let Err(problem) = &ruleset {
-        let what = format!("the embedded ruleset does not load: {problem}; requests are forwarded unscored");
-        problems.push(Problem::new(what, "run `hedgerow check` and `npm run build`, and deploy again"));
+        let what = format!(
+            "the embedded ruleset does not load: {problem}; requests are forwarded unscored"
+        );
+        problems
+            .push(Problem::new(what, "run `hedgerow check` and `npm run build`, and deploy again"));
     }
     let ruleset = ruleset.ok();
     let (status, word) = if problems.is_empty() { (200, "ok") } else { (503, "degraded") };

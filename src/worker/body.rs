@@ -9,8 +9,9 @@ use js_sys::futures::JsFuture;
 use js_sys::{Array, Function, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{
-    ReadableStream, ReadableStreamByobReader, ReadableStreamDefaultReader, ReadableStreamReadResult, Request,
-    TransformStream, WritableStream, WritableStreamDefaultWriter,
+    ReadableStream, ReadableStreamByobReader, ReadableStreamDefaultReader,
+    ReadableStreamReadResult, Request, TransformStream, WritableStream,
+    WritableStreamDefaultWriter,
 };
 use worker::Delay;
 
@@ -56,7 +57,11 @@ pub struct BrokenOff;
 impl Inbound {
     /// Reads until the body ends, exceeds `window`, or has had its time. `declared` is its length as
     /// far as the client told it; that is never a reason to set memory aside.
-    pub async fn read(request: &Request, declared: Option<u64>, window: usize) -> Result<Self, BrokenOff> {
+    pub async fn read(
+        request: &Request,
+        declared: Option<u64>,
+        window: usize,
+    ) -> Result<Self, BrokenOff> {
         let mut inbound = Self { bytes: Vec::new(), window, declared, present: false, rest: None };
         let Some(stream) = request.body() else { return Ok(inbound) };
         inbound.present = true;
@@ -120,7 +125,9 @@ impl Inbound {
         let Some(rest) = self.rest else { return Ok(Outbound::Whole(first)) };
         let channel = match self.declared {
             // The platform keeps clients to their word, so the length can be passed on.
-            Some(length) => transform("FixedLengthStream", &Array::of1(&JsValue::from_f64(length as f64)))?,
+            Some(length) => {
+                transform("FixedLengthStream", &Array::of1(&JsValue::from_f64(length as f64)))?
+            }
             None => transform("IdentityTransformStream", &Array::new())?,
         };
         Ok(Outbound::Stream(channel.readable(), Pump { first, rest, sink: channel.writable() }))
@@ -140,7 +147,8 @@ impl Pump {
         if let Some(pending) = rest.pending.take() {
             match pending.await {
                 Ok(result) => match chunk(result) {
-                    Some(chunk) if JsFuture::from(writer.write_with_chunk(&chunk)).await.is_ok() => {}
+                    Some(chunk)
+                        if JsFuture::from(writer.write_with_chunk(&chunk)).await.is_ok() => {}
                     Some(_) => return Ok(()),
                     None => return close(&writer).await,
                 },
@@ -190,7 +198,8 @@ fn append(bytes: &mut Vec<u8>, chunk: &Uint8Array) {
 
 /// A transform stream of the platform's own: its ends are native, which the standard one's are not.
 fn transform(class: &str, arguments: &Array) -> Result<TransformStream, JsValue> {
-    let constructor: Function = Reflect::get(&js_sys::global(), &JsValue::from_str(class))?.dyn_into()?;
+    let constructor: Function =
+        Reflect::get(&js_sys::global(), &JsValue::from_str(class))?.dyn_into()?;
     Ok(Reflect::construct(&constructor, arguments)?.unchecked_into())
 }
 

@@ -18,7 +18,8 @@ fn main() -> ExitCode {
 
 fn embed() -> Result<(), String> {
     tell("rerun-if-env-changed=HEDGEROW_RULES");
-    let rules = env::var_os("HEDGEROW_RULES").map_or_else(|| PathBuf::from("../../rules"), PathBuf::from);
+    let rules =
+        env::var_os("HEDGEROW_RULES").map_or_else(|| PathBuf::from("../../rules"), PathBuf::from);
     tell(&format!("rerun-if-changed={}", rules.display()));
     let bundle = hedgerow::sigma::build(&rules)?;
     let out = env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;

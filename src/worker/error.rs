@@ -34,18 +34,30 @@ impl Failure {
     pub fn response(&self, endpoint: Option<Endpoint>, request_id: &str) -> Response {
         let dialect = endpoint.map_or(Dialect::Generic, Endpoint::dialect);
         let (status, message, words) = match self {
-            Self::Refused(refusal, seconds) => return refuse(*refusal, *seconds, dialect, request_id),
-            Self::Unconfigured(problem) => {
-                (503, format!("{}. {}.", problem.what, problem.remedy), ["service_unavailable", "api_error", "UNAVAILABLE"])
+            Self::Refused(refusal, seconds) => {
+                return refuse(*refusal, *seconds, dialect, request_id);
             }
-            Self::Unreachable => {
-                (502, "The origin did not answer.".to_owned(), ["bad_gateway", "api_error", "UNAVAILABLE"])
-            }
+            Self::Unconfigured(problem) => (
+                503,
+                format!("{}. {}.", problem.what, problem.remedy),
+                ["service_unavailable", "api_error", "UNAVAILABLE"],
+            ),
+            Self::Unreachable => (
+                502,
+                "The origin did not answer.".to_owned(),
+                ["bad_gateway", "api_error", "UNAVAILABLE"],
+            ),
             Self::BrokenOff => (400, "The request body broke off.".to_owned(), INVALID),
-            Self::Unsendable => {
-                (400, "A request with this target or these headers cannot be forwarded.".to_owned(), INVALID)
-            }
-            Self::NotFound => (404, "There is no such endpoint.".to_owned(), ["not_found", "not_found_error", "NOT_FOUND"]),
+            Self::Unsendable => (
+                400,
+                "A request with this target or these headers cannot be forwarded.".to_owned(),
+                INVALID,
+            ),
+            Self::NotFound => (
+                404,
+                "There is no such endpoint.".to_owned(),
+                ["not_found", "not_found_error", "NOT_FOUND"],
+            ),
         };
         json_response(status, &error_body(dialect, status, &message, words, request_id))
     }
@@ -81,7 +93,13 @@ fn refuse(refusal: Refusal, seconds: u32, dialect: Dialect, request_id: &str) ->
 }
 
 /// The shapes of the dialects, as in `hedgerow::refusal`; `words` are OpenAI's, Anthropic's, Google's.
-fn error_body(dialect: Dialect, status: u16, message: &str, words: [&str; 3], request_id: &str) -> Value {
+fn error_body(
+    dialect: Dialect,
+    status: u16,
+    message: &str,
+    words: [&str; 3],
+    request_id: &str,
+) -> Value {
     let [openai, anthropic, google] = words;
     match dialect {
         Dialect::Anthropic => json!({
@@ -89,7 +107,9 @@ fn error_body(dialect: Dialect, status: u16, message: &str, words: [&str; 3], re
             "error": { "type": anthropic, "message": message },
             "request_id": request_id,
         }),
-        Dialect::Gemini => json!({ "error": { "code": status, "message": message, "status": google } }),
+        Dialect::Gemini => {
+            json!({ "error": { "code": status, "message": message, "status": google } })
+        }
         Dialect::Openai | Dialect::Generic => json!({
             "error": { "message": message, "type": openai, "param": null, "code": openai },
         }),
@@ -105,7 +125,10 @@ mod tests {
     #[test]
     fn dialects() {
         let body = |dialect| error_body(dialect, 502, "m", ["o", "a", "G"], "r").to_string();
-        assert_eq!(body(Dialect::Openai), r#"{"error":{"code":"o","message":"m","param":null,"type":"o"}}"#);
+        assert_eq!(
+            body(Dialect::Openai),
+            r#"{"error":{"code":"o","message":"m","param":null,"type":"o"}}"#
+        );
         assert_eq!(
             body(Dialect::Anthropic),
             r#"{"error":{"message":"m","type":"a"},"request_id":"r","type":"error"}"#

@@ -34,7 +34,8 @@ pub async fn handle(arrival: &Arrival, settings: &Settings, context: &Context) -
         Err(_) => None,
     };
     let answer = async {
-        let origin = settings.origin.as_ref().map_err(|problem| Failure::Unconfigured(problem.clone()))?;
+        let origin =
+            settings.origin.as_ref().map_err(|problem| Failure::Unconfigured(problem.clone()))?;
         let route = Route { origin, arrival, request_id: &request_id, context };
         match (ruleset, endpoint, settings.account_secret.as_deref()) {
             (Ok(ruleset), Some(endpoint), Some(secret)) => {
@@ -84,7 +85,9 @@ impl Call<'_> {
         match self.score(&inbound, account.as_deref(), treatment) {
             Verdict::Pass => self.send(inbound, None, None).await,
             Verdict::Decided(decision) => self.carry_out(&decision, inbound).await,
-            Verdict::Failed(error) => self.unscored(error, inbound, account.as_deref(), treatment).await,
+            Verdict::Failed(error) => {
+                self.unscored(error, inbound, account.as_deref(), treatment).await
+            }
         }
     }
 
@@ -154,7 +157,11 @@ impl Call<'_> {
 
     /// Logs that scoring failed, and forwards.
     async fn unscored(
-        &self, error: &str, inbound: Inbound, account: Option<&str>, treatment: Treatment,
+        &self,
+        error: &str,
+        inbound: Inbound,
+        account: Option<&str>,
+        treatment: Treatment,
     ) -> Result<Response, Failure> {
         let refuses = self.ruleset.policy().enforce.fail_closed && treatment.mode == Mode::Enforce;
         let mut line = Line::unscored(self.route.request_id, error);
@@ -176,7 +183,8 @@ impl Call<'_> {
 
     fn refuse(&self, refusal: Refusal) -> Response {
         let seconds = self.ruleset.policy().enforce.retry_after;
-        let response = Failure::Refused(refusal, seconds).response(Some(self.endpoint), self.route.request_id);
+        let response =
+            Failure::Refused(refusal, seconds).response(Some(self.endpoint), self.route.request_id);
         tag::set(&response.headers(), tag::REQUEST_ID, self.route.request_id);
         response
     }
@@ -184,11 +192,19 @@ impl Call<'_> {
     /// Sends the request on: with tags where the decision asks for them, with `degraded` for a body
     /// where there is one.
     async fn send(
-        &self, inbound: Inbound, decision: Option<&Decision>, degraded: Option<Vec<u8>>,
+        &self,
+        inbound: Inbound,
+        decision: Option<&Decision>,
+        degraded: Option<Vec<u8>>,
     ) -> Result<Response, Failure> {
         let headers = self.route.headers()?;
         if let Some(decision) = decision.filter(|decision| self.is_tagged(decision)) {
-            tag::tag(&headers, decision, self.route.request_id, self.settings.tag_secret.as_deref());
+            tag::tag(
+                &headers,
+                decision,
+                self.route.request_id,
+                self.settings.tag_secret.as_deref(),
+            );
         }
         let body = match degraded {
             None => inbound.outbound().map_err(|_| Failure::Unsendable)?,
@@ -232,7 +248,14 @@ impl Call<'_> {
 
 /// An edited body is not compressed any more, and no digest fits it.
 fn forget_encoding(headers: &Headers) {
-    for name in ["content-encoding", "content-length", "content-md5", "content-digest", "repr-digest", "digest"] {
+    for name in [
+        "content-encoding",
+        "content-length",
+        "content-md5",
+        "content-digest",
+        "repr-digest",
+        "digest",
+    ] {
         remove(headers, name);
     }
 }

@@ -8,7 +8,9 @@ use js_sys::Function;
 use js_sys::Reflect;
 use js_sys::futures::JsFuture;
 use wasm_bindgen::{JsCast, JsValue};
-use web_sys::{AbortController, Headers, Request, RequestInit, RequestRedirect, Response, ResponseInit};
+use web_sys::{
+    AbortController, Headers, Request, RequestInit, RequestRedirect, Response, ResponseInit,
+};
 use web_sys::{Url, WorkerGlobalScope};
 use worker::Context;
 use worker::worker_sys::Fetcher;
@@ -39,14 +41,19 @@ impl Origin {
             let fetch = Reflect::get(&value, &JsValue::from_str("fetch"));
             return match fetch.is_ok_and(|fetch| fetch.is_instance_of::<Function>()) {
                 true => Ok(Self::Service(value.unchecked_into())),
-                false => Err(Problem::new("ORIGIN is missing: requests have nowhere to go", REMEDY)),
+                false => {
+                    Err(Problem::new("ORIGIN is missing: requests have nowhere to go", REMEDY))
+                }
             };
         };
         match text.trim() {
             "" => Err(Problem::new("ORIGIN is empty: requests have nowhere to go", REMEDY)),
             "zone" => Ok(Self::Zone),
             url if is_base(url) => Ok(Self::Url(url.trim_end_matches('/').to_owned())),
-            _ => Err(Problem::new("ORIGIN is no http(s) URL without query, fragment and password", REMEDY)),
+            _ => Err(Problem::new(
+                "ORIGIN is no http(s) URL without query, fragment and password",
+                REMEDY,
+            )),
         }
     }
 
@@ -126,7 +133,8 @@ impl Route<'_> {
                 });
             }
         }
-        let request = Request::new_with_str_and_init(&self.origin.url(self.arrival), &init).map_err(unsendable)?;
+        let request = Request::new_with_str_and_init(&self.origin.url(self.arrival), &init)
+            .map_err(unsendable)?;
         match self.origin.fetch(&request).await {
             Ok(response) => Ok(self.labelled(response)),
             Err(_) if broken_off.get() => Err(Failure::BrokenOff),
@@ -138,7 +146,9 @@ impl Route<'_> {
     /// Body and encoding are the platform's to pass on: bytes that are not read are not recoded.
     fn labelled(&self, response: Response) -> Response {
         let init: &ResponseInit = response.unchecked_ref();
-        let Ok(labelled) = Response::new_with_opt_readable_stream_and_init(response.body().as_ref(), init) else {
+        let Ok(labelled) =
+            Response::new_with_opt_readable_stream_and_init(response.body().as_ref(), init)
+        else {
             return response;
         };
         let headers = labelled.headers();

@@ -120,11 +120,14 @@ impl Arrival {
 
 impl Source {
     fn of(request: &Request) -> Self {
-        let Ok(cf) = Reflect::get(request, &JsValue::from_str("cf")) else { return Self::default() };
+        let Ok(cf) = Reflect::get(request, &JsValue::from_str("cf")) else {
+            return Self::default();
+        };
         if !cf.is_object() {
             return Self::default();
         }
-        let value = |name: &str| Reflect::get(&cf, &JsValue::from_str(name)).unwrap_or(JsValue::UNDEFINED);
+        let value =
+            |name: &str| Reflect::get(&cf, &JsValue::from_str(name)).unwrap_or(JsValue::UNDEFINED);
         let text = |name: &str| value(name).as_string().filter(|text| !text.is_empty());
         Self {
             address: None,
@@ -199,7 +202,11 @@ fn bare_version(text: &str, prefix: &str) -> String {
 
 /// A fingerprint that every plan gets (JA4 needs Bot Management): ciphers, extensions and length of
 /// the TLS client hello.
-fn fingerprint(ciphers: Option<String>, extensions: Option<String>, length: Option<String>) -> Option<String> {
+fn fingerprint(
+    ciphers: Option<String>,
+    extensions: Option<String>,
+    length: Option<String>,
+) -> Option<String> {
     Some([ciphers?, extensions?, length?].join("-"))
 }
 

@@ -131,13 +131,20 @@ impl<'a> Hit<'a> {
 
 /// Logs that a request went by unscored for want of a setting or a ruleset.
 pub fn passed(request_id: &str, error: &str) {
-    write(&json!({ "log": "hedgerow.error", "request_id": request_id, "error": error }).to_string());
+    write(
+        &json!({ "log": "hedgerow.error", "request_id": request_id, "error": error }).to_string(),
+    );
 }
 
 /// Logs that the origin did not answer: its trouble, not ours.
 pub fn origin(request_id: &str, error: &JsValue) {
-    let error = error.dyn_ref::<js_sys::Error>().map_or_else(String::new, |error| String::from(error.message()));
-    write(&json!({ "log": "hedgerow.origin", "request_id": request_id, "error": discreet(&error) }).to_string());
+    let error = error
+        .dyn_ref::<js_sys::Error>()
+        .map_or_else(String::new, |error| String::from(error.message()));
+    write(
+        &json!({ "log": "hedgerow.origin", "request_id": request_id, "error": discreet(&error) })
+            .to_string(),
+    );
 }
 
 /// Replaces the panic hooks, which print the panic's message: that may quote a request. Called with
@@ -146,7 +153,9 @@ pub fn quiet_panics() {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
         std::panic::set_hook(Box::new(|panic| {
-            let at = panic.location().map_or_else(String::new, |at| format!("{}:{}", at.file(), at.line()));
+            let at = panic
+                .location()
+                .map_or_else(String::new, |at| format!("{}:{}", at.file(), at.line()));
             write(&json!({ "log": "hedgerow.panic", "at": at }).to_string());
             #[cfg(not(panic = "unwind"))]
             restart();
@@ -166,7 +175,8 @@ fn restart() {
 
 /// An error message of the platform's, unless it quotes a URL, a path or a header.
 fn discreet(message: &str) -> &str {
-    let quotes = message.contains(['/', ':', '"', '\'', '?']) || message.len() > 120 || message.is_empty();
+    let quotes =
+        message.contains(['/', ':', '"', '\'', '?']) || message.len() > 120 || message.is_empty();
     if quotes { "the platform's message is withheld: it may quote the request" } else { message }
 }
 

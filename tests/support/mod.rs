@@ -22,8 +22,16 @@ impl Plain {
     pub fn of(request: &Request<'_>, only: impl Fn(Name) -> bool) -> Self {
         let text = |range: &std::ops::Range<usize>| request.text()[range.clone()].to_owned();
         let mut plain = Self {
-            texts: request.segments().iter().map(|segment| (segment.place as u8, text(&segment.range))).collect(),
-            keywords: request.keywords().iter().map(|(name, value)| (*name, value.to_string())).collect(),
+            texts: request
+                .segments()
+                .iter()
+                .map(|segment| (segment.place as u8, text(&segment.range)))
+                .collect(),
+            keywords: request
+                .keywords()
+                .iter()
+                .map(|(name, value)| (*name, value.to_string()))
+                .collect(),
             numbers: request.numbers().to_vec(),
         };
         plain.keywords.retain(|(name, _)| only(*name));
@@ -42,7 +50,8 @@ impl Plain {
     pub fn read(body: &Value, endpoint: Endpoint) -> Self {
         let mut plain = Self::default();
         plain.body(body, endpoint, true);
-        let is_silent = plain.texts.is_empty() && !plain.numbers.iter().any(|(name, _)| *name == Name::PromptTokenIds);
+        let is_silent = plain.texts.is_empty()
+            && !plain.numbers.iter().any(|(name, _)| *name == Name::PromptTokenIds);
         if is_silent && endpoint != Endpoint::Generic {
             plain.body(body, Endpoint::Generic, true);
         }
@@ -61,7 +70,9 @@ impl Plain {
                     };
                 }
             }
-            Value::Array(elements) if is_top => elements.iter().for_each(|element| self.body(element, Endpoint::Generic, false)),
+            Value::Array(elements) if is_top => {
+                elements.iter().for_each(|element| self.body(element, Endpoint::Generic, false))
+            }
             Value::String(text) if endpoint == Endpoint::Generic => self.text(Place::User, text),
             _ => {}
         }
@@ -75,7 +86,9 @@ impl Plain {
             "input" => self.prompt(value, endpoint == Endpoint::OpenaiResponses),
             "suffix" => self.parts(value, Place::User, 0),
             "instructions" => self.parts(value, Place::System, 0),
-            "max_tokens" | "max_completion_tokens" | "max_output_tokens" => self.number(Name::MaxTokens, value),
+            "max_tokens" | "max_completion_tokens" | "max_output_tokens" => {
+                self.number(Name::MaxTokens, value)
+            }
             "temperature" => self.number(Name::Temperature, value),
             "top_p" => self.number(Name::TopP, value),
             "top_k" => self.number(Name::TopK, value),
@@ -99,7 +112,10 @@ impl Plain {
             "logit_bias" => {
                 if let Value::Object(map) = value {
                     self.push(Name::LogitBiasSize, map.len() as f64);
-                    let largest = map.values().filter_map(Value::as_f64).fold(0.0, |most: f64, bias| most.max(bias.abs()));
+                    let largest = map
+                        .values()
+                        .filter_map(Value::as_f64)
+                        .fold(0.0, |most: f64, bias| most.max(bias.abs()));
                     self.push(Name::LogitBiasMax, largest);
                 }
             }
@@ -113,8 +129,14 @@ impl Plain {
             "response_format" | "text" => self.format(value),
             "reasoning" => {
                 if let Value::Object(members) = value {
-                    members.get("effort").into_iter().for_each(|value| self.strings_as(Name::ReasoningEffort, value));
-                    members.get("max_tokens").into_iter().for_each(|value| self.number(Name::ThinkingBudget, value));
+                    members
+                        .get("effort")
+                        .into_iter()
+                        .for_each(|value| self.strings_as(Name::ReasoningEffort, value));
+                    members
+                        .get("max_tokens")
+                        .into_iter()
+                        .for_each(|value| self.number(Name::ThinkingBudget, value));
                 }
             }
             "reasoning_effort" => self.strings_as(Name::ReasoningEffort, value),
@@ -150,7 +172,10 @@ impl Plain {
     fn output(&mut self, value: &Value) {
         let Value::Object(members) = value else { return };
         members.get("format").into_iter().for_each(|value| self.output(value));
-        members.get("effort").into_iter().for_each(|value| self.strings_as(Name::ReasoningEffort, value));
+        members
+            .get("effort")
+            .into_iter()
+            .for_each(|value| self.strings_as(Name::ReasoningEffort, value));
         if let Some(schema) = members.get("schema") {
             self.keywords.push((Name::OutputType, "json".into()));
             self.schema(schema, Place::Schema, 0);
@@ -200,14 +225,21 @@ impl Plain {
                     self.keywords.push((Name::OutputType, kind.into()));
                 }
             }
-            "responseSchema" | "response_schema" | "responseJsonSchema" | "response_json_schema" => {
+            "responseSchema"
+            | "response_schema"
+            | "responseJsonSchema"
+            | "response_json_schema" => {
                 self.schema(value, Place::Schema, 0);
             }
             "thinkingConfig" | "thinking_config" => {
                 for (key, value) in value.as_object().into_iter().flatten() {
                     match key.as_str() {
-                        "thinkingBudget" | "thinking_budget" => self.number(Name::ThinkingBudget, value),
-                        "thinkingLevel" | "thinking_level" => self.strings_as(Name::ReasoningEffort, value),
+                        "thinkingBudget" | "thinking_budget" => {
+                            self.number(Name::ThinkingBudget, value)
+                        }
+                        "thinkingLevel" | "thinking_level" => {
+                            self.strings_as(Name::ReasoningEffort, value)
+                        }
                         _ => {}
                     }
                 }
@@ -218,7 +250,8 @@ impl Plain {
 
     fn generic(&mut self, key: &str, value: &Value, endpoint: Endpoint) -> bool {
         match key {
-            "inputs" | "inputText" | "text" | "query" | "question" | "message" | "user_input" | "texts" | "documents" => {
+            "inputs" | "inputText" | "text" | "query" | "question" | "message" | "user_input"
+            | "texts" | "documents" => {
                 self.parts(value, Place::User, 0);
             }
             "system_prompt" | "systemPrompt" | "preamble" => self.parts(value, Place::System, 0),
@@ -226,7 +259,9 @@ impl Plain {
             "parameters" | "options" | "inferenceConfig" | "textGenerationConfig" => {
                 for (key, value) in value.as_object().into_iter().flatten() {
                     match key.as_str() {
-                        "max_new_tokens" | "num_predict" | "maxTokens" | "maxTokenCount" => self.number(Name::MaxTokens, value),
+                        "max_new_tokens" | "num_predict" | "maxTokens" | "maxTokenCount" => {
+                            self.number(Name::MaxTokens, value)
+                        }
                         "topP" => self.number(Name::TopP, value),
                         "stopSequences" => self.strings_as(Name::StopSequences, value),
                         "messages" | "prompt" | "input" => {}
@@ -236,7 +271,11 @@ impl Plain {
                     }
                 }
             }
-            _ => return self.openai(key, value, endpoint) || self.anthropic(key, value) || self.gemini(key, value),
+            _ => {
+                return self.openai(key, value, endpoint)
+                    || self.anthropic(key, value)
+                    || self.gemini(key, value);
+            }
         }
         true
     }
@@ -286,17 +325,27 @@ impl Plain {
         match value {
             Value::String(text) => self.text(place, text),
             Value::Array(_) | Value::Object(_) if depth > 24 => {}
-            Value::Array(elements) => elements.iter().for_each(|element| self.parts(element, place, depth + 1)),
+            Value::Array(elements) => {
+                elements.iter().for_each(|element| self.parts(element, place, depth + 1))
+            }
             Value::Object(members) => {
                 for (key, value) in members {
                     match key.as_str() {
-                        "text" | "refusal" | "input_text" | "parts" => self.parts(value, place, depth + 1),
+                        "text" | "refusal" | "input_text" | "parts" => {
+                            self.parts(value, place, depth + 1)
+                        }
                         "thinking" => self.parts(value, Place::Assistant, depth + 1),
                         "content" | "output" => self.parts(value, Place::Tool, depth + 1),
-                        "functionResponse" | "function_response" => self.all_strings(value, Place::Tool, depth + 1),
-                        "signature" | "data" | "thoughtSignature" | "thought_signature" => self.token(value),
-                        "image_url" | "source" | "input_audio" | "file" | "file_id" | "file_data" | "fileData" | "inlineData"
-                        | "inline_data" | "image" => self.count(Name::AttachmentsCount, 1),
+                        "functionResponse" | "function_response" => {
+                            self.all_strings(value, Place::Tool, depth + 1)
+                        }
+                        "signature" | "data" | "thoughtSignature" | "thought_signature" => {
+                            self.token(value)
+                        }
+                        "image_url" | "source" | "input_audio" | "file" | "file_id"
+                        | "file_data" | "fileData" | "inlineData" | "inline_data" | "image" => {
+                            self.count(Name::AttachmentsCount, 1)
+                        }
                         _ => {}
                     }
                 }
@@ -315,8 +364,12 @@ impl Plain {
         match value {
             Value::String(text) => self.text(place, text),
             Value::Array(_) | Value::Object(_) if depth > 24 => {}
-            Value::Array(elements) => elements.iter().for_each(|element| self.all_strings(element, place, depth + 1)),
-            Value::Object(members) => members.values().for_each(|value| self.all_strings(value, place, depth + 1)),
+            Value::Array(elements) => {
+                elements.iter().for_each(|element| self.all_strings(element, place, depth + 1))
+            }
+            Value::Object(members) => {
+                members.values().for_each(|value| self.all_strings(value, place, depth + 1))
+            }
             _ => {}
         }
     }
@@ -382,9 +435,13 @@ impl Plain {
     fn schema(&mut self, value: &Value, place: Place, depth: usize) {
         match value {
             Value::Array(_) | Value::Object(_) if depth > 24 => {}
-            Value::Array(elements) => elements.iter().for_each(|element| self.schema(element, place, depth + 1)),
+            Value::Array(elements) => {
+                elements.iter().for_each(|element| self.schema(element, place, depth + 1))
+            }
             Value::Object(members) => {
-                members.iter().for_each(|(key, value)| self.schema_member(key, value, place, depth));
+                members
+                    .iter()
+                    .for_each(|(key, value)| self.schema_member(key, value, place, depth));
             }
             _ => {}
         }
@@ -443,7 +500,11 @@ impl Plain {
         match value {
             Value::Number(number) => self.push(name, number.as_f64().unwrap()),
             Value::String(text) => {
-                let number = text.trim().parse::<f64>().ok().filter(|number| number.is_finite() && text.len() <= 32);
+                let number = text
+                    .trim()
+                    .parse::<f64>()
+                    .ok()
+                    .filter(|number| number.is_finite() && text.len() <= 32);
                 number.into_iter().for_each(|number| self.push(name, number));
             }
             _ => {}
@@ -453,7 +514,9 @@ impl Plain {
     fn flag(&mut self, name: Name, value: &Value) {
         match value {
             Value::Bool(flag) => self.push(name, f64::from(u8::from(*flag))),
-            Value::Number(number) => self.push(name, f64::from(u8::from(number.as_f64() != Some(0.0)))),
+            Value::Number(number) => {
+                self.push(name, f64::from(u8::from(number.as_f64() != Some(0.0))))
+            }
             _ => {}
         }
     }
@@ -485,14 +548,31 @@ impl Plain {
 
     fn test(&self, test: &FieldTest, headers: &[(String, String)]) -> bool {
         let strings: Vec<String> = match &test.field {
-            Field::Header(name) => headers.iter().filter(|(known, _)| known == name).map(|(_, value)| value.clone()).collect(),
-            Field::Known(name) if test.field.kind() == Kind::Text => {
-                self.texts.iter().filter(|(place, _)| place & places(*name) != 0).map(|(_, text)| text.clone()).collect()
-            }
-            Field::Known(name) => self.keywords.iter().filter(|(known, _)| known == name).map(|(_, value)| value.clone()).collect(),
+            Field::Header(name) => headers
+                .iter()
+                .filter(|(known, _)| known == name)
+                .map(|(_, value)| value.clone())
+                .collect(),
+            Field::Known(name) if test.field.kind() == Kind::Text => self
+                .texts
+                .iter()
+                .filter(|(place, _)| place & places(*name) != 0)
+                .map(|(_, text)| text.clone())
+                .collect(),
+            Field::Known(name) => self
+                .keywords
+                .iter()
+                .filter(|(known, _)| known == name)
+                .map(|(_, value)| value.clone())
+                .collect(),
         };
         let numbers: Vec<f64> = match &test.field {
-            Field::Known(name) => self.numbers.iter().filter(|(known, _)| known == name).map(|(_, number)| *number).collect(),
+            Field::Known(name) => self
+                .numbers
+                .iter()
+                .filter(|(known, _)| known == name)
+                .map(|(_, number)| *number)
+                .collect(),
             Field::Header(_) => Vec::new(),
         };
         match &test.op {
@@ -505,14 +585,27 @@ impl Plain {
                 let regex = hedgerow::matcher::regex(pattern).unwrap();
                 strings.iter().any(|text| regex.is_match(&normalize(text)))
             }
-            Op::Cidr(network) => strings.iter().any(|text| text.parse().is_ok_and(|address: std::net::IpAddr| network.contains(&address))),
+            Op::Cidr(network) => strings.iter().any(|text| {
+                text.parse().is_ok_and(|address: std::net::IpAddr| network.contains(&address))
+            }),
             Op::Number { order, value } => numbers.iter().any(|number| order.fits(*number, *value)),
         }
     }
 
     /// Adds what does not come from the body, as the core does.
-    pub fn with_call(mut self, endpoint: Endpoint, path: &str, headers: &[(String, String)], body_size: usize) -> Self {
-        let size: usize = self.texts.iter().filter(|(place, _)| place & MESSAGES != 0).map(|(_, text)| text.len()).sum();
+    pub fn with_call(
+        mut self,
+        endpoint: Endpoint,
+        path: &str,
+        headers: &[(String, String)],
+        body_size: usize,
+    ) -> Self {
+        let size: usize = self
+            .texts
+            .iter()
+            .filter(|(place, _)| place & MESSAGES != 0)
+            .map(|(_, text)| text.len())
+            .sum();
         self.numbers.push((Name::PromptSize, size as f64));
         self.numbers.push((Name::BodySize, body_size as f64));
         self.numbers.push((Name::HeaderCount, headers.len() as f64));

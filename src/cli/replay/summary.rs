@@ -26,8 +26,6 @@ struct Label {
     counts: Counts,
     accounts: BTreeSet<String>,
     accounts_suspect: BTreeSet<String>,
-    files: usize,
-    files_suspect: usize,
 }
 
 #[derive(Default, Clone, Copy, Serialize)]
@@ -84,34 +82,40 @@ impl Summary {
         if file.label.is_none() {
             file.label.clone_from(&recorded.label);
         }
-        let label = recorded.label.as_deref().unwrap_or("unlabelled");
+        let label = recorded.label.as_deref().unwrap_or(UNLABELLED);
         let account = recorded.account.as_deref().unwrap_or("none");
         let labelled = self.labels.entry(label.to_owned()).or_default();
-        let is_first_in_file = file.counts.requests == 0;
         file.counts.add(decision.band);
         file.accounts.entry(account.to_owned()).or_default().add(decision.band);
         labelled.counts.add(decision.band);
-        labelled.files += usize::from(is_first_in_file);
         labelled.accounts.insert(account.to_owned());
         if decision.band >= Band::Suspect {
             labelled.accounts_suspect.insert(account.to_owned());
-            if file.first_suspect.is_none() {
-                file.first_suspect = Some(file.counts.requests);
-                labelled.files_suspect += 1;
-            }
+            file.first_suspect = file.first_suspect.or(Some(file.counts.requests));
         }
         for hit in &decision.hits {
             *file.hits.entry(hit.name.clone()).or_default() += 1;
-            *self.signatures.entry(hit.name.clone()).or_default().entry(label.to_owned()).or_default() += 1;
+            *self
+                .signatures
+                .entry(hit.name.clone())
+                .or_default()
+                .entry(label.to_owned())
+                .or_default() += 1;
         }
     }
 
     pub fn json(&self) -> serde_json::Value {
-        let labels: BTreeMap<&String, serde_json::Value> =
-            self.labels.iter().map(|(name, label)| (name, label_json(label))).collect();
+        let labels: BTreeMap<&String, serde_json::Value> = self
+            .labels
+            .iter()
+            .map(|(name, label)| (name, label_json(label, self.files_of(name))))
+            .collect();
         let files: Vec<serde_json::Value> = self.files.iter().map(file_json).collect();
-        let signatures: Vec<serde_json::Value> =
-            self.by_hits().into_iter().map(|(name, hits)| serde_json::json!({ "name": name, "hits": hits })).collect();
+        let signatures: Vec<serde_json::Value> = self
+            .by_hits()
+            .into_iter()
+            .map(|(name, hits)| serde_json::json!({ "name": name, "hits": hits }))
+            .collect();
         serde_json::json!({
             "requests": self.requests, "passed": self.passed, "unreadable": self.unreadable.len(),
             "labels": labels, "files": files, "signatures": signatures,
@@ -119,35 +123,58 @@ impl Summary {
     }
 
     pub fn text(&self) -> Result<()> {
-        line(format_args!("{} requests, {} no LLM calls, {} unreadable lines", self.requests, self.passed, self.unreadable.len()))?;
+        line(format_args!(
+            "{} requests, {} no LLM calls, {} unreadable lines",
+            self.requests,
+            self.passed,
+            self.unreadable.len()
+        ))?;
         for problem in &self.unreadable {
-            line(format_args!("{problem}; a line holds one JSON object {{method, path, headers, body}}"))?;
+            line(format_args!(
+                "{problem}; a line holds one JSON object {{method, path, headers, body}}"
+            ))?;
         }
-        line(format_args!("\n{:<12} {:>8} {:>8} {:>8} {:>8} {:>13} {:>13}", "label", "requests", "≥notice", "≥suspect", "hostile", "files", "accounts"))?;
+        line(format_args!(
+            "\n{:<12} {:>8} {:>8} {:>8} {:>8} {:>13} {:>13}",
+            "label", "requests", "≥notice", "≥suspect", "hostile", "files", "accounts"
+        ))?;
         for (name, label) in &self.labels {
-            let counts = label.counts;
+            let (counts, (files, suspect)) = (label.counts, self.files_of(name));
             line(format_args!(
                 "{name:<12} {:>8} {:>7.1}% {:>7.1}% {:>7.1}% {:>13} {:>13}",
-                counts.requests, percent(counts.notice, counts.requests), percent(counts.suspect, counts.requests),
-                percent(counts.hostile, counts.requests), format!("{}/{}", label.files_suspect, label.files),
+                counts.requests,
+                percent(counts.notice, counts.requests),
+                percent(counts.suspect, counts.requests),
+                percent(counts.hostile, counts.requests),
+                format!("{suspect}/{files}"),
                 format!("{}/{}", label.accounts_suspect.len(), label.accounts.len()),
             ))?;
         }
-        line(format_args!("\n{:<10} {:>8} {:>8} {:>8} {:>8} {:>6}  {:<40} top signatures", "label", "requests", "≥notice", "≥suspect", "hostile", "first", "file"))?;
+        line(format_args!(
+            "\n{:<10} {:>8} {:>8} {:>8} {:>8} {:>6}  {:<40} top signatures",
+            "label", "requests", "≥notice", "≥suspect", "hostile", "first", "file"
+        ))?;
         for file in &self.files {
             let counts = file.counts;
             let first = file.first_suspect.map_or("-".to_owned(), |first| first.to_string());
             let name = file.path.rsplit('/').next().unwrap_or_default();
-            let top: Vec<String> = file.top(2).into_iter().map(|(name, hits)| format!("{name} {hits}")).collect();
+            let top: Vec<String> =
+                file.top(2).into_iter().map(|(name, hits)| format!("{name} {hits}")).collect();
             line(format_args!(
                 "{:<10} {:>8} {:>8} {:>8} {:>8} {first:>6}  {name:<40} {}",
-                file.label.as_deref().unwrap_or("-"), counts.requests, counts.notice, counts.suspect, counts.hostile, top.join(", "),
+                file.label.as_deref().unwrap_or("-"),
+                counts.requests,
+                counts.notice,
+                counts.suspect,
+                counts.hostile,
+                top.join(", "),
             ))?;
         }
         self.accounts()?;
         line(format_args!("\n{:<48} hits", "signature"))?;
         for (name, hits) in self.by_hits() {
-            let hits: Vec<String> = hits.iter().map(|(label, hits)| format!("{label} {hits}")).collect();
+            let hits: Vec<String> =
+                hits.iter().map(|(label, hits)| format!("{label} {hits}")).collect();
             line(format_args!("{name:<48} {}", hits.join(", ")))?;
         }
         Ok(())
@@ -157,15 +184,37 @@ impl Summary {
     fn accounts(&self) -> Result<()> {
         let mut rows: Vec<(&str, &str, Counts)> = Vec::new();
         for file in &self.files {
-            rows.extend(file.accounts.iter().map(|(account, counts)| (account.as_str(), file.path.as_str(), *counts)));
+            rows.extend(
+                file.accounts
+                    .iter()
+                    .map(|(account, counts)| (account.as_str(), file.path.as_str(), *counts)),
+            );
         }
         rows.retain(|(.., counts)| counts.suspect > 0);
         rows.sort_by_key(|(account, _, counts)| (std::cmp::Reverse(counts.suspect), *account));
-        line(format_args!("\n{:<34} {:>8} {:>8}  file (the 20 accounts with most)", "account", "requests", "≥suspect"))?;
+        line(format_args!(
+            "\n{:<34} {:>8} {:>8}  file (the 20 accounts with most)",
+            "account", "requests", "≥suspect"
+        ))?;
         for (account, path, counts) in rows.iter().take(20) {
-            line(format_args!("{account:<34} {:>8} {:>8}  {}", counts.requests, counts.suspect, path.rsplit('/').next().unwrap_or_default()))?;
+            line(format_args!(
+                "{account:<34} {:>8} {:>8}  {}",
+                counts.requests,
+                counts.suspect,
+                path.rsplit('/').next().unwrap_or_default()
+            ))?;
         }
         Ok(())
+    }
+
+    /// How many files have a label, by their first request, and how many of those were found suspect.
+    fn files_of(&self, label: &str) -> (usize, usize) {
+        let files = || {
+            self.files.iter().filter(|file| {
+                file.counts.requests > 0 && file.label.as_deref().unwrap_or(UNLABELLED) == label
+            })
+        };
+        (files().count(), files().filter(|file| file.first_suspect.is_some()).count())
     }
 
     fn by_hits(&self) -> Vec<(&String, &BTreeMap<String, usize>)> {
@@ -184,12 +233,12 @@ impl FileRow {
     }
 }
 
-fn label_json(label: &Label) -> serde_json::Value {
+fn label_json(label: &Label, (files, files_suspect): (usize, usize)) -> serde_json::Value {
     let counts = label.counts;
     serde_json::json!({
         "requests": counts.requests, "notice": counts.notice, "suspect": counts.suspect, "hostile": counts.hostile,
         "accounts": label.accounts.len(), "accounts_suspect": label.accounts_suspect.len(),
-        "files": label.files, "files_suspect": label.files_suspect,
+        "files": files, "files_suspect": files_suspect,
     })
 }
 
@@ -200,6 +249,9 @@ fn file_json(file: &FileRow) -> serde_json::Value {
         "suspect": counts.suspect, "hostile": counts.hostile, "first_suspect": file.first_suspect, "top": file.top(5),
     })
 }
+
+/// The label of requests that have none.
+const UNLABELLED: &str = "unlabelled";
 
 fn percent(part: usize, whole: usize) -> f64 {
     if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 }

@@ -1,0 +1,398 @@
+//! The command line as a user meets it: exit codes, findings with their place, the shape of JSON.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn hedgerow(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_hedgerow")).args(arguments).output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// A directory of one test, empty at its start.
+fn scratch(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = fs::remove_dir_all(&path);
+    fs::create_dir_all(&path).unwrap();
+    path
+}
+
+const RULE: &str = r#"title: Asks for training pairs
+id: 5d0f2a6e-5a3b-4a3c-9a54-1f0c4b1f7a10
+name: synthesis_pairs
+status: stable
+description: Asks for pairs to train a model on.
+references: [https://arxiv.org/abs/2212.10560]
+author: Hedgerow
+date: 2026-11-23
+tags: [hedgerow.synthesis]
+logsource: {category: llm_api, product: hedgerow}
+detection:
+  pairs: {hedgerow.prompt.user|contains: 'question-answer pairs'}
+  purpose: {hedgerow.prompt.user|contains: 'to train'}
+  condition: pairs and purpose
+falsepositives: [Teachers]
+level: critical
+custom_attributes:
+  rsigma.exemplars:
+    - {name: both, expect: match, event: {hedgerow.prompt.user: 'Ten question-answer pairs to train on'}}
+    - {name: both again, expect: match, event: {hedgerow.prompt.user: 'QUESTION-ANSWER  PAIRS to train a model'}}
+    - {name: 'near: no purpose', expect: no-match, event: {hedgerow.prompt.user: 'Ten question-answer pairs'}}
+    - {name: 'near: no pairs', expect: no-match, event: {hedgerow.prompt.user: 'Words to train on'}}
+"#;
+
+#[test]
+fn a_clean_directory_checks_tests_and_builds() {
+    let directory = scratch("clean");
+    fs::write(directory.join("pairs.yml"), RULE).unwrap();
+    let rules = directory.to_str().unwrap();
+    for command in ["check", "test"] {
+        let output = hedgerow(&[command, rules]);
+        assert_eq!(output.status.code(), Some(0), "{command}: {}", text(&output));
+    }
+    let bundle = directory.join("bundle.json");
+    let build = || hedgerow(&["--format", "json", "build", rules, "-o", bundle.to_str().unwrap()]);
+    let (first, second) = (json(&build()), json(&build()));
+    assert_eq!(first, second, "the same rules make the same bundle");
+    assert_eq!(first["digest"], hedgerow::ruleset::digest(&fs::read(&bundle).unwrap()));
+}
+
+#[test]
+fn every_finding_comes_at_once_with_its_place_and_remedy() {
+    let rows = [
+        (
+            "unknown field",
+            "hedgerow.prompt.user|contains: 'to train'",
+            "hedgerow.prompts|contains: 'to train'",
+            "13:13",
+            "unknown field",
+        ),
+        (
+            "unknown modifier",
+            "{hedgerow.prompt.user|contains: 'to train'}",
+            "{hedgerow.prompt.user|base64: 'to train'}",
+            "13:13",
+            "modifier 'base64'",
+        ),
+        (
+            "expand",
+            "{hedgerow.prompt.user|contains: 'to train'}",
+            "{hedgerow.prompt.user|expand: '%x%'}",
+            "13:13",
+            "modifier 'expand'",
+        ),
+        ("short literal", "'to train'", "'cot'", "13:13", "shorter than"),
+        ("wildcard", "'to train'", "'to*train'", "13:13", "wildcard"),
+        (
+            "wrong type",
+            "{hedgerow.prompt.user|contains: 'to train'}",
+            "{hedgerow.turns|contains: 'to train'}",
+            "13:13",
+            "does not fit",
+        ),
+        (
+            "bad regex",
+            "{hedgerow.prompt.user|contains: 'to train'}",
+            "{hedgerow.prompt.user|re: '(to train'}",
+            "13:13",
+            "does not compile",
+        ),
+        (
+            "free regex",
+            "{hedgerow.prompt.user|contains: 'to train'}",
+            "{hedgerow.prompt.user|re: 'to .*'}",
+            "13:13",
+            "no required literal",
+        ),
+        (
+            "negation alone",
+            "condition: pairs and purpose",
+            "condition: not pairs and not purpose",
+            "14:3",
+            "empty request",
+        ),
+        (
+            "no such selection",
+            "condition: pairs and purpose",
+            "condition: pairs and purpose and more",
+            "14:3",
+            "no selection 'more'",
+        ),
+        (
+            "unused selection",
+            "condition: pairs and purpose",
+            "condition: pairs",
+            "13:3",
+            "not used",
+        ),
+        (
+            "no reference",
+            "references: [https://arxiv.org/abs/2212.10560]\n",
+            "",
+            "1:1",
+            "no references",
+        ),
+        ("no innocent", "falsepositives: [Teachers]\n", "", "1:1", "no falsepositives"),
+        (
+            "unknown tag",
+            "[hedgerow.synthesis]",
+            "[hedgerow.synthesis, other.thing]",
+            "9:28",
+            "unknown tag",
+        ),
+        ("no uuid", "5d0f2a6e-5a3b-4a3c-9a54-1f0c4b1f7a10", "five", "2:1", "UUID"),
+        ("foreign log source", "category: llm_api", "category: webserver", "10:1", "log source"),
+        (
+            "too few exemplars",
+            "    - {name: both again, expect: match, event: {hedgerow.prompt.user: 'QUESTION-ANSWER  PAIRS to train a model'}}\n",
+            "",
+            "18:3",
+            "fewer than two matching",
+        ),
+        ("not yaml", "detection:", "detection: [", "", "not YAML"),
+    ];
+    for (name, from, to, place, problem) in rows {
+        let directory = scratch("findings");
+        assert!(RULE.contains(from), "{name}");
+        fs::write(directory.join("pairs.yml"), RULE.replace(from, to)).unwrap();
+        let output = hedgerow(&["check", directory.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(1), "{name}: {}", text(&output));
+        let found = text(&output);
+        let line = found
+            .lines()
+            .find(|line| line.contains(problem))
+            .unwrap_or_else(|| panic!("{name}: {found}"));
+        assert!(
+            line.contains(&format!("pairs.yml:{place}")) && line.contains("; "),
+            "{name}: {line}"
+        );
+    }
+    let directory = scratch("many");
+    fs::write(
+        directory.join("a.yml"),
+        RULE.replace("'to train'", "'cot'").replace("level: critical\n", ""),
+    )
+    .unwrap();
+    fs::write(directory.join("b.yml"), RULE.replace("synthesis_pairs", "pairs")).unwrap();
+    let found = json(&hedgerow(&["--format", "json", "check", directory.to_str().unwrap()]));
+    let findings = found["findings"].as_array().unwrap();
+    assert!(findings.len() >= 3, "all at once: {found}");
+    for finding in findings {
+        assert!(
+            finding["line"].as_u64() > Some(0)
+                && finding["column"].as_u64() > Some(0)
+                && finding["remedy"] != "",
+            "{finding}"
+        );
+    }
+}
+
+#[test]
+fn a_selection_for_show_and_a_wrong_exemplar_are_found() {
+    let directory = scratch("mutants");
+    let path = directory.join("pairs.yml");
+    let run = |text: String| {
+        fs::write(&path, text).unwrap();
+        hedgerow(&["test", directory.to_str().unwrap()])
+    };
+    let for_show = run(RULE.replace("'Ten question-answer pairs'", "'Ten pairs'"));
+    assert_eq!(for_show.status.code(), Some(1));
+    assert!(
+        text(&for_show).contains("pairs.yml:13:3: no exemplar needs the selection 'purpose'"),
+        "{}",
+        text(&for_show)
+    );
+    let wrong = run(RULE.replace("'Words to train on'", "'question-answer pairs to train on'"));
+    assert!(text(&wrong).contains("exemplar 'near: no pairs' matches alone"), "{}", text(&wrong));
+}
+
+#[test]
+fn a_wrong_policy_is_found() {
+    let rows = [
+        ("unknown key", "mood = 'dark'", "unknown field"),
+        ("bands out of order", "[bands]\nnotice = 60", "not in order"),
+        (
+            "unknown signature",
+            "[[signature]]\nname = 'synthesis_nothing'\noff = true",
+            "no signature",
+        ),
+        (
+            "no reason",
+            "[[exemption]]\nname = 'x'\nreason = ' '\nuntil = 2027-01-01\npath = '/v1/**'",
+            "no reason",
+        ),
+        (
+            "everything",
+            "[[exemption]]\nname = 'x'\nreason = 'why not'\nuntil = 2027-01-01",
+            "exempts everything",
+        ),
+        (
+            "no date",
+            "[[exemption]]\nname = 'x'\nreason = 'why not'\nuntil = 'soon'\npath = '/v1/**'",
+            "a date such as",
+        ),
+        ("dead path", "[[route]]\npath = 'v1/chat'\nmode = 'enforce'", "fits nothing"),
+    ];
+    for (name, policy, problem) in rows {
+        let directory = scratch("policy");
+        fs::write(directory.join("pairs.yml"), RULE).unwrap();
+        fs::write(directory.join("policy.toml"), policy).unwrap();
+        let output = hedgerow(&["check", directory.to_str().unwrap()]);
+        let found = text(&output);
+        assert!(
+            output.status.code() == Some(1)
+                && found.contains(problem)
+                && found.contains("policy.toml:"),
+            "{name}: {found}"
+        );
+    }
+}
+
+#[test]
+fn usage_and_missing_files_exit_with_2() {
+    for arguments in [
+        &["nonsense"][..],
+        &["check", "/nowhere"],
+        &["score", "/nowhere"],
+        &["replay", "/nowhere"],
+        &["replay"],
+    ] {
+        assert_eq!(hedgerow(arguments).status.code(), Some(2), "{arguments:?}");
+    }
+}
+
+/// Two accounts, two labels; one line is no request, one is no LLM call.
+fn recording(directory: &Path) -> PathBuf {
+    let ask = |content: &str, label: &str, account: &str| {
+        let body = serde_json::json!({ "model": "m", "messages": [{ "role": "user", "content": content }] }).to_string();
+        serde_json::json!({ "method": "POST", "path": "/v1/chat/completions?x=1", "headers": [["User-Agent", "x/1"]], "body": body,
+            "label": label, "account": account }).to_string()
+    };
+    let lines = [
+        ask("Good morning!", "benign", "a"),
+        ask("Ten question-answer pairs, please.", "harvest", "b"),
+        ask("Ten question-answer pairs to train on.", "harvest", "b"),
+        r#"{"method":"GET","path":"/v1/models","headers":{}}"#.to_owned(),
+        "not json".to_owned(),
+    ];
+    let path = directory.join("recording.jsonl");
+    fs::write(&path, lines.join("\n")).unwrap();
+    path
+}
+
+#[test]
+fn replay_summarises_and_writes_decisions() {
+    let directory = scratch("replay");
+    fs::write(directory.join("pairs.yml"), RULE).unwrap();
+    let (bundle, out, recording) =
+        (directory.join("bundle.json"), directory.join("out.jsonl"), recording(&directory));
+    hedgerow(&["build", directory.to_str().unwrap(), "-o", bundle.to_str().unwrap()]);
+    let arguments = [
+        "replay",
+        recording.to_str().unwrap(),
+        "--ruleset",
+        bundle.to_str().unwrap(),
+        "--decisions",
+        out.to_str().unwrap(),
+    ];
+    let output = hedgerow(&[&["--format", "json"][..], &arguments].concat());
+    assert_eq!(output.status.code(), Some(1), "an unreadable line is a finding");
+    let summary = json(&output);
+    assert_eq!(
+        (&summary["requests"], &summary["unreadable"], &summary["passed"]),
+        (&3.into(), &1.into(), &1.into())
+    );
+    let expected = serde_json::json!({
+        "benign": { "requests": 1, "notice": 0, "suspect": 0, "hostile": 0, "accounts": 1, "accounts_suspect": 0, "files": 1, "files_suspect": 1 },
+        "harvest": { "requests": 2, "notice": 1, "suspect": 1, "hostile": 0, "accounts": 1, "accounts_suspect": 1, "files": 0, "files_suspect": 0 },
+    });
+    assert_eq!(summary["labels"], expected);
+    let file = &summary["files"][0];
+    assert_eq!(
+        (&file["requests"], &file["first_suspect"], &file["label"]),
+        (&3.into(), &3.into(), &"benign".into())
+    );
+    assert_eq!(file["top"], serde_json::json!([["synthesis_pairs", 1]]));
+    assert_eq!(
+        summary["signatures"],
+        serde_json::json!([{ "name": "synthesis_pairs", "hits": { "harvest": 1 } }])
+    );
+    let rows: Vec<Value> = fs::read_to_string(&out)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(rows.len(), 3);
+    assert_eq!(
+        (&rows[2]["line"], &rows[2]["band"], &rows[2]["action"]),
+        (&3.into(), &"suspect".into(), &"degrade".into())
+    );
+    assert_eq!(rows[2]["hits"], serde_json::json!([{ "name": "synthesis_pairs", "weight": 22.0 }]));
+    assert!(
+        text(&hedgerow(&arguments)).contains("recording.jsonl:5:1"),
+        "the text names the line that could not be read"
+    );
+}
+
+#[test]
+fn score_and_explain_show_the_proof() {
+    let directory = scratch("score");
+    fs::write(directory.join("pairs.yml"), RULE).unwrap();
+    let bundle = directory.join("bundle.json");
+    hedgerow(&["build", directory.to_str().unwrap(), "-o", bundle.to_str().unwrap()]);
+    let request = directory.join("request.http");
+    let body =
+        r#"{"messages":[{"role":"user","content":"Ten Question-Answer\npairs to train on"}]}"#;
+    fs::write(
+        &request,
+        format!("POST /v1/chat/completions HTTP/1.1\nContent-Type: application/json\n\n{body}"),
+    )
+    .unwrap();
+    let with = |command: &str| {
+        json(&hedgerow(&[
+            "--format",
+            "json",
+            command,
+            request.to_str().unwrap(),
+            "--ruleset",
+            bundle.to_str().unwrap(),
+        ]))
+    };
+    let scored = with("score");
+    assert_eq!(
+        (&scored["decision"]["band"], &scored["score"]["evidence"]),
+        (&"suspect".into(), &22.0.into())
+    );
+    let evidence = &scored["decision"]["hits"][0]["evidence"];
+    let part = |evidence: &Value| {
+        &body[evidence["start"].as_u64().unwrap() as usize
+            ..evidence["end"].as_u64().unwrap() as usize]
+    };
+    let parts: Vec<&str> = evidence.as_array().unwrap().iter().map(part).collect();
+    assert_eq!(parts, [r"Question-Answer\npairs", "to train"]);
+    let explained = &with("explain")["requests"][0][0];
+    assert_eq!(
+        (&explained["name"], &explained["holds"]),
+        (&"synthesis_pairs".into(), &true.into())
+    );
+    assert_eq!(explained["selections"][0]["tests"][0]["evidence"]["field"], "hedgerow.prompt.user");
+    let missed = fs::read_to_string(&request).unwrap().replace("to train on", "please");
+    fs::write(&request, missed).unwrap();
+    let explained = &with("explain")["requests"][0][0];
+    let holds: Vec<&Value> = explained["selections"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|selection| &selection["holds"])
+        .collect();
+    assert_eq!((&explained["holds"], holds), (&false.into(), vec![&true.into(), &false.into()]));
+}
