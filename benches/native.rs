@@ -1,1 +1,64 @@
-fn main() {}
+//! The phases of one request, natively. `npm run bench` runs this beside Wasm and the JavaScript
+//! peer: `cargo bench --bench native -- --json` reads `bundle.json` and `<text>-<bytes>.json` from
+//! `HEDGEROW_BENCH_DIR` and prints a JSON array of rows.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a benchmark has a clock and prints"
+)]
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use hedgerow::bench::Bench;
+use serde_json::{Value, json};
+
+fn main() {
+    let Ok(directory) = std::env::var("HEDGEROW_BENCH_DIR") else {
+        println!("[]");
+        return;
+    };
+    let directory = PathBuf::from(directory);
+    let bundle = fs::read(directory.join("bundle.json")).expect("the benchmark's bundle");
+    let literals = hedgerow::Ruleset::load(&bundle).expect("a bundle").program().literals();
+    let mut bench = Bench::new(&bundle).expect("a bundle");
+    let mut rows: Vec<Value> = Vec::new();
+    let mut paths: Vec<PathBuf> = fs::read_dir(&directory)
+        .expect("a directory")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    paths.sort();
+    for path in paths {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let Some((text, bytes)) = name.rsplit_once('-') else { continue };
+        let Ok(bytes) = bytes.parse::<usize>() else { continue };
+        bench.load(&fs::read(&path).expect("a body"));
+        let phases: [(&str, &dyn Fn(u32) -> u32); 4] = [
+            ("extract", &|times| bench.extract(times)),
+            ("match", &|times| bench.matching(times)),
+            ("score", &|times| bench.score(times)),
+            ("whole", &|times| bench.whole(times)),
+        ];
+        for (phase, run) in phases {
+            rows.push(json!({ "phase": phase, "bytes": bytes, "text": text, "literals": literals, "us": median(run) }));
+        }
+    }
+    println!("{}", Value::from(rows));
+}
+
+/// Microseconds a run: the median of nine rounds of at least 20 ms each.
+fn median(run: &dyn Fn(u32) -> u32) -> f64 {
+    let mut times = 1_u32;
+    let timed = |times: u32| {
+        let start = Instant::now();
+        std::hint::black_box(run(times));
+        start.elapsed().as_secs_f64() * 1e6
+    };
+    while timed(times) < 20_000.0 && times < 1 << 24 {
+        times *= 2;
+    }
+    let mut rounds: Vec<f64> = (0..9).map(|_| timed(times) / f64::from(times)).collect();
+    rounds.sort_by(f64::total_cmp);
+    rounds[rounds.len() / 2]
+}

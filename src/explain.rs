@@ -3,8 +3,11 @@
 //! This is the slow path on purpose: nothing is skipped, no scan is used, each comparison looks at
 //! each value. A property test holds it equal to the matcher.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ops::Range;
 
+use regex::Regex;
 use serde::Serialize;
 
 use crate::field::{Field, Kind, places};
@@ -49,132 +52,154 @@ pub struct ExplainedTest {
     pub evidence: Option<Evidence>,
 }
 
-/// Explains one signature.
-pub fn explain(
-    signature: &Signature,
-    request: &Request<'_>,
-    headers: &[(String, String)],
-) -> Explanation {
-    let selections: Vec<ExplainedSelection> = signature
-        .selections
-        .iter()
-        .map(|(name, test)| {
-            let mut tests = Vec::new();
-            test.each(&mut |test| tests.push(explain_test(test, request, headers)));
-            let holds = test.holds(&mut |test| evidence(test, request, headers).is_some());
-            ExplainedSelection { name: name.clone(), holds, tests }
-        })
-        .collect();
-    let holds = signature.condition.holds(&mut |name| {
-        selections.iter().any(|selection| selection.name == name && selection.holds)
-    });
-    Explanation { name: signature.name.clone(), weight: signature.weight, holds, selections }
+/// Explains signatures; regexes are compiled once.
+#[derive(Debug, Default)]
+pub struct Explainer {
+    regexes: RefCell<HashMap<String, Option<Regex>>>,
 }
 
-/// Whether a selection's content holds.
-pub fn holds(test: &Test, request: &Request<'_>, headers: &[(String, String)]) -> bool {
-    test.holds(&mut |test| evidence(test, request, headers).is_some())
-}
-
-fn explain_test(
-    test: &FieldTest,
-    request: &Request<'_>,
-    headers: &[(String, String)],
-) -> ExplainedTest {
-    let found = evidence(test, request, headers);
-    ExplainedTest { test: describe(test), holds: found.is_some(), evidence: found.flatten() }
-}
-
-/// `None`: it does not hold. `Some(None)`: it holds, and stands nowhere.
-fn evidence(
-    test: &FieldTest,
-    request: &Request<'_>,
-    headers: &[(String, String)],
-) -> Option<Option<Evidence>> {
-    let proof = |range: Range<usize>| Evidence {
-        field: test.field.clone(),
-        start: range.start,
-        end: range.end,
-    };
-    match (&test.field, test.field.kind()) {
-        (Field::Known(name), Kind::Text) => {
-            let in_place = |place: u8| place & places(*name) != 0;
-            let mut values =
-                request.segments().iter().filter(|segment| in_place(segment.place as u8));
-            if test.op == Op::Exists(false) {
-                return values.next().is_none().then_some(None);
-            }
-            values.find_map(|segment| {
-                let text = request.text().get(segment.range.clone()).unwrap_or_default();
-                let part = in_text(&test.op, text, segment.raw)?;
-                Some(Some(proof(text::locate(segment.raw, part))))
+impl Explainer {
+    /// Explains one signature.
+    pub fn explain(
+        &self,
+        signature: &Signature,
+        request: &Request<'_>,
+        headers: &[(String, String)],
+    ) -> Explanation {
+        let selections: Vec<ExplainedSelection> = signature
+            .selections
+            .iter()
+            .map(|(name, test)| {
+                let mut tests = Vec::new();
+                test.each(&mut |test| tests.push(self.explain_test(test, request, headers)));
+                let holds = test.holds(&mut |test| self.evidence(test, request, headers).is_some());
+                ExplainedSelection { name: name.clone(), holds, tests }
             })
-        }
-        (Field::Known(name), Kind::Number | Kind::Flag) => {
-            let mut values = request.numbers().iter().filter(|(known, _)| known == name);
-            let holds = match test.op {
-                Op::Exists(wanted) => values.next().is_some() == wanted,
-                Op::Number { order, value } => values.any(|(_, number)| order.fits(*number, value)),
-                _ => false,
-            };
-            holds.then_some(None)
-        }
-        (field, _) => {
-            let values: Vec<&str> = match field {
-                Field::Known(name) => {
-                    let fitting = request.keywords().iter().filter(|(known, _)| known == name);
-                    fitting.map(|(_, value)| value.as_ref()).collect()
+            .collect();
+        let holds = signature.condition.holds(&mut |name| {
+            selections.iter().any(|selection| selection.name == name && selection.holds)
+        });
+        Explanation { name: signature.name.clone(), weight: signature.weight, holds, selections }
+    }
+
+    /// Whether a selection's content holds.
+    pub fn holds(&self, test: &Test, request: &Request<'_>, headers: &[(String, String)]) -> bool {
+        test.holds(&mut |test| self.evidence(test, request, headers).is_some())
+    }
+
+    fn explain_test(
+        &self,
+        test: &FieldTest,
+        request: &Request<'_>,
+        headers: &[(String, String)],
+    ) -> ExplainedTest {
+        let found = self.evidence(test, request, headers);
+        ExplainedTest { test: describe(test), holds: found.is_some(), evidence: found.flatten() }
+    }
+
+    /// `None`: it does not hold. `Some(None)`: it holds, and stands nowhere.
+    fn evidence(
+        &self,
+        test: &FieldTest,
+        request: &Request<'_>,
+        headers: &[(String, String)],
+    ) -> Option<Option<Evidence>> {
+        let proof = |range: Range<usize>| Evidence {
+            field: test.field.clone(),
+            start: range.start,
+            end: range.end,
+        };
+        match (&test.field, test.field.kind()) {
+            (Field::Known(name), Kind::Text) => {
+                let in_place = |place: u8| place & places(*name) != 0;
+                let mut values =
+                    request.segments().iter().filter(|segment| in_place(segment.place as u8));
+                if test.op == Op::Exists(false) {
+                    return values.next().is_none().then_some(None);
                 }
-                Field::Header(name) => headers
-                    .iter()
-                    .filter(|(known, _)| known == name)
-                    .map(|(_, value)| value.as_str())
-                    .collect(),
-            };
-            if test.op == Op::Exists(false) {
-                return values.is_empty().then_some(None);
+                values.find_map(|segment| {
+                    let text = request.text().get(segment.range.clone()).unwrap_or_default();
+                    let part = self.in_text(&test.op, text, segment.raw)?;
+                    Some(Some(proof(text::locate(segment.raw, part))))
+                })
             }
-            let value = values.into_iter().find(|value| in_keyword(&test.op, value))?;
-            Some(Some(proof(0..value.len())))
+            (Field::Known(name), Kind::Number | Kind::Flag) => {
+                let mut values = request.numbers().iter().filter(|(known, _)| known == name);
+                let holds = match test.op {
+                    Op::Exists(wanted) => values.next().is_some() == wanted,
+                    Op::Number { order, value } => {
+                        values.any(|(_, number)| order.fits(*number, value))
+                    }
+                    _ => false,
+                };
+                holds.then_some(None)
+            }
+            (field, _) => {
+                let values: Vec<&str> = match field {
+                    Field::Known(name) => {
+                        let fitting = request.keywords().iter().filter(|(known, _)| known == name);
+                        fitting.map(|(_, value)| value.as_ref()).collect()
+                    }
+                    Field::Header(name) => headers
+                        .iter()
+                        .filter(|(known, _)| known == name)
+                        .map(|(_, value)| value.as_str())
+                        .collect(),
+                };
+                if test.op == Op::Exists(false) {
+                    return values.is_empty().then_some(None);
+                }
+                let value = values.into_iter().find(|value| self.in_keyword(&test.op, value))?;
+                Some(Some(proof(0..value.len())))
+            }
         }
     }
-}
 
-fn in_text(op: &Op, text: &str, raw: Raw<'_>) -> Option<Range<usize>> {
-    match op {
-        Op::String { anchor, value, cased: false } => {
-            let at = match anchor.modifier() {
-                "endswith" => text.rfind(value.as_str())?,
-                _ => text.find(value.as_str())?,
-            };
-            anchor.fits(text, value).then_some(at..at.saturating_add(value.len()))
+    fn in_text(&self, op: &Op, text: &str, raw: Raw<'_>) -> Option<Range<usize>> {
+        match op {
+            Op::String { anchor, value, cased: false } => {
+                let at = match anchor.modifier() {
+                    "endswith" => text.rfind(value.as_str())?,
+                    _ => text.find(value.as_str())?,
+                };
+                anchor.fits(text, value).then_some(at..at.saturating_add(value.len()))
+            }
+            Op::String { anchor, value, cased: true } => {
+                let folded = text::normalize_pattern(value, Case::Fold);
+                let at = text.find(&folded)?;
+                let cased = text::normalize(&raw.text(), Case::Keep);
+                anchor.fits(&cased, value).then_some(at..at.saturating_add(folded.len()))
+            }
+            Op::Regex { pattern, .. } => {
+                self.regex(pattern, |regex| regex.find(text).map(|found| found.range()))
+            }
+            Op::Exists(wanted) => wanted.then_some(0..text.len()),
+            Op::Cidr(_) | Op::Number { .. } => None,
         }
-        Op::String { anchor, value, cased: true } => {
-            let folded = text::normalize_pattern(value, Case::Fold);
-            let at = text.find(&folded)?;
-            let cased = text::normalize(&raw.text(), Case::Keep);
-            anchor.fits(&cased, value).then_some(at..at.saturating_add(folded.len()))
-        }
-        Op::Regex { pattern, .. } => regex(pattern).ok()?.find(text).map(|found| found.range()),
-        Op::Exists(wanted) => wanted.then_some(0..text.len()),
-        Op::Cidr(_) | Op::Number { .. } => None,
     }
-}
 
-fn in_keyword(op: &Op, value: &str) -> bool {
-    match op {
-        Op::String { anchor, value: pattern, cased } => {
-            let case = if *cased { Case::Keep } else { Case::Fold };
-            anchor.fits(&text::normalize(value, case), pattern)
+    fn in_keyword(&self, op: &Op, value: &str) -> bool {
+        match op {
+            Op::String { anchor, value: pattern, cased } => {
+                let case = if *cased { Case::Keep } else { Case::Fold };
+                anchor.fits(&text::normalize(value, case), pattern)
+            }
+            Op::Regex { pattern, .. } => {
+                let folded = text::normalize(value, Case::Fold);
+                self.regex(pattern, |regex| regex.is_match(&folded).then_some(())).is_some()
+            }
+            Op::Cidr(network) => {
+                value.parse().is_ok_and(|address: std::net::IpAddr| network.contains(&address))
+            }
+            Op::Exists(wanted) => *wanted,
+            Op::Number { .. } => false,
         }
-        Op::Regex { pattern, .. } => {
-            regex(pattern).is_ok_and(|regex| regex.is_match(&text::normalize(value, Case::Fold)))
-        }
-        Op::Cidr(network) => {
-            value.parse().is_ok_and(|address: std::net::IpAddr| network.contains(&address))
-        }
-        Op::Exists(wanted) => *wanted,
-        Op::Number { .. } => false,
+    }
+
+    fn regex<T>(&self, pattern: &str, run: impl Fn(&Regex) -> Option<T>) -> Option<T> {
+        let mut regexes = self.regexes.borrow_mut();
+        let compiled = regexes.entry(pattern.to_owned()).or_insert_with(|| regex(pattern).ok());
+        run(compiled.as_ref()?)
     }
 }
 

@@ -37,6 +37,7 @@
 //! # Out of scope
 //! Clock, network, storage and randomness: the hosts have those, and hand in what is needed.
 
+pub mod bench;
 pub mod decision;
 pub mod degrade;
 pub mod error;
@@ -45,6 +46,8 @@ pub mod field;
 pub mod json;
 pub mod matcher;
 pub mod policy;
+#[cfg(feature = "sigma")]
+pub mod recorded;
 pub mod refusal;
 pub mod request;
 pub mod route;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use hedgerow::explain::{Explanation, explain};
+use hedgerow::explain::{Explainer, Explanation};
 use hedgerow::request::{self, Body};
 
 use super::{Failure, Format, Outcome, Result, RulesOptions, input, line, now, print};
@@ -43,10 +43,11 @@ pub fn run(options: &Options, format: Format) -> Result<Outcome> {
     }
     let encoding = recorded.headers.iter().find(|(name, _)| name == "content-encoding");
     let body = Body::new(envelope.body, encoding.map(|(_, value)| value.as_str()), limits);
+    let explainer = Explainer::default();
     let mut entries: Vec<Vec<Explanation>> = Vec::new();
     request::read(&envelope, endpoint, &body, limits, &mut |request| {
         let explained =
-            chosen.iter().map(|signature| explain(signature, request, envelope.headers));
+            chosen.iter().map(|signature| explainer.explain(signature, request, envelope.headers));
         let is_shown = |explanation: &Explanation| {
             options.all
                 || options.signature.is_some()

@@ -6,11 +6,12 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use hedgerow::recorded::Recorded;
 use hedgerow::{Decision, Ruleset};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::{Failure, Format, Outcome, Result, RulesOptions, input::Recorded, now, print};
+use super::{Failure, Format, Outcome, Result, RulesOptions, now, print};
 use summary::Summary;
 
 #[derive(clap::Args)]

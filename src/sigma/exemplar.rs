@@ -3,7 +3,7 @@
 use yaml_serde::Value as Yaml;
 
 use super::{Finding, Rule, Rules};
-use crate::explain;
+use crate::explain::Explainer;
 use crate::field::{Field, Kind, Name, Place, places};
 use crate::matcher::Matcher;
 use crate::request::{Request, Value};
@@ -56,6 +56,7 @@ fn test_rule(
             return findings.push(rule.finding(&["detection"], error.problem(), error.remedy()));
         }
     };
+    let explainer = Explainer::default();
     let mut by_itself = alone.program().matcher();
     let place =
         whole.signatures().iter().position(|signature| signature.name == rule.signature.name);
@@ -81,7 +82,10 @@ fn test_rule(
         };
         let rows = [
             ("alone", is_hit(&mut by_itself, &alone, 0)),
-            ("by the slow path", explain::explain(&rule.signature, &request, &event.headers).holds),
+            (
+                "by the slow path",
+                explainer.explain(&rule.signature, &request, &event.headers).holds,
+            ),
             (
                 "in the full ruleset",
                 place.is_some_and(|place| is_hit(in_whole, whole, place))
@@ -97,18 +101,23 @@ fn test_rule(
         }
         events.push((exemplar.matches, event));
     }
-    mutate(rule, &events, findings);
+    mutate(rule, &events, &explainer, findings);
 }
 
 /// Leaves out one selection at a time.
-fn mutate(rule: &Rule, events: &[(bool, Event)], findings: &mut Vec<Finding>) {
+fn mutate(
+    rule: &Rule,
+    events: &[(bool, Event)],
+    explainer: &Explainer,
+    findings: &mut Vec<Finding>,
+) {
     for name in rule.signature.condition.names() {
         let mutant = without(&rule.signature.condition, name);
         let survives = events.iter().all(|(expected, event)| {
             let request = event.request();
             let mut holds = |name: &str| {
                 let selection = rule.signature.selections.get(name);
-                selection.is_some_and(|test| explain::holds(test, &request, &event.headers))
+                selection.is_some_and(|test| explainer.holds(test, &request, &event.headers))
             };
             mutant.as_ref().is_none_or(|mutant| mutant.holds(&mut holds)) == *expected
         });

@@ -2,18 +2,19 @@
 //! and a chunk is ever held, and the stream is neither cloned nor teed (a tee buffers without bound
 //! for the slower side: cloudflare/workerd#5175).
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use js_sys::futures::JsFuture;
-use js_sys::{Array, Function, Reflect, Uint8Array};
+use js_sys::{Array, Function, Promise, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{
     ReadableStream, ReadableStreamByobReader, ReadableStreamDefaultReader,
     ReadableStreamReadResult, Request, TransformStream, WritableStream,
     WritableStreamDefaultWriter,
 };
-use worker::Delay;
+use worker::{Context, Delay};
 
 /// What was read of a body, and what is still to come.
 pub struct Inbound {
@@ -23,6 +24,7 @@ pub struct Inbound {
     /// Whether there is a body at all; an empty one is not the same.
     present: bool,
     rest: Option<Rest>,
+    held: Held,
 }
 
 /// The part of a body that has not been read.
@@ -55,26 +57,30 @@ pub struct Pump {
 pub struct BrokenOff;
 
 impl Inbound {
-    /// Reads until the body ends, exceeds `window`, or has had its time. `declared` is its length as
-    /// far as the client told it; that is never a reason to set memory aside.
+    /// Reads until the body ends, exceeds `window`, or has had its time or its share of memory.
+    /// `declared` is its length as far as the client told it: no reason to set memory aside.
     pub async fn read(
         request: &Request,
         declared: Option<u64>,
         window: usize,
+        context: &Context,
     ) -> Result<Self, BrokenOff> {
-        let mut inbound = Self { bytes: Vec::new(), window, declared, present: false, rest: None };
+        let held = Held::default();
+        let mut inbound =
+            Self { bytes: Vec::new(), window, declared, present: false, rest: None, held };
         let Some(stream) = request.body() else { return Ok(inbound) };
         inbound.present = true;
         let reader = ReadableStreamByobReader::new(&stream).map_err(|_| BrokenOff)?;
         let mut deadline = Delay::from(PATIENCE);
-        let mut buffer = Uint8Array::new_with_length(CHUNK);
+        let mut buffer = Uint8Array::new_with_length(first_chunk(declared));
+        let mut stay = None;
         // One byte more than the window tells whether that was all.
-        while inbound.bytes.len() <= window {
+        while inbound.bytes.len() <= window && !inbound.held.is_enough() {
             let read = JsFuture::from(reader.read_with_array_buffer_view(&buffer));
             match select(read, &mut deadline).await {
                 Either::Left((read, _)) => match chunk(read.map_err(|_| BrokenOff)?) {
                     Some(chunk) => {
-                        append(&mut inbound.bytes, &chunk);
+                        inbound.append(&chunk);
                         // The read took the buffer away and gives it back with the chunk.
                         buffer = Uint8Array::new(&chunk.buffer());
                     }
@@ -85,9 +91,19 @@ impl Inbound {
                     return Ok(inbound);
                 }
             }
+            stay.get_or_insert_with(|| Stay::new(context));
         }
         inbound.rest = Some(Rest { stream, reader, pending: None });
         Ok(inbound)
+    }
+
+    fn append(&mut self, chunk: &Uint8Array) {
+        let start = self.bytes.len();
+        self.bytes.resize(start.saturating_add(chunk.length() as usize), 0);
+        if let Some(end) = self.bytes.get_mut(start..) {
+            chunk.copy_to(end);
+        }
+        self.held.grow(chunk.length() as usize);
     }
 
     /// The bytes that are scored.
@@ -188,19 +204,67 @@ fn chunk(result: JsValue) -> Option<Uint8Array> {
     result.get_value().dyn_into().ok()
 }
 
-fn append(bytes: &mut Vec<u8>, chunk: &Uint8Array) {
-    let start = bytes.len();
-    bytes.resize(start.saturating_add(chunk.length() as usize), 0);
-    if let Some(end) = bytes.get_mut(start..) {
-        chunk.copy_to(end);
-    }
-}
-
 /// A transform stream of the platform's own: its ends are native, which the standard one's are not.
 fn transform(class: &str, arguments: &Array) -> Result<TransformStream, JsValue> {
     let constructor: Function =
         Reflect::get(&js_sys::global(), &JsValue::from_str(class))?.dyn_into()?;
     Ok(Reflect::construct(&constructor, arguments)?.unchecked_into())
+}
+
+/// A first buffer of the size that the client told, so that most requests come in one read; one of
+/// the full size where it told none, or more.
+fn first_chunk(declared: Option<u64>) -> u32 {
+    declared
+        .and_then(|length| u32::try_from(length).ok())
+        .map_or(CHUNK, |length| length.clamp(1 << 10, CHUNK))
+}
+
+/// What a body holds of the isolate's memory: all requests share it (cloudflare/workers-rs#255).
+#[derive(Default)]
+struct Held(usize);
+
+impl Held {
+    fn grow(&mut self, bytes: usize) {
+        self.0 = self.0.saturating_add(bytes);
+        HELD.set(HELD.get().saturating_add(bytes));
+    }
+
+    /// Whether this body must make do with what it has. Small ones never must.
+    fn is_enough(&self) -> bool {
+        self.0 >= CHUNK as usize && HELD.get() > HELD_MAX
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        HELD.set(HELD.get().saturating_sub(self.0));
+    }
+}
+
+thread_local! {
+    static HELD: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Keeps the invocation alive while a body is read. The platform drops invocations whose client is
+/// gone, and would leave in Wasm's memory, for good, what has been read; this way the read fails, and
+/// everything is given back.
+struct Stay(Option<Function>);
+
+impl Stay {
+    fn new(context: &Context) -> Self {
+        let mut done = None;
+        let promise = Promise::new(&mut |resolve, _| done = Some(resolve));
+        let _ = context.as_ref().wait_until(&promise);
+        Self(done)
+    }
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        if let Some(done) = &self.0 {
+            let _ = done.call0(&JsValue::UNDEFINED);
+        }
+    }
 }
 
 /// How long a client may take to fill the window. Who drips longer is scored by what came, and waits
@@ -209,3 +273,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Bytes of one read: most requests come in one.
 const CHUNK: u32 = 64 << 10;
+
+/// Bytes of bodies that an isolate holds at most before it reads no more of large ones: of its 128 MB
+/// a quarter, because the vectors they are read into are up to twice as large while they grow, and
+/// JavaScript needs room, too. Twelve windows of 2 MiB: who uploads as many at once, and slowly, gets
+/// bodies scored by their first 64 KiB, and the log says so (`unscanned`).
+const HELD_MAX: usize = 24 << 20;

@@ -27,7 +27,6 @@ fn embed() -> Result<(), String> {
 }
 
 /// Cargo reads directives from standard output.
-#[expect(clippy::print_stdout, reason = "that is how a build script speaks")]
 fn tell(directive: &str) {
     println!("cargo::{directive}");
 }

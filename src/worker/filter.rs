@@ -11,7 +11,7 @@
 use hedgerow::policy::{Action, Mode, Treatment};
 use hedgerow::refusal::Refusal;
 use hedgerow::request::Body;
-use hedgerow::route::Endpoint;
+use hedgerow::route::{Endpoint, endpoint_of};
 use hedgerow::{Decision, Envelope, Ruleset, degrade};
 use js_sys::Uint8Array;
 use web_sys::{Headers, Response};
@@ -29,10 +29,11 @@ use crate::{rules, tag};
 pub async fn handle(arrival: &Arrival, settings: &Settings, context: &Context) -> Response {
     let request_id = intake::request_id();
     let ruleset = rules::ruleset();
-    let endpoint = match &ruleset {
-        Ok(ruleset) => caught(|| ruleset.endpoint(&arrival.envelope())).flatten(),
-        Err(_) => None,
-    };
+    let endpoint = caught(|| match &ruleset {
+        Ok(ruleset) => ruleset.endpoint(&arrival.envelope()),
+        Err(_) => Some(endpoint_of(arrival.path())).filter(|endpoint| *endpoint != Endpoint::None),
+    });
+    let endpoint = endpoint.flatten();
     let answer = async {
         let origin =
             settings.origin.as_ref().map_err(|problem| Failure::Unconfigured(problem.clone()))?;
@@ -41,12 +42,12 @@ pub async fn handle(arrival: &Arrival, settings: &Settings, context: &Context) -
             (Ok(ruleset), Some(endpoint), Some(secret)) => {
                 Call { route, settings, ruleset, endpoint, secret }.filter().await
             }
-            (Ok(_), None, _) => route.pass().await,
+            (_, None, _) => route.pass().await,
             (Ok(_), Some(_), None) => {
                 log::passed(&request_id, "ACCOUNT_SECRET is missing");
                 route.pass().await
             }
-            (Err(problem), ..) => {
+            (Err(problem), Some(_), _) => {
                 log::passed(&request_id, &problem);
                 route.pass().await
             }
@@ -78,7 +79,9 @@ impl Call<'_> {
     async fn filter(self) -> Result<Response, Failure> {
         let arrival = self.route.arrival;
         let limits = &self.ruleset.policy().scan;
-        let inbound = Inbound::read(&arrival.request, arrival.declared(), limits.window).await;
+        let inbound =
+            Inbound::read(&arrival.request, arrival.declared(), limits.window, self.route.context)
+                .await;
         let inbound = inbound.map_err(|_| Failure::BrokenOff)?;
         let account = arrival.account(self.secret);
         let treatment = self.treatment(account.as_deref());

@@ -4,9 +4,8 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use js_sys::Function;
-use js_sys::Reflect;
 use js_sys::futures::JsFuture;
+use js_sys::{Array, Function, Reflect};
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{
     AbortController, Headers, Request, RequestInit, RequestRedirect, Response, ResponseInit,
@@ -145,6 +144,9 @@ impl Route<'_> {
     /// The origin's response under our request id, without what else an origin may echo of the tags.
     /// Body and encoding are the platform's to pass on: bytes that are not read are not recoded.
     fn labelled(&self, response: Response) -> Response {
+        if response.status() == SWITCHING_PROTOCOLS {
+            return response;
+        }
         let init: &ResponseInit = response.unchecked_ref();
         let Ok(labelled) =
             Response::new_with_opt_readable_stream_and_init(response.body().as_ref(), init)
@@ -171,7 +173,7 @@ pub fn remove(headers: &Headers, name: &str) {
 }
 
 fn names(headers: &Headers) -> Vec<String> {
-    let joined = String::from(js_sys::Array::from(&headers.keys()).join("\n"));
+    let joined = String::from(Array::from(&headers.keys()).join("\n"));
     joined.split('\n').map(str::to_owned).collect()
 }
 
@@ -184,6 +186,9 @@ fn is_base(url: &str) -> bool {
             && parsed.password().is_empty()
     })
 }
+
+/// A WebSocket hangs on such a response; a copy would lose it.
+const SWITCHING_PROTOCOLS: u16 = 101;
 
 const REMEDY: &str = "set ORIGIN in wrangler.toml to a URL such as https://api.example.com, to `zone` where \
     the Worker runs on a route, or bind a service of that name";

@@ -8,7 +8,6 @@ use hedgerow::decision::DecisionHit;
 use hedgerow::matcher::Evidence;
 use hedgerow::policy::{Action, Band, Mode};
 use serde::Serialize;
-use serde_json::json;
 use wasm_bindgen::{JsCast, JsValue};
 
 /// The line of one scored request. Members in the order in which a human reads them; others may be
@@ -58,7 +57,7 @@ pub struct Line<'a> {
 struct Hit<'a> {
     name: &'a str,
     weight: f64,
-    /// The first proof; `hedgerow explain` shows all.
+    /// The longest proof: it says most. `hedgerow explain` shows all.
     #[serde(flatten)]
     evidence: Option<&'a Evidence>,
 }
@@ -123,17 +122,34 @@ impl<'a> Line<'a> {
     }
 }
 
+/// The line of anything else.
+#[derive(Serialize)]
+struct Event<'a> {
+    log: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
+    error: &'a str,
+}
+
+impl Event<'_> {
+    fn write(&self) {
+        write(&serde_json::to_string(self).unwrap_or_default());
+    }
+}
+
 impl<'a> Hit<'a> {
     fn of(hit: &'a DecisionHit) -> Self {
-        Self { name: &hit.name, weight: hit.weight, evidence: hit.evidence.first() }
+        Self {
+            name: &hit.name,
+            weight: hit.weight,
+            evidence: hit.evidence.iter().max_by_key(|proof| proof.end.saturating_sub(proof.start)),
+        }
     }
 }
 
 /// Logs that a request went by unscored for want of a setting or a ruleset.
 pub fn passed(request_id: &str, error: &str) {
-    write(
-        &json!({ "log": "hedgerow.error", "request_id": request_id, "error": error }).to_string(),
-    );
+    Event { log: "hedgerow.error", request_id: Some(request_id), error }.write();
 }
 
 /// Logs that the origin did not answer: its trouble, not ours.
@@ -141,10 +157,7 @@ pub fn origin(request_id: &str, error: &JsValue) {
     let error = error
         .dyn_ref::<js_sys::Error>()
         .map_or_else(String::new, |error| String::from(error.message()));
-    write(
-        &json!({ "log": "hedgerow.origin", "request_id": request_id, "error": discreet(&error) })
-            .to_string(),
-    );
+    Event { log: "hedgerow.origin", request_id: Some(request_id), error: discreet(&error) }.write();
 }
 
 /// Replaces the panic hooks, which print the panic's message: that may quote a request. Called with
@@ -156,7 +169,7 @@ pub fn quiet_panics() {
             let at = panic
                 .location()
                 .map_or_else(String::new, |at| format!("{}:{}", at.file(), at.line()));
-            write(&json!({ "log": "hedgerow.panic", "at": at }).to_string());
+            Event { log: "hedgerow.panic", request_id: None, error: &at }.write();
             #[cfg(not(panic = "unwind"))]
             restart();
         }));

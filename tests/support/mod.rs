@@ -2,6 +2,10 @@
 //! simple, and written without looking at how the core does it.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::HashMap;
+
 use hedgerow::field::{Field, Kind, MESSAGES, Name, Place, places};
 use hedgerow::request::Request;
 use hedgerow::route::{Dialect, Endpoint};
@@ -547,24 +551,17 @@ impl Plain {
     }
 
     fn test(&self, test: &FieldTest, headers: &[(String, String)]) -> bool {
-        let strings: Vec<String> = match &test.field {
-            Field::Header(name) => headers
-                .iter()
-                .filter(|(known, _)| known == name)
-                .map(|(_, value)| value.clone())
-                .collect(),
-            Field::Known(name) if test.field.kind() == Kind::Text => self
-                .texts
-                .iter()
-                .filter(|(place, _)| place & places(*name) != 0)
-                .map(|(_, text)| text.clone())
-                .collect(),
-            Field::Known(name) => self
-                .keywords
-                .iter()
-                .filter(|(known, _)| known == name)
-                .map(|(_, value)| value.clone())
-                .collect(),
+        let strings: Vec<Cow<'_, str>> = match &test.field {
+            Field::Header(name) => {
+                values(headers.iter().filter(|(known, _)| known == name).map(|(_, value)| value))
+            }
+            Field::Known(name) if test.field.kind() == Kind::Text => {
+                let texts = self.texts.iter().filter(|(place, _)| place & places(*name) != 0);
+                texts.map(|(_, text)| Cow::Borrowed(text.as_str())).collect()
+            }
+            Field::Known(name) => values(
+                self.keywords.iter().filter(|(known, _)| known == name).map(|(_, value)| value),
+            ),
         };
         let numbers: Vec<f64> = match &test.field {
             Field::Known(name) => self
@@ -579,12 +576,14 @@ impl Plain {
             Op::Exists(wanted) => (strings.len() + numbers.len() > 0) == *wanted,
             Op::String { anchor, value, cased } => {
                 assert!(!cased, "no shipped rule uses `cased`; the core's own tests cover it");
-                strings.iter().any(|text| anchor.fits(&normalize(text), value))
+                strings.iter().any(|text| anchor.fits(text, value))
             }
-            Op::Regex { pattern, .. } => {
-                let regex = hedgerow::matcher::regex(pattern).unwrap();
-                strings.iter().any(|text| regex.is_match(&normalize(text)))
-            }
+            Op::Regex { pattern, .. } => REGEXES.with_borrow_mut(|regexes| {
+                let regex = regexes
+                    .entry(pattern.clone())
+                    .or_insert_with(|| hedgerow::matcher::regex(pattern).unwrap());
+                strings.iter().any(|text| regex.is_match(text))
+            }),
             Op::Cidr(network) => strings.iter().any(|text| {
                 text.parse().is_ok_and(|address: std::net::IpAddr| network.contains(&address))
             }),
@@ -622,6 +621,15 @@ impl Plain {
         }
         self
     }
+}
+
+/// Short values, normalised.
+fn values<'v>(values: impl Iterator<Item = &'v String>) -> Vec<Cow<'v, str>> {
+    values.map(|value| Cow::Owned(normalize(value))).collect()
+}
+
+thread_local! {
+    static REGEXES: RefCell<HashMap<String, regex::Regex>> = RefCell::default();
 }
 
 /// Normalisation, one character at a time over the whole string.

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hedgerow::Decision;
 use hedgerow::policy::Band;
+use hedgerow::recorded::Recorded;
 use serde::Serialize;
 
-use crate::cli::input::Recorded;
 use crate::cli::{Result, line};
 
 #[derive(Default)]

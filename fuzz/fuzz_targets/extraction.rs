@@ -1,0 +1,55 @@
+//! Whatever the bytes, at whatever endpoint: reading, matching, scoring and degrading return, and
+//! every proof lies within the body.
+#![no_main]
+
+use std::sync::LazyLock;
+
+use hedgerow::{Envelope, Ruleset, degrade, sigma};
+use libfuzzer_sys::fuzz_target;
+
+static RULESET: LazyLock<Ruleset> = LazyLock::new(|| {
+    let rules = sigma::build(std::path::Path::new("../rules"))
+        .or_else(|_| sigma::build(std::path::Path::new("rules")))
+        .expect("the shipped rules build");
+    Ruleset::load(&rules).expect("the shipped rules load")
+});
+
+const PATHS: &[&str] = &[
+    "/v1/chat/completions",
+    "/v1/responses",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/files",
+    "/v1/messages",
+    "/v1/messages/batches",
+    "/v1beta/models/m:generateContent",
+    "/v1beta/models/m:batchEmbedContents",
+    "/v1beta/models/m:batchGenerateContent",
+    "/model/m/invoke",
+];
+
+fuzz_target!(|input: (u8, u8, &[u8])| {
+    let (path, encoding, body) = input;
+    let encoding = ["identity", "gzip", "deflate", "gzip, deflate", "br"][usize::from(encoding) % 5];
+    let headers = [
+        ("content-type".to_owned(), "multipart/form-data; boundary=b".to_owned()),
+        ("content-encoding".to_owned(), encoding.to_owned()),
+    ];
+    let envelope = Envelope {
+        method: "POST",
+        path: PATHS[usize::from(path) % PATHS.len()],
+        headers: &headers,
+        body,
+        ..Envelope::default()
+    };
+    if let Some(assessment) = RULESET.assess(&envelope) {
+        assert!((0.0..=100.0).contains(&assessment.score.value));
+        let evidence = assessment.hits.iter().flat_map(|hit| &hit.evidence);
+        for evidence in evidence.filter(|_| encoding == "identity") {
+            assert!(evidence.start <= evidence.end);
+        }
+    }
+    if let Some(degraded) = degrade::degrade(body) {
+        assert!(degrade::degrade(&degraded).is_none_or(|again| again.len() <= degraded.len()));
+    }
+});

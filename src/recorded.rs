@@ -1,0 +1,178 @@
+//! Requests as text: raw HTTP, lines of recorded traffic, NDJSON. The edge never reads these.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::request::{Client, Envelope};
+use crate::ruleset;
+
+/// A request that was read from text.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// HTTP method.
+    pub method: String,
+    /// Without the query.
+    pub path: String,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The body's bytes.
+    pub body: Vec<u8>,
+    /// HTTP version, where it is told.
+    pub http_version: Option<String>,
+    /// The account that is told, else a hash of the credential.
+    pub account: Option<String>,
+    /// What the traffic is known to be.
+    pub label: Option<String>,
+}
+
+impl Recorded {
+    /// Reads either form: text that begins with a brace is a line, all else raw HTTP.
+    pub fn parse(bytes: &[u8]) -> std::result::Result<Self, String> {
+        let text =
+            std::str::from_utf8(bytes).ok().filter(|text| text.trim_start().starts_with('{'));
+        match text {
+            Some(text) => Self::from_line(
+                text.lines().next().filter(|line| line.ends_with('}')).unwrap_or(text),
+            ),
+            None => Self::from_http(bytes),
+        }
+    }
+
+    /// Reads a line of recorded traffic: one JSON object.
+    pub fn from_line(line: &str) -> std::result::Result<Self, String> {
+        let line: Line<'_> = serde_json::from_str(line).map_err(|error| error.to_string())?;
+        let body = match line.body.map(RawValue::get) {
+            None | Some("null") => Vec::new(),
+            Some(text) if text.starts_with('"') => {
+                let text: String = serde_json::from_str(text).map_err(|error| error.to_string())?;
+                match line.body_b64 {
+                    true => STANDARD.decode(text).map_err(|error| error.to_string())?,
+                    false => text.into_bytes(),
+                }
+            }
+            Some(json) => json.as_bytes().to_vec(),
+        };
+        let headers = line.headers.0;
+        Ok(Self {
+            account: line.account.or_else(|| account(&headers)),
+            method: line.method,
+            path: without_query(&line.path),
+            headers,
+            body,
+            http_version: line
+                .http_version
+                .map(|version| version.trim_start_matches("HTTP/").to_owned()),
+            label: line.label,
+        })
+    }
+
+    /// Reads a raw HTTP request: request line, headers, an empty line, the body.
+    pub fn from_http(bytes: &[u8]) -> std::result::Result<Self, String> {
+        let (head, body) = [&b"\r\n\r\n"[..], b"\n\n"]
+            .iter()
+            .filter_map(|end| {
+                let at = bytes.windows(end.len()).position(|window| window == *end)?;
+                Some((&bytes[..at], &bytes[at + end.len()..]))
+            })
+            .min_by_key(|(head, _)| head.len())
+            .unwrap_or((bytes, b""));
+        let head = String::from_utf8_lossy(head);
+        let mut lines = head.lines();
+        let first = lines.next().unwrap_or_default();
+        let mut words = first.split_whitespace();
+        let (Some(method), Some(target), version) = (words.next(), words.next(), words.next())
+        else {
+            return Err(
+                "the first line is no request line such as `POST /v1/messages HTTP/1.1`".to_owned()
+            );
+        };
+        let headers: Vec<(String, String)> = lines
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().to_owned()))
+            .collect();
+        let target = target
+            .split_once("://")
+            .map_or(target, |(_, rest)| rest.find('/').map_or("/", |at| &rest[at..]));
+        Ok(Self {
+            method: method.to_owned(),
+            path: without_query(target),
+            account: account(&headers),
+            headers,
+            body: body.to_vec(),
+            http_version: version.map(|version| version.trim_start_matches("HTTP/").to_owned()),
+            label: None,
+        })
+    }
+
+    /// The request as the filter sees it: its body up to the scan window.
+    pub fn envelope(&self, window: usize, now: u64) -> Envelope<'_> {
+        let scanned = self.body.len().min(window);
+        Envelope {
+            method: &self.method,
+            path: &self.path,
+            headers: &self.headers,
+            body: &self.body[..scanned],
+            body_size: Some(self.body.len() as u64),
+            unscanned: (self.body.len() - scanned) as u64,
+            client: Client { http_version: self.http_version.as_deref(), ..Default::default() },
+            account: self.account.as_deref(),
+            now,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Line<'a> {
+    #[serde(default = "post")]
+    method: String,
+    path: String,
+    #[serde(default)]
+    headers: Headers,
+    #[serde(borrow)]
+    body: Option<&'a RawValue>,
+    #[serde(default)]
+    body_b64: bool,
+    http_version: Option<String>,
+    account: Option<String>,
+    label: Option<String>,
+}
+
+/// Headers as pairs, or as an object.
+#[derive(Default, Deserialize)]
+#[serde(from = "HeaderForm")]
+struct Headers(Vec<(String, String)>);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum HeaderForm {
+    Pairs(Vec<(String, String)>),
+    Object(std::collections::BTreeMap<String, String>),
+}
+
+impl From<HeaderForm> for Headers {
+    fn from(form: HeaderForm) -> Self {
+        let pairs = match form {
+            HeaderForm::Pairs(pairs) => pairs,
+            HeaderForm::Object(object) => object.into_iter().collect(),
+        };
+        Self(pairs.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect())
+    }
+}
+
+fn post() -> String {
+    "POST".to_owned()
+}
+
+fn without_query(target: &str) -> String {
+    target.split(['?', '#']).next().unwrap_or_default().to_owned()
+}
+
+/// A hash of the credential, where the recording names no account. The edge keys its hashes.
+fn account(headers: &[(String, String)]) -> Option<String> {
+    let credential = ["authorization", "x-api-key", "api-key", "x-goog-api-key"]
+        .iter()
+        .find_map(|name| headers.iter().find(|(known, _)| known == name))?;
+    Some(ruleset::digest(credential.1.as_bytes())[..32].to_owned())
+}
