@@ -14,7 +14,7 @@ use crate::json::{Reader, Token};
 /// assert_eq!(degrade(body).unwrap(), br#"{"model":"m","n":1,"messages":[]}"#);
 /// ```
 pub fn degrade(body: &[u8]) -> Option<Vec<u8>> {
-    let mut edits = Edits::default();
+    let mut edits = Edits { body, list: Vec::new() };
     let mut reader = Reader::new(body, 0);
     edits.object(&mut reader, Scope::Body, 0);
     // A body that does not read cleanly is not edited: the cut might fall in the wrong place.
@@ -22,7 +22,7 @@ pub fn degrade(body: &[u8]) -> Option<Vec<u8>> {
     if broken.syntax || broken.truncated || edits.list.is_empty() {
         return None;
     }
-    Some(edits.apply(body))
+    Some(edits.apply())
 }
 
 /// Where a member stands; the same key means different things in different places.
@@ -44,12 +44,12 @@ enum Edit {
     Include,
 }
 
-#[derive(Default)]
-struct Edits {
+struct Edits<'b> {
+    body: &'b [u8],
     list: Vec<(Range<usize>, &'static str)>,
 }
 
-impl Edits {
+impl Edits<'_> {
     fn object(&mut self, reader: &mut Reader<'_>, scope: Scope, depth: u8) {
         match reader.token() {
             Token::Object => {}
@@ -89,7 +89,12 @@ impl Edits {
                 Edit::Keep => reader.skip(),
                 Edit::Replace(value) => {
                     reader.skip();
-                    self.list.push((before..reader.position(), value));
+                    let range = before..reader.position();
+                    if self.body.get(range.clone()).map(<[u8]>::trim_ascii)
+                        != Some(value.as_bytes())
+                    {
+                        self.list.push((range, value));
+                    }
                 }
                 Edit::Enter(scope) => self.object(reader, scope, depth.saturating_add(1)),
                 Edit::Include => self.include(reader),
@@ -123,7 +128,8 @@ impl Edits {
         }
     }
 
-    fn apply(&self, body: &[u8]) -> Vec<u8> {
+    fn apply(&self) -> Vec<u8> {
+        let body = self.body;
         let mut out = Vec::with_capacity(body.len());
         let mut at = 0;
         for (range, with) in &self.list {
@@ -206,6 +212,7 @@ mod tests {
         for (name, body, expected) in rows {
             let degraded = degrade(body.as_bytes()).map(|bytes| String::from_utf8(bytes).unwrap());
             assert_eq!(degraded.as_deref(), *expected, "{name}");
+            assert_eq!(degraded.and_then(|again| degrade(again.as_bytes())), None, "{name}, twice");
         }
     }
 }

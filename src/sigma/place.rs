@@ -98,7 +98,7 @@ mod tests {
             (&["title"], (1, 1)),
             (&["detection", "answer"], (3, 3)),
             (&["detection", "answer", "a|contains"], (4, 5)),
-            (&["detection", "answer", "a|contains", "1"], (4, 24)),
+            (&["detection", "answer", "a|contains", "1"], (4, 23)),
             (&["detection", "list", "1", "c"], (7, 7)),
             (&["detection", "nowhere", "at all"], (2, 1)),
             (&["nothing"], (1, 1)),
