@@ -15,7 +15,7 @@ use crate::json::Raw;
 use crate::matcher::{Evidence, regex};
 use crate::request::Request;
 use crate::signature::{FieldTest, Op, Signature, Test};
-use crate::text::{self, Case};
+use crate::text::{self, Case, Sources};
 
 /// A signature's conditions for one request.
 #[derive(Clone, Debug, Serialize)]
@@ -120,7 +120,7 @@ impl Explainer {
                 values.find_map(|segment| {
                     let text = request.text().get(segment.range.clone()).unwrap_or_default();
                     let part = self.in_text(&test.op, text, segment.raw)?;
-                    Some(Some(proof(text::locate(segment.raw, part))))
+                    Some(Some(proof(Sources::new(segment.raw, part.end).find(part))))
                 })
             }
             (Field::Known(name), Kind::Number | Kind::Flag) => {

@@ -330,16 +330,37 @@ impl<'a> Raw<'a> {
 
     /// Decodes the string, telling each piece with its range in the body.
     pub fn pieces(&self, mut each: impl FnMut(Piece<'a>, Range<usize>)) {
-        let mut rest = self.bytes;
         let mut at = self.start;
+        let escape = |escaped: &[u8], at: usize, each: &mut dyn FnMut(Piece<'a>, Range<usize>)| {
+            let (char, taken) = unescape(escaped);
+            let end = at.saturating_add(taken);
+            if let Some(char) = char {
+                each(Piece::Char(char), at..end);
+            }
+            taken
+        };
+        // Nearly all strings are UTF-8: seen once for the whole, it need not be seen for each run.
+        if let Ok(mut text) = std::str::from_utf8(self.bytes) {
+            while !text.is_empty() {
+                let run = memchr::memchr(b'\\', text.as_bytes()).unwrap_or(text.len());
+                let (plain, escaped) = text.split_at_checked(run).unwrap_or((text, ""));
+                if !plain.is_empty() {
+                    let end = at.saturating_add(run);
+                    each(Piece::Run(plain), at..end);
+                    at = end;
+                }
+                let taken = escape(escaped.as_bytes(), at, &mut each);
+                at = at.saturating_add(taken);
+                text = escaped.get(taken..).unwrap_or_default();
+            }
+            return;
+        }
+        let mut rest = self.bytes;
         while !rest.is_empty() {
             let run = memchr::memchr(b'\\', rest).unwrap_or(rest.len());
             let (plain, escaped) = rest.split_at_checked(run).unwrap_or((rest, &[]));
             at = runs(plain, at, &mut each);
-            let (char, taken) = unescape(escaped);
-            if let Some(char) = char {
-                each(Piece::Char(char), at..at.saturating_add(taken));
-            }
+            let taken = escape(escaped, at, &mut each);
             at = at.saturating_add(taken);
             rest = escaped.get(taken..).unwrap_or_default();
         }

@@ -210,9 +210,7 @@ impl Matcher<'_> {
         self.absences(request);
         self.text(request);
         let held = self.held(request);
-        held.into_iter()
-            .map(|signature| Hit { signature, evidence: self.evidence(signature, request) })
-            .collect()
+        if held.is_empty() { Vec::new() } else { self.proved(held, request) }
     }
 
     fn set(&mut self, bit: usize, found: Found) {
@@ -283,13 +281,10 @@ impl Matcher<'_> {
 
     fn text(&mut self, request: &Request<'_>) {
         let program = self.program;
-        let segments = request.segments();
         let mut cased: Vec<(usize, String)> = Vec::new();
         program.scanner.scan(request.text().as_bytes(), &mut |literal, start| {
             let uses = program.literals.get(literal).map(Vec::as_slice).unwrap_or_default();
-            let after = segments.partition_point(|segment| segment.range.start <= start);
-            let Some(number) = after.checked_sub(1) else { return };
-            let Some(segment) = segments.get(number) else { return };
+            let Some((number, segment)) = segment_at(request, start) else { return };
             let end = start.saturating_add(program.scanner.len_of(literal));
             for purpose in uses {
                 if purpose.places & segment.place as u8 == 0
@@ -387,21 +382,48 @@ impl Matcher<'_> {
         if open { None } else { Some(false) }
     }
 
-    fn evidence(&self, signature: usize, request: &Request<'_>) -> Vec<Evidence> {
-        let mut bits = Vec::new();
-        if let Some(condition) = self.program.conditions.get(signature) {
-            condition.proof(&|bit| self.is_set(bit), &mut bits);
+    /// The hits, with their proofs. Values are gone through once more for that, each at most once.
+    fn proved(&self, held: Vec<usize>, request: &Request<'_>) -> Vec<Hit> {
+        let mut proofs = Vec::with_capacity(held.len());
+        let mut until: BTreeMap<usize, usize> = BTreeMap::new();
+        for signature in held {
+            let mut bits = Vec::new();
+            if let Some(condition) = self.program.conditions.get(signature) {
+                condition.proof(&|bit| self.is_set(bit), &mut bits);
+            }
+            for found in
+                bits.iter().filter_map(|bit| self.found.get(*bit)).filter(|found| found.in_text)
+            {
+                if let Some((number, segment)) = segment_at(request, found.start) {
+                    let end = found.end.saturating_sub(segment.range.start);
+                    until.entry(number).and_modify(|known| *known = end.max(*known)).or_insert(end);
+                }
+            }
+            proofs.push((signature, bits));
         }
-        let evidence = bits.into_iter().filter_map(|bit| {
+        let source = |(number, until): (&usize, &usize)| {
+            let raw = request.segments().get(*number)?.raw;
+            Some((*number, text::Sources::new(raw, *until)))
+        };
+        let sources: BTreeMap<usize, text::Sources> = until.iter().filter_map(source).collect();
+        let prove = |bit: usize| {
             let field = self.program.fields.get(bit)?.clone();
             let found = self.found.get(bit)?;
             if !found.in_text {
                 return Some(Evidence { field, start: found.start, end: found.end });
             }
-            let range = source(request, found.start..found.end)?;
+            let (number, segment) = segment_at(request, found.start)?;
+            let base = segment.range.start;
+            let range = sources
+                .get(&number)?
+                .find(found.start.checked_sub(base)?..found.end.checked_sub(base)?);
             Some(Evidence { field, start: range.start, end: range.end })
-        });
-        evidence.collect()
+        };
+        let hit = |(signature, bits): (usize, Vec<usize>)| Hit {
+            signature,
+            evidence: bits.into_iter().filter_map(prove).collect(),
+        };
+        proofs.into_iter().map(hit).collect()
     }
 }
 
@@ -469,14 +491,11 @@ impl Node {
     }
 }
 
-/// Where in the body a range of a request's normalised text came from.
-fn source(request: &Request<'_>, found: Range<usize>) -> Option<Range<usize>> {
-    let after = request.segments().partition_point(|segment| segment.range.start <= found.start);
-    let segment = request.segments().get(after.checked_sub(1)?)?;
-    let part = found.start.checked_sub(segment.range.start)?
-        ..found.end.checked_sub(segment.range.start)?;
-    // Finding the place means normalising again; in a very long value the value itself must do.
-    Some(if part.end > LOCATED { segment.raw.range() } else { text::locate(segment.raw, part) })
+/// The segment in which a byte of a request's text stands, and its number.
+fn segment_at<'r, 'a>(request: &'r Request<'a>, at: usize) -> Option<(usize, &'r Segment<'a>)> {
+    let after = request.segments().partition_point(|segment| segment.range.start <= at);
+    let number = after.checked_sub(1)?;
+    Some((number, request.segments().get(number)?))
 }
 
 fn stands(anchor: Anchor, segment: &Segment<'_>, start: usize, end: usize) -> bool {
@@ -573,6 +592,3 @@ fn name_of<S: serde::Serializer>(field: &Field, serializer: S) -> Result<S::Ok, 
 
 /// A compiled regex, and its lazily built automaton, may take this many bytes each.
 const REGEX_BYTES: usize = 1 << 20;
-
-/// Normalised bytes of a value in which a find's exact source is looked up.
-const LOCATED: usize = 64 << 10;

@@ -8,6 +8,8 @@
 //! but no position is compared with more literals than share its gram.
 #![deny(clippy::arithmetic_side_effects)]
 
+use std::collections::HashMap;
+
 /// Literals, compiled.
 #[derive(Clone, Debug, Default)]
 pub struct Scanner {
@@ -74,10 +76,12 @@ struct Entry {
 
 impl<const STRIDE: usize> Grams<STRIDE> {
     fn new<'l>(literals: impl Iterator<Item = Option<&'l [u8]>>) -> Self {
+        let literals: Vec<Option<&[u8]>> = literals.collect();
+        let shared = sharing(&literals);
         let mut entries = Vec::new();
-        for (number, literal) in literals.enumerate() {
-            entries
-                .extend(literal.into_iter().flat_map(|literal| window::<STRIDE>(literal, number)));
+        for (number, literal) in literals.into_iter().enumerate() {
+            let Some(literal) = literal else { continue };
+            entries.extend(window::<STRIDE>(literal, number, &shared));
         }
         if entries.is_empty() {
             return Self::default();
@@ -172,10 +176,19 @@ impl<const STRIDE: usize> Grams<STRIDE> {
 
 /// The grams of a literal's rarest window, one for each of the `STRIDE` ways in which the literal can
 /// lie across the positions that are looked at.
-fn window<const STRIDE: usize>(literal: &[u8], number: usize) -> Vec<Entry> {
+fn window<const STRIDE: usize>(
+    literal: &[u8],
+    number: usize,
+    shared: &HashMap<u32, u32>,
+) -> Vec<Entry> {
     let offsets = |start: usize| start..start.saturating_add(STRIDE);
-    let cost = |start: usize| -> u32 {
-        offsets(start).filter_map(|at| literal.get(at..)?.get(..GRAM)).map(commonness).sum()
+    let cost = |start: usize| -> u64 {
+        let grams = offsets(start).filter_map(|at| gram_at(literal, at));
+        let costs = grams.map(|gram| {
+            let literals = shared.get(&gram).copied().unwrap_or(1);
+            u64::from(commonness(gram)).saturating_mul(u64::from(literals))
+        });
+        costs.sum()
     };
     let span = STRIDE.saturating_add(GRAM).saturating_sub(1);
     let Some(last) = literal.len().checked_sub(span) else { return Vec::new() };
@@ -190,9 +203,21 @@ fn window<const STRIDE: usize>(literal: &[u8], number: usize) -> Vec<Entry> {
     offsets(start).filter_map(entry).collect()
 }
 
+/// In how many places of all literals each gram stands: what many share, all of them are compared for.
+fn sharing(literals: &[Option<&[u8]>]) -> HashMap<u32, u32> {
+    let mut shared = HashMap::new();
+    for literal in literals.iter().flatten() {
+        for gram in literal.windows(GRAM).filter_map(|gram| gram_at(gram, 0)) {
+            let count: &mut u32 = shared.entry(gram).or_default();
+            *count = count.saturating_add(1);
+        }
+    }
+    shared
+}
+
 /// How common four bytes are in text, on an arbitrary scale: the product of their letters' shares.
-fn commonness(gram: &[u8]) -> u32 {
-    gram.iter().fold(1, |product, byte| {
+fn commonness(gram: u32) -> u32 {
+    gram.to_le_bytes().iter().fold(1, |product, byte| {
         let share = match byte {
             b' ' => 18,
             b'e' => 11,

@@ -59,50 +59,61 @@ pub fn fold(char: char) -> Option<char> {
     (!is_invisible(char)).then(|| look_alike(char))
 }
 
-/// The range in the body from which the normalised bytes `part` of the value `raw` were made.
-///
-/// Normalises the value again, keeping score, up to `part`'s end.
-pub fn locate(raw: Raw<'_>, part: Range<usize>) -> Range<usize> {
-    let mut out = String::new();
-    let mut normalizer = Normalizer::new(&mut out, Case::Fold);
-    let whole = raw.range();
-    let mut found = whole.end..whole.end;
-    let mut last = whole.start;
-    let mut done = false;
-    raw.pieces(|piece, range| {
-        if done {
-            return;
-        }
-        let mut step = |char: char, at: Range<usize>| {
-            let before = normalizer.boundary(char);
-            if before >= part.end {
-                found.end = last;
-                done = true;
-            } else if before <= part.start {
-                found.start = at.start;
+/// From normalised text back to the body: where each stretch of a value came from.
+#[derive(Debug)]
+pub struct Sources {
+    stretches: Vec<Stretch>,
+    end: usize,
+}
+
+/// Normalised bytes from `at` on came from the body's bytes in `source`; byte by byte if `is_plain`.
+#[derive(Debug)]
+struct Stretch {
+    at: usize,
+    source: Range<usize>,
+    is_plain: bool,
+}
+
+impl Sources {
+    /// Normalises the value again, up to its normalised byte `until`, keeping score.
+    pub fn new(raw: Raw<'_>, until: usize) -> Self {
+        let mut out = String::new();
+        let mut normalizer = Normalizer::new(&mut out, Case::Fold);
+        let mut stretches = Vec::new();
+        raw.pieces(|piece, range| {
+            if normalizer.out.len() > until {
+                return;
             }
-            normalizer.char(char);
-            last = at.end;
-            done
-        };
-        match piece {
-            Piece::Char(char) => {
-                step(char, range);
-            }
-            Piece::Run(run) => {
-                for (offset, char) in run.char_indices() {
-                    let start = range.start.saturating_add(offset);
-                    if step(char, start..start.saturating_add(char.len_utf8())) {
-                        break;
-                    }
+            match piece {
+                Piece::Char(char) => {
+                    let at = normalizer.boundary(char);
+                    stretches.push(Stretch { at, source: range, is_plain: false });
+                    normalizer.char(char);
                 }
+                Piece::Run(run) => normalizer.note(run, range.start, &mut stretches),
             }
-        }
-    });
-    if !done {
-        found.end = last;
+        });
+        Self { stretches, end: raw.range().end }
     }
-    found.start.min(found.end)..found.end
+
+    /// The range in the body from which the normalised bytes `part` were made.
+    pub fn find(&self, part: Range<usize>) -> Range<usize> {
+        let holding = |at: usize| {
+            let after = self.stretches.partition_point(|stretch| stretch.at <= at);
+            self.stretches.get(after.checked_sub(1)?)
+        };
+        let start = holding(part.start).map_or(self.end, |stretch| {
+            let inside = part.start.saturating_sub(stretch.at);
+            let plain = stretch.source.start.saturating_add(inside);
+            if stretch.is_plain { plain.min(stretch.source.end) } else { stretch.source.start }
+        });
+        let end = holding(part.end.saturating_sub(1)).map_or(self.end, |stretch| {
+            let inside = part.end.saturating_sub(stretch.at);
+            let plain = stretch.source.start.saturating_add(inside);
+            if stretch.is_plain { plain.min(stretch.source.end) } else { stretch.source.end }
+        });
+        start.min(end)..end
+    }
 }
 
 impl<'o> Normalizer<'o> {
@@ -129,19 +140,40 @@ impl<'o> Normalizer<'o> {
         self.out.len().saturating_sub(self.start)
     }
 
+    /// Appends a run that stands at byte `start` of the body, noting its stretches.
+    fn note(&mut self, mut run: &str, mut start: usize, stretches: &mut Vec<Stretch>) {
+        while let Some(first) = run.chars().next() {
+            let ascii = run.bytes().take_while(u8::is_ascii).count();
+            let plain = plain_prefix(run.as_bytes().get(..ascii).unwrap_or_default());
+            // A space at the edge may be dropped; by itself it is no plain stretch.
+            let is_plain = plain > 0 && first != ' ';
+            let length = if is_plain { plain } else { first.len_utf8() };
+            let (stretch, rest) = run.split_at_checked(length).unwrap_or((run, ""));
+            let end = start.saturating_add(length);
+            let at = self.boundary(first);
+            stretches.push(Stretch { at, source: start..end, is_plain });
+            self.run(stretch);
+            (run, start) = (rest, end);
+        }
+    }
+
     fn ascii(&mut self, mut run: &str) {
         while !run.is_empty() {
-            let (plain, rest) =
-                run.split_at_checked(plain_prefix(run.as_bytes())).unwrap_or((run, ""));
-            if !plain.is_empty() {
+            let plain = plain_prefix(run.as_bytes());
+            if plain > 0 {
                 self.compose();
+                self.plain(run.get(..plain).unwrap_or_default());
+                run = run.get(plain..).unwrap_or_default();
             }
-            self.plain(plain);
-            let odd = rest.chars().next();
-            if let Some(odd) = odd {
+            let spaces = run.bytes().take_while(|byte| is_ascii_space(*byte)).count();
+            if spaces > 0 {
+                self.compose();
+                self.space();
+                run = run.get(spaces..).unwrap_or_default();
+            } else if let Some(odd) = run.chars().next() {
                 self.odd(odd);
+                run = run.get(1..).unwrap_or_default();
             }
-            run = rest.get(odd.map_or(0, char::len_utf8)..).unwrap_or_default();
         }
     }
 
@@ -225,15 +257,14 @@ impl<'o> Normalizer<'o> {
 
 impl Sink for Normalizer<'_> {
     fn run(&mut self, mut run: &str) {
+        if run.is_ascii() {
+            return self.ascii(run);
+        }
         while !run.is_empty() {
-            let bytes = run.as_bytes();
-            let ascii = bytes.iter().position(|byte| !byte.is_ascii()).unwrap_or(bytes.len());
+            let ascii = run.bytes().take_while(u8::is_ascii).count();
             let (plain, rest) = run.split_at_checked(ascii).unwrap_or((run, ""));
-            if !plain.is_empty() {
-                self.compose();
-                self.ascii(plain);
-            }
-            let other = rest.bytes().position(|byte| byte.is_ascii()).unwrap_or(rest.len());
+            self.ascii(plain);
+            let other = rest.bytes().take_while(|byte| !byte.is_ascii()).count();
             let (other, rest) = rest.split_at_checked(other).unwrap_or((rest, ""));
             if !other.is_empty() {
                 self.begin_pending();
@@ -270,8 +301,8 @@ fn plain_prefix(text: &[u8]) -> usize {
         plain = plain.saturating_add(BLOCK);
     }
     let rest = text.get(plain..).unwrap_or_default();
-    let next = rest.iter().skip(1).chain(&[b'.']);
-    let tail = rest.iter().zip(next).position(|(byte, next)| is_odd(*byte, *next) != 0);
+    let mut pairs = rest.iter().zip(rest.iter().skip(1).chain(&[b'.']));
+    let tail = pairs.position(|(byte, next)| is_odd(*byte, *next) != 0);
     plain.saturating_add(tail.unwrap_or(rest.len()))
 }
 
@@ -279,6 +310,10 @@ fn is_odd(byte: u8, next: u8) -> u8 {
     u8::from(byte < b' ')
         | u8::from(byte == 0x7f)
         | (u8::from(byte == b' ') & u8::from(next == b' '))
+}
+
+fn is_ascii_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t'..=b'\r')
 }
 
 fn is_space(char: char) -> bool {
@@ -457,7 +492,7 @@ mod tests {
             raw.decode(&mut normalizer);
             normalizer.finish();
             let at = out.find(pattern).unwrap();
-            let found = locate(raw, at..at + pattern.len());
+            let found = Sources::new(raw, at + pattern.len()).find(at..at + pattern.len());
             assert_eq!(std::str::from_utf8(&raw.bytes()[found]).unwrap(), expected);
         }
     }

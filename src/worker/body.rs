@@ -5,9 +5,10 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use futures_channel::oneshot::{self, Sender};
 use futures_util::future::{Either, select};
 use js_sys::futures::JsFuture;
-use js_sys::{Array, Function, Promise, Reflect, Uint8Array};
+use js_sys::{Array, Function, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{
     ReadableStream, ReadableStreamByobReader, ReadableStreamDefaultReader,
@@ -73,7 +74,7 @@ impl Inbound {
         let reader = ReadableStreamByobReader::new(&stream).map_err(|_| BrokenOff)?;
         let mut deadline = Delay::from(PATIENCE);
         let mut buffer = Uint8Array::new_with_length(first_chunk(declared));
-        let mut stay = None;
+        let mut staying = None;
         // One byte more than the window tells whether that was all.
         while inbound.bytes.len() <= window && !inbound.held.is_enough() {
             let read = JsFuture::from(reader.read_with_array_buffer_view(&buffer));
@@ -91,7 +92,7 @@ impl Inbound {
                     return Ok(inbound);
                 }
             }
-            stay.get_or_insert_with(|| Stay::new(context));
+            staying.get_or_insert_with(|| stay(context));
         }
         inbound.rest = Some(Rest { stream, reader, pending: None });
         Ok(inbound)
@@ -245,26 +246,15 @@ thread_local! {
     static HELD: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Keeps the invocation alive while a body is read. The platform drops invocations whose client is
-/// gone, and would leave in Wasm's memory, for good, what has been read; this way the read fails, and
-/// everything is given back.
-struct Stay(Option<Function>);
-
-impl Stay {
-    fn new(context: &Context) -> Self {
-        let mut done = None;
-        let promise = Promise::new(&mut |resolve, _| done = Some(resolve));
-        let _ = context.as_ref().wait_until(&promise);
-        Self(done)
-    }
-}
-
-impl Drop for Stay {
-    fn drop(&mut self) {
-        if let Some(done) = &self.0 {
-            let _ = done.call0(&JsValue::UNDEFINED);
-        }
-    }
+/// Keeps the invocation alive until the sender is dropped. The platform drops invocations whose client
+/// is gone, and would leave what has been read in Wasm's memory for good; this way the read fails
+/// instead, and everything is given back.
+fn stay(context: &Context) -> Sender<()> {
+    let (sender, receiver) = oneshot::channel();
+    context.wait_until(async move {
+        let _ = receiver.await;
+    });
+    sender
 }
 
 /// How long a client may take to fill the window. Who drips longer is scored by what came, and waits
