@@ -82,8 +82,26 @@ impl Explainer {
         Explanation { name: signature.name.clone(), weight: signature.weight, holds, selections }
     }
 
+    /// Whether a signature holds.
+    pub fn holds(
+        &self,
+        signature: &Signature,
+        request: &Request<'_>,
+        headers: &[(String, String)],
+    ) -> bool {
+        signature.condition.holds(&mut |name| {
+            let selection = signature.selections.get(name);
+            selection.is_some_and(|test| self.selection_holds(test, request, headers))
+        })
+    }
+
     /// Whether a selection's content holds.
-    pub fn holds(&self, test: &Test, request: &Request<'_>, headers: &[(String, String)]) -> bool {
+    pub fn selection_holds(
+        &self,
+        test: &Test,
+        request: &Request<'_>,
+        headers: &[(String, String)],
+    ) -> bool {
         test.holds(&mut |test| self.evidence(test, request, headers).is_some())
     }
 

@@ -117,7 +117,8 @@ fn mutate(
             let request = event.request();
             let mut holds = |name: &str| {
                 let selection = rule.signature.selections.get(name);
-                selection.is_some_and(|test| explainer.holds(test, &request, &event.headers))
+                selection
+                    .is_some_and(|test| explainer.selection_holds(test, &request, &event.headers))
             };
             mutant.as_ref().is_none_or(|mutant| mutant.holds(&mut holds)) == *expected
         });

@@ -543,6 +543,12 @@ impl Plain {
         }
     }
 
+    /// Normalises the short values too, for matching.
+    pub fn folded(mut self) -> Self {
+        self.keywords.iter_mut().for_each(|(_, value)| *value = normalize(value));
+        self
+    }
+
     /// Whether a signature holds, by searching every value for every pattern.
     pub fn matches(&self, signature: &Signature, headers: &[(String, String)]) -> bool {
         signature.condition.holds(&mut |name| {
@@ -623,9 +629,9 @@ impl Plain {
     }
 }
 
-/// Short values, normalised.
+/// Short values as they are kept.
 fn values<'v>(values: impl Iterator<Item = &'v String>) -> Vec<Cow<'v, str>> {
-    values.map(|value| Cow::Owned(normalize(value))).collect()
+    values.map(|value| Cow::Borrowed(value.as_str())).collect()
 }
 
 thread_local! {
