@@ -17,7 +17,7 @@ mod test;
 
 use std::fmt;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -111,7 +111,7 @@ struct RulesOptions {
 impl RulesOptions {
     fn load(&self) -> Result<Ruleset> {
         let Some(path) = &self.ruleset else {
-            let rules = read_rules(&PathBuf::from("rules"))?.map_err(|findings| {
+            let rules = read_rules(Path::new("rules"))?.map_err(|findings| {
                 Failure(format!(
                     "the rules have {} findings; run `hedgerow check`, or give --ruleset BUNDLE",
                     findings.len()
@@ -126,7 +126,7 @@ impl RulesOptions {
 }
 
 /// Reads and checks a directory of rules.
-fn read_rules(directory: &PathBuf) -> Result<std::result::Result<Rules, Vec<Finding>>> {
+fn read_rules(directory: &Path) -> Result<std::result::Result<Rules, Vec<Finding>>> {
     let sources = sigma::read(directory).map_err(|error| {
         Failure(format!(
             "{}: {error}; give the directory that holds the rules",
@@ -137,12 +137,7 @@ fn read_rules(directory: &PathBuf) -> Result<std::result::Result<Rules, Vec<Find
 }
 
 /// Prints findings, or that there are none.
-fn report(
-    directory: &std::path::Path,
-    findings: &[Finding],
-    fine: &str,
-    format: Format,
-) -> Result<Outcome> {
+fn report(directory: &Path, findings: &[Finding], fine: &str, format: Format) -> Result<Outcome> {
     match format {
         Format::Json => print(&serde_json::json!({ "findings": findings }))?,
         Format::Text => {

@@ -63,7 +63,8 @@ fields! {
     PromptAssistant Text "hedgerow.prompt.assistant" "Text of the model's messages that the caller sends back."
     PromptTool Text "hedgerow.prompt.tool" "Text of tool results."
     SystemInstructions Text "gen_ai.system_instructions" "System and developer messages, `instructions`, `system`."
-    InputMessages Text "gen_ai.input.messages" "Any of the four fields above."
+    InputMessages Text "gen_ai.input.messages" "Text of all messages: user, assistant, tool and system."
+    PromptInstruction Text "hedgerow.prompt.instruction" "User text and system text: what the caller says, not what it passes on."
     ToolDefinitions Text "gen_ai.tool.definitions" "Names and descriptions of offered tools and of their parameters."
     ResponseSchema Text "hedgerow.response_schema" "Names and descriptions in a requested answer schema."
     OperationName Keyword "gen_ai.operation.name" "`chat`, `text_completion`, `embeddings`, `generate_content`, `count_tokens` or `batch`; by route."
@@ -208,6 +209,7 @@ pub fn places(name: Name) -> u8 {
         Name::PromptAssistant => Place::Assistant as u8,
         Name::PromptTool => Place::Tool as u8,
         Name::InputMessages => MESSAGES,
+        Name::PromptInstruction => Place::User as u8 | Place::System as u8,
         Name::ToolDefinitions => Place::Definition as u8,
         Name::ResponseSchema => Place::Schema as u8,
         _ => 0,

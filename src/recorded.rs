@@ -70,14 +70,11 @@ impl Recorded {
 
     /// Reads a raw HTTP request: request line, headers, an empty line, the body.
     pub fn from_http(bytes: &[u8]) -> std::result::Result<Self, String> {
-        let (head, body) = [&b"\r\n\r\n"[..], b"\n\n"]
-            .iter()
-            .filter_map(|end| {
-                let at = bytes.windows(end.len()).position(|window| window == *end)?;
-                Some((&bytes[..at], &bytes[at + end.len()..]))
-            })
-            .min_by_key(|(head, _)| head.len())
-            .unwrap_or((bytes, b""));
+        let ends = [&b"\r\n\r\n"[..], b"\n\n"].into_iter().filter_map(|end| {
+            let at = bytes.windows(end.len()).position(|window| window == end)?;
+            Some((bytes.get(..at)?, bytes.get(at.saturating_add(end.len())..)?))
+        });
+        let (head, body) = ends.min_by_key(|(head, _)| head.len()).unwrap_or((bytes, b""));
         let head = String::from_utf8_lossy(head);
         let mut lines = head.lines();
         let first = lines.next().unwrap_or_default();
@@ -113,7 +110,7 @@ impl Recorded {
             method: &self.method,
             path: &self.path,
             headers: &self.headers,
-            body: &self.body[..scanned],
+            body: self.body.get(..scanned).unwrap_or_default(),
             body_size: Some(self.body.len() as u64),
             unscanned: (self.body.len() - scanned) as u64,
             client: Client { http_version: self.http_version.as_deref(), ..Default::default() },

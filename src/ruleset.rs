@@ -92,8 +92,8 @@ impl Ruleset {
 
     /// The endpoint that an HTTP request calls; `None` where it is no LLM call.
     pub fn endpoint(&self, envelope: &Envelope<'_>) -> Option<Endpoint> {
-        let upgrade = envelope.headers.iter().any(|(name, _)| name == "upgrade");
-        if envelope.method != "POST" || upgrade {
+        // WebSocket handshakes are GET. An `Upgrade` header on a POST means nothing, and is no way past.
+        if envelope.method != "POST" {
             return None;
         }
         Some(self.policy.endpoint(envelope.path)).filter(|endpoint| *endpoint != Endpoint::None)
@@ -109,7 +109,7 @@ impl Ruleset {
         let exemptions: Vec<&Exemption> =
             self.policy.exemptions(envelope.path, envelope.account, envelope.now).collect();
         let sets_aside = |exemption: &Exemption, signature: &Signature| {
-            exemption.signatures.iter().any(|name| *name == signature.name)
+            exemption.signatures.contains(&signature.name)
         };
         let hit_signatures = || hits.iter().filter_map(|hit| self.signatures.get(hit.signature));
         let counted = hit_signatures().filter(|signature| {

@@ -301,7 +301,7 @@ fn plain_prefix(text: &[u8]) -> usize {
         plain = plain.saturating_add(BLOCK);
     }
     let rest = text.get(plain..).unwrap_or_default();
-    let mut pairs = rest.iter().zip(rest.iter().skip(1).chain(&[b'.']));
+    let mut pairs = rest.iter().zip(rest.iter().skip(1).chain(b"."));
     let tail = pairs.position(|(byte, next)| is_odd(*byte, *next) != 0);
     plain.saturating_add(tail.unwrap_or(rest.len()))
 }

@@ -1,4 +1,11 @@
 //! Extraction equals the naive reference on well-formed bodies, and returns on any bytes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that cannot go on should stop, and says why it is skipped"
+)]
 
 mod support;
 

@@ -14,7 +14,7 @@ const INPUTS = ['Cargo.toml', 'Cargo.lock', 'src', 'rules', 'scripts/lib/build.m
 /** The Worker as wrangler deploys it: `<out>/index.js` and `<out>/index_bg.wasm`. */
 export async function buildWorker({ out = 'build', features = [] } = {}) {
   const unwind = nightly().unwind;
-  const recipe = JSON.stringify({ unwind, features });
+  const recipe = JSON.stringify({ unwind, features, rules: process.env.HEDGEROW_RULES });
   if (fresh(out, 'index.js', recipe)) return;
   rmSync(stampOf(out), { force: true });
   const flags = ['--profile', 'wasm', '--out-dir', path.relative(at('src/worker'), at(out)), ...(unwind ? ['--panic-unwind'] : [])];

@@ -67,9 +67,11 @@ function wasmBindgenVersion() {
 async function cargoInstall(crate, version, binary = crate) {
   const installed = at('.tools/.crates.toml'); // cargo's own record
   if (existsSync(at('.tools/bin', binary)) && existsSync(installed) && readFileSync(installed, 'utf8').includes(`"${crate} ${version} (`)) return;
-  await run('cargo', ['install', crate, '--version', version, '--locked', '--root', at('.tools'), '--quiet'], {
-    label: `cargo install ${crate} ${version} (a few minutes, once)`,
+  const install = (flags) => run('cargo', ['install', crate, '--version', version, ...flags, '--root', at('.tools'), '--quiet'], {
+    label: `cargo install ${crate} ${version}${flags.length ? '' : ' without its lock file'} (a few minutes, once)`,
     quiet: true,
     remedy: 'Is crates.io reachable, and a C compiler installed? Its output is above.',
   });
+  // A mirror may lag behind and lack what the crate's lock file names; its version ranges still hold.
+  await install(['--locked']).catch(() => install([]));
 }

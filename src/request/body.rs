@@ -108,15 +108,16 @@ fn is_zlib(bytes: &[u8]) -> bool {
 
 /// JSON in UTF-16, by its byte order mark or the NUL beside its first bracket: Python reads it.
 fn utf16(bytes: &[u8]) -> Option<String> {
-    let (order, rest): (fn([u8; 2]) -> u16, &[u8]) = match bytes {
-        [0xff, 0xfe, rest @ ..] => (u16::from_le_bytes, rest),
-        [0xfe, 0xff, rest @ ..] => (u16::from_be_bytes, rest),
-        [b'{' | b'[', 0, ..] => (u16::from_le_bytes, bytes),
-        [0, b'{' | b'[', ..] => (u16::from_be_bytes, bytes),
+    let (is_little, rest) = match bytes {
+        [0xff, 0xfe, rest @ ..] => (true, rest),
+        [0xfe, 0xff, rest @ ..] => (false, rest),
+        [b'{' | b'[', 0, ..] => (true, bytes),
+        [0, b'{' | b'[', ..] => (false, bytes),
         _ => return None,
     };
     let units = rest.chunks_exact(2).map(|pair| match pair {
-        [a, b] => order([*a, *b]),
+        [a, b] if is_little => u16::from_le_bytes([*a, *b]),
+        [a, b] => u16::from_be_bytes([*a, *b]),
         _ => 0,
     });
     Some(
