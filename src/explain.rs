@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Range;
 
-use regex::Regex;
+use regex_automata::meta::Regex;
 use serde::Serialize;
 
 use crate::field::{Field, Kind, places};
@@ -204,7 +204,7 @@ impl Explainer {
             }
             Op::Regex { pattern, .. } => {
                 let folded = text::normalize(value, Case::Fold);
-                self.regex(pattern, |regex| regex.is_match(&folded).then_some(())).is_some()
+                self.regex(pattern, |regex| regex.is_match(folded.as_str()).then_some(())).is_some()
             }
             Op::Cidr(network) => {
                 value.parse().is_ok_and(|address: std::net::IpAddr| network.contains(&address))

@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use once_cell::sync::OnceCell;
-use regex::Regex;
+use regex_automata::Input;
+use regex_automata::meta::Regex;
+use regex_automata::nfa::thompson::WhichCaptures;
 
 use crate::field::{Field, Name};
 use crate::json::Raw;
@@ -58,16 +60,19 @@ pub(crate) struct Use {
 pub(crate) enum Sets {
     /// A comparison.
     Bit(usize),
-    /// A regex may match.
-    Regex(usize),
+    /// One of a regex's lists of literals, as a bit.
+    Regex { regex: usize, list: u8 },
 }
 
 #[derive(Debug)]
 pub(crate) struct RegexTest {
     pub pattern: String,
     pub compiled: OnceCell<Option<Regex>>,
-    pub places: u8,
     pub bit: usize,
+    /// Its lists of literals, a bit each; all must be seen.
+    pub lists: u8,
+    /// Bytes of the longest match, where there is a longest.
+    pub longest: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -136,13 +141,14 @@ pub struct Matcher<'p> {
 }
 
 /// What is known of a regex for the request at hand.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Candidate {
-    /// None of its literals was seen, or it has run.
-    #[default]
-    Settled,
-    /// Literals were seen in these segments and none outside.
-    Open { first: usize, last: usize },
+#[derive(Clone, Debug, Default)]
+struct Candidate {
+    /// The lists of which a literal was seen.
+    seen: u8,
+    /// Where in the text a match would have to be: around the literals of the first list.
+    windows: Vec<Range<usize>>,
+    /// Whether it has run.
+    is_settled: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -161,7 +167,7 @@ impl Program {
             bits: words(self.fields.len()),
             found: vec![Found::default(); self.fields.len()],
             touched: words(self.conditions.len()),
-            candidates: vec![Candidate::Settled; self.regexes.len()],
+            candidates: vec![Candidate::default(); self.regexes.len()],
         }
     }
 
@@ -201,7 +207,11 @@ impl Matcher<'_> {
     pub fn hits(&mut self, request: &Request<'_>, headers: &HeaderBits) -> Vec<Hit> {
         self.bits.fill(0);
         self.touched.fill(0);
-        self.candidates.fill(Candidate::Settled);
+        for candidate in &mut self.candidates {
+            candidate.seen = 0;
+            candidate.is_settled = false;
+            candidate.windows.clear();
+        }
         for (bit, range) in &headers.0 {
             self.set(*bit, Found { start: range.start, end: range.end, in_text: false });
         }
@@ -299,43 +309,49 @@ impl Matcher<'_> {
                 }
                 match purpose.sets {
                     Sets::Bit(bit) => self.set(bit, Found { start, end, in_text: true }),
-                    Sets::Regex(regex) => self.nominate(regex, number),
+                    Sets::Regex { regex, list } => self.nominate(regex, list, start..end, segment),
                 }
             }
         });
     }
 
-    /// Notes that a regex may match in a segment.
-    fn nominate(&mut self, regex: usize, segment: usize) {
-        let Some(candidate) = self.candidates.get_mut(regex) else { return };
-        match candidate {
-            Candidate::Open { first, last } => {
-                (*first, *last) = ((*first).min(segment), (*last).max(segment));
-            }
-            Candidate::Settled => {
-                *candidate = Candidate::Open { first: segment, last: segment };
-                if let Some(test) = self.program.regexes.get(regex) {
-                    self.touch(test.bit);
+    /// Notes that one of a regex's literals was seen.
+    fn nominate(&mut self, regex: usize, list: u8, found: Range<usize>, segment: &Segment<'_>) {
+        let (Some(candidate), Some(test)) =
+            (self.candidates.get_mut(regex), self.program.regexes.get(regex))
+        else {
+            return;
+        };
+        if list == 1 {
+            let reach = test.longest.unwrap_or(usize::MAX);
+            let start = found.end.saturating_sub(reach).max(segment.range.start);
+            let end = found.start.saturating_add(reach).min(segment.range.end);
+            match candidate.windows.last_mut() {
+                Some(last) if start <= last.end && last.start <= start => {
+                    last.end = end.max(last.end)
                 }
+                _ => candidate.windows.push(start..end),
             }
+        }
+        let was_open = candidate.seen == test.lists;
+        candidate.seen |= list;
+        if !was_open && candidate.seen == test.lists {
+            self.touch(test.bit);
         }
     }
 
-    /// Runs a regex.
+    /// Runs a regex where it may match.
     fn settle(&mut self, regex: usize, request: &Request<'_>) {
-        let Some(candidate) = self.candidates.get_mut(regex) else { return };
-        let Candidate::Open { first, last } = std::mem::take(candidate) else { return };
-        let Some(test) = self.program.regexes.get(regex) else { return };
+        let (Some(candidate), Some(test)) =
+            (self.candidates.get_mut(regex), self.program.regexes.get(regex))
+        else {
+            return;
+        };
+        candidate.is_settled = true;
         let Some(compiled) = compiled(&test.pattern, &test.compiled) else { return };
-        let segments = request.segments().get(first..=last).unwrap_or_default();
-        for segment in segments.iter().filter(|segment| segment.place as u8 & test.places != 0) {
-            let text = request.text().get(segment.range.clone()).unwrap_or_default();
-            if let Some(found) = compiled.find(text) {
-                let start = segment.range.start.saturating_add(found.start());
-                let end = segment.range.start.saturating_add(found.end());
-                self.set(test.bit, Found { start, end, in_text: true });
-                return;
-            }
+        let found = candidate.windows.iter().find_map(|window| find(compiled, request, window));
+        if let Some(found) = found {
+            self.set(test.bit, Found { start: found.start, end: found.end, in_text: true });
         }
     }
 
@@ -375,10 +391,13 @@ impl Matcher<'_> {
         if self.is_set(bit) {
             return Some(true);
         }
-        let regex = self.program.regex_of.get(bit).copied().flatten();
-        let open = regex
-            .and_then(|regex| self.candidates.get(regex))
-            .is_some_and(|candidate| *candidate != Candidate::Settled);
+        let Some(regex) = self.program.regex_of.get(bit).copied().flatten() else {
+            return Some(false);
+        };
+        let (candidate, test) = (self.candidates.get(regex), self.program.regexes.get(regex));
+        let open = candidate
+            .zip(test)
+            .is_some_and(|(candidate, test)| !candidate.is_settled && candidate.seen == test.lists);
         if open { None } else { Some(false) }
     }
 
@@ -529,6 +548,24 @@ fn decode_cased(raw: Raw<'_>) -> String {
     out
 }
 
+/// The first match of a regex in a window of a request's text. What stands outside the window but
+/// inside the value is seen by `^`, `$` and `\\b`; the value's edges are edges.
+fn find(regex: &Regex, request: &Request<'_>, window: &Range<usize>) -> Option<Range<usize>> {
+    let (_, segment) = segment_at(request, window.start)?;
+    let text = request.text().get(segment.range.clone())?;
+    let base = segment.range.start;
+    let mut start = window.start.checked_sub(base)?;
+    let mut end = window.end.checked_sub(base)?;
+    while !text.is_char_boundary(start) {
+        start = start.saturating_sub(1);
+    }
+    while end < text.len() && !text.is_char_boundary(end) {
+        end = end.saturating_add(1);
+    }
+    let found = regex.search(&Input::new(text).range(start..end.min(text.len())))?.range();
+    Some(base.saturating_add(found.start)..base.saturating_add(found.end))
+}
+
 /// Runs a field's tests on one short value.
 fn keyword(tests: &[KeywordTest], value: &str, set: &mut dyn FnMut(usize, Range<usize>)) {
     let folded = fold(value);
@@ -547,7 +584,7 @@ fn keyword(tests: &[KeywordTest], value: &str, set: &mut dyn FnMut(usize, Range<
                 }
             }
             KeywordCheck::Regex { pattern, compiled: cell } => {
-                if compiled(pattern, cell).is_some_and(|regex| regex.is_match(&folded)) {
+                if compiled(pattern, cell).is_some_and(|regex| regex.is_match(folded.as_ref())) {
                     set(test.bit, whole);
                 }
             }
@@ -582,8 +619,15 @@ fn compiled<'r>(pattern: &str, cell: &'r OnceCell<Option<Regex>>) -> Option<&'r 
 }
 
 /// Compiles a pattern under the limits of the edge.
-pub fn regex(pattern: &str) -> Result<Regex, regex::Error> {
-    regex::RegexBuilder::new(pattern).size_limit(REGEX_BYTES).dfa_size_limit(REGEX_BYTES).build()
+pub fn regex(pattern: &str) -> Result<Regex, String> {
+    let limits = Regex::config()
+        .nfa_size_limit(Some(REGEX_BYTES))
+        .hybrid_cache_capacity(REGEX_BYTES)
+        .which_captures(WhichCaptures::Implicit);
+    Regex::builder().configure(limits).build(pattern).map_err(|error| {
+        let reason = error.syntax_error().map(ToString::to_string);
+        reason.unwrap_or_else(|| error.to_string())
+    })
 }
 
 fn name_of<S: serde::Serializer>(field: &Field, serializer: S) -> Result<S::Ok, S::Error> {

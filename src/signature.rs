@@ -95,8 +95,11 @@ pub enum Op {
     Regex {
         /// The pattern, flags included.
         pattern: String,
-        /// Normalised strings of which one is in every match.
-        literals: Vec<String>,
+        /// Normalised strings: of each list one is in every match. The first list is the rarest.
+        literals: Vec<Vec<String>>,
+        /// Bytes of the longest match, where there is a longest.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        longest: Option<usize>,
     },
     /// The address is in the network.
     Cidr(ipnet::IpNet),

@@ -111,27 +111,32 @@ impl Compiler {
                 };
                 self.literal(folded, Use { places, anchor: *anchor, cased, sets: Sets::Bit(bit) })
             }
-            Op::Regex { pattern, literals } => {
-                if literals.is_empty() {
+            Op::Regex { pattern, literals, longest } => {
+                if literals.first().is_none_or(Vec::is_empty) {
                     let problem = format!("the regex '{pattern}' has no required literal");
                     return Err(Error::new(problem, "add a word that every match must contain"));
                 }
-                let number = self.program.regexes.len();
-                for literal in literals {
-                    let sets = Sets::Regex(number);
-                    self.literal(
-                        literal.clone(),
-                        Use { places, anchor: Anchor::Contains, cased: None, sets },
-                    )?;
+                let regex = self.program.regexes.len();
+                let lists = literals.iter().filter(|list| !list.is_empty()).take(8);
+                let mut all = 0;
+                for (number, list) in lists.enumerate() {
+                    all |= 1 << number;
+                    for literal in list {
+                        let sets = Sets::Regex { regex, list: 1 << number };
+                        let purpose = Use { places, anchor: Anchor::Contains, cased: None, sets };
+                        self.literal(literal.clone(), purpose)?;
+                    }
                 }
                 if let Some(slot) = self.program.regex_of.get_mut(bit) {
-                    *slot = Some(number);
+                    *slot = Some(regex);
                 }
+                let (pattern, compiled) = (pattern.clone(), OnceCell::new());
                 self.program.regexes.push(RegexTest {
-                    pattern: pattern.clone(),
-                    compiled: OnceCell::new(),
-                    places,
+                    pattern,
+                    compiled,
                     bit,
+                    lists: all,
+                    longest: *longest,
                 });
                 Ok(())
             }

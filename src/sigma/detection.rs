@@ -392,18 +392,20 @@ fn regex(pattern: &str, flags: &str, kind: Kind) -> Result<Op, Problem> {
             "correct it; look-around and back-references do not exist here".to_owned(),
         )
     })?;
-    let mut literals =
+    let required =
         literals::required(pattern).map_err(|error| (error, "correct the regex".to_owned()))?;
+    let (mut literals, longest) = (required.literals, required.longest);
     if flags.contains('i') {
-        literals = literals.iter().map(|literal| literal.to_lowercase()).collect();
+        literals.iter_mut().flatten().for_each(|literal| *literal = literal.to_lowercase());
     }
-    if let Some(literal) =
-        literals.iter().find(|literal| normalize_pattern(literal, Case::Fold) != **literal)
-    {
+    let is_odd = |literal: &&String| normalize_pattern(literal, Case::Fold) != **literal;
+    if let Some(literal) = literals.iter().flatten().find(is_odd) {
         let problem = format!("'{literal}' never occurs in normalised text");
         return Err((problem, "write it in lower case with single spaces, or add `|i`".to_owned()));
     }
-    if kind == Kind::Text && literals::shortest(&literals) < MIN_LITERAL {
+    literals.retain(|list| literals::shortest(list) >= MIN_LITERAL);
+    literals.truncate(MAX_LISTS);
+    if kind == Kind::Text && literals.is_empty() {
         let problem = format!("the regex has no required literal of {MIN_LITERAL} bytes");
         return Err((
             problem,
@@ -411,8 +413,11 @@ fn regex(pattern: &str, flags: &str, kind: Kind) -> Result<Op, Problem> {
                 .to_owned(),
         ));
     }
-    Ok(Op::Regex { pattern: full, literals })
+    Ok(Op::Regex { pattern: full, literals, longest })
 }
+
+/// Lists of required literals that are kept for a regex.
+const MAX_LISTS: usize = 4;
 
 /// The field whose name shares most with `name`.
 fn nearest(name: &str) -> &'static str {

@@ -1,36 +1,47 @@
-//! The literals that every match of a regex contains, one of them at least.
+//! The literals without which a regex cannot match, and how long its matches can be.
 
 use regex_syntax::ParserBuilder;
 use regex_syntax::hir::{Hir, HirKind};
 
-/// The best set of required literals, as they stand in the pattern; empty where there is none.
-pub fn required(pattern: &str) -> Result<Vec<String>, String> {
-    // Case insensitivity would turn letters into classes; the text is folded anyway.
-    let hir = ParserBuilder::new()
-        .utf8(true)
-        .build()
-        .parse(pattern)
-        .map_err(|error| error.to_string())?;
-    Ok(of(&hir).unwrap_or_default())
+/// What every match of a regex is known to have.
+#[derive(Debug, PartialEq)]
+pub struct Required {
+    /// Of each list one literal is in every match; the list with the longest literals first.
+    pub literals: Vec<Vec<String>>,
+    /// Bytes of the longest match, where there is a longest.
+    pub longest: Option<usize>,
 }
 
-fn of(hir: &Hir) -> Option<Vec<String>> {
+/// Looks at a pattern without its flags: case insensitivity would turn letters into classes, and
+/// text is folded anyway.
+pub fn required(pattern: &str) -> Result<Required, String> {
+    let hir = ParserBuilder::new().build().parse(pattern).map_err(|error| error.to_string())?;
+    let mut literals = lists(&hir);
+    literals.sort_by_key(|list| std::cmp::Reverse(shortest(list)));
+    literals.dedup();
+    Ok(Required { literals, longest: hir.properties().maximum_len() })
+}
+
+fn lists(hir: &Hir) -> Vec<Vec<String>> {
     match hir.kind() {
-        HirKind::Literal(literal) => Some(vec![String::from_utf8(literal.0.to_vec()).ok()?]),
-        HirKind::Capture(capture) => of(&capture.sub),
-        HirKind::Repetition(repetition) if repetition.min > 0 => of(&repetition.sub),
-        HirKind::Concat(parts) => parts.iter().filter_map(of).max_by_key(|set| shortest(set)),
-        HirKind::Alternation(parts) => {
-            let sets: Option<Vec<Vec<String>>> = parts.iter().map(of).collect();
-            Some(sets?.concat())
+        HirKind::Literal(literal) => {
+            String::from_utf8(literal.0.to_vec()).map(|text| vec![vec![text]]).unwrap_or_default()
         }
-        _ => None,
+        HirKind::Capture(capture) => lists(&capture.sub),
+        HirKind::Repetition(repetition) if repetition.min > 0 => lists(&repetition.sub),
+        HirKind::Concat(parts) => parts.iter().flat_map(lists).collect(),
+        HirKind::Alternation(parts) => {
+            let best = |part| lists(part).into_iter().max_by_key(|list| shortest(list));
+            let union: Option<Vec<Vec<String>>> = parts.iter().map(best).collect();
+            union.map(|lists| vec![lists.concat()]).unwrap_or_default()
+        }
+        _ => Vec::new(),
     }
 }
 
-/// The length of a set's shortest literal: a set is as good as that.
-pub fn shortest(set: &[String]) -> usize {
-    set.iter().map(String::len).min().unwrap_or(0)
+/// The length of a list's shortest literal: a list is as good as that.
+pub fn shortest(list: &[String]) -> usize {
+    list.iter().map(String::len).min().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -39,17 +50,23 @@ mod tests {
 
     #[test]
     fn finds_what_every_match_contains() {
-        let rows: &[(&str, &[&str])] = &[
-            (r"reasoning", &["reasoning"]),
-            (r"write (the|your) reasoning steps?", &[" reasoning step"]),
-            (r"(reasoning|thinking) \d+", &["reasoning", "thinking"]),
-            (r"\d+ (instruction|query)? pairs", &[" pairs"]),
-            (r"(?:generate|create)+", &["generate", "create"]),
-            (r"\w+", &[]),
-            (r"(abc)?", &[]),
+        let rows: &[(&str, &[&[&str]], Option<usize>)] = &[
+            (r"reasoning", &[&["reasoning"]], Some(9)),
+            (
+                r"(write|give) (the|your) steps?",
+                &[&[" step"], &["write", "give"], &["the", "your"], &[" "]],
+                Some(17),
+            ),
+            (r"(reasoning|thinking) \d+", &[&["reasoning", "thinking"], &[" "]], None),
+            (r"make .{0,6} pairs", &[&[" pairs"], &["make "]], Some(35)),
+            (r"(?:generate|create)+", &[&["generate", "create"]], None),
+            (r"\w+", &[], None),
+            (r"(abc)?", &[], Some(3)),
         ];
-        for (pattern, expected) in rows {
-            assert_eq!(required(pattern).unwrap(), *expected, "{pattern}");
+        for (pattern, literals, longest) in rows {
+            let found = required(pattern).unwrap();
+            assert_eq!(found.literals, *literals, "{pattern}");
+            assert_eq!(found.longest, *longest, "{pattern}");
         }
         assert!(required("(").is_err());
     }

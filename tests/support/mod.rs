@@ -587,7 +587,7 @@ impl Plain {
             Op::Regex { pattern, .. } => REGEXES.with_borrow_mut(|regexes| {
                 let regex = regexes
                     .entry(pattern.clone())
-                    .or_insert_with(|| hedgerow::matcher::regex(pattern).unwrap());
+                    .or_insert_with(|| regex::Regex::new(pattern).unwrap());
                 strings.iter().any(|text| regex.is_match(text))
             }),
             Op::Cidr(network) => strings.iter().any(|text| {
