@@ -55,7 +55,7 @@ mod tests {
             (
                 r"(write|give) (the|your) steps?",
                 &[&[" step"], &["write", "give"], &["the", "your"], &[" "]],
-                Some(17),
+                Some(16),
             ),
             (r"(reasoning|thinking) \d+", &[&["reasoning", "thinking"], &[" "]], None),
             (r"make .{0,6} pairs", &[&[" pairs"], &["make "]], Some(35)),
