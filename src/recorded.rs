@@ -137,24 +137,44 @@ struct Line<'a> {
 }
 
 /// Headers as pairs, or as an object.
-#[derive(Default, Deserialize)]
-#[serde(from = "HeaderForm")]
+#[derive(Default)]
 struct Headers(Vec<(String, String)>);
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum HeaderForm {
-    Pairs(Vec<(String, String)>),
-    Object(std::collections::BTreeMap<String, String>),
-}
+impl<'de> Deserialize<'de> for Headers {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
 
-impl From<HeaderForm> for Headers {
-    fn from(form: HeaderForm) -> Self {
-        let pairs = match form {
-            HeaderForm::Pairs(pairs) => pairs,
-            HeaderForm::Object(object) => object.into_iter().collect(),
-        };
-        Self(pairs.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect())
+        impl<'de> serde::de::Visitor<'de> for Either {
+            type Value = Headers;
+
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("headers as [[name, value], …] or {name: value, …}")
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(
+                self,
+                mut pairs: A,
+            ) -> Result<Headers, A::Error> {
+                let mut headers = Headers(Vec::with_capacity(16));
+                while let Some((name, value)) = pairs.next_element::<(String, String)>()? {
+                    headers.0.push((name.to_ascii_lowercase(), value));
+                }
+                Ok(headers)
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> Result<Headers, A::Error> {
+                let mut headers = Headers(Vec::with_capacity(16));
+                while let Some((name, value)) = map.next_entry::<String, String>()? {
+                    headers.0.push((name.to_ascii_lowercase(), value));
+                }
+                Ok(headers)
+            }
+        }
+
+        deserializer.deserialize_any(Either)
     }
 }
 

@@ -95,7 +95,13 @@ pub fn read<'a>(
     limits: &Limits,
     each: &mut dyn FnMut(&Request<'a>),
 ) -> Option<usize> {
-    let mut request = Request::default();
+    let mut request = Request {
+        text: String::with_capacity(body.bytes().len()),
+        segments: Vec::with_capacity(16),
+        keywords: Vec::with_capacity(32),
+        numbers: Vec::with_capacity(32),
+        trouble: Trouble::default(),
+    };
     let mut entries = 0_usize;
     let mut tell = |request: &mut Request<'a>| {
         if entries < limits.entries {

@@ -16,11 +16,11 @@ pub fn compile(signatures: &[Signature]) -> Result<Program, Error> {
     let mut compiler = Compiler::default();
     for (number, signature) in signatures.iter().enumerate() {
         let node = compiler.condition(signature, &signature.condition)?;
-        if node.holds(&|_| false) {
+        if triggers(&node, &compiler.program).is_none() {
             let problem = format!("signature '{}' holds for an empty request", signature.name);
             return Err(Error::new(problem, "require at least one selection that is not negated"));
         }
-        for bit in bits(&node) {
+        for bit in triggers(&node, &compiler.program).unwrap_or_default() {
             if let Some(touched) = compiler.program.touches.get_mut(bit) {
                 touched.push(number as u32);
             }
@@ -213,19 +213,34 @@ fn misfit(test: &FieldTest) -> Error {
     Error::new(problem, "see docs/fields.md for the field's type")
 }
 
-fn bits(node: &Node) -> Vec<usize> {
-    fn collect(node: &Node, bits: &mut Vec<usize>) {
-        match node {
-            Node::All(parts) | Node::Any(parts) => {
-                parts.iter().for_each(|part| collect(part, bits))
-            }
-            Node::Not(part) => collect(part, bits),
-            Node::Bit(bit) => bits.push(*bit),
+/// Bits of which at least one is set whenever the condition holds: of a conjunction, those of the
+/// part that is least often met. `None` where it can hold with no bit set.
+fn triggers(node: &Node, program: &Program) -> Option<Vec<usize>> {
+    let mut bits = match node {
+        Node::Bit(bit) => vec![*bit],
+        Node::Not(part) => match &**part {
+            Node::Not(part) => return triggers(part, program),
+            _ => return None,
+        },
+        Node::Any(parts) => {
+            let parts: Option<Vec<Vec<usize>>> =
+                parts.iter().map(|part| triggers(part, program)).collect();
+            parts?.concat()
         }
-    }
-    let mut all = Vec::new();
-    collect(node, &mut all);
-    all.sort_unstable();
-    all.dedup();
-    all
+        Node::All(parts) => {
+            let parts = parts.iter().filter_map(|part| triggers(part, program));
+            parts.min_by_key(|bits| commonness(bits, program))?
+        }
+    };
+    bits.sort_unstable();
+    bits.dedup();
+    Some(bits)
+}
+
+/// How often one of some bits is set, on an arbitrary scale: parameters and headers are in every
+/// request, a phrase is in few.
+fn commonness(bits: &[usize], program: &Program) -> usize {
+    let fields = bits.iter().filter_map(|bit| program.fields.get(*bit));
+    let kinds = fields.map(|field| if field.kind() == Kind::Text { 1 } else { 1_000 });
+    kinds.sum()
 }
