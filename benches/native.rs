@@ -3,6 +3,8 @@
 //! `HEDGEROW_BENCH_DIR` and prints a JSON array of rows.
 #![allow(
     clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::print_stdout,
     reason = "a benchmark has a clock and prints"
 )]

@@ -147,6 +147,8 @@ struct Candidate {
     seen: u8,
     /// Where in the text a match would have to be: around the literals of the first list.
     windows: Vec<Range<usize>>,
+    /// Where literals of the other lists begin.
+    others: Vec<(usize, u8)>,
     /// Whether it has run.
     is_settled: bool,
 }
@@ -156,6 +158,26 @@ struct Found {
     start: usize,
     end: usize,
     in_text: bool,
+}
+
+impl Candidate {
+    /// Adds the window around a literal of the first list. Windows that overlap are joined, so that
+    /// together they are not much longer than the text.
+    fn widen(&mut self, literal: &Range<usize>, reach: usize, value: &Range<usize>) {
+        let start = literal.end.saturating_sub(reach).max(value.start);
+        let end = literal.start.saturating_add(reach).min(value.end);
+        match self.windows.last_mut() {
+            Some(last) if start <= last.end && last.start <= start => last.end = end.max(last.end),
+            _ => self.windows.push(start..end),
+        }
+    }
+
+    /// The lists of which a literal begins in a window, once `others` is sorted.
+    fn seen_in(&self, window: &Range<usize>) -> u8 {
+        let from = self.others.partition_point(|(at, _)| *at < window.start);
+        let inside = self.others.iter().skip(from).take_while(|(at, _)| *at < window.end);
+        inside.fold(FIRST_LIST, |seen, (_, list)| seen | list)
+    }
 }
 
 impl Program {
@@ -211,6 +233,7 @@ impl Matcher<'_> {
             candidate.seen = 0;
             candidate.is_settled = false;
             candidate.windows.clear();
+            candidate.others.clear();
         }
         for (bit, range) in &headers.0 {
             self.set(*bit, Found { start: range.start, end: range.end, in_text: false });
@@ -317,21 +340,12 @@ impl Matcher<'_> {
 
     /// Notes that one of a regex's literals was seen.
     fn nominate(&mut self, regex: usize, list: u8, found: Range<usize>, segment: &Segment<'_>) {
-        let (Some(candidate), Some(test)) =
-            (self.candidates.get_mut(regex), self.program.regexes.get(regex))
-        else {
-            return;
-        };
-        if list == 1 {
-            let reach = test.longest.unwrap_or(usize::MAX);
-            let start = found.end.saturating_sub(reach).max(segment.range.start);
-            let end = found.start.saturating_add(reach).min(segment.range.end);
-            match candidate.windows.last_mut() {
-                Some(last) if start <= last.end && last.start <= start => {
-                    last.end = end.max(last.end)
-                }
-                _ => candidate.windows.push(start..end),
-            }
+        let Some(candidate) = self.candidates.get_mut(regex) else { return };
+        let Some(test) = self.program.regexes.get(regex) else { return };
+        if list == FIRST_LIST {
+            candidate.widen(&found, test.longest.unwrap_or(usize::MAX), &segment.range);
+        } else {
+            candidate.others.push((found.start, list));
         }
         let was_open = candidate.seen == test.lists;
         candidate.seen |= list;
@@ -340,16 +354,22 @@ impl Matcher<'_> {
         }
     }
 
-    /// Runs a regex where it may match.
+    /// Runs a regex where it may match: in windows in which a literal of each list was seen.
     fn settle(&mut self, regex: usize, request: &Request<'_>) {
-        let (Some(candidate), Some(test)) =
-            (self.candidates.get_mut(regex), self.program.regexes.get(regex))
-        else {
-            return;
-        };
+        let Some(candidate) = self.candidates.get_mut(regex) else { return };
+        let Some(test) = self.program.regexes.get(regex) else { return };
         candidate.is_settled = true;
+        candidate.others.sort_unstable();
+        let mut windows = candidate
+            .windows
+            .iter()
+            .filter(|window| candidate.seen_in(window) == test.lists)
+            .peekable();
+        if windows.peek().is_none() {
+            return;
+        }
         let Some(compiled) = compiled(&test.pattern, &test.compiled) else { return };
-        let found = candidate.windows.iter().find_map(|window| find(compiled, request, window));
+        let found = windows.find_map(|window| find(compiled, request, window));
         if let Some(found) = found {
             self.set(test.bit, Found { start: found.start, end: found.end, in_text: true });
         }
@@ -621,10 +641,13 @@ fn compiled<'r>(pattern: &str, cell: &'r OnceCell<Option<Regex>>) -> Option<&'r 
 /// Compiles a pattern under the limits of the edge.
 pub fn regex(pattern: &str) -> Result<Regex, String> {
     let limits = Regex::config()
+        .utf8_empty(false)
         .nfa_size_limit(Some(REGEX_BYTES))
         .hybrid_cache_capacity(REGEX_BYTES)
         .which_captures(WhichCaptures::Implicit);
-    Regex::builder().configure(limits).build(pattern).map_err(|error| {
+    // `check` writes `.` as a byte (see `sigma`), so a match may begin within a character.
+    let syntax = regex_automata::util::syntax::Config::new().utf8(false);
+    Regex::builder().configure(limits).syntax(syntax).build(pattern).map_err(|error| {
         let reason = error.syntax_error().map(ToString::to_string);
         reason.unwrap_or_else(|| error.to_string())
     })
@@ -633,6 +656,9 @@ pub fn regex(pattern: &str) -> Result<Regex, String> {
 fn name_of<S: serde::Serializer>(field: &Field, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&field.name())
 }
+
+/// The bit of a regex's first list of literals.
+const FIRST_LIST: u8 = 1;
 
 /// A compiled regex, and its lazily built automaton, may take this many bytes each.
 const REGEX_BYTES: usize = 1 << 20;

@@ -382,7 +382,8 @@ fn anchored(text: &SigmaString, main: Option<Modifier>) -> Result<(Anchor, Strin
 }
 
 fn regex(pattern: &str, flags: &str, kind: Kind) -> Result<Op, Problem> {
-    let full = if flags.is_empty() { pattern.to_owned() } else { format!("(?{flags}){pattern}") };
+    let bytes = dots_as_bytes(pattern);
+    let full = if flags.is_empty() { bytes } else { format!("(?{flags}){bytes}") };
     crate::matcher::regex(&full).map_err(|error| {
         // The parser draws a picture first; its last line says it in words.
         let words = error.to_string();
@@ -392,8 +393,8 @@ fn regex(pattern: &str, flags: &str, kind: Kind) -> Result<Op, Problem> {
             "correct it; look-around and back-references do not exist here".to_owned(),
         )
     })?;
-    let required =
-        literals::required(pattern).map_err(|error| (error, "correct the regex".to_owned()))?;
+    let required = literals::required(&dots_as_bytes(pattern))
+        .map_err(|error| (error, "correct the regex".to_owned()))?;
     let (mut literals, longest) = (required.literals, required.longest);
     if flags.contains('i') {
         literals.iter_mut().flatten().for_each(|literal| *literal = literal.to_lowercase());
@@ -414,6 +415,23 @@ fn regex(pattern: &str, flags: &str, kind: Kind) -> Result<Op, Problem> {
         ));
     }
     Ok(Op::Regex { pattern: full, literals, longest })
+}
+
+/// A pattern in which `.` stands for a byte instead of a character. Signatures bridge gaps by
+/// `.{0,60}`; as characters each dot is a small automaton of its own, and building those is most of
+/// what a regex costs.
+fn dots_as_bytes(pattern: &str) -> String {
+    let mut out = String::with_capacity(pattern.len() * 2);
+    let (mut is_escaped, mut in_class) = (false, false);
+    for char in pattern.chars() {
+        match char {
+            '.' if !is_escaped && !in_class => out.push_str("(?-u:.)"),
+            char => out.push(char),
+        }
+        in_class = if is_escaped { in_class } else { (in_class || char == '[') && char != ']' };
+        is_escaped = char == '\\' && !is_escaped;
+    }
+    out
 }
 
 /// Lists of required literals that are kept for a regex.

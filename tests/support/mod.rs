@@ -587,8 +587,8 @@ impl Plain {
             Op::Regex { pattern, .. } => REGEXES.with_borrow_mut(|regexes| {
                 let regex = regexes
                     .entry(pattern.clone())
-                    .or_insert_with(|| regex::Regex::new(pattern).unwrap());
-                strings.iter().any(|text| regex.is_match(text))
+                    .or_insert_with(|| regex::bytes::Regex::new(pattern).unwrap());
+                strings.iter().any(|text| regex.is_match(text.as_bytes()))
             }),
             Op::Cidr(network) => strings.iter().any(|text| {
                 text.parse().is_ok_and(|address: std::net::IpAddr| network.contains(&address))
@@ -635,7 +635,7 @@ fn values<'v>(values: impl Iterator<Item = &'v String>) -> Vec<Cow<'v, str>> {
 }
 
 thread_local! {
-    static REGEXES: RefCell<HashMap<String, regex::Regex>> = RefCell::default();
+    static REGEXES: RefCell<HashMap<String, regex::bytes::Regex>> = RefCell::default();
 }
 
 /// Normalisation, one character at a time over the whole string.
