@@ -123,7 +123,7 @@ pub fn read<'a>(
         Endpoint::GeminiBatches => {
             upload::entries(&mut request, body, Endpoint::GeminiGenerate, &mut tell);
         }
-        Endpoint::GeminiEmbed if envelope.path.ends_with(":batchEmbedContents") => {
+        Endpoint::GeminiEmbedBatch => {
             upload::entries(&mut request, body, Endpoint::GeminiEmbed, &mut tell);
         }
         _ => {

@@ -38,9 +38,12 @@ pub enum Endpoint {
     /// Gemini countTokens.
     #[serde(rename = "gemini.count_tokens")]
     GeminiCountTokens,
-    /// Gemini embedContent and batchEmbedContents.
+    /// Gemini embedContent.
     #[serde(rename = "gemini.embed")]
     GeminiEmbed,
+    /// Gemini batchEmbedContents.
+    #[serde(rename = "gemini.embed_batch")]
+    GeminiEmbedBatch,
     /// Gemini batchGenerateContent.
     #[serde(rename = "gemini.batches")]
     GeminiBatches,
@@ -74,7 +77,9 @@ impl Endpoint {
             OpenaiChat | OpenaiResponses | OpenaiCompletions | OpenaiEmbeddings | OpenaiFiles
             | OpenaiBatches => Dialect::Openai,
             AnthropicMessages | AnthropicCountTokens | AnthropicBatches => Dialect::Anthropic,
-            GeminiGenerate | GeminiCountTokens | GeminiEmbed | GeminiBatches => Dialect::Gemini,
+            GeminiGenerate | GeminiCountTokens | GeminiEmbed | GeminiEmbedBatch | GeminiBatches => {
+                Dialect::Gemini
+            }
             Generic | None => Dialect::Generic,
         }
     }
@@ -85,7 +90,7 @@ impl Endpoint {
         match self {
             OpenaiChat | OpenaiResponses | AnthropicMessages | Generic | None => "chat",
             OpenaiCompletions => "text_completion",
-            OpenaiEmbeddings | GeminiEmbed => "embeddings",
+            OpenaiEmbeddings | GeminiEmbed | GeminiEmbedBatch => "embeddings",
             AnthropicCountTokens | GeminiCountTokens => "count_tokens",
             OpenaiFiles | OpenaiBatches | AnthropicBatches | GeminiBatches => "batch",
             GeminiGenerate => "generate_content",
@@ -121,18 +126,68 @@ impl Dialect {
 /// assert_eq!(endpoint_of("/v1/models"), Endpoint::None);
 /// ```
 pub fn endpoint_of(path: &str) -> Endpoint {
-    let found = DEFAULTS.iter().find(|(pattern, _)| fits(pattern, path));
+    let path = canonical(path);
+    let path: Vec<&str> = path.iter().map(String::as_str).collect();
+    let Some(last) = path.last() else { return Endpoint::None };
+    let fits = |pattern: &str| {
+        // Almost every path is refused by its last segment.
+        pattern.rsplit('/').next().is_some_and(|part| segment_fits(part, last)) && {
+            let parts: Vec<&str> = pattern.split('/').filter(|part| !part.is_empty()).collect();
+            segments_fit(&parts, &path)
+        }
+    };
+    let found = DEFAULTS.iter().find(|(pattern, _)| fits(pattern));
     found.map_or(Endpoint::None, |(_, endpoint)| *endpoint)
 }
 
 /// Whether `path` fits `pattern`: `**` stands for any number of segments, `*` for any part of one.
-/// A slash at the end, and doubled slashes, make no difference.
+///
+/// The path is compared as lenient servers read it, so that spelling is no way past: percent signs
+/// and dot segments are undone, backslashes are slashes, matrix parameters and outer spaces are cut
+/// off, case does not count, and neither do doubled slashes or one at the end.
 pub fn fits(pattern: &str, path: &str) -> bool {
-    // Walked from the end, where the built-in patterns have their fixed part: almost every other
-    // path is refused at its last segment.
+    let pattern = pattern.to_ascii_lowercase();
     let pattern: Vec<&str> = pattern.split('/').filter(|part| !part.is_empty()).collect();
-    let path: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).take(SEGMENTS).collect();
+    let path = canonical(path);
+    let path: Vec<&str> = path.iter().map(String::as_str).collect();
     segments_fit(&pattern, &path)
+}
+
+/// The last segments of a path, as a lenient server reads them.
+fn canonical(path: &str) -> Vec<String> {
+    let decoded = undo_percent(path).replace('\\', "/");
+    let mut segments: Vec<String> = Vec::new();
+    for segment in decoded.split('/') {
+        let segment = segment.split(';').next().unwrap_or_default().trim();
+        match segment {
+            "" | "." => {}
+            ".." => {
+                segments.pop();
+            }
+            segment => segments.push(segment.to_ascii_lowercase()),
+        }
+    }
+    segments.split_off(segments.len().saturating_sub(SEGMENTS))
+}
+
+fn undo_percent(path: &str) -> String {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let digits = after.get(..2).filter(|_| *first == b'%');
+        let code = digits.and_then(|digits| std::str::from_utf8(digits).ok());
+        match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = after.get(2..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn segments_fit(pattern: &[&str], path: &[&str]) -> bool {
@@ -159,10 +214,10 @@ fn segment_fits(pattern: &str, segment: &str) -> bool {
     starts.any(|at| rest.get(at..).is_some_and(|rest| segment_fits(tail, rest)))
 }
 
-/// Segments of a path that are looked at.
+/// Segments of a path that are looked at: the last ones, which say what is called.
 const SEGMENTS: usize = 64;
 
-/// The built-in routes; the first that fits counts.
+/// The built-in routes, in lower case; the first that fits counts.
 pub const DEFAULTS: &[(&str, Endpoint)] = &[
     ("**/threads/*/messages", Endpoint::None),
     ("**/chat/completions", Endpoint::OpenaiChat),
@@ -176,16 +231,16 @@ pub const DEFAULTS: &[(&str, Endpoint)] = &[
     ("**/openai/batches", Endpoint::OpenaiBatches),
     ("**/messages", Endpoint::AnthropicMessages),
     ("**/messages/count_tokens", Endpoint::AnthropicCountTokens),
-    ("**/anthropic/models/*:rawPredict", Endpoint::AnthropicMessages),
-    ("**/anthropic/models/*:streamRawPredict", Endpoint::AnthropicMessages),
-    ("**/models/*:generateContent", Endpoint::GeminiGenerate),
-    ("**/models/*:streamGenerateContent", Endpoint::GeminiGenerate),
-    ("**/models/*:countTokens", Endpoint::GeminiCountTokens),
-    ("**/models/*:embedContent", Endpoint::GeminiEmbed),
-    ("**/models/*:batchEmbedContents", Endpoint::GeminiEmbed),
-    ("**/models/*:batchGenerateContent", Endpoint::GeminiBatches),
-    ("**/tunedModels/*:generateContent", Endpoint::GeminiGenerate),
-    ("**/endpoints/*:generateContent", Endpoint::GeminiGenerate),
+    ("**/anthropic/models/*:rawpredict", Endpoint::AnthropicMessages),
+    ("**/anthropic/models/*:streamrawpredict", Endpoint::AnthropicMessages),
+    ("**/models/*:generatecontent", Endpoint::GeminiGenerate),
+    ("**/models/*:streamgeneratecontent", Endpoint::GeminiGenerate),
+    ("**/models/*:counttokens", Endpoint::GeminiCountTokens),
+    ("**/models/*:embedcontent", Endpoint::GeminiEmbed),
+    ("**/models/*:batchembedcontents", Endpoint::GeminiEmbedBatch),
+    ("**/models/*:batchgeneratecontent", Endpoint::GeminiBatches),
+    ("**/tunedmodels/*:generatecontent", Endpoint::GeminiGenerate),
+    ("**/endpoints/*:generatecontent", Endpoint::GeminiGenerate),
     ("/model/*/invoke", Endpoint::Generic),
     ("/model/*/invoke-with-response-stream", Endpoint::Generic),
     ("/model/*/converse", Endpoint::Generic),
@@ -207,6 +262,15 @@ mod tests {
             ("/v1/chat/completions", Endpoint::OpenaiChat),
             ("/v1/chat/completions/", Endpoint::OpenaiChat),
             ("//v1//chat/completions", Endpoint::OpenaiChat),
+            ("/v1/chat/completions/.", Endpoint::OpenaiChat),
+            ("/v1/chat/x/../completions", Endpoint::OpenaiChat),
+            ("/v1/chat\\completions", Endpoint::OpenaiChat),
+            ("/v1/chat/%63ompletions", Endpoint::OpenaiChat),
+            ("/v1/chat%2Fcompletions%20", Endpoint::OpenaiChat),
+            ("/v1/Chat/Completions;a=1", Endpoint::OpenaiChat),
+            ("/v1beta/models/g%3AgenerateContent", Endpoint::GeminiGenerate),
+            ("/%", Endpoint::None),
+            ("/%zz%2", Endpoint::None),
             ("/openai/deployments/x/chat/completions", Endpoint::OpenaiChat),
             ("/api/v1/chat/completions", Endpoint::OpenaiChat),
             ("/v1/engines/davinci/completions", Endpoint::OpenaiCompletions),
@@ -250,6 +314,10 @@ mod tests {
         for (pattern, path, expected) in rows {
             assert_eq!(fits(pattern, path), expected, "{pattern} {path}");
         }
-        assert!(!fits("**/a/**/a/**/a/**/b", &"/a".repeat(5_000)));
+        assert!(!fits("**/a/**/a/**/b", &"/a".repeat(5_000)));
+        assert_eq!(
+            endpoint_of(&format!("{}v1/messages", "/x".repeat(100) + "/")),
+            Endpoint::AnthropicMessages
+        );
     }
 }

@@ -212,6 +212,7 @@ fn naive(recorded: &Recorded, endpoint: Endpoint) -> Option<Plain> {
             | Endpoint::AnthropicBatches
             | Endpoint::GeminiBatches
             | Endpoint::GeminiEmbed
+            | Endpoint::GeminiEmbedBatch
     ) {
         return None;
     }
