@@ -135,14 +135,17 @@ pub struct Matcher<'p> {
     program: &'p Program,
     bits: Vec<u64>,
     /// Where each set bit was found: a range in the request's normalised text, or in a value.
-    found: Vec<Found>,
+    found: Vec<(usize, Found)>,
     touched: Vec<u64>,
     candidates: Vec<Candidate>,
+    /// A regex's place in `candidates` plus one, by regex; 0 where it is none.
+    candidate_of: Vec<u32>,
 }
 
 /// What is known of a regex for the request at hand.
 #[derive(Clone, Debug, Default)]
 struct Candidate {
+    regex: usize,
     /// The lists of which a literal was seen.
     seen: u8,
     /// Where in the text a match would have to be: around the literals of the first list.
@@ -187,9 +190,10 @@ impl Program {
         Matcher {
             program: self,
             bits: words(self.fields.len()),
-            found: vec![Found::default(); self.fields.len()],
+            found: Vec::with_capacity(64),
             touched: words(self.conditions.len()),
-            candidates: vec![Candidate::default(); self.regexes.len()],
+            candidates: Vec::new(),
+            candidate_of: vec![0; self.regexes.len()],
         }
     }
 
@@ -229,11 +233,11 @@ impl Matcher<'_> {
     pub fn hits(&mut self, request: &Request<'_>, headers: &HeaderBits) -> Vec<Hit> {
         self.bits.fill(0);
         self.touched.fill(0);
-        for candidate in &mut self.candidates {
-            candidate.seen = 0;
-            candidate.is_settled = false;
-            candidate.windows.clear();
-            candidate.others.clear();
+        self.found.clear();
+        for candidate in self.candidates.drain(..) {
+            if let Some(place) = self.candidate_of.get_mut(candidate.regex) {
+                *place = 0;
+            }
         }
         for (bit, range) in &headers.0 {
             self.set(*bit, Found { start: range.start, end: range.end, in_text: false });
@@ -253,9 +257,7 @@ impl Matcher<'_> {
             return;
         }
         *word |= mask;
-        if let Some(slot) = self.found.get_mut(bit) {
-            *slot = found;
-        }
+        self.found.push((bit, found));
         self.touch(bit);
     }
 
@@ -338,10 +340,27 @@ impl Matcher<'_> {
         });
     }
 
+    fn found(&self, bit: usize) -> Option<&Found> {
+        self.found.iter().find(|(known, _)| *known == bit).map(|(_, found)| found)
+    }
+
+    fn candidate(&self, regex: usize) -> Option<&Candidate> {
+        self.candidates.get(self.candidate_of.get(regex)?.checked_sub(1)? as usize)
+    }
+
+    fn candidate_mut(&mut self, regex: usize) -> Option<&mut Candidate> {
+        self.candidates.get_mut(self.candidate_of.get(regex)?.checked_sub(1)? as usize)
+    }
+
     /// Notes that one of a regex's literals was seen.
     fn nominate(&mut self, regex: usize, list: u8, found: Range<usize>, segment: &Segment<'_>) {
-        let Some(candidate) = self.candidates.get_mut(regex) else { return };
         let Some(test) = self.program.regexes.get(regex) else { return };
+        let Some(place) = self.candidate_of.get_mut(regex) else { return };
+        if *place == 0 {
+            self.candidates.push(Candidate { regex, ..Candidate::default() });
+            *place = self.candidates.len() as u32;
+        }
+        let Some(candidate) = self.candidate_mut(regex) else { return };
         if list == FIRST_LIST {
             candidate.widen(&found, test.longest.unwrap_or(usize::MAX), &segment.range);
         } else {
@@ -356,8 +375,8 @@ impl Matcher<'_> {
 
     /// Runs a regex where it may match: in windows in which a literal of each list was seen.
     fn settle(&mut self, regex: usize, request: &Request<'_>) {
-        let Some(candidate) = self.candidates.get_mut(regex) else { return };
         let Some(test) = self.program.regexes.get(regex) else { return };
+        let Some(candidate) = self.candidate_mut(regex) else { return };
         candidate.is_settled = true;
         candidate.others.sort_unstable();
         let mut windows = candidate
@@ -414,7 +433,7 @@ impl Matcher<'_> {
         let Some(regex) = self.program.regex_of.get(bit).copied().flatten() else {
             return Some(false);
         };
-        let (candidate, test) = (self.candidates.get(regex), self.program.regexes.get(regex));
+        let (candidate, test) = (self.candidate(regex), self.program.regexes.get(regex));
         let open = candidate
             .zip(test)
             .is_some_and(|(candidate, test)| !candidate.is_settled && candidate.seen == test.lists);
@@ -431,7 +450,7 @@ impl Matcher<'_> {
                 condition.proof(&|bit| self.is_set(bit), &mut bits);
             }
             for found in
-                bits.iter().filter_map(|bit| self.found.get(*bit)).filter(|found| found.in_text)
+                bits.iter().filter_map(|bit| self.found(*bit)).filter(|found| found.in_text)
             {
                 if let Some((number, segment)) = segment_at(request, found.start) {
                     let end = found.end.saturating_sub(segment.range.start);
@@ -447,7 +466,7 @@ impl Matcher<'_> {
         let sources: BTreeMap<usize, text::Sources> = until.iter().filter_map(source).collect();
         let prove = |bit: usize| {
             let field = self.program.fields.get(bit)?.clone();
-            let found = self.found.get(bit)?;
+            let found = self.found(bit)?;
             if !found.in_text {
                 return Some(Evidence { field, start: found.start, end: found.end });
             }
