@@ -67,6 +67,10 @@ pub struct Request<'a> {
     segments: Vec<Segment<'a>>,
     keywords: Vec<(Name, Cow<'a, str>)>,
     numbers: Vec<(Name, f64)>,
+    /// Counters, one row a field: kept apart, for a body may hold any number of numbers.
+    counts: Vec<(Name, f64)>,
+    /// Bytes that may yet be looked at ahead of their turn.
+    ahead: usize,
     trouble: Trouble,
 }
 
@@ -100,6 +104,8 @@ pub fn read<'a>(
         segments: Vec::with_capacity(16),
         keywords: Vec::with_capacity(32),
         numbers: Vec::with_capacity(32),
+        counts: Vec::new(),
+        ahead: body.bytes().len().saturating_mul(2),
         trouble: Trouble::default(),
     };
     let mut entries = 0_usize;
@@ -181,7 +187,8 @@ impl<'a> Request<'a> {
     fn object(&mut self, reader: &mut Reader<'a>, endpoint: Endpoint, depth: u8) {
         let start = reader.position();
         self.members(reader, endpoint, depth);
-        let silent = self.segments.is_empty() && !self.has(Name::PromptTokenIds);
+        let silent = self.segments.is_empty()
+            && !self.counts.iter().any(|(name, _)| *name == Name::PromptTokenIds);
         if silent && !matches!(endpoint, Endpoint::Generic | Endpoint::OpenaiBatches) {
             self.members(&mut reader.at(start), Endpoint::Generic, depth);
         }
@@ -222,6 +229,7 @@ impl<'a> Request<'a> {
         self.segments.clear();
         self.keywords.clear();
         self.numbers.clear();
+        self.counts.clear();
         self.trouble = Trouble::default();
     }
 
@@ -267,6 +275,7 @@ impl<'a> Request<'a> {
 
     /// Adds what is known once all is read.
     fn finish(&mut self) {
+        self.numbers.append(&mut self.counts);
         let in_messages = |segment: &&Segment<'_>| segment.place as u8 & MESSAGES != 0;
         let size: usize =
             self.segments.iter().filter(in_messages).map(|segment| segment.range.len()).sum();
@@ -299,14 +308,10 @@ impl<'a> Request<'a> {
 
     /// Adds to a counter.
     fn count(&mut self, name: Name, by: usize) {
-        match self.numbers.iter_mut().find(|(known, _)| *known == name) {
+        match self.counts.iter_mut().find(|(known, _)| *known == name) {
             Some((_, value)) => *value += by as f64,
-            None => self.numbers.push((name, by as f64)),
+            None => self.counts.push((name, by as f64)),
         }
-    }
-
-    fn has(&self, name: Name) -> bool {
-        self.numbers.iter().any(|(known, _)| *known == name)
     }
 
     fn has_keyword(&self, name: Name) -> bool {

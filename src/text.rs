@@ -142,8 +142,11 @@ impl<'o> Normalizer<'o> {
 
     /// Appends a run that stands at byte `start` of the body, noting its stretches.
     fn note(&mut self, mut run: &str, mut start: usize, stretches: &mut Vec<Stretch>) {
+        let mut ascii = 0_usize;
         while let Some(first) = run.chars().next() {
-            let ascii = run.bytes().take_while(u8::is_ascii).count();
+            if ascii == 0 {
+                ascii = run.bytes().take_while(u8::is_ascii).count();
+            }
             let plain = plain_prefix(run.as_bytes().get(..ascii).unwrap_or_default());
             // A space at the edge may be dropped; by itself it is no plain stretch.
             let is_plain = plain > 0 && first != ' ';
@@ -153,6 +156,7 @@ impl<'o> Normalizer<'o> {
             let at = self.boundary(first);
             stretches.push(Stretch { at, source: start..end, is_plain });
             self.run(stretch);
+            ascii = ascii.saturating_sub(length);
             (run, start) = (rest, end);
         }
     }

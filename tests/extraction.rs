@@ -233,13 +233,38 @@ proptest! {
 }
 
 #[test]
+fn lists_that_never_end_are_read_in_linear_time() {
+    let body = format!(r#"{{{}"#, r#""requests":[1 "#.repeat(40_000));
+    let entries = read(body.as_bytes(), Endpoint::AnthropicBatches, &mut |_| {});
+    assert!(entries.is_some());
+    let formats = format!(r#"{{"output_config":{}"#, r#"{"format":"#.repeat(100_000));
+    assert_eq!(read(formats.as_bytes(), Endpoint::AnthropicMessages, &mut |_| {}), Some(1));
+}
+
+#[test]
 fn absurd_bodies_are_read_in_linear_time_and_no_stack() {
     let nested = |open: &str, count: usize| {
         format!(r#"{{"messages":[{{"role":"user","content":{}"#, open.repeat(count))
     };
     let wide =
         format!(r#"{{"messages":[{}]}}"#, r#"{"content":"x","role":"user"},"#.repeat(100_000));
-    let rows: [(&str, Vec<u8>); 6] = [
+    let counted =
+        format!(r#"{{{}"messages":[{}]}}"#, r#""n":1,"#.repeat(200_000), r#""","#.repeat(200_000));
+    let nested_keys =
+        |list: &str, key: &str| format!(r#"{{"{list}":{}"#, key.repeat(100_000)).into_bytes();
+    let rows: [(&str, Vec<u8>); 12] = [
+        (
+            "messages that never end",
+            format!(r#"{{"messages":[{}"#, r#"{"content":{{1{}},"#.repeat(40_000)).into_bytes(),
+        ),
+        ("formats in formats", nested_keys("response_format", r#"{"format":"#)),
+        ("formats in text", nested_keys("text", r#"{"format":"#)),
+        ("tools in tools", nested_keys("tools", r#"[{"functionDeclarations":"#)),
+        (
+            "spaces",
+            format!(r#"{{"prompt":"{} hidden reasoning"}}"#, " ".repeat(400_000)).into_bytes(),
+        ),
+        ("many numbers, then many messages", counted.into_bytes()),
         ("deep arrays", nested("[", 1_000_000).into_bytes()),
         ("deep parts", nested(r#"{"content":"#, 300_000).into_bytes()),
         (
@@ -255,7 +280,13 @@ fn absurd_bodies_are_read_in_linear_time_and_no_stack() {
         ("nothing but quotes", vec![b'"'; 1_000_000]),
     ];
     for (name, body) in rows {
-        let entries = read(&body, Endpoint::OpenaiChat, &mut |_| {});
+        let entries = read(&body, Endpoint::OpenaiChat, &mut |request| {
+            for segment in request.segments() {
+                hedgerow::text::Sources::new(segment.raw, segment.range.len());
+            }
+        });
         assert_eq!(entries, Some(1), "{name}");
+        read(&body, Endpoint::AnthropicMessages, &mut |_| {});
+        read(&body, Endpoint::GeminiGenerate, &mut |_| {});
     }
 }

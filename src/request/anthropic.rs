@@ -26,7 +26,7 @@ pub fn member<'a>(request: &mut Request<'a>, key: &str, reader: &mut Reader<'a>)
         "stream" => request.take_flag(Name::Stream, reader),
         "tools" => part::tools(request, reader),
         "thinking" => thinking(request, reader),
-        "output_format" | "output_config" => output(request, reader),
+        "output_format" | "output_config" => output(request, reader, 0),
         _ => false,
     }
 }
@@ -49,13 +49,13 @@ fn thinking<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool {
 }
 
 /// Takes `output_format`, or `output_config` which wraps it in `format`.
-fn output<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool {
+fn output<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, depth: u8) -> bool {
     match reader.token() {
         Token::Object => {
             while let Some(key) = reader.key() {
                 match key.text().as_ref() {
-                    "format" => {
-                        output(request, reader);
+                    "format" if depth == 0 => {
+                        output(request, reader, 1);
                     }
                     "effort" => {
                         request.take_keyword(Name::ReasoningEffort, reader);

@@ -38,7 +38,7 @@ pub fn member<'a>(
         "logit_bias" => logit_bias(request, reader),
         "include" => include(request, reader),
         "tools" | "functions" => part::tools(request, reader),
-        "response_format" | "text" => format(request, reader),
+        "response_format" | "text" => format(request, reader, 0),
         "reasoning" => reasoning(request, reader),
         "reasoning_effort" => request.take_keyword(Name::ReasoningEffort, reader),
         _ => false,
@@ -153,13 +153,13 @@ fn include<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool {
 }
 
 /// Takes `response_format` of chat or `text` of responses, which wraps it in `format`.
-fn format<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool {
+fn format<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, depth: u8) -> bool {
     match reader.token() {
         Token::Object => {
             while let Some(key) = reader.key() {
                 match key.text().as_ref() {
-                    "format" => {
-                        format(request, reader);
+                    "format" if depth == 0 => {
+                        format(request, reader, 1);
                     }
                     "type" => output_type(request, reader),
                     "json_schema" | "schema" => part::schema(request, reader, Place::Schema, 0),

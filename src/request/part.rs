@@ -42,7 +42,7 @@ pub fn message<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
         match key.text().as_ref() {
             "role" => place = place.or(role(reader)),
             "content" | "parts" => {
-                let place = *place.get_or_insert_with(|| place_ahead(reader, is_output));
+                let place = *place.get_or_insert_with(|| place_ahead(request, reader, is_output));
                 parts(request, reader, place, 0);
             }
             "reasoning_content" | "reasoning" => parts(request, reader, Place::Assistant, 0),
@@ -60,13 +60,26 @@ pub fn message<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
 }
 
 /// The place of a message by the members behind the value at which `reader` stands.
-fn place_ahead(reader: &Reader<'_>, mut is_output: bool) -> Place {
+///
+/// In broken JSON a message may seem to go on to the end of the body; looking ahead is bounded over
+/// all messages, so that many of those take no more than linear time.
+fn place_ahead(request: &mut Request<'_>, reader: &Reader<'_>, is_output: bool) -> Place {
+    if request.ahead == 0 {
+        return Place::User;
+    }
     let mut ahead = reader.clone();
+    let place = role_ahead(&mut ahead, is_output);
+    request.ahead =
+        request.ahead.saturating_sub(ahead.position().saturating_sub(reader.position()));
+    place
+}
+
+fn role_ahead(ahead: &mut Reader<'_>, mut is_output: bool) -> Place {
     ahead.skip();
     while let Some(key) = ahead.key() {
         match key.text().as_ref() {
             "role" => {
-                if let Some(place) = role(&mut ahead) {
+                if let Some(place) = role(ahead) {
                     return place;
                 }
             }
@@ -163,19 +176,23 @@ pub fn strings<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, place: Pl
 
 /// Takes a list of tools and counts them.
 pub fn tools<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool {
+    tool_list(request, reader, 0);
+    true
+}
+
+fn tool_list<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, depth: u8) {
     match reader.token() {
         Token::Array => {
             while reader.element() {
-                tool(request, reader);
+                tool(request, reader, depth);
             }
         }
         token => drop_value(token, reader),
     }
-    true
 }
 
 /// Takes one tool; Gemini's holds a list of functions.
-fn tool<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
+fn tool<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, depth: u8) {
     match reader.token() {
         Token::Object => {}
         token => return drop_value(token, reader),
@@ -183,9 +200,9 @@ fn tool<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
     let mut nested = false;
     while let Some(key) = reader.key() {
         match key.text().as_ref() {
-            "functionDeclarations" | "function_declarations" => {
+            "functionDeclarations" | "function_declarations" if depth == 0 => {
                 nested = true;
-                tools(request, reader);
+                tool_list(request, reader, 1);
             }
             key => schema_member(request, key, reader, Place::Definition, 0),
         }

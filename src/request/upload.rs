@@ -76,8 +76,8 @@ fn nested<'a>(
             }
         }
         Token::Array if depth > 0 => {
+            array(request, reader, endpoint, !*found, tell);
             *found = true;
-            array(request, reader, endpoint, tell);
         }
         token => super::drop_value(token, reader),
     }
@@ -87,22 +87,31 @@ fn array<'a>(
     request: &mut Request<'a>,
     reader: &mut Reader<'a>,
     endpoint: Endpoint,
+    is_first: bool,
     tell: Tell<'_, 'a>,
 ) {
-    let mut counter = reader.clone();
-    let mut size = 0_u32;
-    while counter.element() {
-        counter.skip();
-        size = size.saturating_add(1);
-    }
+    // Broken JSON may seem to hold any number of lists; only the first is counted beforehand.
+    let size = if is_first { count(reader.clone()) } else { 0 };
     while reader.element() {
         entry(request, reader, endpoint);
-        request.number(Name::BatchSize, f64::from(size));
+        if is_first {
+            request.number(Name::BatchSize, f64::from(size));
+        }
         request.trouble.note(reader.broken(), false);
         if !tell(request) {
             return;
         }
     }
+}
+
+/// How many elements an array has.
+fn count(mut reader: Reader<'_>) -> u32 {
+    let mut size = 0_u32;
+    while reader.element() {
+        reader.skip();
+        size = size.saturating_add(1);
+    }
+    size
 }
 
 fn entry<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, endpoint: Endpoint) {

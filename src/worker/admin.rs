@@ -1,5 +1,9 @@
 //! `/_hedgerow/health` and `/_hedgerow/version`: the filter's own endpoints. They never reach the origin,
 //! and what is wrong is told with its remedy.
+//!
+//! Anybody may ask. Health says what an operator must do; mode, ruleset and number of signatures only
+//! in development. Version names the release, the ruleset's digest (so that a deployment can be
+//! checked against `hedgerow build`; it tells nothing of the rules) and whether panics unwind.
 
 use serde_json::{Value, json};
 use web_sys::Response;
@@ -17,14 +21,14 @@ pub fn owns(path: &str) -> bool {
 /// Answers a request for one of them.
 pub fn answer(arrival: &Arrival, settings: &Settings) -> Response {
     match (arrival.method(), arrival.path()) {
-        ("GET" | "HEAD", "/_hedgerow/health") => health(settings),
+        ("GET" | "HEAD", "/_hedgerow/health") => health(arrival, settings),
         ("GET" | "HEAD", "/_hedgerow/version") => json_response(200, &version()),
         _ => Failure::NotFound.response(None, ""),
     }
 }
 
 /// 200, or 503 where requests are not forwarded or not scored: a monitor needs no more than that.
-fn health(settings: &Settings) -> Response {
+fn health(arrival: &Arrival, settings: &Settings) -> Response {
     let mut problems = settings.problems();
     let ruleset = rules::ruleset();
     if let Err(problem) = &ruleset {
@@ -36,14 +40,18 @@ fn health(settings: &Settings) -> Response {
     }
     let ruleset = ruleset.ok();
     let (status, word) = if problems.is_empty() { (200, "ok") } else { (503, "degraded") };
-    let report = json!({
-        "status": word,
-        "problems": problems,
-        "warnings": settings.warnings(),
-        "ruleset": ruleset.map(hedgerow::Ruleset::digest),
-        "signatures": ruleset.map(|ruleset| ruleset.signatures().len()),
-        "mode": ruleset.map(|ruleset| ruleset.policy().mode.name()),
-    });
+    let warnings = settings.warnings(arrival.header("cf-connecting-ip"));
+    let report = match settings.development {
+        false => json!({ "status": word, "problems": problems, "warnings": warnings }),
+        true => json!({
+            "status": word,
+            "problems": problems,
+            "warnings": warnings,
+            "ruleset": ruleset.map(hedgerow::Ruleset::digest),
+            "signatures": ruleset.map(|ruleset| ruleset.signatures().len()),
+            "mode": ruleset.map(|ruleset| ruleset.policy().mode.name()),
+        }),
+    };
     json_response(status, &report)
 }
 
@@ -52,7 +60,6 @@ fn version() -> Value {
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "ruleset": ruleset.map(hedgerow::Ruleset::digest),
-        "signatures": ruleset.map(|ruleset| ruleset.signatures().len()),
         // Without it one panic fails every request that the isolate has in flight.
         "panic_unwind": cfg!(panic = "unwind"),
     })

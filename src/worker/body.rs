@@ -5,7 +5,6 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use futures_channel::oneshot::{self, Sender};
 use futures_util::future::{Either, select};
 use js_sys::futures::JsFuture;
 use js_sys::{Array, Function, Reflect, Uint8Array};
@@ -15,7 +14,7 @@ use web_sys::{
     ReadableStreamReadResult, Request, TransformStream, WritableStream,
     WritableStreamDefaultWriter,
 };
-use worker::{Context, Delay};
+use worker::Delay;
 
 /// What was read of a body, and what is still to come.
 pub struct Inbound {
@@ -25,7 +24,17 @@ pub struct Inbound {
     /// Whether there is a body at all; an empty one is not the same.
     present: bool,
     rest: Option<Rest>,
+    cut: Option<Cut>,
     held: Held,
+}
+
+/// Why less than the window was read.
+#[derive(Clone, Copy, Debug)]
+pub enum Cut {
+    /// The client took too long.
+    Late,
+    /// The isolate holds too much of other bodies.
+    Crowded,
 }
 
 /// The part of a body that has not been read.
@@ -64,17 +73,22 @@ impl Inbound {
         request: &Request,
         declared: Option<u64>,
         window: usize,
-        context: &Context,
     ) -> Result<Self, BrokenOff> {
         let held = Held::default();
-        let mut inbound =
-            Self { bytes: Vec::new(), window, declared, present: false, rest: None, held };
+        let mut inbound = Self {
+            bytes: Vec::new(),
+            window,
+            declared,
+            present: false,
+            rest: None,
+            cut: None,
+            held,
+        };
         let Some(stream) = request.body() else { return Ok(inbound) };
         inbound.present = true;
         let reader = ReadableStreamByobReader::new(&stream).map_err(|_| BrokenOff)?;
         let mut deadline = Delay::from(PATIENCE);
         let mut buffer = Uint8Array::new_with_length(first_chunk(declared));
-        let mut staying = None;
         // One byte more than the window tells whether that was all.
         while inbound.bytes.len() <= window && !inbound.held.is_enough() {
             let read = JsFuture::from(reader.read_with_array_buffer_view(&buffer));
@@ -89,12 +103,13 @@ impl Inbound {
                 },
                 Either::Right((_, read)) => {
                     inbound.rest = Some(Rest { stream, reader, pending: Some(read) });
+                    inbound.cut = Some(Cut::Late);
                     return Ok(inbound);
                 }
             }
-            staying.get_or_insert_with(|| stay(context));
         }
         inbound.rest = Some(Rest { stream, reader, pending: None });
+        inbound.cut = (inbound.bytes.len() <= window).then_some(Cut::Crowded);
         Ok(inbound)
     }
 
@@ -115,6 +130,11 @@ impl Inbound {
     /// The whole body, where it has been read.
     pub fn whole(&self) -> Option<&[u8]> {
         self.rest.is_none().then_some(self.bytes.as_slice())
+    }
+
+    /// Why less than the window was read, where that is so.
+    pub fn cut(&self) -> Option<Cut> {
+        self.cut
     }
 
     /// Bytes of the whole body, as far as known.
@@ -246,15 +266,14 @@ thread_local! {
     static HELD: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Keeps the invocation alive until the sender is dropped. The platform drops invocations whose client
-/// is gone, and would leave what has been read in Wasm's memory for good; this way the read fails
-/// instead, and everything is given back.
-fn stay(context: &Context) -> Sender<()> {
-    let (sender, receiver) = oneshot::channel();
-    context.wait_until(async move {
-        let _ = receiver.await;
-    });
-    sender
+impl Cut {
+    /// Its word in the log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Late => "late",
+            Self::Crowded => "crowded",
+        }
+    }
 }
 
 /// How long a client may take to fill the window. Who drips longer is scored by what came, and waits
@@ -267,5 +286,5 @@ const CHUNK: u32 = 64 << 10;
 /// Bytes of bodies that an isolate holds at most before it reads no more of large ones: of its 128 MB
 /// a quarter, because the vectors they are read into are up to twice as large while they grow, and
 /// JavaScript needs room, too. Twelve windows of 2 MiB: who uploads as many at once, and slowly, gets
-/// bodies scored by their first 64 KiB, and the log says so (`unscanned`).
+/// bodies scored by their first 64 KiB, and the log says so (`unscanned`, `cut`).
 const HELD_MAX: usize = 24 << 20;

@@ -19,7 +19,7 @@ pub enum Failure {
     Unconfigured(Problem),
     /// The origin's operator must act: it did not answer.
     Unreachable,
-    /// The client's: its upload broke off.
+    /// The client's: its upload broke off, or it is gone.
     BrokenOff,
     /// The client's: the platform takes no request with this target or these headers.
     Unsendable,
@@ -30,8 +30,16 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// The response, in the dialect of the call if it was one.
+    /// The response, in the dialect of the call if it was one, under the request's id if it has one.
     pub fn response(&self, endpoint: Option<Endpoint>, request_id: &str) -> Response {
+        let response = self.unnamed(endpoint, request_id);
+        if !request_id.is_empty() {
+            tag::set(&response.headers(), tag::REQUEST_ID, request_id);
+        }
+        response
+    }
+
+    fn unnamed(&self, endpoint: Option<Endpoint>, request_id: &str) -> Response {
         let dialect = endpoint.map_or(Dialect::Generic, Endpoint::dialect);
         let (status, message, words) = match self {
             Self::Refused(refusal, seconds) => {
@@ -65,6 +73,8 @@ impl Failure {
 
 /// Runs what reads hostile input. `None` means that it panicked: built with `--panic-unwind` that
 /// costs nobody anything; built without, the isolate starts anew.
+// Not inlined: LLVM 22 crashes on some functions for Wasm in which one catch follows another.
+#[inline(never)]
 pub fn caught<T>(work: impl FnOnce() -> T) -> Option<T> {
     // Unwind safety: what the work borrows is read only, or dropped with it.
     catch_unwind(AssertUnwindSafe(work)).ok()

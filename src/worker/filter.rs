@@ -8,16 +8,18 @@
 //! 4. It is carried out: the request is refused, or sent on with tags.
 //! 5. The response streams back unread.
 
+use futures_channel::oneshot::{self, Sender};
 use hedgerow::policy::{Action, Mode, Treatment};
 use hedgerow::refusal::Refusal;
 use hedgerow::request::Body;
 use hedgerow::route::{Endpoint, endpoint_of};
 use hedgerow::{Decision, Envelope, Ruleset, degrade};
 use js_sys::Uint8Array;
+use serde::de::IgnoredAny;
 use web_sys::{Headers, Response};
 use worker::Context;
 
-use crate::body::{Inbound, Outbound};
+use crate::body::{Cut, Inbound, Outbound};
 use crate::error::{Failure, caught};
 use crate::forward::{Route, remove};
 use crate::intake::{self, Arrival};
@@ -27,22 +29,24 @@ use crate::{rules, tag};
 
 /// Answers a request: with the origin's response wherever there is one.
 pub async fn handle(arrival: &Arrival, settings: &Settings, context: &Context) -> Response {
+    let _staying = stay(context);
     let request_id = intake::request_id();
     let ruleset = rules::ruleset();
-    let endpoint = caught(|| match &ruleset {
-        Ok(ruleset) => ruleset.endpoint(&arrival.envelope()),
-        Err(_) => Some(endpoint_of(arrival.path())).filter(|endpoint| *endpoint != Endpoint::None),
-    });
-    let endpoint = endpoint.flatten();
+    let (endpoint, trouble) = classify(ruleset.as_ref().ok().copied(), arrival);
     let answer = async {
         let origin =
             settings.origin.as_ref().map_err(|problem| Failure::Unconfigured(problem.clone()))?;
         let route = Route { origin, arrival, request_id: &request_id, context };
         match (ruleset, endpoint, settings.account_secret.as_deref()) {
             (Ok(ruleset), Some(endpoint), Some(secret)) => {
-                Call { route, settings, ruleset, endpoint, secret }.filter().await
+                Call { route, settings, ruleset, endpoint, trouble, secret }.filter().await
             }
-            (_, None, _) => route.pass().await,
+            (_, None, _) => {
+                if let Some(trouble) = trouble {
+                    log::passed(&request_id, trouble);
+                }
+                route.pass().await
+            }
             (Ok(_), Some(_), None) => {
                 log::passed(&request_id, "ACCOUNT_SECRET is missing");
                 route.pass().await
@@ -56,12 +60,50 @@ pub async fn handle(arrival: &Arrival, settings: &Settings, context: &Context) -
     answer.await.unwrap_or_else(|failure| failure.response(endpoint, &request_id))
 }
 
+/// Which LLM call it is, if it is one; and what went wrong while that was found out.
+fn classify(
+    ruleset: Option<&Ruleset>,
+    arrival: &Arrival,
+) -> (Option<Endpoint>, Option<&'static str>) {
+    let by_path = || {
+        let endpoint = endpoint_of(arrival.path());
+        (arrival.method() == "POST" && endpoint != Endpoint::None).then_some(endpoint)
+    };
+    let found = caught(|| {
+        #[cfg(feature = "planted-panic")]
+        plant_panic(arrival, "route");
+        ruleset.map_or_else(by_path, |ruleset| ruleset.endpoint(&arrival.envelope()))
+    });
+    match found {
+        Some(endpoint) => (endpoint, None),
+        // What nobody can tell may be a call, and is no way past `fail_closed`.
+        None => {
+            let endpoint = caught(by_path).unwrap_or(Some(Endpoint::Generic));
+            (endpoint, Some("routing panicked"))
+        }
+    }
+}
+
+/// Keeps the invocation alive until the sender is dropped. The platform drops invocations whose client
+/// is gone, and would leave all that they hold in Wasm's memory for good; this way what they wait for
+/// fails instead (the body, and by the client's signal the origin's answer), and everything is given
+/// back.
+fn stay(context: &Context) -> Sender<()> {
+    let (sender, receiver) = oneshot::channel();
+    context.wait_until(async move {
+        let _ = receiver.await;
+    });
+    sender
+}
+
 /// An LLM call that can be scored.
 struct Call<'a> {
     route: Route<'a>,
     settings: &'a Settings,
     ruleset: &'static Ruleset,
     endpoint: Endpoint,
+    /// What went wrong already: the call cannot be scored.
+    trouble: Option<&'static str>,
     secret: &'a str,
 }
 
@@ -79,13 +121,15 @@ impl Call<'_> {
     async fn filter(self) -> Result<Response, Failure> {
         let arrival = self.route.arrival;
         let limits = &self.ruleset.policy().scan;
-        let inbound =
-            Inbound::read(&arrival.request, arrival.declared(), limits.window, self.route.context)
-                .await;
+        let inbound = Inbound::read(&arrival.request, arrival.declared(), limits.window).await;
         let inbound = inbound.map_err(|_| Failure::BrokenOff)?;
-        let account = arrival.account(self.secret);
+        let account = arrival.account(self.secret, self.endpoint.dialect());
         let treatment = self.treatment(account.as_deref());
-        match self.score(&inbound, account.as_deref(), treatment) {
+        let verdict = match self.trouble {
+            Some(trouble) => Verdict::Failed(trouble),
+            None => self.score(&inbound, account.as_deref(), treatment),
+        };
+        match verdict {
             Verdict::Pass => self.send(inbound, None, None).await,
             Verdict::Decided(decision) => self.carry_out(&decision, inbound).await,
             Verdict::Failed(error) => {
@@ -97,7 +141,9 @@ impl Call<'_> {
     /// Mode and actions: the policy's, or in development what the request asks for.
     fn treatment(&self, account: Option<&str>) -> Treatment {
         let arrival = self.route.arrival;
-        let mut treatment = self.ruleset.policy().treatment(arrival.path(), account);
+        let policy = self.ruleset.policy();
+        let mut treatment = caught(|| policy.treatment(arrival.path(), account))
+            .unwrap_or(Treatment { mode: policy.mode, actions: policy.actions });
         if let Some(mode) = self.order("x-hedgerow-mode").and_then(Mode::parse) {
             treatment.mode = mode;
         }
@@ -120,7 +166,7 @@ impl Call<'_> {
         };
         let decided = caught(|| {
             #[cfg(feature = "planted-panic")]
-            self.plant_panic();
+            plant_panic(self.route.arrival, "1");
             let assessment = self.ruleset.assess(&envelope)?;
             Some(Decision::new(self.ruleset, &envelope, assessment, treatment))
         });
@@ -146,11 +192,16 @@ impl Call<'_> {
         };
         let degraded = (action == Action::Degrade).then(|| self.degrade(&inbound));
         let mut line = Line::decided(self.route.request_id, decision);
-        line.degraded = degraded.as_ref().map(Option::is_some);
+        line.degraded = degraded.as_ref().map(Degraded::name);
+        line.cut = inbound.cut().map(Cut::name);
         line.write();
+        drop(line);
         let response = match refused {
             Some(refusal) => self.refuse(refusal),
-            None => self.send(inbound, Some(decision), degraded.flatten()).await?,
+            None => {
+                let edited = degraded.and_then(Degraded::bytes);
+                self.send(inbound, Some(decision), edited).await?
+            }
         };
         if self.settings.development {
             tag::reveal(&response.headers(), decision);
@@ -177,7 +228,9 @@ impl Call<'_> {
         line.ruleset = self.ruleset.digest();
         line.body_bytes = inbound.size().unwrap_or(inbound.window().len() as u64);
         line.unscanned = inbound.unscanned();
+        line.cut = inbound.cut().map(Cut::name);
         line.write();
+        drop(line);
         match refuses {
             true => Ok(self.refuse(Refusal::Unavailable)),
             false => self.send(inbound, None, None).await,
@@ -186,10 +239,7 @@ impl Call<'_> {
 
     fn refuse(&self, refusal: Refusal) -> Response {
         let seconds = self.ruleset.policy().enforce.retry_after;
-        let response =
-            Failure::Refused(refusal, seconds).response(Some(self.endpoint), self.route.request_id);
-        tag::set(&response.headers(), tag::REQUEST_ID, self.route.request_id);
-        response
+        Failure::Refused(refusal, seconds).response(Some(self.endpoint), self.route.request_id)
     }
 
     /// Sends the request on: with tags where the decision asks for them, with `degraded` for a body
@@ -216,7 +266,7 @@ impl Call<'_> {
                 Outbound::Whole(Uint8Array::from(bytes.as_slice()))
             }
         };
-        self.route.send(&headers, body).await
+        self.route.send(headers, body).await
     }
 
     /// Tags change nothing for the client, so Shadow has them too unless the policy says otherwise.
@@ -225,27 +275,64 @@ impl Call<'_> {
         wanted && decision.action != Action::Allow
     }
 
-    /// The body without what makes its answer worth harvesting. `None` where nothing is to be
-    /// removed, or where it cannot be: too large, not JSON, compressed in a way that we do not read.
-    fn degrade(&self, inbound: &Inbound) -> Option<Vec<u8>> {
-        let whole = inbound.whole()?;
+    /// The body without what makes its answer worth harvesting.
+    fn degrade(&self, inbound: &Inbound) -> Degraded {
+        let Some(whole) = inbound.whole() else { return Degraded::Impossible };
         let encoding = self.route.arrival.header("content-encoding");
-        caught(|| {
+        let degraded = caught(|| {
             let body = Body::new(whole, encoding, &self.ruleset.policy().scan);
             // What was cut off while inflating would be missing at the origin.
-            let complete = body.trouble == hedgerow::request::Trouble::default();
-            complete.then(|| degrade::degrade(body.bytes())).flatten()
-        })
-        .flatten()
+            if body.trouble != hedgerow::request::Trouble::default() {
+                return Degraded::Impossible;
+            }
+            match degrade::degrade(body.bytes()) {
+                Some(bytes) => Degraded::Done(bytes),
+                None if is_json(body.bytes()) => Degraded::Nothing,
+                None => Degraded::Impossible,
+            }
+        });
+        degraded.unwrap_or(Degraded::Impossible)
+    }
+}
+
+/// What became of a body that should be degraded.
+enum Degraded {
+    /// Without what makes its answer worth harvesting.
+    Done(Vec<u8>),
+    /// There is nothing to remove.
+    Nothing,
+    /// It cannot be edited: too large, not JSON, compressed in a way that we do not read.
+    Impossible,
+}
+
+impl Degraded {
+    /// Its word in the log.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Done(_) => "done",
+            Self::Nothing => "nothing",
+            Self::Impossible => "impossible",
+        }
     }
 
-    /// Test builds only: a panic in the middle of everything.
-    #[cfg(feature = "planted-panic")]
-    #[expect(clippy::panic, reason = "that is its purpose")]
-    fn plant_panic(&self) {
-        if self.route.arrival.order("x-hedgerow-plant-panic") == Some("1") {
-            panic!("planted: {}", self.route.arrival.path());
+    fn bytes(self) -> Option<Vec<u8>> {
+        match self {
+            Self::Done(bytes) => Some(bytes),
+            Self::Nothing | Self::Impossible => None,
         }
+    }
+}
+
+fn is_json(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<IgnoredAny>(bytes).is_ok()
+}
+
+/// Test builds only: a panic in the middle of everything.
+#[cfg(feature = "planted-panic")]
+#[expect(clippy::panic, reason = "that is its purpose")]
+fn plant_panic(arrival: &Arrival, place: &str) {
+    if arrival.order("x-hedgerow-plant-panic") == Some(place) {
+        panic!("planted: {}", arrival.path());
     }
 }
 

@@ -5,10 +5,11 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use js_sys::futures::JsFuture;
-use js_sys::{Array, Function, Reflect};
+use js_sys::{Array, Function, Promise, Reflect};
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{
-    AbortController, Headers, Request, RequestInit, RequestRedirect, Response, ResponseInit,
+    AbortController, AbortSignal, Headers, Request, RequestInit, RequestRedirect, Response,
+    ResponseInit,
 };
 use web_sys::{Url, WorkerGlobalScope};
 use worker::Context;
@@ -19,7 +20,7 @@ use crate::error::Failure;
 use crate::intake::Arrival;
 use crate::log;
 use crate::settings::Problem;
-use crate::tag::{self, PREFIX, REQUEST_ID};
+use crate::tag::{self, REQUEST_ID};
 
 /// Where requests go.
 #[derive(Debug)]
@@ -63,14 +64,13 @@ impl Origin {
         }
     }
 
-    async fn fetch(&self, request: &Request) -> Result<Response, JsValue> {
-        let promise = match self {
-            Self::Service(service) => service.fetch(request)?,
-            Self::Url(_) | Self::Zone => {
-                js_sys::global().unchecked_into::<WorkerGlobalScope>().fetch_with_request(request)
-            }
-        };
-        JsFuture::from(promise).await?.dyn_into()
+    fn fetch(&self, request: &Request) -> Result<Promise, JsValue> {
+        match self {
+            Self::Service(service) => service.fetch(request),
+            Self::Url(_) | Self::Zone => Ok(js_sys::global()
+                .unchecked_into::<WorkerGlobalScope>()
+                .fetch_with_request(request)),
+        }
     }
 }
 
@@ -86,35 +86,72 @@ pub struct Route<'a> {
     pub context: &'a Context,
 }
 
+/// A request that is on its way. It holds no more than this while the origin thinks, however large
+/// the request was.
+struct Sent {
+    answer: Promise,
+    /// Whether the client's upload broke off since.
+    broken_off: Rc<Cell<bool>>,
+}
+
 impl Route<'_> {
     /// Forwards a request whose body nobody has looked at. The platform's own response is handed on,
     /// so that WebSockets pass, too.
     pub async fn pass(&self) -> Result<Response, Failure> {
-        let init: &RequestInit = self.arrival.request.unchecked_ref();
-        let request = Request::new_with_str_and_init(&self.origin.url(self.arrival), init);
-        let request = request.map_err(|_| Failure::Unsendable)?;
-        let headers = request.headers();
-        self.arrival.forged().for_each(|name| remove(&headers, name));
-        self.origin.fetch(&request).await.map_err(|error| self.unreachable(&error))
+        let sent = self.depart_unread()?;
+        self.answer(sent).await
+    }
+
+    /// Forwards a request whose body was read, at least in part.
+    pub async fn send(&self, headers: Headers, body: Outbound) -> Result<Response, Failure> {
+        let sent = self.depart(&headers, body)?;
+        drop(headers);
+        Ok(self.labelled(self.answer(sent).await?))
     }
 
     /// The headers as they came, without forgeries; to be tagged.
     pub fn headers(&self) -> Result<Headers, Failure> {
         let headers = Headers::new_with_headers(&self.arrival.request.headers());
         let headers = headers.map_err(|_| Failure::Unsendable)?;
-        self.arrival.forged().for_each(|name| remove(&headers, name));
+        self.cleanse(&headers);
         Ok(headers)
     }
 
-    /// Forwards a request whose body was read, at least in part.
-    pub async fn send(&self, headers: &Headers, body: Outbound) -> Result<Response, Failure> {
+    /// Removes what only we may say, and what would make the platform send something else: `fetch`
+    /// turns any request with `Upgrade: websocket` into a handshake, which is GET and has no body.
+    fn cleanse(&self, headers: &Headers) {
+        self.arrival.forged().for_each(|name| remove(headers, name));
+        if self.arrival.method() != "GET" {
+            remove(headers, "upgrade");
+        }
+    }
+
+    fn depart_unread(&self) -> Result<Sent, Failure> {
+        // The client's signal comes along (`request_signal_passthrough`).
+        let init: &RequestInit = self.arrival.request.unchecked_ref();
+        let request = Request::new_with_str_and_init(&self.origin.url(self.arrival), init);
+        let request = request.map_err(|_| Failure::Unsendable)?;
+        self.cleanse(&request.headers());
+        let answer = self.origin.fetch(&request).map_err(|error| self.unreachable(&error))?;
+        Ok(Sent { answer, broken_off: Rc::default() })
+    }
+
+    fn depart(&self, headers: &Headers, body: Outbound) -> Result<Sent, Failure> {
         let unsendable = |_| Failure::Unsendable;
+        let inbound = &self.arrival.request;
         let init = RequestInit::new();
         init.set_method(self.arrival.method());
         init.set_headers(headers);
         init.set_redirect(RequestRedirect::Manual);
         let abort = AbortController::new().map_err(unsendable)?;
-        init.set_signal(Some(&abort.signal()));
+        // Who is gone needs no answer: the origin is told to stop.
+        init.set_signal(Some(&AbortSignal::any(&Array::of2(&abort.signal(), &inbound.signal()))));
+        if let Origin::Service(_) = self.origin {
+            // Another Worker wants to know what the edge knows of the client.
+            let name = JsValue::from_str("cf");
+            let cf = Reflect::get(inbound, &name).unwrap_or(JsValue::UNDEFINED);
+            let _ = Reflect::set(&init, &name, &cf);
+        }
         let broken_off = Rc::new(Cell::new(false));
         match body {
             Outbound::None => {}
@@ -134,11 +171,17 @@ impl Route<'_> {
         }
         let request = Request::new_with_str_and_init(&self.origin.url(self.arrival), &init)
             .map_err(unsendable)?;
-        match self.origin.fetch(&request).await {
-            Ok(response) => Ok(self.labelled(response)),
-            Err(_) if broken_off.get() => Err(Failure::BrokenOff),
-            Err(error) => Err(self.unreachable(&error)),
-        }
+        let answer = self.origin.fetch(&request).map_err(|error| self.unreachable(&error))?;
+        Ok(Sent { answer, broken_off })
+    }
+
+    async fn answer(&self, sent: Sent) -> Result<Response, Failure> {
+        let Sent { answer, broken_off } = sent;
+        let answer = JsFuture::from(answer).await.and_then(JsCast::dyn_into);
+        answer.map_err(|error| {
+            let gone = broken_off.get() || self.arrival.request.signal().aborted();
+            if gone { Failure::BrokenOff } else { self.unreachable(&error) }
+        })
     }
 
     /// The origin's response under our request id, without what else an origin may echo of the tags.
@@ -154,7 +197,7 @@ impl Route<'_> {
             return response;
         };
         let headers = labelled.headers();
-        for name in names(&headers).iter().filter(|name| name.starts_with(PREFIX)) {
+        for name in names(&headers).iter().filter(|name| tag::is_ours(name)) {
             remove(&headers, name);
         }
         tag::set(&headers, REQUEST_ID, self.request_id);

@@ -1,18 +1,20 @@
 //! What came, without its body: method, target, headers, the client, the account.
 
+use hedgerow::route::Dialect;
 use hedgerow::{Client, Envelope};
 use js_sys::{Array, Reflect};
 use wasm_bindgen::{JsCast, JsValue};
-use web_sys::{Request, UrlSearchParams, WorkerGlobalScope};
+use web_sys::{Request, Url, UrlSearchParams, WorkerGlobalScope};
 
-use crate::mac;
-use crate::tag::PREFIX;
+use crate::{mac, tag};
 
 /// A request as it came.
 pub struct Arrival {
     /// The platform's request.
     pub request: Request,
     method: String,
+    /// The path as `fetch` sends it: dot segments and backslashes are resolved.
+    path: String,
     /// Path and query, as they came.
     target: String,
     /// Names in lower case; without those that only we may set.
@@ -38,11 +40,14 @@ impl Arrival {
     /// Reads a request's head.
     pub fn of(request: Request) -> Self {
         let (own, headers): (Vec<_>, Vec<_>) =
-            head(&request).into_iter().partition(|(name, _)| name.starts_with(PREFIX));
+            head(&request).into_iter().partition(|(name, _)| tag::is_ours(name));
+        let url = request.url();
+        let target = target_of(&url).to_owned();
         let address = find(&headers, "cf-connecting-ip").map(str::to_owned);
         Self {
             method: request.method(),
-            target: target_of(&request.url()).to_owned(),
+            path: Url::new(&url).map_or_else(|_| path_of(&target).to_owned(), |url| url.pathname()),
+            target,
             source: Source { address, ..Source::of(&request) },
             headers,
             own,
@@ -55,10 +60,9 @@ impl Arrival {
         &self.method
     }
 
-    /// The path, as it came.
+    /// The path as the origin will see it.
     pub fn path(&self) -> &str {
-        let end = self.target.find(['?', '#']).unwrap_or(self.target.len());
-        self.target.get(..end).unwrap_or_default()
+        &self.path
     }
 
     /// Path and query, as they came.
@@ -90,8 +94,8 @@ impl Arrival {
     }
 
     /// Whom the request is billed to: a keyed hash of the credential, never the credential.
-    pub fn account(&self, secret: &str) -> Option<String> {
-        let credential = self.credential()?;
+    pub fn account(&self, secret: &str, dialect: Dialect) -> Option<String> {
+        let credential = self.credential(dialect)?;
         mac::hex(secret, credential.as_bytes(), ACCOUNT_BYTES)
     }
 
@@ -106,15 +110,20 @@ impl Arrival {
         }
     }
 
-    /// The first credential there is, in the order in which gateways look for one.
-    fn credential(&self) -> Option<String> {
-        let header = CREDENTIALS.iter().find_map(|name| bare(self.header(name)?));
-        header.map(str::to_owned).or_else(|| {
-            let (_, query) = self.target.split_once('?')?;
-            // Parsed like the origin does: `%6Bey=` is `key=`.
-            let parameters = UrlSearchParams::new_with_str(query).ok()?;
-            parameters.get("key").filter(|key| !key.is_empty())
+    /// The first credential there is, in the order in which origins of the dialect look for one: junk
+    /// under a name that the origin does not heed makes nobody another account.
+    fn credential(&self, dialect: Dialect) -> Option<String> {
+        credentials(dialect).iter().find_map(|name| match *name {
+            QUERY => self.query_key(),
+            name => bare(self.header(name)?).map(str::to_owned),
         })
+    }
+
+    fn query_key(&self) -> Option<String> {
+        let (_, query) = self.target.split_once('?')?;
+        // Parsed like the origin does: `%6Bey=` is `key=`.
+        let parameters = UrlSearchParams::new_with_str(query).ok()?;
+        parameters.get("key").filter(|key| !key.is_empty())
     }
 }
 
@@ -184,6 +193,22 @@ fn target_of(url: &str) -> &str {
     rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("/")
 }
 
+/// A target's path, as it came.
+fn path_of(target: &str) -> &str {
+    target.split(['?', '#']).next().unwrap_or_default()
+}
+
+/// Where credentials are, those first that the dialect's own API heeds.
+fn credentials(dialect: Dialect) -> [&'static str; 5] {
+    match dialect {
+        Dialect::Gemini => ["x-goog-api-key", QUERY, "authorization", "x-api-key", "api-key"],
+        Dialect::Anthropic => ["x-api-key", "authorization", "api-key", "x-goog-api-key", QUERY],
+        Dialect::Openai | Dialect::Generic => {
+            ["authorization", "api-key", "x-api-key", "x-goog-api-key", QUERY]
+        }
+    }
+}
+
 /// A credential without its scheme. The same key counts as the same account under every header.
 fn bare(value: &str) -> Option<&str> {
     let value = value.trim();
@@ -210,8 +235,8 @@ fn fingerprint(
     Some([ciphers?, extensions?, length?].join("-"))
 }
 
-/// Headers that carry credentials; the first that is there counts.
-const CREDENTIALS: [&str; 4] = ["authorization", "x-api-key", "api-key", "x-goog-api-key"];
+/// No header, but the query's parameter `key`.
+const QUERY: &str = "?key";
 
 /// 128 bits: no two accounts of any deployment share a hash by chance.
 const ACCOUNT_BYTES: usize = 16;

@@ -35,9 +35,9 @@ pub struct Line<'a> {
     pub mode: Mode,
     /// The same as a flag.
     pub enforced: bool,
-    /// Where the request should be degraded: whether anything was removed.
+    /// Where the request should be degraded: `done`, `nothing` (to remove) or `impossible`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub degraded: Option<bool>,
+    pub degraded: Option<&'static str>,
     hits: Vec<Hit<'a>>,
     shadow_hits: &'a [String],
     exemption: Option<&'a str>,
@@ -47,6 +47,10 @@ pub struct Line<'a> {
     pub body_bytes: u64,
     /// Bytes that were not scored.
     pub unscanned: u64,
+    /// Why less than the window was read, where that is so: the body came `late`, or the isolate was
+    /// `crowded`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cut: Option<&'static str>,
     unreadable: &'a [&'static str],
     entries: usize,
     /// What went wrong on our side.
@@ -85,6 +89,7 @@ impl<'a> Line<'a> {
             ruleset: "",
             body_bytes: 0,
             unscanned: 0,
+            cut: None,
             unreadable: &[],
             entries: 0,
             error: Some(error),

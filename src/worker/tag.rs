@@ -9,11 +9,20 @@ use web_sys::Headers;
 
 use crate::mac;
 
-/// Every header of ours begins like this.
-pub const PREFIX: &str = "x-hedgerow-";
+/// Every header of ours begins like this, followed by a hyphen or nothing.
+const PREFIX: &str = "x-hedgerow";
 
 /// The header that names a request towards origin, client and log.
 pub const REQUEST_ID: &str = "x-hedgerow-request-id";
+
+/// Whether only we may set a header of this name. Gateways and CGI read `X_Hedgerow.Score` as
+/// `X-Hedgerow-Score`, so every sign counts as a hyphen.
+pub fn is_ours(name: &str) -> bool {
+    let mut bytes = name.bytes().map(|byte| if byte.is_ascii_alphanumeric() { byte } else { b'-' });
+    let prefixed =
+        PREFIX.bytes().all(|own| bytes.next().is_some_and(|b| b.eq_ignore_ascii_case(&own)));
+    prefixed && bytes.next().is_none_or(|byte| byte == b'-')
+}
 
 /// Tags `headers` for the origin.
 pub fn tag(headers: &Headers, decision: &Decision, request_id: &str, secret: Option<&str>) {
@@ -59,6 +68,23 @@ fn message(tags: &[(&'static str, String)]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spelling_is_no_way_past_the_prefix() {
+        let ours = [
+            "x-hedgerow-score",
+            "X-HEDGEROW",
+            "x_hedgerow_score",
+            "x-hedgerow_mac",
+            "x.hedgerow.mac",
+        ];
+        for name in ours {
+            assert!(is_ours(name), "{name}");
+        }
+        for name in ["", "x", "x-hedge", "x-hedgerows", "x-hedgerow2-a", "y-hedgerow-score"] {
+            assert!(!is_ours(name), "{name}");
+        }
+    }
 
     /// Origins verify this: a change breaks them.
     #[test]

@@ -80,6 +80,7 @@ describe('degrade', () => {
   const degraded = async (name: string) => {
     const res = await sendFixture(filter, fixture(name), enforce('degrade'));
     expect(res.status).toBe(200);
+    expect((await filter.decision(res)).degraded).toBe('done');
     expect(origin.last.bytes).toBe(Number(origin.last.headers['content-length'] ?? origin.last.bytes));
     return [JSON.parse(fixture(name).body.toString()), JSON.parse(origin.last.body.toString())];
   };
@@ -117,14 +118,27 @@ describe('degrade', () => {
 
   it('leaves a body that asks for none of it byte-identical', async () => {
     const request = fixture('openai-chat');
-    await sendFixture(filter, request, enforce('degrade'));
+    const res = await sendFixture(filter, request, enforce('degrade'));
     expect(origin.last.sha256).toBe(sha256(request.body));
+    expect((await filter.decision(res)).degraded).toBe('nothing');
   });
 
-  it('forwards what it cannot edit', async () => {
-    for (const body of ['{"messages":[{"role":"user","content":"cut o', '[]', 'null', '"logprobs"', '']) {
-      const { status } = await send(filter.url, { path: '/v1/chat/completions', headers: { 'content-type': 'application/json', ...enforce('degrade') }, body });
-      expect([status, origin.last.body.toString()]).toEqual([200, body]);
+  it('forwards what it cannot edit, and the log tells that from what needs no edit', async () => {
+    const json = '{"logprobs":true,"messages":[]}';
+    const rows = [
+      ['{"messages":[{"role":"user","content":"cut o', 'impossible', {}],
+      [json.slice(0, -1), 'impossible', {}],
+      [json, 'impossible', { 'content-encoding': 'br' }],
+      [json + ' '.repeat(3 << 20), 'impossible', {}],
+      ['', 'impossible', {}],
+      ['[]', 'nothing', {}],
+      ['null', 'nothing', {}],
+      ['"logprobs"', 'nothing', {}],
+    ] as const;
+    for (const [body, degraded, headers] of rows) {
+      const res = await send(filter.url, { path: '/v1/chat/completions', headers: { 'content-type': 'application/json', ...headers, ...enforce('degrade') }, body });
+      expect([res.status, origin.last.sha256]).toEqual([200, sha256(body)]);
+      expect([body.slice(0, 40), (await filter.decision(res)).degraded]).toEqual([body.slice(0, 40), degraded]);
     }
   });
 });

@@ -44,6 +44,7 @@ it('without ORIGIN health is 503 and names the remedy; so does every answer', ()
     expect(JSON.stringify(((await health.json()) as { problems: unknown }).problems)).toContain('ORIGIN');
     const answer = await filter.post('/v1/chat/completions', chat('hello'));
     expect(answer.status).toBe(503);
+    expect(answer.headers.get('x-hedgerow-request-id')).toMatch(/^[0-9a-f-]{36}$/);
     expect(JSON.stringify(await answer.json())).toContain('ORIGIN');
   }));
 
@@ -58,6 +59,7 @@ it('an origin that is down is told apart from a filter that is down', () =>
   using({ vars: { ORIGIN: 'http://127.0.0.1:9' } }, async (filter) => {
     const answer = await filter.post('/v1/chat/completions', chat('hello'));
     expect(answer.status).toBe(502);
+    expect((await filter.decision(answer)).error).toBeNull();
     expect((await filter.health()).status).toBe(200);
   }));
 
@@ -87,6 +89,17 @@ describe('a panic while scoring', () => {
       const health = await filter.health();
       expect(health.status).toBe(200);
       expect((await filter.decision(await filter.post('/v1/chat/completions', chat('Afterwards.')))).error).toBeNull();
+    }));
+
+  it.skipIf(!built)('in routing is no way past the log', (context) =>
+    using({ build: 'build-panic' }, async (filter) => {
+      const { panic_unwind } = (await (await fetch(`${filter.url}/_hedgerow/version`)).json()) as { panic_unwind: boolean };
+      if (!panic_unwind) context.skip('no --panic-unwind build: needs nightly with rust-src');
+      const body = chat('Which way?');
+      const answer = await filter.post('/v1/chat/completions', body, { 'x-hedgerow-plant-panic': 'route', 'x-hedgerow-mode': 'enforce' });
+      expect(answer.status).toBe(200);
+      expect(origin.last.body.toString()).toBe(JSON.stringify(body));
+      expect(await filter.decision(answer)).toMatchObject({ error: 'routing panicked', score: null, operation: 'chat', mode: 'enforce', account: expect.any(String) });
     }));
 
   it('cannot be planted from outside in the build that is deployed', () =>

@@ -71,6 +71,32 @@ describe('requests', () => {
     expect(Object.keys(origin.last.headers).filter((name) => name.startsWith('x-hedgerow'))).toEqual([]);
   });
 
+  it('lose it in every spelling that a gateway may read alike; so do responses', async () => {
+    const forged = ['X_Hedgerow_Score', 'x_hedgerow-mac', 'X-HEDGEROW', 'x-hedgerow_band', 'x.hedgerow.score'];
+    origin.answer = (_, res) => res.writeHead(200, Object.fromEntries(forged.map((name) => [name, '0']))).end('{}');
+    for (const target of ['/v1/chat/completions', '/login']) {
+      const { headers } = await send(filter.url, { path: target, headers: { 'x-hedgerows': 'kept', ...Object.fromEntries(forged.map((name) => [name, '0'])) }, body: '{}' });
+      expect(Object.keys(origin.last.headers).filter((name) => /^x.hedgerow/i.test(name))).toEqual(['x-hedgerows']);
+      if (target !== '/login') expect(Object.keys(headers).filter((name) => /^x.hedgerow/i.test(name) && !/^x-hedgerow-(request-id|score|band|action|hits|ruleset)$/.test(name))).toEqual([]);
+    }
+  });
+
+  it('that ask for an upgrade stay what they are unless they are GET', async () => {
+    for (const target of ['/v1/chat/completions', '/login']) {
+      const { status } = await send(filter.url, { path: target, headers: { upgrade: 'websocket', connection: 'upgrade', 'sec-websocket-key': 'x'.repeat(22) + '==', 'sec-websocket-version': '13', 'content-length': '2' }, body: '{}' });
+      expect([status, origin.last.method, origin.last.body.toString()]).toEqual([200, 'POST', '{}']);
+      expect(origin.last.headers).not.toHaveProperty('upgrade');
+    }
+  });
+
+  it('are routed by the path that the origin will see', async () => {
+    for (const target of ['/v1/chat/x/../completions', '/v1/./chat/completions', '/v1\\chat\\completions']) {
+      const res = await send(filter.url, { path: target, body: '{"messages":[]}' });
+      expect(await filter.decision(res)).toMatchObject({ operation: 'chat' });
+      expect(origin.last.path).toBe('/v1/chat/completions');
+    }
+  });
+
   it('with a compressed body are forwarded as they came', async () => {
     const body = gzipSync(JSON.stringify(chat('A compressed question about hawthorn.')));
     const res = await send(filter.url, { path: '/v1/chat/completions', headers: { 'content-type': 'application/json', 'content-encoding': 'gzip' }, body });

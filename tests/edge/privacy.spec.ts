@@ -96,3 +96,22 @@ it('an account is a keyed hash: stable, and useless without the secret', async (
     await elsewhere.dispose();
   }
 });
+
+it('an account is not changed by junk in headers that the origin does not heed', async () => {
+  const key = 'sk-test-account-of-one';
+  const CASES: [path: string, own: Record<string, string>, junk: string[]][] = [
+    ['/v1/messages', { 'x-api-key': key }, ['authorization', 'api-key', 'x-goog-api-key']],
+    ['/v1/messages', { authorization: `Bearer ${key}` }, ['api-key', 'x-goog-api-key']],
+    ['/v1beta/models/m:generateContent', { 'x-goog-api-key': key }, ['authorization', 'x-api-key', 'api-key']],
+    [`/v1beta/models/m:generateContent?key=${key}`, {}, ['authorization', 'x-api-key', 'api-key']],
+    ['/v1/chat/completions', { authorization: `Bearer ${key}` }, ['x-api-key', 'api-key', 'x-goog-api-key']],
+    ['/v1/chat/completions?key=junk', { 'api-key': key }, ['x-api-key', 'x-goog-api-key']],
+  ];
+  const accounts = new Set<string>();
+  for (const [path, own, junk] of CASES) {
+    for (const extra of [{}, ...junk.map((name) => ({ [name]: `junk-${name}` }))]) {
+      accounts.add((await filter.decision(await send(filter.url, { path, body: '{}', headers: { ...own, ...extra } }))).account);
+    }
+  }
+  expect([...accounts]).toEqual([expect.stringMatching(/^[0-9a-f]{32}$/)]);
+});

@@ -1,5 +1,6 @@
 // Streams stay streams: in both directions, and when somebody hangs up.
 import http from 'node:http';
+import net from 'node:net';
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
 import { chat, Filter, Origin, sha256, sleep, until } from './support.ts';
 
@@ -76,6 +77,27 @@ it('a client that hangs up ends the stream at the origin', async () => {
   await response.body!.getReader().read();
   abort.abort();
   await until('the origin to see the hang-up', () => closed, 8000);
+});
+
+it('a client that resets its connection before the answer aborts the request at the origin', async () => {
+  for (const target of ['/v1/chat/completions', '/login']) {
+    const held: http.ServerResponse[] = [];
+    let aborted = 0;
+    origin.answer = (_, res) => {
+      held.push(res);
+      res.on('close', () => void (aborted += Number(!res.writableEnded)));
+    };
+    const lines = filter.logs.length;
+    const body = JSON.stringify(chat('Think for ever.'));
+    const sockets = Array.from({ length: 10 }, () => net.connect(filter.port, '127.0.0.1').on('error', () => {}));
+    for (const socket of sockets) socket.write(`POST ${target} HTTP/1.1\r\nhost: x\r\ncontent-length: ${body.length}\r\n\r\n${body}`);
+    await until('all requests to arrive', () => held.length === sockets.length);
+    for (const socket of sockets) socket.resetAndDestroy();
+    await until(`all of ${target} to be aborted`, () => aborted === sockets.length, 4000);
+    // Nobody's fault but the client's.
+    await sleep(50);
+    expect(filter.logs.slice(lines).filter(({ message }) => !message.startsWith('{"log":"hedgerow.decision"'))).toEqual([]);
+  }
 });
 
 it('an answer that breaks off breaks off at the client, too', async () => {

@@ -14,6 +14,7 @@ import { convertV4MiniflareOptions, Miniflare } from 'miniflare';
 import { answer as demoAnswer } from '../../scripts/demo-origin.mjs';
 
 export const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+const WRANGLER = readFileSync(path.join(ROOT, 'wrangler.toml'), 'utf8');
 export const SECRETS = { ACCOUNT_SECRET: 'account-secret-of-the-tests', TAG_SECRET: 'tag-secret-of-the-tests' };
 export const TAGS = ['x-hedgerow-band', 'x-hedgerow-hits', 'x-hedgerow-request-id', 'x-hedgerow-ruleset', 'x-hedgerow-score'];
 
@@ -162,8 +163,12 @@ export interface Decision {
   shadow_hits: string[];
   exemption: string | null;
   ruleset: string;
+  /** Where the request should be degraded. */
+  degraded?: 'done' | 'nothing' | 'impossible';
   body_bytes: number;
   unscanned: number;
+  /** Where less than the window was read: why. */
+  cut?: 'late' | 'crowded';
   unreadable: string[];
   entries: number;
   error: string | null;
@@ -203,7 +208,8 @@ export class Filter {
           { type: 'ESModule', path: index },
           ...readdirSync(root).filter((name) => name.endsWith('.wasm')).map((name) => ({ type: 'CompiledWasm' as const, path: path.join(root, name) })),
         ],
-        compatibilityDate: /compatibility_date = "(.+)"/.exec(readFileSync(path.join(ROOT, 'wrangler.toml'), 'utf8'))![1]!,
+        compatibilityDate: /^compatibility_date = "(.+)"/m.exec(WRANGLER)![1]!,
+        compatibilityFlags: JSON.parse(/^compatibility_flags = (\[.+\])/m.exec(WRANGLER)![1]!),
         bindings,
         // In a zone, fetching the request's own URL leads to the origin behind it.
         ...(reach === 'zone' && { outboundService: { node: (req: http.IncomingMessage, res: http.ServerResponse) => relay(req, res, originUrl!) } }),
@@ -246,8 +252,8 @@ export class Filter {
     });
   }
 
-  health(): Promise<Response> {
-    return fetch(`${this.url}/_hedgerow/health`);
+  health(headers: Record<string, string> = {}): Promise<Response> {
+    return fetch(`${this.url}/_hedgerow/health`, { headers });
   }
 }
 

@@ -129,8 +129,8 @@ impl Plain {
                     self.push(Name::Logprobs, 1.0);
                 }
             }
-            "tools" | "functions" => self.tools(value),
-            "response_format" | "text" => self.format(value),
+            "tools" | "functions" => self.tools(value, 0),
+            "response_format" | "text" => self.format(value, 0),
             "reasoning" => {
                 if let Value::Object(members) = value {
                     members
@@ -161,21 +161,23 @@ impl Plain {
             "top_k" => self.number(Name::TopK, value),
             "stop_sequences" => self.strings_as(Name::StopSequences, value),
             "stream" => self.flag(Name::Stream, value),
-            "tools" => self.tools(value),
+            "tools" => self.tools(value, 0),
             "thinking" => {
                 if let Some(budget) = value.get("budget_tokens") {
                     self.number(Name::ThinkingBudget, budget);
                 }
             }
-            "output_format" | "output_config" => self.output(value),
+            "output_format" | "output_config" => self.output(value, 0),
             _ => return false,
         }
         true
     }
 
-    fn output(&mut self, value: &Value) {
+    fn output(&mut self, value: &Value, depth: usize) {
         let Value::Object(members) = value else { return };
-        members.get("format").into_iter().for_each(|value| self.output(value));
+        if depth == 0 {
+            members.get("format").into_iter().for_each(|value| self.output(value, 1));
+        }
         members
             .get("effort")
             .into_iter()
@@ -192,7 +194,7 @@ impl Plain {
             "contents" => self.messages(value),
             "content" => self.parts(value, Place::User, 0),
             "systemInstruction" | "system_instruction" => self.parts(value, Place::System, 0),
-            "tools" => self.tools(value),
+            "tools" => self.tools(value, 0),
             "generationConfig" | "generation_config" => {
                 for (key, value) in value.as_object().into_iter().flatten() {
                     self.setting(key, value);
@@ -418,14 +420,16 @@ impl Plain {
         }
     }
 
-    fn tools(&mut self, value: &Value) {
+    fn tools(&mut self, value: &Value, depth: usize) {
         for tool in value.as_array().into_iter().flatten() {
             let Value::Object(members) = tool else { continue };
             let mut is_nested = false;
             for (key, value) in members {
-                if matches!(key.as_str(), "functionDeclarations" | "function_declarations") {
+                if depth == 0
+                    && matches!(key.as_str(), "functionDeclarations" | "function_declarations")
+                {
                     is_nested = true;
-                    self.tools(value);
+                    self.tools(value, 1);
                 } else {
                     self.schema_member(key, value, Place::Definition, 0);
                 }
@@ -466,12 +470,12 @@ impl Plain {
         }
     }
 
-    fn format(&mut self, value: &Value) {
+    fn format(&mut self, value: &Value, depth: usize) {
         match value {
             Value::Object(members) => {
                 for (key, value) in members {
                     match key.as_str() {
-                        "format" => self.format(value),
+                        "format" if depth == 0 => self.format(value, 1),
                         "type" => {
                             if let Value::String(kind) = value {
                                 let kind = if kind.starts_with("json") { "json" } else { "text" };
