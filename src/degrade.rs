@@ -53,7 +53,7 @@ impl Edits<'_> {
     fn object(&mut self, reader: &mut Reader<'_>, scope: Scope, depth: u8) {
         match reader.token() {
             Token::Object => {}
-            Token::Array if scope == Scope::Batch => {
+            Token::Array if scope == Scope::Batch && depth < DEPTH => {
                 while reader.element() {
                     self.object(reader, Scope::Batch, depth.saturating_add(1));
                 }
@@ -72,7 +72,7 @@ impl Edits<'_> {
             if let Some(range) = pending.take() {
                 self.list.push((range.start..start, ""));
             }
-            let edit = if depth < 6 { edit(&key.text(), scope) } else { Edit::Keep };
+            let edit = if depth < DEPTH { edit(&key.text(), scope) } else { Edit::Keep };
             let before = reader.position();
             match edit {
                 Edit::Remove => {
@@ -112,11 +112,14 @@ impl Edits<'_> {
         match reader.token() {
             Token::Array => {
                 while reader.element() {
-                    if let Token::String(raw) = reader.token() {
-                        keeps &= !matches!(
-                            raw.bytes(),
-                            b"reasoning.encrypted_content" | b"message.output_text.logprobs"
-                        );
+                    match reader.token() {
+                        Token::String(raw) => {
+                            let asked = raw.bytes();
+                            keeps &= asked != b"reasoning.encrypted_content";
+                            keeps &= asked != b"message.output_text.logprobs";
+                        }
+                        Token::Object | Token::Array => reader.leave(),
+                        _ => {}
                     }
                 }
             }
@@ -141,6 +144,9 @@ impl Edits<'_> {
         out
     }
 }
+
+/// Nesting that is followed; Gemini's batches need seven levels.
+const DEPTH: u8 = 12;
 
 fn edit(key: &str, scope: Scope) -> Edit {
     match (scope, key) {
@@ -205,6 +211,15 @@ mod tests {
                 "message batch",
                 r#"{"requests":[{"custom_id":"a","params":{"echo":true,"n":2}}]}"#,
                 Some(r#"{"requests":[{"custom_id":"a","params":{"n":1}}]}"#),
+            ),
+            ("include, odd", r#"{"include":[{}],"echo":true}"#, Some(r#"{"include":[{}]}"#)),
+            ("not a number", r#"{"temperature":NaN,"echo":true}"#, Some(r#"{"temperature":NaN}"#)),
+            (
+                "gemini batch",
+                r#"{"batch":{"input_config":{"requests":{"requests":[{"request":{"generationConfig":{"candidateCount":4}}}]}}}}"#,
+                Some(
+                    r#"{"batch":{"input_config":{"requests":{"requests":[{"request":{"generationConfig":{"candidateCount":1}}}]}}}}"#,
+                ),
             ),
             ("escaped key", r#"{"log\u0070robs":true,"a":1}"#, Some(r#"{"a":1}"#)),
             ("broken", r#"{"logprobs":true,"a":"#, None),

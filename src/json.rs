@@ -75,6 +75,11 @@ impl<'a> Reader<'a> {
         self.broken
     }
 
+    /// What was wrong since this was last asked.
+    pub fn take_broken(&mut self) -> Broken {
+        std::mem::take(&mut self.broken)
+    }
+
     /// Marks the reader's position, for a value that can only be understood later.
     pub fn position(&self) -> usize {
         self.at
@@ -261,6 +266,8 @@ impl<'a> Reader<'a> {
             b"true" => Token::Bool(true),
             b"false" => Token::Bool(false),
             b"null" => Token::Null,
+            // Not JSON, but Python writes and reads them.
+            b"NaN" | b"Infinity" => Token::Number(f64::NAN),
             _ => {
                 self.broken.syntax = true;
                 Token::Null
@@ -506,7 +513,12 @@ mod tests {
             ("lone surrogate", br#"["a\ud83dz"]"#, &["a\u{fffd}z"], Broken::default()),
             ("invalid UTF-8", b"[\"a\xffz\"]", &["a\u{fffd}z"], Broken::default()),
             ("byte order mark", b"\xef\xbb\xbf[\"a\"]", &["a"], Broken::default()),
-            ("NaN before the prompt", br#"{"t":NaN,"p":"x"}"#, &["x"], syntax),
+            (
+                "NaN before the prompt",
+                br#"{"t":NaN,"u":-Infinity,"p":"x"}"#,
+                &["x"],
+                Broken::default(),
+            ),
             ("trailing commas", br#"{"p":["x",],}"#, &["x"], Broken::default()),
             ("unquoted key", br#"{p:"x"}"#, &["x"], syntax),
             ("missing comma", br#"{"a":"x" "b":"y"}"#, &["x", "y"], Broken::default()),

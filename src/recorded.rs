@@ -42,11 +42,11 @@ impl Recorded {
 
     /// Reads a line of recorded traffic: one JSON object.
     pub fn from_line(line: &str) -> std::result::Result<Self, String> {
-        let line: Line<'_> = serde_json::from_str(line).map_err(|error| error.to_string())?;
+        let line: Line<'_> = serde_json::from_str(line).map_err(|error| problem(&error))?;
         let body = match line.body.map(RawValue::get) {
             None | Some("null") => Vec::new(),
             Some(text) if text.starts_with('"') => {
-                let text: String = serde_json::from_str(text).map_err(|error| error.to_string())?;
+                let text: String = serde_json::from_str(text).map_err(|error| problem(&error))?;
                 match line.body_b64 {
                     true => STANDARD.decode(text).map_err(|error| error.to_string())?,
                     false => text.into_bytes(),
@@ -176,6 +176,15 @@ impl<'de> Deserialize<'de> for Headers {
 
         deserializer.deserialize_any(Either)
     }
+}
+
+/// What is wrong with a line. Not in the parser's words: those repeat what stands in the line.
+fn problem(error: &serde_json::Error) -> String {
+    let kind = match error.classify() {
+        serde_json::error::Category::Data => "not a request {method, path, headers, body}",
+        _ => "not JSON",
+    };
+    format!("{kind}, at column {}", error.column())
 }
 
 fn post() -> String {

@@ -190,6 +190,7 @@ impl<'a> Request<'a> {
         let silent = self.segments.is_empty()
             && !self.counts.iter().any(|(name, _)| *name == Name::PromptTokenIds);
         if silent && !matches!(endpoint, Endpoint::Generic | Endpoint::OpenaiBatches) {
+            self.clear();
             self.members(&mut reader.at(start), Endpoint::Generic, depth);
         }
     }
@@ -298,6 +299,14 @@ impl<'a> Request<'a> {
         }
         self.text.push(text::END);
         self.segments.push(Segment { place, range, raw });
+    }
+
+    /// Moves texts from one place to another, from the segment `start` on.
+    fn assign(&mut self, start: usize, from: Place, to: Place) {
+        for segment in self.segments.iter_mut().skip(start).filter(|segment| segment.place == from)
+        {
+            segment.place = to;
+        }
     }
 
     fn number(&mut self, name: Name, value: f64) {

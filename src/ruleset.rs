@@ -103,7 +103,7 @@ impl Ruleset {
         &self,
         envelope: &Envelope<'_>,
         endpoint: Endpoint,
-        hits: Vec<Hit>,
+        mut hits: Vec<Hit>,
         trouble: Trouble,
     ) -> Assessment {
         let exemptions: Vec<&Exemption> =
@@ -122,14 +122,20 @@ impl Ruleset {
             exemption.signatures.is_empty()
                 || hit_signatures().any(|signature| sets_aside(exemption, signature))
         };
-        let exemption = exemptions.iter().find(applies);
+        let exemption = exemptions.iter().find(applies).map(|exemption| exemption.name.clone());
+        hits.retain(|hit| {
+            let signature = self.signatures.get(hit.signature);
+            signature.is_none_or(|signature| {
+                !exemptions.iter().any(|exemption| sets_aside(exemption, signature))
+            })
+        });
         Assessment {
             endpoint,
             band: self.policy.bands.of(score.value),
             score,
             trouble,
             entries: 1,
-            exemption: exemption.map(|exemption| exemption.name.clone()),
+            exemption,
             exempt: exemptions.iter().any(|exemption| exemption.signatures.is_empty()),
             hits,
         }

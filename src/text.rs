@@ -74,6 +74,22 @@ struct Stretch {
     is_plain: bool,
 }
 
+/// Adds a stretch; one that adds nothing to the text, such as a further space, is joined to the last.
+fn add(stretches: &mut Vec<Stretch>, mut stretch: Stretch) {
+    if let Some(last) = stretches.last_mut() {
+        stretch.at = stretch.at.max(last.at);
+        if !last.is_plain
+            && !stretch.is_plain
+            && last.at == stretch.at
+            && last.source.end == stretch.source.start
+        {
+            last.source.end = stretch.source.end;
+            return;
+        }
+    }
+    stretches.push(stretch);
+}
+
 impl Sources {
     /// Normalises the value again, up to its normalised byte `until`, keeping score.
     pub fn new(raw: Raw<'_>, until: usize) -> Self {
@@ -87,7 +103,7 @@ impl Sources {
             match piece {
                 Piece::Char(char) => {
                     let at = normalizer.boundary(char);
-                    stretches.push(Stretch { at, source: range, is_plain: false });
+                    add(&mut stretches, Stretch { at, source: range, is_plain: false });
                     normalizer.char(char);
                 }
                 Piece::Run(run) => normalizer.note(run, range.start, &mut stretches),
@@ -154,7 +170,7 @@ impl<'o> Normalizer<'o> {
             let (stretch, rest) = run.split_at_checked(length).unwrap_or((run, ""));
             let end = start.saturating_add(length);
             let at = self.boundary(first);
-            stretches.push(Stretch { at, source: start..end, is_plain });
+            add(stretches, Stretch { at, source: start..end, is_plain });
             self.run(stretch);
             ascii = ascii.saturating_sub(length);
             (run, start) = (rest, end);

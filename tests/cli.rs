@@ -331,7 +331,7 @@ fn replay_summarises_and_writes_decisions() {
     assert_eq!(file["top"], serde_json::json!([["synthesis_pairs", 1]]));
     assert_eq!(
         summary["signatures"],
-        serde_json::json!([{ "name": "synthesis_pairs", "hits": { "harvest": 1 } }])
+        serde_json::json!([{ "name": "synthesis_pairs", "hits": { "harvest": 1, "benign": 0, "gray": 0 } }])
     );
     let rows: Vec<Value> = fs::read_to_string(&out)
         .unwrap()

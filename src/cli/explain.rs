@@ -26,10 +26,7 @@ pub fn run(options: &Options, format: Format) -> Result<Outcome> {
     let recorded = input::read_one(&options.file)?;
     let limits = &ruleset.policy().scan;
     let envelope = recorded.envelope(limits.window, now());
-    let Some(endpoint) = ruleset.endpoint(&envelope) else {
-        line(format_args!("not an LLM call: passes untouched and uncounted"))?;
-        return Ok(Outcome::Fine);
-    };
+    let Some(endpoint) = ruleset.endpoint(&envelope) else { return pass(format) };
     let chosen: Vec<_> = ruleset
         .signatures()
         .iter()
@@ -45,7 +42,7 @@ pub fn run(options: &Options, format: Format) -> Result<Outcome> {
     let body = Body::new(envelope.body, encoding.map(|(_, value)| value.as_str()), limits);
     let explainer = Explainer::default();
     let mut entries: Vec<Vec<Explanation>> = Vec::new();
-    request::read(&envelope, endpoint, &body, limits, &mut |request| {
+    let read = request::read(&envelope, endpoint, &body, limits, &mut |request| {
         let explained =
             chosen.iter().map(|signature| explainer.explain(signature, request, envelope.headers));
         let is_shown = |explanation: &Explanation| {
@@ -55,8 +52,11 @@ pub fn run(options: &Options, format: Format) -> Result<Outcome> {
         };
         entries.push(explained.filter(is_shown).collect());
     });
+    if read.is_none() {
+        return pass(format);
+    }
     if format == Format::Json {
-        print(&serde_json::json!({ "requests": entries }))?;
+        print(&serde_json::json!({ "llm_call": true, "requests": entries }))?;
         return Ok(Outcome::Fine);
     }
     for (number, explanations) in entries.iter().enumerate() {
@@ -66,6 +66,14 @@ pub fn run(options: &Options, format: Format) -> Result<Outcome> {
         for explanation in explanations {
             show(explanation)?;
         }
+    }
+    Ok(Outcome::Fine)
+}
+
+fn pass(format: Format) -> Result<Outcome> {
+    match format {
+        Format::Json => print(&serde_json::json!({ "llm_call": false, "requests": [] }))?,
+        Format::Text => line(format_args!("not an LLM call: passes untouched and uncounted"))?,
     }
     Ok(Outcome::Fine)
 }

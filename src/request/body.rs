@@ -43,6 +43,8 @@ impl<'a> Body<'a> {
         let mut bytes = Cow::Borrowed(sent);
         for layer in layers(encoding) {
             match inflate(&bytes, &layer, limits.inflated, &mut trouble) {
+                // Some servers ignore the header: what cannot be inflated is read as it is.
+                Some(inflated) if inflated.is_empty() => break,
                 Some(inflated) => bytes = Cow::Owned(inflated),
                 None => break,
             }
@@ -84,6 +86,10 @@ fn inflate(bytes: &[u8], layer: &str, cap: usize, trouble: &mut Trouble) -> Opti
         "gzip" | "x-gzip" => Some(drain(MultiGzDecoder::new(bytes), cap, trouble)),
         // By the RFC this is zlib's format; some send the bare stream.
         "deflate" if is_zlib(bytes) => Some(drain(ZlibDecoder::new(bytes), cap, trouble)),
+        "deflate" if matches!(bytes.trim_ascii_start(), [b'{' | b'[', ..]) => {
+            trouble.add(Trouble::INFLATE);
+            None
+        }
         "deflate" => Some(drain(DeflateDecoder::new(bytes), cap, trouble)),
         _ => {
             trouble.add(Trouble::ENCODING);
@@ -106,13 +112,13 @@ fn is_zlib(bytes: &[u8]) -> bool {
         if method & 0x0f == 8 && (u16::from(*method) << 8 | u16::from(*flags)) % 31 == 0)
 }
 
-/// JSON in UTF-16, by its byte order mark or the NUL beside its first bracket: Python reads it.
+/// JSON in UTF-16, by its byte order mark or the NULs in its first characters: Python reads it.
 fn utf16(bytes: &[u8]) -> Option<String> {
     let (is_little, rest) = match bytes {
         [0xff, 0xfe, rest @ ..] => (true, rest),
         [0xfe, 0xff, rest @ ..] => (false, rest),
-        [b'{' | b'[', 0, ..] => (true, bytes),
-        [0, b'{' | b'[', ..] => (false, bytes),
+        [1..=255, 0, 1..=255, 0, ..] => (true, bytes),
+        [0, 1..=255, 0, 1..=255, ..] => (false, bytes),
         _ => return None,
     };
     let units = rest.chunks_exact(2).map(|pair| match pair {
@@ -174,9 +180,10 @@ mod tests {
         let limits = Limits { inflated: 1_000, ..Limits::default() };
         let bomb = gzip(&vec![b' '; 1_000_000]);
         let cut = gzip(br#"{"prompt":"this is cut off"}"#);
-        let rows: [(&str, &[u8], &str, Trouble, usize); 4] = [
+        let rows: [(&str, &[u8], &str, Trouble, usize); 5] = [
             ("bomb", &bomb, "gzip", Trouble::INFLATE, 1_000),
-            ("not gzip", b"hello", "gzip", Trouble(Trouble::INFLATE.0 | Trouble::EMPTY.0), 0),
+            ("not gzip", b"{hello}", "gzip", Trouble::INFLATE, 7),
+            ("not deflate", b"{hello}", "deflate", Trouble::INFLATE, 7),
             ("unknown", b"hello", "br", Trouble::ENCODING, 5),
             ("cut", &cut[..cut.len() - 8], "gzip", Trouble::INFLATE, 28),
         ];

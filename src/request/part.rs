@@ -38,9 +38,20 @@ fn item<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
 pub fn message<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
     let mut place = None;
     let mut is_output = false;
+    let start = request.segments.len();
     while let Some(key) = reader.key() {
         match key.text().as_ref() {
-            "role" => place = place.or(role(reader)),
+            "role" => {
+                let next = role(reader);
+                if let (Some(first), Some(next)) = (place, next)
+                    && first != next
+                {
+                    // Which of two roles counts is the origin's choice: the text may be the user's.
+                    request.assign(start, first, Place::User);
+                    place = Some(Place::User);
+                }
+                place = place.or(next);
+            }
             "content" | "parts" => {
                 let place = *place.get_or_insert_with(|| place_ahead(request, reader, is_output));
                 parts(request, reader, place, 0);
@@ -135,13 +146,42 @@ fn part<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, place: Place, de
             "signature" | "data" | "thoughtSignature" | "thought_signature" => {
                 token(request, reader)
             }
-            "image_url" | "source" | "input_audio" | "file" | "file_id" | "file_data"
-            | "fileData" | "inlineData" | "inline_data" | "image" => {
+            "source" => source(request, reader, place, deeper),
+            "image_url" | "input_audio" | "file" | "file_id" | "file_data" | "fileData"
+            | "inlineData" | "inline_data" | "image" => {
                 request.count(Name::AttachmentsCount, 1);
                 reader.skip();
             }
             _ => reader.skip(),
         }
+    }
+}
+
+/// Takes what a part brings along: a text document is text, all else an attachment.
+fn source<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, place: Place, depth: u8) {
+    let (mut data, mut is_text) = (None, false);
+    match reader.token() {
+        Token::Object => {
+            while let Some(key) = reader.key() {
+                match key.text().as_ref() {
+                    "content" => parts(request, reader, place, depth),
+                    "type" => match reader.token() {
+                        Token::String(raw) => is_text = raw.bytes() == b"text",
+                        token => drop_value(token, reader),
+                    },
+                    "data" => match reader.token() {
+                        Token::String(raw) => data = Some(raw),
+                        token => drop_value(token, reader),
+                    },
+                    _ => reader.skip(),
+                }
+            }
+        }
+        token => drop_value(token, reader),
+    }
+    match data {
+        Some(raw) if is_text => request.push_text(place, raw, false),
+        _ => request.count(Name::AttachmentsCount, 1),
     }
 }
 

@@ -24,15 +24,16 @@ pub fn read<'a>(
         return Some(());
     };
     let form = form(body.bytes(), &boundary);
-    if form.purpose.is_some_and(|purpose| purpose != b"batch") {
+    if !form.purposes.is_empty() && !form.purposes.contains(&&b"batch"[..]) {
         return None;
     }
-    let Some((file, base)) = form.file else {
+    if form.files.is_empty() {
         request.trouble.add(Trouble::MULTIPART);
         tell(request);
-        return Some(());
-    };
-    lines(request, file, base, envelope.unscanned > 0, tell);
+    }
+    for (file, base) in form.files {
+        lines(request, file, base, envelope.unscanned > 0, tell);
+    }
     Some(())
 }
 
@@ -97,7 +98,7 @@ fn array<'a>(
         if is_first {
             request.number(Name::BatchSize, f64::from(size));
         }
-        request.trouble.note(reader.broken(), false);
+        request.trouble.note(reader.take_broken(), false);
         if !tell(request) {
             return;
         }
@@ -193,8 +194,8 @@ fn batch_line<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
 /// The parts of a form that matter here.
 #[derive(Default)]
 struct Form<'a> {
-    purpose: Option<&'a [u8]>,
-    file: Option<(&'a [u8], usize)>,
+    purposes: Vec<&'a [u8]>,
+    files: Vec<(&'a [u8], usize)>,
 }
 
 /// Finds `purpose` and `file` in a multipart body. The last part may be cut off.
@@ -202,7 +203,18 @@ fn form<'a>(body: &'a [u8], boundary: &str) -> Form<'a> {
     let mut form = Form::default();
     let delimiter = format!("--{boundary}");
     let finder = memmem::Finder::new(delimiter.as_bytes());
-    let mut starts = finder.find_iter(body).map(|at| at.saturating_add(delimiter.len())).peekable();
+    // A delimiter begins a line; elsewhere it is content.
+    let begins_line = |at: &usize| {
+        *at == 0
+            || body.get(..*at).is_some_and(|before| {
+                before.ends_with(
+                    b"
+",
+                )
+            })
+    };
+    let found = finder.find_iter(body).filter(begins_line);
+    let mut starts = found.map(|at| at.saturating_add(delimiter.len())).peekable();
     while let Some(start) = starts.next() {
         let end = starts.peek().map_or(body.len(), |next| next.saturating_sub(delimiter.len()));
         let part = body.get(start..end).unwrap_or_default();
@@ -213,8 +225,8 @@ fn form<'a>(body: &'a [u8], boundary: &str) -> Form<'a> {
         let head =
             String::from_utf8_lossy(part.get(..head).unwrap_or_default()).to_ascii_lowercase();
         match form_name(&head) {
-            Some("purpose") => form.purpose = Some(content.trim_ascii()),
-            Some("file") => form.file = Some((content, start.saturating_add(content_start))),
+            Some("purpose") => form.purposes.push(content.trim_ascii()),
+            Some("file") => form.files.push((content, start.saturating_add(content_start))),
             _ => {}
         }
     }
@@ -223,10 +235,13 @@ fn form<'a>(body: &'a [u8], boundary: &str) -> Form<'a> {
 
 fn form_name(head: &str) -> Option<&str> {
     let line = head.lines().find(|line| line.starts_with("content-disposition:"))?;
-    let mut parameters = line.split(';').map(str::trim);
-    parameters
-        .find_map(|parameter| parameter.strip_prefix("name="))
-        .map(|name| name.trim_matches('"'))
+    let mut in_quotes = false;
+    let parameters = line.split(|char| {
+        in_quotes ^= char == '"';
+        char == ';' && !in_quotes
+    });
+    let mut names = parameters.filter_map(|parameter| parameter.trim().strip_prefix("name="));
+    names.next().map(|name| name.trim_matches('"'))
 }
 
 fn boundary(content_type: &str) -> Option<String> {

@@ -57,6 +57,7 @@ impl Plain {
         let is_silent = plain.texts.is_empty()
             && !plain.numbers.iter().any(|(name, _)| *name == Name::PromptTokenIds);
         if is_silent && endpoint != Endpoint::Generic {
+            plain = Self::default();
             plain.body(body, Endpoint::Generic, true);
         }
         plain.sorted()
@@ -348,8 +349,17 @@ impl Plain {
                         "signature" | "data" | "thoughtSignature" | "thought_signature" => {
                             self.token(value)
                         }
-                        "image_url" | "source" | "input_audio" | "file" | "file_id"
-                        | "file_data" | "fileData" | "inlineData" | "inline_data" | "image" => {
+                        "source" => {
+                            if let Some(content) = value.get("content") {
+                                self.parts(content, place, depth + 1);
+                            }
+                            match value.get("data").and_then(Value::as_str) {
+                                Some(text) if value["type"] == "text" => self.text(place, text),
+                                _ => self.count(Name::AttachmentsCount, 1),
+                            }
+                        }
+                        "image_url" | "input_audio" | "file" | "file_id" | "file_data"
+                        | "fileData" | "inlineData" | "inline_data" | "image" => {
                             self.count(Name::AttachmentsCount, 1)
                         }
                         _ => {}

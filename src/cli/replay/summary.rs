@@ -114,7 +114,13 @@ impl Summary {
         let signatures: Vec<serde_json::Value> = self
             .by_hits()
             .into_iter()
-            .map(|(name, hits)| serde_json::json!({ "name": name, "hits": hits }))
+            .map(|(name, hits)| {
+                let mut hits = hits.clone();
+                for label in LABELS {
+                    hits.entry(label.to_owned()).or_default();
+                }
+                serde_json::json!({ "name": name, "hits": hits })
+            })
             .collect();
         serde_json::json!({
             "requests": self.requests, "passed": self.passed, "unreadable": self.unreadable.len(),
@@ -249,6 +255,9 @@ fn file_json(file: &FileRow) -> serde_json::Value {
         "suspect": counts.suspect, "hostile": counts.hostile, "first_suspect": file.first_suspect, "top": file.top(5),
     })
 }
+
+/// The labels that recorded traffic has; reports name them all.
+const LABELS: [&str; 3] = ["harvest", "benign", "gray"];
 
 /// The label of requests that have none.
 const UNLABELLED: &str = "unlabelled";
