@@ -1,6 +1,6 @@
 //! The phases of one request, natively. `npm run bench` runs this beside Wasm and the JavaScript
 //! peer: `cargo bench --bench native -- --json` reads `bundle.json` and `<text>-<bytes>.json` from
-//! `HEDGEROW_BENCH_DIR` and prints a JSON array of rows.
+//! `HEDGEROW_BENCH_DIR` and prints a row of JSON a line.
 #![allow(
     clippy::disallowed_methods,
     clippy::expect_used,
@@ -18,7 +18,6 @@ use serde_json::{Value, json};
 
 fn main() {
     let Ok(directory) = std::env::var("HEDGEROW_BENCH_DIR") else {
-        println!("[]");
         return;
     };
     let directory = PathBuf::from(directory);
@@ -46,7 +45,9 @@ fn main() {
             rows.push(json!({ "phase": phase, "bytes": bytes, "text": text, "literals": literals, "us": median(run) }));
         }
     }
-    println!("{}", Value::from(rows));
+    for row in rows {
+        println!("{row}");
+    }
 }
 
 /// Microseconds a run: the median of nine rounds of at least 20 ms each.
