@@ -1,28 +1,64 @@
 //! Degrading: a request without what makes its answer worth harvesting. All other bytes stay as
 //! they came.
+#![deny(clippy::arithmetic_side_effects)]
 
 use std::ops::Range;
 
 use crate::json::{Reader, Token};
+use crate::request::{Key, batch_lines};
 
-/// Removes log-probabilities, biases, surplus choices, echoes and reasoning summaries from a JSON
-/// body; `None` where there is nothing to remove. Entries of a message batch are edited each.
+/// What became of a body that should be degraded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Degraded {
+    /// The body without what makes its answer worth harvesting.
+    Done(Vec<u8>),
+    /// There is nothing to remove.
+    Nothing,
+    /// It does not read cleanly; a cut might fall in the wrong place.
+    Impossible,
+}
+
+impl Degraded {
+    /// Its word in the log.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Done(_) => "done",
+            Self::Nothing => "nothing",
+            Self::Impossible => "impossible",
+        }
+    }
+
+    /// The body that goes to the origin instead of the one that came, where there is one.
+    pub fn bytes(self) -> Option<Vec<u8>> {
+        match self {
+            Self::Done(bytes) => Some(bytes),
+            Self::Nothing | Self::Impossible => None,
+        }
+    }
+}
+
+/// Removes log-probabilities, biases, surplus choices, echoes and reasoning summaries from a body:
+/// JSON, or the upload of a batch file if `content_type` says so. Entries of a batch are edited each.
 ///
 /// ```
-/// # use hedgerow::degrade::degrade;
+/// # use hedgerow::degrade::{Degraded, degrade};
 /// let body = br#"{"model":"m","n":4,"logprobs":true,"messages":[]}"#;
-/// assert_eq!(degrade(body).unwrap(), br#"{"model":"m","n":1,"messages":[]}"#);
+/// let degraded = br#"{"model":"m","n":1,"messages":[]}"#;
+/// assert_eq!(degrade(body, None), Degraded::Done(degraded.to_vec()));
 /// ```
-pub fn degrade(body: &[u8]) -> Option<Vec<u8>> {
-    let mut edits = Edits { body, list: Vec::new() };
-    let mut reader = Reader::new(body, 0);
-    edits.object(&mut reader, Scope::Body, 0);
-    // A body that does not read cleanly is not edited: the cut might fall in the wrong place.
-    let broken = reader.broken();
-    if broken.syntax || broken.truncated || edits.list.is_empty() {
-        return None;
+pub fn degrade(body: &[u8], content_type: Option<&str>) -> Degraded {
+    let mut edits = Vec::new();
+    let is_clean = match batch_lines(body, content_type) {
+        None => document(body, 0, Scope::Body, &mut edits),
+        Some(lines) => {
+            lines.iter().all(|(line, base)| document(line, *base, Scope::Line, &mut edits))
+        }
+    };
+    match is_clean {
+        false => Degraded::Impossible,
+        true if edits.is_empty() => Degraded::Nothing,
+        true => Degraded::Done(apply(body, &edits)),
     }
-    Some(edits.apply())
 }
 
 /// Where a member stands; the same key means different things in different places.
@@ -30,13 +66,14 @@ pub fn degrade(body: &[u8]) -> Option<Vec<u8>> {
 enum Scope {
     Body,
     Batch,
+    Line,
     Reasoning,
     Generation,
     Thinking,
 }
 
 /// What happens to a member.
-enum Edit {
+enum Change {
     Keep,
     Remove,
     Replace(&'static str),
@@ -44,129 +81,176 @@ enum Edit {
     Include,
 }
 
-struct Edits<'b> {
-    body: &'b [u8],
-    list: Vec<(Range<usize>, &'static str)>,
+/// What stands in the place of some bytes of the body.
+type Edit = (Range<usize>, &'static str);
+
+/// Edits one JSON text, which begins at byte `base` of the body; false where it is broken.
+fn document(text: &[u8], base: usize, scope: Scope, edits: &mut Vec<Edit>) -> bool {
+    let mut document = Document { text, edits: Vec::new() };
+    let mut reader = Reader::new(text, 0);
+    document.value(&mut reader, scope, 0);
+    let moved = |at: usize| at.saturating_add(base);
+    let in_body = |(range, with): Edit| (moved(range.start)..moved(range.end), with);
+    edits.extend(document.edits.into_iter().map(in_body));
+    let broken = reader.broken();
+    !broken.syntax && !broken.truncated
 }
 
-impl Edits<'_> {
-    fn object(&mut self, reader: &mut Reader<'_>, scope: Scope, depth: u8) {
+fn apply(body: &[u8], edits: &[Edit]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(body.len());
+    let mut at = 0;
+    for (range, with) in edits {
+        out.extend_from_slice(body.get(at..range.start).unwrap_or_default());
+        out.extend_from_slice(with.as_bytes());
+        at = range.end;
+    }
+    out.extend_from_slice(body.get(at..).unwrap_or_default());
+    out
+}
+
+struct Document<'t> {
+    text: &'t [u8],
+    edits: Vec<Edit>,
+}
+
+impl Document<'_> {
+    fn value(&mut self, reader: &mut Reader<'_>, scope: Scope, depth: u8) {
         match reader.token() {
-            Token::Object => {}
+            Token::Object => self.object(reader, scope, depth),
             Token::Array if scope == Scope::Batch && depth < DEPTH => {
                 while reader.element() {
-                    self.object(reader, Scope::Batch, depth.saturating_add(1));
+                    self.value(reader, Scope::Batch, depth.saturating_add(1));
                 }
-                return;
             }
-            Token::Array => return reader.leave(),
-            _ => return,
+            Token::Array => reader.leave(),
+            _ => {}
         }
-        // A removed member takes one comma with it: the one before it, or, where all before it are
-        // gone, the one behind it.
-        let mut behind_kept = reader.position();
-        let mut kept = false;
-        let mut pending: Option<Range<usize>> = None;
+    }
+
+    fn object(&mut self, reader: &mut Reader<'_>, scope: Scope, depth: u8) {
+        let mut members = Members::new(reader);
         while let Some(key) = reader.key() {
             let start = key.range().start.saturating_sub(1);
-            if let Some(range) = pending.take() {
-                self.list.push((range.start..start, ""));
-            }
-            let edit = if depth < DEPTH { edit(&key.text(), scope) } else { Edit::Keep };
+            members.begin(start, &mut self.edits);
+            let name = Key::of(key);
+            let change = if depth < DEPTH { change(name.as_str(), scope) } else { Change::Keep };
             let before = reader.position();
-            match edit {
-                Edit::Remove => {
+            match change {
+                Change::Remove => {
                     reader.skip();
-                    let end = reader.position();
-                    if kept {
-                        self.list.push((behind_kept..end, ""));
-                        behind_kept = end;
-                    } else {
-                        pending = Some(start..end);
-                    }
+                    members.remove(start..reader.position(), &mut self.edits);
                     continue;
                 }
-                Edit::Keep => reader.skip(),
-                Edit::Replace(value) => {
+                Change::Keep => reader.skip(),
+                Change::Replace(value) => {
                     reader.skip();
-                    let range = before..reader.position();
-                    if self.body.get(range.clone()).map(<[u8]>::trim_ascii)
-                        != Some(value.as_bytes())
-                    {
-                        self.list.push((range, value));
-                    }
+                    self.replace(before..reader.position(), value);
                 }
-                Edit::Enter(scope) => self.object(reader, scope, depth.saturating_add(1)),
-                Edit::Include => self.include(reader),
+                Change::Enter(scope) => self.value(reader, scope, depth.saturating_add(1)),
+                Change::Include => self.include(reader),
             }
-            kept = true;
-            behind_kept = reader.position();
+            members.keep(reader.position());
         }
-        self.list.extend(pending.map(|range| (range, "")));
+        members.end(&mut self.edits);
+    }
+
+    fn replace(&mut self, range: Range<usize>, value: &'static str) {
+        if self.text.get(range.clone()).map(<[u8]>::trim_ascii) != Some(value.as_bytes()) {
+            self.edits.push((range, value));
+        }
     }
 
     /// Edits `include`: what it asks for beside the answer.
     fn include(&mut self, reader: &mut Reader<'_>) {
-        let start = reader.position();
-        let mut keeps = true;
         match reader.token() {
-            Token::Array => {
-                while reader.element() {
-                    match reader.token() {
-                        Token::String(raw) => {
-                            let asked = raw.bytes();
-                            keeps &= asked != b"reasoning.encrypted_content";
-                            keeps &= asked != b"message.output_text.logprobs";
-                        }
-                        Token::Object | Token::Array => reader.leave(),
-                        _ => {}
-                    }
-                }
-            }
-            Token::Object => reader.leave(),
-            _ => {}
+            Token::Array => {}
+            Token::Object => return reader.leave(),
+            _ => return,
         }
-        if !keeps {
-            self.list.push((start..reader.position(), "[]"));
+        let mut members = Members::new(reader);
+        while reader.element() {
+            let start = reader.position();
+            members.begin(start, &mut self.edits);
+            let goes = match reader.token() {
+                Token::String(raw) => {
+                    let asked = raw.text();
+                    asked == "reasoning.encrypted_content"
+                        || asked == "message.output_text.logprobs"
+                }
+                Token::Object | Token::Array => {
+                    reader.leave();
+                    false
+                }
+                _ => false,
+            };
+            match goes {
+                true => members.remove(start..reader.position(), &mut self.edits),
+                false => members.keep(reader.position()),
+            }
+        }
+        members.end(&mut self.edits);
+    }
+}
+
+/// The members of one object or array, of which some go. One that goes takes a comma along: the one
+/// before it, or, where all before it are gone, the one behind it.
+struct Members {
+    behind_kept: usize,
+    kept: bool,
+    pending: Option<Range<usize>>,
+}
+
+impl Members {
+    fn new(reader: &Reader<'_>) -> Self {
+        Self { behind_kept: reader.position(), kept: false, pending: None }
+    }
+
+    fn begin(&mut self, start: usize, edits: &mut Vec<Edit>) {
+        edits.extend(self.pending.take().map(|range| (range.start..start, "")));
+    }
+
+    fn remove(&mut self, range: Range<usize>, edits: &mut Vec<Edit>) {
+        if self.kept {
+            edits.push((self.behind_kept..range.end, ""));
+            self.behind_kept = range.end;
+        } else {
+            self.pending = Some(range);
         }
     }
 
-    fn apply(&self) -> Vec<u8> {
-        let body = self.body;
-        let mut out = Vec::with_capacity(body.len());
-        let mut at = 0;
-        for (range, with) in &self.list {
-            out.extend_from_slice(body.get(at..range.start).unwrap_or_default());
-            out.extend_from_slice(with.as_bytes());
-            at = range.end;
-        }
-        out.extend_from_slice(body.get(at..).unwrap_or_default());
-        out
+    fn keep(&mut self, end: usize) {
+        self.kept = true;
+        self.behind_kept = end;
+    }
+
+    fn end(self, edits: &mut Vec<Edit>) {
+        edits.extend(self.pending.map(|range| (range, "")));
     }
 }
 
 /// Nesting that is followed; Gemini's batches need seven levels.
 const DEPTH: u8 = 12;
 
-fn edit(key: &str, scope: Scope) -> Edit {
+fn change(key: &str, scope: Scope) -> Change {
     match (scope, key) {
-        (Scope::Body, "logprobs" | "top_logprobs" | "logit_bias" | "echo" | "best_of") => {
-            Edit::Remove
+        (Scope::Body, "logprobs" | "toplogprobs" | "logitbias" | "echo" | "bestof") => {
+            Change::Remove
         }
-        (Scope::Body, "n") => Edit::Replace("1"),
-        (Scope::Body, "include") => Edit::Include,
-        (Scope::Body, "reasoning") => Edit::Enter(Scope::Reasoning),
-        (Scope::Body, "generationConfig" | "generation_config") => Edit::Enter(Scope::Generation),
-        (Scope::Body | Scope::Batch, "requests" | "batch" | "input_config" | "inputConfig") => {
-            Edit::Enter(Scope::Batch)
+        (Scope::Body, "n") => Change::Replace("1"),
+        (Scope::Body, "include") => Change::Include,
+        (Scope::Body, "reasoning") => Change::Enter(Scope::Reasoning),
+        (Scope::Body, "generationconfig") => Change::Enter(Scope::Generation),
+        (Scope::Body | Scope::Batch, "requests" | "batch" | "inputconfig") => {
+            Change::Enter(Scope::Batch)
         }
-        (Scope::Batch, "params" | "request") => Edit::Enter(Scope::Body),
-        (Scope::Reasoning, "summary" | "generate_summary") => Edit::Remove,
-        (Scope::Generation, "responseLogprobs" | "response_logprobs" | "logprobs") => Edit::Remove,
-        (Scope::Generation, "candidateCount" | "candidate_count") => Edit::Replace("1"),
-        (Scope::Generation, "thinkingConfig" | "thinking_config") => Edit::Enter(Scope::Thinking),
-        (Scope::Thinking, "includeThoughts" | "include_thoughts") => Edit::Replace("false"),
-        _ => Edit::Keep,
+        (Scope::Batch, "params" | "request") => Change::Enter(Scope::Body),
+        (Scope::Line, "body") => Change::Enter(Scope::Body),
+        (Scope::Reasoning, "summary" | "generatesummary") => Change::Remove,
+        (Scope::Generation, "responselogprobs" | "logprobs") => Change::Remove,
+        (Scope::Generation, "candidatecount") => Change::Replace("1"),
+        (Scope::Generation, "thinkingconfig") => Change::Enter(Scope::Thinking),
+        (Scope::Thinking, "includethoughts") => Change::Replace("false"),
+        _ => Change::Keep,
     }
 }
 
@@ -212,6 +296,16 @@ mod tests {
                 r#"{"requests":[{"custom_id":"a","params":{"echo":true,"n":2}}]}"#,
                 Some(r#"{"requests":[{"custom_id":"a","params":{"n":1}}]}"#),
             ),
+            (
+                "include, in part",
+                r#"{"include":["a","reasoning.encrypted_content", "b"]}"#,
+                Some(r#"{"include":["a", "b"]}"#),
+            ),
+            (
+                "include, last in part",
+                r#"{"include":["a","message.output_text.logprobs"]}"#,
+                Some(r#"{"include":["a"]}"#),
+            ),
             ("include, odd", r#"{"include":[{}],"echo":true}"#, Some(r#"{"include":[{}]}"#)),
             ("not a number", r#"{"temperature":NaN,"echo":true}"#, Some(r#"{"temperature":NaN}"#)),
             (
@@ -225,9 +319,41 @@ mod tests {
             ("broken", r#"{"logprobs":true,"a":"#, None),
         ];
         for (name, body, expected) in rows {
-            let degraded = degrade(body.as_bytes()).map(|bytes| String::from_utf8(bytes).unwrap());
+            let degraded = edited(body, None);
             assert_eq!(degraded.as_deref(), *expected, "{name}");
-            assert_eq!(degraded.and_then(|again| degrade(again.as_bytes())), None, "{name}, twice");
+            assert_eq!(degraded.and_then(|again| edited(&again, None)), None, "{name}, twice");
         }
+        assert_eq!(degrade(br#"{"model":"m"}"#, None), Degraded::Nothing);
+        assert_eq!(degrade(br#"{"echo":true,"a":"#, None), Degraded::Impossible);
+    }
+
+    /// Each line of a batch file is a request of its own: an upload must be no way around.
+    #[test]
+    fn edits_the_lines_of_an_upload() {
+        let form = |lines: &str| {
+            format!(
+                "--b\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n\
+                 --b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.jsonl\"\r\n\r\n\
+                 {lines}\r\n--b--\r\n"
+            )
+        };
+        let line = |id: u8, body: &str| {
+            format!(r#"{{"custom_id":"{id}","url":"/v1/chat/completions","body":{body}}}"#)
+        };
+        let upload = Some("multipart/form-data; boundary=b");
+        let lines =
+            [line(1, r#"{"n":4}"#), String::new(), line(2, r#"{"logprobs":true,"model":"m"}"#)];
+        let degraded = [line(1, r#"{"n":1}"#), String::new(), line(2, r#"{"model":"m"}"#)];
+        assert_eq!(edited(&form(&lines.join("\n")), upload), Some(form(&degraded.join("\n"))));
+        assert_eq!(degrade(form(&line(1, "{}")).as_bytes(), upload), Degraded::Nothing);
+        assert_eq!(
+            degrade(form(&lines.join("\n").replace("}}", "}")).as_bytes(), upload),
+            Degraded::Impossible
+        );
+    }
+
+    fn edited(body: &str, content_type: Option<&str>) -> Option<String> {
+        let bytes = degrade(body.as_bytes(), content_type).bytes();
+        bytes.map(|bytes| String::from_utf8(bytes).unwrap())
     }
 }

@@ -126,7 +126,8 @@ pub struct Enforcement {
     pub tag_in_shadow: bool,
     /// `Retry-After` of a throttled request, in seconds.
     pub retry_after: u32,
-    /// Whether a request is refused (503) when scoring itself fails; else it is forwarded.
+    /// Whether a request is refused when scoring itself fails (503), or when its body should be
+    /// degraded and cannot be (403); else it is forwarded.
     pub fail_closed: bool,
 }
 

@@ -4,6 +4,7 @@ mod anthropic;
 mod body;
 mod gemini;
 mod generic;
+mod key;
 mod openai;
 mod part;
 mod upload;
@@ -17,6 +18,8 @@ use crate::route::Endpoint;
 use crate::text::{self, Case, Normalizer};
 
 pub use body::{Body, Limits};
+pub(crate) use key::Key;
+pub(crate) use upload::batch_lines;
 
 /// An HTTP request as the host received it: what goes around one or more [`Request`]s.
 #[derive(Clone, Debug, Default)]
@@ -200,12 +203,13 @@ impl<'a> Request<'a> {
         match reader.token() {
             Token::Object => {
                 while let Some(key) = reader.key() {
-                    let key = key.text();
+                    let key = Key::of(key);
+                    let key = key.as_str();
                     let known = match endpoint.dialect() {
-                        Openai => openai::member(self, &key, reader, endpoint),
-                        Anthropic => anthropic::member(self, &key, reader),
-                        Gemini => gemini::member(self, &key, reader),
-                        Generic => generic::member(self, &key, reader, endpoint),
+                        Openai => openai::member(self, key, reader, endpoint),
+                        Anthropic => anthropic::member(self, key, reader),
+                        Gemini => gemini::member(self, key, reader),
+                        Generic => generic::member(self, key, reader, endpoint),
                     };
                     if !known {
                         reader.skip();
@@ -327,26 +331,20 @@ impl<'a> Request<'a> {
         self.keywords.iter().any(|(known, _)| *known == name)
     }
 
-    /// Takes a value that should be a number; numbers in quotes count.
+    /// Takes a value that should be a number.
     fn take_number(&mut self, name: Name, reader: &mut Reader<'a>) -> bool {
-        match reader.token() {
-            Token::Number(number) => self.number(name, number),
-            Token::String(raw) if raw.bytes().len() <= 32 => {
-                if let Ok(number) = raw.text().trim().parse() {
-                    self.number(name, number);
-                }
-            }
-            token => drop_value(token, reader),
+        if let Some(number) = number_in(reader.token(), reader) {
+            self.number(name, number);
         }
         true
     }
 
     /// Takes a value that should be true or false; numbers count as C has it.
     fn take_flag(&mut self, name: Name, reader: &mut Reader<'a>) -> bool {
-        match reader.token() {
-            Token::Bool(flag) => self.number(name, f64::from(u8::from(flag))),
-            Token::Number(number) => self.number(name, f64::from(u8::from(number != 0.0))),
-            token => drop_value(token, reader),
+        let token = reader.token();
+        let flag = flag_in(token).or_else(|| number_in(token, reader).map(|number| number != 0.0));
+        if let Some(flag) = flag {
+            self.number(name, f64::from(u8::from(flag)));
         }
         true
     }
@@ -441,6 +439,34 @@ impl Trouble {
         if broken.truncated && !windowed {
             self.add(Self::TRUNCATED);
         }
+    }
+}
+
+/// The number that a value is. One in quotes counts, as it does for origins that parse laxly.
+fn number_in(token: Token<'_>, reader: &mut Reader<'_>) -> Option<f64> {
+    let number = match token {
+        Token::Number(number) => Some(number),
+        Token::String(raw) if raw.bytes().len() <= 32 => raw.text().trim().parse().ok(),
+        token => {
+            drop_value(token, reader);
+            None
+        }
+    };
+    number.filter(|number| number.is_finite())
+}
+
+/// The flag that a value is; in words, those that lax parsers take (Pydantic's).
+fn flag_in(token: Token<'_>) -> Option<bool> {
+    match token {
+        Token::Bool(flag) => Some(flag),
+        Token::String(raw) if raw.bytes().len() <= 32 => {
+            match raw.text().trim().to_ascii_lowercase().as_str() {
+                "true" | "t" | "yes" | "y" | "on" => Some(true),
+                "false" | "f" | "no" | "n" | "off" => Some(false),
+                _ => None,
+            }
+        }
+        _ => None,
     }
 }
 

@@ -134,6 +134,8 @@ const STRINGS: &[&str] = &[
     "message.output_text.logprobs",
     "0.5",
     "nan",
+    "True",
+    "off",
     "Step  BY\n\tstep",
     "caf\u{e9} cafe\u{301}",
     "\u{4e00}\u{6b65}\u{ff0c}\u{4e00}\u{6b65}",
@@ -189,6 +191,15 @@ proptest! {
     }
 
     #[test]
+    fn spellings_of_keys_make_no_difference(body in value(), endpoint in prop::sample::select(ENDPOINTS)) {
+        let mut found = Vec::new();
+        for body in [body.to_string(), serde_json::to_string(&shouted(&body)).unwrap()] {
+            read(body.as_bytes(), endpoint, &mut |request| found.push(Plain::of(request, is_from_body)));
+        }
+        prop_assert_eq!(&found[0], &found[1]);
+    }
+
+    #[test]
     fn escapes_make_no_difference(text in "\\PC{0,40}") {
         let plain = serde_json::json!({ "messages": [{ "role": "user", "content": text }] }).to_string();
         let escaped: String = plain.chars().map(|char| {
@@ -229,6 +240,24 @@ proptest! {
         let mut seen = String::new();
         read(cut, Endpoint::OpenaiChat, &mut |request| seen = request.text().to_owned());
         prop_assert_eq!(seen.trim_end(), text);
+    }
+}
+
+/// The body with its keys in capitals and with underscores, as some origins take them too. Names in
+/// schemas are text and stay.
+fn shouted(value: &Value) -> Value {
+    let shout = |key: &str| format!("_{}", key.to_uppercase());
+    let member = |(key, value): (&String, &Value)| match (key.as_str(), value) {
+        ("properties", Value::Object(names)) => {
+            let names = names.iter().map(|(name, value)| (name.clone(), shouted(value)));
+            (shout(key), names.collect())
+        }
+        (key, value) => (shout(key), shouted(value)),
+    };
+    match value {
+        Value::Object(members) => members.iter().map(member).collect(),
+        Value::Array(elements) => elements.iter().map(shouted).collect(),
+        other => other.clone(),
     }
 }
 

@@ -4,7 +4,8 @@
 
 use std::sync::LazyLock;
 
-use hedgerow::{Envelope, Ruleset, degrade, sigma};
+use hedgerow::degrade::{Degraded, degrade};
+use hedgerow::{Envelope, Ruleset, sigma};
 use libfuzzer_sys::fuzz_target;
 
 static RULESET: LazyLock<Ruleset> = LazyLock::new(|| {
@@ -49,7 +50,10 @@ fuzz_target!(|input: (u8, u8, &[u8])| {
             assert!(evidence.start <= evidence.end);
         }
     }
-    if let Some(degraded) = degrade::degrade(body) {
-        assert_eq!(degrade::degrade(&degraded), None, "degrading twice is degrading once");
+    for content_type in [None, Some("multipart/form-data; boundary=b")] {
+        if let Degraded::Done(bytes) = degrade(body, content_type) {
+            let again = degrade(&bytes, content_type);
+            assert_eq!(again, Degraded::Nothing, "degrading twice is degrading once");
+        }
     }
 });

@@ -1,6 +1,6 @@
 //! Anthropic: messages and token counting.
 
-use super::{Request, drop_value, part};
+use super::{Key, Request, drop_value, part};
 use crate::field::{Name, Place};
 use crate::json::{Reader, Token};
 
@@ -18,15 +18,15 @@ pub fn member<'a>(request: &mut Request<'a>, key: &str, reader: &mut Reader<'a>)
             part::parts(request, reader, Place::User, 0);
             true
         }
-        "max_tokens" | "max_tokens_to_sample" => request.take_number(Name::MaxTokens, reader),
+        "maxtokens" | "maxtokenstosample" => request.take_number(Name::MaxTokens, reader),
         "temperature" => request.take_number(Name::Temperature, reader),
-        "top_p" => request.take_number(Name::TopP, reader),
-        "top_k" => request.take_number(Name::TopK, reader),
-        "stop_sequences" => request.take_keyword(Name::StopSequences, reader),
+        "topp" => request.take_number(Name::TopP, reader),
+        "topk" => request.take_number(Name::TopK, reader),
+        "stopsequences" => request.take_keyword(Name::StopSequences, reader),
         "stream" => request.take_flag(Name::Stream, reader),
         "tools" => part::tools(request, reader),
         "thinking" => thinking(request, reader),
-        "output_format" | "output_config" => output(request, reader, 0),
+        "outputformat" | "outputconfig" => output(request, reader, 0),
         _ => false,
     }
 }
@@ -35,8 +35,8 @@ fn thinking<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool {
     match reader.token() {
         Token::Object => {
             while let Some(key) = reader.key() {
-                match key.text().as_ref() {
-                    "budget_tokens" => {
+                match Key::of(key).as_str() {
+                    "budgettokens" => {
                         request.take_number(Name::ThinkingBudget, reader);
                     }
                     _ => reader.skip(),
@@ -53,7 +53,7 @@ fn output<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, depth: u8) -> 
     match reader.token() {
         Token::Object => {
             while let Some(key) = reader.key() {
-                match key.text().as_ref() {
+                match Key::of(key).as_str() {
                     "format" if depth == 0 => {
                         output(request, reader, 1);
                     }

@@ -37,7 +37,7 @@ pub struct Body<'a> {
 }
 
 impl<'a> Body<'a> {
-    /// Undoes the content encoding (the value of the header, if any) and UTF-16.
+    /// Undoes the content encoding (the value of the header, if any), UTF-16 and UTF-32.
     pub fn new(sent: &'a [u8], encoding: Option<&str>, limits: &Limits) -> Self {
         let mut trouble = Trouble::default();
         let mut bytes = Cow::Borrowed(sent);
@@ -49,7 +49,7 @@ impl<'a> Body<'a> {
                 None => break,
             }
         }
-        if let Some(text) = utf16(&bytes) {
+        if let Some(text) = wide(&bytes) {
             bytes = Cow::Owned(text.into_bytes());
         }
         if bytes.is_empty() {
@@ -112,23 +112,33 @@ fn is_zlib(bytes: &[u8]) -> bool {
         if method & 0x0f == 8 && (u16::from(*method) << 8 | u16::from(*flags)) % 31 == 0)
 }
 
-/// JSON in UTF-16, by its byte order mark or the NULs in its first characters: Python reads it.
-fn utf16(bytes: &[u8]) -> Option<String> {
-    let (is_little, rest) = match bytes {
-        [0xff, 0xfe, rest @ ..] => (true, rest),
-        [0xfe, 0xff, rest @ ..] => (false, rest),
-        [1..=255, 0, 1..=255, 0, ..] => (true, bytes),
-        [0, 1..=255, 0, 1..=255, ..] => (false, bytes),
+/// JSON in UTF-16 or UTF-32, by its byte order mark or the NULs around its first character, which is
+/// ASCII: Python reads both.
+fn wide(bytes: &[u8]) -> Option<String> {
+    let text = match bytes {
+        [0xff, 0xfe, 0, 0, rest @ ..] => utf32(rest, u32::from_le_bytes),
+        [0, 0, 0xfe, 0xff, rest @ ..] => utf32(rest, u32::from_be_bytes),
+        [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes),
+        [1..=255, 0, 0, 0, ..] => utf32(bytes, u32::from_le_bytes),
+        [0, 0, 0, 1..=255, ..] => utf32(bytes, u32::from_be_bytes),
+        [1..=255, 0, _, _, ..] => utf16(bytes, u16::from_le_bytes),
+        [0, 1..=255, _, _, ..] => utf16(bytes, u16::from_be_bytes),
         _ => return None,
     };
-    let units = rest.chunks_exact(2).map(|pair| match pair {
-        [a, b] if is_little => u16::from_le_bytes([*a, *b]),
-        [a, b] => u16::from_be_bytes([*a, *b]),
-        _ => 0,
-    });
-    Some(
-        char::decode_utf16(units).map(|char| char.unwrap_or(char::REPLACEMENT_CHARACTER)).collect(),
-    )
+    Some(text)
+}
+
+fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> String {
+    let (units, _) = bytes.as_chunks();
+    let chars = char::decode_utf16(units.iter().map(|bytes| unit(*bytes)));
+    chars.map(|char| char.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
+}
+
+fn utf32(bytes: &[u8], unit: fn([u8; 4]) -> u32) -> String {
+    let (units, _) = bytes.as_chunks();
+    let chars = units.iter().map(|bytes| char::from_u32(unit(*bytes)));
+    chars.map(|char| char.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
 }
 
 #[cfg(test)]
@@ -153,9 +163,12 @@ mod tests {
         zlib.write_all(json).unwrap();
         let mut raw = DeflateEncoder::new(Vec::new(), Compression::fast());
         raw.write_all(json).unwrap();
-        let utf16: Vec<u8> =
-            r#"{"prompt":"x"}"#.encode_utf16().flat_map(u16::to_le_bytes).collect();
-        let rows: [(&str, Vec<u8>, Option<&str>); 8] = [
+        let text = r#"{"prompt":"x"}"#;
+        let utf16: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let utf32 = |bytes: fn(u32) -> [u8; 4]| -> Vec<u8> {
+            text.chars().flat_map(|char| bytes(char.into())).collect()
+        };
+        let rows: [(&str, Vec<u8>, Option<&str>); 12] = [
             ("plain", json.to_vec(), None),
             ("identity", json.to_vec(), Some("identity")),
             ("gzip", gzip(json), Some("gzip")),
@@ -164,6 +177,18 @@ mod tests {
             ("bare deflate", raw.finish().unwrap(), Some("deflate")),
             ("utf-16", utf16.clone(), None),
             ("utf-16 with mark", [&[0xff, 0xfe][..], &utf16].concat(), None),
+            ("utf-32, little end first", utf32(u32::to_le_bytes), None),
+            ("utf-32, big end first", utf32(u32::to_be_bytes), None),
+            (
+                "utf-32 with mark, little end first",
+                [&[0xff, 0xfe, 0, 0][..], &utf32(u32::to_le_bytes)].concat(),
+                None,
+            ),
+            (
+                "utf-32 with mark, big end first",
+                [&[0, 0, 0xfe, 0xff][..], &utf32(u32::to_be_bytes)].concat(),
+                None,
+            ),
         ];
         for (name, sent, encoding) in rows {
             let body = Body::new(&sent, encoding, &Limits::default());

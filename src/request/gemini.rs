@@ -1,7 +1,6 @@
-//! Gemini: generateContent, streamGenerateContent, countTokens, embedContent. Keys come in camel
-//! case from Google's SDKs and in snake case from others.
+//! Gemini: generateContent, streamGenerateContent, countTokens, embedContent.
 
-use super::{Request, drop_value, part};
+use super::{Key, Request, drop_value, part};
 use crate::field::{Name, Place};
 use crate::json::{Reader, Token};
 
@@ -14,14 +13,14 @@ pub fn member<'a>(request: &mut Request<'a>, key: &str, reader: &mut Reader<'a>)
             part::parts(request, reader, Place::User, 0);
             true
         }
-        "systemInstruction" | "system_instruction" => {
+        "systeminstruction" => {
             part::parts(request, reader, Place::System, 0);
             true
         }
         "tools" => part::tools(request, reader),
-        "generationConfig" | "generation_config" => generation(request, reader),
+        "generationconfig" => generation(request, reader),
         // countTokens wraps the request that it counts.
-        "generateContentRequest" | "request" => {
+        "generatecontentrequest" | "request" => {
             wrapped(request, reader);
             true
         }
@@ -33,8 +32,8 @@ fn wrapped<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
     match reader.token() {
         Token::Object => {
             while let Some(key) = reader.key() {
-                match key.text().as_ref() {
-                    "generateContentRequest" | "request" => reader.skip(),
+                match Key::of(key).as_str() {
+                    "generatecontentrequest" | "request" => reader.skip(),
                     key => {
                         if !member(request, key, reader) {
                             reader.skip();
@@ -51,7 +50,7 @@ fn generation<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool {
     match reader.token() {
         Token::Object => {
             while let Some(key) = reader.key() {
-                setting(request, &key.text(), reader);
+                setting(request, Key::of(key).as_str(), reader);
             }
         }
         token => drop_value(token, reader),
@@ -62,26 +61,22 @@ fn generation<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool {
 fn setting<'a>(request: &mut Request<'a>, key: &str, reader: &mut Reader<'a>) {
     match key {
         "temperature" => request.take_number(Name::Temperature, reader),
-        "topP" | "top_p" => request.take_number(Name::TopP, reader),
-        "topK" | "top_k" => request.take_number(Name::TopK, reader),
-        "maxOutputTokens" | "max_output_tokens" => request.take_number(Name::MaxTokens, reader),
-        "candidateCount" | "candidate_count" => request.take_number(Name::ChoiceCount, reader),
+        "topp" => request.take_number(Name::TopP, reader),
+        "topk" => request.take_number(Name::TopK, reader),
+        "maxoutputtokens" => request.take_number(Name::MaxTokens, reader),
+        "candidatecount" => request.take_number(Name::ChoiceCount, reader),
         "seed" => request.take_number(Name::Seed, reader),
-        "frequencyPenalty" | "frequency_penalty" => {
-            request.take_number(Name::FrequencyPenalty, reader)
-        }
-        "presencePenalty" | "presence_penalty" => {
-            request.take_number(Name::PresencePenalty, reader)
-        }
-        "stopSequences" | "stop_sequences" => request.take_keyword(Name::StopSequences, reader),
-        "responseLogprobs" | "response_logprobs" => request.take_flag(Name::Logprobs, reader),
+        "frequencypenalty" => request.take_number(Name::FrequencyPenalty, reader),
+        "presencepenalty" => request.take_number(Name::PresencePenalty, reader),
+        "stopsequences" => request.take_keyword(Name::StopSequences, reader),
+        "responselogprobs" => request.take_flag(Name::Logprobs, reader),
         "logprobs" => request.take_number(Name::TopLogprobs, reader),
-        "responseMimeType" | "response_mime_type" => mime_type(request, reader),
-        "responseSchema" | "response_schema" | "responseJsonSchema" | "response_json_schema" => {
+        "responsemimetype" => mime_type(request, reader),
+        "responseschema" | "responsejsonschema" => {
             part::schema(request, reader, Place::Schema, 0);
             true
         }
-        "thinkingConfig" | "thinking_config" => thinking(request, reader),
+        "thinkingconfig" => thinking(request, reader),
         _ => {
             reader.skip();
             true
@@ -104,11 +99,11 @@ fn thinking<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool {
     match reader.token() {
         Token::Object => {
             while let Some(key) = reader.key() {
-                match key.text().as_ref() {
-                    "thinkingBudget" | "thinking_budget" => {
+                match Key::of(key).as_str() {
+                    "thinkingbudget" => {
                         request.take_number(Name::ThinkingBudget, reader);
                     }
-                    "thinkingLevel" | "thinking_level" => {
+                    "thinkinglevel" => {
                         request.take_keyword(Name::ReasoningEffort, reader);
                     }
                     _ => reader.skip(),

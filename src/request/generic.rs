@@ -1,6 +1,6 @@
 //! Any other body: strings under the keys that LLM APIs use.
 
-use super::{Request, anthropic, gemini, openai, part};
+use super::{Key, Request, anthropic, gemini, openai, part};
 use crate::field::{Name, Place};
 use crate::json::Reader;
 use crate::route::Endpoint;
@@ -13,12 +13,12 @@ pub fn member<'a>(
     endpoint: Endpoint,
 ) -> bool {
     match key {
-        "inputs" | "inputText" | "text" | "query" | "question" | "message" | "user_input"
+        "inputs" | "inputtext" | "text" | "query" | "question" | "message" | "userinput"
         | "texts" | "documents" => place(request, reader, Place::User),
-        "system_prompt" | "systemPrompt" | "preamble" => place(request, reader, Place::System),
-        "chat_history" | "history" | "conversation" => part::messages(request, reader),
+        "systemprompt" | "preamble" => place(request, reader, Place::System),
+        "chathistory" | "history" | "conversation" => part::messages(request, reader),
         // Hugging Face, Ollama and Bedrock keep their settings one level down.
-        "parameters" | "options" | "inferenceConfig" | "textGenerationConfig" => {
+        "parameters" | "options" | "inferenceconfig" | "textgenerationconfig" => {
             settings(request, reader)
         }
         _ => {
@@ -39,12 +39,11 @@ fn settings<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool {
     match reader.token() {
         Token::Object => {
             while let Some(key) = reader.key() {
-                let known = match key.text().as_ref() {
-                    "max_new_tokens" | "num_predict" | "maxTokens" | "maxTokenCount" => {
+                let known = match Key::of(key).as_str() {
+                    "maxnewtokens" | "numpredict" | "maxtokencount" => {
                         request.take_number(Name::MaxTokens, reader)
                     }
-                    "topP" => request.take_number(Name::TopP, reader),
-                    "stopSequences" => request.take_keyword(Name::StopSequences, reader),
+                    "stopsequences" => request.take_keyword(Name::StopSequences, reader),
                     "messages" | "prompt" | "input" => false,
                     key => openai::member(request, key, reader, Endpoint::Generic),
                 };

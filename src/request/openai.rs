@@ -1,6 +1,6 @@
 //! OpenAI: chat completions, responses, completions, embeddings.
 
-use super::{Request, drop_value, part};
+use super::{Key, Request, drop_value, flag_in, number_in, part};
 use crate::field::{Name, Place};
 use crate::json::{Reader, Token};
 use crate::route::Endpoint;
@@ -19,28 +19,28 @@ pub fn member<'a>(
         "input" => prompt(request, reader, endpoint == Endpoint::OpenaiResponses),
         "suffix" => text(request, reader, Place::User),
         "instructions" => text(request, reader, Place::System),
-        "max_tokens" | "max_completion_tokens" | "max_output_tokens" => {
+        "maxtokens" | "maxcompletiontokens" | "maxoutputtokens" => {
             request.take_number(Name::MaxTokens, reader)
         }
         "temperature" => request.take_number(Name::Temperature, reader),
-        "top_p" => request.take_number(Name::TopP, reader),
-        "top_k" => request.take_number(Name::TopK, reader),
+        "topp" => request.take_number(Name::TopP, reader),
+        "topk" => request.take_number(Name::TopK, reader),
         "n" => request.take_number(Name::ChoiceCount, reader),
         "seed" => request.take_number(Name::Seed, reader),
-        "best_of" => request.take_number(Name::BestOf, reader),
-        "frequency_penalty" => request.take_number(Name::FrequencyPenalty, reader),
-        "presence_penalty" => request.take_number(Name::PresencePenalty, reader),
+        "bestof" => request.take_number(Name::BestOf, reader),
+        "frequencypenalty" => request.take_number(Name::FrequencyPenalty, reader),
+        "presencepenalty" => request.take_number(Name::PresencePenalty, reader),
         "stop" => request.take_keyword(Name::StopSequences, reader),
         "stream" => request.take_flag(Name::Stream, reader),
         "echo" => request.take_flag(Name::Echo, reader),
         "logprobs" => logprobs(request, reader),
-        "top_logprobs" => request.take_number(Name::TopLogprobs, reader),
-        "logit_bias" => logit_bias(request, reader),
+        "toplogprobs" => request.take_number(Name::TopLogprobs, reader),
+        "logitbias" => logit_bias(request, reader),
         "include" => include(request, reader),
         "tools" | "functions" => part::tools(request, reader),
-        "response_format" | "text" => format(request, reader, 0),
+        "responseformat" | "text" => format(request, reader, 0),
         "reasoning" => reasoning(request, reader),
-        "reasoning_effort" => request.take_keyword(Name::ReasoningEffort, reader),
+        "reasoningeffort" => request.take_keyword(Name::ReasoningEffort, reader),
         _ => false,
     }
 }
@@ -95,7 +95,7 @@ fn prompt_element<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
 /// Takes a reference to a stored prompt: its variables are what the caller says.
 fn stored_prompt<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
     while let Some(key) = reader.key() {
-        match key.text().as_ref() {
+        match Key::of(key).as_str() {
             "variables" => part::strings(request, reader, Place::User, 0),
             _ => reader.skip(),
         }
@@ -104,13 +104,12 @@ fn stored_prompt<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
 
 /// Takes `logprobs`: a flag in chat, a number of alternatives in completions.
 fn logprobs<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool {
-    match reader.token() {
-        Token::Bool(flag) => request.number(Name::Logprobs, f64::from(u8::from(flag))),
-        Token::Number(number) => {
-            request.number(Name::Logprobs, 1.0);
-            request.number(Name::TopLogprobs, number);
-        }
-        token => drop_value(token, reader),
+    let token = reader.token();
+    if let Some(flag) = flag_in(token) {
+        request.number(Name::Logprobs, f64::from(u8::from(flag)));
+    } else if let Some(number) = number_in(token, reader) {
+        request.number(Name::Logprobs, 1.0);
+        request.number(Name::TopLogprobs, number);
     }
     true
 }
@@ -121,10 +120,8 @@ fn logit_bias<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool {
             let (mut size, mut largest) = (0_u32, 0.0_f64);
             while reader.key().is_some() {
                 size = size.saturating_add(1);
-                match reader.token() {
-                    Token::Number(bias) => largest = largest.max(bias.abs()),
-                    token => drop_value(token, reader),
-                }
+                let bias = number_in(reader.token(), reader);
+                largest = largest.max(bias.unwrap_or_default().abs());
             }
             request.number(Name::LogitBiasSize, f64::from(size));
             request.number(Name::LogitBiasMax, largest);
@@ -157,12 +154,12 @@ fn format<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, depth: u8) -> 
     match reader.token() {
         Token::Object => {
             while let Some(key) = reader.key() {
-                match key.text().as_ref() {
+                match Key::of(key).as_str() {
                     "format" if depth == 0 => {
                         format(request, reader, 1);
                     }
                     "type" => output_type(request, reader),
-                    "json_schema" | "schema" => part::schema(request, reader, Place::Schema, 0),
+                    "jsonschema" | "schema" => part::schema(request, reader, Place::Schema, 0),
                     "name" | "description" => part::parts(request, reader, Place::Schema, 0),
                     _ => reader.skip(),
                 }
@@ -188,11 +185,11 @@ fn reasoning<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool {
     match reader.token() {
         Token::Object => {
             while let Some(key) = reader.key() {
-                match key.text().as_ref() {
+                match Key::of(key).as_str() {
                     "effort" => {
                         request.take_keyword(Name::ReasoningEffort, reader);
                     }
-                    "max_tokens" => {
+                    "maxtokens" => {
                         request.take_number(Name::ThinkingBudget, reader);
                     }
                     _ => reader.skip(),

@@ -1,6 +1,6 @@
 //! What the dialects share: messages, content parts, tool definitions and answer schemas.
 
-use super::{DEPTH, Request, Trouble, drop_value};
+use super::{DEPTH, Key, Request, Trouble, drop_value};
 use crate::field::{Name, Place};
 use crate::json::{Reader, Token};
 
@@ -40,7 +40,7 @@ pub fn message<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
     let mut is_output = false;
     let start = request.segments.len();
     while let Some(key) = reader.key() {
-        match key.text().as_ref() {
+        match Key::of(key).as_str() {
             "role" => {
                 let next = role(reader);
                 if let (Some(first), Some(next)) = (place, next)
@@ -56,12 +56,12 @@ pub fn message<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
                 let place = *place.get_or_insert_with(|| place_ahead(request, reader, is_output));
                 parts(request, reader, place, 0);
             }
-            "reasoning_content" | "reasoning" => parts(request, reader, Place::Assistant, 0),
+            "reasoningcontent" | "reasoning" => parts(request, reader, Place::Assistant, 0),
             "output" => {
                 is_output = true;
                 parts(request, reader, Place::Tool, 0);
             }
-            "encrypted_content" => token(request, reader),
+            "encryptedcontent" => token(request, reader),
             _ => reader.skip(),
         }
     }
@@ -88,7 +88,7 @@ fn place_ahead(request: &mut Request<'_>, reader: &Reader<'_>, is_output: bool) 
 fn role_ahead(ahead: &mut Reader<'_>, mut is_output: bool) -> Place {
     ahead.skip();
     while let Some(key) = ahead.key() {
-        match key.text().as_ref() {
+        match Key::of(key).as_str() {
             "role" => {
                 if let Some(place) = role(ahead) {
                     return place;
@@ -136,19 +136,14 @@ pub fn parts<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, place: Plac
 fn part<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, place: Place, depth: u8) {
     let deeper = depth.saturating_add(1);
     while let Some(key) = reader.key() {
-        match key.text().as_ref() {
-            "text" | "refusal" | "input_text" | "parts" => parts(request, reader, place, deeper),
+        match Key::of(key).as_str() {
+            "text" | "refusal" | "inputtext" | "parts" => parts(request, reader, place, deeper),
             "thinking" => parts(request, reader, Place::Assistant, deeper),
             "content" | "output" => parts(request, reader, Place::Tool, deeper),
-            "functionResponse" | "function_response" => {
-                strings(request, reader, Place::Tool, deeper)
-            }
-            "signature" | "data" | "thoughtSignature" | "thought_signature" => {
-                token(request, reader)
-            }
+            "functionresponse" => strings(request, reader, Place::Tool, deeper),
+            "signature" | "data" | "thoughtsignature" => token(request, reader),
             "source" => source(request, reader, place, deeper),
-            "image_url" | "input_audio" | "file" | "file_id" | "file_data" | "fileData"
-            | "inlineData" | "inline_data" | "image" => {
+            "imageurl" | "inputaudio" | "file" | "fileid" | "filedata" | "inlinedata" | "image" => {
                 request.count(Name::AttachmentsCount, 1);
                 reader.skip();
             }
@@ -163,7 +158,7 @@ fn source<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, place: Place, 
     match reader.token() {
         Token::Object => {
             while let Some(key) = reader.key() {
-                match key.text().as_ref() {
+                match Key::of(key).as_str() {
                     "content" => parts(request, reader, place, depth),
                     "type" => match reader.token() {
                         Token::String(raw) => is_text = raw.bytes() == b"text",
@@ -239,8 +234,8 @@ fn tool<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, depth: u8) {
     }
     let mut nested = false;
     while let Some(key) = reader.key() {
-        match key.text().as_ref() {
-            "functionDeclarations" | "function_declarations" if depth == 0 => {
+        match Key::of(key).as_str() {
+            "functiondeclarations" if depth == 0 => {
                 nested = true;
                 tool_list(request, reader, 1);
             }
@@ -263,7 +258,7 @@ pub fn schema<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, place: Pla
         }
         Token::Object => {
             while let Some(key) = reader.key() {
-                schema_member(request, &key.text(), reader, place, depth);
+                schema_member(request, Key::of(key).as_str(), reader, place, depth);
             }
         }
         _ => {}

@@ -2,7 +2,7 @@
 
 use memchr::memmem;
 
-use super::{Body, Envelope, Request, Trouble};
+use super::{Body, Envelope, Key, Request, Trouble};
 use crate::field::Name;
 use crate::json::{Reader, Token};
 use crate::route::{Dialect, Endpoint, endpoint_of};
@@ -18,12 +18,12 @@ pub fn read<'a>(
     tell: Tell<'_, 'a>,
 ) -> Option<()> {
     let content_type = envelope.headers.iter().find(|(name, _)| name == "content-type");
-    let Some(boundary) = content_type.and_then(|(_, value)| boundary(value)) else {
+    let content_type = content_type.map(|(_, value)| value.as_str());
+    let Some(form) = form(body.bytes(), content_type) else {
         request.trouble.add(Trouble::MULTIPART);
         tell(request);
         return Some(());
     };
-    let form = form(body.bytes(), &boundary);
     if !form.purposes.is_empty() && !form.purposes.contains(&&b"batch"[..]) {
         return None;
     }
@@ -35,6 +35,16 @@ pub fn read<'a>(
         lines(request, file, base, envelope.unscanned > 0, tell);
     }
     Some(())
+}
+
+/// The lines of a batch file's upload, each with its place in the body; `None` where `content_type`
+/// says that the body is something else.
+pub fn batch_lines<'a>(
+    body: &'a [u8],
+    content_type: Option<&str>,
+) -> Option<Vec<(&'a [u8], usize)>> {
+    let form = form(body, content_type)?;
+    Some(form.files.into_iter().flat_map(|(file, base)| filled_lines(file, base)).collect())
 }
 
 /// Reads a JSON body that holds its entries under `requests`: Anthropic's as `params`, Gemini's as
@@ -68,8 +78,8 @@ fn nested<'a>(
     match reader.token() {
         Token::Object if depth <= 4 => {
             while let Some(key) = reader.key() {
-                match key.text().as_ref() {
-                    "requests" | "batch" | "input_config" | "inputConfig" => {
+                match Key::of(key).as_str() {
+                    "requests" | "batch" | "inputconfig" => {
                         nested(request, reader, endpoint, depth.saturating_add(1), found, tell);
                     }
                     _ => reader.skip(),
@@ -122,7 +132,7 @@ fn entry<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, endpoint: Endpo
     match reader.token() {
         Token::Object => {
             while let Some(key) = reader.key() {
-                match key.text().as_ref() {
+                match Key::of(key).as_str() {
                     "params" => request.object(reader, endpoint, 0),
                     _ => reader.skip(),
                 }
@@ -140,15 +150,8 @@ fn lines<'a>(
     windowed: bool,
     tell: Tell<'_, 'a>,
 ) {
-    let is_blank = |line: &[u8]| line.iter().all(u8::is_ascii_whitespace);
-    let size = file.split(|byte| *byte == b'\n').filter(|line| !is_blank(line)).count();
-    let mut at = base;
-    for line in file.split(|byte| *byte == b'\n') {
-        let start = at;
-        at = at.saturating_add(line.len()).saturating_add(1);
-        if is_blank(line) {
-            continue;
-        }
+    let size = filled_lines(file, base).count();
+    for (line, start) in filled_lines(file, base) {
         let mut reader = Reader::new(line, start);
         batch_line(request, &mut reader);
         request.number(Name::BatchSize, size as f64);
@@ -159,6 +162,16 @@ fn lines<'a>(
     }
 }
 
+/// The lines that are not blank, each with its place in the body.
+fn filled_lines(file: &[u8], base: usize) -> impl Iterator<Item = (&[u8], usize)> {
+    let lines = file.split(|byte| *byte == b'\n').scan(base, |at, line| {
+        let start = *at;
+        *at = at.saturating_add(line.len()).saturating_add(1);
+        Some((line, start))
+    });
+    lines.filter(|(line, _)| !line.iter().all(u8::is_ascii_whitespace))
+}
+
 /// Reads `{"custom_id", "method", "url", "body"}`; the URL says how the body reads, wherever it stands.
 fn batch_line<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
     let mut endpoint = Endpoint::OpenaiChat;
@@ -166,7 +179,7 @@ fn batch_line<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
     match reader.token() {
         Token::Object => {
             while let Some(key) = reader.key() {
-                match key.text().as_ref() {
+                match Key::of(key).as_str() {
                     "url" => {
                         if let Token::String(url) = reader.token() {
                             endpoint = endpoint_of(&url.text());
@@ -198,21 +211,15 @@ struct Form<'a> {
     files: Vec<(&'a [u8], usize)>,
 }
 
-/// Finds `purpose` and `file` in a multipart body. The last part may be cut off.
-fn form<'a>(body: &'a [u8], boundary: &str) -> Form<'a> {
+/// Finds `purpose` and `file` in a multipart body. The last part may be cut off. `None` where the
+/// content type names no multipart form.
+fn form<'a>(body: &'a [u8], content_type: Option<&str>) -> Option<Form<'a>> {
     let mut form = Form::default();
-    let delimiter = format!("--{boundary}");
+    let delimiter = format!("--{}", boundary(content_type?)?);
     let finder = memmem::Finder::new(delimiter.as_bytes());
     // A delimiter begins a line; elsewhere it is content.
-    let begins_line = |at: &usize| {
-        *at == 0
-            || body.get(..*at).is_some_and(|before| {
-                before.ends_with(
-                    b"
-",
-                )
-            })
-    };
+    let begins_line =
+        |at: &usize| *at == 0 || body.get(..*at).is_some_and(|before| before.ends_with(b"\n"));
     let found = finder.find_iter(body).filter(begins_line);
     let mut starts = found.map(|at| at.saturating_add(delimiter.len())).peekable();
     while let Some(start) = starts.next() {
@@ -230,7 +237,7 @@ fn form<'a>(body: &'a [u8], boundary: &str) -> Form<'a> {
             _ => {}
         }
     }
-    form
+    Some(form)
 }
 
 fn form_name(head: &str) -> Option<&str> {

@@ -9,13 +9,13 @@
 //! 5. The response streams back unread.
 
 use futures_channel::oneshot::{self, Sender};
+use hedgerow::degrade::{Degraded, degrade};
 use hedgerow::policy::{Action, Mode, Treatment};
 use hedgerow::refusal::Refusal;
 use hedgerow::request::Body;
 use hedgerow::route::{Endpoint, endpoint_of};
-use hedgerow::{Decision, Envelope, Ruleset, degrade};
+use hedgerow::{Decision, Envelope, Ruleset};
 use js_sys::Uint8Array;
-use serde::de::IgnoredAny;
 use web_sys::{Headers, Response};
 use worker::Context;
 
@@ -185,13 +185,17 @@ impl Call<'_> {
     /// Logs a decision and does what it says.
     async fn carry_out(&self, decision: &Decision, inbound: Inbound) -> Result<Response, Failure> {
         let action = if decision.is_enforced() { decision.action } else { Action::Allow };
+        let degraded = (action == Action::Degrade).then(|| self.degrade(&inbound));
         let refused = match action {
             Action::Throttle => Some(Refusal::Throttle),
             Action::Block => Some(Refusal::Block),
+            Action::Degrade if self.is_closed_to(degraded.as_ref()) => Some(Refusal::Block),
             _ => None,
         };
-        let degraded = (action == Action::Degrade).then(|| self.degrade(&inbound));
         let mut line = Line::decided(self.route.request_id, decision);
+        if refused == Some(Refusal::Block) {
+            line.action = Action::Block;
+        }
         line.degraded = degraded.as_ref().map(Degraded::name);
         line.cut = inbound.cut().map(Cut::name);
         line.write();
@@ -275,56 +279,27 @@ impl Call<'_> {
         wanted && decision.action != Action::Allow
     }
 
+    /// Whether what cannot be degraded is refused. It is scored, and suspect: padding a body beyond
+    /// the scan window must be no way around.
+    fn is_closed_to(&self, degraded: Option<&Degraded>) -> bool {
+        self.ruleset.policy().enforce.fail_closed && degraded == Some(&Degraded::Impossible)
+    }
+
     /// The body without what makes its answer worth harvesting.
     fn degrade(&self, inbound: &Inbound) -> Degraded {
         let Some(whole) = inbound.whole() else { return Degraded::Impossible };
-        let encoding = self.route.arrival.header("content-encoding");
+        let header = |name| self.route.arrival.header(name);
         let degraded = caught(|| {
-            let body = Body::new(whole, encoding, &self.ruleset.policy().scan);
+            let limits = &self.ruleset.policy().scan;
+            let body = Body::new(whole, header("content-encoding"), limits);
             // What was cut off while inflating would be missing at the origin.
-            if body.trouble != hedgerow::request::Trouble::default() {
-                return Degraded::Impossible;
-            }
-            match degrade::degrade(body.bytes()) {
-                Some(bytes) => Degraded::Done(bytes),
-                None if is_json(body.bytes()) => Degraded::Nothing,
-                None => Degraded::Impossible,
+            match body.trouble.is_none() {
+                true => degrade(body.bytes(), header("content-type")),
+                false => Degraded::Impossible,
             }
         });
         degraded.unwrap_or(Degraded::Impossible)
     }
-}
-
-/// What became of a body that should be degraded.
-enum Degraded {
-    /// Without what makes its answer worth harvesting.
-    Done(Vec<u8>),
-    /// There is nothing to remove.
-    Nothing,
-    /// It cannot be edited: too large, not JSON, compressed in a way that we do not read.
-    Impossible,
-}
-
-impl Degraded {
-    /// Its word in the log.
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Done(_) => "done",
-            Self::Nothing => "nothing",
-            Self::Impossible => "impossible",
-        }
-    }
-
-    fn bytes(self) -> Option<Vec<u8>> {
-        match self {
-            Self::Done(bytes) => Some(bytes),
-            Self::Nothing | Self::Impossible => None,
-        }
-    }
-}
-
-fn is_json(bytes: &[u8]) -> bool {
-    serde_json::from_slice::<IgnoredAny>(bytes).is_ok()
 }
 
 /// Test builds only: a panic in the middle of everything.

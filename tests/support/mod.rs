@@ -52,6 +52,7 @@ impl Plain {
 
     /// Reads a body.
     pub fn read(body: &Value, endpoint: Endpoint) -> Self {
+        let body = &respelled(body);
         let mut plain = Self::default();
         plain.body(body, endpoint, true);
         let is_silent = plain.texts.is_empty()
@@ -91,35 +92,34 @@ impl Plain {
             "input" => self.prompt(value, endpoint == Endpoint::OpenaiResponses),
             "suffix" => self.parts(value, Place::User, 0),
             "instructions" => self.parts(value, Place::System, 0),
-            "max_tokens" | "max_completion_tokens" | "max_output_tokens" => {
+            "maxtokens" | "maxcompletiontokens" | "maxoutputtokens" => {
                 self.number(Name::MaxTokens, value)
             }
             "temperature" => self.number(Name::Temperature, value),
-            "top_p" => self.number(Name::TopP, value),
-            "top_k" => self.number(Name::TopK, value),
+            "topp" => self.number(Name::TopP, value),
+            "topk" => self.number(Name::TopK, value),
             "n" => self.number(Name::ChoiceCount, value),
             "seed" => self.number(Name::Seed, value),
-            "best_of" => self.number(Name::BestOf, value),
-            "frequency_penalty" => self.number(Name::FrequencyPenalty, value),
-            "presence_penalty" => self.number(Name::PresencePenalty, value),
+            "bestof" => self.number(Name::BestOf, value),
+            "frequencypenalty" => self.number(Name::FrequencyPenalty, value),
+            "presencepenalty" => self.number(Name::PresencePenalty, value),
             "stop" => self.strings_as(Name::StopSequences, value),
             "stream" => self.flag(Name::Stream, value),
             "echo" => self.flag(Name::Echo, value),
-            "logprobs" => match value {
-                Value::Bool(flag) => self.push(Name::Logprobs, f64::from(u8::from(*flag))),
-                Value::Number(number) => {
+            "logprobs" => match (number_of(value), value) {
+                (Some(number), _) => {
                     self.push(Name::Logprobs, 1.0);
-                    self.push(Name::TopLogprobs, number.as_f64().unwrap());
+                    self.push(Name::TopLogprobs, number);
                 }
-                _ => {}
+                (None, value) => self.flag(Name::Logprobs, value),
             },
-            "top_logprobs" => self.number(Name::TopLogprobs, value),
-            "logit_bias" => {
+            "toplogprobs" => self.number(Name::TopLogprobs, value),
+            "logitbias" => {
                 if let Value::Object(map) = value {
                     self.push(Name::LogitBiasSize, map.len() as f64);
                     let largest = map
                         .values()
-                        .filter_map(Value::as_f64)
+                        .filter_map(number_of)
                         .fold(0.0, |most: f64, bias| most.max(bias.abs()));
                     self.push(Name::LogitBiasMax, largest);
                 }
@@ -131,7 +131,7 @@ impl Plain {
                 }
             }
             "tools" | "functions" => self.tools(value, 0),
-            "response_format" | "text" => self.format(value, 0),
+            "responseformat" | "text" => self.format(value, 0),
             "reasoning" => {
                 if let Value::Object(members) = value {
                     members
@@ -139,12 +139,12 @@ impl Plain {
                         .into_iter()
                         .for_each(|value| self.strings_as(Name::ReasoningEffort, value));
                     members
-                        .get("max_tokens")
+                        .get("maxtokens")
                         .into_iter()
                         .for_each(|value| self.number(Name::ThinkingBudget, value));
                 }
             }
-            "reasoning_effort" => self.strings_as(Name::ReasoningEffort, value),
+            "reasoningeffort" => self.strings_as(Name::ReasoningEffort, value),
             _ => return false,
         }
         true
@@ -156,19 +156,19 @@ impl Plain {
             "system" => self.parts(value, Place::System, 0),
             "messages" => self.messages(value),
             "prompt" => self.parts(value, Place::User, 0),
-            "max_tokens" | "max_tokens_to_sample" => self.number(Name::MaxTokens, value),
+            "maxtokens" | "maxtokenstosample" => self.number(Name::MaxTokens, value),
             "temperature" => self.number(Name::Temperature, value),
-            "top_p" => self.number(Name::TopP, value),
-            "top_k" => self.number(Name::TopK, value),
-            "stop_sequences" => self.strings_as(Name::StopSequences, value),
+            "topp" => self.number(Name::TopP, value),
+            "topk" => self.number(Name::TopK, value),
+            "stopsequences" => self.strings_as(Name::StopSequences, value),
             "stream" => self.flag(Name::Stream, value),
             "tools" => self.tools(value, 0),
             "thinking" => {
-                if let Some(budget) = value.get("budget_tokens") {
+                if let Some(budget) = value.get("budgettokens") {
                     self.number(Name::ThinkingBudget, budget);
                 }
             }
-            "output_format" | "output_config" => self.output(value, 0),
+            "outputformat" | "outputconfig" => self.output(value, 0),
             _ => return false,
         }
         true
@@ -194,16 +194,16 @@ impl Plain {
             "model" => self.strings_as(Name::RequestModel, value),
             "contents" => self.messages(value),
             "content" => self.parts(value, Place::User, 0),
-            "systemInstruction" | "system_instruction" => self.parts(value, Place::System, 0),
+            "systeminstruction" => self.parts(value, Place::System, 0),
             "tools" => self.tools(value, 0),
-            "generationConfig" | "generation_config" => {
+            "generationconfig" => {
                 for (key, value) in value.as_object().into_iter().flatten() {
                     self.setting(key, value);
                 }
             }
-            "generateContentRequest" | "request" => {
+            "generatecontentrequest" | "request" => {
                 for (key, value) in value.as_object().into_iter().flatten() {
-                    if !matches!(key.as_str(), "generateContentRequest" | "request") {
+                    if !matches!(key.as_str(), "generatecontentrequest" | "request") {
                         self.gemini(key, value);
                     }
                 }
@@ -216,37 +216,30 @@ impl Plain {
     fn setting(&mut self, key: &str, value: &Value) {
         match key {
             "temperature" => self.number(Name::Temperature, value),
-            "topP" | "top_p" => self.number(Name::TopP, value),
-            "topK" | "top_k" => self.number(Name::TopK, value),
-            "maxOutputTokens" | "max_output_tokens" => self.number(Name::MaxTokens, value),
-            "candidateCount" | "candidate_count" => self.number(Name::ChoiceCount, value),
+            "topp" => self.number(Name::TopP, value),
+            "topk" => self.number(Name::TopK, value),
+            "maxoutputtokens" => self.number(Name::MaxTokens, value),
+            "candidatecount" => self.number(Name::ChoiceCount, value),
             "seed" => self.number(Name::Seed, value),
-            "frequencyPenalty" | "frequency_penalty" => self.number(Name::FrequencyPenalty, value),
-            "presencePenalty" | "presence_penalty" => self.number(Name::PresencePenalty, value),
-            "stopSequences" | "stop_sequences" => self.strings_as(Name::StopSequences, value),
-            "responseLogprobs" | "response_logprobs" => self.flag(Name::Logprobs, value),
+            "frequencypenalty" => self.number(Name::FrequencyPenalty, value),
+            "presencepenalty" => self.number(Name::PresencePenalty, value),
+            "stopsequences" => self.strings_as(Name::StopSequences, value),
+            "responselogprobs" => self.flag(Name::Logprobs, value),
             "logprobs" => self.number(Name::TopLogprobs, value),
-            "responseMimeType" | "response_mime_type" => {
+            "responsemimetype" => {
                 if let Value::String(mime) = value {
                     let kind = if mime == "application/json" { "json" } else { "text" };
                     self.keywords.push((Name::OutputType, kind.into()));
                 }
             }
-            "responseSchema"
-            | "response_schema"
-            | "responseJsonSchema"
-            | "response_json_schema" => {
+            "responseschema" | "responsejsonschema" => {
                 self.schema(value, Place::Schema, 0);
             }
-            "thinkingConfig" | "thinking_config" => {
+            "thinkingconfig" => {
                 for (key, value) in value.as_object().into_iter().flatten() {
                     match key.as_str() {
-                        "thinkingBudget" | "thinking_budget" => {
-                            self.number(Name::ThinkingBudget, value)
-                        }
-                        "thinkingLevel" | "thinking_level" => {
-                            self.strings_as(Name::ReasoningEffort, value)
-                        }
+                        "thinkingbudget" => self.number(Name::ThinkingBudget, value),
+                        "thinkinglevel" => self.strings_as(Name::ReasoningEffort, value),
                         _ => {}
                     }
                 }
@@ -257,20 +250,20 @@ impl Plain {
 
     fn generic(&mut self, key: &str, value: &Value, endpoint: Endpoint) -> bool {
         match key {
-            "inputs" | "inputText" | "text" | "query" | "question" | "message" | "user_input"
+            "inputs" | "inputtext" | "text" | "query" | "question" | "message" | "userinput"
             | "texts" | "documents" => {
                 self.parts(value, Place::User, 0);
             }
-            "system_prompt" | "systemPrompt" | "preamble" => self.parts(value, Place::System, 0),
-            "chat_history" | "history" | "conversation" => self.messages(value),
-            "parameters" | "options" | "inferenceConfig" | "textGenerationConfig" => {
+            "systemprompt" | "preamble" => self.parts(value, Place::System, 0),
+            "chathistory" | "history" | "conversation" => self.messages(value),
+            "parameters" | "options" | "inferenceconfig" | "textgenerationconfig" => {
                 for (key, value) in value.as_object().into_iter().flatten() {
                     match key.as_str() {
-                        "max_new_tokens" | "num_predict" | "maxTokens" | "maxTokenCount" => {
+                        "maxnewtokens" | "numpredict" | "maxtokens" | "maxtokencount" => {
                             self.number(Name::MaxTokens, value)
                         }
-                        "topP" => self.number(Name::TopP, value),
-                        "stopSequences" => self.strings_as(Name::StopSequences, value),
+                        "topp" => self.number(Name::TopP, value),
+                        "stopsequences" => self.strings_as(Name::StopSequences, value),
                         "messages" | "prompt" | "input" => {}
                         key => {
                             self.openai(key, value, Endpoint::Generic);
@@ -317,9 +310,9 @@ impl Plain {
         for (key, value) in members {
             match key.as_str() {
                 "content" | "parts" => self.parts(value, role.unwrap_or(silent), 0),
-                "reasoning_content" | "reasoning" => self.parts(value, Place::Assistant, 0),
+                "reasoningcontent" | "reasoning" => self.parts(value, Place::Assistant, 0),
                 "output" => self.parts(value, Place::Tool, 0),
-                "encrypted_content" => self.token(value),
+                "encryptedcontent" => self.token(value),
                 _ => {}
             }
         }
@@ -338,17 +331,13 @@ impl Plain {
             Value::Object(members) => {
                 for (key, value) in members {
                     match key.as_str() {
-                        "text" | "refusal" | "input_text" | "parts" => {
+                        "text" | "refusal" | "inputtext" | "parts" => {
                             self.parts(value, place, depth + 1)
                         }
                         "thinking" => self.parts(value, Place::Assistant, depth + 1),
                         "content" | "output" => self.parts(value, Place::Tool, depth + 1),
-                        "functionResponse" | "function_response" => {
-                            self.all_strings(value, Place::Tool, depth + 1)
-                        }
-                        "signature" | "data" | "thoughtSignature" | "thought_signature" => {
-                            self.token(value)
-                        }
+                        "functionresponse" => self.all_strings(value, Place::Tool, depth + 1),
+                        "signature" | "data" | "thoughtsignature" => self.token(value),
                         "source" => {
                             if let Some(content) = value.get("content") {
                                 self.parts(content, place, depth + 1);
@@ -358,10 +347,8 @@ impl Plain {
                                 _ => self.count(Name::AttachmentsCount, 1),
                             }
                         }
-                        "image_url" | "input_audio" | "file" | "file_id" | "file_data"
-                        | "fileData" | "inlineData" | "inline_data" | "image" => {
-                            self.count(Name::AttachmentsCount, 1)
-                        }
+                        "imageurl" | "inputaudio" | "file" | "fileid" | "filedata"
+                        | "inlinedata" | "image" => self.count(Name::AttachmentsCount, 1),
                         _ => {}
                     }
                 }
@@ -435,9 +422,7 @@ impl Plain {
             let Value::Object(members) = tool else { continue };
             let mut is_nested = false;
             for (key, value) in members {
-                if depth == 0
-                    && matches!(key.as_str(), "functionDeclarations" | "function_declarations")
-                {
+                if depth == 0 && matches!(key.as_str(), "functiondeclarations") {
                     is_nested = true;
                     self.tools(value, 1);
                 } else {
@@ -492,7 +477,7 @@ impl Plain {
                                 self.keywords.push((Name::OutputType, kind.into()));
                             }
                         }
-                        "json_schema" | "schema" => self.schema(value, Place::Schema, 0),
+                        "jsonschema" | "schema" => self.schema(value, Place::Schema, 0),
                         "name" | "description" => self.parts(value, Place::Schema, 0),
                         _ => {}
                     }
@@ -515,27 +500,19 @@ impl Plain {
     }
 
     fn number(&mut self, name: Name, value: &Value) {
-        match value {
-            Value::Number(number) => self.push(name, number.as_f64().unwrap()),
-            Value::String(text) => {
-                let number = text
-                    .trim()
-                    .parse::<f64>()
-                    .ok()
-                    .filter(|number| number.is_finite() && text.len() <= 32);
-                number.into_iter().for_each(|number| self.push(name, number));
-            }
-            _ => {}
-        }
+        number_of(value).into_iter().for_each(|number| self.push(name, number));
     }
 
     fn flag(&mut self, name: Name, value: &Value) {
         match value {
             Value::Bool(flag) => self.push(name, f64::from(u8::from(*flag))),
-            Value::Number(number) => {
-                self.push(name, f64::from(u8::from(number.as_f64() != Some(0.0))))
+            Value::String(text) if flag_of(text).is_some() => {
+                self.push(name, f64::from(u8::from(flag_of(text) == Some(true))))
             }
-            _ => {}
+            value => {
+                let flag = number_of(value).map(|number| f64::from(u8::from(number != 0.0)));
+                flag.into_iter().for_each(|flag| self.push(name, flag));
+            }
         }
     }
 
@@ -640,6 +617,46 @@ impl Plain {
             }
         }
         self
+    }
+}
+
+/// A number, or one in quotes.
+fn number_of(value: &Value) -> Option<f64> {
+    match value {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) if text.len() <= 32 => {
+            text.trim().parse::<f64>().ok().filter(|number| number.is_finite())
+        }
+        _ => None,
+    }
+}
+
+/// A flag in words.
+fn flag_of(text: &str) -> Option<bool> {
+    let word = text.trim().to_ascii_lowercase();
+    if ["true", "t", "yes", "y", "on"].contains(&word.as_str()) {
+        return Some(true);
+    }
+    ["false", "f", "no", "n", "off"].contains(&word.as_str()).then_some(false)
+}
+
+/// A body whose keys are in lower case and without underscores, but for the names in schemas: they
+/// are text.
+fn respelled(value: &Value) -> Value {
+    let spelled = |key: &String| key.replace('_', "").to_lowercase();
+    match value {
+        Value::Array(elements) => elements.iter().map(respelled).collect(),
+        Value::Object(members) => members
+            .iter()
+            .map(|(key, value)| match value {
+                Value::Object(properties) if key == "properties" => {
+                    let named = |(name, value): (&String, &Value)| (name.clone(), respelled(value));
+                    (key.clone(), properties.iter().map(named).collect())
+                }
+                value => (spelled(key), respelled(value)),
+            })
+            .collect(),
+        other => other.clone(),
     }
 }
 
