@@ -216,7 +216,8 @@ impl Explainer {
 
     fn regex<T>(&self, pattern: &str, run: impl Fn(&Regex) -> Option<T>) -> Option<T> {
         let mut regexes = self.regexes.borrow_mut();
-        let compiled = regexes.entry(pattern.to_owned()).or_insert_with(|| regex(pattern).ok());
+        let compiled =
+            regexes.entry(pattern.to_owned()).or_insert_with(|| regex::compile(pattern).ok());
         run(compiled.as_ref()?)
     }
 }

@@ -3,15 +3,14 @@
 //! Every distinct comparison of all signatures is a bit. The scan and the tables set bits; a
 //! signature is looked at only when one of its bits is set. Regexes come last: one runs only where
 //! one of its literals was seen, and only if the condition depends on it once all else is known.
+#![deny(clippy::arithmetic_side_effects)]
 
-use std::borrow::Cow;
+mod condition;
+mod keyword;
+pub(crate) mod regex;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
-
-use once_cell::sync::OnceCell;
-use regex_automata::Input;
-use regex_automata::meta::Regex;
-use regex_automata::nfa::thompson::WhichCaptures;
 
 use crate::field::{Field, Name};
 use crate::json::Raw;
@@ -19,6 +18,13 @@ use crate::request::{Request, Segment};
 use crate::scan::Scanner;
 use crate::signature::{Anchor, Order};
 use crate::text::{self, Case};
+
+pub(crate) use condition::Node;
+use condition::Verdict;
+use keyword::keyword;
+pub(crate) use keyword::{KeywordCheck, KeywordTest};
+use regex::Candidates;
+pub(crate) use regex::RegexTest;
 
 /// All comparisons and conditions of a ruleset.
 #[derive(Debug, Default)]
@@ -65,43 +71,9 @@ pub(crate) enum Sets {
 }
 
 #[derive(Debug)]
-pub(crate) struct RegexTest {
-    pub pattern: String,
-    pub compiled: OnceCell<Option<Regex>>,
-    pub bit: usize,
-    /// Its lists of literals, a bit each; all must be seen.
-    pub lists: u8,
-    /// Bytes of the longest match, where there is a longest.
-    pub longest: Option<usize>,
-}
-
-#[derive(Debug)]
-pub(crate) struct KeywordTest {
-    pub check: KeywordCheck,
-    pub bit: usize,
-}
-
-#[derive(Debug)]
-pub(crate) enum KeywordCheck {
-    String { anchor: Anchor, value: String, cased: bool },
-    Regex { pattern: String, compiled: OnceCell<Option<Regex>> },
-    Cidr(ipnet::IpNet),
-    Present,
-}
-
-#[derive(Debug)]
 pub(crate) struct NumberTest {
     pub check: Option<(Order, f64)>,
     pub bit: usize,
-}
-
-/// A condition over bits.
-#[derive(Clone, Debug)]
-pub(crate) enum Node {
-    All(Box<[Node]>),
-    Any(Box<[Node]>),
-    Not(Box<Node>),
-    Bit(usize),
 }
 
 /// A signature that held, and its proof.
@@ -137,23 +109,7 @@ pub struct Matcher<'p> {
     /// Where each set bit was found: a range in the request's normalised text, or in a value.
     found: Vec<(usize, Found)>,
     touched: Vec<u64>,
-    candidates: Vec<Candidate>,
-    /// A regex's place in `candidates` plus one, by regex; 0 where it is none.
-    candidate_of: Vec<u32>,
-}
-
-/// What is known of a regex for the request at hand.
-#[derive(Clone, Debug, Default)]
-struct Candidate {
-    regex: usize,
-    /// The lists of which a literal was seen.
-    seen: u8,
-    /// Where in the text a match would have to be: around the literals of the first list.
-    windows: Vec<Range<usize>>,
-    /// Where literals of the other lists begin.
-    others: Vec<(usize, u8)>,
-    /// Whether it has run.
-    is_settled: bool,
+    candidates: Candidates,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -161,26 +117,6 @@ struct Found {
     start: usize,
     end: usize,
     in_text: bool,
-}
-
-impl Candidate {
-    /// Adds the window around a literal of the first list. Windows that overlap are joined, so that
-    /// together they are not much longer than the text.
-    fn widen(&mut self, literal: &Range<usize>, reach: usize, value: &Range<usize>) {
-        let start = literal.end.saturating_sub(reach).max(value.start);
-        let end = literal.start.saturating_add(reach).min(value.end);
-        match self.windows.last_mut() {
-            Some(last) if start <= last.end && last.start <= start => last.end = end.max(last.end),
-            _ => self.windows.push(start..end),
-        }
-    }
-
-    /// The lists of which a literal begins in a window, once `others` is sorted.
-    fn seen_in(&self, window: &Range<usize>) -> u8 {
-        let from = self.others.partition_point(|(at, _)| *at < window.start);
-        let inside = self.others.iter().skip(from).take_while(|(at, _)| *at < window.end);
-        inside.fold(FIRST_LIST, |seen, (_, list)| seen | list)
-    }
 }
 
 impl Program {
@@ -192,8 +128,7 @@ impl Program {
             bits: words(self.fields.len()),
             found: Vec::with_capacity(64),
             touched: words(self.conditions.len()),
-            candidates: Vec::new(),
-            candidate_of: vec![0; self.regexes.len()],
+            candidates: Candidates::new(self.regexes.len()),
         }
     }
 
@@ -234,11 +169,7 @@ impl Matcher<'_> {
         self.bits.fill(0);
         self.touched.fill(0);
         self.found.clear();
-        for candidate in self.candidates.drain(..) {
-            if let Some(place) = self.candidate_of.get_mut(candidate.regex) {
-                *place = 0;
-            }
-        }
+        self.candidates.clear();
         for (bit, range) in &headers.0 {
             self.set(*bit, Found { start: range.start, end: range.end, in_text: false });
         }
@@ -344,52 +275,17 @@ impl Matcher<'_> {
         self.found.iter().find(|(known, _)| *known == bit).map(|(_, found)| found)
     }
 
-    fn candidate(&self, regex: usize) -> Option<&Candidate> {
-        self.candidates.get(self.candidate_of.get(regex)?.checked_sub(1)? as usize)
-    }
-
-    fn candidate_mut(&mut self, regex: usize) -> Option<&mut Candidate> {
-        self.candidates.get_mut(self.candidate_of.get(regex)?.checked_sub(1)? as usize)
-    }
-
     /// Notes that one of a regex's literals was seen.
     fn nominate(&mut self, regex: usize, list: u8, found: Range<usize>, segment: &Segment<'_>) {
         let Some(test) = self.program.regexes.get(regex) else { return };
-        let Some(place) = self.candidate_of.get_mut(regex) else { return };
-        if *place == 0 {
-            self.candidates.push(Candidate { regex, ..Candidate::default() });
-            *place = self.candidates.len() as u32;
-        }
-        let Some(candidate) = self.candidate_mut(regex) else { return };
-        if list == FIRST_LIST {
-            candidate.widen(&found, test.longest.unwrap_or(usize::MAX), &segment.range);
-        } else {
-            candidate.others.push((found.start, list));
-        }
-        let was_open = candidate.seen == test.lists;
-        candidate.seen |= list;
-        if !was_open && candidate.seen == test.lists {
+        if self.candidates.nominate((regex, test), list, found, &segment.range) {
             self.touch(test.bit);
         }
     }
 
-    /// Runs a regex where it may match: in windows in which a literal of each list was seen.
     fn settle(&mut self, regex: usize, request: &Request<'_>) {
         let Some(test) = self.program.regexes.get(regex) else { return };
-        let Some(candidate) = self.candidate_mut(regex) else { return };
-        candidate.is_settled = true;
-        candidate.others.sort_unstable();
-        let mut windows = candidate
-            .windows
-            .iter()
-            .filter(|window| candidate.seen_in(window) == test.lists)
-            .peekable();
-        if windows.peek().is_none() {
-            return;
-        }
-        let Some(compiled) = compiled(&test.pattern, &test.compiled) else { return };
-        let found = windows.find_map(|window| find(compiled, request, window));
-        if let Some(found) = found {
+        if let Some(found) = self.candidates.settle((regex, test), request) {
             self.set(test.bit, Found { start: found.start, end: found.end, in_text: true });
         }
     }
@@ -401,8 +297,9 @@ impl Matcher<'_> {
         for number in 0..self.touched.len() {
             let mut word = self.touched.get(number).copied().unwrap_or_default();
             while word != 0 {
-                let signature = number * 64 + word.trailing_zeros() as usize;
-                word &= word - 1;
+                let lowest = word.trailing_zeros();
+                word ^= 1 << lowest;
+                let signature = number.saturating_mul(64).saturating_add(lowest as usize);
                 if self.holds(signature, request) {
                     held.push(signature);
                 }
@@ -433,11 +330,9 @@ impl Matcher<'_> {
         let Some(regex) = self.program.regex_of.get(bit).copied().flatten() else {
             return Some(false);
         };
-        let (candidate, test) = (self.candidate(regex), self.program.regexes.get(regex));
-        let open = candidate
-            .zip(test)
-            .is_some_and(|(candidate, test)| !candidate.is_settled && candidate.seen == test.lists);
-        if open { None } else { Some(false) }
+        let test = self.program.regexes.get(regex);
+        let is_open = test.is_some_and(|test| self.candidates.is_open(regex, test));
+        if is_open { None } else { Some(false) }
     }
 
     /// The hits, with their proofs. Values are gone through once more for that, each at most once.
@@ -485,70 +380,6 @@ impl Matcher<'_> {
     }
 }
 
-/// What is known of a condition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    Holds,
-    Fails,
-    /// It depends on a bit that is not known yet.
-    DependsOn(usize),
-}
-
-impl Node {
-    /// Evaluates with what is known so far: nothing is asked for that cannot change the outcome.
-    fn verdict(&self, bit: &impl Fn(usize) -> Option<bool>) -> Verdict {
-        let settled = |parts: &[Node], settles: Verdict, otherwise: Verdict| {
-            let mut open = otherwise;
-            for part in parts {
-                match part.verdict(bit) {
-                    verdict if verdict == settles => return settles,
-                    Verdict::DependsOn(bit) if open == otherwise => open = Verdict::DependsOn(bit),
-                    _ => {}
-                }
-            }
-            open
-        };
-        match self {
-            Self::All(parts) => settled(parts, Verdict::Fails, Verdict::Holds),
-            Self::Any(parts) => settled(parts, Verdict::Holds, Verdict::Fails),
-            Self::Not(part) => match part.verdict(bit) {
-                Verdict::Holds => Verdict::Fails,
-                Verdict::Fails => Verdict::Holds,
-                open => open,
-            },
-            Self::Bit(number) => match bit(*number) {
-                Some(true) => Verdict::Holds,
-                Some(false) => Verdict::Fails,
-                None => Verdict::DependsOn(*number),
-            },
-        }
-    }
-
-    pub(crate) fn holds(&self, bit: &impl Fn(usize) -> bool) -> bool {
-        match self {
-            Self::All(parts) => parts.iter().all(|part| part.holds(bit)),
-            Self::Any(parts) => parts.iter().any(|part| part.holds(bit)),
-            Self::Not(part) => !part.holds(bit),
-            Self::Bit(number) => bit(*number),
-        }
-    }
-
-    /// The bits that make a node hold, which it does.
-    fn proof(&self, bit: &impl Fn(usize) -> bool, bits: &mut Vec<usize>) {
-        match self {
-            Self::All(parts) => parts.iter().for_each(|part| part.proof(bit, bits)),
-            Self::Any(parts) => {
-                if let Some(part) = parts.iter().find(|part| part.holds(bit)) {
-                    part.proof(bit, bits);
-                }
-            }
-            Self::Not(_) => {}
-            Self::Bit(number) if bits.contains(number) => {}
-            Self::Bit(number) => bits.push(*number),
-        }
-    }
-}
-
 /// The segment in which a byte of a request's text stands, and its number.
 fn segment_at<'r, 'a>(request: &'r Request<'a>, at: usize) -> Option<(usize, &'r Segment<'a>)> {
     let after = request.segments().partition_point(|segment| segment.range.start <= at);
@@ -587,97 +418,12 @@ fn decode_cased(raw: Raw<'_>) -> String {
     out
 }
 
-/// The first match of a regex in a window of a request's text. What stands outside the window but
-/// inside the value is seen by `^`, `$` and `\\b`; the value's edges are edges.
-fn find(regex: &Regex, request: &Request<'_>, window: &Range<usize>) -> Option<Range<usize>> {
-    let (_, segment) = segment_at(request, window.start)?;
-    let text = request.text().get(segment.range.clone())?;
-    let base = segment.range.start;
-    let mut start = window.start.checked_sub(base)?;
-    let mut end = window.end.checked_sub(base)?;
-    while !text.is_char_boundary(start) {
-        start = start.saturating_sub(1);
-    }
-    while end < text.len() && !text.is_char_boundary(end) {
-        end = end.saturating_add(1);
-    }
-    let found = regex.search(&Input::new(text).range(start..end.min(text.len())))?.range();
-    Some(base.saturating_add(found.start)..base.saturating_add(found.end))
-}
-
-/// Runs a field's tests on one short value.
-fn keyword(tests: &[KeywordTest], value: &str, set: &mut dyn FnMut(usize, Range<usize>)) {
-    let folded = fold(value);
-    for test in tests {
-        let whole = 0..value.len();
-        match &test.check {
-            KeywordCheck::Present => set(test.bit, whole),
-            KeywordCheck::String { anchor, value: pattern, cased: false } => {
-                if anchor.fits(&folded, pattern) {
-                    set(test.bit, whole);
-                }
-            }
-            KeywordCheck::String { anchor, value: pattern, cased: true } => {
-                if anchor.fits(&text::normalize(value, Case::Keep), pattern) {
-                    set(test.bit, whole);
-                }
-            }
-            KeywordCheck::Regex { pattern, compiled: cell } => {
-                if compiled(pattern, cell).is_some_and(|regex| regex.is_match(folded.as_ref())) {
-                    set(test.bit, whole);
-                }
-            }
-            KeywordCheck::Cidr(network) => {
-                if value.parse().is_ok_and(|address: std::net::IpAddr| network.contains(&address)) {
-                    set(test.bit, whole);
-                }
-            }
-        }
-    }
-}
-
-/// Normalises a short value; most are lower-case ASCII already.
-fn fold(value: &str) -> Cow<'_, str> {
-    let plain = |byte: u8| byte.is_ascii_graphic() && !byte.is_ascii_uppercase();
-    if value.bytes().all(plain) {
-        Cow::Borrowed(value)
-    } else {
-        Cow::Owned(text::normalize(value, Case::Fold))
-    }
-}
-
 fn has_value(request: &Request<'_>, name: Name, places: u8) -> bool {
     crate::field::places(name) & places != 0
         || request.keywords().iter().any(|(known, _)| *known == name)
         || request.numbers().iter().any(|(known, _)| *known == name)
 }
 
-/// A regex, compiled on first need: most are never needed, and compiling is dear.
-fn compiled<'r>(pattern: &str, cell: &'r OnceCell<Option<Regex>>) -> Option<&'r Regex> {
-    cell.get_or_init(|| regex(pattern).ok()).as_ref()
-}
-
-/// Compiles a pattern under the limits of the edge.
-pub fn regex(pattern: &str) -> Result<Regex, String> {
-    let limits = Regex::config()
-        .utf8_empty(false)
-        .nfa_size_limit(Some(REGEX_BYTES))
-        .hybrid_cache_capacity(REGEX_BYTES)
-        .which_captures(WhichCaptures::Implicit);
-    // `check` writes `.` as a byte (see `sigma`), so a match may begin within a character.
-    let syntax = regex_automata::util::syntax::Config::new().utf8(false);
-    Regex::builder().configure(limits).syntax(syntax).build(pattern).map_err(|error| {
-        let reason = error.syntax_error().map(ToString::to_string);
-        reason.unwrap_or_else(|| error.to_string())
-    })
-}
-
 fn name_of<S: serde::Serializer>(field: &Field, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&field.name())
 }
-
-/// The bit of a regex's first list of literals.
-const FIRST_LIST: u8 = 1;
-
-/// A compiled regex, and its lazily built automaton, may take this many bytes each.
-const REGEX_BYTES: usize = 1 << 20;

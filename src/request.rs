@@ -1,4 +1,5 @@
 //! One LLM-API call, provider-neutral: named values borrowed from the body, and normalised text.
+#![deny(clippy::arithmetic_side_effects)]
 
 mod anthropic;
 mod body;

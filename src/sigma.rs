@@ -68,6 +68,11 @@ pub fn check(sources: &[Source]) -> Result<Rules, Vec<Finding>> {
     }
     rules.sort_by(|a: &Rule, b: &Rule| a.signature.name.cmp(&b.signature.name));
     unique(&rules, &mut findings);
+    for rule in &rules {
+        if let Err(error) = rule.alone() {
+            findings.push(rule.finding(&["detection"], error.problem(), error.remedy()));
+        }
+    }
     let policy = sources.iter().find(|source| files::is_policy(&source.path));
     let policy = policy.map_or_else(
         || Some(Policy::default()),

@@ -165,6 +165,20 @@ fn every_finding_comes_at_once_with_its_place_and_remedy() {
             "18:3",
             "fewer than two matching",
         ),
+        (
+            "nothing but negations",
+            "condition: pairs and purpose",
+            "condition: not pairs and not purpose",
+            "14:3",
+            "holds for an empty request",
+        ),
+        (
+            "an absence negated",
+            "  pairs: {hedgerow.prompt.user|contains: 'question-answer pairs'}\n  purpose: {hedgerow.prompt.user|contains: 'to train'}\n  condition: pairs and purpose",
+            "  silent: {hedgerow.prompt.user|exists: false}\n  condition: not silent",
+            "11:1",
+            "none of its comparisons",
+        ),
         ("not yaml", "detection:", "detection: [", "", "not YAML"),
     ];
     for (name, from, to, place, problem) in rows {
@@ -364,17 +378,11 @@ fn score_and_explain_show_the_proof() {
         format!("POST /v1/chat/completions HTTP/1.1\nContent-Type: application/json\n\n{body}"),
     )
     .unwrap();
-    let with = |command: &str| {
-        json(&hedgerow(&[
-            "--format",
-            "json",
-            command,
-            request.to_str().unwrap(),
-            "--ruleset",
-            bundle.to_str().unwrap(),
-        ]))
+    let with = |command: &[&str]| {
+        let files = [request.to_str().unwrap(), "--ruleset", bundle.to_str().unwrap()];
+        json(&hedgerow(&[&["--format", "json"], command, &files].concat()))
     };
-    let scored = with("score");
+    let scored = with(&["score"]);
     assert_eq!(
         (&scored["decision"]["band"], &scored["score"]["evidence"]),
         (&"suspect".into(), &22.0.into())
@@ -386,7 +394,7 @@ fn score_and_explain_show_the_proof() {
     };
     let parts: Vec<&str> = evidence.as_array().unwrap().iter().map(part).collect();
     assert_eq!(parts, [r"Question-Answer\npairs", "to train"]);
-    let explained = &with("explain")["requests"][0][0];
+    let explained = &with(&["explain"])["requests"][0][0];
     assert_eq!(
         (&explained["name"], &explained["holds"]),
         (&"synthesis_pairs".into(), &true.into())
@@ -394,7 +402,7 @@ fn score_and_explain_show_the_proof() {
     assert_eq!(explained["selections"][0]["tests"][0]["evidence"]["field"], "hedgerow.prompt.user");
     let missed = fs::read_to_string(&request).unwrap().replace("to train on", "please");
     fs::write(&request, missed).unwrap();
-    let explained = &with("explain")["requests"][0][0];
+    let explained = &with(&["explain"])["requests"][0][0];
     let holds: Vec<&Value> = explained["selections"]
         .as_array()
         .unwrap()
@@ -402,4 +410,7 @@ fn score_and_explain_show_the_proof() {
         .map(|selection| &selection["holds"])
         .collect();
     assert_eq!((&explained["holds"], holds), (&false.into(), vec![&true.into(), &false.into()]));
+    fs::write(&request, "POST /v1/chat/completions HTTP/1.1\n\n{}").unwrap();
+    let explained = |command: &[&str]| with(command)["requests"][0].as_array().unwrap().len();
+    assert_eq!((explained(&["explain"]), explained(&["explain", "--near"])), (1, 0));
 }

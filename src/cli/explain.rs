@@ -14,9 +14,9 @@ pub struct Options {
     /// Only this signature.
     #[arg(long)]
     signature: Option<String>,
-    /// Signatures of which nothing holds too.
+    /// Leave out signatures of which no selection holds.
     #[arg(long)]
-    all: bool,
+    near: bool,
     #[command(flatten)]
     rules: RulesOptions,
 }
@@ -46,9 +46,7 @@ pub fn run(options: &Options, format: Format) -> Result<Outcome> {
         let explained =
             chosen.iter().map(|signature| explainer.explain(signature, request, envelope.headers));
         let is_shown = |explanation: &Explanation| {
-            options.all
-                || options.signature.is_some()
-                || explanation.selections.iter().any(|selection| selection.holds)
+            !options.near || explanation.selections.iter().any(|selection| selection.holds)
         };
         entries.push(explained.filter(is_shown).collect());
     });

@@ -1,5 +1,4 @@
 //! The keys of JSON members, as origins compare them.
-#![deny(clippy::arithmetic_side_effects)]
 
 use crate::json::Raw;
 

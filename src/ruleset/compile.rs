@@ -17,8 +17,11 @@ pub fn compile(signatures: &[Signature]) -> Result<Program, Error> {
     for (number, signature) in signatures.iter().enumerate() {
         let node = compiler.condition(signature, &signature.condition)?;
         if triggers(&node, &compiler.program).is_none() {
-            let problem = format!("signature '{}' holds for an empty request", signature.name);
-            return Err(Error::new(problem, "require at least one selection that is not negated"));
+            let problem = format!(
+                "signature '{}' may hold where none of its comparisons does",
+                signature.name
+            );
+            return Err(Error::new(problem, "require a selection that is not negated"));
         }
         for bit in triggers(&node, &compiler.program).unwrap_or_default() {
             if let Some(touched) = compiler.program.touches.get_mut(bit) {

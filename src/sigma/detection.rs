@@ -384,7 +384,7 @@ fn anchored(text: &SigmaString, main: Option<Modifier>) -> Result<(Anchor, Strin
 fn regex(pattern: &str, flags: &str, kind: Kind) -> Result<Op, Problem> {
     let bytes = dots_as_bytes(pattern);
     let full = if flags.is_empty() { bytes } else { format!("(?{flags}){bytes}") };
-    crate::matcher::regex(&full).map_err(|error| {
+    crate::matcher::regex::compile(&full).map_err(|error| {
         // The parser draws a picture first; its last line says it in words.
         let words = error.to_string();
         let words = words.lines().last().unwrap_or_default().trim_start_matches("error: ");

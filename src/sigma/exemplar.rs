@@ -7,7 +7,7 @@ use crate::explain::Explainer;
 use crate::field::{Field, Kind, Name, Place, places};
 use crate::matcher::Matcher;
 use crate::request::{Request, Value};
-use crate::ruleset::{Bundle, FORMAT, Ruleset};
+use crate::ruleset::Ruleset;
 use crate::signature::Condition;
 
 /// Tests every rule; what fails, by place.
@@ -44,18 +44,8 @@ fn test_rule(
     in_whole: &mut Matcher<'_>,
     findings: &mut Vec<Finding>,
 ) {
-    let alone = Bundle {
-        format: FORMAT,
-        policy: Default::default(),
-        signatures: vec![rule.signature.clone()],
-        sources: Default::default(),
-    };
-    let alone = match Ruleset::new(alone, String::new()) {
-        Ok(alone) => alone,
-        Err(error) => {
-            return findings.push(rule.finding(&["detection"], error.problem(), error.remedy()));
-        }
-    };
+    // `check` has said why, where it does not compile.
+    let Ok(alone) = rule.alone() else { return };
     let explainer = Explainer::default();
     let mut by_itself = alone.program().matcher();
     let place =

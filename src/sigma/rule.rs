@@ -1,12 +1,16 @@
 //! One Sigma file: metadata, detection and exemplars, checked and turned into a signature.
 
-use rsigma_parser::{Level, SigmaRule, Status as SigmaStatus};
+use std::collections::BTreeMap;
 
+use rsigma_parser::{Level, SigmaRule, Status as SigmaStatus};
 use saphyr_parser::{Parser, ScanError};
 
 use super::place::Places;
 use super::{Finding, Source, detection};
-use crate::signature::{Signature, Status};
+use crate::error::Error;
+use crate::policy::Policy;
+use crate::ruleset::{Bundle, FORMAT, Ruleset};
+use crate::signature::{Condition, Signature, Status};
 
 /// A rule: the signature, what its documentation needs, and its exemplars.
 #[derive(Clone, Debug)]
@@ -49,6 +53,17 @@ impl Rule {
     /// Whether it is kept for the record only.
     pub fn is_retired(&self) -> bool {
         self.retired
+    }
+
+    /// A ruleset of this rule alone.
+    pub fn alone(&self) -> Result<Ruleset, Error> {
+        let bundle = Bundle {
+            format: FORMAT,
+            policy: Policy::default(),
+            signatures: vec![self.signature.clone()],
+            sources: BTreeMap::new(),
+        };
+        Ruleset::new(bundle, String::new())
     }
 
     /// A finding at a key of this rule.
@@ -238,8 +253,8 @@ fn metadata(rule: &SigmaRule, note: &mut Note<'_>) -> Option<Signature> {
         family,
         status: status.unwrap_or(Status::Stable),
         weight: weight.unwrap_or_default(),
-        selections: std::collections::BTreeMap::new(),
-        condition: crate::signature::Condition::All(Vec::new()),
+        selections: BTreeMap::new(),
+        condition: Condition::All(Vec::new()),
     })
 }
 
