@@ -1,12 +1,12 @@
 // npm run build, and wrangler's [build] command: set-up, then the Worker (default), `panic` or `playground`.
 // Costs next to nothing when nothing changed, so `npm start` and `wrangler dev` may both call it.
-import { buildPlayground, buildWorker } from './lib/build.mjs';
+import { buildPlayground, buildWorker, PLANTED_PANIC } from './lib/build.mjs';
 import { endChildrenOnSignal, Failure, main } from './lib/proc.mjs';
-import { buildTools, npmPackages, rust } from './lib/setup.mjs';
+import { setup } from './lib/setup.mjs';
 
 const TARGETS = {
   worker: () => buildWorker(),
-  panic: () => buildWorker({ out: 'build-panic', features: ['planted-panic'] }),
+  panic: () => buildWorker(PLANTED_PANIC),
   playground: () => buildPlayground(),
 };
 
@@ -15,8 +15,6 @@ await main(async () => {
   const asked = process.argv.slice(2);
   const unknown = asked.find((name) => !TARGETS[name]);
   if (unknown) throw new Failure(`unknown target ${unknown}: one of ${Object.keys(TARGETS).join(', ')}`);
-  await npmPackages();
-  await rust();
-  await buildTools();
+  await setup();
   for (const name of asked.length ? asked : ['worker']) await TARGETS[name]();
 });

@@ -2,7 +2,7 @@
 //   node scripts/test.mjs [--only format,clippy,rust,rules,build,edge,fuzz] [--keep-going]
 import { readdirSync } from 'node:fs';
 import path from 'node:path';
-import { buildPlayground, buildWorker, wasmFlags } from './lib/build.mjs';
+import { buildPlayground, buildWorker, PLANTED_PANIC, wasmFlags } from './lib/build.mjs';
 import { at, endChildrenOnSignal, Failure, main, run, seconds } from './lib/proc.mjs';
 import { nightly, setup } from './lib/setup.mjs';
 
@@ -32,7 +32,7 @@ const hedgerow = (...args) => run('cargo', ['run', '--locked', '--release', '--q
 function plantedPanic() {
   const { unwind, remedy } = nightly();
   if (!unwind) return `no nightly with rust-src and the Wasm target (${remedy})`;
-  return buildWorker({ out: 'build-panic', features: ['planted-panic'] });
+  return buildWorker(PLANTED_PANIC);
 }
 
 async function fuzz() {

@@ -9,13 +9,16 @@ const SIMD = '-C target-feature=+simd128';
 
 /** The user's own RUSTFLAGS and SIMD: for everything that is compiled to Wasm. */
 export const wasmFlags = () => ({ RUSTFLAGS: [process.env.RUSTFLAGS, SIMD].filter(Boolean).join(' ') });
-const INPUTS = ['Cargo.toml', 'Cargo.lock', 'src', 'rules', 'scripts/lib/build.mjs'];
+const INPUTS = ['Cargo.toml', 'Cargo.lock', 'src', 'scripts/lib/build.mjs'];
+
+/** For tests: panics where a request asks for it, and its policy is to refuse what cannot be scored. */
+export const PLANTED_PANIC = { out: 'build-panic', features: ['planted-panic'], rules: at('tests/fixtures/strict') };
 
 /** The Worker as wrangler deploys it: `<out>/index.js` and `<out>/index_bg.wasm`. */
-export async function buildWorker({ out = 'build', features = [] } = {}) {
+export async function buildWorker({ out = 'build', features = [], rules = process.env.HEDGEROW_RULES ?? at('rules') } = {}) {
   const unwind = nightly().unwind;
-  const recipe = JSON.stringify({ unwind, features, rules: process.env.HEDGEROW_RULES });
-  if (fresh(out, 'index.js', recipe)) return;
+  const recipe = JSON.stringify({ unwind, features, rules });
+  if (fresh(out, 'index.js', recipe, [rules])) return;
   rmSync(stampOf(out), { force: true });
   const flags = ['--profile', 'wasm', '--out-dir', path.relative(at('src/worker'), at(out)), ...(unwind ? ['--panic-unwind'] : [])];
   const cargo = features.length ? ['.', '--features', features.join(',')] : [];
@@ -27,6 +30,7 @@ export async function buildWorker({ out = 'build', features = [] } = {}) {
       WASM_BINDGEN_BIN: at('.tools/bin/wasm-bindgen'),
       ESBUILD_BIN: at('node_modules/.bin/esbuild'),
       WASM_OPT_BIN: at('node_modules/.bin/wasm-opt'),
+      HEDGEROW_RULES: rules,
       ...wasmFlags(),
     },
   });
@@ -51,11 +55,11 @@ export async function buildPlayground({ out = 'build/playground' } = {}) {
 
 const stampOf = (out) => at(out, '.stamp');
 
-function fresh(out, product, recipe) {
+function fresh(out, product, recipe, inputs = []) {
   const stamp = stampOf(out);
   if (!existsSync(stamp) || !existsSync(at(out, product)) || readFileSync(stamp, 'utf8') !== recipe) return false;
   const built = statSync(stamp).mtimeMs;
-  return INPUTS.every((input) => newest(at(input)) < built);
+  return [...INPUTS.map((input) => at(input)), ...inputs].every((input) => newest(input) < built);
 }
 
 function newest(file) {

@@ -7,14 +7,14 @@ const CARGO_FUZZ = '0.13.2';
 const WASM = 'wasm32-unknown-unknown';
 
 /** Node packages: wrangler, workerd, Node 24 (wrangler needs ≥ 22), esbuild, binaryen. */
-export async function npmPackages() {
+async function npmPackages() {
   const installed = at('node_modules/.package-lock.json');
   if (existsSync(installed) && statSync(installed).mtimeMs >= statSync(at('package-lock.json')).mtimeMs) return;
   await run('npm', ['ci', '--no-audit', '--no-fund'], { label: 'npm ci', quiet: true, remedy: 'Is the npm registry reachable? `npm config get registry` names it.' });
 }
 
 /** Cargo and the Wasm target. */
-export async function rust() {
+async function rust() {
   if (!capture('cargo', ['--version'])) {
     throw new Failure('cargo was not found.\n  Install Rust (https://rustup.rs), open a new shell and try again.');
   }
@@ -24,14 +24,29 @@ export async function rust() {
   await run('rustup', ['target', 'add', WASM], { label: `rustup target add ${WASM}`, quiet: true, remedy });
 }
 
+/**
+ * What a nightly toolchain that is there already lacks for `--panic-unwind`: the standard library's source, and its
+ * build for Wasm. Without them the stable build serves as well, so failing is no failure.
+ */
+async function completeNightly() {
+  const { present, unwind } = nightly();
+  if (!present || unwind || !capture('rustup', ['--version'])) return;
+  try {
+    await run('rustup', ['component', 'add', 'rust-src', '--toolchain', 'nightly'], { label: 'rustup component add rust-src --toolchain nightly', quiet: true });
+    await run('rustup', ['target', 'add', WASM, '--toolchain', 'nightly'], { label: `rustup target add ${WASM} --toolchain nightly`, quiet: true });
+  } catch (error) {
+    console.log(`${error.message}\n  Going on with the stable build: a panic then fails the requests in flight in its isolate.`);
+  }
+}
+
 /** worker-build and the wasm-bindgen CLI that fits the library in Cargo.lock, into .tools/. */
-export async function buildTools() {
+async function buildTools() {
   await cargoInstall('worker-build', WORKER_BUILD);
   await cargoInstall('wasm-bindgen-cli', wasmBindgenVersion(), 'wasm-bindgen');
 }
 
 /** cargo-fuzz, which only the tests need, and only nightly can run. */
-export async function fuzzTools() {
+async function fuzzTools() {
   if (nightly().present) await cargoInstall('cargo-fuzz', CARGO_FUZZ);
 }
 
@@ -48,6 +63,7 @@ export function nightly() {
 export async function setup({ fuzz = false } = {}) {
   await npmPackages();
   await rust();
+  await completeNightly();
   await buildTools();
   if (fuzz) await fuzzTools();
 }

@@ -259,6 +259,25 @@ describe('sizes and patience', () => {
     }
   });
 
+  it('slow uploads that would fill the memory are scored by what came, and the log says so', { timeout: 40_000 }, async () => {
+    const [count, declared] = [13, 3 << 20];
+    const sockets = Array.from({ length: count }, () => net.connect(filter.port, '127.0.0.1').on('error', () => {}));
+    try {
+      for (const socket of sockets) socket.write(Buffer.concat([Buffer.from(`${POST}Content-Length: ${declared}\r\n\r\n{"messages":[{"role":"user","content":"`), Buffer.alloc((2 << 20) - 1000, 'sow ')]));
+      const cuts = () => filter.decisions().filter(({ cut, body_bytes }) => cut && body_bytes === declared);
+      await until('a body that was cut for want of memory', () => cuts().some(({ cut }) => cut === 'crowded'));
+      const neighbour = await filter.decision(await filter.post(CHAT, chat('A small one.')));
+      expect([neighbour.cut, neighbour.unscanned]).toEqual([undefined, 0]);
+      await until('all to be scored by what came', () => cuts().length === count, 20_000);
+      expect(new Set(cuts().map(({ cut }) => cut))).toEqual(new Set(['crowded', 'late']));
+      for (const { unscanned } of cuts()) expect(unscanned).toBeGreaterThan(declared - (2 << 20));
+    } finally {
+      for (const socket of sockets) socket.destroy();
+    }
+    const large = await filter.decision(await filter.post(CHAT, chat('sow '.repeat(300_000))));
+    expect([large.cut, large.unscanned]).toEqual([undefined, 0]);
+  });
+
   it('an endless flood is forwarded, not kept', async () => {
     const socket = net.connect(filter.port, '127.0.0.1');
     socket.on('error', () => {});

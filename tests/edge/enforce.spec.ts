@@ -116,6 +116,15 @@ describe('degrade', () => {
     expect(generationConfig.responseSchema).toEqual(before.generationConfig.responseSchema);
   });
 
+  it('edits each line of a batch file', async () => {
+    const plain = fixture('openai-files-batch');
+    const probing = { ...plain, body: Buffer.from(plain.body.toString().replaceAll('"max_tokens"', '"logprobs": true, "top_logprobs": 20, "max_tokens"')) };
+    expect(probing.body.length).toBeGreaterThan(plain.body.length);
+    const res = await sendFixture(filter, probing, enforce('degrade'));
+    expect([res.status, (await filter.decision(res)).degraded]).toEqual([200, 'done']);
+    expect(origin.last.body.toString()).toBe(plain.body.toString());
+  });
+
   it('leaves a body that asks for none of it byte-identical', async () => {
     const request = fixture('openai-chat');
     const res = await sendFixture(filter, request, enforce('degrade'));

@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { chat, Filter, fixture, Origin, ROOT, sendFixture, sha256, sleep } from './support.ts';
+import { chat, enforce, Filter, fixture, Origin, ROOT, sendFixture, sha256, sleep } from './support.ts';
 
 let origin: Origin;
 beforeAll(async () => {
@@ -63,9 +63,10 @@ it('an origin that is down is told apart from a filter that is down', () =>
     expect((await filter.health()).status).toBe(200);
   }));
 
+const built = existsSync(path.join(ROOT, 'build-panic/index.js'));
+if (!built) console.log('skipped: build-panic/ does not exist (`node scripts/build.mjs panic`)');
+
 describe('a panic while scoring', () => {
-  const built = existsSync(path.join(ROOT, 'build-panic/index.js'));
-  if (!built) console.log('skipped: build-panic/ does not exist (`node scripts/build.mjs panic`)');
 
   it.skipIf(!built)('costs neither the client its answer nor a neighbour anything', (context) =>
     using({ build: 'build-panic' }, async (filter) => {
@@ -96,15 +97,46 @@ describe('a panic while scoring', () => {
       const { panic_unwind } = (await (await fetch(`${filter.url}/_hedgerow/version`)).json()) as { panic_unwind: boolean };
       if (!panic_unwind) context.skip('no --panic-unwind build: needs nightly with rust-src');
       const body = chat('Which way?');
-      const answer = await filter.post('/v1/chat/completions', body, { 'x-hedgerow-plant-panic': 'route', 'x-hedgerow-mode': 'enforce' });
+      const answer = await filter.post('/v1/chat/completions', body, { 'x-hedgerow-plant-panic': 'route' });
       expect(answer.status).toBe(200);
       expect(origin.last.body.toString()).toBe(JSON.stringify(body));
-      expect(await filter.decision(answer)).toMatchObject({ error: 'routing panicked', score: null, operation: 'chat', mode: 'enforce', account: expect.any(String) });
+      expect(await filter.decision(answer)).toMatchObject({ error: 'routing panicked', score: null, operation: 'chat', mode: 'shadow', account: expect.any(String) });
     }));
 
   it('cannot be planted from outside in the build that is deployed', () =>
     using({}, async (filter) => {
       const answer = await filter.post('/v1/chat/completions', chat('hello'), { 'x-hedgerow-plant-panic': '1' });
       expect((await filter.decision(answer)).error).toBeNull();
+    }));
+});
+
+// The planted-panic build has a policy of its own (tests/fixtures/strict): `fail_closed`.
+describe('fail_closed', () => {
+  it.skipIf(!built)('refuses what could not be scored, in Enforce only', (context) =>
+    using({ build: 'build-panic' }, async (filter) => {
+      const { panic_unwind } = (await (await fetch(`${filter.url}/_hedgerow/version`)).json()) as { panic_unwind: boolean };
+      if (!panic_unwind) context.skip('no --panic-unwind build: needs nightly with rust-src');
+      for (const place of ['1', 'route']) {
+        const refused = await filter.post('/v1/messages', chat('hello'), { 'x-hedgerow-plant-panic': place, ...enforce() });
+        expect(refused.status).toBe(503);
+        expect(await refused.json()).toMatchObject({ type: 'error', error: { type: expect.any(String), message: expect.any(String) } });
+        expect(await filter.decision(refused)).toMatchObject({ score: null, action: 'block', mode: 'enforce', error: expect.stringContaining('panicked') });
+      }
+      expect(origin.seen).toEqual([]);
+      expect((await filter.post('/v1/messages', chat('hello'), { 'x-hedgerow-plant-panic': '1' })).status).toBe(200);
+    }));
+
+  it.skipIf(!built)('refuses what should be degraded and cannot be', () =>
+    using({ build: 'build-panic' }, async (filter) => {
+      const padded = JSON.stringify(chat('hello', { logprobs: true })) + ' '.repeat(3 << 20);
+      const broken = '{"messages":[{"role":"user","content":"hello"}],"logprobs":true';
+      for (const body of [padded, broken]) {
+        const refused = await filter.post('/v1/chat/completions', body, enforce('degrade'));
+        expect(refused.status).toBe(403);
+        expect(await filter.decision(refused)).toMatchObject({ action: 'block', degraded: 'impossible', error: null });
+      }
+      expect(origin.seen).toEqual([]);
+      expect((await filter.post('/v1/chat/completions', chat('hello', { logprobs: true }), enforce('degrade'))).status).toBe(200);
+      expect(JSON.parse(origin.last.body.toString())).toEqual(chat('hello'));
     }));
 });
