@@ -1,5 +1,5 @@
 // npm test: everything that has to hold, in the order in which it is cheapest to fail.
-//   node scripts/test.mjs [--only format,clippy,rust,rules,build,edge,fuzz] [--keep-going]
+//   node scripts/test.mjs [--only format,clippy,rust,build,edge,fuzz] [--keep-going]
 import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import { buildPlayground, buildWorker, PLANTED_PANIC, wasmFlags } from './lib/build.mjs';
@@ -16,9 +16,7 @@ const STEPS = [
   ['cargo fmt', 'format', () => run('cargo', ['fmt', '--all', '--check'], { label: 'cargo fmt --check' })],
   ['clippy', 'clippy', () => run('cargo', ['clippy', '--locked', '--workspace', '--all-targets', ...DENY], { label: 'cargo clippy (workspace)' })],
   ['clippy for Wasm', 'clippy', () => run('cargo', ['clippy', '--locked', ...WASM, '-p', 'hedgerow-worker', '-p', 'hedgerow-playground', ...DENY], { label: 'cargo clippy (Worker and playground, Wasm)', env: wasmFlags() })],
-  ['cargo test', 'rust', () => run('cargo', ['test', '--locked'], { label: 'cargo test' })],
-  ['rules check', 'rules', () => hedgerow('check', 'rules')],
-  ['rules test', 'rules', () => hedgerow('test', 'rules')],
+  ['cargo test', 'rust', () => run('cargo', ['test', '--locked', '--workspace'], { label: 'cargo test (workspace)' })],
   ['build', 'build edge', () => buildWorker()],
   ['build with a planted panic', 'build edge', plantedPanic],
   ['build the playground', 'build', () => buildPlayground()],
@@ -26,8 +24,6 @@ const STEPS = [
   ['edge', 'edge', () => run(at('node_modules/.bin/node'), [at('node_modules/vitest/vitest.mjs'), 'run'], { label: 'vitest on the built Worker' })],
   ['fuzz', 'fuzz', fuzz],
 ];
-
-const hedgerow = (...args) => run('cargo', ['run', '--locked', '--release', '--quiet', '--bin', 'hedgerow', '--', ...args], { label: `hedgerow ${args.join(' ')}` });
 
 function plantedPanic() {
   const { unwind, remedy } = nightly();

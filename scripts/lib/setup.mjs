@@ -4,6 +4,8 @@ import { at, capture, Failure, run, toolEnv } from './proc.mjs';
 
 const WORKER_BUILD = '0.8.7';
 const CARGO_FUZZ = '0.13.2';
+// Tools that run for seconds are not worth minutes of optimising.
+const QUICKLY = { CARGO_PROFILE_RELEASE_OPT_LEVEL: '1', CARGO_PROFILE_RELEASE_LTO: 'off', CARGO_PROFILE_RELEASE_CODEGEN_UNITS: '16', CARGO_PROFILE_RELEASE_DEBUG: '0' };
 const WASM = 'wasm32-unknown-unknown';
 
 /** Node packages: wrangler, workerd, Node 24 (wrangler needs ≥ 22), esbuild, binaryen. */
@@ -86,6 +88,7 @@ async function cargoInstall(crate, version, binary = crate) {
   const install = (flags) => run('cargo', ['install', crate, '--version', version, ...flags, '--root', at('.tools'), '--quiet'], {
     label: `cargo install ${crate} ${version}${flags.length ? '' : ' without its lock file'} (a few minutes, once)`,
     quiet: true,
+    env: QUICKLY,
     remedy: 'Is crates.io reachable, and a C compiler installed? Its output is above.',
   });
   // A mirror may lag behind and lack what the crate's lock file names; its version ranges still hold.
