@@ -29,8 +29,9 @@ async function bench() {
   await writeInputs();
   const { rows, instantiateMs } = await inWasm();
   rows.push(...natively(rows));
-  const result = { rows, wasm: sizes(), startup_ms: startup(), playground_instantiate_ms: instantiateMs, about: about() };
+  const result = { rows, replay: replay(), wasm: sizes(), startup_ms: startup(), playground_instantiate_ms: instantiateMs, about: about() };
   console.log(table(rows));
+  console.log(`replay: ${result.replay.requests_per_s} requests/s`);
   console.log(`Worker: ${kib(result.wasm.raw)} raw, ${kib(result.wasm.gzip)} gzip; start-up ${result.startup_ms ?? '?'} ms`);
   if (QUICK) return;
   writeFileSync(at('docs/benchmarks.json'), `${JSON.stringify(result, null, 2)}\n`);
@@ -121,6 +122,23 @@ function natively(rows) {
   });
 }
 
+/** How fast the command line replays chats of about 2 KiB by the shipped rules: the whole process, start and files included. */
+function replay() {
+  const bodies = Array.from({ length: 100 }, (_, i) => body(TEXTS[i % 4 === 3 ? 1 : 0], 2000 + i));
+  const line = (text) => `${JSON.stringify({ method: 'POST', path: '/v1/chat/completions', headers: { 'content-type': 'application/json', 'user-agent': 'bench' }, body: text })}\n`;
+  const file = path.join(DIR, 'replay.ndjson');
+  const repeats = QUICK ? 20 : 400;
+  writeFileSync(file, bodies.map((bytes) => line(bytes.toString())).join('').repeat(repeats));
+  const seconds = median(Array.from({ length: QUICK ? 1 : 5 }, () => {
+    const began = performance.now();
+    const output = capture(at('target/release/hedgerow'), ['--format', 'json', 'replay', file], { maxBuffer: 64 << 20 });
+    const { requests } = JSON.parse(output ?? '{}');
+    if (requests !== bodies.length * repeats) throw new Failure(`hedgerow replay read ${requests} of ${bodies.length * repeats} requests`);
+    return (performance.now() - began) / 1000;
+  }));
+  return { requests: bodies.length * repeats, body_bytes: 2048, requests_per_s: Math.round((bodies.length * repeats) / seconds) };
+}
+
 function sizes() {
   const files = readdirSync(at('build')).filter((file) => file.endsWith('.wasm')).map((file) => readFileSync(at('build', file)));
   return { raw: files.reduce((sum, { length }) => sum + length, 0), gzip: files.reduce((sum, bytes) => sum + gzipSync(bytes, { level: 9 }).length, 0) };
@@ -155,7 +173,7 @@ function table(rows) {
   return head + rows.map((r) => `| ${r.phase} | ${r.host} | ${r.text} | ${r.bytes} | ${r.ours_us} | ${r.peer_us ?? '–'} | ${r.ratio ?? '–'} |`).join('\n');
 }
 
-function markdown({ rows, wasm, startup_ms, playground_instantiate_ms, about }) {
+function markdown({ rows, replay, wasm, startup_ms, playground_instantiate_ms, about }) {
   return `# Benchmarks
 
 Written by \`npm run bench\`. Ratio = ours / JavaScript, both measured in the same run; below 1 is faster.
@@ -164,6 +182,8 @@ ${table(rows)}
 
 The Worker's Wasm: ${kib(wasm.raw)} raw, ${kib(wasm.gzip)} gzip. Start-up: ${startup_ms ?? 'not measured'} ms active (\`wrangler check startup\`).
 The playground module, compiled, instantiated and given a bundle in Node: ${playground_instantiate_ms} ms.
+
+\`hedgerow replay\` on one core: ${replay.requests_per_s.toLocaleString('en')} requests/s, for ${replay.requests.toLocaleString('en')} chats of about ${kib(replay.body_bytes)} (a quarter of them code) by the shipped rules.
 
 ## Run
 ${Object.entries(about).map(([name, value]) => `- ${name}: ${value}`).join('\n')}

@@ -2,7 +2,7 @@
 //!
 //! Every distinct comparison of all signatures is a bit. The scan and the tables set bits; a
 //! signature is looked at only when one of its bits is set. Regexes come last: one runs only where
-//! one of its literals was seen, and only if the condition depends on it once all else is known.
+//! its literals were seen, and only if the condition depends on it once all else is known.
 #![deny(clippy::arithmetic_side_effects)]
 
 mod condition;
@@ -24,14 +24,14 @@ use condition::Verdict;
 use keyword::keyword;
 pub(crate) use keyword::{KeywordCheck, KeywordTest};
 use regex::Candidates;
-pub(crate) use regex::RegexTest;
+pub(crate) use regex::{Landmark, RegexTest};
 
 /// All comparisons and conditions of a ruleset.
 #[derive(Debug, Default)]
 pub struct Program {
     pub(crate) scanner: Scanner,
     /// What the scanner's literals are for, in its order.
-    pub(crate) literals: Vec<Vec<Use>>,
+    pub(crate) literals: Vec<Literal>,
     pub(crate) regexes: Vec<RegexTest>,
     /// The regex of a bit, by bit.
     pub(crate) regex_of: Vec<Option<usize>>,
@@ -50,6 +50,16 @@ pub struct Program {
     pub(crate) conditions: Vec<Node>,
 }
 
+/// What a literal is for.
+#[derive(Debug, Default)]
+pub(crate) struct Literal {
+    pub uses: Vec<Use>,
+    /// Whether it is a landmark of some regex.
+    pub is_landmark: bool,
+    /// Whether where it stands within a value matters to some use.
+    pub is_particular: bool,
+}
+
 /// What a literal that was found means.
 #[derive(Clone, Debug)]
 pub(crate) struct Use {
@@ -66,8 +76,8 @@ pub(crate) struct Use {
 pub(crate) enum Sets {
     /// A comparison.
     Bit(usize),
-    /// One of a regex's lists of literals, as a bit.
-    Regex { regex: usize, list: u8 },
+    /// One of a regex's landmarks, by its number.
+    Regex { regex: usize, landmark: usize },
 }
 
 #[derive(Debug)]
@@ -109,6 +119,8 @@ pub struct Matcher<'p> {
     /// Where each set bit was found: a range in the request's normalised text, or in a value.
     found: Vec<(usize, Found)>,
     touched: Vec<u64>,
+    /// The places in which a literal was seen, by literal.
+    seen_in: Vec<u8>,
     candidates: Candidates,
 }
 
@@ -128,7 +140,8 @@ impl Program {
             bits: words(self.fields.len()),
             found: Vec::with_capacity(64),
             touched: words(self.conditions.len()),
-            candidates: Candidates::new(self.regexes.len()),
+            seen_in: vec![0; self.literals.len()],
+            candidates: Candidates::new(self.regexes.len(), self.literals.len()),
         }
     }
 
@@ -169,6 +182,7 @@ impl Matcher<'_> {
         self.bits.fill(0);
         self.touched.fill(0);
         self.found.clear();
+        self.seen_in.fill(0);
         self.candidates.clear();
         for (bit, range) in &headers.0 {
             self.set(*bit, Found { start: range.start, end: range.end, in_text: false });
@@ -248,24 +262,33 @@ impl Matcher<'_> {
     fn text(&mut self, request: &Request<'_>) {
         let program = self.program;
         let mut cased: Vec<(usize, String)> = Vec::new();
-        program.scanner.scan(request.text().as_bytes(), &mut |literal, start| {
-            let uses = program.literals.get(literal).map(Vec::as_slice).unwrap_or_default();
-            let Some((number, segment)) = segment_at(request, start) else { return };
-            let end = start.saturating_add(program.scanner.len_of(literal));
-            for purpose in uses {
+        program.scanner.scan(request.text().as_bytes(), &mut |number, start| {
+            let Some(literal) = program.literals.get(number) else { return };
+            let Some((value, segment)) = segment_at(request, start) else { return };
+            if literal.is_landmark {
+                self.candidates.note(number, start);
+            }
+            if let Some(seen_in) = self.seen_in.get_mut(number) {
+                if *seen_in & segment.place as u8 != 0 && !literal.is_particular {
+                    return;
+                }
+                *seen_in |= segment.place as u8;
+            }
+            let end = start.saturating_add(program.scanner.len_of(number));
+            for purpose in &literal.uses {
                 if purpose.places & segment.place as u8 == 0
                     || !stands(purpose.anchor, segment, start, end)
                 {
                     continue;
                 }
                 if let Some(pattern) = &purpose.cased
-                    && !purpose.anchor.fits(with_case(&mut cased, number, segment), pattern)
+                    && !purpose.anchor.fits(with_case(&mut cased, value, segment), pattern)
                 {
                     continue;
                 }
                 match purpose.sets {
                     Sets::Bit(bit) => self.set(bit, Found { start, end, in_text: true }),
-                    Sets::Regex { regex, list } => self.nominate(regex, list, start..end, segment),
+                    Sets::Regex { regex, landmark } => self.see(regex, landmark),
                 }
             }
         });
@@ -275,17 +298,16 @@ impl Matcher<'_> {
         self.found.iter().find(|(known, _)| *known == bit).map(|(_, found)| found)
     }
 
-    /// Notes that one of a regex's literals was seen.
-    fn nominate(&mut self, regex: usize, list: u8, found: Range<usize>, segment: &Segment<'_>) {
+    fn see(&mut self, regex: usize, landmark: usize) {
         let Some(test) = self.program.regexes.get(regex) else { return };
-        if self.candidates.nominate((regex, test), list, found, &segment.range) {
+        if self.candidates.see(regex, test, landmark) {
             self.touch(test.bit);
         }
     }
 
     fn settle(&mut self, regex: usize, request: &Request<'_>) {
         let Some(test) = self.program.regexes.get(regex) else { return };
-        if let Some(found) = self.candidates.settle((regex, test), request) {
+        if let Some(found) = self.candidates.settle(regex, test, request) {
             self.set(test.bit, Found { start: found.start, end: found.end, in_text: true });
         }
     }

@@ -7,7 +7,7 @@ mod detection;
 mod docs;
 mod exemplar;
 mod files;
-mod literals;
+mod landmarks;
 mod place;
 mod policy;
 mod rule;

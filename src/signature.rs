@@ -95,8 +95,8 @@ pub enum Op {
     Regex {
         /// The pattern, flags included.
         pattern: String,
-        /// Normalised strings: of each list one is in every match. The first list is the rarest.
-        literals: Vec<Vec<String>>,
+        /// What every match passes, from its start to its end.
+        landmarks: Vec<Landmark>,
         /// Bytes of the longest match, where there is a longest.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         longest: Option<usize>,
@@ -113,6 +113,23 @@ pub enum Op {
         value: f64,
     },
 }
+
+/// A list of strings of which every match of a regex contains one, and how far that is from the
+/// landmark before it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Landmark {
+    /// Normalised strings.
+    pub strings: Vec<String>,
+    /// Bytes from the start of the landmark before, or else of the match, to the start of this one:
+    /// at least so many.
+    pub min: usize,
+    /// And at most so many, where there is a most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<usize>,
+}
+
+/// Landmarks that a regex has at most.
+pub const MAX_LANDMARKS: usize = 4;
 
 /// Where a string has to stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

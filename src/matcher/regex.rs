@@ -1,11 +1,15 @@
-//! Regexes: they run last, and only where their literals stand.
+//! Regexes: they run last, and only where their landmarks stand in order and near enough.
+//!
+//! Most of what signatures look for is a few words with a bounded gap between them. Such a regex is
+//! dear to run, for each byte of a gap is a state; whether its words stand as it needs them is cheap
+//! to see from where they are, and nearly always they do not.
 
 use std::ops::Range;
 
 use once_cell::sync::OnceCell;
-use regex_automata::Input;
 use regex_automata::meta::Regex;
 use regex_automata::nfa::thompson::WhichCaptures;
+use regex_automata::{Anchored, Input};
 
 use super::segment_at;
 use crate::request::Request;
@@ -16,140 +20,255 @@ pub(crate) struct RegexTest {
     pub pattern: String,
     pub compiled: OnceCell<Option<Regex>>,
     pub bit: usize,
-    /// Its lists of literals, a bit each; all must be seen.
-    pub lists: u8,
+    /// Where the text has to stand in the conversation, as bits of [`crate::field::Place`].
+    pub places: u8,
+    /// What every match passes, in order; at least one, at most eight.
+    pub landmarks: Vec<Landmark>,
     /// Bytes of the longest match, where there is a longest.
     pub longest: Option<usize>,
 }
 
-/// The regexes of which literals were seen in the request at hand.
+/// [`crate::signature::Landmark`], compiled.
 #[derive(Debug)]
-pub(super) struct Candidates {
-    list: Vec<Candidate>,
-    /// A regex's place in `list` plus one, by regex; 0 where it is none.
-    place_of: Vec<u32>,
+pub(crate) struct Landmark {
+    /// Its literals' places in the scanner's list.
+    pub literals: Vec<usize>,
+    pub min: usize,
+    pub max: Option<usize>,
 }
 
-/// What is known of a regex.
-#[derive(Clone, Debug, Default)]
-struct Candidate {
-    regex: usize,
-    /// The lists of which a literal was seen.
-    seen: u8,
-    /// Where in the text a match would have to be: around the literals of the first list.
-    windows: Vec<Range<usize>>,
-    /// Where literals of the other lists begin.
-    others: Vec<(usize, u8)>,
-    /// Whether it has run.
-    is_settled: bool,
+/// What is known of the regexes for the request at hand.
+#[derive(Debug)]
+pub(super) struct Candidates {
+    /// The landmarks that were seen, a bit each, by regex.
+    seen: Vec<u8>,
+    /// Whether a regex has run, by regex.
+    is_settled: Vec<bool>,
+    occurrences: Vec<Occurrence>,
+    /// A literal's last occurrence plus one, by literal; 0 where it has none.
+    last_of: Vec<u32>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Occurrence {
+    literal: u32,
+    start: u32,
+    /// The same literal's occurrence before, plus one.
+    before: u32,
 }
 
 impl Candidates {
-    pub fn new(regexes: usize) -> Self {
-        Self { list: Vec::new(), place_of: vec![0; regexes] }
+    pub fn new(regexes: usize, literals: usize) -> Self {
+        Self {
+            seen: vec![0; regexes],
+            is_settled: vec![false; regexes],
+            occurrences: Vec::new(),
+            last_of: vec![0; literals],
+        }
     }
 
     pub fn clear(&mut self) {
-        for candidate in self.list.drain(..) {
-            if let Some(place) = self.place_of.get_mut(candidate.regex) {
-                *place = 0;
+        self.seen.fill(0);
+        self.is_settled.fill(false);
+        for occurrence in self.occurrences.drain(..) {
+            if let Some(last) = self.last_of.get_mut(occurrence.literal as usize) {
+                *last = 0;
             }
         }
     }
 
-    /// Notes that a literal of `list` stands at `found` in a value; true where that was the last of
-    /// the regex's lists that had not been seen.
-    pub fn nominate(
-        &mut self,
-        (regex, test): (usize, &RegexTest),
-        list: u8,
-        found: Range<usize>,
-        value: &Range<usize>,
-    ) -> bool {
-        let Some(place) = self.place_of.get_mut(regex) else { return false };
-        if *place == 0 {
-            self.list.push(Candidate { regex, ..Candidate::default() });
-            *place = self.list.len() as u32;
-        }
-        let Some(candidate) = self.get_mut(regex) else { return false };
-        if list == FIRST_LIST {
-            candidate.widen(&found, test.longest.unwrap_or(usize::MAX), value);
-        } else {
-            candidate.others.push((found.start, list));
-        }
-        let was_complete = candidate.seen == test.lists;
-        candidate.seen |= list;
-        !was_complete && candidate.seen == test.lists
+    /// Notes that a landmark's literal begins at a byte of the text.
+    pub fn note(&mut self, literal: usize, start: usize) {
+        let Some(last) = self.last_of.get_mut(literal) else { return };
+        let (literal, start) = (literal as u32, start as u32);
+        self.occurrences.push(Occurrence { literal, start, before: *last });
+        *last = self.occurrences.len() as u32;
+    }
+
+    /// Notes that a regex's landmark of this number was seen; true where it was the last one missing.
+    pub fn see(&mut self, regex: usize, test: &RegexTest, landmark: usize) -> bool {
+        let Some(seen) = self.seen.get_mut(regex) else { return false };
+        let was_complete = *seen == test.all();
+        *seen |= bit(landmark);
+        !was_complete && *seen == test.all()
     }
 
     /// Whether a regex may yet match.
     pub fn is_open(&self, regex: usize, test: &RegexTest) -> bool {
-        let candidate = self.place(regex).and_then(|place| self.list.get(place));
-        candidate.is_some_and(|candidate| !candidate.is_settled && candidate.seen == test.lists)
+        self.seen.get(regex) == Some(&test.all()) && self.is_settled.get(regex) == Some(&false)
     }
 
-    /// Runs a regex where it may match: in windows in which a literal of each list was seen. Its
-    /// first match.
+    /// Runs a regex where it may match; its first match.
     pub fn settle(
         &mut self,
-        (regex, test): (usize, &RegexTest),
+        regex: usize,
+        test: &RegexTest,
         request: &Request<'_>,
     ) -> Option<Range<usize>> {
-        let candidate = self.get_mut(regex)?;
-        candidate.is_settled = true;
-        candidate.others.sort_unstable();
-        let is_worth_it = |window: &&Range<usize>| candidate.seen_in(window) == test.lists;
-        let mut windows = candidate.windows.iter().filter(is_worth_it).peekable();
-        windows.peek()?;
+        if let Some(is_settled) = self.is_settled.get_mut(regex) {
+            *is_settled = true;
+        }
+        let firsts = self.firsts(test, request);
+        if firsts.is_empty() {
+            return None;
+        }
         let compiled = compiled(&test.pattern, &test.compiled)?;
-        windows.find_map(|window| find(compiled, request, window))
-    }
-
-    fn place(&self, regex: usize) -> Option<usize> {
-        Some(self.place_of.get(regex)?.checked_sub(1)? as usize)
-    }
-
-    fn get_mut(&mut self, regex: usize) -> Option<&mut Candidate> {
-        let place = self.place(regex)?;
-        self.list.get_mut(place)
-    }
-}
-
-impl Candidate {
-    /// Adds the window around a literal of the first list. Windows that overlap are joined, so that
-    /// together they are not much longer than the text.
-    fn widen(&mut self, literal: &Range<usize>, reach: usize, value: &Range<usize>) {
-        let start = literal.end.saturating_sub(reach).max(value.start);
-        let end = literal.start.saturating_add(reach).min(value.end);
-        match self.windows.last_mut() {
-            Some(last) if start <= last.end && last.start <= start => last.end = end.max(last.end),
-            _ => self.windows.push(start..end),
+        match test.reach() {
+            Some(reach) => first_from(compiled, test, reach, &firsts, request),
+            None => {
+                let windows = windows(test, &firsts, request);
+                windows.iter().find_map(|window| find(compiled, request, window, Anchored::No))
+            }
         }
     }
 
-    /// The lists of which a literal begins in a window, once `others` is sorted.
-    fn seen_in(&self, window: &Range<usize>) -> u8 {
-        let from = self.others.partition_point(|(at, _)| *at < window.start);
-        let inside = self.others.iter().skip(from).take_while(|(at, _)| *at < window.end);
-        inside.fold(FIRST_LIST, |seen, (_, list)| seen | list)
+    /// Where a regex's first landmark stands with all others behind it, in order, and no nearer and
+    /// no farther than the regex has them.
+    fn firsts(&self, test: &RegexTest, request: &Request<'_>) -> Vec<usize> {
+        let mut reached: Vec<Vec<usize>> = Vec::with_capacity(test.landmarks.len());
+        for landmark in &test.landmarks {
+            let mut starts = self.all_starts(landmark);
+            starts.retain(|start| match reached.last() {
+                Some(before) => landmark.follows(*start, before, request),
+                None => landmark.begins(*start, test.places, request),
+            });
+            if starts.is_empty() {
+                return starts;
+            }
+            reached.push(starts);
+        }
+        let mut behind = reached.pop().unwrap_or_default();
+        for landmark in test.landmarks.iter().skip(1).rev() {
+            let mut starts = reached.pop().unwrap_or_default();
+            starts.retain(|start| landmark.is_followed(*start, &behind));
+            behind = starts;
+        }
+        behind
+    }
+
+    /// Where any of a landmark's literals begins, in order.
+    fn all_starts(&self, landmark: &Landmark) -> Vec<usize> {
+        let literals = landmark.literals.iter();
+        let mut starts: Vec<usize> = literals.flat_map(|literal| self.starts(*literal)).collect();
+        starts.sort_unstable();
+        starts
+    }
+
+    /// Where a literal begins, from the last to the first.
+    fn starts(&self, literal: usize) -> impl Iterator<Item = usize> {
+        let at = |number: u32| self.occurrences.get(number.checked_sub(1)? as usize);
+        let last = self.last_of.get(literal).copied().unwrap_or_default();
+        std::iter::successors(at(last), move |occurrence| at(occurrence.before))
+            .map(|occurrence| occurrence.start as usize)
     }
 }
 
+impl RegexTest {
+    /// The bits of all landmarks.
+    fn all(&self) -> u8 {
+        self.landmarks.iter().enumerate().fold(0, |all, (number, _)| all | bit(number))
+    }
+
+    /// How far before its first landmark a match may begin, and how long it may be, if both are
+    /// short enough to try each start by itself.
+    fn reach(&self) -> Option<(usize, usize)> {
+        let before = self.landmarks.first()?.max.filter(|before| *before <= NEAR)?;
+        Some((before, self.longest.filter(|longest| *longest <= SHORT)?))
+    }
+}
+
+impl Landmark {
+    /// Whether a match can begin with this landmark at `start`.
+    fn begins(&self, start: usize, places: u8, request: &Request<'_>) -> bool {
+        segment_at(request, start).is_some_and(|(_, segment)| {
+            segment.place as u8 & places != 0
+                && segment.range.start.saturating_add(self.min) <= start
+        })
+    }
+
+    /// Whether one of `before` is as far before `start` as it has to be, and in the same value.
+    fn follows(&self, start: usize, before: &[usize], request: &Request<'_>) -> bool {
+        let Some((_, segment)) = segment_at(request, start) else { return false };
+        let Some(latest) = start.checked_sub(self.min) else { return false };
+        let earliest = self.max.map_or(0, |max| start.saturating_sub(max));
+        let behind = before.partition_point(|before| *before <= latest);
+        let nearest = behind.checked_sub(1).and_then(|nearest| before.get(nearest));
+        nearest.is_some_and(|nearest| *nearest >= earliest.max(segment.range.start))
+    }
+
+    /// Whether one of `behind` is as far behind `start` as it has to be. All of them follow some
+    /// start in the same value.
+    fn is_followed(&self, start: usize, behind: &[usize]) -> bool {
+        let earliest = start.saturating_add(self.min);
+        let before = behind.partition_point(|behind| *behind < earliest);
+        let latest = self.max.map_or(usize::MAX, |max| start.saturating_add(max));
+        behind.get(before).is_some_and(|nearest| *nearest <= latest)
+    }
+}
+
+fn bit(landmark: usize) -> u8 {
+    1_u8.checked_shl(landmark as u32).unwrap_or_default()
+}
+
+/// Tries each start. A search for a match anywhere would have to follow all starts at once, each in
+/// its own place of a gap: an automaton with as many states as there are combinations of those.
+fn first_from(
+    regex: &Regex,
+    test: &RegexTest,
+    (before, longest): (usize, usize),
+    firsts: &[usize],
+    request: &Request<'_>,
+) -> Option<Range<usize>> {
+    let min = test.landmarks.first()?.min;
+    let mut next = 0;
+    for first in firsts {
+        let (_, segment) = segment_at(request, *first)?;
+        let from = first.saturating_sub(before).max(segment.range.start).max(next);
+        for start in from..=first.saturating_sub(min) {
+            let window = start..start.saturating_add(longest).min(segment.range.end);
+            let found = find(regex, request, &window, Anchored::Yes);
+            if found.is_some() {
+                return found;
+            }
+        }
+        next = first.saturating_sub(min).saturating_add(1).max(next);
+    }
+    None
+}
+
+/// The parts of the text in which a match would have to lie. Parts that overlap are joined, so that
+/// together they are no longer than the text.
+fn windows(test: &RegexTest, firsts: &[usize], request: &Request<'_>) -> Vec<Range<usize>> {
+    let mut windows: Vec<Range<usize>> = Vec::new();
+    let Some(landmark) = test.landmarks.first() else { return windows };
+    let behind = test.longest.map(|longest| longest.saturating_sub(landmark.min));
+    for first in firsts {
+        let Some((_, segment)) = segment_at(request, *first) else { continue };
+        let value = &segment.range;
+        let from =
+            landmark.max.map_or(value.start, |max| first.saturating_sub(max).max(value.start));
+        let to = behind.map_or(value.end, |behind| first.saturating_add(behind).min(value.end));
+        match windows.last_mut() {
+            Some(last) if from <= last.end && last.start <= from => last.end = to.max(last.end),
+            _ => windows.push(from..to),
+        }
+    }
+    windows
+}
+
 /// The first match of a regex in a window of a request's text. What stands outside the window but
-/// inside the value is seen by `^`, `$` and `\\b`; the value's edges are edges.
-fn find(regex: &Regex, request: &Request<'_>, window: &Range<usize>) -> Option<Range<usize>> {
+/// inside the value is seen by `^`, `$` and `\b`; the value's edges are edges.
+fn find(
+    regex: &Regex,
+    request: &Request<'_>,
+    window: &Range<usize>,
+    anchored: Anchored,
+) -> Option<Range<usize>> {
     let (_, segment) = segment_at(request, window.start)?;
-    let text = request.text().get(segment.range.clone())?;
+    let text = request.text().as_bytes().get(segment.range.clone())?;
     let base = segment.range.start;
-    let mut start = window.start.checked_sub(base)?;
-    let mut end = window.end.checked_sub(base)?;
-    while !text.is_char_boundary(start) {
-        start = start.saturating_sub(1);
-    }
-    while end < text.len() && !text.is_char_boundary(end) {
-        end = end.saturating_add(1);
-    }
-    let found = regex.search(&Input::new(text).range(start..end.min(text.len())))?.range();
+    let window = window.start.checked_sub(base)?..window.end.checked_sub(base)?;
+    let found = regex.search(&Input::new(text).range(window).anchored(anchored))?.range();
     Some(base.saturating_add(found.start)..base.saturating_add(found.end))
 }
 
@@ -173,8 +292,11 @@ pub fn compile(pattern: &str) -> Result<Regex, String> {
     })
 }
 
-/// The bit of a regex's first list of literals.
-const FIRST_LIST: u8 = 1;
-
 /// A compiled regex, and its lazily built automaton, may take this many bytes each.
 const REGEX_BYTES: usize = 1 << 20;
+
+/// Starts that are tried by themselves before one first landmark.
+const NEAR: usize = 64;
+
+/// Bytes of a match that is tried from each start.
+const SHORT: usize = 1 << 10;

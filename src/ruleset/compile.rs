@@ -6,9 +6,11 @@ use once_cell::sync::OnceCell;
 
 use crate::error::Error;
 use crate::field::{Field, Kind, places};
-use crate::matcher::{KeywordCheck, KeywordTest, Node, NumberTest, Program, RegexTest, Sets, Use};
+use crate::matcher::{
+    KeywordCheck, KeywordTest, Landmark, Literal, Node, NumberTest, Program, RegexTest, Sets, Use,
+};
 use crate::scan::{MIN_LITERAL, Scanner};
-use crate::signature::{Anchor, Condition, FieldTest, Op, Signature, Test};
+use crate::signature::{self, Anchor, Condition, FieldTest, MAX_LANDMARKS, Op, Signature, Test};
 use crate::text::{Case, normalize_pattern};
 
 /// Compiles signatures.
@@ -112,35 +114,22 @@ impl Compiler {
                     true => (normalize_pattern(value, Case::Fold), Some(value.clone())),
                     false => (value.clone(), None),
                 };
-                self.literal(folded, Use { places, anchor: *anchor, cased, sets: Sets::Bit(bit) })
+                let sets = Sets::Bit(bit);
+                self.literal(folded, Use { places, anchor: *anchor, cased, sets }).map(drop)
             }
-            Op::Regex { pattern, literals, longest } => {
-                if literals.first().is_none_or(Vec::is_empty) {
-                    let problem = format!("the regex '{pattern}' has no required literal");
-                    return Err(Error::new(problem, "add a word that every match must contain"));
-                }
-                let regex = self.program.regexes.len();
-                let lists = literals.iter().filter(|list| !list.is_empty()).take(8);
-                let mut all = 0;
-                for (number, list) in lists.enumerate() {
-                    all |= 1 << number;
-                    for literal in list {
-                        let sets = Sets::Regex { regex, list: 1 << number };
-                        let purpose = Use { places, anchor: Anchor::Contains, cased: None, sets };
-                        self.literal(literal.clone(), purpose)?;
-                    }
-                }
-                if let Some(slot) = self.program.regex_of.get_mut(bit) {
-                    *slot = Some(regex);
-                }
-                let (pattern, compiled) = (pattern.clone(), OnceCell::new());
-                self.program.regexes.push(RegexTest {
-                    pattern,
-                    compiled,
+            Op::Regex { pattern, landmarks, longest } => {
+                let regex = RegexTest {
+                    pattern: pattern.clone(),
+                    compiled: OnceCell::new(),
                     bit,
-                    lists: all,
+                    places,
+                    landmarks: self.landmarks(pattern, landmarks, places)?,
                     longest: *longest,
-                });
+                };
+                if let Some(slot) = self.program.regex_of.get_mut(bit) {
+                    *slot = Some(self.program.regexes.len());
+                }
+                self.program.regexes.push(regex);
                 Ok(())
             }
             Op::Exists(true) => {
@@ -155,20 +144,52 @@ impl Compiler {
         }
     }
 
-    fn literal(&mut self, literal: String, purpose: Use) -> Result<(), Error> {
+    fn landmarks(
+        &mut self,
+        pattern: &str,
+        landmarks: &[signature::Landmark],
+        places: u8,
+    ) -> Result<Vec<Landmark>, Error> {
+        if landmarks.is_empty() || landmarks.iter().any(|landmark| landmark.strings.is_empty()) {
+            let problem = format!("the regex '{pattern}' has no required literal");
+            return Err(Error::new(problem, "add a word that every match must contain"));
+        }
+        if landmarks.len() > MAX_LANDMARKS {
+            let problem =
+                format!("the regex '{pattern}' has more than {MAX_LANDMARKS} lists of literals");
+            return Err(Error::new(problem, "build the bundle with `hedgerow build`"));
+        }
+        let regex = self.program.regexes.len();
+        let compiled = landmarks.iter().enumerate().map(|(number, landmark)| {
+            let sets = Sets::Regex { regex, landmark: number };
+            let purpose = Use { places, anchor: Anchor::Contains, cased: None, sets };
+            let literals = landmark
+                .strings
+                .iter()
+                .map(|string| self.literal(string.clone(), purpose.clone()))
+                .collect::<Result<_, _>>()?;
+            Ok(Landmark { literals, min: landmark.min, max: landmark.max })
+        });
+        compiled.collect()
+    }
+
+    /// Adds a use of a literal; its place in the scanner's list.
+    fn literal(&mut self, literal: String, purpose: Use) -> Result<usize, Error> {
         if literal.len() < MIN_LITERAL {
             let problem = format!("the literal '{literal}' is shorter than {MIN_LITERAL} bytes");
             return Err(Error::new(problem, "make it longer: short words are in every prompt"));
         }
         let place = *self.places.entry(literal.clone()).or_insert_with(|| {
             self.literals.push(literal);
-            self.program.literals.push(Vec::new());
+            self.program.literals.push(Literal::default());
             self.literals.len().saturating_sub(1)
         });
-        if let Some(uses) = self.program.literals.get_mut(place) {
-            uses.push(purpose);
+        if let Some(known) = self.program.literals.get_mut(place) {
+            known.is_landmark |= matches!(purpose.sets, Sets::Regex { .. });
+            known.is_particular |= purpose.anchor != Anchor::Contains || purpose.cased.is_some();
+            known.uses.push(purpose);
         }
-        Ok(())
+        Ok(place)
     }
 
     fn keyword(&mut self, test: &FieldTest, bit: usize) -> Result<(), Error> {

@@ -7,11 +7,11 @@ use rsigma_parser::{
     SigmaString, SigmaValue, SpecialChar, StringPart, detection_name_matches,
 };
 
-use super::literals;
+use super::landmarks::{self, Required};
 use super::rule::Note;
 use crate::field::{Field, Kind};
 use crate::scan::MIN_LITERAL;
-use crate::signature::{Anchor, Condition, FieldTest, Op, Order, Test};
+use crate::signature::{Anchor, Condition, FieldTest, MAX_LANDMARKS, Op, Order, Test};
 use crate::text::{Case, normalize_pattern};
 
 /// A problem and its remedy.
@@ -383,7 +383,7 @@ fn anchored(text: &SigmaString, main: Option<Modifier>) -> Result<(Anchor, Strin
 
 fn regex(pattern: &str, flags: &str, kind: Kind) -> Result<Op, Problem> {
     let bytes = dots_as_bytes(pattern);
-    let full = if flags.is_empty() { bytes } else { format!("(?{flags}){bytes}") };
+    let full = if flags.is_empty() { bytes.clone() } else { format!("(?{flags}){bytes}") };
     crate::matcher::regex::compile(&full).map_err(|error| {
         // The parser draws a picture first; its last line says it in words.
         let words = error.to_string();
@@ -393,20 +393,23 @@ fn regex(pattern: &str, flags: &str, kind: Kind) -> Result<Op, Problem> {
             "correct it; look-around and back-references do not exist here".to_owned(),
         )
     })?;
-    let required = literals::required(&dots_as_bytes(pattern))
-        .map_err(|error| (error, "correct the regex".to_owned()))?;
-    let (mut literals, longest) = (required.literals, required.longest);
+    let mut required =
+        landmarks::required(&bytes).map_err(|error| (error, "correct the regex".to_owned()))?;
     if flags.contains('i') {
-        literals.iter_mut().flatten().for_each(|literal| *literal = literal.to_lowercase());
+        let strings = required.landmarks.iter_mut().flat_map(|landmark| &mut landmark.strings);
+        strings.for_each(|string| *string = string.to_lowercase());
+        // Beyond ASCII, the two cases of a letter may differ in length.
+        if !pattern.is_ascii() {
+            required.forget_distances();
+        }
     }
-    let is_odd = |literal: &&String| normalize_pattern(literal, Case::Fold) != **literal;
-    if let Some(literal) = literals.iter().flatten().find(is_odd) {
-        let problem = format!("'{literal}' never occurs in normalised text");
+    let mut strings = required.landmarks.iter().flat_map(|landmark| &landmark.strings);
+    if let Some(odd) = strings.find(|string| normalize_pattern(string, Case::Fold) != **string) {
+        let problem = format!("'{odd}' never occurs in normalised text");
         return Err((problem, "write it in lower case with single spaces, or add `|i`".to_owned()));
     }
-    literals.retain(|list| literals::shortest(list) >= MIN_LITERAL);
-    literals.truncate(MAX_LISTS);
-    if kind == Kind::Text && literals.is_empty() {
+    required.thin(MIN_LITERAL, MAX_LANDMARKS);
+    if kind == Kind::Text && required.landmarks.is_empty() {
         let problem = format!("the regex has no required literal of {MIN_LITERAL} bytes");
         return Err((
             problem,
@@ -414,7 +417,8 @@ fn regex(pattern: &str, flags: &str, kind: Kind) -> Result<Op, Problem> {
                 .to_owned(),
         ));
     }
-    Ok(Op::Regex { pattern: full, literals, longest })
+    let Required { landmarks, longest } = required;
+    Ok(Op::Regex { pattern: full, landmarks, longest })
 }
 
 /// A pattern in which `.` stands for a byte instead of a character. Signatures bridge gaps by
@@ -433,9 +437,6 @@ fn dots_as_bytes(pattern: &str) -> String {
     }
     out
 }
-
-/// Lists of required literals that are kept for a regex.
-const MAX_LISTS: usize = 4;
 
 /// The field whose name shares most with `name`.
 fn nearest(name: &str) -> &'static str {
