@@ -19,7 +19,7 @@ const STEPS = [
   ['cargo test', 'rust', () => run('cargo', ['test', '--locked', '--workspace'], { label: 'cargo test (workspace)' })],
   ['build', 'build edge', () => buildWorker()],
   ['build with a planted panic', 'build edge', plantedPanic],
-  ['build the playground', 'build', () => buildPlayground()],
+  ['build the playground', 'build edge', () => buildPlayground()],
   ['types', 'edge', () => run(at('node_modules/.bin/tsc'), ['-p', '.'], { label: 'tsc' })],
   ['edge', 'edge', () => run(at('node_modules/.bin/node'), [at('node_modules/vitest/vitest.mjs'), 'run'], { label: 'vitest on the built Worker' })],
   ['fuzz', 'fuzz', fuzz],

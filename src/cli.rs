@@ -6,6 +6,7 @@
 //! | 1 | findings: something is wrong with the rules, or lines could not be read |
 //! | 2 | wrong usage, or a file could not be read or written |
 
+mod account;
 mod build;
 mod check;
 mod docs;

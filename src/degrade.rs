@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use crate::json::{Reader, Token};
 use crate::request::{Key, batch_lines};
+use crate::route::Endpoint;
 
 /// What became of a body that should be degraded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,21 +39,21 @@ impl Degraded {
 }
 
 /// Removes log-probabilities, biases, surplus choices, echoes and reasoning summaries from a body:
-/// JSON, or the upload of a batch file if `content_type` says so. Entries of a batch are edited each.
+/// JSON, or a form of `content_type` where files are uploaded. Entries of a batch are edited each.
 ///
 /// ```
-/// # use hedgerow::degrade::{Degraded, degrade};
+/// # use hedgerow::{degrade::{Degraded, degrade}, route::Endpoint};
 /// let body = br#"{"model":"m","n":4,"logprobs":true,"messages":[]}"#;
 /// let degraded = br#"{"model":"m","n":1,"messages":[]}"#;
-/// assert_eq!(degrade(body, None), Degraded::Done(degraded.to_vec()));
+/// assert_eq!(degrade(body, Endpoint::OpenaiChat, None), Degraded::Done(degraded.to_vec()));
 /// ```
-pub fn degrade(body: &[u8], content_type: Option<&str>) -> Degraded {
+pub fn degrade(body: &[u8], endpoint: Endpoint, content_type: Option<&str>) -> Degraded {
     let mut edits = Vec::new();
-    let is_clean = match batch_lines(body, content_type) {
-        None => document(body, 0, Scope::Body, &mut edits),
-        Some(lines) => {
+    let is_clean = match endpoint {
+        Endpoint::OpenaiFiles => batch_lines(body, content_type).is_some_and(|lines| {
             lines.iter().all(|(line, base)| document(line, *base, Scope::Line, &mut edits))
-        }
+        }),
+        _ => document(body, 0, Scope::Body, &mut edits),
     };
     match is_clean {
         false => Degraded::Impossible,
@@ -92,8 +93,10 @@ fn document(text: &[u8], base: usize, scope: Scope, edits: &mut Vec<Edit>) -> bo
     let moved = |at: usize| at.saturating_add(base);
     let in_body = |(range, with): Edit| (moved(range.start)..moved(range.end), with);
     edits.extend(document.edits.into_iter().map(in_body));
+    // An origin that stops at the end of the first text would not see edits behind it.
+    let is_whole = reader.at_end();
     let broken = reader.broken();
-    !broken.syntax && !broken.truncated
+    is_whole && !broken.syntax && !broken.truncated
 }
 
 fn apply(body: &[u8], edits: &[Edit]) -> Vec<u8> {
@@ -233,17 +236,23 @@ const DEPTH: u8 = 12;
 
 fn change(key: &str, scope: Scope) -> Change {
     match (scope, key) {
-        (Scope::Body, "logprobs" | "toplogprobs" | "logitbias" | "echo" | "bestof") => {
-            Change::Remove
-        }
+        (
+            Scope::Body,
+            "logprobs" | "toplogprobs" | "promptlogprobs" | "logprobtokenids" | "logitbias"
+            | "allowedtokenids" | "echo" | "bestof",
+        ) => Change::Remove,
         (Scope::Body, "n") => Change::Replace("1"),
         (Scope::Body, "include") => Change::Include,
+        (Scope::Body, "includereasoning") => Change::Replace("false"),
+        (Scope::Body, "parameters" | "options") => Change::Enter(Scope::Body),
         (Scope::Body, "reasoning") => Change::Enter(Scope::Reasoning),
         (Scope::Body, "generationconfig") => Change::Enter(Scope::Generation),
         (Scope::Body | Scope::Batch, "requests" | "batch" | "inputconfig") => {
             Change::Enter(Scope::Batch)
         }
         (Scope::Batch, "params" | "request") => Change::Enter(Scope::Body),
+        // An entry may also stand in the list as it is.
+        (Scope::Batch, key) => change(key, Scope::Body),
         (Scope::Line, "body") => Change::Enter(Scope::Body),
         (Scope::Reasoning, "summary" | "generatesummary") => Change::Remove,
         (Scope::Generation, "responselogprobs" | "logprobs") => Change::Remove,
@@ -306,6 +315,17 @@ mod tests {
                 r#"{"include":["a","message.output_text.logprobs"]}"#,
                 Some(r#"{"include":["a"]}"#),
             ),
+            (
+                "settings one level down",
+                r#"{"inputs":"x","parameters":{"best_of":4,"details":true}}"#,
+                Some(r#"{"inputs":"x","parameters":{"details":true}}"#),
+            ),
+            (
+                "bare entries",
+                r#"{"requests":[{"generationConfig":{"candidateCount":2}}]}"#,
+                Some(r#"{"requests":[{"generationConfig":{"candidateCount":1}}]}"#),
+            ),
+            ("nobody's key", r#"{"_logprobs":true}"#, None),
             ("include, odd", r#"{"include":[{}],"echo":true}"#, Some(r#"{"include":[{}]}"#)),
             ("not a number", r#"{"temperature":NaN,"echo":true}"#, Some(r#"{"temperature":NaN}"#)),
             (
@@ -319,12 +339,29 @@ mod tests {
             ("broken", r#"{"logprobs":true,"a":"#, None),
         ];
         for (name, body, expected) in rows {
-            let degraded = edited(body, None);
+            let degraded = edited(body, Endpoint::OpenaiChat, None);
             assert_eq!(degraded.as_deref(), *expected, "{name}");
-            assert_eq!(degraded.and_then(|again| edited(&again, None)), None, "{name}, twice");
+            assert_eq!(
+                degraded.and_then(|again| edited(&again, Endpoint::OpenaiChat, None)),
+                None,
+                "{name}, twice"
+            );
         }
-        assert_eq!(degrade(br#"{"model":"m"}"#, None), Degraded::Nothing);
-        assert_eq!(degrade(br#"{"echo":true,"a":"#, None), Degraded::Impossible);
+        let rows: [(&str, &[u8], Option<&str>, Degraded); 5] = [
+            ("nothing", br#"{"model":"m"}"#, None, Degraded::Nothing),
+            ("broken", br#"{"echo":true,"a":"#, None, Degraded::Impossible),
+            ("two texts", br#"{"a":1}{"echo":true}"#, None, Degraded::Impossible),
+            ("white space behind", b"{\"a\":1} \n", None, Degraded::Nothing),
+            (
+                "a content type that lies",
+                br#"{"echo":true}"#,
+                Some("multipart/form-data; boundary=x"),
+                Degraded::Done(b"{}".to_vec()),
+            ),
+        ];
+        for (name, body, content_type, expected) in rows {
+            assert_eq!(degrade(body, Endpoint::OpenaiChat, content_type), expected, "{name}");
+        }
     }
 
     /// Each line of a batch file is a request of its own: an upload must be no way around.
@@ -344,16 +381,21 @@ mod tests {
         let lines =
             [line(1, r#"{"n":4}"#), String::new(), line(2, r#"{"logprobs":true,"model":"m"}"#)];
         let degraded = [line(1, r#"{"n":1}"#), String::new(), line(2, r#"{"model":"m"}"#)];
-        assert_eq!(edited(&form(&lines.join("\n")), upload), Some(form(&degraded.join("\n"))));
-        assert_eq!(degrade(form(&line(1, "{}")).as_bytes(), upload), Degraded::Nothing);
+        let files = Endpoint::OpenaiFiles;
         assert_eq!(
-            degrade(form(&lines.join("\n").replace("}}", "}")).as_bytes(), upload),
+            edited(&form(&lines.join("\n")), files, upload),
+            Some(form(&degraded.join("\n")))
+        );
+        assert_eq!(degrade(form(&line(1, "{}")).as_bytes(), files, upload), Degraded::Nothing);
+        assert_eq!(
+            degrade(form(&lines.join("\n").replace("}}", "}")).as_bytes(), files, upload),
             Degraded::Impossible
         );
+        assert_eq!(degrade(b"{}", files, upload), Degraded::Impossible, "no form at all");
     }
 
-    fn edited(body: &str, content_type: Option<&str>) -> Option<String> {
-        let bytes = degrade(body.as_bytes(), content_type).bytes();
+    fn edited(body: &str, endpoint: Endpoint, content_type: Option<&str>) -> Option<String> {
+        let bytes = degrade(body.as_bytes(), endpoint, content_type).bytes();
         bytes.map(|bytes| String::from_utf8(bytes).unwrap())
     }
 }

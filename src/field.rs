@@ -60,7 +60,7 @@ macro_rules! fields {
 
 fields! {
     PromptUser Text "hedgerow.prompt.user" "Text of user messages, completion prompts and embedding inputs; one value a message part."
-    PromptAssistant Text "hedgerow.prompt.assistant" "Text of the model's messages that the caller sends back."
+    PromptAssistant Text "hedgerow.prompt.assistant" "Text of the model's messages that the caller sends back, and what it called tools with."
     PromptTool Text "hedgerow.prompt.tool" "Text of tool results."
     SystemInstructions Text "gen_ai.system_instructions" "System and developer messages, `instructions`, `system`."
     InputMessages Text "gen_ai.input.messages" "Text of all messages: user, assistant, tool and system."
@@ -99,7 +99,7 @@ fields! {
     BatchSize Number "hedgerow.batch.size" "Requests in the upload; absent outside batches."
     BodySize Number "http.request.body.size" "Bytes of the body as sent, as far as known."
     BodyUnscanned Number "hedgerow.body.unscanned" "Bytes behind the scan window; absent when all was scanned."
-    BodyUnreadable Keyword "hedgerow.body.unreadable" "Why parts were not read: `empty`, `syntax`, `truncated`, `encoding`, `inflate`, `depth`, `entries`, `multipart`."
+    BodyUnreadable Keyword "hedgerow.body.unreadable" "Why parts were not read: `empty`, `syntax`, `truncated`, `encoding`, `inflate`, `depth`, `entries`, `multipart`, `duplicate` (a key that counts once stands twice)."
     Encoding Keyword "hedgerow.encoding" "Content encoding of the body."
     Method Keyword "http.request.method" "HTTP method."
     Path Keyword "url.path" "Path of the URL, without the query."

@@ -37,6 +37,7 @@
 //! # Out of scope
 //! Clock, network, storage and randomness: the hosts have those, and hand in what is needed.
 
+pub mod account;
 pub mod bench;
 pub mod decision;
 pub mod degrade;

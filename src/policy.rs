@@ -395,7 +395,7 @@ impl Default for Actions {
 
 impl Default for Enforcement {
     fn default() -> Self {
-        Self { tag_in_shadow: true, retry_after: 60, fail_closed: false }
+        Self { tag_in_shadow: false, retry_after: 60, fail_closed: false }
     }
 }
 

@@ -6,7 +6,6 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::request::{Client, Envelope};
-use crate::ruleset;
 
 /// A request that was read from text.
 #[derive(Clone, Debug)]
@@ -21,8 +20,10 @@ pub struct Recorded {
     pub body: Vec<u8>,
     /// HTTP version, where it is told.
     pub http_version: Option<String>,
-    /// The account that is told, else a hash of the credential.
+    /// The account that is told.
     pub account: Option<String>,
+    /// The credential in the query, where there is one.
+    pub query_key: Option<String>,
     /// What the traffic is known to be.
     pub label: Option<String>,
 }
@@ -56,7 +57,8 @@ impl Recorded {
         };
         let headers = line.headers.0;
         Ok(Self {
-            account: line.account.or_else(|| account(&headers)),
+            account: line.account,
+            query_key: query_key(&line.path),
             method: line.method,
             path: without_query(&line.path),
             headers,
@@ -95,7 +97,8 @@ impl Recorded {
         Ok(Self {
             method: method.to_owned(),
             path: without_query(target),
-            account: account(&headers),
+            account: None,
+            query_key: query_key(target),
             headers,
             body: body.to_vec(),
             http_version: version.map(|version| version.trim_start_matches("HTTP/").to_owned()),
@@ -195,10 +198,9 @@ fn without_query(target: &str) -> String {
     target.split(['?', '#']).next().unwrap_or_default().to_owned()
 }
 
-/// A hash of the credential, where the recording names no account. The edge keys its hashes.
-fn account(headers: &[(String, String)]) -> Option<String> {
-    let credential = ["authorization", "x-api-key", "api-key", "x-goog-api-key"]
-        .iter()
-        .find_map(|name| headers.iter().find(|(known, _)| known == name))?;
-    Some(ruleset::digest(credential.1.as_bytes())[..32].to_owned())
+/// The parameter `key` of a target's query, which Gemini takes as credential.
+fn query_key(target: &str) -> Option<String> {
+    let (_, query) = target.split_once('?')?;
+    let key = query.split('&').find_map(|parameter| parameter.strip_prefix("key="))?;
+    Some(key.to_owned()).filter(|key| !key.is_empty())
 }

@@ -91,7 +91,7 @@ pub struct Segment<'a> {
 
 /// Why parts of a body were not read, as bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Trouble(u8);
+pub struct Trouble(u16);
 
 /// Reads every LLM request in `envelope`, whose body has been made readable as `body`. Tells each,
 /// in order; the same buffers are used for all. Returns how many there were, or `None` where the
@@ -203,9 +203,11 @@ impl<'a> Request<'a> {
         use crate::route::Dialect::*;
         match reader.token() {
             Token::Object => {
+                let mut seen = 0_u16;
                 while let Some(key) = reader.key() {
                     let key = Key::of(key);
                     let key = key.as_str();
+                    self.note_twice(&mut seen, TEXTS, key);
                     let known = match endpoint.dialect() {
                         Openai => openai::member(self, key, reader, endpoint),
                         Anthropic => anthropic::member(self, key, reader),
@@ -228,6 +230,16 @@ impl<'a> Request<'a> {
             }
             _ => reader.mark_syntax(),
         }
+    }
+
+    /// Notes that one of `keys` stands twice in an object, of which those in `seen` have been met.
+    fn note_twice(&mut self, seen: &mut u16, keys: &[&str], key: &str) {
+        let Some(number) = keys.iter().position(|known| *known == key) else { return };
+        let bit = 1_u16.checked_shl(number as u32).unwrap_or_default();
+        if *seen & bit != 0 {
+            self.trouble.add(Trouble::DUPLICATE);
+        }
+        *seen |= bit;
     }
 
     fn clear(&mut self) {
@@ -262,6 +274,7 @@ impl<'a> Request<'a> {
             match header.as_str() {
                 "user-agent" => self.keywords.push((Name::UserAgent, Cow::Borrowed(value))),
                 "content-encoding" => self.keywords.push((Name::Encoding, Cow::Borrowed(value))),
+                "content-type" if !body::is_read(value) => self.trouble.add(Trouble::ENCODING),
                 _ => {}
             }
         }
@@ -403,6 +416,9 @@ impl Trouble {
     /// An upload whose parts were not found.
     pub const MULTIPART: Self = Self(128);
 
+    /// A key that counts once stands twice: which of the two counts is the origin's choice.
+    pub const DUPLICATE: Self = Self(256);
+
     /// Adds another's bits.
     pub fn add(&mut self, other: Self) {
         self.0 |= other.0;
@@ -415,7 +431,7 @@ impl Trouble {
 
     /// The values of `hedgerow.body.unreadable`.
     pub fn words(self) -> impl Iterator<Item = &'static str> {
-        const WORDS: [&str; 8] = [
+        const WORDS: [&str; 9] = [
             "empty",
             "syntax",
             "truncated",
@@ -424,6 +440,7 @@ impl Trouble {
             "depth",
             "entries",
             "multipart",
+            "duplicate",
         ];
         WORDS
             .into_iter()
@@ -443,11 +460,14 @@ impl Trouble {
     }
 }
 
-/// The number that a value is. One in quotes counts, as it does for origins that parse laxly.
+/// The number that a value is. One in quotes counts, and its digits may be grouped by underscores,
+/// as lax parsers have it (Pydantic's).
 fn number_in(token: Token<'_>, reader: &mut Reader<'_>) -> Option<f64> {
     let number = match token {
         Token::Number(number) => Some(number),
-        Token::String(raw) if raw.bytes().len() <= 32 => raw.text().trim().parse().ok(),
+        Token::String(raw) if raw.bytes().len() <= QUOTED => {
+            raw.text().trim().replace('_', "").parse().ok()
+        }
         token => {
             drop_value(token, reader);
             None
@@ -460,7 +480,7 @@ fn number_in(token: Token<'_>, reader: &mut Reader<'_>) -> Option<f64> {
 fn flag_in(token: Token<'_>) -> Option<bool> {
     match token {
         Token::Bool(flag) => Some(flag),
-        Token::String(raw) if raw.bytes().len() <= 32 => {
+        Token::String(raw) if raw.bytes().len() <= QUOTED => {
             match raw.text().trim().to_ascii_lowercase().as_str() {
                 "true" | "t" | "yes" | "y" | "on" => Some(true),
                 "false" | "f" | "no" | "n" | "off" => Some(false),
@@ -488,6 +508,23 @@ fn model_in(path: &str) -> Option<&str> {
     let model = segments.next()?;
     Some(model.split_once(':').map_or(model, |(model, _)| model))
 }
+
+/// Keys under which a body holds what is said; each counts once.
+const TEXTS: &[&str] = &[
+    "messages",
+    "contents",
+    "content",
+    "prompt",
+    "input",
+    "inputs",
+    "system",
+    "instructions",
+    "systeminstruction",
+    "tools",
+];
+
+/// Bytes of a number or flag in quotes, leading zeros and spaces included.
+const QUOTED: usize = 256;
 
 /// Longer values of keyword fields are not kept.
 const KEYWORD_BYTES: usize = 512;

@@ -49,7 +49,9 @@ impl Score {
             let cap = scoring.cap(&contribution.family).abs();
             contribution.counted = contribution.sum.clamp(-cap, cap);
         }
-        let evidence = contributions.iter().map(|contribution| contribution.counted).sum();
+        // The sum of no numbers is -0.
+        let counted = contributions.iter().map(|contribution| contribution.counted);
+        let evidence = counted.sum::<f64>() + 0.0;
         Self {
             value: posterior(scoring.prior + evidence),
             prior: scoring.prior,

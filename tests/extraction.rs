@@ -22,8 +22,20 @@ const ENDPOINTS: &[Endpoint] = &[
     Endpoint::OpenaiCompletions,
     Endpoint::OpenaiEmbeddings,
     Endpoint::AnthropicMessages,
+    Endpoint::AnthropicCountTokens,
     Endpoint::GeminiGenerate,
+    Endpoint::GeminiCountTokens,
+    Endpoint::GeminiEmbed,
     Endpoint::Generic,
+];
+
+/// Those whose bodies hold many requests, or none.
+const UPLOADS: &[Endpoint] = &[
+    Endpoint::OpenaiFiles,
+    Endpoint::OpenaiBatches,
+    Endpoint::AnthropicBatches,
+    Endpoint::GeminiBatches,
+    Endpoint::GeminiEmbedBatch,
 ];
 
 /// Fields that come from the body alone.
@@ -106,6 +118,14 @@ const KEYS: &[&str] = &[
     "include",
     "variables",
     "functionResponse",
+    "tool_calls",
+    "functionCall",
+    "arguments",
+    "args",
+    "title",
+    "context",
+    "_messages",
+    "content_",
     "request",
     "inputs",
     "history",
@@ -133,6 +153,7 @@ const STRINGS: &[&str] = &[
     "application/json",
     "message.output_text.logprobs",
     "0.5",
+    " 002_0",
     "nan",
     "True",
     "off",
@@ -216,8 +237,14 @@ proptest! {
 
     #[test]
     fn returns_whatever_the_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200), endpoint in prop::sample::select(ENDPOINTS)) {
-        read(&bytes, endpoint, &mut |_| {});
-        read(&bytes, Endpoint::OpenaiFiles, &mut |_| {});
+        for endpoint in UPLOADS.iter().copied().chain([endpoint]) {
+            read(&bytes, endpoint, &mut |_| {});
+            for encoding in ["gzip", "deflate", "gzip, deflate"] {
+                let body = Body::new(&bytes, Some(encoding), &Limits::default());
+                let envelope = Envelope { method: "POST", path: "/x", body: &bytes, ..Envelope::default() };
+                request::read(&envelope, endpoint, &body, &Limits::default(), &mut |_| {});
+            }
+        }
     }
 
     #[test]
@@ -229,8 +256,10 @@ proptest! {
         let at = place.index(bytes.len());
         bytes[at] = byte;
         bytes.truncate(cut.index(bytes.len() + 1));
-        let mut texts = Vec::new();
-        read(&bytes, endpoint, &mut |request| texts.push(request.text().to_owned()));
+        for endpoint in UPLOADS.iter().copied().chain([endpoint]) {
+            let mut texts = Vec::new();
+            read(&bytes, endpoint, &mut |request| texts.push(request.text().to_owned()));
+        }
     }
 
     #[test]
@@ -243,10 +272,10 @@ proptest! {
     }
 }
 
-/// The body with its keys in capitals and with underscores, as some origins take them too. Names in
-/// schemas are text and stay.
+/// The body with its keys in capitals, as some origins take them too. Names in schemas are text and
+/// stay.
 fn shouted(value: &Value) -> Value {
-    let shout = |key: &str| format!("_{}", key.to_uppercase());
+    let shout = |key: &str| key.to_uppercase();
     let member = |(key, value): (&String, &Value)| match (key.as_str(), value) {
         ("properties", Value::Object(names)) => {
             let names = names.iter().map(|(name, value)| (name.clone(), shouted(value)));
@@ -317,5 +346,121 @@ fn absurd_bodies_are_read_in_linear_time_and_no_stack() {
         assert_eq!(entries, Some(1), "{name}");
         read(&body, Endpoint::AnthropicMessages, &mut |_| {});
         read(&body, Endpoint::GeminiGenerate, &mut |_| {});
+    }
+}
+
+/// Each row was a way past the filter: what an origin reads was not read. (Shown by a review.)
+#[test]
+fn what_an_origin_may_read_is_read() {
+    let chat = Endpoint::OpenaiChat;
+    let claude = Endpoint::AnthropicMessages;
+    let batch = |line: &str| {
+        format!(
+            "--b\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n--b\r\n\
+             Content-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\n{line}\r\n--b--\r\n"
+        )
+    };
+    let say = |text: &str| format!(r#"{{"messages":[{{"role":"user","content":"{text}"}}]}}"#);
+    let needle = say("needle");
+    let rows: Vec<(&str, Endpoint, String, &str)> = vec![
+        ("keys in capitals", chat, needle.replace("messages", "MESSAGES"), ""),
+        ("messages twice", chat, needle.replace("}]}", r#"}],"messages":[]}"#), "duplicate"),
+        (
+            "a second body on a batch line",
+            Endpoint::OpenaiFiles,
+            batch(&format!(r#"{{"body":{needle},"body":{}}}"#, say("hello"))),
+            "duplicate",
+        ),
+        (
+            "another dialect's URL for the same body",
+            Endpoint::OpenaiFiles,
+            batch(&format!(
+                r#"{{"url":"/v1/chat/completions","Url":"/v1beta/models/x:generateContent","body":{needle}}}"#
+            )),
+            "duplicate",
+        ),
+        (
+            "a second text on a batch line",
+            Endpoint::OpenaiFiles,
+            batch(&format!(r#"{{"body":{}}} {{"body":{needle}}}"#, say("hello"))),
+            "syntax",
+        ),
+        (
+            "a document whose type is escaped",
+            claude,
+            r#"{"messages":[{"role":"user","content":[{"type":"document","source":{"type":"te\u0078t","data":"needle","data":"x"}}]}]}"#
+                .into(),
+            "",
+        ),
+        (
+            "a document's title",
+            claude,
+            r#"{"messages":[{"role":"user","content":[{"type":"document","title":"needle","source":{"type":"url"}}]}]}"#
+                .into(),
+            "",
+        ),
+        (
+            "what a tool was called with",
+            chat,
+            r#"{"messages":[{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":"{\"a\":\"needle\"}"}}]}]}"#
+                .into(),
+            "",
+        ),
+        (
+            "the same in Anthropic's form",
+            claude,
+            r#"{"messages":[{"role":"assistant","content":[{"type":"tool_use","input":{"a":["needle"]}}]}]}"#
+                .into(),
+            "",
+        ),
+        (
+            "the same in Gemini's form",
+            Endpoint::GeminiGenerate,
+            r#"{"contents":[{"role":"model","parts":[{"functionCall":{"name":"f","args":{"a":"needle"}}}]}]}"#
+                .into(),
+            "",
+        ),
+        (
+            "a list of conversations",
+            chat,
+            r#"{"messages":[[{"role":"user","content":"needle"}]]}"#.into(),
+            "",
+        ),
+    ];
+    for (name, endpoint, body, trouble) in rows {
+        let mut seen = Vec::new();
+        read(body.as_bytes(), endpoint, &mut |request| {
+            let words: Vec<&str> = request.trouble().words().collect();
+            seen.push((request.text().contains("needle"), words.contains(&trouble)));
+        });
+        assert!(seen.iter().any(|(text, _)| *text), "{name}: {body}");
+        assert!(trouble.is_empty() || seen.iter().any(|(_, word)| *word), "{name}: {trouble}");
+    }
+    // And what no origin reads is no place for decoys.
+    for key in ["_messages", "messages_", "mes__sages"] {
+        let body = format!(r#"{{"{key}":[{{"content":"needle"}}],"prompt":"x"}}"#);
+        read(body.as_bytes(), chat, &mut |request| assert!(!request.text().contains("needle")));
+    }
+}
+
+#[test]
+fn numbers_and_flags_are_read_as_lax_parsers_read_them() {
+    let rows = [
+        (r#""top_logprobs":"20""#, Name::TopLogprobs, 20.0),
+        (r#""top_logprobs":" 00002_0 ""#, Name::TopLogprobs, 20.0),
+        (r#""topLogprobs":20"#, Name::TopLogprobs, 20.0),
+        (r#""logprobs":"true""#, Name::Logprobs, 1.0),
+        (r#""logprobs":"Off""#, Name::Logprobs, 0.0),
+        (r#""logprobs":"5""#, Name::TopLogprobs, 5.0),
+        (r#""prompt_logprobs":5"#, Name::TopLogprobs, 5.0),
+        (r#""echo":"1""#, Name::Echo, 1.0),
+        (r#""logit_bias":{"1":"-100"}"#, Name::LogitBiasMax, 100.0),
+    ];
+    for (member, name, expected) in rows {
+        let body = format!(r#"{{"prompt":"x",{member}}}"#);
+        read(body.as_bytes(), Endpoint::OpenaiCompletions, &mut |request| {
+            let number = request.numbers().iter().find(|(known, _)| *known == name);
+            assert_eq!(number.map(|(_, number)| *number), Some(expected), "{member}");
+        });
     }
 }

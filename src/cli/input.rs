@@ -5,6 +5,7 @@ use std::path::Path;
 
 use hedgerow::recorded::Recorded;
 
+use super::account::Accounts;
 use super::{Failure, Result};
 
 /// Reads one request from a file, or from standard input where the path is `-`.
@@ -15,5 +16,9 @@ pub fn read_one(path: &Path) -> Result<Recorded> {
         _ => std::fs::read(path).map(|read| bytes = read),
     };
     read.map_err(|error| Failure(format!("{}: {error}", path.display())))?;
-    Recorded::parse(&bytes).map_err(|problem| Failure(format!("{}: {problem}", path.display())))
+    let recorded = Recorded::parse(&bytes);
+    let mut recorded =
+        recorded.map_err(|problem| Failure(format!("{}: {problem}", path.display())))?;
+    Accounts::new().name(&mut recorded);
+    Ok(recorded)
 }

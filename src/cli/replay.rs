@@ -11,6 +11,7 @@ use hedgerow::{Decision, Ruleset};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
+use super::account::Accounts;
 use super::{Failure, Format, Outcome, Result, RulesOptions, now, print};
 use summary::Summary;
 
@@ -36,9 +37,11 @@ pub fn run(options: &Options, format: Format) -> Result<Outcome> {
     };
     let bar = progress(&options.files);
     let mut summary = Summary::default();
+    let mut accounts = Accounts::new();
     let now = now();
     for path in &options.files {
-        replay(path, &ruleset, now, &mut summary, decisions.as_mut(), &bar)?;
+        let files = (path.as_path(), &bar);
+        replay(files, &ruleset, now, &mut accounts, &mut summary, decisions.as_mut())?;
     }
     bar.finish_and_clear();
     if let (Some(mut decisions), Some(path)) = (decisions, &options.decisions) {
@@ -52,12 +55,12 @@ pub fn run(options: &Options, format: Format) -> Result<Outcome> {
 }
 
 fn replay(
-    path: &Path,
+    (path, bar): (&Path, &ProgressBar),
     ruleset: &Ruleset,
     now: u64,
+    accounts: &mut Accounts,
     summary: &mut Summary,
     mut decisions: Option<&mut BufWriter<File>>,
-    bar: &ProgressBar,
 ) -> Result<()> {
     let mut reader =
         BufReader::with_capacity(1 << 20, File::open(path).map_err(|error| failure(path, &error))?);
@@ -80,13 +83,14 @@ fn replay(
         if text.trim().is_empty() {
             continue;
         }
-        let recorded = match Recorded::from_line(text) {
+        let mut recorded = match Recorded::from_line(text) {
             Ok(recorded) => recorded,
             Err(problem) => {
                 summary.unread(number, &problem);
                 continue;
             }
         };
+        accounts.name(&mut recorded);
         let decision = decide(ruleset, &recorded, now);
         if let (Some(out), Some(decision)) = (decisions.as_mut(), &decision) {
             let row = row(&name, number, decision);

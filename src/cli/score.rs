@@ -63,6 +63,9 @@ pub fn run(options: &Options, format: Format) -> Result<Outcome> {
     if let Some(exemption) = &decision.exemption {
         line(format_args!("    exemption: {exemption}"))?;
     }
+    if decision.unscanned > 0 {
+        line(format_args!("    not scanned: {} bytes behind the window", decision.unscanned))?;
+    }
     if !decision.unreadable.is_empty() {
         line(format_args!("    not read: {}", decision.unreadable.join(", ")))?;
     }

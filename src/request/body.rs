@@ -63,10 +63,35 @@ impl<'a> Body<'a> {
         &self.bytes
     }
 
+    /// Whether the readable bytes are those that came.
+    pub fn is_as_sent(&self) -> bool {
+        matches!(self.bytes, Cow::Borrowed(_))
+    }
+
     /// How many bytes came.
     pub fn size(&self) -> usize {
         self.size
     }
+}
+
+/// Whether the coding of characters that a content type names is one that is read. Some servers
+/// decode whatever is named (UTF-7 hides ASCII in ASCII).
+pub fn is_read(content_type: &str) -> bool {
+    let parameters = content_type.split(';').skip(1).map(str::trim);
+    let mut charsets = parameters.filter_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"'))
+    });
+    charsets.all(|charset| {
+        let charset = charset.to_ascii_lowercase().replace(['-', '_'], "");
+        ["utf8", "utf16", "utf32", "usascii", "ascii", "iso88591", "latin1", "windows1252"]
+            .iter()
+            .any(|known| {
+                charset
+                    .strip_prefix(known)
+                    .is_some_and(|end| matches!(end, "" | "le" | "be" | "mb4"))
+            })
+    })
 }
 
 /// The encodings to undo, last applied first. More than two make no sense and are not undone.
@@ -197,6 +222,23 @@ mod tests {
                 (&json[..], sent.len(), Trouble::default()),
                 "{name}"
             );
+        }
+    }
+
+    #[test]
+    fn charsets_that_are_read() {
+        let rows = [
+            ("application/json", true),
+            ("application/json; charset=utf-8", true),
+            ("application/json;charset=\"UTF-8\"", true),
+            ("application/json; charset=utf-16le", true),
+            ("text/plain; charset=ISO-8859-1", true),
+            ("multipart/form-data; boundary=x", true),
+            ("application/json; charset=utf-7", false),
+            ("application/json; charset=x; charset=utf-8", false),
+        ];
+        for (content_type, expected) in rows {
+            assert_eq!(is_read(content_type), expected, "{content_type}");
         }
     }
 

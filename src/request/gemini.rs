@@ -87,7 +87,7 @@ fn setting<'a>(request: &mut Request<'a>, key: &str, reader: &mut Reader<'a>) {
 fn mime_type<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool {
     match reader.token() {
         Token::String(raw) => {
-            let kind = if raw.bytes() == b"application/json" { "json" } else { "text" };
+            let kind = if raw.text() == "application/json" { "json" } else { "text" };
             request.keywords.push((Name::OutputType, kind.into()));
         }
         token => drop_value(token, reader),

@@ -6,7 +6,8 @@ use crate::json::Raw;
 ///
 /// Origins do not agree on spelling: Go's `encoding/json` takes a key in any case, with the two
 /// letters outside ASCII that fold to a Latin one; protobuf's JSON takes `maxTokens` and
-/// `max_tokens`. Whoever reads more spellings than the filter does is a way past it.
+/// `max_tokens`. Whoever reads more spellings than the filter does is a way past it. But nobody
+/// takes `_messages`: what the filter reads and the origin does not is a place for decoys.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
     letters: [u8; LONGEST],
@@ -18,6 +19,9 @@ impl Key {
     /// or not in Latin.
     pub fn of(raw: Raw<'_>) -> Self {
         let mut key = Self { letters: [0; LONGEST], length: 0 };
+        if is_nobodys(raw.bytes()) {
+            return key;
+        }
         let is_plain = |byte: &u8| byte.is_ascii() && *byte != b'\\';
         let fits = match raw.bytes().iter().all(is_plain) {
             true => raw.bytes().iter().all(|byte| key.push(*byte)),
@@ -42,6 +46,11 @@ impl Key {
         self.length = self.length.saturating_add(1);
         letter.is_ascii()
     }
+}
+
+/// Whether underscores stand where no origin reads them: at an edge, or two in a row.
+fn is_nobodys(key: &[u8]) -> bool {
+    key.starts_with(b"_") || key.ends_with(b"_") || key.windows(2).any(|pair| pair == b"__")
 }
 
 /// The ASCII letter that a character folds to; 255 where there is none.
@@ -71,6 +80,9 @@ mod tests {
             ("maxOutputTokens", "maxoutputtokens"),
             ("max_output_tokens", "maxoutputtokens"),
             ("", ""),
+            ("_messages", ""),
+            ("messages_", ""),
+            ("max__tokens", ""),
             ("mess\u{e4}ges", ""),
             ("\u{ff}", ""),
             ("a key that is so long that it is none of ours", ""),

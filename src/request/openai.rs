@@ -16,7 +16,7 @@ pub fn member<'a>(
         "model" => request.take_keyword(Name::RequestModel, reader),
         "messages" => part::messages(request, reader),
         "prompt" => prompt(request, reader, false),
-        "input" => prompt(request, reader, endpoint == Endpoint::OpenaiResponses),
+        "input" | "items" => prompt(request, reader, endpoint == Endpoint::OpenaiResponses),
         "suffix" => text(request, reader, Place::User),
         "instructions" => text(request, reader, Place::System),
         "maxtokens" | "maxcompletiontokens" | "maxoutputtokens" => {
@@ -33,7 +33,8 @@ pub fn member<'a>(
         "stop" => request.take_keyword(Name::StopSequences, reader),
         "stream" => request.take_flag(Name::Stream, reader),
         "echo" => request.take_flag(Name::Echo, reader),
-        "logprobs" => logprobs(request, reader),
+        // vLLM has the prompt's own, too.
+        "logprobs" | "promptlogprobs" => logprobs(request, reader),
         "toplogprobs" => request.take_number(Name::TopLogprobs, reader),
         "logitbias" => logit_bias(request, reader),
         "include" => include(request, reader),
@@ -137,7 +138,7 @@ fn include<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool {
         Token::Array => {
             while reader.element() {
                 match reader.token() {
-                    Token::String(raw) if raw.bytes() == b"message.output_text.logprobs" => {
+                    Token::String(raw) if raw.text() == "message.output_text.logprobs" => {
                         request.number(Name::Logprobs, 1.0);
                     }
                     token => drop_value(token, reader),
@@ -174,7 +175,7 @@ fn format<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, depth: u8) -> 
 fn output_type<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
     match reader.token() {
         Token::String(raw) => {
-            let kind = if raw.bytes().starts_with(b"json") { "json" } else { "text" };
+            let kind = if raw.text().starts_with("json") { "json" } else { "text" };
             request.keywords.push((Name::OutputType, kind.into()));
         }
         token => drop_value(token, reader),

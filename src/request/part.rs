@@ -9,7 +9,7 @@ pub fn messages<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool 
     match reader.token() {
         Token::Array => {
             while reader.element() {
-                item(request, reader);
+                item(request, reader, 0);
             }
         }
         Token::Object => message(request, reader),
@@ -22,12 +22,18 @@ pub fn messages<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool 
     true
 }
 
-fn item<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
+fn item<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, depth: u8) {
     match reader.token() {
         Token::Object => message(request, reader),
         Token::String(raw) => {
             request.push_text(Place::User, raw, false);
             request.count(Name::Turns, 1);
+        }
+        // vLLM takes a list of conversations.
+        Token::Array if depth == 0 => {
+            while reader.element() {
+                item(request, reader, 1);
+            }
         }
         token => drop_value(token, reader),
     }
@@ -39,8 +45,11 @@ pub fn message<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
     let mut place = None;
     let mut is_output = false;
     let start = request.segments.len();
+    let mut seen = 0;
     while let Some(key) = reader.key() {
-        match Key::of(key).as_str() {
+        let key = Key::of(key);
+        request.note_twice(&mut seen, &["role", "content", "parts"], key.as_str());
+        match key.as_str() {
             "role" => {
                 let next = role(reader);
                 if let (Some(first), Some(next)) = (place, next)
@@ -62,6 +71,7 @@ pub fn message<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
                 parts(request, reader, Place::Tool, 0);
             }
             "encryptedcontent" => token(request, reader),
+            "toolcalls" | "functioncall" | "arguments" => calls(request, reader, 0),
             _ => reader.skip(),
         }
     }
@@ -142,6 +152,10 @@ fn part<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, place: Place, de
             "content" | "output" => parts(request, reader, Place::Tool, deeper),
             "functionresponse" => strings(request, reader, Place::Tool, deeper),
             "signature" | "data" | "thoughtsignature" => token(request, reader),
+            "title" | "context" => parts(request, reader, place, deeper),
+            // What the model called a tool with.
+            "input" => strings(request, reader, Place::Assistant, deeper),
+            "functioncall" => calls(request, reader, deeper),
             "source" => source(request, reader, place, deeper),
             "imageurl" | "inputaudio" | "file" | "fileid" | "filedata" | "inlinedata" | "image" => {
                 request.count(Name::AttachmentsCount, 1);
@@ -154,18 +168,18 @@ fn part<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, place: Place, de
 
 /// Takes what a part brings along: a text document is text, all else an attachment.
 fn source<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, place: Place, depth: u8) {
-    let (mut data, mut is_text) = (None, false);
+    let (mut data, mut is_text) = (Vec::new(), false);
     match reader.token() {
         Token::Object => {
             while let Some(key) = reader.key() {
                 match Key::of(key).as_str() {
                     "content" => parts(request, reader, place, depth),
                     "type" => match reader.token() {
-                        Token::String(raw) => is_text = raw.bytes() == b"text",
+                        Token::String(raw) => is_text |= raw.text() == "text",
                         token => drop_value(token, reader),
                     },
                     "data" => match reader.token() {
-                        Token::String(raw) => data = Some(raw),
+                        Token::String(raw) => data.push(raw),
                         token => drop_value(token, reader),
                     },
                     _ => reader.skip(),
@@ -174,9 +188,35 @@ fn source<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, place: Place, 
         }
         token => drop_value(token, reader),
     }
-    match data {
-        Some(raw) if is_text => request.push_text(place, raw, false),
-        _ => request.count(Name::AttachmentsCount, 1),
+    if data.is_empty() || !is_text {
+        return request.count(Name::AttachmentsCount, 1);
+    }
+    for raw in data {
+        request.push_text(place, raw, false);
+    }
+}
+
+/// Takes what the model called tools with: OpenAI's `arguments` are JSON in a string, Gemini's `args`
+/// are JSON.
+fn calls<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, depth: u8) {
+    match reader.token() {
+        Token::String(raw) => request.push_text(Place::Assistant, raw, false),
+        Token::Array | Token::Object if depth > DEPTH => too_deep(request, reader),
+        Token::Array => {
+            while reader.element() {
+                calls(request, reader, depth.saturating_add(1));
+            }
+        }
+        Token::Object => {
+            while let Some(key) = reader.key() {
+                match Key::of(key).as_str() {
+                    "function" | "arguments" => calls(request, reader, depth.saturating_add(1)),
+                    "args" => strings(request, reader, Place::Assistant, depth.saturating_add(1)),
+                    _ => reader.skip(),
+                }
+            }
+        }
+        _ => {}
     }
 }
 

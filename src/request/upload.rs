@@ -24,11 +24,13 @@ pub fn read<'a>(
         tell(request);
         return Some(());
     };
-    if !form.purposes.is_empty() && !form.purposes.contains(&&b"batch"[..]) {
+    if form.is_no_batch() {
         return None;
     }
-    if form.files.is_empty() {
+    if form.files.is_empty() || form.is_odd {
         request.trouble.add(Trouble::MULTIPART);
+    }
+    if form.files.is_empty() {
         tell(request);
     }
     for (file, base) in form.files {
@@ -37,13 +39,13 @@ pub fn read<'a>(
     Some(())
 }
 
-/// The lines of a batch file's upload, each with its place in the body; `None` where `content_type`
-/// says that the body is something else.
+/// The lines of a batch file's upload, each with its place in the body; `None` where the form is
+/// none, or one that servers may read in different ways.
 pub fn batch_lines<'a>(
     body: &'a [u8],
     content_type: Option<&str>,
 ) -> Option<Vec<(&'a [u8], usize)>> {
-    let form = form(body, content_type)?;
+    let form = form(body, content_type).filter(|form| !form.is_odd && !form.files.is_empty())?;
     Some(form.files.into_iter().flat_map(|(file, base)| filled_lines(file, base)).collect())
 }
 
@@ -172,35 +174,62 @@ fn filled_lines(file: &[u8], base: usize) -> impl Iterator<Item = (&[u8], usize)
     lines.filter(|(line, _)| !line.iter().all(u8::is_ascii_whitespace))
 }
 
-/// Reads `{"custom_id", "method", "url", "body"}`; the URL says how the body reads, wherever it stands.
+/// Reads `{"custom_id", "method", "url", "body"}`; the URL says how the body reads, wherever it
+/// stands. A line should be one JSON text; where there are more, or more bodies than one, which of
+/// them counts is the origin's choice, and all are read.
 fn batch_line<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
-    let mut endpoint = Endpoint::OpenaiChat;
-    let mut body = None;
-    match reader.token() {
-        Token::Object => {
-            while let Some(key) = reader.key() {
-                match Key::of(key).as_str() {
-                    "url" => {
-                        if let Token::String(url) = reader.token() {
-                            endpoint = endpoint_of(&url.text());
-                        }
-                    }
-                    "body" => {
-                        body = Some(reader.position());
-                        reader.skip();
-                    }
-                    _ => reader.skip(),
-                }
+    let (mut endpoint, mut bodies) = (None, Vec::new());
+    while !reader.at_end() {
+        if !bodies.is_empty() {
+            reader.mark_syntax();
+        }
+        match reader.token() {
+            Token::Object => batch_members(request, reader, &mut endpoint, &mut bodies),
+            token => {
+                reader.mark_syntax();
+                super::drop_value(token, reader);
             }
         }
-        _ => reader.mark_syntax(),
     }
-    match (endpoint, body) {
-        (Endpoint::None, Some(position)) => {
-            request.object(&mut reader.at(position), Endpoint::Generic, 0)
+    if bodies.is_empty() {
+        reader.mark_syntax();
+    }
+    let endpoint = match endpoint {
+        None => Endpoint::OpenaiChat,
+        Some(Endpoint::None) => Endpoint::Generic,
+        Some(endpoint) => endpoint,
+    };
+    for position in bodies {
+        request.object(&mut reader.at(position), endpoint, 0);
+    }
+}
+
+fn batch_members<'a>(
+    request: &mut Request<'a>,
+    reader: &mut Reader<'a>,
+    endpoint: &mut Option<Endpoint>,
+    bodies: &mut Vec<usize>,
+) {
+    let mut seen = 0;
+    while let Some(key) = reader.key() {
+        let key = Key::of(key);
+        request.note_twice(&mut seen, &["url", "body"], key.as_str());
+        match key.as_str() {
+            "url" => {
+                if let Token::String(url) = reader.token() {
+                    let said = endpoint_of(&url.text());
+                    *endpoint = Some(match *endpoint {
+                        Some(known) if known != said => Endpoint::Generic,
+                        _ => said,
+                    });
+                }
+            }
+            "body" => {
+                bodies.push(reader.position());
+                reader.skip();
+            }
+            _ => reader.skip(),
         }
-        (endpoint, Some(position)) => request.object(&mut reader.at(position), endpoint, 0),
-        (_, None) => reader.mark_syntax(),
     }
 }
 
@@ -209,6 +238,8 @@ fn batch_line<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
 struct Form<'a> {
     purposes: Vec<&'a [u8]>,
     files: Vec<(&'a [u8], usize)>,
+    /// Whether a part was met that servers may read in other ways than we do.
+    is_odd: bool,
 }
 
 /// Finds `purpose` and `file` in a multipart body. The last part may be cut off. `None` where the
@@ -224,41 +255,151 @@ fn form<'a>(body: &'a [u8], content_type: Option<&str>) -> Option<Form<'a>> {
     let mut starts = found.map(|at| at.saturating_add(delimiter.len())).peekable();
     while let Some(start) = starts.next() {
         let end = starts.peek().map_or(body.len(), |next| next.saturating_sub(delimiter.len()));
-        let part = body.get(start..end).unwrap_or_default();
-        let Some(head) = memmem::find(part, b"\r\n\r\n") else { continue };
-        let content_start = head.saturating_add(4);
-        let content = part.get(content_start..).unwrap_or_default();
-        let content = content.strip_suffix(b"\r\n").unwrap_or(content);
-        let head =
-            String::from_utf8_lossy(part.get(..head).unwrap_or_default()).to_ascii_lowercase();
-        match form_name(&head) {
-            Some("purpose") => form.purposes.push(content.trim_ascii()),
-            Some("file") => form.files.push((content, start.saturating_add(content_start))),
-            _ => {}
-        }
+        form.part(body.get(start..end).unwrap_or_default(), start);
     }
     Some(form)
 }
 
-fn form_name(head: &str) -> Option<&str> {
-    let line = head.lines().find(|line| line.starts_with("content-disposition:"))?;
-    let mut in_quotes = false;
-    let parameters = line.split(|char| {
-        in_quotes ^= char == '"';
-        char == ';' && !in_quotes
+impl<'a> Form<'a> {
+    /// Whether the form is known to be something else than a batch file.
+    fn is_no_batch(&self) -> bool {
+        !self.is_odd && !self.purposes.is_empty() && !self.purposes.contains(&&b"batch"[..])
+    }
+
+    /// Takes what stands between two delimiters, the first of which ends at `start`.
+    fn part(&mut self, part: &'a [u8], start: usize) {
+        let (crlf, lf) = (memmem::find(part, b"\r\n\r\n"), memmem::find(part, b"\n\n"));
+        let (head_end, content_start) = match (crlf, lf) {
+            (Some(crlf), lf) if lf.is_none_or(|lf| crlf < lf) => (crlf, crlf.saturating_add(4)),
+            (_, Some(lf)) => (lf, lf.saturating_add(2)),
+            // Behind the last delimiter stand two hyphens.
+            _ => return self.is_odd |= !part.starts_with(b"--"),
+        };
+        let head = String::from_utf8_lossy(part.get(..head_end).unwrap_or_default());
+        let content = part.get(content_start..).unwrap_or_default();
+        let content = content.strip_suffix(b"\n").unwrap_or(content);
+        let content = content.strip_suffix(b"\r").unwrap_or(content);
+        let at = start.saturating_add(content_start);
+        let (name, is_plain) = form_name(&head.to_ascii_lowercase());
+        self.is_odd |= !is_plain || crlf != Some(head_end);
+        match name.as_deref() {
+            Some("purpose") => self.purposes.push(content.trim_ascii()),
+            // The uploads API calls a part of a file `data`.
+            Some("file" | "data") => self.files.push((content, at)),
+            Some(_) if is_plain => {}
+            _ => self.files.push((content, at)),
+        }
+    }
+}
+
+/// The name of a part by its headers, and whether all servers would read them so: not where lines
+/// are folded, a name is encoded, or the content is.
+fn form_name(head: &str) -> (Option<String>, bool) {
+    let lines: Vec<&str> = head.lines().filter(|line| !line.is_empty()).collect();
+    let is_folded = lines.iter().any(|line| line.starts_with([' ', '\t']));
+    let is_encoded = lines.iter().any(|line| {
+        let coding = line.strip_prefix("content-transfer-encoding:").map(str::trim);
+        coding.is_some_and(|coding| !matches!(coding, "7bit" | "8bit" | "binary"))
     });
-    let mut names = parameters.filter_map(|parameter| parameter.trim().strip_prefix("name="));
-    names.next().map(|name| name.trim_matches('"'))
+    let disposition = lines.iter().find_map(|line| line.strip_prefix("content-disposition:"));
+    let parameters = parameters(disposition.unwrap_or_default());
+    let mut names = parameters.iter().filter(|(name, _)| name == "name");
+    let name = names.next().map(|(_, value)| value.clone());
+    let is_extended = parameters.iter().any(|(name, _)| name.starts_with("name*"));
+    let is_plain =
+        name.is_some() && names.next().is_none() && !is_folded && !is_encoded && !is_extended;
+    (name, is_plain)
 }
 
 fn boundary(content_type: &str) -> Option<String> {
-    let (kind, parameters) = content_type.split_once(';')?;
+    let (kind, rest) = content_type.split_once(';')?;
     if !kind.trim().eq_ignore_ascii_case("multipart/form-data") {
         return None;
     }
-    let boundary = parameters.split(';').map(str::trim).find_map(|parameter| {
-        let (name, value) = parameter.split_once('=')?;
-        name.eq_ignore_ascii_case("boundary").then(|| value.trim_matches('"'))
-    })?;
-    (!boundary.is_empty() && boundary.len() <= 200).then(|| boundary.to_owned())
+    let mut parameters = parameters(rest).into_iter();
+    let (_, boundary) = parameters.find(|(name, _)| name == "boundary")?;
+    (!boundary.is_empty() && boundary.len() <= 200).then_some(boundary)
+}
+
+/// The parameters of a header's value: names in lower case, values without quotes.
+fn parameters(value: &str) -> Vec<(String, String)> {
+    let (mut in_quotes, mut is_escaped) = (false, false);
+    let parts = value.split(|char| {
+        let ends = char == ';' && !in_quotes;
+        in_quotes ^= char == '"' && !is_escaped;
+        is_escaped = char == '\\' && in_quotes && !is_escaped;
+        ends
+    });
+    let parameters = parts.filter_map(|part| part.split_once('='));
+    let unquoted = |value: &str| value.trim().trim_matches('"').to_owned();
+    parameters.map(|(name, value)| (name.trim().to_ascii_lowercase(), unquoted(value))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Servers differ in how they read a form. What one of them takes for a batch must not go by
+    /// because another would not.
+    #[test]
+    fn forms_that_are_no_batch_for_sure() {
+        let line = "{}";
+        let part = |disposition: &str, content: &str| {
+            format!("--b\r\nContent-Disposition: form-data; {disposition}\r\n\r\n{content}\r\n")
+        };
+        let purpose = |purpose: &str| part("name=\"purpose\"", purpose);
+        let file = part("name=\"file\"; filename=\"a;b.jsonl\"", line);
+        let plain = "multipart/form-data; boundary=b";
+        let rows = [
+            ("another purpose", plain, purpose("assistants") + &file, true, 1),
+            ("a batch", plain, purpose("batch") + &file, false, 1),
+            ("both", plain, purpose("batch") + &purpose("user_data") + &file, false, 1),
+            ("no purpose", plain, file.clone(), false, 1),
+            (
+                "a name in extended form",
+                plain,
+                part("name*=utf-8''purpose", "batch") + &purpose("user_data") + &file,
+                false,
+                2,
+            ),
+            (
+                "two names",
+                plain,
+                part("name=\"x\"; name=\"purpose\"", "batch") + &purpose("user_data") + &file,
+                false,
+                2,
+            ),
+            (
+                "folded headers",
+                plain,
+                "--b\r\nContent-Disposition:\r\n form-data; name=\"purpose\"\r\n\r\nbatch\r\n"
+                    .to_owned()
+                    + &purpose("user_data")
+                    + &file,
+                false,
+                2,
+            ),
+            (
+                "bare line ends",
+                plain,
+                "--b\nContent-Disposition: form-data; name=\"purpose\"\n\nbatch\n".to_owned()
+                    + &purpose("user_data")
+                    + &file,
+                false,
+                1,
+            ),
+            (
+                "a boundary in quotes of another parameter",
+                "multipart/form-data; x=\"; boundary=fake\"; boundary=b",
+                purpose("batch") + &file,
+                false,
+                1,
+            ),
+        ];
+        for (name, content_type, body, is_no_batch, files) in rows {
+            let body = body + "--b--\r\n";
+            let form = form(body.as_bytes(), Some(content_type)).unwrap();
+            assert_eq!((form.is_no_batch(), form.files.len()), (is_no_batch, files), "{name}");
+        }
+    }
 }

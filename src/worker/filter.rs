@@ -267,6 +267,9 @@ impl Call<'_> {
             None => inbound.outbound().map_err(|_| Failure::Unsendable)?,
             Some(bytes) => {
                 forget_encoding(&headers);
+                if self.route.arrival.header("content-type").is_some_and(is_wide) {
+                    tag::set(&headers, "content-type", "application/json; charset=utf-8");
+                }
                 Outbound::Whole(Uint8Array::from(bytes.as_slice()))
             }
         };
@@ -290,11 +293,11 @@ impl Call<'_> {
         let Some(whole) = inbound.whole() else { return Degraded::Impossible };
         let header = |name| self.route.arrival.header(name);
         let degraded = caught(|| {
-            let limits = &self.ruleset.policy().scan;
-            let body = Body::new(whole, header("content-encoding"), limits);
-            // What was cut off while inflating would be missing at the origin.
-            match body.trouble.is_none() {
-                true => degrade(body.bytes(), header("content-type")),
+            let body = Body::new(whole, header("content-encoding"), &self.ruleset.policy().scan);
+            // What was cut off while inflating would be missing at the origin. A body that is not
+            // what its header says is edited as it is: who reads it does not heed the header.
+            match body.trouble.is_none() || body.is_as_sent() {
+                true => degrade(body.bytes(), self.endpoint, header("content-type")),
                 false => Degraded::Impossible,
             }
         });
@@ -311,7 +314,13 @@ fn plant_panic(arrival: &Arrival, place: &str) {
     }
 }
 
-/// An edited body is not compressed any more, and no digest fits it.
+/// Whether a content type says UTF-16 or UTF-32: an edited body is UTF-8.
+fn is_wide(content_type: &str) -> bool {
+    let content_type = content_type.to_ascii_lowercase();
+    content_type.contains("utf-16") || content_type.contains("utf-32")
+}
+
+/// An edited body is not compressed any more (if it ever was), and no digest fits it.
 fn forget_encoding(headers: &Headers) {
     for name in [
         "content-encoding",

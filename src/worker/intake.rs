@@ -1,5 +1,6 @@
 //! What came, without its body: method, target, headers, the client, the account.
 
+use hedgerow::account;
 use hedgerow::route::Dialect;
 use hedgerow::{Client, Envelope};
 use js_sys::{Array, Reflect};
@@ -95,8 +96,9 @@ impl Arrival {
 
     /// Whom the request is billed to: a keyed hash of the credential, never the credential.
     pub fn account(&self, secret: &str, dialect: Dialect) -> Option<String> {
-        let credential = self.credential(dialect)?;
-        mac::hex(secret, credential.as_bytes(), ACCOUNT_BYTES)
+        let header = |name: &str| self.header(name);
+        let credential = account::credential(dialect, header, || self.query_key())?;
+        mac::hex(secret, credential.as_bytes(), account::BYTES)
     }
 
     /// The request for the core, yet without its body.
@@ -108,15 +110,6 @@ impl Arrival {
             client: self.source.client(),
             ..Envelope::default()
         }
-    }
-
-    /// The first credential there is, in the order in which origins of the dialect look for one: junk
-    /// under a name that the origin does not heed makes nobody another account.
-    fn credential(&self, dialect: Dialect) -> Option<String> {
-        credentials(dialect).iter().find_map(|name| match *name {
-            QUERY => self.query_key(),
-            name => bare(self.header(name)?).map(str::to_owned),
-        })
     }
 
     fn query_key(&self) -> Option<String> {
@@ -198,28 +191,6 @@ fn path_of(target: &str) -> &str {
     target.split(['?', '#']).next().unwrap_or_default()
 }
 
-/// Where credentials are, those first that the dialect's own API heeds.
-fn credentials(dialect: Dialect) -> [&'static str; 5] {
-    match dialect {
-        Dialect::Gemini => ["x-goog-api-key", QUERY, "authorization", "x-api-key", "api-key"],
-        Dialect::Anthropic => ["x-api-key", "authorization", "api-key", "x-goog-api-key", QUERY],
-        Dialect::Openai | Dialect::Generic => {
-            ["authorization", "api-key", "x-api-key", "x-goog-api-key", QUERY]
-        }
-    }
-}
-
-/// A credential without its scheme. The same key counts as the same account under every header.
-fn bare(value: &str) -> Option<&str> {
-    let value = value.trim();
-    let token = match value.split_once(char::is_whitespace) {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
-        _ if value.eq_ignore_ascii_case("bearer") => "",
-        _ => value,
-    };
-    Some(token).filter(|token| !token.is_empty())
-}
-
 /// `1.1`, `2`, `1.3`: how OpenTelemetry and ECS write versions.
 fn bare_version(text: &str, prefix: &str) -> String {
     text.strip_prefix(prefix).unwrap_or(text).to_owned()
@@ -234,12 +205,6 @@ fn fingerprint(
 ) -> Option<String> {
     Some([ciphers?, extensions?, length?].join("-"))
 }
-
-/// No header, but the query's parameter `key`.
-const QUERY: &str = "?key";
-
-/// 128 bits: no two accounts of any deployment share a hash by chance.
-const ACCOUNT_BYTES: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -256,22 +221,6 @@ mod tests {
         ];
         for (url, expected) in rows {
             assert_eq!(target_of(url), expected, "{url}");
-        }
-    }
-
-    #[test]
-    fn credentials_lose_their_scheme() {
-        let rows = [
-            ("Bearer sk-1", Some("sk-1")),
-            ("bearer  sk-1 ", Some("sk-1")),
-            ("sk-1", Some("sk-1")),
-            ("Basic dXNlcjpwYXNz", Some("Basic dXNlcjpwYXNz")),
-            ("Bearer", None),
-            ("Bearer ", None),
-            ("", None),
-        ];
-        for (value, expected) in rows {
-            assert_eq!(bare(value), expected, "{value}");
         }
     }
 }

@@ -1,7 +1,6 @@
 // What each action does, per dialect; that Shadow does none of it; and what production tells the client: nothing.
-import { createHmac } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { chat, enforce, Filter, fixture, Origin, SECRETS, send, sendFixture, sha256, sleep, TAGS, type Seen } from './support.ts';
+import { chat, enforce, Filter, fixture, mac, Origin, send, sendFixture, sha256, sleep, TAGS, tagsOf } from './support.ts';
 
 let origin: Origin;
 let filter: Filter;
@@ -19,12 +18,6 @@ beforeEach(() => {
 });
 
 const HARVEST = ['harvest-openai', 'harvest-anthropic', 'harvest-gemini'];
-const tagsOf = ({ headers }: Seen) => Object.fromEntries(Object.entries(headers).filter(([name]) => name.startsWith('x-hedgerow-')));
-
-/** What an origin does to trust the tags: lines `name:value\n` of all tag headers but the mac, in order of name. */
-function mac(headers: Record<string, string>, secret = SECRETS.TAG_SECRET) {
-  return createHmac('sha256', secret).update(TAGS.map((name) => `${name}:${headers[name] ?? ''}\n`).join('')).digest('hex');
-}
 
 describe('the policy decides by band', () => {
   const ACTION = { clear: 'allow', notice: 'tag', suspect: 'degrade', hostile: 'block' } as const;
@@ -73,6 +66,12 @@ describe('tag', () => {
     } finally {
       await plain.dispose();
     }
+  });
+
+  it('adds nothing to a clear request', async () => {
+    const res = await filter.post('/v1/chat/completions', chat('When do blackbirds nest?'), enforce());
+    expect((await filter.decision(res)).band).toBe('clear');
+    expect(tagsOf(origin.last)).toEqual({});
   });
 });
 
@@ -125,6 +124,13 @@ describe('degrade', () => {
     expect(origin.last.body.toString()).toBe(plain.body.toString());
   });
 
+  it('edits plain JSON whatever its headers call it: some origins do not heed them', async () => {
+    for (const lie of [{ 'content-encoding': 'br' }, { 'content-encoding': 'gzip' }, { 'content-type': 'multipart/form-data; boundary=x' }, { 'content-type': 'text/plain' }]) {
+      const res = await send(filter.url, { path: '/v1/chat/completions', headers: { 'content-type': 'application/json', ...lie, ...enforce('degrade') }, body: '{"logprobs":true,"messages":[]}' });
+      expect([res.status, (await filter.decision(res)).degraded, origin.last.body.toString()]).toEqual([200, 'done', '{"messages":[]}']);
+    }
+  });
+
   it('leaves a body that asks for none of it byte-identical', async () => {
     const request = fixture('openai-chat');
     const res = await sendFixture(filter, request, enforce('degrade'));
@@ -137,7 +143,7 @@ describe('degrade', () => {
     const rows = [
       ['{"messages":[{"role":"user","content":"cut o', 'impossible', {}],
       [json.slice(0, -1), 'impossible', {}],
-      [json, 'impossible', { 'content-encoding': 'br' }],
+      ['\u001f\u008b\b', 'impossible', { 'content-encoding': 'gzip' }],
       [json + ' '.repeat(3 << 20), 'impossible', {}],
       ['', 'impossible', {}],
       ['[]', 'nothing', {}],
@@ -182,7 +188,7 @@ describe('throttle and block answer in the dialect of the caller', () => {
 });
 
 describe('shadow', () => {
-  it('is the default: nothing changes but the tags', async () => {
+  it('is the default: nothing changes, and the origin learns nothing', async () => {
     for (const name of HARVEST) {
       const request = fixture(name);
       const res = await sendFixture(filter, request);
@@ -191,15 +197,8 @@ describe('shadow', () => {
       const decision = await filter.decision(res);
       expect(decision).toMatchObject({ mode: 'shadow', enforced: false });
       expect(['degrade', 'block']).toContain(decision.action);
-      const tags = tagsOf(origin.last);
-      expect(tags['x-hedgerow-mac']).toBe(mac(tags));
+      expect(tagsOf(origin.last)).toEqual({});
     }
-  });
-
-  it('adds nothing to a clear request', async () => {
-    const res = await filter.post('/v1/chat/completions', chat('When do blackbirds nest?'));
-    expect((await filter.decision(res)).band).toBe('clear');
-    expect(tagsOf(origin.last)).toEqual({});
   });
 });
 

@@ -4,7 +4,7 @@ import http from 'node:http';
 import path from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { chat, Filter, fixtures, Origin, ROOT, send, sendFixture, sha256, sleep } from './support.ts';
+import { chat, Filter, fixtures, Origin, ROOT, send, sendFixture, sha256, sleep, tagsOf } from './support.ts';
 
 let origin: Origin;
 let filter: Filter;
@@ -21,8 +21,8 @@ beforeEach(() => {
   origin.answer = Origin.ok;
 });
 
-/** Framing and addressing belong to each hop; `cf-*` is added by the platform; tags are ours. */
-const HOP = /^(host|connection|keep-alive|transfer-encoding|cf-.*|x-hedgerow-.*)$/;
+/** Framing and addressing belong to each hop; `cf-*` is added by the platform. In Shadow nothing is ours. */
+const HOP = /^(host|connection|keep-alive|transfer-encoding|cf-.*)$/;
 const endToEnd = (headers: Record<string, unknown>) => Object.fromEntries(Object.entries(headers).map(([name, value]) => [name.toLowerCase(), String(value)] as const).filter(([name]) => !HOP.test(name)).sort());
 
 describe('requests', () => {
@@ -64,11 +64,7 @@ describe('requests', () => {
     const forged = { 'x-hedgerow-score': '0', 'X-Hedgerow-Mac': 'f'.repeat(64), 'x-hedgerow-band': 'clear', 'x-hedgerow-unheard-of': '1' };
     await filter.post('/v1/chat/completions', chat('hello'), forged);
     await send(filter.url, { method: 'GET', path: '/v1/models', headers: forged });
-    for (const { headers } of origin.seen) {
-      expect(headers).not.toHaveProperty('x-hedgerow-unheard-of');
-      expect(headers['x-hedgerow-mac']).not.toBe('f'.repeat(64));
-    }
-    expect(Object.keys(origin.last.headers).filter((name) => name.startsWith('x-hedgerow'))).toEqual([]);
+    expect(origin.seen.map(tagsOf)).toEqual([{}, {}]);
   });
 
   it('lose it in every spelling that a gateway may read alike; so do responses', async () => {
@@ -120,7 +116,7 @@ describe('requests', () => {
       const { status, headers } = await send(filter.url, { method, path: target, headers: body ? { 'content-type': 'application/x-www-form-urlencoded', 'content-length': String(body.length) } : {}, body });
       expect(status).toBe(200);
       expect(Object.keys(headers).filter((name) => name.startsWith('x-hedgerow-') && name !== 'x-hedgerow-request-id')).toEqual([]);
-      expect(Object.keys(origin.last.headers).filter((name) => name.startsWith('x-hedgerow'))).toEqual([]);
+      expect(tagsOf(origin.last)).toEqual({});
       if (body) expect(origin.last.body.toString()).toBe(body);
     }
     await sleep(200);

@@ -1,7 +1,7 @@
 // Canaries are planted in everything a client can send. None of them may sing: not in the log, the tags, or the answer's headers.
 import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { enforce, Filter, fixture, Origin, SECRETS, send, sleep } from './support.ts';
+import { enforce, Filter, fixture, Origin, SECRETS, send, sleep, tagsOf } from './support.ts';
 
 let origin: Origin;
 let filter: Filter;
@@ -71,7 +71,8 @@ it('no canary sings', async () => {
   await sleep(500);
   expect(filter.decisions().length).toBeGreaterThan(40);
   expect(filter.decisions().some(({ hits }) => hits.length)).toBe(true);
-  const tags = origin.seen.flatMap(({ headers }) => Object.entries(headers).filter(([name]) => name.startsWith('x-hedgerow-')).flat());
+  const tags = origin.seen.flatMap((seen) => Object.entries(tagsOf(seen)).flat());
+  expect(tags).toContain('x-hedgerow-hits');
   const heard = { log: filter.logs.map(({ message }) => message).join('\n'), tags: tags.join('\n'), answers: answers.join('\n') };
   for (const [where, text] of Object.entries(heard)) {
     const sung = canaries.filter((bird) => text.includes(bird));

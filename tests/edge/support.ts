@@ -3,7 +3,7 @@
 // Development mode lets a test choose: `x-hedgerow-mode: enforce` overrides the policy's mode, and with it
 // `x-hedgerow-action: allow|tag|degrade|throttle|block` overrides the decided action, so that these tests do not depend
 // on what a signature weighs today.
-import { createHash, randomUUID } from 'node:crypto';
+import { createHash, createHmac, randomUUID } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import http from 'node:http';
 import net from 'node:net';
@@ -142,6 +142,11 @@ export class Origin {
     socket.on('data', echo);
   }
 }
+
+export const tagsOf = ({ headers }: Seen) => Object.fromEntries(Object.entries(headers).filter(([name]) => name.startsWith('x-hedgerow')));
+
+/** What an origin does to trust the tags: lines `name:value\n` of all tag headers but the mac, in order of name. */
+export const mac = (tags: Record<string, string>) => createHmac('sha256', SECRETS.TAG_SECRET).update(TAGS.map((name) => `${name}:${tags[name] ?? ''}\n`).join('')).digest('hex');
 
 // --- Filter -----------------------------------------------------------------------------------------------------
 

@@ -50,6 +50,49 @@ impl Plain {
         self
     }
 
+    /// An exemplar's event, and the headers in it.
+    pub fn of_event(event: &yaml_serde::Mapping) -> (Self, Vec<(String, String)>) {
+        let (mut plain, mut headers) = (Self::default(), Vec::new());
+        for (name, value) in event {
+            let name = name.as_str().unwrap();
+            let field = Field::parse(name).unwrap();
+            let values = value.as_sequence().cloned().unwrap_or(vec![value.clone()]);
+            for value in values {
+                let text = value.as_str().map(str::to_owned).or_else(|| {
+                    value
+                        .as_bool()
+                        .map(|flag| flag.to_string())
+                        .or_else(|| value.as_f64().map(|number| number.to_string()))
+                });
+                match (&field, field.kind()) {
+                    (Field::Header(header), _) => {
+                        headers.push((header.clone(), normalize(&text.unwrap())))
+                    }
+                    (Field::Known(name), Kind::Text) => {
+                        let places = places(*name);
+                        // A union's text is the user's.
+                        let place = if places & Place::User as u8 != 0 {
+                            Place::User as u8
+                        } else {
+                            places
+                        };
+                        plain.texts.push((place, normalize(&text.unwrap())));
+                    }
+                    (Field::Known(name), Kind::Keyword | Kind::Address) => {
+                        plain.keywords.push((*name, normalize(&text.unwrap())))
+                    }
+                    (Field::Known(name), Kind::Number | Kind::Flag) => {
+                        let number = value
+                            .as_f64()
+                            .or(value.as_bool().map(|flag| f64::from(u8::from(flag))));
+                        plain.push(*name, number.unwrap());
+                    }
+                }
+            }
+        }
+        (plain, headers)
+    }
+
     /// Reads a body.
     pub fn read(body: &Value, endpoint: Endpoint) -> Self {
         let body = &respelled(body);
@@ -89,7 +132,7 @@ impl Plain {
             "model" => self.strings_as(Name::RequestModel, value),
             "messages" => self.messages(value),
             "prompt" => self.prompt(value, false),
-            "input" => self.prompt(value, endpoint == Endpoint::OpenaiResponses),
+            "input" | "items" => self.prompt(value, endpoint == Endpoint::OpenaiResponses),
             "suffix" => self.parts(value, Place::User, 0),
             "instructions" => self.parts(value, Place::System, 0),
             "maxtokens" | "maxcompletiontokens" | "maxoutputtokens" => {
@@ -106,7 +149,7 @@ impl Plain {
             "stop" => self.strings_as(Name::StopSequences, value),
             "stream" => self.flag(Name::Stream, value),
             "echo" => self.flag(Name::Echo, value),
-            "logprobs" => match (number_of(value), value) {
+            "logprobs" | "promptlogprobs" => match (number_of(value), value) {
                 (Some(number), _) => {
                     self.push(Name::Logprobs, 1.0);
                     self.push(Name::TopLogprobs, number);
@@ -282,7 +325,10 @@ impl Plain {
 
     fn messages(&mut self, value: &Value) {
         match value {
-            Value::Array(items) => items.iter().for_each(|item| self.message(item)),
+            Value::Array(items) => items.iter().for_each(|item| match item {
+                Value::Array(inner) => inner.iter().for_each(|item| self.message(item)),
+                item => self.message(item),
+            }),
             Value::Object(_) | Value::String(_) => self.message(value),
             _ => {}
         }
@@ -313,6 +359,7 @@ impl Plain {
                 "reasoningcontent" | "reasoning" => self.parts(value, Place::Assistant, 0),
                 "output" => self.parts(value, Place::Tool, 0),
                 "encryptedcontent" => self.token(value),
+                "toolcalls" | "functioncall" | "arguments" => self.calls(value, 0),
                 _ => {}
             }
         }
@@ -338,6 +385,9 @@ impl Plain {
                         "content" | "output" => self.parts(value, Place::Tool, depth + 1),
                         "functionresponse" => self.all_strings(value, Place::Tool, depth + 1),
                         "signature" | "data" | "thoughtsignature" => self.token(value),
+                        "title" | "context" => self.parts(value, place, depth + 1),
+                        "input" => self.all_strings(value, Place::Assistant, depth + 1),
+                        "functioncall" => self.calls(value, depth + 1),
                         "source" => {
                             if let Some(content) = value.get("content") {
                                 self.parts(content, place, depth + 1);
@@ -349,6 +399,24 @@ impl Plain {
                         }
                         "imageurl" | "inputaudio" | "file" | "fileid" | "filedata"
                         | "inlinedata" | "image" => self.count(Name::AttachmentsCount, 1),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn calls(&mut self, value: &Value, depth: usize) {
+        match value {
+            Value::String(text) => self.text(Place::Assistant, text),
+            Value::Array(_) | Value::Object(_) if depth > 24 => {}
+            Value::Array(calls) => calls.iter().for_each(|call| self.calls(call, depth + 1)),
+            Value::Object(members) => {
+                for (key, value) in members {
+                    match key.as_str() {
+                        "function" | "arguments" => self.calls(value, depth + 1),
+                        "args" => self.all_strings(value, Place::Assistant, depth + 1),
                         _ => {}
                     }
                 }
@@ -624,8 +692,9 @@ impl Plain {
 fn number_of(value: &Value) -> Option<f64> {
     match value {
         Value::Number(number) => number.as_f64(),
-        Value::String(text) if text.len() <= 32 => {
-            text.trim().parse::<f64>().ok().filter(|number| number.is_finite())
+        Value::String(text) if text.len() <= 256 => {
+            let digits = text.trim().replace('_', "");
+            digits.parse::<f64>().ok().filter(|number| number.is_finite())
         }
         _ => None,
     }
@@ -643,7 +712,11 @@ fn flag_of(text: &str) -> Option<bool> {
 /// A body whose keys are in lower case and without underscores, but for the names in schemas: they
 /// are text.
 fn respelled(value: &Value) -> Value {
-    let spelled = |key: &String| key.replace('_', "").to_lowercase();
+    let is_nobodys = |key: &str| key.starts_with('_') || key.ends_with('_') || key.contains("__");
+    let spelled = |key: &String| match is_nobodys(key) {
+        true => String::new(),
+        false => key.replace('_', "").to_lowercase(),
+    };
     match value {
         Value::Array(elements) => elements.iter().map(respelled).collect(),
         Value::Object(members) => members
