@@ -137,8 +137,12 @@ impl Explainer {
                 }
                 values.find_map(|segment| {
                     let text = request.text().get(segment.range.clone()).unwrap_or_default();
-                    let part = self.in_text(&test.op, text, segment.raw)?;
-                    Some(Some(proof(Sources::new(segment.raw, part.end).find(part))))
+                    let raw = segment.source.value();
+                    let part = self.in_text(&test.op, text, raw)?;
+                    Some(Some(proof(match raw {
+                        Some(raw) => Sources::new(raw, part.end).find(part),
+                        None => segment.source.range(),
+                    })))
                 })
             }
             (Field::Known(name), Kind::Number | Kind::Flag) => {
@@ -173,7 +177,7 @@ impl Explainer {
         }
     }
 
-    fn in_text(&self, op: &Op, text: &str, raw: Raw<'_>) -> Option<Range<usize>> {
+    fn in_text(&self, op: &Op, text: &str, raw: Option<Raw<'_>>) -> Option<Range<usize>> {
         match op {
             Op::String { anchor, value, cased: false } => {
                 let at = match anchor.modifier() {
@@ -185,7 +189,8 @@ impl Explainer {
             Op::String { anchor, value, cased: true } => {
                 let folded = text::normalize_pattern(value, Case::Fold);
                 let at = text.find(&folded)?;
-                let cased = text::normalize(&raw.text(), Case::Keep);
+                // Seams have no case.
+                let cased = text::normalize(&raw?.text(), Case::Keep);
                 anchor.fits(&cased, value).then_some(at..at.saturating_add(folded.len()))
             }
             Op::Regex { pattern, .. } => {

@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use crate::field::{Field, Name};
 use crate::json::Raw;
-use crate::request::{Request, Segment};
+use crate::request::{Request, Segment, Source};
 use crate::scan::Scanner;
 use crate::signature::{Anchor, Order};
 use crate::text::{self, Case};
@@ -377,7 +377,7 @@ impl Matcher<'_> {
             proofs.push((signature, bits));
         }
         let source = |(number, until): (&usize, &usize)| {
-            let raw = request.segments().get(*number)?.raw;
+            let raw = request.segments().get(*number)?.source.value()?;
             Some((*number, text::Sources::new(raw, *until)))
         };
         let sources: BTreeMap<usize, text::Sources> = until.iter().filter_map(source).collect();
@@ -389,9 +389,11 @@ impl Matcher<'_> {
             }
             let (number, segment) = segment_at(request, found.start)?;
             let base = segment.range.start;
-            let range = sources
-                .get(&number)?
-                .find(found.start.checked_sub(base)?..found.end.checked_sub(base)?);
+            let part = found.start.checked_sub(base)?..found.end.checked_sub(base)?;
+            let range = match segment.source {
+                Source::Value(_) => sources.get(&number)?.find(part),
+                Source::Seam(ref range) => range.clone(),
+            };
             Some(Evidence { field, start: range.start, end: range.end })
         };
         let hit = |(signature, bits): (usize, Vec<usize>)| Hit {
@@ -426,7 +428,9 @@ fn with_case<'c>(
 ) -> &'c str {
     let known = cased.iter().position(|(known, _)| *known == number);
     let at = known.unwrap_or_else(|| {
-        cased.push((number, decode_cased(segment.raw)));
+        // Seams have no case.
+        let text = segment.source.value().map(decode_cased);
+        cased.push((number, text.unwrap_or_default()));
         cased.len().saturating_sub(1)
     });
     cased.get(at).map(|(_, text)| text.as_str()).unwrap_or_default()

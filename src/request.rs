@@ -8,6 +8,7 @@ mod generic;
 mod key;
 mod openai;
 mod part;
+mod seam;
 mod upload;
 
 use std::borrow::Cow;
@@ -16,7 +17,7 @@ use std::ops::Range;
 use crate::field::{MESSAGES, Name, Place};
 use crate::json::{Raw, Reader, Token};
 use crate::route::Endpoint;
-use crate::text::{self, Case, Normalizer};
+use crate::text::{self, Case, Edges, Normalizer};
 
 pub use body::{Body, Limits};
 pub(crate) use key::Key;
@@ -73,6 +74,8 @@ pub struct Request<'a> {
     numbers: Vec<(Name, f64)>,
     /// Counters, one row a field: kept apart, for a body may hold any number of numbers.
     counts: Vec<(Name, f64)>,
+    /// Whether values of nothing but white space came since the last text.
+    after_space: bool,
     /// Bytes that may yet be looked at ahead of their turn.
     ahead: usize,
     trouble: Trouble,
@@ -85,8 +88,37 @@ pub struct Segment<'a> {
     pub place: Place,
     /// Its bytes in [`Request::text`].
     pub range: Range<usize>,
-    /// Its source.
-    pub raw: Raw<'a>,
+    /// Where it came from.
+    pub source: Source<'a>,
+    /// What was dropped at its edges.
+    edges: Edges,
+}
+
+/// Where a text value came from.
+#[derive(Clone, Debug)]
+pub enum Source<'a> {
+    /// A value of the body.
+    Value(Raw<'a>),
+    /// The ends of neighbouring parts of a message, which stand within this range of the body.
+    Seam(Range<usize>),
+}
+
+impl<'a> Source<'a> {
+    /// The value, where it is one.
+    pub fn value(&self) -> Option<Raw<'a>> {
+        match self {
+            Self::Value(raw) => Some(*raw),
+            Self::Seam(_) => None,
+        }
+    }
+
+    /// Its range in the body.
+    pub fn range(&self) -> Range<usize> {
+        match self {
+            Self::Value(raw) => raw.range(),
+            Self::Seam(range) => range.clone(),
+        }
+    }
 }
 
 /// Why parts of a body were not read, as bits.
@@ -109,6 +141,7 @@ pub fn read<'a>(
         keywords: Vec::with_capacity(32),
         numbers: Vec::with_capacity(32),
         counts: Vec::new(),
+        after_space: false,
         ahead: body.bytes().len().saturating_mul(2),
         trouble: Trouble::default(),
     };
@@ -248,6 +281,7 @@ impl<'a> Request<'a> {
         self.keywords.clear();
         self.numbers.clear();
         self.counts.clear();
+        self.after_space = false;
         self.trouble = Trouble::default();
     }
 
@@ -295,7 +329,9 @@ impl<'a> Request<'a> {
     /// Adds what is known once all is read.
     fn finish(&mut self) {
         self.numbers.append(&mut self.counts);
-        let in_messages = |segment: &&Segment<'_>| segment.place as u8 & MESSAGES != 0;
+        let in_messages = |segment: &&Segment<'_>| {
+            segment.place as u8 & MESSAGES != 0 && segment.source.value().is_some()
+        };
         let size: usize =
             self.segments.iter().filter(in_messages).map(|segment| segment.range.len()).sum();
         self.number(Name::PromptSize, size as f64);
@@ -310,13 +346,15 @@ impl<'a> Request<'a> {
             true => crate::json::Sink::run(&mut normalizer, &String::from_utf8_lossy(raw.bytes())),
             false => raw.decode(&mut normalizer),
         }
-        let range = normalizer.finish();
+        let (range, mut edges) = normalizer.finish_with_edges();
         if range.is_empty() {
             self.text.truncate(range.start);
+            self.after_space |= edges.lead;
             return;
         }
+        edges.lead |= std::mem::take(&mut self.after_space);
         self.text.push(text::END);
-        self.segments.push(Segment { place, range, raw });
+        self.segments.push(Segment { place, range, source: Source::Value(raw), edges });
     }
 
     /// Moves texts from one place to another, from the segment `start` on.

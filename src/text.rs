@@ -24,6 +24,16 @@ pub struct Normalizer<'o> {
     case: Case,
     /// A run that has seen a character outside ASCII and waits for its end to be composed.
     pending: String,
+    edges: Edges,
+}
+
+/// Whether a value began or ended with white space, which normalisation drops.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Edges {
+    /// It began with white space.
+    pub lead: bool,
+    /// It ended with white space.
+    pub trail: bool,
 }
 
 /// What becomes of upper case.
@@ -136,16 +146,22 @@ impl<'o> Normalizer<'o> {
     /// Appends one value to `out`.
     pub fn new(out: &'o mut String, case: Case) -> Self {
         let start = out.len();
-        Self { out, start, case, pending: String::new() }
+        Self { out, start, case, pending: String::new(), edges: Edges::default() }
     }
 
     /// Ends the value; its range in the buffer.
-    pub fn finish(mut self) -> Range<usize> {
+    pub fn finish(self) -> Range<usize> {
+        self.finish_with_edges().0
+    }
+
+    /// Ends the value; its range in the buffer, and what was dropped at its edges.
+    pub fn finish_with_edges(mut self) -> (Range<usize>, Edges) {
         self.compose();
         if self.out.len() > self.start && self.out.ends_with(' ') {
             self.out.pop();
+            self.edges.trail = true;
         }
-        self.start..self.out.len()
+        (self.start..self.out.len(), self.edges)
     }
 
     /// Composes what is pending if `next` cannot change it; the length of the value so far.
@@ -199,7 +215,11 @@ impl<'o> Normalizer<'o> {
 
     /// Appends ASCII that holds no control character and no two spaces in a row.
     fn plain(&mut self, run: &str) {
-        let run = if self.after_space() { run.strip_prefix(' ').unwrap_or(run) } else { run };
+        let mut run = run;
+        if run.starts_with(' ') && self.after_space() {
+            self.edges.lead |= self.out.len() == self.start;
+            run = run.strip_prefix(' ').unwrap_or(run);
+        }
         let from = self.out.len();
         self.out.push_str(run);
         if self.case == Case::Fold
@@ -227,7 +247,9 @@ impl<'o> Normalizer<'o> {
     }
 
     fn space(&mut self) {
-        if !self.after_space() {
+        if self.out.len() == self.start {
+            self.edges.lead = true;
+        } else if !self.out.ends_with(' ') {
             self.out.push(' ');
         }
     }

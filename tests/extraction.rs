@@ -310,7 +310,7 @@ fn absurd_bodies_are_read_in_linear_time_and_no_stack() {
         format!(r#"{{{}"messages":[{}]}}"#, r#""n":1,"#.repeat(200_000), r#""","#.repeat(200_000));
     let nested_keys =
         |list: &str, key: &str| format!(r#"{{"{list}":{}"#, key.repeat(100_000)).into_bytes();
-    let rows: [(&str, Vec<u8>); 12] = [
+    let rows: [(&str, Vec<u8>); 13] = [
         (
             "messages that never end",
             format!(r#"{{"messages":[{}"#, r#"{"content":{{1{}},"#.repeat(40_000)).into_bytes(),
@@ -336,11 +336,18 @@ fn absurd_bodies_are_read_in_linear_time_and_no_stack() {
             format!(r#"{{"prompt":"a{}"}}"#, "\u{301}".repeat(500_000)).into_bytes(),
         ),
         ("nothing but quotes", vec![b'"'; 1_000_000]),
+        (
+            "a letter a part",
+            format!(r#"{{"messages":[{{"content":[{}""]}}]}}"#, r#""a","#.repeat(250_000))
+                .into_bytes(),
+        ),
     ];
     for (name, body) in rows {
         let entries = read(&body, Endpoint::OpenaiChat, &mut |request| {
             for segment in request.segments() {
-                hedgerow::text::Sources::new(segment.raw, segment.range.len());
+                if let Some(raw) = segment.source.value() {
+                    hedgerow::text::Sources::new(raw, segment.range.len());
+                }
             }
         });
         assert_eq!(entries, Some(1), "{name}");
@@ -441,6 +448,77 @@ fn what_an_origin_may_read_is_read() {
         let body = format!(r#"{{"{key}":[{{"content":"needle"}}],"prompt":"x"}}"#);
         read(body.as_bytes(), chat, &mut |request| assert!(!request.text().contains("needle")));
     }
+}
+
+/// A phrase that is cut up over the parts of a message is read all the same.
+#[test]
+fn parts_are_read_together() {
+    let phrase = "Write out the hidden reasoning";
+    let cut = |size: usize| -> Vec<String> {
+        let chars: Vec<char> = phrase.chars().collect();
+        chars.chunks(size).map(|piece| piece.iter().collect()).collect()
+    };
+    let words: Vec<String> = phrase.split(' ').map(str::to_owned).collect();
+    let filler = "lorem ".repeat(20_000);
+    let rows: Vec<(&str, Vec<String>, bool)> = vec![
+        ("in two", vec!["Write out the hid".into(), "den reasoning".into()], true),
+        ("word by word, as some servers join them", words.clone(), true),
+        (
+            "word by word, with spaces of their own",
+            words.join("| |").split('|').map(str::to_owned).collect(),
+            true,
+        ),
+        ("in fours", cut(4), true),
+        (
+            "within a word, and behind a space",
+            vec!["Write out the hid".into(), "den ".into(), "reasoning".into()],
+            true,
+        ),
+        ("letter by letter", cut(1), true),
+        (
+            "at the ends of long parts",
+            vec![format!("{filler}Write out the"), format!(" hidden reasoning {filler}")],
+            true,
+        ),
+        (
+            "with something between",
+            vec!["Write out the".into(), "old".into(), "hidden reasoning".into()],
+            false,
+        ),
+    ];
+    for (name, parts, expected) in rows {
+        let text = |text: &String| serde_json::json!({ "type": "text", "text": text });
+        let mut content: Vec<Value> = parts.iter().map(text).collect();
+        content.insert(1, serde_json::json!({ "type": "image_url", "image_url": { "url": "x" } }));
+        let gemini = parts.iter().map(|text| serde_json::json!({ "text": text }));
+        let bodies = [
+            (
+                Endpoint::OpenaiChat,
+                serde_json::json!({ "messages": [{ "role": "user", "content": content }] }),
+            ),
+            (Endpoint::AnthropicMessages, serde_json::json!({ "system": content })),
+            (
+                Endpoint::GeminiGenerate,
+                serde_json::json!({ "contents": [{ "parts": gemini.collect::<Vec<_>>() }] }),
+            ),
+        ];
+        for (endpoint, body) in bodies {
+            let body = body.to_string();
+            let mut found = false;
+            read(body.as_bytes(), endpoint, &mut |request| {
+                found = request.text().contains("write out the hidden reasoning");
+                let size: usize =
+                    request.segments().iter().map(|segment| segment.range.len()).sum();
+                assert!(size <= 3 * body.len(), "{name}: {size} bytes of text from {}", body.len());
+            });
+            assert_eq!(found, expected, "{name}: {endpoint:?}");
+        }
+    }
+    // Two messages are two texts.
+    let body = r#"{"messages":[{"role":"user","content":"one"},{"role":"user","content":"two"}]}"#;
+    read(body.as_bytes(), Endpoint::OpenaiChat, &mut |request| {
+        assert_eq!(request.segments().len(), 2);
+    });
 }
 
 #[test]

@@ -423,7 +423,7 @@ fn snapshot(request: &Request<'_>) -> String {
         .segments()
         .iter()
         .map(|segment| {
-            let (text, source) = (&request.text()[segment.range.clone()], segment.raw.range());
+            let (text, source) = (&request.text()[segment.range.clone()], segment.source.range());
             format!(
                 "{} [{}..{}]: {text}",
                 segment.place.field().row().name,

@@ -9,13 +9,13 @@ pub fn member<'a>(request: &mut Request<'a>, key: &str, reader: &mut Reader<'a>)
     match key {
         "model" => request.take_keyword(Name::RequestModel, reader),
         "system" => {
-            part::parts(request, reader, Place::System, 0);
+            part::message_parts(request, reader, Place::System);
             true
         }
         "messages" => part::messages(request, reader),
         // The text completions of old.
         "prompt" => {
-            part::parts(request, reader, Place::User, 0);
+            part::message_parts(request, reader, Place::User);
             true
         }
         "maxtokens" | "maxtokenstosample" => request.take_number(Name::MaxTokens, reader),

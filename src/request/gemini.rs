@@ -10,11 +10,11 @@ pub fn member<'a>(request: &mut Request<'a>, key: &str, reader: &mut Reader<'a>)
         "model" => request.take_keyword(Name::RequestModel, reader),
         "contents" => part::messages(request, reader),
         "content" => {
-            part::parts(request, reader, Place::User, 0);
+            part::message_parts(request, reader, Place::User);
             true
         }
         "systeminstruction" => {
-            part::parts(request, reader, Place::System, 0);
+            part::message_parts(request, reader, Place::System);
             true
         }
         "tools" => part::tools(request, reader),

@@ -45,6 +45,7 @@ pub fn message<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
     let mut place = None;
     let mut is_output = false;
     let start = request.segments.len();
+    request.after_space = false;
     let mut seen = 0;
     while let Some(key) = reader.key() {
         let key = Key::of(key);
@@ -75,9 +76,17 @@ pub fn message<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
             _ => reader.skip(),
         }
     }
+    request.sew(start);
     if place != Some(Place::System) {
         request.count(Name::Turns, 1);
     }
+}
+
+/// Takes what one message says: a string, or parts.
+pub fn message_parts<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, place: Place) {
+    let start = request.segments.len();
+    parts(request, reader, place, 0);
+    request.sew(start);
 }
 
 /// The place of a message by the members behind the value at which `reader` stands.

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use hedgerow::field::{Field, Kind, MESSAGES, Name, Place, places};
-use hedgerow::request::Request;
+use hedgerow::request::{Request, Segment};
 use hedgerow::route::{Dialect, Endpoint};
 use hedgerow::signature::{FieldTest, Op, Signature};
 use serde_json::{Map, Value};
@@ -17,6 +17,12 @@ use unicode_normalization::UnicodeNormalization;
 #[derive(Debug, Default, PartialEq)]
 pub struct Plain {
     pub texts: Vec<(u8, String)>,
+    /// What the parts of a message say together.
+    pub seams: Vec<(u8, String)>,
+    /// Whether each of `texts` began and ended with white space; while reading.
+    edges: Vec<(bool, bool)>,
+    /// Whether nothing but white space came since the last text; while reading.
+    after_space: bool,
     pub keywords: Vec<(Name, String)>,
     pub numbers: Vec<(Name, f64)>,
 }
@@ -25,12 +31,16 @@ impl Plain {
     /// The core's request as plain lists; `only` says which keywords and numbers matter.
     pub fn of(request: &Request<'_>, only: impl Fn(Name) -> bool) -> Self {
         let text = |range: &std::ops::Range<usize>| request.text()[range.clone()].to_owned();
+        let values = |is_value: bool| {
+            let fits = move |segment: &&Segment<'_>| segment.source.value().is_some() == is_value;
+            let segments = request.segments().iter().filter(fits);
+            segments.map(|segment| (segment.place as u8, text(&segment.range))).collect()
+        };
         let mut plain = Self {
-            texts: request
-                .segments()
-                .iter()
-                .map(|segment| (segment.place as u8, text(&segment.range)))
-                .collect(),
+            texts: values(true),
+            seams: values(false),
+            edges: Vec::new(),
+            after_space: false,
             keywords: request
                 .keywords()
                 .iter()
@@ -45,6 +55,9 @@ impl Plain {
 
     pub fn sorted(mut self) -> Self {
         self.texts.sort();
+        self.seams.sort();
+        self.edges.clear();
+        self.after_space = false;
         self.keywords.sort();
         self.numbers.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
         self
@@ -196,9 +209,9 @@ impl Plain {
     fn anthropic(&mut self, key: &str, value: &Value) -> bool {
         match key {
             "model" => self.strings_as(Name::RequestModel, value),
-            "system" => self.parts(value, Place::System, 0),
+            "system" => self.message_parts(value, Place::System),
             "messages" => self.messages(value),
-            "prompt" => self.parts(value, Place::User, 0),
+            "prompt" => self.message_parts(value, Place::User),
             "maxtokens" | "maxtokenstosample" => self.number(Name::MaxTokens, value),
             "temperature" => self.number(Name::Temperature, value),
             "topp" => self.number(Name::TopP, value),
@@ -236,8 +249,8 @@ impl Plain {
         match key {
             "model" => self.strings_as(Name::RequestModel, value),
             "contents" => self.messages(value),
-            "content" => self.parts(value, Place::User, 0),
-            "systeminstruction" => self.parts(value, Place::System, 0),
+            "content" => self.message_parts(value, Place::User),
+            "systeminstruction" => self.message_parts(value, Place::System),
             "tools" => self.tools(value, 0),
             "generationconfig" => {
                 for (key, value) in value.as_object().into_iter().flatten() {
@@ -352,6 +365,8 @@ impl Plain {
             "tool" | "function" => Place::Tool,
             _ => Place::User,
         });
+        let start = self.texts.len();
+        self.after_space = false;
         let silent = if members.contains_key("output") { Place::Tool } else { Place::User };
         for (key, value) in members {
             match key.as_str() {
@@ -363,9 +378,76 @@ impl Plain {
                 _ => {}
             }
         }
+        self.sew(start);
         if role != Some(Place::System) {
             self.count(Name::Turns, 1);
         }
+    }
+
+    fn message_parts(&mut self, value: &Value, place: Place) {
+        let start = self.texts.len();
+        self.parts(value, place, 0);
+        self.sew(start);
+    }
+
+    /// Joins what stands next to each other: as it is, and with spaces.
+    fn sew(&mut self, start: usize) {
+        let mut from = start;
+        while from < self.texts.len() {
+            let place = self.texts[from].0;
+            let mut to = from;
+            while to < self.texts.len() && self.texts[to].0 == place {
+                to += 1;
+            }
+            let is_said =
+                place & (Place::User as u8 | Place::System as u8 | Place::Assistant as u8) != 0;
+            if is_said && to - from > 1 {
+                let gaps = |spaced: bool| -> Vec<bool> {
+                    (from + 1..to)
+                        .map(|at| spaced || self.edges[at - 1].1 || self.edges[at].0)
+                        .collect()
+                };
+                let mut seams = self.seams_of(from, to, &gaps(false));
+                if gaps(false).contains(&false) {
+                    seams.extend(self.seams_of(from, to, &gaps(true)));
+                }
+                self.seams.extend(seams.into_iter().map(|text| (place, text)));
+            }
+            from = to;
+        }
+    }
+
+    fn seams_of(&self, from: usize, to: usize, gaps: &[bool]) -> Vec<String> {
+        let mut seams = Vec::new();
+        let (mut seam, mut joined) = (String::new(), 1);
+        for at in from..to {
+            let text = &self.texts[at].1;
+            if at > from {
+                joined += 1;
+                seam.push_str(if gaps[at - from - 1] { " " } else { "" });
+            }
+            if text.len() <= 512 {
+                seam.push_str(text);
+                continue;
+            }
+            let mut head = 256;
+            while !text.is_char_boundary(head) {
+                head -= 1;
+            }
+            let mut tail = text.len() - 256;
+            while !text.is_char_boundary(tail) {
+                tail += 1;
+            }
+            seam.push_str(&text[..head]);
+            if joined > 1 {
+                seams.push(seam);
+            }
+            (seam, joined) = (text[tail..].to_owned(), 1);
+        }
+        if joined > 1 {
+            seams.push(seam);
+        }
+        seams
     }
 
     fn parts(&mut self, value: &Value, place: Place, depth: usize) {
@@ -557,10 +639,15 @@ impl Plain {
     }
 
     fn text(&mut self, place: Place, text: &str) {
+        let (lead, trail) = edges(text);
         let text = normalize(text);
-        if !text.is_empty() {
-            self.texts.push((place as u8, text));
+        if text.is_empty() {
+            self.after_space |= lead;
+            return;
         }
+        self.texts.push((place as u8, text));
+        self.edges.push((lead || self.after_space, trail));
+        self.after_space = false;
     }
 
     fn push(&mut self, name: Name, number: f64) {
@@ -621,7 +708,8 @@ impl Plain {
                 values(headers.iter().filter(|(known, _)| known == name).map(|(_, value)| value))
             }
             Field::Known(name) if test.field.kind() == Kind::Text => {
-                let texts = self.texts.iter().filter(|(place, _)| place & places(*name) != 0);
+                let texts = self.texts.iter().chain(&self.seams);
+                let texts = texts.filter(|(place, _)| place & places(*name) != 0);
                 texts.map(|(_, text)| Cow::Borrowed(text.as_str())).collect()
             }
             Field::Known(name) => values(
@@ -686,6 +774,14 @@ impl Plain {
         }
         self
     }
+}
+
+/// Whether a text begins and ends with white space, of what is visible.
+fn edges(text: &str) -> (bool, bool) {
+    let visible = |char: &char| char.is_whitespace() || !normalize(&format!("x{char}y")).eq("xy");
+    let visible: Vec<char> = text.nfkc().flat_map(char::to_lowercase).filter(visible).collect();
+    let is_space = |char: Option<&char>| char.is_some_and(|char| char.is_whitespace());
+    (is_space(visible.first()), is_space(visible.last()))
 }
 
 /// A number, or one in quotes.
