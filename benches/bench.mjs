@@ -33,10 +33,18 @@ async function bench() {
   console.log(table(rows));
   console.log(`replay: ${result.replay.requests_per_s} requests/s`);
   console.log(`Worker: ${kib(result.wasm.raw)} raw, ${kib(result.wasm.gzip)} gzip; start-up ${result.startup_ms ?? '?'} ms`);
+  keep(result);
   if (QUICK) return;
   writeFileSync(at('docs/benchmarks.json'), `${JSON.stringify(result, null, 2)}\n`);
   writeFileSync(at('docs/benchmarks.md'), markdown(result));
   console.log('written: docs/benchmarks.json, docs/benchmarks.md');
+}
+
+/** The promises: at 4 KiB the whole takes at most half of JavaScript's time in Wasm. */
+function keep({ rows }) {
+  const broken = rows.filter(({ phase, host, bytes, ratio }) => phase === 'whole' && host === 'wasm' && bytes === 4096 && !(ratio <= 0.5));
+  for (const { text, ratio } of broken) console.error(`the whole, in Wasm, at 4 KiB of ${text}: ratio ${ratio}, promised 0.5`);
+  if (broken.length) process.exitCode = 1;
 }
 
 /** Bodies and bundle as files, for the native run to read the very same bytes. */

@@ -62,23 +62,29 @@ pub struct Rules {
 /// Checks files; every problem at once, by place.
 pub fn check(sources: &[Source]) -> Result<Rules, Vec<Finding>> {
     let mut findings = Vec::new();
-    let mut rules = Vec::new();
+    let (mut rules, mut names): (Vec<Rule>, Vec<String>) = (Vec::new(), Vec::new());
     for source in sources.iter().filter(|source| !files::is_policy(&source.path)) {
-        rules.extend(rule::parse(source, &mut findings));
-    }
-    rules.sort_by(|a: &Rule, b: &Rule| a.signature.name.cmp(&b.signature.name));
-    unique(&rules, &mut findings);
-    for rule in &rules {
-        if let Err(error) = rule.alone() {
-            findings.push(rule.finding(&["detection"], error.problem(), error.remedy()));
+        let is_text = is_text(source, &mut findings);
+        match is_text.then(|| rule::parse(source, &mut findings)).flatten() {
+            Some(rule) => {
+                names.push(rule.signature.name.clone());
+                rules.push(rule);
+            }
+            // The policy may name it all the same.
+            None => names.extend(rule::said_name(&source.text)),
         }
     }
-    let policy = sources.iter().find(|source| files::is_policy(&source.path));
-    let policy = policy.map_or_else(
-        || Some(Policy::default()),
-        |source| policy::parse(source, &rules, &mut findings),
-    );
+    rules.sort_by(|a, b| a.signature.name.cmp(&b.signature.name));
+    unique(&rules, &mut findings);
+    let policy = match sources.iter().find(|source| files::is_policy(&source.path)) {
+        None => Some(Policy::default()),
+        Some(source) if is_text(source, &mut findings) => {
+            policy::parse(source, &names, &mut findings)
+        }
+        Some(_) => None,
+    };
     findings.sort();
+    findings.dedup();
     match policy {
         Some(policy) if findings.is_empty() => {
             let digest =
@@ -125,12 +131,24 @@ pub fn build(directory: &Path) -> Result<Vec<u8>, String> {
     }
 }
 
+/// Whether a file is UTF-8; what is in it cannot be relied on where it is not.
+fn is_text(source: &Source, findings: &mut Vec<Finding>) -> bool {
+    let damage = files::damage(source);
+    let is_text = damage.is_none();
+    findings.extend(damage);
+    is_text
+}
+
 /// Names and ids must be unique.
 fn unique(rules: &[Rule], findings: &mut Vec<Finding>) {
     for (what, of) in [("name", 0), ("id", 1)] {
         let mut seen: HashMap<&str, &str> = HashMap::new();
         for rule in rules {
             let value = if of == 0 { &rule.signature.name } else { &rule.signature.id };
+            // Where there is none, that has been said.
+            if value.is_empty() {
+                continue;
+            }
             if let Some(first) = seen.insert(value, &rule.path) {
                 let problem = format!("the {what} '{value}' is taken by {first}");
                 findings.push(rule.finding(
@@ -143,9 +161,69 @@ fn unique(rules: &[Rule], findings: &mut Vec<Finding>) {
     }
 }
 
+/// What to write instead of a name that is not known.
+fn instead(name: &str, known: &[&str]) -> String {
+    nearest(name, known.iter().copied()).map_or_else(
+        || format!("remove it, or use one of {}", known.join(", ")),
+        |nearest| format!("did you mean '{nearest}'?"),
+    )
+}
+
+/// The known name that `name` looks like, if no more than two letters, or a third of them, differ.
+fn nearest<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    let distances = known.into_iter().map(|known| (distance(name, known), known));
+    let near = distances.filter(|(distance, known)| {
+        *distance < known.len() && *distance <= (known.len() / 3).max(2)
+    });
+    near.min_by_key(|(distance, _)| *distance).map(|(_, known)| known)
+}
+
+/// How many letters are to be added, removed or changed to make one word of another (Levenshtein).
+fn distance(from: &str, to: &str) -> usize {
+    let mut above: Vec<usize> = (0..=to.chars().count()).collect();
+    for (number, left) in from.chars().enumerate() {
+        let mut last = number.saturating_add(1);
+        let mut row = vec![last];
+        for (right, pair) in to.chars().zip(above.windows(2)) {
+            let [diagonal, up] = pair else { continue };
+            let changed = diagonal.saturating_add(usize::from(left != right));
+            last = last.min(*up).saturating_add(1).min(changed);
+            row.push(last);
+        }
+        above = row;
+    }
+    above.last().copied().unwrap_or_default()
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { path, line, column, problem, remedy } = self;
         write!(formatter, "{path}:{line}:{column}: {problem}; {remedy}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_name_is_one_that_was_meant() {
+        let known = ["contains", "startswith", "hedgerow.weight", "level"];
+        let rows = [
+            ("contain", Some("contains")),
+            ("startwith", Some("startswith")),
+            ("hedgerow.wieght", Some("hedgerow.weight")),
+            ("levle", Some("level")),
+            ("lv", None),
+            ("Level", Some("level")),
+            ("", None),
+            ("something else", None),
+        ];
+        for (name, expected) in rows {
+            assert_eq!(nearest(name, known), expected, "{name}");
+        }
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("abc", ""), 3);
+        assert_eq!(distance("kitten", "sitting"), 3);
     }
 }

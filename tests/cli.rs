@@ -180,6 +180,173 @@ fn every_finding_comes_at_once_with_its_place_and_remedy() {
             "none of its comparisons",
         ),
         ("not yaml", "detection:", "detection: [", "", "not YAML"),
+        (
+            "misspelt key",
+            "falsepositives: [Teachers]",
+            "falsepositive: [Teachers]",
+            "15:1",
+            "unknown key 'falsepositive'; did you mean 'falsepositives'?",
+        ),
+        (
+            "unknown key",
+            "level: critical",
+            "level: critical\nsigma-version: 3",
+            "17:1",
+            "unknown key 'sigma-version'; remove it",
+        ),
+        (
+            "misspelt attribute",
+            "custom_attributes:",
+            "custom_attributes:\n  hedgerow.wieght: 9",
+            "18:3",
+            "unknown key 'hedgerow.wieght'; did you mean 'hedgerow.weight'?",
+        ),
+        (
+            "attribute at the top",
+            "custom_attributes:",
+            "hedgerow.weight: 9\ncustom_attributes:",
+            "17:1",
+            "put it under `custom_attributes`",
+        ),
+        (
+            "key of the log source",
+            "product: hedgerow}",
+            "product: hedgerow, servcie: x}",
+            "10:51",
+            "did you mean 'service'?",
+        ),
+        (
+            "timeframe",
+            "  condition: pairs and purpose",
+            "  timeframe: 5m\n  condition: pairs and purpose",
+            "14:3",
+            "a timeframe is not supported",
+        ),
+        (
+            "misspelt family",
+            "[hedgerow.synthesis]",
+            "[hedgerow.synthesys]",
+            "9:8",
+            "did you mean 'hedgerow.synthesis'?",
+        ),
+        (
+            "odd technique",
+            "[hedgerow.synthesis]",
+            "[hedgerow.synthesis, atlas.aml.t24]",
+            "9:28",
+            "unknown tag 'atlas.aml.t24'",
+        ),
+        (
+            "no such tactic",
+            "[hedgerow.synthesis]",
+            "[hedgerow.synthesis, attack.t1119, attack.colection]",
+            "9:42",
+            "did you mean 'attack.collection'?",
+        ),
+        (
+            "broken condition",
+            "condition: pairs and purpose",
+            "condition: pairs and (purpose",
+            "14:3",
+            "the condition cannot be read from its character",
+        ),
+        ("no condition", "  condition: pairs and purpose\n", "", "11:1", "no condition"),
+        (
+            "misspelt selection",
+            "condition: pairs and purpose",
+            "condition: pair and purpose",
+            "14:3",
+            "there is no selection 'pair'; did you mean 'pairs'?",
+        ),
+        (
+            "misspelt modifier",
+            "{hedgerow.prompt.user|contains: 'to train'}",
+            "{hedgerow.prompt.user|contain: 'to train'}",
+            "13:13",
+            "unknown modifier 'contain'; did you mean 'contains'?",
+        ),
+        (
+            "flag of no regex",
+            "{hedgerow.prompt.user|contains: 'to train'}",
+            "{hedgerow.prompt.user|contains|i: 'to train'}",
+            "13:13",
+            "flags of `|re`",
+        ),
+        (
+            "all of one",
+            "{hedgerow.prompt.user|contains: 'to train'}",
+            "{hedgerow.prompt.user|contains|all: 'to train'}",
+            "13:13",
+            "`|all` of one value",
+        ),
+        (
+            "no values",
+            "{hedgerow.prompt.user|contains: 'to train'}",
+            "{hedgerow.prompt.user|contains: []}",
+            "13:13",
+            "no values",
+        ),
+        (
+            "empty selection",
+            "{hedgerow.prompt.user|contains: 'to train'}",
+            "{}",
+            "13:3",
+            "nothing is tested here",
+        ),
+        (
+            "repeated key",
+            "level: critical",
+            "level: critical\nlevel: low",
+            "17:1",
+            "a second key 'level'",
+        ),
+        (
+            "repeated selection",
+            "  condition:",
+            "  purpose: {hedgerow.turns|gt: 1}\n  condition:",
+            "14:3",
+            "a second key 'purpose'",
+        ),
+        (
+            "second rule",
+            "{hedgerow.prompt.user: 'Words to train on'}}\n",
+            "{hedgerow.prompt.user: 'Words to train on'}}\n---\ntitle: Another\n",
+            "23:1",
+            "a file holds one rule",
+        ),
+        ("no title", "title: Asks for training pairs\n", "", "1:1", "no title"),
+        ("unknown level", "level: critical", "level: severe", "16:1", "no level that is known"),
+        ("unknown status", "status: stable", "status: steady", "4:1", "no status that can be used"),
+        ("no day", "date: 2026-11-23", "date: tomorrow", "8:1", "invalid date"),
+        ("empty note", "[Teachers]", "[Teachers, '']", "15:28", "this entry says nothing"),
+        (
+            "exemplar of an unknown field",
+            "{hedgerow.prompt.user: 'Words to train on'}",
+            "{hedgerow.prompt.usr: 'Words to train on'}",
+            "22:58",
+            "unknown field 'hedgerow.prompt.usr'",
+        ),
+        (
+            "exemplar of the wrong type",
+            "{hedgerow.prompt.user: 'Words to train on'}",
+            "{hedgerow.prompt.user: 'Words to train on', hedgerow.turns: many}",
+            "22:101",
+            "the event's value of 'hedgerow.turns' has the wrong type",
+        ),
+        (
+            "exemplar of nothing",
+            "{name: 'near: no pairs', expect: no-match,",
+            "{name: 'near: no pairs', expect: maybe,",
+            "22:32",
+            "invalid expect 'maybe'",
+        ),
+        (
+            "exemplars of one name",
+            "name: both again",
+            "name: both",
+            "20:8",
+            "duplicate exemplar name 'both'; give it a name of its own",
+        ),
     ];
     for (name, from, to, place, problem) in rows {
         let directory = scratch("findings");
@@ -214,6 +381,96 @@ fn every_finding_comes_at_once_with_its_place_and_remedy() {
                 && finding["remedy"] != "",
             "{finding}"
         );
+    }
+}
+
+/// Findings as lines without their directory and the count below.
+fn found(directory: &Path) -> Vec<String> {
+    let output = hedgerow(&["check", directory.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let directory = format!("{}/", directory.display());
+    let lines = text(&output);
+    lines.lines().filter_map(|line| line.strip_prefix(&directory)).map(str::to_owned).collect()
+}
+
+#[test]
+fn one_mistake_is_told_once_and_in_one_line() {
+    let rows = [
+        ("condition: pairs and purpose", "condition: pairs and (purpose"),
+        ("condition: pairs and purpose", "condition: pairs and purpose | count() > 5"),
+        ("condition: pairs and purpose", "condition: pairs and purpose and more and more"),
+        ("level: critical", "level: critical\nlevel: critical"),
+        ("level: critical", "level: severe"),
+        ("status: stable", "status: steady"),
+        ("date: 2026-11-23", "date: ''"),
+        ("[hedgerow.synthesis]", "[hedgerow.synthesys]"),
+        ("5d0f2a6e-5a3b-4a3c-9a54-1f0c4b1f7a10", "five"),
+        ("title: Asks for training pairs\n", ""),
+        ("name: both again", "name: both"),
+        (
+            "expect: no-match, event: {hedgerow.prompt.user: 'Words",
+            "event: {hedgerow.prompt.user: 'Words",
+        ),
+        ("logsource: {category: llm_api, product: hedgerow}\n", ""),
+        ("logsource: {category: llm_api, product: hedgerow}", "logsource: hedgerow"),
+        (
+            "{hedgerow.prompt.user|contains: 'to train'}",
+            "{hedgerow.prompt.user|contain: 'to train'}",
+        ),
+        (
+            "{hedgerow.prompt.user|contains: 'to train'}",
+            "{hedgerow.prompt.user|contains|re: 'to train'}",
+        ),
+        ("{hedgerow.prompt.user|contains: 'to train'}", "{hedgerow.prompt.user: '*'}"),
+        ("{hedgerow.prompt.user|contains: 'to train'}", "{hedgerow.prompt.user: [to train, null]}"),
+    ];
+    for (from, to) in rows {
+        let directory = scratch("once");
+        assert!(RULE.contains(from), "{from}");
+        fs::write(directory.join("pairs.yml"), RULE.replace(from, to)).unwrap();
+        let found = found(&directory);
+        assert_eq!(found.len(), 1, "{to}: {found:#?}");
+    }
+}
+
+#[test]
+fn mistakes_of_every_kind_in_one_file_come_at_once() {
+    let directory = scratch("kinds");
+    let rule = RULE
+        .replace("level: critical", "level: critical\nlevel: critical\nlicence: MIT")
+        .replace("|contains: 'to train'", "|contain: 'to train'")
+        .replace("'question-answer pairs'}\n", "'cot'}\n")
+        .replace("pairs and purpose", "pairs and (purpose")
+        .replace("[hedgerow.synthesis]", "[hedgerow.synthesis, other.thing]")
+        .replace(
+            "{hedgerow.prompt.user: 'Words to train on'}",
+            "{hedgerow.prompts: x, hedgerow.turns: many}",
+        );
+    fs::write(directory.join("pairs.yml"), rule).unwrap();
+    let found = found(&directory);
+    let places: Vec<&str> = found.iter().map(|line| line.split(": ").next().unwrap()).collect();
+    let expected = ["9:28", "12:11", "13:13", "14:3", "17:1", "18:1", "24:58", "24:79"];
+    assert_eq!(places, expected.map(|place| format!("pairs.yml:{place}")), "{found:#?}");
+}
+
+#[test]
+fn files_that_are_not_utf_8_are_findings_beside_the_others() {
+    let directory = scratch("latin");
+    let latin = |text: &str| -> Vec<u8> {
+        text.bytes().map(|byte| if byte == b'@' { 0xe9 } else { byte }).collect()
+    };
+    fs::write(directory.join("a.yml"), latin(&RULE.replace("a model on.", "@ model on."))).unwrap();
+    fs::write(directory.join("b.yml"), RULE.replace("level: critical\n", "")).unwrap();
+    fs::write(directory.join("policy.toml"), latin("# caf@\nmode = 'dark'\n")).unwrap();
+    let found = found(&directory);
+    let starts = [
+        "a.yml:5:38: this is not UTF-8",
+        "b.yml:1:1: no level",
+        "policy.toml:1:6: this is not UTF-8",
+    ];
+    assert_eq!(found.len(), starts.len(), "{found:#?}");
+    for (line, start) in found.iter().zip(starts) {
+        assert!(line.starts_with(start), "{line}");
     }
 }
 
@@ -262,6 +519,11 @@ fn a_wrong_policy_is_found() {
             "a date such as",
         ),
         ("dead path", "[[route]]\npath = 'v1/chat'\nmode = 'enforce'", "fits nothing"),
+        ("not toml", "mode = 'enforce", "not TOML"),
+        ("no window", "[scan]\nwindow = 0", "nothing would be scanned"),
+        ("no inflated bytes", "[scan]\ninflated = 0", "no compressed body"),
+        ("cap without end", "[score.caps]\ncontext = inf", "the cap 'context'"),
+        ("no path", "[[route]]\nmode = 'enforce'", "this route has no 'path'"),
     ];
     for (name, policy, problem) in rows {
         let directory = scratch("policy");
@@ -274,6 +536,82 @@ fn a_wrong_policy_is_found() {
                 && found.contains(problem)
                 && found.contains("policy.toml:"),
             "{name}: {found}"
+        );
+    }
+}
+
+#[test]
+fn every_mistake_of_a_policy_comes_at_once_with_its_place() {
+    let policy = "\
+mood = 'dark'
+mode = 'enforced'
+[score]
+prior = inf
+family_cap = -1
+[score.caps]
+synthesys = 3.0
+[bands]
+notice = 'low'
+hostile = 150
+[enforce]
+retry_after = 0
+[scan]
+window = -1
+entries = 0
+[[account]]
+id = 'team a'
+[[account]]
+id = '0123456789abcdef0123456789abcdef'
+mode = 'enforce'
+mode = 'shadow'
+[[account]]
+id = '0123456789abcdef0123456789abcdef'
+[[signature]]
+name = 'synthesis_pair'
+weight = nan
+[[exemption]]
+name = 'x'
+[[exemption]]
+name = 'x'
+reason = ' '
+until = 2027-01-01
+path = 'v1'
+signatures = ['other', 5]
+";
+    let expected = [
+        (1, 1, "unknown field `mood`"),
+        (2, 8, "did you mean 'enforce'?"),
+        (4, 9, "'prior' is no finite number"),
+        (5, 14, "the cap 'family_cap' is negative"),
+        (7, 1, "did you mean 'synthesis'?"),
+        (9, 10, "expected f64"),
+        (10, 11, "'hostile' is no score"),
+        (12, 15, "'retry_after' is 0"),
+        (14, 10, "expected usize"),
+        (15, 11, "'entries' is 0"),
+        (17, 6, "'team a' is no account"),
+        (21, 1, "stands here twice"),
+        (23, 6, "a second account"),
+        (25, 8, "there is no signature 'synthesis_pair'; did you mean 'synthesis_pairs'?"),
+        (26, 10, "the weight is no number"),
+        (27, 1, "exemption 'x' exempts everything"),
+        (27, 1, "this exemption has no 'reason'"),
+        (27, 1, "this exemption has no 'until'"),
+        (30, 8, "a second exemption"),
+        (31, 10, "exemption 'x' has no reason"),
+        (33, 8, "the path 'v1' fits nothing"),
+        (34, 15, "there is no signature 'other'"),
+        (34, 24, "expected a string"),
+    ];
+    let directory = scratch("policies");
+    fs::write(directory.join("pairs.yml"), RULE).unwrap();
+    fs::write(directory.join("policy.toml"), policy).unwrap();
+    let found = found(&directory);
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (line, (number, column, problem)) in found.iter().zip(expected) {
+        assert!(
+            line.starts_with(&format!("policy.toml:{number}:{column}: ")) && line.contains(problem),
+            "{line}, not {number}:{column} {problem}"
         );
     }
 }

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use rsigma_parser::{
-    ConditionExpr, Detection, DetectionItem, Modifier, Quantifier, SelectorPattern, SigmaRule,
-    SigmaString, SigmaValue, SpecialChar, StringPart, detection_name_matches,
+    ConditionExpr, Detection, DetectionItem, Modifier, Quantifier, SelectorPattern,
+    SigmaParserError, SigmaRule, SigmaString, SigmaValue, SpecialChar, StringPart,
+    detection_name_matches, parse_condition, parse_field_spec,
 };
+use yaml_serde::{Mapping, Value as Yaml};
 
 use super::landmarks::{self, Required};
-use super::rule::Note;
+use super::rule::{Note, last_line};
 use crate::field::{Field, Kind};
 use crate::scan::MIN_LITERAL;
 use crate::signature::{Anchor, Condition, FieldTest, MAX_LANDMARKS, Op, Order, Test};
@@ -16,6 +18,108 @@ use crate::text::{Case, normalize_pattern};
 
 /// A problem and its remedy.
 type Problem = (String, String);
+
+/// Takes out of `detection` what Sigma's parser would stop at or pass over, and notes it: so the rest
+/// is checked, too. Whether the condition can be read.
+pub fn mend(document: &mut Mapping, note: &mut Note<'_>) -> bool {
+    let Some(Yaml::Mapping(detection)) = document.get_mut("detection") else {
+        let remedy = "name selections and a condition under `detection`";
+        note.add(&["detection"], "no detection", remedy);
+        let nothing: Mapping = [("condition".into(), READABLE.into())].into_iter().collect();
+        document.insert("detection".into(), nothing.into());
+        return false;
+    };
+    if detection.remove("timeframe").is_some() {
+        let remedy = "remove it: a rule sees one request";
+        note.add(&["detection", "timeframe"], "a timeframe is not supported", remedy);
+    }
+    for (name, selection) in detection.iter_mut() {
+        let name = name.as_str().unwrap_or_default();
+        if name != "condition" {
+            mend_selection(selection, &["detection", name], note);
+        }
+    }
+    let is_readable = is_readable(detection, note);
+    if !is_readable {
+        detection.insert("condition".into(), READABLE.into());
+    }
+    is_readable
+}
+
+/// Takes out of a selection the keys that cannot be read, and notes them.
+fn mend_selection(selection: &mut Yaml, path: &[&str], note: &mut Note<'_>) {
+    match selection {
+        Yaml::Mapping(map) if map.is_empty() => {
+            note.add(path, "nothing is tested here", "name a field and its values");
+        }
+        Yaml::Mapping(map) => {
+            map.retain(|key, _| is_key(key.as_str().unwrap_or_default(), path, note))
+        }
+        Yaml::Sequence(parts) => {
+            for (number, part) in parts.iter_mut().enumerate() {
+                let number = number.to_string();
+                mend_selection(part, &[path, &[&number]].concat(), note);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Whether the parser can read `field|modifier`; else what is wrong with it is noted.
+fn is_key(key: &str, path: &[&str], note: &mut Note<'_>) -> bool {
+    let Err(error) = parse_field_spec(key) else { return true };
+    let path = [path, &[key]].concat();
+    let (problem, remedy) = match &error {
+        SigmaParserError::UnknownModifier(word) => {
+            (format!("unknown modifier '{word}'"), super::instead(word, MODIFIERS))
+        }
+        SigmaParserError::NotIsNotAModifier => {
+            problem("`not` is no modifier", "negate the selection in the condition")
+        }
+        _ => (
+            last_line(&error.to_string()).to_owned(),
+            format!("use one of {}", MODIFIERS.join(", ")),
+        ),
+    };
+    note.add(&path, problem, remedy);
+    let name = key.split('|').next().unwrap_or_default();
+    if Field::parse(name).is_none() {
+        unknown_field(name, &path, note);
+    }
+    false
+}
+
+/// Whether the condition can be read; else why not is noted.
+fn is_readable(detection: &Mapping, note: &mut Note<'_>) -> bool {
+    let key = ["detection", "condition"];
+    let texts: Option<Vec<&str>> = match detection.get("condition") {
+        Some(Yaml::Sequence(list)) => list.iter().map(Yaml::as_str).collect(),
+        one => one.and_then(Yaml::as_str).map(|text| vec![text]),
+    };
+    let Some(texts) = texts else {
+        let remedy = "join the names of selections, as in `condition: a and not b`";
+        note.add(&key, "no condition", remedy);
+        return false;
+    };
+    let errors: Vec<SigmaParserError> =
+        texts.into_iter().filter_map(|text| parse_condition(text).err()).collect();
+    for error in &errors {
+        let remedy =
+            "join selections by `and`, `or`, `not`, `1 of x_*`, `all of x_*` and parentheses";
+        note.add(&key, unreadable(error), remedy);
+    }
+    errors.is_empty()
+}
+
+/// What a condition's parser says, in words.
+fn unreadable(error: &SigmaParserError) -> String {
+    let text = error.to_string();
+    let words = last_line(&text).trim_start_matches("= ");
+    match error.location() {
+        Some(at) => format!("the condition cannot be read from its character {}: {words}", at.col),
+        None => format!("the condition cannot be read: {words}"),
+    }
+}
 
 /// The named selections.
 pub fn selections(rule: &SigmaRule, note: &mut Note<'_>) -> BTreeMap<String, Test> {
@@ -40,13 +144,14 @@ pub fn condition(
         note.add(&key, "one condition is supported", "join them with `or`");
         return None;
     };
-    let condition = match expand(expression, &names) {
-        Ok(condition) => condition,
-        Err((problem, remedy)) => {
+    let mut problems = Vec::new();
+    let condition = expand(expression, &names, &mut problems);
+    if !problems.is_empty() {
+        for (problem, remedy) in problems {
             note.add(&key, problem, remedy);
-            return None;
         }
-    };
+        return None;
+    }
     let used = condition.names();
     for name in &names {
         if !used.contains(&name.as_str()) {
@@ -73,49 +178,66 @@ pub fn condition(
     Some(condition)
 }
 
-fn expand(expression: &ConditionExpr, names: &[&String]) -> Result<Condition, Problem> {
-    let each = |parts: &[ConditionExpr]| {
-        parts.iter().map(|part| expand(part, names)).collect::<Result<_, _>>()
-    };
-    Ok(match expression {
-        ConditionExpr::And(parts) => Condition::All(each(parts)?),
-        ConditionExpr::Or(parts) => Condition::Any(each(parts)?),
-        ConditionExpr::Not(part) => Condition::Not(Box::new(expand(part, names)?)),
-        ConditionExpr::Identifier(name) if names.contains(&name) => Condition::Is(name.clone()),
+/// Spells out quantifiers. What is wrong with the expression is added to `problems`.
+fn expand(expression: &ConditionExpr, names: &[&String], problems: &mut Vec<Problem>) -> Condition {
+    match expression {
+        ConditionExpr::And(parts) => Condition::All(expand_all(parts, names, problems)),
+        ConditionExpr::Or(parts) => Condition::Any(expand_all(parts, names, problems)),
+        ConditionExpr::Not(part) => Condition::Not(Box::new(expand(part, names, problems))),
         ConditionExpr::Identifier(name) => {
-            return Err((
-                format!("there is no selection '{name}'"),
-                "name it under `detection`".into(),
-            ));
+            if !names.contains(&name) {
+                problems.push(no_selection(name, names));
+            }
+            Condition::Is(name.clone())
         }
         ConditionExpr::Selector { quantifier, pattern } => {
-            let mut fitting: Vec<Condition> = names
-                .iter()
-                .filter(|name| match pattern {
-                    SelectorPattern::Them => !name.starts_with('_'),
-                    SelectorPattern::Pattern(pattern) => detection_name_matches(pattern, name),
-                })
-                .map(|name| Condition::Is((*name).clone()))
-                .collect();
-            fitting.sort_by_key(|condition| condition.names().join(""));
+            let fitting = fitting(pattern, names);
             if fitting.is_empty() {
-                return Err((
+                problems.push((
                     format!("no selection fits '{pattern}'"),
-                    "correct the pattern".into(),
+                    "correct the pattern".to_owned(),
                 ));
             }
             match quantifier {
-                Quantifier::Any | Quantifier::Count(1) => Condition::Any(fitting),
                 Quantifier::All => Condition::All(fitting),
+                Quantifier::Any | Quantifier::Count(1) => Condition::Any(fitting),
                 Quantifier::Count(_) => {
-                    return Err((
+                    problems.push((
                         format!("'{quantifier} of' is not supported"),
-                        "use `1 of` or `all of`".into(),
+                        "use `1 of` or `all of`".to_owned(),
                     ));
+                    Condition::Any(fitting)
                 }
             }
         }
-    })
+    }
+}
+
+fn expand_all(
+    parts: &[ConditionExpr],
+    names: &[&String],
+    problems: &mut Vec<Problem>,
+) -> Vec<Condition> {
+    parts.iter().map(|part| expand(part, names, problems)).collect()
+}
+
+fn no_selection(name: &str, names: &[&String]) -> Problem {
+    let remedy = super::nearest(name, names.iter().map(|name| name.as_str())).map_or_else(
+        || "name it under `detection`".to_owned(),
+        |nearest| format!("did you mean '{nearest}'?"),
+    );
+    (format!("there is no selection '{name}'"), remedy)
+}
+
+/// The selections that a pattern stands for.
+fn fitting(pattern: &SelectorPattern, names: &[&String]) -> Vec<Condition> {
+    let fits = |name: &str| match pattern {
+        SelectorPattern::Them => !name.starts_with('_'),
+        SelectorPattern::Pattern(pattern) => detection_name_matches(pattern, name),
+    };
+    let mut fitting: Vec<&String> = names.iter().copied().filter(|name| fits(name)).collect();
+    fitting.sort();
+    fitting.into_iter().map(|name| Condition::Is(name.clone())).collect()
 }
 
 fn test(detection: &Detection, path: &[&str], note: &mut Note<'_>) -> Option<Test> {
@@ -157,21 +279,14 @@ fn item(item: &DetectionItem, path: &[&str], note: &mut Note<'_>) -> Option<Test
     let words: Vec<String> = item.field.modifiers.iter().map(|modifier| word(*modifier)).collect();
     let key = [&[name.clone()][..], &words].concat().join("|");
     let path = [path, &[&key]].concat();
-    let Some(field) = Field::parse(&name) else {
-        note.add(
-            &path,
-            format!("unknown field '{name}'"),
-            format!("did you mean '{}'? docs/fields.md lists all", nearest(&name)),
-        );
-        return None;
-    };
-    let modifiers = match Modifiers::new(&item.field.modifiers) {
-        Ok(modifiers) => modifiers,
-        Err((problem, remedy)) => {
-            note.add(&path, problem, remedy);
-            return None;
-        }
-    };
+    let field = Field::parse(&name);
+    if field.is_none() {
+        unknown_field(&name, &path, note);
+    }
+    let modifiers = Modifiers::new(&item.field.modifiers)
+        .and_then(|modifiers| enough(item.values.len(), &modifiers).map(|()| modifiers))
+        .map_err(|(problem, remedy)| note.add(&path, problem, remedy));
+    let (Some(field), Ok(modifiers)) = (field, modifiers) else { return None };
     let mut tests = Vec::new();
     for (number, value) in item.values.iter().enumerate() {
         match op(&field, &modifiers, value) {
@@ -185,6 +300,22 @@ fn item(item: &DetectionItem, path: &[&str], note: &mut Note<'_>) -> Option<Test
     }
     let tests = tests.into_iter().collect::<Option<Vec<_>>>()?;
     Some(one_or(tests, if modifiers.all { Test::All } else { Test::Any }))
+}
+
+fn unknown_field(name: &str, path: &[&str], note: &mut Note<'_>) {
+    let remedy = format!("did you mean '{}'? docs/fields.md lists all", nearest(name));
+    note.add(path, format!("unknown field '{name}'"), remedy);
+}
+
+/// Whether there are values enough to compare with.
+fn enough(values: usize, modifiers: &Modifiers) -> Result<(), Problem> {
+    match values {
+        0 => Err(problem("no values", "give at least one, or use `|exists`")),
+        1 if modifiers.all => {
+            Err(problem("`|all` of one value", "remove `|all`, or give more values"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn one_or(mut tests: Vec<Test>, many: impl Fn(Vec<Test>) -> Test) -> Test {
@@ -228,15 +359,27 @@ impl Modifiers {
                     parsed.main = Some(*modifier);
                 }
                 other => {
-                    let known = "contains, startswith, endswith, all, cased, re (i, m, s), cidr, exists, gt, gte, lt, lte";
                     return Err((
                         format!("the modifier '{}' is not supported here", word(*other)),
-                        format!("use one of {known}"),
+                        format!("use one of {}", MODIFIERS.join(", ")),
                     ));
                 }
             }
         }
-        Ok(parsed)
+        parsed.fit()
+    }
+
+    /// Refuses modifiers that mean nothing together.
+    fn fit(self) -> Result<Self, Problem> {
+        let is_regex = self.main == Some(Modifier::Re);
+        if !is_regex && !self.flags.is_empty() {
+            return Err(problem("i, m and s are flags of `|re`", "add `|re`, or remove them"));
+        }
+        if is_regex && self.all {
+            let remedy = "make a selection of each, and join them by `and`";
+            return Err(problem("`|all` does not go with `|re`", remedy));
+        }
+        Ok(self)
     }
 }
 
@@ -446,3 +589,25 @@ fn nearest(name: &str) -> &'static str {
     };
     crate::field::TABLE.iter().max_by_key(shared).map_or("", |row| row.name)
 }
+
+/// A condition that is always read, in the place of one that is not.
+const READABLE: &str = "all of them";
+
+/// Sigma's modifiers, as far as they are supported.
+const MODIFIERS: &[&str] = &[
+    "contains",
+    "startswith",
+    "endswith",
+    "all",
+    "cased",
+    "re",
+    "i",
+    "m",
+    "s",
+    "cidr",
+    "exists",
+    "gt",
+    "gte",
+    "lt",
+    "lte",
+];

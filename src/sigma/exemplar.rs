@@ -1,14 +1,75 @@
-//! Testing rules: every exemplar alone and within the full ruleset, and the mutation check.
+//! Exemplars: read with their rule, and tested, each alone and within the full ruleset; the mutation
+//! check.
 
-use yaml_serde::Value as Yaml;
+use std::slice;
 
-use super::{Finding, Rule, Rules};
+use rsigma_parser::{EXEMPLARS_KEY, ExemplarPayload, ExemplarRuleKind, Expect};
+use yaml_serde::{Mapping, Value as Yaml};
+
+use super::rule::Note;
+use super::{Exemplar, Finding, Rule, Rules};
 use crate::explain::Explainer;
 use crate::field::{Field, Kind, Name, Place, places};
 use crate::matcher::Matcher;
 use crate::request::{Request, Value};
 use crate::ruleset::Ruleset;
 use crate::signature::Condition;
+
+/// Reads a rule's exemplars and checks their events.
+pub fn read(document: &Mapping, note: &mut Note<'_>) -> Vec<Exemplar> {
+    let own = document.get("custom_attributes").and_then(|own| own.get(EXEMPLARS_KEY));
+    for (number, exemplar) in own.and_then(Yaml::as_sequence).into_iter().flatten().enumerate() {
+        if let Some(event) = exemplar.get("event").and_then(Yaml::as_mapping) {
+            check_event(event, &number.to_string(), note);
+        }
+    }
+    let path = format!("/custom_attributes/{EXEMPLARS_KEY}");
+    let parsed =
+        own.map(|own| rsigma_parser::parse_exemplars(own, ExemplarRuleKind::Detection, path));
+    match parsed.unwrap_or(Ok(Vec::new())) {
+        Ok(parsed) => {
+            let exemplars: Vec<Exemplar> = parsed.into_iter().filter_map(exemplar).collect();
+            count(&exemplars, note);
+            exemplars
+        }
+        Err(errors) => {
+            for error in errors {
+                let path: Vec<&str> = error.path.split('/').skip(1).collect();
+                let remedy = match error.message.starts_with("duplicate") {
+                    true => "give it a name of its own",
+                    false => "write {name, expect: match | no-match, event: {field: value}}",
+                };
+                note.add(&path, error.message.as_str(), remedy);
+            }
+            Vec::new()
+        }
+    }
+}
+
+fn check_event(event: &Mapping, number: &str, note: &mut Note<'_>) {
+    for (field, problem) in Event::new(event).err().unwrap_or_default() {
+        let key = ["custom_attributes", EXEMPLARS_KEY, number, "event", field.as_str()];
+        note.add(&key, problem, "see docs/fields.md for names and types");
+    }
+}
+
+fn exemplar(parsed: rsigma_parser::Exemplar) -> Option<Exemplar> {
+    let ExemplarPayload::Event(Yaml::Mapping(event)) = parsed.payload else { return None };
+    Some(Exemplar { name: parsed.name, matches: parsed.expect == Expect::Match, event })
+}
+
+/// There must be enough of both kinds.
+fn count(exemplars: &[Exemplar], note: &mut Note<'_>) {
+    for (matches, word) in [(true, "matching"), (false, "near-miss")] {
+        if exemplars.iter().filter(|exemplar| exemplar.matches == matches).count() < 2 {
+            note.add(
+                &["custom_attributes", EXEMPLARS_KEY],
+                format!("fewer than two {word} exemplars"),
+                "add events that show the rule's edges",
+            );
+        }
+    }
+}
 
 /// Tests every rule; what fails, by place.
 ///
@@ -53,18 +114,9 @@ fn test_rule(
     let mut events = Vec::new();
     for (number, exemplar) in rule.exemplars.iter().enumerate() {
         let number = number.to_string();
-        let key = ["custom_attributes", rsigma_parser::EXEMPLARS_KEY, &number];
-        let event = match Event::new(&exemplar.event) {
-            Ok(event) => event,
-            Err(problem) => {
-                findings.push(rule.finding(
-                    &key,
-                    problem,
-                    "see docs/fields.md for names and types",
-                ));
-                continue;
-            }
-        };
+        let key = ["custom_attributes", EXEMPLARS_KEY, &number];
+        // `check` has said why, where it cannot be read.
+        let Ok(event) = Event::new(&exemplar.event) else { continue };
         let request = event.request();
         let is_hit = |matcher: &mut Matcher<'_>, ruleset: &Ruleset, place: usize| {
             let headers = ruleset.program().headers(&event.headers);
@@ -140,6 +192,7 @@ fn without(condition: &Condition, name: &str) -> Option<Condition> {
 }
 
 /// An exemplar's event, by type.
+#[derive(Default)]
 struct Event {
     values: Vec<(Name, Owned)>,
     headers: Vec<(String, String)>,
@@ -152,29 +205,38 @@ enum Owned {
 }
 
 impl Event {
-    fn new(event: &yaml_serde::Mapping) -> Result<Self, String> {
-        let mut parsed = Self { values: Vec::new(), headers: Vec::new() };
+    /// Reads an event; or the fields that cannot be read, and why.
+    fn new(event: &Mapping) -> Result<Self, Vec<(String, String)>> {
+        let mut parsed = Self::default();
+        let mut misfits = Vec::new();
         for (name, value) in event {
             let name = name.as_str().unwrap_or_default();
-            let field = Field::parse(name)
-                .ok_or_else(|| format!("the event has an unknown field '{name}'"))?;
-            let values = match value {
-                Yaml::Sequence(values) => values.as_slice(),
-                value => std::slice::from_ref(value),
-            };
-            for value in values {
-                let misfit = || format!("the event's value of '{name}' has the wrong type");
-                match (&field, field.kind()) {
-                    (Field::Header(header), _) => {
-                        parsed.headers.push((header.clone(), scalar(value).ok_or_else(misfit)?))
-                    }
-                    (Field::Known(known), kind) => {
-                        parsed.values.push((*known, owned(*known, kind, value).ok_or_else(misfit)?))
-                    }
+            if let Err(problem) = parsed.add(name, value) {
+                misfits.push((name.to_owned(), problem));
+            }
+        }
+        if misfits.is_empty() { Ok(parsed) } else { Err(misfits) }
+    }
+
+    fn add(&mut self, name: &str, value: &Yaml) -> Result<(), String> {
+        let field =
+            Field::parse(name).ok_or_else(|| format!("the event has an unknown field '{name}'"))?;
+        let values = match value {
+            Yaml::Sequence(values) => values.as_slice(),
+            value => slice::from_ref(value),
+        };
+        for value in values {
+            let misfit = || format!("the event's value of '{name}' has the wrong type");
+            match (&field, field.kind()) {
+                (Field::Header(header), _) => {
+                    self.headers.push((header.clone(), scalar(value).ok_or_else(misfit)?));
+                }
+                (Field::Known(known), kind) => {
+                    self.values.push((*known, owned(*known, kind, value).ok_or_else(misfit)?));
                 }
             }
         }
-        Ok(parsed)
+        Ok(())
     }
 
     fn request(&self) -> Request<'_> {

@@ -4,9 +4,11 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::Source;
+use super::place::line_column;
+use super::{Finding, Source};
 
 /// Reads every `*.yml`, `*.yaml` and `policy.toml` below a directory, in the order of their paths.
+/// Bytes that are not UTF-8 become U+FFFD: the check finds those, and tells everything else beside them.
 pub fn read(directory: &Path) -> io::Result<Vec<Source>> {
     let mut sources = Vec::new();
     walk(directory, "", &mut sources)?;
@@ -25,12 +27,25 @@ fn walk(directory: &Path, below: &str, sources: &mut Vec<Source>) -> io::Result<
         if entry.file_type()?.is_dir() {
             walk(&entry.path(), &path, sources)?;
         } else if is_policy(&path) || path.ends_with(".yml") || path.ends_with(".yaml") {
-            let text = fs::read_to_string(entry.path())
+            let bytes = fs::read(entry.path())
                 .map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))?;
-            sources.push(Source { path, text });
+            sources.push(Source { path, text: String::from_utf8_lossy(&bytes).into_owned() });
         }
     }
     Ok(())
+}
+
+/// The first place at which a file is not UTF-8, or was not when it was last saved.
+pub fn damage(source: &Source) -> Option<Finding> {
+    let at = source.text.find(char::REPLACEMENT_CHARACTER)?;
+    let (line, column) = line_column(&source.text, at);
+    Some(Finding {
+        path: source.path.clone(),
+        line,
+        column,
+        problem: "this is not UTF-8 (or U+FFFD, which stands for what is not)".to_owned(),
+        remedy: "save the file as UTF-8".to_owned(),
+    })
 }
 
 /// Whether a path is the policy's.

@@ -21,3 +21,15 @@ pub fn ruleset() -> Result<&'static Ruleset, String> {
         loaded.map_err(|error| error.problem().to_owned())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Peers rebuilt their matchers with every request, at milliseconds each (arcjet-js#6063).
+    #[test]
+    fn the_ruleset_is_compiled_once() {
+        let (first, second) = (ruleset(), ruleset());
+        assert!(matches!((first, second), (Ok(first), Ok(second)) if std::ptr::eq(first, second)));
+    }
+}
