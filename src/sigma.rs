@@ -3,6 +3,7 @@
 //! Only hosts that deal in files have this module (feature `sigma`): the CLI, the playground and the
 //! Worker's build script. The edge loads the bundle that comes out.
 
+mod comparison;
 mod detection;
 mod docs;
 mod exemplar;
