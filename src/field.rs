@@ -20,6 +20,19 @@ pub enum Kind {
     Flag,
 }
 
+impl Kind {
+    /// The name in docs and findings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Keyword => "keyword",
+            Self::Address => "address",
+            Self::Number => "number",
+            Self::Flag => "flag",
+        }
+    }
+}
+
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {

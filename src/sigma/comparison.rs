@@ -106,7 +106,7 @@ pub fn op(field: &Field, modifiers: &Modifiers, value: &SigmaValue) -> Result<Op
         }
         (main, Kind::Number, V::Integer(_) | V::Float(_)) => number(main, value),
         _ => Err((
-            format!("this test does not fit '{}', which is a {}", field.name(), kind_word(kind)),
+            format!("this test does not fit '{}', which is a {}", field.name(), kind.name()),
             "see docs/fields.md for the field's type".to_owned(),
         )),
     }
@@ -115,16 +115,6 @@ pub fn op(field: &Field, modifiers: &Modifiers, value: &SigmaValue) -> Result<Op
 /// A problem and its remedy.
 pub fn problem(problem: &str, remedy: &str) -> Problem {
     (problem.to_owned(), remedy.to_owned())
-}
-
-fn kind_word(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Text => "text",
-        Kind::Keyword => "keyword",
-        Kind::Address => "address",
-        Kind::Number => "number",
-        Kind::Flag => "flag",
-    }
 }
 
 fn number(main: Option<Modifier>, value: &SigmaValue) -> Result<Op, Problem> {

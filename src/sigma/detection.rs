@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use rsigma_parser::{
-    ConditionExpr, Detection, DetectionItem, Modifier, Quantifier, SelectorPattern,
-    SigmaParserError, SigmaRule, detection_name_matches, parse_condition, parse_field_spec,
+    ConditionExpr, Detection, DetectionItem, Quantifier, SelectorPattern, SigmaParserError,
+    SigmaRule, detection_name_matches, parse_condition, parse_field_spec,
 };
 use yaml_serde::{Mapping, Value as Yaml};
 

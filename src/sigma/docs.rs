@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{Rule, Rules};
-use crate::field::{Kind, TABLE};
+use crate::field::TABLE;
 
 /// `docs/fields.md`.
 pub fn fields_page() -> String {
@@ -16,7 +16,7 @@ pub fn fields_page() -> String {
         - **number**: plain value, `gt`, `gte`, `lt`, `lte`, `exists`.\n- **flag**: `true` or `false`, `exists`.\n\n| field | type | meaning |\n|---|---|---|\n"
     );
     for row in TABLE {
-        let _ = writeln!(page, "| `{}` | {} | {} |", row.name, kind(row.kind), row.doc);
+        let _ = writeln!(page, "| `{}` | {} | {} |", row.name, row.kind.name(), row.doc);
     }
     page.push_str("| `http.request.header.<name>` | keyword | Any request header, its name in lower case. |\n");
     page
@@ -67,16 +67,6 @@ fn signature(page: &mut String, rule: &Rule) {
     );
     let links: Vec<String> = rule.references.iter().map(|link| format!("<{link}>")).collect();
     let _ = writeln!(page, "Sources: {}.", links.join(", "));
-}
-
-fn kind(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Text => "text",
-        Kind::Keyword => "keyword",
-        Kind::Address => "address",
-        Kind::Number => "number",
-        Kind::Flag => "flag",
-    }
 }
 
 const GENERATED: &str = "<!-- Made by `hedgerow docs`; do not edit. -->";
