@@ -261,7 +261,7 @@ impl Matcher<'_> {
 
     fn text(&mut self, request: &Request<'_>) {
         let program = self.program;
-        let mut cased: Vec<(usize, String)> = Vec::new();
+        let mut cased: BTreeMap<usize, String> = BTreeMap::new();
         program.scanner.scan(request.text().as_bytes(), &mut |number, start| {
             let Some(literal) = program.literals.get(number) else { return };
             let Some((value, segment)) = segment_at(request, start) else { return };
@@ -420,20 +420,14 @@ fn stands(anchor: Anchor, segment: &Segment<'_>, start: usize, end: usize) -> bo
     }
 }
 
-/// The segment's text with its case, made once a request.
+/// The segment's text with its case, made once a request; seams have none.
 fn with_case<'c>(
-    cased: &'c mut Vec<(usize, String)>,
+    cased: &'c mut BTreeMap<usize, String>,
     number: usize,
     segment: &Segment<'_>,
 ) -> &'c str {
-    let known = cased.iter().position(|(known, _)| *known == number);
-    let at = known.unwrap_or_else(|| {
-        // Seams have no case.
-        let text = segment.source.value().map(decode_cased);
-        cased.push((number, text.unwrap_or_default()));
-        cased.len().saturating_sub(1)
-    });
-    cased.get(at).map(|(_, text)| text.as_str()).unwrap_or_default()
+    let text = || segment.source.value().map(decode_cased).unwrap_or_default();
+    cased.entry(number).or_insert_with(text)
 }
 
 fn decode_cased(raw: Raw<'_>) -> String {
