@@ -100,6 +100,9 @@ pub enum Op {
         /// Bytes of the longest match, where there is a longest.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         longest: Option<usize>,
+        /// ASCII characters with which every match begins, where they are few.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        first: Option<String>,
     },
     /// The address is in the network.
     Cidr(ipnet::IpNet),

@@ -26,6 +26,8 @@ pub(crate) struct RegexTest {
     pub landmarks: Vec<Landmark>,
     /// Bytes of the longest match, where there is a longest.
     pub longest: Option<usize>,
+    /// ASCII characters with which every match begins, where they are few.
+    pub first: Option<Box<str>>,
 }
 
 /// [`crate::signature::Landmark`], compiled.
@@ -169,6 +171,12 @@ impl RegexTest {
         self.landmarks.iter().enumerate().fold(0, |all, (number, _)| all | bit(number))
     }
 
+    /// Whether a match may begin with this byte; one that is empty begins anywhere.
+    fn may_begin(&self, byte: Option<&u8>) -> bool {
+        let first = self.first.as_deref();
+        first.is_none_or(|first| byte.is_some_and(|byte| first.as_bytes().contains(byte)))
+    }
+
     /// How far before its first landmark a match may begin, and how long it may be, if both are
     /// short enough to try each start by itself.
     fn reach(&self) -> Option<(usize, usize)> {
@@ -220,11 +228,15 @@ fn first_from(
     request: &Request<'_>,
 ) -> Option<Range<usize>> {
     let min = test.landmarks.first()?.min;
+    let text = request.text().as_bytes();
     let mut next = 0;
     for first in firsts {
         let (_, segment) = segment_at(request, *first)?;
         let from = first.saturating_sub(before).max(segment.range.start).max(next);
         for start in from..=first.saturating_sub(min) {
+            if !test.may_begin(text.get(start)) {
+                continue;
+            }
             let window = start..start.saturating_add(longest).min(segment.range.end);
             let found = find(regex, request, &window, Anchored::Yes);
             if found.is_some() {
@@ -282,7 +294,7 @@ pub fn compile(pattern: &str) -> Result<Regex, String> {
     let limits = Regex::config()
         .utf8_empty(false)
         .nfa_size_limit(Some(REGEX_BYTES))
-        .hybrid_cache_capacity(REGEX_BYTES)
+        .hybrid_cache_capacity(CACHE_BYTES)
         .which_captures(WhichCaptures::Implicit);
     // `check` writes `.` as a byte (see `sigma`), so a match may begin within a character.
     let syntax = regex_automata::util::syntax::Config::new().utf8(false);
@@ -292,8 +304,12 @@ pub fn compile(pattern: &str) -> Result<Regex, String> {
     })
 }
 
-/// A compiled regex, and its lazily built automaton, may take this many bytes each.
+/// Bytes that a compiled regex may take.
 const REGEX_BYTES: usize = 1 << 20;
+
+/// Bytes that its automaton may take, which is built as it runs, and begun anew when it is full. An
+/// isolate has 128 MB for all; a few regexes of the shipped rules would use more than a megabyte.
+const CACHE_BYTES: usize = if cfg!(target_family = "wasm") { 1 << 20 } else { 8 << 20 };
 
 /// Starts that are tried by themselves before one first landmark.
 const NEAR: usize = 64;

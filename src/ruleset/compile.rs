@@ -117,7 +117,7 @@ impl Compiler {
                 let sets = Sets::Bit(bit);
                 self.literal(folded, Use { places, anchor: *anchor, cased, sets }).map(drop)
             }
-            Op::Regex { pattern, landmarks, longest } => {
+            Op::Regex { pattern, landmarks, longest, first } => {
                 let regex = RegexTest {
                     pattern: pattern.clone(),
                     compiled: OnceCell::new(),
@@ -125,6 +125,7 @@ impl Compiler {
                     places,
                     landmarks: self.landmarks(pattern, landmarks, places)?,
                     longest: *longest,
+                    first: first.as_deref().map(Box::from),
                 };
                 if let Some(slot) = self.program.regex_of.get_mut(bit) {
                     *slot = Some(self.program.regexes.len());

@@ -222,9 +222,10 @@ fn regex(pattern: &str, flags: &str, kind: Kind) -> Result<Op, Problem> {
     if flags.contains('i') {
         let strings = required.landmarks.iter_mut().flat_map(|landmark| &mut landmark.strings);
         strings.for_each(|string| *string = string.to_lowercase());
-        // Beyond ASCII, the two cases of a letter may differ in length.
+        required.first = required.first.map(|first| first.to_ascii_lowercase());
+        // Beyond ASCII, the two cases of a letter may differ in their bytes.
         if !pattern.is_ascii() {
-            required.forget_distances();
+            required.forget_bytes();
         }
     }
     let mut strings = required.landmarks.iter().flat_map(|landmark| &landmark.strings);
@@ -241,8 +242,8 @@ fn regex(pattern: &str, flags: &str, kind: Kind) -> Result<Op, Problem> {
                 .to_owned(),
         ));
     }
-    let Required { landmarks, longest } = required;
-    Ok(Op::Regex { pattern: full, landmarks, longest })
+    let Required { landmarks, longest, first } = required;
+    Ok(Op::Regex { pattern: full, landmarks, longest, first })
 }
 
 /// A pattern in which `.` stands for a byte instead of a character. Signatures bridge gaps by

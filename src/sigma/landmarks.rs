@@ -1,7 +1,7 @@
 //! What every match of a regex passes on its way, and how long its matches can be.
 
 use regex_syntax::ParserBuilder;
-use regex_syntax::hir::{Hir, HirKind};
+use regex_syntax::hir::{Class, Hir, HirKind};
 
 use crate::signature::Landmark;
 
@@ -12,6 +12,8 @@ pub struct Required {
     pub landmarks: Vec<Landmark>,
     /// Bytes of the longest match, where there is a longest.
     pub longest: Option<usize>,
+    /// ASCII characters with which every match begins, where they are few.
+    pub first: Option<String>,
 }
 
 /// Looks at a pattern without its flags: case insensitivity would turn letters into classes, and
@@ -22,7 +24,11 @@ pub fn required(pattern: &str) -> Result<Required, String> {
         .build()
         .parse(pattern)
         .map_err(|error| error.to_string())?;
-    Ok(Required { landmarks: Way::of(&hir).landmarks, longest: longest(&hir) })
+    Ok(Required {
+        landmarks: Way::of(&hir).landmarks,
+        longest: longest(&hir),
+        first: first(&hir).filter(|(_, may_be_empty)| !may_be_empty).map(|(first, _)| first),
+    })
 }
 
 impl Required {
@@ -46,9 +52,9 @@ impl Required {
         self.landmarks = kept;
     }
 
-    /// Forgets all distances.
-    pub fn forget_distances(&mut self) {
-        self.longest = None;
+    /// Forgets all that depends on the bytes of letters.
+    pub fn forget_bytes(&mut self) {
+        (self.longest, self.first) = (None, None);
         for landmark in &mut self.landmarks {
             (landmark.min, landmark.max) = (0, None);
         }
@@ -92,6 +98,55 @@ impl Span {
 /// The longest match; none also where there is no match at all.
 fn longest(hir: &Hir) -> Option<usize> {
     hir.properties().maximum_len()
+}
+
+/// The ASCII characters with which a match may begin, and whether it may be empty; `None` where they
+/// are many, or others.
+fn first(hir: &Hir) -> Option<(String, bool)> {
+    match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) => Some((String::new(), true)),
+        HirKind::Literal(literal) => {
+            let byte = literal.0.first().filter(|byte| byte.is_ascii())?;
+            Some((char::from(*byte).to_string(), false))
+        }
+        HirKind::Class(class) => {
+            let ranges: Vec<(u32, u32)> = match class {
+                Class::Unicode(class) => {
+                    class.iter().map(|it| (it.start().into(), it.end().into())).collect()
+                }
+                Class::Bytes(class) => {
+                    class.iter().map(|it| (it.start().into(), it.end().into())).collect()
+                }
+            };
+            let is_few = |(from, to): &(u32, u32)| *to < 128 && to.saturating_sub(*from) < 4;
+            let few = ranges.len() <= 4 && ranges.iter().all(is_few);
+            let chars =
+                ranges.iter().flat_map(|(from, to)| (*from..=*to).filter_map(char::from_u32));
+            few.then(|| (chars.collect::<String>(), false)).filter(|(chars, _)| chars.is_ascii())
+        }
+        HirKind::Capture(capture) => first(&capture.sub),
+        HirKind::Repetition(repetition) => {
+            let (chars, may_be_empty) = first(&repetition.sub)?;
+            Some((chars, may_be_empty || repetition.min == 0))
+        }
+        HirKind::Concat(parts) => {
+            let mut all = String::new();
+            for part in parts {
+                let (chars, may_be_empty) = first(part)?;
+                all.push_str(&chars);
+                if !may_be_empty {
+                    return Some((all, false));
+                }
+            }
+            Some((all, true))
+        }
+        HirKind::Alternation(parts) => {
+            let parts: Option<Vec<(String, bool)>> = parts.iter().map(first).collect();
+            let parts = parts?;
+            let may_be_empty = parts.iter().any(|(_, may_be_empty)| *may_be_empty);
+            Some((parts.into_iter().map(|(chars, _)| chars).collect(), may_be_empty))
+        }
+    }
 }
 
 /// What is passed from the start of a part of a regex to its end.
@@ -225,6 +280,26 @@ mod tests {
             assert_eq!((found.landmarks, found.longest), (expected, *longest), "{pattern}");
         }
         assert!(required("(").is_err());
+    }
+
+    #[test]
+    fn finds_what_every_match_begins_with() {
+        let rows = [
+            (r"# ?(the )?prompt", Some("#")),
+            (r"(write|give) it", Some("wg")),
+            (r"^(a|an) (x|y)", Some("aa")),
+            (r"(?:ab)?c", Some("ac")),
+            (r"[a-c]x", Some("abc")),
+            (r"\bx", Some("x")),
+            (r"[a-z]x", None),
+            (r"(?-u:.)x", None),
+            ("\u{e9}x", None),
+            (r"(a|b)*", None),
+            (r"x?", None),
+        ];
+        for (pattern, expected) in rows {
+            assert_eq!(required(pattern).unwrap().first.as_deref(), expected, "{pattern}");
+        }
     }
 
     #[test]
