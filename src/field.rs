@@ -112,7 +112,7 @@ fields! {
     BatchSize Number "hedgerow.batch.size" "Requests in the upload; absent outside batches."
     BodySize Number "http.request.body.size" "Bytes of the body as sent, as far as known."
     BodyUnscanned Number "hedgerow.body.unscanned" "Bytes behind the scan window; absent when all was scanned."
-    BodyUnreadable Keyword "hedgerow.body.unreadable" "Why parts were not read: `empty`, `syntax`, `truncated`, `encoding`, `inflate`, `depth`, `entries`, `multipart`, `duplicate` (a key that counts once stands twice)."
+    BodyUnreadable Keyword "hedgerow.body.unreadable" "Why parts were not read: `empty`, `syntax`, `truncated`, `encoding`, `inflate`, `depth`, `entries`, `multipart`, `duplicate` (a key that counts once stands twice), `costly` (made to be dear to search: not all regexes ran)."
     Encoding Keyword "hedgerow.encoding" "Content encoding of the body."
     Method Keyword "http.request.method" "HTTP method."
     Path Keyword "url.path" "Path of the URL, without the query."

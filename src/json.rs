@@ -177,6 +177,12 @@ impl<'a> Reader<'a> {
         self.broken.syntax = true;
     }
 
+    /// Passes over one byte that is no value, nor the start of one.
+    pub fn pass_one(&mut self) {
+        self.broken.syntax = true;
+        self.step(1);
+    }
+
     fn peek(&self) -> Option<u8> {
         self.text.get(self.at).copied()
     }

@@ -9,7 +9,7 @@ mod condition;
 mod keyword;
 pub(crate) mod regex;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use crate::field::{Field, Name};
@@ -183,7 +183,7 @@ impl Matcher<'_> {
         self.touched.fill(0);
         self.found.clear();
         self.seen_in.fill(0);
-        self.candidates.clear();
+        self.candidates.clear(request.text().len());
         for (bit, range) in &headers.0 {
             self.set(*bit, Found { start: range.start, end: range.end, in_text: false });
         }
@@ -191,8 +191,20 @@ impl Matcher<'_> {
         self.numbers(request);
         self.absences(request);
         self.text(request);
-        let held = self.held(request);
+        let mut held = self.held(request);
+        if self.candidates.is_spent() {
+            let tests = self.program.keywords.get(&Name::BodyUnreadable);
+            keyword(tests.map(Vec::as_slice).unwrap_or_default(), SPENT, &mut |bit, range| {
+                self.set(bit, Found { start: range.start, end: range.end, in_text: false });
+            });
+            held = self.held(request);
+        }
         if held.is_empty() { Vec::new() } else { self.proved(held, request) }
+    }
+
+    /// Whether regexes were given up on, because the text is made to be dear to search.
+    pub fn is_spent(&self) -> bool {
+        self.candidates.is_spent()
     }
 
     fn set(&mut self, bit: usize, found: Found) {
@@ -262,6 +274,8 @@ impl Matcher<'_> {
     fn text(&mut self, request: &Request<'_>) {
         let program = self.program;
         let mut cased: BTreeMap<usize, String> = BTreeMap::new();
+        // Whether a cased pattern stands in a value is asked once: that looks at the whole value.
+        let mut asked: BTreeSet<(usize, usize, usize)> = BTreeSet::new();
         program.scanner.scan(request.text().as_bytes(), &mut |number, start| {
             let Some(literal) = program.literals.get(number) else { return };
             let Some((value, segment)) = segment_at(request, start) else { return };
@@ -275,14 +289,15 @@ impl Matcher<'_> {
                 *seen_in |= segment.place as u8;
             }
             let end = start.saturating_add(program.scanner.len_of(number));
-            for purpose in &literal.uses {
+            for (place, purpose) in literal.uses.iter().enumerate() {
                 if purpose.places & segment.place as u8 == 0
                     || !stands(purpose.anchor, segment, start, end)
                 {
                     continue;
                 }
                 if let Some(pattern) = &purpose.cased
-                    && !purpose.anchor.fits(with_case(&mut cased, value, segment), pattern)
+                    && (!asked.insert((value, number, place))
+                        || !purpose.anchor.fits(with_case(&mut cased, value, segment), pattern))
                 {
                     continue;
                 }
@@ -403,6 +418,9 @@ impl Matcher<'_> {
         proofs.into_iter().map(hit).collect()
     }
 }
+
+/// The value of `hedgerow.body.unreadable` for text that is too dear to search.
+const SPENT: &str = "costly";
 
 /// The segment in which a byte of a request's text stands, and its number.
 fn segment_at<'r, 'a>(request: &'r Request<'a>, at: usize) -> Option<(usize, &'r Segment<'a>)> {

@@ -121,6 +121,16 @@ impl<'a> Source<'a> {
     }
 }
 
+/// How much of a request has been read.
+struct Mark {
+    text: usize,
+    segments: usize,
+    keywords: usize,
+    numbers: usize,
+    counts: Vec<(Name, f64)>,
+    trouble: Trouble,
+}
+
 /// Why parts of a body were not read, as bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Trouble(u16);
@@ -223,13 +233,35 @@ impl<'a> Request<'a> {
     /// Reads one JSON object as a request of `endpoint`; where that finds no text, as a generic one.
     fn object(&mut self, reader: &mut Reader<'a>, endpoint: Endpoint, depth: u8) {
         let start = reader.position();
+        let before = self.mark();
         self.members(reader, endpoint, depth);
-        let silent = self.segments.is_empty()
+        let silent = self.segments.len() == before.segments
             && !self.counts.iter().any(|(name, _)| *name == Name::PromptTokenIds);
         if silent && !matches!(endpoint, Endpoint::Generic | Endpoint::OpenaiBatches) {
-            self.clear();
+            self.return_to(before);
             self.members(&mut reader.at(start), Endpoint::Generic, depth);
         }
+    }
+
+    fn mark(&self) -> Mark {
+        Mark {
+            text: self.text.len(),
+            segments: self.segments.len(),
+            keywords: self.keywords.len(),
+            numbers: self.numbers.len(),
+            counts: self.counts.clone(),
+            trouble: self.trouble,
+        }
+    }
+
+    /// Forgets what has been read since.
+    fn return_to(&mut self, mark: Mark) {
+        self.text.truncate(mark.text);
+        self.segments.truncate(mark.segments);
+        self.keywords.truncate(mark.keywords);
+        self.numbers.truncate(mark.numbers);
+        self.counts = mark.counts;
+        self.trouble = mark.trouble;
     }
 
     fn members(&mut self, reader: &mut Reader<'a>, endpoint: Endpoint, depth: u8) {
@@ -457,6 +489,9 @@ impl Trouble {
     /// A key that counts once stands twice: which of the two counts is the origin's choice.
     pub const DUPLICATE: Self = Self(256);
 
+    /// Made to be dear to search: not all regexes ran.
+    pub const COSTLY: Self = Self(512);
+
     /// Adds another's bits.
     pub fn add(&mut self, other: Self) {
         self.0 |= other.0;
@@ -469,7 +504,7 @@ impl Trouble {
 
     /// The values of `hedgerow.body.unreadable`.
     pub fn words(self) -> impl Iterator<Item = &'static str> {
-        const WORDS: [&str; 9] = [
+        const WORDS: [&str; 10] = [
             "empty",
             "syntax",
             "truncated",
@@ -479,6 +514,7 @@ impl Trouble {
             "entries",
             "multipart",
             "duplicate",
+            "costly",
         ];
         WORDS
             .into_iter()

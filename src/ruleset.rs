@@ -76,7 +76,11 @@ impl Ruleset {
         let entries =
             request::read(envelope, endpoint, &body, &self.policy.scan, &mut |request| {
                 let hits = matcher.hits(request, &headers);
-                let assessment = self.score(envelope, endpoint, hits, request.trouble());
+                let mut trouble = request.trouble();
+                if matcher.is_spent() {
+                    trouble.add(Trouble::COSTLY);
+                }
+                let assessment = self.score(envelope, endpoint, hits, trouble);
                 if gravest.as_ref().is_none_or(|known| assessment.score.value > known.score.value) {
                     gravest = Some(assessment);
                 }

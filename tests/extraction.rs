@@ -450,6 +450,41 @@ fn what_an_origin_may_read_is_read() {
     }
 }
 
+/// Punctuation between the lines of a batch file once kept the reader where it was, for good.
+#[test]
+fn lines_that_are_no_json_come_to_an_end() {
+    for junk in
+        [",", "]", "}", ":", "{\"body\":{}},", "[{\"body\":{}},", ",:]}{[", "%PDF-1.7 ,]:\u{fffd}"]
+    {
+        let body = format!(
+            "--b\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n--b\r\n\
+             Content-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\n{junk}\n{junk}\r\n--b--\r\n"
+        );
+        let mut requests = 0;
+        let entries = read(body.as_bytes(), Endpoint::OpenaiFiles, &mut |request| {
+            requests += 1;
+            assert!(!request.trouble().is_none(), "{junk}");
+        });
+        assert_eq!((entries, requests), (Some(2), 2), "{junk}");
+    }
+}
+
+/// Where a long part was cut for a seam, no value begins or ends.
+#[test]
+fn a_cut_is_no_edge() {
+    let long = "y".repeat(2_000);
+    let body =
+        serde_json::json!({ "messages": [{ "role": "user", "content": [long, long, "end"] }] });
+    let mut seams = Vec::new();
+    read(body.to_string().as_bytes(), Endpoint::OpenaiChat, &mut |request| {
+        let of_seams = request.segments().iter().filter(|part| part.source.value().is_none());
+        seams = of_seams.map(|part| request.text()[part.range.clone()].to_owned()).collect();
+    });
+    let edges = |seam: &String| (seam.starts_with('\u{1}'), seam.ends_with('\u{1}'));
+    let edges: Vec<(bool, bool)> = seams.iter().map(edges).collect();
+    assert_eq!(edges, [(true, true), (true, false), (true, true), (true, false)]);
+}
+
 /// A phrase that is cut up over the parts of a message is read all the same.
 #[test]
 fn parts_are_read_together() {

@@ -77,6 +77,29 @@ fn the_naive_reference_agrees_on_every_exemplar() {
     assert!(compared >= 700, "{compared} exemplars compared");
 }
 
+/// Text made of the first words of signatures once took seconds to search.
+#[test]
+fn text_that_is_made_to_be_dear_to_search_is_given_up_on_and_said_so() {
+    let ruleset = rules().ruleset().unwrap();
+    let mut text = "an llm. response. function call dataset. the given prompt. ".to_owned();
+    let mut state = 1_u32;
+    while text.len() < 400_000 {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        text.push_str(if state >> 31 == 0 { "rewrite " } else { "query " });
+    }
+    let body = serde_json::json!({ "messages": [{ "role": "user", "content": text }] }).to_string();
+    let recorded = Recorded {
+        name: "dear".into(),
+        path: "/v1/chat/completions".into(),
+        headers: Vec::new(),
+        body: body.into_bytes(),
+    };
+    let assessment = ruleset.assess(&recorded.envelope()).unwrap();
+    assert!(assessment.trouble.words().any(|word| word == "costly"), "{:?}", assessment.trouble);
+    let mut hits = assessment.hits.iter().map(|hit| &ruleset.signatures()[hit.signature].name);
+    assert!(hits.any(|name| name == "evasion_costly_text"));
+}
+
 /// The promise about the recorded traffic that can be read here: nothing benign is suspect, most
 /// harvests are. What is missed asks bare questions: only correlation can tell.
 #[test]

@@ -22,7 +22,7 @@ pub(crate) struct RegexTest {
     pub bit: usize,
     /// Where the text has to stand in the conversation, as bits of [`crate::field::Place`].
     pub places: u8,
-    /// What every match passes, in order; at least one, at most eight.
+    /// What every match passes, in order; at least one.
     pub landmarks: Vec<Landmark>,
     /// Bytes of the longest match, where there is a longest.
     pub longest: Option<usize>,
@@ -49,6 +49,8 @@ pub(super) struct Candidates {
     occurrences: Vec<Occurrence>,
     /// A literal's last occurrence plus one, by literal; 0 where it has none.
     last_of: Vec<u32>,
+    /// Bytes that may yet be searched, over all regexes.
+    budget: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -66,10 +68,13 @@ impl Candidates {
             is_settled: vec![false; regexes],
             occurrences: Vec::new(),
             last_of: vec![0; literals],
+            budget: 0,
         }
     }
 
-    pub fn clear(&mut self) {
+    /// Makes ready for a text of so many bytes.
+    pub fn clear(&mut self, text: usize) {
+        self.budget = text.saturating_mul(BUDGET).saturating_add(1 << 16);
         self.seen.fill(0);
         self.is_settled.fill(false);
         for occurrence in self.occurrences.drain(..) {
@@ -100,6 +105,11 @@ impl Candidates {
         self.seen.get(regex) == Some(&test.all()) && self.is_settled.get(regex) == Some(&false)
     }
 
+    /// Whether the text took more searching than any that is not made for it.
+    pub fn is_spent(&self) -> bool {
+        self.budget == 0
+    }
+
     /// Runs a regex where it may match; its first match.
     pub fn settle(
         &mut self,
@@ -116,11 +126,11 @@ impl Candidates {
         }
         let compiled = compiled(&test.pattern, &test.compiled)?;
         match test.reach() {
-            Some(reach) => first_from(compiled, test, reach, &firsts, request),
-            None => {
-                let windows = windows(test, &firsts, request);
-                windows.iter().find_map(|window| find(compiled, request, window, Anchored::No))
-            }
+            Some(reach) => first_from(compiled, test, reach, &firsts, request, &mut self.budget),
+            None => windows(test, &firsts, request).iter().find_map(|window| {
+                spend(&mut self.budget, window)?;
+                find(compiled, request, window, Anchored::No)
+            }),
         }
     }
 
@@ -226,6 +236,7 @@ fn first_from(
     (before, longest): (usize, usize),
     firsts: &[usize],
     request: &Request<'_>,
+    budget: &mut usize,
 ) -> Option<Range<usize>> {
     let min = test.landmarks.first()?.min;
     let text = request.text().as_bytes();
@@ -238,6 +249,7 @@ fn first_from(
                 continue;
             }
             let window = start..start.saturating_add(longest).min(segment.range.end);
+            spend(budget, &window)?;
             let found = find(regex, request, &window, Anchored::Yes);
             if found.is_some() {
                 return found;
@@ -246,6 +258,12 @@ fn first_from(
         next = first.saturating_sub(min).saturating_add(1).max(next);
     }
     None
+}
+
+/// Takes the bytes of a window from what may yet be searched; `None` where that is not enough.
+fn spend(budget: &mut usize, window: &Range<usize>) -> Option<()> {
+    *budget = budget.saturating_sub(window.len());
+    (*budget > 0).then_some(())
 }
 
 /// The parts of the text in which a match would have to lie. Parts that overlap are joined, so that
@@ -316,3 +334,7 @@ const NEAR: usize = 64;
 
 /// Bytes of a match that is tried from each start.
 const SHORT: usize = 1 << 10;
+
+/// How many times its length a text may be searched, over all regexes. Ordinary ones take less than
+/// once; what takes more is made of the first words of signatures.
+const BUDGET: usize = 24;

@@ -17,6 +17,10 @@ pub fn member<'a>(
         | "texts" | "documents" => place(request, reader, Place::User),
         "systemprompt" | "preamble" => place(request, reader, Place::System),
         "chathistory" | "history" | "conversation" => part::messages(request, reader),
+        "images" | "image" | "audio" => {
+            part::attachment(request, reader);
+            true
+        }
         // Hugging Face, Ollama and Bedrock keep their settings one level down.
         "parameters" | "options" | "inferenceconfig" | "textgenerationconfig" => {
             settings(request, reader)

@@ -19,13 +19,10 @@ impl Key {
     /// or not in Latin.
     pub fn of(raw: Raw<'_>) -> Self {
         let mut key = Self { letters: [0; LONGEST], length: 0 };
-        if is_nobodys(raw.bytes()) {
-            return key;
-        }
         let is_plain = |byte: &u8| byte.is_ascii() && *byte != b'\\';
         let fits = match raw.bytes().iter().all(is_plain) {
-            true => raw.bytes().iter().all(|byte| key.push(*byte)),
-            false => raw.text().chars().all(|char| key.push(latin(char))),
+            true => key.spell(raw.bytes().iter().copied()),
+            false => key.spell(raw.text().chars().map(latin)),
         };
         if fits { key } else { Self { length: 0, ..key } }
     }
@@ -34,6 +31,19 @@ impl Key {
     pub fn as_str(&self) -> &str {
         let letters = self.letters.get(..self.length).unwrap_or_default();
         std::str::from_utf8(letters).unwrap_or_default()
+    }
+
+    /// Takes the letters; false where the key cannot be one that is known, also because underscores
+    /// stand where no origin reads them: at an edge, or two in a row.
+    fn spell(&mut self, letters: impl Iterator<Item = u8>) -> bool {
+        let mut before = b'_';
+        for letter in letters {
+            if before == b'_' && letter == b'_' || !self.push(letter) {
+                return false;
+            }
+            before = letter;
+        }
+        before != b'_'
     }
 
     /// Adds a letter; false where the key cannot be one that is known.
@@ -46,11 +56,6 @@ impl Key {
         self.length = self.length.saturating_add(1);
         letter.is_ascii()
     }
-}
-
-/// Whether underscores stand where no origin reads them: at an edge, or two in a row.
-fn is_nobodys(key: &[u8]) -> bool {
-    key.starts_with(b"_") || key.ends_with(b"_") || key.windows(2).any(|pair| pair == b"__")
 }
 
 /// The ASCII letter that a character folds to; 255 where there is none.
@@ -83,6 +88,7 @@ mod tests {
             ("_messages", ""),
             ("messages_", ""),
             ("max__tokens", ""),
+            ("\\u005fmessages", ""),
             ("mess\u{e4}ges", ""),
             ("\u{ff}", ""),
             ("a key that is so long that it is none of ours", ""),

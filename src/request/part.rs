@@ -73,6 +73,8 @@ pub fn message<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
             }
             "encryptedcontent" => token(request, reader),
             "toolcalls" | "functioncall" | "arguments" => calls(request, reader, 0),
+            // Ollama has pictures beside the text, the responses API results of tools.
+            "images" | "result" => attachment(request, reader),
             _ => reader.skip(),
         }
     }
@@ -166,13 +168,18 @@ fn part<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, place: Place, de
             "input" => strings(request, reader, Place::Assistant, deeper),
             "functioncall" => calls(request, reader, deeper),
             "source" => source(request, reader, place, deeper),
-            "imageurl" | "inputaudio" | "file" | "fileid" | "filedata" | "inlinedata" | "image" => {
-                request.count(Name::AttachmentsCount, 1);
-                reader.skip();
-            }
+            "imageurl" | "videourl" | "documenturl" | "inputaudio" | "audio" | "file"
+            | "fileid" | "filedata" | "inlinedata" | "image" | "images" | "video" | "document"
+            | "result" => attachment(request, reader),
             _ => reader.skip(),
         }
     }
+}
+
+/// Counts a picture, a sound or a file.
+pub fn attachment<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
+    request.count(Name::AttachmentsCount, 1);
+    reader.skip();
 }
 
 /// Takes what a part brings along: a text document is text, all else an attachment.

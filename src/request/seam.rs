@@ -21,48 +21,61 @@ struct Seam {
     is_joined: bool,
 }
 
-impl<'a> Request<'a> {
+impl Request<'_> {
     /// Adds the seams of a message whose parts begin with the segment `start`.
     pub(super) fn sew(&mut self, start: usize) {
-        let parts: Vec<Segment<'a>> = self.segments.get(start..).unwrap_or_default().to_vec();
-        for run in parts.chunk_by(|one, next| one.place == next.place) {
-            let is_said = run.first().is_some_and(|part| SAID.contains(&part.place));
-            if !is_said || run.len() < 2 {
-                continue;
+        let end = self.segments.len();
+        let mut from = start;
+        while let Some(first) = self.segments.get(from..end).and_then(<[_]>::first) {
+            let place = first.place;
+            let run = self.segments.get(from..end).unwrap_or_default();
+            let length = run.iter().take_while(|part| part.place == place).count();
+            let to = from.saturating_add(length);
+            if SAID.contains(&place) && length > 1 {
+                self.sew_run(from..to, false);
+                let run = self.segments.get(from..to).unwrap_or_default();
+                let mut pairs = run.iter().zip(run.iter().skip(1));
+                if !pairs.all(|(one, next)| one.edges.trail || next.edges.lead) {
+                    self.sew_run(from..to, true);
+                }
             }
-            self.sew_run(run, false);
-            let mut pairs = run.iter().zip(run.iter().skip(1));
-            if !pairs.all(|(one, next)| is_spaced(one, next)) {
-                self.sew_run(run, true);
-            }
+            from = to;
         }
     }
 
     /// Joins parts: short ones whole, of long ones the ends.
-    fn sew_run(&mut self, parts: &[Segment<'a>], spaced: bool) {
+    fn sew_run(&mut self, run: Range<usize>, spaced: bool) {
         let mut seam: Option<Seam> = None;
-        let mut before: Option<&Segment<'a>> = None;
-        for part in parts {
-            let mut open = seam.take().unwrap_or_else(|| self.open(part));
-            if let Some(before) = before {
-                open.is_joined = true;
-                if spaced || is_spaced(before, part) {
-                    self.text.push(' ');
+        let mut before = Edges::default();
+        let mut end = 0;
+        for number in run {
+            let Some(part) = self.segments.get(number) else { return };
+            let (place, range, edges) = (part.place, part.range.clone(), part.edges);
+            let source = part.source.range();
+            let mut open = match seam.take() {
+                None => self.open(place, source.start),
+                Some(open) => {
+                    if spaced || before.trail || edges.lead {
+                        self.text.push(' ');
+                    }
+                    Seam { is_joined: true, ..open }
                 }
-            }
-            match self.ends(part.range.clone()) {
-                None => self.text.extend_from_within(part.range.clone()),
+            };
+            match self.ends(range.clone()) {
+                None => self.text.extend_from_within(range),
                 Some((head, tail)) => {
                     self.text.extend_from_within(head);
-                    self.close(open, part);
-                    open = self.open(part);
+                    self.text.push(CUT);
+                    self.close(open, source.end);
+                    open = self.open(place, source.start);
+                    self.text.push(CUT);
                     self.text.extend_from_within(tail);
                 }
             }
-            (seam, before) = (Some(open), Some(part));
+            (seam, before, end) = (Some(open), edges, source.end);
         }
-        if let Some((seam, last)) = seam.zip(before) {
-            self.close(seam, last);
+        if let Some(seam) = seam {
+            self.close(seam, end);
         }
     }
 
@@ -75,25 +88,20 @@ impl<'a> Request<'a> {
         Some((range.start..head, tail..range.end))
     }
 
-    fn open(&self, part: &Segment<'a>) -> Seam {
-        let source = part.source.range().start;
-        Seam { place: part.place, start: self.text.len(), source, is_joined: false }
+    fn open(&self, place: Place, source: usize) -> Seam {
+        Seam { place, start: self.text.len(), source, is_joined: false }
     }
 
     /// Ends a seam; one of a single part is nothing new.
-    fn close(&mut self, seam: Seam, last: &Segment<'a>) {
+    fn close(&mut self, seam: Seam, end: usize) {
         if !seam.is_joined {
             return self.text.truncate(seam.start);
         }
         let range = seam.start..self.text.len();
         self.text.push(text::END);
-        let source = Source::Seam(seam.source..last.source.range().end);
+        let source = Source::Seam(seam.source..end);
         self.segments.push(Segment { place: seam.place, range, source, edges: Edges::default() });
     }
-}
-
-fn is_spaced(one: &Segment<'_>, next: &Segment<'_>) -> bool {
-    one.edges.trail || next.edges.lead
 }
 
 /// The places whose parts make up one text. What tools return does not.
@@ -101,3 +109,7 @@ const SAID: [Place; 3] = [Place::System, Place::User, Place::Assistant];
 
 /// Bytes that a seam takes from the end of a part: phrases are shorter.
 const REACH: usize = 256;
+
+/// Stands where a part was cut: what begins or ends there does not begin or end a value. Control
+/// characters do not occur in normalised text.
+const CUT: char = '\u{1}';

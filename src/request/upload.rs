@@ -183,12 +183,17 @@ fn batch_line<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
         if !bodies.is_empty() {
             reader.mark_syntax();
         }
+        let before = reader.position();
         match reader.token() {
             Token::Object => batch_members(request, reader, &mut endpoint, &mut bodies),
             token => {
                 reader.mark_syntax();
                 super::drop_value(token, reader);
             }
+        }
+        // Stray punctuation, such as the comma behind an element of a list, is nothing to take.
+        if reader.position() == before {
+            reader.pass_one();
         }
     }
     if bodies.is_empty() {
@@ -261,9 +266,16 @@ fn form<'a>(body: &'a [u8], content_type: Option<&str>) -> Option<Form<'a>> {
 }
 
 impl<'a> Form<'a> {
-    /// Whether the form is known to be something else than a batch file.
+    /// Whether the form is known to be something else than a batch file: by its purpose, or, where
+    /// none is named, because no line of it can have a body.
     fn is_no_batch(&self) -> bool {
-        !self.is_odd && !self.purposes.is_empty() && !self.purposes.contains(&&b"batch"[..])
+        if self.is_odd || self.purposes.contains(&&b"batch"[..]) {
+            return false;
+        }
+        let may_have_body = |file: &[u8]| {
+            memmem::find(file, br#""body""#).is_some() || memmem::find(file, br"\u00").is_some()
+        };
+        !self.purposes.is_empty() || !self.files.iter().any(|(file, _)| may_have_body(file))
     }
 
     /// Takes what stands between two delimiters, the first of which ends at `start`.
@@ -354,7 +366,8 @@ mod tests {
             ("another purpose", plain, purpose("assistants") + &file, true, 1),
             ("a batch", plain, purpose("batch") + &file, false, 1),
             ("both", plain, purpose("batch") + &purpose("user_data") + &file, false, 1),
-            ("no purpose", plain, file.clone(), false, 1),
+            ("no purpose, and nothing like a batch", plain, file.clone(), true, 1),
+            ("no purpose", plain, part("name=\"file\"", r#"{"body":{}}"#), false, 1),
             (
                 "a name in extended form",
                 plain,

@@ -224,7 +224,8 @@ fn regex(pattern: &str, flags: &str, kind: Kind) -> Result<Op, Problem> {
         strings.for_each(|string| *string = string.to_lowercase());
         required.first = required.first.map(|first| first.to_ascii_lowercase());
         // Beyond ASCII, the two cases of a letter may differ in their bytes.
-        if !pattern.is_ascii() {
+        let has_others = ["\\x", "\\u", "\\U", "\\p", "\\P"].iter().any(|it| pattern.contains(it));
+        if has_others || !pattern.is_ascii() {
             required.forget_bytes();
         }
     }
@@ -251,13 +252,20 @@ fn regex(pattern: &str, flags: &str, kind: Kind) -> Result<Op, Problem> {
 /// what a regex costs.
 fn dots_as_bytes(pattern: &str) -> String {
     let mut out = String::with_capacity(pattern.len() * 2);
-    let (mut is_escaped, mut in_class) = (false, false);
+    let (mut is_escaped, mut depth, mut class_start) = (false, 0_usize, false);
     for char in pattern.chars() {
         match char {
-            '.' if !is_escaped && !in_class => out.push_str("(?-u:.)"),
+            '.' if !is_escaped && depth == 0 => out.push_str("(?-u:.)"),
             char => out.push(char),
         }
-        in_class = if is_escaped { in_class } else { (in_class || char == '[') && char != ']' };
+        // The first bracket in a class (behind `^`) is a letter of it; classes nest.
+        match char {
+            _ if is_escaped => {}
+            '[' => depth = depth.saturating_add(1),
+            ']' if !class_start => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        class_start = !is_escaped && (char == '[' || char == '^' && class_start);
         is_escaped = char == '\\' && !is_escaped;
     }
     out

@@ -312,6 +312,7 @@ impl Plain {
             }
             "systemprompt" | "preamble" => self.parts(value, Place::System, 0),
             "chathistory" | "history" | "conversation" => self.messages(value),
+            "images" | "image" | "audio" => self.count(Name::AttachmentsCount, 1),
             "parameters" | "options" | "inferenceconfig" | "textgenerationconfig" => {
                 for (key, value) in value.as_object().into_iter().flatten() {
                     match key.as_str() {
@@ -375,6 +376,7 @@ impl Plain {
                 "output" => self.parts(value, Place::Tool, 0),
                 "encryptedcontent" => self.token(value),
                 "toolcalls" | "functioncall" | "arguments" => self.calls(value, 0),
+                "images" | "result" => self.count(Name::AttachmentsCount, 1),
                 _ => {}
             }
         }
@@ -440,9 +442,9 @@ impl Plain {
             }
             seam.push_str(&text[..head]);
             if joined > 1 {
-                seams.push(seam);
+                seams.push(seam + "\u{1}");
             }
-            (seam, joined) = (text[tail..].to_owned(), 1);
+            (seam, joined) = (format!("\u{1}{}", &text[tail..]), 1);
         }
         if joined > 1 {
             seams.push(seam);
@@ -479,8 +481,9 @@ impl Plain {
                                 _ => self.count(Name::AttachmentsCount, 1),
                             }
                         }
-                        "imageurl" | "inputaudio" | "file" | "fileid" | "filedata"
-                        | "inlinedata" | "image" => self.count(Name::AttachmentsCount, 1),
+                        "imageurl" | "videourl" | "documenturl" | "inputaudio" | "audio"
+                        | "file" | "fileid" | "filedata" | "inlinedata" | "image" | "images"
+                        | "video" | "document" | "result" => self.count(Name::AttachmentsCount, 1),
                         _ => {}
                     }
                 }
