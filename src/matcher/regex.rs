@@ -120,6 +120,9 @@ impl Candidates {
         if let Some(is_settled) = self.is_settled.get_mut(regex) {
             *is_settled = true;
         }
+        if self.is_spent() {
+            return None;
+        }
         let firsts = self.firsts(test, request);
         if firsts.is_empty() {
             return None;
@@ -136,10 +139,11 @@ impl Candidates {
 
     /// Where a regex's first landmark stands with all others behind it, in order, and no nearer and
     /// no farther than the regex has them.
-    fn firsts(&self, test: &RegexTest, request: &Request<'_>) -> Vec<usize> {
+    fn firsts(&mut self, test: &RegexTest, request: &Request<'_>) -> Vec<usize> {
         let mut reached: Vec<Vec<usize>> = Vec::with_capacity(test.landmarks.len());
         for landmark in &test.landmarks {
             let mut starts = self.all_starts(landmark);
+            self.budget = self.budget.saturating_sub(starts.len().saturating_mul(START));
             starts.retain(|start| match reached.last() {
                 Some(before) => landmark.follows(*start, before, request),
                 None => landmark.begins(*start, test.places, request),
@@ -337,4 +341,7 @@ const SHORT: usize = 1 << 10;
 
 /// How many times its length a text may be searched, over all regexes. Ordinary ones take less than
 /// once; what takes more is made of the first words of signatures.
-const BUDGET: usize = 24;
+const BUDGET: usize = 8;
+
+/// Bytes that might be searched in the time that it takes to look at where a landmark stands.
+const START: usize = 8;
