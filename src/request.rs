@@ -9,6 +9,7 @@ mod key;
 mod openai;
 mod part;
 mod seam;
+mod trouble;
 mod upload;
 
 use std::borrow::Cow;
@@ -21,6 +22,7 @@ use crate::text::{self, Case, Edges, Normalizer};
 
 pub use body::{Body, Limits};
 pub(crate) use key::Key;
+pub use trouble::Trouble;
 pub(crate) use upload::batch_lines;
 
 /// An HTTP request as the host received it: what goes around one or more [`Request`]s.
@@ -130,10 +132,6 @@ struct Mark {
     counts: Vec<(Name, f64)>,
     trouble: Trouble,
 }
-
-/// Why parts of a body were not read, as bits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Trouble(u16);
 
 /// Reads every LLM request in `envelope`, whose body has been made readable as `body`. Tells each,
 /// in order; the same buffers are used for all. Returns how many there were, or `None` where the
@@ -466,72 +464,6 @@ pub enum Value<'a> {
     Keyword(&'a str),
     /// A number, or a flag as 0 or 1.
     Number(f64),
-}
-
-impl Trouble {
-    /// No body at all.
-    pub const EMPTY: Self = Self(1);
-    /// Something that is not JSON was passed over.
-    pub const SYNTAX: Self = Self(2);
-    /// The body ended inside a value.
-    pub const TRUNCATED: Self = Self(4);
-    /// A content encoding, or a coding of characters, that is not read.
-    pub const ENCODING: Self = Self(8);
-    /// More would come out of decompression than is allowed, or it failed.
-    pub const INFLATE: Self = Self(16);
-    /// Nested deeper than is read.
-    pub const DEPTH: Self = Self(32);
-    /// More entries than are read.
-    pub const ENTRIES: Self = Self(64);
-    /// An upload whose parts were not found.
-    pub const MULTIPART: Self = Self(128);
-
-    /// A key that counts once stands twice: which of the two counts is the origin's choice.
-    pub const DUPLICATE: Self = Self(256);
-
-    /// Made to be dear to search: not all regexes ran.
-    pub const COSTLY: Self = Self(512);
-
-    /// Adds another's bits.
-    pub fn add(&mut self, other: Self) {
-        self.0 |= other.0;
-    }
-
-    /// Whether nothing is wrong.
-    pub fn is_none(self) -> bool {
-        self.0 == 0
-    }
-
-    /// The values of `hedgerow.body.unreadable`.
-    pub fn words(self) -> impl Iterator<Item = &'static str> {
-        const WORDS: [&str; 10] = [
-            "empty",
-            "syntax",
-            "truncated",
-            "encoding",
-            "inflate",
-            "depth",
-            "entries",
-            "multipart",
-            "duplicate",
-            "costly",
-        ];
-        WORDS
-            .into_iter()
-            .enumerate()
-            .filter(move |(bit, _)| self.0 & (1 << bit) != 0)
-            .map(|(_, word)| word)
-    }
-
-    /// Notes what a reader met. A body that goes on behind the scan window is not called truncated.
-    fn note(&mut self, broken: crate::json::Broken, windowed: bool) {
-        if broken.syntax {
-            self.add(Self::SYNTAX);
-        }
-        if broken.truncated && !windowed {
-            self.add(Self::TRUNCATED);
-        }
-    }
 }
 
 /// The number that a value is. One in quotes counts, and its digits may be grouped by underscores,
