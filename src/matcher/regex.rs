@@ -339,8 +339,8 @@ const NEAR: usize = 64;
 /// Bytes of a match that is tried from each start.
 const SHORT: usize = 1 << 10;
 
-/// How many times its length a text may be searched, over all regexes. Ordinary ones take less than
-/// once; what takes more is made of the first words of signatures.
+/// How many times its length a text may be searched, over all regexes, beside 64 KiB that every one
+/// may. No recorded request needs more; what does is made of the first words of signatures.
 const BUDGET: usize = 8;
 
 /// Bytes that might be searched in the time that it takes to look at where a landmark stands.

@@ -23,10 +23,8 @@ impl Trouble {
     pub const ENTRIES: Self = Self(64);
     /// An upload whose parts were not found.
     pub const MULTIPART: Self = Self(128);
-
     /// A key that counts once stands twice: which of the two counts is the origin's choice.
     pub const DUPLICATE: Self = Self(256);
-
     /// Made to be dear to search: not all regexes ran.
     pub const COSTLY: Self = Self(512);
 
