@@ -59,8 +59,9 @@ pub mod score;
 pub mod sigma;
 pub mod signature;
 pub mod text;
+pub mod trust;
 
 pub use decision::{Assessment, Decision};
 pub use error::Error;
 pub use request::{Client, Envelope};
-pub use ruleset::{Bundle, Ruleset};
+pub use ruleset::{Bundle, Release, Ruleset};

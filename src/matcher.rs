@@ -12,6 +12,7 @@ pub(crate) mod regex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use crate::error::Error;
 use crate::field::{Field, Name};
 use crate::json::Raw;
 use crate::request::{Request, Segment, Source};
@@ -132,6 +133,17 @@ struct Found {
 }
 
 impl Program {
+    /// Compiles every regex; what is wrong with one, or with all of them together.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let own = self.regexes.iter().map(|test| (&test.pattern, &test.compiled));
+        let tests = self.keywords.values().chain(self.headers.values()).flatten();
+        let keywords = tests.filter_map(|test| match &test.check {
+            KeywordCheck::Regex { pattern, compiled } => Some((pattern, compiled)),
+            _ => None,
+        });
+        regex::check(own.chain(keywords))
+    }
+
     /// A matcher with fresh buffers.
     pub fn matcher(&self) -> Matcher<'_> {
         let words = |bits: usize| vec![0; bits.div_ceil(64)];

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::Error;
 use crate::request::Limits;
 use crate::route::{self, Endpoint};
 
@@ -23,6 +24,8 @@ pub struct Policy {
     pub scan: Limits,
     /// Tagging and refusing.
     pub enforce: Enforcement,
+    /// What may be wrongly suspected before a push is refused.
+    pub noise: Noise,
     /// Routes beside the built-in ones; the first that fits counts.
     #[serde(rename = "route")]
     pub routes: Vec<Route>,
@@ -131,6 +134,17 @@ pub struct Enforcement {
     pub fail_closed: bool,
 }
 
+/// The share of benign traffic that rules may hit: `hedgerow push --replay` refuses rules that hit
+/// more of the recorded requests that are labelled benign.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Noise {
+    /// Percent of benign requests that may be suspect or worse.
+    pub suspect: f64,
+    /// Percent of benign requests that may be noticed or worse.
+    pub notice: f64,
+}
+
 /// A route of the operator's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -208,6 +222,35 @@ pub struct Treatment {
 }
 
 impl Policy {
+    /// Whether its numbers can be worked with: a bundle may come from anywhere.
+    pub fn check(&self) -> Result<(), Error> {
+        let Limits { window, inflated, entries } = self.scan;
+        let rows = [
+            ("scan.window", window, 1024, MAX_WINDOW),
+            ("scan.inflated", inflated, 1, MAX_INFLATED),
+            ("scan.entries", entries, 1, MAX_ENTRIES),
+        ];
+        for (name, value, least, most) in rows {
+            if !(least..=most).contains(&value) {
+                let problem = format!("the policy's '{name}' is {value}");
+                return Err(Error::new(problem, format!("give a number from {least} to {most}")));
+            }
+        }
+        let Bands { notice, suspect, hostile } = self.bands;
+        match [0.0, notice, suspect, hostile, 100.0].is_sorted() {
+            true => Ok(()),
+            false => Err(Error::new(
+                "the policy's bands are not in order",
+                "keep 0 ≤ notice ≤ suspect ≤ hostile ≤ 100",
+            )),
+        }
+    }
+
+    /// Whether a signature is left out.
+    pub fn is_off(&self, signature: &str) -> bool {
+        self.signatures.iter().any(|own| own.off && own.name == signature)
+    }
+
     /// The endpoint at `path`.
     pub fn endpoint(&self, path: &str) -> Endpoint {
         let own = self.routes.iter().filter(|route| route::fits(&route.path, path));
@@ -317,7 +360,9 @@ impl Mode {
 }
 
 /// Reads seconds since the epoch, as bundles have them, or a date, as TOML has them.
-fn end_of_day<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+pub(crate) fn end_of_day<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<u64, D::Error> {
     struct EndOfDay;
 
     impl<'de> serde::de::Visitor<'de> for EndOfDay {
@@ -367,6 +412,21 @@ fn day(date: &str) -> Option<u64> {
     let leap_days = |year: u64| year / 4 - year / 100 + year / 400;
     let days = (year - 1970) * 365 + leap_days(year - 1) - leap_days(1969);
     Some((days + months.iter().take(index).sum::<u64>() + day) * 86_400)
+}
+
+/// Bytes that the scan window may have: an isolate holds a few of them, and all else.
+pub const MAX_WINDOW: usize = 16 << 20;
+
+/// Bytes that a compressed body may grow to.
+pub const MAX_INFLATED: usize = 32 << 20;
+
+/// Entries of an upload that may be scored.
+pub const MAX_ENTRIES: usize = 1_000_000;
+
+impl Default for Noise {
+    fn default() -> Self {
+        Self { suspect: 0.1, notice: 10.0 }
+    }
 }
 
 impl Default for Scoring {

@@ -2,8 +2,14 @@
 
 mod bundle;
 mod compile;
+mod diff;
+pub mod list;
+pub mod release;
 
-pub use bundle::{Bundle, FORMAT, digest};
+pub use bundle::{Bundle, Correlation, FORMAT, MAX_BYTES, MAX_SIGNATURES, digest, is_digest};
+pub use diff::{Diff, ListChange, Setting, WeightChange};
+pub use list::List;
+pub use release::Release;
 
 use crate::decision::Assessment;
 use crate::error::Error;
@@ -12,15 +18,18 @@ use crate::policy::{Exemption, Policy};
 use crate::request::{self, Body, Envelope, Trouble};
 use crate::route::Endpoint;
 use crate::score::Score;
-use crate::signature::{Signature, Status};
+use crate::signature::{Condition, Signature, Status};
+use list::Lists;
 
 /// Compiled signatures and the policy over them.
 #[derive(Debug)]
 pub struct Ruleset {
     digest: String,
     policy: Policy,
+    /// Signatures, and behind them the lists.
     signatures: Vec<Signature>,
     program: Program,
+    lists: Lists,
 }
 
 impl Ruleset {
@@ -31,16 +40,27 @@ impl Ruleset {
 
     /// Compiles a bundle that goes by `digest`.
     pub fn new(bundle: Bundle, digest: String) -> Result<Self, Error> {
-        let Bundle { policy, mut signatures, .. } = bundle;
+        let Bundle { policy, mut signatures, lists, .. } = bundle;
+        policy.check()?;
+        signatures.retain(|signature| !policy.is_off(&signature.name));
+        let lists: Vec<List> =
+            lists.into_iter().filter(|list| !policy.is_off(&list.name)).collect();
+        let program = compile::compile(&signatures)?;
+        let compiled = Lists::new(&lists)?;
+        signatures.extend(lists.into_iter().map(listed));
         for own in &policy.signatures {
-            signatures.retain(|signature| !(own.off && signature.name == own.name));
             let named = signatures.iter_mut().find(|signature| signature.name == own.name);
             if let (Some(signature), Some(weight)) = (named, own.weight) {
                 signature.weight = weight;
             }
         }
-        let program = compile::compile(&signatures)?;
-        Ok(Self { digest, policy, signatures, program })
+        Ok(Self { digest, policy, signatures, program, lists: compiled })
+    }
+
+    /// Compiles what is otherwise compiled on first need, so that nothing is found out later: every
+    /// regex, within bounds for all of them together.
+    pub fn check(&self) -> Result<(), Error> {
+        self.program.check()
     }
 
     /// SHA-256 of the bundle, in hex.
@@ -73,9 +93,11 @@ impl Ruleset {
         let mut gravest: Option<Assessment> = None;
         let mut matcher = self.program.matcher();
         let headers = self.program.headers(envelope.headers);
+        let listed = self.listed(envelope);
         let entries =
             request::read(envelope, endpoint, &body, &self.policy.scan, &mut |request| {
-                let hits = matcher.hits(request, &headers);
+                let mut hits = matcher.hits(request, &headers);
+                hits.extend_from_slice(&listed);
                 let mut trouble = request.trouble();
                 if matcher.is_spent() {
                     trouble.add(Trouble::COSTLY);
@@ -86,7 +108,7 @@ impl Ruleset {
                 }
             })?;
         let mut assessment =
-            gravest.unwrap_or_else(|| self.score(envelope, endpoint, Vec::new(), body.trouble));
+            gravest.unwrap_or_else(|| self.score(envelope, endpoint, listed, body.trouble));
         assessment.entries = entries;
         if entries >= self.policy.scan.entries {
             assessment.trouble.add(Trouble::ENTRIES);
@@ -101,6 +123,17 @@ impl Ruleset {
             return None;
         }
         Some(self.policy.endpoint(envelope.path)).filter(|endpoint| *endpoint != Endpoint::None)
+    }
+
+    /// The lists that the client or the account is on.
+    fn listed(&self, envelope: &Envelope<'_>) -> Vec<Hit> {
+        let first = self.program.conditions.len();
+        let hits = self.lists.hits(envelope).into_iter();
+        let hits = hits.map(|(list, evidence)| Hit {
+            signature: first.saturating_add(list),
+            evidence: vec![evidence],
+        });
+        hits.collect()
     }
 
     fn score(
@@ -143,5 +176,19 @@ impl Ruleset {
             exempt: exemptions.iter().any(|exemption| exemption.signatures.is_empty()),
             hits,
         }
+    }
+}
+
+/// A list as the signature that it is: one without a condition that could hold by itself.
+fn listed(list: List) -> Signature {
+    Signature {
+        name: list.name,
+        id: String::new(),
+        title: list.title,
+        family: list::FAMILY.to_owned(),
+        status: Status::Stable,
+        weight: list.weight,
+        selections: std::collections::BTreeMap::new(),
+        condition: Condition::Any(Vec::new()),
     }
 }

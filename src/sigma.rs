@@ -9,9 +9,11 @@ mod docs;
 mod exemplar;
 mod files;
 mod landmarks;
+mod list;
 mod place;
 mod policy;
 mod rule;
+mod toml;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -23,7 +25,7 @@ pub use files::read;
 pub use rule::{Exemplar, Rule};
 
 use crate::policy::Policy;
-use crate::ruleset::{self, Bundle, FORMAT, Ruleset};
+use crate::ruleset::{self, Bundle, List, Ruleset};
 
 /// A file of rules or policy.
 #[derive(Clone, Debug)]
@@ -54,6 +56,8 @@ pub struct Finding {
 pub struct Rules {
     /// The rules, by name; retired ones too.
     pub rules: Vec<Rule>,
+    /// The lists, by name.
+    pub lists: Vec<List>,
     /// The policy.
     pub policy: Policy,
     /// SHA-256 of every file.
@@ -64,7 +68,16 @@ pub struct Rules {
 pub fn check(sources: &[Source]) -> Result<Rules, Vec<Finding>> {
     let mut findings = Vec::new();
     let (mut rules, mut names): (Vec<Rule>, Vec<String>) = (Vec::new(), Vec::new());
-    for source in sources.iter().filter(|source| !files::is_policy(&source.path)) {
+    let mut lists = Vec::new();
+    for source in sources.iter().filter(|source| list::is_list(&source.path)) {
+        names.push(list::name_of(&source.path));
+        if is_text(source, &mut findings) {
+            lists.extend(list::parse(source, &mut findings));
+        }
+    }
+    lists.sort_by(|a, b| a.name.cmp(&b.name));
+    let is_rule = |path: &str| !files::is_policy(path) && !list::is_list(path);
+    for source in sources.iter().filter(|source| is_rule(&source.path)) {
         let is_text = is_text(source, &mut findings);
         match is_text.then(|| rule::parse(source, &mut findings)).flatten() {
             Some(rule) => {
@@ -90,27 +103,27 @@ pub fn check(sources: &[Source]) -> Result<Rules, Vec<Finding>> {
         Some(policy) if findings.is_empty() => {
             let digest =
                 |source: &Source| (source.path.clone(), ruleset::digest(source.text.as_bytes()));
-            Ok(Rules { rules, policy, sources: sources.iter().map(digest).collect() })
+            Ok(Rules { rules, lists, policy, sources: sources.iter().map(digest).collect() })
         }
         _ => Err(findings),
     }
 }
 
 impl Rules {
-    /// The bundle: the rules in force and the policy.
+    /// The bundle, of no push: the rules in force, the lists and the policy.
     pub fn bundle(&self) -> Bundle {
         let in_force = self.rules.iter().filter(|rule| !rule.is_retired());
+        let signatures = in_force.map(|rule| rule.signature.clone()).collect();
         Bundle {
-            format: FORMAT,
-            policy: self.policy.clone(),
-            signatures: in_force.map(|rule| rule.signature.clone()).collect(),
+            lists: self.lists.clone(),
             sources: self.sources.clone(),
+            ..Bundle::new(self.policy.clone(), signatures)
         }
     }
 
     /// The bundle's canonical JSON (RFC 8785).
     pub fn bytes(&self) -> Vec<u8> {
-        serde_json_canonicalizer::to_vec(&self.bundle()).unwrap_or_default()
+        self.bundle().bytes()
     }
 
     /// The compiled ruleset.

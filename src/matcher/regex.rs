@@ -12,6 +12,7 @@ use regex_automata::nfa::thompson::WhichCaptures;
 use regex_automata::{Anchored, Input};
 
 use super::segment_at;
+use crate::error::Error;
 use crate::request::Request;
 
 /// A comparison of prompt text with a regex.
@@ -325,6 +326,40 @@ pub fn compile(pattern: &str) -> Result<Regex, String> {
         reason.unwrap_or_else(|| error.to_string())
     })
 }
+
+/// Compiles patterns; the first that does not compile, or that all of them take too much.
+pub(super) fn check<'r>(
+    regexes: impl Iterator<Item = (&'r String, &'r OnceCell<Option<Regex>>)>,
+) -> Result<(), Error> {
+    let mut bytes = 0_usize;
+    for (pattern, cell) in regexes {
+        let regex = match cell.get() {
+            Some(Some(regex)) => Ok(regex.clone()),
+            _ => compile(pattern),
+        };
+        let regex = regex.map_err(|reason| {
+            Error::new(
+                format!("the regex '{pattern}' does not compile: {}", one_line(&reason)),
+                "correct the pattern, or make it shorter",
+            )
+        })?;
+        bytes = bytes.saturating_add(regex.memory_usage());
+        if bytes > ALL_BYTES {
+            let problem = format!("the regexes take more than {} MiB together", ALL_BYTES >> 20);
+            return Err(Error::new(problem, "replace some by literals"));
+        }
+        let _ = cell.set(Some(regex));
+    }
+    Ok(())
+}
+
+/// A message of the parser's, which draws the pattern over several lines, in one.
+fn one_line(reason: &str) -> &str {
+    reason.lines().last().unwrap_or_default().trim_start_matches("error: ")
+}
+
+/// Bytes that all regexes of a ruleset may take, before they run.
+const ALL_BYTES: usize = 24 << 20;
 
 /// Bytes that a compiled regex may take.
 const REGEX_BYTES: usize = 1 << 20;

@@ -4,10 +4,12 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use super::list::is_list;
 use super::place::line_column;
 use super::{Finding, Source};
 
-/// Reads every `*.yml`, `*.yaml` and `policy.toml` below a directory, in the order of their paths.
+/// Reads every `*.yml`, `*.yaml` and `lists/*.toml` below a directory, and its `policy.toml`, in the
+/// order of their paths.
 /// Bytes that are not UTF-8 become U+FFFD: the check finds those, and tells everything else beside them.
 pub fn read(directory: &Path) -> io::Result<Vec<Source>> {
     let mut sources = Vec::new();
@@ -26,13 +28,17 @@ fn walk(directory: &Path, below: &str, sources: &mut Vec<Source>) -> io::Result<
         let path = if below.is_empty() { name } else { format!("{below}/{name}") };
         if entry.file_type()?.is_dir() {
             walk(&entry.path(), &path, sources)?;
-        } else if is_policy(&path) || path.ends_with(".yml") || path.ends_with(".yaml") {
+        } else if is_read(&path) {
             let bytes = fs::read(entry.path())
                 .map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))?;
             sources.push(Source { path, text: String::from_utf8_lossy(&bytes).into_owned() });
         }
     }
     Ok(())
+}
+
+fn is_read(path: &str) -> bool {
+    is_policy(path) || is_list(path) || path.ends_with(".yml") || path.ends_with(".yaml")
 }
 
 /// The first place at which a file is not UTF-8, or was not when it was last saved.

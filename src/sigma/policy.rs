@@ -1,128 +1,27 @@
 //! `policy.toml`: every setting checked for itself, and held against the rules.
 
-use std::collections::BTreeSet;
+use toml::de::DeTable;
 
-use serde::Deserialize;
-use toml::Spanned;
-use toml::de::{DeArray, DeTable, DeValue, Error, ValueDeserializer};
-
-use super::place::line_column;
 use super::rule::{FAMILIES, MAX_WEIGHT};
+use super::toml::{Note, entries, number, read, table, text, types, unique, value, whole_number};
 use super::{Finding, Source};
-use crate::policy::{Bands, Policy};
+use crate::policy::{self, Bands, Policy};
+use crate::ruleset::list;
 
 /// Parses and checks the policy; `names` are the rules'.
 pub fn parse(source: &Source, names: &[String], findings: &mut Vec<Finding>) -> Option<Policy> {
-    let mut note = Note { source, findings };
-    let (document, errors) = DeTable::parse_recoverable(&source.text);
-    if !is_whole(&errors, &mut note) {
-        return None;
-    }
-    let document = document.into_inner();
+    let mut note = Note { source, findings, shown: SHOWN };
+    let document = read(&mut note)?;
     required(&document, &mut note);
     bands(&document, &mut note);
     score(&document, &mut note);
     sizes(&document, &mut note);
+    noise(&document, &mut note);
     paths(&document, &mut note);
     accounts(&document, &mut note);
     signatures(&document, names, &mut note);
     exemptions(&document, &mut note);
     types(document, &mut note)
-}
-
-/// Collects findings of the policy.
-struct Note<'n> {
-    source: &'n Source,
-    findings: &'n mut Vec<Finding>,
-}
-
-impl Note<'_> {
-    /// Notes a finding at a byte.
-    fn add(&mut self, at: usize, problem: impl Into<String>, remedy: impl Into<String>) {
-        let (line, column) = line_column(&self.source.text, at);
-        self.findings.push(Finding {
-            path: self.source.path.clone(),
-            line,
-            column,
-            problem: problem.into(),
-            remedy: remedy.into(),
-        });
-    }
-
-    /// Whether something has been noted there.
-    fn has(&self, at: usize) -> bool {
-        let place = line_column(&self.source.text, at);
-        self.findings.iter().any(|finding| {
-            finding.path == self.source.path && (finding.line, finding.column) == place
-        })
-    }
-}
-
-/// Notes what is not TOML; whether the rest can be checked. A repeated key leaves the rest as it is;
-/// after any other error the parser guesses.
-fn is_whole(errors: &[Error], note: &mut Note<'_>) -> bool {
-    let at = |error: &Error| error.span().map_or(0, |span| span.start);
-    if let Some(error) = errors.iter().find(|error| error.message() != REPEATED) {
-        note.add(at(error), format!("not TOML: {}", error.message()), SHOWN);
-        return false;
-    }
-    for error in errors {
-        note.add(at(error), "this key stands here twice", "remove one of the two");
-    }
-    true
-}
-
-/// Deserializes. What is refused is noted and taken out, until nothing is: so all of it is told.
-fn types(mut document: DeTable<'_>, note: &mut Note<'_>) -> Option<Policy> {
-    loop {
-        let whole = Spanned::new(0..0, DeValue::Table(document.clone()));
-        let error = match Policy::deserialize(ValueDeserializer::from(whole)) {
-            Ok(policy) => return Some(policy),
-            Err(error) => error,
-        };
-        let at = error.span().map_or(0, |span| span.start);
-        if !note.has(at) {
-            note.add(at, error.message(), remedy(error.message()));
-        }
-        if !take_out(&mut document, at) {
-            return None;
-        }
-    }
-}
-
-/// What is meant, perhaps: serde names in backticks what it found, and then what it knows.
-fn remedy(message: &str) -> String {
-    let mut quoted = message.split('`').skip(1).step_by(2);
-    let nearest = quoted.next().and_then(|found| super::nearest(found, quoted));
-    nearest.map_or_else(|| SHOWN.to_owned(), |name| format!("did you mean '{name}'?"))
-}
-
-/// Takes out the innermost entry that has its key or value at byte `at`; whether there was one.
-fn take_out(table: &mut DeTable<'_>, at: usize) -> bool {
-    if table.iter_mut().any(|(_, value)| take_out_below(value.get_mut(), at)) {
-        return true;
-    }
-    let mut entries = table.iter();
-    let found = entries.find(|(key, value)| key.span().contains(&at) || value.span().contains(&at));
-    let key = found.map(|(key, _)| key.clone());
-    key.is_some_and(|key| table.remove(&key).is_some())
-}
-
-fn take_out_below(value: &mut DeValue<'_>, at: usize) -> bool {
-    match value {
-        DeValue::Table(table) => take_out(table, at),
-        DeValue::Array(items) => {
-            if items.iter_mut().any(|item| take_out_below(item.get_mut(), at)) {
-                return true;
-            }
-            let others = items.iter().filter(|item| !item.span().contains(&at));
-            let others: DeArray<'_> = others.cloned().collect();
-            let was_there = others.len() < items.len();
-            *items = others;
-            was_there
-        }
-        _ => false,
-    }
 }
 
 /// Every entry has what makes it one.
@@ -173,9 +72,20 @@ fn score(document: &DeTable<'_>, note: &mut Note<'_>) {
     for key in caps.keys() {
         let family: &str = key.get_ref();
         cap(caps, family, note);
-        if !FAMILIES.contains(&family) {
+        if !FAMILIES.contains(&family) && family != list::FAMILY {
             let problem = format!("there is no family '{family}'");
             note.add(key.span().start, problem, super::instead(family, FAMILIES));
+        }
+    }
+}
+
+fn noise(document: &DeTable<'_>, note: &mut Note<'_>) {
+    let Some(table) = table(document, "noise") else { return };
+    for key in ["suspect", "notice"] {
+        if let Some((at, percent)) = number(table, key)
+            && !(0.0..=100.0).contains(&percent)
+        {
+            note.add(at, format!("'{key}' is no percentage"), "give a number from 0 to 100");
         }
     }
 }
@@ -190,19 +100,29 @@ fn cap(table: &DeTable<'_>, key: &str, note: &mut Note<'_>) {
 }
 
 fn sizes(document: &DeTable<'_>, note: &mut Note<'_>) {
+    let memory = "an isolate has no room for it";
     let rows = [
-        ("scan", "window", 1024, "nothing would be scanned"),
-        ("scan", "inflated", 1, "no compressed body would be scanned"),
-        ("scan", "entries", 1, "no upload would be scanned"),
-        ("enforce", "retry_after", 1, "clients would come back at once"),
+        ("scan", "window", 1024, "nothing would be scanned", policy::MAX_WINDOW, memory),
+        (
+            "scan",
+            "inflated",
+            1,
+            "no compressed body would be scanned",
+            policy::MAX_INFLATED,
+            memory,
+        ),
+        ("scan", "entries", 1, "no upload would be scanned", policy::MAX_ENTRIES, memory),
+        ("enforce", "retry_after", 1, "clients would come back at once", 604_800, "that is weeks"),
     ];
-    for (section, key, least, consequence) in rows {
+    for (section, key, least, too_little, most, too_much) in rows {
         let size = table(document, section).and_then(|table| whole_number(table, key));
-        if let Some((at, size)) = size
-            && size < least
-        {
-            let problem = format!("'{key}' is {size}: {consequence}");
+        let Some((at, size)) = size else { continue };
+        if size < least {
+            let problem = format!("'{key}' is {size}: {too_little}");
             note.add(at, problem, format!("give at least {least}"));
+        } else if size > most as u64 {
+            let problem = format!("'{key}' is {size}: {too_much}");
+            note.add(at, problem, format!("give at most {most}"));
         }
     }
 }
@@ -222,7 +142,7 @@ fn accounts(document: &DeTable<'_>, note: &mut Note<'_>) {
     for (kind, key) in [("account", "id"), ("exemption", "account")] {
         for (_, entry) in entries(document, kind) {
             if let Some((at, id)) = text(entry, key)
-                && !is_account(id)
+                && !list::Kind::Account.fits(id)
             {
                 let remedy = "give the 32 digits, 0-9 and a-f, that decisions show";
                 note.add(at, format!("'{id}' is no account"), remedy);
@@ -230,11 +150,6 @@ fn accounts(document: &DeTable<'_>, note: &mut Note<'_>) {
         }
     }
     unique(document, "account", "id", note);
-}
-
-/// Whether this is the keyed hash of a credential: half of a SHA-256, in hex.
-fn is_account(id: &str) -> bool {
-    id.len() == 32 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 fn signatures(document: &DeTable<'_>, names: &[String], note: &mut Note<'_>) {
@@ -289,63 +204,5 @@ fn exemptions(document: &DeTable<'_>, note: &mut Note<'_>) {
     }
     unique(document, "exemption", "name", note);
 }
-
-/// No two entries go by one name: of two, one would do nothing.
-fn unique(document: &DeTable<'_>, kind: &str, key: &str, note: &mut Note<'_>) {
-    let mut seen = BTreeSet::new();
-    for (_, entry) in entries(document, kind) {
-        if let Some((at, name)) = text(entry, key)
-            && !seen.insert(name)
-        {
-            let problem = format!("a second {kind} with the {key} '{name}'");
-            note.add(at, problem, "make one of the two, or rename one");
-        }
-    }
-}
-
-/// A value and where it stands.
-fn value<'d, 'i>(table: &'d DeTable<'i>, key: &str) -> Option<(usize, &'d DeValue<'i>)> {
-    table.get(key).map(|value| (value.span().start, value.get_ref()))
-}
-
-fn table<'d, 'i>(document: &'d DeTable<'i>, key: &str) -> Option<&'d DeTable<'i>> {
-    value(document, key).and_then(|(_, value)| value.as_table())
-}
-
-/// The tables of an array, each with its place.
-fn entries<'d, 'i>(
-    document: &'d DeTable<'i>,
-    kind: &str,
-) -> impl Iterator<Item = (usize, &'d DeTable<'i>)> {
-    let array = value(document, kind).and_then(|(_, value)| value.as_array());
-    let entries = array.into_iter().flatten();
-    entries.filter_map(|entry| Some((entry.span().start, entry.get_ref().as_table()?)))
-}
-
-fn text<'d>(table: &'d DeTable<'_>, key: &str) -> Option<(usize, &'d str)> {
-    let (at, value) = value(table, key)?;
-    Some((at, value.as_str()?))
-}
-
-fn number(table: &DeTable<'_>, key: &str) -> Option<(usize, f64)> {
-    let (at, value) = value(table, key)?;
-    let number = match value {
-        DeValue::Float(float) => float.as_str().parse::<f64>().ok()?,
-        DeValue::Integer(integer) => {
-            i64::from_str_radix(integer.as_str(), integer.radix()).ok()? as f64
-        }
-        _ => return None,
-    };
-    Some((at, number))
-}
-
-fn whole_number(table: &DeTable<'_>, key: &str) -> Option<(usize, u64)> {
-    let (at, value) = value(table, key)?;
-    let integer = value.as_integer()?;
-    Some((at, u64::from_str_radix(integer.as_str(), integer.radix()).ok()?))
-}
-
-/// The parser's word for a key that is there already.
-const REPEATED: &str = "duplicate key";
 
 const SHOWN: &str = "rules/policy.toml shows every setting";

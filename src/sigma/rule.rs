@@ -12,7 +12,7 @@ use super::place::Places;
 use super::{Finding, Source, detection, exemplar};
 use crate::error::Error;
 use crate::policy::Policy;
-use crate::ruleset::{Bundle, FORMAT, Ruleset};
+use crate::ruleset::{Bundle, Ruleset};
 use crate::signature::{Condition, Signature, Status};
 
 /// A rule: the signature, what its documentation needs, and its exemplars.
@@ -158,12 +158,7 @@ fn finding(
 }
 
 fn alone(signature: &Signature) -> Result<Ruleset, Error> {
-    let bundle = Bundle {
-        format: FORMAT,
-        policy: Policy::default(),
-        signatures: vec![signature.clone()],
-        sources: BTreeMap::new(),
-    };
+    let bundle = Bundle::new(Policy::default(), vec![signature.clone()]);
     Ruleset::new(bundle, String::new())
 }
 

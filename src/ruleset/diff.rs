@@ -1,0 +1,174 @@
+//! What changes from one bundle to another, for those who are about to release it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::bundle::Bundle;
+
+/// The differences between two bundles.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Diff {
+    /// Signatures that only the second has.
+    pub added: Vec<String>,
+    /// Signatures that only the first has.
+    pub removed: Vec<String>,
+    /// Signatures of another weight.
+    pub weights: Vec<WeightChange>,
+    /// Signatures of which anything else changed: selections, condition, status, title.
+    pub changed: Vec<String>,
+    /// Lists: names, with how many entries were added and removed.
+    pub lists: Vec<ListChange>,
+    /// Settings of the policy.
+    pub policy: Vec<Setting>,
+}
+
+/// A signature's weight in both.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WeightChange {
+    /// The signature.
+    pub name: String,
+    /// Decibans before.
+    pub from: f64,
+    /// Decibans after.
+    pub to: f64,
+}
+
+/// A list that differs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ListChange {
+    /// The list.
+    pub name: String,
+    /// Entries that only the second has.
+    pub added: usize,
+    /// Entries that only the first has.
+    pub removed: usize,
+}
+
+/// A setting in both; nothing where it is absent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Setting {
+    /// Where it stands: `bands.suspect`, `exemption[nightly-audit].until`.
+    pub path: String,
+    /// Its value before.
+    pub from: Option<Value>,
+    /// Its value after.
+    pub to: Option<Value>,
+}
+
+impl Diff {
+    /// Compares two bundles.
+    pub fn between(from: &Bundle, to: &Bundle) -> Self {
+        let mut diff = Self::default();
+        diff.signatures(from, to);
+        diff.lists(from, to);
+        diff.policy(from, to);
+        diff
+    }
+
+    /// Whether both decide alike.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn signatures(&mut self, from: &Bundle, to: &Bundle) {
+        let (before, after) = (by_name(&from.signatures), by_name(&to.signatures));
+        for (name, new) in &after {
+            let Some(old) = before.get(name) else {
+                self.added.push((*name).to_owned());
+                continue;
+            };
+            if old.weight != new.weight {
+                let name = (*name).to_owned();
+                self.weights.push(WeightChange { name, from: old.weight, to: new.weight });
+            }
+            let mut reweighed = (*old).clone();
+            reweighed.weight = new.weight;
+            if reweighed != **new {
+                self.changed.push((*name).to_owned());
+            }
+        }
+        let gone = before.keys().filter(|name| !after.contains_key(*name));
+        self.removed = gone.map(|name| (*name).to_owned()).collect();
+    }
+
+    fn lists(&mut self, from: &Bundle, to: &Bundle) {
+        let names = from.lists.iter().chain(&to.lists).map(|list| list.name.as_str());
+        let names: std::collections::BTreeSet<&str> = names.collect();
+        for name in names {
+            let of =
+                |bundle: &'_ Bundle| bundle.lists.iter().find(|list| list.name == name).cloned();
+            let (old, new) = (of(from), of(to));
+            if old == new {
+                continue;
+            }
+            let entries =
+                |list: Option<super::list::List>| list.map_or_else(Vec::new, |it| it.entries);
+            if let (Some(old), Some(new)) = (&old, &new)
+                && old.weight != new.weight
+            {
+                let name = name.to_owned();
+                self.weights.push(WeightChange { name, from: old.weight, to: new.weight });
+            }
+            let keyed = |entries: Vec<super::list::Entry>| -> std::collections::BTreeSet<String> {
+                entries.iter().filter_map(|entry| serde_json::to_string(entry).ok()).collect()
+            };
+            let (old, new) = (keyed(entries(old)), keyed(entries(new)));
+            self.lists.push(ListChange {
+                name: name.to_owned(),
+                added: new.difference(&old).count(),
+                removed: old.difference(&new).count(),
+            });
+        }
+    }
+
+    fn policy(&mut self, from: &Bundle, to: &Bundle) {
+        let flat = |bundle: &Bundle| {
+            let mut settings = BTreeMap::new();
+            let policy = serde_json::to_value(&bundle.policy).unwrap_or_default();
+            flatten(String::new(), policy, &mut settings);
+            settings
+        };
+        let (before, mut after) = (flat(from), flat(to));
+        for (path, old) in before {
+            let new = after.remove(&path);
+            if new.as_ref() != Some(&old) {
+                self.policy.push(Setting { path, from: Some(old), to: new });
+            }
+        }
+        let added = after.into_iter();
+        self.policy.extend(added.map(|(path, new)| Setting { path, from: None, to: Some(new) }));
+        self.policy.sort_by(|a, b| a.path.cmp(&b.path));
+    }
+}
+
+fn by_name(
+    signatures: &[crate::signature::Signature],
+) -> BTreeMap<&str, &crate::signature::Signature> {
+    signatures.iter().map(|signature| (signature.name.as_str(), signature)).collect()
+}
+
+/// Settings by their path. Entries of arrays go by what names them, so that one that was added does
+/// not shift the rest.
+fn flatten(path: String, value: Value, settings: &mut BTreeMap<String, Value>) {
+    match value {
+        Value::Object(members) => {
+            for (key, value) in members {
+                let path = if path.is_empty() { key } else { format!("{path}.{key}") };
+                flatten(path, value, settings);
+            }
+        }
+        Value::Array(items) if items.iter().any(Value::is_object) => {
+            for (number, item) in items.into_iter().enumerate() {
+                let names = ["name", "id", "path"].iter().find_map(|key| item.get(key)?.as_str());
+                let name = names.map_or_else(|| number.to_string(), str::to_owned);
+                flatten(format!("{path}[{name}]"), item, settings);
+            }
+        }
+        Value::Array(items) if items.is_empty() => {}
+        value => {
+            settings.insert(path, value);
+        }
+    }
+}

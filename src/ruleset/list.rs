@@ -1,0 +1,299 @@
+//! Lists: addresses, networks, clients and accounts that weigh by themselves.
+//!
+//! A list is a signature without a condition: its name stands in decisions, it has a weight, and
+//! policy and exemptions treat it as they treat any signature.
+#![deny(clippy::arithmetic_side_effects)]
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::field::{Field, Name};
+use crate::matcher::Evidence;
+use crate::request::Envelope;
+
+/// The family of all lists, whose weights are capped together.
+pub const FAMILY: &str = "list";
+
+/// Values that share a weight.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct List {
+    /// `list_<what>`; unique among signatures.
+    pub name: String,
+    /// One line for people.
+    pub title: String,
+    /// What the values are.
+    pub kind: Kind,
+    /// Weight of evidence in decibans; negative for who is known to be harmless.
+    pub weight: f64,
+    /// The values.
+    pub entries: Vec<Entry>,
+}
+
+/// A value on a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// The value.
+    pub value: String,
+    /// The end of its last day, in seconds since the epoch, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
+    /// Why it is here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// What the values of a list are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Client addresses and networks: `203.0.113.7`, `2001:db8::/32`.
+    Address,
+    /// Autonomous systems: `64496`.
+    AsNumber,
+    /// Hashes over TLS client hellos, as `hedgerow.tls.fingerprint` has them.
+    TlsFingerprint,
+    /// Accounts, as decisions show them.
+    Account,
+    /// Template keys. Requests carry none in this version.
+    Template,
+}
+
+impl Kind {
+    /// All kinds, by name.
+    pub const ALL: [(&'static str, Self); 5] = [
+        ("address", Self::Address),
+        ("as_number", Self::AsNumber),
+        ("tls_fingerprint", Self::TlsFingerprint),
+        ("account", Self::Account),
+        ("template", Self::Template),
+    ];
+
+    /// Whether a value is of this kind.
+    pub fn fits(self, value: &str) -> bool {
+        let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        match self {
+            Self::Address => network(value).is_some(),
+            Self::AsNumber => value.parse::<u32>().is_ok(),
+            Self::TlsFingerprint => !value.trim().is_empty(),
+            Self::Account => value.len() == 32 && value.bytes().all(is_hex),
+            Self::Template => value.len() == 16 && value.bytes().all(is_hex),
+        }
+    }
+
+    fn field(self) -> Option<Name> {
+        match self {
+            Self::Address => Some(Name::ClientAddress),
+            Self::AsNumber => Some(Name::AsNumber),
+            Self::TlsFingerprint => Some(Name::TlsFingerprint),
+            Self::Account => Some(Name::Account),
+            Self::Template => None,
+        }
+    }
+}
+
+/// Lists, compiled: a look-up costs a binary search for each kind, and one for each length of prefix.
+#[derive(Debug, Default)]
+pub struct Lists {
+    networks: Table<(u8, u128)>,
+    /// The prefix lengths that occur, of IPv6: those of IPv4 count from 96.
+    lengths: Vec<u8>,
+    as_numbers: Table<u32>,
+    tls_fingerprints: Table<Box<str>>,
+    accounts: Table<Box<str>>,
+}
+
+/// Keys in order, each with its list and the time until which it counts.
+type Table<K> = Vec<(K, usize, Option<u64>)>;
+
+impl Lists {
+    /// Compiles lists; what an entry's value must be is checked.
+    pub fn new(lists: &[List]) -> Result<Self, Error> {
+        let mut compiled = Self::default();
+        for (number, list) in lists.iter().enumerate() {
+            for entry in &list.entries {
+                compiled.add(number, list.kind, entry).ok_or_else(|| {
+                    let problem =
+                        format!("'{}' cannot stand on the list '{}'", entry.value, list.name);
+                    Error::new(problem, "see docs/lists.md for what fits each kind")
+                })?;
+            }
+        }
+        compiled.networks.sort_unstable();
+        compiled.as_numbers.sort_unstable();
+        compiled.tls_fingerprints.sort_unstable();
+        compiled.accounts.sort_unstable();
+        compiled.lengths = compiled.networks.iter().map(|((length, _), ..)| *length).collect();
+        compiled.lengths.dedup();
+        Ok(compiled)
+    }
+
+    fn add(&mut self, list: usize, kind: Kind, entry: &Entry) -> Option<()> {
+        if !kind.fits(&entry.value) {
+            return None;
+        }
+        let text = || Box::from(entry.value.as_str());
+        match kind {
+            Kind::Address => self.networks.push((network(&entry.value)?, list, entry.until)),
+            Kind::AsNumber => {
+                self.as_numbers.push((entry.value.parse().ok()?, list, entry.until));
+            }
+            Kind::TlsFingerprint => self.tls_fingerprints.push((text(), list, entry.until)),
+            Kind::Account => self.accounts.push((text(), list, entry.until)),
+            Kind::Template => {}
+        }
+        Some(())
+    }
+
+    /// The lists that a request is on, by number, each once; with the field and the length of the
+    /// value that says so.
+    pub fn hits(&self, envelope: &Envelope<'_>) -> Vec<(usize, Evidence)> {
+        let mut hits: Vec<(usize, Evidence)> = Vec::new();
+        let now = envelope.now;
+        let mut add = |kind: Kind, length: usize, lists: &mut dyn Iterator<Item = usize>| {
+            let Some(field) = kind.field() else { return };
+            for list in lists {
+                if !hits.iter().any(|(known, _)| *known == list) {
+                    hits.push((
+                        list,
+                        Evidence { field: Field::Known(field), start: 0, end: length },
+                    ));
+                }
+            }
+        };
+        let client = &envelope.client;
+        if let Some(text) = client.address
+            && let Ok(address) = text.parse::<IpAddr>()
+        {
+            let bits = bits(address);
+            for length in &self.lengths {
+                let key = (*length, masked(bits, *length));
+                add(Kind::Address, text.len(), &mut find(&self.networks, &key, now));
+            }
+        }
+        if let Some(number) = client.as_number {
+            let length = number.checked_ilog10().unwrap_or(0).saturating_add(1) as usize;
+            add(Kind::AsNumber, length, &mut find(&self.as_numbers, &number, now));
+        }
+        if let Some(text) = client.tls_fingerprint {
+            let key = Box::from(text);
+            add(Kind::TlsFingerprint, text.len(), &mut find(&self.tls_fingerprints, &key, now));
+        }
+        if let Some(text) = envelope.account {
+            let key = Box::from(text);
+            add(Kind::Account, text.len(), &mut find(&self.accounts, &key, now));
+        }
+        hits
+    }
+}
+
+/// The lists on which a key counts now.
+fn find<K: Ord>(table: &Table<K>, key: &K, now: u64) -> impl Iterator<Item = usize> {
+    let from = table.partition_point(|(own, ..)| own < key);
+    let equal = table.iter().skip(from).take_while(move |(own, ..)| own == key);
+    equal.filter(move |(.., until)| until.is_none_or(|until| now < until)).map(|(_, list, _)| *list)
+}
+
+/// A network as its prefix length and its bits; an address is a network of one.
+fn network(text: &str) -> Option<(u8, u128)> {
+    let net = match text.parse::<IpNet>() {
+        Ok(net) => net,
+        Err(_) => IpNet::from(text.parse::<IpAddr>().ok()?),
+    };
+    let length = match net {
+        IpNet::V4(net) => net.prefix_len().checked_add(96)?,
+        IpNet::V6(net) => net.prefix_len(),
+    };
+    Some((length, masked(bits(net.addr()), length)))
+}
+
+/// An address as IPv6: those of IPv4 are mapped.
+fn bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(v6) => v6.to_bits(),
+    }
+}
+
+fn masked(bits: u128, length: u8) -> u128 {
+    let host = 128_u32.saturating_sub(u32::from(length));
+    bits & u128::MAX.checked_shl(host).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::Client;
+
+    fn list(kind: Kind, values: &[(&str, Option<u64>)]) -> List {
+        let entries = values.iter().map(|(value, until)| Entry {
+            value: (*value).to_owned(),
+            until: *until,
+            reason: None,
+        });
+        List {
+            name: "list_x".into(),
+            title: "X".into(),
+            kind,
+            weight: 1.0,
+            entries: entries.collect(),
+        }
+    }
+
+    #[test]
+    fn who_is_on_which_list() {
+        let lists = [
+            list(Kind::Address, &[("203.0.113.0/24", None), ("2001:db8::/32", None)]),
+            list(Kind::Address, &[("203.0.113.7", Some(100)), ("0.0.0.0/0", Some(50))]),
+            list(Kind::AsNumber, &[("64496", None)]),
+            list(Kind::TlsFingerprint, &[("abc-def-517", None)]),
+            list(Kind::Account, &[("0123456789abcdef0123456789abcdef", None)]),
+        ];
+        let compiled = Lists::new(&lists).unwrap();
+        let address = |text| Client { address: Some(text), ..Client::default() };
+        let rows: [(&str, Client<'_>, u64, &[usize]); 10] = [
+            ("in a network", address("203.0.113.9"), 60, &[0]),
+            ("in two, one of one", address("203.0.113.7"), 60, &[0, 1]),
+            ("its last day is over", address("203.0.113.7"), 100, &[0]),
+            ("all of IPv4", address("198.51.100.1"), 49, &[1]),
+            ("no longer", address("198.51.100.1"), 50, &[]),
+            ("IPv4 written as IPv6", address("::ffff:203.0.113.9"), 60, &[0]),
+            ("IPv6", address("2001:db8:1::1"), 60, &[0]),
+            ("IPv6 is not IPv4", address("2001:db9::1"), 0, &[]),
+            ("no address", address("nonsense"), 0, &[]),
+            ("AS", Client { as_number: Some(64496), ..Client::default() }, 0, &[2]),
+        ];
+        for (name, client, now, expected) in rows {
+            let envelope = Envelope { client, now, ..Envelope::default() };
+            let mut found: Vec<usize> =
+                compiled.hits(&envelope).into_iter().map(|(list, _)| list).collect();
+            found.sort_unstable();
+            assert_eq!(found, expected, "{name}");
+        }
+        let client = Client { tls_fingerprint: Some("abc-def-517"), ..Client::default() };
+        let account = Some("0123456789abcdef0123456789abcdef");
+        let hits = compiled.hits(&Envelope { client, account, ..Envelope::default() });
+        assert_eq!(hits.iter().map(|(list, _)| *list).collect::<Vec<_>>(), [3, 4]);
+    }
+
+    #[test]
+    fn values_fit_their_kind() {
+        let rows = [
+            (Kind::Address, "203.0.113.0/33", false),
+            (Kind::Address, "::/0", true),
+            (Kind::AsNumber, "AS64496", false),
+            (Kind::AsNumber, "4294967296", false),
+            (Kind::TlsFingerprint, " ", false),
+            (Kind::Account, "0123456789ABCDEF0123456789abcdef", false),
+            (Kind::Template, "0123456789abcdef", true),
+        ];
+        for (kind, value, fits) in rows {
+            assert_eq!(kind.fits(value), fits, "{value}");
+            assert_eq!(Lists::new(&[list(kind, &[(value, None)])]).is_ok(), fits, "{value}");
+        }
+    }
+}
