@@ -27,10 +27,11 @@ async function bench() {
   await buildPlayground();
   await buildWorker();
   await writeInputs();
-  const { rows, instantiateMs } = await inWasm();
+  const { rows, instantiateMs, reload } = await inWasm();
   rows.push(...natively(rows));
-  const result = { rows, replay: replay(), wasm: sizes(), startup_ms: startup(), playground_instantiate_ms: instantiateMs, about: about() };
+  const result = { rows, reload, replay: replay(), wasm: sizes(), startup_ms: startup(), playground_instantiate_ms: instantiateMs, about: about() };
   console.log(table(rows));
+  console.log(`reload of the shipped bundle in Wasm: ${reload.load_ms} ms, with every regex ${reload.check_ms} ms (${kib(reload.bytes)}, ${reload.signatures} signatures)`);
   console.log(`replay: ${result.replay.requests_per_s} requests/s`);
   console.log(`Worker: ${kib(result.wasm.raw)} raw, ${kib(result.wasm.gzip)} gzip; start-up ${result.startup_ms ?? '?'} ms`);
   keep(result);
@@ -56,7 +57,9 @@ async function writeInputs() {
   }
   if (existsSync(at('rules/policy.toml'))) cpSync(at('rules/policy.toml'), path.join(DIR, 'rules/policy.toml'));
   for (const text of TEXTS) for (const bytes of SIZES) writeFileSync(bodyFile(text, bytes), body(text, bytes));
-  await run('cargo', ['run', '--locked', '--release', '--quiet', '--bin', 'hedgerow', '--', 'build', path.join(DIR, 'rules'), '-o', path.join(DIR, 'bundle.json')], { label: 'hedgerow build (benchmark ruleset)', quiet: true });
+  const build = (rules, bundle) => run('cargo', ['run', '--locked', '--release', '--quiet', '--bin', 'hedgerow', '--', 'build', rules, '-o', path.join(DIR, bundle)], { label: `hedgerow build → ${bundle}`, quiet: true });
+  await build(path.join(DIR, 'rules'), 'bundle.json');
+  await build(at('rules'), 'shipped.json');
 }
 
 const bodyFile = (text, bytes) => path.join(DIR, `${text}-${bytes}.json`);
@@ -88,7 +91,15 @@ async function inWasm() {
   }
   process.stdout.write('\n');
   if (!Number.isFinite(sink)) throw new Failure('a phase returned no number: the measurement measured nothing');
-  return { rows, instantiateMs };
+  return { rows, instantiateMs, reload: reload(module) };
+}
+
+/** What taking over a release costs an isolate: the shipped bundle read and compiled; then every regex of it, too. */
+function reload(module) {
+  const bundle = readFileSync(path.join(DIR, 'shipped.json'));
+  const run = (check) => (n) => { for (let i = 0; i < n; i++) sink += module.reload(bundle, check); };
+  const [load_us, check_us] = interleaved(run(false), run(true));
+  return { bytes: bundle.length, signatures: module.reload(bundle, false), load_ms: round(load_us / 1000, 2), check_ms: round(check_us / 1000, 2) };
 }
 
 let sink = 0;
@@ -181,7 +192,7 @@ function table(rows) {
   return head + rows.map((r) => `| ${r.phase} | ${r.host} | ${r.text} | ${r.bytes} | ${r.ours_us} | ${r.peer_us ?? '–'} | ${r.ratio ?? '–'} |`).join('\n');
 }
 
-function markdown({ rows, replay, wasm, startup_ms, playground_instantiate_ms, about }) {
+function markdown({ rows, reload, replay, wasm, startup_ms, playground_instantiate_ms, about }) {
   return `# Benchmarks
 
 Written by \`npm run bench\`. Ratio = ours / JavaScript, both measured in the same run; below 1 is faster.
@@ -190,6 +201,8 @@ ${table(rows)}
 
 The Worker's Wasm: ${kib(wasm.raw)} raw, ${kib(wasm.gzip)} gzip. Start-up: ${startup_ms ?? 'not measured'} ms active (\`wrangler check startup\`).
 The playground module, compiled, instantiated and given a bundle in Node: ${playground_instantiate_ms} ms.
+
+Taking over a release: the shipped bundle (${kib(reload.bytes)}, ${reload.signatures} signatures) is read and compiled in Wasm in ${reload.load_ms} ms, with every regex in ${reload.check_ms} ms.
 
 \`hedgerow replay\` on one core: ${replay.requests_per_s.toLocaleString('en')} requests/s, for ${replay.requests.toLocaleString('en')} chats of about ${kib(replay.body_bytes)} (a quarter of them code) by the shipped rules.
 

@@ -16,6 +16,16 @@ pub struct Bench {
     headers: Vec<(String, String)>,
 }
 
+/// What taking over a release costs: reads and compiles a bundle; with `check` every regex of it, too.
+/// Returns the number of signatures.
+pub fn reload(bundle: &[u8], check: bool) -> Result<usize, crate::Error> {
+    let ruleset = Ruleset::load(bundle)?;
+    if check {
+        ruleset.check()?;
+    }
+    Ok(black_box(&ruleset).signatures().len())
+}
+
 impl Bench {
     /// Loads a bundle.
     pub fn new(bundle: &[u8]) -> Result<Self, crate::Error> {

@@ -13,7 +13,8 @@ use serde::Serialize;
 use crate::field::{Field, Kind, places};
 use crate::json::Raw;
 use crate::matcher::{Evidence, regex};
-use crate::request::Request;
+use crate::request::{Envelope, Request};
+use crate::ruleset::Ruleset;
 use crate::signature::{FieldTest, Op, Signature, Test};
 use crate::text::{self, Case, Sources};
 
@@ -59,6 +60,24 @@ pub struct Explainer {
 }
 
 impl Explainer {
+    /// Explains every signature of a ruleset, and every list.
+    pub fn explain_all(
+        &self,
+        ruleset: &Ruleset,
+        request: &Request<'_>,
+        envelope: &Envelope<'_>,
+    ) -> Vec<Explanation> {
+        let listed = ruleset.listed(envelope);
+        let explain = |(number, signature): (usize, &Signature)| {
+            if !ruleset.is_list(number) {
+                return self.explain(signature, request, envelope.headers);
+            }
+            let hit = listed.iter().find(|hit| hit.signature == number);
+            explain_list(signature, hit.and_then(|hit| hit.evidence.first()).cloned())
+        };
+        ruleset.signatures().iter().enumerate().map(explain).collect()
+    }
+
     /// Explains one signature.
     pub fn explain(
         &self,
@@ -225,6 +244,14 @@ impl Explainer {
             regexes.entry(pattern.to_owned()).or_insert_with(|| regex::compile(pattern).ok());
         run(compiled.as_ref()?)
     }
+}
+
+/// A list holds where the client or the account is on it.
+fn explain_list(list: &Signature, evidence: Option<Evidence>) -> Explanation {
+    let holds = evidence.is_some();
+    let test = ExplainedTest { test: format!("on the list '{}'", list.title), holds, evidence };
+    let selection = ExplainedSelection { name: "entries".to_owned(), holds, tests: vec![test] };
+    Explanation { name: list.name.clone(), weight: list.weight, holds, selections: vec![selection] }
 }
 
 /// A comparison as Sigma writes it.

@@ -398,8 +398,8 @@ pub(crate) fn end_of_day<'de, D: serde::Deserializer<'de>>(
     deserializer.deserialize_any(EndOfDay)
 }
 
-/// The end of a day, in seconds since the epoch.
-fn day(date: &str) -> Option<u64> {
+/// The end of a day such as `2027-01-31`, in seconds since the epoch.
+pub fn day(date: &str) -> Option<u64> {
     let mut parts = date.get(..10)?.split('-').map(|part| part.parse::<u64>().ok());
     let (year, month, day) = (parts.next()??, parts.next()??, parts.next()??);
     let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
@@ -425,7 +425,7 @@ pub const MAX_ENTRIES: usize = 1_000_000;
 
 impl Default for Noise {
     fn default() -> Self {
-        Self { suspect: 0.1, notice: 10.0 }
+        Self { suspect: 0.1, notice: 1.0 }
     }
 }
 

@@ -6,7 +6,9 @@ mod diff;
 pub mod list;
 pub mod release;
 
-pub use bundle::{Bundle, Correlation, FORMAT, MAX_BYTES, MAX_SIGNATURES, digest, is_digest};
+pub use bundle::{
+    Bundle, Correlation, FORMAT, MAX_BYTES, MAX_MEMORY, MAX_SIGNATURES, digest, is_digest,
+};
 pub use diff::{Diff, ListChange, Setting, WeightChange};
 pub use list::List;
 pub use release::Release;
@@ -73,7 +75,7 @@ impl Ruleset {
         &self.policy
     }
 
-    /// The signatures in force.
+    /// The signatures in force; behind them the lists, which have neither selections nor a condition.
     pub fn signatures(&self) -> &[Signature] {
         &self.signatures
     }
@@ -125,8 +127,13 @@ impl Ruleset {
         Some(self.policy.endpoint(envelope.path)).filter(|endpoint| *endpoint != Endpoint::None)
     }
 
+    /// Whether the signature at this place is a list.
+    pub(crate) fn is_list(&self, signature: usize) -> bool {
+        signature >= self.program.conditions.len()
+    }
+
     /// The lists that the client or the account is on.
-    fn listed(&self, envelope: &Envelope<'_>) -> Vec<Hit> {
+    pub(crate) fn listed(&self, envelope: &Envelope<'_>) -> Vec<Hit> {
         let first = self.program.conditions.len();
         let hits = self.lists.hits(envelope).into_iter();
         let hits = hits.map(|(list, evidence)| Hit {

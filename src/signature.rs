@@ -63,12 +63,13 @@ pub enum Test {
     All(Vec<Test>),
     /// At least one holds.
     Any(Vec<Test>),
-    /// One value of the field compares as said.
-    Field(FieldTest),
+    /// One value of the field compares as said. Boxed, so that a bundle of many empty lists is small.
+    Field(Box<FieldTest>),
 }
 
 /// A comparison that holds when it holds for any value of the field.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Flat")]
 pub struct FieldTest {
     /// The field.
     pub field: Field,
@@ -78,7 +79,7 @@ pub struct FieldTest {
 }
 
 /// A comparison.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Op {
     /// A string stands somewhere, at an edge, or is the whole value.
@@ -115,6 +116,67 @@ pub enum Op {
         /// With what.
         value: f64,
     },
+}
+
+/// A field's comparison as it is read: one of these. Flattened enums are read into a tree of any
+/// JSON first, however large that is.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Flat {
+    field: Field,
+    string: Option<FlatString>,
+    regex: Option<FlatRegex>,
+    cidr: Option<ipnet::IpNet>,
+    exists: Option<bool>,
+    number: Option<FlatNumber>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FlatString {
+    anchor: Anchor,
+    value: String,
+    #[serde(default)]
+    cased: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FlatRegex {
+    pattern: String,
+    landmarks: Vec<Landmark>,
+    longest: Option<usize>,
+    first: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FlatNumber {
+    order: Order,
+    value: f64,
+}
+
+impl TryFrom<Flat> for FieldTest {
+    type Error = &'static str;
+
+    fn try_from(flat: Flat) -> Result<Self, Self::Error> {
+        let Flat { field, string, regex, cidr, exists, number } = flat;
+        let string =
+            string.map(|FlatString { anchor, value, cased }| Op::String { anchor, value, cased });
+        let regex = regex.map(|FlatRegex { pattern, landmarks, longest, first }| Op::Regex {
+            pattern,
+            landmarks,
+            longest,
+            first,
+        });
+        let number = number.map(|FlatNumber { order, value }| Op::Number { order, value });
+        let all = [string, regex, cidr.map(Op::Cidr), exists.map(Op::Exists), number];
+        let mut all = all.into_iter().flatten();
+        match (all.next(), all.next()) {
+            (Some(op), None) => Ok(Self { field, op }),
+            _ => Err("a field has one comparison: string, regex, cidr, exists or number"),
+        }
+    }
 }
 
 /// A list of strings of which every match of a regex contains one, and how far that is from the

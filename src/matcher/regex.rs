@@ -343,7 +343,9 @@ pub(super) fn check<'r>(
                 "correct the pattern, or make it shorter",
             )
         })?;
-        bytes = bytes.saturating_add(regex.memory_usage());
+        // What it tells of is half of what it takes (see `tests/memory.rs`).
+        let own = regex.memory_usage().saturating_mul(2).saturating_add(EACH);
+        bytes = bytes.saturating_add(own);
         if bytes > ALL_BYTES {
             let problem = format!("the regexes take more than {} MiB together", ALL_BYTES >> 20);
             return Err(Error::new(problem, "replace some by literals"));
@@ -360,6 +362,9 @@ fn one_line(reason: &str) -> &str {
 
 /// Bytes that all regexes of a ruleset may take, before they run.
 const ALL_BYTES: usize = 24 << 20;
+
+/// Bytes that each takes beside, whatever it is.
+const EACH: usize = 4 << 10;
 
 /// Bytes that a compiled regex may take.
 const REGEX_BYTES: usize = 1 << 20;

@@ -2,6 +2,13 @@
 
 use wasm_bindgen::prelude::*;
 
+/// Reads and compiles a bundle; with `check` every regex of it, too. Returns the number of signatures.
+/// Throws where it cannot be read.
+#[wasm_bindgen]
+pub fn reload(bundle: &[u8], check: bool) -> Result<usize, JsError> {
+    Ok(hedgerow::bench::reload(bundle, check)?)
+}
+
 /// Phases over one chat body; each runs `times` times and returns a checksum.
 #[wasm_bindgen]
 pub struct Bench(hedgerow::bench::Bench);

@@ -65,11 +65,7 @@ pub fn explain(request: &str, bundle: &str, now: f64) -> Result<String, JsError>
     let explainer = Explainer::default();
     let mut requests: Vec<Value> = Vec::new();
     request::read(&envelope, endpoint, &body, limits, &mut |request| {
-        let explained = ruleset
-            .signatures()
-            .iter()
-            .map(|signature| explainer.explain(signature, request, envelope.headers));
-        requests.push(json!(explained.collect::<Vec<_>>()));
+        requests.push(json!(explainer.explain_all(&ruleset, request, &envelope)));
     });
     Ok(json!({ "llm_call": true, "requests": requests }).to_string())
 }

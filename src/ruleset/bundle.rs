@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::list::List;
 use crate::error::Error;
 use crate::policy::Policy;
-use crate::signature::Signature;
+use crate::signature::{Op, Signature};
 
 /// The format that this version writes, and the newest that it reads.
 ///
@@ -23,6 +23,33 @@ pub const MAX_BYTES: usize = 5 << 20;
 
 /// Signatures and lists that a bundle has at most.
 pub const MAX_SIGNATURES: usize = 10_000;
+
+/// Bytes that loading and checking a bundle takes at most, beside the bundle's own, whatever stands
+/// in it: an isolate has 128 MB, the Worker itself in it, and the ruleset in force meanwhile. In Wasm,
+/// where pointers are half as long, it takes less. `tests/memory.rs` holds the worst of bundles
+/// against it; the limits below, and those on regexes and conditions, keep them within.
+pub const MAX_MEMORY: usize = 64 << 20;
+
+/// Objects and arrays that a bundle has at most. The shipped rules have one in thirteen.
+const MAX_CONTAINERS: usize = 200_000;
+
+/// Members and elements of those, all together.
+const MAX_VALUES: usize = 400_000;
+
+/// Comparisons that the signatures make at most.
+const MAX_COMPARISONS: usize = 50_000;
+
+/// Literals that are looked for at most: patterns of strings, and landmarks of regexes.
+const MAX_LITERALS: usize = 60_000;
+
+/// Bytes of all literals together.
+const MAX_LITERAL_BYTES: usize = 1 << 20;
+
+/// Regexes at most.
+const MAX_REGEXES: usize = 10_000;
+
+/// Bytes of a regex's pattern.
+const MAX_PATTERN: usize = 4 << 10;
 
 /// Signatures, lists and policy, and the digests of the files that they came from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -81,6 +108,7 @@ impl Bundle {
                 format!("the bundle has {} bytes, more than {MAX_BYTES} (5 MiB)", bytes.len());
             return Err(Error::new(problem, "shorten lists, or retire signatures"));
         }
+        measure(bytes)?;
         let rebuild = "build it again with `hedgerow build`";
         let head: Head = serde_json::from_slice(bytes)
             .map_err(|error| Error::new(format!("this is no bundle: {error}"), rebuild))?;
@@ -96,14 +124,30 @@ impl Bundle {
         }
         let bundle: Self = serde_json::from_slice(bytes)
             .map_err(|error| Error::new(format!("damaged bundle: {error}"), rebuild))?;
-        match bundle.signatures.len().saturating_add(bundle.lists.len()) {
-            ..=MAX_SIGNATURES => Ok(bundle),
-            count => {
-                let problem =
-                    format!("{count} signatures and lists are more than {MAX_SIGNATURES}");
-                Err(Error::new(problem, "retire some, or merge lists"))
-            }
+        bundle.weigh()?;
+        Ok(bundle)
+    }
+
+    /// Refuses what would take more than [`MAX_MEMORY`] when it is compiled.
+    fn weigh(&self) -> Result<(), Error> {
+        let mut load = Load::default();
+        for signature in &self.signatures {
+            signature
+                .selections
+                .values()
+                .for_each(|test| test.each(&mut |test| load.add(&test.op)));
         }
+        let signatures = self.signatures.len().saturating_add(self.lists.len());
+        let rows = [
+            (signatures, "signatures and lists", MAX_SIGNATURES, "retire some, or merge lists"),
+            (load.comparisons, "comparisons", MAX_COMPARISONS, "retire signatures"),
+            (load.literals, "literals", MAX_LITERALS, "retire signatures"),
+            (load.literal_bytes, "bytes of literals", MAX_LITERAL_BYTES, "shorten them"),
+            (load.regexes, "regexes", MAX_REGEXES, "replace some by literals"),
+            (load.pattern, "bytes of one regex", MAX_PATTERN, "split it into several"),
+        ];
+        rows.into_iter()
+            .try_for_each(|(count, what, most, remedy)| within(count, what, most, remedy))
     }
 
     /// Whether two bundles decide alike: whatever push they are of, from whatever files.
@@ -118,6 +162,76 @@ impl Bundle {
     #[cfg(feature = "sigma")]
     pub fn bytes(&self) -> Vec<u8> {
         serde_json_canonicalizer::to_vec(self).unwrap_or_default()
+    }
+}
+
+/// What signatures ask to be compiled.
+#[derive(Default)]
+struct Load {
+    comparisons: usize,
+    literals: usize,
+    literal_bytes: usize,
+    regexes: usize,
+    /// Bytes of the longest pattern.
+    pattern: usize,
+}
+
+impl Load {
+    fn add(&mut self, op: &Op) {
+        self.comparisons = self.comparisons.saturating_add(1);
+        match op {
+            Op::String { value, .. } => self.literal(value),
+            Op::Regex { pattern, landmarks, .. } => {
+                self.regexes = self.regexes.saturating_add(1);
+                self.pattern = self.pattern.max(pattern.len());
+                let strings = landmarks.iter().flat_map(|landmark| &landmark.strings);
+                strings.for_each(|string| self.literal(string));
+            }
+            _ => {}
+        }
+    }
+
+    fn literal(&mut self, literal: &str) {
+        self.literals = self.literals.saturating_add(1);
+        self.literal_bytes = self.literal_bytes.saturating_add(literal.len());
+    }
+}
+
+/// Counts what a JSON text holds, before any of it is read: an array of nothing takes ten times its
+/// text. What is no JSON is counted somehow, and refused later.
+fn measure(bytes: &[u8]) -> Result<(), Error> {
+    let (mut containers, mut values, mut rest) = (0_usize, 0_usize, bytes);
+    while let Some((byte, behind)) = rest.split_first() {
+        rest = behind;
+        match byte {
+            b'{' | b'[' => containers = containers.saturating_add(1),
+            b',' => values = values.saturating_add(1),
+            b'"' => rest = behind_string(behind),
+            _ => {}
+        }
+    }
+    let remedy = "retire signatures, or shorten lists";
+    within(containers, "objects and arrays", MAX_CONTAINERS, remedy)?;
+    within(containers.saturating_add(values), "values", MAX_VALUES, remedy)
+}
+
+/// What follows a string whose first quote has been read.
+fn behind_string(mut text: &[u8]) -> &[u8] {
+    while let Some(at) = memchr::memchr2(b'"', b'\\', text) {
+        let is_quote = text.get(at) == Some(&b'"');
+        let next = at.saturating_add(if is_quote { 1 } else { 2 });
+        text = text.get(next..).unwrap_or_default();
+        if is_quote {
+            return text;
+        }
+    }
+    &[]
+}
+
+fn within(count: usize, what: &str, most: usize, remedy: &str) -> Result<(), Error> {
+    match count > most {
+        false => Ok(()),
+        true => Err(Error::new(format!("the bundle has {count} {what}, more than {most}"), remedy)),
     }
 }
 

@@ -43,7 +43,13 @@ struct Compiler {
     /// The scanner's literals and their places in its list.
     literals: Vec<String>,
     places: HashMap<String, usize>,
+    /// Parts of conditions, each selection counted wherever it is named.
+    nodes: usize,
 }
+
+/// Parts of conditions that a ruleset has at most: a few signatures that name large selections again
+/// and again would have any number. The shipped rules have one in twenty.
+const MAX_NODES: usize = 100_000;
 
 impl Compiler {
     fn finish(mut self) -> Program {
@@ -51,7 +57,19 @@ impl Compiler {
         self.program
     }
 
+    fn count(&mut self) -> Result<(), Error> {
+        self.nodes = self.nodes.saturating_add(1);
+        match self.nodes > MAX_NODES {
+            false => Ok(()),
+            true => Err(Error::new(
+                format!("the signatures' conditions have more than {MAX_NODES} parts"),
+                "name large selections once, or retire signatures",
+            )),
+        }
+    }
+
     fn condition(&mut self, signature: &Signature, condition: &Condition) -> Result<Node, Error> {
+        self.count()?;
         Ok(match condition {
             Condition::All(parts) => Node::All(self.conditions(signature, parts)?),
             Condition::Any(parts) => Node::Any(self.conditions(signature, parts)?),
@@ -76,6 +94,7 @@ impl Compiler {
     }
 
     fn test(&mut self, test: &Test) -> Result<Node, Error> {
+        self.count()?;
         Ok(match test {
             Test::All(parts) => Node::All(self.tests(parts)?),
             Test::Any(parts) => Node::Any(self.tests(parts)?),
@@ -188,6 +207,10 @@ impl Compiler {
         if let Some(known) = self.program.literals.get_mut(place) {
             known.is_landmark |= matches!(purpose.sets, Sets::Regex { .. });
             known.is_particular |= purpose.anchor != Anchor::Contains || purpose.cased.is_some();
+            // Most have one use, and room for four is what vectors begin with.
+            if known.uses.is_empty() {
+                known.uses.reserve_exact(1);
+            }
             known.uses.push(purpose);
         }
         Ok(place)

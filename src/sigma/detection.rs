@@ -284,7 +284,10 @@ fn item(item: &DetectionItem, path: &[&str], note: &mut Note<'_>) -> Option<Test
     let mut tests = Vec::new();
     for (number, value) in item.values.iter().enumerate() {
         match comparison::op(&field, &modifiers, value) {
-            Ok(op) => tests.push(Some(Test::Field(FieldTest { field: field.clone(), op }))),
+            Ok(op) => {
+                let test = FieldTest { field: field.clone(), op };
+                tests.push(Some(Test::Field(Box::new(test))));
+            }
             Err((problem, remedy)) => {
                 let number = number.to_string();
                 note.add(&[&path[..], &[&number]].concat(), problem, remedy);
