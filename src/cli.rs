@@ -3,18 +3,29 @@
 //! | exit code | means |
 //! |---|---|
 //! | 0 | fine |
-//! | 1 | findings: something is wrong with the rules, or lines could not be read |
-//! | 2 | wrong usage, or a file could not be read or written |
+//! | 1 | findings, or a refusal: something is wrong with the rules, lines could not be read, the registry or the noise budget refused, or waiting came to nothing |
+//! | 2 | wrong usage, or a file or the registry could not be read or written |
 
 mod account;
+mod audit;
 mod build;
 mod check;
+mod config;
+mod diff;
 mod docs;
 mod explain;
 mod input;
+mod key;
+mod keygen;
+mod push;
+mod release;
 mod replay;
 mod score;
+mod status;
+mod store;
 mod test;
+mod time;
+mod wait;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -25,18 +36,24 @@ use clap::{Parser, Subcommand, ValueEnum};
 use hedgerow::Ruleset;
 use hedgerow::sigma::{self, Finding, Rules};
 
+use time::now;
+
 /// Detects harvesting of LLM APIs: checks, tests and builds rules; scores, explains and replays
-/// requests.
+/// requests; signs and releases rules to a deployment.
 #[derive(Parser)]
 #[command(
     name = "hedgerow",
     version,
-    after_help = "Exit codes: 0 fine, 1 findings, 2 usage or I/O."
+    after_help = "Exit codes: 0 fine, 1 findings or refused, 2 usage or I/O."
 )]
 struct Arguments {
     /// How results are printed.
     #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
     format: Format,
+    /// Settings of the commands that deal with a registry; else HEDGEROW_CONFIG, else
+    /// `hedgerow.toml` here, if there is one.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -63,6 +80,22 @@ enum Command {
     Replay(replay::Options),
     /// Write the generated pages of the documentation.
     Docs(docs::Options),
+    /// Make a pair of keys that sign bundles and releases.
+    Keygen(keygen::Options),
+    /// Check, test, build, sign and upload rules.
+    Push(push::Options),
+    /// Put a bundle in force: for all, for some accounts, or only to be watched.
+    Release(release::Options),
+    /// Put the canary, or else the shadow, in force for all.
+    Promote(release::PromoteOptions),
+    /// Put the bundle in force again that was so before.
+    Rollback(release::RollbackOptions),
+    /// Show what is in force, where it has arrived and what it does.
+    Status(status::Options),
+    /// Show what changes from one bundle to another.
+    Diff(diff::Options),
+    /// Show who did what to the registry.
+    Audit(audit::Options),
 }
 
 /// How a command ended well.
@@ -72,15 +105,23 @@ enum Outcome {
     Findings,
 }
 
-/// Why a command could not do its work: exit code 2.
+/// Why a command did not do its work.
 #[derive(Debug)]
-struct Failure(String);
+enum Failure {
+    /// It could not: exit code 2.
+    Unable(String),
+    /// It must not, as things are: exit code 1.
+    Refused(String),
+    /// Nobody reads what it prints.
+    Closed,
+}
 
 type Result<T> = std::result::Result<T, Failure>;
 
 /// Runs the command that the arguments name.
 pub fn run() -> ExitCode {
-    let Arguments { format, command } = Arguments::parse();
+    let Arguments { format, config, command } = Arguments::parse();
+    let config = config.as_deref();
     let result = match command {
         Command::Check(options) => check::run(&options, format),
         Command::Test(options) => test::run(&options, format),
@@ -89,13 +130,25 @@ pub fn run() -> ExitCode {
         Command::Explain(options) => explain::run(&options, format),
         Command::Replay(options) => replay::run(&options, format),
         Command::Docs(options) => docs::run(&options),
+        Command::Keygen(options) => keygen::run(&options, format),
+        Command::Push(options) => push::run(&options, config, format),
+        Command::Release(options) => release::run(&options, config, format),
+        Command::Promote(options) => release::promote(&options, config, format),
+        Command::Rollback(options) => release::rollback(&options, config, format),
+        Command::Status(options) => status::run(&options, config, format),
+        Command::Diff(options) => diff::run(&options, config, format),
+        Command::Audit(options) => audit::run(&options, config, format),
     };
     match result {
         Ok(Outcome::Fine) => ExitCode::SUCCESS,
         Ok(Outcome::Findings) => ExitCode::from(1),
-        Err(Failure(problem)) if problem.is_empty() => ExitCode::SUCCESS,
-        Err(Failure(problem)) => {
-            let _ = writeln!(io::stderr(), "hedgerow: {problem}");
+        Err(Failure::Closed) => ExitCode::SUCCESS,
+        Err(Failure::Refused(problem)) => {
+            complain(&problem);
+            ExitCode::from(1)
+        }
+        Err(Failure::Unable(problem)) => {
+            complain(&problem);
             ExitCode::from(2)
         }
     }
@@ -113,23 +166,24 @@ impl RulesOptions {
     fn load(&self) -> Result<Ruleset> {
         let Some(path) = &self.ruleset else {
             let rules = read_rules(Path::new("rules"))?.map_err(|findings| {
-                Failure(format!(
+                Failure::Unable(format!(
                     "the rules have {} findings; run `hedgerow check`, or give --ruleset BUNDLE",
                     findings.len()
                 ))
             })?;
-            return rules.ruleset().map_err(|error| Failure(error.to_string()));
+            return rules.ruleset().map_err(|error| Failure::Unable(error.to_string()));
         };
-        let bytes =
-            std::fs::read(path).map_err(|error| Failure(format!("{}: {error}", path.display())))?;
-        Ruleset::load(&bytes).map_err(|error| Failure(format!("{}: {error}", path.display())))
+        let bytes = std::fs::read(path)
+            .map_err(|error| Failure::Unable(format!("{}: {error}", path.display())))?;
+        Ruleset::load(&bytes)
+            .map_err(|error| Failure::Unable(format!("{}: {error}", path.display())))
     }
 }
 
 /// Reads and checks a directory of rules.
 fn read_rules(directory: &Path) -> Result<std::result::Result<Rules, Vec<Finding>>> {
     let sources = sigma::read(directory).map_err(|error| {
-        Failure(format!(
+        Failure::Unable(format!(
             "{}: {error}; give the directory that holds the rules",
             directory.display()
         ))
@@ -156,21 +210,31 @@ fn report(directory: &Path, findings: &[Finding], fine: &str, format: Format) ->
 
 /// Prints a line. A closed pipe ends the command quietly.
 fn line(text: fmt::Arguments<'_>) -> Result<()> {
+    let text = harmless(&text.to_string());
     writeln!(io::stdout().lock(), "{text}").map_err(|error| match error.kind() {
-        io::ErrorKind::BrokenPipe => Failure(String::new()),
-        _ => Failure(format!("standard output: {error}")),
+        io::ErrorKind::BrokenPipe => Failure::Closed,
+        _ => Failure::Unable(format!("standard output: {error}")),
     })
+}
+
+/// Says on standard error what is wrong.
+fn complain(problem: &str) {
+    let _ = writeln!(io::stderr(), "hedgerow: {}", harmless(problem));
+}
+
+/// Text without what a terminal would obey: some of it comes from files and servers.
+fn harmless(text: &str) -> String {
+    let is_harmful = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t');
+    text.chars().map(|letter| if is_harmful(letter) { '\u{fffd}' } else { letter }).collect()
+}
+
+/// A file that could not be read or written.
+fn unable(path: &Path, error: &io::Error) -> Failure {
+    Failure::Unable(format!("{}: {error}", path.display()))
 }
 
 /// Prints JSON.
 fn print(value: &impl serde::Serialize) -> Result<()> {
-    let text = serde_json::to_string(value).map_err(|error| Failure(error.to_string()))?;
+    let text = serde_json::to_string(value).map_err(|error| Failure::Unable(error.to_string()))?;
     line(format_args!("{text}"))
-}
-
-/// Seconds since the epoch: dates in the policy are held against today.
-#[allow(clippy::disallowed_methods, reason = "the command line is a host: it has a clock")]
-fn now() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
 }

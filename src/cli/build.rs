@@ -27,7 +27,7 @@ pub fn run(options: &Options, format: Format) -> Result<Outcome> {
     }
     let bytes = rules.bytes();
     std::fs::write(&options.output, &bytes)
-        .map_err(|error| Failure(format!("{}: {error}", options.output.display())))?;
+        .map_err(|error| Failure::Unable(format!("{}: {error}", options.output.display())))?;
     let (digest, signatures) = (ruleset::digest(&bytes), rules.bundle().signatures.len());
     match format {
         Format::Json => print(

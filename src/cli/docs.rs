@@ -21,7 +21,7 @@ pub struct Options {
 
 pub fn run(options: &Options) -> Result<Outcome> {
     let rules = read_rules(&options.directory)?.map_err(|findings| {
-        Failure(format!("the rules have {} findings; run `hedgerow check`", findings.len()))
+        Failure::Unable(format!("the rules have {} findings; run `hedgerow check`", findings.len()))
     })?;
     let mut outcome = Outcome::Fine;
     for (name, page) in
@@ -34,7 +34,7 @@ pub fn run(options: &Options) -> Result<Outcome> {
             outcome = Outcome::Findings;
         } else if is_stale {
             std::fs::write(&path, page)
-                .map_err(|error| Failure(format!("{}: {error}", path.display())))?;
+                .map_err(|error| Failure::Unable(format!("{}: {error}", path.display())))?;
         }
     }
     Ok(outcome)

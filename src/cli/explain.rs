@@ -27,13 +27,9 @@ pub fn run(options: &Options, format: Format) -> Result<Outcome> {
     let limits = &ruleset.policy().scan;
     let envelope = recorded.envelope(limits.window, now());
     let Some(endpoint) = ruleset.endpoint(&envelope) else { return pass(format) };
-    let chosen: Vec<_> = ruleset
-        .signatures()
-        .iter()
-        .filter(|signature| options.signature.as_ref().is_none_or(|name| *name == signature.name))
-        .collect();
-    if chosen.is_empty() {
-        return Err(Failure(
+    let is_chosen = |name: &String| options.signature.as_ref().is_none_or(|own| own == name);
+    if !ruleset.signatures().iter().any(|signature| is_chosen(&signature.name)) {
+        return Err(Failure::Unable(
             "there is no such signature; `hedgerow check` and docs/signatures.md know all"
                 .to_owned(),
         ));
@@ -43,12 +39,12 @@ pub fn run(options: &Options, format: Format) -> Result<Outcome> {
     let explainer = Explainer::default();
     let mut entries: Vec<Vec<Explanation>> = Vec::new();
     let read = request::read(&envelope, endpoint, &body, limits, &mut |request| {
-        let explained =
-            chosen.iter().map(|signature| explainer.explain(signature, request, envelope.headers));
-        let is_shown = |explanation: &Explanation| {
-            !options.near || explanation.selections.iter().any(|selection| selection.holds)
-        };
-        entries.push(explained.filter(is_shown).collect());
+        let mut explained = explainer.explain_all(&ruleset, request, &envelope);
+        explained.retain(|explanation| {
+            let holds = || explanation.selections.iter().any(|selection| selection.holds);
+            is_chosen(&explanation.name) && (!options.near || holds())
+        });
+        entries.push(explained);
     });
     if read.is_none() {
         return pass(format);

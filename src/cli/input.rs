@@ -15,10 +15,10 @@ pub fn read_one(path: &Path) -> Result<Recorded> {
         Some("-") => std::io::stdin().read_to_end(&mut bytes).map(|_| ()),
         _ => std::fs::read(path).map(|read| bytes = read),
     };
-    read.map_err(|error| Failure(format!("{}: {error}", path.display())))?;
+    read.map_err(|error| Failure::Unable(format!("{}: {error}", path.display())))?;
     let recorded = Recorded::parse(&bytes);
     let mut recorded =
-        recorded.map_err(|problem| Failure(format!("{}: {problem}", path.display())))?;
+        recorded.map_err(|problem| Failure::Unable(format!("{}: {problem}", path.display())))?;
     Accounts::new().name(&mut recorded);
     Ok(recorded)
 }

@@ -28,12 +28,13 @@ struct Label {
     accounts_suspect: BTreeSet<String>,
 }
 
+/// Requests, and how many of them reach which band.
 #[derive(Default, Clone, Copy, Serialize)]
-struct Counts {
-    requests: usize,
-    notice: usize,
-    suspect: usize,
-    hostile: usize,
+pub struct Counts {
+    pub requests: usize,
+    pub notice: usize,
+    pub suspect: usize,
+    pub hostile: usize,
 }
 
 #[derive(Default)]
@@ -67,8 +68,25 @@ impl Summary {
         self.unreadable.push(format!("{path}:{line}:1: {problem}"));
     }
 
-    pub fn unreadable(&self) -> usize {
-        self.unreadable.len()
+    /// The lines that are no requests, with what is wrong with them.
+    pub fn unreadable(&self) -> &[String] {
+        &self.unreadable
+    }
+
+    /// The requests of a label.
+    pub fn counts(&self, label: &str) -> Counts {
+        self.labels.get(label).map_or_else(Counts::default, |label| label.counts)
+    }
+
+    /// The signatures that hit requests of a label, those with most hits first.
+    pub fn top(&self, label: &str, most: usize) -> Vec<(&str, usize)> {
+        let hits = |hits: &BTreeMap<String, usize>| hits.get(label).copied();
+        let rows = self.signatures.iter();
+        let mut rows: Vec<(&str, usize)> =
+            rows.filter_map(|(name, row)| Some((name.as_str(), hits(row)?))).collect();
+        rows.sort_by_key(|(name, hits)| (std::cmp::Reverse(*hits), *name));
+        rows.truncate(most);
+        rows
     }
 
     /// Counts a request; without a decision it is no LLM call.
@@ -260,8 +278,9 @@ fn file_json(file: &FileRow) -> serde_json::Value {
 const LABELS: [&str; 3] = ["harvest", "benign", "gray"];
 
 /// The label of requests that have none.
-const UNLABELLED: &str = "unlabelled";
+pub const UNLABELLED: &str = "unlabelled";
 
-fn percent(part: usize, whole: usize) -> f64 {
+/// A part in percent.
+pub fn percent(part: usize, whole: usize) -> f64 {
     if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 }
 }

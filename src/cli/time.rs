@@ -1,0 +1,105 @@
+//! The clock, and times as people write and read them.
+
+use hedgerow::policy;
+
+use super::{Failure, Result};
+
+/// Seconds since the epoch: dates in the policy are held against today.
+#[allow(clippy::disallowed_methods, reason = "the command line is a host: it has a clock")]
+pub fn now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+/// When a release is to end: so long from now (`7d`, `36h`, `2w`), or with a day (`2027-01-31`).
+pub fn expiry(text: &str, now: u64) -> Result<u64> {
+    let end = policy::day(text).filter(|_| text.len() == 10).or_else(|| span(text, now));
+    let end = end.ok_or_else(|| {
+        Failure::Unable(format!(
+            "--expires {text}: this is no time; give 7d, 36h or 2w, or a date such as 2027-01-31"
+        ))
+    })?;
+    if end < now.saturating_add(SOONEST) {
+        return Err(Failure::Refused(format!(
+            "--expires {text}: that is less than two days away (clocks may be wrong by a day, and \
+             the edge forgives one); give 2d or more, or leave it out and release again when it \
+             is to end"
+        )));
+    }
+    Ok(end)
+}
+
+fn span(text: &str, now: u64) -> Option<u64> {
+    let unit = text.chars().last()?;
+    let count: u64 = text.strip_suffix(unit)?.parse().ok()?;
+    let seconds = match unit {
+        'h' => HOUR,
+        'd' => DAY,
+        'w' => 7 * DAY,
+        _ => return None,
+    };
+    now.checked_add(count.checked_mul(seconds)?)
+}
+
+/// A time as a date, in UTC: `2026-11-25 03:04`.
+pub fn date(seconds: u64) -> String {
+    let (days, rest) = (seconds / DAY, seconds % DAY);
+    // Days are counted from 1 March of year 0, so that leap days end a year (Hinnant's algorithm).
+    let days = days.saturating_add(719_468);
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}", rest / HOUR, rest % HOUR / 60)
+}
+
+/// How long ago something was, in one unit.
+pub fn age(then: u64, now: u64) -> String {
+    match now.saturating_sub(then) {
+        seconds if seconds < 120 => format!("{seconds} s"),
+        seconds if seconds < 2 * HOUR => format!("{} min", seconds / 60),
+        seconds if seconds < 2 * DAY => format!("{} h", seconds / HOUR),
+        seconds => format!("{} days", seconds / DAY),
+    }
+}
+
+const HOUR: u64 = 3_600;
+const DAY: u64 = 86_400;
+
+/// How far away the end of a release is at least.
+const SOONEST: u64 = 2 * DAY;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_as_people_write_and_read_them() {
+        let now = 1_800_000_000;
+        let rows = [("7d", 604_800), ("48h", 172_800), ("2w", 1_209_600)];
+        for (text, expected) in rows {
+            assert_eq!(expiry(text, now).unwrap(), now + expected, "{text}");
+        }
+        assert_eq!(expiry("2027-01-31", now).unwrap(), 1_801_440_000);
+        for text in ["soon", "7", "d", "7m", "2027-02-30", "99999999999999999999d", ""] {
+            assert!(matches!(expiry(text, now), Err(Failure::Unable(_))), "{text}");
+        }
+        for text in ["1d", "47h", "2026-01-01"] {
+            assert!(matches!(expiry(text, now), Err(Failure::Refused(_))), "{text}");
+        }
+        let rows = [
+            (0, "1970-01-01 00:00"),
+            (951_826_920, "2000-02-29 12:22"),
+            (1_800_000_000, "2027-01-15 08:00"),
+            (4_102_444_799, "2099-12-31 23:59"),
+        ];
+        for (seconds, expected) in rows {
+            assert_eq!(date(seconds), expected);
+        }
+        assert_eq!([age(5, 10), age(0, 7_199), age(0, 86_400)], ["5 s", "119 min", "24 h"]);
+    }
+}
