@@ -5,13 +5,19 @@
 //! in development. Version names the release, the ruleset's digest (so that a deployment can be
 //! checked against `hedgerow build`; it tells nothing of the rules) and whether panics unwind.
 
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
 use serde_json::{Value, json};
-use web_sys::Response;
+use wasm_bindgen::{JsCast, JsValue};
+use web_sys::{Request, RequestInit, Response};
+use worker::Delay;
 
 use crate::error::{Failure, json_response};
 use crate::intake::Arrival;
-use crate::rules;
+use crate::rules::{self, InForce};
 use crate::settings::{Problem, Settings};
+use crate::{api, tag};
 
 /// Whether `path` is the filter's own.
 pub fn owns(path: &str) -> bool {
@@ -30,40 +36,89 @@ pub fn answer(arrival: &Arrival, settings: &Settings) -> Response {
 /// 200, or 503 where requests are not forwarded or not scored: a monitor needs no more than that.
 fn health(arrival: &Arrival, settings: &Settings) -> Response {
     let mut problems = settings.problems();
-    let ruleset = rules::ruleset();
-    if let Err(problem) = &ruleset {
+    let rules = rules::in_force();
+    if let Err(problem) = &rules {
         let what = format!(
             "the embedded ruleset does not load: {problem}; requests are forwarded unscored"
         );
         problems
             .push(Problem::new(what, "run `hedgerow check` and `npm run build`, and deploy again"));
     }
-    let ruleset = ruleset.ok();
     let (status, word) = if problems.is_empty() { (200, "ok") } else { (503, "degraded") };
-    let warnings = settings.warnings(arrival.header("cf-connecting-ip"));
-    let report = match settings.development {
-        false => json!({ "status": word, "problems": problems, "warnings": warnings }),
-        true => json!({
-            "status": word,
-            "problems": problems,
-            "warnings": warnings,
-            "ruleset": ruleset.map(hedgerow::Ruleset::digest),
-            "signatures": ruleset.map(|ruleset| ruleset.signatures().len()),
-            "mode": ruleset.map(|ruleset| ruleset.policy().mode.name()),
-        }),
-    };
+    let mut warnings = settings.warnings(arrival.header("cf-connecting-ip"));
+    let refused = rules::refused();
+    if refused.is_some() {
+        // What exactly, the log and the status tell those who may know.
+        warnings.push(Problem::new(
+            "the last release could not be taken over: the rules before it are in force",
+            "see `hedgerow status`",
+        ));
+    }
+    let mut report = json!({ "status": word, "problems": problems, "warnings": warnings });
+    if let (true, Some(members)) = (settings.development, report.as_object_mut()) {
+        let ruleset = rules.as_ref().ok().map(InForce::active);
+        let more = [
+            ("ruleset", json!(ruleset.map(|ruleset| ruleset.digest()))),
+            ("signatures", json!(ruleset.map(|ruleset| ruleset.signatures().len()))),
+            ("mode", json!(ruleset.map(|ruleset| ruleset.policy().mode.name()))),
+            ("release", json!(rules.as_ref().ok().and_then(InForce::serial))),
+            ("refused", json!(refused)),
+            ("memory_bytes", json!(memory())),
+        ];
+        members.extend(more.map(|(name, value)| (name.to_owned(), value)));
+    }
     json_response(status, &report)
 }
 
 fn version() -> Value {
-    let ruleset = rules::ruleset().ok();
+    let rules = rules::in_force().ok();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "ruleset": ruleset.map(hedgerow::Ruleset::digest),
+        "ruleset": rules.as_ref().map(|rules| rules.active().digest()),
+        "release": rules.as_ref().and_then(InForce::serial),
         // Without it one panic fails every request that the isolate has in flight.
         "panic_unwind": cfg!(panic = "unwind"),
     })
 }
+
+/// Bytes of Wasm memory, which grows and never shrinks.
+fn memory() -> f64 {
+    let buffer = wasm_bindgen::memory().unchecked_into::<js_sys::WebAssembly::Memory>().buffer();
+    buffer.unchecked_into::<js_sys::ArrayBuffer>().byte_length().into()
+}
+
+/// A request to one of our own objects.
+pub fn internal(
+    base: &str,
+    method: &str,
+    target: &str,
+    caller: &Value,
+    body: Option<&Request>,
+) -> Result<Request, JsValue> {
+    let init = RequestInit::new();
+    init.set_method(method);
+    if let Some(body) = body.and_then(Request::body) {
+        init.set_body(&body);
+    }
+    let request = Request::new_with_str_and_init(&format!("{base}{target}"), &init)?;
+    tag::set(&request.headers(), api::CALLER, &caller.to_string());
+    Ok(request)
+}
+
+/// An answer of one of our own objects, if it comes in time.
+pub async fn in_time(
+    answer: impl Future<Output = worker::Result<worker::Response>>,
+) -> Option<worker::Result<Response>> {
+    let answer = std::pin::pin!(answer);
+    match select(answer, Delay::from(PATIENCE)).await {
+        Either::Left((answer, _)) => Some(answer.map(Response::from)),
+        Either::Right(_) => None,
+    }
+}
+
+/// For how long an object may take: a large bundle has to be compiled, and KV may have to be asked
+/// again.
+const PATIENCE: Duration = Duration::from_secs(25);
 
 #[cfg(test)]
 mod tests {

@@ -8,6 +8,8 @@
 //! 4. It is carried out: the request is refused, or sent on with tags.
 //! 5. The response streams back unread.
 
+use std::rc::Rc;
+
 use futures_channel::oneshot::{self, Sender};
 use hedgerow::degrade::{Degraded, degrade};
 use hedgerow::policy::{Action, Mode, Treatment};
@@ -24,22 +26,36 @@ use crate::error::{Failure, caught};
 use crate::forward::{Route, remove};
 use crate::intake::{self, Arrival};
 use crate::log::{self, Line};
+use crate::outbox::{self, Place};
+use crate::rules::{self, InForce, Role};
 use crate::settings::Settings;
-use crate::{rules, tag};
+use crate::shadow::Shadowed;
+use crate::tag;
 
 /// Answers a request: with the origin's response wherever there is one.
-pub async fn handle(arrival: &Arrival, settings: &Settings, context: &Context) -> Response {
+pub async fn handle(arrival: &Arrival, settings: &Rc<Settings>, context: &Context) -> Response {
     let _staying = stay(context);
+    rules::refresh(settings, context).await;
+    let response = answer(arrival, settings, context).await;
+    outbox::report(settings, context);
+    response
+}
+
+async fn answer(arrival: &Arrival, settings: &Settings, context: &Context) -> Response {
     let request_id = intake::request_id();
-    let ruleset = rules::ruleset();
-    let (endpoint, trouble) = classify(ruleset.as_ref().ok().copied(), arrival);
+    let rules = rules::in_force();
+    let active = rules.as_ref().ok().map(InForce::active);
+    let (endpoint, trouble) = classify(active.map(Rc::as_ref), arrival);
     let answer = async {
         let origin =
             settings.origin.as_ref().map_err(|problem| Failure::Unconfigured(problem.clone()))?;
         let route = Route { origin, arrival, request_id: &request_id, context };
-        match (ruleset, endpoint, settings.account_secret.as_deref()) {
-            (Ok(ruleset), Some(endpoint), Some(secret)) => {
-                Call { route, settings, ruleset, endpoint, trouble, secret }.filter().await
+        match (&rules, endpoint, settings.account_secret.as_deref()) {
+            (Ok(rules), Some(endpoint), Some(secret)) => {
+                match Call::new(route, settings, rules, (endpoint, trouble), secret) {
+                    Ok(call) => call.filter().await,
+                    Err(route) => route.pass().await,
+                }
             }
             (_, None, _) => {
                 if let Some(trouble) = trouble {
@@ -49,10 +65,12 @@ pub async fn handle(arrival: &Arrival, settings: &Settings, context: &Context) -
             }
             (Ok(_), Some(_), None) => {
                 log::passed(&request_id, "ACCOUNT_SECRET is missing");
+                outbox::error("ACCOUNT_SECRET is missing");
                 route.pass().await
             }
             (Err(problem), Some(_), _) => {
-                log::passed(&request_id, &problem);
+                log::passed(&request_id, problem);
+                outbox::error("the embedded ruleset does not load");
                 route.pass().await
             }
         }
@@ -100,11 +118,14 @@ fn stay(context: &Context) -> Sender<()> {
 struct Call<'a> {
     route: Route<'a>,
     settings: &'a Settings,
-    ruleset: &'static Ruleset,
+    rules: &'a InForce,
+    /// The ruleset that decides for this account, and why it does.
+    ruleset: &'a Ruleset,
+    role: Role,
     endpoint: Endpoint,
     /// What went wrong already: the call cannot be scored.
     trouble: Option<&'static str>,
-    secret: &'a str,
+    account: Option<String>,
 }
 
 /// What scoring came to.
@@ -117,32 +138,47 @@ enum Verdict {
     Failed(&'static str),
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
+    /// Finds the account, and the ruleset for it; the route back where that takes this for no call.
+    fn new(
+        route: Route<'a>,
+        settings: &'a Settings,
+        rules: &'a InForce,
+        (mut endpoint, mut trouble): (Endpoint, Option<&'static str>),
+        secret: &str,
+    ) -> Result<Self, Route<'a>> {
+        let account = route.arrival.account(secret, endpoint.dialect());
+        let (ruleset, role) = rules.choose(account.as_deref());
+        if role == Role::Canary {
+            let (found, found_trouble) = classify(Some(ruleset), route.arrival);
+            let Some(found) = found else { return Err(route) };
+            (endpoint, trouble) = (found, found_trouble);
+        }
+        Ok(Self { route, settings, rules, ruleset, role, endpoint, trouble, account })
+    }
+
     async fn filter(self) -> Result<Response, Failure> {
         let arrival = self.route.arrival;
         let limits = &self.ruleset.policy().scan;
         let inbound = Inbound::read(&arrival.request, arrival.declared(), limits.window).await;
         let inbound = inbound.map_err(|_| Failure::BrokenOff)?;
-        let account = arrival.account(self.secret, self.endpoint.dialect());
-        let treatment = self.treatment(account.as_deref());
+        let treatment = self.treatment();
         let verdict = match self.trouble {
             Some(trouble) => Verdict::Failed(trouble),
-            None => self.score(&inbound, account.as_deref(), treatment),
+            None => self.score(&inbound, treatment),
         };
         match verdict {
             Verdict::Pass => self.send(inbound, None, None).await,
             Verdict::Decided(decision) => self.carry_out(&decision, inbound).await,
-            Verdict::Failed(error) => {
-                self.unscored(error, inbound, account.as_deref(), treatment).await
-            }
+            Verdict::Failed(error) => self.unscored(error, inbound, treatment).await,
         }
     }
 
     /// Mode and actions: the policy's, or in development what the request asks for.
-    fn treatment(&self, account: Option<&str>) -> Treatment {
+    fn treatment(&self) -> Treatment {
         let arrival = self.route.arrival;
         let policy = self.ruleset.policy();
-        let mut treatment = caught(|| policy.treatment(arrival.path(), account))
+        let mut treatment = caught(|| policy.treatment(arrival.path(), self.account.as_deref()))
             .unwrap_or(Treatment { mode: policy.mode, actions: policy.actions });
         if let Some(mode) = self.order("x-hedgerow-mode").and_then(Mode::parse) {
             treatment.mode = mode;
@@ -155,15 +191,37 @@ impl Call<'_> {
         self.route.arrival.order(name).filter(|_| self.settings.development)
     }
 
-    fn score(&self, inbound: &Inbound, account: Option<&str>, treatment: Treatment) -> Verdict {
-        let envelope = Envelope {
+    /// The request for the core.
+    fn envelope<'e>(&'e self, inbound: &'e Inbound) -> Envelope<'e> {
+        Envelope {
             body: inbound.window(),
             body_size: inbound.size(),
             unscanned: inbound.unscanned(),
-            account,
+            account: self.account.as_deref(),
             now: (js_sys::Date::now() / 1_000.0) as u64,
             ..self.route.arrival.envelope()
-        };
+        }
+    }
+
+    /// What the ruleset that is only watched says of a request. That it fails is no trouble of the
+    /// request's.
+    fn shadowed(&self, inbound: &Inbound, decision: &Decision) -> Option<Shadowed> {
+        let shadow = self.rules.shadow()?;
+        let envelope = self.envelope(inbound);
+        let judged = caught(|| {
+            let assessment = shadow.assess(&envelope)?;
+            let treatment = shadow.policy().treatment(envelope.path, envelope.account);
+            let said = Decision::new(shadow, &envelope, assessment, treatment);
+            Some(Shadowed::new(decision, &said))
+        });
+        if judged.is_none() {
+            outbox::error("scoring by the shadow panicked");
+        }
+        judged.flatten()
+    }
+
+    fn score(&self, inbound: &Inbound, treatment: Treatment) -> Verdict {
+        let envelope = self.envelope(inbound);
         let decided = caught(|| {
             #[cfg(feature = "planted-panic")]
             plant_panic(self.route.arrival, "1");
@@ -192,7 +250,13 @@ impl Call<'_> {
             Action::Degrade if self.is_closed_to(degraded.as_ref()) => Some(Refusal::Block),
             _ => None,
         };
+        let shadowed = self.shadowed(&inbound, decision);
+        let arrival = self.route.arrival;
+        let place = Place { serial: self.rules.serial(), role: self.role, colo: arrival.colo() };
+        outbox::decided(&place, decision, shadowed.as_ref());
         let mut line = Line::decided(self.route.request_id, decision);
+        (line.rules, line.release) = (self.role, self.rules.serial());
+        line.shadow = shadowed.as_ref();
         if refused == Some(Refusal::Block) {
             line.action = Action::Block;
         }
@@ -218,12 +282,13 @@ impl Call<'_> {
         &self,
         error: &str,
         inbound: Inbound,
-        account: Option<&str>,
         treatment: Treatment,
     ) -> Result<Response, Failure> {
+        outbox::error(error);
         let refuses = self.ruleset.policy().enforce.fail_closed && treatment.mode == Mode::Enforce;
         let mut line = Line::unscored(self.route.request_id, error);
-        line.account = account;
+        line.account = self.account.as_deref();
+        (line.rules, line.release) = (self.role, self.rules.serial());
         line.dialect = self.endpoint.dialect().name();
         line.operation = self.endpoint.operation();
         line.action = if refuses { Action::Block } else { Action::Allow };

@@ -35,6 +35,7 @@ struct Source {
     http_version: Option<String>,
     tls_version: Option<String>,
     tls_fingerprint: Option<String>,
+    colo: Option<String>,
 }
 
 impl Arrival {
@@ -101,6 +102,11 @@ impl Arrival {
         mac::hex(secret, credential.as_bytes(), account::BYTES)
     }
 
+    /// The data centre that the request came to.
+    pub fn colo(&self) -> &str {
+        self.source.colo.as_deref().unwrap_or("local")
+    }
+
     /// The request for the core, yet without its body.
     pub fn envelope(&self) -> Envelope<'_> {
         Envelope {
@@ -138,6 +144,7 @@ impl Source {
             country: text("country"),
             http_version: text("httpProtocol").map(|text| bare_version(&text, "HTTP/")),
             tls_version: text("tlsVersion").map(|text| bare_version(&text, "TLSv")),
+            colo: text("colo"),
             tls_fingerprint: fingerprint(
                 text("tlsClientCiphersSha1"),
                 text("tlsClientExtensionsSha1"),

@@ -9,28 +9,44 @@
 //! | `intake` | what came, without its body: target, headers, client, account |
 //! | `body` | the body: read up to the scan window, the rest streamed on |
 //! | `forward` | the origin, and what reaches it |
-//! | `rules` | the isolate's ruleset |
+//! | `rules` | the isolate's rulesets, and where newer ones come from |
+//! | `store` | KV: how what was published reaches isolates |
+//! | `shadow` | what a ruleset that is only watched says |
 //! | `tag` | what the origin (and, in development, the client) is told about a decision |
+//! | `outbox`, `tally` | what the isolate counts, until it is reported |
+//! | `ledger` | the objects that keep the counts |
+//! | `registry` | the object that holds bundles and releases, and publishes them |
 //! | `settings` | what the deployment has set, and what it lacks |
-//! | `admin` | `/_hedgerow/…` |
+//! | `admin` | `/_hedgerow/health`, `/_hedgerow/version` |
+//! | `api`, `status` | `/_hedgerow/v1/…`, for those who have a token |
 //! | `error` | failures, and the response to each |
 //! | `log` | every line that is logged |
 //! | `mac` | keyed hashes |
 
 mod admin;
+mod api;
 mod body;
 mod error;
 mod filter;
 mod forward;
 mod intake;
+mod ledger;
 mod log;
 mod mac;
+mod outbox;
+mod registry;
 mod rules;
 mod settings;
+mod shadow;
+mod status;
+mod store;
 mod tag;
+mod tally;
+
+use std::rc::Rc;
 
 use web_sys::{Request, Response};
-use worker::{Context, Env, event};
+use worker::{Context, Env, ScheduleContext, ScheduledEvent, event};
 
 use crate::intake::Arrival;
 use crate::settings::Settings;
@@ -40,10 +56,20 @@ async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<R
     // Where the Worker sits on a route, what escapes all else below still reaches the origin.
     context.pass_through_on_exception();
     log::quiet_panics();
-    let settings = Settings::of(&env);
+    let settings = Rc::new(Settings::of(&env));
     let arrival = Arrival::of(request);
+    if api::owns(arrival.path()) {
+        return Ok(api::answer(&arrival, &settings, &context).await);
+    }
     if admin::owns(arrival.path()) {
         return Ok(admin::answer(&arrival, &settings));
     }
     Ok(filter::handle(&arrival, &settings, &context).await)
+}
+
+/// Each minute: fetches rules from CONFIG_URL, where that is set.
+#[event(scheduled)]
+async fn scheduled(_event: ScheduledEvent, env: Env, _context: ScheduleContext) {
+    log::quiet_panics();
+    registry::ask_to_pull(&Settings::of(&env)).await;
 }

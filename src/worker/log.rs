@@ -10,6 +10,9 @@ use hedgerow::policy::{Action, Band, Mode};
 use serde::Serialize;
 use wasm_bindgen::{JsCast, JsValue};
 
+use crate::rules::Role;
+use crate::shadow::Shadowed;
+
 /// The line of one scored request. Members in the order in which a human reads them; others may be
 /// added, none is ever renamed.
 #[derive(Serialize)]
@@ -43,6 +46,13 @@ pub struct Line<'a> {
     exemption: Option<&'a str>,
     /// Digest of the ruleset.
     pub ruleset: &'a str,
+    /// Why this ruleset decided.
+    pub rules: Role,
+    /// Serial of the release in force, where there is one.
+    pub release: Option<u64>,
+    /// What the ruleset that is only watched says, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<&'a Shadowed>,
     /// Bytes of the body.
     pub body_bytes: u64,
     /// Bytes that were not scored.
@@ -87,6 +97,9 @@ impl<'a> Line<'a> {
             shadow_hits: &[],
             exemption: None,
             ruleset: "",
+            rules: Role::Embedded,
+            release: None,
+            shadow: None,
             body_bytes: 0,
             unscanned: 0,
             cut: None,
@@ -125,6 +138,57 @@ impl<'a> Line<'a> {
         // A line that does not serialise (none is known) is not worth a request.
         write(&serde_json::to_string(self).unwrap_or_default());
     }
+}
+
+/// The line of a change of rules, or of one that was refused.
+#[derive(Serialize)]
+pub struct RulesEvent<'a> {
+    /// `adopted`, `refused` or `expired`.
+    pub event: &'static str,
+    /// Serial of the release in force.
+    pub serial: Option<u64>,
+    /// Digest of the ruleset in force.
+    pub ruleset: Option<&'a str>,
+    /// What is wrong.
+    pub error: Option<&'a str>,
+}
+
+impl RulesEvent<'_> {
+    /// Logs it.
+    pub fn write(&self) {
+        write_as("hedgerow.rules", self);
+    }
+}
+
+/// Logs that somebody tried the admin API without a right token, for the `count`th time within a minute.
+pub fn unauthorized(count: u32, from: Option<&str>) {
+    #[derive(Serialize)]
+    struct Attempt<'a> {
+        error: &'static str,
+        count: u32,
+        from: Option<&'a str>,
+    }
+    write_as("hedgerow.admin", &Attempt { error: "no right token", count, from });
+}
+
+/// Logs what the registry or the ledger did, or could not do, when nobody waits for an answer.
+pub fn registry(event: &str, error: Option<&str>) {
+    #[derive(Serialize)]
+    struct Work<'a> {
+        event: &'a str,
+        error: Option<&'a str>,
+    }
+    write_as("hedgerow.registry", &Work { event, error });
+}
+
+fn write_as(log: &'static str, event: &impl Serialize) {
+    #[derive(Serialize)]
+    struct Named<'a, T> {
+        log: &'static str,
+        #[serde(flatten)]
+        event: &'a T,
+    }
+    write(&serde_json::to_string(&Named { log, event }).unwrap_or_default());
 }
 
 /// The line of anything else.

@@ -1,11 +1,14 @@
 //! What the deployment has set, and what it lacks: each problem with its remedy.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
+use hedgerow::trust::Keys;
 use js_sys::Reflect;
 use serde::Serialize;
 use wasm_bindgen::JsValue;
-use worker::Env;
+use worker::kv::KvStore;
+use worker::{Env, ObjectNamespace};
 
 use crate::forward::Origin;
 
@@ -19,6 +22,8 @@ pub struct Settings {
     pub tag_secret: Option<String>,
     /// Whether requests may choose mode and action, and see the decision.
     pub development: bool,
+    /// Read when they are needed, which is seldom: what else is set, and bindings.
+    env: Env,
 }
 
 /// What is wrong, and what to do about it.
@@ -38,7 +43,73 @@ impl Settings {
             account_secret: text(env, "ACCOUNT_SECRET"),
             tag_secret: text(env, "TAG_SECRET"),
             development: text(env, "ENVIRONMENT").as_deref() == Some("development"),
+            env: env.clone(),
         }
+    }
+
+    /// Whose releases are believed: nobody's, where PUBLIC_KEYS is not set.
+    pub fn keys(&self) -> Result<Keys, Problem> {
+        let text = text(&self.env, "PUBLIC_KEYS").unwrap_or_default();
+        Keys::parse(&text).map_err(|error| {
+            Problem::new(format!("PUBLIC_KEYS: {}", error.problem()), error.remedy())
+        })
+    }
+
+    /// Whether releases are to be believed from anybody.
+    pub fn has_keys(&self) -> bool {
+        text(&self.env, "PUBLIC_KEYS").is_some()
+    }
+
+    /// The store that isolates read rules from.
+    pub fn rules(&self) -> Option<KvStore> {
+        self.env.kv("RULES").ok()
+    }
+
+    /// The object that holds what was published.
+    pub fn registry(&self) -> Option<ObjectNamespace> {
+        self.env.durable_object("REGISTRY").ok()
+    }
+
+    /// The objects that count.
+    pub fn ledger(&self) -> Option<ObjectNamespace> {
+        self.env.durable_object("LEDGER").ok()
+    }
+
+    /// Where rules are fetched from, if they are.
+    pub fn config_url(&self) -> Option<String> {
+        text(&self.env, "CONFIG_URL")
+    }
+
+    /// Bearer token of a scope; a short one is none.
+    pub fn token(&self, name: &str) -> Option<String> {
+        text(&self.env, name).filter(|token| token.trim().len() >= MIN_TOKEN)
+    }
+
+    /// How long rules are used before it is asked whether there are newer ones.
+    pub fn refresh(&self) -> Duration {
+        Duration::from_secs(self.number("REFRESH_SECONDS").unwrap_or(10).min(3600))
+    }
+
+    /// How long counts are collected before they are reported.
+    pub fn report(&self) -> Duration {
+        Duration::from_secs(self.number("REPORT_SECONDS").unwrap_or(5).min(20))
+    }
+
+    /// Objects that share the counting: one adds up what hundreds of isolates report.
+    pub fn shards(&self) -> u32 {
+        self.number("LEDGER_SHARDS").unwrap_or(1).clamp(1, 16) as u32
+    }
+
+    /// The lowest serial that is believed: isolates that have seen no release know it from here.
+    pub fn min_serial(&self) -> u64 {
+        self.number("MIN_SERIAL").unwrap_or(0)
+    }
+
+    /// A variable that is a whole number; one that is none counts as not set.
+    fn number(&self, name: &str) -> Option<u64> {
+        let value = binding(&self.env, name);
+        let number = value.as_f64().or_else(|| value.as_string()?.trim().parse().ok())?;
+        (number.fract() == 0.0 && number >= 0.0).then_some(number as u64)
     }
 
     /// What keeps requests from being forwarded or scored.
@@ -69,9 +140,43 @@ impl Settings {
                 "remove ENVIRONMENT from wrangler.toml and from the dashboard, and deploy again",
             )
         });
-        tag.into_iter().chain(development).collect()
+        tag.into_iter().chain(development).chain(self.central()).collect()
+    }
+
+    /// What is wrong with the central config, where there is one.
+    fn central(&self) -> Vec<Problem> {
+        let mut warnings: Vec<Problem> = self.keys().err().into_iter().collect();
+        let has_keys = self.has_keys();
+        for (binding, is_bound) in
+            [("RULES", self.rules().is_some()), ("REGISTRY", self.registry().is_some())]
+        {
+            if has_keys && !is_bound {
+                let what = format!(
+                    "the binding {binding} is missing: the rules stay those that were deployed"
+                );
+                warnings.push(Problem::new(what, "restore it in wrangler.toml, and deploy again"));
+            }
+        }
+        for name in ["ADMIN_TOKEN", "READ_TOKEN"] {
+            if text(&self.env, name).is_some() && self.token(name).is_none() {
+                let what = format!("{name} is shorter than {MIN_TOKEN} characters, and not heeded");
+                let remedy = format!("`openssl rand -hex 32 | npx wrangler secret put {name}`");
+                warnings.push(Problem::new(what, remedy));
+            }
+        }
+        let wants_keys = self.config_url().is_some() || self.token("ADMIN_TOKEN").is_some();
+        if wants_keys && !has_keys {
+            warnings.push(Problem::new(
+                "PUBLIC_KEYS is missing: no release is believed",
+                "set it in wrangler.toml to what `hedgerow keygen` printed, and deploy again",
+            ));
+        }
+        warnings
     }
 }
+
+/// Characters that a token has at least: what is guessed more easily is none.
+const MIN_TOKEN: usize = 20;
 
 impl Problem {
     /// A problem with its remedy.

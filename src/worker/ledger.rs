@@ -1,0 +1,280 @@
+//! The ledger: Durable Objects that add up what isolates report. Each keeps the last minute in memory
+//! as it comes, and writes whole minutes to SQLite, which become hours later: a write a minute for each
+//! key, however many requests there are.
+//!
+//! The platform takes an object's memory when it has been idle for ten seconds. An alarm comes before
+//! that, and writes what is not written yet; one that crashes loses at most a minute.
+//!
+//! | kept | for |
+//! |---|---|
+//! | slices of five seconds | a minute |
+//! | minutes | two days |
+//! | hours | 31 days |
+
+use std::cell::{Cell, RefCell};
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::time::Duration;
+
+use serde::Deserialize;
+use worker::{
+    DurableObject, Env, Method, Request, Response, ResponseBuilder, SqlStorage, SqlStorageValue,
+    State, durable_object,
+};
+
+use crate::log;
+use crate::tally::{Key, Tally};
+
+/// Seconds of a slice.
+const SLICE: u64 = 5;
+
+/// Seconds that `traffic` covers unless more is asked for.
+pub const RECENT: u64 = 60;
+
+/// Seconds between two alarms, while reports come: less than the ten after which memory is taken.
+const ALARM: u64 = 7;
+
+const MINUTE: u64 = 60;
+const HOUR: u64 = 3_600;
+
+/// Seconds that minutes are kept.
+const MINUTES_KEPT: u64 = 48 * HOUR;
+
+/// Seconds that hours are kept.
+const HOURS_KEPT: u64 = 31 * 24 * HOUR;
+
+/// Bytes that a report has at most.
+const MAX_REPORT: usize = 4 << 20;
+
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS rollup (seconds INTEGER NOT NULL, start INTEGER NOT NULL, key TEXT NOT NULL, count INTEGER NOT NULL,
+    PRIMARY KEY (seconds, start, key)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS rolled (hour INTEGER PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS slice (start INTEGER PRIMARY KEY, tally TEXT NOT NULL);
+";
+
+/// One of the objects.
+#[durable_object]
+pub struct Ledger {
+    state: State,
+    /// Slices by their start, in seconds since the epoch.
+    recent: RefCell<Vec<(u64, Tally)>>,
+    /// The minute that is being counted, by its start.
+    minute: RefCell<(u64, Tally)>,
+    /// Whether an alarm is set, and whether a report came since the last one.
+    armed: Cell<bool>,
+    reported: Cell<bool>,
+    /// The hour before which minutes were looked at.
+    rolled: Cell<u64>,
+}
+
+// A panic within leaves tables as they were, for each statement is whole by itself, and counters at worst
+// too low. `worker` asks for this where panics unwind.
+impl UnwindSafe for Ledger {}
+impl RefUnwindSafe for Ledger {}
+
+impl DurableObject for Ledger {
+    fn new(state: State, _env: Env) -> Self {
+        let sql = state.storage().sql();
+        let recent = sql.exec(SCHEMA, None).and_then(|_| slices(&sql));
+        if let Err(error) = &recent {
+            log::registry("ledger", Some(&error.to_string()));
+        }
+        Self {
+            state,
+            recent: RefCell::new(recent.unwrap_or_default()),
+            minute: RefCell::default(),
+            armed: Cell::new(false),
+            reported: Cell::new(false),
+            rolled: Cell::new(0),
+        }
+    }
+
+    async fn fetch(&self, mut request: Request) -> worker::Result<Response> {
+        log::quiet_panics();
+        if request.method() == Method::Post {
+            let text = request.text().await?;
+            let Ok(tally) = serde_json::from_str::<Tally>(&text) else {
+                return Response::error("no tally", 400);
+            };
+            if text.len() > MAX_REPORT {
+                return Response::error("too large", 413);
+            }
+            self.add(tally).await?;
+            return Ok(ResponseBuilder::new().with_status(204).empty());
+        }
+        let url = request.url()?;
+        let minutes = url.query_pairs().find(|(name, _)| name == "minutes");
+        let minutes = minutes.and_then(|(_, value)| value.parse().ok());
+        Response::from_json(&match minutes {
+            None => self.last_minute(),
+            Some(minutes) => self.minutes(minutes)?,
+        })
+    }
+
+    async fn alarm(&self) -> worker::Result<Response> {
+        log::quiet_panics();
+        self.armed.set(false);
+        if self.reported.take() {
+            self.arm().await?;
+        } else {
+            self.flush()?;
+            self.keep_slices()?;
+        }
+        self.roll_up()?;
+        Response::empty()
+    }
+}
+
+impl Ledger {
+    async fn add(&self, tally: Tally) -> worker::Result<()> {
+        let now = now();
+        if self.minute.borrow().0 != now - now % MINUTE {
+            self.flush()?;
+        }
+        {
+            let mut minute = self.minute.borrow_mut();
+            minute.0 = now - now % MINUTE;
+            minute.1.merge(tally.clone());
+        }
+        {
+            let mut recent = self.recent.borrow_mut();
+            recent.retain(|(start, _)| start + RECENT + SLICE > now);
+            let slice = now - now % SLICE;
+            match recent.last_mut().filter(|(start, _)| *start == slice) {
+                Some((_, known)) => known.merge(tally),
+                None => recent.push((slice, tally)),
+            }
+        }
+        self.reported.set(true);
+        self.arm().await
+    }
+
+    async fn arm(&self) -> worker::Result<()> {
+        if self.armed.replace(true) {
+            return Ok(());
+        }
+        let set = self.state.storage().set_alarm(Duration::from_secs(ALARM)).await;
+        self.armed.set(set.is_ok());
+        set
+    }
+
+    fn last_minute(&self) -> Tally {
+        let now = now();
+        let mut sum = Tally::default();
+        for (start, tally) in self.recent.borrow().iter() {
+            if start + RECENT > now {
+                sum.merge(tally.clone());
+            }
+        }
+        sum
+    }
+
+    /// The counts of the last minutes: of hours, where minutes are not kept so long.
+    fn minutes(&self, minutes: u64) -> worker::Result<Tally> {
+        let now = now();
+        let from = now.saturating_sub(minutes.saturating_mul(MINUTE));
+        let mut sum = self.minute.borrow().1.clone();
+        let by_minute = from.max(now.saturating_sub(MINUTES_KEPT));
+        let by_minute = match from < by_minute {
+            true => by_minute - by_minute % HOUR + HOUR,
+            false => from,
+        };
+        for (seconds, from, to) in [(MINUTE, by_minute, now + MINUTE), (HOUR, from, by_minute)] {
+            let query = "SELECT key, SUM(count) AS count FROM rollup
+                WHERE seconds = ? AND start >= ? AND start < ? GROUP BY key";
+            let values = [seconds, from, to].map(integer).to_vec();
+            let rows: Vec<Row> = self.sql().exec(query, values)?.to_array()?;
+            for row in rows {
+                let key: Key = serde_json::from_str(&row.key).unwrap_or_default();
+                sum.add(key, row.count);
+            }
+        }
+        Ok(sum)
+    }
+
+    /// Writes the minute that was counted.
+    fn flush(&self) -> worker::Result<()> {
+        let (start, tally) = std::mem::take(&mut *self.minute.borrow_mut());
+        let sql = self.sql();
+        for (key, count) in tally.iter() {
+            let key = serde_json::to_string(key).unwrap_or_default();
+            let query = "INSERT INTO rollup (seconds, start, key, count) VALUES (?, ?, ?, ?)
+                ON CONFLICT DO UPDATE SET count = count + excluded.count";
+            let values = vec![integer(MINUTE), integer(start), key.into(), integer(count)];
+            sql.exec(query, values)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the slices of the last minute, for an object that will have lost its memory.
+    fn keep_slices(&self) -> worker::Result<()> {
+        let sql = self.sql();
+        sql.exec("DELETE FROM slice", None)?;
+        let oldest = now().saturating_sub(RECENT);
+        for (start, tally) in self.recent.borrow().iter().filter(|(start, _)| *start >= oldest) {
+            let tally = serde_json::to_string(tally).unwrap_or_default();
+            let query = "INSERT INTO slice (start, tally) VALUES (?, ?)";
+            sql.exec(query, vec![integer(*start), tally.into()])?;
+        }
+        Ok(())
+    }
+
+    /// Makes hours of the minutes of hours that are over, and forgets what is old.
+    fn roll_up(&self) -> worker::Result<()> {
+        let now = now();
+        let this_hour = now - now % HOUR;
+        if self.rolled.replace(this_hour) == this_hour {
+            return Ok(());
+        }
+        let sql = self.sql();
+        // Hours are made in order: only what came after the last one is looked at.
+        let query = "INSERT OR REPLACE INTO rollup (seconds, start, key, count)
+            SELECT ?, start - start % ?, key, SUM(count) FROM rollup
+            WHERE seconds = ? AND start < ? AND start >= (SELECT IFNULL(MAX(hour) + ?, 0) FROM rolled)
+            GROUP BY start - start % ?, key";
+        let values = [HOUR, HOUR, MINUTE, this_hour, HOUR, HOUR].map(integer).to_vec();
+        sql.exec(query, values)?;
+        sql.exec(
+            "INSERT OR IGNORE INTO rolled (hour) VALUES (?)",
+            vec![integer(this_hour - HOUR)],
+        )?;
+        for (seconds, kept) in [(MINUTE, MINUTES_KEPT), (HOUR, HOURS_KEPT)] {
+            let values = [seconds, now.saturating_sub(kept)].map(integer).to_vec();
+            sql.exec("DELETE FROM rollup WHERE seconds = ? AND start < ?", values)?;
+        }
+        let old = vec![integer(now.saturating_sub(HOURS_KEPT))];
+        sql.exec("DELETE FROM rolled WHERE hour < ?", old).map(drop)
+    }
+
+    fn sql(&self) -> SqlStorage {
+        self.state.storage().sql()
+    }
+}
+
+/// The slices that were written.
+fn slices(sql: &SqlStorage) -> worker::Result<Vec<(u64, Tally)>> {
+    #[derive(Deserialize)]
+    struct Slice {
+        start: u64,
+        tally: String,
+    }
+    let rows: Vec<Slice> =
+        sql.exec("SELECT start, tally FROM slice ORDER BY start", None)?.to_array()?;
+    let read = |row: Slice| Some((row.start, serde_json::from_str(&row.tally).ok()?));
+    Ok(rows.into_iter().filter_map(read).collect())
+}
+
+#[derive(Deserialize)]
+struct Row {
+    key: String,
+    count: u64,
+}
+
+/// SQLite's integers are signed; no number of ours has 63 bits.
+fn integer(number: u64) -> SqlStorageValue {
+    SqlStorageValue::Integer(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+fn now() -> u64 {
+    (js_sys::Date::now() / 1_000.0) as u64
+}

@@ -1,0 +1,141 @@
+//! What the isolate counted since it last reported. Requests only count; one of them, some seconds
+//! after its answer, sends all counts to the ledger in one call.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use hedgerow::Decision;
+use js_sys::Math;
+use worker::{Context, Delay, Method, ObjectNamespace, Request, RequestInit};
+
+use crate::rules::Role;
+use crate::settings::Settings;
+use crate::shadow::Shadowed;
+use crate::tally::Tally;
+
+#[derive(Default)]
+struct Outbox {
+    tally: Tally,
+    /// Until when somebody is about to report; milliseconds since the epoch.
+    led: f64,
+    /// When the next report may go out, after failures.
+    due: f64,
+    failures: u32,
+    /// Which of the objects this isolate reports to.
+    shard: Option<u32>,
+}
+
+thread_local! {
+    static OUTBOX: RefCell<Outbox> = RefCell::default();
+}
+
+/// By which rules a request was decided, and where.
+pub struct Place<'a> {
+    /// The release's serial, where there is one.
+    pub serial: Option<u64>,
+    /// Why this ruleset decided.
+    pub role: Role,
+    /// The data centre.
+    pub colo: &'a str,
+}
+
+/// Counts a decision.
+pub fn decided(place: &Place<'_>, decision: &Decision, shadowed: Option<&Shadowed>) {
+    OUTBOX.with_borrow_mut(|outbox| {
+        let tally = &mut outbox.tally;
+        let serial = place.serial.unwrap_or(0).to_string();
+        let (band, ruleset) = (decision.band.name(), decision.ruleset.as_str());
+        let (action, mode) = (decision.action.name(), decision.mode.name());
+        let role = place.role.name();
+        tally.count(["request", &serial, ruleset, role, band, action, mode, place.colo]);
+        for hit in &decision.hits {
+            tally.count(["signature", ruleset, &hit.name]);
+        }
+        let Some(shadowed) = shadowed else { return };
+        tally.count(["shadow", &shadowed.ruleset, band, shadowed.band.name()]);
+        for name in &shadowed.only_active {
+            tally.count(["shadow_signature", &shadowed.ruleset, name, "active"]);
+        }
+        for name in &shadowed.only_shadow {
+            tally.count(["shadow_signature", &shadowed.ruleset, name, "shadow"]);
+        }
+    });
+}
+
+/// Counts a failure of ours.
+pub fn error(what: &str) {
+    OUTBOX.with_borrow_mut(|outbox| outbox.tally.count(["error", what]));
+}
+
+/// Sees to it that what was counted is reported: after this request is answered, unless another one
+/// does already.
+pub fn report(settings: &Rc<Settings>, context: &Context) {
+    let now = js_sys::Date::now();
+    let leads = OUTBOX.with_borrow_mut(|outbox| {
+        let leads = !outbox.tally.is_empty() && now >= outbox.led && now >= outbox.due;
+        if leads {
+            outbox.led = now + LEASE.as_millis() as f64;
+        }
+        leads
+    });
+    if !leads {
+        return;
+    }
+    let settings = Rc::clone(settings);
+    context.wait_until(async move {
+        Delay::from(settings.report()).await;
+        send(&settings).await;
+    });
+}
+
+async fn send(settings: &Settings) {
+    let (tally, shard) = OUTBOX.with_borrow_mut(|outbox| {
+        let shard = *outbox
+            .shard
+            .get_or_insert_with(|| (Math::random() * f64::from(settings.shards())) as u32);
+        (std::mem::take(&mut outbox.tally), shard)
+    });
+    let sent = match settings.ledger() {
+        // Nobody counts: nothing is kept for nobody.
+        None => true,
+        Some(ledger) => {
+            let sent = std::pin::pin!(post(&ledger, shard, &tally));
+            matches!(select(sent, Delay::from(PATIENCE)).await, Either::Left((Some(()), _)))
+        }
+    };
+    OUTBOX.with_borrow_mut(|outbox| {
+        outbox.led = 0.0;
+        match sent {
+            true => outbox.failures = 0,
+            false => {
+                outbox.tally.merge(tally);
+                let factor = f64::from(2_u32.saturating_pow(outbox.failures.min(6)));
+                outbox.failures = outbox.failures.saturating_add(1);
+                outbox.due = js_sys::Date::now() + 1_000.0 * factor;
+            }
+        }
+    });
+}
+
+async fn post(ledger: &ObjectNamespace, shard: u32, tally: &Tally) -> Option<()> {
+    let stub = ledger.get_by_name(&shard_name(shard)).ok()?;
+    let mut init = RequestInit::new();
+    let body = serde_json::to_string(tally).ok()?;
+    init.with_method(Method::Post).with_body(Some(body.into()));
+    let request = Request::new_with_init("https://ledger/report", &init).ok()?;
+    let response = stub.fetch_with_request(request).await.ok()?;
+    (response.status_code() == 204).then_some(())
+}
+
+/// The name of one of the ledger's objects.
+pub fn shard_name(shard: u32) -> String {
+    format!("ledger-{shard}")
+}
+
+/// For how long nobody else reports, should who is about to never do it.
+const LEASE: Duration = Duration::from_secs(60);
+
+/// For how long the ledger may take.
+const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,0 +1,356 @@
+//! What the registry keeps, in SQLite.
+
+use hedgerow::ruleset::{Bundle, Release};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use worker::{SqlStorage, SqlStorageValue, State};
+
+use super::{broken, now};
+use crate::api::ApiError;
+
+/// The tables.
+pub struct Tables {
+    sql: SqlStorage,
+}
+
+/// What is known of a bundle, beside its text.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StoredBundle {
+    digest: String,
+    serial: u64,
+    created: u64,
+    bytes: u64,
+    signatures: u64,
+    lists: u64,
+    uploaded: u64,
+}
+
+/// A release as it was sent.
+#[derive(Clone, Debug, Deserialize)]
+pub struct StoredRelease {
+    pub serial: u64,
+    kind: String,
+    /// When KV had it, in seconds since the epoch.
+    pub published: Option<u64>,
+    pub text: String,
+    pub signature: String,
+    key: String,
+}
+
+/// Who did what.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AuditEntry {
+    id: u64,
+    at: u64,
+    who: String,
+    what: String,
+    subject: String,
+    author: String,
+    from: Option<String>,
+    result: String,
+}
+
+/// Bytes of a bundle's text in one row: SQLite's rows have at most two megabytes here.
+const PART: usize = 1 << 20;
+
+/// Entries of the audit log that are kept.
+const AUDIT_ENTRIES: u64 = 20_000;
+
+/// Bundles that are kept beside those of the last [`RELEASES`] releases.
+const SPARE_BUNDLES: u64 = 20;
+
+/// Releases whose bundles are kept.
+const RELEASES: u64 = 50;
+
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS bundle (digest TEXT PRIMARY KEY, serial INTEGER NOT NULL, created INTEGER NOT NULL,
+    bytes INTEGER NOT NULL, signatures INTEGER NOT NULL, lists INTEGER NOT NULL, uploaded INTEGER NOT NULL, signature TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS bundle_part (digest TEXT NOT NULL, part INTEGER NOT NULL, text TEXT NOT NULL, PRIMARY KEY (digest, part));
+CREATE TABLE IF NOT EXISTS forgotten (digest TEXT PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS release (serial INTEGER PRIMARY KEY, kind TEXT NOT NULL, stored INTEGER NOT NULL, published INTEGER,
+    active TEXT NOT NULL, text TEXT NOT NULL, signature TEXT NOT NULL, key TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS audit (id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL,
+    subject TEXT NOT NULL, author TEXT NOT NULL, sender TEXT, result TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS indicator (kind TEXT NOT NULL, key TEXT NOT NULL, correlation TEXT NOT NULL, weight REAL NOT NULL,
+    first INTEGER NOT NULL, until INTEGER NOT NULL, PRIMARY KEY (kind, key, correlation));
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+";
+
+impl StoredBundle {
+    /// What is known of a bundle.
+    pub fn new(digest: &str, bytes: usize, bundle: &Bundle, uploaded: u64) -> Self {
+        Self {
+            digest: digest.to_owned(),
+            serial: bundle.serial,
+            created: bundle.created,
+            bytes: bytes as u64,
+            signatures: bundle.signatures.len() as u64,
+            lists: bundle.lists.len() as u64,
+            uploaded,
+        }
+    }
+}
+
+impl StoredRelease {
+    /// A release that KV does not have yet.
+    pub fn new(serial: u64, kind: &str, text: String, signature: String, key: String) -> Self {
+        Self { serial, kind: kind.to_owned(), published: None, text, signature, key }
+    }
+
+    /// The manifest. It was verified before it was stored.
+    pub fn manifest(&self) -> Option<Release> {
+        Release::parse(self.text.as_bytes()).ok()
+    }
+
+    /// As the API shows it.
+    pub fn json(&self) -> Value {
+        let Self { serial, kind, published, text, signature, key } = self;
+        json!({
+            "serial": serial, "kind": kind, "published": published, "release": self.manifest(),
+            "text": text, "signature": signature, "key": key,
+        })
+    }
+}
+
+type Result<T> = std::result::Result<T, ApiError>;
+
+impl Tables {
+    /// Opens them; makes those that are missing.
+    pub fn open(state: &State) -> worker::Result<Self> {
+        let sql = state.storage().sql();
+        sql.exec(SCHEMA, None)?;
+        Ok(Self { sql })
+    }
+
+    fn exec(&self, query: &str, values: Vec<SqlStorageValue>) -> Result<()> {
+        self.sql.exec(query, values).map(drop).map_err(broken)
+    }
+
+    fn rows<T: for<'de> Deserialize<'de>>(
+        &self,
+        query: &str,
+        values: Vec<SqlStorageValue>,
+    ) -> Result<Vec<T>> {
+        self.sql.exec(query, values).and_then(|cursor| cursor.to_array()).map_err(broken)
+    }
+
+    fn row<T: for<'de> Deserialize<'de>>(
+        &self,
+        query: &str,
+        values: Vec<SqlStorageValue>,
+    ) -> Result<Option<T>> {
+        Ok(self.rows(query, values)?.into_iter().next())
+    }
+
+    /// The bundles, those uploaded last first.
+    pub fn bundles(&self) -> Result<Vec<StoredBundle>> {
+        let query =
+            format!("SELECT {BUNDLE} FROM bundle ORDER BY uploaded DESC, serial DESC, rowid DESC");
+        self.rows(&query, Vec::new())
+    }
+
+    /// What is known of a bundle.
+    pub fn bundle(&self, digest: &str) -> Result<Option<StoredBundle>> {
+        self.row(&format!("SELECT {BUNDLE} FROM bundle WHERE digest = ?"), vec![digest.into()])
+    }
+
+    /// A bundle's text and signature.
+    pub fn bundle_text(&self, digest: &str) -> Result<Option<(String, String)>> {
+        #[derive(Deserialize)]
+        struct Row {
+            signature: String,
+        }
+        #[derive(Deserialize)]
+        struct Part {
+            text: String,
+        }
+        let query = "SELECT signature FROM bundle WHERE digest = ?";
+        let Some(Row { signature }) = self.row(query, vec![digest.into()])? else {
+            return Ok(None);
+        };
+        let query = "SELECT text FROM bundle_part WHERE digest = ? ORDER BY part";
+        let parts: Vec<Part> = self.rows(query, vec![digest.into()])?;
+        Ok(Some((parts.into_iter().map(|part| part.text).collect(), signature)))
+    }
+
+    /// Stores a bundle, and forgets those that nobody needs.
+    pub fn insert_bundle(&self, facts: &StoredBundle, text: &str, signature: &str) -> Result<()> {
+        // Should it come back, it is to stay in KV.
+        self.exec("DELETE FROM forgotten WHERE digest = ?", vec![facts.digest.as_str().into()])?;
+        for (number, part) in parts(text).into_iter().enumerate() {
+            let query = "INSERT OR REPLACE INTO bundle_part (digest, part, text) VALUES (?, ?, ?)";
+            let values = vec![facts.digest.as_str().into(), integer(number as u64), part.into()];
+            self.exec(query, values)?;
+        }
+        let StoredBundle { digest, serial, created, bytes, signatures, lists, uploaded } = facts;
+        let mut values = vec![SqlStorageValue::from(digest.as_str())];
+        values.extend([serial, created, bytes, signatures, lists, uploaded].map(|it| integer(*it)));
+        values.push(signature.into());
+        let query =
+            format!("INSERT INTO bundle ({BUNDLE}, signature) VALUES (?, ?, ?, ?, ?, ?, ?, ?)");
+        self.exec(&query, values)?;
+        self.forget_bundles()
+    }
+
+    /// Forgets bundles that are neither among the last uploaded nor in a recent release.
+    fn forget_bundles(&self) -> Result<()> {
+        let old = "SELECT digest FROM bundle WHERE digest NOT IN
+                (SELECT digest FROM bundle ORDER BY uploaded DESC, rowid DESC LIMIT ?)
+            AND NOT EXISTS (SELECT 1 FROM (SELECT text FROM release ORDER BY serial DESC LIMIT ?) AS recent
+                WHERE instr(recent.text, bundle.digest) > 0)";
+        let values = || vec![integer(SPARE_BUNDLES), integer(RELEASES)];
+        self.exec(&format!("INSERT OR IGNORE INTO forgotten (digest) {old}"), values())?;
+        let forgotten = "digest IN (SELECT digest FROM forgotten)";
+        self.exec(&format!("DELETE FROM bundle_part WHERE {forgotten}"), Vec::new())?;
+        self.exec(&format!("DELETE FROM bundle WHERE {forgotten}"), Vec::new())
+    }
+
+    /// The digests of bundles that were forgotten since this was asked last.
+    pub fn take_forgotten(&self) -> Result<Vec<String>> {
+        #[derive(Deserialize)]
+        struct Row {
+            digest: String,
+        }
+        let rows: Vec<Row> = self.rows("SELECT digest FROM forgotten", Vec::new())?;
+        self.exec("DELETE FROM forgotten", Vec::new())?;
+        Ok(rows.into_iter().map(|row| row.digest).collect())
+    }
+
+    /// The release with the highest serial.
+    pub fn newest_release(&self) -> Result<Option<StoredRelease>> {
+        Ok(self.releases(1)?.into_iter().next())
+    }
+
+    /// The newest releases, newest first.
+    pub fn releases(&self, limit: u64) -> Result<Vec<StoredRelease>> {
+        let query = "SELECT serial, kind, published, text, signature, key FROM release ORDER BY serial DESC LIMIT ?";
+        self.rows(query, vec![integer(limit)])
+    }
+
+    /// Whether a bundle was active in some release.
+    pub fn was_active(&self, digest: &str) -> Result<bool> {
+        #[derive(Deserialize)]
+        struct Row {}
+        let query = "SELECT serial FROM release WHERE active = ? LIMIT 1";
+        Ok(self.row::<Row>(query, vec![digest.into()])?.is_some())
+    }
+
+    /// Stores a release.
+    pub fn insert_release(&self, release: &StoredRelease) -> Result<()> {
+        let active = release.manifest().map(|manifest| manifest.active).unwrap_or_default();
+        let StoredRelease { serial, kind, text, signature, key, .. } = release;
+        let mut values =
+            vec![integer(*serial), kind.as_str().into(), integer(now()), active.into()];
+        values.extend([text, signature, key].map(|text| text.as_str().into()));
+        let query = "INSERT INTO release (serial, kind, stored, active, text, signature, key) VALUES (?, ?, ?, ?, ?, ?, ?)";
+        self.exec(query, values)
+    }
+
+    /// The serial of the release that KV has.
+    pub fn published(&self) -> Result<Option<u64>> {
+        #[derive(Deserialize)]
+        struct Row {
+            serial: Option<u64>,
+        }
+        let query = "SELECT MAX(serial) AS serial FROM release WHERE published IS NOT NULL";
+        Ok(self.row::<Row>(query, Vec::new())?.and_then(|row| row.serial))
+    }
+
+    /// Notes that KV has a release.
+    pub fn set_published(&self, serial: u64) -> Result<()> {
+        let values = vec![integer(now()), integer(serial)];
+        self.exec("UPDATE release SET published = ? WHERE serial = ?", values)
+    }
+
+    /// Notes who did what; `who` is a scope and where it came from, as a hash.
+    pub fn note(
+        &self,
+        (who, from): (&str, Option<&str>),
+        what: &str,
+        subject: &str,
+        author: &str,
+        result: &str,
+    ) -> Result<()> {
+        let mut values = vec![integer(now())];
+        values.extend([who, what, subject, author].map(SqlStorageValue::from));
+        values.push(from.map(str::to_owned).into());
+        values.push(result.into());
+        let query = "INSERT INTO audit (at, who, what, subject, author, sender, result) VALUES (?, ?, ?, ?, ?, ?, ?)";
+        self.exec(query, values)?;
+        let query = "DELETE FROM audit WHERE id <= (SELECT MAX(id) FROM audit) - ?";
+        self.exec(query, vec![integer(AUDIT_ENTRIES)])
+    }
+
+    /// Entries of the audit log, newest first.
+    pub fn audit(&self, limit: u64, before: Option<u64>) -> Result<Vec<AuditEntry>> {
+        let query =
+            "SELECT id, at, who, what, subject, author, sender AS \"from\", result FROM audit
+            WHERE id < ? ORDER BY id DESC LIMIT ?";
+        self.rows(query, vec![integer(before.unwrap_or((1 << 53) - 1)), integer(limit)])
+    }
+
+    /// A setting of the registry's own.
+    pub fn meta(&self, name: &str) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Row {
+            value: String,
+        }
+        let row = self.row::<Row>("SELECT value FROM meta WHERE name = ?", vec![name.into()]);
+        row.ok().flatten().map(|row| row.value)
+    }
+
+    /// One that is a number.
+    pub fn meta_number(&self, name: &str) -> Option<u64> {
+        self.meta(name)?.parse().ok()
+    }
+
+    /// Sets it, or takes it away.
+    pub fn set_meta(&self, name: &str, value: Option<&str>) -> Result<()> {
+        match value {
+            Some(value) => self.exec(
+                "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)",
+                vec![name.into(), value.into()],
+            ),
+            None => self.exec("DELETE FROM meta WHERE name = ?", vec![name.into()]),
+        }
+    }
+}
+
+/// What is known of a bundle, in order.
+const BUNDLE: &str = "digest, serial, created, bytes, signatures, lists, uploaded";
+
+/// A text in parts that fit a row, none of which ends within a character.
+fn parts(text: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let mut end = rest.len().min(PART);
+        while !rest.is_char_boundary(end) {
+            end = end.saturating_sub(1);
+        }
+        let (part, behind) = rest.split_at(end);
+        parts.push(part);
+        rest = behind;
+    }
+    parts
+}
+
+/// SQLite's integers are signed; no number of ours has 63 bits.
+fn integer(number: u64) -> SqlStorageValue {
+    SqlStorageValue::Integer(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_make_the_whole() {
+        let text = "añ€😀".repeat(300_000);
+        let parts = parts(&text);
+        assert_eq!(parts.len(), 3);
+        assert!(parts.iter().all(|part| part.len() <= PART));
+        assert_eq!(parts.concat(), text);
+        assert!(super::parts("").is_empty());
+    }
+}

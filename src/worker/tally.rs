@@ -1,0 +1,98 @@
+//! Counts, and what is counted: the form in which isolates report and the ledger keeps them.
+//!
+//! | key | counts |
+//! |---|---|
+//! | `request`, serial, ruleset, role, band, action, mode, colo | decided requests |
+//! | `signature`, ruleset, name | hits |
+//! | `error`, what | our own failures |
+//! | `shadow`, shadow ruleset, band, shadow's band | requests that were scored twice |
+//! | `shadow_signature`, shadow ruleset, name, `active` or `shadow` | hits of only one of the two |
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Counts by key.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Vec<(Key, u64)>", into = "Vec<(Key, u64)>")]
+pub struct Tally(BTreeMap<Key, u64>);
+
+/// What is counted.
+pub type Key = Vec<String>;
+
+/// Keys that are kept apart; what comes beyond them counts as [`OVERFLOW`]. Colos, signatures and
+/// rulesets are some hundreds.
+pub const MAX_KEYS: usize = 4096;
+
+/// Bytes of a key that are kept.
+const MAX_KEY: usize = 512;
+
+const OVERFLOW: &str = "overflow";
+
+impl Tally {
+    /// Adds to a count.
+    pub fn add(&mut self, key: Key, count: u64) {
+        let is_long = key.iter().map(String::len).sum::<usize>() > MAX_KEY;
+        let key = match is_long || (self.0.len() >= MAX_KEYS && !self.0.contains_key(&key)) {
+            true => vec![OVERFLOW.to_owned()],
+            false => key,
+        };
+        let known = self.0.entry(key).or_default();
+        *known = known.saturating_add(count);
+    }
+
+    /// Adds one to the count of a key made of these parts.
+    pub fn count<const PARTS: usize>(&mut self, parts: [&str; PARTS]) {
+        self.add(parts.map(str::to_owned).to_vec(), 1);
+    }
+
+    /// Adds all counts of another.
+    pub fn merge(&mut self, other: Self) {
+        other.0.into_iter().for_each(|(key, count)| self.add(key, count));
+    }
+
+    /// Whether nothing was counted.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All counts, in the order of their keys.
+    pub fn iter(&self) -> impl Iterator<Item = (&[String], u64)> {
+        self.0.iter().map(|(key, count)| (key.as_slice(), *count))
+    }
+}
+
+impl From<Vec<(Key, u64)>> for Tally {
+    fn from(counts: Vec<(Key, u64)>) -> Self {
+        let mut tally = Self::default();
+        counts.into_iter().for_each(|(key, count)| tally.add(key, count));
+        tally
+    }
+}
+
+impl From<Tally> for Vec<(Key, u64)> {
+    fn from(tally: Tally) -> Self {
+        tally.0.into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_add_up_and_stay_bounded() {
+        let mut tally = Tally::default();
+        tally.count(["error", "a"]);
+        tally.count(["error", "a"]);
+        for number in 0..2 * MAX_KEYS {
+            tally.count(["error", &number.to_string()]);
+        }
+        tally.count(["error", &"x".repeat(MAX_KEY)]);
+        assert_eq!(tally.iter().count(), MAX_KEYS + 1);
+        let sum: u64 = tally.iter().map(|(_, count)| count).sum();
+        assert_eq!(sum, 2 + 2 * MAX_KEYS as u64 + 1, "nothing is lost");
+        let text = serde_json::to_string(&tally).unwrap();
+        assert_eq!(serde_json::from_str::<Tally>(&text).unwrap(), tally);
+    }
+}
