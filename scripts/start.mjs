@@ -5,7 +5,7 @@ import net from 'node:net';
 import { buildWorker } from './lib/build.mjs';
 import { guide } from './lib/demo.mjs';
 import { start as startOrigin } from './demo-origin.mjs';
-import { at, endChildrenOnSignal, Failure, main, start, stopAll } from './lib/proc.mjs';
+import { at, endChildrenOnSignal, Failure, main, run as runCommand, start, stopAll } from './lib/proc.mjs';
 import { setup } from './lib/setup.mjs';
 
 const HOST = '127.0.0.1';
@@ -16,6 +16,7 @@ async function run() {
   await assertFree();
   await setup();
   await buildWorker();
+  await keys();
   const origin = await startOrigin();
   try {
     const wrangler = startWrangler(writeEnv(origin.url));
@@ -37,16 +38,25 @@ function assertFree() {
   });
 }
 
+/** The command line, and with it a key pair that signs rules for local use; hedgerow.toml names the files. */
+async function keys() {
+  await runCommand('cargo', ['build', '--locked', '--quiet', '--bin', 'hedgerow'], { label: 'build the command line', quiet: true });
+  mkdirSync(at('.wrangler'), { recursive: true });
+  if (existsSync(at('.wrangler/dev.key.pub'))) return;
+  await runCommand(at('target/debug/hedgerow'), ['keygen', '--output', at('.wrangler/dev.key')], { label: 'hedgerow keygen', quiet: true });
+}
+
 /** Secrets are made once and kept, so that accounts keep their names; they never appear in a command line. */
 function writeEnv(originUrl) {
-  mkdirSync(at('.wrangler'), { recursive: true });
   const kept = at('.wrangler/dev-secrets.env');
-  if (!existsSync(kept)) {
-    const secret = () => randomBytes(32).toString('hex');
-    writeFileSync(kept, `ACCOUNT_SECRET=${secret()}\nTAG_SECRET=${secret()}\n`, { mode: 0o600 });
-  }
+  const secret = () => randomBytes(32).toString('hex');
+  if (!existsSync(kept)) writeFileSync(kept, `ACCOUNT_SECRET=${secret()}\nTAG_SECRET=${secret()}\n`, { mode: 0o600 });
+  const token = at('.wrangler/dev-token');
+  if (!existsSync(token)) writeFileSync(token, `${secret()}\n`, { mode: 0o600 });
   const file = at('.wrangler/dev.env');
-  writeFileSync(file, `${readFileSync(kept, 'utf8')}ORIGIN=${originUrl}\nENVIRONMENT=development\n`, { mode: 0o600 });
+  const settings = { ORIGIN: originUrl, ENVIRONMENT: 'development', PUBLIC_KEYS: readFileSync(at('.wrangler/dev.key.pub'), 'utf8').trim().split('\n').pop(), ADMIN_TOKEN: readFileSync(token, 'utf8').trim() };
+  const lines = Object.entries(settings).map(([name, value]) => `${name}=${value}\n`);
+  writeFileSync(file, readFileSync(kept, 'utf8') + lines.join(''), { mode: 0o600 });
   return file;
 }
 

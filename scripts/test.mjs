@@ -12,7 +12,7 @@ const FUZZ_SECONDS = 30;
 
 /** Name, groups (for --only) and body; a body returns a string to say why it was skipped. */
 const STEPS = [
-  ['tools', 'always', () => setup({ fuzz: true })],
+  ['tools', 'always', () => setup({ tests: true })],
   ['cargo fmt', 'format', () => run('cargo', ['fmt', '--all', '--check'], { label: 'cargo fmt --check' })],
   ['clippy', 'clippy', () => run('cargo', ['clippy', '--locked', '--workspace', '--all-targets', ...DENY], { label: 'cargo clippy (workspace)' })],
   ['clippy for Wasm', 'clippy', () => run('cargo', ['clippy', '--locked', ...WASM, '-p', 'hedgerow-worker', '-p', 'hedgerow-playground', ...DENY], { label: 'cargo clippy (Worker and playground, Wasm)', env: wasmFlags() })],

@@ -34,5 +34,11 @@ ${curl(base, SHADOWED)}
 
 ${curl(base, ENFORCED)}
 
+4. Other rules, without a restart: change a weight in rules/, and in another shell
+
+npm run hedgerow -- push --release --wait
+npm run hedgerow -- status
+npm run hedgerow -- rollback
+
 Each decision is one line of JSON here, without text or credentials. Ctrl-C ends everything.
 `;

@@ -4,6 +4,7 @@ import { at, capture, Failure, run, toolEnv } from './proc.mjs';
 
 const WORKER_BUILD = '0.8.7';
 const CARGO_FUZZ = '0.13.2';
+const RSIGN = '0.6.7';
 // Tools that run for seconds are not worth minutes of optimising.
 const QUICKLY = { CARGO_PROFILE_RELEASE_OPT_LEVEL: '1', CARGO_PROFILE_RELEASE_LTO: 'off', CARGO_PROFILE_RELEASE_CODEGEN_UNITS: '16', CARGO_PROFILE_RELEASE_DEBUG: '0' };
 const WASM = 'wasm32-unknown-unknown';
@@ -47,8 +48,9 @@ async function buildTools() {
   await cargoInstall('wasm-bindgen-cli', wasmBindgenVersion(), 'wasm-bindgen');
 }
 
-/** cargo-fuzz, which only the tests need, and only nightly can run. */
-async function fuzzTools() {
+/** What only the tests need: a minisign by others, and cargo-fuzz, which only nightly can run. */
+async function testTools() {
+  await cargoInstall('rsign2', RSIGN, 'rsign');
   if (nightly().present) await cargoInstall('cargo-fuzz', CARGO_FUZZ);
 }
 
@@ -62,12 +64,12 @@ export function nightly() {
   return { present, unwind, remedy: 'rustup toolchain install nightly --component rust-src --target wasm32-unknown-unknown' };
 }
 
-export async function setup({ fuzz = false } = {}) {
+export async function setup({ tests = false } = {}) {
   await npmPackages();
   await rust();
   await completeNightly();
   await buildTools();
-  if (fuzz) await fuzzTools();
+  if (tests) await testTools();
 }
 
 function hasTarget(toolchain) {

@@ -23,7 +23,7 @@ it('health is 200 when nothing is missing', async () => {
 it('version names the ruleset that health and decisions name', async () => {
   const version = (await (await fetch(`${filter.url}/_hedgerow/version`)).json()) as { version: string; ruleset: string; panic_unwind: boolean };
   const health = (await (await filter.health()).json()) as { ruleset: string; signatures: number };
-  expect(version).toEqual({ version: expect.stringMatching(/^\d+\.\d+\.\d+/), ruleset: health.ruleset, panic_unwind: expect.any(Boolean) });
+  expect(version).toEqual({ version: expect.stringMatching(/^\d+\.\d+\.\d+/), ruleset: health.ruleset, release: null, panic_unwind: expect.any(Boolean) });
   expect(health.signatures).toBeGreaterThanOrEqual(48);
   const decision = await filter.decision(await filter.post('/v1/chat/completions', { model: 'm', messages: [] }));
   expect(decision.ruleset).toBe(health.ruleset);

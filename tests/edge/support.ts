@@ -4,9 +4,10 @@
 // `x-hedgerow-action: allow|tag|degrade|throttle|block` overrides the decided action, so that these tests do not depend
 // on what a signature weighs today.
 import { createHash, createHmac, randomUUID } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import http from 'node:http';
 import net from 'node:net';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Duplex } from 'node:stream';
@@ -29,6 +30,19 @@ export async function until<T>(what: string, probe: () => T | undefined | false 
     if (found) return found;
     if (Date.now() > end) throw new Error(`waited ${ms} ms in vain for ${what}`);
     await sleep(5);
+  }
+}
+
+/** The same for what has to be asked for: the probe's last failure is the reason that is given. */
+export async function eventually<T>(what: string, probe: () => Promise<T>, ms = 15_000): Promise<T> {
+  const end = performance.now() + ms;
+  for (;;) {
+    try {
+      return await probe();
+    } catch (error) {
+      if (performance.now() > end) throw new Error(`waited ${ms} ms in vain for ${what}: ${(error as Error).message}`, { cause: error });
+    }
+    await sleep(25);
   }
 }
 
@@ -170,6 +184,11 @@ export interface Decision {
   ruleset: string;
   /** Where the request should be degraded. */
   degraded?: 'done' | 'nothing' | 'impossible';
+  /** The release's serial, and why this ruleset decided. */
+  release: number | null;
+  rules: 'active' | 'canary' | 'embedded';
+  /** What the ruleset that is only watched makes of it, where it differs or not. */
+  shadow?: { ruleset: string; score: number; band: Decision['band']; only_active: string[]; only_shadow: string[] };
   body_bytes: number;
   unscanned: number;
   /** Where less than the window was read: why. */
@@ -189,52 +208,44 @@ export interface FilterOptions {
   vars?: Record<string, string | undefined>;
 }
 
-/** The built Worker in workerd, reached without Miniflare's own entry Worker in between. */
-export class Filter {
-  readonly logs: { level: string; message: string }[] = [];
-  url = '';
-  #miniflare?: Miniflare;
+type Options = Parameters<typeof convertV4MiniflareOptions>[0];
+const COMPATIBILITY = {
+  compatibilityDate: /^compatibility_date = "(.+)"/m.exec(WRANGLER)![1]!,
+  compatibilityFlags: JSON.parse(/^compatibility_flags = (\[.+\])/m.exec(WRANGLER)![1]!) as string[],
+};
+const DIRECT = { cf: false, unsafeDirectSockets: [{ host: '127.0.0.1', port: 0 }] };
 
-  static async start({ origin, reach = 'url', build = process.env.HEDGEROW_BUILD ?? 'build', vars = {} }: FilterOptions = {}): Promise<Filter> {
-    const filter = new Filter();
-    const root = path.resolve(ROOT, build);
-    const index = path.join(root, 'index.js');
-    if (!existsSync(index)) throw new Error(`${index} does not exist: run \`npm run build\` first`);
-    const originUrl = typeof origin === 'string' ? origin : origin?.url;
-    const service = { external: { address: originUrl?.replace('http://', ''), http: {} } };
-    const bindings = Object.fromEntries(
-      Object.entries({ ...SECRETS, ENVIRONMENT: 'development', ORIGIN: { url: originUrl, zone: 'zone', service: undefined }[reach], ...vars }).filter(([, value]) => value !== undefined),
-    ) as Record<string, string>;
-    filter.#miniflare = new Miniflare(
-      convertV4MiniflareOptions({
-        name: 'hedgerow',
-        modulesRoot: root,
-        modules: [
-          { type: 'ESModule', path: index },
-          ...readdirSync(root).filter((name) => name.endsWith('.wasm')).map((name) => ({ type: 'CompiledWasm' as const, path: path.join(root, name) })),
-        ],
-        compatibilityDate: /^compatibility_date = "(.+)"/m.exec(WRANGLER)![1]!,
-        compatibilityFlags: JSON.parse(/^compatibility_flags = (\[.+\])/m.exec(WRANGLER)![1]!),
-        bindings,
-        // In a zone, fetching the request's own URL leads to the origin behind it.
-        ...(reach === 'zone' && { outboundService: { node: (req: http.IncomingMessage, res: http.ServerResponse) => relay(req, res, originUrl!) } }),
-        ...(reach === 'service' && { serviceBindings: { ORIGIN: service } }),
-        cf: false,
-        unsafeDirectSockets: [{ host: '127.0.0.1', port: 0 }],
-        handleStructuredLogs: ({ level, message }: { level: string; message: string }) => void filter.logs.push({ level, message }),
-      } as Parameters<typeof convertV4MiniflareOptions>[0]),
-    );
-    await filter.#miniflare.ready;
-    filter.url = String(await filter.#miniflare.unsafeGetDirectURL('hedgerow')).replace(/\/$/, '');
-    return filter;
+/** The modules of a build; before them those of ours, which stand beside it as if they had been built. */
+function modulesOf(build: string, ...own: string[]) {
+  const root = path.resolve(ROOT, build);
+  const index = path.join(root, 'index.js');
+  if (!existsSync(index)) throw new Error(`${index} does not exist: run \`npm run build\` first`);
+  return {
+    modulesRoot: root,
+    modules: [
+      ...own.map((name) => ({ type: 'ESModule' as const, path: path.join(root, name), contents: readFileSync(path.join(ROOT, 'tests/edge', name), 'utf8') })),
+      { type: 'ESModule' as const, path: index },
+      ...readdirSync(root).filter((name) => name.endsWith('.wasm')).map((name) => ({ type: 'CompiledWasm' as const, path: path.join(root, name) })),
+    ],
+  };
+}
+
+const urlOf = (origin?: Origin | string) => (typeof origin === 'string' ? origin : origin?.url);
+const set = (vars: Record<string, string | undefined>) => Object.fromEntries(Object.entries(vars).filter(([, value]) => value !== undefined)) as Record<string, string>;
+const BUILD = process.env.HEDGEROW_BUILD ?? 'build';
+const OBJECTS = { REGISTRY: { className: 'Registry', useSQLite: true }, LEDGER: { className: 'Ledger', useSQLite: true } };
+
+/** One Worker as its clients see it, and what it logged. */
+export class Edge {
+  url = '';
+  readonly logs: { level: string; message: string }[];
+
+  constructor(logs: Edge['logs'] = []) {
+    this.logs = logs;
   }
 
   get port() {
     return Number(new URL(this.url).port);
-  }
-
-  dispose() {
-    return this.#miniflare?.dispose();
   }
 
   decisions(): Decision[] {
@@ -259,6 +270,240 @@ export class Filter {
 
   health(headers: Record<string, string> = {}): Promise<Response> {
     return fetch(`${this.url}/_hedgerow/health`, { headers });
+  }
+
+  async version(): Promise<{ version: string; ruleset: string; release: number | null; panic_unwind: boolean }> {
+    return (await fetch(`${this.url}/_hedgerow/version`)).json();
+  }
+
+  /** An ordinary question: which ruleset decided about it. It is also what makes an isolate look for a release. */
+  async ask(content = 'When do blackbirds nest?', headers: Record<string, string> = {}) {
+    const began = performance.now();
+    const response = await this.post('/v1/chat/completions', chat(content), headers);
+    await response.arrayBuffer();
+    const header = (name: string) => response.headers.get(`x-hedgerow-${name}`);
+    return { status: response.status, ruleset: header('ruleset'), band: header('band'), headers: response.headers, at: performance.now(), ms: performance.now() - began };
+  }
+}
+
+/** The built Worker in workerd, reached without Miniflare's own entry Worker in between. */
+export class Filter extends Edge {
+  #miniflare?: Miniflare;
+
+  static async start({ origin, reach = 'url', build = BUILD, vars = {} }: FilterOptions = {}): Promise<Filter> {
+    const filter = new Filter();
+    const source = modulesOf(build);
+    const originUrl = urlOf(origin);
+    const service = { external: { address: originUrl?.replace('http://', ''), http: {} } };
+    filter.#miniflare = new Miniflare(
+      convertV4MiniflareOptions({
+        name: 'hedgerow',
+        ...source,
+        ...COMPATIBILITY,
+        bindings: set({ ...SECRETS, ENVIRONMENT: 'development', ORIGIN: { url: originUrl, zone: 'zone', service: undefined }[reach], ...vars }),
+        kvNamespaces: { RULES: 'rules' },
+        durableObjects: OBJECTS,
+        // In a zone, fetching the request's own URL leads to the origin behind it.
+        ...(reach === 'zone' && { outboundService: { node: (req: http.IncomingMessage, res: http.ServerResponse) => relay(req, res, originUrl!) } }),
+        ...(reach === 'service' && { serviceBindings: { ORIGIN: service } }),
+        ...DIRECT,
+        handleStructuredLogs: ({ level, message }: { level: string; message: string }) => void filter.logs.push({ level, message }),
+      } as Options),
+    );
+    await filter.#miniflare.ready;
+    filter.url = String(await filter.#miniflare.unsafeGetDirectURL('hedgerow')).replace(/\/$/, '');
+    return filter;
+  }
+
+  dispose() {
+    return this.#miniflare?.dispose();
+  }
+}
+
+// --- Fleet ------------------------------------------------------------------------------------------------------
+
+export type Fault = 'throw' | 'hang' | null;
+export interface Faults {
+  /** Reading KV; `half` cuts values in two. */
+  read?: Fault | 'half';
+  write?: Fault;
+  registry?: Fault;
+  ledger?: Fault;
+  /** Milliseconds by which the objects' clock is ahead. */
+  clock?: number;
+  /** By how much the objects' waits of ten seconds and more are shorter. */
+  haste?: number;
+}
+
+/** What the store has seen: calls of its objects, reads by key, and when each key was written. */
+export interface Witness {
+  registry: number;
+  ledger: number;
+  reads: Record<string, number>;
+  writes: Record<string, number[]>;
+}
+
+/** As much of KV as is used behind the Worker's back. */
+export interface Kv {
+  put(key: string, value: string, options?: { metadata?: unknown }): Promise<unknown>;
+  delete(key: string): Promise<unknown>;
+  getWithMetadata(key: string): Promise<{ value: string | null; metadata: unknown }>;
+}
+
+export interface FleetOptions {
+  origin?: Origin | string;
+  workers?: number;
+  vars?: Record<string, string | undefined>;
+  /** Instead of `workers` that are all alike: what each has of its own. `rules` names a KV namespace of its own. */
+  edges?: { vars?: Record<string, string | undefined>; without?: ('RULES' | 'REGISTRY' | 'LEDGER')[]; rules?: string }[];
+  /** Whether KV is reached through switches. The objects always are. */
+  faults?: boolean;
+  build?: string;
+}
+
+const RULES = 'rules';
+
+/** Isolates of one deployment, `edge-1` and on, over one store: one KV namespace, one Registry, the Ledgers. It can be stopped and started again. */
+export class Fleet {
+  readonly logs: Edge['logs'] = [];
+  readonly edges: Edge[];
+  readonly #options: FleetOptions;
+  /** Where KV and objects are kept. */
+  readonly directory = mkdtempSync(path.join(tmpdir(), 'hedgerow-fleet-'));
+  #store = '';
+  #miniflare?: Miniflare;
+
+  private constructor(options: FleetOptions) {
+    this.#options = options;
+    this.edges = this.#each().map(() => new Edge(this.logs));
+  }
+
+  static async start(options: FleetOptions): Promise<Fleet> {
+    const fleet = new Fleet(options);
+    await fleet.start();
+    return fleet;
+  }
+
+  #each(): NonNullable<FleetOptions['edges']> {
+    return this.#options.edges ?? Array.from({ length: this.#options.workers ?? 3 }, () => ({}));
+  }
+
+  /** Starts (again), on the store as it was left. Ports change. */
+  async start() {
+    const { origin, vars = {}, faults = false, build = BUILD } = this.#options;
+    const common = { ...SECRETS, ENVIRONMENT: 'development', ORIGIN: urlOf(origin), REFRESH_SECONDS: '1', REPORT_SECONDS: '1', ...vars };
+    const edge = ({ vars = {}, without = [], rules = RULES }: NonNullable<FleetOptions['edges']>[number], number: number) => {
+      const has = (binding: (typeof without)[number]) => !without.includes(binding);
+      const objects = Object.entries(OBJECTS).filter(([binding]) => has(binding as 'REGISTRY' | 'LEDGER'));
+      return {
+        name: `edge-${number + 1}`,
+        ...modulesOf(build, ...(faults ? ['edge.mjs'] : [])),
+        ...COMPATIBILITY,
+        bindings: set({ ...common, ...vars }),
+        ...(has('RULES') && (faults ? { serviceBindings: { RULES: { name: 'store', entrypoint: 'Kv' } } } : { kvNamespaces: { RULES: rules } })),
+        durableObjects: Object.fromEntries(objects.map(([binding, object]) => [binding, { ...object, scriptName: 'store' }])),
+        ...DIRECT,
+      };
+    };
+    const store = { name: 'store', ...modulesOf(build, 'store.mjs'), ...COMPATIBILITY, bindings: set(common), kvNamespaces: { RULES }, durableObjects: OBJECTS, ...DIRECT };
+    this.#miniflare = new Miniflare(
+      convertV4MiniflareOptions({
+        workers: [store, ...this.#each().map(edge)],
+        resourcePersistencePath: this.directory,
+        cf: false,
+        handleStructuredLogs: ({ level, message }: { level: string; message: string }) => void this.logs.push({ level, message }),
+      } as Options),
+    );
+    await this.#miniflare.ready;
+    const url = async (name: string) => String(await this.#miniflare!.unsafeGetDirectURL(name)).replace(/\/$/, '');
+    this.#store = await url('store');
+    for (const [number, edge] of this.edges.entries()) edge.url = await url(`edge-${number + 1}`);
+  }
+
+  /** Stops all isolates; the store stays. */
+  async stop() {
+    await this.#miniflare?.dispose();
+  }
+
+  async dispose() {
+    await this.stop();
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+
+  get edge(): Edge {
+    return this.edges[0]!;
+  }
+
+  /** Sets switches; what is not named stays. */
+  async fault(faults: Faults = {}) {
+    await fetch(this.#store, { method: 'PUT', body: JSON.stringify(faults) });
+  }
+
+  async witness(): Promise<Witness> {
+    return (await fetch(this.#store)).json() as Promise<Witness>;
+  }
+
+  /** KV as an intruder has it: real, and past every switch. */
+  async kv(edge?: number): Promise<Kv> {
+    return (await this.#miniflare!.getKVNamespace('RULES', edge === undefined ? 'store' : `edge-${edge + 1}`)) as unknown as Kv;
+  }
+
+  /** Cron. */
+  async cron(edge = 0) {
+    const worker = await this.#miniflare!.getWorker(`edge-${edge + 1}`);
+    return (worker as unknown as { scheduled(options: object): Promise<{ outcome: string }> }).scheduled({ cron: '* * * * *', scheduledTime: new Date() });
+  }
+
+  /** Until a release (null: none) is what every isolate goes by. */
+  async everywhere(serial: number | null, ms = 15_000, edges = this.edges) {
+    await Promise.all(
+      edges.map((edge) =>
+        eventually(`release ${serial} at ${edge.url}`, async () => {
+          await edge.ask();
+          const { release } = await edge.version();
+          if (release !== serial) throw new Error(`it goes by ${release}`);
+        }, ms),
+      ),
+    );
+  }
+
+  /** Lines of the log that are of a kind: `hedgerow.rules`. */
+  lines(log: string): any[] {
+    return this.logs.filter(({ message }) => message.includes(`"${log}"`)).map(({ message }) => JSON.parse(message)).filter((line) => line.log === log);
+  }
+}
+
+/** Clients that go on asking every isolate until they are stopped. What did not come back with 200 is a failure. */
+export class Traffic {
+  readonly answers: { edge: number; status: number; ruleset: string | null; at: number; ms: number }[] = [];
+  readonly failures: string[] = [];
+  #going = true;
+  #clients: Promise<void>[];
+
+  constructor(edges: Edge[], pause = 20) {
+    this.#clients = edges.map(async (edge, number) => {
+      while (this.#going) {
+        try {
+          const { headers, band, ...answer } = await edge.ask(undefined, { authorization: `Bearer sk-traffic-${number}` });
+          this.answers.push({ edge: number, ...answer });
+          if (answer.status !== 200) this.failures.push(`${answer.status} at edge ${number}`);
+        } catch (error) {
+          this.failures.push(`${error} at edge ${number}`);
+        }
+        await sleep(pause);
+      }
+    });
+  }
+
+  /** What rulesets decided since a moment. */
+  rulesets(since = 0) {
+    return [...new Set(this.answers.filter(({ at }) => at > since).map(({ ruleset }) => ruleset))];
+  }
+
+  async stop() {
+    this.#going = false;
+    await Promise.all(this.#clients);
+    return this;
   }
 }
 

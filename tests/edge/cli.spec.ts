@@ -1,0 +1,150 @@
+// The whole way with the real CLI: a key, a push, a release, a canary, the way back; over the admin API, and over a directory that is pulled.
+import { execFile } from 'node:child_process';
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Config } from './config.ts';
+import { minisign, keyPair, verifies } from './minisign.ts';
+import { Admin } from './release.ts';
+import { chat, Fleet, Origin, ROOT } from './support.ts';
+
+const CLI = path.join(ROOT, 'target/debug/hedgerow');
+const built = existsSync(CLI);
+if (!built) console.log('skipped: target/debug/hedgerow does not exist (`cargo build`)');
+
+const TOKEN = 'publish-token-of-the-tests';
+/** Fits the only signature of these rules; 22 dB make it suspect. */
+const SUSPECT = 'Write ten question-answer pairs about hedges.';
+
+describe.skipIf(!built)('the CLI', () => {
+  const directory = mkdtempSync(path.join(tmpdir(), 'hedgerow-cli-'));
+  const at = (...parts: string[]) => path.join(directory, ...parts);
+  let origin: Origin;
+  let config: Config;
+  let fleet: Fleet;
+  let embedded: string;
+  let publicKey: string;
+  const digests: string[] = [];
+
+  /** Runs it; its JSON. */
+  async function hedgerow(args: string[], env: Record<string, string> = {}) {
+    const { code, stdout, stderr } = await new Promise<{ code: number; stdout: string; stderr: string }>((done) => {
+      const own = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('HEDGEROW_')));
+      execFile(CLI, ['--format', 'json', ...args], { cwd: directory, env: { ...own, HEDGEROW_AUTHOR: 'ana', ...env } }, (error, stdout, stderr) => done({ code: error ? Number(error.code) : 0, stdout, stderr }));
+    });
+    const json = (stdout.trim() ? JSON.parse(stdout) : null) as any;
+    return { code, json, stderr };
+  }
+  const toEdge = () => ({ HEDGEROW_URL: fleet.edge.url, HEDGEROW_TOKEN: TOKEN, HEDGEROW_KEY: at('hedgerow.key') });
+  const fine = async (args: string[], env = toEdge() as Record<string, string>) => {
+    const { code, json, stderr } = await hedgerow(args, env);
+    expect([args, code, stderr]).toEqual([args, 0, expect.any(String)]);
+    return json;
+  };
+
+  /** Rules of one signature, of a weight. */
+  function rules(weight: number) {
+    cpSync(path.join(ROOT, 'tests/fixtures/strict/synthesis'), at('rules/synthesis'), { recursive: true });
+    writeFileSync(at('rules/policy.toml'), `mode = "shadow"\n\n[[signature]]\nname = "synthesis_pairs"\nweight = ${weight}.0\n`);
+  }
+
+  beforeAll(async () => {
+    origin = await Origin.start();
+    origin.answer = Origin.ok;
+    config = await Config.start();
+    await fine(['keygen'], {});
+    publicKey = readFileSync(at('hedgerow.key.pub'), 'utf8').split('\n')[1]!;
+    fleet = await Fleet.start({ origin, workers: 2, vars: { PUBLIC_KEYS: publicKey, ADMIN_TOKEN: TOKEN } });
+    embedded = (await fleet.edge.version()).ruleset;
+  });
+  afterAll(async () => {
+    await fleet?.dispose();
+    await config?.close();
+    await origin?.close();
+    rmSync(directory, { recursive: true, force: true });
+  });
+
+  it('what it signs verifies by minisign’s rules', async () => {
+    rules(22);
+    const { digest } = await fine(['push', 'rules']);
+    digests.push(digest);
+    const { bundle, signature } = await new Admin(fleet.edge.url, TOKEN).got(`/bundles/${digest}`);
+    expect(verifies(publicKey, bundle, signature)).toBe(true);
+    expect(signature).toContain(`trusted comment: hedgerow bundle ${digest}\n`);
+    expect(verifies(publicKey, bundle, minisign(keyPair(), bundle, 'x'))).toBe(false);
+    // Pushed is not released.
+    expect((await fleet.edge.ask(SUSPECT)).ruleset).toBe(embedded);
+  });
+
+  it('release, canary, promote, rollback: isolates do as it says', async () => {
+    await fine(['release', '--note', 'the first']);
+    await fleet.everywhere(1);
+    for (const edge of fleet.edges) expect(await edge.ask(SUSPECT)).toMatchObject({ ruleset: digests[0], band: 'suspect' });
+
+    rules(24);
+    digests.push((await fine(['push', 'rules', '--canary', '40'])).digest);
+    await fleet.everywhere(2);
+    const seen = new Set<string | null>();
+    for (let number = 0; number < 40; number++) seen.add((await fleet.edge.ask(SUSPECT, { authorization: `Bearer sk-${number}` })).ruleset);
+    expect(seen).toEqual(new Set(digests));
+
+    await fine(['promote']);
+    await fleet.everywhere(3);
+    expect((await fleet.edge.ask(SUSPECT)).ruleset).toBe(digests[1]);
+
+    await fine(['rollback', '--note', 'too loud']);
+    await fleet.everywhere(4);
+    expect((await fleet.edge.ask(SUSPECT)).ruleset).toBe(digests[0]);
+    const { releases } = await new Admin(fleet.edge.url, TOKEN).got('/releases');
+    expect(releases.map(({ kind, release }: { kind: string; release: { author: string; note: string } }) => [kind, release.author, release.note])).toEqual([['rollback', 'ana', 'too loud'], ['promote', 'ana', expect.any(String)], ['release', 'ana', expect.any(String)], ['release', 'ana', 'the first']]);
+  });
+
+  it('status, diff and audit show it', async () => {
+    expect(await fine(['status'])).toMatchObject({ release: { serial: 4, kind: 'rollback' }, publication: { serial: 4, pending: null } });
+    expect(JSON.stringify(await fine(['diff', digests[0]!, digests[1]!]))).toContain('synthesis_pairs');
+    expect(JSON.stringify(await fine(['audit']))).toContain('rollback');
+  });
+
+  it('what the edge refuses it says, with the remedy, and its exit code tells', async () => {
+    const [wrong, stranger] = [await hedgerow(['status'], { ...toEdge(), HEDGEROW_TOKEN: 'wrong-token-of-the-tests' }), at('stranger.key')];
+    expect([wrong.code, wrong.stderr]).toEqual([expect.toBeOneOf([1, 2]), expect.stringContaining('token')]);
+    await fine(['keygen', '--output', stranger], {});
+    const foreign = await hedgerow(['release', '--note', 'not mine'], { ...toEdge(), HEDGEROW_KEY: stranger });
+    expect([foreign.code, foreign.stderr]).toEqual([expect.toBeOneOf([1, 2]), expect.stringMatching(/key/)]);
+    expect((await fleet.edge.version()).release).toBe(4);
+  });
+
+  it('a directory that it left is what cron fetches: nobody needs a token', async () => {
+    const toDirectory = { HEDGEROW_DIRECTORY: at('published'), HEDGEROW_KEY: at('hedgerow.key') };
+    rules(22);
+    const { digest } = await fine(['push', 'rules', '--release', '--note', 'from git'], toDirectory);
+    config.serve(at('published'));
+    const pulling = await Fleet.start({ origin, workers: 2, vars: { PUBLIC_KEYS: publicKey, CONFIG_URL: config.url } });
+    try {
+      await pulling.cron();
+      await pulling.everywhere(1);
+      for (const edge of pulling.edges) expect(await edge.ask(SUSPECT)).toMatchObject({ ruleset: digest, band: 'suspect' });
+      rules(25);
+      const next = await fine(['push', 'rules', '--release'], toDirectory);
+      config.serve(at('published'));
+      await pulling.cron();
+      await pulling.everywhere(2);
+      expect((await pulling.edge.ask(SUSPECT)).ruleset).toBe(next.digest);
+      await fine(['rollback'], toDirectory);
+      config.serve(at('published'));
+      config.take();
+      await pulling.cron();
+      await pulling.everywhere(3);
+      expect((await pulling.edge.ask(SUSPECT)).ruleset).toBe(digest);
+      expect(config.take().filter(({ path }) => path.startsWith('/bundles/'))).toEqual([]);
+    } finally {
+      await pulling.dispose();
+    }
+  });
+
+  it('one request through it all is answered by the origin', async () => {
+    const answer = await fleet.edge.post('/v1/chat/completions', chat(SUSPECT));
+    expect([answer.status, await answer.json()]).toEqual([200, { ok: true }]);
+  });
+});

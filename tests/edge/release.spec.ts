@@ -1,0 +1,131 @@
+// A release reaches every isolate while requests go on, and so does the way back. No client notices.
+import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import { keyPair, minisign, verifies } from './minisign.ts';
+import { Admin, bundleOf, EMBEDDED, phrase, plant, releaseOf } from './release.ts';
+import { Fleet, Origin, sleep, Traffic } from './support.ts';
+
+const keys = keyPair();
+const TOKEN = 'publish-token-of-the-tests';
+const VARS = { PUBLIC_KEYS: keys.publicKey, ADMIN_TOKEN: TOKEN };
+const REFRESH = 1;
+/** Beside REFRESH_SECONDS: a request that looks for a release, and one more that shows it; on a machine that is shared. */
+const MARGIN = 2;
+
+let origin: Origin;
+let fleet: Fleet;
+let admin: Admin;
+let traffic: Traffic;
+let embedded: string;
+beforeAll(async () => {
+  origin = await Origin.start();
+  origin.answer = Origin.ok;
+  fleet = await Fleet.start({ origin, vars: { ...VARS, REFRESH_SECONDS: String(REFRESH) } });
+  admin = new Admin(fleet.edge.url, TOKEN);
+  embedded = (await fleet.edge.version()).ruleset;
+  traffic = new Traffic(fleet.edges);
+  await sleep(500);
+});
+afterAll(async () => {
+  await traffic?.stop();
+  await fleet?.dispose();
+  await origin?.close();
+});
+afterEach(() => void (origin.seen.length = 0));
+
+const first = bundleOf({ lantern_red: 22 });
+const second = bundleOf({ lantern_red: 22, ferry_slow: 9 });
+
+/** Publishes, and waits until every isolate decides by it and says so; the seconds that took. */
+async function takes(publish: () => Promise<unknown>, serial: number, digest: string) {
+  await publish();
+  const began = performance.now();
+  await fleet.everywhere(serial);
+  for (const [number, edge] of fleet.edges.entries()) {
+    expect(await edge.version()).toMatchObject({ release: serial, ruleset: digest });
+    expect((await edge.ask()).ruleset, `edge ${number}`).toBe(digest);
+  }
+  // What clients saw: the last decision of each isolate by other rules.
+  const others = traffic.answers.filter(({ ruleset, at }) => ruleset !== digest && at > began);
+  const took = Math.max(0, ...others.map(({ at }) => at - began)) / 1000;
+  console.log(`release ${serial}: ${fleet.edges.length} isolates decide by it after ${took.toFixed(2)} s (REFRESH_SECONDS=${REFRESH})`);
+  expect(took).toBeLessThan(REFRESH + MARGIN);
+  await sleep(300);
+  expect(traffic.rulesets(performance.now() - 250)).toEqual([digest]);
+}
+
+it('our minisign is minisign: a signature that it made verifies', () => {
+  // From the tests of rust-minisign-verify.
+  const key = 'RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3';
+  const signature = `untrusted comment: signature from minisign secret key
+RUQf6LRCGA9i559r3g7V1qNyJDApGip8MfqcadIgT9CuhV3EMhHoN1mGTkUidF/z7SrlQgXdy8ofjb7bNJJylDOocrCo8KLzZwo=
+trusted comment: timestamp:1556193335\tfile:test
+y/rUw2y8/hOUYjZU71eHp/Wo1KZ40fGy2VJEDl34XMJM+TX48Ss/17u3IvIfbVR1FkZZSNCisQbuQY+bHwhEBg==`;
+  expect([verifies(key, 'test', signature), verifies(key, 'Test', signature), verifies(key, 'test', signature.replace('file:test', 'file:text'))]).toEqual([true, false, false]);
+  expect(verifies(keys.publicKey, 'test', minisign(keys, 'test', 'hedgerow release 1'))).toBe(true);
+});
+
+it('before the first release the embedded rules decide', async () => {
+  for (const edge of fleet.edges) {
+    expect((await edge.version()).release).toBeNull();
+    const answer = await edge.ask();
+    expect([answer.status, answer.ruleset]).toEqual([200, embedded]);
+  }
+  const decision = await fleet.edge.decision(await fleet.edge.ask());
+  expect(decision).toMatchObject({ release: null, rules: 'embedded', ruleset: embedded });
+});
+
+it('a push and a release reach every isolate', async () => {
+  await takes(() => admin.release(keys, 1, first), 1, first.digest);
+  const answer = await fleet.edge.ask(`Please: ${phrase('lantern_red')}.`);
+  expect(await fleet.edge.decision(answer)).toMatchObject({ release: 1, rules: 'active', ruleset: first.digest, band: 'suspect', hits: [{ name: 'lantern_red', weight: 22 }] });
+});
+
+it('so does the next', () => takes(() => admin.release(keys, 2, second), 2, second.digest));
+
+it('so does the way back', async () => {
+  await takes(async () => expect((await admin.publish(keys, releaseOf(3, first), 'rollback')).status).toBe(201), 3, first.digest);
+  expect(await admin.got('/releases/current')).toMatchObject({ serial: 3, kind: 'rollback', release: { active: first.digest } });
+});
+
+it('so does the way back to the embedded rules', () => takes(async () => expect((await admin.publish(keys, releaseOf(4, EMBEDDED), 'rollback')).status).toBe(201), 4, embedded));
+
+it('no request failed meanwhile, and none was decided by anything but a release', async () => {
+  await traffic.stop();
+  expect(traffic.failures).toEqual([]);
+  expect(traffic.answers.length).toBeGreaterThan(100);
+  const known = [embedded, first.digest, second.digest];
+  expect(traffic.answers.filter(({ ruleset }) => !known.includes(ruleset!))).toEqual([]);
+  // Rulesets change at once: no isolate goes back and forth between two.
+  for (const number of fleet.edges.keys()) {
+    const changes = traffic.answers.filter(({ edge }) => edge === number).map(({ ruleset }) => ruleset).filter((ruleset, index, all) => ruleset !== all[index - 1]);
+    expect(changes).toEqual([embedded, first.digest, second.digest, first.digest, embedded]);
+  }
+  const lines = fleet.lines('hedgerow.rules');
+  expect(lines.map(({ event }) => event)).toEqual(Array(4 * fleet.edges.length).fill('adopted'));
+});
+
+it('isolates that start have the release soon', async () => {
+  await fleet.stop();
+  await fleet.start();
+  await fleet.everywhere(4);
+});
+
+it('the first request of an isolate waits for no KV that hangs', async () => {
+  const hung = await Fleet.start({ origin, workers: 2, faults: true, vars: VARS });
+  try {
+    await plant(await hung.kv(), keys, releaseOf(1, first), first);
+    await hung.fault({ read: 'hang' });
+    for (const edge of hung.edges) {
+      const { status, ruleset, ms } = await edge.ask();
+      // 50 ms, and what it takes to compile the embedded rules.
+      console.log(`first request of an isolate whose KV hangs: ${ms.toFixed(0)} ms`);
+      expect([status, ruleset]).toEqual([200, embedded]);
+      expect(ms).toBeLessThan(2000);
+    }
+    expect((await hung.edge.ask()).ms).toBeLessThan(2000);
+    await hung.fault({ read: null });
+    await hung.everywhere(1);
+  } finally {
+    await hung.dispose();
+  }
+});
