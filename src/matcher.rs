@@ -133,15 +133,15 @@ struct Found {
 }
 
 impl Program {
-    /// Compiles every regex; what is wrong with one, or with all of them together.
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    /// Compiles every regex, one a step; what is wrong with one, or with those so far together.
+    pub(crate) fn checks(&self) -> impl Iterator<Item = Result<(), Error>> {
         let own = self.regexes.iter().map(|test| (&test.pattern, &test.compiled));
         let tests = self.keywords.values().chain(self.headers.values()).flatten();
         let keywords = tests.filter_map(|test| match &test.check {
             KeywordCheck::Regex { pattern, compiled } => Some((pattern, compiled)),
             _ => None,
         });
-        regex::check(own.chain(keywords))
+        regex::checks(own.chain(keywords))
     }
 
     /// A matcher with fresh buffers.

@@ -36,9 +36,11 @@ ${curl(base, ENFORCED)}
 
 4. Other rules, without a restart: change a weight in rules/, and in another shell
 
-npm run hedgerow -- push --release --wait
+npm run hedgerow -- push --release
 npm run hedgerow -- status
 npm run hedgerow -- rollback
+
+A request that comes ten seconds later, or one after it, is decided by them: x-hedgerow-ruleset is what push printed.
 
 Each decision is one line of JSON here, without text or credentials. Ctrl-C ends everything.
 `;

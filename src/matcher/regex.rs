@@ -327,12 +327,12 @@ pub fn compile(pattern: &str) -> Result<Regex, String> {
     })
 }
 
-/// Compiles patterns; the first that does not compile, or that all of them take too much.
-pub(super) fn check<'r>(
+/// Compiles patterns, one a step; what is wrong with one, or that those so far take too much.
+pub(super) fn checks<'r>(
     regexes: impl Iterator<Item = (&'r String, &'r OnceCell<Option<Regex>>)>,
-) -> Result<(), Error> {
+) -> impl Iterator<Item = Result<(), Error>> {
     let mut bytes = 0_usize;
-    for (pattern, cell) in regexes {
+    regexes.map(move |(pattern, cell)| {
         let regex = match cell.get() {
             Some(Some(regex)) => Ok(regex.clone()),
             _ => compile(pattern),
@@ -351,8 +351,8 @@ pub(super) fn check<'r>(
             return Err(Error::new(problem, "replace some by literals"));
         }
         let _ = cell.set(Some(regex));
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// A message of the parser's, which draws the pattern over several lines, in one.
