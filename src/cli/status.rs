@@ -184,9 +184,14 @@ impl Status {
         share(by_serial.get(&serial.to_string()).copied().unwrap_or(0), *requests)
     }
 
+    /// Serial of the newest release; 0 where there is none.
+    pub fn newest(&self) -> u64 {
+        self.release.as_ref().map_or(0, |release| release.serial)
+    }
+
     /// All in one line, for logs.
     fn line(&self) -> Result<()> {
-        let serial = self.release.as_ref().map_or(0, |release| release.serial);
+        let serial = self.newest();
         let errors: u64 = self.traffic.errors.iter().map(|error| error.count).sum();
         line(format_args!(
             "{}  release {serial}: {:.0} % of {} requests, {errors} errors{}",

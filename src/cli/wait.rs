@@ -27,12 +27,13 @@ pub fn wait(http: &Http, serial: u64, seconds: u64, format: Format) -> Result<Wa
     let end = now().saturating_add(seconds);
     loop {
         // The release is published: trouble in asking is no reason to say nothing of that.
-        let (percent, reason) = match http.get::<Status>("/status") {
+        let (percent, reason, overtaken) = match http.get::<Status>("/status") {
             Ok(status) => {
                 let percent = status.percent(serial);
-                (percent, reason(&status, serial, percent))
+                let overtaken = status.newest() > serial;
+                (percent, reason(&status, serial, percent), overtaken)
             }
-            Err(Failure::Unable(problem)) => (0.0, Some(problem)),
+            Err(Failure::Unable(problem)) => (0.0, Some(problem), false),
             Err(failure) => return Err(failure),
         };
         progress.show(percent, reason.as_deref())?;
@@ -40,10 +41,15 @@ pub fn wait(http: &Http, serial: u64, seconds: u64, format: Format) -> Result<Wa
             progress.end();
             return Ok(Waited { done: true, percent, reason });
         }
+        let why = reason.as_deref().unwrap_or_default();
+        if overtaken {
+            progress.end();
+            complain(&format!("release {serial} is not in force any more: {why}"));
+            return Ok(Waited { done: false, percent, reason });
+        }
         let left = end.saturating_sub(now());
         if left == 0 {
             progress.end();
-            let why = reason.as_deref().unwrap_or_default();
             complain(&format!(
                 "release {serial} has not arrived within {seconds} s: {why}; it is in force as soon \
                  as the edge has it: see `hedgerow status --watch`"
@@ -57,9 +63,8 @@ pub fn wait(http: &Http, serial: u64, seconds: u64, format: Format) -> Result<Wa
 /// Why a release has not arrived, as far as can be seen; `None` where it has.
 fn reason(status: &Status, serial: u64, percent: f64) -> Option<String> {
     let traffic = &status.traffic;
-    let newest = status.release.as_ref().map_or(0, |release| release.serial);
-    if newest > serial {
-        return Some(format!("release {newest} was published after it"));
+    if status.newest() > serial {
+        return Some(format!("release {} was published after it", status.newest()));
     }
     if traffic.requests > 0 && percent >= ENOUGH {
         return None;

@@ -124,6 +124,10 @@ impl Bundle {
         }
         let bundle: Self = serde_json::from_slice(bytes)
             .map_err(|error| Error::new(format!("damaged bundle: {error}"), rebuild))?;
+        if bundle.serial.max(bundle.created) > MAX_NUMBER {
+            let problem = "damaged bundle: its serial or its date is above 2⁵³ − 1";
+            return Err(Error::new(problem, rebuild));
+        }
         bundle.weigh()?;
         Ok(bundle)
     }
@@ -234,6 +238,9 @@ fn within(count: usize, what: &str, most: usize, remedy: &str) -> Result<(), Err
         true => Err(Error::new(format!("the bundle has {count} {what}, more than {most}"), remedy)),
     }
 }
+
+/// The highest number that every reader of JSON, JavaScript too, has exactly.
+const MAX_NUMBER: u64 = (1 << 53) - 1;
 
 /// SHA-256 in hex.
 pub fn digest(bytes: &[u8]) -> String {

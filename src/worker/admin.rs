@@ -7,11 +7,9 @@
 
 use std::time::Duration;
 
-use futures_util::future::{Either, select};
 use serde_json::{Value, json};
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{Request, RequestInit, Response};
-use worker::Delay;
 
 use crate::error::{Failure, json_response};
 use crate::intake::Arrival;
@@ -105,20 +103,9 @@ pub fn internal(
     Ok(request)
 }
 
-/// An answer of one of our own objects, if it comes in time.
-pub async fn in_time(
-    answer: impl Future<Output = worker::Result<worker::Response>>,
-) -> Option<worker::Result<Response>> {
-    let answer = std::pin::pin!(answer);
-    match select(answer, Delay::from(PATIENCE)).await {
-        Either::Left((answer, _)) => Some(answer.map(Response::from)),
-        Either::Right(_) => None,
-    }
-}
-
 /// For how long an object may take: a large bundle has to be compiled, and KV may have to be asked
 /// again.
-const PATIENCE: Duration = Duration::from_secs(25);
+pub const PATIENCE: Duration = Duration::from_secs(25);
 
 #[cfg(test)]
 mod tests {

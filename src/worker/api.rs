@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use web_sys::{Request, Response};
+use web_sys::{Request, Response, UrlSearchParams};
 use worker::{Context, Delay, Stub};
 
+use crate::clock::{self, in_time};
 use crate::error::{Failure, json_response};
 use crate::intake::Arrival;
 use crate::settings::Settings;
@@ -97,7 +98,15 @@ pub async fn answer(arrival: &Arrival, settings: &Rc<Settings>, context: &Contex
     match authorized(arrival, settings, context, scope).await {
         Ok(scope) => match dispatch(arrival, settings, scope).await {
             Ok(response) => response,
-            Err(error) => json_response(error.status, &error.body()),
+            Err(error) => {
+                if matches!(error.code, "scope" | "too_large") {
+                    let subject = format!("{} {}", arrival.method(), arrival.path());
+                    let from = from(arrival, settings);
+                    let noted = note(Rc::clone(settings), scope.name(), from, subject, error.code);
+                    context.wait_until(noted);
+                }
+                json_response(error.status, &error.body())
+            }
         },
         Err(error) => refused(&error),
     }
@@ -147,7 +156,7 @@ async fn authorized(
     if let Some(scope) = scope {
         return Ok(scope);
     }
-    let minute = (js_sys::Date::now() / 60_000.0) as u64;
+    let minute = clock::seconds() / 60;
     let count = FAILURES.with_borrow_mut(|failures| {
         if failures.minute != minute {
             *failures = Failures { minute, count: 0 };
@@ -160,7 +169,8 @@ async fn authorized(
         log::unauthorized(count, from.as_deref());
     }
     if count == 1 || count == MANY {
-        context.wait_until(audit_failure(Rc::clone(settings), count, from));
+        let subject = format!("{count} within a minute");
+        context.wait_until(note(Rc::clone(settings), "nobody", from, subject, "unauthorized"));
     }
     let wait = 500_u64.saturating_add(u64::from(count).saturating_mul(100)).min(2_000);
     Delay::from(Duration::from_millis(wait)).await;
@@ -181,12 +191,23 @@ fn refused(error: &ApiError) -> Response {
     response
 }
 
-/// Tells the registry, for its audit log; that it cannot be told is no reason to fail.
-async fn audit_failure(settings: Rc<Settings>, count: u32, from: Option<String>) {
-    let caller = json!({ "who": "nobody", "from": from });
-    let target = format!("/auth?count={count}");
-    if let Ok(stub) = registry(&settings) {
-        let _ = ask(&stub, "POST", &target, &caller, None).await;
+/// Tells the registry, for its audit log, of a call that it does not see; that it cannot be told is no
+/// reason to fail.
+async fn note(
+    settings: Rc<Settings>,
+    who: &'static str,
+    from: Option<String>,
+    subject: String,
+    result: &'static str,
+) {
+    let caller = json!({ "who": who, "from": from });
+    let query = UrlSearchParams::new().map(|query| {
+        query.append("subject", &subject);
+        query.append("result", result);
+        String::from(query.to_string())
+    });
+    if let (Ok(stub), Ok(query)) = (registry(&settings), query) {
+        let _ = ask(&stub, "POST", &format!("/note?{query}"), &caller, None).await;
     }
 }
 
@@ -271,13 +292,16 @@ pub async fn ask(
     };
     let request = admin::internal("https://registry", method, target, caller, body);
     let answer = stub.fetch_with_request(request.map_err(|_| silent())?.into());
-    admin::in_time(answer).await.ok_or_else(silent)?.map_err(|_| silent())
+    let answer = in_time(answer, admin::PATIENCE).await.ok_or_else(silent)?;
+    answer.map(Response::from).map_err(|_| silent())
 }
 
-/// A keyed hash of the client's address.
+/// A keyed hash of the client's address, of another domain than those of credentials: nobody can have
+/// an address hashed as an account.
 fn from(arrival: &Arrival, settings: &Settings) -> Option<String> {
     let address = arrival.header("cf-connecting-ip")?;
-    mac::hex(settings.account_secret.as_deref()?, address.as_bytes(), 8)
+    let message = format!("address\0{address}");
+    mac::hex(settings.account_secret.as_deref()?, message.as_bytes(), 8)
 }
 
 #[cfg(test)]
@@ -315,7 +339,7 @@ mod tests {
             ("DELETE", "/bundles/abc", Err(405)),
             ("GET", "", Err(404)),
             ("POST", "/pull", Err(404)),
-            ("POST", "/auth", Err(404)),
+            ("POST", "/note", Err(404)),
         ];
         for (method, path, expected) in rows {
             let known = is_known(method, path).map_err(|error| error.status);

@@ -17,11 +17,13 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use worker::{
-    DurableObject, Env, Method, Request, Response, ResponseBuilder, SqlStorage, SqlStorageValue,
-    State, durable_object,
+    DurableObject, Env, Method, Request, Response, ResponseBuilder, SqlStorage, State,
+    durable_object,
 };
 
+use crate::clock;
 use crate::log;
+use crate::sql::integer;
 use crate::tally::{Key, Tally};
 
 /// Seconds of a slice.
@@ -93,13 +95,17 @@ impl DurableObject for Ledger {
         log::quiet_panics();
         if request.method() == Method::Post {
             let text = request.text().await?;
-            let Ok(tally) = serde_json::from_str::<Tally>(&text) else {
-                return Response::error("no tally", 400);
-            };
             if text.len() > MAX_REPORT {
                 return Response::error("too large", 413);
             }
-            self.add(tally).await?;
+            let Ok(tally) = serde_json::from_str::<Tally>(&text) else {
+                return Response::error("no tally", 400);
+            };
+            self.add(tally)?;
+            // Counted is counted: that no alarm can be set is no reason to have it sent again.
+            if let Err(error) = self.arm().await {
+                log::registry("ledger", Some(&error.to_string()));
+            }
             return Ok(ResponseBuilder::new().with_status(204).empty());
         }
         let url = request.url()?;
@@ -114,11 +120,12 @@ impl DurableObject for Ledger {
     async fn alarm(&self) -> worker::Result<Response> {
         log::quiet_panics();
         self.armed.set(false);
-        if self.reported.take() {
-            self.arm().await?;
-        } else {
+        let is_idle = !self.reported.take();
+        if is_idle {
             self.flush()?;
             self.keep_slices()?;
+        } else {
+            self.arm().await?;
         }
         self.roll_up()?;
         Response::empty()
@@ -126,27 +133,23 @@ impl DurableObject for Ledger {
 }
 
 impl Ledger {
-    async fn add(&self, tally: Tally) -> worker::Result<()> {
-        let now = now();
-        if self.minute.borrow().0 != now - now % MINUTE {
-            self.flush()?;
-        }
+    fn add(&self, tally: Tally) -> worker::Result<()> {
+        let now = clock::seconds();
+        self.flush_if_over(now)?;
+        self.reported.set(true);
         {
             let mut minute = self.minute.borrow_mut();
             minute.0 = now - now % MINUTE;
             minute.1.merge(tally.clone());
         }
-        {
-            let mut recent = self.recent.borrow_mut();
-            recent.retain(|(start, _)| start + RECENT + SLICE > now);
-            let slice = now - now % SLICE;
-            match recent.last_mut().filter(|(start, _)| *start == slice) {
-                Some((_, known)) => known.merge(tally),
-                None => recent.push((slice, tally)),
-            }
+        let mut recent = self.recent.borrow_mut();
+        recent.retain(|(start, _)| start + RECENT + SLICE > now);
+        let slice = now - now % SLICE;
+        match recent.iter_mut().find(|(start, _)| *start == slice) {
+            Some((_, known)) => known.merge(tally),
+            None => recent.push((slice, tally)),
         }
-        self.reported.set(true);
-        self.arm().await
+        Ok(())
     }
 
     async fn arm(&self) -> worker::Result<()> {
@@ -154,12 +157,15 @@ impl Ledger {
             return Ok(());
         }
         let set = self.state.storage().set_alarm(Duration::from_secs(ALARM)).await;
-        self.armed.set(set.is_ok());
+        // The alarm may have come meanwhile, and disarmed: only a failure is ours to note.
+        if set.is_err() {
+            self.armed.set(false);
+        }
         set
     }
 
     fn last_minute(&self) -> Tally {
-        let now = now();
+        let now = clock::seconds();
         let mut sum = Tally::default();
         for (start, tally) in self.recent.borrow().iter() {
             if start + RECENT > now {
@@ -171,37 +177,38 @@ impl Ledger {
 
     /// The counts of the last minutes: of hours, where minutes are not kept so long.
     fn minutes(&self, minutes: u64) -> worker::Result<Tally> {
-        let now = now();
-        let from = now.saturating_sub(minutes.saturating_mul(MINUTE));
         let mut sum = self.minute.borrow().1.clone();
-        let by_minute = from.max(now.saturating_sub(MINUTES_KEPT));
-        let by_minute = match from < by_minute {
-            true => by_minute - by_minute % HOUR + HOUR,
-            false => from,
-        };
-        for (seconds, from, to) in [(MINUTE, by_minute, now + MINUTE), (HOUR, from, by_minute)] {
+        for (seconds, from, to) in windows(clock::seconds(), minutes) {
             let query = "SELECT key, SUM(count) AS count FROM rollup
                 WHERE seconds = ? AND start >= ? AND start < ? GROUP BY key";
             let values = [seconds, from, to].map(integer).to_vec();
             let rows: Vec<Row> = self.sql().exec(query, values)?.to_array()?;
             for row in rows {
                 let key: Key = serde_json::from_str(&row.key).unwrap_or_default();
-                sum.add(key, row.count);
+                sum.put(key, row.count);
             }
         }
         Ok(sum)
     }
 
-    /// Writes the minute that was counted.
+    /// Writes the minute that was counted, if it is over.
+    fn flush_if_over(&self, now: u64) -> worker::Result<()> {
+        let is_over = self.minute.borrow().0 != now - now % MINUTE;
+        if is_over { self.flush() } else { Ok(()) }
+    }
+
+    /// Writes the minute that was counted. What cannot be written stays.
     fn flush(&self) -> worker::Result<()> {
-        let (start, tally) = std::mem::take(&mut *self.minute.borrow_mut());
+        let mut minute = self.minute.borrow_mut();
+        let (start, tally) = &mut *minute;
         let sql = self.sql();
-        for (key, count) in tally.iter() {
-            let key = serde_json::to_string(key).unwrap_or_default();
+        while let Some((key, count)) = tally.first() {
+            let text = serde_json::to_string(&key).unwrap_or_default();
             let query = "INSERT INTO rollup (seconds, start, key, count) VALUES (?, ?, ?, ?)
                 ON CONFLICT DO UPDATE SET count = count + excluded.count";
-            let values = vec![integer(MINUTE), integer(start), key.into(), integer(count)];
+            let values = vec![integer(MINUTE), integer(*start), text.into(), integer(count)];
             sql.exec(query, values)?;
+            tally.remove(&key);
         }
         Ok(())
     }
@@ -210,10 +217,10 @@ impl Ledger {
     fn keep_slices(&self) -> worker::Result<()> {
         let sql = self.sql();
         sql.exec("DELETE FROM slice", None)?;
-        let oldest = now().saturating_sub(RECENT);
+        let oldest = clock::seconds().saturating_sub(RECENT);
         for (start, tally) in self.recent.borrow().iter().filter(|(start, _)| *start >= oldest) {
             let tally = serde_json::to_string(tally).unwrap_or_default();
-            let query = "INSERT INTO slice (start, tally) VALUES (?, ?)";
+            let query = "INSERT OR REPLACE INTO slice (start, tally) VALUES (?, ?)";
             sql.exec(query, vec![integer(*start), tally.into()])?;
         }
         Ok(())
@@ -221,11 +228,13 @@ impl Ledger {
 
     /// Makes hours of the minutes of hours that are over, and forgets what is old.
     fn roll_up(&self) -> worker::Result<()> {
-        let now = now();
+        let now = clock::seconds();
         let this_hour = now - now % HOUR;
         if self.rolled.replace(this_hour) == this_hour {
             return Ok(());
         }
+        // The last minute of an hour belongs to it.
+        self.flush_if_over(now)?;
         let sql = self.sql();
         // Hours are made in order: only what came after the last one is looked at.
         let query = "INSERT OR REPLACE INTO rollup (seconds, start, key, count)
@@ -270,11 +279,36 @@ struct Row {
     count: u64,
 }
 
-/// SQLite's integers are signed; no number of ours has 63 bits.
-fn integer(number: u64) -> SqlStorageValue {
-    SqlStorageValue::Integer(i64::try_from(number).unwrap_or(i64::MAX))
+/// The parts of the table that hold the last minutes, each as the length of its rows, from and to when
+/// they begin: minutes as far back as they are kept, hours before that.
+fn windows(now: u64, minutes: u64) -> [(u64, u64, u64); 2] {
+    let from = now.saturating_sub(minutes.saturating_mul(MINUTE));
+    let kept = now.saturating_sub(MINUTES_KEPT);
+    // Where hours end minutes go on; an hour of which minutes are gone is told by the hour.
+    let minutes_from = if from >= kept { from } else { kept - kept % HOUR + HOUR };
+    [(MINUTE, minutes_from, now + MINUTE), (HOUR, from, minutes_from.max(from))]
 }
 
-fn now() -> u64 {
-    (js_sys::Date::now() / 1_000.0) as u64
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn minutes_and_hours_meet_without_a_gap() {
+        let now = 1_800_000_000 + 1_234;
+        for minutes in [1, 10, 60, 2_879, 2_880, 2_881, 3_000, 10_000, 43_200] {
+            let [(_, minutes_from, to), (_, hours_from, hours_to)] = windows(now, minutes);
+            assert_eq!(to, now + MINUTE, "the minute that is being counted is in");
+            assert_eq!(hours_to, minutes_from, "{minutes}: they meet");
+            let from = now - minutes * MINUTE;
+            if from >= now - MINUTES_KEPT {
+                assert_eq!((minutes_from, hours_from), (from, hours_to), "{minutes}: no hours");
+            } else {
+                assert_eq!(hours_from, from);
+                assert_eq!(minutes_from % HOUR, 0, "{minutes}: hours are whole");
+                assert!(minutes_from >= now - MINUTES_KEPT, "{minutes}: minutes are there yet");
+                assert!(minutes_from <= now - MINUTES_KEPT + HOUR);
+            }
+        }
+    }
 }

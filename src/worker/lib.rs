@@ -19,6 +19,7 @@
 //! | `settings` | what the deployment has set, and what it lacks |
 //! | `admin` | `/_hedgerow/health`, `/_hedgerow/version` |
 //! | `api`, `status` | `/_hedgerow/v1/…`, for those who have a token |
+//! | `clock`, `sql` | what the platform's time and its SQLite leave open |
 //! | `error` | failures, and the response to each |
 //! | `log` | every line that is logged |
 //! | `mac` | keyed hashes |
@@ -26,6 +27,7 @@
 mod admin;
 mod api;
 mod body;
+mod clock;
 mod error;
 mod filter;
 mod forward;
@@ -38,6 +40,7 @@ mod registry;
 mod rules;
 mod settings;
 mod shadow;
+mod sql;
 mod status;
 mod store;
 mod tag;
@@ -67,9 +70,10 @@ async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<R
     Ok(filter::handle(&arrival, &settings, &context).await)
 }
 
-/// Each minute: fetches rules from CONFIG_URL, where that is set.
+/// Each minute: fetches rules from CONFIG_URL, where that is set, and sees to it that KV has what it
+/// should.
 #[event(scheduled)]
 async fn scheduled(_event: ScheduledEvent, env: Env, _context: ScheduleContext) {
     log::quiet_panics();
-    registry::ask_to_pull(&Settings::of(&env)).await;
+    registry::ask_to_tend(&Settings::of(&env)).await;
 }

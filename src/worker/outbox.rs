@@ -1,15 +1,16 @@
 //! What the isolate counted since it last reported. Requests only count; one of them, some seconds
-//! after its answer, sends all counts to the ledger in one call.
+//! after its answer, sends all counts to the ledger in one call. A report of which it is not known whether
+//! it arrived is sent again: counts may be too high after an outage, never too low.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_util::future::{Either, select};
 use hedgerow::Decision;
 use js_sys::Math;
 use worker::{Context, Delay, Method, ObjectNamespace, Request, RequestInit};
 
+use crate::clock::{in_time, millis};
 use crate::rules::Role;
 use crate::settings::Settings;
 use crate::shadow::Shadowed;
@@ -49,7 +50,8 @@ pub fn decided(place: &Place<'_>, decision: &Decision, shadowed: Option<&Shadowe
         let (band, ruleset) = (decision.band.name(), decision.ruleset.as_str());
         let (action, mode) = (decision.action.name(), decision.mode.name());
         let role = place.role.name();
-        tally.count(["request", &serial, ruleset, role, band, action, mode, place.colo]);
+        tally.count(["request", &serial, ruleset, role, band, action, mode]);
+        tally.count(["colo", place.colo]);
         for hit in &decision.hits {
             tally.count(["signature", ruleset, &hit.name]);
         }
@@ -72,7 +74,7 @@ pub fn error(what: &str) {
 /// Sees to it that what was counted is reported: after this request is answered, unless another one
 /// does already.
 pub fn report(settings: &Rc<Settings>, context: &Context) {
-    let now = js_sys::Date::now();
+    let now = millis();
     let leads = OUTBOX.with_borrow_mut(|outbox| {
         let leads = !outbox.tally.is_empty() && now >= outbox.led && now >= outbox.due;
         if leads {
@@ -100,10 +102,7 @@ async fn send(settings: &Settings) {
     let sent = match settings.ledger() {
         // Nobody counts: nothing is kept for nobody.
         None => true,
-        Some(ledger) => {
-            let sent = std::pin::pin!(post(&ledger, shard, &tally));
-            matches!(select(sent, Delay::from(PATIENCE)).await, Either::Left((Some(()), _)))
-        }
+        Some(ledger) => in_time(post(&ledger, shard, &tally), PATIENCE).await.flatten().is_some(),
     };
     OUTBOX.with_borrow_mut(|outbox| {
         outbox.led = 0.0;
@@ -113,7 +112,7 @@ async fn send(settings: &Settings) {
                 outbox.tally.merge(tally);
                 let factor = f64::from(2_u32.saturating_pow(outbox.failures.min(6)));
                 outbox.failures = outbox.failures.saturating_add(1);
-                outbox.due = js_sys::Date::now() + 1_000.0 * factor;
+                outbox.due = millis() + 1_000.0 * factor;
             }
         }
     });

@@ -12,13 +12,14 @@ use std::collections::HashMap;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use hedgerow::ruleset::release::EMBEDDED;
-use hedgerow::ruleset::{Bundle, Diff, Release, Ruleset, digest, is_digest};
+use hedgerow::ruleset::{Bundle, Diff, MAX_BYTES, Release, Ruleset, digest, is_digest};
 use hedgerow::trust::Keys;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use worker::{DurableObject, Env, Request, Response, ResponseBuilder, State, durable_object};
 
 use crate::api::{self, ApiError};
+use crate::clock::seconds;
 use crate::error::caught;
 use crate::settings::Settings;
 use crate::{admin, log, rules};
@@ -107,6 +108,15 @@ impl Kind {
             Self::Pull => "pull",
         }
     }
+
+    fn path(self) -> &'static str {
+        match self {
+            Self::Release => "/releases",
+            Self::Promote => "/promote",
+            Self::Rollback => "/rollback",
+            Self::Pull => "",
+        }
+    }
 }
 
 /// A release that was verified, and how it was sent.
@@ -130,29 +140,48 @@ impl Registry {
         let path = url.path();
         if let Some(name) = path.strip_prefix("/bundles/") {
             return match method.as_str() {
-                "PUT" => self.upload(name, signed(request).await?, &caller),
+                "PUT" => {
+                    let sent = self.signed(request, "bundle.upload", &caller).await?;
+                    self.upload(name, sent, &caller)
+                }
                 _ => self.bundle(name),
             };
         }
+        let kinds = [Kind::Release, Kind::Promote, Kind::Rollback];
+        let published = kinds.into_iter().find(|kind| path == kind.path());
+        if let ("POST", Some(kind)) = (method.as_str(), published) {
+            let sent = self.signed(request, kind.name(), &caller).await?;
+            return self.release(kind, sent, &caller).await;
+        }
         match (method.as_str(), path) {
-            ("POST", "/releases") => self.release(Kind::Release, request, &caller).await,
-            ("POST", "/promote") => self.release(Kind::Promote, request, &caller).await,
-            ("POST", "/rollback") => self.release(Kind::Rollback, request, &caller).await,
-            ("POST", "/pull") => self.pull().await,
-            ("POST", "/auth") => self.note_failures(&query, &caller),
+            ("POST", "/tend") => self.tend().await,
+            ("POST", "/note") => self.note(&query, &caller),
             ("GET", "/bundles") => Ok((200, json!({ "bundles": self.tables()?.bundles()? }))),
             ("GET", "/releases") => self.releases(&query),
             ("GET", "/releases/current") => self.current(),
             ("GET", "/diff") => self.diff(&query),
             ("GET", "/audit") => self.audit(&query),
             ("GET", "/status") => self.status(),
-            _ => Err(ApiError::new(
-                404,
-                "not_found",
-                "there is no such path",
-                "see docs/openapi.yaml",
-            )),
+            _ => {
+                let remedy = "docs/openapi.yaml lists every path";
+                Err(ApiError::new(404, "not_found", "there is no such path", remedy))
+            }
         }
+    }
+
+    /// The signed text in a request; what is none is noted, for somebody with a token sent it.
+    async fn signed(
+        &self,
+        request: &mut Request,
+        what: &str,
+        caller: &Caller,
+    ) -> Result<Signed, ApiError> {
+        let sent = signed(request).await;
+        if let Err(error) = &sent {
+            let who = (caller.who.as_str(), caller.from.as_deref());
+            self.tables()?.note(who, what, "", "", error.code);
+        }
+        sent
     }
 
     fn tables(&self) -> Result<&Tables, ApiError> {
@@ -177,7 +206,7 @@ impl Registry {
         let stored = self.take_in(name, &sent);
         let result = stored.as_ref().err().map_or("ok", |error| error.code);
         let who = (caller.who.as_str(), caller.from.as_deref());
-        self.tables()?.note(who, "bundle.upload", short(name), "", result)?;
+        self.tables()?.note(who, "bundle.upload", short(name), "", result);
         let (status, stored) = stored?;
         Ok((status, json!(stored)))
     }
@@ -185,11 +214,6 @@ impl Registry {
     /// Verifies a bundle and stores it; 200 where it is there already.
     fn take_in(&self, name: &str, sent: &Signed) -> Result<(u16, StoredBundle), ApiError> {
         let bytes = sent.text.as_bytes();
-        let refused = |code| {
-            move |error: hedgerow::Error| {
-                ApiError::new(422, code, error.problem().to_owned(), error.remedy().to_owned())
-            }
-        };
         if !is_digest(name) || digest(bytes) != name {
             let remedy = "send it to /bundles/{SHA-256 of its bytes, in hexadecimal digits}";
             return Err(ApiError::new(422, "digest", "the bundle has another digest", remedy));
@@ -200,7 +224,7 @@ impl Registry {
         }
         let compiled = caught(|| {
             let bundle = Bundle::parse(bytes)?;
-            let facts = StoredBundle::new(name, bytes.len(), &bundle, now());
+            let facts = StoredBundle::new(name, bytes.len(), &bundle, seconds());
             Ruleset::new(bundle, name.to_owned())?.check()?;
             Ok(facts)
         });
@@ -211,8 +235,7 @@ impl Registry {
     }
 
     /// Takes in a release, and publishes it.
-    async fn release(&self, kind: Kind, request: &mut Request, caller: &Caller) -> Answer {
-        let sent = signed(request).await?;
+    async fn release(&self, kind: Kind, sent: Signed, caller: &Caller) -> Answer {
         // From here to the release being stored nothing waits: of two publishers one is first.
         let verified = self.verify(sent);
         let author =
@@ -221,28 +244,26 @@ impl Registry {
         let stored = verified.and_then(|verified| self.store(kind, verified));
         let result = stored.as_ref().err().map_or("ok", |error| error.code);
         let who = (caller.who.as_str(), caller.from.as_deref());
-        self.tables()?.note(who, kind.name(), &serial.to_string(), &author, result)?;
+        self.tables()?.note(who, kind.name(), &serial.to_string(), &author, result);
         stored?;
         let problem = self.publish().await.err();
-        let status = if problem.is_none() { 201 } else { 202 };
-        Ok((
-            status,
-            json!({ "serial": serial, "published": problem.is_none(), "problem": problem }),
-        ))
+        let is_published = self.tables()?.is_published(serial)?;
+        let problem = match (is_published, problem) {
+            (true, _) => None,
+            (false, Some(problem)) => Some(problem),
+            (false, None) => Some("a later release came before it was published".to_owned()),
+        };
+        let status = if is_published { 201 } else { 202 };
+        Ok((status, json!({ "serial": serial, "published": is_published, "problem": problem })))
     }
 
     fn verify(&self, sent: Signed) -> Result<Verified, ApiError> {
         let Signed { text, signature } = sent;
-        let refused = |code| {
-            move |error: hedgerow::Error| {
-                ApiError::new(422, code, error.problem().to_owned(), error.remedy().to_owned())
-            }
-        };
         let keys = self.keys()?;
         let key =
             keys.verify(text.as_bytes(), &signature).map_err(refused("signature"))?.to_owned();
         let release = Release::parse(text.as_bytes()).map_err(refused("release"))?;
-        if release.is_expired(now()) {
+        if release.is_expired(seconds()) {
             let remedy = "give it a later end";
             return Err(ApiError::new(422, "release", "the release has expired", remedy));
         }
@@ -281,6 +302,7 @@ impl Registry {
     /// may have been replaced since.
     fn vouch(&self, release: &Release) -> Result<(), ApiError> {
         let keys = self.keys()?;
+        let mut bytes = 0_usize;
         for digest in release.digests() {
             let Some((text, signature)) = self.tables()?.bundle_text(digest)? else {
                 let message = format!("the bundle {} is not stored here", short(digest));
@@ -291,8 +313,17 @@ impl Registry {
                 let remedy = "push the rules again, signed with a key that is accepted now";
                 ApiError::new(422, "signature", message, remedy)
             })?;
+            bytes = bytes.saturating_add(text.len());
         }
-        Ok(())
+        match bytes > MAX_BYTES {
+            // An isolate holds all of them, and for a moment those of the release before, too.
+            true => {
+                let message = "the bundles of this release have more than 5 MiB together";
+                let remedy = "release them one after the other, or make them smaller";
+                Err(ApiError::new(422, "release", message, remedy))
+            }
+            false => Ok(()),
+        }
     }
 
     fn rolls_back(&self, before: Option<&Release>, after: &Release) -> Result<(), &'static str> {
@@ -340,9 +371,7 @@ impl Registry {
                     None => return Err(unknown_bundle(name)),
                 },
             };
-            parsed.map_err(|error| {
-                ApiError::new(422, "bundle", error.problem().to_owned(), error.remedy().to_owned())
-            })
+            parsed.map_err(refused("bundle"))
         };
         let diff = Diff::between(&of("from")?, &of("to")?);
         Ok((200, json!(diff)))
@@ -371,7 +400,7 @@ impl Registry {
             })
         });
         let status = json!({
-            "now": now(),
+            "now": seconds(),
             "version": env!("CARGO_PKG_VERSION"),
             "embedded": rules::embedded().ok().map(|ruleset| ruleset.digest().to_owned()),
             "keys": keys.names().collect::<Vec<_>>(),
@@ -387,12 +416,20 @@ impl Registry {
         Ok((200, status))
     }
 
-    fn note_failures(&self, query: &HashMap<String, String>, caller: &Caller) -> Answer {
-        let count = number(query, "count")?.unwrap_or(1);
+    /// Notes what was refused before it came here.
+    fn note(&self, query: &HashMap<String, String>, caller: &Caller) -> Answer {
+        let part = |name: &str| query.get(name).map(String::as_str).unwrap_or_default();
         let who = (caller.who.as_str(), caller.from.as_deref());
-        let subject = format!("{count} within a minute");
-        self.tables()?.note(who, "auth", &subject, "", "unauthorized")?;
+        let what = if caller.who == "nobody" { tables::ATTEMPT } else { "refused" };
+        self.tables()?.note(who, what, part("subject"), "", part("result"));
         Ok((200, json!({})))
+    }
+
+    /// What is to be done each minute: pull, and see to it that KV has what it should.
+    async fn tend(&self) -> Answer {
+        let pulled = self.pull().await;
+        let mended = self.mend().await;
+        pulled.and(mended).map(|()| (200, json!({})))
     }
 }
 
@@ -410,21 +447,21 @@ fn promotes(before: Option<&Release>, after: &Release) -> Result<(), &'static st
     }
 }
 
-/// Tells the registry to fetch rules, where there is something to fetch from.
-pub async fn ask_to_pull(settings: &Settings) {
-    if settings.config_url().is_none() {
+/// Tells the registry that a minute has passed, where there is something for it to do.
+pub async fn ask_to_tend(settings: &Settings) {
+    if settings.config_url().is_none() && !settings.has_keys() {
         return;
     }
     let asked = async {
         let stub = api::registry(settings).map_err(|error| error.message)?;
-        let caller = json!({ "who": "pull" });
-        let request = admin::internal("https://registry", "POST", "/pull", &caller, None);
+        let caller = json!({ "who": "registry" });
+        let request = admin::internal("https://registry", "POST", "/tend", &caller, None);
         let request = request.map_err(|_| "no request can be made")?;
         let answer = stub.fetch_with_request(request.into()).await;
         answer.map(drop).map_err(|_| "the registry does not answer".to_owned())
     };
     if let Err(problem) = asked.await {
-        log::registry("pull", Some(&problem));
+        log::registry("tend", Some(&problem));
     }
 }
 
@@ -463,6 +500,11 @@ fn unknown_bundle(name: &str) -> ApiError {
     )
 }
 
+/// The answer to what the core refuses.
+fn refused(code: &'static str) -> impl Fn(hedgerow::Error) -> ApiError {
+    move |error| ApiError::new(422, code, error.problem().to_owned(), error.remedy().to_owned())
+}
+
 /// What went wrong within: nothing that a caller could mend.
 fn broken(error: impl ToString) -> ApiError {
     log::registry("failed", Some(&error.to_string()));
@@ -472,8 +514,4 @@ fn broken(error: impl ToString) -> ApiError {
 /// As much of a digest as people need.
 fn short(digest: &str) -> &str {
     digest.get(..12).unwrap_or(digest)
-}
-
-fn now() -> u64 {
-    (js_sys::Date::now() / 1_000.0) as u64
 }

@@ -1,8 +1,9 @@
 //! The isolate's rules: those it was built with, then those of the last good release.
 //!
 //! A release is read from KV while a request waits for nothing: after its answer, at most every
-//! REFRESH_SECONDS. What does not verify is refused, told once, and tried again ever more seldom; what
-//! is in force stays. Only an isolate's first request waits for a release, and not for long.
+//! REFRESH_SECONDS. What does not verify is refused, told once, and tried again ever more seldom, unless
+//! it changes; what is in force stays. Only an isolate's first request waits for a release, and not for
+//! long.
 //!
 //! Compiling waits for the first request, too: at start-up it would count against the platform's
 //! limit for module start, and a peer's users saw that fail now and then (cloudflare/workers-sdk#11140).
@@ -12,14 +13,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_channel::oneshot;
-use futures_util::future::{Either, select};
 use hedgerow::Ruleset;
 use hedgerow::ruleset::release::EMBEDDED;
-use hedgerow::ruleset::{Release, digest};
+use hedgerow::ruleset::{MAX_BYTES, Release, digest};
 use hedgerow::trust::Keys;
 use serde::Serialize;
 use worker::{Context, Delay};
 
+use crate::clock::{in_time, millis, seconds};
 use crate::error::caught;
 use crate::log::RulesEvent;
 use crate::outbox;
@@ -98,13 +99,31 @@ struct State {
     seen: u64,
     /// Whether a request has been served.
     begun: bool,
-    /// When it may be read again, and until when somebody is reading; milliseconds since the epoch.
+    /// When KV may be read again, and until when somebody is reading; milliseconds since the epoch.
     due: f64,
     busy: f64,
-    failures: u32,
-    /// What was refused last, so that it is told once.
-    refused: Option<String>,
+    /// What is wrong with what was read last, so that it is told once.
+    problem: Option<String>,
+    /// The manifest that was refused.
+    refused: Option<Refused>,
     expiry_told: bool,
+}
+
+/// A manifest that was refused: it is not looked at again too soon.
+struct Refused {
+    manifest: Stored,
+    due: f64,
+    failures: u32,
+}
+
+/// What is wrong.
+enum Trouble {
+    /// With KV: nothing was read.
+    Unread(String),
+    /// With the manifest.
+    Refused(Stored, String),
+    /// With a manifest whose bundles may yet come: KV brings keys in any order.
+    Early(Stored, String),
 }
 
 thread_local! {
@@ -114,29 +133,31 @@ thread_local! {
 /// The rules in force; what is wrong with the embedded ones where they do not load. A failure is not
 /// kept: the next request tries again.
 pub fn in_force() -> Result<InForce, String> {
-    let now = js_sys::Date::now() / 1_000.0;
-    STATE.with_borrow_mut(|state| {
-        if let Some(released) = &state.released {
-            let expired =
-                released.release.as_ref().is_some_and(|release| release.is_expired(now as u64));
-            if !expired {
-                return Ok(released.clone());
-            }
-            if !std::mem::replace(&mut state.expiry_told, true) {
-                let serial = released.serial();
-                let error = Some("the release has expired: the embedded rules serve");
-                RulesEvent { event: "expired", serial, ruleset: None, error }.write();
-                outbox::error("rules: the release in force has expired");
-            }
+    if let Some(released) = STATE.with_borrow(|state| state.released.clone()) {
+        let release = released.release.as_ref();
+        if !release.is_some_and(|release| release.is_expired(seconds())) {
+            return Ok(released);
         }
-        let active = state.embedded()?;
-        Ok(InForce { release: None, active, canary: None, shadow: None })
-    })
+        if !STATE.with_borrow_mut(|state| std::mem::replace(&mut state.expiry_told, true)) {
+            let serial = released.serial();
+            let error = Some("the release has expired: the embedded rules serve");
+            RulesEvent { event: "expired", serial, ruleset: None, error }.write();
+            outbox::error("rules: the release in force has expired");
+        }
+    }
+    Ok(InForce { release: None, active: embedded()?, canary: None, shadow: None })
 }
 
-/// The embedded ruleset.
+/// The embedded ruleset. It is compiled while nothing is borrowed: an invocation that the platform ends
+/// in the middle would keep it so.
 pub fn embedded() -> Result<Rc<Ruleset>, String> {
-    STATE.with_borrow_mut(State::embedded)
+    if let Some(ruleset) = STATE.with_borrow(|state| state.embedded.clone()) {
+        return Ok(ruleset);
+    }
+    let loaded = caught(|| Ruleset::load(BUNDLE)).ok_or("it panicked")?;
+    let ruleset = Rc::new(loaded.map_err(|error| error.problem().to_owned())?);
+    STATE.with_borrow_mut(|state| state.embedded = Some(Rc::clone(&ruleset)));
+    Ok(ruleset)
 }
 
 /// The embedded bundle.
@@ -144,15 +165,15 @@ pub fn embedded_bundle() -> &'static [u8] {
     BUNDLE
 }
 
-/// What was refused last, if nothing was believed since.
+/// What is wrong with what was read last.
 pub fn refused() -> Option<String> {
-    STATE.with_borrow(|state| state.refused.clone())
+    STATE.with_borrow(|state| state.problem.clone())
 }
 
 /// Looks for a newer release if it is time to, after this request is answered. The first request of
 /// an isolate waits for it, for a moment.
 pub async fn refresh(settings: &Rc<Settings>, context: &Context) {
-    let now = js_sys::Date::now();
+    let now = millis();
     let is_first = STATE.with_borrow_mut(|state| {
         if !settings.has_keys() || now < state.due || now < state.busy {
             return None;
@@ -169,7 +190,7 @@ pub async fn refresh(settings: &Rc<Settings>, context: &Context) {
         let _: Result<(), ()> = done.send(());
     });
     if is_first {
-        select(waiting, Delay::from(FIRST)).await;
+        in_time(waiting, FIRST).await;
     }
 }
 
@@ -182,29 +203,68 @@ const LEASE: Duration = Duration::from_secs(30);
 /// For how long KV may take over one answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The longest pause after failures.
+/// The longest pause before a manifest that was refused is looked at again, and one whose bundles are
+/// not there yet; milliseconds.
 const MAX_PAUSE: f64 = 300_000.0;
+const EARLY_PAUSE: f64 = 15_000.0;
 
-/// Reads the release; `None` where there is nothing new.
-async fn read(settings: &Settings) -> Result<Option<(InForce, Vec<u8>)>, String> {
-    let store = Store::of(settings).ok_or("the binding RULES is missing")?;
-    let Some(stored) = in_time(store.release()).await? else { return Ok(None) };
-    let known = STATE.with_borrow(|state| state.manifest == stored.bytes);
-    if known {
-        return Ok(None);
+/// What KV has.
+enum Found {
+    /// No release, or one that was refused of late.
+    Nothing,
+    /// The release in force.
+    Known,
+    /// A newer one.
+    New(InForce, Stored),
+}
+
+/// Reads the release.
+async fn read(settings: &Settings) -> Result<Found, Trouble> {
+    let unread = |error: &str| Trouble::Unread(error.to_owned());
+    let store = Store::of(settings).ok_or_else(|| unread("the binding RULES is missing"))?;
+    let read = in_time(store.release(), PATIENCE).await;
+    let read = read.ok_or_else(|| unread("KV does not answer"))?;
+    let Some(stored) = read.map_err(Trouble::Unread)? else { return Ok(Found::Nothing) };
+    if STATE.with_borrow(|state| state.manifest == stored.bytes) {
+        return Ok(Found::Known);
     }
+    if STATE.with_borrow(|state| state.has_refused(&stored)) {
+        return Ok(Found::Nothing);
+    }
+    match take(&store, &stored, settings).await {
+        Ok(in_force) => Ok(Found::New(in_force, stored)),
+        Err(Flaw::Wrong(error)) => Err(Trouble::Refused(stored, error)),
+        Err(Flaw::Missing(error)) => Err(Trouble::Early(stored, error)),
+    }
+}
+
+/// What is wrong with a release: it is, or a bundle is missing.
+enum Flaw {
+    Wrong(String),
+    Missing(String),
+}
+
+impl From<String> for Flaw {
+    fn from(error: String) -> Self {
+        Self::Wrong(error)
+    }
+}
+
+/// Verifies a release and loads what it names.
+async fn take(store: &Store, stored: &Stored, settings: &Settings) -> Result<InForce, Flaw> {
     let keys = settings.keys().map_err(|problem| problem.what)?;
-    let release = Rc::new(verify_release(&stored, &keys, settings.min_serial())?);
-    let active = ruleset(&store, &release.active, &keys).await?;
+    let release = Rc::new(verify_release(stored, &keys, settings.min_serial())?);
+    let mut loader = Loader { store, keys: &keys, bytes: 0 };
+    let active = loader.load(&release.active).await?;
     let canary = match &release.canary {
-        Some(canary) => Some(ruleset(&store, &canary.digest, &keys).await?),
+        Some(canary) => Some(loader.load(&canary.digest).await?),
         None => None,
     };
     let shadow = match &release.shadow {
-        Some(shadow) => Some(ruleset(&store, &shadow.digest, &keys).await?),
+        Some(shadow) => Some(loader.load(&shadow.digest).await?),
         None => None,
     };
-    Ok(Some((InForce { release: Some(release), active, canary, shadow }, stored.bytes)))
+    Ok(InForce { release: Some(release), active, canary, shadow })
 }
 
 fn verify_release(stored: &Stored, keys: &Keys, least: u64) -> Result<Release, String> {
@@ -221,50 +281,58 @@ fn verify_release(stored: &Stored, keys: &Keys, least: u64) -> Result<Release, S
     if serial == seen {
         return Err(format!("another release {serial} was seen"));
     }
-    if release.is_expired((js_sys::Date::now() / 1_000.0) as u64) {
+    if release.is_expired(seconds()) {
         return Err(format!("release {serial} has expired"));
     }
     Ok(release)
 }
 
-/// A ruleset that a release names.
-async fn ruleset(store: &Store, digest: &str, keys: &Keys) -> Result<Rc<Ruleset>, String> {
-    match known_ruleset(digest)? {
-        Some(ruleset) => Ok(ruleset),
-        None => fetch_ruleset(store, digest, keys).await,
-    }
+/// Loads the rulesets of one release.
+struct Loader<'a> {
+    store: &'a Store,
+    keys: &'a Keys,
+    /// Bytes of its bundles so far.
+    bytes: usize,
 }
 
-/// A ruleset that is compiled already.
-fn known_ruleset(digest: &str) -> Result<Option<Rc<Ruleset>>, String> {
-    STATE.with_borrow_mut(|state| {
-        if digest == EMBEDDED {
-            return state.embedded().map(Some);
+impl Loader<'_> {
+    /// A ruleset: one that is compiled already, or from KV.
+    async fn load(&mut self, digest: &str) -> Result<Rc<Ruleset>, Flaw> {
+        match digest == EMBEDDED {
+            true => Ok(embedded()?),
+            false => match STATE.with_borrow(|state| state.ruleset(digest)) {
+                Some(ruleset) => Ok(ruleset),
+                None => self.fetch(digest).await,
+            },
         }
-        let released = state.released.as_ref();
-        let rulesets = released.map(|released| {
-            [Some(&released.active), released.canary.as_ref(), released.shadow.as_ref()]
-        });
-        let mut rulesets = rulesets.into_iter().flatten().flatten();
-        Ok(rulesets.find(|ruleset| ruleset.digest() == digest).cloned())
-    })
-}
-
-async fn fetch_ruleset(store: &Store, name: &str, keys: &Keys) -> Result<Rc<Ruleset>, String> {
-    let short: String = name.chars().take(12).collect();
-    let Some(stored) = in_time(store.bundle(name)).await? else {
-        return Err(format!("bundle {short}: it is not in KV"));
-    };
-    let told = |error: hedgerow::Error| format!("bundle {short}: {}", error.problem());
-    if digest(&stored.bytes) != name {
-        return Err(format!("bundle {short}: what is stored under its digest is something else"));
     }
-    keys.verify(&stored.bytes, &stored.signature).map_err(told)?;
-    let loaded = caught(|| Ruleset::load(&stored.bytes));
-    let ruleset = loaded.ok_or_else(|| format!("bundle {short}: loading panicked"))?;
-    let ruleset = ruleset.map_err(told)?;
-    check(&ruleset).await.map_err(told)?;
-    Ok(Rc::new(ruleset))
+
+    async fn fetch(&mut self, name: &str) -> Result<Rc<Ruleset>, Flaw> {
+        let short: String = name.chars().take(12).collect();
+        let told = |error: &str| format!("bundle {short}: {error}");
+        let read = in_time(self.store.bundle(name), PATIENCE).await;
+        let read = read.unwrap_or_else(|| Err("KV does not answer".to_owned()));
+        let stored = match read {
+            Ok(Some(stored)) => stored,
+            Ok(None) => return Err(Flaw::Missing(told("it is not in KV"))),
+            Err(error) => return Err(Flaw::Missing(told(&error))),
+        };
+        if digest(&stored.bytes) != name {
+            return Err(told("what is stored under its digest is something else").into());
+        }
+        self.bytes = self.bytes.saturating_add(stored.bytes.len());
+        if self.bytes > MAX_BYTES {
+            return Err(told("the release's bundles have more than 5 MiB together").into());
+        }
+        let verified = self.keys.verify(&stored.bytes, &stored.signature);
+        verified.map_err(|error| told(error.problem()))?;
+        let loaded = caught(|| Ruleset::load(&stored.bytes));
+        let ruleset = loaded.ok_or_else(|| told("loading panicked"))?;
+        let ruleset = ruleset.map_err(|error| told(error.problem()))?;
+        drop(stored);
+        check(&ruleset).await.map_err(|error| told(error.problem()))?;
+        Ok(Rc::new(ruleset))
+    }
 }
 
 /// Compiles every regex, a few at a time: requests come in between.
@@ -285,62 +353,82 @@ async fn check(ruleset: &Ruleset) -> Result<(), hedgerow::Error> {
 /// Regexes that are compiled at once: some two milliseconds' worth.
 const AT_ONCE: usize = 4;
 
-/// An answer of KV's, if it comes in time.
-async fn in_time<T>(answer: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-    let answer = std::pin::pin!(answer);
-    match select(answer, Delay::from(PATIENCE)).await {
-        Either::Left((answer, _)) => answer,
-        Either::Right(_) => Err("KV does not answer".to_owned()),
-    }
-}
-
 /// Swaps in what was read, or keeps what there is.
-fn settle(outcome: Result<Option<(InForce, Vec<u8>)>, String>, settings: &Settings) {
-    let now = js_sys::Date::now();
+fn settle(outcome: Result<Found, Trouble>, settings: &Settings) {
     let pause = settings.refresh().as_millis() as f64;
     STATE.with_borrow_mut(|state| {
         state.busy = 0.0;
+        state.due = millis() + pause;
         match outcome {
-            Ok(adopted) => {
-                state.failures = 0;
-                state.refused = None;
-                state.due = now + pause;
-                if let Some((in_force, manifest)) = adopted {
-                    state.adopt(in_force, manifest);
-                }
+            Ok(Found::Nothing) => {}
+            Ok(Found::Known) => state.content(),
+            Ok(Found::New(in_force, manifest)) => {
+                state.content();
+                state.adopt(in_force, manifest);
             }
-            Err(error) => {
-                let factor = f64::from(2_u32.saturating_pow(state.failures.min(16)));
-                state.failures = state.failures.saturating_add(1);
-                state.due = now + (pause.max(1_000.0) * factor).min(MAX_PAUSE.max(pause));
-                if state.refused.as_ref() != Some(&error) {
-                    let serial = state.released.as_ref().and_then(InForce::serial);
-                    let error = Some(error.as_str());
-                    RulesEvent { event: "refused", serial, ruleset: None, error }.write();
-                }
-                outbox::error(&format!("rules: {error}"));
-                state.refused = Some(error);
+            Err(Trouble::Unread(error)) => state.note(error),
+            Err(Trouble::Refused(manifest, error)) => {
+                state.refuse(manifest, pause, MAX_PAUSE);
+                state.note(error);
+            }
+            Err(Trouble::Early(manifest, error)) => {
+                state.refuse(manifest, pause, EARLY_PAUSE);
+                state.note(error);
             }
         }
     });
 }
 
 impl State {
-    fn embedded(&mut self) -> Result<Rc<Ruleset>, String> {
-        if let Some(ruleset) = &self.embedded {
-            return Ok(Rc::clone(ruleset));
-        }
-        let loaded = caught(|| Ruleset::load(BUNDLE)).ok_or("it panicked")?;
-        let ruleset = Rc::new(loaded.map_err(|error| error.problem().to_owned())?);
-        Ok(Rc::clone(self.embedded.insert(ruleset)))
+    /// Whether a manifest was refused, and not long ago.
+    fn has_refused(&self, manifest: &Stored) -> bool {
+        let refused = self.refused.as_ref();
+        refused.is_some_and(|refused| refused.manifest == *manifest && millis() < refused.due)
     }
 
-    fn adopt(&mut self, in_force: InForce, manifest: Vec<u8>) {
-        self.seen = in_force.serial().unwrap_or(self.seen);
-        let ruleset = Some(in_force.active.digest());
+    /// Nothing is wrong any more.
+    fn content(&mut self) {
+        self.problem = None;
+        self.refused = None;
+    }
+
+    /// A released ruleset that is compiled already.
+    fn ruleset(&self, digest: &str) -> Option<Rc<Ruleset>> {
+        let released = self.released.as_ref()?;
+        let rulesets = [Some(&released.active), released.canary.as_ref(), released.shadow.as_ref()];
+        rulesets.into_iter().flatten().find(|ruleset| ruleset.digest() == digest).cloned()
+    }
+
+    /// Looks at a manifest again after a while, which grows with each time.
+    fn refuse(&mut self, manifest: Stored, pause: f64, most: f64) {
+        let before = self.refused.take().filter(|refused| refused.manifest == manifest);
+        let failures = before.map_or(0, |refused| refused.failures.saturating_add(1));
+        let factor = f64::from(2_u32.saturating_pow(failures.min(16)));
+        let due = millis() + (pause.max(1_000.0) * factor).min(most.max(pause));
+        self.refused = Some(Refused { manifest, due, failures });
+    }
+
+    /// Tells what is wrong, once.
+    fn note(&mut self, error: String) {
+        if self.problem.as_ref() != Some(&error) {
+            let serial = self.released.as_ref().and_then(InForce::serial);
+            let error = Some(error.as_str());
+            RulesEvent { event: "refused", serial, ruleset: None, error }.write();
+        }
+        outbox::error(&format!("rules: {error}"));
+        self.problem = Some(error);
+    }
+
+    fn adopt(&mut self, in_force: InForce, manifest: Stored) {
         let serial = in_force.serial();
+        // Who reads slowly may come after somebody who has read a later one.
+        if serial <= Some(self.seen) {
+            return;
+        }
+        self.seen = serial.unwrap_or(self.seen);
+        let ruleset = Some(in_force.active.digest());
         RulesEvent { event: "adopted", serial, ruleset, error: None }.write();
-        self.manifest = manifest;
+        self.manifest = manifest.bytes;
         self.expiry_told = false;
         self.released = Some(in_force);
     }

@@ -7,7 +7,6 @@ use hedgerow::trust::Keys;
 use js_sys::Reflect;
 use serde::Serialize;
 use wasm_bindgen::JsValue;
-use worker::kv::KvStore;
 use worker::{Env, ObjectNamespace};
 
 use crate::forward::Origin;
@@ -60,9 +59,9 @@ impl Settings {
         text(&self.env, "PUBLIC_KEYS").is_some()
     }
 
-    /// The store that isolates read rules from.
-    pub fn rules(&self) -> Option<KvStore> {
-        self.env.kv("RULES").ok()
+    /// The KV namespace that isolates read rules from.
+    pub fn rules(&self) -> Option<JsValue> {
+        Some(binding(&self.env, "RULES")).filter(JsValue::is_object)
     }
 
     /// The object that holds what was published.

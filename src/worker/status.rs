@@ -10,6 +10,7 @@ use worker::ObjectNamespace;
 
 use crate::admin;
 use crate::api::{self, ApiError};
+use crate::clock::in_time;
 use crate::error::json_response;
 use crate::intake::Arrival;
 use crate::ledger::RECENT;
@@ -67,7 +68,7 @@ async fn counts(settings: &Settings, minutes: Option<u64>) -> Option<Tally> {
     let shards = (0..settings.shards()).map(|shard| count_of(&ledger, shard, minutes));
     let mut sum = Tally::default();
     for tally in join_all(shards).await {
-        sum.merge(tally?);
+        sum.gather(tally?);
     }
     Some(sum)
 }
@@ -76,8 +77,8 @@ async fn count_of(ledger: &ObjectNamespace, shard: u32, minutes: Option<u64>) ->
     let stub = ledger.get_by_name(&shard_name(shard)).ok()?;
     let target = minutes.map_or("/".to_owned(), |minutes| format!("/?minutes={minutes}"));
     let request = admin::internal("https://ledger", "GET", &target, &Value::Null, None).ok()?;
-    let answer = admin::in_time(stub.fetch_with_request(request.into())).await?.ok()?;
-    let text = worker::Response::from(answer).text().await.ok()?;
+    let answer = in_time(stub.fetch_with_request(request.into()), admin::PATIENCE).await?;
+    let text = answer.ok()?.text().await.ok()?;
     serde_json::from_str(&text).ok()
 }
 
@@ -86,7 +87,8 @@ type Counts = BTreeMap<String, u64>;
 #[derive(Default)]
 struct Traffic {
     requests: u64,
-    by: [(&'static str, Counts); 7],
+    by: [(&'static str, Counts); 6],
+    by_colo: Counts,
     signatures: Counts,
     errors: Counts,
     /// By the shadow's digest.
@@ -102,8 +104,7 @@ struct Shadow {
 }
 
 /// Where each part of a `request` key goes.
-const PARTS: [&str; 7] =
-    ["by_serial", "by_ruleset", "by_role", "by_band", "by_action", "by_mode", "by_colo"];
+const PARTS: [&str; 6] = ["by_serial", "by_ruleset", "by_role", "by_band", "by_action", "by_mode"];
 
 fn traffic(tally: &Tally, seconds: u64) -> Value {
     let mut traffic = Traffic { by: PARTS.map(|part| (part, Counts::new())), ..Traffic::default() };
@@ -124,6 +125,7 @@ impl Traffic {
                     add(counts, part);
                 }
             }
+            ("colo", [colo]) => add(&mut self.by_colo, colo),
             ("signature", [_, name]) => add(&mut self.signatures, name),
             ("error", [what]) => add(&mut self.errors, what),
             ("shadow", [ruleset, from, to]) => {
@@ -154,6 +156,7 @@ impl Traffic {
         for (name, counts) in self.by {
             members.insert(name.to_owned(), json!(counts));
         }
+        members.insert("by_colo".to_owned(), json!(self.by_colo));
         let mut signatures: Vec<(String, u64)> = self.signatures.into_iter().collect();
         signatures.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         let signatures = signatures.into_iter().take(TOP);
@@ -194,10 +197,13 @@ mod tests {
     #[test]
     fn counts_become_traffic() {
         let mut tally = Tally::default();
-        let request = |band, action| ["request", "3", "d", "active", band, action, "shadow", "FRA"];
+        let request = |band, action| ["request", "3", "d", "active", band, action, "shadow"];
         tally.count(request("clear", "allow"));
         tally.count(request("clear", "allow"));
         tally.count(request("hostile", "block"));
+        for _ in 0..3 {
+            tally.count(["colo", "FRA"]);
+        }
         tally.count(["signature", "d", "a"]);
         tally.count(["signature", "d", "b"]);
         tally.count(["signature", "e", "b"]);

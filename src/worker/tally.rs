@@ -2,7 +2,8 @@
 //!
 //! | key | counts |
 //! |---|---|
-//! | `request`, serial, ruleset, role, band, action, mode, colo | decided requests |
+//! | `request`, serial, ruleset, role, band, action, mode | decided requests |
+//! | `colo`, colo | the same by data centre |
 //! | `signature`, ruleset, name | hits |
 //! | `error`, what | our own failures |
 //! | `shadow`, shadow ruleset, band, shadow's band | requests that were scored twice |
@@ -20,8 +21,8 @@ pub struct Tally(BTreeMap<Key, u64>);
 /// What is counted.
 pub type Key = Vec<String>;
 
-/// Keys that are kept apart; what comes beyond them counts as [`OVERFLOW`]. Colos, signatures and
-/// rulesets are some hundreds.
+/// Keys that are kept apart while counts are collected; what comes beyond them counts as [`OVERFLOW`].
+/// Colos, signatures and rulesets are some hundreds.
 pub const MAX_KEYS: usize = 4096;
 
 /// Bytes of a key that are kept.
@@ -37,8 +38,7 @@ impl Tally {
             true => vec![OVERFLOW.to_owned()],
             false => key,
         };
-        let known = self.0.entry(key).or_default();
-        *known = known.saturating_add(count);
+        self.put(key, count);
     }
 
     /// Adds one to the count of a key made of these parts.
@@ -46,9 +46,30 @@ impl Tally {
         self.add(parts.map(str::to_owned).to_vec(), 1);
     }
 
+    /// Adds all counts of another, which has its bounds: what was kept is never lost in being read.
+    pub fn gather(&mut self, other: Self) {
+        other.0.into_iter().for_each(|(key, count)| self.put(key, count));
+    }
+
+    /// Adds to a count, without a bound.
+    pub fn put(&mut self, key: Key, count: u64) {
+        let known = self.0.entry(key).or_default();
+        *known = known.saturating_add(count);
+    }
+
     /// Adds all counts of another.
     pub fn merge(&mut self, other: Self) {
         other.0.into_iter().for_each(|(key, count)| self.add(key, count));
+    }
+
+    /// The first count, in the order of their keys.
+    pub fn first(&self) -> Option<(Key, u64)> {
+        self.0.first_key_value().map(|(key, count)| (key.clone(), *count))
+    }
+
+    /// Takes a count out.
+    pub fn remove(&mut self, key: &Key) {
+        self.0.remove(key);
     }
 
     /// Whether nothing was counted.
@@ -65,7 +86,7 @@ impl Tally {
 impl From<Vec<(Key, u64)>> for Tally {
     fn from(counts: Vec<(Key, u64)>) -> Self {
         let mut tally = Self::default();
-        counts.into_iter().for_each(|(key, count)| tally.add(key, count));
+        counts.into_iter().for_each(|(key, count)| tally.put(key, count));
         tally
     }
 }

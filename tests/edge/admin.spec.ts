@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { keyPair } from './minisign.ts';
 import { DOCUMENT, met } from './openapi.ts';
 import { Admin, bundleOf, EMBEDDED, releaseOf, seconds, signBundle, signRelease } from './release.ts';
-import { Fleet, Origin, send } from './support.ts';
+import { eventually, Fleet, Origin, send } from './support.ts';
 
 const keys = keyPair();
 const [PUBLISH, READ] = ['publish-token-of-the-tests', 'read-token-of-the-tests!'];
@@ -206,6 +206,9 @@ describe('what it answers', () => {
     find({ who: 'publish', what: 'rollback', result: 'ok' });
     find({ who: 'publish', what: 'promote', result: 'precondition' });
     find({ who: 'nobody', what: 'auth' });
+    // A token that only reads and tries to publish, and a body that is none.
+    await eventually('what was refused at the door', async () => expect((await admin.got('/audit?limit=500')).entries).toContainEqual(expect.objectContaining({ who: 'read', what: 'refused', subject: expect.stringMatching(/^(PUT|POST) \/_hedgerow\/v1\//), result: 'scope' })));
+    find({ who: 'publish', result: 'invalid' });
     const from = new Set(entries.filter(({ who, what }: { who: string; what: string }) => who === 'publish' && what !== 'auth').map(({ from }: { from: string }) => from));
     expect([...from]).toEqual([expect.stringMatching(/^[0-9a-f]{16}$/)]);
     for (const { at } of entries) expect(Math.abs(at - seconds())).toBeLessThan(300);

@@ -26,6 +26,9 @@ const regex = (pattern: string) => [signature('broken_regex', 20, { regex: { pat
 const bad = {
   large: bundleOf({}, { lists: [{ name: 'list_large', title: 'x'.repeat(6 << 20), kind: 'address', weight: 1, entries: [] }] }),
   many: bundleOf({}, { signatures: Array.from({ length: 50_000 }, (_, number) => signature(`many_${number}`, 1)) }),
+  /** Either is good by itself. */
+  half: bundleOf({ lantern_red: 22 }, { lists: [{ name: 'list_half', title: 'x'.repeat(3 << 20), kind: 'address', weight: 1, entries: [] }] }),
+  otherHalf: bundleOf({ lantern_red: 23 }, { lists: [{ name: 'list_half', title: 'x'.repeat(3 << 20), kind: 'address', weight: 1, entries: [] }] }),
   /** As many, and still below 5 MiB. */
   lists: bundleOf({}, { lists: Array.from({ length: 50_000 }, (_, number) => ({ name: `l${number}`, title: '', kind: 'address', weight: 1, entries: [] })) }),
   regex: bundleOf({}, { signatures: regex('hedge(') }),
@@ -75,8 +78,10 @@ const REFUSED: [name: string, plant: (kv: Kv) => Promise<unknown>, says: RegExp]
   ['a release whose bundle is not there', (kv) => plant(kv, keys, releaseOf(6, next)), /not in KV/],
   ['a release whose canary is not there', (kv) => plant(kv, keys, releaseOf(6, good, { canary: { digest: next.digest, percent: 50 } })), /not in KV/],
   ['a release whose shadow is not there', (kv) => plant(kv, keys, releaseOf(6, good, { shadow: { digest: next.digest } })), /not in KV/],
-  ['a bundle of 6 MiB', (kv) => plant(kv, keys, releaseOf(6, bad.large), bad.large), /5 MiB/],
-  ['50,000 signatures', (kv) => plant(kv, keys, releaseOf(6, bad.many), bad.many), /MiB|signatures/],
+  ['a release of 24 MiB, which is not even read', (kv) => kv.put('release', 'x'.repeat(24 << 20), { metadata: { signature: 'noise' } }), /'release' in KV has 25165824 bytes/],
+  ['bundles that are too large together', (kv) => plant(kv, keys, releaseOf(6, bad.half, { shadow: { digest: bad.otherHalf.digest } }), bad.half, bad.otherHalf), /5 MiB together/],
+  ['a bundle of 6 MiB', (kv) => plant(kv, keys, releaseOf(6, bad.large), bad.large), /more than 5120 KiB/],
+  ['50,000 signatures', (kv) => plant(kv, keys, releaseOf(6, bad.many), bad.many), /more than 5120 KiB|signatures/],
   ['50,000 lists in 5 MiB', (kv) => plant(kv, keys, releaseOf(6, bad.lists), bad.lists), /50000 signatures and lists/],
   ['a regex that is none', (kv) => plant(kv, keys, releaseOf(6, bad.regex), bad.regex), /regex|hedge\(/],
   ['a regex that grows beyond all bounds', (kv) => plant(kv, keys, releaseOf(6, bad.vast), bad.vast), /regex|hedge/],
@@ -194,11 +199,30 @@ describe('straight into KV', () => {
     expect(await refusal(edge)).toBeNull();
   });
 
+  // Isolates once looked away for longer and longer after each refusal, whatever came meanwhile.
+  it('a good release after one that was refused again and again does not wait', async () => {
+    const [edge, kv] = await own();
+    const serial = (await edge.version()).release! + 1;
+    await plant(kv, keys, releaseOf(serial, next));
+    const end = performance.now() + 8_000;
+    while (performance.now() < end) await edge.ask().then(() => sleep(50));
+    expect(await refusal(edge)).toMatch(/not in KV/);
+    await plant(kv, keys, releaseOf(serial + 1, good));
+    await fleet.everywhere(serial + 1, 2_000, [edge]);
+    expect(await refusal(edge)).toBeNull();
+  });
+
+  it('what was not read takes no memory', async () => {
+    const memory = await Promise.all(fleet.edges.slice(0, BENCHES).map(async (edge) => ((await (await edge.health()).json()) as { memory_bytes: number }).memory_bytes));
+    for (const bytes of memory) expect(bytes).toBeLessThan(48 << 20);
+  });
+
   it('a KV without a release takes nothing away, and is no trouble', async () => {
     const [edge, kv] = await own();
+    const { release } = await edge.version();
     await kv.delete('release');
     for (let time = 0; time < 3; time++) await edge.ask();
-    expect([await refusal(edge), (await edge.version()).release]).toEqual([null, 5 + ADOPTED.length]);
+    expect([await refusal(edge), (await edge.version()).release]).toEqual([null, release]);
   });
 
   it('a release that expires in force gives way to the embedded rules, which is told once', async () => {

@@ -140,6 +140,21 @@ it('no key is written more than once a second, however fast releases come; the l
   await fleet.everywhere(serial);
 });
 
+it('what somebody else wrote into KV, or took out of it, the registry puts right', async () => {
+  const kv = await fleet.kv();
+  const stored = async () => JSON.parse((await kv.getWithMetadata('release')).value ?? 'null')?.serial;
+  await fleet.fault({ clock: 300_000 });
+  for (const harm of [() => plant(kv, keys, releaseOf(serial - 1, last)), () => kv.delete('release')]) {
+    await harm();
+    expect(await stored()).not.toBe(serial);
+    await fleet.cron();
+    await eventually('the release', async () => expect(await stored()).toBe(serial));
+    await fleet.fault({ clock: 600_000 });
+  }
+  expect((await admin.got('/audit')).entries).toContainEqual(expect.objectContaining({ who: 'registry', what: 'kv', result: 'KV had another release' }));
+  await fleet.fault({ clock: 0 });
+});
+
 it('what somebody else wrote into KV does not undo what the registry knows', async () => {
   await plant(await fleet.kv(), keys, releaseOf(serial - 1, last));
   for (const edge of fleet.edges) await edge.ask();

@@ -5,18 +5,26 @@
 
 use std::time::Duration;
 
-use futures_util::future::{Either, select};
 use worker::Delay;
 
 use super::tables::StoredRelease;
 use super::{Registry, short};
+use crate::api::ApiError;
+use crate::clock::{in_time, millis, seconds};
+use crate::log;
 use crate::store::Store;
 
 /// Who publishes, in the audit log.
 const REGISTRY: (&str, Option<&str>) = ("registry", None);
 
-/// Attempts while somebody waits for the answer.
-const ATTEMPTS: u32 = 3;
+/// Milliseconds for which it is tried while somebody waits for the answer.
+const PERSEVERANCE: f64 = 5_000.0;
+
+/// Milliseconds to wait for who publishes already.
+const QUEUE: f64 = 8_000.0;
+
+/// Seconds after which KV shows everywhere what was written.
+const SETTLED: u64 = 120;
 
 /// Milliseconds for which nobody else writes, should who does never come back.
 const LEASE: f64 = 60_000.0;
@@ -33,55 +41,85 @@ const MAX_BACKOFF: Duration = Duration::from_secs(300);
 impl Registry {
     /// Publishes the newest release, if KV does not have it.
     pub async fn publish(&self) -> Result<(), String> {
-        while js_sys::Date::now() < self.publishing.get() {
-            Delay::from(Duration::from_millis(50)).await;
-        }
-        self.publishing.set(js_sys::Date::now() + LEASE);
         // Should this object end before it is done, the alarm goes on.
         let _ = self.state.storage().set_alarm(Duration::from_millis(LEASE as u64)).await;
-        let published = self.try_to_publish().await;
-        if published.is_ok() {
-            let _ = self.state.storage().delete_alarm().await;
+        let patience = millis() + QUEUE;
+        while millis() < self.publishing.get() {
+            if millis() > patience {
+                return Err("an earlier publication is not done yet".to_owned());
+            }
+            Delay::from(Duration::from_millis(50)).await;
         }
+        self.publishing.set(millis() + LEASE);
+        let published = self.try_to_publish().await;
         self.publishing.set(0.0);
         published
     }
 
     async fn try_to_publish(&self) -> Result<(), String> {
-        let tables = self.tables().map_err(|error| error.message)?;
-        let told = |error: crate::api::ApiError| error.message;
+        let tables = self.tables().map_err(told)?;
         let mut problem = String::new();
-        for _ in 0..ATTEMPTS {
+        let end = millis() + PERSEVERANCE;
+        while millis() < end {
             // A newer one may have come meanwhile: only that is worth publishing.
             let newest = tables.newest_release().map_err(told)?;
             let Some(newest) = newest.filter(|newest| newest.published.is_none()) else {
+                let _ = self.state.storage().delete_alarm().await;
                 return Ok(());
             };
             match self.write(&newest).await {
-                Ok(()) => {
-                    if tables.meta("publish.problem").is_some() {
-                        let serial = newest.serial.to_string();
-                        tables.note(REGISTRY, "kv", &serial, "", "ok").map_err(told)?;
-                    }
-                    tables.set_published(newest.serial).map_err(told)?;
-                    tables.set_meta("publish.problem", None).map_err(told)?;
-                    tables.set_meta("publish.attempts", None).map_err(told)?;
-                    self.forget().await;
-                    return Ok(());
-                }
+                Ok(()) => self.published(&newest).await?,
                 Err(error) => problem = error,
             }
         }
-        if tables.meta("publish.problem").as_deref() != Some(&problem) {
-            tables.note(REGISTRY, "kv", "", "", &problem).map_err(told)?;
+        self.failed(&problem).await?;
+        Err(problem)
+    }
+
+    /// Notes that KV has a release.
+    async fn published(&self, newest: &StoredRelease) -> Result<(), String> {
+        let tables = self.tables().map_err(told)?;
+        if tables.meta("publish.problem").is_some() {
+            tables.note(REGISTRY, "kv", &newest.serial.to_string(), "", "ok");
+        }
+        tables.set_published(newest.serial).map_err(told)?;
+        tables.set_meta("publish.problem", None).map_err(told)?;
+        tables.set_meta("publish.attempts", None).map_err(told)?;
+        self.forget().await;
+        Ok(())
+    }
+
+    /// Notes what keeps a release out of KV, and sets the alarm for the next attempt.
+    async fn failed(&self, problem: &str) -> Result<(), String> {
+        let tables = self.tables().map_err(told)?;
+        if tables.meta("publish.problem").as_deref() != Some(problem) {
+            tables.note(REGISTRY, "kv", "", "", problem);
         }
         let attempts = tables.meta_number("publish.attempts").unwrap_or(0).saturating_add(1);
         tables.set_meta("publish.attempts", Some(&attempts.to_string())).map_err(told)?;
-        tables.set_meta("publish.problem", Some(&problem)).map_err(told)?;
+        tables.set_meta("publish.problem", Some(problem)).map_err(told)?;
         let factor = 2_u32.saturating_pow(attempts.min(16) as u32);
         let backoff = Duration::from_secs(1).saturating_mul(factor).min(MAX_BACKOFF);
         let _ = self.state.storage().set_alarm(backoff).await;
-        Err(problem)
+        Ok(())
+    }
+
+    /// Looks whether KV has the newest release, some time after it was written, and writes it again if
+    /// not: a write that was given up may have come late, and others can write there.
+    pub async fn mend(&self) -> Result<(), ApiError> {
+        let tables = self.tables()?;
+        let Some(newest) = tables.newest_release()? else { return Ok(()) };
+        let is_settled = newest.published.is_some_and(|at| at.saturating_add(SETTLED) < seconds());
+        let Some(store) = Store::of(&self.settings).filter(|_| is_settled) else { return Ok(()) };
+        let Some(Ok(found)) = in_time(store.release(), PATIENCE).await else { return Ok(()) };
+        let is_right = found.is_some_and(|found| found.bytes == newest.text.as_bytes());
+        if !is_right {
+            tables.note(REGISTRY, "kv", &newest.serial.to_string(), "", "KV had another release");
+            log::registry("mend", Some("KV had another release than the newest"));
+            tables.unpublish(newest.serial)?;
+            let _ = self.publish().await;
+        }
+        Ok(())
     }
 
     async fn write(&self, newest: &StoredRelease) -> Result<(), String> {
@@ -93,10 +131,15 @@ impl Registry {
                 return Err(format!("the bundle {} is gone", short(digest)));
             };
             self.pace(digest).await;
-            in_time(store.put_bundle(digest, text.as_bytes(), &signature)).await?;
+            put(store.put_bundle(digest, text.as_bytes(), &signature)).await?;
         }
         self.pace("release").await;
-        in_time(store.put_release(newest.text.as_bytes(), &newest.signature)).await
+        // The one that was to be written may be outdated by now; then the next is.
+        let latest = self.tables().and_then(|tables| tables.newest_release()).map_err(told)?;
+        if latest.is_some_and(|latest| latest.serial > newest.serial) {
+            return Err("a later release came meanwhile".to_owned());
+        }
+        put(store.put_release(newest.text.as_bytes(), &newest.signature)).await
     }
 
     /// Takes bundles out of KV that the registry has forgotten. What fails stays there, and harms nobody.
@@ -104,29 +147,29 @@ impl Registry {
         let forgotten = self.tables().and_then(|tables| tables.take_forgotten());
         let (Ok(forgotten), Some(store)) = (forgotten, Store::of(&self.settings)) else { return };
         for digest in forgotten {
-            let _ = in_time(store.forget_bundle(&digest)).await;
+            let _ = put(store.forget_bundle(&digest)).await;
         }
     }
 
     /// Waits until a key may be written again.
     async fn pace(&self, key: &str) {
-        let now = js_sys::Date::now();
+        let now = millis();
         let last = self.written.borrow().get(key).copied().unwrap_or(0.0);
         let wait = (last + PAUSE - now).clamp(0.0, PAUSE);
         if wait > 0.0 {
             Delay::from(Duration::from_millis(wait as u64)).await;
         }
-        let now = js_sys::Date::now();
+        let now = millis();
         let mut written = self.written.borrow_mut();
         written.retain(|_, last| now - *last < PAUSE);
         written.insert(key.to_owned(), now);
     }
 }
 
-async fn in_time(write: impl Future<Output = Result<(), String>>) -> Result<(), String> {
-    let write = std::pin::pin!(write);
-    match select(write, Delay::from(PATIENCE)).await {
-        Either::Left((written, _)) => written,
-        Either::Right(_) => Err("KV does not answer".to_owned()),
-    }
+async fn put(write: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+    in_time(write, PATIENCE).await.unwrap_or_else(|| Err("KV does not answer".to_owned()))
+}
+
+fn told(error: ApiError) -> String {
+    error.message
 }

@@ -9,12 +9,12 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::future::{Either, select};
-use hedgerow::ruleset::{self, release};
-use serde_json::json;
-use worker::{AbortController, Delay, Fetch, Headers, Method, Request, RequestInit};
+use hedgerow::ruleset::{self, digest, release};
+use worker::{AbortController, Fetch, Headers, Method, Request, RequestInit, RequestRedirect};
 
-use super::{Answer, Kind, Registry, Signed, now};
+use super::{Kind, Registry, Signed};
+use crate::api::ApiError;
+use crate::clock::{in_time, seconds};
 use crate::log;
 
 /// For how long all of one round may take: cron triggers come every minute.
@@ -30,37 +30,31 @@ enum Fetched {
 }
 
 impl Registry {
-    /// Looks for a newer release.
-    pub async fn pull(&self) -> Answer {
-        let Some(base) = self.settings.config_url() else { return Ok((200, json!({}))) };
-        let outcome = {
-            let round = std::pin::pin!(self.round(&base));
-            match select(round, Delay::from(PATIENCE)).await {
-                Either::Left((outcome, _)) => outcome,
-                Either::Right(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
-            }
-        };
+    /// Looks for a newer release, where there is something to fetch from.
+    pub async fn pull(&self) -> Result<(), ApiError> {
+        let Some(base) = self.settings.config_url() else { return Ok(()) };
+        let round = in_time(self.round(&base), PATIENCE).await;
+        let outcome =
+            round.unwrap_or_else(|| Err(format!("no answer within {} s", PATIENCE.as_secs())));
         let tables = self.tables()?;
         let known = tables.meta("pull.problem");
-        tables.set_meta("pull.checked", Some(&now().to_string()))?;
+        tables.set_meta("pull.checked", Some(&seconds().to_string()))?;
         tables.set_meta("pull.problem", outcome.as_ref().err().map(String::as_str))?;
         match &outcome {
             Ok(None) => {}
             Ok(Some(serial)) => {
-                tables.set_meta("pull.changed", Some(&now().to_string()))?;
-                tables.note(("pull", None), "pull", &serial.to_string(), "", "ok")?;
+                tables.set_meta("pull.changed", Some(&seconds().to_string()))?;
+                tables.note(PULL, "pull", &serial.to_string(), "", "ok");
+                // What cannot be published now is tried again by alarm.
+                let _ = self.publish().await;
             }
             Err(problem) if known.as_deref() != Some(problem) => {
                 log::registry("pull", Some(problem));
-                tables.note(("pull", None), "pull", "", "", problem)?;
+                tables.note(PULL, "pull", "", "", problem);
             }
             Err(_) => {}
         }
-        // What was imported and not published yet is tried again by alarm.
-        if let Ok(Some(_)) = outcome {
-            let _ = self.publish().await;
-        }
-        Ok((200, json!({})))
+        Ok(())
     }
 
     /// The serial of the release that was imported; `None` where there is nothing new.
@@ -69,38 +63,45 @@ impl Registry {
         if !base.starts_with("https://") && !self.settings.development {
             return Err("CONFIG_URL does not begin with https://".to_owned());
         }
-        let told = |error: crate::api::ApiError| error.message;
+        let told = |error: ApiError| error.message;
         let tables = self.tables().map_err(told)?;
-        // An address that was changed has entity tags of its own.
-        let same_place = tables.meta("pull.url").as_deref() == Some(base);
+        // An address that was changed has entity tags of its own. It may hold credentials.
+        let place = digest(base.as_bytes());
+        let same_place = tables.meta("pull.place").as_deref() == Some(&place);
         let etag = tables.meta("pull.etag").filter(|_| same_place);
         let release = format!("{base}/release.json");
-        let (text, etag) = match fetch(&release, etag.as_deref(), release::MAX_BYTES).await? {
-            Fetched::Unchanged => return Ok(None),
+        let fetched = fetch(&release, etag.as_deref(), release::MAX_BYTES).await?;
+        let newest = tables.newest_release().map_err(told)?;
+        let (text, etag) = match fetched {
+            Fetched::Unchanged => {
+                let pulled = tables.meta_number("pull.serial").unwrap_or(0);
+                return match newest.filter(|newest| pulled < newest.serial) {
+                    Some(newest) => Err(behind(pulled, newest.serial)),
+                    None => Ok(None),
+                };
+            }
             Fetched::File { text, etag } => (text, etag),
         };
-        let newest = tables.newest_release().map_err(told)?;
+        let serial = newest.as_ref().map_or(0, |newest| newest.serial);
         let imported = match newest {
             Some(newest) if newest.text == text => None,
             _ => Some(self.import(base, text).await?),
         };
-        tables.set_meta("pull.url", Some(base)).map_err(told)?;
+        let serial = imported.unwrap_or(serial).to_string();
+        tables.set_meta("pull.place", Some(&place)).map_err(told)?;
+        tables.set_meta("pull.serial", Some(&serial)).map_err(told)?;
         tables.set_meta("pull.etag", etag.as_deref()).map_err(told)?;
         Ok(imported)
     }
 
     async fn import(&self, base: &str, text: String) -> Result<u64, String> {
-        let told = |error: crate::api::ApiError| format!("release.json: {}", error.message);
+        let told = |error: ApiError| format!("release.json: {}", error.message);
         let signature = whole(&format!("{base}/release.json.minisig"), MAX_SIGNATURE).await?;
         let verified = self.verify(Signed { text, signature }).map_err(told)?;
         let serial = verified.release.serial;
         let newest = self.tables().and_then(|tables| tables.newest_release()).map_err(told)?;
         if let Some(newest) = newest.filter(|newest| serial <= newest.serial) {
-            let newest = newest.serial;
-            return Err(match serial == newest {
-                true => format!("release.json: another release {serial} is there already"),
-                false => format!("release.json: release {serial} is older than {newest}"),
-            });
+            return Err(behind(serial, newest.serial));
         }
         for digest in verified.release.digests() {
             let known = self.tables().and_then(|tables| tables.bundle(digest)).map_err(told)?;
@@ -110,7 +111,7 @@ impl Registry {
             let file = format!("{base}/bundles/{digest}.json");
             let text = whole(&file, ruleset::MAX_BYTES).await?;
             let signature = whole(&format!("{file}.minisig"), MAX_SIGNATURE).await?;
-            let told = |error: crate::api::ApiError| {
+            let told = |error: ApiError| {
                 format!("bundles/{}….json: {}", super::short(digest), error.message)
             };
             self.take_in(digest, &Signed { text, signature }).map_err(told)?;
@@ -119,6 +120,16 @@ impl Registry {
         Ok(serial)
     }
 }
+
+fn behind(serial: u64, newest: u64) -> String {
+    match serial == newest {
+        true => format!("release.json: another release {serial} is there already"),
+        false => format!("release.json: release {serial} is older than {newest}"),
+    }
+}
+
+/// Who pulls, in the audit log.
+const PULL: (&str, Option<&str>) = ("pull", None);
 
 /// A file, whatever was known of it.
 async fn whole(url: &str, most: usize) -> Result<String, String> {
@@ -136,7 +147,8 @@ async fn fetch(url: &str, etag: Option<&str>, most: usize) -> Result<Fetched, St
         headers.set("if-none-match", etag).map_err(failed)?;
     }
     let mut init = RequestInit::new();
-    init.with_method(Method::Get).with_headers(headers);
+    // A redirect could lead away from https, and is told instead: its address can be given.
+    init.with_method(Method::Get).with_headers(headers).with_redirect(RequestRedirect::Manual);
     let request = Request::new_with_init(url, &init).map_err(failed)?;
     // Dropped with this future, and the connection with it.
     let abort = AbortOnDrop(Some(AbortController::default()));

@@ -5,8 +5,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use worker::{SqlStorage, SqlStorageValue, State};
 
-use super::{broken, now};
+use super::broken;
 use crate::api::ApiError;
+use crate::clock::seconds;
+use crate::log;
+use crate::sql::integer;
 
 /// The tables.
 pub struct Tables {
@@ -53,8 +56,12 @@ pub struct AuditEntry {
 /// Bytes of a bundle's text in one row: SQLite's rows have at most two megabytes here.
 const PART: usize = 1 << 20;
 
-/// Entries of the audit log that are kept.
+/// Entries of the audit log that are kept; and of failed attempts, which anybody can make.
 const AUDIT_ENTRIES: u64 = 20_000;
+const ATTEMPTS: u64 = 1_000;
+
+/// What a failed attempt is called there.
+pub const ATTEMPT: &str = "auth";
 
 /// Bundles that are kept beside those of the last [`RELEASES`] releases.
 const SPARE_BUNDLES: u64 = 20;
@@ -71,6 +78,7 @@ CREATE TABLE IF NOT EXISTS release (serial INTEGER PRIMARY KEY, kind TEXT NOT NU
     active TEXT NOT NULL, text TEXT NOT NULL, signature TEXT NOT NULL, key TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS audit (id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL,
     subject TEXT NOT NULL, author TEXT NOT NULL, sender TEXT, result TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS audit_what ON audit (what, id);
 CREATE TABLE IF NOT EXISTS indicator (kind TEXT NOT NULL, key TEXT NOT NULL, correlation TEXT NOT NULL, weight REAL NOT NULL,
     first INTEGER NOT NULL, until INTEGER NOT NULL, PRIMARY KEY (kind, key, correlation));
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -235,12 +243,17 @@ impl Tables {
         Ok(self.row::<Row>(query, vec![digest.into()])?.is_some())
     }
 
+    /// Has the newest release published once more: KV has something else.
+    pub fn unpublish(&self, serial: u64) -> Result<()> {
+        self.exec("UPDATE release SET published = NULL WHERE serial = ?", vec![integer(serial)])
+    }
+
     /// Stores a release.
     pub fn insert_release(&self, release: &StoredRelease) -> Result<()> {
         let active = release.manifest().map(|manifest| manifest.active).unwrap_or_default();
         let StoredRelease { serial, kind, text, signature, key, .. } = release;
         let mut values =
-            vec![integer(*serial), kind.as_str().into(), integer(now()), active.into()];
+            vec![integer(*serial), kind.as_str().into(), integer(seconds()), active.into()];
         values.extend([text, signature, key].map(|text| text.as_str().into()));
         let query = "INSERT INTO release (serial, kind, stored, active, text, signature, key) VALUES (?, ?, ?, ?, ?, ?, ?)";
         self.exec(query, values)
@@ -256,13 +269,22 @@ impl Tables {
         Ok(self.row::<Row>(query, Vec::new())?.and_then(|row| row.serial))
     }
 
+    /// Whether KV had a release.
+    pub fn is_published(&self, serial: u64) -> Result<bool> {
+        #[derive(Deserialize)]
+        struct Row {}
+        let query = "SELECT serial FROM release WHERE serial = ? AND published IS NOT NULL";
+        Ok(self.row::<Row>(query, vec![integer(serial)])?.is_some())
+    }
+
     /// Notes that KV has a release.
     pub fn set_published(&self, serial: u64) -> Result<()> {
-        let values = vec![integer(now()), integer(serial)];
+        let values = vec![integer(seconds()), integer(serial)];
         self.exec("UPDATE release SET published = ? WHERE serial = ?", values)
     }
 
-    /// Notes who did what; `who` is a scope and where it came from, as a hash.
+    /// Notes who did what; `who` is a scope and where it came from, as a hash. That it cannot be noted is
+    /// logged, and stops nothing.
     pub fn note(
         &self,
         (who, from): (&str, Option<&str>),
@@ -270,15 +292,24 @@ impl Tables {
         subject: &str,
         author: &str,
         result: &str,
-    ) -> Result<()> {
-        let mut values = vec![integer(now())];
+    ) {
+        let mut values = vec![integer(seconds())];
         values.extend([who, what, subject, author].map(SqlStorageValue::from));
         values.push(from.map(str::to_owned).into());
         values.push(result.into());
         let query = "INSERT INTO audit (at, who, what, subject, author, sender, result) VALUES (?, ?, ?, ?, ?, ?, ?)";
-        self.exec(query, values)?;
-        let query = "DELETE FROM audit WHERE id <= (SELECT MAX(id) FROM audit) - ?";
-        self.exec(query, vec![integer(AUDIT_ENTRIES)])
+        // Attempts of strangers do not push out what was done.
+        let (kind, kept) = match what == ATTEMPT {
+            true => ("what = 'auth'", ATTEMPTS),
+            false => ("what <> 'auth'", AUDIT_ENTRIES),
+        };
+        let forget = format!(
+            "DELETE FROM audit WHERE {kind} AND id <= (SELECT id FROM audit WHERE {kind} ORDER BY id DESC LIMIT 1 OFFSET ?)"
+        );
+        let noted = self.exec(query, values).and_then(|()| self.exec(&forget, vec![integer(kept)]));
+        if noted.is_err() {
+            log::registry("audit", Some("an entry could not be written"));
+        }
     }
 
     /// Entries of the audit log, newest first.
@@ -286,7 +317,7 @@ impl Tables {
         let query =
             "SELECT id, at, who, what, subject, author, sender AS \"from\", result FROM audit
             WHERE id < ? ORDER BY id DESC LIMIT ?";
-        self.rows(query, vec![integer(before.unwrap_or((1 << 53) - 1)), integer(limit)])
+        self.rows(query, vec![integer(before.unwrap_or(u64::MAX)), integer(limit)])
     }
 
     /// A setting of the registry's own.
@@ -333,11 +364,6 @@ fn parts(text: &str) -> Vec<&str> {
         rest = behind;
     }
     parts
-}
-
-/// SQLite's integers are signed; no number of ours has 63 bits.
-fn integer(number: u64) -> SqlStorageValue {
-    SqlStorageValue::Integer(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]
