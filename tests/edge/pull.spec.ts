@@ -8,6 +8,7 @@ import { eventually, Fleet, Origin, sleep, Traffic } from './support.ts';
 
 const keys = keyPair();
 const READ = 'read-token-of-the-tests';
+const PUBLISH = 'publish-token-of-the-tests';
 
 const first = bundleOf({ lantern_red: 22 });
 const second = bundleOf({ lantern_red: 23 });
@@ -16,14 +17,14 @@ const canary = bundleOf({ lantern_red: 24 });
 let origin: Origin;
 let config: Config;
 let fleet: Fleet;
-/** The second isolate alone has a token, that reads: the first shows that none is needed. */
+/** The second isolate alone has tokens: the first shows that none is needed. */
 let admin: Admin;
 let traffic: Traffic;
 beforeAll(async () => {
   origin = await Origin.start();
   origin.answer = Origin.ok;
   config = await Config.start(keys);
-  fleet = await Fleet.start({ origin, edges: [{}, { vars: { READ_TOKEN: READ } }], vars: { PUBLIC_KEYS: keys.publicKey, CONFIG_URL: config.url } });
+  fleet = await Fleet.start({ origin, edges: [{}, { vars: { READ_TOKEN: READ, ADMIN_TOKEN: PUBLISH } }], vars: { PUBLIC_KEYS: keys.publicKey, CONFIG_URL: config.url } });
   admin = new Admin(fleet.edges[1]!.url, READ);
   // A server that never comes to an end is waited for, but not by a test.
   await fleet.fault({ haste: 10 });
@@ -164,7 +165,8 @@ it('what was pushed meanwhile leaves the server behind, and that is told as long
   config.put(releaseOf(5, second), second);
   await fleet.cron();
   expect((await pull()).problem).toBeNull();
-  expect((await admin.publish(keys, releaseOf(6, second, { note: 'pushed' }))).status).toBe(201);
+  const publisher = new Admin(fleet.edges[1]!.url, PUBLISH);
+  expect((await publisher.publish(keys, releaseOf(6, second, { note: 'pushed' }))).status).toBe(201);
   for (let round = 0; round < 2; round++) {
     await fleet.cron();
     expect((await pull()).problem).toMatch(/release 5 is older than 6/);
