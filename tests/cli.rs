@@ -33,29 +33,7 @@ fn scratch(name: &str) -> PathBuf {
     path
 }
 
-const RULE: &str = r#"title: Asks for training pairs
-id: 5d0f2a6e-5a3b-4a3c-9a54-1f0c4b1f7a10
-name: synthesis_pairs
-status: stable
-description: Asks for pairs to train a model on.
-references: [https://arxiv.org/abs/2212.10560]
-author: Hedgerow
-date: 2026-11-23
-tags: [hedgerow.synthesis]
-logsource: {category: llm_api, product: hedgerow}
-detection:
-  pairs: {hedgerow.prompt.user|contains: 'question-answer pairs'}
-  purpose: {hedgerow.prompt.user|contains: 'to train'}
-  condition: pairs and purpose
-falsepositives: [Teachers]
-level: critical
-custom_attributes:
-  rsigma.exemplars:
-    - {name: both, expect: match, event: {hedgerow.prompt.user: 'Ten question-answer pairs to train on'}}
-    - {name: both again, expect: match, event: {hedgerow.prompt.user: 'QUESTION-ANSWER  PAIRS to train a model'}}
-    - {name: 'near: no purpose', expect: no-match, event: {hedgerow.prompt.user: 'Ten question-answer pairs'}}
-    - {name: 'near: no pairs', expect: no-match, event: {hedgerow.prompt.user: 'Words to train on'}}
-"#;
+const RULE: &str = include_str!("fixtures/pairs.yml");
 
 #[test]
 fn a_clean_directory_checks_tests_and_builds() {

@@ -8,7 +8,6 @@
     reason = "a test that cannot go on should stop, says why it is skipped, and plays the server"
 )]
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
@@ -16,12 +15,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread;
 
-use hedgerow::policy::Policy;
 use hedgerow::ruleset::list::{Entry, Kind, List};
 use hedgerow::ruleset::release::{Canary, EMBEDDED, Shadow};
-use hedgerow::ruleset::{self, Diff, MAX_BYTES};
+use hedgerow::ruleset::{self, Diff};
 use hedgerow::sigma::{self, Source};
-use hedgerow::signature::{Anchor, Condition, FieldTest, Op, Signature, Status, Test};
 use hedgerow::trust::Keys;
 use hedgerow::{Bundle, Client, Envelope, Release, Ruleset};
 use serde_json::{Value, json};
@@ -32,29 +29,7 @@ struct Desk {
     env: Vec<(&'static str, String)>,
 }
 
-const RULE: &str = r#"title: Asks for training pairs
-id: 5d0f2a6e-5a3b-4a3c-9a54-1f0c4b1f7a10
-name: synthesis_pairs
-status: stable
-description: Asks for pairs to train a model on.
-references: [https://arxiv.org/abs/2212.10560]
-author: Hedgerow
-date: 2026-11-23
-tags: [hedgerow.synthesis]
-logsource: {category: llm_api, product: hedgerow}
-detection:
-  pairs: {hedgerow.prompt.user|contains: 'question-answer pairs'}
-  purpose: {hedgerow.prompt.user|contains: 'to train'}
-  condition: pairs and purpose
-falsepositives: [Teachers]
-level: critical
-custom_attributes:
-  rsigma.exemplars:
-    - {name: both, expect: match, event: {hedgerow.prompt.user: 'Ten question-answer pairs to train on'}}
-    - {name: both again, expect: match, event: {hedgerow.prompt.user: 'QUESTION-ANSWER  PAIRS to train a model'}}
-    - {name: 'near: no purpose', expect: no-match, event: {hedgerow.prompt.user: 'Ten question-answer pairs'}}
-    - {name: 'near: no pairs', expect: no-match, event: {hedgerow.prompt.user: 'Words to train on'}}
-"#;
+const RULE: &str = include_str!("fixtures/pairs.yml");
 
 const SETTINGS: &str = "directory = 'registry'\nrules = 'rules'\nkey = 'key'\n";
 
@@ -488,152 +463,6 @@ fn what_others_signed_is_built_upon_when_they_are_known() {
 }
 
 #[test]
-fn bytes_that_are_signed_never_change_their_form() {
-    let bundle = Bundle {
-        serial: 3,
-        created: 1_800_000_000,
-        ..Bundle::new(Policy::default(), vec![signature("a_b", "hedge rows")])
-    };
-    let bytes = bundle.bytes();
-    assert_eq!(String::from_utf8(bytes.clone()).unwrap(), BUNDLE);
-    assert_eq!(ruleset::digest(&bytes), BUNDLE_DIGEST);
-    assert_eq!(Bundle::parse(&bytes).unwrap(), bundle);
-    let release = Release {
-        release: 1,
-        serial: 7,
-        created: 1_800_000_000,
-        active: "a".repeat(64),
-        canary: Some(Canary { digest: "b".repeat(64), percent: 12.5 }),
-        shadow: Some(Shadow { digest: EMBEDDED.to_owned() }),
-        expires: Some(1_900_000_000),
-        note: "für „alle“".to_owned(),
-        author: "ana".to_owned(),
-    };
-    assert_eq!(String::from_utf8(release.bytes()).unwrap(), RELEASE);
-    assert_eq!(ruleset::digest(&release.bytes()), RELEASE_DIGEST);
-    assert_eq!(Release::parse(RELEASE.as_bytes()).unwrap(), release);
-}
-
-const BUNDLE: &str = r#"{"correlations":[],"created":1800000000,"format":2,"lists":[],"policy":{"account":[],"actions":{"clear":"allow","hostile":"block","notice":"tag","suspect":"degrade"},"bands":{"hostile":95,"notice":5,"suspect":50},"enforce":{"fail_closed":false,"retry_after":60,"tag_in_shadow":false},"exemption":[],"mode":"shadow","noise":{"notice":1,"suspect":0.1},"route":[],"scan":{"entries":10000,"inflated":4194304,"window":2097152},"score":{"caps":{"context":6},"family_cap":25,"prior":-20},"signature":[]},"serial":3,"signatures":[{"condition":{"is":"it"},"family":"synthesis","id":"a_b","name":"a_b","selections":{"it":{"field":{"field":"hedgerow.prompt.user","string":{"anchor":"contains","value":"hedge rows"}}}},"status":"stable","title":"","weight":5}],"sources":{}}"#;
-const BUNDLE_DIGEST: &str = "e4678800c446cd9122f6533a33cdbb7cba84877006eacfcbc32dbad3dbc05905";
-const RELEASE: &str = r#"{"active":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","author":"ana","canary":{"digest":"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb","percent":12.5},"created":1800000000,"expires":1900000000,"note":"für „alle“","release":1,"serial":7,"shadow":{"digest":"embedded"}}"#;
-const RELEASE_DIGEST: &str = "887ef07549b7c6e7bd957ba25b61b094800a4f907901251f889d1f9164ce0249";
-
-fn signature(name: &str, value: &str) -> Signature {
-    let op = Op::String { anchor: Anchor::Contains, value: value.to_owned(), cased: false };
-    let field = serde_json::from_value(json!("hedgerow.prompt.user")).unwrap();
-    let test = Test::Field(Box::new(FieldTest { field, op }));
-    Signature {
-        name: name.to_owned(),
-        id: name.to_owned(),
-        title: String::new(),
-        family: "synthesis".to_owned(),
-        status: Status::Stable,
-        weight: 5.0,
-        selections: BTreeMap::from([("it".to_owned(), test)]),
-        condition: Condition::Is("it".to_owned()),
-    }
-}
-
-#[test]
-fn old_bundles_load_and_newer_or_larger_ones_do_not() {
-    let text = |format: u32| {
-        format!(r#"{{"format":{format},"policy":{{}},"signatures":[],"sources":{{}}}}"#)
-    };
-    Ruleset::load(text(1).as_bytes()).unwrap().check().unwrap();
-    Ruleset::load(text(2).as_bytes()).unwrap();
-    let many = |count: usize| {
-        let signatures = (0..count).map(|number| signature(&number.to_string(), "hedge rows"));
-        Bundle::new(Policy::default(), signatures.collect()).bytes()
-    };
-    let small: Vec<String> = (0..50_000).map(|_| "0".to_owned()).collect();
-    let many_small = format!(
-        r#"{{"format":2,"policy":{{}},"sources":{{}},"signatures":[{}]}}"#,
-        small.join(",")
-    );
-    let regex = |pattern: &str| {
-        let mut bundle = Bundle::new(Policy::default(), vec![signature("a", "hedge")]);
-        let field = serde_json::from_value(json!("hedgerow.prompt.user")).unwrap();
-        let landmarks =
-            vec![serde_json::from_value(json!({ "strings": ["hedge"], "min": 0 })).unwrap()];
-        let op = Op::Regex { pattern: pattern.to_owned(), landmarks, longest: None, first: None };
-        let test = Test::Field(Box::new(FieldTest { field, op }));
-        bundle.signatures[0].selections.insert("it".to_owned(), test);
-        bundle.bytes()
-    };
-    let rows: [(&str, Vec<u8>, &str); 8] = [
-        ("format 0", text(0).into_bytes(), "no bundle format 0"),
-        ("format 3", text(3).into_bytes(), "format 3 is newer than 2"),
-        ("10,001 signatures", many(10_001), "10001 signatures and lists, more than 10000"),
-        ("50,000 signatures", many(50_000), "more than"),
-        ("50,000 things", many_small.into_bytes(), "damaged bundle"),
-        ("6 MiB", vec![b' '; MAX_BYTES + 1], "5 MiB"),
-        ("a regex that does not compile", regex("hedge("), "does not compile"),
-        ("a regex without end", regex(&"hedge|".repeat(1_000)), "more than 4096"),
-    ];
-    for (name, bytes, expected) in rows {
-        let loaded = Ruleset::load(&bytes).and_then(|ruleset| ruleset.check());
-        let error = loaded.unwrap_err().to_string();
-        assert!(
-            error.contains(expected),
-            "{name}: {}",
-            error.chars().take(300).collect::<String>()
-        );
-    }
-}
-
-#[test]
-fn differences_are_told() {
-    let desk = Desk::new("diff");
-    let first = desk.push(5);
-    desk.fine(&["release"]);
-    fs::create_dir_all(desk.path.join("rules/lists")).unwrap();
-    desk.write(
-        "rules/lists/resellers.toml",
-        "title = 'Resellers'\nkind = 'as_number'\nweight = 12.0\n[[entry]]\nvalue = '64496'\n",
-    );
-    desk.write("rules/policy.toml", "mode = 'enforce'\n[bands]\nsuspect = 40.0\n");
-    let text = desk.fine(&["diff", "active", "rules"]);
-    for part in [
-        &format!("from {first}"),
-        "~ list_resellers: 1 entries added, 0 removed",
-        "~ policy bands.suspect: 50.0 → 40.0",
-        "~ policy mode: \"shadow\" → \"enforce\"",
-        "~ policy signature[synthesis_pairs].weight: 5.0 → unset",
-    ] {
-        assert!(text.contains(part), "{part}: {text}");
-    }
-    let second = desk.json(&["push", "--shadow"])["digest"].as_str().unwrap().to_owned();
-    let answer = desk.json(&["diff", "shadow", &first[..10]]);
-    assert_eq!((&answer["from"], &answer["to"]), (&second.clone().into(), &first.into()));
-    let diff: Diff = serde_json::from_value(answer["diff"].clone()).unwrap();
-    assert_eq!((diff.lists[0].removed, diff.added.len(), diff.changed.len()), (1, 0, 0));
-    assert!(desk.fine(&["diff", "shadow", "rules"]).contains("no differences"));
-    desk.fine(&["build", "rules", "-o", "built.json"]);
-    assert!(desk.fine(&["diff", "built.json", &second]).contains("no differences"));
-    assert!(desk.fails(1, &["diff", "canary", "rules"]).contains("has no canary"));
-    assert!(desk.fails(2, &["diff", "embedded", "rules"]).contains("in the Worker"));
-    assert!(desk.fails(2, &["diff", "nonsense", "rules"]).contains("no file, no directory"));
-    desk.write("rules/policy.toml", "[bands]\nsuspect = 90.0\n");
-    recording(&desk, "harvest", 3, 2);
-    let answer = desk.json(&["diff", "shadow", "rules", "--replay", "recording.jsonl"]);
-    let replay = &answer["replay"];
-    let expected =
-        json!([{ "label": "harvest", "from": "suspect", "to": "notice", "requests": 2 }]);
-    assert_eq!(
-        (&replay["requests"], &replay["changed"], &replay["counts"]),
-        (&5.into(), &2.into(), &expected)
-    );
-    let example = &replay["examples"][0];
-    assert_eq!((&example["line"], &example["to"]["band"]), (&4.into(), &"notice".into()));
-    let text = desk.fine(&["diff", "shadow", "rules", "--replay", "recording.jsonl"]);
-    assert!(text.contains("recording.jsonl:4  a  suspect 61.31 → notice 61.31"), "{text}");
-    assert!(!text.contains("question-answer"), "never the text: {text}");
-    desk.write("rules/pairs.yml", &RULE.replace("level: critical\n", ""));
-    assert!(desk.fails(1, &["diff", "active", "rules"]).contains("no level"));
-}
-
-#[test]
 fn mistakes_in_the_settings_have_a_place() {
     let desk = Desk::new("settings");
     let rows = [
@@ -910,6 +739,57 @@ fn only_the_deployment_compares_with_its_embedded_rules() {
     desk.write("rules/policy.toml", "mode = 'enforce'\n");
     let said = desk.fails(1, &["diff", "embedded", "rules"]);
     assert!(said.contains("push it"), "{said}");
+}
+
+#[test]
+fn differences_are_told() {
+    let desk = Desk::new("diff");
+    let first = desk.push(5);
+    desk.fine(&["release"]);
+    fs::create_dir_all(desk.path.join("rules/lists")).unwrap();
+    desk.write(
+        "rules/lists/resellers.toml",
+        "title = 'Resellers'\nkind = 'as_number'\nweight = 12.0\n[[entry]]\nvalue = '64496'\n",
+    );
+    desk.write("rules/policy.toml", "mode = 'enforce'\n[bands]\nsuspect = 40.0\n");
+    let text = desk.fine(&["diff", "active", "rules"]);
+    for part in [
+        &format!("from {first}"),
+        "~ list_resellers: 1 entries added, 0 removed",
+        "~ policy bands.suspect: 50.0 → 40.0",
+        "~ policy mode: \"shadow\" → \"enforce\"",
+        "~ policy signature[synthesis_pairs].weight: 5.0 → unset",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let second = desk.json(&["push", "--shadow"])["digest"].as_str().unwrap().to_owned();
+    let answer = desk.json(&["diff", "shadow", &first[..10]]);
+    assert_eq!((&answer["from"], &answer["to"]), (&second.clone().into(), &first.into()));
+    let diff: Diff = serde_json::from_value(answer["diff"].clone()).unwrap();
+    assert_eq!((diff.lists[0].removed, diff.added.len(), diff.changed.len()), (1, 0, 0));
+    assert!(desk.fine(&["diff", "shadow", "rules"]).contains("no differences"));
+    desk.fine(&["build", "rules", "-o", "built.json"]);
+    assert!(desk.fine(&["diff", "built.json", &second]).contains("no differences"));
+    assert!(desk.fails(1, &["diff", "canary", "rules"]).contains("has no canary"));
+    assert!(desk.fails(2, &["diff", "embedded", "rules"]).contains("in the Worker"));
+    assert!(desk.fails(2, &["diff", "nonsense", "rules"]).contains("no file, no directory"));
+    desk.write("rules/policy.toml", "[bands]\nsuspect = 90.0\n");
+    recording(&desk, "harvest", 3, 2);
+    let answer = desk.json(&["diff", "shadow", "rules", "--replay", "recording.jsonl"]);
+    let replay = &answer["replay"];
+    let expected =
+        json!([{ "label": "harvest", "from": "suspect", "to": "notice", "requests": 2 }]);
+    assert_eq!(
+        (&replay["requests"], &replay["changed"], &replay["counts"]),
+        (&5.into(), &2.into(), &expected)
+    );
+    let example = &replay["examples"][0];
+    assert_eq!((&example["line"], &example["to"]["band"]), (&4.into(), &"notice".into()));
+    let text = desk.fine(&["diff", "shadow", "rules", "--replay", "recording.jsonl"]);
+    assert!(text.contains("recording.jsonl:4  a  suspect 61.31 → notice 61.31"), "{text}");
+    assert!(!text.contains("question-answer"), "never the text: {text}");
+    desk.write("rules/pairs.yml", &RULE.replace("level: critical\n", ""));
+    assert!(desk.fails(1, &["diff", "active", "rules"]).contains("no level"));
 }
 
 #[test]
