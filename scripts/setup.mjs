@@ -4,7 +4,7 @@ import { nightly, setup } from './lib/setup.mjs';
 
 endChildrenOnSignal();
 await main(async () => {
-  await setup({ fuzz: true });
+  await setup({ tests: true });
   const { present, unwind, remedy } = nightly();
   console.log(unwind ? 'Ready. Panics are caught one request at a time (nightly, build-std).' : `Ready, with the stable build: a panic fails the requests in flight in its isolate.\n  For one-request panics${present ? '' : ' and fuzzing'}: ${remedy}`);
 });

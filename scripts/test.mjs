@@ -1,6 +1,6 @@
 // npm test: everything that has to hold, in the order in which it is cheapest to fail.
 //   node scripts/test.mjs [--only format,clippy,rust,build,edge,fuzz] [--keep-going]
-import { readdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { buildPlayground, buildWorker, PLANTED_PANIC, wasmFlags } from './lib/build.mjs';
 import { at, endChildrenOnSignal, Failure, main, run, seconds } from './lib/proc.mjs';
@@ -36,7 +36,10 @@ async function fuzz() {
   if (!present) return `no nightly toolchain (${remedy})`;
   const targets = readdirSync(at('fuzz/fuzz_targets')).filter((file) => file.endsWith('.rs')).map((file) => path.basename(file, '.rs'));
   for (const target of targets) {
-    await run('cargo', ['+nightly', 'fuzz', 'run', target, '--', `-max_total_time=${FUZZ_SECONDS}`], { label: `fuzz ${target} for ${FUZZ_SECONDS} s`, quiet: true });
+    // What is found goes into the first directory, and git ignores it; the second shows what is worth changing.
+    const corpora = [`fuzz/corpus/${target}`, `fuzz/seeds/${target}`].map((dir) => at(dir)).filter((dir, index) => index === 0 || existsSync(dir));
+    mkdirSync(corpora[0], { recursive: true });
+    await run('cargo', ['+nightly', 'fuzz', 'run', target, ...corpora, '--', `-max_total_time=${FUZZ_SECONDS}`, '-max_len=65536'], { label: `fuzz ${target} for ${FUZZ_SECONDS} s`, quiet: true });
   }
   return targets.length ? undefined : 'no targets in fuzz/fuzz_targets';
 }

@@ -27,6 +27,8 @@ use list::Lists;
 #[derive(Debug)]
 pub struct Ruleset {
     digest: String,
+    /// Bytes of the bundle.
+    bytes: usize,
     policy: Policy,
     /// Signatures, and behind them the lists.
     signatures: Vec<Signature>,
@@ -37,7 +39,8 @@ pub struct Ruleset {
 impl Ruleset {
     /// Compiles a bundle's bytes.
     pub fn load(bundle: &[u8]) -> Result<Self, Error> {
-        Self::new(Bundle::parse(bundle)?, bundle::digest(bundle))
+        let ruleset = Self::new(Bundle::parse(bundle)?, bundle::digest(bundle))?;
+        Ok(Self { bytes: bundle.len(), ..ruleset })
     }
 
     /// Compiles a bundle that goes by `digest`.
@@ -56,7 +59,7 @@ impl Ruleset {
                 signature.weight = weight;
             }
         }
-        Ok(Self { digest, policy, signatures, program, lists: compiled })
+        Ok(Self { digest, bytes: 0, policy, signatures, program, lists: compiled })
     }
 
     /// Compiles what is otherwise compiled on first need, so that nothing is found out later: every
@@ -74,6 +77,11 @@ impl Ruleset {
     /// SHA-256 of the bundle, in hex.
     pub fn digest(&self) -> &str {
         &self.digest
+    }
+
+    /// Bytes of the bundle that it was loaded from; 0 where it was made of none.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The policy.

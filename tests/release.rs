@@ -777,8 +777,7 @@ fn differences_are_told() {
     recording(&desk, "harvest", 3, 2);
     let answer = desk.json(&["diff", "shadow", "rules", "--replay", "recording.jsonl"]);
     let replay = &answer["replay"];
-    let expected =
-        json!([{ "label": "harvest", "from": "suspect", "to": "notice", "requests": 2 }]);
+    let expected = json!([{ "label": "harvest", "from": "suspect, degrade", "to": "notice, tag in shadow", "requests": 2 }]);
     assert_eq!(
         (&replay["requests"], &replay["changed"], &replay["counts"]),
         (&5.into(), &2.into(), &expected)
@@ -786,8 +785,20 @@ fn differences_are_told() {
     let example = &replay["examples"][0];
     assert_eq!((&example["line"], &example["to"]["band"]), (&4.into(), &"notice".into()));
     let text = desk.fine(&["diff", "shadow", "rules", "--replay", "recording.jsonl"]);
-    assert!(text.contains("recording.jsonl:4  a  suspect 61.31 → notice 61.31"), "{text}");
+    assert!(
+        text.contains("recording.jsonl:4  a  suspect, degrade 61.31 → notice, tag in shadow 61.31"),
+        "{text}"
+    );
     assert!(!text.contains("question-answer"), "never the text: {text}");
+    // The same band, and yet all else: once it was said that no decision differs.
+    desk.write("rules/policy.toml", "[actions]\nsuspect = 'block'\n");
+    desk.write("rules/policy.toml", "mode = 'enforce'\n[actions]\nsuspect = 'block'\n");
+    desk.fine(&["build", "rules", "-o", "enforced.json"]);
+    desk.write("rules/policy.toml", "[actions]\nsuspect = 'block'\n");
+    let arguments = ["diff", "rules", "enforced.json", "--replay", "recording.jsonl"];
+    let replay = &desk.json(&arguments)["replay"];
+    assert_eq!(replay["counts"][0]["from"], "suspect, block in shadow");
+    assert_eq!(replay["counts"][0]["to"], "suspect, block");
     desk.write("rules/pairs.yml", &RULE.replace("level: critical\n", ""));
     assert!(desk.fails(1, &["diff", "active", "rules"]).contains("no level"));
 }

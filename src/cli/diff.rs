@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hedgerow::policy::Band;
+use hedgerow::policy::{Action, Band, Mode};
 use hedgerow::ruleset::release::EMBEDDED;
 use hedgerow::ruleset::{self, Diff};
 use hedgerow::{Bundle, Decision, Release, Ruleset};
@@ -242,8 +242,9 @@ struct Moves {
 #[derive(Serialize)]
 struct Count {
     label: String,
-    from: &'static str,
-    to: &'static str,
+    /// Band and what is done: `suspect, degrade`; `suspect, degrade in shadow`.
+    from: String,
+    to: String,
     requests: usize,
 }
 
@@ -259,14 +260,16 @@ struct Example {
 
 #[derive(Serialize)]
 struct Part {
-    band: &'static str,
+    band: Band,
+    action: Action,
+    mode: Mode,
     score: f64,
 }
 
 fn replay(files: &[PathBuf], from: &Side, to: &Side) -> Result<Moves> {
     let (from, to) = (from.ruleset()?, to.ruleset()?);
     let mut moves = Moves::default();
-    let mut counts: BTreeMap<(String, Band, Band), usize> = BTreeMap::new();
+    let mut counts: BTreeMap<(String, String, String), usize> = BTreeMap::new();
     let (now, mut file_name) = (now(), String::new());
     read(files, &mut |event| {
         match event {
@@ -281,16 +284,16 @@ fn replay(files: &[PathBuf], from: &Side, to: &Side) -> Result<Moves> {
                 }
                 moves.requests += 1;
                 let (old, new) = (part(decisions.0.as_ref()), part(decisions.1.as_ref()));
-                if old.0 == new.0 {
+                if old.what() == new.what() {
                     return Ok(());
                 }
                 moves.changed += 1;
                 let label = recorded.label.as_deref().unwrap_or(UNLABELLED).to_owned();
-                *counts.entry((label, old.0, new.0)).or_default() += 1;
+                *counts.entry((label, old.what(), new.what())).or_default() += 1;
                 if moves.examples.len() < EXAMPLES {
                     let account = recorded.account.clone();
                     let file = file.to_owned();
-                    moves.examples.push(Example { file, line, account, from: old.1, to: new.1 });
+                    moves.examples.push(Example { file, line, account, from: old, to: new });
                 }
             }
         }
@@ -298,21 +301,32 @@ fn replay(files: &[PathBuf], from: &Side, to: &Side) -> Result<Moves> {
     })?;
     moves.counts = counts
         .into_iter()
-        .map(|((label, from, to), requests)| Count {
-            label,
-            from: from.name(),
-            to: to.name(),
-            requests,
-        })
+        .map(|((label, from, to), requests)| Count { label, from, to, requests })
         .collect();
     Ok(moves)
 }
 
-/// Band and score; of what is no LLM call, those of nothing.
-fn part(decision: Option<&Decision>) -> (Band, Part) {
-    let (band, score) =
-        decision.map_or((Band::Clear, 0.0), |decision| (decision.band, decision.score));
-    (band, Part { band: band.name(), score })
+/// What a decision comes to; of what is no LLM call, nothing.
+fn part(decision: Option<&Decision>) -> Part {
+    let nothing = Part { band: Band::Clear, action: Action::Allow, mode: Mode::Shadow, score: 0.0 };
+    decision.map_or(nothing, |decision| Part {
+        band: decision.band,
+        action: decision.action,
+        mode: decision.mode,
+        score: decision.score,
+    })
+}
+
+impl Part {
+    /// What the client, or who reads decisions, would notice.
+    fn what(&self) -> String {
+        let (band, action) = (self.band.name(), self.action.name());
+        match (self.action, self.mode) {
+            (Action::Allow, _) => format!("{band}, {action}"),
+            (_, Mode::Enforce) => format!("{band}, {action}"),
+            (_, Mode::Shadow) => format!("{band}, {action} in shadow"),
+        }
+    }
 }
 
 impl Moves {
@@ -324,7 +338,7 @@ impl Moves {
         if self.changed == 0 {
             return Ok(());
         }
-        line(format_args!("\n{:<12} {:>8}  band", "label", "requests"))?;
+        line(format_args!("\n{:<12} {:>8}  decision", "label", "requests"))?;
         for Count { label, from, to, requests } in &self.counts {
             line(format_args!("{label:<12} {requests:>8}  {from} → {to}"))?;
         }
@@ -333,7 +347,10 @@ impl Moves {
             let account = account.as_deref().unwrap_or("-");
             line(format_args!(
                 "{file}:{number}  {account}  {} {:.2} → {} {:.2}",
-                from.band, from.score, to.band, to.score
+                from.what(),
+                from.score,
+                to.what(),
+                to.score
             ))?;
         }
         Ok(())

@@ -53,7 +53,7 @@ pub struct How {
     /// Only scored and recorded beside what is in force.
     #[arg(long)]
     shadow: bool,
-    /// When the release ends, and the embedded rules are in force again: 7d, 36h, 2w or 2027-01-31.
+    /// When the release ends, and the embedded rules are in force again: 7d, 72h, 2w or 2027-01-31.
     #[arg(long, value_name = "WHEN")]
     expires: Option<String>,
     #[command(flatten)]

@@ -11,12 +11,12 @@ pub fn now() -> u64 {
     since.map_or(0, |since| since.as_secs())
 }
 
-/// When a release is to end: so long from now (`7d`, `36h`, `2w`), or with a day (`2027-01-31`).
+/// When a release is to end: so long from now (`7d`, `72h`, `2w`), or with a day (`2027-01-31`).
 pub fn expiry(text: &str, now: u64) -> Result<u64> {
     let end = policy::day(text).filter(|_| text.len() == 10).or_else(|| span(text, now));
     let end = end.ok_or_else(|| {
         Failure::Unable(format!(
-            "--expires {text}: this is no time; give 7d, 36h or 2w, or a date such as 2027-01-31"
+            "--expires {text}: this is no time; give 7d, 72h or 2w, or a date such as 2027-01-31"
         ))
     })?;
     if end < now.saturating_add(SOONEST) {

@@ -157,14 +157,19 @@ async fn authorized(
         return Ok(scope);
     }
     let minute = clock::seconds() / 60;
-    let count = FAILURES.with_borrow_mut(|failures| {
+    let (before, count) = FAILURES.with_borrow_mut(|failures| {
+        let before = if failures.minute == minute { 0 } else { failures.count };
         if failures.minute != minute {
             *failures = Failures { minute, count: 0 };
         }
         failures.count = failures.count.saturating_add(1);
-        failures.count
+        (before, failures.count)
     });
     let from = from(arrival, settings);
+    if before > 1 {
+        let subject = format!("{before} within the last minute that had any");
+        context.wait_until(note(Rc::clone(settings), "nobody", None, subject, "unauthorized"));
+    }
     if count.is_power_of_two() {
         log::unauthorized(count, from.as_deref());
     }

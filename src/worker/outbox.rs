@@ -7,10 +7,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use hedgerow::Decision;
-use js_sys::Math;
+use sha2::{Digest, Sha256};
 use worker::{Context, Delay, Method, ObjectNamespace, Request, RequestInit};
 
 use crate::clock::{in_time, millis};
+use crate::intake;
 use crate::rules::Role;
 use crate::settings::Settings;
 use crate::shadow::Shadowed;
@@ -94,9 +95,8 @@ pub fn report(settings: &Rc<Settings>, context: &Context) {
 
 async fn send(settings: &Settings) {
     let (tally, shard) = OUTBOX.with_borrow_mut(|outbox| {
-        let shard = *outbox
-            .shard
-            .get_or_insert_with(|| (Math::random() * f64::from(settings.shards())) as u32);
+        let shard =
+            *outbox.shard.get_or_insert_with(|| shard(&intake::request_id(), settings.shards()));
         (std::mem::take(&mut outbox.tally), shard)
     });
     let sent = match settings.ledger() {
@@ -116,6 +116,13 @@ async fn send(settings: &Settings) {
             }
         }
     });
+}
+
+/// The object that an isolate reports to: by the hash of a name that it gives itself.
+fn shard(isolate: &str, shards: u32) -> u32 {
+    let hash = Sha256::digest(isolate);
+    let first = hash.iter().take(4).fold(0_u32, |sum, byte| sum << 8 | u32::from(*byte));
+    first % shards.max(1)
 }
 
 async fn post(ledger: &ObjectNamespace, shard: u32, tally: &Tally) -> Option<()> {
@@ -138,3 +145,18 @@ const LEASE: Duration = Duration::from_secs(60);
 
 /// For how long the ledger may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shard_gets_its_share() {
+        let mut counts = [0; 4];
+        for isolate in 0..400 {
+            counts[shard(&isolate.to_string(), 4) as usize] += 1;
+        }
+        assert!(counts.iter().all(|count| (60..=140).contains(count)), "{counts:?}");
+        assert_eq!(shard("any", 1), 0);
+    }
+}

@@ -102,6 +102,8 @@ struct State {
     /// When KV may be read again, and until when somebody is reading; milliseconds since the epoch.
     due: f64,
     busy: f64,
+    /// How many times in a row KV could not be read.
+    unread: u32,
     /// What is wrong with what was read last, so that it is told once.
     problem: Option<String>,
     /// The manifest that was refused.
@@ -186,8 +188,11 @@ pub async fn refresh(settings: &Rc<Settings>, context: &Context) {
     let settings = Rc::clone(settings);
     context.wait_until(async move {
         let outcome = read(&settings).await;
-        settle(outcome, &settings);
+        let unchecked = settle(outcome, &settings);
         let _: Result<(), ()> = done.send(());
+        if let Some((in_force, manifest)) = unchecked {
+            recheck(in_force, manifest, &settings).await;
+        }
     });
     if is_first {
         in_time(waiting, FIRST).await;
@@ -203,10 +208,11 @@ const LEASE: Duration = Duration::from_secs(30);
 /// For how long KV may take over one answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The longest pause before a manifest that was refused is looked at again, and one whose bundles are
-/// not there yet; milliseconds.
+/// The longest pause before a manifest that was refused is looked at again, one whose bundles are not
+/// there yet, and a KV that cannot be read; milliseconds.
 const MAX_PAUSE: f64 = 300_000.0;
 const EARLY_PAUSE: f64 = 15_000.0;
+const UNREAD_PAUSE: f64 = 60_000.0;
 
 /// What KV has.
 enum Found {
@@ -254,7 +260,8 @@ impl From<String> for Flaw {
 async fn take(store: &Store, stored: &Stored, settings: &Settings) -> Result<InForce, Flaw> {
     let keys = settings.keys().map_err(|problem| problem.what)?;
     let release = Rc::new(verify_release(stored, &keys, settings.min_serial())?);
-    let mut loader = Loader { store, keys: &keys, bytes: 0 };
+    let is_first = STATE.with_borrow(|state| state.released.is_none());
+    let mut loader = Loader { store, keys: &keys, bytes: 0, is_first };
     let active = loader.load(&release.active).await?;
     let canary = match &release.canary {
         Some(canary) => Some(loader.load(&canary.digest).await?),
@@ -293,6 +300,8 @@ struct Loader<'a> {
     keys: &'a Keys,
     /// Bytes of its bundles so far.
     bytes: usize,
+    /// Whether the isolate has no release yet: it is taken at once, and its regexes checked afterwards.
+    is_first: bool,
 }
 
 impl Loader<'_> {
@@ -301,14 +310,29 @@ impl Loader<'_> {
         match digest == EMBEDDED {
             true => Ok(embedded()?),
             false => match STATE.with_borrow(|state| state.ruleset(digest)) {
-                Some(ruleset) => Ok(ruleset),
+                Some(ruleset) => {
+                    self.weigh(digest, ruleset.bytes())?;
+                    Ok(ruleset)
+                }
                 None => self.fetch(digest).await,
             },
         }
     }
 
+    /// Counts a bundle's bytes: an isolate holds all of a release.
+    fn weigh(&mut self, name: &str, bytes: usize) -> Result<(), Flaw> {
+        self.bytes = self.bytes.saturating_add(bytes);
+        match self.bytes > MAX_BYTES {
+            true => Err(Flaw::Wrong(format!(
+                "bundle {}: the release's bundles have more than 5 MiB together",
+                short(name)
+            ))),
+            false => Ok(()),
+        }
+    }
+
     async fn fetch(&mut self, name: &str) -> Result<Rc<Ruleset>, Flaw> {
-        let short: String = name.chars().take(12).collect();
+        let short = short(name);
         let told = |error: &str| format!("bundle {short}: {error}");
         let read = in_time(self.store.bundle(name), PATIENCE).await;
         let read = read.unwrap_or_else(|| Err("KV does not answer".to_owned()));
@@ -320,19 +344,43 @@ impl Loader<'_> {
         if digest(&stored.bytes) != name {
             return Err(told("what is stored under its digest is something else").into());
         }
-        self.bytes = self.bytes.saturating_add(stored.bytes.len());
-        if self.bytes > MAX_BYTES {
-            return Err(told("the release's bundles have more than 5 MiB together").into());
-        }
+        self.weigh(name, stored.bytes.len())?;
         let verified = self.keys.verify(&stored.bytes, &stored.signature);
         verified.map_err(|error| told(error.problem()))?;
         let loaded = caught(|| Ruleset::load(&stored.bytes));
         let ruleset = loaded.ok_or_else(|| told("loading panicked"))?;
         let ruleset = ruleset.map_err(|error| told(error.problem()))?;
         drop(stored);
-        check(&ruleset).await.map_err(|error| told(error.problem()))?;
+        if !self.is_first {
+            check(&ruleset).await.map_err(|error| told(error.problem()))?;
+        }
         Ok(Rc::new(ruleset))
     }
+}
+
+/// Checks what was taken unchecked, and takes it back where a regex does not compile: until then that
+/// one matches nothing.
+async fn recheck(in_force: InForce, manifest: Stored, settings: &Settings) {
+    let rulesets = [Some(&in_force.active), in_force.canary.as_ref(), in_force.shadow.as_ref()];
+    for ruleset in rulesets.into_iter().flatten() {
+        let Err(error) = check(ruleset).await else { continue };
+        let short = short(ruleset.digest()).to_owned();
+        let pause = settings.refresh().as_millis() as f64;
+        STATE.with_borrow_mut(|state| {
+            if state.manifest == manifest.bytes {
+                (state.released, state.seen) = (None, 0);
+                state.manifest.clear();
+            }
+            state.refuse(manifest, pause, MAX_PAUSE);
+            state.note(format!("bundle {short}: {}", error.problem()));
+        });
+        return;
+    }
+}
+
+/// As much of a digest as people need.
+fn short(digest: &str) -> &str {
+    digest.get(..12).unwrap_or(digest)
 }
 
 /// Compiles every regex, a few at a time: requests come in between.
@@ -353,20 +401,29 @@ async fn check(ruleset: &Ruleset) -> Result<(), hedgerow::Error> {
 /// Regexes that are compiled at once: some two milliseconds' worth.
 const AT_ONCE: usize = 4;
 
-/// Swaps in what was read, or keeps what there is.
-fn settle(outcome: Result<Found, Trouble>, settings: &Settings) {
+/// Swaps in what was read, or keeps what there is. What is to be checked yet is handed back.
+fn settle(outcome: Result<Found, Trouble>, settings: &Settings) -> Option<(InForce, Stored)> {
     let pause = settings.refresh().as_millis() as f64;
     STATE.with_borrow_mut(|state| {
         state.busy = 0.0;
         state.due = millis() + pause;
+        if !matches!(outcome, Err(Trouble::Unread(_))) {
+            state.unread = 0;
+        }
         match outcome {
             Ok(Found::Nothing) => {}
             Ok(Found::Known) => state.content(),
             Ok(Found::New(in_force, manifest)) => {
                 state.content();
-                state.adopt(in_force, manifest);
+                let is_first = state.released.is_none();
+                state.adopt(in_force.clone(), &manifest);
+                return is_first.then_some((in_force, manifest));
             }
-            Err(Trouble::Unread(error)) => state.note(error),
+            Err(Trouble::Unread(error)) => {
+                state.due = millis() + backoff(pause, state.unread, UNREAD_PAUSE);
+                state.unread = state.unread.saturating_add(1);
+                state.note(error);
+            }
             Err(Trouble::Refused(manifest, error)) => {
                 state.refuse(manifest, pause, MAX_PAUSE);
                 state.note(error);
@@ -376,7 +433,14 @@ fn settle(outcome: Result<Found, Trouble>, settings: &Settings) {
                 state.note(error);
             }
         }
-    });
+        None
+    })
+}
+
+/// A pause that doubles with every failure, to a most.
+fn backoff(pause: f64, failures: u32, most: f64) -> f64 {
+    let factor = f64::from(2_u32.saturating_pow(failures.min(16)));
+    (pause.max(1_000.0) * factor).min(most.max(pause))
 }
 
 impl State {
@@ -403,23 +467,22 @@ impl State {
     fn refuse(&mut self, manifest: Stored, pause: f64, most: f64) {
         let before = self.refused.take().filter(|refused| refused.manifest == manifest);
         let failures = before.map_or(0, |refused| refused.failures.saturating_add(1));
-        let factor = f64::from(2_u32.saturating_pow(failures.min(16)));
-        let due = millis() + (pause.max(1_000.0) * factor).min(most.max(pause));
+        let due = millis() + backoff(pause, failures, most);
         self.refused = Some(Refused { manifest, due, failures });
     }
 
     /// Tells what is wrong, once.
-    fn note(&mut self, error: String) {
-        if self.problem.as_ref() != Some(&error) {
+    fn note(&mut self, problem: String) {
+        if self.problem.as_ref() != Some(&problem) {
             let serial = self.released.as_ref().and_then(InForce::serial);
-            let error = Some(error.as_str());
+            let error = Some(problem.as_str());
             RulesEvent { event: "refused", serial, ruleset: None, error }.write();
+            outbox::error(&format!("rules: {problem}"));
         }
-        outbox::error(&format!("rules: {error}"));
-        self.problem = Some(error);
+        self.problem = Some(problem);
     }
 
-    fn adopt(&mut self, in_force: InForce, manifest: Stored) {
+    fn adopt(&mut self, in_force: InForce, manifest: &Stored) {
         let serial = in_force.serial();
         // Who reads slowly may come after somebody who has read a later one.
         if serial <= Some(self.seen) {
@@ -428,7 +491,7 @@ impl State {
         self.seen = serial.unwrap_or(self.seen);
         let ruleset = Some(in_force.active.digest());
         RulesEvent { event: "adopted", serial, ruleset, error: None }.write();
-        self.manifest = manifest.bytes;
+        self.manifest.clone_from(&manifest.bytes);
         self.expiry_told = false;
         self.released = Some(in_force);
     }

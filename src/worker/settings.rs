@@ -94,7 +94,7 @@ impl Settings {
         Duration::from_secs(self.number("REPORT_SECONDS").unwrap_or(5).min(20))
     }
 
-    /// Objects that share the counting: one adds up what hundreds of isolates report.
+    /// Objects that share the counting.
     pub fn shards(&self) -> u32 {
         self.number("LEDGER_SHARDS").unwrap_or(1).clamp(1, 16) as u32
     }

@@ -183,6 +183,10 @@ describe('straight into KV', () => {
     const lines = fleet.lines('hedgerow.rules').filter(({ event, error }) => event === 'refused' && !/RULES|PUBLIC_KEYS|public key|older than 9/.test(error));
     expect(lines.map(({ error }) => error).sort()).toEqual(outcomes.map(({ refused }) => refused).sort());
     for (const line of lines) expect(line).toEqual({ log: 'hedgerow.rules', event: 'refused', serial: 5, ruleset: expect.toBeOneOf([null, expect.any(String)]), error: expect.any(String) });
+    // The operator is told, too.
+    const { errors } = (await new Admin(fleet.edges[BENCHES]!.url, TOKEN).status('?minutes=10')).traffic;
+    const told = errors.map(({ what }: { what: string }) => what);
+    for (const { refused } of outcomes) expect(told).toContain(`rules: ${refused}`);
     expect(traffic.failures).toEqual([]);
     const decided = traffic.answers.filter(({ edge }) => edge < BENCHES);
     expect(new Set(decided.map(({ edge }) => edge)).size).toBe(BENCHES);

@@ -16,7 +16,7 @@ let admin: Admin;
 beforeAll(async () => {
   origin = await Origin.start();
   origin.answer = Origin.ok;
-  fleet = await Fleet.start({ origin, workers: 2, vars: { PUBLIC_KEYS: keys.publicKey, ADMIN_TOKEN: TOKEN, REPORT_SECONDS: '2' } });
+  fleet = await Fleet.start({ origin, workers: 2, vars: { PUBLIC_KEYS: keys.publicKey, ADMIN_TOKEN: TOKEN, REPORT_SECONDS: '2', LEDGER_SHARDS: '3' } });
   admin = new Admin(fleet.edge.url, TOKEN, { 'cf-connecting-ip': CANARIES.address });
 });
 afterAll(async () => {
@@ -104,6 +104,7 @@ it('counting costs less than 2 calls of a Durable Object per 100 requests, at ab
     // The last of an isolate's counts go out with a later request.
     await ask(0);
     await ask(1);
+    await sleep(2500);
     expect((await admin.status()).traffic.by_serial['1']).toBeGreaterThanOrEqual(asked['1']! - 2);
   });
 });
@@ -134,6 +135,29 @@ it('minutes are kept: after a restart the counts are still there', async () => {
     for (const [name, count] of Object.entries<number>(kept[key])) expect([key, name, traffic[key][name] >= count]).toEqual([key, name, true]);
   }
   expect(traffic.signatures).toEqual(kept.signatures);
+});
+
+it('minutes become hours, and are forgotten in time', { timeout: 90_000 }, async () => {
+  const HOUR = 3_600_000;
+  const count = async (minutes: number) => (await admin.status(`?minutes=${minutes}`)).traffic.requests as number;
+  const before = await count(10);
+  expect(before).toBeGreaterThan(30);
+  /** Some requests later, and so long after them that objects have written and rolled up. */
+  const later = async (clock: number) => {
+    await fleet.fault({ clock });
+    for (let number = 0; number < 4; number++) for (const edge of fleet.edges) await edge.ask();
+    await sleep(12_000);
+  };
+  await later(3 * HOUR);
+  expect(await count(60)).toBe(8);
+  expect(await count(300)).toBe(before + 8);
+  // Beyond two days there are only hours.
+  await later(50 * HOUR);
+  expect(await count(60)).toBe(8);
+  expect(await count(60 * 60)).toBe(before + 16);
+  await later(33 * 24 * HOUR);
+  expect(await count(43_200)).toBe(8);
+  await fleet.fault({ clock: 0 });
 });
 
 it('what is counted while the ledger is away is reported when it is back', async () => {

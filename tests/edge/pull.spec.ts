@@ -85,6 +85,18 @@ it('a new release of bundles that are stored fetches none of them again', async 
   expect(bundles.sort()).toEqual([`/bundles/${second.digest}.json`, `/bundles/${second.digest}.json.minisig`]);
 });
 
+it('a server that drips is waited for', async () => {
+  const slow = releaseOf(4, second, { shadow: { digest: first.digest }, note: 'slowly' });
+  config.put(slow);
+  config.odd.set('release.json', (_, res, text = '') => {
+    res.writeHead(200, { 'content-type': 'application/json' });
+    const parts = text.match(/[^]{1,40}/g)!;
+    const timer = setInterval(() => (parts.length ? res.write(parts.shift()) : (clearInterval(timer), res.end())), 150);
+  });
+  await fleet.cron();
+  expect((await pull()).problem).toMatch(/another release 4/);
+});
+
 const next = () => releaseOf(5, second, { note: 'would be good' });
 const reply = (status: number, headers: http.OutgoingHttpHeaders, body: string): Reply => (_, res) => res.writeHead(status, headers).end(body);
 const JSON_TYPE = { 'content-type': 'application/json' };

@@ -1,13 +1,13 @@
 // A release reaches every isolate while requests go on, and so does the way back. No client notices.
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { keyPair, minisign, verifies } from './minisign.ts';
-import { Admin, bundleOf, EMBEDDED, phrase, plant, releaseOf } from './release.ts';
-import { Fleet, Origin, sleep, Traffic } from './support.ts';
+import { Admin, bundleOf, EMBEDDED, phrase, plant, releaseOf, signature } from './release.ts';
+import { eventually, Fleet, Origin, sleep, Traffic } from './support.ts';
 
 const keys = keyPair();
 const TOKEN = 'publish-token-of-the-tests';
 const VARS = { PUBLIC_KEYS: keys.publicKey, ADMIN_TOKEN: TOKEN };
-/** The default is 10: `REFRESH_SECONDS=10 node scripts/test.mjs --only edge` measures it. */
+/** The default is 10: `REFRESH_SECONDS=10 node_modules/.bin/vitest run tests/edge/release.spec.ts` measures it. */
 const REFRESH = Number(process.env.REFRESH_SECONDS ?? 1);
 /** Beside REFRESH_SECONDS: a request that looks for a release, and one more that shows it; on a machine that is shared. */
 const MARGIN = 2;
@@ -109,6 +109,55 @@ it('isolates that start have the release soon', async () => {
   await fleet.stop();
   await fleet.start();
   await fleet.everywhere(4);
+});
+
+// Compiling a hundred regexes takes longer than a first request waits: once, those of isolates that live for a few
+// requests were all decided by the embedded rules.
+it('the very first request of an isolate is decided by the release', async () => {
+  const many = bundleOf({}, { signatures: Array.from({ length: 100 }, (_, number) => signature(`regex_${number}`, 1, { regex: { pattern: `hedge\\s\\w{1,8}row${number}`, landmarks: [{ strings: ['hedge'], min: 0 }] } })) });
+  admin = new Admin(fleet.edge.url, TOKEN);
+  await admin.release(keys, 5, many);
+  await fleet.everywhere(5);
+  await fleet.stop();
+  await fleet.start();
+  for (const edge of fleet.edges) expect((await edge.ask()).ruleset).toBe(many.digest);
+});
+
+it('a regex that does not compile is found out soon after the first request, and the release taken back', async () => {
+  const broken = bundleOf({ lantern_red: 22 }, { signatures: [signature('broken_regex', 20, { regex: { pattern: 'hedge(', landmarks: [{ strings: ['hedge'], min: 0 }] } })] });
+  const one = await Fleet.start({ origin, workers: 1, vars: { ...VARS, REFRESH_SECONDS: '0' } });
+  try {
+    await plant(await one.kv(), keys, releaseOf(3, broken), broken);
+    expect((await one.edge.ask(`a hedge`)).status).toBe(200);
+    await eventually('the way back', async () => {
+      const { status, ruleset } = await one.edge.ask('a hedge');
+      expect([status, ruleset]).toEqual([200, embedded]);
+      expect(((await (await one.edge.health()).json()) as { refused: string }).refused).toMatch(/'hedge\(' does not compile/);
+    });
+    await plant(await one.kv(), keys, releaseOf(4, first), first);
+    await one.everywhere(4);
+  } finally {
+    await one.dispose();
+  }
+});
+
+it('isolates look as often as they are told, and KV may answer from its cache', async () => {
+  const seldom = await Fleet.start({ origin, workers: 1, faults: true, vars: { ...VARS, REFRESH_SECONDS: '2' } });
+  try {
+    const missing = bundleOf({ lantern_red: 31 });
+    await plant(await seldom.kv(), keys, releaseOf(1, missing));
+    const end = performance.now() + 9_000;
+    while (performance.now() < end) await seldom.edge.ask().then(() => sleep(40));
+    const { reads, cacheTtl } = await seldom.witness();
+    expect(reads.release).toBeGreaterThanOrEqual(3);
+    expect(reads.release).toBeLessThanOrEqual(6);
+    // What is refused is looked at after 2 s, 4 s more, 8 s more.
+    expect(reads[`bundle/${missing.digest}`]).toBeGreaterThanOrEqual(2);
+    expect(reads[`bundle/${missing.digest}`]).toBeLessThanOrEqual(3);
+    expect(cacheTtl.release).toBe(30);
+  } finally {
+    await seldom.dispose();
+  }
 });
 
 it('the first request of an isolate waits for no KV that hangs', async () => {

@@ -9,10 +9,16 @@ import * as built from './index.js';
  */
 const faults = { read: null, write: null, registry: null, ledger: null, clock: 0, haste: 1 };
 /** Calls of the objects, reads by key, and when each key was written. */
-const seen = { registry: 0, ledger: 0, reads: {}, writes: {} };
+const seen = { registry: 0, ledger: 0, reads: {}, writes: {}, cacheTtl: {} };
 
-const now = Date.now;
-Date.now = () => now() + faults.clock;
+const { Date: Real } = globalThis;
+const now = Real.now;
+globalThis.Date = class extends Real {
+  constructor(...args) {
+    super(...(args.length ? args : [Real.now() + faults.clock]));
+  }
+  static now = () => Real.now() + faults.clock;
+};
 const { setTimeout } = globalThis;
 globalThis.setTimeout = (callback, ms, ...rest) => setTimeout(callback, ms < 10_000 ? ms : ms / faults.haste, ...rest);
 
@@ -25,6 +31,7 @@ async function fault(what) {
 const kv = (real) => ({
   async getWithMetadata(key, options) {
     seen.reads[key] = (seen.reads[key] ?? 0) + 1;
+    seen.cacheTtl[key] = options?.cacheTtl;
     await fault('read');
     const found = await real.getWithMetadata(key, options);
     return faults.read === 'half' && found.value ? { ...found, value: found.value.slice(0, found.value.byteLength >> 1) } : found;
@@ -37,7 +44,10 @@ const kv = (real) => ({
     await fault('write');
     return real.put(key, value, options);
   },
-  delete: (key) => real.delete(key),
+  delete(key) {
+    (seen.writes[key] ??= []).push(now());
+    return real.delete(key);
+  },
   list: (options) => real.list(options),
 });
 

@@ -340,6 +340,8 @@ export interface Witness {
   registry: number;
   ledger: number;
   reads: Record<string, number>;
+  /** The last `cacheTtl` of each key. */
+  cacheTtl: Record<string, number>;
   writes: Record<string, number[]>;
 }
 

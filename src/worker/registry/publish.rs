@@ -147,6 +147,7 @@ impl Registry {
         let forgotten = self.tables().and_then(|tables| tables.take_forgotten());
         let (Ok(forgotten), Some(store)) = (forgotten, Store::of(&self.settings)) else { return };
         for digest in forgotten {
+            self.pace(&digest).await;
             let _ = put(store.forget_bundle(&digest)).await;
         }
     }
