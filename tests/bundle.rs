@@ -63,6 +63,22 @@ fn signature(name: &str, value: &str) -> Signature {
     }
 }
 
+/// One of everything: lists, regexes, numbers, networks, exemptions. The fuzzer begins with them, too.
+#[test]
+fn stored_bundles_of_every_shape_stay_what_they_are() {
+    let stored = include_bytes!("../fuzz/seeds/ruleset/bundle.json");
+    let digest = "54575f4132b1166ac1fd7ea88080097e25bd4e42230827dbc563cf8bbf59e2e8";
+    assert_eq!(ruleset::digest(stored), digest, "these bytes are somebody's release");
+    let bundle = Bundle::parse(stored).unwrap();
+    assert_eq!(String::from_utf8(bundle.bytes()).unwrap().as_bytes(), stored);
+    Ruleset::load(stored).unwrap().check().unwrap();
+    let old = include_bytes!("../fuzz/seeds/ruleset/bundle-of-format-1.json");
+    let old = Bundle::parse(old).unwrap();
+    assert_eq!((old.format, old.signatures), (1, bundle.signatures));
+    let release = include_bytes!("../fuzz/seeds/ruleset/release.json");
+    assert_eq!(Release::parse(release).unwrap().bytes(), release);
+}
+
 #[test]
 fn old_bundles_load_and_newer_or_larger_ones_do_not() {
     let text = |format: u32| {
