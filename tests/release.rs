@@ -686,6 +686,16 @@ fn a_deployment_is_pushed_to_and_waited_for() {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert_eq!(desk.json(&["status"])["traffic"]["requests"], 200);
+    // Without a terminal each look is a line, until somebody ends it.
+    let mut watching = desk.command(&["status", "--watch"]).stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    let lines: Vec<String> = lines.take(2).map(|line| line.unwrap()).collect();
+    watching.kill().unwrap();
+    watching.wait().unwrap();
+    for line in &lines {
+        assert!(line.contains("release 6: 75 % of 200 requests, 2 errors"), "{line}");
+    }
+    assert_eq!(lines.len(), 2);
     let text = desk.fine(&["audit"]);
     assert!(text.contains("2027-01-15 08:00  publish   release         6"), "{text}");
 }

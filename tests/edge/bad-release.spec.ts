@@ -395,3 +395,17 @@ it('without PUBLIC_KEYS nothing can be published, and the API says why', async (
     await fleet.dispose();
   }
 });
+
+it('without KV a release is kept, not lost, and the operator told what is missing', async () => {
+  const bare = await Fleet.start({ origin, edges: [{ without: ['RULES'] }], storeHasRules: false, vars: VARS });
+  try {
+    const admin = new Admin(bare.edge.url, TOKEN);
+    expect((await admin.upload(keys, good)).status).toBe(201);
+    const { status, body } = await admin.publish(keys, releaseOf(1, good));
+    expect([status, body]).toEqual([202, { serial: 1, published: false, problem: 'the binding RULES is missing' }]);
+    expect((await admin.status()).publication).toMatchObject({ serial: null, pending: 1, problem: 'the binding RULES is missing' });
+    expect((await bare.edge.ask()).status).toBe(200);
+  } finally {
+    await bare.dispose();
+  }
+});

@@ -360,6 +360,8 @@ export interface FleetOptions {
   edges?: { vars?: Record<string, string | undefined>; without?: ('RULES' | 'REGISTRY' | 'LEDGER')[]; rules?: string }[];
   /** Whether KV is reached through switches. The objects always are. */
   faults?: boolean;
+  /** Whether the objects have KV to publish to. */
+  storeHasRules?: boolean;
   build?: string;
 }
 
@@ -392,7 +394,7 @@ export class Fleet {
 
   /** Starts (again), on the store as it was left. Ports change. */
   async start() {
-    const { origin, vars = {}, faults = false, build = BUILD } = this.#options;
+    const { origin, vars = {}, faults = false, storeHasRules = true, build = BUILD } = this.#options;
     const common = { ...SECRETS, ENVIRONMENT: 'development', ORIGIN: urlOf(origin), REFRESH_SECONDS: '1', REPORT_SECONDS: '1', ...vars };
     const edge = ({ vars = {}, without = [], rules = RULES }: NonNullable<FleetOptions['edges']>[number], number: number) => {
       const has = (binding: (typeof without)[number]) => !without.includes(binding);
@@ -407,7 +409,7 @@ export class Fleet {
         ...DIRECT,
       };
     };
-    const store = { name: 'store', ...modulesOf(build, 'store.mjs'), ...COMPATIBILITY, bindings: set(common), kvNamespaces: { RULES }, durableObjects: OBJECTS, ...DIRECT };
+    const store = { name: 'store', ...modulesOf(build, 'store.mjs'), ...COMPATIBILITY, bindings: set(common), ...(storeHasRules && { kvNamespaces: { RULES } }), durableObjects: OBJECTS, ...DIRECT };
     this.#miniflare = new Miniflare(
       convertV4MiniflareOptions({
         workers: [store, ...this.#each().map(edge)],

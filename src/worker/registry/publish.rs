@@ -69,7 +69,11 @@ impl Registry {
             };
             match self.write(&newest).await {
                 Ok(()) => self.published(&newest).await?,
-                Err(error) => problem = error,
+                Err(error) => {
+                    problem = error;
+                    // The clock stands still until something is waited for.
+                    Delay::from(Duration::from_millis(PAUSE as u64)).await;
+                }
             }
         }
         self.failed(&problem).await?;
