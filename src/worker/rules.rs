@@ -220,8 +220,8 @@ enum Found {
     Nothing,
     /// The release in force.
     Known,
-    /// A newer one.
-    New(InForce, Stored),
+    /// A newer one, and whether its regexes were checked.
+    New(InForce, Stored, bool),
 }
 
 /// Reads the release.
@@ -237,8 +237,11 @@ async fn read(settings: &Settings) -> Result<Found, Trouble> {
     if STATE.with_borrow(|state| state.has_refused(&stored)) {
         return Ok(Found::Nothing);
     }
-    match take(&store, &stored, settings).await {
-        Ok(in_force) => Ok(Found::New(in_force, stored)),
+    // One that was refused before is checked first.
+    let is_checked =
+        STATE.with_borrow(|state| state.released.is_some() || state.is_refused(&stored));
+    match take(&store, &stored, settings, is_checked).await {
+        Ok(in_force) => Ok(Found::New(in_force, stored, is_checked)),
         Err(Flaw::Wrong(error)) => Err(Trouble::Refused(stored, error)),
         Err(Flaw::Missing(error)) => Err(Trouble::Early(stored, error)),
     }
@@ -257,11 +260,15 @@ impl From<String> for Flaw {
 }
 
 /// Verifies a release and loads what it names.
-async fn take(store: &Store, stored: &Stored, settings: &Settings) -> Result<InForce, Flaw> {
+async fn take(
+    store: &Store,
+    stored: &Stored,
+    settings: &Settings,
+    is_checked: bool,
+) -> Result<InForce, Flaw> {
     let keys = settings.keys().map_err(|problem| problem.what)?;
     let release = Rc::new(verify_release(stored, &keys, settings.min_serial())?);
-    let is_first = STATE.with_borrow(|state| state.released.is_none());
-    let mut loader = Loader { store, keys: &keys, bytes: 0, is_first };
+    let mut loader = Loader { store, keys: &keys, bytes: 0, is_checked };
     let active = loader.load(&release.active).await?;
     let canary = match &release.canary {
         Some(canary) => Some(loader.load(&canary.digest).await?),
@@ -300,8 +307,9 @@ struct Loader<'a> {
     keys: &'a Keys,
     /// Bytes of its bundles so far.
     bytes: usize,
-    /// Whether the isolate has no release yet: it is taken at once, and its regexes checked afterwards.
-    is_first: bool,
+    /// Whether regexes are checked. An isolate without a release takes its first one at once, and checks
+    /// it afterwards.
+    is_checked: bool,
 }
 
 impl Loader<'_> {
@@ -351,7 +359,7 @@ impl Loader<'_> {
         let ruleset = loaded.ok_or_else(|| told("loading panicked"))?;
         let ruleset = ruleset.map_err(|error| told(error.problem()))?;
         drop(stored);
-        if !self.is_first {
+        if self.is_checked {
             check(&ruleset).await.map_err(|error| told(error.problem()))?;
         }
         Ok(Rc::new(ruleset))
@@ -411,13 +419,13 @@ fn settle(outcome: Result<Found, Trouble>, settings: &Settings) -> Option<(InFor
             state.unread = 0;
         }
         match outcome {
-            Ok(Found::Nothing) => {}
+            Ok(Found::Nothing) if state.refused.is_some() => {}
+            Ok(Found::Nothing) => state.problem = None,
             Ok(Found::Known) => state.content(),
-            Ok(Found::New(in_force, manifest)) => {
+            Ok(Found::New(in_force, manifest, is_checked)) => {
                 state.content();
-                let is_first = state.released.is_none();
                 state.adopt(in_force.clone(), &manifest);
-                return is_first.then_some((in_force, manifest));
+                return (!is_checked).then_some((in_force, manifest));
             }
             Err(Trouble::Unread(error)) => {
                 state.due = millis() + backoff(pause, state.unread, UNREAD_PAUSE);
@@ -444,10 +452,14 @@ fn backoff(pause: f64, failures: u32, most: f64) -> f64 {
 }
 
 impl State {
-    /// Whether a manifest was refused, and not long ago.
+    /// Whether a manifest is the one that was refused last.
+    fn is_refused(&self, manifest: &Stored) -> bool {
+        self.refused.as_ref().is_some_and(|refused| refused.manifest == *manifest)
+    }
+
+    /// Whether it is not to be looked at again yet.
     fn has_refused(&self, manifest: &Stored) -> bool {
-        let refused = self.refused.as_ref();
-        refused.is_some_and(|refused| refused.manifest == *manifest && millis() < refused.due)
+        self.is_refused(manifest) && self.refused.as_ref().is_some_and(|it| millis() < it.due)
     }
 
     /// Nothing is wrong any more.

@@ -134,6 +134,10 @@ it('a regex that does not compile is found out soon after the first request, and
       expect([status, ruleset]).toEqual([200, embedded]);
       expect(((await (await one.edge.health()).json()) as { refused: string }).refused).toMatch(/'hedge\(' does not compile/);
     });
+    // Tried again after a second, and checked before it is taken: neither taken nor told a second time.
+    await sleep(1_500);
+    for (let time = 0; time < 5; time++) expect((await one.edge.ask('a hedge')).ruleset).toBe(embedded);
+    expect(one.lines('hedgerow.rules').map(({ event }) => event)).toEqual(['adopted', 'refused']);
     await plant(await one.kv(), keys, releaseOf(4, first), first);
     await one.everywhere(4);
   } finally {

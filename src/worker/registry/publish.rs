@@ -116,7 +116,9 @@ impl Registry {
         let is_settled = newest.published.is_some_and(|at| at.saturating_add(SETTLED) < seconds());
         let Some(store) = Store::of(&self.settings).filter(|_| is_settled) else { return Ok(()) };
         let Some(Ok(found)) = in_time(store.release(), PATIENCE).await else { return Ok(()) };
-        let is_right = found.is_some_and(|found| found.bytes == newest.text.as_bytes());
+        let is_right = found.is_some_and(|found| {
+            found.bytes == newest.text.as_bytes() && found.signature == newest.signature
+        });
         if !is_right {
             tables.note(REGISTRY, "kv", &newest.serial.to_string(), "", "KV had another release");
             log::registry("mend", Some("KV had another release than the newest"));
