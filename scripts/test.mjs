@@ -18,6 +18,8 @@ const STEPS = [
   ['clippy for Wasm', 'clippy', () => run('cargo', ['clippy', '--locked', ...WASM, '-p', 'hedgerow-worker', '-p', 'hedgerow-playground', ...DENY], { label: 'cargo clippy (Worker and playground, Wasm)', env: wasmFlags() })],
   ['cargo test', 'rust', () => run('cargo', ['test', '--locked', '--workspace'], { label: 'cargo test (workspace)' })],
   ['build', 'build edge', () => buildWorker()],
+  // `npm start` builds it, too, and has to be quick in its test.
+  ['build the command line', 'build edge', () => run('cargo', ['build', '--locked', '--quiet', '--bin', 'hedgerow'], { label: 'cargo build --bin hedgerow', quiet: true })],
   ['build with a planted panic', 'build edge', plantedPanic],
   ['build the playground', 'build edge', () => buildPlayground()],
   ['types', 'edge', () => run(at('node_modules/.bin/tsc'), ['-p', '.'], { label: 'tsc' })],
