@@ -7,7 +7,8 @@ pub mod list;
 pub mod release;
 
 pub use bundle::{
-    Bundle, Correlation, FORMAT, MAX_BYTES, MAX_MEMORY, MAX_SIGNATURES, digest, is_digest,
+    Bundle, Correlation, FORMAT, MAX_BYTES, MAX_MEMORY, MAX_NUMBER, MAX_SIGNATURES, digest,
+    is_digest, short,
 };
 pub use diff::{Diff, ListChange, Setting, WeightChange};
 pub use list::List;

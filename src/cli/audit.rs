@@ -6,9 +6,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::config::{Config, Registry};
-use super::store::short;
 use super::time::date;
 use super::{Failure, Format, Outcome, Result, line, print};
+use hedgerow::ruleset::short;
 
 #[derive(clap::Args)]
 pub struct Options {

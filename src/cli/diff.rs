@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use hedgerow::policy::{Action, Band, Mode};
 use hedgerow::ruleset::release::EMBEDDED;
-use hedgerow::ruleset::{self, Diff};
+use hedgerow::ruleset::{self, Diff, short};
 use hedgerow::{Bundle, Decision, Release, Ruleset};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::config::{Config, Registry};
 use super::release::resolve;
 use super::replay::{Event, UNLABELLED, decide, read};
-use super::store::{Store, short};
+use super::store::Store;
 use super::{Failure, Format, Outcome, Result, line, now, print, read_rules, report, unable};
 
 #[derive(clap::Args)]

@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use hedgerow::policy::Noise;
+use hedgerow::ruleset::short;
 use hedgerow::{Bundle, Ruleset, ruleset, sigma};
 use serde_json::{Value, json};
 
 use super::config::{Config, Registry};
 use super::release::{Change, Desk, How};
 use super::replay::{Counts, Summary, percent, summarise};
-use super::store::{Entry, Kind, Signed, short};
+use super::store::{Entry, Kind, Signed};
 use super::{Failure, Format, Outcome, Result, line, now, print, read_rules, report};
 
 #[derive(clap::Args)]

@@ -4,13 +4,14 @@
 use std::path::Path;
 
 use hedgerow::ruleset::release::{Canary, EMBEDDED, FORMAT, Shadow};
+use hedgerow::ruleset::short;
 use hedgerow::trust::Keys;
 use hedgerow::{Release, Ruleset};
 use serde_json::{Value, json};
 
 use super::config::{Config, Registry};
 use super::key::Signer;
-use super::store::{Entry, Kind, Published, Signed, Store, short};
+use super::store::{Entry, Kind, Published, Signed, Store};
 use super::wait::wait;
 use super::{Failure, Format, Outcome, Result, complain, line, now, print, time};
 

@@ -7,12 +7,13 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use hedgerow::Release;
+use hedgerow::ruleset::short;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::config::{Config, Registry};
 use super::release::summary;
-use super::store::{Http, short};
+use super::store::Http;
 use super::time::{age, date};
 use super::{Failure, Format, Outcome, Result, complain, line, print};
 

@@ -3,7 +3,7 @@
 mod directory;
 mod http;
 
-use hedgerow::ruleset::{Diff, digest};
+use hedgerow::ruleset::{Diff, digest, short};
 use hedgerow::trust::Keys;
 use hedgerow::{Bundle, Release};
 use serde::{Deserialize, Serialize};
@@ -123,9 +123,4 @@ pub fn conflict(serial: Option<u64>) -> Failure {
         "somebody else published a release meanwhile{found}; look at it with `hedgerow status`, \
          and decide again"
     ))
-}
-
-/// The beginning of a digest, as people are shown it.
-pub fn short(digest: &str) -> &str {
-    digest.get(..12).unwrap_or(digest)
 }

@@ -240,11 +240,16 @@ fn within(count: usize, what: &str, most: usize, remedy: &str) -> Result<(), Err
 }
 
 /// The highest number that every reader of JSON, JavaScript too, has exactly.
-const MAX_NUMBER: u64 = (1 << 53) - 1;
+pub const MAX_NUMBER: u64 = (1 << 53) - 1;
 
 /// SHA-256 in hex.
 pub fn digest(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// As much of a digest as people need.
+pub fn short(digest: &str) -> &str {
+    digest.get(..12).unwrap_or(digest)
 }
 
 /// Whether this is a SHA-256 in hex, as digests are written.

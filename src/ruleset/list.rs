@@ -4,6 +4,7 @@
 //! policy and exemptions treat it as they treat any signature.
 #![deny(clippy::arithmetic_side_effects)]
 
+use std::borrow::Borrow;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -166,7 +167,8 @@ impl Lists {
             }
         };
         let client = &envelope.client;
-        if let Some(text) = client.address
+        // An address is parsed only where one is looked for.
+        if let Some(text) = client.address.filter(|_| !self.networks.is_empty())
             && let Ok(address) = text.parse::<IpAddr>()
         {
             let bits = bits(address);
@@ -180,21 +182,23 @@ impl Lists {
             add(Kind::AsNumber, length, &mut find(&self.as_numbers, &number, now));
         }
         if let Some(text) = client.tls_fingerprint {
-            let key = Box::from(text);
-            add(Kind::TlsFingerprint, text.len(), &mut find(&self.tls_fingerprints, &key, now));
+            add(Kind::TlsFingerprint, text.len(), &mut find(&self.tls_fingerprints, text, now));
         }
         if let Some(text) = envelope.account {
-            let key = Box::from(text);
-            add(Kind::Account, text.len(), &mut find(&self.accounts, &key, now));
+            add(Kind::Account, text.len(), &mut find(&self.accounts, text, now));
         }
         hits
     }
 }
 
 /// The lists on which a key counts now.
-fn find<K: Ord>(table: &Table<K>, key: &K, now: u64) -> impl Iterator<Item = usize> {
-    let from = table.partition_point(|(own, ..)| own < key);
-    let equal = table.iter().skip(from).take_while(move |(own, ..)| own == key);
+fn find<K: Borrow<Q>, Q: Ord + ?Sized>(
+    table: &Table<K>,
+    key: &Q,
+    now: u64,
+) -> impl Iterator<Item = usize> {
+    let from = table.partition_point(|(own, ..)| own.borrow() < key);
+    let equal = table.iter().skip(from).take_while(move |(own, ..)| own.borrow() == key);
     equal.filter(move |(.., until)| until.is_none_or(|until| now < until)).map(|(_, list, _)| *list)
 }
 

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::bundle::is_digest;
+use super::bundle::{MAX_NUMBER, is_digest};
 use crate::error::Error;
 
 /// The format that this version writes, and the newest that it reads.
@@ -106,7 +106,7 @@ impl Release {
         if self.release == 0 {
             return Some("there is no release format 0");
         }
-        if self.serial == 0 || self.serial > MAX_SERIAL {
+        if self.serial == 0 || self.serial > MAX_NUMBER {
             return Some("its serial is no number from 1 to 2⁵³ − 1");
         }
         if !named.into_iter().chain([shadow]).flatten().all(|name| is_named(&name)) {
@@ -163,9 +163,6 @@ fn place(digest: &str, account: &str) -> f64 {
     let first = hash.finalize().iter().take(4).fold(0_u32, |sum, byte| sum << 8 | u32::from(*byte));
     f64::from(first) / 4_294_967_296.0
 }
-
-/// The highest serial: every reader of JSON, JavaScript too, has it exactly.
-const MAX_SERIAL: u64 = (1 << 53) - 1;
 
 #[cfg(test)]
 mod tests {

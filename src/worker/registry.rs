@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use hedgerow::ruleset::release::EMBEDDED;
-use hedgerow::ruleset::{Bundle, Diff, MAX_BYTES, Release, Ruleset, digest, is_digest};
+use hedgerow::ruleset::{Bundle, Diff, MAX_BYTES, Release, Ruleset, digest, is_digest, short};
 use hedgerow::trust::Keys;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -509,9 +509,4 @@ fn refused(code: &'static str) -> impl Fn(hedgerow::Error) -> ApiError {
 fn broken(error: impl ToString) -> ApiError {
     log::registry("failed", Some(&error.to_string()));
     ApiError::new(503, "unavailable", "the registry cannot read or write its tables", "try again")
-}
-
-/// As much of a digest as people need.
-fn short(digest: &str) -> &str {
-    digest.get(..12).unwrap_or(digest)
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use futures_channel::oneshot;
 use hedgerow::Ruleset;
 use hedgerow::ruleset::release::EMBEDDED;
-use hedgerow::ruleset::{MAX_BYTES, Release, digest};
+use hedgerow::ruleset::{MAX_BYTES, Release, digest, short};
 use hedgerow::trust::Keys;
 use serde::Serialize;
 use worker::{Context, Delay};
@@ -177,7 +177,11 @@ pub fn refused() -> Option<String> {
 pub async fn refresh(settings: &Rc<Settings>, context: &Context) {
     let now = millis();
     let is_first = STATE.with_borrow_mut(|state| {
-        if !settings.has_keys() || now < state.due || now < state.busy {
+        if now < state.due || now < state.busy {
+            return None;
+        }
+        if !settings.has_keys() {
+            state.due = now + settings.refresh().as_millis() as f64;
             return None;
         }
         state.busy = now + LEASE.as_millis() as f64;
@@ -384,11 +388,6 @@ async fn recheck(in_force: InForce, manifest: Stored, settings: &Settings) {
         });
         return;
     }
-}
-
-/// As much of a digest as people need.
-fn short(digest: &str) -> &str {
-    digest.get(..12).unwrap_or(digest)
 }
 
 /// Compiles every regex, a few at a time: requests come in between.

@@ -5,10 +5,11 @@
 
 use std::time::Duration;
 
+use hedgerow::ruleset::short;
 use worker::Delay;
 
+use super::Registry;
 use super::tables::StoredRelease;
-use super::{Registry, short};
 use crate::api::ApiError;
 use crate::clock::{in_time, millis, seconds};
 use crate::log;

@@ -112,7 +112,7 @@ impl Registry {
             let text = whole(&file, ruleset::MAX_BYTES).await?;
             let signature = whole(&format!("{file}.minisig"), MAX_SIGNATURE).await?;
             let told = |error: ApiError| {
-                format!("bundles/{}….json: {}", super::short(digest), error.message)
+                format!("bundles/{}….json: {}", ruleset::short(digest), error.message)
             };
             self.take_in(digest, &Signed { text, signature }).map_err(told)?;
         }
