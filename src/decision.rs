@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::correlate::Observation;
 use crate::matcher::{Evidence, Hit};
 use crate::policy::{Action, Band, Mode, Treatment};
 use crate::request::{Envelope, Trouble};
@@ -29,6 +30,8 @@ pub struct Assessment {
     pub exemption: Option<String>,
     /// Whether it allows the request whatever its score.
     pub exempt: bool,
+    /// What is to be counted, where anything is.
+    pub observation: Option<Observation>,
 }
 
 /// What is done with a request, and the proof.
@@ -75,6 +78,9 @@ pub struct DecisionHit {
     pub weight: f64,
     /// Fields and byte ranges; never text.
     pub evidence: Vec<Evidence>,
+    /// The key that a correlation held for, where it is an indicator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
 }
 
 impl Decision {
@@ -95,7 +101,9 @@ impl Decision {
                 shadow_hits.push(signature.name.clone());
             } else {
                 let name = signature.name.clone();
-                hits.push(DecisionHit { name, weight: signature.weight, evidence: hit.evidence });
+                let key = hit.key.map(|key| format!("{key:016x}"));
+                let (weight, evidence) = (signature.weight, hit.evidence);
+                hits.push(DecisionHit { name, weight, evidence, key });
             }
         }
         Self {

@@ -18,6 +18,8 @@ pub enum Kind {
     Number,
     /// `true` or `false`.
     Flag,
+    /// A keyed hash: correlations group by it and count it, and lists may hold it.
+    Key,
 }
 
 impl Kind {
@@ -29,6 +31,7 @@ impl Kind {
             Self::Address => "address",
             Self::Number => "number",
             Self::Flag => "flag",
+            Self::Key => "key",
         }
     }
 }
@@ -127,7 +130,22 @@ fields! {
     Country Keyword "client.geo.country_iso_code" "Country of the client's address."
     Account Keyword "hedgerow.account" "Keyed hash of the credential."
     Hour Number "hedgerow.hour" "Hour of the day, UTC, 0 to 23."
+    TemplateUser Key "hedgerow.template.user" "What requests of one template share of the user text, whatever fills its slots: up to twelve hashes of eight words each."
+    TemplateSystem Key "hedgerow.template.system" "The same of the system text."
+    PromptDigest Key "hedgerow.prompt.digest" "All user text."
+    ReasoningToken Key "hedgerow.reasoning_token" "Each signed or encrypted reasoning of earlier answers that is sent back; sixteen at most."
+    LogitBiasDigest Key "hedgerow.logit_bias.digest" "The logit bias map, whatever the order of its entries."
+    SignatureName Key "hedgerow.signature" "Each signature that held and weighs in favour of harvesting."
+    Llr Number "hedgerow.llr" "Decibans of evidence that the request's own signatures came to; correlations only."
+    StatusCode Number "http.response.status_code" "How the origin, or the filter in its place, answered; no signature tests it together with other fields."
+    Action Keyword "hedgerow.action" "What the filter did: `allow`, `tag`, `degrade`, `throttle` or `block`; likewise."
 }
+
+/// Fields that are known only once a request has been answered.
+pub const OUTCOMES: [Name; 2] = [Name::StatusCode, Name::Action];
+
+/// Fields that only correlations have.
+pub const CORRELATED: [Name; 1] = [Name::Llr];
 
 /// What precedes a header's name.
 pub const HEADER_PREFIX: &str = "http.request.header.";

@@ -39,11 +39,15 @@
 
 pub mod account;
 pub mod bench;
+pub mod correlate;
+pub mod correlation;
 pub mod decision;
 pub mod degrade;
 pub mod error;
 pub mod explain;
 pub mod field;
+pub mod hash;
+pub mod indicator;
 pub mod json;
 pub mod matcher;
 pub mod policy;
@@ -58,6 +62,7 @@ pub mod score;
 #[cfg(feature = "sigma")]
 pub mod sigma;
 pub mod signature;
+pub mod template;
 pub mod text;
 pub mod trust;
 

@@ -94,6 +94,8 @@ pub struct Hit {
     pub signature: usize,
     /// What proved it.
     pub evidence: Vec<Evidence>,
+    /// The key of the indicator that it is.
+    pub key: Option<u64>,
 }
 
 /// Where something was found: never the text itself.
@@ -426,6 +428,7 @@ impl Matcher<'_> {
         let hit = |(signature, bits): (usize, Vec<usize>)| Hit {
             signature,
             evidence: bits.into_iter().filter_map(prove).collect(),
+            key: None,
         };
         proofs.into_iter().map(hit).collect()
     }

@@ -119,6 +119,7 @@ impl Recorded {
             client: Client { http_version: self.http_version.as_deref(), ..Default::default() },
             account: self.account.as_deref(),
             now,
+            ..Envelope::default()
         }
     }
 }

@@ -16,8 +16,11 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::field::{MESSAGES, Name, Place};
+use crate::hash::HashKey;
+use crate::indicator::Indicators;
 use crate::json::{Raw, Reader, Token};
 use crate::route::Endpoint;
+use crate::template;
 use crate::text::{self, Case, Edges, Normalizer};
 
 pub use body::{Body, Limits};
@@ -46,6 +49,10 @@ pub struct Envelope<'a> {
     pub account: Option<&'a str>,
     /// Seconds since the epoch.
     pub now: u64,
+    /// What values are hashed with, where they are counted.
+    pub key: HashKey,
+    /// Keys that have become suspicious, where they are known.
+    pub indicators: Option<&'a Indicators>,
 }
 
 /// What the edge knows of the client.
@@ -76,6 +83,12 @@ pub struct Request<'a> {
     numbers: Vec<(Name, f64)>,
     /// Counters, one row a field: kept apart, for a body may hold any number of numbers.
     counts: Vec<(Name, f64)>,
+    /// Signed or encrypted reasoning that is sent back.
+    reasoning: Vec<Raw<'a>>,
+    /// A hash over the logit bias map, where there is one.
+    bias: Option<u64>,
+    /// Keys that are given as such.
+    keys: Vec<(Name, Cow<'a, str>)>,
     /// Whether values of nothing but white space came since the last text.
     after_space: bool,
     /// Bytes that may yet be looked at ahead of their turn.
@@ -129,6 +142,7 @@ struct Mark {
     segments: usize,
     keywords: usize,
     numbers: usize,
+    reasoning: usize,
     counts: Vec<(Name, f64)>,
     trouble: Trouble,
 }
@@ -148,10 +162,8 @@ pub fn read<'a>(
         segments: Vec::with_capacity(16),
         keywords: Vec::with_capacity(32),
         numbers: Vec::with_capacity(32),
-        counts: Vec::new(),
-        after_space: false,
         ahead: body.bytes().len().saturating_mul(2),
-        trouble: Trouble::default(),
+        ..Request::default()
     };
     let mut entries = 0_usize;
     let mut tell = |request: &mut Request<'a>| {
@@ -213,6 +225,43 @@ impl<'a> Request<'a> {
         self.trouble
     }
 
+    /// The values of a field that is a keyed hash; those that come from hits are not known here.
+    pub fn hashes(&self, name: Name, key: &HashKey) -> Vec<u64> {
+        let field = name.row().name;
+        let given = self.keys.iter().filter(|(own, _)| *own == name);
+        let given = given.map(|(_, value)| key.value(field, value.as_bytes()));
+        let mut hashes: Vec<u64> = given.collect();
+        match name {
+            Name::TemplateUser | Name::TemplateSystem => {
+                let place = if name == Name::TemplateUser { Place::User } else { Place::System };
+                hashes.extend(template::keys(field, self.texts(place), key));
+            }
+            Name::PromptDigest => {
+                hashes.extend(template::digest(field, self.texts(Place::User), key));
+            }
+            Name::ReasoningToken => {
+                hashes.extend(self.reasoning.iter().map(|raw| key.value(field, raw.bytes())));
+                // Of many the same are taken, whoever sends them.
+                hashes.sort_unstable();
+                hashes.truncate(MAX_REASONING);
+            }
+            Name::LogitBiasDigest => {
+                hashes.extend(self.bias.map(|bias| key.value(field, &bias.to_le_bytes())));
+            }
+            _ => {}
+        }
+        hashes
+    }
+
+    /// The normalised texts of a place.
+    fn texts(&self, place: Place) -> impl Iterator<Item = &str> {
+        let own = self
+            .segments
+            .iter()
+            .filter(move |segment| segment.place == place && segment.source.value().is_some());
+        own.filter_map(|segment| self.text.get(segment.range.clone()))
+    }
+
     /// A request made of named values, as exemplars give them.
     pub fn from_values(values: impl IntoIterator<Item = (Name, Value<'a>)>) -> Self {
         let mut request = Self::default();
@@ -222,6 +271,7 @@ impl<'a> Request<'a> {
                     request.push_text(place, Raw::new(text.as_bytes(), 0), true)
                 }
                 Value::Keyword(text) => request.keywords.push((name, Cow::Borrowed(text))),
+                Value::Key(text) => request.keys.push((name, Cow::Borrowed(text))),
                 Value::Number(number) => request.numbers.push((name, number)),
             }
         }
@@ -247,6 +297,7 @@ impl<'a> Request<'a> {
             segments: self.segments.len(),
             keywords: self.keywords.len(),
             numbers: self.numbers.len(),
+            reasoning: self.reasoning.len(),
             counts: self.counts.clone(),
             trouble: self.trouble,
         }
@@ -258,6 +309,8 @@ impl<'a> Request<'a> {
         self.segments.truncate(mark.segments);
         self.keywords.truncate(mark.keywords);
         self.numbers.truncate(mark.numbers);
+        self.reasoning.truncate(mark.reasoning);
+        self.bias = None;
         self.counts = mark.counts;
         self.trouble = mark.trouble;
     }
@@ -311,6 +364,9 @@ impl<'a> Request<'a> {
         self.keywords.clear();
         self.numbers.clear();
         self.counts.clear();
+        self.reasoning.clear();
+        self.bias = None;
+        self.keys.clear();
         self.after_space = false;
         self.trouble = Trouble::default();
     }
@@ -462,6 +518,8 @@ pub enum Value<'a> {
     Text(Place, &'a str),
     /// A short string.
     Keyword(&'a str),
+    /// What a keyed hash is made of.
+    Key(&'a str),
     /// A number, or a flag as 0 or 1.
     Number(f64),
 }
@@ -528,6 +586,9 @@ const TEXTS: &[&str] = &[
     "systeminstruction",
     "tools",
 ];
+
+/// Signed reasonings of one request that are hashed, at most.
+const MAX_REASONING: usize = 16;
 
 /// Bytes of a number or flag in quotes, leading zeros and spaces included.
 const QUOTED: usize = 256;

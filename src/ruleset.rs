@@ -4,21 +4,25 @@ mod bundle;
 mod compile;
 mod diff;
 pub mod list;
+mod observe;
 pub mod release;
 
 pub use bundle::{
-    Bundle, Correlation, FORMAT, MAX_BYTES, MAX_MEMORY, MAX_NUMBER, MAX_SIGNATURES, digest,
-    is_digest, short,
+    Bundle, FORMAT, MAX_BYTES, MAX_MEMORY, MAX_NUMBER, MAX_SIGNATURES, digest, is_digest, short,
 };
 pub use diff::{Diff, ListChange, Setting, WeightChange};
 pub use list::List;
 pub use release::Release;
 
+use std::rc::Rc;
+
+use crate::correlate::{Observation, Plan};
+use crate::correlation::Correlation;
 use crate::decision::Assessment;
 use crate::error::Error;
-use crate::matcher::{Hit, Program};
+use crate::matcher::{Hit, Matcher, Program};
 use crate::policy::{Exemption, Policy};
-use crate::request::{self, Body, Envelope, Trouble};
+use crate::request::{self, Body, Envelope, Request, Trouble};
 use crate::route::Endpoint;
 use crate::score::Score;
 use crate::signature::{Condition, Signature, Status};
@@ -31,10 +35,15 @@ pub struct Ruleset {
     /// Bytes of the bundle.
     bytes: usize,
     policy: Policy,
-    /// Signatures, and behind them the lists.
+    /// Signatures, behind them the lists, and then the correlations.
     signatures: Vec<Signature>,
     program: Program,
     lists: Lists,
+    plan: Rc<Plan>,
+    /// The place in the plan of each signature that is an event there.
+    events: Vec<Option<u16>>,
+    /// The signatures that are tested once a request has been answered.
+    outcomes: Vec<usize>,
 }
 
 impl Ruleset {
@@ -46,21 +55,28 @@ impl Ruleset {
 
     /// Compiles a bundle that goes by `digest`.
     pub fn new(bundle: Bundle, digest: String) -> Result<Self, Error> {
-        let Bundle { policy, mut signatures, lists, .. } = bundle;
+        let Bundle { policy, mut signatures, lists, correlations, .. } = bundle;
         policy.check()?;
         signatures.retain(|signature| !policy.is_off(&signature.name));
         let lists: Vec<List> =
             lists.into_iter().filter(|list| !policy.is_off(&list.name)).collect();
         let program = compile::compile(&signatures)?;
         let compiled = Lists::new(&lists)?;
+        let plan = plan(correlations, &signatures, &policy)?;
+        let place = |name: &String| plan.rules().iter().position(|rule| rule == name);
+        let events = signatures.iter().map(|own| u16::try_from(place(&own.name)?).ok()).collect();
+        let outcomes = signatures.iter().enumerate().filter(|(_, own)| observe::is_outcome(own));
+        let outcomes = outcomes.map(|(place, _)| place).collect();
         signatures.extend(lists.into_iter().map(listed));
+        signatures.extend(plan.correlations().iter().map(correlated));
         for own in &policy.signatures {
             let named = signatures.iter_mut().find(|signature| signature.name == own.name);
             if let (Some(signature), Some(weight)) = (named, own.weight) {
                 signature.weight = weight;
             }
         }
-        Ok(Self { digest, bytes: 0, policy, signatures, program, lists: compiled })
+        let (bytes, lists, plan) = (0, compiled, Rc::new(plan));
+        Ok(Self { digest, bytes, policy, signatures, program, lists, plan, events, outcomes })
     }
 
     /// Compiles what is otherwise compiled on first need, so that nothing is found out later: every
@@ -90,9 +106,15 @@ impl Ruleset {
         &self.policy
     }
 
-    /// The signatures in force; behind them the lists, which have neither selections nor a condition.
+    /// The signatures in force; behind them the lists and the correlations, which have neither selections
+    /// nor a condition.
     pub fn signatures(&self) -> &[Signature] {
         &self.signatures
+    }
+
+    /// What is to be counted over requests.
+    pub fn plan(&self) -> &Rc<Plan> {
+        &self.plan
     }
 
     /// The compiled tests.
@@ -119,7 +141,9 @@ impl Ruleset {
                 if matcher.is_spent() {
                     trouble.add(Trouble::COSTLY);
                 }
-                let assessment = self.score(envelope, endpoint, hits, trouble);
+                let observation = self.count(envelope, request, &mut hits);
+                let mut assessment = self.score(envelope, endpoint, hits, trouble);
+                assessment.observation = observation;
                 if gravest.as_ref().is_none_or(|known| assessment.score.value > known.score.value) {
                     gravest = Some(assessment);
                 }
@@ -133,6 +157,43 @@ impl Ruleset {
         Some(assessment)
     }
 
+    /// What correlation keeps of a request that is no HTTP request: an exemplar's.
+    #[cfg(feature = "sigma")]
+    pub(crate) fn observe(
+        &self,
+        matcher: &mut Matcher<'_>,
+        request: &Request<'_>,
+        headers: &[(String, String)],
+        now: u32,
+    ) -> Observation {
+        let envelope = Envelope { headers, now: u64::from(now), ..Envelope::default() };
+        let mut hits = matcher.hits(request, &self.program.headers(headers));
+        self.count(&envelope, request, &mut hits).unwrap_or_default()
+    }
+
+    /// What correlation keeps of a request, whose hits its indicators are added to.
+    fn count(
+        &self,
+        envelope: &Envelope<'_>,
+        request: &Request<'_>,
+        hits: &mut Vec<Hit>,
+    ) -> Option<Observation> {
+        if self.plan.is_empty() {
+            return None;
+        }
+        let held = hits.iter().filter_map(|hit| self.signatures.get(hit.signature));
+        let counted = held.filter(|signature| signature.status != Status::Experimental);
+        let weights = counted.map(|signature| (signature.family.as_str(), signature.weight));
+        let llr = Score::new(weights, &self.policy.score).evidence;
+        let observation = self.observation(envelope, request, hits, llr);
+        // What only selects requests for correlations is no evidence.
+        hits.retain(|hit| {
+            self.signatures.get(hit.signature).is_none_or(|own| own.family != TRAFFIC)
+        });
+        hits.extend(self.indicated(envelope, &observation));
+        Some(observation)
+    }
+
     /// The endpoint that an HTTP request calls; `None` where it is no LLM call.
     pub fn endpoint(&self, envelope: &Envelope<'_>) -> Option<Endpoint> {
         // WebSocket handshakes are GET. An `Upgrade` header on a POST means nothing, and is no way past.
@@ -142,7 +203,7 @@ impl Ruleset {
         Some(self.policy.endpoint(envelope.path)).filter(|endpoint| *endpoint != Endpoint::None)
     }
 
-    /// Whether the signature at this place is a list.
+    /// Whether the signature at this place is a list or a correlation.
     pub(crate) fn is_list(&self, signature: usize) -> bool {
         signature >= self.program.conditions.len()
     }
@@ -154,6 +215,7 @@ impl Ruleset {
         let hits = hits.map(|(list, evidence)| Hit {
             signature: first.saturating_add(list),
             evidence: vec![evidence],
+            key: None,
         });
         hits.collect()
     }
@@ -197,9 +259,42 @@ impl Ruleset {
             exemption,
             exempt: exemptions.iter().any(|exemption| exemption.signatures.is_empty()),
             hits,
+            observation: None,
         }
     }
 }
+
+/// Compiles correlations, without those that the policy has switched off, alone or with their rules.
+fn plan(
+    mut correlations: Vec<Correlation>,
+    signatures: &[Signature],
+    policy: &Policy,
+) -> Result<Plan, Error> {
+    correlations.retain(|correlation| !policy.is_off(&correlation.name));
+    for correlation in &mut correlations {
+        correlation.rules.retain(|rule| !policy.is_off(rule));
+    }
+    correlations.retain(|correlation| !correlation.rules.is_empty());
+    let names = signatures.iter().map(|signature| signature.name.as_str()).collect();
+    Plan::new(correlations, &names)
+}
+
+/// A correlation as the signature that its indicators are.
+fn correlated(correlation: &Correlation) -> Signature {
+    Signature {
+        name: correlation.name.clone(),
+        id: correlation.id.clone(),
+        title: correlation.title.clone(),
+        family: correlation.family.clone(),
+        status: correlation.status,
+        weight: correlation.weight,
+        selections: std::collections::BTreeMap::new(),
+        condition: Condition::Any(Vec::new()),
+    }
+}
+
+/// The family of signatures that weigh nothing, and only select requests for correlations.
+pub const TRAFFIC: &str = "traffic";
 
 /// A list as the signature that it is: one without a condition that could hold by itself.
 fn listed(list: List) -> Signature {

@@ -3,9 +3,12 @@
 //! Only hosts that deal in files have this module (feature `sigma`): the CLI, the playground and the
 //! Worker's build script. The edge loads the bundle that comes out.
 
+mod about;
 mod comparison;
+mod correlation;
 mod detection;
 mod docs;
+mod document;
 mod exemplar;
 mod files;
 mod landmarks;
@@ -13,17 +16,25 @@ mod list;
 mod place;
 mod policy;
 mod rule;
+mod timed;
 mod toml;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::Path;
 
+pub use about::About;
+pub use correlation::CorrelationRule;
 pub use docs::{fields_page, signatures_page};
 pub use exemplar::test;
 pub use files::read;
 pub use rule::{Exemplar, Rule};
+pub use timed::Timed;
 
+use document::Note;
+use place::Places;
+
+use crate::correlate::Plan;
 use crate::policy::Policy;
 use crate::ruleset::{self, Bundle, List, Ruleset};
 
@@ -56,6 +67,8 @@ pub struct Finding {
 pub struct Rules {
     /// The rules, by name; retired ones too.
     pub rules: Vec<Rule>,
+    /// The correlations, by name; retired ones too.
+    pub correlations: Vec<CorrelationRule>,
     /// The lists, by name.
     pub lists: Vec<List>,
     /// The policy.
@@ -68,7 +81,7 @@ pub struct Rules {
 pub fn check(sources: &[Source]) -> Result<Rules, Vec<Finding>> {
     let mut findings = Vec::new();
     let (mut rules, mut names): (Vec<Rule>, Vec<String>) = (Vec::new(), Vec::new());
-    let mut lists = Vec::new();
+    let (mut correlations, mut lists) = (Vec::new(), Vec::new());
     for source in sources.iter().filter(|source| list::is_list(&source.path)) {
         names.push(list::name_of(&source.path));
         if is_text(source, &mut findings) {
@@ -78,18 +91,23 @@ pub fn check(sources: &[Source]) -> Result<Rules, Vec<Finding>> {
     lists.sort_by(|a, b| a.name.cmp(&b.name));
     let is_rule = |path: &str| !files::is_policy(path) && !list::is_list(path);
     for source in sources.iter().filter(|source| is_rule(&source.path)) {
-        let is_text = is_text(source, &mut findings);
-        match is_text.then(|| rule::parse(source, &mut findings)).flatten() {
-            Some(rule) => {
+        match is_text(source, &mut findings).then(|| parse(source, &mut findings)).flatten() {
+            Some(Parsed::Signature(rule)) => {
                 names.push(rule.signature.name.clone());
-                rules.push(rule);
+                rules.push(*rule);
+            }
+            Some(Parsed::Correlation(rule)) => {
+                names.push(rule.correlation.name.clone());
+                correlations.push(*rule);
             }
             // The policy may name it all the same.
-            None => names.extend(rule::said_name(&source.text)),
+            None => names.extend(document::said_name(&source.text)),
         }
     }
     rules.sort_by(|a, b| a.signature.name.cmp(&b.signature.name));
-    unique(&rules, &mut findings);
+    correlations.sort_by(|a, b| a.correlation.name.cmp(&b.correlation.name));
+    unique(&rules, &correlations, &mut findings);
+    correlation::resolve(&mut correlations, &rules, &mut findings);
     let policy = match sources.iter().find(|source| files::is_policy(&source.path)) {
         None => Some(Policy::default()),
         Some(source) if is_text(source, &mut findings) => {
@@ -103,7 +121,9 @@ pub fn check(sources: &[Source]) -> Result<Rules, Vec<Finding>> {
         Some(policy) if findings.is_empty() => {
             let digest =
                 |source: &Source| (source.path.clone(), ruleset::digest(source.text.as_bytes()));
-            Ok(Rules { rules, lists, policy, sources: sources.iter().map(digest).collect() })
+            let sources = sources.iter().map(digest).collect();
+            let rules = Rules { rules, correlations, lists, policy, sources };
+            compiles(&rules).map_or(Ok(rules), |finding| Err(vec![finding]))
         }
         _ => Err(findings),
     }
@@ -114,7 +134,9 @@ impl Rules {
     pub fn bundle(&self) -> Bundle {
         let in_force = self.rules.iter().filter(|rule| !rule.is_retired());
         let signatures = in_force.map(|rule| rule.signature.clone()).collect();
+        let correlations = self.correlations.iter().filter(|rule| !rule.about.retired);
         Bundle {
+            correlations: correlations.map(|rule| rule.correlation.clone()).collect(),
             lists: self.lists.clone(),
             sources: self.sources.clone(),
             ..Bundle::new(self.policy.clone(), signatures)
@@ -153,19 +175,55 @@ fn is_text(source: &Source, findings: &mut Vec<Finding>) -> bool {
     is_text
 }
 
+/// A rule file, by what is in it.
+enum Parsed {
+    Signature(Box<Rule>),
+    Correlation(Box<CorrelationRule>),
+}
+
+fn parse(source: &Source, findings: &mut Vec<Finding>) -> Option<Parsed> {
+    let known = findings.len();
+    let places = Places::new(&source.text);
+    let mut note = Note { path: &source.path, places: &places, findings };
+    let document = document::read(&source.text, &mut note)?;
+    if document.contains_key("correlation") {
+        let rule = correlation::parse(source, places, &document, known, findings)?;
+        return Some(Parsed::Correlation(Box::new(rule)));
+    }
+    let rule = rule::parse(source, places, &document, known, findings)?;
+    Some(Parsed::Signature(Box::new(rule)))
+}
+
+/// What is wrong with correlations among each other.
+fn compiles(rules: &Rules) -> Option<Finding> {
+    let bundle = rules.bundle();
+    let names = bundle.signatures.iter().map(|signature| signature.name.as_str()).collect();
+    let error = Plan::new(bundle.correlations, &names).err()?;
+    let named = rules
+        .correlations
+        .iter()
+        .find(|rule| error.problem().contains(&format!("'{}'", rule.correlation.name)))?;
+    Some(named.about.finding(&["correlation"], error.problem(), error.remedy()))
+}
+
 /// Names and ids must be unique.
-fn unique(rules: &[Rule], findings: &mut Vec<Finding>) {
+fn unique(rules: &[Rule], correlations: &[CorrelationRule], findings: &mut Vec<Finding>) {
+    let signatures =
+        rules.iter().map(|rule| (&rule.signature.name, &rule.signature.id, &rule.about));
+    let correlations =
+        correlations.iter().map(|rule| (&rule.correlation.name, &rule.correlation.id, &rule.about));
+    let all: Vec<_> = signatures.chain(correlations).collect();
     for (what, of) in [("name", 0), ("id", 1)] {
         let mut seen: HashMap<&str, &str> = HashMap::new();
-        for rule in rules {
-            let value = if of == 0 { &rule.signature.name } else { &rule.signature.id };
+        for (name, id, about) in &all {
+            let value = if of == 0 { name } else { id };
             // Where there is none, that has been said.
             if value.is_empty() {
                 continue;
             }
-            if let Some(first) = seen.insert(value, &rule.path) {
+            if let Some(first) = seen.insert(value, &about.path) {
                 let problem = format!("the {what} '{value}' is taken by {first}");
-                findings.push(rule.finding(
+                findings.push(about.finding(
                     &[what],
                     problem,
                     format!("give this rule a {what} of its own"),

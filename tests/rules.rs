@@ -53,7 +53,7 @@ fn chinese_wording_has_an_exemplar_that_needs_it() {
         chinese += 1;
         let event = |exemplar: &sigma::Exemplar| format!("{:?}", exemplar.event);
         let mut matching = rule.exemplars.iter().filter(|exemplar| exemplar.matches);
-        assert!(matching.any(|exemplar| is_chinese(&event(exemplar))), "{}", rule.path);
+        assert!(matching.any(|exemplar| is_chinese(&event(exemplar))), "{}", rule.about.path);
     }
     assert!(chinese >= 48, "{chinese} rules with Chinese wording");
 }

@@ -2,6 +2,7 @@
 
 use super::{Key, Request, drop_value, flag_in, number_in, part};
 use crate::field::{Name, Place};
+use crate::hash::{mix, word};
 use crate::json::{Reader, Token};
 use crate::route::Endpoint;
 
@@ -118,12 +119,14 @@ fn logprobs<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool {
 fn logit_bias<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool {
     match reader.token() {
         Token::Object => {
-            let (mut size, mut largest) = (0_u32, 0.0_f64);
-            while reader.key().is_some() {
+            let (mut size, mut largest, mut digest) = (0_u32, 0.0_f64, 0_u64);
+            while let Some(key) = reader.key() {
                 size = size.saturating_add(1);
-                let bias = number_in(reader.token(), reader);
-                largest = largest.max(bias.unwrap_or_default().abs());
+                let bias = number_in(reader.token(), reader).unwrap_or_default();
+                largest = largest.max(bias.abs());
+                digest = digest.wrapping_add(mix(word(key.bytes()) ^ bias.to_bits()));
             }
+            request.bias = Some(digest);
             request.number(Name::LogitBiasSize, f64::from(size));
             request.number(Name::LogitBiasMax, largest);
         }

@@ -240,7 +240,8 @@ fn calls<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, depth: u8) {
 fn token<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
     match reader.token() {
         Token::String(raw) if !raw.bytes().is_empty() => {
-            request.count(Name::ReasoningTokenCount, 1)
+            request.count(Name::ReasoningTokenCount, 1);
+            request.reasoning.push(raw);
         }
         token => drop_value(token, reader),
     }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::list::List;
+use crate::correlation::Correlation;
 use crate::error::Error;
 use crate::policy::Policy;
 use crate::signature::{Op, Signature};
@@ -68,7 +69,7 @@ pub struct Bundle {
     pub policy: Policy,
     /// The signatures, by name.
     pub signatures: Vec<Signature>,
-    /// The correlations. This version evaluates none, and so takes none.
+    /// The correlations, by name.
     #[serde(default)]
     pub correlations: Vec<Correlation>,
     /// Lists of clients and accounts, by name.
@@ -77,10 +78,6 @@ pub struct Bundle {
     /// SHA-256 of every source file, by its path below the rules directory.
     pub sources: BTreeMap<String, String>,
 }
-
-/// A rule over many requests: none can be expressed yet.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Correlation {}
 
 impl Bundle {
     /// A bundle of no push, without lists.

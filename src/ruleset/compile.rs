@@ -120,6 +120,7 @@ impl Compiler {
             Kind::Text => self.text(test, bit)?,
             Kind::Keyword | Kind::Address => self.keyword(test, bit)?,
             Kind::Number | Kind::Flag => self.number(test, bit)?,
+            Kind::Key => return Err(misfit(test)),
         }
         Ok(bit)
     }

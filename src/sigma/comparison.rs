@@ -82,6 +82,10 @@ pub fn op(field: &Field, modifiers: &Modifiers, value: &SigmaValue) -> Result<Op
     use SigmaValue as V;
     let kind = field.kind();
     match (modifiers.main, kind, value) {
+        (_, Kind::Key, _) => Err((
+            format!("'{}' is a keyed hash, which no signature can name", field.name()),
+            "group a correlation by it, or put its values on a list".to_owned(),
+        )),
         (Some(Modifier::Exists), _, V::Bool(wanted)) => Ok(Op::Exists(*wanted)),
         (Some(Modifier::Exists), ..) => {
             Err(problem("exists wants true or false", "write `|exists: true`"))

@@ -9,7 +9,7 @@ use rsigma_parser::{
 use yaml_serde::{Mapping, Value as Yaml};
 
 use super::comparison::{self, MODIFIERS, Modifiers, Problem, problem, word};
-use super::rule::{Note, last_line};
+use super::document::{Note, last_line};
 use crate::field::Field;
 use crate::signature::{Condition, FieldTest, Op, Test};
 

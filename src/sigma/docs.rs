@@ -28,7 +28,7 @@ pub fn signatures_page(rules: &Rules) -> String {
         "# Signatures\n\n{GENERATED}\n\n{} signatures. Weights are decibans; `rules/README.md` says how to choose one.\n",
         rules.rules.len()
     );
-    for family in super::rule::FAMILIES {
+    for family in super::about::FAMILIES {
         let members: Vec<&Rule> =
             rules.rules.iter().filter(|rule| rule.signature.family == *family).collect();
         if members.is_empty() {
@@ -50,22 +50,23 @@ fn signature(page: &mut String, rule: &Rule) {
         "\n### {}\n\n{}. {}\n\n`{}` · {} dB · level {} · {status}{retired} · `{}`\n\n",
         rule.signature.name,
         rule.signature.title,
-        rule.description.split_whitespace().collect::<Vec<_>>().join(" "),
+        rule.about.description.split_whitespace().collect::<Vec<_>>().join(" "),
         rule.condition,
         rule.signature.weight,
-        rule.level,
-        rule.path,
+        rule.about.level,
+        rule.about.path,
     );
     let _ = writeln!(
         page,
         "May also match: {}.",
-        rule.false_positives
+        rule.about
+            .false_positives
             .iter()
             .map(|text| text.trim_end_matches('.'))
             .collect::<Vec<_>>()
             .join("; ")
     );
-    let links: Vec<String> = rule.references.iter().map(|link| format!("<{link}>")).collect();
+    let links: Vec<String> = rule.about.references.iter().map(|link| format!("<{link}>")).collect();
     let _ = writeln!(page, "Sources: {}.", links.join(", "));
 }
 

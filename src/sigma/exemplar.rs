@@ -3,11 +3,11 @@
 
 use std::slice;
 
-use rsigma_parser::{EXEMPLARS_KEY, ExemplarPayload, ExemplarRuleKind, Expect};
+use rsigma_parser::{EXEMPLARS_KEY, ExemplarPayload, ExemplarRuleKind, ExemplarShapeError, Expect};
 use yaml_serde::{Mapping, Value as Yaml};
 
-use super::rule::Note;
-use super::{Exemplar, Finding, Rule, Rules};
+use super::document::Note;
+use super::{Exemplar, Finding, Rule, Rules, timed};
 use crate::explain::Explainer;
 use crate::field::{Field, Kind, Name, Place, places};
 use crate::matcher::Matcher;
@@ -20,7 +20,7 @@ pub fn read(document: &Mapping, note: &mut Note<'_>) -> Vec<Exemplar> {
     let own = document.get("custom_attributes").and_then(|own| own.get(EXEMPLARS_KEY));
     for (number, exemplar) in own.and_then(Yaml::as_sequence).into_iter().flatten().enumerate() {
         if let Some(event) = exemplar.get("event").and_then(Yaml::as_mapping) {
-            check_event(event, &number.to_string(), note);
+            check_event(event, &[&number.to_string(), "event"], note);
         }
     }
     let path = format!("/custom_attributes/{EXEMPLARS_KEY}");
@@ -29,26 +29,33 @@ pub fn read(document: &Mapping, note: &mut Note<'_>) -> Vec<Exemplar> {
     match parsed.unwrap_or(Ok(Vec::new())) {
         Ok(parsed) => {
             let exemplars: Vec<Exemplar> = parsed.into_iter().filter_map(exemplar).collect();
-            count(&exemplars, note);
+            count(exemplars.iter().map(|exemplar| exemplar.matches), note);
             exemplars
         }
         Err(errors) => {
-            for error in errors {
-                let path: Vec<&str> = error.path.split('/').skip(1).collect();
-                let remedy = match error.message.starts_with("duplicate") {
-                    true => "give it a name of its own",
-                    false => "write {name, expect: match | no-match, event: {field: value}}",
-                };
-                note.add(&path, error.message.as_str(), remedy);
-            }
+            let shape = "write {name, expect: match | no-match, event: {field: value}}";
+            note_shape(errors, shape, note);
             Vec::new()
         }
     }
 }
 
-fn check_event(event: &Mapping, number: &str, note: &mut Note<'_>) {
+/// Notes exemplars that cannot be read.
+pub fn note_shape(errors: Vec<ExemplarShapeError>, shape: &str, note: &mut Note<'_>) {
+    for error in errors {
+        let path: Vec<&str> = error.path.split('/').skip(1).collect();
+        let remedy = match error.message.starts_with("duplicate") {
+            true => "give it a name of its own",
+            false => shape,
+        };
+        note.add(&path, error.message.as_str(), remedy);
+    }
+}
+
+/// Notes fields of an event that cannot be read. `place` leads to it from the exemplars.
+pub fn check_event(event: &Mapping, place: &[&str], note: &mut Note<'_>) {
     for (field, problem) in Event::new(event).err().unwrap_or_default() {
-        let key = ["custom_attributes", EXEMPLARS_KEY, number, "event", field.as_str()];
+        let key = [&["custom_attributes", EXEMPLARS_KEY], place, &[field.as_str()]].concat();
         note.add(&key, problem, "see docs/fields.md for names and types");
     }
 }
@@ -59,9 +66,9 @@ fn exemplar(parsed: rsigma_parser::Exemplar) -> Option<Exemplar> {
 }
 
 /// There must be enough of both kinds.
-fn count(exemplars: &[Exemplar], note: &mut Note<'_>) {
+pub fn count(exemplars: impl Iterator<Item = bool> + Clone, note: &mut Note<'_>) {
     for (matches, word) in [(true, "matching"), (false, "near-miss")] {
-        if exemplars.iter().filter(|exemplar| exemplar.matches == matches).count() < 2 {
+        if exemplars.clone().filter(|own| *own == matches).count() < 2 {
             note.add(
                 &["custom_attributes", EXEMPLARS_KEY],
                 format!("fewer than two {word} exemplars"),
@@ -95,6 +102,7 @@ pub fn test(rules: &Rules) -> Vec<Finding> {
     for rule in rules.rules.iter().filter(|rule| !rule.is_retired()) {
         test_rule(rule, &whole, &mut matcher, &mut findings);
     }
+    timed::test(rules, &whole, &mut findings);
     findings.sort();
     findings
 }
@@ -138,7 +146,7 @@ fn test_rule(
             if held != exemplar.matches {
                 let is = if held { "matches" } else { "does not match" };
                 let problem = format!("exemplar '{}' {is} {how}", exemplar.name);
-                findings.push(rule.finding(&key, problem, "mend the rule or the exemplar"));
+                findings.push(rule.about.finding(&key, problem, "mend the rule or the exemplar"));
             }
         }
         events.push((exemplar.matches, event));
@@ -166,7 +174,7 @@ fn mutate(
         });
         if survives {
             let problem = format!("no exemplar needs the selection '{name}'");
-            findings.push(rule.finding(
+            findings.push(rule.about.finding(
                 &["detection", name],
                 problem,
                 "add an exemplar that comes out differently without it, or remove it",
@@ -193,20 +201,21 @@ fn without(condition: &Condition, name: &str) -> Option<Condition> {
 
 /// An exemplar's event, by type.
 #[derive(Default)]
-struct Event {
+pub struct Event {
     values: Vec<(Name, Owned)>,
-    headers: Vec<(String, String)>,
+    pub headers: Vec<(String, String)>,
 }
 
 enum Owned {
     Text(Place, String),
     Keyword(String),
+    Key(String),
     Number(f64),
 }
 
 impl Event {
     /// Reads an event; or the fields that cannot be read, and why.
-    fn new(event: &Mapping) -> Result<Self, Vec<(String, String)>> {
+    pub fn new(event: &Mapping) -> Result<Self, Vec<(String, String)>> {
         let mut parsed = Self::default();
         let mut misfits = Vec::new();
         for (name, value) in event {
@@ -239,11 +248,13 @@ impl Event {
         Ok(())
     }
 
-    fn request(&self) -> Request<'_> {
+    /// The request that has its values.
+    pub fn request(&self) -> Request<'_> {
         Request::from_values(self.values.iter().map(|(name, value)| {
             let value = match value {
                 Owned::Text(place, text) => Value::Text(*place, text),
                 Owned::Keyword(text) => Value::Keyword(text),
+                Owned::Key(text) => Value::Key(text),
                 Owned::Number(number) => Value::Number(*number),
             };
             (*name, value)
@@ -255,6 +266,7 @@ fn owned(name: Name, kind: Kind, value: &Yaml) -> Option<Owned> {
     Some(match kind {
         Kind::Text => Owned::Text(place(name)?, value.as_str()?.to_owned()),
         Kind::Keyword | Kind::Address => Owned::Keyword(scalar(value)?),
+        Kind::Key => Owned::Key(scalar(value)?),
         Kind::Number => Owned::Number(value.as_f64()?),
         Kind::Flag => Owned::Number(f64::from(u8::from(value.as_bool()?))),
     })

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use toml::de::DeTable;
 
-use super::rule::MAX_WEIGHT;
+use super::about::MAX_WEIGHT;
 use super::toml::{Note, entries, number, read, text, types};
 use super::{Finding, Source};
 use crate::policy::end_of_day;

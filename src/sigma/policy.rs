@@ -2,7 +2,7 @@
 
 use toml::de::DeTable;
 
-use super::rule::{FAMILIES, MAX_WEIGHT};
+use super::about::{FAMILIES, MAX_WEIGHT};
 use super::toml::{Note, entries, number, read, table, text, types, unique, value, whole_number};
 use super::{Finding, Source};
 use crate::policy::{self, Bands, Policy};

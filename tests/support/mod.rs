@@ -94,6 +94,8 @@ impl Plain {
                     (Field::Known(name), Kind::Keyword | Kind::Address) => {
                         plain.keywords.push((*name, normalize(&text.unwrap())))
                     }
+                    // No signature tests one.
+                    (Field::Known(_), Kind::Key) => {}
                     (Field::Known(name), Kind::Number | Kind::Flag) => {
                         let number = value
                             .as_f64()

@@ -1,0 +1,296 @@
+//! From correlations to what is tracked for them: correlations that look at the same thing share it.
+
+use std::collections::{BTreeSet, HashMap};
+
+use crate::correlation::{Bound, Correlation, Crowd, MAX_GROUP_BY, Measure, TIMESPANS};
+use crate::error::Error;
+use crate::field::{Field, Name};
+use crate::hash::{HashKey, mix};
+use crate::signature::Condition;
+
+/// Correlations, compiled.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// The correlations, in the ruleset's order.
+    pub(super) correlations: Vec<Correlation>,
+    rules: Vec<String>,
+    fields: Vec<Field>,
+    /// What is tracked; that which is fed by correlations stands behind the rest.
+    pub(super) trackers: Vec<Tracker>,
+    /// The fields that make groups, each combination once.
+    groupings: Vec<Vec<u16>>,
+}
+
+/// Something that is tracked for every group.
+#[derive(Debug)]
+pub(super) struct Tracker {
+    /// Stays the same as long as it tracks the same.
+    pub id: u64,
+    /// Its events, by rule.
+    pub events: Vec<Event>,
+    pub group_by: Vec<u16>,
+    /// The field that is counted, summed or told apart.
+    pub field: Option<u16>,
+    pub kind: Kind,
+    /// The times that are looked back.
+    pub windows: Vec<u32>,
+    /// What is asked of it.
+    pub watches: Vec<Watch>,
+}
+
+/// How a tracker's state is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Members,
+    Ring,
+    Seen,
+    Chain,
+}
+
+/// What makes an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// A hit of a signature: its place in [`Plan::rules`].
+    Signature(usize),
+    /// A correlation that holds.
+    Correlation(usize),
+}
+
+/// A correlation's question to a tracker.
+#[derive(Debug)]
+pub(super) struct Watch {
+    pub correlation: usize,
+    /// The number of its window.
+    pub window: usize,
+    pub asks: Asks,
+}
+
+/// When a correlation holds.
+#[derive(Debug)]
+pub(super) enum Asks {
+    /// By a number.
+    Number { of: Of, bounds: Vec<Bound>, crowd: Crowd },
+    /// By the rules that were seen.
+    Rules(Condition, Vec<String>),
+    /// By a whole sequence.
+    Whole,
+}
+
+/// Which number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Of {
+    Values,
+    Events,
+    Sum,
+    Mean,
+}
+
+impl Plan {
+    /// Compiles correlations. Rules are names of signatures, or of correlations without such rules.
+    pub fn new(correlations: Vec<Correlation>, signatures: &BTreeSet<&str>) -> Result<Self, Error> {
+        let mut plan = Self { correlations: Vec::new(), ..Self::default() };
+        // Their accounts are what links groups.
+        plan.field(&Field::Known(Name::Account));
+        let places: HashMap<&str, usize> = correlations
+            .iter()
+            .enumerate()
+            .map(|(place, own)| (own.name.as_str(), place))
+            .collect();
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        for (number, correlation) in correlations.iter().enumerate() {
+            sound(correlation)?;
+            let mut events = Vec::new();
+            for rule in &correlation.rules {
+                events.push(match places.get(rule.as_str()) {
+                    Some(place) => {
+                        follows(correlation, correlations.get(*place), &places)?;
+                        Event::Correlation(*place)
+                    }
+                    None if signatures.contains(rule.as_str()) => Event::Signature(plan.rule(rule)),
+                    None => {
+                        return Err(wrong(
+                            correlation,
+                            &format!("there is no rule '{rule}'"),
+                            "name a signature or a correlation",
+                        ));
+                    }
+                });
+            }
+            let is_first = events.iter().all(|event| matches!(event, Event::Signature(_)));
+            let trackers = if is_first { &mut first } else { &mut second };
+            plan.track(number, correlation, events, trackers);
+        }
+        first.append(&mut second);
+        plan.trackers = first;
+        for tracker in &plan.trackers {
+            if !plan.groupings.contains(&tracker.group_by) {
+                plan.groupings.push(tracker.group_by.clone());
+            }
+        }
+        plan.correlations = correlations;
+        Ok(plan)
+    }
+
+    /// The correlations, in the ruleset's order.
+    pub fn correlations(&self) -> &[Correlation] {
+        &self.correlations
+    }
+
+    /// The signatures that are events of some correlation.
+    pub fn rules(&self) -> &[String] {
+        &self.rules
+    }
+
+    /// The fields that are looked at; the account is the first.
+    pub fn fields(&self) -> &[Field] {
+        &self.fields
+    }
+
+    /// The fields that make groups, each combination once.
+    pub fn groupings(&self) -> &[Vec<u16>] {
+        &self.groupings
+    }
+
+    /// Whether there is nothing to be counted.
+    pub fn is_empty(&self) -> bool {
+        self.correlations.is_empty()
+    }
+
+    /// The place of a field.
+    fn field(&mut self, field: &Field) -> u16 {
+        let known = self.fields.iter().position(|known| known == field);
+        let place = known.unwrap_or_else(|| {
+            self.fields.push(field.clone());
+            self.fields.len().saturating_sub(1)
+        });
+        u16::try_from(place).unwrap_or(u16::MAX)
+    }
+
+    fn rule(&mut self, rule: &str) -> usize {
+        self.rules.iter().position(|known| known == rule).unwrap_or_else(|| {
+            self.rules.push(rule.to_owned());
+            self.rules.len().saturating_sub(1)
+        })
+    }
+
+    fn track(
+        &mut self,
+        number: usize,
+        correlation: &Correlation,
+        events: Vec<Event>,
+        trackers: &mut Vec<Tracker>,
+    ) {
+        let group_by: Vec<u16> =
+            correlation.group_by.iter().map(|field| self.field(field)).collect();
+        let field = correlation.field().map(|field| self.field(field));
+        let (kind, asks) = question(correlation);
+        // Counts and sequences depend on how far they look back, and sequences on the rules' order.
+        let id = identity(correlation, kind);
+        let known = trackers.iter_mut().find(|tracker| tracker.id == id);
+        let tracker = match known {
+            Some(tracker) => tracker,
+            None => {
+                let (windows, watches) = (Vec::new(), Vec::new());
+                trackers.push(Tracker { id, events, group_by, field, kind, windows, watches });
+                let Some(tracker) = trackers.last_mut() else { return };
+                tracker
+            }
+        };
+        let window = tracker.windows.iter().position(|window| *window == correlation.timespan);
+        let window = window.unwrap_or_else(|| {
+            tracker.windows.push(correlation.timespan);
+            tracker.windows.len().saturating_sub(1)
+        });
+        tracker.watches.push(Watch { correlation: number, window, asks });
+    }
+}
+
+impl Tracker {
+    /// How long a group is kept after its latest event.
+    pub fn longest(&self) -> u32 {
+        self.windows.iter().copied().max().unwrap_or_default()
+    }
+}
+
+fn question(correlation: &Correlation) -> (Kind, Asks) {
+    let number = |kind, of, bounds: &Vec<Bound>| {
+        (kind, Asks::Number { of, bounds: bounds.clone(), crowd: correlation.crowd })
+    };
+    match &correlation.measure {
+        Measure::EventCount { bounds } => number(Kind::Ring, Of::Events, bounds),
+        Measure::ValueCount { bounds, .. } => number(Kind::Members, Of::Values, bounds),
+        Measure::ValueSum { bounds, .. } => number(Kind::Ring, Of::Sum, bounds),
+        Measure::ValueAvg { bounds, .. } => number(Kind::Ring, Of::Mean, bounds),
+        Measure::Temporal { condition } => {
+            (Kind::Seen, Asks::Rules(condition.clone(), correlation.rules.clone()))
+        }
+        Measure::TemporalOrdered { .. } => (Kind::Chain, Asks::Whole),
+    }
+}
+
+/// A hash over what a tracker tracks.
+fn identity(correlation: &Correlation, kind: Kind) -> u64 {
+    let fields: Vec<String> = correlation.group_by.iter().map(Field::name).collect();
+    let field = correlation.field().map(Field::name);
+    let mut rules: Vec<&str> = correlation.rules.iter().map(String::as_str).collect();
+    let timespan = match kind {
+        Kind::Members => None,
+        Kind::Ring | Kind::Seen | Kind::Chain => Some(correlation.timespan),
+    };
+    if matches!(kind, Kind::Members | Kind::Ring) {
+        rules.sort_unstable();
+    }
+    let text = format!("{kind:?} {rules:?} {fields:?} {field:?} {timespan:?}");
+    HashKey::default().value("tracker", text.as_bytes())
+}
+
+/// What can be asked at all.
+fn sound(correlation: &Correlation) -> Result<(), Error> {
+    if !TIMESPANS.contains(&correlation.timespan) {
+        return Err(wrong(
+            correlation,
+            "its timespan is not from 10 seconds to 30 days",
+            "choose one that is",
+        ));
+    }
+    if correlation.rules.is_empty() {
+        return Err(wrong(correlation, "it has no rules", "name signatures under `rules`"));
+    }
+    if !(1..=MAX_GROUP_BY).contains(&correlation.group_by.len()) {
+        let problem = format!("it groups by {} fields", correlation.group_by.len());
+        return Err(wrong(
+            correlation,
+            &problem,
+            &format!("group by one to {MAX_GROUP_BY} fields"),
+        ));
+    }
+    Ok(())
+}
+
+/// What a correlation over correlations needs: both groups must be kept in the same place, and the
+/// inner one must look at signatures only.
+fn follows(
+    outer: &Correlation,
+    inner: Option<&Correlation>,
+    places: &HashMap<&str, usize>,
+) -> Result<(), Error> {
+    let Some(inner) = inner else { return Ok(()) };
+    if outer.group_by.first() != inner.group_by.first() {
+        let problem = format!("its first field to group by is not that of '{}'", inner.name);
+        return Err(wrong(outer, &problem, "group both by the same field first"));
+    }
+    if inner.rules.iter().any(|rule| places.contains_key(rule.as_str())) {
+        let problem = format!("'{}' is itself a correlation over correlations", inner.name);
+        return Err(wrong(outer, &problem, "two levels are the most"));
+    }
+    Ok(())
+}
+
+fn wrong(correlation: &Correlation, problem: &str, remedy: &str) -> Error {
+    Error::new(format!("correlation '{}': {problem}", correlation.name), remedy)
+}
+
+/// The key of a tracker's group.
+pub(super) fn group_key(tracker: &Tracker, values: u64) -> u64 {
+    mix(tracker.id ^ values).max(1)
+}

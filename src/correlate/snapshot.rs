@@ -1,0 +1,132 @@
+//! A correlator's groups as bytes, in parts, so that a part that did not change is not written again.
+//!
+//! A part is a version byte and then, in postcard: the trackers by identity, the groups, and what was
+//! told. Groups of a tracker that is not tracked any more are left out when they are read back.
+#![deny(clippy::arithmetic_side_effects)]
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use serde::{Deserialize, Serialize};
+
+use super::Correlator;
+use super::plan::{Plan, Tracker};
+use super::table::{Group, PARTS, State};
+use crate::error::Error;
+
+/// The form that this version writes, and the only one that it reads.
+const VERSION: u8 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Part {
+    /// Identities of trackers, in the order in which groups name them.
+    trackers: Vec<u64>,
+    groups: Vec<Kept>,
+    /// Correlations by name, and when they were told to hold for which key.
+    told: Vec<(String, u64, u32)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    key: u64,
+    tracker: u16,
+    newest: u32,
+    state: State,
+}
+
+impl Correlator {
+    /// The parts that have changed since this was last called, by number.
+    pub fn changed(&mut self) -> Vec<(usize, Vec<u8>)> {
+        let dirty = std::mem::take(&mut self.table.dirty);
+        let numbers =
+            dirty.iter().enumerate().filter(|(_, dirty)| **dirty).map(|(number, _)| number);
+        numbers.map(|number| (number, self.part(number))).collect()
+    }
+
+    /// All parts.
+    pub fn parts(&self) -> Vec<Vec<u8>> {
+        (0..PARTS).map(|number| self.part(number)).collect()
+    }
+
+    /// Takes in a part that was written by a correlator of the same shard, now or before; what is known
+    /// already is added to. So this also merges one correlator into another.
+    pub fn take(&mut self, bytes: &[u8], now: u32) -> Result<(), Error> {
+        let damaged =
+            || Error::new("this is no part of a snapshot", "drop it: counting begins anew");
+        let (version, rest) = bytes.split_first().ok_or_else(damaged)?;
+        if *version != VERSION {
+            let problem = format!("version {version} of snapshots is not known");
+            return Err(Error::new(problem, "drop it: counting begins anew"));
+        }
+        let part: Part = postcard::from_bytes(rest).map_err(|_| damaged())?;
+        let plan = Rc::clone(&self.plan);
+        let places: HashMap<u64, usize> =
+            plan.trackers.iter().enumerate().map(|(place, tracker)| (tracker.id, place)).collect();
+        for kept in part.groups {
+            let id = part.trackers.get(usize::from(kept.tracker));
+            let Some(place) = id.and_then(|id| places.get(id)) else { continue };
+            self.keep(&plan, *place, kept, now);
+        }
+        for (name, key, told) in part.told {
+            let place = plan.correlations.iter().position(|correlation| correlation.name == name);
+            if let Some(place) = place.and_then(|place| u16::try_from(place).ok()) {
+                self.told.insert((place, key), told);
+            }
+        }
+        Ok(())
+    }
+
+    fn part(&self, number: usize) -> Vec<u8> {
+        let groups = self.table.part(number).map(|group| Kept {
+            key: group.key,
+            tracker: group.tracker,
+            newest: group.newest,
+            state: group.state.clone(),
+        });
+        let of_part = self.told.iter().filter(|((_, key), _)| (*key >> 60) as usize == number);
+        let told = of_part.filter_map(|((correlation, key), told)| {
+            let correlation = self.plan.correlations.get(usize::from(*correlation))?;
+            Some((correlation.name.clone(), *key, *told))
+        });
+        let part = Part {
+            trackers: self.plan.trackers.iter().map(|tracker| tracker.id).collect(),
+            groups: groups.collect(),
+            told: told.collect(),
+        };
+        postcard::to_extend(&part, vec![VERSION]).unwrap_or_default()
+    }
+
+    fn keep(&mut self, plan: &Plan, place: usize, kept: Kept, now: u32) {
+        let Some(tracker) = plan.trackers.get(place) else { return };
+        let fits = State::of(tracker);
+        if std::mem::discriminant(&fits) != std::mem::discriminant(&kept.state) {
+            return;
+        }
+        let Kept { key, newest, state, .. } = kept;
+        let tracker_number = u16::try_from(place).unwrap_or(u16::MAX);
+        let group = Group { key, tracker: tracker_number, newest, state: fits };
+        let window = |tracker: u16| super::kept(plan, tracker);
+        self.table.with(
+            (key, 0),
+            now,
+            &window,
+            || group,
+            |group| {
+                group.newest = group.newest.max(newest);
+                group.state.join(&state, tracker, group.newest);
+            },
+        );
+    }
+}
+
+impl State {
+    fn join(&mut self, other: &Self, tracker: &Tracker, newest: u32) {
+        match (self, other) {
+            (Self::Members(own), Self::Members(other)) => own.join(other, newest, &tracker.windows),
+            (Self::Ring(own), Self::Ring(other)) => own.join(other, newest, tracker.longest()),
+            (Self::Seen(own), Self::Seen(other)) => own.join(other),
+            (Self::Chain(own), Self::Chain(other)) => own.join(other),
+            _ => {}
+        }
+    }
+}

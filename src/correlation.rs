@@ -1,0 +1,151 @@
+//! A correlation in the form that a bundle holds: a rule over many requests, which share a key.
+
+use serde::{Deserialize, Serialize};
+
+use crate::field::Field;
+use crate::signature::{Condition, Order, Status};
+
+/// One correlation rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Correlation {
+    /// `<family>_<what>`; unique, among signatures too.
+    pub name: String,
+    /// UUID; unique, and stable over renaming.
+    pub id: String,
+    /// One line for people.
+    pub title: String,
+    /// The group whose weights are capped together.
+    pub family: String,
+    /// Whether it counts.
+    pub status: Status,
+    /// Weight in decibans of an indicator that it makes.
+    pub weight: f64,
+    /// Signatures, or other correlations, whose hits are its events.
+    pub rules: Vec<String>,
+    /// Fields whose values make a group: events that share one value of each.
+    pub group_by: Vec<Field>,
+    /// Seconds that it looks back.
+    pub timespan: u32,
+    /// What has to be so.
+    pub measure: Measure,
+    /// What more has to be so of the values that are counted.
+    #[serde(default, skip_serializing_if = "Crowd::is_empty")]
+    pub crowd: Crowd,
+    /// Seconds that an indicator lasts after the condition held.
+    pub lasts: u32,
+}
+
+/// What is measured over the events of a group, and when it holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Measure {
+    /// Their number.
+    EventCount {
+        /// When it holds.
+        bounds: Vec<Bound>,
+    },
+    /// How many different values of a field they have.
+    ValueCount {
+        /// The field.
+        field: Field,
+        /// When it holds.
+        bounds: Vec<Bound>,
+    },
+    /// The sum of a field.
+    ValueSum {
+        /// The field.
+        field: Field,
+        /// When it holds.
+        bounds: Vec<Bound>,
+    },
+    /// The mean of a field.
+    ValueAvg {
+        /// The field.
+        field: Field,
+        /// When it holds.
+        bounds: Vec<Bound>,
+    },
+    /// Which rules they are hits of.
+    Temporal {
+        /// Over the rules.
+        condition: Condition,
+    },
+    /// All rules, in their order.
+    TemporalOrdered {
+        /// A field that differs from one event to the next.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        apart: Option<Field>,
+    },
+}
+
+/// A comparison with a number.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bound {
+    /// How.
+    pub order: Order,
+    /// With what.
+    pub value: f64,
+}
+
+/// What coordination shows in, of the values that a [`Measure::ValueCount`] counts. Each in percent,
+/// and at least so much.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Crowd {
+    /// How evenly events are spread over the values: 100 where all have the same number, 100 / n
+    /// where one has them all (Simpson's evenness).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evenness: Option<f64>,
+    /// The largest share of values that were first seen within the same `within` seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub together: Option<Share>,
+    /// The largest share of values last seen within `within` seconds before a moment, doubled, as far
+    /// as as many were first seen within as long behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relieved: Option<Share>,
+}
+
+/// A share of values for which something happened at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Share {
+    /// Seconds that count as the same time.
+    pub within: u32,
+    /// Percent, at least.
+    pub least: f64,
+}
+
+impl Correlation {
+    /// The field whose values are counted, summed or told apart.
+    pub fn field(&self) -> Option<&Field> {
+        match &self.measure {
+            Measure::ValueCount { field, .. }
+            | Measure::ValueSum { field, .. }
+            | Measure::ValueAvg { field, .. } => Some(field),
+            Measure::TemporalOrdered { apart } => apart.as_ref(),
+            Measure::EventCount { .. } | Measure::Temporal { .. } => None,
+        }
+    }
+}
+
+impl Bound {
+    /// Whether a number satisfies all of some bounds.
+    pub fn all(bounds: &[Self], number: f64) -> bool {
+        bounds.iter().all(|bound| bound.order.fits(number, bound.value))
+    }
+}
+
+impl Crowd {
+    /// Whether nothing more is asked.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// The shortest and longest time that a correlation looks back, in seconds: ten seconds, thirty days.
+pub const TIMESPANS: std::ops::RangeInclusive<u32> = 10..=30 * 86_400;
+
+/// Fields that make a group, at most.
+pub const MAX_GROUP_BY: usize = 4;

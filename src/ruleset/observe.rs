@@ -1,0 +1,173 @@
+//! From a request to what correlation keeps of it, and to the indicators that its keys meet.
+#![deny(clippy::arithmetic_side_effects)]
+
+use super::Ruleset;
+use crate::correlate::{Observation, combine};
+use crate::explain::Explainer;
+use crate::field::{Field, Kind, Name, OUTCOMES};
+use crate::hash::{HashKey, join};
+use crate::matcher::{Evidence, Hit};
+use crate::policy::Action;
+use crate::request::{Envelope, Request, Value};
+use crate::signature::{Signature, Test};
+
+impl Ruleset {
+    /// What correlation keeps of a request for which `hits` held, of `llr` decibans together.
+    pub(super) fn observation(
+        &self,
+        envelope: &Envelope<'_>,
+        request: &Request<'_>,
+        hits: &[Hit],
+        llr: f64,
+    ) -> Observation {
+        let rules = hits.iter().filter_map(|hit| self.events.get(hit.signature).copied().flatten());
+        let mut observation = Observation {
+            at: u32::try_from(envelope.now).unwrap_or(u32::MAX),
+            rules: rules.collect(),
+            ..Observation::default()
+        };
+        for (place, field) in (0_u16..).zip(self.plan.fields()) {
+            match field {
+                Field::Known(name)
+                    if field.kind() == Kind::Number || field.kind() == Kind::Flag =>
+                {
+                    let own = request.numbers().iter().filter(|(own, _)| own == name);
+                    let own = own.map(|(_, number)| *number);
+                    let is_llr = *name == Name::Llr;
+                    let mut numbers: Vec<f64> = own.chain(is_llr.then_some(llr)).collect();
+                    observation.numbers.extend(numbers.first().map(|number| (place, *number)));
+                    numbers.sort_by(f64::total_cmp);
+                    numbers.dedup();
+                    let hash = |number: f64| {
+                        envelope.key.value(name.row().name, &number.to_bits().to_le_bytes())
+                    };
+                    observation
+                        .values
+                        .extend(numbers.into_iter().map(|number| (place, hash(number))));
+                }
+                field => {
+                    let mut values = self.values(envelope, request, hits, field);
+                    values.sort_unstable();
+                    values.dedup();
+                    observation.values.extend(values.into_iter().map(|value| (place, value)));
+                }
+            }
+        }
+        observation
+    }
+
+    /// Adds how a request ended: how it was answered, and what was done about it.
+    pub fn conclude(
+        &self,
+        observation: &mut Observation,
+        key: &HashKey,
+        status: u16,
+        action: Action,
+    ) {
+        let values = [
+            (Name::StatusCode, Value::Number(f64::from(status))),
+            (Name::Action, Value::Keyword(action.name())),
+        ];
+        let request = Request::from_values(values);
+        let explainer = Explainer::default();
+        for place in &self.outcomes {
+            let Some(signature) = self.signatures.get(*place) else { continue };
+            if explainer.holds(signature, &request, &[]) {
+                observation.rules.extend(self.events.get(*place).copied().flatten());
+            }
+        }
+        for (place, field) in (0_u16..).zip(self.plan.fields()) {
+            let (Field::Known(name @ (Name::StatusCode | Name::Action)), field) =
+                (field, field.name())
+            else {
+                continue;
+            };
+            let value = match name {
+                Name::StatusCode => key.value(&field, &f64::from(status).to_bits().to_le_bytes()),
+                _ => key.value(&field, action.name().as_bytes()),
+            };
+            let at = observation.values.partition_point(|(own, _)| *own <= place);
+            observation.values.insert(at, (place, value));
+        }
+    }
+
+    /// The indicators that a request's keys meet, as hits.
+    pub(super) fn indicated(&self, envelope: &Envelope<'_>, observation: &Observation) -> Vec<Hit> {
+        let Some(indicators) = envelope.indicators.filter(|known| !known.is_empty()) else {
+            return Vec::new();
+        };
+        let mut hits: Vec<Hit> = Vec::new();
+        let mut groups = Vec::new();
+        for fields in self.plan.groupings() {
+            combine(fields, observation, &mut groups);
+            for key in groups.iter().map(|group| join(group)) {
+                for indicator in indicators.of(key, envelope.now) {
+                    let Some(signature) = self.correlated(indicator.correlation) else { continue };
+                    if hits.iter().any(|hit| hit.signature == signature) {
+                        continue;
+                    }
+                    let field = fields
+                        .first()
+                        .and_then(|field| self.plan.fields().get(usize::from(*field)));
+                    let evidence =
+                        field.map(|field| Evidence { field: field.clone(), start: 0, end: 0 });
+                    hits.push(Hit {
+                        signature,
+                        evidence: evidence.into_iter().collect(),
+                        key: Some(key),
+                    });
+                }
+            }
+        }
+        hits
+    }
+
+    /// The place of a correlation among the signatures.
+    fn correlated(&self, name: &str) -> Option<usize> {
+        let place = self.plan.correlations().iter().position(|own| own.name == name)?;
+        self.signatures.len().checked_sub(self.plan.correlations().len())?.checked_add(place)
+    }
+
+    /// The hashed values of a field that is no number.
+    fn values(
+        &self,
+        envelope: &Envelope<'_>,
+        request: &Request<'_>,
+        hits: &[Hit],
+        field: &Field,
+    ) -> Vec<u64> {
+        let key = &envelope.key;
+        match field {
+            Field::Known(Name::ClientAddress) => {
+                let addresses =
+                    request.keywords().iter().filter(|(own, _)| *own == Name::ClientAddress);
+                addresses.filter_map(|(_, address)| key.network(address)).collect()
+            }
+            Field::Known(name @ Name::SignatureName) => {
+                let held = hits.iter().filter_map(|hit| self.signatures.get(hit.signature));
+                let weighs = held.filter(|signature| signature.weight > 0.0);
+                let own =
+                    weighs.map(|signature| key.value(name.row().name, signature.name.as_bytes()));
+                own.chain(request.hashes(*name, key)).collect()
+            }
+            Field::Known(name) if field.kind() == Kind::Key => request.hashes(*name, key),
+            Field::Known(name) => {
+                let own = request.keywords().iter().filter(|(own, _)| own == name);
+                own.map(|(_, value)| key.value(name.row().name, value.as_bytes())).collect()
+            }
+            Field::Header(name) => {
+                let own = envelope.headers.iter().filter(|(own, _)| own == name);
+                own.map(|(_, value)| key.value(&field.name(), value.as_bytes())).collect()
+            }
+        }
+    }
+}
+
+/// Whether a signature tests nothing but how a request ended.
+pub(super) fn is_outcome(signature: &Signature) -> bool {
+    let mut all = true;
+    let is_outcome = |field: &Field| matches!(field, Field::Known(name) if OUTCOMES.contains(name));
+    let tests: Vec<&Test> = signature.selections.values().collect();
+    tests.iter().for_each(|test| test.each(&mut |test| all &= is_outcome(&test.field)));
+    all && !tests.is_empty()
+}

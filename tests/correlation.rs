@@ -1,0 +1,377 @@
+//! The correlator against a naive one that keeps every event, and what it does when it is flooded.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use hedgerow::correlate::{Correlator, Firing, Observation, Plan, SAMPLE, STEPS, Shard};
+use hedgerow::correlation::{Bound, Correlation, Crowd, Measure};
+use hedgerow::field::Field;
+use hedgerow::signature::{Condition, Order, Status};
+use proptest::prelude::*;
+
+const LIMIT: usize = 64 << 20;
+
+fn field(name: &str) -> Field {
+    Field::parse(name).unwrap()
+}
+
+fn gte(value: f64) -> Vec<Bound> {
+    vec![Bound { order: Order::Gte, value }]
+}
+
+fn correlation(name: &str, rules: &[&str], timespan: u32, measure: Measure) -> Correlation {
+    Correlation {
+        name: name.into(),
+        id: String::new(),
+        title: String::new(),
+        family: "cluster".into(),
+        status: Status::Stable,
+        weight: 3.0,
+        rules: rules.iter().map(|rule| (*rule).to_owned()).collect(),
+        group_by: vec![field("hedgerow.template.user")],
+        timespan,
+        measure,
+        crowd: Crowd::default(),
+        // So that each time it holds is told.
+        lasts: 0,
+    }
+}
+
+fn accounts(bounds: Vec<Bound>) -> Measure {
+    Measure::ValueCount { field: field("hedgerow.account"), bounds }
+}
+
+fn llr(bounds: Vec<Bound>, of: fn(Field, Vec<Bound>) -> Measure) -> Measure {
+    of(field("hedgerow.llr"), bounds)
+}
+
+fn sum(field: Field, bounds: Vec<Bound>) -> Measure {
+    Measure::ValueSum { field, bounds }
+}
+
+fn mean(field: Field, bounds: Vec<Bound>) -> Measure {
+    Measure::ValueAvg { field, bounds }
+}
+
+fn is(name: &str) -> Condition {
+    Condition::Is(name.into())
+}
+
+/// One of each kind; those of the second level last.
+fn all() -> Vec<Correlation> {
+    let both = Condition::All(vec![is("a"), Condition::Any(vec![is("b"), is("c")])]);
+    let pair = Condition::All(vec![is("accounts_short"), is("events")]);
+    vec![
+        correlation("accounts_short", &["a"], 60, accounts(gte(3.0))),
+        correlation("accounts_long", &["a"], 600, accounts(gte(6.0))),
+        correlation(
+            "few_accounts",
+            &["b"],
+            300,
+            accounts(vec![Bound { order: Order::Lte, value: 2.0 }]),
+        ),
+        correlation("events", &["a", "b"], 320, Measure::EventCount { bounds: gte(5.0) }),
+        correlation("sum", &["a"], 320, llr(gte(20.0), sum)),
+        correlation("mean", &["c"], 320, llr(gte(5.0), mean)),
+        correlation("seen", &["a", "b", "c"], 100, Measure::Temporal { condition: both }),
+        correlation("chain", &["a", "b", "c"], 200, Measure::TemporalOrdered { apart: None }),
+        correlation(
+            "apart",
+            &["a", "b"],
+            200,
+            Measure::TemporalOrdered { apart: Some(field("hedgerow.account")) },
+        ),
+        correlation(
+            "pair",
+            &["accounts_short", "events"],
+            120,
+            Measure::Temporal { condition: pair },
+        ),
+    ]
+}
+
+fn plan(correlations: Vec<Correlation>) -> Rc<Plan> {
+    Rc::new(Plan::new(correlations, &BTreeSet::from(["a", "b", "c"])).unwrap())
+}
+
+/// An event as tests have it: when, of which rules, by which account, with which template keys.
+#[derive(Clone, Debug)]
+struct Event {
+    at: u32,
+    rules: Vec<&'static str>,
+    account: u64,
+    templates: Vec<u64>,
+    llr: f64,
+}
+
+fn observation(plan: &Plan, event: &Event) -> Observation {
+    let mut values = vec![];
+    for (place, field) in plan.fields().iter().enumerate() {
+        match field.name().as_str() {
+            "hedgerow.account" => values.push((place as u16, event.account)),
+            "hedgerow.template.user" => {
+                values.extend(event.templates.iter().map(|template| (place as u16, *template)));
+            }
+            _ => {}
+        }
+    }
+    let numbered = plan.fields().iter().position(|field| field.name() == "hedgerow.llr");
+    let rules = plan.rules().iter().enumerate();
+    let rules = rules.filter(|(_, rule)| event.rules.contains(&rule.as_str()));
+    Observation {
+        at: event.at,
+        rules: rules.map(|(place, _)| place as u16).collect(),
+        values,
+        numbers: numbered.map(|place| (place as u16, event.llr)).into_iter().collect(),
+    }
+}
+
+/// Keeps every event, and looks at all of them each time.
+#[derive(Default)]
+struct Naive {
+    groups: BTreeMap<u64, Vec<Event>>,
+    /// When a correlation of the first level held, by group.
+    held: BTreeMap<u64, Vec<(String, u32)>>,
+    /// Whether events come in their order: then those of the same second have one, too.
+    in_order: bool,
+}
+
+/// How late a window's oldest events may stop to count.
+#[derive(Clone, Copy, PartialEq)]
+enum Edge {
+    Last,
+    First,
+}
+
+impl Naive {
+    fn add(&mut self, event: &Event) {
+        for template in &event.templates {
+            self.groups.entry(*template).or_default().push(event.clone());
+        }
+    }
+
+    /// Whether a correlation holds for a group now that an event has come.
+    fn holds(&self, correlation: &Correlation, template: u64, event: &Event, edge: Edge) -> bool {
+        if !correlation.rules.iter().any(|rule| event.rules.contains(&rule.as_str())) {
+            return false;
+        }
+        let is_of = |event: &Event| {
+            correlation.rules.iter().any(|rule| event.rules.contains(&rule.as_str()))
+        };
+        let events: Vec<&Event> =
+            self.groups[&template].iter().filter(|event| is_of(event)).collect();
+        let newest = events.iter().map(|event| event.at).max().unwrap();
+        let cut = |steps: u32| match edge {
+            Edge::Last => correlation.timespan,
+            Edge::First => correlation.timespan - correlation.timespan.div_ceil(steps),
+        };
+        let within =
+            |span: u32| events.iter().filter(move |event| newest - event.at < span).copied();
+        match &correlation.measure {
+            Measure::ValueCount { bounds, .. } => {
+                let accounts: BTreeSet<u64> =
+                    within(correlation.timespan).map(|event| event.account).collect();
+                Bound::all(bounds, accounts.len() as f64)
+            }
+            Measure::EventCount { bounds } => Bound::all(bounds, within(cut(STEPS)).count() as f64),
+            Measure::ValueSum { bounds, .. } => {
+                Bound::all(bounds, within(cut(STEPS)).map(|event| event.llr).sum())
+            }
+            Measure::ValueAvg { .. } => unreachable!("an average has no bound by its edges"),
+            Measure::Temporal { condition } => condition.holds(&mut |name| {
+                within(correlation.timespan).any(|event| event.rules.contains(&name))
+            }),
+            Measure::TemporalOrdered { apart } => {
+                let events: Vec<&Event> = within(correlation.timespan).collect();
+                follows(&events, &correlation.rules, None, apart.is_some(), self.in_order)
+            }
+        }
+    }
+}
+
+/// Whether events of all rules follow each other.
+fn follows(
+    events: &[&Event],
+    rules: &[String],
+    after: Option<&Event>,
+    apart: bool,
+    in_order: bool,
+) -> bool {
+    let Some((rule, rest)) = rules.split_first() else { return true };
+    events.iter().enumerate().any(|(place, event)| {
+        let behind = if in_order { &events[place..] } else { events };
+        event.rules.contains(&rule.as_str())
+            && after.is_none_or(|after| {
+                after.at <= event.at && !(apart && after.account == event.account)
+            })
+            && follows(behind, rest, Some(event), apart, in_order)
+    })
+}
+
+fn events(late: u32) -> impl Strategy<Value = Vec<Event>> {
+    let rules = prop::sample::subsequence(vec!["a", "b", "c"], 0..=3);
+    let templates = prop::collection::btree_set(1_u64..6, 0..3);
+    let event = (0_u32..40, 0..=late, rules, 0_u64..9, templates, -3_i32..12);
+    prop::collection::vec(event, 1..150).prop_map(|rows| {
+        let mut now = 1_000_000;
+        let event = |(step, late, rules, account, templates, llr): (
+            u32,
+            u32,
+            _,
+            u64,
+            BTreeSet<u64>,
+            i32,
+        )| {
+            now += step;
+            let templates = templates.into_iter().collect();
+            Event { at: now - late, rules, account: account + 100, templates, llr: f64::from(llr) }
+        };
+        rows.into_iter().map(event).collect()
+    })
+}
+
+/// What an observation makes hold, by name and group.
+fn told(plan: &Plan, firings: &[Firing]) -> BTreeSet<(String, u64)> {
+    let name = |firing: &Firing| plan.correlations()[firing.correlation].name.clone();
+    firings.iter().map(|firing| (name(firing), firing.key)).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Counts of values and sets of rules are exact; counts and sums of events lie between those of
+    /// the window and of the window less a step; no sequence is invented.
+    #[test]
+    fn what_is_counted_is_what_happened(events in events(50)) {
+        let plan = plan(all());
+        let mut correlator = Correlator::new(Rc::clone(&plan), Shard::WHOLE, LIMIT);
+        let mut naive = Naive::default();
+        let mut now = 0;
+        for event in &events {
+            now = now.max(event.at);
+            naive.add(event);
+            let mut firings = Vec::new();
+            correlator.observe(&observation(&plan, event), now, &mut firings);
+            let told = told(&plan, &firings);
+            for correlation in plan.correlations() {
+                for template in &event.templates {
+                    let holds = |edge| naive.holds(correlation, *template, event, edge);
+                    let held = told.contains(&(correlation.name.clone(), *template));
+                    let name = correlation.name.as_str();
+                    match name {
+                        "sum" | "mean" | "pair" => {}
+                        "chain" | "apart" => prop_assert!(!held || holds(Edge::Last), "{}", name),
+                        "events" => {
+                            prop_assert!(!held || holds(Edge::Last), "{}", name);
+                            prop_assert!(held || !holds(Edge::First), "{}", name);
+                        }
+                        _ => prop_assert_eq!(held, holds(Edge::Last), "{}", name),
+                    }
+                }
+            }
+        }
+        prop_assert_eq!(correlator.lost(), 0);
+    }
+
+    /// In their order, sequences are all found; and a correlation over correlations holds when both
+    /// have held within its time.
+    #[test]
+    fn in_order_nothing_is_missed(events in events(0)) {
+        let plan = plan(all());
+        let mut correlator = Correlator::new(Rc::clone(&plan), Shard::WHOLE, LIMIT);
+        let mut naive = Naive { in_order: true, ..Naive::default() };
+        for event in &events {
+            naive.add(event);
+            let mut firings = Vec::new();
+            correlator.observe(&observation(&plan, event), event.at, &mut firings);
+            let told = told(&plan, &firings);
+            for template in &event.templates {
+                for name in ["chain", "apart"] {
+                    let correlation = plan.correlations().iter().find(|own| own.name == name).unwrap();
+                    let expected = naive.holds(correlation, *template, event, Edge::Last);
+                    prop_assert_eq!(told.contains(&(name.to_owned(), *template)), expected, "{}", name);
+                }
+                let held = naive.held.entry(*template).or_default();
+                for name in ["accounts_short", "events"] {
+                    if told.contains(&(name.to_owned(), *template)) {
+                        held.push((name.to_owned(), event.at));
+                    }
+                }
+                let has = |name: &str| held.iter().any(|(own, at)| own == name && event.at - at < 120);
+                let is_event = held.iter().any(|(_, at)| *at == event.at)
+                    && ["accounts_short", "events"].iter().any(|name| told.contains(&((*name).to_owned(), *template)));
+                let expected = is_event && has("accounts_short") && has("events");
+                prop_assert_eq!(told.contains(&("pair".to_owned(), *template)), expected);
+            }
+        }
+    }
+
+    /// Two correlators that saw a part each, joined, are one that saw all; and so is one that was
+    /// written down and read back.
+    #[test]
+    fn parts_make_a_whole(events in events(20), split in prop::collection::vec(any::<bool>(), 150)) {
+        let plan = plan(all());
+        let new = || Correlator::new(Rc::clone(&plan), Shard::WHOLE, LIMIT);
+        let (mut whole, mut left, mut right) = (new(), new(), new());
+        let mut now = 0;
+        let (last, before) = events.split_last().unwrap();
+        for (event, is_left) in before.iter().zip(&split) {
+            now = now.max(event.at);
+            let observation = observation(&plan, event);
+            let mut firings = Vec::new();
+            whole.observe(&observation, now, &mut firings);
+            let half = if *is_left { &mut left } else { &mut right };
+            half.observe(&observation, now, &mut firings);
+        }
+        now = now.max(last.at);
+        let mut joined = new();
+        for part in left.parts().iter().chain(&right.parts()) {
+            joined.take(part, now).unwrap();
+        }
+        let mut restored = new();
+        for part in whole.parts() {
+            restored.take(&part, now).unwrap();
+        }
+        let result = |correlator: &mut Correlator| {
+            let mut firings = Vec::new();
+            correlator.observe(&observation(&plan, last), now, &mut firings);
+            told(&plan, &firings)
+        };
+        let expected = result(&mut whole);
+        prop_assert_eq!(&result(&mut restored), &expected);
+        // What has to be seen by one of them to be seen at all.
+        let is_whole = |(name, _): &(String, u64)| !["chain", "apart", "pair"].contains(&name.as_str());
+        let without = |set: BTreeSet<_>| set.into_iter().filter(is_whole).collect::<BTreeSet<_>>();
+        prop_assert_eq!(without(result(&mut joined)), without(expected));
+    }
+
+    /// Whatever clocks say, nothing panics, memory is bounded, and an hour of right clocks later
+    /// everything counts again.
+    #[test]
+    fn clocks_may_jump(jumps in prop::collection::vec(any::<(u32, u32, u64)>(), 1..200)) {
+        let plan = plan(all());
+        let mut correlator = Correlator::new(Rc::clone(&plan), Shard::WHOLE, 1 << 20);
+        let mut firings = Vec::new();
+        let event = |at, account| Event { at, rules: vec!["a", "b"], account, templates: vec![7], llr: 1.0 };
+        for (at, now, account) in jumps {
+            correlator.observe(&observation(&plan, &event(at, account)), now, &mut firings);
+            prop_assert!(correlator.bytes() <= 1 << 20);
+        }
+        let now = 1_000_000_000;
+        firings.clear();
+        for (number, account) in (1_u32..).zip(100..110) {
+            let now = now + 3_600 + number;
+            correlator.observe(&observation(&plan, &event(now, account)), now, &mut firings);
+        }
+        prop_assert!(told(&plan, &firings).contains(&("accounts_short".to_owned(), 7)));
+    }
+
+    #[test]
+    fn no_bytes_are_too_strange(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let plan = plan(all());
+        let mut correlator = Correlator::new(plan, Shard::WHOLE, LIMIT);
+        let mut part = vec![1];
+        part.extend(bytes);
+        let _ = correlator.take(&part, 1_000_000);
+    }
+}
