@@ -7,6 +7,7 @@
 #![deny(clippy::arithmetic_side_effects)]
 
 mod frequency;
+mod local;
 mod members;
 mod plan;
 mod ring;
@@ -20,6 +21,7 @@ use std::rc::Rc;
 use crate::correlation::Bound;
 use crate::hash::{join, mix};
 
+pub use local::Local;
 pub use members::{EXACT, Member, Members, SAMPLE};
 pub use plan::Plan;
 pub use ring::STEPS;

@@ -130,6 +130,17 @@ impl Correlation {
     }
 }
 
+impl Correlation {
+    /// Whether its indicators link accounts to a cluster: those that weigh little hold for popular
+    /// tools as well, and everybody would be linked to everybody.
+    pub fn links(&self) -> bool {
+        self.weight >= LINKS
+    }
+}
+
+/// Decibans from which on an indicator links.
+pub const LINKS: f64 = 6.0;
+
 impl Bound {
     /// Whether a number satisfies all of some bounds.
     pub fn all(bounds: &[Self], number: f64) -> bool {

@@ -26,6 +26,9 @@ pub struct Policy {
     pub enforce: Enforcement,
     /// What may be wrongly suspected before a push is refused.
     pub noise: Noise,
+    /// How correlations are counted.
+    #[serde(skip_serializing_if = "Correlating::is_usual")]
+    pub correlate: Correlating,
     /// Routes beside the built-in ones; the first that fits counts.
     #[serde(rename = "route")]
     pub routes: Vec<Route>,
@@ -145,6 +148,18 @@ pub struct Noise {
     pub notice: f64,
 }
 
+/// How correlations are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Correlating {
+    /// Objects that share the groups, by the hash of their key.
+    pub shards: u32,
+    /// Bytes that the groups of each take at most.
+    pub memory: usize,
+    /// Seconds after which what was counted is written down: a crash loses no more.
+    pub snapshot: u32,
+}
+
 /// A route of the operator's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -229,6 +244,9 @@ impl Policy {
             ("scan.window", window, 1024, MAX_WINDOW),
             ("scan.inflated", inflated, 1, MAX_INFLATED),
             ("scan.entries", entries, 1, MAX_ENTRIES),
+            ("correlate.shards", self.correlate.shards as usize, 1, MAX_SHARDS),
+            ("correlate.memory", self.correlate.memory, MIN_GROUPS, MAX_GROUPS),
+            ("correlate.snapshot", self.correlate.snapshot as usize, 1, MAX_SNAPSHOT),
         ];
         for (name, value, least, most) in rows {
             if !(least..=most).contains(&value) {
@@ -422,6 +440,29 @@ pub const MAX_INFLATED: usize = 32 << 20;
 
 /// Entries of an upload that may be scored.
 pub const MAX_ENTRIES: usize = 1_000_000;
+
+impl Correlating {
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Default for Correlating {
+    fn default() -> Self {
+        Self { shards: 1, memory: 64 << 20, snapshot: 15 }
+    }
+}
+
+/// Objects that may share the groups of correlations.
+pub const MAX_SHARDS: usize = 64;
+
+/// Bytes for groups: an object has 128 MB for all it does.
+pub const MIN_GROUPS: usize = 1 << 20;
+/// See above.
+pub const MAX_GROUPS: usize = 80 << 20;
+
+/// The longest time in seconds before counts are written down.
+pub const MAX_SNAPSHOT: usize = 3_600;
 
 impl Default for Noise {
     fn default() -> Self {

@@ -42,8 +42,8 @@ fn bytes_that_are_signed_never_change_their_form() {
     assert_eq!(Release::parse(RELEASE.as_bytes()).unwrap(), release);
 }
 
-const BUNDLE: &str = r#"{"correlations":[],"created":1800000000,"format":2,"lists":[],"policy":{"account":[],"actions":{"clear":"allow","hostile":"block","notice":"tag","suspect":"degrade"},"bands":{"hostile":95,"notice":5,"suspect":50},"enforce":{"fail_closed":false,"retry_after":60,"tag_in_shadow":false},"exemption":[],"mode":"shadow","noise":{"notice":1,"suspect":0.1},"route":[],"scan":{"entries":10000,"inflated":4194304,"window":2097152},"score":{"caps":{"context":6},"family_cap":25,"prior":-20},"signature":[]},"serial":3,"signatures":[{"condition":{"is":"it"},"family":"synthesis","id":"a_b","name":"a_b","selections":{"it":{"field":{"field":"hedgerow.prompt.user","string":{"anchor":"contains","value":"hedge rows"}}}},"status":"stable","title":"","weight":5}],"sources":{}}"#;
-const BUNDLE_DIGEST: &str = "e4678800c446cd9122f6533a33cdbb7cba84877006eacfcbc32dbad3dbc05905";
+const BUNDLE: &str = r#"{"correlations":[],"created":1800000000,"format":3,"lists":[],"policy":{"account":[],"actions":{"clear":"allow","hostile":"block","notice":"tag","suspect":"degrade"},"bands":{"hostile":95,"notice":5,"suspect":50},"enforce":{"fail_closed":false,"retry_after":60,"tag_in_shadow":false},"exemption":[],"mode":"shadow","noise":{"notice":1,"suspect":0.1},"route":[],"scan":{"entries":10000,"inflated":4194304,"window":2097152},"score":{"caps":{"context":6},"family_cap":25,"prior":-20},"signature":[]},"serial":3,"signatures":[{"condition":{"is":"it"},"family":"synthesis","id":"a_b","name":"a_b","selections":{"it":{"field":{"field":"hedgerow.prompt.user","string":{"anchor":"contains","value":"hedge rows"}}}},"status":"stable","title":"","weight":5}],"sources":{}}"#;
+const BUNDLE_DIGEST: &str = "22ef7324fecf77eca3b992abb45c572806f2ffe7562fd44b6b49ed317237719b";
 const RELEASE: &str = r#"{"active":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","author":"ana","canary":{"digest":"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb","percent":12.5},"created":1800000000,"expires":1900000000,"note":"für „alle“","release":1,"serial":7,"shadow":{"digest":"embedded"}}"#;
 const RELEASE_DIGEST: &str = "887ef07549b7c6e7bd957ba25b61b094800a4f907901251f889d1f9164ce0249";
 
@@ -113,7 +113,7 @@ fn old_bundles_load_and_newer_or_larger_ones_do_not() {
         ("a serial that JavaScript has not", late(1 << 60, 0), "serial"),
         ("a date that JavaScript has not", late(1, 1 << 60), "date"),
         ("format 0", text(0).into_bytes(), "no bundle format 0"),
-        ("format 3", text(3).into_bytes(), "format 3 is newer than 2"),
+        ("format 4", text(4).into_bytes(), "format 4 is newer than 3"),
         ("10,001 signatures", many(10_001), "10001 signatures and lists, more than 10000"),
         ("50,000 signatures", many(50_000), "more than"),
         ("50,000 things", many_small.into_bytes(), "damaged bundle"),

@@ -16,8 +16,9 @@ use crate::signature::{Op, Signature};
 /// | format | adds |
 /// |---|---|
 /// | 1 | policy, signatures, sources |
-/// | 2 | serial, created, correlations, lists; the policy's `noise` |
-pub const FORMAT: u32 = 2;
+/// | 2 | serial, created, lists; the policy's `noise` |
+/// | 3 | correlations; the policy's `correlate` |
+pub const FORMAT: u32 = 3;
 
 /// Bytes that a bundle has at most.
 pub const MAX_BYTES: usize = 5 << 20;
@@ -36,6 +37,10 @@ const MAX_CONTAINERS: usize = 200_000;
 
 /// Members and elements of those, all together.
 const MAX_VALUES: usize = 400_000;
+
+/// Correlations that a bundle has at most, and rules that they name together.
+const MAX_CORRELATIONS: usize = 500;
+const MAX_RULES: usize = 20_000;
 
 /// Comparisons that the signatures make at most.
 const MAX_COMPARISONS: usize = 50_000;
@@ -139,7 +144,10 @@ impl Bundle {
                 .for_each(|test| test.each(&mut |test| load.add(&test.op)));
         }
         let signatures = self.signatures.len().saturating_add(self.lists.len());
+        let rules = self.correlations.iter().map(|own| own.rules.len().saturating_add(1)).sum();
         let rows = [
+            (self.correlations.len(), "correlations", MAX_CORRELATIONS, "retire some"),
+            (rules, "rules of correlations", MAX_RULES, "name fewer"),
             (signatures, "signatures and lists", MAX_SIGNATURES, "retire some, or merge lists"),
             (load.comparisons, "comparisons", MAX_COMPARISONS, "retire signatures"),
             (load.literals, "literals", MAX_LITERALS, "retire signatures"),

@@ -113,6 +113,30 @@ fn sizes(document: &DeTable<'_>, note: &mut Note<'_>) {
         ),
         ("scan", "entries", 1, "no upload would be scanned", policy::MAX_ENTRIES, memory),
         ("enforce", "retry_after", 1, "clients would come back at once", 604_800, "that is weeks"),
+        (
+            "correlate",
+            "shards",
+            1,
+            "nothing would be counted",
+            policy::MAX_SHARDS,
+            "each costs calls",
+        ),
+        (
+            "correlate",
+            "memory",
+            policy::MIN_GROUPS as u64,
+            "nothing would be remembered for long",
+            policy::MAX_GROUPS,
+            "an object has no room for it",
+        ),
+        (
+            "correlate",
+            "snapshot",
+            1,
+            "it would never rest",
+            policy::MAX_SNAPSHOT,
+            "a crash would lose that",
+        ),
     ];
     for (section, key, least, too_little, most, too_much) in rows {
         let size = table(document, section).and_then(|table| whole_number(table, key));
