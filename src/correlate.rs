@@ -18,7 +18,7 @@ mod table;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use crate::correlation::Bound;
+use crate::correlation::{Bound, Correlation};
 use crate::hash::{join, mix};
 
 pub use local::Local;
@@ -80,6 +80,7 @@ pub struct Correlator {
     table: Table,
     /// When a correlation was last told to hold for a key.
     told: BTreeMap<(u16, u64), u32>,
+    tells_feeders: bool,
 }
 
 /// Groups that one request may belong to for one tracker; further ones are left out.
@@ -139,7 +140,7 @@ struct Hit {
 impl Correlator {
     /// A correlator for a shard that takes no more than `limit` bytes for its groups.
     pub fn new(plan: Rc<Plan>, shard: Shard, limit: usize) -> Self {
-        Self { plan, shard, table: Table::new(limit), told: BTreeMap::new() }
+        Self { plan, shard, table: Table::new(limit), told: BTreeMap::new(), tells_feeders: false }
     }
 
     /// Counts an observation; what holds by it is added to `firings`. `now` is the time, in seconds
@@ -159,6 +160,12 @@ impl Correlator {
         }
         let window = |tracker: u16| kept(&plan, tracker);
         self.table.sweep(now, &window);
+    }
+
+    /// Tells of correlations that only feed others, too: their exemplars want to know.
+    #[cfg(feature = "sigma")]
+    pub(crate) fn tell_feeders(&mut self) {
+        self.tells_feeders = true;
     }
 
     /// Bytes that groups take.
@@ -197,6 +204,10 @@ impl Correlator {
             }
             for (watch, measured, accounts) in self.change(tracked, join(values), &hits) {
                 held.push((watch.correlation, first));
+                let own = tracked.plan.correlations.get(watch.correlation);
+                if own.is_none_or(Correlation::is_feeder) && !self.tells_feeders {
+                    continue;
+                }
                 let firing = tracked.firing(watch, values, measured, accounts);
                 if self.is_news(&tracked.plan, &firing) {
                     firings.push(firing);

@@ -1,5 +1,7 @@
 //! A correlation in the form that a bundle holds: a rule over many requests, which share a key.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::field::Field;
@@ -89,20 +91,23 @@ pub struct Bound {
     pub value: f64,
 }
 
-/// What coordination shows in, of the values that a [`Measure::ValueCount`] counts. Each in percent,
-/// and at least so much.
+/// What coordination shows in, of the values that a [`Measure::ValueCount`] counts: at least so much of
+/// each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Crowd {
-    /// How evenly events are spread over the values: 100 where all have the same number, 100 / n
-    /// where one has them all (Simpson's evenness).
+    /// Events of a value, on average.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<f64>,
+    /// How evenly events are spread over the values, in percent: 100 where all have the same number,
+    /// 100 / n where one has them all (Simpson's evenness).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evenness: Option<f64>,
-    /// The largest share of values that were first seen within the same `within` seconds.
+    /// The largest share of values, in percent, that were first seen within the same `within` seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub together: Option<Share>,
     /// The largest share of values last seen within `within` seconds before a moment, doubled, as far
-    /// as as many were first seen within as long behind it.
+    /// as as many were first seen within as long behind it, in percent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relieved: Option<Share>,
 }
@@ -131,6 +136,11 @@ impl Correlation {
 }
 
 impl Correlation {
+    /// Whether it only feeds other correlations, and makes no indicators.
+    pub fn is_feeder(&self) -> bool {
+        self.weight == 0.0
+    }
+
     /// Whether its indicators link accounts to a cluster: those that weigh little hold for popular
     /// tools as well, and everybody would be linked to everybody.
     pub fn links(&self) -> bool {
@@ -160,3 +170,56 @@ pub const TIMESPANS: std::ops::RangeInclusive<u32> = 10..=30 * 86_400;
 
 /// Fields that make a group, at most.
 pub const MAX_GROUP_BY: usize = 4;
+
+impl fmt::Display for Measure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (what, field, bounds) = match self {
+            Self::EventCount { bounds } => ("events", None, bounds),
+            Self::ValueCount { field, bounds } => ("values of", Some(field), bounds),
+            Self::ValueSum { field, bounds } => ("sum of", Some(field), bounds),
+            Self::ValueAvg { field, bounds } => ("mean of", Some(field), bounds),
+            Self::Temporal { condition } => return write!(formatter, "{condition}"),
+            Self::TemporalOrdered { apart: None } => return formatter.write_str("in their order"),
+            Self::TemporalOrdered { apart: Some(field) } => {
+                return write!(formatter, "in their order, each with another `{}`", field.name());
+            }
+        };
+        formatter.write_str(what)?;
+        if let Some(field) = field {
+            write!(formatter, " `{}`", field.name())?;
+        }
+        bounds.iter().try_for_each(|bound| write!(formatter, " {bound}"))
+    }
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = match self.order {
+            Order::Eq => "=",
+            Order::Gt => ">",
+            Order::Gte => "≥",
+            Order::Lt => "<",
+            Order::Lte => "≤",
+        };
+        write!(formatter, "{sign} {}", self.value)
+    }
+}
+
+/// What is asked besides, each behind a comma.
+impl fmt::Display for Crowd {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(load) = self.load {
+            write!(formatter, ", {load} events each")?;
+        }
+        if let Some(evenness) = self.evenness {
+            write!(formatter, ", evenness {evenness} %")?;
+        }
+        if let Some(Share { within, least }) = self.together {
+            write!(formatter, ", {least} % first seen within {within} s")?;
+        }
+        if let Some(Share { within, least }) = self.relieved {
+            write!(formatter, ", {least} % relieved within {within} s")?;
+        }
+        Ok(())
+    }
+}
