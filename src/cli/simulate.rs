@@ -107,7 +107,7 @@ fn play(
         if let Some(account) = world.accounts.get(sent.account) {
             tally.leaks(account, engine.local().map(Local::clusters), sent.status);
         }
-        if tally.requests % BETWEEN == 0 {
+        if tally.requests.is_multiple_of(BETWEEN) {
             bar.set_position(sent.at / 60_000);
         }
     }

@@ -2,7 +2,7 @@
 #![deny(clippy::arithmetic_side_effects)]
 
 use super::Ruleset;
-use crate::correlate::{Observation, combine};
+use crate::correlate::{Groups, Observation, combine};
 use crate::explain::Explainer;
 use crate::field::{Field, Kind, Name, OUTCOMES};
 use crate::hash::{HashKey, join};
@@ -97,10 +97,10 @@ impl Ruleset {
             return Vec::new();
         };
         let mut hits: Vec<Hit> = Vec::new();
-        let mut groups = Vec::new();
+        let mut groups = Groups::default();
         for fields in self.plan.groupings() {
             combine(fields, observation, &mut groups);
-            for key in groups.iter().map(|group| join(group)) {
+            for key in groups.iter().map(join) {
                 for indicator in indicators.of(key, envelope.now) {
                     let Some(signature) = self.correlated(indicator.correlation) else { continue };
                     if hits.iter().any(|hit| hit.signature == signature) {

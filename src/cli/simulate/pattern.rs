@@ -81,7 +81,13 @@ fn write(
         match part {
             Part::Text(text) if style.is_loose => loose(text, words, &mut style.choices, out),
             Part::Text(text) => out.push_str(text),
-            Part::Choice(choices) => out.push_str(style.choices.pick(choices)),
+            Part::Choice(choices) => {
+                let choice = style.choices.pick(choices);
+                match style.is_loose {
+                    true => loose(choice, words, &mut style.choices, out),
+                    false => out.push_str(choice),
+                }
+            }
             Part::Slot(slot) => {
                 let rng = slots.as_deref_mut().unwrap_or(&mut style.choices);
                 fill(*slot, words, rng, out);
@@ -102,7 +108,7 @@ fn loose(text: &str, words: &Words, rng: &mut Rng, out: &mut String) {
 }
 
 /// How often a word comes between.
-const LOOSE: f64 = 0.2;
+const LOOSE: f64 = 0.3;
 
 fn fill(slot: Slot, words: &Words, rng: &mut Rng, out: &mut String) {
     match slot {
@@ -147,34 +153,34 @@ fn sentence(shapes: &[&'static str], words: &Words, rng: &mut Rng, out: &mut Str
 
 /// Shapes of what is asked. Among any eight words, four or more are filled in.
 const QUESTIONS: &[&str] = &[
-    "Why did _N_ _v_ the _a_ _n_ before the _n_ could _v_ _N_ and its _a_ _n_?",
-    "How would a _a_ _n_ _v_ _N_ if every _n_ in _N_ must _v_ the _n_ first?",
-    "I have a _a_ _n_ from _N_ and want to _v_ it, but the _n_ keeps the _a_ _n_ of _N_ out.",
+    "Why did _N_ _v_ the _a_ _n_ before _N_ could _v_ its _a_ _n_?",
+    "How would a _a_ _n_ _v_ _N_ if every _n_ in _N_ must _v_ _a_ _n_ first?",
+    "My _a_ _n_ from _N_ should _v_ _a_ _n_, but its _n_ keeps _N_ and _a_ _n_ out.",
     "Compare _N_ with the _a_ _n_ near _N_: which _n_ does _d_ _v_ more _a_ _n_?",
-    "What happens to the _n_ of _N_ when _a_ _n_ and _n_ _v_ each other at _N_?",
-    "My _a_ _n_ at _N_ will not _v_; the _n_ says that _N_ must _v_ a _n_ _d_.",
-    "Given a _n_, a _a_ _n_ and _N_, find how _N_ can _v_ the _n_ with no _a_ _n_.",
+    "Would the _n_ of _N_ _v_ when _a_ _n_ and _N_ _v_ _a_ _n_?",
+    "My _a_ _n_ at _N_ will _v_ no _n_; it says that _N_ must _v_ _a_ _n_ _d_.",
+    "Given _a_ _n_ and _a_ _n_ in _N_, find how _N_ can _v_ _n_ with no _a_ _n_.",
     "Can the _n_ in _N_ _v_ and _v_ a _a_ _n_ that _N_ did not _v_?",
-    "Plan how _N_ might _v_ three _a_ _n_ and one _n_ while _N_ has to _v_.",
-    "Is it true that _N_ could _v_ the _a_ _n_ _d_ because the _n_ of _N_ was _a_?",
+    "Plan how _N_ might _v_ three _a_ _n_ and a _n_ while _N_ has to _v_ _n_.",
+    "Could _N_ really _v_ a _a_ _n_ _d_ because _N_ had a _a_ _n_?",
 ];
 
 /// Shapes of what is told.
 const STATEMENTS: &[&str] = &[
-    "_N_ chose to _v_ the _a_ _n_ since its _n_ had to _v_ _N_ _d_.",
-    "The _n_ of _N_ was _a_, so _a_ _n_ from _N_ could _v_ it.",
-    "In _N_ the _a_ _n_ and the _n_ _v_ whatever _N_ wants to _v_.",
-    "After the _n_, _N_ began to _v_ _a_ _n_ until _N_ stopped the _n_.",
-    "A _a_ _n_ will _v_ _N_ only where the _n_ and _N_ _v_ a _n_.",
-    "Nobody at _N_ would _v_ the _n_, as _a_ as _N_ made the _n_.",
+    "_N_ chose to _v_ _a_ _n_ since _a_ _n_ _d_ _v_ _N_.",
+    "The _n_ of _N_ was _a_, so _a_ _n_ from _N_ could _v_ _n_.",
+    "In _N_ the _a_ _n_ and _a_ _n_ _v_ what _N_ wants to _v_.",
+    "After the _n_, _N_ began to _v_ _a_ _n_ until _N_ stopped _a_ _n_.",
+    "A _a_ _n_ will _v_ _N_ only where _a_ _n_ and _N_ _v_ a _n_.",
+    "Nobody at _N_ would _v_ _a_ _n_, as _a_ as _N_ made _n_.",
 ];
 
 /// Shapes of whom somebody plays.
 const PERSONAS: &[&str] = &[
-    "a _a_ _n_ seller from _N_ who likes to _v_ _a_ _n_ with _N_",
-    "the _a_ keeper of a _n_ at _N_, known to _v_ each _n_ of _N_",
-    "a student of _n_ and _n_ in _N_ who must _v_ a _a_ _n_ for _N_",
-    "an engineer at _N_ who has to _v_ _a_ _n_ and _v_ the _n_ of _N_",
+    "a _a_ _n_ seller from _N_ eager to _v_ _a_ _n_ with _N_",
+    "the _a_ keeper of _n_ at _N_, known to _v_ _a_ _n_ of _N_",
+    "a student of _n_ and _n_ in _N_ who must _v_ _a_ _n_ for _N_",
+    "an engineer at _N_ with _a_ _n_ to _v_ and _n_ of _N_",
 ];
 
 fn parts(text: &'static str) -> Vec<Part> {
@@ -214,4 +220,93 @@ fn slot(name: &str) -> Option<Slot> {
         "break" => Slot::Break,
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use hedgerow::hash::HashKey;
+    use hedgerow::template;
+
+    use super::super::phrases;
+    use super::*;
+
+    fn keys(text: &str) -> Vec<u64> {
+        template::keys("hedgerow.template.user", [text].into_iter(), &HashKey::default())
+    }
+
+    /// How many texts share a key with any other.
+    fn sharing(texts: &[String]) -> usize {
+        let keys: Vec<Vec<u64>> = texts.iter().map(|text| keys(&text.to_lowercase())).collect();
+        let mut of: HashMap<u64, usize> = HashMap::new();
+        keys.iter().flatten().for_each(|key| *of.entry(*key).or_default() += 1);
+        keys.iter().filter(|keys| keys.iter().any(|key| of[key] > 1)).count()
+    }
+
+    #[test]
+    fn what_people_ask_is_never_the_same_twice() {
+        let (words, mut rng) = (Words::new(), Rng::new(1, 1));
+        let ask = |_| {
+            let mut text = String::new();
+            question(&words, &mut rng, &mut text);
+            text.push(' ');
+            passage(&words, &mut rng, &mut text);
+            text
+        };
+        let texts: Vec<String> = (0..20_000).map(ask).collect();
+        assert!(texts.iter().all(|text| !keys(text).is_empty()));
+        let sharing = sharing(&texts);
+        assert!(sharing <= 2, "{sharing} of 20,000 share eight words with another");
+    }
+
+    #[test]
+    fn a_template_stays_and_a_paraphrase_does_not() {
+        let (words, mut rng) = (Words::new(), Rng::new(2, 1));
+        for pattern in [phrases::tags(), phrases::traces(), phrases::cleaning()].concat() {
+            let mut write = |is_loose: bool| {
+                let choices = if is_loose { Rng::new(rng.next(), 0) } else { Rng::new(5, 5) };
+                let (mut style, mut text) = (Style { choices, is_loose }, String::new());
+                pattern.instruction(&words, &mut style, &mut text);
+                pattern.matter(&words, &mut style, &mut rng, &mut text);
+                text
+            };
+            let constant: Vec<String> = (0..50).map(|_| write(false)).collect();
+            let shared = sharing(&constant);
+            assert!(shared >= 45, "{shared} of 50: {}", constant[0]);
+            let loose: Vec<String> = (0..50).map(|_| write(true)).collect();
+            let sharing = sharing(&loose);
+            assert!(sharing <= 10, "{sharing} of 50: {}", loose[0]);
+        }
+    }
+
+    #[test]
+    fn texts_need_no_escape_in_json() {
+        let (words, mut rng) = (Words::new(), Rng::new(3, 1));
+        let all = [
+            phrases::tags(),
+            phrases::traces(),
+            phrases::grading(),
+            phrases::cleaning(),
+            phrases::sweeps(),
+            phrases::replays(),
+            phrases::tools(),
+            phrases::retrieval(),
+            phrases::batches(),
+            phrases::evaluations(),
+            phrases::audits(),
+            phrases::tests(),
+            phrases::benchmarks(),
+            phrases::manners(),
+        ];
+        for pattern in all.concat() {
+            let (mut style, mut text) =
+                (Style { choices: rng, is_loose: false }, String::from("\""));
+            pattern.instruction(&words, &mut style, &mut text);
+            pattern.matter(&words, &mut style, &mut rng, &mut text);
+            text.push('"');
+            let parsed: String = serde_json::from_str(&text).unwrap();
+            assert!(!parsed.contains(['[', '|', '_']), "a slot is not known: {parsed}");
+        }
+    }
 }

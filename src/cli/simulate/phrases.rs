@@ -85,7 +85,7 @@ pub fn grading() -> Patterns {
                 "(Decide|Say|Determine) which (response|answer|output) (is better|should be preferred|wins), \
                  (by|judging) (correctness|accuracy), (depth|completeness) and (clarity|style), and \
                  (explain|justify) the (choice|preference|verdict) in (detail|full|three sentences).",
-                "(End|Close|Finish) with (exactly|only) (A or B|the letter of the better one|[[A]] or [[B]]).",
+                "(End|Close|Finish) with (exactly|only) (A or B|the letter of the better one|first or second).",
             ],
             "[break]Prompt: [question][break]Response A: [passage][break]Response B: [passage]",
         ),

@@ -261,7 +261,6 @@ fn habit(kind: Kind) -> Habit {
             place: Place::Cloud,
             carrier: Carrier::Template,
             keys: 2,
-            ..people
         },
         Kind::CiTeamKey => Habit {
             pace: pace(500.0, 0.7, 40.0, 3.0, Office),

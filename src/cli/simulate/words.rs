@@ -9,6 +9,7 @@ pub struct Words {
     verbs: Vec<&'static str>,
     adverbs: Vec<&'static str>,
     first: Vec<&'static str>,
+    middle: Vec<&'static str>,
     last: Vec<&'static str>,
     languages: Vec<Vec<&'static str>>,
 }
@@ -31,6 +32,7 @@ impl Words {
             verbs: list(VERBS),
             adverbs: list(ADVERBS),
             first: list(FIRST),
+            middle: list(MIDDLE),
             last: list(LAST),
             languages: LANGUAGES.iter().map(|text| list(text)).collect(),
         }
@@ -47,9 +49,10 @@ impl Words {
         out.push_str(rng.pick(list));
     }
 
-    /// Writes a name: of a place, a product, a person. There are some thousands.
+    /// Writes a name: of a place, a product, a person. There are some hundred thousands.
     pub fn name(&self, rng: &mut Rng, out: &mut String) {
         out.push_str(rng.pick(&self.first));
+        out.push_str(rng.pick(&self.middle));
         out.push_str(rng.pick(&self.last));
     }
 
@@ -143,6 +146,9 @@ const ADVERBS: &str = "accurately again almost already always attentively briefl
 const FIRST: &str = "Ab Ald Am Ar Bal Bel Bor Bran Cal Cas Cor Dal Del Dor Dun Ed El Em Fal Far Fen Gar Gil Gor Hal Har Hel Ing Is Jor \
     Kal Kel Kor Lam Lar Lin Lor Mal Mar Mel Mor Nar Nel Nor Ol Or Os Pal Par Pel Quin Ral Ren Ros Sal Sel Sor Tal Tar Tor Ul Ver \
     Vor Wal Wen Yar Zel Zor";
+
+const MIDDLE: &str =
+    "a e i o u al an ar el en er il in is on or os ul un us am em im om eth oth av ev iv ov";
 
 const LAST: &str = "aba acre ada aldo amar ander ane anta arda aria aska avia beck berg borne bury bridge cester copia dale dane della den \
     dina don dora down eira elia ella enne enza era esse etta ford frey gate gora grad ham hara haven holm hurst ia ica ido iel \

@@ -199,7 +199,9 @@ impl World {
 
 /// Whether an actor asks for the new model once it is out.
 fn moves(source: &Source, actor: &Actor) -> bool {
-    source.campaign.is_some() || source.kind == Some(Kind::ReleaseDay) || actor.base % 4 == 0
+    source.campaign.is_some()
+        || source.kind == Some(Kind::ReleaseDay)
+        || actor.base.is_multiple_of(4)
 }
 
 /// How the origin answers: some requests are too many, and some fail.
