@@ -17,7 +17,7 @@ mod place;
 mod policy;
 mod rule;
 mod timed;
-mod toml;
+pub mod toml;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;

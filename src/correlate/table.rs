@@ -38,6 +38,9 @@ pub struct Group {
 /// Groups that share a place in the table.
 const WAYS: usize = 8;
 
+/// Bytes of a slot, its key included.
+const SLOT: usize = size_of::<Option<Group>>() + size_of::<u64>();
+
 /// Places of a new table; one for each part of a snapshot.
 pub const PARTS: usize = 16;
 
@@ -45,6 +48,8 @@ pub const PARTS: usize = 16;
 #[derive(Debug)]
 pub struct Table {
     groups: Vec<Option<Group>>,
+    /// Their keys, 0 where there is none: those of a place are read at once.
+    keys: Vec<u64>,
     /// Bytes that groups have on the heap.
     heap: usize,
     limit: usize,
@@ -88,6 +93,7 @@ impl Table {
     pub fn new(limit: usize) -> Self {
         Self {
             groups: empty(PARTS.saturating_mul(WAYS)),
+            keys: vec![0; PARTS.saturating_mul(WAYS)],
             heap: 0,
             limit,
             frequency: None,
@@ -99,7 +105,7 @@ impl Table {
 
     /// Bytes that it takes.
     pub fn bytes(&self) -> usize {
-        let slots = self.groups.capacity().saturating_mul(size_of::<Option<Group>>());
+        let slots = self.groups.capacity().saturating_mul(SLOT);
         let frequency = self.frequency.as_ref().map_or(0, Frequency::bytes);
         slots.saturating_add(self.heap).saturating_add(frequency)
     }
@@ -131,6 +137,9 @@ impl Table {
         let slot = self.groups.get_mut(place)?;
         let before = slot.as_ref().map_or(0, |group| group.state.bytes());
         let group = slot.get_or_insert_with(new);
+        if let Some(own) = self.keys.get_mut(place) {
+            *own = group.key;
+        }
         let result = change(group);
         let after = group.state.bytes();
         self.heap = self.heap.saturating_sub(before).saturating_add(after);
@@ -174,8 +183,7 @@ impl Table {
 
     fn find(&self, key: u64) -> Option<usize> {
         let from = self.slots(key);
-        let slots = self.groups.get(from.clone())?;
-        let at = slots.iter().position(|group| group.as_ref().is_some_and(|it| it.key == key))?;
+        let at = self.keys.get(from.clone())?.iter().position(|own| *own == key)?;
         Some(from.start.saturating_add(at))
     }
 
@@ -216,6 +224,9 @@ impl Table {
 
     fn forget(&mut self, place: usize) {
         if let Some(group) = self.groups.get_mut(place).and_then(Option::take) {
+            if let Some(own) = self.keys.get_mut(place) {
+                *own = 0;
+            }
             self.heap = self.heap.saturating_sub(group.state.bytes());
             self.touch(group.key);
         }
@@ -230,17 +241,24 @@ impl Table {
     /// Doubles the table, if its limit allows for both at the same time.
     fn grow(&mut self) -> bool {
         let slots = self.groups.len().saturating_mul(2);
-        let bytes = slots.saturating_mul(size_of::<Option<Group>>());
+        let bytes = slots.saturating_mul(SLOT);
         if self.bytes().saturating_add(bytes) > self.limit {
             return false;
         }
         let old = std::mem::replace(&mut self.groups, empty(slots));
+        self.keys.clear();
+        self.keys.resize(slots, 0);
         for group in old.into_iter().flatten() {
             let free = self
                 .slots(group.key)
                 .find(|place| self.groups.get(*place).is_some_and(Option::is_none));
-            match free.and_then(|place| self.groups.get_mut(place)) {
-                Some(slot) => *slot = Some(group),
+            let free = free
+                .and_then(|place| Some((self.groups.get_mut(place)?, self.keys.get_mut(place)?)));
+            match free {
+                Some((slot, own)) => {
+                    *own = group.key;
+                    *slot = Some(group);
+                }
                 None => self.heap = self.heap.saturating_sub(group.state.bytes()),
             }
         }

@@ -2,7 +2,7 @@
 #![deny(clippy::arithmetic_side_effects)]
 
 use super::Ruleset;
-use crate::correlate::{Observation, combine};
+use crate::correlate::{Groups, Observation, combine};
 use crate::explain::Explainer;
 use crate::field::{Field, Kind, Name, OUTCOMES};
 use crate::hash::{HashKey, join};
@@ -98,11 +98,11 @@ impl Ruleset {
         };
         // By correlation: the first key, the field that it is of, and how many keys there are.
         let mut met: Vec<(usize, u64, u16, usize)> = Vec::new();
-        let mut groups = Vec::new();
+        let mut groups = Groups::default();
         for fields in self.plan.groupings() {
             let Some(first) = fields.first() else { continue };
             combine(fields, observation, &mut groups);
-            for key in groups.iter().map(|group| join(group)) {
+            for key in groups.iter().map(join) {
                 for indicator in indicators.of(key, envelope.now) {
                     let Some(signature) = self.correlated(indicator.correlation) else { continue };
                     match met.iter_mut().find(|(own, ..)| *own == signature) {
