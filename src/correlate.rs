@@ -220,6 +220,7 @@ impl Correlator {
     ) {
         let mut groups = std::mem::take(&mut self.groups);
         combine(&tracked.tracker.group_by, tracked.observation, &mut groups);
+        self.table.warm(groups.iter().map(|values| group_key(tracked.tracker, join(values))));
         for values in groups.iter() {
             let Some(first) = values.first().copied() else { continue };
             let is_meant = |hit: &Hit| hit.first.is_none_or(|own| own == first);

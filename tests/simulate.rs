@@ -301,6 +301,6 @@ fn every_shipped_scenario_plays() {
     }
     campaigns.sort();
     assert_eq!((campaigns.concat().as_str(), files), ("abcde", 16));
-    assert_eq!(kinds.len(), 14, "{kinds:?}");
+    assert_eq!(kinds.len(), 15, "{kinds:?}");
     assert!(kinds.values().all(|requests| *requests > 0), "{kinds:?}");
 }

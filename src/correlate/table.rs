@@ -147,6 +147,21 @@ impl Table {
         Some(result)
     }
 
+    /// Reads where the groups of some keys are, all at once: memory that is far away takes as long for
+    /// many as for one, as long as none is waited for.
+    pub fn warm(&self, keys: impl Iterator<Item = u64>) {
+        let mut sum = 0;
+        for key in keys {
+            let from = self.slots(key).start;
+            sum ^= self.keys.get(from).copied().unwrap_or_default();
+            for way in (0..WAYS).step_by(2) {
+                let group = self.groups.get(from.saturating_add(way));
+                sum ^= u64::from(group.is_some_and(Option::is_some));
+            }
+        }
+        std::hint::black_box(sum);
+    }
+
     /// The groups of a part.
     pub fn part(&self, part: usize) -> impl Iterator<Item = &Group> {
         let size = self.groups.len() / PARTS;

@@ -292,6 +292,7 @@ mod tests {
             phrases::replays(),
             phrases::tools(),
             phrases::retrieval(),
+            phrases::framework(),
             phrases::batches(),
             phrases::evaluations(),
             phrases::audits(),

@@ -196,11 +196,24 @@ pub fn tools() -> Patterns {
 pub fn retrieval() -> Patterns {
     vec![Pattern::new(
         &[
-            "(Answer|Reply to) the (customer|visitor|employee) (using|by) (only|nothing but) the (passages|excerpts) below.",
-            "If the (passages|excerpts) do not (contain|hold) the answer, say that you (do not know|cannot tell) and \
-             (point to|name) (the service desk|the hotline|a colleague).",
+            "You work at the desk of [name] and (answer|reply to) guests about [noun] and [adjective] [noun] \
+             (using|by) nothing but the passages below.",
+            "Where the passages of [name] (hold|have) no answer about [noun], say so and \
+             (point to|name) [name] or the [adjective] [noun] hotline.",
         ],
         "[break]Passages: [passage] [passage][break]Question: [question]",
+    )]
+}
+
+/// Answers from documents, by the prompt that a framework brings along.
+pub fn framework() -> Patterns {
+    vec![Pattern::new(
+        &[
+            "You are an assistant for looking things up.",
+            "Use the retrieved context that follows for your reply, and if you don't know the answer, say that you don't know.",
+            "Keep the reply short, three sentences at most.",
+        ],
+        "[break]Context: [passage] [passage][break]Question: [question]",
     )]
 }
 
@@ -209,21 +222,22 @@ pub fn batches() -> Patterns {
     vec![
         Pattern::new(
             &[
-                "(Classify|Sort) the (ticket|message|review) (below|that follows) as (billing, delivery, fault or other|good, bad or mixed).",
-                "(Answer|Reply) with (one word|the class) only.",
+                "(Classify|Sort) the (ticket|message|review) to [name] about [noun] as [noun], [adjective] [noun], [noun] or other.",
+                "(Answer|Reply) with one word of [name] only.",
             ],
             "[break][passage]",
         ),
         Pattern::new(
             &[
-                "(Extract|Read) (name, place and date|product, price and maker) from the (text|notice|invoice) (below|that follows).",
-                "(Return|Give) JSON with exactly these keys, and null where (something is missing|nothing is said).",
+                "(Extract|Read) [noun], [noun] and [adjective] [noun] from the (text|notice|invoice) of [name] below.",
+                "(Return|Give) JSON with [noun] and [noun] as keys for [name], and null where nothing is said.",
             ],
             "[break][passage]",
         ),
         Pattern::new(
             &[
-                "(Translate|Render) this (product description|help page|label) into (Polish|Dutch|Italian|Swedish) for our shop.",
+                "(Translate|Render) this (description|page|label) of [adjective] [noun] by [name] into \
+               (Polish|Dutch|Italian|Swedish) for [name].",
             ],
             "[break][passage]",
         ),
@@ -234,9 +248,9 @@ pub fn batches() -> Patterns {
 pub fn evaluations() -> Patterns {
     vec![Pattern::new(
         &[
-            "You (check|evaluate) answers of our (support|booking|banking) (assistant|bot) (every night|before each release).",
-            "(Does|Say whether) the answer (follow|follows) our (guidelines|policy) and (is it|is) (polite|correct|complete)?",
-            "(Answer|Reply) with pass or fail and (one sentence|a short reason).",
+            "You (check|evaluate) what the assistant of [name] tells about [adjective] [noun] (every night|before each release).",
+            "(Does|Say whether) the answer (follow|follows) the guidelines of [name] on [noun] and [noun]?",
+            "(Answer|Reply) with pass or fail, and a short reason, to [name].",
         ],
         "[break]Question: [question][break]Answer of the assistant: [passage]",
     )]
@@ -246,9 +260,9 @@ pub fn evaluations() -> Patterns {
 pub fn audits() -> Patterns {
     vec![Pattern::new(
         &[
-            "For the (audit file|compliance record|regulator), (explain|set out) the reasoning behind the (decision|ruling) on this \
-             (customer|claim|application).",
-            "(Name|List) the facts that (led to|support) the (decision|outcome) and the (rule|clause) of our policy that \
+            "For the (audit file|compliance record|regulator) of [name], (explain|set out) the reasoning behind the \
+             (decision|ruling) on this (customer|claim|application) about [noun].",
+            "(Name|List) the facts that (led to|support) the (decision|outcome) and the (rule|clause) of [name] on [noun] that \
              (applies|was applied), in (plain|sober) (language|words).",
         ],
         "[break]Case [number]: [passage][break]Decision: [adjective], by the clerk at [name]",
@@ -259,8 +273,8 @@ pub fn audits() -> Patterns {
 pub fn tests() -> Patterns {
     vec![Pattern::new(
         &[
-            "You are the (assistant|helper) under test of the (checkout|search|mail) service.",
-            "(Follow|Obey) the (schema|format) of the tools, and (never|do not) (invent|make up) (orders|users|mails).",
+            "You are the (assistant|helper) under test of the [noun] service at [name].",
+            "(Follow|Obey) the (schema|format) of [name] for [adjective] [noun], and never (invent|make up) [noun] or [noun].",
         ],
         "[break]Fixture [number]: [question]",
     )]

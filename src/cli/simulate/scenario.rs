@@ -57,6 +57,8 @@ pub enum Kind {
     SharedTool,
     /// A service that answers from documents, around the clock.
     RagService,
+    /// The same with the prompt that a framework brings along, which many keep as it is.
+    FrameworkPrompt,
     /// A program that translates, classifies or extracts, batch by batch.
     SdkProgram,
     /// Evaluations of an own assistant, at night or around the clock.
@@ -145,6 +147,7 @@ impl Kind {
             Self::People => "people",
             Self::SharedTool => "shared_tool",
             Self::RagService => "rag_service",
+            Self::FrameworkPrompt => "framework_prompt",
             Self::SdkProgram => "sdk_program",
             Self::NightlyEval => "nightly_eval",
             Self::KeyMigration => "key_migration",

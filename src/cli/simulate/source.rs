@@ -104,7 +104,11 @@ impl Source {
         let seed = rng.next();
         let templates = match habit.texts {
             None => Vec::new(),
-            Some(patterns) => templates(&patterns(), habit.matter, groups, seed),
+            Some(patterns) => {
+                let chooses =
+                    if entry.kind == Kind::SharedTool { Programs::app } else { Programs::script };
+                templates(&patterns(), habit.matter, groups, seed, chooses)
+            }
         };
         Self {
             name: entry.kind.name().to_owned(),
@@ -129,7 +133,7 @@ impl Source {
         let tasks = campaign.tasks.iter().cycle().take(campaign.templates as usize);
         let templates = tasks.enumerate().flat_map(|(number, task)| {
             let (patterns, matter) = task_texts(*task);
-            let mut own = templates(&patterns, matter, number as u32 + 1, seed);
+            let mut own = templates(&patterns, matter, number as u32 + 1, seed, Programs::script);
             own.pop()
         });
         let pace =
@@ -165,15 +169,18 @@ fn scaled(accounts: u32, scale: f64) -> u32 {
 }
 
 /// Templates of their own for groups: pattern by pattern, with choices that no other has.
-fn templates(patterns: &Patterns, matter: Matter, groups: u32, seed: u64) -> Vec<Template> {
+fn templates(
+    patterns: &Patterns,
+    matter: Matter,
+    groups: u32,
+    seed: u64,
+    chooses: fn(&mut Rng) -> usize,
+) -> Vec<Template> {
     let each = (0..groups).filter_map(|group| {
         let pattern = patterns.get(group as usize % patterns.len().max(1))?;
         let mut rng = Rng::new(seed, u64::from(group));
         let is_system = rng.chance(0.5);
-        let program = match matter {
-            Matter::Talk => Programs::app(&mut rng),
-            _ => Programs::script(&mut rng),
-        };
+        let program = chooses(&mut rng);
         let style = Style { choices: rng, is_loose: false };
         Some(Template { pattern: pattern.clone(), matter, style, is_system, program })
     });
@@ -245,6 +252,12 @@ fn habit(kind: Kind) -> Habit {
         Kind::RagService => Habit {
             pace: pace(1500.0, 0.8, 1.0, 1.0, Busy),
             texts: Some(phrases::retrieval),
+            ..program
+        },
+        Kind::FrameworkPrompt => Habit {
+            pace: pace(300.0, 1.5, 1.0, 1.0, Busy),
+            groups: Groups::Of(10_000),
+            texts: Some(phrases::framework),
             ..program
         },
         Kind::SdkProgram => program,
