@@ -6,6 +6,7 @@
 //! Objects and over recorded files.
 #![deny(clippy::arithmetic_side_effects)]
 
+pub mod batch;
 mod frequency;
 mod local;
 mod members;
@@ -104,9 +105,15 @@ impl Shard {
     /// All groups.
     pub const WHOLE: Self = Self { number: 0, of: 1 };
 
+    /// The number of the one among `of` that has the groups of a first value.
+    pub fn owner(first: u64, of: u32) -> u32 {
+        let shard = mix(first).checked_rem(u64::from(of)).unwrap_or_default();
+        u32::try_from(shard).unwrap_or_default()
+    }
+
     /// Whether it has the groups of a first value.
     pub fn has(self, first: u64) -> bool {
-        mix(first) % u64::from(self.of.max(1)) == u64::from(self.number)
+        Self::owner(first, self.of) == self.number
     }
 }
 

@@ -138,6 +138,47 @@ impl Correlation {
     }
 }
 
+impl Correlation {
+    /// What has to be so, in words: `≥ 20 different hedgerow.account within 1 h, by hedgerow.template.user`.
+    pub fn words(&self) -> String {
+        let field = self.field().map(Field::name).unwrap_or_default();
+        let what = match &self.measure {
+            Measure::EventCount { bounds } => format!("{} events", told(bounds)),
+            Measure::ValueCount { bounds, .. } => format!("{} different {field}", told(bounds)),
+            Measure::ValueSum { bounds, .. } => format!("sum of {field} {}", told(bounds)),
+            Measure::ValueAvg { bounds, .. } => format!("mean of {field} {}", told(bounds)),
+            Measure::Temporal { .. } => format!("{} as its condition asks", self.rules.join(", ")),
+            Measure::TemporalOrdered { .. } => self.rules.join(", then "),
+        };
+        let groups: Vec<String> = self.group_by.iter().map(Field::name).collect();
+        let crowd = if self.crowd.is_empty() { "" } else { ", acting alike" };
+        format!("{what} within {}{crowd}, by {}", span(self.timespan), groups.join(" and "))
+    }
+}
+
+/// Bounds in words.
+fn told(bounds: &[Bound]) -> String {
+    let one = |bound: &Bound| {
+        let order = match bound.order {
+            Order::Eq => "=",
+            Order::Gt => ">",
+            Order::Gte => "≥",
+            Order::Lt => "<",
+            Order::Lte => "≤",
+        };
+        format!("{order} {}", bound.value)
+    };
+    bounds.iter().map(one).collect::<Vec<_>>().join(" and ")
+}
+
+/// Seconds in the largest unit that fits.
+fn span(seconds: u32) -> String {
+    let units = [(86_400, "d"), (3_600, "h"), (60, "min")];
+    let whole = units.iter().find(|(unit, _)| seconds >= *unit && seconds.is_multiple_of(*unit));
+    whole
+        .map_or_else(|| format!("{seconds} s"), |(unit, name)| format!("{} {name}", seconds / unit))
+}
+
 /// Decibans from which on an indicator links.
 pub const LINKS: f64 = 6.0;
 
@@ -160,3 +201,39 @@ pub const TIMESPANS: std::ops::RangeInclusive<u32> = 10..=30 * 86_400;
 
 /// Fields that make a group, at most.
 pub const MAX_GROUP_BY: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_to_be_so_in_words() {
+        let bound = |order, value| Bound { order, value };
+        let field = |name| Field::parse(name).unwrap();
+        let mut correlation = Correlation {
+            name: "cluster_one".into(),
+            id: String::new(),
+            title: String::new(),
+            family: "cluster".into(),
+            status: Status::Stable,
+            weight: 6.0,
+            rules: vec!["a".into(), "b".into()],
+            group_by: vec![field("hedgerow.template.user"), field("gen_ai.request.model")],
+            timespan: 3_600,
+            measure: Measure::ValueCount {
+                field: field("hedgerow.account"),
+                bounds: vec![bound(Order::Gte, 20.0), bound(Order::Lt, 50.5)],
+            },
+            crowd: Crowd::default(),
+            lasts: 0,
+        };
+        let groups = "by hedgerow.template.user and gen_ai.request.model";
+        assert_eq!(
+            correlation.words(),
+            format!("≥ 20 and < 50.5 different hedgerow.account within 1 h, {groups}")
+        );
+        correlation.measure = Measure::TemporalOrdered { apart: None };
+        correlation.timespan = 90;
+        assert_eq!(correlation.words(), format!("a, then b within 90 s, {groups}"));
+    }
+}

@@ -242,15 +242,19 @@ async fn dispatch(
 
 /// Whether a call changes something.
 fn is_known(method: &str, path: &str) -> Result<bool, ApiError> {
-    let kind = match path.strip_prefix("/bundles/") {
-        Some(_) => "/bundles/{digest}",
-        None => path,
+    let kind = match path.trim_start_matches('/').split_once('/') {
+        Some(("bundles", _)) => "/bundles/{digest}",
+        Some(("indicators", key)) if key.ends_with("/revoke") => "/indicators/{key}/revoke",
+        Some(("indicators", _)) => "/indicators/{key}",
+        Some(("clusters", _)) => "/clusters/{id}",
+        _ => path,
     };
     let methods: &[(&str, bool)] = match kind {
         "/bundles/{digest}" => &[("GET", false), ("PUT", true)],
         "/releases" => &[("GET", false), ("POST", true)],
-        "/promote" | "/rollback" => &[("POST", true)],
-        "/bundles" | "/releases/current" | "/diff" | "/audit" | "/status" => &[("GET", false)],
+        "/promote" | "/rollback" | "/indicators/{key}/revoke" => &[("POST", true)],
+        "/bundles" | "/releases/current" | "/diff" | "/audit" | "/status" | "/indicators"
+        | "/indicators/{key}" | "/clusters" | "/clusters/{id}" => &[("GET", false)],
         _ => {
             let remedy = "docs/openapi.yaml lists every path";
             return Err(ApiError::new(404, "not_found", "there is no such path", remedy));
@@ -345,6 +349,12 @@ mod tests {
             ("GET", "", Err(404)),
             ("POST", "/pull", Err(404)),
             ("POST", "/note", Err(404)),
+            ("POST", "/firings", Err(404)),
+            ("POST", "/indicators", Err(405)),
+            ("GET", "/indicators/00/revoke", Err(405)),
+            ("POST", "/indicators/00/revoke", Ok(true)),
+            ("GET", "/indicators/00", Ok(false)),
+            ("GET", "/clusters/00", Ok(false)),
         ];
         for (method, path, expected) in rows {
             let known = is_known(method, path).map_err(|error| error.status);

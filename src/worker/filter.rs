@@ -6,12 +6,15 @@
 //! 2. The body is read up to the scan window; the core scores and decides.
 //! 3. The decision is logged, before anything can get lost on the way to the origin.
 //! 4. It is carried out: the request is refused, or sent on with tags.
-//! 5. The response streams back unread.
+//! 5. The response streams back unread; what correlation keeps of the request is queued.
 
 use std::rc::Rc;
 
 use futures_channel::oneshot::{self, Sender};
+use hedgerow::correlate::Observation;
 use hedgerow::degrade::{Degraded, degrade};
+use hedgerow::hash::HashKey;
+use hedgerow::indicator::Indicators;
 use hedgerow::policy::{Action, Mode, Treatment};
 use hedgerow::refusal::Refusal;
 use hedgerow::request::Body;
@@ -30,14 +33,15 @@ use crate::outbox::{self, Place};
 use crate::rules::{self, InForce, Role};
 use crate::settings::Settings;
 use crate::shadow::Shadowed;
-use crate::tag;
+use crate::{indicators, mac, sightings, tag};
 
 /// Answers a request: with the origin's response wherever there is one.
 pub async fn handle(arrival: &Arrival, settings: &Rc<Settings>, context: &Context) -> Response {
     let _staying = stay(context);
-    rules::refresh(settings, context).await;
+    futures_util::join!(rules::refresh(settings, context), indicators::refresh(settings, context));
     let response = answer(arrival, settings, context).await;
     outbox::report(settings, context);
+    sightings::report(settings, context);
     response
 }
 
@@ -126,14 +130,16 @@ struct Call<'a> {
     /// What went wrong already: the call cannot be scored.
     trouble: Option<&'static str>,
     account: Option<String>,
+    /// What is counted is hashed with it.
+    key: HashKey,
 }
 
 /// What scoring came to.
 enum Verdict {
     /// The body shows that this is no LLM call after all.
     Pass,
-    /// A decision.
-    Decided(Box<Decision>),
+    /// A decision, and what correlation keeps of the request.
+    Decided(Box<Decision>, Option<Observation>),
     /// Scoring failed.
     Failed(&'static str),
 }
@@ -154,7 +160,8 @@ impl<'a> Call<'a> {
             let Some(found) = found else { return Err(route) };
             (endpoint, trouble) = (found, found_trouble);
         }
-        Ok(Self { route, settings, rules, ruleset, role, endpoint, trouble, account })
+        let key = mac::hash_key(secret);
+        Ok(Self { route, settings, rules, ruleset, role, endpoint, trouble, account, key })
     }
 
     async fn filter(self) -> Result<Response, Failure> {
@@ -169,7 +176,9 @@ impl<'a> Call<'a> {
         };
         match verdict {
             Verdict::Pass => self.send(inbound, None, None).await,
-            Verdict::Decided(decision) => self.carry_out(&decision, inbound).await,
+            Verdict::Decided(decision, observation) => {
+                self.carry_out(&decision, observation, inbound).await
+            }
             Verdict::Failed(error) => self.unscored(error, inbound, treatment).await,
         }
     }
@@ -192,8 +201,10 @@ impl<'a> Call<'a> {
     }
 
     /// The request for the core.
-    fn envelope<'e>(&'e self, inbound: &'e Inbound) -> Envelope<'e> {
+    fn envelope<'e>(&'e self, inbound: &'e Inbound, known: &'e Indicators) -> Envelope<'e> {
         Envelope {
+            key: self.key,
+            indicators: Some(known),
             body: inbound.window(),
             body_size: inbound.size(),
             unscanned: inbound.unscanned(),
@@ -207,7 +218,8 @@ impl<'a> Call<'a> {
     /// request's.
     fn shadowed(&self, inbound: &Inbound, decision: &Decision) -> Option<Shadowed> {
         let shadow = self.rules.shadow()?;
-        let envelope = self.envelope(inbound);
+        let known = indicators::in_force();
+        let envelope = self.envelope(inbound, &known);
         let judged = caught(|| {
             let assessment = shadow.assess(&envelope)?;
             let treatment = shadow.policy().treatment(envelope.path, envelope.account);
@@ -221,27 +233,34 @@ impl<'a> Call<'a> {
     }
 
     fn score(&self, inbound: &Inbound, treatment: Treatment) -> Verdict {
-        let envelope = self.envelope(inbound);
+        let known = indicators::in_force();
+        let envelope = self.envelope(inbound, &known);
         let decided = caught(|| {
             #[cfg(feature = "planted-panic")]
             plant_panic(self.route.arrival, "1");
-            let assessment = self.ruleset.assess(&envelope)?;
-            Some(Decision::new(self.ruleset, &envelope, assessment, treatment))
+            let mut assessment = self.ruleset.assess(&envelope)?;
+            let observation = assessment.observation.take();
+            Some((Decision::new(self.ruleset, &envelope, assessment, treatment), observation))
         });
         match decided {
             None => Verdict::Failed("scoring panicked"),
             Some(None) => Verdict::Pass,
-            Some(Some(mut decision)) => {
+            Some(Some((mut decision, observation))) => {
                 if let Some(action) = self.order("x-hedgerow-action").and_then(Action::parse) {
                     decision.action = action;
                 }
-                Verdict::Decided(Box::new(decision))
+                Verdict::Decided(Box::new(decision), observation)
             }
         }
     }
 
     /// Logs a decision and does what it says.
-    async fn carry_out(&self, decision: &Decision, inbound: Inbound) -> Result<Response, Failure> {
+    async fn carry_out(
+        &self,
+        decision: &Decision,
+        observation: Option<Observation>,
+        inbound: Inbound,
+    ) -> Result<Response, Failure> {
         let action = if decision.is_enforced() { decision.action } else { Action::Allow };
         let degraded = (action == Action::Degrade).then(|| self.degrade(&inbound));
         let refused = match action {
@@ -271,10 +290,24 @@ impl<'a> Call<'a> {
                 self.send(inbound, Some(decision), edited).await?
             }
         };
+        let done = if refused == Some(Refusal::Block) { Action::Block } else { action };
+        self.observed(observation, response.status(), done);
         if self.settings.development {
             tag::reveal(&response.headers(), decision);
         }
         Ok(response)
+    }
+
+    /// Queues what correlation keeps of a request, and how it ended.
+    fn observed(&self, observation: Option<Observation>, status: u16, done: Action) {
+        let Some(mut observation) = observation else { return };
+        let concluded = caught(|| {
+            self.ruleset.conclude(&mut observation, &self.key, status, done);
+            sightings::note(self.ruleset, observation, self.settings);
+        });
+        if concluded.is_none() {
+            outbox::error("noting for correlation panicked");
+        }
     }
 
     /// Logs that scoring failed, and forwards.

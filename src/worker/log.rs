@@ -181,6 +181,22 @@ pub fn registry(event: &str, error: Option<&str>) {
     write_as("hedgerow.registry", &Work { event, error });
 }
 
+/// Logs that indicators were not taken over.
+pub fn indicators(event: &str, error: &str) {
+    write_as("hedgerow.indicators", &Trouble { event, error });
+}
+
+/// Logs what a correlator could not do.
+pub fn correlator(event: &str, error: &str) {
+    write_as("hedgerow.correlator", &Trouble { event, error });
+}
+
+#[derive(Serialize)]
+struct Trouble<'a> {
+    event: &'a str,
+    error: &'a str,
+}
+
 fn write_as(log: &'static str, event: &impl Serialize) {
     #[derive(Serialize)]
     struct Named<'a, T> {

@@ -167,6 +167,15 @@ pub fn embedded_bundle() -> &'static [u8] {
     BUNDLE
 }
 
+/// Whether there is anything that indicators could weigh for.
+pub fn correlate() -> bool {
+    let rulesets = |rules: InForce| {
+        let plans = [Some(&rules.active), rules.canary.as_ref(), rules.shadow.as_ref()];
+        plans.into_iter().flatten().any(|ruleset| !ruleset.plan().is_empty())
+    };
+    in_force().is_ok_and(rulesets)
+}
+
 /// What is wrong with what was read last.
 pub fn refused() -> Option<String> {
     STATE.with_borrow(|state| state.problem.clone())
@@ -175,24 +184,11 @@ pub fn refused() -> Option<String> {
 /// Looks for a newer release if it is time to, after this request is answered. The first request of
 /// an isolate waits for it, for a moment.
 pub async fn refresh(settings: &Rc<Settings>, context: &Context) {
-    let now = millis();
-    let is_first = STATE.with_borrow_mut(|state| {
-        if now < state.due || now < state.busy {
-            return None;
-        }
-        if !settings.has_keys() {
-            state.due = now + settings.refresh().as_millis() as f64;
-            return None;
-        }
-        state.busy = now + LEASE.as_millis() as f64;
-        Some(!std::mem::replace(&mut state.begun, true))
-    });
-    let Some(is_first) = is_first else { return };
+    let Some(is_first) = claim(settings) else { return };
     let (done, waiting) = oneshot::channel();
     let settings = Rc::clone(settings);
     context.wait_until(async move {
-        let outcome = read(&settings).await;
-        let unchecked = settle(outcome, &settings);
+        let unchecked = look(&settings).await;
         let _: Result<(), ()> = done.send(());
         if let Some((in_force, manifest)) = unchecked {
             recheck(in_force, manifest, &settings).await;
@@ -203,8 +199,48 @@ pub async fn refresh(settings: &Rc<Settings>, context: &Context) {
     }
 }
 
+/// The same for an object of ours, which can wait: it is to count by the release from its first batch on.
+pub async fn renew(settings: &Settings) {
+    if claim(settings).is_some() {
+        if let Some((in_force, manifest)) = look(settings).await {
+            recheck(in_force, manifest, settings).await;
+        }
+        return;
+    }
+    let patience = millis() + PATIENCE.as_millis() as f64;
+    let is_beginning = |state: &State| state.released.is_none() && millis() < state.busy;
+    while STATE.with_borrow(is_beginning) && millis() < patience {
+        Delay::from(POLL).await;
+    }
+}
+
+/// Takes it on to look for a newer release, if it is time to and nobody does; whether it is the first time.
+fn claim(settings: &Settings) -> Option<bool> {
+    let now = millis();
+    STATE.with_borrow_mut(|state| {
+        if now < state.due || now < state.busy {
+            return None;
+        }
+        if !settings.has_keys() {
+            state.due = now + settings.refresh().as_millis() as f64;
+            return None;
+        }
+        state.busy = now + LEASE.as_millis() as f64;
+        Some(!std::mem::replace(&mut state.begun, true))
+    })
+}
+
+/// Looks for a newer release. What is to be checked yet is handed back.
+async fn look(settings: &Settings) -> Option<(InForce, Stored)> {
+    let outcome = read(settings).await;
+    settle(outcome, settings)
+}
+
+/// How often it is looked whether somebody else is done.
+const POLL: Duration = Duration::from_millis(20);
+
 /// For how long the first request of an isolate waits.
-const FIRST: Duration = Duration::from_millis(50);
+pub const FIRST: Duration = Duration::from_millis(50);
 
 /// For how long nobody else reads, should a reader never come back.
 const LEASE: Duration = Duration::from_secs(30);
@@ -445,7 +481,7 @@ fn settle(outcome: Result<Found, Trouble>, settings: &Settings) -> Option<(InFor
 }
 
 /// A pause that doubles with every failure, to a most.
-fn backoff(pause: f64, failures: u32, most: f64) -> f64 {
+pub fn backoff(pause: f64, failures: u32, most: f64) -> f64 {
     let factor = f64::from(2_u32.saturating_pow(failures.min(16)));
     (pause.max(1_000.0) * factor).min(most.max(pause))
 }
