@@ -10,10 +10,12 @@ mod account;
 mod audit;
 mod build;
 mod check;
+mod clusters;
 mod config;
 mod diff;
 mod docs;
 mod explain;
+mod indicators;
 mod input;
 mod key;
 mod keygen;
@@ -96,6 +98,10 @@ enum Command {
     Diff(diff::Options),
     /// Show who did what to the registry.
     Audit(audit::Options),
+    /// List, explain or revoke keys for which a correlation holds.
+    Indicators(indicators::Options),
+    /// Show accounts that act together.
+    Clusters(clusters::Options),
 }
 
 /// How a command ended well.
@@ -138,6 +144,8 @@ pub fn run() -> ExitCode {
         Command::Status(options) => status::run(&options, config, format),
         Command::Diff(options) => diff::run(&options, config, format),
         Command::Audit(options) => audit::run(&options, config, format),
+        Command::Indicators(options) => indicators::run(&options, config, format),
+        Command::Clusters(options) => clusters::run(&options, config, format),
     };
     match result {
         Ok(Outcome::Fine) => ExitCode::SUCCESS,

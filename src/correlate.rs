@@ -265,6 +265,8 @@ impl Correlator {
                 }
             }
         }
+        // It is written down with the part of its key, which need not be that of the group.
+        self.table.touch(firing.key);
         true
     }
 }

@@ -16,7 +16,7 @@ use crate::clock::{self, in_time};
 use crate::error::{Failure, json_response};
 use crate::intake::Arrival;
 use crate::settings::Settings;
-use crate::{admin, log, mac, status, tag};
+use crate::{admin, clusters, log, mac, status, tag};
 
 /// Where the API is.
 pub const PREFIX: &str = "/_hedgerow/v1";
@@ -228,6 +228,9 @@ async fn dispatch(
         return Err(ApiError::new(403, "scope", "this token only reads", remedy));
     }
     let caller = json!({ "who": scope.name(), "from": from(arrival, settings) });
+    if path.trim_start_matches('/').split('/').next() == Some("clusters") {
+        return clusters::answer(arrival, settings, path, &caller).await;
+    }
     if path == "/status" {
         return status::answer(arrival, settings, &caller).await;
     }
@@ -303,6 +306,19 @@ pub async fn ask(
     let answer = stub.fetch_with_request(request.map_err(|_| silent())?.into());
     let answer = in_time(answer, admin::PATIENCE).await.ok_or_else(silent)?;
     answer.map(Response::from).map_err(|_| silent())
+}
+
+/// What the registry answers to a question, as JSON: what is asked for, or an object with `error`.
+pub async fn ask_json(
+    settings: &Settings,
+    target: &str,
+    caller: &Value,
+) -> Result<Value, ApiError> {
+    let answer = ask(&registry(settings)?, "GET", target, caller, None).await?;
+    let unreadable =
+        || ApiError::new(503, "unavailable", "the registry's answer broke off", "try again");
+    let text = worker::Response::from(answer).text().await.map_err(|_| unreadable())?;
+    serde_json::from_str(&text).map_err(|_| unreadable())
 }
 
 /// A keyed hash of the client's address, of another domain than those of credentials: nobody can have

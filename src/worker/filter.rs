@@ -138,10 +138,18 @@ struct Call<'a> {
 enum Verdict {
     /// The body shows that this is no LLM call after all.
     Pass,
-    /// A decision, and what correlation keeps of the request.
-    Decided(Box<Decision>, Option<Observation>),
+    /// A decision, and what is counted beside it.
+    Decided(Box<Decision>, Seen),
     /// Scoring failed.
     Failed(&'static str),
+}
+
+/// What is counted of a request, beside the decision.
+struct Seen {
+    /// What correlation keeps of it.
+    observation: Option<Observation>,
+    /// The model, where an indicator was hit.
+    model: Option<String>,
 }
 
 impl<'a> Call<'a> {
@@ -169,26 +177,21 @@ impl<'a> Call<'a> {
         let limits = &self.ruleset.policy().scan;
         let inbound = Inbound::read(&arrival.request, arrival.declared(), limits.window).await;
         let inbound = inbound.map_err(|_| Failure::BrokenOff)?;
-        let treatment = self.treatment();
         let verdict = match self.trouble {
             Some(trouble) => Verdict::Failed(trouble),
-            None => self.score(&inbound, treatment),
+            None => self.score(&inbound),
         };
         match verdict {
             Verdict::Pass => self.send(inbound, None, None).await,
-            Verdict::Decided(decision, observation) => {
-                self.carry_out(&decision, observation, inbound).await
-            }
-            Verdict::Failed(error) => self.unscored(error, inbound, treatment).await,
+            Verdict::Decided(decision, seen) => self.carry_out(&decision, seen, inbound).await,
+            Verdict::Failed(error) => self.unscored(error, inbound).await,
         }
     }
 
     /// Mode and actions: the policy's, or in development what the request asks for.
-    fn treatment(&self) -> Treatment {
-        let arrival = self.route.arrival;
-        let policy = self.ruleset.policy();
-        let mut treatment = caught(|| policy.treatment(arrival.path(), self.account.as_deref()))
-            .unwrap_or(Treatment { mode: policy.mode, actions: policy.actions });
+    fn treatment(&self, cluster: Option<&str>) -> Treatment {
+        let (path, account) = (self.route.arrival.path(), self.account.as_deref());
+        let mut treatment = self.ruleset.policy().treatment_in(cluster, path, account);
         if let Some(mode) = self.order("x-hedgerow-mode").and_then(Mode::parse) {
             treatment.mode = mode;
         }
@@ -222,7 +225,9 @@ impl<'a> Call<'a> {
         let envelope = self.envelope(inbound, &known);
         let judged = caught(|| {
             let assessment = shadow.assess(&envelope)?;
-            let treatment = shadow.policy().treatment(envelope.path, envelope.account);
+            let cluster = assessment.cluster(&envelope);
+            let (path, account) = (envelope.path, envelope.account);
+            let treatment = shadow.policy().treatment_in(cluster.as_deref(), path, account);
             let said = Decision::new(shadow, &envelope, assessment, treatment);
             Some(Shadowed::new(decision, &said))
         });
@@ -232,7 +237,7 @@ impl<'a> Call<'a> {
         judged.flatten()
     }
 
-    fn score(&self, inbound: &Inbound, treatment: Treatment) -> Verdict {
+    fn score(&self, inbound: &Inbound) -> Verdict {
         let known = indicators::in_force();
         let envelope = self.envelope(inbound, &known);
         let decided = caught(|| {
@@ -240,16 +245,18 @@ impl<'a> Call<'a> {
             plant_panic(self.route.arrival, "1");
             let mut assessment = self.ruleset.assess(&envelope)?;
             let observation = assessment.observation.take();
-            Some((Decision::new(self.ruleset, &envelope, assessment, treatment), observation))
+            let seen = Seen { observation, model: assessment.model.take() };
+            let treatment = self.treatment(assessment.cluster(&envelope).as_deref());
+            Some((Decision::new(self.ruleset, &envelope, assessment, treatment), seen))
         });
         match decided {
             None => Verdict::Failed("scoring panicked"),
             Some(None) => Verdict::Pass,
-            Some(Some((mut decision, observation))) => {
+            Some(Some((mut decision, seen))) => {
                 if let Some(action) = self.order("x-hedgerow-action").and_then(Action::parse) {
                     decision.action = action;
                 }
-                Verdict::Decided(Box::new(decision), observation)
+                Verdict::Decided(Box::new(decision), seen)
             }
         }
     }
@@ -258,7 +265,7 @@ impl<'a> Call<'a> {
     async fn carry_out(
         &self,
         decision: &Decision,
-        observation: Option<Observation>,
+        seen: Seen,
         inbound: Inbound,
     ) -> Result<Response, Failure> {
         let action = if decision.is_enforced() { decision.action } else { Action::Allow };
@@ -273,6 +280,9 @@ impl<'a> Call<'a> {
         let arrival = self.route.arrival;
         let place = Place { serial: self.rules.serial(), role: self.role, colo: arrival.colo() };
         outbox::decided(&place, decision, shadowed.as_ref());
+        if let Some(cluster) = &decision.cluster {
+            outbox::clustered(cluster, decision.band, seen.model.as_deref());
+        }
         let mut line = Line::decided(self.route.request_id, decision);
         (line.rules, line.release) = (self.role, self.rules.serial());
         line.shadow = shadowed.as_ref();
@@ -291,7 +301,7 @@ impl<'a> Call<'a> {
             }
         };
         let done = if refused == Some(Refusal::Block) { Action::Block } else { action };
-        self.observed(observation, response.status(), done);
+        self.observed(seen.observation, response.status(), done);
         if self.settings.development {
             tag::reveal(&response.headers(), decision);
         }
@@ -311,13 +321,11 @@ impl<'a> Call<'a> {
     }
 
     /// Logs that scoring failed, and forwards.
-    async fn unscored(
-        &self,
-        error: &str,
-        inbound: Inbound,
-        treatment: Treatment,
-    ) -> Result<Response, Failure> {
+    async fn unscored(&self, error: &str, inbound: Inbound) -> Result<Response, Failure> {
         outbox::error(error);
+        let policy = self.ruleset.policy();
+        let general = Treatment { mode: policy.mode, actions: policy.actions };
+        let treatment = caught(|| self.treatment(None)).unwrap_or(general);
         let refuses = self.ruleset.policy().enforce.fail_closed && treatment.mode == Mode::Enforce;
         let mut line = Line::unscored(self.route.request_id, error);
         line.account = self.account.as_deref();

@@ -21,7 +21,7 @@
 //! | `registry` | the object that holds bundles and releases, and publishes them |
 //! | `settings` | what the deployment has set, and what it lacks |
 //! | `admin` | `/_hedgerow/health`, `/_hedgerow/version` |
-//! | `api`, `status` | `/_hedgerow/v1/…`, for those who have a token |
+//! | `api`, `status`, `clusters` | `/_hedgerow/v1/…`, for those who have a token |
 //! | `clock`, `sql` | what the platform's time and its SQLite leave open |
 //! | `error` | failures, and the response to each |
 //! | `log` | every line that is logged |
@@ -31,6 +31,7 @@ mod admin;
 mod api;
 mod body;
 mod clock;
+mod clusters;
 mod correlator;
 mod error;
 mod filter;

@@ -24,6 +24,9 @@ pub struct Line<'a> {
     pub request_id: &'a str,
     /// Whose it is.
     pub account: Option<&'a str>,
+    /// The cluster that it is of, where an indicator says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<&'a str>,
     /// Its wire format.
     pub dialect: &'a str,
     /// What was asked for.
@@ -85,6 +88,7 @@ impl<'a> Line<'a> {
             time: js_sys::Date::new_0().to_iso_string().into(),
             request_id,
             account: None,
+            cluster: None,
             dialect: "",
             operation: "",
             score: None,
@@ -113,6 +117,7 @@ impl<'a> Line<'a> {
     pub fn decided(request_id: &'a str, decision: &'a Decision) -> Self {
         Self {
             account: decision.account.as_deref(),
+            cluster: decision.cluster.as_deref(),
             dialect: decision.dialect,
             operation: decision.operation,
             score: Some(decision.score),
