@@ -198,8 +198,10 @@ impl Receipts {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::rc::Rc;
 
     use super::*;
+    use crate::correlate::{Correlator, Shard};
     use crate::correlation::{Bound, Correlation, Crowd, Measure};
     use crate::field::Field;
     use crate::signature::{Order, Status};
@@ -253,6 +255,25 @@ mod tests {
         let stranger = plan("b", &["client.address"]);
         assert!(batch.observations(&stranger).iter().all(|own| own.rules.is_empty()));
         assert_eq!(batch.observations(&sender), [sent]);
+    }
+
+    #[test]
+    fn an_observation_is_counted_by_the_shards_that_own_it_and_by_no_other() {
+        let plan = Rc::new(plan("a", &["hedgerow.template.user", "client.address"]));
+        for seed in 0..200_u64 {
+            let hash = |number: u64| crate::hash::mix(seed * 100 + number);
+            let values = [(0, hash(0)), (1, hash(1)), (1, hash(2)), (2, hash(3))];
+            let sent = observation(&values);
+            let owners = plan.owners(&sent, 8);
+            assert!((1..=3).contains(&owners.len()), "{owners:?}");
+            for number in 0..8 {
+                let shard = Shard { number, of: 8 };
+                let mut counter = Correlator::new(Rc::clone(&plan), shard, 1 << 20);
+                counter.observe(&sent, sent.at, &mut Vec::new());
+                assert_eq!(counter.groups() > 0, owners.contains(&number), "{seed} {number}");
+            }
+            assert!(plan.owners(&Observation { rules: vec![], ..sent }, 8).is_empty());
+        }
     }
 
     /// Isolates and objects of different versions talk to each other while a deployment spreads.

@@ -7,7 +7,6 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::panic::{RefUnwindSafe, UnwindSafe};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -23,7 +22,7 @@ use worker::{
 };
 
 use crate::clock::{in_time, millis, seconds};
-use crate::error::caught;
+use crate::error::{boxed, caught};
 use crate::settings::Settings;
 use crate::sql::integer;
 use crate::{api, log, rules};
@@ -131,10 +130,7 @@ impl DurableObject for Correlator {
             Ok(batch) => batch,
             Err(error) => return Response::error(error.problem().to_owned(), 400),
         };
-        // In a box of its own: where one catch follows another in a function, LLVM 22 makes invalid Wasm.
-        let renewal: Pin<Box<dyn Future<Output = ()> + '_>> =
-            Box::pin(rules::renew(&self.settings));
-        renewal.await;
+        self.renew().await;
         let fired = match self.take(&batch, shard) {
             Ok(fired) => fired,
             Err(error) => {
@@ -146,7 +142,7 @@ impl DurableObject for Correlator {
         if let Err(error) = self.arm().await {
             log::correlator("alarm", &error.to_string());
         }
-        let clusters = self.tell().await;
+        let clusters = boxed(self.tell()).await;
         Response::from_bytes(answer(&fired, &clusters))
     }
 
@@ -158,7 +154,7 @@ impl DurableObject for Correlator {
         if is_idle || seconds() >= self.written.get().saturating_add(snapshot) {
             self.snapshot()?;
         }
-        self.tell().await;
+        boxed(self.tell()).await;
         if !is_idle || self.has_waiting() {
             self.arm().await?;
         }
@@ -167,6 +163,17 @@ impl DurableObject for Correlator {
 }
 
 impl Correlator {
+    /// Looks for newer rules. Only who counts for the first time waits for them: they are to be the
+    /// released ones.
+    async fn renew(&self) {
+        let settings = Rc::clone(&self.settings);
+        let renewal = boxed(async move { rules::renew(&settings).await });
+        match rules::has_looked() {
+            true => self.state.wait_until(renewal),
+            false => renewal.await,
+        }
+    }
+
     /// Counts a batch, and keeps what holds by it until the registry has it.
     #[inline(never)]
     fn take(&self, batch: &Batch, shard: u32) -> Result<Vec<Fired>, String> {
@@ -244,9 +251,11 @@ impl Correlator {
         let sql = self.sql();
         while let Some((number, bytes)) = counting.counter.first_changed() {
             let place = || integer(number as u64);
-            sql.exec("DELETE FROM part WHERE number = ?", vec![place()])?;
-            for (chunk, bytes) in bytes.chunks(CHUNK).enumerate() {
-                let query = "INSERT INTO part (number, chunk, bytes) VALUES (?, ?, ?)";
+            let chunks = bytes.chunks(CHUNK);
+            let beyond = vec![place(), integer(chunks.len() as u64)];
+            sql.exec("DELETE FROM part WHERE number = ? AND chunk >= ?", beyond)?;
+            for (chunk, bytes) in chunks.enumerate() {
+                let query = "INSERT OR REPLACE INTO part (number, chunk, bytes) VALUES (?, ?, ?)";
                 let values = vec![place(), integer(chunk as u64), bytes.to_vec().into()];
                 sql.exec(query, values)?;
             }

@@ -109,6 +109,8 @@ struct State {
     /// The manifest that was refused.
     refused: Option<Refused>,
     expiry_told: bool,
+    /// Whether it was looked for a release at all.
+    looked: bool,
 }
 
 /// A manifest that was refused: it is not looked at again too soon.
@@ -208,10 +210,15 @@ pub async fn renew(settings: &Settings) {
         return;
     }
     let patience = millis() + PATIENCE.as_millis() as f64;
-    let is_beginning = |state: &State| state.released.is_none() && millis() < state.busy;
+    let is_beginning = |state: &State| !state.looked && millis() < state.busy;
     while STATE.with_borrow(is_beginning) && millis() < patience {
         Delay::from(POLL).await;
     }
+}
+
+/// Whether it was looked for a release, and whatever there was taken.
+pub fn has_looked() -> bool {
+    STATE.with_borrow(|state| state.looked)
 }
 
 /// Takes it on to look for a newer release, if it is time to and nobody does; whether it is the first time.
@@ -448,6 +455,7 @@ const AT_ONCE: usize = 4;
 fn settle(outcome: Result<Found, Trouble>, settings: &Settings) -> Option<(InForce, Stored)> {
     let pause = settings.refresh().as_millis() as f64;
     STATE.with_borrow_mut(|state| {
+        state.looked = true;
         state.busy = 0.0;
         state.due = millis() + pause;
         if !matches!(outcome, Err(Trouble::Unread(_))) {

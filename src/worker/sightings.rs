@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use worker::{Context, Delay, Method, ObjectNamespace, Request, RequestInit};
 
 use crate::clock::{in_time, millis};
+use crate::error::boxed;
 use crate::settings::Settings;
 use crate::{indicators, intake, outbox};
 
@@ -99,19 +100,42 @@ pub fn report(settings: &Rc<Settings>, context: &Context) {
     let Some(pause) = pause else { return };
     let settings = Rc::clone(settings);
     context.wait_until(async move {
-        Delay::from(pause).await;
         if let Some(correlators) = settings.correlators() {
-            send(&correlators).await;
+            boxed(lead(&correlators, pause)).await;
         }
     });
 }
 
-/// Sends what waits; goes on as long as there are whole batches.
+/// Sends what waits after a pause, and what has come meanwhile after another: there may be no further
+/// request that could.
+async fn lead(correlators: &ObjectNamespace, mut pause: Duration) {
+    for _ in 0..ROUNDS {
+        Delay::from(pause).await;
+        boxed(send(correlators)).await;
+        let now = millis();
+        let is_ready = OUTBOX.with_borrow_mut(|outbox| {
+            outbox.led = now + LEASE;
+            outbox.lanes.values().any(|lane| lane.is_ready(now))
+        });
+        if !is_ready {
+            break;
+        }
+        pause = PAUSE;
+    }
+    OUTBOX.with_borrow_mut(|outbox| outbox.led = 0.0);
+}
+
+/// Sends what waits, unless somebody does; goes on as long as there are whole batches.
 async fn send(correlators: &ObjectNamespace) {
     let now = millis();
-    let is_first =
-        OUTBOX.with_borrow_mut(|outbox| now >= std::mem::replace(&mut outbox.busy, now + LEASE));
-    if !is_first {
+    let is_free = OUTBOX.with_borrow_mut(|outbox| {
+        let is_free = now >= outbox.busy;
+        if is_free {
+            outbox.busy = now + LEASE;
+        }
+        is_free
+    });
+    if !is_free {
         return;
     }
     loop {
@@ -132,7 +156,7 @@ async fn send(correlators: &ObjectNamespace) {
             break;
         }
     }
-    OUTBOX.with_borrow_mut(|outbox| (outbox.led, outbox.busy) = (0.0, 0.0));
+    OUTBOX.with_borrow_mut(|outbox| outbox.busy = 0.0);
 }
 
 fn settle(shard: u32, sent: Sent) {
@@ -231,6 +255,9 @@ fn number(name: &str) -> u64 {
 
 /// How long observations wait for others.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// How often one invocation sends, at most: the platform ends it half a minute after its answer.
+const ROUNDS: usize = 10;
 
 /// Observations that wait for one object at most: some megabytes.
 const MAX_QUEUE: usize = 4_096;
