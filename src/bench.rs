@@ -2,6 +2,10 @@
 
 use std::hint::black_box;
 
+use sha2::{Digest, Sha256};
+
+use crate::hash::mix;
+use crate::indicator::{Indicator, Indicators};
 use crate::matcher::Matcher;
 use crate::request::{self, Body, Envelope};
 use crate::route::Endpoint;
@@ -24,6 +28,24 @@ pub fn reload(bundle: &[u8], check: bool) -> Result<usize, crate::Error> {
         ruleset.check()?;
     }
     Ok(black_box(&ruleset).signatures().len())
+}
+
+/// What taking over indicators costs: their digest, as authenticating them takes it, and reading them.
+/// Returns their number.
+pub fn indicators(bytes: &[u8]) -> Result<usize, crate::Error> {
+    black_box(Sha256::digest(black_box(bytes)));
+    Ok(black_box(&Indicators::parse(bytes)?).len())
+}
+
+/// Indicators of keys that are spread over all there are, in their compact form.
+pub fn some_indicators(count: u32) -> Vec<u8> {
+    let mut indicators = Indicators::default();
+    for number in 0..count {
+        let correlation = if number % 3 == 0 { "cluster_one" } else { "cluster_other" };
+        let (key, expires) = (mix(u64::from(number)), u32::MAX);
+        indicators.add(Indicator { correlation, key, expires, cluster: number });
+    }
+    indicators.bytes()
 }
 
 impl Bench {

@@ -10,10 +10,12 @@ mod account;
 mod audit;
 mod build;
 mod check;
+mod clusters;
 mod config;
 mod diff;
 mod docs;
 mod explain;
+mod indicators;
 mod input;
 mod key;
 mod keygen;
@@ -99,6 +101,10 @@ enum Command {
     Diff(diff::Options),
     /// Show who did what to the registry.
     Audit(audit::Options),
+    /// List, explain or revoke keys for which a correlation holds.
+    Indicators(indicators::Options),
+    /// Show accounts that act together.
+    Clusters(clusters::Options),
 }
 
 /// How a command ended well.
@@ -142,6 +148,8 @@ pub fn run() -> ExitCode {
         Command::Status(options) => status::run(&options, config, format),
         Command::Diff(options) => diff::run(&options, config, format),
         Command::Audit(options) => audit::run(&options, config, format),
+        Command::Indicators(options) => indicators::run(&options, config, format),
+        Command::Clusters(options) => clusters::run(&options, config, format),
     };
     match result {
         Ok(Outcome::Fine) => ExitCode::SUCCESS,

@@ -6,6 +6,7 @@
 //! Objects and over recorded files.
 #![deny(clippy::arithmetic_side_effects)]
 
+pub mod batch;
 mod frequency;
 mod local;
 mod members;
@@ -129,9 +130,15 @@ impl Shard {
     /// All groups.
     pub const WHOLE: Self = Self { number: 0, of: 1 };
 
+    /// The number of the one among `of` that has the groups of a first value.
+    pub fn owner(first: u64, of: u32) -> u32 {
+        let shard = mix(first).checked_rem(u64::from(of)).unwrap_or_default();
+        u32::try_from(shard).unwrap_or_default()
+    }
+
     /// Whether it has the groups of a first value.
     pub fn has(self, first: u64) -> bool {
-        mix(first) % u64::from(self.of.max(1)) == u64::from(self.number)
+        Self::owner(first, self.of) == self.number
     }
 }
 
@@ -250,7 +257,7 @@ impl Correlator {
             state: State::of(tracker),
         };
         let window = |tracker: u16| kept(plan, tracker);
-        let told = &mut self.told;
+        let (told, known) = (&mut self.told, firings.len());
         self.table.with((key, observation.account()), now, &window, new, |group| {
             // Clocks jump: what seems to come from the future is forgotten, and so is what is over.
             let is_over = !is_within(group.newest, at, tracker.longest());
@@ -273,6 +280,8 @@ impl Correlator {
                 }
             }
         });
+        // It is written down with the part of its key, which need not be that of the group.
+        firings.iter().skip(known).for_each(|firing| self.table.touch(firing.key));
     }
 }
 

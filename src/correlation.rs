@@ -1,7 +1,5 @@
 //! A correlation in the form that a bundle holds: a rule over many requests, which share a key.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 use crate::field::Field;
@@ -146,6 +144,48 @@ impl Correlation {
     pub fn links(&self) -> bool {
         self.weight >= LINKS
     }
+
+    /// What has to be so, in words: `≥ 20 different hedgerow.account within 1 h, by hedgerow.template.user`.
+    pub fn words(&self) -> String {
+        let field = self.field().map(Field::name).unwrap_or_default();
+        let what = match &self.measure {
+            Measure::EventCount { bounds } => format!("{} events", told(bounds)),
+            Measure::ValueCount { bounds, .. } => format!("{} different {field}", told(bounds)),
+            Measure::ValueSum { bounds, .. } => format!("sum of {field} {}", told(bounds)),
+            Measure::ValueAvg { bounds, .. } => format!("mean of {field} {}", told(bounds)),
+            Measure::Temporal { condition } => condition.to_string(),
+            Measure::TemporalOrdered { apart: None } => self.rules.join(", then "),
+            Measure::TemporalOrdered { .. } => {
+                format!("{}, of another {field}", self.rules.join(", then "))
+            }
+        };
+        let groups: Vec<String> = self.group_by.iter().map(Field::name).collect();
+        let crowd = self.crowd.words();
+        format!("{what} within {}{crowd}, by {}", span(self.timespan), groups.join(" and "))
+    }
+}
+
+/// Bounds in words.
+fn told(bounds: &[Bound]) -> String {
+    let one = |bound: &Bound| {
+        let order = match bound.order {
+            Order::Eq => "=",
+            Order::Gt => ">",
+            Order::Gte => "≥",
+            Order::Lt => "<",
+            Order::Lte => "≤",
+        };
+        format!("{order} {}", bound.value)
+    };
+    bounds.iter().map(one).collect::<Vec<_>>().join(" and ")
+}
+
+/// Seconds in the largest unit that fits.
+pub(crate) fn span(seconds: u32) -> String {
+    let units = [(86_400, "d"), (3_600, "h"), (60, "min")];
+    let whole = units.iter().find(|(unit, _)| seconds >= *unit && seconds.is_multiple_of(*unit));
+    whole
+        .map_or_else(|| format!("{seconds} s"), |(unit, name)| format!("{} {name}", seconds / unit))
 }
 
 /// Decibans from which on an indicator links.
@@ -163,6 +203,22 @@ impl Crowd {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+
+    /// What is asked, in words, each behind a comma.
+    fn words(&self) -> String {
+        let share = |share: Option<Share>, what: &str| {
+            share.map(|Share { within, least }| {
+                format!(", {least} % {what} within {}", span(within))
+            })
+        };
+        let parts = [
+            self.load.map(|load| format!(", {load} events each")),
+            self.evenness.map(|evenness| format!(", {evenness} % even")),
+            share(self.together, "first seen"),
+            share(self.relieved, "relieved"),
+        ];
+        parts.into_iter().flatten().collect()
+    }
 }
 
 /// The shortest and longest time that a correlation looks back, in seconds: ten seconds, thirty days.
@@ -171,55 +227,38 @@ pub const TIMESPANS: std::ops::RangeInclusive<u32> = 10..=30 * 86_400;
 /// Fields that make a group, at most.
 pub const MAX_GROUP_BY: usize = 4;
 
-impl fmt::Display for Measure {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (what, field, bounds) = match self {
-            Self::EventCount { bounds } => ("events", None, bounds),
-            Self::ValueCount { field, bounds } => ("values of", Some(field), bounds),
-            Self::ValueSum { field, bounds } => ("sum of", Some(field), bounds),
-            Self::ValueAvg { field, bounds } => ("mean of", Some(field), bounds),
-            Self::Temporal { condition } => return write!(formatter, "{condition}"),
-            Self::TemporalOrdered { apart: None } => return formatter.write_str("in their order"),
-            Self::TemporalOrdered { apart: Some(field) } => {
-                return write!(formatter, "in their order, each with another `{}`", field.name());
-            }
-        };
-        formatter.write_str(what)?;
-        if let Some(field) = field {
-            write!(formatter, " `{}`", field.name())?;
-        }
-        bounds.iter().try_for_each(|bound| write!(formatter, " {bound}"))
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl fmt::Display for Bound {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sign = match self.order {
-            Order::Eq => "=",
-            Order::Gt => ">",
-            Order::Gte => "≥",
-            Order::Lt => "<",
-            Order::Lte => "≤",
+    #[test]
+    fn what_has_to_be_so_in_words() {
+        let bound = |order, value| Bound { order, value };
+        let field = |name| Field::parse(name).unwrap();
+        let mut correlation = Correlation {
+            name: "cluster_one".into(),
+            id: String::new(),
+            title: String::new(),
+            family: "cluster".into(),
+            status: Status::Stable,
+            weight: 6.0,
+            rules: vec!["a".into(), "b".into()],
+            group_by: vec![field("hedgerow.template.user"), field("gen_ai.request.model")],
+            timespan: 3_600,
+            measure: Measure::ValueCount {
+                field: field("hedgerow.account"),
+                bounds: vec![bound(Order::Gte, 20.0), bound(Order::Lt, 50.5)],
+            },
+            crowd: Crowd::default(),
+            lasts: 0,
         };
-        write!(formatter, "{sign} {}", self.value)
-    }
-}
-
-/// What is asked besides, each behind a comma.
-impl fmt::Display for Crowd {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(load) = self.load {
-            write!(formatter, ", {load} events each")?;
-        }
-        if let Some(evenness) = self.evenness {
-            write!(formatter, ", evenness {evenness} %")?;
-        }
-        if let Some(Share { within, least }) = self.together {
-            write!(formatter, ", {least} % first seen within {within} s")?;
-        }
-        if let Some(Share { within, least }) = self.relieved {
-            write!(formatter, ", {least} % relieved within {within} s")?;
-        }
-        Ok(())
+        let groups = "by hedgerow.template.user and gen_ai.request.model";
+        assert_eq!(
+            correlation.words(),
+            format!("≥ 20 and < 50.5 different hedgerow.account within 1 h, {groups}")
+        );
+        correlation.measure = Measure::TemporalOrdered { apart: None };
+        correlation.timespan = 90;
+        assert_eq!(correlation.words(), format!("a, then b within 90 s, {groups}"));
     }
 }

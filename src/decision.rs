@@ -3,9 +3,10 @@
 use serde::Serialize;
 
 use crate::correlate::Observation;
+use crate::field::Name;
 use crate::matcher::{Evidence, Hit};
 use crate::policy::{Action, Band, Mode, Treatment};
-use crate::request::{Envelope, Trouble};
+use crate::request::{Envelope, Request, Trouble};
 use crate::route::Endpoint;
 use crate::ruleset::Ruleset;
 use crate::score::Score;
@@ -32,6 +33,25 @@ pub struct Assessment {
     pub exempt: bool,
     /// What is to be counted, where anything is.
     pub observation: Option<Observation>,
+    /// The model that was asked for, where an indicator was hit.
+    pub model: Option<String>,
+}
+
+impl Assessment {
+    /// The model that a request asks for, if an indicator was hit.
+    pub(crate) fn indicated_model(&self, request: &Request<'_>) -> Option<String> {
+        let is_hit = self.hits.iter().any(|hit| hit.key.is_some());
+        let model = || request.keywords().iter().find(|(name, _)| *name == Name::RequestModel);
+        is_hit.then(model).flatten().map(|(_, model)| model.clone().into_owned())
+    }
+
+    /// The cluster of an indicator that was hit, as it is shown.
+    pub fn cluster(&self, envelope: &Envelope<'_>) -> Option<String> {
+        let indicators = envelope.indicators?;
+        let keys = self.hits.iter().filter_map(|hit| hit.key);
+        let clusters = keys.flat_map(|key| indicators.of(key, envelope.now)).map(|it| it.cluster);
+        clusters.into_iter().find(|cluster| *cluster != 0).map(|cluster| format!("{cluster:08x}"))
+    }
 }
 
 /// What is done with a request, and the proof.
@@ -39,6 +59,9 @@ pub struct Assessment {
 pub struct Decision {
     /// The account, as a keyed hash.
     pub account: Option<String>,
+    /// The cluster of an indicator that was hit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
     /// The wire format.
     pub dialect: &'static str,
     /// The operation.
@@ -91,6 +114,7 @@ impl Decision {
         assessment: Assessment,
         treatment: Treatment,
     ) -> Self {
+        let cluster = assessment.cluster(envelope);
         let action =
             if assessment.exempt { Action::Allow } else { treatment.actions.of(assessment.band) };
         let mut hits = Vec::new();
@@ -108,6 +132,7 @@ impl Decision {
         }
         Self {
             account: envelope.account.map(str::to_owned),
+            cluster,
             dialect: assessment.endpoint.dialect().name(),
             operation: assessment.endpoint.operation(),
             score: assessment.score.value,

@@ -44,6 +44,9 @@ const NONE: u32 = u32::MAX;
 /// Indicators that are held at most.
 pub const MAX_INDICATORS: usize = 200_000;
 
+/// Bytes that they have at most where they are published: with all names, and what stands before them.
+pub const MAX_BYTES: usize = MAX_INDICATORS * ENTRY + (64 << 10) + 64;
+
 /// The form that this version writes, and the only one that it reads.
 const VERSION: u8 = 1;
 
@@ -69,6 +72,14 @@ impl Indicators {
         chain
             .filter(move |known| now < u64::from(known.expires))
             .filter_map(|known| self.tell(known))
+    }
+
+    /// The indicator of a correlation for a key, even if it counts no more.
+    pub fn find(&self, correlation: &str, key: u64) -> Option<Indicator<'_>> {
+        let first = self.entries.get(*self.first.get(&key)? as usize);
+        let mut chain = std::iter::successors(first, |known| self.entries.get(known.next as usize));
+        let name = self.names.iter().position(|name| name == correlation)?;
+        chain.find(|known| usize::from(known.name) == name).and_then(|known| self.tell(known))
     }
 
     /// All of them.
@@ -101,9 +112,13 @@ impl Indicators {
 
     /// The same without those that count no more, or that are not to be kept.
     pub fn only(&self, now: u64, keep: impl Fn(&Indicator<'_>) -> bool) -> Self {
+        self.only_where(|known| now < u64::from(known.expires) && keep(known))
+    }
+
+    /// The same without those that are not to be kept.
+    pub fn only_where(&self, keep: impl Fn(&Indicator<'_>) -> bool) -> Self {
         let mut kept = Self::default();
-        let counts = |known: &Indicator<'_>| now < u64::from(known.expires) && keep(known);
-        self.iter().filter(counts).for_each(|known| kept.add(known));
+        self.iter().filter(keep).for_each(|known| kept.add(known));
         kept
     }
 
@@ -235,6 +250,8 @@ mod tests {
         indicators.add(indicator("one", 7, 50));
         assert_eq!((of(&indicators, 7, 250), indicators.len()), (vec!["one"], 3));
         assert_eq!(of(&indicators.only(250, |_| true), 7, 250), ["one"]);
+        assert_eq!(indicators.find("two", 7), Some(indicator("two", 7, 200)));
+        assert_eq!(indicators.find("two", 8), None);
         assert!(of(&indicators.only(0, |it| it.key != 7), 7, 0).is_empty());
     }
 

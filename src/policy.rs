@@ -35,6 +35,9 @@ pub struct Policy {
     /// Accounts that are treated in a way of their own.
     #[serde(rename = "account")]
     pub accounts: Vec<Account>,
+    /// Clusters that are treated in a way of their own.
+    #[serde(rename = "cluster", skip_serializing_if = "Vec::is_empty")]
+    pub clusters: Vec<Clustered>,
     /// Signatures that are switched off or weigh something else here.
     #[serde(rename = "signature")]
     pub signatures: Vec<Override>,
@@ -191,6 +194,20 @@ pub struct Account {
     pub actions: Option<Actions>,
 }
 
+/// A cluster's own treatment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Clustered {
+    /// The cluster's id, as decisions show it.
+    pub id: String,
+    /// Its mode.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mode: Option<Mode>,
+    /// Its actions.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub actions: Option<Actions>,
+}
+
 /// A signature's own treatment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -275,13 +292,28 @@ impl Policy {
         own.filter_map(|route| route.endpoint).next().unwrap_or_else(|| route::endpoint_of(path))
     }
 
-    /// How a request is treated: the account's own word, else the route's, else the general one.
+    /// How a request of no cluster is treated: the account's own word, else the route's, else the
+    /// general one.
     pub fn treatment(&self, path: &str, account: Option<&str>) -> Treatment {
+        self.treatment_in(None, path, account)
+    }
+
+    /// How a request of a cluster is treated: the account's own word, else the cluster's, else the
+    /// route's, else the general one.
+    pub fn treatment_in(
+        &self,
+        cluster: Option<&str>,
+        path: &str,
+        account: Option<&str>,
+    ) -> Treatment {
         let routes = || self.routes.iter().filter(|route| route::fits(&route.path, path));
         let own = self.accounts.iter().find(|own| account == Some(own.id.as_str()));
-        let mode = own.and_then(|own| own.mode).or_else(|| routes().find_map(|route| route.mode));
-        let actions =
-            own.and_then(|own| own.actions).or_else(|| routes().find_map(|route| route.actions));
+        let shared = self.clusters.iter().find(|own| cluster == Some(own.id.as_str()));
+        let mode = own.and_then(|own| own.mode).or_else(|| shared.and_then(|own| own.mode));
+        let mode = mode.or_else(|| routes().find_map(|route| route.mode));
+        let actions = own.and_then(|own| own.actions);
+        let actions = actions.or_else(|| shared.and_then(|own| own.actions));
+        let actions = actions.or_else(|| routes().find_map(|route| route.actions));
         Treatment { mode: mode.unwrap_or(self.mode), actions: actions.unwrap_or(self.actions) }
     }
 
@@ -552,6 +584,13 @@ mod tests {
             ..Policy::default()
         };
         let treat = |path, account| policy.treatment(path, account);
+        let clustered =
+            Clustered { id: "5b0f3a91".into(), mode: Some(Mode::Enforce), actions: None };
+        let of_cluster = Policy { clusters: vec![clustered], ..policy.clone() };
+        let in_cluster =
+            |account| of_cluster.treatment_in(Some("5b0f3a91"), "/v1/messages", account).mode;
+        assert_eq!([in_cluster(None), in_cluster(Some("a"))], [Mode::Enforce, Mode::Shadow]);
+        assert_eq!(of_cluster.treatment_in(Some("1"), "/v1/messages", None).mode, Mode::Shadow);
         assert_eq!(treat("/v1/messages", None).mode, Mode::Shadow);
         assert_eq!(treat("/v1/chat/completions", None).mode, Mode::Enforce);
         assert_eq!(

@@ -144,6 +144,7 @@ impl Ruleset {
                 let observation = self.count(envelope, request, &mut hits);
                 let mut assessment = self.score(envelope, endpoint, hits, trouble);
                 assessment.observation = observation;
+                assessment.model = assessment.indicated_model(request);
                 if gravest.as_ref().is_none_or(|known| assessment.score.value > known.score.value) {
                     gravest = Some(assessment);
                 }
@@ -261,6 +262,7 @@ impl Ruleset {
             exempt: exemptions.iter().any(|exemption| exemption.signatures.is_empty()),
             hits,
             observation: None,
+            model: None,
         }
     }
 }

@@ -555,6 +555,10 @@ reason = ' '
 until = 2027-01-01
 path = 'v1'
 signatures = ['other', 5]
+[[cluster]]
+id = 'team'
+[[cluster]]
+mode = 'shadow'
 ";
     let expected = [
         (1, 1, "unknown field `mood`"),
@@ -580,6 +584,8 @@ signatures = ['other', 5]
         (33, 8, "the path 'v1' fits nothing"),
         (34, 15, "there is no signature 'other'"),
         (34, 24, "expected a string"),
+        (36, 6, "'team' is no cluster"),
+        (37, 1, "this cluster has no 'id'"),
     ];
     let directory = scratch("policies");
     fs::write(directory.join("pairs.yml"), RULE).unwrap();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use hedgerow::correlate::{Correlator, Firing, Observation, Plan, SAMPLE, STEPS, Shard};
+use hedgerow::correlate::{Correlator, Firing, Observation, Plan, STEPS, Shard};
 use hedgerow::correlation::{Bound, Correlation, Crowd, Measure};
 use hedgerow::field::Field;
 use hedgerow::signature::{Condition, Order, Status};

@@ -41,6 +41,8 @@ pub struct Status {
     pub release: Option<Stored>,
     pub publication: Publication,
     pull: Option<Pull>,
+    /// Nothing where the deployment is older than they are.
+    indicators: Option<Found>,
     pub ledger: Ledger,
     pub traffic: Traffic,
 }
@@ -69,6 +71,15 @@ pub struct Publication {
 struct Pull {
     checked: Option<u64>,
     changed: Option<u64>,
+    problem: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Found {
+    count: u64,
+    clusters: u64,
+    pending: bool,
     problem: Option<String>,
 }
 
@@ -210,6 +221,7 @@ impl Status {
         self.release()?;
         self.publication()?;
         self.pull()?;
+        self.indicators()?;
         line(format_args!(
             "deployment  version {}, embedded rules {}, {} public keys",
             self.version,
@@ -277,6 +289,18 @@ impl Status {
             told(checked),
             told(changed)
         ))?;
+        match problem {
+            Some(problem) => line(format_args!("            {problem}")),
+            None => Ok(()),
+        }
+    }
+
+    fn indicators(&self) -> Result<()> {
+        let Some(Found { count, clusters, pending, problem }) = &self.indicators else {
+            return Ok(());
+        };
+        let waits = if *pending { ", waiting for KV" } else { "" };
+        line(format_args!("indicators  {count}, {clusters} clusters{waits}"))?;
         match problem {
             Some(problem) => line(format_args!("            {problem}")),
             None => Ok(()),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::{Observation, Shard};
 use crate::correlation::{Bound, Correlation, Crowd, MAX_GROUP_BY, Measure, TIMESPANS};
 use crate::error::Error;
 use crate::field::{Field, Name};
@@ -149,6 +150,22 @@ impl Plan {
     /// The fields that make groups, each combination once.
     pub fn groupings(&self) -> &[Vec<u16>] {
         &self.groupings
+    }
+
+    /// The numbers of the shards, among `of`, that have a group which an observation counts for.
+    pub fn owners(&self, observation: &Observation, of: u32) -> Vec<u32> {
+        let is_event = |event: &Event| match event {
+            Event::Signature(place) => {
+                observation.rules.iter().any(|held| usize::from(*held) == *place)
+            }
+            // Counted where the group of the correlation is.
+            Event::Correlation(_) => false,
+        };
+        let counts = self.trackers.iter().filter(|tracker| tracker.events.iter().any(is_event));
+        let firsts = counts.filter_map(|tracker| tracker.group_by.first()).collect::<BTreeSet<_>>();
+        let values = firsts.into_iter().flat_map(|field| observation.values(*field));
+        let owners: BTreeSet<u32> = values.map(|(_, hash)| Shard::owner(*hash, of)).collect();
+        owners.into_iter().collect()
     }
 
     /// Whether there is nothing to be counted.

@@ -37,10 +37,25 @@ struct Kept {
 impl Correlator {
     /// The parts that have changed since this was last called, by number.
     pub fn changed(&mut self) -> Vec<(usize, Vec<u8>)> {
-        let dirty = std::mem::take(&mut self.table.dirty);
-        let numbers =
-            dirty.iter().enumerate().filter(|(_, dirty)| **dirty).map(|(number, _)| number);
-        numbers.map(|number| (number, self.part(number))).collect()
+        let mut parts = Vec::new();
+        while let Some((number, part)) = self.first_changed() {
+            self.written(number);
+            parts.push((number, part));
+        }
+        parts
+    }
+
+    /// The first part that has changed since it was written: one at a time, for who has no room for all.
+    pub fn first_changed(&self) -> Option<(usize, Vec<u8>)> {
+        let number = self.table.dirty.iter().position(|dirty| *dirty)?;
+        Some((number, self.part(number)))
+    }
+
+    /// Notes that a part was written.
+    pub fn written(&mut self, number: usize) {
+        if let Some(dirty) = self.table.dirty.get_mut(number) {
+            *dirty = false;
+        }
     }
 
     /// All parts.

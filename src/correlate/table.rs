@@ -247,7 +247,8 @@ impl Table {
         }
     }
 
-    fn touch(&mut self, key: u64) {
+    /// Has the part of a key written down again.
+    pub(super) fn touch(&mut self, key: u64) {
         if let Some(dirty) = self.dirty.get_mut((key >> 60) as usize) {
             *dirty = true;
         }

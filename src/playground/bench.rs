@@ -9,6 +9,18 @@ pub fn reload(bundle: &[u8], check: bool) -> Result<usize, JsError> {
     Ok(hedgerow::bench::reload(bundle, check)?)
 }
 
+/// Authenticates (nearly) and reads indicators; returns their number. Throws where these are none.
+#[wasm_bindgen]
+pub fn indicators(bytes: &[u8]) -> Result<usize, JsError> {
+    Ok(hedgerow::bench::indicators(bytes)?)
+}
+
+/// Makes some.
+#[wasm_bindgen]
+pub fn some_indicators(count: u32) -> Vec<u8> {
+    hedgerow::bench::some_indicators(count)
+}
+
 /// Phases over one chat body; each runs `times` times and returns a checksum.
 #[wasm_bindgen]
 pub struct Bench(hedgerow::bench::Bench);

@@ -17,7 +17,7 @@ use crate::signature::{Op, Signature};
 /// |---|---|
 /// | 1 | policy, signatures, sources |
 /// | 2 | serial, created, lists; the policy's `noise` |
-/// | 3 | correlations; the policy's `correlate` |
+/// | 3 | correlations; the policy's `correlate` and `cluster` |
 pub const FORMAT: u32 = 3;
 
 /// Bytes that a bundle has at most.

@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use super::{About, CorrelationRule, Rule, Rules};
-use crate::field::{Field, TABLE};
+use crate::correlation::span;
+use crate::field::TABLE;
 
 /// `docs/fields.md`.
 pub fn fields_page() -> String {
@@ -73,19 +74,15 @@ pub fn correlations_page(rules: &Rules) -> String {
 
 fn correlation(page: &mut String, rule: &CorrelationRule) {
     let own = &rule.correlation;
-    let fields: Vec<String> = own.group_by.iter().map(Field::name).collect();
     let status = format!("{:?}", own.status).to_lowercase();
     let retired = if rule.about.retired { ", retired" } else { "" };
     let _ = write!(
         page,
-        "\n## {}\n\n{}. {}\n\nBy `{}`, over {}: {}{}. {} dB for {} · {status}{retired} · `{}`\n\n",
+        "\n## {}\n\n{}. {}\n\n`{}` · {} dB for {} · {status}{retired} · `{}`\n\n",
         own.name,
         own.title,
         own_words(&rule.about.description),
-        fields.join("`, `"),
-        span(own.timespan),
-        own.measure,
-        own.crowd,
+        own.words(),
         own.weight,
         span(own.lasts),
         rule.about.path,
@@ -104,16 +101,6 @@ fn notes(page: &mut String, about: &About) {
     let _ = writeln!(page, "May also match: {}.", innocent.join("; "));
     let links: Vec<String> = about.references.iter().map(|link| format!("<{link}>")).collect();
     let _ = writeln!(page, "Sources: {}.", links.join(", "));
-}
-
-/// Seconds as people say them.
-fn span(seconds: u32) -> String {
-    for (unit, length) in [("d", 86_400), ("h", 3_600), ("min", 60)] {
-        if seconds >= length && seconds % length == 0 {
-            return format!("{} {unit}", seconds / length);
-        }
-    }
-    format!("{seconds} s")
 }
 
 const INTRODUCTION: &str = include_str!("correlations.md");

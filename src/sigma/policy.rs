@@ -19,6 +19,7 @@ pub fn parse(source: &Source, names: &[String], findings: &mut Vec<Finding>) -> 
     noise(&document, &mut note);
     paths(&document, &mut note);
     accounts(&document, &mut note);
+    clusters(&document, &mut note);
     signatures(&document, names, &mut note);
     exemptions(&document, &mut note);
     types(document, &mut note)
@@ -26,9 +27,10 @@ pub fn parse(source: &Source, names: &[String], findings: &mut Vec<Finding>) -> 
 
 /// Every entry has what makes it one.
 fn required(document: &DeTable<'_>, note: &mut Note<'_>) {
-    let rows: [(&str, &[&str]); 4] = [
+    let rows: [(&str, &[&str]); 5] = [
         ("route", &["path"]),
         ("account", &["id"]),
+        ("cluster", &["id"]),
         ("signature", &["name"]),
         ("exemption", &["name", "reason", "until"]),
     ];
@@ -174,6 +176,18 @@ fn accounts(document: &DeTable<'_>, note: &mut Note<'_>) {
         }
     }
     unique(document, "account", "id", note);
+}
+
+fn clusters(document: &DeTable<'_>, note: &mut Note<'_>) {
+    for (_, entry) in entries(document, "cluster") {
+        let Some((at, id)) = text(entry, "id") else { continue };
+        let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if id.len() != 8 || !id.bytes().all(is_hex) {
+            let remedy = "give the 8 digits, 0-9 and a-f, that `hedgerow clusters list` shows";
+            note.add(at, format!("'{id}' is no cluster"), remedy);
+        }
+    }
+    unique(document, "cluster", "id", note);
 }
 
 fn signatures(document: &DeTable<'_>, names: &[String], note: &mut Note<'_>) {

@@ -44,6 +44,12 @@ fn health(arrival: &Arrival, settings: &Settings) -> Response {
     }
     let (status, word) = if problems.is_empty() { (200, "ok") } else { (503, "degraded") };
     let mut warnings = settings.warnings(arrival.header("cf-connecting-ip"));
+    if rules::correlate() && settings.correlators().is_none() {
+        warnings.push(Problem::new(
+            "the binding CORRELATOR is missing: what requests have in common is not counted",
+            "restore it in wrangler.toml, and deploy again",
+        ));
+    }
     let refused = rules::refused();
     if refused.is_some() {
         // What exactly, the log and the status tell those who may know.

@@ -16,7 +16,7 @@ use crate::clock::{self, in_time};
 use crate::error::{Failure, json_response};
 use crate::intake::Arrival;
 use crate::settings::Settings;
-use crate::{admin, log, mac, status, tag};
+use crate::{admin, clusters, log, mac, status, tag};
 
 /// Where the API is.
 pub const PREFIX: &str = "/_hedgerow/v1";
@@ -228,6 +228,9 @@ async fn dispatch(
         return Err(ApiError::new(403, "scope", "this token only reads", remedy));
     }
     let caller = json!({ "who": scope.name(), "from": from(arrival, settings) });
+    if path.trim_start_matches('/').split('/').next() == Some("clusters") {
+        return clusters::answer(arrival, settings, path, &caller).await;
+    }
     if path == "/status" {
         return status::answer(arrival, settings, &caller).await;
     }
@@ -242,15 +245,19 @@ async fn dispatch(
 
 /// Whether a call changes something.
 fn is_known(method: &str, path: &str) -> Result<bool, ApiError> {
-    let kind = match path.strip_prefix("/bundles/") {
-        Some(_) => "/bundles/{digest}",
-        None => path,
+    let kind = match path.trim_start_matches('/').split_once('/') {
+        Some(("bundles", _)) => "/bundles/{digest}",
+        Some(("indicators", key)) if key.ends_with("/revoke") => "/indicators/{key}/revoke",
+        Some(("indicators", _)) => "/indicators/{key}",
+        Some(("clusters", _)) => "/clusters/{id}",
+        _ => path,
     };
     let methods: &[(&str, bool)] = match kind {
         "/bundles/{digest}" => &[("GET", false), ("PUT", true)],
         "/releases" => &[("GET", false), ("POST", true)],
-        "/promote" | "/rollback" => &[("POST", true)],
-        "/bundles" | "/releases/current" | "/diff" | "/audit" | "/status" => &[("GET", false)],
+        "/promote" | "/rollback" | "/indicators/{key}/revoke" => &[("POST", true)],
+        "/bundles" | "/releases/current" | "/diff" | "/audit" | "/status" | "/indicators"
+        | "/indicators/{key}" | "/clusters" | "/clusters/{id}" => &[("GET", false)],
         _ => {
             let remedy = "docs/openapi.yaml lists every path";
             return Err(ApiError::new(404, "not_found", "there is no such path", remedy));
@@ -301,6 +308,19 @@ pub async fn ask(
     answer.map(Response::from).map_err(|_| silent())
 }
 
+/// What the registry answers to a question, as JSON: what is asked for, or an object with `error`.
+pub async fn ask_json(
+    settings: &Settings,
+    target: &str,
+    caller: &Value,
+) -> Result<Value, ApiError> {
+    let answer = ask(&registry(settings)?, "GET", target, caller, None).await?;
+    let unreadable =
+        || ApiError::new(503, "unavailable", "the registry's answer broke off", "try again");
+    let text = worker::Response::from(answer).text().await.map_err(|_| unreadable())?;
+    serde_json::from_str(&text).map_err(|_| unreadable())
+}
+
 /// A keyed hash of the client's address, of another domain than those of credentials: nobody can have
 /// an address hashed as an account.
 fn from(arrival: &Arrival, settings: &Settings) -> Option<String> {
@@ -345,6 +365,12 @@ mod tests {
             ("GET", "", Err(404)),
             ("POST", "/pull", Err(404)),
             ("POST", "/note", Err(404)),
+            ("POST", "/firings", Err(404)),
+            ("POST", "/indicators", Err(405)),
+            ("GET", "/indicators/00/revoke", Err(405)),
+            ("POST", "/indicators/00/revoke", Ok(true)),
+            ("GET", "/indicators/00", Ok(false)),
+            ("GET", "/clusters/00", Ok(false)),
         ];
         for (method, path, expected) in rows {
             let known = is_known(method, path).map_err(|error| error.status);

@@ -3,6 +3,7 @@
 //! A client's SDK raises its typed errors from these, so each is in the dialect of the call.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 
 use hedgerow::refusal::Refusal;
 use hedgerow::route::{Dialect, Endpoint};
@@ -78,6 +79,12 @@ impl Failure {
 pub fn caught<T>(work: impl FnOnce() -> T) -> Option<T> {
     // Unwind safety: what the work borrows is read only, or dropped with it.
     catch_unwind(AssertUnwindSafe(work)).ok()
+}
+
+/// A future in a box, whose code is a function of its own: where one catch follows another in a function,
+/// LLVM 22 makes Wasm that is invalid.
+pub fn boxed<'a, T>(future: impl Future<Output = T> + 'a) -> Pin<Box<dyn Future<Output = T> + 'a>> {
+    Box::pin(future)
 }
 
 /// A response of ours.

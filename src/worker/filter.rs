@@ -6,12 +6,15 @@
 //! 2. The body is read up to the scan window; the core scores and decides.
 //! 3. The decision is logged, before anything can get lost on the way to the origin.
 //! 4. It is carried out: the request is refused, or sent on with tags.
-//! 5. The response streams back unread.
+//! 5. The response streams back unread; what correlation keeps of the request is queued.
 
 use std::rc::Rc;
 
 use futures_channel::oneshot::{self, Sender};
+use hedgerow::correlate::Observation;
 use hedgerow::degrade::{Degraded, degrade};
+use hedgerow::hash::HashKey;
+use hedgerow::indicator::Indicators;
 use hedgerow::policy::{Action, Mode, Treatment};
 use hedgerow::refusal::Refusal;
 use hedgerow::request::Body;
@@ -30,14 +33,15 @@ use crate::outbox::{self, Place};
 use crate::rules::{self, InForce, Role};
 use crate::settings::Settings;
 use crate::shadow::Shadowed;
-use crate::tag;
+use crate::{indicators, mac, sightings, tag};
 
 /// Answers a request: with the origin's response wherever there is one.
 pub async fn handle(arrival: &Arrival, settings: &Rc<Settings>, context: &Context) -> Response {
     let _staying = stay(context);
-    rules::refresh(settings, context).await;
+    futures_util::join!(rules::refresh(settings, context), indicators::refresh(settings, context));
     let response = answer(arrival, settings, context).await;
     outbox::report(settings, context);
+    sightings::report(settings, context);
     response
 }
 
@@ -126,16 +130,26 @@ struct Call<'a> {
     /// What went wrong already: the call cannot be scored.
     trouble: Option<&'static str>,
     account: Option<String>,
+    /// What is counted is hashed with it.
+    key: HashKey,
 }
 
 /// What scoring came to.
 enum Verdict {
     /// The body shows that this is no LLM call after all.
     Pass,
-    /// A decision.
-    Decided(Box<Decision>),
+    /// A decision, and what is counted beside it.
+    Decided(Box<Decision>, Seen),
     /// Scoring failed.
     Failed(&'static str),
+}
+
+/// What is counted of a request, beside the decision.
+struct Seen {
+    /// What correlation keeps of it.
+    observation: Option<Observation>,
+    /// The model, where an indicator was hit.
+    model: Option<String>,
 }
 
 impl<'a> Call<'a> {
@@ -154,7 +168,8 @@ impl<'a> Call<'a> {
             let Some(found) = found else { return Err(route) };
             (endpoint, trouble) = (found, found_trouble);
         }
-        Ok(Self { route, settings, rules, ruleset, role, endpoint, trouble, account })
+        let key = mac::hash_key(secret);
+        Ok(Self { route, settings, rules, ruleset, role, endpoint, trouble, account, key })
     }
 
     async fn filter(self) -> Result<Response, Failure> {
@@ -162,24 +177,21 @@ impl<'a> Call<'a> {
         let limits = &self.ruleset.policy().scan;
         let inbound = Inbound::read(&arrival.request, arrival.declared(), limits.window).await;
         let inbound = inbound.map_err(|_| Failure::BrokenOff)?;
-        let treatment = self.treatment();
         let verdict = match self.trouble {
             Some(trouble) => Verdict::Failed(trouble),
-            None => self.score(&inbound, treatment),
+            None => self.score(&inbound),
         };
         match verdict {
             Verdict::Pass => self.send(inbound, None, None).await,
-            Verdict::Decided(decision) => self.carry_out(&decision, inbound).await,
-            Verdict::Failed(error) => self.unscored(error, inbound, treatment).await,
+            Verdict::Decided(decision, seen) => self.carry_out(&decision, seen, inbound).await,
+            Verdict::Failed(error) => self.unscored(error, inbound).await,
         }
     }
 
     /// Mode and actions: the policy's, or in development what the request asks for.
-    fn treatment(&self) -> Treatment {
-        let arrival = self.route.arrival;
-        let policy = self.ruleset.policy();
-        let mut treatment = caught(|| policy.treatment(arrival.path(), self.account.as_deref()))
-            .unwrap_or(Treatment { mode: policy.mode, actions: policy.actions });
+    fn treatment(&self, cluster: Option<&str>) -> Treatment {
+        let (path, account) = (self.route.arrival.path(), self.account.as_deref());
+        let mut treatment = self.ruleset.policy().treatment_in(cluster, path, account);
         if let Some(mode) = self.order("x-hedgerow-mode").and_then(Mode::parse) {
             treatment.mode = mode;
         }
@@ -192,8 +204,10 @@ impl<'a> Call<'a> {
     }
 
     /// The request for the core.
-    fn envelope<'e>(&'e self, inbound: &'e Inbound) -> Envelope<'e> {
+    fn envelope<'e>(&'e self, inbound: &'e Inbound, known: &'e Indicators) -> Envelope<'e> {
         Envelope {
+            key: self.key,
+            indicators: Some(known),
             body: inbound.window(),
             body_size: inbound.size(),
             unscanned: inbound.unscanned(),
@@ -207,10 +221,13 @@ impl<'a> Call<'a> {
     /// request's.
     fn shadowed(&self, inbound: &Inbound, decision: &Decision) -> Option<Shadowed> {
         let shadow = self.rules.shadow()?;
-        let envelope = self.envelope(inbound);
+        let known = indicators::in_force();
+        let envelope = self.envelope(inbound, &known);
         let judged = caught(|| {
             let assessment = shadow.assess(&envelope)?;
-            let treatment = shadow.policy().treatment(envelope.path, envelope.account);
+            let cluster = assessment.cluster(&envelope);
+            let (path, account) = (envelope.path, envelope.account);
+            let treatment = shadow.policy().treatment_in(cluster.as_deref(), path, account);
             let said = Decision::new(shadow, &envelope, assessment, treatment);
             Some(Shadowed::new(decision, &said))
         });
@@ -220,28 +237,37 @@ impl<'a> Call<'a> {
         judged.flatten()
     }
 
-    fn score(&self, inbound: &Inbound, treatment: Treatment) -> Verdict {
-        let envelope = self.envelope(inbound);
+    fn score(&self, inbound: &Inbound) -> Verdict {
+        let known = indicators::in_force();
+        let envelope = self.envelope(inbound, &known);
         let decided = caught(|| {
             #[cfg(feature = "planted-panic")]
             plant_panic(self.route.arrival, "1");
-            let assessment = self.ruleset.assess(&envelope)?;
-            Some(Decision::new(self.ruleset, &envelope, assessment, treatment))
+            let mut assessment = self.ruleset.assess(&envelope)?;
+            let observation = assessment.observation.take();
+            let seen = Seen { observation, model: assessment.model.take() };
+            let treatment = self.treatment(assessment.cluster(&envelope).as_deref());
+            Some((Decision::new(self.ruleset, &envelope, assessment, treatment), seen))
         });
         match decided {
             None => Verdict::Failed("scoring panicked"),
             Some(None) => Verdict::Pass,
-            Some(Some(mut decision)) => {
+            Some(Some((mut decision, seen))) => {
                 if let Some(action) = self.order("x-hedgerow-action").and_then(Action::parse) {
                     decision.action = action;
                 }
-                Verdict::Decided(Box::new(decision))
+                Verdict::Decided(Box::new(decision), seen)
             }
         }
     }
 
     /// Logs a decision and does what it says.
-    async fn carry_out(&self, decision: &Decision, inbound: Inbound) -> Result<Response, Failure> {
+    async fn carry_out(
+        &self,
+        decision: &Decision,
+        seen: Seen,
+        inbound: Inbound,
+    ) -> Result<Response, Failure> {
         let action = if decision.is_enforced() { decision.action } else { Action::Allow };
         let degraded = (action == Action::Degrade).then(|| self.degrade(&inbound));
         let refused = match action {
@@ -254,6 +280,9 @@ impl<'a> Call<'a> {
         let arrival = self.route.arrival;
         let place = Place { serial: self.rules.serial(), role: self.role, colo: arrival.colo() };
         outbox::decided(&place, decision, shadowed.as_ref());
+        if let Some(cluster) = &decision.cluster {
+            outbox::clustered(cluster, decision.band, seen.model.as_deref());
+        }
         let mut line = Line::decided(self.route.request_id, decision);
         (line.rules, line.release) = (self.role, self.rules.serial());
         line.shadow = shadowed.as_ref();
@@ -271,20 +300,32 @@ impl<'a> Call<'a> {
                 self.send(inbound, Some(decision), edited).await?
             }
         };
+        let done = if refused == Some(Refusal::Block) { Action::Block } else { action };
+        self.observed(seen.observation, response.status(), done);
         if self.settings.development {
             tag::reveal(&response.headers(), decision);
         }
         Ok(response)
     }
 
+    /// Queues what correlation keeps of a request, and how it ended.
+    fn observed(&self, observation: Option<Observation>, status: u16, done: Action) {
+        let Some(mut observation) = observation else { return };
+        let concluded = caught(|| {
+            self.ruleset.conclude(&mut observation, &self.key, status, done);
+            sightings::note(self.ruleset, observation, self.settings);
+        });
+        if concluded.is_none() {
+            outbox::error("noting for correlation panicked");
+        }
+    }
+
     /// Logs that scoring failed, and forwards.
-    async fn unscored(
-        &self,
-        error: &str,
-        inbound: Inbound,
-        treatment: Treatment,
-    ) -> Result<Response, Failure> {
+    async fn unscored(&self, error: &str, inbound: Inbound) -> Result<Response, Failure> {
         outbox::error(error);
+        let policy = self.ruleset.policy();
+        let general = Treatment { mode: policy.mode, actions: policy.actions };
+        let treatment = caught(|| self.treatment(None)).unwrap_or(general);
         let refuses = self.ruleset.policy().enforce.fail_closed && treatment.mode == Mode::Enforce;
         let mut line = Line::unscored(self.route.request_id, error);
         line.account = self.account.as_deref();

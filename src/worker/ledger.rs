@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use worker::{
-    DurableObject, Env, Method, Request, Response, ResponseBuilder, SqlStorage, State,
-    durable_object,
+    DurableObject, Env, Method, Request, Response, ResponseBuilder, SqlStorage, SqlStorageValue,
+    State, durable_object,
 };
 
 use crate::clock;
@@ -109,11 +109,12 @@ impl DurableObject for Ledger {
             return Ok(ResponseBuilder::new().with_status(204).empty());
         }
         let url = request.url()?;
-        let minutes = url.query_pairs().find(|(name, _)| name == "minutes");
-        let minutes = minutes.and_then(|(_, value)| value.parse().ok());
+        let asked =
+            |name: &str| url.query_pairs().find(|(own, _)| own == name).map(|(_, value)| value);
+        let minutes = asked("minutes").and_then(|value| value.parse().ok());
         Response::from_json(&match minutes {
             None => self.last_minute(),
-            Some(minutes) => self.minutes(minutes)?,
+            Some(minutes) => self.minutes(minutes, asked("kind").as_deref().unwrap_or_default())?,
         })
     }
 
@@ -175,13 +176,15 @@ impl Ledger {
         sum
     }
 
-    /// The counts of the last minutes: of hours, where minutes are not kept so long.
-    fn minutes(&self, minutes: u64) -> worker::Result<Tally> {
+    /// The counts of the last minutes: of hours, where minutes are not kept so long. Of those that are
+    /// stored, only keys whose first part begins like `kind`.
+    fn minutes(&self, minutes: u64, kind: &str) -> worker::Result<Tally> {
         let mut sum = self.minute.borrow().1.clone();
         for (seconds, from, to) in windows(clock::seconds(), minutes) {
             let query = "SELECT key, SUM(count) AS count FROM rollup
-                WHERE seconds = ? AND start >= ? AND start < ? GROUP BY key";
-            let values = [seconds, from, to].map(integer).to_vec();
+                WHERE seconds = ? AND start >= ? AND start < ? AND substr(key, 3, length(?)) = ? GROUP BY key";
+            let mut values = [seconds, from, to].map(integer).to_vec();
+            values.extend([kind, kind].map(SqlStorageValue::from));
             let rows: Vec<Row> = self.sql().exec(query, values)?.to_array()?;
             for row in rows {
                 let key: Key = serde_json::from_str(&row.key).unwrap_or_default();

@@ -14,11 +14,14 @@
 //! | `shadow` | what a ruleset that is only watched says |
 //! | `tag` | what the origin (and, in development, the client) is told about a decision |
 //! | `outbox`, `tally` | what the isolate counts, until it is reported |
+//! | `sightings` | what correlation is to see of requests, until it is sent |
+//! | `indicators` | the isolate's indicators, and where newer ones come from |
+//! | `correlator` | the objects that count over all isolates |
 //! | `ledger` | the objects that keep the counts |
 //! | `registry` | the object that holds bundles and releases, and publishes them |
 //! | `settings` | what the deployment has set, and what it lacks |
 //! | `admin` | `/_hedgerow/health`, `/_hedgerow/version` |
-//! | `api`, `status` | `/_hedgerow/v1/…`, for those who have a token |
+//! | `api`, `status`, `clusters` | `/_hedgerow/v1/…`, for those who have a token |
 //! | `clock`, `sql` | what the platform's time and its SQLite leave open |
 //! | `error` | failures, and the response to each |
 //! | `log` | every line that is logged |
@@ -28,9 +31,12 @@ mod admin;
 mod api;
 mod body;
 mod clock;
+mod clusters;
+mod correlator;
 mod error;
 mod filter;
 mod forward;
+mod indicators;
 mod intake;
 mod ledger;
 mod log;
@@ -40,6 +46,7 @@ mod registry;
 mod rules;
 mod settings;
 mod shadow;
+mod sightings;
 mod sql;
 mod status;
 mod store;

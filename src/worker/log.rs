@@ -24,6 +24,9 @@ pub struct Line<'a> {
     pub request_id: &'a str,
     /// Whose it is.
     pub account: Option<&'a str>,
+    /// The cluster that it is of, where an indicator says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<&'a str>,
     /// Its wire format.
     pub dialect: &'a str,
     /// What was asked for.
@@ -85,6 +88,7 @@ impl<'a> Line<'a> {
             time: js_sys::Date::new_0().to_iso_string().into(),
             request_id,
             account: None,
+            cluster: None,
             dialect: "",
             operation: "",
             score: None,
@@ -113,6 +117,7 @@ impl<'a> Line<'a> {
     pub fn decided(request_id: &'a str, decision: &'a Decision) -> Self {
         Self {
             account: decision.account.as_deref(),
+            cluster: decision.cluster.as_deref(),
             dialect: decision.dialect,
             operation: decision.operation,
             score: Some(decision.score),
@@ -179,6 +184,22 @@ pub fn registry(event: &str, error: Option<&str>) {
         error: Option<&'a str>,
     }
     write_as("hedgerow.registry", &Work { event, error });
+}
+
+/// Logs that indicators were not taken over.
+pub fn indicators(event: &str, error: &str) {
+    write_as("hedgerow.indicators", &Trouble { event, error });
+}
+
+/// Logs what a correlator could not do.
+pub fn correlator(event: &str, error: &str) {
+    write_as("hedgerow.correlator", &Trouble { event, error });
+}
+
+#[derive(Serialize)]
+struct Trouble<'a> {
+    event: &'a str,
+    error: &'a str,
 }
 
 fn write_as(log: &'static str, event: &impl Serialize) {

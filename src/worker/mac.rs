@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use hedgerow::hash::HashKey;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
@@ -11,6 +12,7 @@ thread_local! {
     // Keying costs two compressions of SHA-256, as much as a short message; the isolate's secrets
     // do not change.
     static KEYED: RefCell<Vec<(String, Keyed)>> = const { RefCell::new(Vec::new()) };
+    static COUNTED: RefCell<Option<(String, HashKey)>> = const { RefCell::new(None) };
 }
 
 /// HMAC-SHA256 of `message`, in hex, cut to `bytes` bytes of the hash.
@@ -19,6 +21,26 @@ pub fn hex(secret: &str, message: &[u8], bytes: usize) -> Option<String> {
     mac.update(message);
     let hash = mac.finalize().into_bytes();
     Some(hash.iter().take(bytes).map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// A key of its own for a purpose. No credential has a zero byte, so that nobody can have it made.
+pub fn derived(secret: &str, purpose: &str) -> Option<String> {
+    hex(secret, format!("key\0{purpose}").as_bytes(), 32)
+}
+
+/// Whether `mac` is the whole HMAC of a message. Compared to its end: time tells nothing.
+pub fn verifies(secret: &str, message: &[u8], mac: &str) -> bool {
+    let Some(own) = hex(secret, message, 32) else { return false };
+    let differs = own.bytes().zip(mac.bytes()).fold(0, |sum, (a, b)| sum | (a ^ b));
+    own.len() == mac.len() && differs == 0
+}
+
+/// The key of what correlation counts.
+pub fn hash_key(secret: &str) -> HashKey {
+    COUNTED.with_borrow_mut(|known| match known {
+        Some((own, key)) if own == secret => *key,
+        _ => known.insert((secret.to_owned(), HashKey::derive(secret.as_bytes()))).1,
+    })
 }
 
 fn keyed(secret: &str) -> Option<Keyed> {
@@ -33,8 +55,8 @@ fn keyed(secret: &str) -> Option<Keyed> {
     })
 }
 
-/// Keyed states that are kept: ACCOUNT_SECRET, TAG_SECRET, and one in reserve.
-const SECRETS: usize = 2;
+/// Keyed states that are kept beside a new one: of ACCOUNT_SECRET, of TAG_SECRET, and of derived keys.
+const SECRETS: usize = 3;
 
 #[cfg(test)]
 mod tests {
@@ -46,6 +68,10 @@ mod tests {
         let hash = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
         assert_eq!(hex("Jefe", b"what do ya want for nothing?", 32).as_deref(), Some(hash));
         assert_eq!(hex("Jefe", b"what do ya want for nothing?", 16).as_deref(), hash.get(..32));
+        assert!(verifies("Jefe", b"what do ya want for nothing?", hash));
+        for wrong in ["", &hash[..32], &hash.replace('5', "6"), &format!("{hash}0")] {
+            assert!(!verifies("Jefe", b"what do ya want for nothing?", wrong));
+        }
         for secret in ["a", "b", "c", "d", "a"] {
             assert_eq!(hex(secret, b"", 32), hex(secret, b"", 32));
         }

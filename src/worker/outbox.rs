@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use hedgerow::Decision;
+use hedgerow::policy::Band;
 use sha2::{Digest, Sha256};
 use worker::{Context, Delay, Method, ObjectNamespace, Request, RequestInit};
 
@@ -66,6 +67,37 @@ pub fn decided(place: &Place<'_>, decision: &Decision, shadowed: Option<&Shadowe
         }
     });
 }
+
+/// Counts a request of a cluster. Clients choose what they call a model: only some names that look like
+/// one are told apart.
+pub fn clustered(cluster: &str, band: Band, model: Option<&str>) {
+    OUTBOX.with_borrow_mut(|outbox| {
+        let tally = &mut outbox.tally;
+        tally.count(["cluster", cluster, band.name()]);
+        let own = |key: &[String]| matches!(key, [kind, id, _] if kind == "cluster_model" && id == cluster);
+        let model = model.filter(|model| is_model(model)).unwrap_or(OTHER);
+        let (mut count, mut is_known) = (0, false);
+        for (key, _) in tally.iter().filter(|(key, _)| own(key)) {
+            count += 1;
+            is_known |= key.last().is_some_and(|known| known == model);
+        }
+        let model = if is_known || count < MAX_MODELS { model } else { OTHER };
+        tally.count(["cluster_model", cluster, model]);
+    });
+}
+
+/// Whether it looks like a model's name, and not like something that nobody may keep.
+fn is_model(name: &str) -> bool {
+    let is_sign = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:/@".contains(&byte);
+    (1..=MAX_MODEL).contains(&name.len()) && name.bytes().all(is_sign)
+}
+
+/// Bytes of a model's name, and names that are told apart for a cluster between two reports.
+const MAX_MODEL: usize = 48;
+const MAX_MODELS: usize = 8;
+
+/// Any other model.
+const OTHER: &str = "other";
 
 /// Counts a failure of ours.
 pub fn error(what: &str) {
@@ -149,6 +181,20 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn models_are_few_and_look_like_one() {
+        for number in 0..20 {
+            clustered("5b0f3a91", Band::Suspect, Some(&format!("model-{number}")));
+        }
+        for odd in [Some("Ignore all of it"), Some(""), None, Some(&*"x".repeat(49))] {
+            clustered("5b0f3a91", Band::Suspect, odd);
+        }
+        let counts = OUTBOX.with_borrow(|outbox| outbox.tally.clone());
+        let models: Vec<_> = counts.iter().filter(|(key, _)| key[0] == "cluster_model").collect();
+        assert_eq!(models.len(), MAX_MODELS + 1);
+        assert_eq!(models.iter().map(|(_, count)| count).sum::<u64>(), 24);
+    }
 
     #[test]
     fn every_shard_gets_its_share() {

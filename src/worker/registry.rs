@@ -3,6 +3,8 @@
 //!
 //! Nothing is stored before it is verified: signature, digest, format, limits, and that it compiles.
 
+mod clusters;
+mod indicators;
 mod publish;
 mod pull;
 mod tables;
@@ -11,6 +13,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
+use hedgerow::cluster::Clusters;
+use hedgerow::indicator::Indicators;
 use hedgerow::ruleset::release::EMBEDDED;
 use hedgerow::ruleset::{Bundle, Diff, MAX_BYTES, Release, Ruleset, digest, is_digest, short};
 use hedgerow::trust::Keys;
@@ -35,6 +39,16 @@ pub struct Registry {
     publishing: Cell<f64>,
     /// When each key of KV was written last, in milliseconds since the epoch.
     written: RefCell<HashMap<String, f64>>,
+    /// When a release, and when indicators are to be published by alarm; milliseconds since the epoch.
+    publish_at: Cell<f64>,
+    spread_at: Cell<f64>,
+    spread_failures: Cell<u32>,
+    /// Indicators and clusters, as the tables have them; read when they are first needed.
+    known: RefCell<Option<Indicators>>,
+    clusters: RefCell<Option<Clusters>>,
+    /// When old indicators and links were last looked for, in seconds since the epoch.
+    tidied: Cell<u64>,
+    links_tidied: Cell<u64>,
 }
 
 // A panic within leaves tables as they were, for each statement is whole by itself, and counters at worst
@@ -51,6 +65,13 @@ impl DurableObject for Registry {
             tables,
             publishing: Cell::new(0.0),
             written: RefCell::default(),
+            publish_at: Cell::new(f64::INFINITY),
+            spread_at: Cell::new(f64::INFINITY),
+            spread_failures: Cell::new(0),
+            known: RefCell::default(),
+            clusters: RefCell::default(),
+            tidied: Cell::new(0),
+            links_tidied: Cell::new(0),
         }
     }
 
@@ -66,8 +87,7 @@ impl DurableObject for Registry {
 
     async fn alarm(&self) -> worker::Result<Response> {
         log::quiet_panics();
-        let problem = self.publish().await.err();
-        log::registry("publish", problem.as_deref());
+        self.ring().await;
         Response::empty()
     }
 }
@@ -153,7 +173,19 @@ impl Registry {
             let sent = self.signed(request, kind.name(), &caller).await?;
             return self.release(kind, sent, &caller).await;
         }
+        if let Some(key) = path.strip_prefix("/indicators/") {
+            return match (method.as_str(), key.strip_suffix("/revoke")) {
+                ("POST", Some(key)) => self.revoke(key, request, &caller).await,
+                _ => self.explain_indicator(key),
+            };
+        }
+        if let Some(id) = path.strip_prefix("/clusters/") {
+            return self.cluster(id);
+        }
         match (method.as_str(), path) {
+            ("POST", "/firings") => self.fired(request).await,
+            ("GET", "/indicators") => self.list_indicators(&query),
+            ("GET", "/clusters") => self.list_clusters(),
             ("POST", "/tend") => self.tend().await,
             ("POST", "/note") => self.note(&query, &caller),
             ("GET", "/bundles") => Ok((200, json!({ "bundles": self.tables()?.bundles()? }))),
@@ -412,6 +444,7 @@ impl Registry {
                 "problem": tables.meta("publish.problem"),
             },
             "pull": pull,
+            "indicators": self.indicators_status()?,
         });
         Ok((200, status))
     }
@@ -429,6 +462,7 @@ impl Registry {
     async fn tend(&self) -> Answer {
         let pulled = self.pull().await;
         let mended = self.mend().await;
+        self.spread().await;
         pulled.and(mended).map(|()| (200, json!({})))
     }
 }

@@ -109,6 +109,8 @@ struct State {
     /// The manifest that was refused.
     refused: Option<Refused>,
     expiry_told: bool,
+    /// Whether it was looked for a release at all.
+    looked: bool,
 }
 
 /// A manifest that was refused: it is not looked at again too soon.
@@ -167,6 +169,15 @@ pub fn embedded_bundle() -> &'static [u8] {
     BUNDLE
 }
 
+/// Whether there is anything that indicators could weigh for.
+pub fn correlate() -> bool {
+    let rulesets = |rules: InForce| {
+        let plans = [Some(&rules.active), rules.canary.as_ref(), rules.shadow.as_ref()];
+        plans.into_iter().flatten().any(|ruleset| !ruleset.plan().is_empty())
+    };
+    in_force().is_ok_and(rulesets)
+}
+
 /// What is wrong with what was read last.
 pub fn refused() -> Option<String> {
     STATE.with_borrow(|state| state.problem.clone())
@@ -175,24 +186,11 @@ pub fn refused() -> Option<String> {
 /// Looks for a newer release if it is time to, after this request is answered. The first request of
 /// an isolate waits for it, for a moment.
 pub async fn refresh(settings: &Rc<Settings>, context: &Context) {
-    let now = millis();
-    let is_first = STATE.with_borrow_mut(|state| {
-        if now < state.due || now < state.busy {
-            return None;
-        }
-        if !settings.has_keys() {
-            state.due = now + settings.refresh().as_millis() as f64;
-            return None;
-        }
-        state.busy = now + LEASE.as_millis() as f64;
-        Some(!std::mem::replace(&mut state.begun, true))
-    });
-    let Some(is_first) = is_first else { return };
+    let Some(is_first) = claim(settings) else { return };
     let (done, waiting) = oneshot::channel();
     let settings = Rc::clone(settings);
     context.wait_until(async move {
-        let outcome = read(&settings).await;
-        let unchecked = settle(outcome, &settings);
+        let unchecked = look(&settings).await;
         let _: Result<(), ()> = done.send(());
         if let Some((in_force, manifest)) = unchecked {
             recheck(in_force, manifest, &settings).await;
@@ -203,8 +201,53 @@ pub async fn refresh(settings: &Rc<Settings>, context: &Context) {
     }
 }
 
+/// The same for an object of ours, which can wait: it is to count by the release from its first batch on.
+pub async fn renew(settings: &Settings) {
+    if claim(settings).is_some() {
+        if let Some((in_force, manifest)) = look(settings).await {
+            recheck(in_force, manifest, settings).await;
+        }
+        return;
+    }
+    let patience = millis() + PATIENCE.as_millis() as f64;
+    let is_beginning = |state: &State| !state.looked && millis() < state.busy;
+    while STATE.with_borrow(is_beginning) && millis() < patience {
+        Delay::from(POLL).await;
+    }
+}
+
+/// Whether it was looked for a release, and whatever there was taken.
+pub fn has_looked() -> bool {
+    STATE.with_borrow(|state| state.looked)
+}
+
+/// Takes it on to look for a newer release, if it is time to and nobody does; whether it is the first time.
+fn claim(settings: &Settings) -> Option<bool> {
+    let now = millis();
+    STATE.with_borrow_mut(|state| {
+        if now < state.due || now < state.busy {
+            return None;
+        }
+        if !settings.has_keys() {
+            state.due = now + settings.refresh().as_millis() as f64;
+            return None;
+        }
+        state.busy = now + LEASE.as_millis() as f64;
+        Some(!std::mem::replace(&mut state.begun, true))
+    })
+}
+
+/// Looks for a newer release. What is to be checked yet is handed back.
+async fn look(settings: &Settings) -> Option<(InForce, Stored)> {
+    let outcome = read(settings).await;
+    settle(outcome, settings)
+}
+
+/// How often it is looked whether somebody else is done.
+const POLL: Duration = Duration::from_millis(20);
+
 /// For how long the first request of an isolate waits.
-const FIRST: Duration = Duration::from_millis(50);
+pub const FIRST: Duration = Duration::from_millis(50);
 
 /// For how long nobody else reads, should a reader never come back.
 const LEASE: Duration = Duration::from_secs(30);
@@ -412,6 +455,7 @@ const AT_ONCE: usize = 4;
 fn settle(outcome: Result<Found, Trouble>, settings: &Settings) -> Option<(InForce, Stored)> {
     let pause = settings.refresh().as_millis() as f64;
     STATE.with_borrow_mut(|state| {
+        state.looked = true;
         state.busy = 0.0;
         state.due = millis() + pause;
         if !matches!(outcome, Err(Trouble::Unread(_))) {
@@ -445,7 +489,7 @@ fn settle(outcome: Result<Found, Trouble>, settings: &Settings) -> Option<(InFor
 }
 
 /// A pause that doubles with every failure, to a most.
-fn backoff(pause: f64, failures: u32, most: f64) -> f64 {
+pub fn backoff(pause: f64, failures: u32, most: f64) -> f64 {
     let factor = f64::from(2_u32.saturating_pow(failures.min(16)));
     (pause.max(1_000.0) * factor).min(most.max(pause))
 }

@@ -74,6 +74,11 @@ impl Settings {
         self.env.durable_object("LEDGER").ok()
     }
 
+    /// The objects that count what requests have in common.
+    pub fn correlators(&self) -> Option<ObjectNamespace> {
+        self.env.durable_object("CORRELATOR").ok()
+    }
+
     /// Where rules are fetched from, if they are.
     pub fn config_url(&self) -> Option<String> {
         text(&self.env, "CONFIG_URL")

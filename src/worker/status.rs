@@ -31,15 +31,9 @@ pub async fn answer(
     caller: &Value,
 ) -> Result<Response, ApiError> {
     let minutes = minutes(arrival)?;
-    let stub = api::registry(settings)?;
-    let registry = async {
-        let answer = api::ask(&stub, "GET", "/status", caller, None).await?;
-        let unreadable =
-            || ApiError::new(503, "unavailable", "the registry's answer broke off", "try again");
-        let text = worker::Response::from(answer).text().await.map_err(|_| unreadable())?;
-        serde_json::from_str::<Value>(&text).map_err(|_| unreadable())
-    };
-    let (status, counts) = futures_util::join!(registry, counts(settings, minutes));
+    let registry = api::ask_json(settings, "/status", caller);
+    let target = target(minutes);
+    let (status, counts) = futures_util::join!(registry, counts(settings, &target));
     let mut status = status?;
     let seconds = minutes.map_or(RECENT, |minutes| minutes.saturating_mul(60));
     let Some(members) = status.as_object_mut() else { return Ok(json_response(200, &status)) };
@@ -51,7 +45,8 @@ pub async fn answer(
     Ok(json_response(200, &status))
 }
 
-fn minutes(arrival: &Arrival) -> Result<Option<u64>, ApiError> {
+/// The minutes that a request asks for.
+pub fn minutes(arrival: &Arrival) -> Result<Option<u64>, ApiError> {
     let (_, query) = arrival.target().split_once('?').unwrap_or_default();
     let minutes = UrlSearchParams::new_with_str(query).ok().and_then(|query| query.get("minutes"));
     let Some(minutes) = minutes else { return Ok(None) };
@@ -62,10 +57,16 @@ fn minutes(arrival: &Arrival) -> Result<Option<u64>, ApiError> {
     })
 }
 
-/// The counts of all objects; `None` where one cannot be reached: a part would look like less traffic.
-async fn counts(settings: &Settings, minutes: Option<u64>) -> Option<Tally> {
+/// Where an object of the ledger has the counts of some minutes; of the last one, if none are asked for.
+fn target(minutes: Option<u64>) -> String {
+    minutes.map_or("/".to_owned(), |minutes| format!("/?minutes={minutes}"))
+}
+
+/// The counts that all objects have there; `None` where one cannot be reached: a part would look like
+/// less traffic.
+pub async fn counts(settings: &Settings, target: &str) -> Option<Tally> {
     let ledger = settings.ledger()?;
-    let shards = (0..settings.shards()).map(|shard| count_of(&ledger, shard, minutes));
+    let shards = (0..settings.shards()).map(|shard| count_of(&ledger, shard, target));
     let mut sum = Tally::default();
     for tally in join_all(shards).await {
         sum.gather(tally?);
@@ -73,10 +74,9 @@ async fn counts(settings: &Settings, minutes: Option<u64>) -> Option<Tally> {
     Some(sum)
 }
 
-async fn count_of(ledger: &ObjectNamespace, shard: u32, minutes: Option<u64>) -> Option<Tally> {
+async fn count_of(ledger: &ObjectNamespace, shard: u32, target: &str) -> Option<Tally> {
     let stub = ledger.get_by_name(&shard_name(shard)).ok()?;
-    let target = minutes.map_or("/".to_owned(), |minutes| format!("/?minutes={minutes}"));
-    let request = admin::internal("https://ledger", "GET", &target, &Value::Null, None).ok()?;
+    let request = admin::internal("https://ledger", "GET", target, &Value::Null, None).ok()?;
     let answer = in_time(stub.fetch_with_request(request.into()), admin::PATIENCE).await?;
     let text = answer.ok()?.text().await.ok()?;
     serde_json::from_str(&text).ok()
@@ -128,6 +128,8 @@ impl Traffic {
             ("colo", [colo]) => add(&mut self.by_colo, colo),
             ("signature", [_, name]) => add(&mut self.signatures, name),
             ("error", [what]) => add(&mut self.errors, what),
+            // Clusters have a page of their own.
+            ("cluster" | "cluster_model", _) => {}
             ("shadow", [ruleset, from, to]) => {
                 let shadow = self.shadows.entry(ruleset.clone()).or_default();
                 shadow.requests += count;

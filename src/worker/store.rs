@@ -1,9 +1,11 @@
-//! KV: how what was published reaches isolates. One key for the release, one for each bundle; a value
+//! KV: how what was published reaches isolates. One key for the release, one for each bundle, one for all
+//! indicators; a value
 //! is the bytes that were signed, its signature beside it as metadata, so that both change at once.
 //!
 //! Whoever can write there may have written anything. Nothing is copied into Wasm's memory, which never
 //! shrinks, before its size is known.
 
+use hedgerow::indicator;
 use hedgerow::ruleset::{self, release};
 use js_sys::futures::JsFuture;
 use js_sys::{ArrayBuffer, Object, Promise, Reflect, Uint8Array};
@@ -37,7 +39,7 @@ async fn settled(called: Result<JsValue, JsValue>) -> Result<JsValue, JsValue> {
 pub struct Stored {
     /// What was signed.
     pub bytes: Vec<u8>,
-    /// The minisign signature.
+    /// The minisign signature; of indicators the MAC.
     pub signature: String,
 }
 
@@ -48,6 +50,7 @@ pub struct Store(Kv);
 const CACHE_SECONDS: u32 = 30;
 
 const RELEASE: &str = "release";
+const INDICATORS: &str = "indicators";
 
 impl Store {
     /// The namespace, where it is bound.
@@ -63,6 +66,16 @@ impl Store {
     /// A bundle.
     pub async fn bundle(&self, digest: &str) -> Result<Option<Stored>, String> {
         self.read(&bundle_key(digest), ruleset::MAX_BYTES).await
+    }
+
+    /// The indicators; `None` where none were published yet.
+    pub async fn indicators(&self) -> Result<Option<Stored>, String> {
+        self.read(INDICATORS, indicator::MAX_BYTES).await
+    }
+
+    /// Publishes indicators.
+    pub async fn put_indicators(&self, sealed: &Stored) -> Result<(), String> {
+        self.write(INDICATORS, &sealed.bytes, &sealed.signature).await
     }
 
     /// Publishes a release.

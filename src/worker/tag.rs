@@ -91,6 +91,7 @@ mod tests {
     fn the_mac_covers_lines_in_alphabetical_order() {
         let decision = Decision {
             account: None,
+            cluster: None,
             dialect: "openai",
             operation: "chat",
             score: 50.12,

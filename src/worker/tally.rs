@@ -6,6 +6,8 @@
 //! | `colo`, colo | the same by data centre |
 //! | `signature`, ruleset, name | hits |
 //! | `error`, what | our own failures |
+//! | `cluster`, id, band | requests whose indicators named a cluster |
+//! | `cluster_model`, id, model | the same by model |
 //! | `shadow`, shadow ruleset, band, shadow's band | requests that were scored twice |
 //! | `shadow_signature`, shadow ruleset, name, `active` or `shadow` | hits of only one of the two |
 

@@ -1,13 +1,13 @@
 // The whole way with the real CLI: a key, a push, a release, a canary, the way back; over the admin API, and over a directory that is pulled.
 import { execFile } from 'node:child_process';
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Config } from './config.ts';
 import { minisign, keyPair, verifies } from './minisign.ts';
 import { Admin } from './release.ts';
-import { chat, Fleet, Origin, ROOT } from './support.ts';
+import { chat, eventually, Fleet, Origin, ROOT } from './support.ts';
 
 const CLI = path.join(ROOT, 'target/debug/hedgerow');
 const built = existsSync(CLI);
@@ -31,10 +31,10 @@ describe.skipIf(!built)('the CLI', () => {
   async function hedgerow(args: string[], env: Record<string, string> = {}) {
     const { code, stdout, stderr } = await new Promise<{ code: number; stdout: string; stderr: string }>((done) => {
       const own = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('HEDGEROW_')));
-      execFile(CLI, ['--format', 'json', ...args], { cwd: directory, env: { ...own, HEDGEROW_AUTHOR: 'ana', ...env } }, (error, stdout, stderr) => done({ code: error ? Number(error.code) : 0, stdout, stderr }));
+      execFile(CLI, args[0] === '--format' ? args : ['--format', 'json', ...args], { cwd: directory, env: { ...own, HEDGEROW_AUTHOR: 'ana', ...env } }, (error, stdout, stderr) => done({ code: error ? Number(error.code) : 0, stdout, stderr }));
     });
-    const json = (stdout.trim() ? JSON.parse(stdout) : null) as any;
-    return { code, json, stderr };
+    const json = (stdout.trim().startsWith('{') ? JSON.parse(stdout) : null) as any;
+    return { code, json, stdout, stderr };
   }
   const toEdge = () => ({ HEDGEROW_URL: fleet.edge.url, HEDGEROW_TOKEN: TOKEN, HEDGEROW_KEY: at('hedgerow.key') });
   const fine = async (args: string[], env = toEdge() as Record<string, string>) => {
@@ -141,6 +141,90 @@ describe.skipIf(!built)('the CLI', () => {
     } finally {
       await pulling.dispose();
     }
+  });
+
+  it('indicators and clusters: listed, explained, revoked', async () => {
+    const events = (count: number) => Array.from({ length: count }, (_, number) => `        - {offset: ${number}m, event: {hedgerow.prompt.user: question-answer pairs, hedgerow.account: a${number}, client.address: 203.0.113.9}}`).join('\n');
+    const exemplar = (name: string, expect: string, count: number) => `    - name: "${name}"\n      expect: ${expect}\n      events:\n${events(count)}`;
+    const correlation = `title: Pairs for several accounts at one address
+id: 7b0c4b57-6d0e-4c43-8a0c-9f7b3d1f2e10
+name: cluster_pairs_address
+status: stable
+description: Several accounts ask for training pairs from one address.
+references: [https://arxiv.org/abs/2212.10560]
+author: Hedgerow
+date: 2026-11-25
+tags: [hedgerow.cluster]
+correlation:
+  type: value_count
+  rules: [synthesis_pairs]
+  group-by: [client.address]
+  timespan: 1h
+  condition: {field: hedgerow.account, gte: 3}
+falsepositives: [A class that writes a quiz]
+level: high
+custom_attributes:
+  hedgerow.weight: 9
+  rsigma.exemplars:
+${exemplar('three', 'match', 3)}
+${exemplar('four', 'match', 4)}
+${exemplar('near: two', 'no-match', 2)}
+${exemplar('near: one', 'no-match', 1)}
+`;
+    rules(1);
+    mkdirSync(at('rules/cluster'), { recursive: true });
+    writeFileSync(at('rules/cluster/pairs_address.yml'), correlation);
+    await fine(['push', 'rules', '--release', '--note', 'with a correlation']);
+    await fleet.everywhere(5);
+    const address = { 'cf-connecting-ip': '203.0.113.40' };
+    for (let number = 0; number < 3; number++) await fleet.edge.ask(SUSPECT, { authorization: `Bearer sk-class-${number}`, ...address });
+    const { indicators } = await eventually('the indicator', async () => {
+      const found = await fine(['indicators', 'list', '--correlation', 'cluster_pairs_address']);
+      expect(found.indicators).toHaveLength(1);
+      return found;
+    });
+    const { key, cluster } = indicators[0];
+    expect(indicators[0]).toMatchObject({ correlation: 'cluster_pairs_address', measured: 3, accounts: 3, threshold: '≥ 3 different hedgerow.account within 1 h, by client.address', revoked: null });
+    expect((await fine(['indicators', 'explain', key])).cluster).toMatchObject({ id: cluster, accounts: 3 });
+    expect((await fine(['indicators', 'list', '--cluster', cluster])).indicators).toHaveLength(1);
+    // Any other request from there, of any account, meets it.
+    await eventually('a hit', async () => {
+      const decision = await fleet.edge.decision(await fleet.edge.ask('When do blackbirds nest?', { authorization: 'Bearer sk-class-9', ...address }));
+      expect(decision).toMatchObject({ cluster, hits: [{ name: 'cluster_pairs_address' }] });
+    });
+    await eventually('the counts', async () => {
+      await fleet.edge.ask();
+      const { clusters } = await fine(['clusters', 'list']);
+      expect(clusters).toMatchObject([{ id: cluster, accounts: 3, keys: 1, correlations: ['cluster_pairs_address'], traffic: { minutes: 1440 } }]);
+      expect(clusters[0].traffic.requests).toBeGreaterThan(0);
+    });
+    expect(await fine(['clusters', 'show', cluster, '--minutes', '60'])).toMatchObject({ id: cluster, links: [{ key, correlation: 'cluster_pairs_address' }], traffic: { minutes: 60 } });
+    // As people read it.
+    const text = async (...args: string[]) => (await hedgerow(['--format', 'text', ...args], toEdge())).stdout;
+    expect(await text('indicators', 'list')).toMatch(new RegExp(`${key}.*cluster_pairs_address.*${cluster}`));
+    expect(await text('indicators', 'explain', key)).toContain('≥ 3 different hedgerow.account within 1 h, by client.address');
+    expect(await text('clusters', 'list')).toMatch(new RegExp(`^${cluster}`, 'm'));
+    expect(await text('clusters', 'show', cluster)).toMatch(/models +demo-large 100 %/);
+    expect(await text('status')).toMatch(/indicators +1, 1 clusters/);
+    // What is wrong is said.
+    const refusals: [string[], number, RegExp][] = [
+      [['indicators', 'explain', '0000000000000000'], 1, /there is no indicator/],
+      [['indicators', 'explain', 'nonsense'], 2, /16 digits/],
+      [['indicators', 'revoke', key], 2, /--reason/],
+      [['clusters', 'show', '00000000'], 1, /there is no cluster/],
+    ];
+    for (const [args, code, message] of refusals) {
+      const refusal = await hedgerow(args, toEdge());
+      expect([args, refusal.code, refusal.stderr]).toEqual([args, code, expect.stringMatching(message)]);
+    }
+    expect(await fine(['indicators', 'revoke', key, '--reason', 'a class of ours'])).toEqual({ key, revoked: 1 });
+    await eventually('the revocation', async () => {
+      for (const edge of fleet.edges) expect((await edge.decision(await edge.ask('When do blackbirds nest?', { authorization: 'Bearer sk-class-9', ...address }))).hits).toEqual([]);
+    });
+    expect(await text('indicators', 'list')).toMatch(new RegExp(`${key}.*revoked`));
+    expect(await text('indicators', 'explain', key)).toContain('a class of ours');
+    expect(JSON.stringify(await fine(['audit']))).toContain(`${key}: a class of ours`);
+    rmSync(at('rules/cluster'), { recursive: true });
   });
 
   it('one request through it all is answered by the origin', async () => {

@@ -42,10 +42,10 @@ export interface Bundle {
 let pushes = 0;
 
 /** A bundle of signatures by weight: 22 dB alone make a request suspect. Each one is another, even of the same weights. */
-export function bundleOf(weights: Record<string, number>, rest: { policy?: object; signatures?: object[]; lists?: object[]; serial?: number; format?: number } = {}): Bundle {
-  const { serial = ++pushes, policy = {}, format = 2, lists = [] } = rest;
+export function bundleOf(weights: Record<string, number>, rest: { policy?: object; signatures?: object[]; correlations?: object[]; lists?: object[]; serial?: number; format?: number } = {}): Bundle {
+  const { serial = ++pushes, policy = {}, correlations = [], format = correlations.length ? 3 : 2, lists = [] } = rest;
   const signatures = rest.signatures ?? Object.keys(weights).sort().map((name) => signature(name, weights[name]!));
-  const text = canonical({ format, serial, created: seconds(), policy, signatures, correlations: [], lists, sources: {} });
+  const text = canonical({ format, serial, created: seconds(), policy, signatures, correlations, lists, sources: {} });
   return { text, digest: sha256(text), serial };
 }
 

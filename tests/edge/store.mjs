@@ -4,12 +4,12 @@ import { DurableObject, WorkerEntrypoint } from 'cloudflare:workers';
 import * as built from './index.js';
 
 /**
- * `read`, `write` (of KV), `registry`, `ledger`: null, "throw", "hang" or (reading) "half". `clock`: milliseconds that this
+ * `read`, `write` (of KV), `registry`, `ledger`, `correlator`: null, "throw", "hang" or (reading) "half". `clock`: milliseconds that this
  * isolate is ahead. `haste`: by how much waits of ten seconds and more, which are all patience, are shorter.
  */
-const faults = { read: null, write: null, registry: null, ledger: null, clock: 0, haste: 1 };
+const faults = { read: null, write: null, registry: null, ledger: null, correlator: null, clock: 0, haste: 1 };
 /** Calls of the objects, reads by key, and when each key was written. */
-const seen = { registry: 0, ledger: 0, reads: {}, writes: {}, cacheTtl: {} };
+const seen = { registry: 0, ledger: 0, correlator: 0, reads: {}, writes: {}, cacheTtl: {} };
 
 const { Date: Real } = globalThis;
 const now = Real.now;
@@ -83,6 +83,7 @@ const wrapped = (Built, what) =>
 
 export const Registry = wrapped(built.Registry, 'registry');
 export const Ledger = wrapped(built.Ledger, 'ledger');
+export const Correlator = wrapped(built.Correlator, 'correlator');
 
 export default {
   async fetch(request) {

@@ -179,6 +179,8 @@ export interface Decision {
   mode: string;
   enforced: boolean;
   hits: { name: string; weight: number; field: string; start: number; end: number }[];
+  /** The cluster of an indicator that was hit. */
+  cluster?: string;
   shadow_hits: string[];
   exemption: string | null;
   ruleset: string;
@@ -233,7 +235,8 @@ function modulesOf(build: string, ...own: string[]) {
 const urlOf = (origin?: Origin | string) => (typeof origin === 'string' ? origin : origin?.url);
 const set = (vars: Record<string, string | undefined>) => Object.fromEntries(Object.entries(vars).filter(([, value]) => value !== undefined)) as Record<string, string>;
 const BUILD = process.env.HEDGEROW_BUILD ?? 'build';
-const OBJECTS = { REGISTRY: { className: 'Registry', useSQLite: true }, LEDGER: { className: 'Ledger', useSQLite: true } };
+const OBJECTS = { REGISTRY: { className: 'Registry', useSQLite: true }, LEDGER: { className: 'Ledger', useSQLite: true }, CORRELATOR: { className: 'Correlator', useSQLite: true } };
+type ObjectBinding = keyof typeof OBJECTS;
 
 /** One Worker as its clients see it, and what it logged. */
 export class Edge {
@@ -329,6 +332,7 @@ export interface Faults {
   write?: Fault;
   registry?: Fault;
   ledger?: Fault;
+  correlator?: Fault;
   /** Milliseconds by which the objects' clock is ahead. */
   clock?: number;
   /** By how much the objects' waits of ten seconds and more are shorter. */
@@ -339,6 +343,7 @@ export interface Faults {
 export interface Witness {
   registry: number;
   ledger: number;
+  correlator: number;
   reads: Record<string, number>;
   /** The last `cacheTtl` of each key. */
   cacheTtl: Record<string, number>;
@@ -357,7 +362,7 @@ export interface FleetOptions {
   workers?: number;
   vars?: Record<string, string | undefined>;
   /** Instead of `workers` that are all alike: what each has of its own. `rules` names a KV namespace of its own. */
-  edges?: { vars?: Record<string, string | undefined>; without?: ('RULES' | 'REGISTRY' | 'LEDGER')[]; rules?: string }[];
+  edges?: { vars?: Record<string, string | undefined>; without?: ('RULES' | ObjectBinding)[]; rules?: string }[];
   /** Whether KV is reached through switches. The objects always are. */
   faults?: boolean;
   /** Whether the objects have KV to publish to. */
@@ -398,7 +403,7 @@ export class Fleet {
     const common = { ...SECRETS, ENVIRONMENT: 'development', ORIGIN: urlOf(origin), REFRESH_SECONDS: '1', REPORT_SECONDS: '1', ...vars };
     const edge = ({ vars = {}, without = [], rules = RULES }: NonNullable<FleetOptions['edges']>[number], number: number) => {
       const has = (binding: (typeof without)[number]) => !without.includes(binding);
-      const objects = Object.entries(OBJECTS).filter(([binding]) => has(binding as 'REGISTRY' | 'LEDGER'));
+      const objects = Object.entries(OBJECTS).filter(([binding]) => has(binding as ObjectBinding));
       return {
         name: `edge-${number + 1}`,
         ...modulesOf(build, ...(faults ? ['edge.mjs'] : [])),

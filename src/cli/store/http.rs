@@ -97,6 +97,11 @@ impl Http {
         self.call("GET", path, None)
     }
 
+    /// Sends something.
+    pub fn post<T: DeserializeOwned>(&self, path: &str, body: Value) -> Result<T> {
+        self.call("POST", path, Some(body))
+    }
+
     fn call<T: DeserializeOwned>(
         &self,
         method: &str,
@@ -211,6 +216,10 @@ fn refusal(what: &str, status: u16, text: &str) -> Failure {
         (409 | 413 | 422, _) if details.is_some() => Failure::Refused(format!("{what}: {said}")),
         (404, "unknown_bundle" | "not_found") if what.contains("/bundles/") => {
             Failure::Refused(format!("{what}: the registry has no such bundle; push it"))
+        }
+        // An unknown path has no remedy to offer.
+        (404, "not_found") if details.as_ref().is_some_and(|own| !own.remedy.is_empty()) => {
+            Failure::Refused(format!("{what}: {said}"))
         }
         (300..=399, _) => Failure::Unable(format!(
             "{what}: the answer is a redirect ({status}), and the token is sent nowhere else; give \

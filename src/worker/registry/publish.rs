@@ -3,6 +3,7 @@
 //! KV takes one write a second for each key. What fails is tried again, by alarm, ever more seldom;
 //! until it succeeds KV has the release before.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use hedgerow::ruleset::short;
@@ -36,14 +37,60 @@ const PAUSE: f64 = 1_100.0;
 /// For how long one write may take.
 const PATIENCE: Duration = Duration::from_secs(4);
 
+/// Milliseconds by which an alarm may be early.
+const SLACK: f64 = 20.0;
+
 /// The longest time between two attempts by alarm.
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
 
 impl Registry {
+    /// Has the alarm ring for something after a while; the object has one alarm for all.
+    pub(super) async fn wake(&self, what: &Cell<f64>, pause: Duration) {
+        what.set(millis() + pause.as_millis() as f64);
+        self.set_alarm().await;
+    }
+
+    /// Has it not ring for something.
+    async fn rest(&self, what: &Cell<f64>) {
+        what.set(f64::INFINITY);
+        self.set_alarm().await;
+    }
+
+    /// Sets the alarm to what is due first. That it cannot be set keeps nobody from what they do.
+    async fn set_alarm(&self) {
+        let next = self.publish_at.get().min(self.spread_at.get());
+        let storage = self.state.storage();
+        let _ = match next.is_infinite() {
+            true => storage.delete_alarm().await,
+            false => storage.set_alarm((next - millis()).max(0.0) as i64).await,
+        };
+    }
+
+    /// Does what is due. An object that has begun anew does not know what the alarm was for.
+    pub(super) async fn ring(&self) {
+        let is_forgotten = self.publish_at.get().min(self.spread_at.get()).is_infinite();
+        let is_due = |what: &Cell<f64>| {
+            let is_due = is_forgotten || what.get() <= millis() + SLACK;
+            if is_due {
+                what.set(f64::INFINITY);
+            }
+            is_due
+        };
+        let (publishes, spreads) = (is_due(&self.publish_at), is_due(&self.spread_at));
+        if publishes {
+            let problem = self.publish().await.err();
+            log::registry("publish", problem.as_deref());
+        }
+        if spreads {
+            self.spread().await;
+        }
+        self.set_alarm().await;
+    }
+
     /// Publishes the newest release, if KV does not have it.
     pub async fn publish(&self) -> Result<(), String> {
         // Should this object end before it is done, the alarm goes on.
-        let _ = self.state.storage().set_alarm(Duration::from_millis(LEASE as u64)).await;
+        self.wake(&self.publish_at, Duration::from_millis(LEASE as u64)).await;
         let patience = millis() + QUEUE;
         while millis() < self.publishing.get() {
             if millis() > patience {
@@ -65,7 +112,7 @@ impl Registry {
             // A newer one may have come meanwhile: only that is worth publishing.
             let newest = tables.newest_release().map_err(told)?;
             let Some(newest) = newest.filter(|newest| newest.published.is_none()) else {
-                let _ = self.state.storage().delete_alarm().await;
+                self.rest(&self.publish_at).await;
                 return Ok(());
             };
             match self.write(&newest).await {
@@ -105,7 +152,7 @@ impl Registry {
         tables.set_meta("publish.problem", Some(problem)).map_err(told)?;
         let factor = 2_u32.saturating_pow(attempts.min(16) as u32);
         let backoff = Duration::from_secs(1).saturating_mul(factor).min(MAX_BACKOFF);
-        let _ = self.state.storage().set_alarm(backoff).await;
+        self.wake(&self.publish_at, backoff).await;
         Ok(())
     }
 
@@ -160,7 +207,7 @@ impl Registry {
     }
 
     /// Waits until a key may be written again.
-    async fn pace(&self, key: &str) {
+    pub(super) async fn pace(&self, key: &str) {
         let now = millis();
         let last = self.written.borrow().get(key).copied().unwrap_or(0.0);
         let wait = (last + PAUSE - now).clamp(0.0, PAUSE);
@@ -174,7 +221,7 @@ impl Registry {
     }
 }
 
-async fn put(write: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+pub(super) async fn put(write: impl Future<Output = Result<(), String>>) -> Result<(), String> {
     in_time(write, PATIENCE).await.unwrap_or_else(|| Err("KV does not answer".to_owned()))
 }
 

@@ -13,7 +13,7 @@ use crate::sql::integer;
 
 /// The tables.
 pub struct Tables {
-    sql: SqlStorage,
+    pub(super) sql: SqlStorage,
 }
 
 /// What is known of a bundle, beside its text.
@@ -79,8 +79,12 @@ CREATE TABLE IF NOT EXISTS release (serial INTEGER PRIMARY KEY, kind TEXT NOT NU
 CREATE TABLE IF NOT EXISTS audit (id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL,
     subject TEXT NOT NULL, author TEXT NOT NULL, sender TEXT, result TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS audit_what ON audit (what, id);
-CREATE TABLE IF NOT EXISTS indicator (kind TEXT NOT NULL, key TEXT NOT NULL, correlation TEXT NOT NULL, weight REAL NOT NULL,
-    first INTEGER NOT NULL, until INTEGER NOT NULL, PRIMARY KEY (kind, key, correlation));
+CREATE TABLE IF NOT EXISTS indicator (key TEXT NOT NULL, correlation TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+    expires INTEGER NOT NULL, times INTEGER NOT NULL, measured REAL NOT NULL, threshold TEXT NOT NULL, accounts INTEGER NOT NULL,
+    revoked INTEGER, reason TEXT, PRIMARY KEY (key, correlation));
+CREATE TABLE IF NOT EXISTS link (id INTEGER PRIMARY KEY AUTOINCREMENT, correlation TEXT NOT NULL, key TEXT NOT NULL,
+    at INTEGER NOT NULL, last INTEGER NOT NULL, accounts TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS link_key ON link (key, correlation);
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 ";
 
@@ -126,15 +130,19 @@ impl Tables {
     /// Opens them; makes those that are missing.
     pub fn open(state: &State) -> worker::Result<Self> {
         let sql = state.storage().sql();
-        sql.exec(SCHEMA, None)?;
+        sql.exec(SCHEMA, None).or_else(|_| {
+            // An earlier version made the table of indicators for something else, and never used it.
+            sql.exec("DROP TABLE indicator", None)?;
+            sql.exec(SCHEMA, None)
+        })?;
         Ok(Self { sql })
     }
 
-    fn exec(&self, query: &str, values: Vec<SqlStorageValue>) -> Result<()> {
+    pub(super) fn exec(&self, query: &str, values: Vec<SqlStorageValue>) -> Result<()> {
         self.sql.exec(query, values).map(drop).map_err(broken)
     }
 
-    fn rows<T: for<'de> Deserialize<'de>>(
+    pub(super) fn rows<T: for<'de> Deserialize<'de>>(
         &self,
         query: &str,
         values: Vec<SqlStorageValue>,
@@ -142,7 +150,7 @@ impl Tables {
         self.sql.exec(query, values).and_then(|cursor| cursor.to_array()).map_err(broken)
     }
 
-    fn row<T: for<'de> Deserialize<'de>>(
+    pub(super) fn row<T: for<'de> Deserialize<'de>>(
         &self,
         query: &str,
         values: Vec<SqlStorageValue>,
