@@ -1,4 +1,10 @@
 //! The correlator against a naive one that keeps every event, and what it does when it is flooded.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that cannot go on should stop"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;

@@ -59,7 +59,8 @@ impl Member {
 
     fn see(&mut self, at: u32, window: u32) {
         let half = (window / 2).max(1);
-        match (at / half).saturating_sub(self.last / half) {
+        let number = |time: u32| time.checked_div(half).unwrap_or(time);
+        match number(at).saturating_sub(number(self.last)) {
             0 => {}
             1 => self.before = std::mem::take(&mut self.now),
             _ => (self.before, self.now) = (0, 0),

@@ -83,7 +83,8 @@ impl Group {
             State::Members(Members::Many(_)) => 64,
             State::Ring(_) | State::Seen(_) | State::Chain(_) => 2,
         };
-        let age = now.saturating_sub(self.newest) / (window / 4).max(1);
+        let age = now.saturating_sub(self.newest);
+        let age = age.checked_div((window / 4).max(1)).unwrap_or(age);
         rank.checked_shr(age).unwrap_or(0)
     }
 }
@@ -176,7 +177,7 @@ impl Table {
                 self.forget(place);
             }
         }
-        self.cursor = self.cursor.wrapping_add(1) % self.places();
+        self.cursor = self.cursor.wrapping_add(1).checked_rem(self.places()).unwrap_or(0);
     }
 
     fn places(&self) -> usize {
@@ -293,7 +294,7 @@ impl Table {
             };
             let victim =
                 self.ways(self.cursor).filter(|place| heavy(place).is_some()).min_by_key(heavy);
-            self.cursor = self.cursor.wrapping_add(1) % self.places();
+            self.cursor = self.cursor.wrapping_add(1).checked_rem(self.places()).unwrap_or(0);
             if let Some(victim) = victim {
                 self.lost = self.lost.saturating_add(1);
                 self.forget(victim);
