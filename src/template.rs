@@ -259,8 +259,9 @@ mod tests {
     }
 
     fn words(count: usize, seed: usize) -> String {
-        let words =
-            (0..count).map(|number| format!("w{}", mix((seed * 100_003 + number) as u64) % 50_000));
+        let words = (0..count).map(|number| {
+            format!("w{}", mix(seed.wrapping_mul(100_003).wrapping_add(number) as u64) % 50_000)
+        });
         words.collect::<Vec<_>>().join(" ")
     }
 
