@@ -3,7 +3,7 @@
 //! | exit code | means |
 //! |---|---|
 //! | 0 | fine |
-//! | 1 | findings, or a refusal: something is wrong with the rules, lines could not be read, the registry or the noise budget refused, or waiting came to nothing |
+//! | 1 | findings, or a refusal: something is wrong with the rules or a scenario, lines could not be read, the registry or the noise budget refused, or waiting came to nothing |
 //! | 2 | wrong usage, or a file or the registry could not be read or written |
 
 mod account;
@@ -23,6 +23,7 @@ mod push;
 mod release;
 mod replay;
 mod score;
+mod simulate;
 mod status;
 mod store;
 mod test;
@@ -80,6 +81,8 @@ enum Command {
     Explain(explain::Options),
     /// Score recorded requests and summarise by file, label and signature.
     Replay(replay::Options),
+    /// Make traffic from a scenario, and show what the rules make of it.
+    Simulate(simulate::Options),
     /// Write the generated pages of the documentation.
     Docs(docs::Options),
     /// Make a pair of keys that sign bundles and releases.
@@ -135,6 +138,7 @@ pub fn run() -> ExitCode {
         Command::Score(options) => score::run(&options, format),
         Command::Explain(options) => explain::run(&options, format),
         Command::Replay(options) => replay::run(&options, format),
+        Command::Simulate(options) => simulate::run(&options, format),
         Command::Docs(options) => docs::run(&options),
         Command::Keygen(options) => keygen::run(&options, format),
         Command::Push(options) => push::run(&options, config, format),

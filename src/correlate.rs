@@ -16,11 +16,13 @@ mod sequence;
 mod snapshot;
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 use std::rc::Rc;
 
 use crate::correlation::Bound;
 use crate::hash::{join, mix};
+use crate::indicator::AsIs;
 
 pub use local::Local;
 pub use members::{EXACT, Member, Members, SAMPLE};
@@ -79,8 +81,28 @@ pub struct Correlator {
     plan: Rc<Plan>,
     shard: Shard,
     table: Table,
-    /// When a correlation was last told to hold for a key.
-    told: BTreeMap<(u16, u64), u32>,
+    told: Told,
+    /// Used again for every observation.
+    groups: Groups,
+    hits: Vec<Hit>,
+}
+
+/// When a correlation was last told to hold for a key.
+#[derive(Debug, Default)]
+struct Told {
+    times: HashMap<(u64, u16), u32, BuildHasherDefault<AsIs>>,
+    /// When old ones were last forgotten for want of room.
+    tidied: u32,
+    /// Whether correlations are told that only feed others.
+    feeders: bool,
+}
+
+/// Groups that an observation belongs to: so many values each, one behind the other.
+#[derive(Debug, Default)]
+pub(crate) struct Groups {
+    width: usize,
+    values: Vec<u64>,
+    longer: Vec<u64>,
 }
 
 /// Groups that one request may belong to for one tracker; further ones are left out.
@@ -97,6 +119,9 @@ const LATE: u32 = 60;
 
 /// Firings that are remembered, so that they are not told again too soon.
 const MAX_TOLD: usize = 100_000;
+
+/// Seconds between two looks for firings that can be forgotten.
+const TIDY: u32 = 60;
 
 /// A firing is told again after so much of the time that it lasts.
 const AGAIN: u32 = 4;
@@ -138,6 +163,7 @@ impl Observation {
 }
 
 /// An event of a tracker: which of its rules, and for which first value, where not for all.
+#[derive(Debug)]
 struct Hit {
     rule: usize,
     first: Option<u64>,
@@ -146,7 +172,8 @@ struct Hit {
 impl Correlator {
     /// A correlator for a shard that takes no more than `limit` bytes for its groups.
     pub fn new(plan: Rc<Plan>, shard: Shard, limit: usize) -> Self {
-        Self { plan, shard, table: Table::new(limit), told: BTreeMap::new() }
+        let (told, groups) = (Told::default(), Groups::default());
+        Self { plan, shard, table: Table::new(limit), told, groups, hits: Vec::new() }
     }
 
     /// Counts an observation; what holds by it is added to `firings`. `now` is the time, in seconds
@@ -156,16 +183,24 @@ impl Correlator {
         let at = observation.at.min(now.saturating_add(AHEAD));
         let at = if observation.at > at { now } else { at };
         let mut held: Vec<(usize, u64)> = Vec::new();
+        let mut hits = std::mem::take(&mut self.hits);
         for (number, tracker) in plan.trackers.iter().enumerate() {
-            let hits = hits(tracker, observation, &held);
+            find_hits(tracker, observation, &held, &mut hits);
             if hits.is_empty() {
                 continue;
             }
             let tracked = Tracked { plan: &plan, tracker, number, observation, at, now };
             self.track(&tracked, &hits, &mut held, firings);
         }
+        self.hits = hits;
         let window = |tracker: u16| kept(&plan, tracker);
         self.table.sweep(now, &window);
+    }
+
+    /// Tells of correlations that only feed others, too: their exemplars want to know.
+    #[cfg(feature = "sigma")]
+    pub(crate) fn tell_feeders(&mut self) {
+        self.told.feeders = true;
     }
 
     /// Bytes that groups take.
@@ -190,37 +225,31 @@ impl Correlator {
         held: &mut Vec<(usize, u64)>,
         firings: &mut Vec<Firing>,
     ) {
-        let mut groups = Vec::new();
+        let mut groups = std::mem::take(&mut self.groups);
         combine(&tracked.tracker.group_by, tracked.observation, &mut groups);
-        for values in groups.iter().take(MAX_GROUPS) {
+        self.table.warm(groups.iter().map(|values| group_key(tracked.tracker, join(values))));
+        for values in groups.iter() {
             let Some(first) = values.first().copied() else { continue };
-            if !self.shard.has(first) {
-                continue;
-            }
-            let is_meant = |hit: &&Hit| hit.first.is_none_or(|own| own == first);
-            let hits: Vec<usize> = hits.iter().filter(is_meant).map(|hit| hit.rule).collect();
-            if hits.is_empty() {
-                continue;
-            }
-            for (watch, measured, accounts) in self.change(tracked, join(values), &hits) {
-                held.push((watch.correlation, first));
-                let firing = tracked.firing(watch, values, measured, accounts);
-                if self.is_news(&tracked.plan, &firing) {
-                    firings.push(firing);
-                }
+            let is_meant = |hit: &Hit| hit.first.is_none_or(|own| own == first);
+            if self.shard.has(first) && hits.iter().any(is_meant) {
+                self.change(tracked, values, hits, held, firings);
             }
         }
+        self.groups = groups;
     }
 
-    /// Counts for one group; the correlations that hold, with what was measured.
-    fn change<'t>(
+    /// Counts for one group; what holds.
+    fn change(
         &mut self,
-        tracked: &Tracked<'t>,
-        values: u64,
-        hits: &[usize],
-    ) -> Vec<(&'t Watch, f64, Vec<u64>)> {
+        tracked: &Tracked<'_>,
+        values: &[u64],
+        hits: &[Hit],
+        held: &mut Vec<(usize, u64)>,
+        firings: &mut Vec<Firing>,
+    ) {
         let Tracked { plan, tracker, number, observation, at, now } = *tracked;
-        let key = group_key(tracker, values);
+        let (joined, first) = (join(values), values.first().copied().unwrap_or_default());
+        let key = group_key(tracker, joined);
         let new = || Group {
             key,
             tracker: u16::try_from(number).unwrap_or(u16::MAX),
@@ -228,7 +257,8 @@ impl Correlator {
             state: State::of(tracker),
         };
         let window = |tracker: u16| kept(plan, tracker);
-        let held = self.table.with((key, observation.account()), now, &window, new, |group| {
+        let (told, known) = (&mut self.told, firings.len());
+        self.table.with((key, observation.account()), now, &window, new, |group| {
             // Clocks jump: what seems to come from the future is forgotten, and so is what is over.
             let is_over = !is_within(group.newest, at, tracker.longest());
             let is_ahead = group.newest > now.saturating_add(AHEAD);
@@ -237,37 +267,74 @@ impl Correlator {
                 group.newest = at;
             }
             group.newest = group.newest.max(at);
-            group.state.add(tracked, group.newest, hits);
-            let holds = |watch: &&Watch| group.state.measure(tracked, watch, group.newest);
-            let holding = tracker.watches.iter().filter_map(|watch| {
-                let measured = holds(&watch)?;
-                Some((watch, measured, group.state.accounts(tracked, watch, group.newest)))
-            });
-            holding.collect()
-        });
-        held.unwrap_or_default()
-    }
-
-    /// Whether a firing has not been told lately.
-    fn is_news(&mut self, plan: &Plan, firing: &Firing) -> bool {
-        let Some(correlation) = plan.correlations.get(firing.correlation) else { return false };
-        let key = (u16::try_from(firing.correlation).unwrap_or(u16::MAX), firing.key);
-        let again = correlation.lasts / AGAIN;
-        match self.told.get_mut(&key) {
-            Some(told) if firing.at.abs_diff(*told) < again => return false,
-            Some(told) => *told = firing.at,
-            None => {
-                if self.told.len() >= MAX_TOLD {
-                    self.told.retain(|_, told| firing.at.saturating_sub(*told) < again);
+            let meant = hits.iter().filter(|hit| hit.first.is_none_or(|own| own == first));
+            group.state.add(tracked, group.newest, meant.map(|hit| hit.rule));
+            for watch in &tracker.watches {
+                let Some(measured) = group.state.measure(tracked, watch, group.newest) else {
+                    continue;
+                };
+                held.push((watch.correlation, first));
+                if told.is_news(plan, watch.correlation, joined, at) {
+                    let accounts = group.state.accounts(tracked, watch, group.newest);
+                    firings.push(tracked.firing(watch, values, measured, accounts));
                 }
-                if self.told.len() < MAX_TOLD {
-                    self.told.insert(key, firing.at);
+            }
+        });
+        // It is written down with the part of its key, which need not be that of the group.
+        firings.iter().skip(known).for_each(|firing| self.table.touch(firing.key));
+    }
+}
+
+impl Told {
+    /// Whether a correlation has not been told lately to hold for a key.
+    fn is_news(&mut self, plan: &Plan, correlation: usize, key: u64, at: u32) -> bool {
+        let Some(own) = plan.correlations.get(correlation) else { return false };
+        if own.is_feeder() && !self.feeders {
+            return false;
+        }
+        let again = own.lasts / AGAIN;
+        let place = (key, u16::try_from(correlation).unwrap_or(u16::MAX));
+        match self.times.get_mut(&place) {
+            Some(told) if at.abs_diff(*told) < again => return false,
+            Some(told) => *told = at,
+            None => {
+                // Looking through all of them takes long: not for every firing.
+                if self.times.len() >= MAX_TOLD && at.abs_diff(self.tidied) >= TIDY {
+                    self.tidied = at;
+                    self.times.retain(|_, told| at.saturating_sub(*told) < again);
+                }
+                if self.times.len() < MAX_TOLD {
+                    self.times.insert(place, at);
                 }
             }
         }
-        // It is written down with the part of its key, which need not be that of the group.
-        self.table.touch(firing.key);
         true
+    }
+}
+
+impl Groups {
+    /// The groups.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u64]> {
+        self.values.chunks_exact(self.width.max(1))
+    }
+
+    /// Adds one of some values to each.
+    fn lengthen(&mut self, values: &[(u16, u64)]) {
+        self.longer.clear();
+        let longer = self.width.saturating_add(1);
+        let count = self.values.len().checked_div(self.width).unwrap_or(1);
+        for number in 0..count {
+            let from = number.saturating_mul(self.width);
+            let group = self.values.get(from..from.saturating_add(self.width)).unwrap_or_default();
+            for (_, value) in values {
+                if self.longer.len() < longer.saturating_mul(MAX_GROUPS) {
+                    self.longer.extend_from_slice(group);
+                    self.longer.push(*value);
+                }
+            }
+        }
+        std::mem::swap(&mut self.values, &mut self.longer);
+        self.width = longer;
     }
 }
 
@@ -299,7 +366,7 @@ impl State {
         }
     }
 
-    fn add(&mut self, tracked: &Tracked<'_>, newest: u32, hits: &[usize]) {
+    fn add(&mut self, tracked: &Tracked<'_>, newest: u32, hits: impl Iterator<Item = usize>) {
         let Tracked { tracker, observation, at, .. } = *tracked;
         let window = tracker.longest();
         let field = tracker.field;
@@ -318,11 +385,11 @@ impl State {
                     ring.add(number, at, newest, window);
                 }
             }
-            Self::Seen(seen) => hits.iter().for_each(|rule| seen.add(*rule, at)),
+            Self::Seen(seen) => hits.for_each(|rule| seen.add(rule, at)),
             Self::Chain(chain) => {
                 let value = field.and_then(|field| observation.values(field).first());
                 let value = value.map(|(_, hash)| *hash);
-                hits.iter().for_each(|rule| chain.add(*rule, at, value));
+                hits.for_each(|rule| chain.add(rule, at, value));
             }
         }
     }
@@ -374,9 +441,14 @@ impl State {
     }
 }
 
-/// The events of a tracker in an observation.
-fn hits(tracker: &Tracker, observation: &Observation, held: &[(usize, u64)]) -> Vec<Hit> {
-    let mut hits = Vec::new();
+/// Finds the events of a tracker in an observation.
+fn find_hits(
+    tracker: &Tracker,
+    observation: &Observation,
+    held: &[(usize, u64)],
+    hits: &mut Vec<Hit>,
+) {
+    hits.clear();
     for (rule, event) in tracker.events.iter().enumerate() {
         match event {
             Event::Signature(place) => {
@@ -390,24 +462,13 @@ fn hits(tracker: &Tracker, observation: &Observation, held: &[(usize, u64)]) -> 
             }
         }
     }
-    hits
 }
 
 /// Every combination of the values of some fields; none where one has no value.
-pub(crate) fn combine(fields: &[u16], observation: &Observation, groups: &mut Vec<Vec<u64>>) {
-    groups.clear();
-    groups.push(Vec::with_capacity(fields.len()));
-    for field in fields {
-        let values = observation.values(*field);
-        let longer = groups.iter().flat_map(|group| {
-            values.iter().map(move |(_, value)| {
-                let mut group = group.clone();
-                group.push(*value);
-                group
-            })
-        });
-        *groups = longer.take(MAX_GROUPS).collect();
-    }
+pub(crate) fn combine(fields: &[u16], observation: &Observation, groups: &mut Groups) {
+    groups.width = 0;
+    groups.values.clear();
+    fields.iter().for_each(|field| groups.lengthen(observation.values(*field)));
 }
 
 /// How long after its latest event a tracker's group is kept.

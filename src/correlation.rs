@@ -89,20 +89,23 @@ pub struct Bound {
     pub value: f64,
 }
 
-/// What coordination shows in, of the values that a [`Measure::ValueCount`] counts. Each in percent,
-/// and at least so much.
+/// What coordination shows in, of the values that a [`Measure::ValueCount`] counts: at least so much of
+/// each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Crowd {
-    /// How evenly events are spread over the values: 100 where all have the same number, 100 / n
-    /// where one has them all (Simpson's evenness).
+    /// Events of a value, on average.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<f64>,
+    /// How evenly events are spread over the values, in percent: 100 where all have the same number,
+    /// 100 / n where one has them all (Simpson's evenness).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evenness: Option<f64>,
-    /// The largest share of values that were first seen within the same `within` seconds.
+    /// The largest share of values, in percent, that were first seen within the same `within` seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub together: Option<Share>,
     /// The largest share of values last seen within `within` seconds before a moment, doubled, as far
-    /// as as many were first seen within as long behind it.
+    /// as as many were first seen within as long behind it, in percent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relieved: Option<Share>,
 }
@@ -131,14 +134,17 @@ impl Correlation {
 }
 
 impl Correlation {
+    /// Whether it only feeds other correlations, and makes no indicators.
+    pub fn is_feeder(&self) -> bool {
+        self.weight == 0.0
+    }
+
     /// Whether its indicators link accounts to a cluster: those that weigh little hold for popular
     /// tools as well, and everybody would be linked to everybody.
     pub fn links(&self) -> bool {
         self.weight >= LINKS
     }
-}
 
-impl Correlation {
     /// What has to be so, in words: `≥ 20 different hedgerow.account within 1 h, by hedgerow.template.user`.
     pub fn words(&self) -> String {
         let field = self.field().map(Field::name).unwrap_or_default();
@@ -147,11 +153,14 @@ impl Correlation {
             Measure::ValueCount { bounds, .. } => format!("{} different {field}", told(bounds)),
             Measure::ValueSum { bounds, .. } => format!("sum of {field} {}", told(bounds)),
             Measure::ValueAvg { bounds, .. } => format!("mean of {field} {}", told(bounds)),
-            Measure::Temporal { .. } => format!("{} as its condition asks", self.rules.join(", ")),
-            Measure::TemporalOrdered { .. } => self.rules.join(", then "),
+            Measure::Temporal { condition } => condition.to_string(),
+            Measure::TemporalOrdered { apart: None } => self.rules.join(", then "),
+            Measure::TemporalOrdered { .. } => {
+                format!("{}, of another {field}", self.rules.join(", then "))
+            }
         };
         let groups: Vec<String> = self.group_by.iter().map(Field::name).collect();
-        let crowd = if self.crowd.is_empty() { "" } else { ", acting alike" };
+        let crowd = self.crowd.words();
         format!("{what} within {}{crowd}, by {}", span(self.timespan), groups.join(" and "))
     }
 }
@@ -172,7 +181,7 @@ fn told(bounds: &[Bound]) -> String {
 }
 
 /// Seconds in the largest unit that fits.
-fn span(seconds: u32) -> String {
+pub(crate) fn span(seconds: u32) -> String {
     let units = [(86_400, "d"), (3_600, "h"), (60, "min")];
     let whole = units.iter().find(|(unit, _)| seconds >= *unit && seconds.is_multiple_of(*unit));
     whole
@@ -193,6 +202,22 @@ impl Crowd {
     /// Whether nothing more is asked.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// What is asked, in words, each behind a comma.
+    fn words(&self) -> String {
+        let share = |share: Option<Share>, what: &str| {
+            share.map(|Share { within, least }| {
+                format!(", {least} % {what} within {}", span(within))
+            })
+        };
+        let parts = [
+            self.load.map(|load| format!(", {load} events each")),
+            self.evenness.map(|evenness| format!(", {evenness} % even")),
+            share(self.together, "first seen"),
+            share(self.relieved, "relieved"),
+        ];
+        parts.into_iter().flatten().collect()
     }
 }
 

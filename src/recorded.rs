@@ -26,6 +26,10 @@ pub struct Recorded {
     pub query_key: Option<String>,
     /// What the traffic is known to be.
     pub label: Option<String>,
+    /// When it came, in seconds since the epoch or since the recording began.
+    pub time: Option<f64>,
+    /// How it was answered.
+    pub status: Option<u16>,
 }
 
 impl Recorded {
@@ -67,6 +71,11 @@ impl Recorded {
                 .http_version
                 .map(|version| version.trim_start_matches("HTTP/").to_owned()),
             label: line.label,
+            time: line
+                .t
+                .map(|time| time * line.time_scale.unwrap_or(1.0))
+                .filter(|time| time.is_finite()),
+            status: line.status,
         })
     }
 
@@ -103,6 +112,8 @@ impl Recorded {
             body: body.to_vec(),
             http_version: version.map(|version| version.trim_start_matches("HTTP/").to_owned()),
             label: None,
+            time: None,
+            status: None,
         })
     }
 
@@ -138,6 +149,10 @@ struct Line<'a> {
     http_version: Option<String>,
     account: Option<String>,
     label: Option<String>,
+    t: Option<f64>,
+    /// By how much time was compressed when it was recorded.
+    time_scale: Option<f64>,
+    status: Option<u16>,
 }
 
 /// Headers as pairs, or as an object.

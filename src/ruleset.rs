@@ -179,7 +179,11 @@ impl Ruleset {
         request: &Request<'_>,
         hits: &mut Vec<Hit>,
     ) -> Option<Observation> {
+        // What only selects requests for correlations is no evidence.
+        let is_evidence =
+            |hit: &Hit| self.signatures.get(hit.signature).is_none_or(|own| own.family != TRAFFIC);
         if self.plan.is_empty() {
+            hits.retain(is_evidence);
             return None;
         }
         let held = hits.iter().filter_map(|hit| self.signatures.get(hit.signature));
@@ -187,10 +191,7 @@ impl Ruleset {
         let weights = counted.map(|signature| (signature.family.as_str(), signature.weight));
         let llr = Score::new(weights, &self.policy.score).evidence;
         let observation = self.observation(envelope, request, hits, llr);
-        // What only selects requests for correlations is no evidence.
-        hits.retain(|hit| {
-            self.signatures.get(hit.signature).is_none_or(|own| own.family != TRAFFIC)
-        });
+        hits.retain(is_evidence);
         hits.extend(self.indicated(envelope, &observation));
         Some(observation)
     }

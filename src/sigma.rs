@@ -17,7 +17,7 @@ mod place;
 mod policy;
 mod rule;
 mod timed;
-mod toml;
+pub mod toml;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -25,7 +25,7 @@ use std::path::Path;
 
 pub use about::About;
 pub use correlation::CorrelationRule;
-pub use docs::{fields_page, signatures_page};
+pub use docs::{correlations_page, fields_page, signatures_page};
 pub use exemplar::test;
 pub use files::read;
 pub use rule::{Exemplar, Rule};

@@ -2,6 +2,7 @@
 //! named selections, and the condition over them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -252,6 +253,30 @@ impl Condition {
             Self::Not(part) => part.collect(names),
             Self::Is(name) if names.contains(&name.as_str()) => {}
             Self::Is(name) => names.push(name),
+        }
+    }
+}
+
+/// As Sigma writes it.
+impl fmt::Display for Condition {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut joined = |parts: &[Self], word: &str| {
+            for (number, part) in parts.iter().enumerate() {
+                if number > 0 {
+                    write!(formatter, " {word} ")?;
+                }
+                match part {
+                    Self::All(_) | Self::Any(_) => write!(formatter, "({part})")?,
+                    Self::Not(_) | Self::Is(_) => write!(formatter, "{part}")?,
+                }
+            }
+            Ok(())
+        };
+        match self {
+            Self::All(parts) => joined(parts, "and"),
+            Self::Any(parts) => joined(parts, "or"),
+            Self::Not(part) => write!(formatter, "not ({part})"),
+            Self::Is(name) => formatter.write_str(name),
         }
     }
 }

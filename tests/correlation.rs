@@ -1,9 +1,15 @@
 //! The correlator against a naive one that keeps every event, and what it does when it is flooded.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that cannot go on should stop"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use hedgerow::correlate::{Correlator, Firing, Observation, Plan, SAMPLE, STEPS, Shard};
+use hedgerow::correlate::{Correlator, Firing, Observation, Plan, STEPS, Shard};
 use hedgerow::correlation::{Bound, Correlation, Crowd, Measure};
 use hedgerow::field::Field;
 use hedgerow::signature::{Condition, Order, Status};

@@ -152,12 +152,10 @@ fn the_pages_are_fresh() {
     for (path, page) in [
         ("docs/fields.md", sigma::fields_page()),
         ("docs/signatures.md", sigma::signatures_page(&rules())),
+        ("docs/correlations.md", sigma::correlations_page(&rules())),
     ] {
-        assert_eq!(
-            fs::read_to_string(path).unwrap_or_default(),
-            page,
-            "{path} is stale; run `cargo run -- docs`"
-        );
+        let is_fresh = fs::read_to_string(path).unwrap_or_default() == page;
+        assert!(is_fresh, "{path} is stale; run `cargo run -- docs`");
     }
 }
 

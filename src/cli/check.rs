@@ -15,7 +15,10 @@ pub fn run(options: &Options, format: Format) -> Result<Outcome> {
     let checked = read_rules(&options.directory)?;
     let fine = checked.as_ref().map_or_else(
         |_| String::new(),
-        |rules| format!("{} rules, no findings", rules.rules.len()),
+        |rules| {
+            let (rules, correlations) = (rules.rules.len(), rules.correlations.len());
+            format!("{rules} rules, {correlations} correlations, no findings")
+        },
     );
     report(&options.directory, &checked.err().unwrap_or_default(), &fine, format)
 }

@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 
 use super::config::{Config, Registry};
 use super::release::resolve;
-use super::replay::{Event, UNLABELLED, decide, read};
+use super::replay::{Event, Judge, UNLABELLED, read};
 use super::store::Store;
-use super::{Failure, Format, Outcome, Result, line, now, print, read_rules, report, unable};
+use super::{Failure, Format, Outcome, Result, line, print, read_rules, report, unable};
 
 #[derive(clap::Args)]
 pub struct Options {
@@ -270,20 +270,23 @@ fn replay(files: &[PathBuf], from: &Side, to: &Side) -> Result<Moves> {
     let (from, to) = (from.ruleset()?, to.ruleset()?);
     let mut moves = Moves::default();
     let mut counts: BTreeMap<(String, String, String), usize> = BTreeMap::new();
-    let (now, mut file_name) = (now(), String::new());
+    let name =
+        |file: usize| files.get(file).map_or(String::new(), |path| path.display().to_string());
+    let (mut old, mut new) = (Judge::new(&from, true), Judge::new(&to, true));
     read(files, &mut |event| {
         match event {
-            Event::File(name) => name.clone_into(&mut file_name),
-            Event::Unreadable { line, problem } => {
-                moves.unreadable.push(format!("{file_name}:{line}:1: {problem}"));
+            Event::Unreadable { file, line, problem } => {
+                moves.unreadable.push(format!("{}:{line}:1: {problem}", name(file)));
             }
             Event::Request { file, line, recorded } => {
-                let decisions = (decide(&from, recorded, now), decide(&to, recorded, now));
+                let decisions = (old.judge(recorded), new.judge(recorded));
                 if decisions.0.is_none() && decisions.1.is_none() {
                     return Ok(());
                 }
                 moves.requests += 1;
-                let (old, new) = (part(decisions.0.as_ref()), part(decisions.1.as_ref()));
+                let decision =
+                    |judged: Option<(Decision, u64)>| part(judged.map(|(it, _)| it).as_ref());
+                let (old, new) = (decision(decisions.0), decision(decisions.1));
                 if old.what() == new.what() {
                     return Ok(());
                 }
@@ -292,7 +295,7 @@ fn replay(files: &[PathBuf], from: &Side, to: &Side) -> Result<Moves> {
                 *counts.entry((label, old.what(), new.what())).or_default() += 1;
                 if moves.examples.len() < EXAMPLES {
                     let account = recorded.account.clone();
-                    let file = file.to_owned();
+                    let file = name(file);
                     moves.examples.push(Example { file, line, account, from: old, to: new });
                 }
             }

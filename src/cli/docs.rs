@@ -24,9 +24,11 @@ pub fn run(options: &Options) -> Result<Outcome> {
         Failure::Unable(format!("the rules have {} findings; run `hedgerow check`", findings.len()))
     })?;
     let mut outcome = Outcome::Fine;
-    for (name, page) in
-        [("fields.md", sigma::fields_page()), ("signatures.md", sigma::signatures_page(&rules))]
-    {
+    for (name, page) in [
+        ("fields.md", sigma::fields_page()),
+        ("signatures.md", sigma::signatures_page(&rules)),
+        ("correlations.md", sigma::correlations_page(&rules)),
+    ] {
         let path = options.output.join(name);
         let is_stale = std::fs::read_to_string(&path).ok().as_deref() != Some(&page);
         if options.check && is_stale {

@@ -139,7 +139,7 @@ fn stored(desk: &Desk, entry: &Entry) -> Result<Option<Bundle>> {
 
 /// Scores recorded requests; refuses where more benign ones are hit than the policy allows.
 fn replay(files: &[PathBuf], ruleset: &Ruleset) -> Result<Value> {
-    let summary = summarise(files, ruleset, &mut |_, _, _| Ok(()))?;
+    let summary = summarise(files, ruleset, true, &mut |_, _, _| Ok(()))?;
     if let Some(first) = summary.unreadable().first() {
         let count = summary.unreadable().len();
         return Err(Failure::Refused(format!(

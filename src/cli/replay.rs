@@ -1,18 +1,26 @@
-//! `hedgerow replay FILES… [--ruleset BUNDLE] [--decisions OUT]`
+//! `hedgerow replay FILES… [--ruleset BUNDLE] [--decisions OUT] [--no-correlate]`
 
+mod campaign;
 mod reader;
 mod summary;
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
+use std::rc::Rc;
 
-use hedgerow::{Decision, Ruleset};
+use hedgerow::cluster::Clusters;
+use hedgerow::correlate::Local;
+use hedgerow::decision::DecisionHit;
+use hedgerow::field::Name;
+use hedgerow::policy::Action;
+use hedgerow::recorded::Recorded;
+use hedgerow::{Decision, Envelope, Ruleset};
 use serde_json::json;
 
 use super::{Failure, Format, Outcome, Result, RulesOptions, now, print, unable};
 
-pub use reader::{Event, decide, read};
+pub use reader::{Event, read};
 pub use summary::{Counts, Summary, UNLABELLED, percent};
 
 #[derive(clap::Args)]
@@ -23,6 +31,9 @@ pub struct Options {
     /// Write every decision to this file, a line each.
     #[arg(long, value_name = "OUT")]
     decisions: Option<PathBuf>,
+    /// Look at each request alone.
+    #[arg(long)]
+    no_correlate: bool,
     #[command(flatten)]
     rules: RulesOptions,
 }
@@ -35,7 +46,8 @@ pub fn run(options: &Options, format: Format) -> Result<Outcome> {
         }
         None => None,
     };
-    let summary = summarise(&options.files, &ruleset, &mut |file, line, decision| {
+    let correlate = !options.no_correlate;
+    let summary = summarise(&options.files, &ruleset, correlate, &mut |file, line, decision| {
         let Some(out) = decisions.as_mut() else { return Ok(()) };
         let row = row(file, line, decision);
         writeln!(out, "{row}").map_err(|error| Failure::Unable(format!("decisions: {error}")))
@@ -50,24 +62,26 @@ pub fn run(options: &Options, format: Format) -> Result<Outcome> {
     Ok(if summary.unreadable().is_empty() { Outcome::Fine } else { Outcome::Findings })
 }
 
-/// Scores recorded files, and calls `each` with every decision's file, line and self.
+/// Scores recorded files in the order of time, and calls `each` with every decision's file, line and
+/// self. With `correlate` they are also counted, and what that shows weighs on what follows.
 pub fn summarise(
     files: &[PathBuf],
     ruleset: &Ruleset,
+    correlate: bool,
     each: &mut impl FnMut(&str, usize, &Decision) -> Result<()>,
 ) -> Result<Summary> {
-    let mut summary = Summary::default();
-    let now = now();
+    let names: Vec<String> = files.iter().map(|path| path.display().to_string()).collect();
+    let mut summary = Summary::new(&names);
+    let mut judge = Judge::new(ruleset, correlate);
     read(files, &mut |event| {
         match event {
-            Event::File(name) => summary.open(name),
-            Event::Unreadable { line, problem } => summary.unread(line, problem),
+            Event::Unreadable { file, line, problem } => summary.unread(file, line, problem),
             Event::Request { file, line, recorded } => {
-                let decision = decide(ruleset, recorded, now);
-                if let Some(decision) = &decision {
-                    each(file, line, decision)?;
+                let judged = judge.judge(recorded);
+                if let Some((decision, _)) = &judged {
+                    each(names.get(file).map_or("", String::as_str), line, decision)?;
                 }
-                summary.add(recorded, decision.as_ref());
+                summary.add(file, recorded, judged.as_ref(), judge.clusters());
             }
         }
         Ok(())
@@ -75,9 +89,73 @@ pub fn summarise(
     Ok(summary)
 }
 
+/// Decides one request after the other, as an edge with all its isolates would.
+pub struct Judge<'r> {
+    ruleset: &'r Ruleset,
+    local: Option<Local>,
+    /// What is added to times since a recording began: midnight.
+    midnight: u64,
+    last: u64,
+}
+
+impl<'r> Judge<'r> {
+    /// Decides by a ruleset; with `correlate` what was counted weighs, too.
+    pub fn new(ruleset: &'r Ruleset, correlate: bool) -> Self {
+        let now = now();
+        let memory = ruleset.policy().correlate.memory;
+        let is_counted = correlate && !ruleset.plan().is_empty();
+        let local = is_counted.then(|| Local::new(Rc::clone(ruleset.plan()), memory));
+        Self { ruleset, local, midnight: now - now % DAY, last: now }
+    }
+
+    fn clusters(&self) -> Option<&Clusters> {
+        self.local.as_ref().map(Local::clusters)
+    }
+
+    /// The decision, with the account as it is hashed; `None` where it is no LLM call.
+    pub fn judge(&mut self, recorded: &Recorded) -> Option<(Decision, u64)> {
+        let ruleset = self.ruleset;
+        let now = match recorded.time {
+            Some(time) if time < EPOCHAL => self.midnight.saturating_add(time as u64),
+            Some(time) => time as u64,
+            None => self.last,
+        };
+        self.last = now;
+        let envelope = Envelope {
+            indicators: self.local.as_ref().map(Local::indicators),
+            ..recorded.envelope(ruleset.policy().scan.window, now)
+        };
+        let mut assessment = ruleset.assess(&envelope)?;
+        let observation = assessment.observation.take();
+        let treatment = ruleset.policy().treatment(envelope.path, envelope.account);
+        let key = envelope.key;
+        let account = envelope.account.unwrap_or_default();
+        let account = key.value(Name::Account.row().name, account.as_bytes());
+        let decision = Decision::new(ruleset, &envelope, assessment, treatment);
+        if let (Some(local), Some(mut observation)) = (self.local.as_mut(), observation) {
+            let status = recorded.status.unwrap_or(200);
+            ruleset.conclude(&mut observation, &key, status, Action::Allow);
+            local.observe(&observation, u32::try_from(now).unwrap_or(u32::MAX));
+        }
+        Some((decision, account))
+    }
+}
+
+/// Seconds of a day.
+const DAY: u64 = 86_400;
+
+/// Seconds above which a time is one since the epoch: a recording does not last for thirty years.
+const EPOCHAL: f64 = 1e9;
+
 fn row(file: &str, line: usize, decision: &Decision) -> serde_json::Value {
-    let hits: Vec<_> =
-        decision.hits.iter().map(|hit| json!({ "name": hit.name, "weight": hit.weight })).collect();
+    let hit = |hit: &DecisionHit| {
+        let mut row = json!({ "name": hit.name, "weight": hit.weight });
+        if let (Some(key), Some(row)) = (&hit.key, row.as_object_mut()) {
+            row.insert("key".to_owned(), json!(key));
+        }
+        row
+    };
+    let hits: Vec<_> = decision.hits.iter().map(hit).collect();
     json!({
         "file": file, "line": line, "account": decision.account, "score": decision.score,
         "band": decision.band, "action": decision.action, "hits": hits,

@@ -17,11 +17,15 @@ pub fn run(options: &Options, format: Format) -> Result<Outcome> {
     let (findings, fine) = match read_rules(&options.directory)? {
         Err(findings) => (findings, String::new()),
         Ok(rules) => {
-            let exemplars: usize = rules.rules.iter().map(|rule| rule.exemplars.len()).sum();
-            (
-                sigma::test(&rules),
-                format!("{} rules, {exemplars} exemplars, all as expected", rules.rules.len()),
-            )
+            let single: usize = rules.rules.iter().map(|rule| rule.exemplars.len()).sum();
+            let timed: usize = rules.correlations.iter().map(|rule| rule.exemplars.len()).sum();
+            let fine = format!(
+                "{} rules, {} correlations, {} exemplars, all as expected",
+                rules.rules.len(),
+                rules.correlations.len(),
+                single.saturating_add(timed)
+            );
+            (sigma::test(&rules), fine)
         }
     };
     report(&options.directory, &findings, &fine, format)

@@ -59,7 +59,8 @@ impl Member {
 
     fn see(&mut self, at: u32, window: u32) {
         let half = (window / 2).max(1);
-        match (at / half).saturating_sub(self.last / half) {
+        let number = |time: u32| time.checked_div(half).unwrap_or(time);
+        match number(at).saturating_sub(number(self.last)) {
             0 => {}
             1 => self.before = std::mem::take(&mut self.now),
             _ => (self.before, self.now) = (0, 0),
@@ -155,7 +156,8 @@ impl Members {
         let is_least = |share: Option<Share>, of: &dyn Fn(u32) -> f64| {
             share.is_none_or(|share| of(share.within) >= share.least)
         };
-        crowd.evenness.is_none_or(|least| evenness(&members) >= least)
+        crowd.load.is_none_or(|least| load(&members) >= least)
+            && crowd.evenness.is_none_or(|least| evenness(&members) >= least)
             && is_least(crowd.together, &|within| together(&members, within))
             && is_least(crowd.relieved, &|within| relieved(&members, within, newest))
     }
@@ -298,6 +300,12 @@ pub fn is_within(at: u32, newest: u32, window: u32) -> bool {
 
 fn is_sampled(hash: u64, level: u8) -> bool {
     mix(hash).leading_zeros() >= u32::from(level)
+}
+
+/// Events of a member, on average.
+fn load(members: &[Member]) -> f64 {
+    let events: f64 = members.iter().map(Member::events).sum();
+    events / members.len().max(1) as f64
 }
 
 /// Simpson's evenness, in percent.

@@ -201,7 +201,6 @@ impl Plan {
             correlation.group_by.iter().map(|field| self.field(field)).collect();
         let field = correlation.field().map(|field| self.field(field));
         let (kind, asks) = question(correlation);
-        // Counts and sequences depend on how far they look back, and sequences on the rules' order.
         let id = identity(correlation, kind);
         let known = trackers.iter_mut().find(|tracker| tracker.id == id);
         let tracker = match known {
@@ -251,8 +250,9 @@ fn identity(correlation: &Correlation, kind: Kind) -> u64 {
     let field = correlation.field().map(Field::name);
     let mut rules: Vec<&str> = correlation.rules.iter().map(String::as_str).collect();
     let timespan = match kind {
-        Kind::Members => None,
-        Kind::Ring | Kind::Seen | Kind::Chain => Some(correlation.timespan),
+        // Values are told apart by time; how often each came is kept for one window only.
+        Kind::Members if correlation.crowd.is_empty() => None,
+        Kind::Members | Kind::Ring | Kind::Seen | Kind::Chain => Some(correlation.timespan),
     };
     if matches!(kind, Kind::Members | Kind::Ring) {
         rules.sort_unstable();

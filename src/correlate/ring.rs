@@ -21,7 +21,7 @@ struct Step {
 impl Ring {
     /// Notes an event. `newest` is the time of the group's latest event, this one included.
     pub fn add(&mut self, value: f64, at: u32, newest: u32, window: u32) {
-        let number = at / width(window);
+        let number = at.checked_div(width(window)).unwrap_or(at);
         if !is_within(number, newest, window) {
             return;
         }

@@ -85,7 +85,7 @@ impl Correlator {
         for (name, key, told) in part.told {
             let place = plan.correlations.iter().position(|correlation| correlation.name == name);
             if let Some(place) = place.and_then(|place| u16::try_from(place).ok()) {
-                self.told.insert((place, key), told);
+                self.told.times.insert((key, place), told);
             }
         }
         Ok(())
@@ -98,10 +98,14 @@ impl Correlator {
             newest: group.newest,
             state: group.state.clone(),
         });
-        let of_part = self.told.iter().filter(|((_, key), _)| (*key >> 60) as usize == number);
-        let told = of_part.filter_map(|((correlation, key), told)| {
-            let correlation = self.plan.correlations.get(usize::from(*correlation))?;
-            Some((correlation.name.clone(), *key, *told))
+        let of_part = self.told.times.iter();
+        let of_part = of_part.filter(|((key, _), _)| (*key >> 60) as usize == number);
+        // In the same order whenever they are the same.
+        let mut of_part: Vec<_> = of_part.map(|((key, own), told)| (*own, *key, *told)).collect();
+        of_part.sort_unstable();
+        let told = of_part.into_iter().filter_map(|(correlation, key, told)| {
+            let correlation = self.plan.correlations.get(usize::from(correlation))?;
+            Some((correlation.name.clone(), key, told))
         });
         let part = Part {
             trackers: self.plan.trackers.iter().map(|tracker| tracker.id).collect(),

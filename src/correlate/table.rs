@@ -38,6 +38,9 @@ pub struct Group {
 /// Groups that share a place in the table.
 const WAYS: usize = 8;
 
+/// Bytes of a slot, its key included.
+const SLOT: usize = size_of::<Option<Group>>() + size_of::<u64>();
+
 /// Places of a new table; one for each part of a snapshot.
 pub const PARTS: usize = 16;
 
@@ -45,6 +48,8 @@ pub const PARTS: usize = 16;
 #[derive(Debug)]
 pub struct Table {
     groups: Vec<Option<Group>>,
+    /// Their keys, 0 where there is none: those of a place are read at once.
+    keys: Vec<u64>,
     /// Bytes that groups have on the heap.
     heap: usize,
     limit: usize,
@@ -78,7 +83,8 @@ impl Group {
             State::Members(Members::Many(_)) => 64,
             State::Ring(_) | State::Seen(_) | State::Chain(_) => 2,
         };
-        let age = now.saturating_sub(self.newest) / (window / 4).max(1);
+        let age = now.saturating_sub(self.newest);
+        let age = age.checked_div((window / 4).max(1)).unwrap_or(age);
         rank.checked_shr(age).unwrap_or(0)
     }
 }
@@ -88,6 +94,7 @@ impl Table {
     pub fn new(limit: usize) -> Self {
         Self {
             groups: empty(PARTS.saturating_mul(WAYS)),
+            keys: vec![0; PARTS.saturating_mul(WAYS)],
             heap: 0,
             limit,
             frequency: None,
@@ -99,7 +106,7 @@ impl Table {
 
     /// Bytes that it takes.
     pub fn bytes(&self) -> usize {
-        let slots = self.groups.capacity().saturating_mul(size_of::<Option<Group>>());
+        let slots = self.groups.capacity().saturating_mul(SLOT);
         let frequency = self.frequency.as_ref().map_or(0, Frequency::bytes);
         slots.saturating_add(self.heap).saturating_add(frequency)
     }
@@ -131,11 +138,29 @@ impl Table {
         let slot = self.groups.get_mut(place)?;
         let before = slot.as_ref().map_or(0, |group| group.state.bytes());
         let group = slot.get_or_insert_with(new);
+        if let Some(own) = self.keys.get_mut(place) {
+            *own = group.key;
+        }
         let result = change(group);
         let after = group.state.bytes();
         self.heap = self.heap.saturating_sub(before).saturating_add(after);
         self.shed(now, window);
         Some(result)
+    }
+
+    /// Reads where the groups of some keys are, all at once: memory that is far away takes as long for
+    /// many as for one, as long as none is waited for.
+    pub fn warm(&self, keys: impl Iterator<Item = u64>) {
+        let mut sum = 0;
+        for key in keys {
+            let from = self.slots(key).start;
+            sum ^= self.keys.get(from).copied().unwrap_or_default();
+            for way in (0..WAYS).step_by(2) {
+                let group = self.groups.get(from.saturating_add(way));
+                sum ^= u64::from(group.is_some_and(Option::is_some));
+            }
+        }
+        std::hint::black_box(sum);
     }
 
     /// The groups of a part.
@@ -152,7 +177,7 @@ impl Table {
                 self.forget(place);
             }
         }
-        self.cursor = self.cursor.wrapping_add(1) % self.places();
+        self.cursor = self.cursor.wrapping_add(1).checked_rem(self.places()).unwrap_or(0);
     }
 
     fn places(&self) -> usize {
@@ -174,8 +199,7 @@ impl Table {
 
     fn find(&self, key: u64) -> Option<usize> {
         let from = self.slots(key);
-        let slots = self.groups.get(from.clone())?;
-        let at = slots.iter().position(|group| group.as_ref().is_some_and(|it| it.key == key))?;
+        let at = self.keys.get(from.clone())?.iter().position(|own| *own == key)?;
         Some(from.start.saturating_add(at))
     }
 
@@ -216,6 +240,9 @@ impl Table {
 
     fn forget(&mut self, place: usize) {
         if let Some(group) = self.groups.get_mut(place).and_then(Option::take) {
+            if let Some(own) = self.keys.get_mut(place) {
+                *own = 0;
+            }
             self.heap = self.heap.saturating_sub(group.state.bytes());
             self.touch(group.key);
         }
@@ -231,17 +258,24 @@ impl Table {
     /// Doubles the table, if its limit allows for both at the same time.
     fn grow(&mut self) -> bool {
         let slots = self.groups.len().saturating_mul(2);
-        let bytes = slots.saturating_mul(size_of::<Option<Group>>());
+        let bytes = slots.saturating_mul(SLOT);
         if self.bytes().saturating_add(bytes) > self.limit {
             return false;
         }
         let old = std::mem::replace(&mut self.groups, empty(slots));
+        self.keys.clear();
+        self.keys.resize(slots, 0);
         for group in old.into_iter().flatten() {
             let free = self
                 .slots(group.key)
                 .find(|place| self.groups.get(*place).is_some_and(Option::is_none));
-            match free.and_then(|place| self.groups.get_mut(place)) {
-                Some(slot) => *slot = Some(group),
+            let free = free
+                .and_then(|place| Some((self.groups.get_mut(place)?, self.keys.get_mut(place)?)));
+            match free {
+                Some((slot, own)) => {
+                    *own = group.key;
+                    *slot = Some(group);
+                }
                 None => self.heap = self.heap.saturating_sub(group.state.bytes()),
             }
         }
@@ -260,7 +294,7 @@ impl Table {
             };
             let victim =
                 self.ways(self.cursor).filter(|place| heavy(place).is_some()).min_by_key(heavy);
-            self.cursor = self.cursor.wrapping_add(1) % self.places();
+            self.cursor = self.cursor.wrapping_add(1).checked_rem(self.places()).unwrap_or(0);
             if let Some(victim) = victim {
                 self.lost = self.lost.saturating_add(1);
                 self.forget(victim);

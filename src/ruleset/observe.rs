@@ -2,7 +2,7 @@
 #![deny(clippy::arithmetic_side_effects)]
 
 use super::Ruleset;
-use crate::correlate::{Observation, combine};
+use crate::correlate::{Groups, Observation, combine};
 use crate::explain::Explainer;
 use crate::field::{Field, Kind, Name, OUTCOMES};
 use crate::hash::{HashKey, join};
@@ -96,30 +96,38 @@ impl Ruleset {
         let Some(indicators) = envelope.indicators.filter(|known| !known.is_empty()) else {
             return Vec::new();
         };
-        let mut hits: Vec<Hit> = Vec::new();
-        let mut groups = Vec::new();
+        // By correlation: the first key, the field that it is of, and how many keys there are.
+        let mut met: Vec<(usize, u64, u16, usize)> = Vec::new();
+        let mut groups = Groups::default();
         for fields in self.plan.groupings() {
+            let Some(first) = fields.first() else { continue };
             combine(fields, observation, &mut groups);
-            for key in groups.iter().map(|group| join(group)) {
+            for key in groups.iter().map(join) {
                 for indicator in indicators.of(key, envelope.now) {
                     let Some(signature) = self.correlated(indicator.correlation) else { continue };
-                    if hits.iter().any(|hit| hit.signature == signature) {
-                        continue;
+                    match met.iter_mut().find(|(own, ..)| *own == signature) {
+                        Some((.., count)) => *count = count.saturating_add(1),
+                        None => met.push((signature, key, *first, 1)),
                     }
-                    let field = fields
-                        .first()
-                        .and_then(|field| self.plan.fields().get(usize::from(*field)));
-                    let evidence =
-                        field.map(|field| Evidence { field: field.clone(), start: 0, end: 0 });
-                    hits.push(Hit {
-                        signature,
-                        evidence: evidence.into_iter().collect(),
-                        key: Some(key),
-                    });
                 }
             }
         }
-        hits
+        met.retain(|(.., field, count)| *count >= self.needed(observation, *field));
+        let hit = |(signature, key, field, _): (usize, u64, u16, usize)| {
+            let field = self.plan.fields().get(usize::from(field));
+            let evidence = field.map(|field| Evidence { field: field.clone(), start: 0, end: 0 });
+            Hit { signature, evidence: evidence.into_iter().collect(), key: Some(key) }
+        };
+        met.into_iter().map(hit).collect()
+    }
+
+    /// How many keys of a request have to be suspicious. Who uses a template shares several of its keys;
+    /// who quotes what others quote, or asks a question that is in a public list, shares one.
+    fn needed(&self, observation: &Observation, field: u16) -> usize {
+        let field_name = self.plan.fields().get(usize::from(field));
+        let is_template =
+            matches!(field_name, Some(Field::Known(Name::TemplateUser | Name::TemplateSystem)));
+        if is_template && observation.values(field).len() > 2 { 2 } else { 1 }
     }
 
     /// The place of a correlation among the signatures.

@@ -54,7 +54,8 @@ pub fn parse(
     let measure = measure(&sigma, own(APART), &mut note);
     let crowd = crowd(&own, &mut note);
     if !crowd.is_empty() && !matches!(measure, Some(Measure::ValueCount { .. }) | None) {
-        let problem = "only what is counted by value_count can be even, together or relieved";
+        let problem =
+            "only what is counted by value_count can have a load, be even, together or relieved";
         note.add(&["custom_attributes"], problem, "use value_count, or remove it");
     }
     let lasts = match own(LASTS) {
@@ -367,32 +368,39 @@ fn span(said: &Yaml, key: &[&str], note: &mut Note<'_>) -> u32 {
 
 /// What more is asked of the values that are counted.
 fn crowd<'y>(own: &impl Fn(&str) -> Option<&'y Yaml>, note: &mut Note<'_>) -> Crowd {
-    let mut percent = |said: &Yaml, key: &[&str]| {
-        let percent = said.as_f64().filter(|percent| (0.0..=100.0).contains(percent));
-        if percent.is_none() {
-            note.add(key, "this is no percentage", "write a number from 0 to 100");
+    let load = own(LOAD).and_then(|said| {
+        let load = said.as_f64().filter(|load| *load > 0.0);
+        if load.is_none() {
+            let problem = "this is no number above 0";
+            note.add(&[OWN, LOAD], problem, "write a number of events");
         }
-        percent
-    };
-    let evenness = own(EVENNESS).and_then(|said| percent(said, &["custom_attributes", EVENNESS]));
-    let mut share = |name: &'static str| {
-        let said = own(name)?;
-        let key = ["custom_attributes", name];
-        let (Some(within), Some(least)) = (said.get("within"), said.get("least")) else {
-            note.add(&key, "a time and a percentage are missing", "write {within: 10m, least: 60}");
-            return None;
-        };
-        let within = span(within, &[key[0], name, "within"], note);
-        let least = least.as_f64().filter(|percent| (0.0..=100.0).contains(percent));
-        if least.is_none() {
-            let key = [key[0], name, "least"];
-            note.add(&key, "this is no percentage", "write a number from 0 to 100");
-        }
-        Some(Share { within, least: least? })
-    };
-    let (together, relieved) = (share(TOGETHER), share(RELIEVED));
-    Crowd { evenness, together, relieved }
+        load
+    });
+    let evenness = own(EVENNESS).and_then(|said| percent(said, &[OWN, EVENNESS], note));
+    let together = own(TOGETHER).and_then(|said| share(said, TOGETHER, note));
+    let relieved = own(RELIEVED).and_then(|said| share(said, RELIEVED, note));
+    Crowd { load, evenness, together, relieved }
 }
+
+fn percent(said: &Yaml, key: &[&str], note: &mut Note<'_>) -> Option<f64> {
+    let percent = said.as_f64().filter(|percent| (0.0..=100.0).contains(percent));
+    if percent.is_none() {
+        note.add(key, "this is no percentage", "write a number from 0 to 100");
+    }
+    percent
+}
+
+fn share(said: &Yaml, name: &str, note: &mut Note<'_>) -> Option<Share> {
+    let (Some(within), Some(least)) = (said.get("within"), said.get("least")) else {
+        let problem = "a time and a percentage are missing";
+        note.add(&[OWN, name], problem, "write {within: 10m, least: 60}");
+        return None;
+    };
+    let within = span(within, &[OWN, name, "within"], note);
+    Some(Share { within, least: percent(least, &[OWN, name, "least"], note)? })
+}
+
+const OWN: &str = "custom_attributes";
 
 /// An indicator lasts as long as its correlation looks back, within these bounds, where nothing is said.
 const SHORTEST: u32 = 3_600;
@@ -400,13 +408,14 @@ const LONGEST: u32 = 7 * 86_400;
 
 const LASTS: &str = "hedgerow.lasts";
 const APART: &str = "hedgerow.apart";
+const LOAD: &str = "hedgerow.load";
 const EVENNESS: &str = "hedgerow.evenness";
 const TOGETHER: &str = "hedgerow.together";
 const RELIEVED: &str = "hedgerow.relieved";
 
 /// What may stand under `custom_attributes`.
 pub const ATTRIBUTES: &[&str] =
-    &[WEIGHT, EXEMPLARS_KEY, LASTS, APART, EVENNESS, TOGETHER, RELIEVED];
+    &[WEIGHT, EXEMPLARS_KEY, LASTS, APART, LOAD, EVENNESS, TOGETHER, RELIEVED];
 
 const KEYS: &[&str] = &[
     "title",

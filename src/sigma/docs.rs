@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::{Rule, Rules};
+use super::{About, CorrelationRule, Rule, Rules};
+use crate::correlation::span;
 use crate::field::TABLE;
 
 /// `docs/fields.md`.
@@ -50,24 +51,58 @@ fn signature(page: &mut String, rule: &Rule) {
         "\n### {}\n\n{}. {}\n\n`{}` · {} dB · level {} · {status}{retired} · `{}`\n\n",
         rule.signature.name,
         rule.signature.title,
-        rule.about.description.split_whitespace().collect::<Vec<_>>().join(" "),
+        own_words(&rule.about.description),
         rule.condition,
         rule.signature.weight,
         rule.about.level,
         rule.about.path,
     );
-    let _ = writeln!(
-        page,
-        "May also match: {}.",
-        rule.about
-            .false_positives
-            .iter()
-            .map(|text| text.trim_end_matches('.'))
-            .collect::<Vec<_>>()
-            .join("; ")
+    notes(page, &rule.about);
+}
+
+/// `docs/correlations.md`.
+pub fn correlations_page(rules: &Rules) -> String {
+    let mut page = format!(
+        "# Correlations\n\n{GENERATED}\n\n{INTRODUCTION}\n\n{} correlations are shipped. Weights are decibans; those of 0 only feed others.\n",
+        rules.correlations.len()
     );
-    let links: Vec<String> = rule.about.references.iter().map(|link| format!("<{link}>")).collect();
+    for rule in &rules.correlations {
+        correlation(&mut page, rule);
+    }
+    page
+}
+
+fn correlation(page: &mut String, rule: &CorrelationRule) {
+    let own = &rule.correlation;
+    let status = format!("{:?}", own.status).to_lowercase();
+    let retired = if rule.about.retired { ", retired" } else { "" };
+    let _ = write!(
+        page,
+        "\n## {}\n\n{}. {}\n\n`{}` · {} dB for {} · {status}{retired} · `{}`\n\n",
+        own.name,
+        own.title,
+        own_words(&rule.about.description),
+        own.words(),
+        own.weight,
+        span(own.lasts),
+        rule.about.path,
+    );
+    notes(page, &rule.about);
+}
+
+fn own_words(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Whom a rule may hit by mistake, and where it comes from.
+fn notes(page: &mut String, about: &About) {
+    let innocent: Vec<&str> =
+        about.false_positives.iter().map(|text| text.trim_end_matches('.')).collect();
+    let _ = writeln!(page, "May also match: {}.", innocent.join("; "));
+    let links: Vec<String> = about.references.iter().map(|link| format!("<{link}>")).collect();
     let _ = writeln!(page, "Sources: {}.", links.join(", "));
 }
+
+const INTRODUCTION: &str = include_str!("correlations.md");
 
 const GENERATED: &str = "<!-- Made by `hedgerow docs`; do not edit. -->";

@@ -8,9 +8,10 @@ use super::document::{Note, SHAPE, last_line};
 use super::place::Places;
 use super::{Finding, Source, detection, exemplar};
 use crate::error::Error;
+use crate::field::{CORRELATED, Field, OUTCOMES};
 use crate::policy::Policy;
-use crate::ruleset::{Bundle, Ruleset};
-use crate::signature::{Condition, Signature};
+use crate::ruleset::{Bundle, Ruleset, TRAFFIC};
+use crate::signature::{Condition, Op, Signature};
 
 /// A rule: the signature, what its documentation needs, and its exemplars.
 #[derive(Clone, Debug)]
@@ -75,6 +76,7 @@ pub fn parse(
     let condition = condition.unwrap_or(Condition::All(Vec::new()));
     let about::Head { name, id, title, family, status, weight } = head;
     let signature = Signature { name, id, title, family, status, weight, selections, condition };
+    of_its_time(&signature, &mut note);
     let exemplars = exemplar::read(document, &mut note);
     if note.findings.len() == known
         && let Err(error) = alone(&signature)
@@ -119,6 +121,45 @@ fn log_source(document: &mut Mapping, note: &mut Note<'_>) {
         document.remove("logsource");
     } else if let Some(Yaml::Mapping(source)) = document.get_mut("logsource") {
         source.retain(|key, _| about::is_known(key, &["logsource"], LOG_SOURCE, note));
+    }
+}
+
+/// Notes tests of what is not known yet when a request is scored; and weights of rules that only select
+/// requests for correlations.
+fn of_its_time(signature: &Signature, note: &mut Note<'_>) {
+    let (mut outcomes, mut others) = (0_usize, 0_usize);
+    for (name, test) in &signature.selections {
+        test.each(&mut |test| {
+            let Field::Known(field) = test.field else { return others = others.saturating_add(1) };
+            let key = ["detection", name, field.row().name];
+            if CORRELATED.contains(&field) {
+                let problem =
+                    format!("'{}' is not known while a request is matched", field.row().name);
+                note.add(&key, problem, "sum it in a correlation");
+            }
+            if !OUTCOMES.contains(&field) {
+                return others = others.saturating_add(1);
+            }
+            outcomes = outcomes.saturating_add(1);
+            if test.op == Op::Exists(false) {
+                let problem = "how a request ended is not known while it is matched";
+                note.add(&key, problem, "compare it with a value");
+            }
+        });
+    }
+    if outcomes > 0 && others > 0 {
+        let problem = "how a request ended is tested together with what it was";
+        let remedy = "make two rules, and a correlation over both";
+        note.add(&["detection"], problem, remedy);
+    }
+    let is_traffic = signature.family == TRAFFIC;
+    if outcomes > 0 && !is_traffic {
+        let remedy = format!("give it the tag hedgerow.{TRAFFIC}");
+        note.add(&["tags"], "what is known only afterwards weighs nothing by itself", remedy);
+    }
+    if is_traffic && signature.weight != 0.0 {
+        let remedy = "use level informational, without a weight";
+        note.add(&["level"], "what only selects requests for correlations has no weight", remedy);
     }
 }
 

@@ -114,6 +114,7 @@ fn test_rule(rule: &CorrelationRule, rules: &Rules, whole: &Ruleset, findings: &
 /// Whether a correlation holds at some event of an exemplar.
 fn holds(ruleset: &Ruleset, name: &str, exemplar: &Timed) -> bool {
     let mut correlator = Correlator::new(ruleset.plan().clone(), Shard::WHOLE, MEMORY);
+    correlator.tell_feeders();
     let mut matcher = ruleset.program().matcher();
     let mut firings = Vec::new();
     for (offset, event) in &exemplar.events {
@@ -174,7 +175,12 @@ fn mutants(correlation: &Correlation) -> Vec<(String, Vec<&'static str>, Correla
             own.measure = measure.clone()
         });
     }
-    let Crowd { evenness, together, relieved } = correlation.crowd;
+    let Crowd { load, evenness, together, relieved } = correlation.crowd;
+    if load.is_some() {
+        add("without 'hedgerow.load'".into(), &[own, "hedgerow.load"], &|own| {
+            own.crowd.load = None
+        });
+    }
     if evenness.is_some() {
         add("without 'hedgerow.evenness'".into(), &[own, "hedgerow.evenness"], &|own| {
             own.crowd.evenness = None

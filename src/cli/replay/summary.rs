@@ -4,10 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hedgerow::Decision;
+use hedgerow::cluster::Clusters;
 use hedgerow::policy::Band;
 use hedgerow::recorded::Recorded;
 use serde::Serialize;
 
+use super::campaign::Campaign;
 use crate::cli::{Result, line};
 
 #[derive(Default)]
@@ -45,6 +47,7 @@ struct FileRow {
     first_suspect: Option<usize>,
     accounts: BTreeMap<String, Counts>,
     hits: BTreeMap<String, usize>,
+    campaign: Campaign,
 }
 
 impl Counts {
@@ -57,14 +60,15 @@ impl Counts {
 }
 
 impl Summary {
-    /// Begins a file.
-    pub fn open(&mut self, path: &str) {
-        self.files.push(FileRow { path: path.to_owned(), ..FileRow::default() });
+    /// Of files with these names.
+    pub fn new(names: &[String]) -> Self {
+        let files = names.iter().map(|path| FileRow { path: path.clone(), ..FileRow::default() });
+        Self { files: files.collect(), ..Self::default() }
     }
 
     /// Notes a line that is no request.
-    pub fn unread(&mut self, line: usize, problem: &str) {
-        let path = self.files.last().map_or("", |file| file.path.as_str());
+    pub fn unread(&mut self, file: usize, line: usize, problem: &str) {
+        let path = self.files.get(file).map_or("", |file| file.path.as_str());
         self.unreadable.push(format!("{path}:{line}:1: {problem}"));
     }
 
@@ -89,14 +93,22 @@ impl Summary {
         rows
     }
 
-    /// Counts a request; without a decision it is no LLM call.
-    pub fn add(&mut self, recorded: &Recorded, decision: Option<&Decision>) {
-        let Some(decision) = decision else {
+    /// Counts a request of a file, with its decision and its account's hash; without those it is no LLM
+    /// call.
+    pub fn add(
+        &mut self,
+        file: usize,
+        recorded: &Recorded,
+        judged: Option<&(Decision, u64)>,
+        clusters: Option<&Clusters>,
+    ) {
+        let Some((decision, hash)) = judged else {
             self.passed += 1;
             return;
         };
         self.requests += 1;
-        let Some(file) = self.files.last_mut() else { return };
+        let Some(file) = self.files.get_mut(file) else { return };
+        file.campaign.add(*hash, decision.band >= Band::Suspect, clusters);
         if file.label.is_none() {
             file.label.clone_from(&recorded.label);
         }
@@ -175,22 +187,32 @@ impl Summary {
             ))?;
         }
         line(format_args!(
-            "\n{:<10} {:>8} {:>8} {:>8} {:>8} {:>6}  {:<40} top signatures",
-            "label", "requests", "≥notice", "≥suspect", "hostile", "first", "file"
+            "\n{:<10} {:>8} {:>8} {:>8} {:>8} {:>6} {:>9} {:>7}  {:<40} top signatures",
+            "label",
+            "requests",
+            "≥notice",
+            "≥suspect",
+            "hostile",
+            "first",
+            "accounts",
+            "leaked",
+            "file"
         ))?;
         for file in &self.files {
-            let counts = file.counts;
+            let (counts, figures) = (file.counts, file.campaign.figures());
             let first = file.first_suspect.map_or("-".to_owned(), |first| first.to_string());
             let name = file.path.rsplit('/').next().unwrap_or_default();
             let top: Vec<String> =
                 file.top(2).into_iter().map(|(name, hits)| format!("{name} {hits}")).collect();
             line(format_args!(
-                "{:<10} {:>8} {:>8} {:>8} {:>8} {first:>6}  {name:<40} {}",
+                "{:<10} {:>8} {:>8} {:>8} {:>8} {first:>6} {:>9} {:>6.1}%  {name:<40} {}",
                 file.label.as_deref().unwrap_or("-"),
                 counts.requests,
                 counts.notice,
                 counts.suspect,
                 counts.hostile,
+                format!("{}/{}", figures.flagged, figures.accounts),
+                100.0 * figures.leakage,
                 top.join(", "),
             ))?;
         }
@@ -271,6 +293,7 @@ fn file_json(file: &FileRow) -> serde_json::Value {
     serde_json::json!({
         "path": file.path, "label": file.label, "requests": counts.requests, "notice": counts.notice,
         "suspect": counts.suspect, "hostile": counts.hostile, "first_suspect": file.first_suspect, "top": file.top(5),
+        "campaign": file.campaign.figures(),
     })
 }
 

@@ -1,0 +1,60 @@
+//! Accounts, and those who use them.
+
+use super::client::Address;
+use super::pace::Rhythm;
+use super::rng::Rng;
+use super::source::Source;
+
+/// An account, and what became of it.
+#[derive(Clone, Debug, Default)]
+pub struct Account {
+    /// Its keyed hash, as the edge would name it.
+    pub name: String,
+    /// Its hash in clusters; 0 as long as it is not known.
+    pub hash: u64,
+    /// Its source.
+    pub source: usize,
+    /// Requests that it sent.
+    pub requests: u32,
+    /// The number of its first exchange among those of its campaign, from 1; 0 for none yet.
+    pub first: u32,
+    /// The number of the exchange by which it was flagged; 0 for never. The benign have exchanges of
+    /// their own.
+    pub flagged: u32,
+    /// Whether a request of it would be blocked.
+    pub is_blocked: bool,
+    /// When it is banned, in milliseconds from the start.
+    pub banned: Option<u64>,
+}
+
+/// Somebody, or something, that sends requests.
+pub struct Actor {
+    pub source: usize,
+    /// The account at present.
+    pub account: usize,
+    /// Its first account; others that it has follow.
+    pub base: usize,
+    /// Which tool, company or gateway it belongs to.
+    pub group: u32,
+    pub rhythm: Rhythm,
+    pub rng: Rng,
+    pub home: Address,
+    pub program: usize,
+    /// What the present conversation is made from.
+    pub talk: u64,
+    /// Its turn, from 0.
+    pub turn: u32,
+}
+
+/// A name as the edge makes them: 32 hex digits.
+pub fn name(seed: u64, number: usize) -> String {
+    let mut rng = Rng::new(seed ^ 0xacc0, number as u64);
+    format!("{:016x}{:016x}", rng.next(), rng.next())
+}
+
+impl Source {
+    /// How many accounts it has, those that wait included.
+    pub fn accounts(&self) -> usize {
+        self.actors as usize * self.keys as usize + self.reserve as usize
+    }
+}
