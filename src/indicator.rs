@@ -2,6 +2,7 @@
 #![deny(clippy::arithmetic_side_effects)]
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::error::Error;
@@ -89,25 +90,34 @@ impl Indicators {
 
     /// Adds an indicator, or extends the one there is. One more than there may be is left out.
     pub fn add(&mut self, indicator: Indicator<'_>) {
-        let Some(name) = self.name(indicator.correlation) else { return };
-        let first = self.first.get(&indicator.key).copied().unwrap_or(NONE);
-        let mut place = first;
-        while let Some(known) = self.entries.get_mut(place as usize) {
-            if known.name == name {
-                known.expires = known.expires.max(indicator.expires);
-                known.cluster =
-                    if indicator.cluster == 0 { known.cluster } else { indicator.cluster };
-                return;
-            }
-            place = known.next;
-        }
-        if self.entries.len() >= MAX_INDICATORS {
-            return;
-        }
         let Indicator { key, expires, cluster, .. } = indicator;
-        let place = self.entries.len() as u32;
-        self.entries.push(Entry { key, name, expires, cluster, next: first });
-        self.first.insert(key, place);
+        if let Some(name) = self.name(indicator.correlation) {
+            self.put(Entry { key, name, expires, cluster, next: NONE });
+        }
+    }
+
+    fn put(&mut self, entry: Entry) {
+        let last = self.entries.len() as u32;
+        let is_full = self.entries.len() >= MAX_INDICATORS;
+        match self.first.entry(entry.key) {
+            Slot::Vacant(slot) if !is_full => {
+                slot.insert(last);
+                self.entries.push(entry);
+            }
+            Slot::Vacant(_) => {}
+            Slot::Occupied(mut slot) => {
+                let mut place = *slot.get();
+                while let Some(known) = self.entries.get_mut(place as usize) {
+                    if known.name == entry.name {
+                        return known.extend(&entry);
+                    }
+                    place = known.next;
+                }
+                if !is_full {
+                    self.entries.push(Entry { next: slot.insert(last), ..entry });
+                }
+            }
+        }
     }
 
     /// The same without those that count no more, or that are not to be kept.
@@ -149,24 +159,24 @@ impl Indicators {
             let problem = format!("version {} of indicators is not known", head[0]);
             return Err(Error::new(problem, "update Hedgerow"));
         }
+        let mut indicators = Self::default();
         let mut names = Vec::new();
         for _ in 0..head[1] {
             let (length, behind) = rest.split_first().ok_or_else(damaged)?;
             let (name, behind) =
                 behind.split_at_checked(usize::from(*length)).ok_or_else(damaged)?;
-            names.push(std::str::from_utf8(name).map_err(|_| damaged())?);
+            let name = std::str::from_utf8(name).map_err(|_| damaged())?;
+            names.push(indicators.name(name).ok_or_else(damaged)?);
             rest = behind;
         }
         let count = rest.len() / ENTRY;
         if rest.len() % ENTRY != 0 || count > MAX_INDICATORS {
             return Err(damaged());
         }
-        let mut indicators = Self::default();
         indicators.entries.reserve_exact(count);
         indicators.first.reserve(count);
         for entry in rest.chunks_exact(ENTRY) {
-            let indicator = read(entry, &names).ok_or_else(damaged)?;
-            indicators.add(indicator);
+            indicators.put(read(entry, &names).ok_or_else(damaged)?);
         }
         Ok(indicators)
     }
@@ -192,17 +202,26 @@ impl Indicators {
     }
 }
 
-/// Reads an entry of the compact form.
-fn read<'n>(entry: &[u8], names: &[&'n str]) -> Option<Indicator<'n>> {
+impl Entry {
+    /// Takes over what another of the same key and correlation says.
+    fn extend(&mut self, other: &Self) {
+        self.expires = self.expires.max(other.expires);
+        self.cluster = if other.cluster == 0 { self.cluster } else { other.cluster };
+    }
+}
+
+/// Reads an entry of the compact form; `names` are the places of its names.
+fn read(entry: &[u8], names: &[u16]) -> Option<Entry> {
     let (key, rest) = entry.split_first_chunk::<8>()?;
     let (name, rest) = rest.split_first_chunk::<2>()?;
     let (expires, rest) = rest.split_first_chunk::<4>()?;
     let (cluster, _) = rest.split_first_chunk::<4>()?;
-    Some(Indicator {
-        correlation: names.get(usize::from(u16::from_le_bytes(*name)))?,
+    Some(Entry {
         key: u64::from_le_bytes(*key),
+        name: *names.get(usize::from(u16::from_le_bytes(*name)))?,
         expires: u32::from_le_bytes(*expires),
         cluster: u32::from_le_bytes(*cluster),
+        next: NONE,
     })
 }
 

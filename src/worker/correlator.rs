@@ -316,6 +316,11 @@ impl Correlator {
         let mut response = stub.fetch_with_request(request).await.map_err(failed)?;
         match response.status_code() {
             200 => response.json().await.map(|answer: Answer| answer.clusters).map_err(failed),
+            // It never will: they are given up, so that others are told.
+            status @ 400..=499 => {
+                log::correlator("registry", &format!("it refused firings: {status}"));
+                Ok(BTreeMap::new())
+            }
             status => Err(format!("the registry answered {status}")),
         }
     }

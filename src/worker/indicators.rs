@@ -78,7 +78,8 @@ pub fn learn(answer: &[u8]) {
 pub async fn refresh(settings: &Rc<Settings>, context: &Context) {
     let now = millis();
     let is_first = STATE.with_borrow_mut(|state| {
-        if now < state.due || now < state.busy || settings.rules().is_none() {
+        let can_read = settings.rules().is_some() && settings.account_secret.is_some();
+        if now < state.due || now < state.busy || !can_read {
             return None;
         }
         let is_first = !std::mem::replace(&mut state.begun, true);

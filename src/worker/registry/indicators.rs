@@ -27,8 +27,9 @@ use crate::store::Store;
 /// Indicators that are kept at most: what isolates hold of them is some megabytes.
 const MAX_KNOWN: usize = 100_000;
 
-/// Seconds between two looks for expired ones.
-const TIDY: u64 = 60;
+/// Seconds between two looks for expired ones; where there is no room, and else.
+const SOON: u64 = 60;
+const TIDY: u64 = 3_600;
 
 /// The longest time between two attempts to publish.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
@@ -75,6 +76,7 @@ impl Registry {
             firings: Vec<Fired>,
         }
         let told: Told = request.json().await.map_err(|_| unreadable())?;
+        self.forget_expired(TIDY)?;
         let mut clusters = BTreeMap::new();
         for fired in &told.firings {
             let Some(key) = hash_of(&fired.key) else { continue };
@@ -115,13 +117,18 @@ impl Registry {
         if !self.with_known(is_full)? {
             return Ok(true);
         }
-        if seconds() < self.tidied.get().saturating_add(TIDY) {
-            return Ok(false);
-        }
-        self.tidied.set(seconds());
-        self.tables()?.forget_indicators()?;
-        *self.known.borrow_mut() = None;
+        self.forget_expired(SOON)?;
         Ok(!self.with_known(is_full)?)
+    }
+
+    /// Forgets those that have expired, unless that was done of late.
+    fn forget_expired(&self, pause: u64) -> Result<(), ApiError> {
+        if seconds() >= self.tidied.get().saturating_add(pause) {
+            self.tidied.set(seconds());
+            self.tables()?.forget_indicators()?;
+            *self.known.borrow_mut() = None;
+        }
+        Ok(())
     }
 
     /// Those that count, and those that were revoked, which expired at 0.
