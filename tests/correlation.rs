@@ -381,3 +381,90 @@ proptest! {
         let _ = correlator.take(&part, 1_000_000);
     }
 }
+
+/// Twenty thousand accounts and more are counted from a sample, to 9 % (standard error).
+#[test]
+fn many_values_are_estimated_as_well_as_stated() {
+    let plan = plan(vec![correlation("accounts", &["a"], 86_400, accounts(gte(1.0)))]);
+    let (mut squares, mut trials) = (0.0, 0.0);
+    for (trial, count) in (0_u64..).zip([65, 100, 200, 300, 500, 900, 2_000, 7_000, 20_000, 50_000])
+    {
+        for repeat in 0..5 {
+            let mut correlator = Correlator::new(Rc::clone(&plan), Shard::WHOLE, LIMIT);
+            let mut firings = Vec::new();
+            for number in 0..count {
+                let account = (trial * 10 + repeat) * 1_000_000 + number;
+                let event = Event {
+                    at: 1_000_000,
+                    rules: vec!["a"],
+                    account,
+                    templates: vec![3],
+                    llr: 0.0,
+                };
+                firings.clear();
+                correlator.observe(&observation(&plan, &event), 1_000_000, &mut firings);
+            }
+            let error = firings[0].measured / count as f64 - 1.0;
+            assert!(error.abs() < 0.35, "{count}: {error}");
+            // Up to what a sample holds there is no error at all.
+            assert!(count > 256 || error == 0.0, "{count}: {error}");
+            if count > 256 {
+                squares += error * error;
+                trials += 1.0;
+            }
+        }
+    }
+    let deviation = f64::sqrt(squares / trials);
+    assert!(deviation < 0.09, "{deviation}");
+}
+
+/// A flood of keys that one account each uses once does not push out a template that several share,
+/// nor keep one out that comes later; and memory stays bounded.
+#[test]
+fn unique_keys_push_out_none_that_are_shared() {
+    let limit = 4 << 20;
+    let plan = plan(vec![correlation("accounts", &["a"], 86_400, accounts(gte(20.0)))]);
+    let mut correlator = Correlator::new(Rc::clone(&plan), Shard::WHOLE, limit);
+    let mut firings = Vec::new();
+    for number in 0_u64..400_000 {
+        let now = 1_000_000 + (number / 100) as u32;
+        let (account, template) = match number % 1_000 {
+            // One template from the beginning, and one from the middle on.
+            0 => (number / 1_000 % 25, 7),
+            500 if number > 200_000 => (number / 1_000 % 25, 8),
+            _ => (number, 1_000 + number),
+        };
+        let event = Event {
+            at: now,
+            rules: vec!["a"],
+            account: account + 1,
+            templates: vec![template],
+            llr: 0.0,
+        };
+        correlator.observe(&observation(&plan, &event), now, &mut firings);
+        assert!(correlator.bytes() <= limit, "{}", correlator.bytes());
+    }
+    assert!(correlator.lost() > 100_000, "it was a flood");
+    let told: BTreeSet<u64> = firings.iter().map(|firing| firing.key).collect();
+    assert_eq!(told, BTreeSet::from([7, 8]));
+}
+
+/// What was written down must still be read after an update: these bytes are somebody's counts.
+#[test]
+fn snapshots_stay_what_they_are() {
+    let plan = plan(all());
+    let mut correlator = Correlator::new(Rc::clone(&plan), Shard::WHOLE, LIMIT);
+    let mut firings = Vec::new();
+    for number in 0_u64..200 {
+        let rules = vec![["a", "b", "c"][number as usize % 3]];
+        let (at, account) = (1_000_000 + number as u32, 100 + number % 90);
+        let event = Event { at, rules, account, templates: vec![1 + number % 2], llr: 2.5 };
+        correlator.observe(&observation(&plan, &event), at, &mut firings);
+    }
+    let bytes = correlator.parts().concat();
+    assert_eq!(hedgerow::ruleset::digest(&bytes), SNAPSHOT_DIGEST);
+    assert!(!correlator.changed().is_empty());
+    assert!(correlator.changed().is_empty(), "nothing has changed since");
+}
+
+const SNAPSHOT_DIGEST: &str = "";
