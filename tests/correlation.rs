@@ -467,4 +467,4 @@ fn snapshots_stay_what_they_are() {
     assert!(correlator.changed().is_empty(), "nothing has changed since");
 }
 
-const SNAPSHOT_DIGEST: &str = "";
+const SNAPSHOT_DIGEST: &str = "cd17ffee75f7a0d7037c5fa94999550cc7401f2b0309e7f7c3587cb5f884a999";

@@ -33,7 +33,7 @@ const bad = {
   lists: bundleOf({}, { lists: Array.from({ length: 50_000 }, (_, number) => ({ name: `l${number}`, title: '', kind: 'address', weight: 1, entries: [] })) }),
   regex: bundleOf({}, { signatures: regex('hedge(') }),
   vast: bundleOf({}, { signatures: regex('hedge\\w{1,500}\\w{1,500}\\w{1,500}\\w{1,500}') }),
-  future: bundleOf({ lantern_red: 22 }, { format: 3 }),
+  future: bundleOf({ lantern_red: 22 }, { format: 4 }),
   policy: bundleOf({ lantern_red: 22 }, { policy: { bands: { notice: 90, suspect: 50, hostile: 10 } } }),
 };
 const tampered = (text: string) => text.replace('lantern', 'lantorn').replace('"ana"', '"eve"');

@@ -17,10 +17,13 @@ let fleet: Fleet;
 let admin: Admin;
 let traffic: Traffic;
 let embedded: string;
+/** Isolates without correlators: those look for releases, too, and what is counted here is what isolates do. */
+const alone = (count: number) => Array.from({ length: count }, () => ({ without: ['CORRELATOR' as const] }));
+
 beforeAll(async () => {
   origin = await Origin.start();
   origin.answer = Origin.ok;
-  fleet = await Fleet.start({ origin, vars: { ...VARS, REFRESH_SECONDS: String(REFRESH) } });
+  fleet = await Fleet.start({ origin, edges: alone(3), vars: { ...VARS, REFRESH_SECONDS: String(REFRESH) } });
   admin = new Admin(fleet.edge.url, TOKEN);
   embedded = (await fleet.edge.version()).ruleset;
   traffic = new Traffic(fleet.edges);
@@ -125,7 +128,7 @@ it('the very first request of an isolate is decided by the release', async () =>
 
 it('a regex that does not compile is found out soon after the first request, and the release taken back', async () => {
   const broken = bundleOf({ lantern_red: 22 }, { signatures: [signature('broken_regex', 20, { regex: { pattern: 'hedge(', landmarks: [{ strings: ['hedge'], min: 0 }] } })] });
-  const one = await Fleet.start({ origin, workers: 1, vars: { ...VARS, REFRESH_SECONDS: '0' } });
+  const one = await Fleet.start({ origin, edges: alone(1), vars: { ...VARS, REFRESH_SECONDS: '0' } });
   try {
     await plant(await one.kv(), keys, releaseOf(3, broken), broken);
     expect((await one.edge.ask(`a hedge`)).status).toBe(200);
@@ -146,7 +149,7 @@ it('a regex that does not compile is found out soon after the first request, and
 });
 
 it('isolates look as often as they are told, and KV may answer from its cache', async () => {
-  const seldom = await Fleet.start({ origin, workers: 1, faults: true, vars: { ...VARS, REFRESH_SECONDS: '2' } });
+  const seldom = await Fleet.start({ origin, edges: alone(1), faults: true, vars: { ...VARS, REFRESH_SECONDS: '2' } });
   try {
     const missing = bundleOf({ lantern_red: 31 });
     await plant(await seldom.kv(), keys, releaseOf(1, missing));
