@@ -18,7 +18,7 @@ mod table;
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::correlation::Bound;
 use crate::hash::{join, mix};
@@ -78,7 +78,7 @@ pub struct Shard {
 /// Counts observations.
 #[derive(Debug)]
 pub struct Correlator {
-    plan: Rc<Plan>,
+    plan: Arc<Plan>,
     shard: Shard,
     table: Table,
     told: Told,
@@ -171,7 +171,7 @@ struct Hit {
 
 impl Correlator {
     /// A correlator for a shard that takes no more than `limit` bytes for its groups.
-    pub fn new(plan: Rc<Plan>, shard: Shard, limit: usize) -> Self {
+    pub fn new(plan: Arc<Plan>, shard: Shard, limit: usize) -> Self {
         let (told, groups) = (Told::default(), Groups::default());
         Self { plan, shard, table: Table::new(limit), told, groups, hits: Vec::new() }
     }
@@ -179,7 +179,7 @@ impl Correlator {
     /// Counts an observation; what holds by it is added to `firings`. `now` is the time, in seconds
     /// since the epoch.
     pub fn observe(&mut self, observation: &Observation, now: u32, firings: &mut Vec<Firing>) {
-        let plan = Rc::clone(&self.plan);
+        let plan = Arc::clone(&self.plan);
         let at = observation.at.min(now.saturating_add(AHEAD));
         let at = if observation.at > at { now } else { at };
         let mut held: Vec<(usize, u64)> = Vec::new();

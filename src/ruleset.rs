@@ -14,7 +14,7 @@ pub use diff::{Diff, ListChange, Setting, WeightChange};
 pub use list::List;
 pub use release::Release;
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::correlate::{Observation, Plan};
 use crate::correlation::Correlation;
@@ -39,7 +39,7 @@ pub struct Ruleset {
     signatures: Vec<Signature>,
     program: Program,
     lists: Lists,
-    plan: Rc<Plan>,
+    plan: Arc<Plan>,
     /// The place in the plan of each signature that is an event there.
     events: Vec<Option<u16>>,
     /// The signatures that are tested once a request has been answered.
@@ -75,7 +75,7 @@ impl Ruleset {
                 signature.weight = weight;
             }
         }
-        let (bytes, lists, plan) = (0, compiled, Rc::new(plan));
+        let (bytes, lists, plan) = (0, compiled, Arc::new(plan));
         Ok(Self { digest, bytes, policy, signatures, program, lists, plan, events, outcomes })
     }
 
@@ -113,7 +113,7 @@ impl Ruleset {
     }
 
     /// What is to be counted over requests.
-    pub fn plan(&self) -> &Rc<Plan> {
+    pub fn plan(&self) -> &Arc<Plan> {
         &self.plan
     }
 

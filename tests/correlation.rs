@@ -7,7 +7,7 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use hedgerow::correlate::{Correlator, Firing, Observation, Plan, STEPS, Shard};
 use hedgerow::correlation::{Bound, Correlation, Crowd, Measure};
@@ -96,8 +96,8 @@ fn all() -> Vec<Correlation> {
     ]
 }
 
-fn plan(correlations: Vec<Correlation>) -> Rc<Plan> {
-    Rc::new(Plan::new(correlations, &BTreeSet::from(["a", "b", "c"])).unwrap())
+fn plan(correlations: Vec<Correlation>) -> Arc<Plan> {
+    Arc::new(Plan::new(correlations, &BTreeSet::from(["a", "b", "c"])).unwrap())
 }
 
 /// An event as tests have it: when, of which rules, by which account, with which template keys.
@@ -250,7 +250,7 @@ proptest! {
     #[test]
     fn what_is_counted_is_what_happened(events in events(50)) {
         let plan = plan(all());
-        let mut correlator = Correlator::new(Rc::clone(&plan), Shard::WHOLE, LIMIT);
+        let mut correlator = Correlator::new(Arc::clone(&plan), Shard::WHOLE, LIMIT);
         let mut naive = Naive::default();
         let mut now = 0;
         for event in &events {
@@ -284,7 +284,7 @@ proptest! {
     #[test]
     fn in_order_nothing_is_missed(events in events(0)) {
         let plan = plan(all());
-        let mut correlator = Correlator::new(Rc::clone(&plan), Shard::WHOLE, LIMIT);
+        let mut correlator = Correlator::new(Arc::clone(&plan), Shard::WHOLE, LIMIT);
         let mut naive = Naive { in_order: true, ..Naive::default() };
         for event in &events {
             naive.add(event);
@@ -317,7 +317,7 @@ proptest! {
     #[test]
     fn parts_make_a_whole(events in events(20), split in prop::collection::vec(any::<bool>(), 150)) {
         let plan = plan(all());
-        let new = || Correlator::new(Rc::clone(&plan), Shard::WHOLE, LIMIT);
+        let new = || Correlator::new(Arc::clone(&plan), Shard::WHOLE, LIMIT);
         let (mut whole, mut left, mut right) = (new(), new(), new());
         let mut now = 0;
         let (last, before) = events.split_last().unwrap();
@@ -356,7 +356,7 @@ proptest! {
     #[test]
     fn clocks_may_jump(jumps in prop::collection::vec(any::<(u32, u32, u64)>(), 1..200)) {
         let plan = plan(all());
-        let mut correlator = Correlator::new(Rc::clone(&plan), Shard::WHOLE, 1 << 20);
+        let mut correlator = Correlator::new(Arc::clone(&plan), Shard::WHOLE, 1 << 20);
         let mut firings = Vec::new();
         let event = |at, account| Event { at, rules: vec!["a", "b"], account, templates: vec![7], llr: 1.0 };
         for (at, now, account) in jumps {
@@ -390,7 +390,7 @@ fn many_values_are_estimated_as_well_as_stated() {
     for (trial, count) in (0_u64..).zip([65, 100, 200, 300, 500, 900, 2_000, 7_000, 20_000, 50_000])
     {
         for repeat in 0..5 {
-            let mut correlator = Correlator::new(Rc::clone(&plan), Shard::WHOLE, LIMIT);
+            let mut correlator = Correlator::new(Arc::clone(&plan), Shard::WHOLE, LIMIT);
             let mut firings = Vec::new();
             for number in 0..count {
                 let account = (trial * 10 + repeat) * 1_000_000 + number;
@@ -424,7 +424,7 @@ fn many_values_are_estimated_as_well_as_stated() {
 fn unique_keys_push_out_none_that_are_shared() {
     let limit = 4 << 20;
     let plan = plan(vec![correlation("accounts", &["a"], 86_400, accounts(gte(20.0)))]);
-    let mut correlator = Correlator::new(Rc::clone(&plan), Shard::WHOLE, limit);
+    let mut correlator = Correlator::new(Arc::clone(&plan), Shard::WHOLE, limit);
     let mut firings = Vec::new();
     for number in 0_u64..400_000 {
         let now = 1_000_000 + (number / 100) as u32;
@@ -453,7 +453,7 @@ fn unique_keys_push_out_none_that_are_shared() {
 #[test]
 fn snapshots_stay_what_they_are() {
     let plan = plan(all());
-    let mut correlator = Correlator::new(Rc::clone(&plan), Shard::WHOLE, LIMIT);
+    let mut correlator = Correlator::new(Arc::clone(&plan), Shard::WHOLE, LIMIT);
     let mut firings = Vec::new();
     for number in 0_u64..200 {
         let rules = vec![["a", "b", "c"][number as usize % 3]];

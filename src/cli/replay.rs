@@ -7,7 +7,7 @@ mod summary;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use hedgerow::cluster::Clusters;
 use hedgerow::correlate::Local;
@@ -104,7 +104,7 @@ impl<'r> Judge<'r> {
         let now = now();
         let memory = ruleset.policy().correlate.memory;
         let is_counted = correlate && !ruleset.plan().is_empty();
-        let local = is_counted.then(|| Local::new(Rc::clone(ruleset.plan()), memory));
+        let local = is_counted.then(|| Local::new(Arc::clone(ruleset.plan()), memory));
         Self { ruleset, local, midnight: now - now % DAY, last: now }
     }
 

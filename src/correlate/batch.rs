@@ -198,7 +198,7 @@ impl Receipts {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::rc::Rc;
+    use std::sync::Arc;
 
     use super::*;
     use crate::correlate::{Correlator, Shard};
@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn an_observation_is_counted_by_the_shards_that_own_it_and_by_no_other() {
-        let plan = Rc::new(plan("a", &["hedgerow.template.user", "client.address"]));
+        let plan = Arc::new(plan("a", &["hedgerow.template.user", "client.address"]));
         for seed in 0..200_u64 {
             let hash = |number: u64| crate::hash::mix(seed * 100 + number);
             let values = [(0, hash(0)), (1, hash(1)), (1, hash(2)), (2, hash(3))];
@@ -268,7 +268,7 @@ mod tests {
             assert!((1..=3).contains(&owners.len()), "{owners:?}");
             for number in 0..8 {
                 let shard = Shard { number, of: 8 };
-                let mut counter = Correlator::new(Rc::clone(&plan), shard, 1 << 20);
+                let mut counter = Correlator::new(Arc::clone(&plan), shard, 1 << 20);
                 counter.observe(&sent, sent.at, &mut Vec::new());
                 assert_eq!(counter.groups() > 0, owners.contains(&number), "{seed} {number}");
             }

@@ -2,7 +2,7 @@
 //! nothing has to travel.
 #![deny(clippy::arithmetic_side_effects)]
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::{Correlator, Firing, Observation, Plan, Shard};
 use crate::cluster::Clusters;
@@ -11,7 +11,7 @@ use crate::indicator::{Indicator, Indicators};
 /// Counts requests, and remembers what that showed.
 #[derive(Debug)]
 pub struct Local {
-    plan: Rc<Plan>,
+    plan: Arc<Plan>,
     correlator: Correlator,
     indicators: Indicators,
     clusters: Clusters,
@@ -25,8 +25,8 @@ const TIDY: u32 = 3_600;
 
 impl Local {
     /// Counts for a plan, with `memory` bytes for groups.
-    pub fn new(plan: Rc<Plan>, memory: usize) -> Self {
-        let correlator = Correlator::new(Rc::clone(&plan), Shard::WHOLE, memory);
+    pub fn new(plan: Arc<Plan>, memory: usize) -> Self {
+        let correlator = Correlator::new(Arc::clone(&plan), Shard::WHOLE, memory);
         let (indicators, clusters) = (Indicators::default(), Clusters::default());
         Self { plan, correlator, indicators, clusters, firings: Vec::new(), tidy: 0 }
     }

@@ -5,7 +5,7 @@
 #![deny(clippy::arithmetic_side_effects)]
 
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -74,7 +74,7 @@ impl Correlator {
             return Err(Error::new(problem, "drop it: counting begins anew"));
         }
         let part: Part = postcard::from_bytes(rest).map_err(|_| damaged())?;
-        let plan = Rc::clone(&self.plan);
+        let plan = Arc::clone(&self.plan);
         let places: HashMap<u64, usize> =
             plan.trackers.iter().enumerate().map(|(place, tracker)| (tracker.id, place)).collect();
         for kept in part.groups {

@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hedgerow::correlate::batch::{Batch, Receipts};
@@ -51,7 +52,7 @@ impl RefUnwindSafe for Correlator {}
 
 /// What is being counted, and by which rules.
 struct Counting {
-    plan: Rc<Plan>,
+    plan: Arc<Plan>,
     shard: Shard,
     policy: Correlating,
     counter: Counter,
@@ -205,7 +206,7 @@ impl Correlator {
         let (plan, policy) = (rules.active().plan(), rules.active().policy().correlate);
         let shard = Shard { number, of: policy.shards };
         let is_right = |own: &Counting| {
-            Rc::ptr_eq(&own.plan, plan) && (own.shard, own.policy) == (shard, policy)
+            Arc::ptr_eq(&own.plan, plan) && (own.shard, own.policy) == (shard, policy)
         };
         if self.counting.borrow().as_ref().is_some_and(is_right) {
             return Ok(());
@@ -213,10 +214,10 @@ impl Correlator {
         self.snapshot().map_err(|error| error.to_string())?;
         *self.counting.borrow_mut() = None;
         let counting = self.restore(Counting {
-            plan: Rc::clone(plan),
+            plan: Arc::clone(plan),
             shard,
             policy,
-            counter: Counter::new(Rc::clone(plan), shard, policy.memory),
+            counter: Counter::new(Arc::clone(plan), shard, policy.memory),
             receipts: Receipts::default(),
         })?;
         self.written.set(seconds());

@@ -8,6 +8,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -39,7 +40,7 @@ struct Outbox {
 /// What is for one object.
 #[derive(Default)]
 struct Lane {
-    queue: VecDeque<(Rc<Plan>, Rc<Observation>)>,
+    queue: VecDeque<(Arc<Plan>, Rc<Observation>)>,
     /// The batch that is to arrive before any other.
     unsent: Option<Rc<[u8]>>,
     /// When the next attempt may be made, after failures.
@@ -74,7 +75,7 @@ pub fn note(ruleset: &Ruleset, observation: Observation, settings: &Settings) {
         for owner in owners {
             let lane = outbox.lanes.entry(owner).or_default();
             match lane.queue.len() < MAX_QUEUE {
-                true => lane.queue.push_back((Rc::clone(plan), Rc::clone(&observation))),
+                true => lane.queue.push_back((Arc::clone(plan), Rc::clone(&observation))),
                 false => dropped = true,
             }
         }
@@ -215,9 +216,9 @@ impl Lane {
     fn batch(&mut self, number: (u64, u64)) -> Option<Rc<[u8]>> {
         if self.unsent.is_none() {
             let (plan, _) = self.queue.front()?;
-            let plan = Rc::clone(plan);
+            let plan = Arc::clone(plan);
             let same = self.queue.iter().take(MAX_BATCH);
-            let count = same.take_while(|(own, _)| Rc::ptr_eq(own, &plan)).count();
+            let count = same.take_while(|(own, _)| Arc::ptr_eq(own, &plan)).count();
             let batch: Vec<_> = self.queue.drain(..count).collect();
             let observations = batch.iter().map(|(_, observation)| observation.as_ref());
             self.unsent = Some(Batch::new(number, &plan, observations).bytes().into());
@@ -274,10 +275,10 @@ mod tests {
 
     #[test]
     fn a_batch_is_of_one_plan_and_stays_until_it_has_arrived() {
-        let (one, other) = (Rc::new(Plan::default()), Rc::new(Plan::default()));
+        let (one, other) = (Arc::new(Plan::default()), Arc::new(Plan::default()));
         let mut lane = Lane::default();
         for (plan, count) in [(&one, MAX_BATCH + 3), (&other, 2)] {
-            lane.queue.extend((0..count).map(|_| (Rc::clone(plan), Rc::default())));
+            lane.queue.extend((0..count).map(|_| (Arc::clone(plan), Rc::default())));
         }
         let mut sizes = Vec::new();
         for sequence in 1..=3 {
