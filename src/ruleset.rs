@@ -130,6 +130,8 @@ impl Ruleset {
         let body =
             Body::new(envelope.body, encoding.map(|(_, value)| value.as_str()), &self.policy.scan);
         let mut gravest: Option<Assessment> = None;
+        let mut observed: Option<(f64, Observation)> = None;
+        let mut number = 0_usize;
         let mut matcher = self.program.matcher();
         let headers = self.program.headers(envelope.headers);
         let listed = self.listed(envelope);
@@ -141,10 +143,16 @@ impl Ruleset {
                 if matcher.is_spent() {
                     trouble.add(Trouble::COSTLY);
                 }
-                let observation = self.count(envelope, request, &mut hits);
                 let mut assessment = self.score(envelope, endpoint, hits, trouble);
-                assessment.observation = observation;
-                assessment.model = assessment.indicated_model(request);
+                let is_counted = number < OBSERVED;
+                let observation = self.correlate(envelope, request, &mut assessment, is_counted);
+                number = number.saturating_add(1);
+                let score = assessment.score.value;
+                if let Some(observation) = observation
+                    && observed.as_ref().is_none_or(|(known, _)| score > *known)
+                {
+                    observed = Some((score, observation));
+                }
                 if gravest.as_ref().is_none_or(|known| assessment.score.value > known.score.value) {
                     gravest = Some(assessment);
                 }
@@ -152,6 +160,7 @@ impl Ruleset {
         let mut assessment =
             gravest.unwrap_or_else(|| self.score(envelope, endpoint, listed, body.trouble));
         assessment.entries = entries;
+        assessment.observation = observed.map(|(_, observation)| observation);
         if entries >= self.policy.scan.entries {
             assessment.trouble.add(Trouble::ENTRIES);
         }
@@ -168,31 +177,40 @@ impl Ruleset {
         now: u32,
     ) -> Observation {
         let envelope = Envelope { headers, now: u64::from(now), ..Envelope::default() };
-        let mut hits = matcher.hits(request, &self.program.headers(headers));
-        self.count(&envelope, request, &mut hits).unwrap_or_default()
+        let hits = matcher.hits(request, &self.program.headers(headers));
+        let mut assessment = self.score(&envelope, Endpoint::Generic, hits, Trouble::default());
+        self.correlate(&envelope, request, &mut assessment, true).unwrap_or_default()
     }
 
-    /// What correlation keeps of a request, whose hits its indicators are added to.
-    fn count(
+    /// What correlation keeps of a request, if it is counted, and the indicators that it meets: those
+    /// are added to its assessment. Who is exempt from everything counts for nothing either.
+    fn correlate(
         &self,
         envelope: &Envelope<'_>,
         request: &Request<'_>,
-        hits: &mut Vec<Hit>,
+        assessment: &mut Assessment,
+        is_counted: bool,
     ) -> Option<Observation> {
+        let is_counted = is_counted && !self.plan.is_empty() && !assessment.exempt;
+        let observe =
+            || self.observation(envelope, request, &assessment.hits, assessment.score.evidence);
+        let observation = is_counted.then(observe);
         // What only selects requests for correlations is no evidence.
-        let is_evidence =
-            |hit: &Hit| self.signatures.get(hit.signature).is_none_or(|own| own.family != TRAFFIC);
-        if self.plan.is_empty() {
-            hits.retain(is_evidence);
-            return None;
+        assessment.hits.retain(|hit| {
+            self.signatures.get(hit.signature).is_none_or(|own| own.family != TRAFFIC)
+        });
+        let observation = observation?;
+        let indicated = self.indicated(envelope, &observation);
+        if !indicated.is_empty() {
+            let Assessment { endpoint, trouble, .. } = *assessment;
+            let mut hits = std::mem::take(&mut assessment.hits);
+            hits.extend(indicated);
+            let exemption = assessment.exemption.take();
+            *assessment = self.score(envelope, endpoint, hits, trouble);
+            // What it set aside before is gone from the hits.
+            assessment.exemption = exemption.or(assessment.exemption.take());
+            assessment.model = assessment.indicated_model(request);
         }
-        let held = hits.iter().filter_map(|hit| self.signatures.get(hit.signature));
-        let counted = held.filter(|signature| signature.status != Status::Experimental);
-        let weights = counted.map(|signature| (signature.family.as_str(), signature.weight));
-        let llr = Score::new(weights, &self.policy.score).evidence;
-        let observation = self.observation(envelope, request, hits, llr);
-        hits.retain(is_evidence);
-        hits.extend(self.indicated(envelope, &observation));
         Some(observation)
     }
 
@@ -295,6 +313,10 @@ fn correlated(correlation: &Correlation) -> Signature {
         condition: Condition::Any(Vec::new()),
     }
 }
+
+/// Requests of an upload that correlation looks at: sketching all of ten thousand would cost as much as
+/// matching them does.
+const OBSERVED: usize = 64;
 
 /// The family of signatures that weigh nothing, and only select requests for correlations.
 pub const TRAFFIC: &str = "traffic";

@@ -316,6 +316,28 @@ fn is_uuid(id: &str) -> bool {
         && id.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
 }
 
+/// Sigma's keys of every rule, as far as they mean something here or do no harm.
+pub const KEYS: &[&str] = &[
+    "title",
+    "id",
+    "name",
+    "related",
+    "status",
+    "description",
+    "references",
+    "author",
+    "date",
+    "modified",
+    "tags",
+    "falsepositives",
+    "level",
+    "license",
+    "fields",
+    "scope",
+    "taxonomy",
+    "custom_attributes",
+];
+
 /// The status of what is kept for the record only.
 const RETIRED: &str = "deprecated";
 

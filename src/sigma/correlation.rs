@@ -121,21 +121,18 @@ pub fn resolve(correlations: &mut [CorrelationRule], rules: &[Rule], findings: &
 
 /// Notes keys that are not known.
 fn keys(document: &Mapping, note: &mut Note<'_>) {
-    for key in document.keys() {
-        about::is_known(key, &[], KEYS, note);
-    }
-    let below = [("correlation", CORRELATION), ("custom_attributes", ATTRIBUTES)];
-    for (above, known) in below {
-        let Some(Yaml::Mapping(own)) = document.get(above) else { continue };
-        for key in own.keys() {
-            about::is_known(key, &[above], known, note);
-        }
-    }
-    if let Some(Yaml::Mapping(condition)) =
-        document.get("correlation").and_then(|own| own.get("condition"))
-    {
-        for key in condition.keys() {
-            about::is_known(key, &["correlation", "condition"], CONDITION, note);
+    let top = [about::KEYS, KEYS].concat();
+    let correlation = document.get("correlation").and_then(Yaml::as_mapping);
+    let condition = correlation.and_then(|own| own.get("condition")).and_then(Yaml::as_mapping);
+    let rows: [(Option<&Mapping>, &[&str], &[&str]); 4] = [
+        (Some(document), &[], &top),
+        (correlation, &["correlation"], CORRELATION),
+        (condition, &["correlation", "condition"], CONDITION),
+        (document.get(OWN).and_then(Yaml::as_mapping), &[OWN], ATTRIBUTES),
+    ];
+    for (map, above, known) in rows {
+        for key in map.into_iter().flat_map(Mapping::keys) {
+            about::is_known(key, above, known, note);
         }
     }
 }
@@ -417,28 +414,8 @@ const RELIEVED: &str = "hedgerow.relieved";
 pub const ATTRIBUTES: &[&str] =
     &[WEIGHT, EXEMPLARS_KEY, LASTS, APART, LOAD, EVENNESS, TOGETHER, RELIEVED];
 
-const KEYS: &[&str] = &[
-    "title",
-    "id",
-    "name",
-    "related",
-    "status",
-    "description",
-    "references",
-    "author",
-    "date",
-    "modified",
-    "tags",
-    "correlation",
-    "generate",
-    "falsepositives",
-    "level",
-    "license",
-    "fields",
-    "scope",
-    "taxonomy",
-    "custom_attributes",
-];
+/// What a correlation has beside what it says about itself.
+const KEYS: &[&str] = &["correlation", "generate"];
 
 const CORRELATION: &[&str] = &[
     "type",

@@ -99,7 +99,8 @@ fn alone(signature: &Signature) -> Result<Ruleset, Error> {
 /// Takes out of a document what Sigma's parser would stop at or pass over, and notes it. Also says
 /// whether the condition can be read.
 fn mend(mut document: Mapping, note: &mut Note<'_>) -> (Mapping, bool) {
-    document.retain(|key, _| about::is_known(key, &[], KEYS, note));
+    let keys = [about::KEYS, KEYS].concat();
+    document.retain(|key, _| about::is_known(key, &[], &keys, note));
     if let Some(Yaml::Mapping(own)) = document.get_mut("custom_attributes") {
         own.retain(|key, _| about::is_known(key, &["custom_attributes"], ATTRIBUTES, note));
     }
@@ -176,29 +177,8 @@ fn sigma_rule(text: &str, note: &mut Note<'_>) -> Option<SigmaRule> {
     None
 }
 
-/// Sigma's keys of a rule, as far as they mean something here or do no harm.
-const KEYS: &[&str] = &[
-    "title",
-    "id",
-    "name",
-    "related",
-    "status",
-    "description",
-    "references",
-    "author",
-    "date",
-    "modified",
-    "tags",
-    "logsource",
-    "detection",
-    "falsepositives",
-    "level",
-    "license",
-    "fields",
-    "scope",
-    "taxonomy",
-    "custom_attributes",
-];
+/// What a rule has beside what it says about itself.
+const KEYS: &[&str] = &["logsource", "detection"];
 
 const LOG_SOURCE: &[&str] = &["category", "product", "service", "definition"];
 
