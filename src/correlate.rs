@@ -22,9 +22,9 @@ use std::sync::Arc;
 
 use crate::correlation::Bound;
 use crate::hash::{join, mix};
-use crate::indicator::AsIs;
+use crate::indicator::{AsIs, MAX_INDICATORS};
 
-pub use local::Local;
+pub use local::{Judged, Local};
 pub use members::{EXACT, Member, Members, SAMPLE};
 pub use plan::Plan;
 pub use ring::STEPS;
@@ -117,8 +117,9 @@ const AHEAD: u32 = 60;
 /// How late an observation may come, in seconds, and still find its group.
 const LATE: u32 = 60;
 
-/// Firings that are remembered, so that they are not told again too soon.
-const MAX_TOLD: usize = 100_000;
+/// Firings that are remembered, so that they are not told again too soon: as many as there can be
+/// indicators.
+const MAX_TOLD: usize = MAX_INDICATORS;
 
 /// Seconds between two looks for firings that can be forgotten.
 const TIDY: u32 = 60;
@@ -270,6 +271,11 @@ impl Correlator {
             let meant = hits.iter().filter(|hit| hit.first.is_none_or(|own| own == first));
             group.state.add(tracked, group.newest, meant.map(|hit| hit.rule));
             for watch in &tracker.watches {
+                // Measuring takes long, for nothing where it was told and nobody is fed by it.
+                let is_fed = plan.feeds.get(watch.correlation).is_some_and(|feeds| *feeds);
+                if !is_fed && !told.is_due(plan, watch.correlation, joined, at) {
+                    continue;
+                }
                 let Some(measured) = group.state.measure(tracked, watch, group.newest) else {
                     continue;
                 };
@@ -287,27 +293,31 @@ impl Correlator {
 
 impl Told {
     /// Whether a correlation has not been told lately to hold for a key.
-    fn is_news(&mut self, plan: &Plan, correlation: usize, key: u64, at: u32) -> bool {
+    fn is_due(&self, plan: &Plan, correlation: usize, key: u64, at: u32) -> bool {
         let Some(own) = plan.correlations.get(correlation) else { return false };
-        if own.is_feeder() && !self.feeders {
+        let told = self.times.get(&(key, u16::try_from(correlation).unwrap_or(u16::MAX)));
+        (self.feeders || !own.is_feeder())
+            && told.is_none_or(|told| at.abs_diff(*told) >= own.lasts / AGAIN)
+    }
+
+    /// The same, and notes that it is told; there is no telling what cannot be remembered.
+    fn is_news(&mut self, plan: &Plan, correlation: usize, key: u64, at: u32) -> bool {
+        if !self.is_due(plan, correlation, key, at) {
             return false;
         }
-        let again = own.lasts / AGAIN;
         let place = (key, u16::try_from(correlation).unwrap_or(u16::MAX));
-        match self.times.get_mut(&place) {
-            Some(told) if at.abs_diff(*told) < again => return false,
-            Some(told) => *told = at,
-            None => {
-                // Looking through all of them takes long: not for every firing.
-                if self.times.len() >= MAX_TOLD && at.abs_diff(self.tidied) >= TIDY {
-                    self.tidied = at;
-                    self.times.retain(|_, told| at.saturating_sub(*told) < again);
-                }
-                if self.times.len() < MAX_TOLD {
-                    self.times.insert(place, at);
-                }
-            }
+        // Looking through all of them takes long: not for every firing.
+        if self.times.len() >= MAX_TOLD && at.abs_diff(self.tidied) >= TIDY {
+            self.tidied = at;
+            self.times.retain(|(_, own), told| {
+                let own = plan.correlations.get(usize::from(*own));
+                own.is_some_and(|own| at.saturating_sub(*told) < own.lasts / AGAIN)
+            });
         }
+        if self.times.len() >= MAX_TOLD && !self.times.contains_key(&place) {
+            return false;
+        }
+        self.times.insert(place, at);
         true
     }
 }
@@ -366,7 +376,12 @@ impl State {
         }
     }
 
-    fn add(&mut self, tracked: &Tracked<'_>, newest: u32, hits: impl Iterator<Item = usize>) {
+    fn add(
+        &mut self,
+        tracked: &Tracked<'_>,
+        newest: u32,
+        hits: impl DoubleEndedIterator<Item = usize>,
+    ) {
         let Tracked { tracker, observation, at, .. } = *tracked;
         let window = tracker.longest();
         let field = tracker.field;
@@ -389,7 +404,8 @@ impl State {
             Self::Chain(chain) => {
                 let value = field.and_then(|field| observation.values(field).first());
                 let value = value.map(|(_, hash)| *hash);
-                hits.for_each(|rule| chain.add(rule, at, value));
+                // From the last rule on: no request follows itself.
+                hits.rev().for_each(|rule| chain.add(rule, at, value));
             }
         }
     }
@@ -418,8 +434,10 @@ impl State {
                     let rule = rules.iter().position(|rule| rule == name);
                     rule.is_some_and(|rule| seen.has(rule, newest, window))
                 };
-                let count = rules.iter().filter(|rule| has(rule)).count();
-                (count as f64, condition.holds(&mut |name| has(name)))
+                if !condition.holds(&mut |name| has(name)) {
+                    return None;
+                }
+                (rules.iter().filter(|rule| has(rule)).count() as f64, true)
             }
             (Self::Chain(chain), Asks::Whole) => {
                 (tracked.tracker.events.len() as f64, chain.is_whole(newest, window))
@@ -436,7 +454,8 @@ impl State {
             Self::Members(members) if tracked.tracker.field == Some(0) => {
                 members.within(watch.window, window, newest).map(|member| member.hash).collect()
             }
-            _ => vec![tracked.observation.account()],
+            // Who has no account has none in common with others.
+            _ => Some(tracked.observation.account()).filter(|own| *own != 0).into_iter().collect(),
         }
     }
 }

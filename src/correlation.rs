@@ -1,5 +1,7 @@
 //! A correlation in the form that a bundle holds: a rule over many requests, which share a key.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::field::Field;
@@ -131,9 +133,18 @@ impl Correlation {
             Measure::EventCount { .. } | Measure::Temporal { .. } => None,
         }
     }
-}
 
-impl Correlation {
+    /// Does without rules that are off; whether it can. Fewer rules make fewer events, but a sequence,
+    /// or a condition over rules, would be another one.
+    pub(crate) fn do_without(&mut self, off: &BTreeSet<String>) -> bool {
+        let known = self.rules.len();
+        self.rules.retain(|rule| !off.contains(rule));
+        let is_whole = self.rules.len() == known;
+        let is_counted =
+            !matches!(self.measure, Measure::Temporal { .. } | Measure::TemporalOrdered { .. });
+        is_whole || is_counted && !self.rules.is_empty()
+    }
+
     /// Whether it only feeds other correlations, and makes no indicators.
     pub fn is_feeder(&self) -> bool {
         self.weight == 0.0

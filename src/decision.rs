@@ -45,6 +45,11 @@ impl Assessment {
         is_hit.then(model).flatten().map(|(_, model)| model.clone().into_owned())
     }
 
+    /// What is done, or would be.
+    pub fn action(&self, treatment: &Treatment) -> Action {
+        if self.exempt { Action::Allow } else { treatment.actions.of(self.band) }
+    }
+
     /// The cluster of an indicator that was hit, as it is shown.
     pub fn cluster(&self, envelope: &Envelope<'_>) -> Option<String> {
         let indicators = envelope.indicators?;
@@ -115,8 +120,7 @@ impl Decision {
         treatment: Treatment,
     ) -> Self {
         let cluster = assessment.cluster(envelope);
-        let action =
-            if assessment.exempt { Action::Allow } else { treatment.actions.of(assessment.band) };
+        let action = assessment.action(&treatment);
         let mut hits = Vec::new();
         let mut shadow_hits = Vec::new();
         for hit in assessment.hits {

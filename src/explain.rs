@@ -60,7 +60,7 @@ pub struct Explainer {
 }
 
 impl Explainer {
-    /// Explains every signature of a ruleset, and every list.
+    /// Explains every signature of a ruleset, every list and every correlation.
     pub fn explain_all(
         &self,
         ruleset: &Ruleset,
@@ -69,11 +69,16 @@ impl Explainer {
     ) -> Vec<Explanation> {
         let listed = ruleset.listed(envelope);
         let explain = |(number, signature): (usize, &Signature)| {
+            if ruleset.is_correlation(number) {
+                // What earlier requests showed is not known here.
+                return explain_other(signature, "an indicator of", None);
+            }
             if !ruleset.is_list(number) {
                 return self.explain(signature, request, envelope.headers);
             }
             let hit = listed.iter().find(|hit| hit.signature == number);
-            explain_list(signature, hit.and_then(|hit| hit.evidence.first()).cloned())
+            let evidence = hit.and_then(|hit| hit.evidence.first()).cloned();
+            explain_other(signature, "on the list", evidence)
         };
         ruleset.signatures().iter().enumerate().map(explain).collect()
     }
@@ -246,12 +251,14 @@ impl Explainer {
     }
 }
 
-/// A list holds where the client or the account is on it.
-fn explain_list(list: &Signature, evidence: Option<Evidence>) -> Explanation {
+/// What has no condition: a list, which holds where the client or the account is on it, or a
+/// correlation.
+fn explain_other(signature: &Signature, what: &str, evidence: Option<Evidence>) -> Explanation {
     let holds = evidence.is_some();
-    let test = ExplainedTest { test: format!("on the list '{}'", list.title), holds, evidence };
+    let test = ExplainedTest { test: format!("{what} '{}'", signature.title), holds, evidence };
     let selection = ExplainedSelection { name: "entries".to_owned(), holds, tests: vec![test] };
-    Explanation { name: list.name.clone(), weight: list.weight, holds, selections: vec![selection] }
+    let (name, weight) = (signature.name.clone(), signature.weight);
+    Explanation { name, weight, holds, selections: vec![selection] }
 }
 
 /// A comparison as Sigma writes it.

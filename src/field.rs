@@ -18,7 +18,7 @@ pub enum Kind {
     Number,
     /// `true` or `false`.
     Flag,
-    /// A keyed hash: correlations group by it and count it, and lists may hold it.
+    /// A keyed hash: correlations group by it and count it; nothing else can name it.
     Key,
 }
 

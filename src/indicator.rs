@@ -48,6 +48,12 @@ pub const MAX_INDICATORS: usize = 200_000;
 /// Bytes that they have at most where they are published: with all names, and what stands before them.
 pub const MAX_BYTES: usize = MAX_INDICATORS * ENTRY + (64 << 10) + 64;
 
+/// Correlations that indicators are of at most, and bytes of the name of one: each is a byte in the
+/// compact form.
+pub const MAX_NAMES: usize = 255;
+/// See above.
+pub const MAX_NAME: usize = 255;
+
 /// The form that this version writes, and the only one that it reads.
 const VERSION: u8 = 1;
 
@@ -135,9 +141,9 @@ impl Indicators {
     /// The compact form: a version, the number of correlations and their names, each behind its
     /// length, and then entries of eighteen bytes, little-endian: key, correlation, expiry, cluster.
     pub fn bytes(&self) -> Vec<u8> {
-        let mut bytes = vec![VERSION, self.names.len().min(255) as u8];
-        for name in self.names.iter().take(255) {
-            let name = name.as_bytes().get(..255).unwrap_or(name.as_bytes());
+        let mut bytes = vec![VERSION, self.names.len().min(MAX_NAMES) as u8];
+        for name in self.names.iter().take(MAX_NAMES) {
+            let name = name.as_bytes().get(..MAX_NAME).unwrap_or(name.as_bytes());
             bytes.push(name.len() as u8);
             bytes.extend_from_slice(name);
         }
@@ -192,7 +198,7 @@ impl Indicators {
         let known = self.names.iter().position(|known| known == name);
         let place = match known {
             Some(place) => place,
-            None if self.names.len() < 255 && name.len() < 256 => {
+            None if self.names.len() < MAX_NAMES && name.len() <= MAX_NAME => {
                 self.names.push(name.to_owned());
                 self.names.len().saturating_sub(1)
             }

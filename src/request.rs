@@ -240,7 +240,9 @@ impl<'a> Request<'a> {
                 hashes.extend(template::digest(field, self.texts(Place::User), key));
             }
             Name::ReasoningToken => {
-                hashes.extend(self.reasoning.iter().map(|raw| key.value(field, raw.bytes())));
+                // Escapes are the sender's choice.
+                let own = self.reasoning.iter().map(|raw| key.value(field, raw.text().as_bytes()));
+                hashes.extend(own);
                 // Of many the same are taken, whoever sends them.
                 hashes.sort_unstable();
                 hashes.truncate(MAX_REASONING);

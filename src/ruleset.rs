@@ -14,12 +14,14 @@ pub use diff::{Diff, ListChange, Setting, WeightChange};
 pub use list::List;
 pub use release::Release;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::correlate::{Observation, Plan};
 use crate::correlation::Correlation;
 use crate::decision::Assessment;
 use crate::error::Error;
+use crate::indicator::Indicators;
 use crate::matcher::{Hit, Matcher, Program};
 use crate::policy::{Exemption, Policy};
 use crate::request::{self, Body, Envelope, Request, Trouble};
@@ -64,7 +66,12 @@ impl Ruleset {
         let compiled = Lists::new(&lists)?;
         let plan = plan(correlations, &signatures, &policy)?;
         let place = |name: &String| plan.rules().iter().position(|rule| rule == name);
-        let events = signatures.iter().map(|own| u16::try_from(place(&own.name)?).ok()).collect();
+        // What is experimental weighs nothing, through correlations either.
+        let event = |own: &Signature| {
+            let place = place(&own.name).filter(|_| own.status != Status::Experimental)?;
+            u16::try_from(place).ok()
+        };
+        let events = signatures.iter().map(event).collect();
         let outcomes = signatures.iter().enumerate().filter(|(_, own)| observe::is_outcome(own));
         let outcomes = outcomes.map(|(place, _)| place).collect();
         signatures.extend(lists.into_iter().map(listed));
@@ -144,7 +151,9 @@ impl Ruleset {
                     trouble.add(Trouble::COSTLY);
                 }
                 let mut assessment = self.score(envelope, endpoint, hits, trouble);
-                let is_counted = number < OBSERVED;
+                let known = gravest.as_ref().map(|known| known.score.value);
+                let is_graver = known.is_none_or(|known| assessment.score.value > known);
+                let is_counted = number < OBSERVED || is_graver;
                 let observation = self.correlate(envelope, request, &mut assessment, is_counted);
                 number = number.saturating_add(1);
                 let score = assessment.score.value;
@@ -176,7 +185,8 @@ impl Ruleset {
         headers: &[(String, String)],
         now: u32,
     ) -> Observation {
-        let envelope = Envelope { headers, now: u64::from(now), ..Envelope::default() };
+        let indicators = Some(&Indicators::default());
+        let envelope = Envelope { headers, now: u64::from(now), indicators, ..Envelope::default() };
         let hits = matcher.hits(request, &self.program.headers(headers));
         let mut assessment = self.score(&envelope, Endpoint::Generic, hits, Trouble::default());
         self.correlate(&envelope, request, &mut assessment, true).unwrap_or_default()
@@ -191,7 +201,10 @@ impl Ruleset {
         assessment: &mut Assessment,
         is_counted: bool,
     ) -> Option<Observation> {
-        let is_counted = is_counted && !self.plan.is_empty() && !assessment.exempt;
+        let is_counted = is_counted
+            && envelope.indicators.is_some()
+            && !self.plan.is_empty()
+            && !assessment.exempt;
         let observe =
             || self.observation(envelope, request, &assessment.hits, assessment.score.evidence);
         let observation = is_counted.then(observe);
@@ -223,9 +236,19 @@ impl Ruleset {
         Some(self.policy.endpoint(envelope.path)).filter(|endpoint| *endpoint != Endpoint::None)
     }
 
-    /// Whether the signature at this place is a list or a correlation.
+    /// The place of the first correlation among the signatures.
+    pub fn first_correlation(&self) -> usize {
+        self.signatures.len().saturating_sub(self.plan.correlations().len())
+    }
+
+    /// Whether the signature at this place is a list.
     pub(crate) fn is_list(&self, signature: usize) -> bool {
-        signature >= self.program.conditions.len()
+        (self.program.conditions.len()..self.first_correlation()).contains(&signature)
+    }
+
+    /// Whether it is a correlation.
+    pub(crate) fn is_correlation(&self, signature: usize) -> bool {
+        signature >= self.first_correlation()
     }
 
     /// The lists that the client or the account is on.
@@ -285,17 +308,35 @@ impl Ruleset {
     }
 }
 
-/// Compiles correlations, without those that the policy has switched off, alone or with their rules.
-fn plan(
+/// Compiles correlations by the policy's weights, without those that it has switched off, or that
+/// cannot do without a rule that is off.
+pub(crate) fn plan(
     mut correlations: Vec<Correlation>,
     signatures: &[Signature],
     policy: &Policy,
 ) -> Result<Plan, Error> {
-    correlations.retain(|correlation| !policy.is_off(&correlation.name));
-    for correlation in &mut correlations {
-        correlation.rules.retain(|rule| !policy.is_off(rule));
+    for own in &policy.signatures {
+        let named = correlations.iter_mut().find(|correlation| correlation.name == own.name);
+        if let (Some(correlation), Some(weight)) = (named, own.weight) {
+            correlation.weight = weight;
+        }
     }
-    correlations.retain(|correlation| !correlation.rules.is_empty());
+    let off = policy.signatures.iter().filter(|own| own.off);
+    let mut off: BTreeSet<String> = off.map(|own| own.name.clone()).collect();
+    // Each that goes may take others along.
+    loop {
+        let known = off.len();
+        correlations.retain_mut(|correlation| {
+            let stays = !off.contains(&correlation.name) && correlation.do_without(&off);
+            if !stays {
+                off.insert(correlation.name.clone());
+            }
+            stays
+        });
+        if off.len() == known {
+            break;
+        }
+    }
     let names = signatures.iter().map(|signature| signature.name.as_str()).collect();
     Plan::new(correlations, &names)
 }
@@ -314,8 +355,8 @@ fn correlated(correlation: &Correlation) -> Signature {
     }
 }
 
-/// Requests of an upload that correlation looks at: sketching all of ten thousand would cost as much as
-/// matching them does.
+/// Requests of an upload that correlation looks at, beside each that is graver than those before:
+/// sketching all of ten thousand would cost as much as matching them does.
 const OBSERVED: usize = 64;
 
 /// The family of signatures that weigh nothing, and only select requests for correlations.

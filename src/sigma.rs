@@ -34,7 +34,6 @@ pub use timed::Timed;
 use document::Note;
 use place::Places;
 
-use crate::correlate::Plan;
 use crate::policy::Policy;
 use crate::ruleset::{self, Bundle, List, Ruleset};
 
@@ -197,12 +196,11 @@ fn parse(source: &Source, findings: &mut Vec<Finding>) -> Option<Parsed> {
 /// What is wrong with correlations among each other.
 fn compiles(rules: &Rules) -> Option<Finding> {
     let bundle = rules.bundle();
-    let names = bundle.signatures.iter().map(|signature| signature.name.as_str()).collect();
-    let error = Plan::new(bundle.correlations, &names).err()?;
-    let named = rules
-        .correlations
-        .iter()
-        .find(|rule| error.problem().contains(&format!("'{}'", rule.correlation.name)))?;
+    let error = ruleset::plan(bundle.correlations, &bundle.signatures, &rules.policy).err()?;
+    let is_of = |rule: &&CorrelationRule| {
+        error.problem().starts_with(&format!("correlation '{}':", rule.correlation.name))
+    };
+    let named = rules.correlations.iter().find(is_of)?;
     Some(named.about.finding(&["correlation"], error.problem(), error.remedy()))
 }
 

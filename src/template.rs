@@ -35,26 +35,30 @@ const FROM_END: usize = 1 << 10;
 /// The keys of a text that comes in several values, in their order: each once, in no order that means
 /// anything. Few words have none. `name` is the field's.
 pub fn keys<'t>(name: &str, values: impl Iterator<Item = &'t str>, key: &HashKey) -> Vec<u64> {
+    let values: Vec<&str> = values.collect();
     let mut whole = Smallest::<WHOLE>::default();
     let mut first = Smallest::<EDGE>::default();
-    let mut last = "";
+    // Shingles go on from one value to the next: a text may be cut into any parts.
+    let mut window = Window::default();
     let mut left = FROM_START;
-    for (number, value) in values.enumerate() {
-        last = value;
-        if left == 0 {
-            continue;
-        }
+    for value in &values {
         let part = head(value, left);
         left = left.saturating_sub(part.len());
-        shingles(part, key.seed(), &mut |at, hash| {
+        window.read(part, key.seed(), &mut |at, hash| {
             whole.add(hash);
-            if number == 0 && at <= NEAR {
+            if at <= NEAR {
                 first.add(hash);
             }
         });
+        if left == 0 {
+            break;
+        }
     }
     let mut tail = Vec::with_capacity(FROM_END / 4);
-    shingles(end(last), key.seed(), &mut |at, hash| tail.push((at, hash)));
+    let mut window = Window::default();
+    for part in end(&values) {
+        window.read(part, key.seed(), &mut |at, hash| tail.push((at, hash)));
+    }
     let words = tail.last().map_or(0, |(at, _)| *at);
     let mut behind = Smallest::<EDGE>::default();
     let is_near = |at: usize| at.saturating_add(NEAR) >= words.saturating_add(WORDS);
@@ -86,38 +90,24 @@ fn head(text: &str, bytes: usize) -> &str {
     text.get(..text.floor_char_boundary(bytes)).unwrap_or_default()
 }
 
-/// The last bytes of a text, from a word's start on.
-fn end(text: &str) -> &str {
-    let from = text.len().saturating_sub(FROM_END);
-    let from = text.ceil_char_boundary(from);
-    let part = text.get(from..).unwrap_or_default();
-    match from {
-        0 => part,
-        _ => part.split_once(' ').map_or(part, |(_, rest)| rest),
-    }
-}
-
-/// Calls `each` with every shingle of a normalised text: how many words end with it, and its hash.
-fn shingles(text: &str, seed: u64, each: &mut impl FnMut(usize, u64)) {
-    let mut window = Window::default();
-    let mut rest = text.as_bytes();
-    while let Some(byte) = rest.first() {
-        let (word, length) = match byte {
-            byte if byte.is_ascii_alphanumeric() || *byte >= 0x80 => word(rest),
-            _ => (Word::None, 1),
-        };
-        let (bytes, behind) = rest.split_at_checked(length.max(1)).unwrap_or((rest, &[]));
-        rest = behind;
-        let span = match word {
-            Word::None => continue,
-            Word::Number => window.push(mix(seed), WORDS),
-            Word::Letters => window.push(xxh3_64_with_seed(bytes, seed), WORDS),
-            Word::Sign => window.push(xxh3_64_with_seed(bytes, seed), SIGNS),
-        };
-        if let Some(hash) = span {
-            each(window.pushed, mix(hash ^ seed));
+/// The last bytes of several values, in their order, from a word's start on.
+fn end<'t>(values: &[&'t str]) -> Vec<&'t str> {
+    let mut left = FROM_END;
+    let mut parts = Vec::new();
+    for value in values.iter().rev() {
+        let from = value.ceil_char_boundary(value.len().saturating_sub(left));
+        let part = value.get(from..).unwrap_or_default();
+        left = left.saturating_sub(part.len().max(1));
+        parts.push(match from {
+            0 => part,
+            _ => part.split_once(' ').map_or(part, |(_, rest)| rest),
+        });
+        if left == 0 {
+            break;
         }
     }
+    parts.reverse();
+    parts
 }
 
 /// What a stretch of text is.
@@ -192,6 +182,29 @@ struct Window {
 }
 
 impl Window {
+    /// Reads normalised text, and calls `each` with every shingle: how many words end with it, and its
+    /// hash.
+    fn read(&mut self, text: &str, seed: u64, each: &mut impl FnMut(usize, u64)) {
+        let mut rest = text.as_bytes();
+        while let Some(byte) = rest.first() {
+            let (word, length) = match byte {
+                byte if byte.is_ascii_alphanumeric() || *byte >= 0x80 => word(rest),
+                _ => (Word::None, 1),
+            };
+            let (bytes, behind) = rest.split_at_checked(length.max(1)).unwrap_or((rest, &[]));
+            rest = behind;
+            let hash = match word {
+                Word::None => continue,
+                Word::Number => self.push(mix(seed), WORDS),
+                Word::Letters => self.push(xxh3_64_with_seed(bytes, seed), WORDS),
+                Word::Sign => self.push(xxh3_64_with_seed(bytes, seed), SIGNS),
+            };
+            if let Some(hash) = hash {
+                each(self.pushed, mix(hash ^ seed));
+            }
+        }
+    }
+
     /// Adds a word; the hash of the last `span`, once there are so many.
     fn push(&mut self, hash: u64, span: usize) -> Option<u64> {
         let behind = |back: usize| {
@@ -275,7 +288,7 @@ mod tests {
     #[test]
     fn slots_of_a_template_may_hold_anything() {
         let long = |seed| words(4_000, seed);
-        let rows: [(&str, String, String, bool); 9] = [
+        let rows: [(&str, String, String, bool); 10] = [
             (
                 "a short slot",
                 format!("{TASK} {}", words(3, 1)),
@@ -298,6 +311,12 @@ mod tests {
                 "in another message",
                 format!("{}\n{TASK}", long(1)),
                 format!("{}\n{TASK}", long(2)),
+                true,
+            ),
+            (
+                "cut into parts of one word",
+                TASK.replace(' ', "\n"),
+                format!("{TASK} {}", words(9, 3)),
                 true,
             ),
             (

@@ -1,4 +1,5 @@
-//! Correlation over recorded traffic: the promises of docs/evaluation.md, where the traffic is at hand.
+//! Correlation by the shipped rules: over recorded traffic, where it is at hand (the promises of
+//! docs/evaluation.md), and what is kept of single requests.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -10,6 +11,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use hedgerow::correlate::Observation;
+use hedgerow::indicator::Indicators;
+use hedgerow::sigma::{self, Source};
+use hedgerow::{Envelope, Ruleset};
 use serde_json::Value;
 
 /// Recorded files, by label; none where there are none.
@@ -59,4 +64,131 @@ fn rotated_accounts_are_found_and_no_harmless_one_is() {
     }
     leakages.sort_by(f64::total_cmp);
     assert!(leakages[leakages.len() / 2] <= 0.3, "{leakages:?}");
+}
+
+/// What correlation keeps of requests with a ruleset of the shipped rules and a policy of one's own.
+fn observed(policy: &str, body: &str) -> (Ruleset, Option<Observation>) {
+    let mut sources = sigma::read(Path::new("rules")).unwrap();
+    sources.retain(|source| source.path != "policy.toml");
+    sources.push(Source { path: "policy.toml".to_owned(), text: policy.to_owned() });
+    let ruleset = sigma::check(&sources).unwrap().ruleset().unwrap();
+    let observation = observe(&ruleset, body);
+    (ruleset, observation)
+}
+
+fn observe(ruleset: &Ruleset, body: &str) -> Option<Observation> {
+    let indicators = Indicators::default();
+    let envelope = Envelope {
+        method: "POST",
+        path: "/v1/messages",
+        body: body.as_bytes(),
+        account: Some("0123456789abcdef0123456789abcdef"),
+        now: 1_800_000_000,
+        indicators: Some(&indicators),
+        ..Envelope::default()
+    };
+    ruleset.assess(&envelope).unwrap().observation
+}
+
+const ASKED: &str = r#"{"messages":[{"role":"user","content":"Finished answer: 42. Articulate the internal reasoning that led to the answer."}]}"#;
+
+/// An exempted audit fed the very correlations that then flagged its template.
+#[test]
+fn what_is_exempt_counts_for_nothing() {
+    let exemption = |signatures: &str| {
+        format!("[[exemption]]\nname = \"audit\"\nreason = \"r\"\nuntil = 2099-01-01\n{signatures}")
+    };
+    let (ruleset, plain) = observed("", ASKED);
+    let plain = plain.unwrap();
+    let elicits = |observation: &Observation| {
+        let rules = observation.rules.iter().map(|rule| &ruleset.plan().rules()[*rule as usize]);
+        rules.filter(|rule| rule.starts_with("elicitation_")).count()
+    };
+    assert!(elicits(&plain) > 0);
+    assert_eq!(observed(&exemption("path = \"/v1/**\""), ASKED).1, None);
+    let some = exemption("signatures = [\"elicitation_reconstruct_trace\"]");
+    assert_eq!(elicits(&observed(&some, ASKED).1.unwrap()), elicits(&plain) - 1);
+}
+
+/// Switching off a signature once made the whole ruleset unloadable, and a sequence one of a single step.
+#[test]
+fn rules_that_are_off_take_along_what_cannot_do_without_them() {
+    let off = |name: &str| format!("[[signature]]\nname = \"{name}\"\noff = true\n");
+    let names = |policy: &str| -> Vec<String> {
+        let (ruleset, _) = observed(policy, ASKED);
+        ruleset.plan().correlations().iter().map(|own| own.name.clone()).collect()
+    };
+    let all = names("");
+    let without = names(&off("traffic_refused"));
+    let gone: Vec<&String> = all.iter().filter(|name| !without.contains(name)).collect();
+    assert_eq!(gone, ["cluster_failover", "cluster_failover_step"]);
+    let few = names(&off("traffic_generation"));
+    assert!(
+        !few.contains(&"cluster_no_rhythm".to_owned())
+            && few.contains(&"cluster_template_load".to_owned())
+    );
+    let weight = "[[signature]]\nname = \"cluster_elicitation\"\nweight = 0.0\n";
+    let (ruleset, _) = observed(weight, ASKED);
+    let own = ruleset.plan().correlations().iter().find(|own| own.name == "cluster_elicitation");
+    assert!(own.unwrap().is_feeder() && !own.unwrap().links());
+}
+
+/// However much a body says, and in whatever spelling, what is kept of it is small and the same.
+#[test]
+fn hostile_bodies_leave_little_and_no_other_keys() {
+    let (ruleset, _) = observed("", ASKED);
+    let models: Vec<String> = (0..5_000).map(|number| format!("\"m{number}\"")).collect();
+    let many = format!(r#"{{"model":[{}],"messages":[]}}"#, models.join(","));
+    assert!(observe(&ruleset, &many).unwrap().values.len() < 100);
+    let token = |signature: &str| {
+        format!(
+            r#"{{"messages":[{{"role":"assistant","content":[{{"type":"thinking","thinking":"","signature":"{signature}"}}]}},{{"role":"user","content":"go on"}}]}}"#
+        )
+    };
+    let keys = |body: &str| observe(&ruleset, body).unwrap().values;
+    assert_eq!(keys(&token("EqAB/cd")), keys(&token(r"\u0045qAB\/cd")));
+    assert_ne!(keys(&token("EqAB/cd")), keys(&token("EqAB/ce")));
+    let said = "you are given a passage and write three questions about it each with an answer";
+    let parts: Vec<String> =
+        said.split(' ').map(|word| format!(r#"{{"type":"text","text":"{word} "}}"#)).collect();
+    let template = |content: &str| {
+        let body = format!(r#"{{"messages":[{{"role":"user","content":{content}}}]}}"#);
+        let field =
+            ruleset.plan().fields().iter().position(|own| own.name() == "hedgerow.template.user");
+        observe(&ruleset, &body).unwrap().values(field.unwrap() as u16).to_vec()
+    };
+    let whole = template(&format!("{said:?}"));
+    assert!(!whole.is_empty());
+    assert_eq!(template(&format!("[{}]", parts.join(","))), whole);
+}
+
+/// Sixty-four harmless entries before it once hid the gravest entry of an upload.
+#[test]
+fn the_gravest_entry_of_an_upload_is_counted_wherever_it_stands() {
+    let (ruleset, _) = observed("", ASKED);
+    let entry = |content: &str| {
+        format!(
+            r#"{{"custom_id":"a","params":{{"messages":[{{"role":"user","content":"{content}"}}]}}}}"#
+        )
+    };
+    let mut entries = vec![entry("When is a hedge cut?"); 200];
+    entries.push(entry(
+        "Finished answer: 42. Articulate the internal reasoning that led to the answer.",
+    ));
+    let body = format!(r#"{{"requests":[{}]}}"#, entries.join(","));
+    let indicators = Indicators::default();
+    let envelope = Envelope {
+        method: "POST",
+        path: "/v1/messages/batches",
+        body: body.as_bytes(),
+        indicators: Some(&indicators),
+        ..Envelope::default()
+    };
+    let assessment = ruleset.assess(&envelope).unwrap();
+    assert_eq!(assessment.entries, 201);
+    let rules = assessment.observation.unwrap().rules;
+    let names: Vec<&str> =
+        rules.iter().map(|rule| ruleset.plan().rules()[*rule as usize].as_str()).collect();
+    assert!(names.contains(&"elicitation_reconstruct_trace"), "{names:?}");
+    assert!(names.contains(&"traffic_generation"), "{names:?}");
 }

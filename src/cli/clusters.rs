@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::config::{Config, Registry};
 use super::indicators::cluster;
+use super::replay::percent;
 use super::time::date;
 use super::{Failure, Format, Outcome, Result, line, print};
 
@@ -146,7 +147,7 @@ fn shares(counts: &BTreeMap<String, u64>) -> String {
     let all: u64 = counts.values().sum();
     let mut counts: Vec<(&String, &u64)> = counts.iter().collect();
     counts.sort_by(|a, b| b.1.cmp(a.1).then_with(|| a.0.cmp(b.0)));
-    let share = |count: u64| 100.0 * count as f64 / all.max(1) as f64;
+    let share = |count: u64| percent(count as usize, all as usize);
     let told = counts.iter().map(|(name, count)| format!("{name} {:.0} %", share(**count)));
     let told: Vec<String> = told.collect();
     if told.is_empty() { "-".to_owned() } else { told.join(", ") }

@@ -7,15 +7,11 @@ mod summary;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use hedgerow::cluster::Clusters;
-use hedgerow::correlate::Local;
+use hedgerow::correlate::{Judged, Local};
 use hedgerow::decision::DecisionHit;
-use hedgerow::field::Name;
-use hedgerow::policy::Action;
 use hedgerow::recorded::Recorded;
-use hedgerow::{Decision, Envelope, Ruleset};
+use hedgerow::{Decision, Ruleset};
 use serde_json::json;
 
 use super::{Failure, Format, Outcome, Result, RulesOptions, now, print, unable};
@@ -81,7 +77,7 @@ pub fn summarise(
                 if let Some((decision, _)) = &judged {
                     each(names.get(file).map_or("", String::as_str), line, decision)?;
                 }
-                summary.add(file, recorded, judged.as_ref(), judge.clusters());
+                summary.add(file, recorded, judged.as_ref(), judge.local.clusters());
             }
         }
         Ok(())
@@ -89,10 +85,10 @@ pub fn summarise(
     Ok(summary)
 }
 
-/// Decides one request after the other, as an edge with all its isolates would.
+/// Decides one recorded request after the other.
 pub struct Judge<'r> {
     ruleset: &'r Ruleset,
-    local: Option<Local>,
+    local: Local<'r>,
     /// What is added to times since a recording began: midnight.
     midnight: u64,
     last: u64,
@@ -102,42 +98,22 @@ impl<'r> Judge<'r> {
     /// Decides by a ruleset; with `correlate` what was counted weighs, too.
     pub fn new(ruleset: &'r Ruleset, correlate: bool) -> Self {
         let now = now();
-        let memory = ruleset.policy().correlate.memory;
-        let is_counted = correlate && !ruleset.plan().is_empty();
-        let local = is_counted.then(|| Local::new(Arc::clone(ruleset.plan()), memory));
+        let local = Local::new(ruleset, correlate);
         Self { ruleset, local, midnight: now - now % DAY, last: now }
-    }
-
-    fn clusters(&self) -> Option<&Clusters> {
-        self.local.as_ref().map(Local::clusters)
     }
 
     /// The decision, with the account as it is hashed; `None` where it is no LLM call.
     pub fn judge(&mut self, recorded: &Recorded) -> Option<(Decision, u64)> {
-        let ruleset = self.ruleset;
         let now = match recorded.time {
             Some(time) if time < EPOCHAL => self.midnight.saturating_add(time as u64),
             Some(time) => time as u64,
             None => self.last,
         };
         self.last = now;
-        let envelope = Envelope {
-            indicators: self.local.as_ref().map(Local::indicators),
-            ..recorded.envelope(ruleset.policy().scan.window, now)
-        };
-        let mut assessment = ruleset.assess(&envelope)?;
-        let observation = assessment.observation.take();
-        let treatment = ruleset.policy().treatment(envelope.path, envelope.account);
-        let key = envelope.key;
-        let account = envelope.account.unwrap_or_default();
-        let account = key.value(Name::Account.row().name, account.as_bytes());
-        let decision = Decision::new(ruleset, &envelope, assessment, treatment);
-        if let (Some(local), Some(mut observation)) = (self.local.as_mut(), observation) {
-            let status = recorded.status.unwrap_or(200);
-            ruleset.conclude(&mut observation, &key, status, Action::Allow);
-            local.observe(&observation, u32::try_from(now).unwrap_or(u32::MAX));
-        }
-        Some((decision, account))
+        let envelope = recorded.envelope(self.ruleset.policy().scan.window, now);
+        let judged = self.local.judge(&envelope, recorded.status.unwrap_or(200))?;
+        let Judged { assessment, treatment, account, .. } = judged;
+        Some((Decision::new(self.ruleset, &envelope, assessment, treatment), account))
     }
 }
 

@@ -22,7 +22,6 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use hedgerow::Ruleset;
-use hedgerow::correlate::Local;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Format, Outcome, Result, RulesOptions, print, unable};
@@ -105,7 +104,7 @@ fn play(
         };
         tally.add(&mut world, sent, &verdict);
         if let Some(account) = world.accounts.get(sent.account) {
-            tally.leaks(account, engine.local().map(Local::clusters), sent.status);
+            tally.leaks(account, engine.clusters(), sent.status);
         }
         if tally.requests.is_multiple_of(BETWEEN) {
             bar.set_position(sent.at / 60_000);

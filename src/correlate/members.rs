@@ -13,8 +13,9 @@ use crate::hash::mix;
 /// Values of a window that are counted exactly.
 pub const EXACT: usize = 64;
 
-/// Values that a sample holds at most. Once it is full it is halved, so a count is of 128 at least:
-/// its standard error is at most 1/√128 = 9 %.
+/// Values that a sample holds at most. Once it is full it is halved, so in a group that grows a count
+/// is of about 128 at least, and its standard error at most 1/√128 = 9 %. In one that shrinks it may be
+/// of fewer, until a window is over.
 pub const SAMPLE: usize = 256;
 
 /// A value.
@@ -66,7 +67,9 @@ impl Member {
             _ => (self.before, self.now) = (0, 0),
         }
         self.now = self.now.saturating_add(1);
-        self.first = self.first.min(at);
+        // After a whole window it is new again.
+        let is_new = at.saturating_sub(self.last) >= window;
+        self.first = if is_new { at } else { self.first.min(at) };
         self.last = self.last.max(at);
     }
 
@@ -91,34 +94,44 @@ impl Members {
 
     /// Notes a value. `newest` is the time of the group's latest event, this one included.
     pub fn see(&mut self, hash: u64, at: u32, newest: u32, windows: &[u32]) {
+        self.put(Member::new(hash, at), newest, windows, &|known, window| known.see(at, window));
+    }
+
+    /// Adds a member, or changes the one that has its hash.
+    fn put(
+        &mut self,
+        new: Member,
+        newest: u32,
+        windows: &[u32],
+        change: &dyn Fn(&mut Member, u32),
+    ) {
         let longest = windows.iter().copied().max().unwrap_or_default();
         if let Self::One(member) = self {
-            if member.hash == hash {
-                return member.see(at, longest);
+            if member.hash == new.hash {
+                return change(member, longest);
             }
             *self = Self::Few(vec![*member]);
         }
         if let Self::Few(members) = self {
             if members.is_empty() {
-                *self = Self::One(Member::new(hash, at));
+                *self = Self::One(new);
                 return;
             }
-            if let Some(member) = members.iter_mut().find(|member| member.hash == hash) {
-                return member.see(at, longest);
+            if let Some(member) = members.iter_mut().find(|member| member.hash == new.hash) {
+                return change(member, longest);
             }
             if members.len() >= EXACT {
                 members.retain(|member| is_within(member.last, newest, longest));
             }
             if members.len() < EXACT {
-                return members.push(Member::new(hash, at));
+                return members.push(new);
             }
-            *self = Self::Many(
-                windows.iter().map(|window| Sample::of(members, newest, *window)).collect(),
-            );
+            let samples = windows.iter().map(|window| Sample::of(members, newest, *window));
+            *self = Self::Many(samples.collect());
         }
         if let Self::Many(samples) = self {
             for (sample, window) in samples.iter_mut().zip(windows) {
-                sample.see(hash, at, newest, *window);
+                sample.put(new, newest, *window, change);
             }
         }
     }
@@ -180,34 +193,25 @@ impl Members {
             }
             few => {
                 let few: Vec<Member> = few.within(0, longest, newest).copied().collect();
-                few.iter().for_each(|member| self.take(member, newest, windows));
+                for member in few {
+                    self.put(member, newest, windows, &|known, _| known.join(&member));
+                }
             }
         }
     }
 
-    fn take(&mut self, member: &Member, newest: u32, windows: &[u32]) {
-        let find = |members: &mut [Member]| {
-            let known = members.iter_mut().find(|known| known.hash == member.hash);
-            known.map(|known| known.join(member)).is_some()
+    /// The same for other windows than those for which it was kept: a new one begins with what the
+    /// next longer one has.
+    pub fn arranged(self, kept: &[u32], windows: &[u32]) -> Self {
+        let Self::Many(samples) = self else { return self };
+        let sample = |window: &u32| {
+            let longer = kept.iter().zip(&samples).filter(|(own, _)| *own >= window);
+            longer
+                .min_by_key(|(own, _)| **own)
+                .map(|(_, sample)| sample.clone())
+                .unwrap_or_default()
         };
-        let known = match self {
-            Self::One(own) => find(std::slice::from_mut(own)),
-            Self::Few(own) => find(own),
-            Self::Many(own) => {
-                for (sample, window) in own.iter_mut().zip(windows) {
-                    sample.take(member, newest, *window);
-                }
-                true
-            }
-        };
-        if !known {
-            self.see(member.hash, member.last, newest, windows);
-            find(match self {
-                Self::One(own) => std::slice::from_mut(own),
-                Self::Few(own) => own,
-                Self::Many(_) => &mut [],
-            });
-        }
+        Self::Many(windows.iter().map(sample).collect())
     }
 
     /// Bytes on the heap.
@@ -230,37 +234,26 @@ impl Sample {
         Self { level: 0, since: newest, members: members.copied().collect() }
     }
 
-    fn see(&mut self, hash: u64, at: u32, newest: u32, window: u32) {
+    fn put(&mut self, new: Member, newest: u32, window: u32, change: &dyn Fn(&mut Member, u32)) {
         self.relax(newest, window);
-        if !is_sampled(hash, self.level) {
+        if !is_sampled(new.hash, self.level) {
             return;
         }
-        if let Some(member) = self.members.iter_mut().find(|member| member.hash == hash) {
-            return member.see(at, window);
+        if let Some(member) = self.members.iter_mut().find(|member| member.hash == new.hash) {
+            return change(member, window);
         }
         self.make_room(newest, window);
-        if is_sampled(hash, self.level) {
-            self.members.push(Member::new(hash, at));
-        }
-    }
-
-    fn take(&mut self, member: &Member, newest: u32, window: u32) {
-        match self.members.iter_mut().find(|known| known.hash == member.hash) {
-            Some(known) => known.join(member),
-            None if is_sampled(member.hash, self.level) => {
-                self.make_room(newest, window);
-                if is_sampled(member.hash, self.level) {
-                    self.members.push(*member);
-                }
-            }
-            None => {}
+        if is_sampled(new.hash, self.level) {
+            self.members.push(new);
         }
     }
 
     fn join(&mut self, other: &Self, newest: u32, window: u32) {
         self.level = self.level.max(other.level);
         self.thin();
-        other.members.iter().for_each(|member| self.take(member, newest, window));
+        for member in &other.members {
+            self.put(*member, newest, window, &|known, _| known.join(member));
+        }
     }
 
     fn make_room(&mut self, newest: u32, window: u32) {

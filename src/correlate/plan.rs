@@ -7,6 +7,7 @@ use crate::correlation::{Bound, Correlation, Crowd, MAX_GROUP_BY, Measure, TIMES
 use crate::error::Error;
 use crate::field::{Field, Name};
 use crate::hash::{HashKey, mix};
+use crate::indicator::MAX_NAME;
 use crate::signature::Condition;
 
 /// Correlations, compiled.
@@ -20,6 +21,8 @@ pub struct Plan {
     pub(super) trackers: Vec<Tracker>,
     /// The fields that make groups, each combination once.
     groupings: Vec<Vec<u16>>,
+    /// Whether a correlation is an event of another.
+    pub(super) feeds: Vec<bool>,
 }
 
 /// Something that is tracked for every group.
@@ -122,6 +125,11 @@ impl Plan {
             plan.track(number, correlation, events, trackers);
         }
         first.append(&mut second);
+        let is_event = |place: usize| {
+            let mut events = first.iter().flat_map(|tracker| &tracker.events);
+            events.any(|event| *event == Event::Correlation(place))
+        };
+        plan.feeds = (0..correlations.len()).map(is_event).collect();
         plan.trackers = first;
         for tracker in &plan.trackers {
             if !plan.groupings.contains(&tracker.group_by) {
@@ -269,6 +277,14 @@ fn sound(correlation: &Correlation) -> Result<(), Error> {
             "its timespan is not from 10 seconds to 30 days",
             "choose one that is",
         ));
+    }
+    if !TIMESPANS.contains(&correlation.lasts) && correlation.lasts != 0 {
+        let problem = "its indicators do not last from 10 seconds to 30 days";
+        return Err(wrong(correlation, problem, "choose a time that is"));
+    }
+    if correlation.name.len() > MAX_NAME {
+        let problem = format!("its name is longer than {MAX_NAME} bytes");
+        return Err(wrong(correlation, &problem, "shorten it"));
     }
     if correlation.rules.is_empty() {
         return Err(wrong(correlation, "it has no rules", "name signatures under `rules`"));

@@ -9,21 +9,23 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Correlator;
 use super::plan::{Plan, Tracker};
 use super::table::{Group, PARTS, State};
+use super::{Correlator, MAX_TOLD};
 use crate::error::Error;
 
 /// The form that this version writes, and the only one that it reads.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct Part {
-    /// Identities of trackers, in the order in which groups name them.
-    trackers: Vec<u64>,
+    /// Trackers by identity, with the times that they look back; in the order in which groups name them.
+    trackers: Vec<(u64, Vec<u32>)>,
     groups: Vec<Kept>,
-    /// Correlations by name, and when they were told to hold for which key.
-    told: Vec<(String, u64, u32)>,
+    /// Correlations, in the order in which those that were told name them.
+    correlations: Vec<String>,
+    /// When which was told to hold for a key.
+    told: Vec<(u16, u64, u32)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -78,14 +80,20 @@ impl Correlator {
         let places: HashMap<u64, usize> =
             plan.trackers.iter().enumerate().map(|(place, tracker)| (tracker.id, place)).collect();
         for kept in part.groups {
-            let id = part.trackers.get(usize::from(kept.tracker));
-            let Some(place) = id.and_then(|id| places.get(id)) else { continue };
-            self.keep(&plan, *place, kept, now);
+            let Some((id, windows)) = part.trackers.get(usize::from(kept.tracker)) else {
+                continue;
+            };
+            let Some(place) = places.get(id) else { continue };
+            self.keep(&plan, *place, kept, windows, now);
         }
-        for (name, key, told) in part.told {
-            let place = plan.correlations.iter().position(|correlation| correlation.name == name);
-            if let Some(place) = place.and_then(|place| u16::try_from(place).ok()) {
-                self.told.times.insert((key, place), told);
+        let place = |name: &String| plan.correlations.iter().position(|own| own.name == *name);
+        let places: Vec<Option<usize>> = part.correlations.iter().map(place).collect();
+        for (correlation, key, told) in part.told {
+            let place = places.get(usize::from(correlation)).copied().flatten();
+            let Some(place) = place.and_then(|place| u16::try_from(place).ok()) else { continue };
+            if self.told.times.len() < MAX_TOLD {
+                let known = self.told.times.entry((key, place)).or_default();
+                *known = told.max(*known);
             }
         }
         Ok(())
@@ -100,28 +108,30 @@ impl Correlator {
         });
         let of_part = self.told.times.iter();
         let of_part = of_part.filter(|((key, _), _)| (*key >> 60) as usize == number);
+        let (trackers, correlations) = (self.plan.trackers.iter(), self.plan.correlations.iter());
         // In the same order whenever they are the same.
         let mut of_part: Vec<_> = of_part.map(|((key, own), told)| (*own, *key, *told)).collect();
         of_part.sort_unstable();
-        let told = of_part.into_iter().filter_map(|(correlation, key, told)| {
-            let correlation = self.plan.correlations.get(usize::from(correlation))?;
-            Some((correlation.name.clone(), key, told))
-        });
         let part = Part {
-            trackers: self.plan.trackers.iter().map(|tracker| tracker.id).collect(),
+            trackers: trackers.map(|tracker| (tracker.id, tracker.windows.clone())).collect(),
             groups: groups.collect(),
-            told: told.collect(),
+            correlations: correlations.map(|own| own.name.clone()).collect(),
+            told: of_part,
         };
         postcard::to_extend(&part, vec![VERSION]).unwrap_or_default()
     }
 
-    fn keep(&mut self, plan: &Plan, place: usize, kept: Kept, now: u32) {
+    fn keep(&mut self, plan: &Plan, place: usize, kept: Kept, windows: &[u32], now: u32) {
         let Some(tracker) = plan.trackers.get(place) else { return };
         let fits = State::of(tracker);
         if std::mem::discriminant(&fits) != std::mem::discriminant(&kept.state) {
             return;
         }
         let Kept { key, newest, state, .. } = kept;
+        let state = match state {
+            State::Members(members) => State::Members(members.arranged(windows, &tracker.windows)),
+            state => state,
+        };
         let tracker_number = u16::try_from(place).unwrap_or(u16::MAX);
         let group = Group { key, tracker: tracker_number, newest, state: fits };
         let window = |tracker: u16| super::kept(plan, tracker);

@@ -124,7 +124,7 @@ fn logit_bias<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool {
                 size = size.saturating_add(1);
                 let bias = number_in(reader.token(), reader).unwrap_or_default();
                 largest = largest.max(bias.abs());
-                digest = digest.wrapping_add(mix(word(key.bytes()) ^ bias.to_bits()));
+                digest = digest.wrapping_add(mix(word(key.text().as_bytes()) ^ bias.to_bits()));
             }
             request.bias = Some(digest);
             request.number(Name::LogitBiasSize, f64::from(size));

@@ -39,7 +39,7 @@ const MAX_CONTAINERS: usize = 200_000;
 const MAX_VALUES: usize = 400_000;
 
 /// Correlations that a bundle has at most, and rules that they name together.
-const MAX_CORRELATIONS: usize = 500;
+const MAX_CORRELATIONS: usize = crate::indicator::MAX_NAMES;
 const MAX_RULES: usize = 20_000;
 
 /// Comparisons that the signatures make at most.

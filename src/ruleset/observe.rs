@@ -2,14 +2,14 @@
 #![deny(clippy::arithmetic_side_effects)]
 
 use super::Ruleset;
-use crate::correlate::{Groups, Observation, combine};
+use crate::correlate::{Groups, MAX_VALUES, Observation, combine};
 use crate::explain::Explainer;
 use crate::field::{Field, Kind, Name, OUTCOMES};
 use crate::hash::{HashKey, join};
 use crate::matcher::{Evidence, Hit};
 use crate::policy::Action;
 use crate::request::{Envelope, Request, Value};
-use crate::signature::{Signature, Test};
+use crate::signature::{Signature, Status, Test};
 
 impl Ruleset {
     /// What correlation keeps of a request for which `hits` held, of `llr` decibans together.
@@ -38,6 +38,7 @@ impl Ruleset {
                     observation.numbers.extend(numbers.first().map(|number| (place, *number)));
                     numbers.sort_by(f64::total_cmp);
                     numbers.dedup();
+                    numbers.truncate(MAX_VALUES);
                     let hash = |number: f64| {
                         envelope.key.value(name.row().name, &number.to_bits().to_le_bytes())
                     };
@@ -49,6 +50,8 @@ impl Ruleset {
                     let mut values = self.values(envelope, request, hits, field);
                     values.sort_unstable();
                     values.dedup();
+                    // A body may name any number of models.
+                    values.truncate(MAX_VALUES);
                     observation.values.extend(values.into_iter().map(|value| (place, value)));
                 }
             }
@@ -86,6 +89,9 @@ impl Ruleset {
                 Name::StatusCode => key.value(&field, &f64::from(status).to_bits().to_le_bytes()),
                 _ => key.value(&field, action.name().as_bytes()),
             };
+            if *name == Name::StatusCode {
+                observation.numbers.push((place, f64::from(status)));
+            }
             let at = observation.values.partition_point(|(own, _)| *own <= place);
             observation.values.insert(at, (place, value));
         }
@@ -96,44 +102,53 @@ impl Ruleset {
         let Some(indicators) = envelope.indicators.filter(|known| !known.is_empty()) else {
             return Vec::new();
         };
-        // By correlation: the first key, the field that it is of, and how many keys there are.
-        let mut met: Vec<(usize, u64, u16, usize)> = Vec::new();
+        let mut met: Vec<Met<'_>> = Vec::new();
         let mut groups = Groups::default();
         for fields in self.plan.groupings() {
-            let Some(first) = fields.first() else { continue };
+            let template = fields.iter().position(|field| self.is_template(*field));
             combine(fields, observation, &mut groups);
-            for key in groups.iter().map(join) {
+            for group in groups.iter() {
+                let key = join(group);
+                let template = template.and_then(|place| group.get(place)).copied();
                 for indicator in indicators.of(key, envelope.now) {
                     let Some(signature) = self.correlated(indicator.correlation) else { continue };
-                    match met.iter_mut().find(|(own, ..)| *own == signature) {
-                        Some((.., count)) => *count = count.saturating_add(1),
-                        None => met.push((signature, key, *first, 1)),
+                    match met.iter_mut().find(|own| own.signature == signature) {
+                        Some(own) if own.templates.contains(&template) => {}
+                        Some(own) => own.templates.push(template),
+                        None => met.push(Met { signature, key, fields, templates: vec![template] }),
                     }
                 }
             }
         }
-        met.retain(|(.., field, count)| *count >= self.needed(observation, *field));
-        let hit = |(signature, key, field, _): (usize, u64, u16, usize)| {
-            let field = self.plan.fields().get(usize::from(field));
+        met.retain(|own| own.templates.len() >= self.needed(observation, own.fields));
+        let hit = |own: Met<'_>| {
+            let field = own.fields.first().and_then(|field| self.field(*field));
             let evidence = field.map(|field| Evidence { field: field.clone(), start: 0, end: 0 });
-            Hit { signature, evidence: evidence.into_iter().collect(), key: Some(key) }
+            let evidence = evidence.into_iter().collect();
+            Hit { signature: own.signature, evidence, key: Some(own.key) }
         };
         met.into_iter().map(hit).collect()
     }
 
-    /// How many keys of a request have to be suspicious. Who uses a template shares several of its keys;
-    /// who quotes what others quote, or asks a question that is in a public list, shares one.
-    fn needed(&self, observation: &Observation, field: u16) -> usize {
-        let field_name = self.plan.fields().get(usize::from(field));
-        let is_template =
-            matches!(field_name, Some(Field::Known(Name::TemplateUser | Name::TemplateSystem)));
-        if is_template && observation.values(field).len() > 2 { 2 } else { 1 }
+    /// How many template keys of a request have to be suspicious. Who uses a template shares several of
+    /// its keys; who quotes what others quote, or asks a question that is in a public list, shares one.
+    fn needed(&self, observation: &Observation, fields: &[u16]) -> usize {
+        let template = fields.iter().find(|field| self.is_template(**field));
+        if template.is_some_and(|field| observation.values(*field).len() > 2) { 2 } else { 1 }
+    }
+
+    fn is_template(&self, field: u16) -> bool {
+        matches!(self.field(field), Some(Field::Known(Name::TemplateUser | Name::TemplateSystem)))
+    }
+
+    fn field(&self, place: u16) -> Option<&Field> {
+        self.plan.fields().get(usize::from(place))
     }
 
     /// The place of a correlation among the signatures.
     fn correlated(&self, name: &str) -> Option<usize> {
         let place = self.plan.correlations().iter().position(|own| own.name == name)?;
-        self.signatures.len().checked_sub(self.plan.correlations().len())?.checked_add(place)
+        self.first_correlation().checked_add(place)
     }
 
     /// The hashed values of a field that is no number.
@@ -153,7 +168,8 @@ impl Ruleset {
             }
             Field::Known(name @ Name::SignatureName) => {
                 let held = hits.iter().filter_map(|hit| self.signatures.get(hit.signature));
-                let weighs = held.filter(|signature| signature.weight > 0.0);
+                let counts = held.filter(|signature| signature.status != Status::Experimental);
+                let weighs = counts.filter(|signature| signature.weight > 0.0);
                 let own =
                     weighs.map(|signature| key.value(name.row().name, signature.name.as_bytes()));
                 own.chain(request.hashes(*name, key)).collect()
@@ -169,6 +185,17 @@ impl Ruleset {
             }
         }
     }
+}
+
+/// A correlation that a request's keys are indicators of.
+struct Met<'p> {
+    signature: usize,
+    /// The first of the keys.
+    key: u64,
+    /// What makes its groups.
+    fields: &'p [u16],
+    /// The template keys in those groups, each once; a single `None` where there are none in it.
+    templates: Vec<Option<u64>>,
 }
 
 /// Whether a signature tests nothing but how a request ended.

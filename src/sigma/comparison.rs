@@ -84,7 +84,7 @@ pub fn op(field: &Field, modifiers: &Modifiers, value: &SigmaValue) -> Result<Op
     match (modifiers.main, kind, value) {
         (_, Kind::Key, _) => Err((
             format!("'{}' is a keyed hash, which no signature can name", field.name()),
-            "group a correlation by it, or put its values on a list".to_owned(),
+            "group a correlation by it, or count it".to_owned(),
         )),
         (Some(Modifier::Exists), _, V::Bool(wanted)) => Ok(Op::Exists(*wanted)),
         (Some(Modifier::Exists), ..) => {

@@ -2,12 +2,12 @@
 
 use rsigma_parser::{
     ConditionExpr, ConditionOperator, CorrelationCondition, CorrelationRule as SigmaCorrelation,
-    CorrelationType, EXEMPLARS_KEY, Timespan, WindowMode,
+    CorrelationType, EXEMPLARS_KEY, SigmaCollection, Timespan, WindowMode,
 };
 use yaml_serde::{Mapping, Value as Yaml};
 
 use super::about::{self, About, WEIGHT};
-use super::document::{Note, SHAPE, last_line};
+use super::document::{self, Note};
 use super::place::Places;
 use super::timed::{self, Timed};
 use super::{Finding, Rule, Source};
@@ -38,14 +38,9 @@ pub fn parse(
     let head = about::check(document, &mut note);
     keys(document, &mut note);
     let exemplars = timed::read(document, &mut note);
-    // Sigma's parser gets the file as it was written, as long as nothing is wrong with it.
-    let sigma = match note.findings.len() == known {
-        true => sigma_correlation(&source.text, &mut note)?,
-        false => {
-            let text = yaml_serde::to_string(document).unwrap_or_default();
-            sigma_correlation(&text, &mut note)?
-        }
-    };
+    let mended = (note.findings.len() > known).then_some(document);
+    let pick = |collection: &mut SigmaCollection| collection.correlations.pop();
+    let sigma = document::sigma(&source.text, mended, "correlation", pick, &mut note)?;
     refuse(&sigma, &mut note);
     let group_by = group_by(&sigma, &mut note);
     let timespan = timespan(&sigma.timespan, &["correlation", "timespan"], &mut note);
@@ -135,19 +130,6 @@ fn keys(document: &Mapping, note: &mut Note<'_>) {
             about::is_known(key, above, known, note);
         }
     }
-}
-
-/// The rule as Sigma's parser has it.
-fn sigma_correlation(text: &str, note: &mut Note<'_>) -> Option<SigmaCorrelation> {
-    let problem = match rsigma_parser::parse_sigma_yaml(text) {
-        Ok(mut collection) => match collection.correlations.pop() {
-            Some(correlation) => return Some(correlation),
-            None => collection.errors.join("; "),
-        },
-        Err(error) => error.to_string(),
-    };
-    note.add(&["correlation"], last_line(&problem), SHAPE);
-    None
 }
 
 /// Notes what Sigma has and we have not.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use rsigma_parser::SigmaCollection;
 use saphyr_parser::Parser;
 use serde::{Deserialize, Serialize};
 use yaml_serde::{Mapping, Value as Yaml};
@@ -91,6 +92,27 @@ enum Lenient {
     Map(BTreeMap<String, Lenient>),
     List(Vec<Lenient>),
     Scalar(Yaml),
+}
+
+/// What Sigma's parser makes of a document, of which `pick` takes its part. It gets the file as it was
+/// written, as long as nothing is wrong with it; else what is left of it.
+pub fn sigma<T>(
+    text: &str,
+    mended: Option<&Mapping>,
+    key: &str,
+    pick: impl FnOnce(&mut SigmaCollection) -> Option<T>,
+    note: &mut Note<'_>,
+) -> Option<T> {
+    let mended = mended.map(|mended| yaml_serde::to_string(mended).unwrap_or_default());
+    let problem = match rsigma_parser::parse_sigma_yaml(mended.as_deref().unwrap_or(text)) {
+        Ok(mut collection) => match pick(&mut collection) {
+            Some(rule) => return Some(rule),
+            None => collection.errors.join("; "),
+        },
+        Err(error) => error.to_string(),
+    };
+    note.add(&[key], last_line(&problem), SHAPE);
+    None
 }
 
 /// The last line of a message: parsers draw a picture first.

@@ -1,10 +1,10 @@
 //! One Sigma detection rule: metadata, detection and exemplars, checked and turned into a signature.
 
-use rsigma_parser::{EXEMPLARS_KEY, SigmaRule};
+use rsigma_parser::{EXEMPLARS_KEY, SigmaCollection};
 use yaml_serde::{Mapping, Value as Yaml};
 
 use super::about::{self, About, WEIGHT};
-use super::document::{Note, SHAPE, last_line};
+use super::document::{self, Note};
 use super::place::Places;
 use super::{Finding, Source, detection, exemplar};
 use crate::error::Error;
@@ -64,12 +64,9 @@ pub fn parse(
     let mut note = Note { path: &source.path, places: &places, findings };
     let head = about::check(document, &mut note);
     let (mended, is_readable) = mend(document.clone(), &mut note);
-    // Sigma's parser gets the file as it was written, as long as nothing is wrong with it.
-    let rule = if note.findings.len() == known {
-        sigma_rule(&source.text, &mut note)?
-    } else {
-        sigma_rule(&yaml_serde::to_string(&mended).unwrap_or_default(), &mut note)?
-    };
+    let mended = (note.findings.len() > known).then_some(&mended);
+    let pick = |collection: &mut SigmaCollection| collection.rules.pop();
+    let rule = document::sigma(&source.text, mended, "detection", pick, &mut note)?;
     let selections = detection::selections(&rule, &mut note);
     let condition =
         is_readable.then(|| detection::condition(&rule, &selections, &mut note)).flatten();
@@ -162,19 +159,6 @@ fn of_its_time(signature: &Signature, note: &mut Note<'_>) {
         let remedy = "use level informational, without a weight";
         note.add(&["level"], "what only selects requests for correlations has no weight", remedy);
     }
-}
-
-/// The rule as Sigma's parser has it.
-fn sigma_rule(text: &str, note: &mut Note<'_>) -> Option<SigmaRule> {
-    let problem = match rsigma_parser::parse_sigma_yaml(text) {
-        Ok(mut collection) => match collection.rules.pop() {
-            Some(rule) => return Some(rule),
-            None => collection.errors.join("; "),
-        },
-        Err(error) => error.to_string(),
-    };
-    note.add(&["detection"], last_line(&problem), SHAPE);
-    None
 }
 
 /// What a rule has beside what it says about itself.

@@ -196,13 +196,15 @@ fn mutants(correlation: &Correlation) -> Vec<(String, Vec<&'static str>, Correla
             own.crowd.relieved = None
         });
     }
-    for (number, bound) in bounds(&correlation.measure).iter().enumerate() {
+    let bounds = bounds(&correlation.measure).iter().enumerate();
+    for (number, bound) in bounds.filter(|(_, bound)| bound.value != 0.0) {
         let what = format!("when half of {} is asked", bound.value);
         add(what, &["correlation", "condition"], &|own| {
             if let Some(bound) = bounds_mut(&mut own.measure).and_then(|own| own.get_mut(number)) {
-                bound.value = match bound.order {
-                    Order::Lt | Order::Lte => bound.value * 2.0,
-                    _ => bound.value / 2.0,
+                let half = bound.value.abs() / 2.0;
+                bound.value += match bound.order {
+                    Order::Lt | Order::Lte => 2.0 * half,
+                    _ => -half,
                 };
             }
         });

@@ -35,10 +35,9 @@ pub struct Figures {
 
 impl Campaign {
     /// Counts a request of an account, as it is hashed, and whether it was suspect or worse.
-    pub fn add(&mut self, account: u64, is_suspect: bool, clusters: Option<&Clusters>) {
+    pub fn add(&mut self, account: u64, is_suspect: bool, clusters: &Clusters) {
         self.requests += 1;
-        let cluster = clusters.and_then(|clusters| clusters.of_account(account));
-        let cluster = cluster.map(|cluster| cluster.id);
+        let cluster = clusters.of_account(account).map(|cluster| cluster.id);
         let flagged = self.accounts.entry(account).or_default();
         if is_suspect {
             *flagged = true;

@@ -100,7 +100,7 @@ impl Summary {
         file: usize,
         recorded: &Recorded,
         judged: Option<&(Decision, u64)>,
-        clusters: Option<&Clusters>,
+        clusters: &Clusters,
     ) {
         let Some((decision, hash)) = judged else {
             self.passed += 1;

@@ -1,19 +1,17 @@
 //! The filter, as it is at the edge: requests are assessed, answered and counted.
 
-use hedgerow::correlate::{Firing, Local};
+use hedgerow::cluster::Clusters;
+use hedgerow::correlate::{Firing, Judged, Local};
 use hedgerow::hash::HashKey;
-use hedgerow::indicator::Indicators;
-use hedgerow::policy::{Action, Band, Mode};
+use hedgerow::policy::{Action, Band};
 use hedgerow::{Client, Envelope, Ruleset};
 
 use super::draft::Writer;
 
 /// A ruleset, and what it has counted.
 pub struct Engine<'r> {
-    ruleset: &'r Ruleset,
-    local: Option<Local>,
+    local: Local<'r>,
     key: HashKey,
-    none: Indicators,
 }
 
 /// What became of a request.
@@ -24,7 +22,7 @@ pub struct Verdict<'e> {
     pub is_blocked: bool,
     /// What held, by its place in the ruleset.
     pub hits: Vec<usize>,
-    /// Its account's hash; 0 where nothing is counted.
+    /// Its account's hash.
     pub account: u64,
     /// What correlations hold since.
     pub firings: &'e [Firing],
@@ -33,16 +31,12 @@ pub struct Verdict<'e> {
 impl<'r> Engine<'r> {
     /// With a ruleset, that correlates or does not.
     pub fn new(ruleset: &'r Ruleset, is_correlating: bool) -> Self {
-        let correlate = &ruleset.policy().correlate;
-        let memory = correlate.memory.saturating_mul(correlate.shards as usize);
-        let local = is_correlating.then(|| Local::new(ruleset.plan().clone(), memory));
-        let key = HashKey::derive(b"simulation");
-        Self { ruleset, local, key, none: Indicators::default() }
+        Self { local: Local::new(ruleset, is_correlating), key: HashKey::derive(b"simulation") }
     }
 
-    /// What correlations have learnt.
-    pub fn local(&self) -> Option<&Local> {
-        self.local.as_ref()
+    /// The clusters so far.
+    pub fn clusters(&self) -> &Clusters {
+        self.local.clusters()
     }
 
     /// Assesses a request that an origin answers with `status`, and counts it.
@@ -73,27 +67,16 @@ impl<'r> Engine<'r> {
             account: Some(account),
             now: u64::from(now),
             key: self.key,
-            indicators: Some(self.local.as_ref().map_or(&self.none, Local::indicators)),
             ..Envelope::default()
         };
-        let assessment = self.ruleset.assess(&envelope)?;
-        let treatment = self.ruleset.policy().treatment(path, Some(account));
-        let action = match assessment.exempt {
-            true => Action::Allow,
-            false => treatment.actions.of(assessment.band),
-        };
-        let done = if treatment.mode == Mode::Enforce { action } else { Action::Allow };
-        let hits = assessment.hits.iter().map(|hit| hit.signature).collect();
-        let mut observation = assessment.observation;
-        if let Some(observation) = &mut observation {
-            self.ruleset.conclude(observation, &self.key, status, done);
-        }
-        let account = observation.as_ref().map_or(0, |observation| observation.account());
-        let firings = match (&mut self.local, observation) {
-            (Some(local), Some(observation)) => local.observe(&observation, now),
-            _ => &[],
-        };
-        let is_blocked = action == Action::Block;
-        Some(Verdict { band: assessment.band, is_blocked, hits, account, firings })
+        let judged = self.local.judge(&envelope, status)?;
+        let Judged { assessment, treatment, account } = judged;
+        Some(Verdict {
+            band: assessment.band,
+            is_blocked: assessment.action(&treatment) == Action::Block,
+            hits: assessment.hits.iter().map(|hit| hit.signature).collect(),
+            account,
+            firings: self.local.firings(),
+        })
     }
 }

@@ -82,17 +82,9 @@ pub struct Accounts {
 pub struct Correlation {
     pub name: String,
     /// Keys that it came to hold for, by whose accounts they had.
-    pub fired: FiredBy,
+    pub fired: Fired,
     /// Requests that it counted for.
     pub hits: BTreeMap<String, u64>,
-}
-
-/// Whose accounts a key had.
-#[derive(Serialize)]
-pub struct FiredBy {
-    pub campaign: u64,
-    pub benign: u64,
-    pub both: u64,
 }
 
 /// What accounts of a source were flagged by.
@@ -190,7 +182,7 @@ impl Report {
             ))?;
         }
         for correlation in &self.correlations {
-            let FiredBy { campaign, benign, both } = correlation.fired;
+            let Fired { campaign, benign, both } = correlation.fired;
             let hits: Vec<String> =
                 correlation.hits.iter().map(|(source, hits)| format!("{source} {hits}")).collect();
             line(format_args!(
@@ -338,10 +330,10 @@ pub fn compare(reports: &[Report]) -> Result<()> {
 }
 
 fn correlations(ruleset: &Ruleset, world: &World, tally: &Tally) -> Vec<Correlation> {
-    let first = ruleset.signatures().len() - ruleset.plan().correlations().len();
+    let first = ruleset.first_correlation();
     let rows = ruleset.signatures().iter().enumerate().skip(first);
     let row = |(place, signature): (usize, &hedgerow::signature::Signature)| {
-        let Fired { campaign, benign, both } = tally.fired.get(place).copied().unwrap_or_default();
+        let fired = tally.fired.get(place).copied().unwrap_or_default();
         let mut hits: BTreeMap<String, u64> = BTreeMap::new();
         for (source, counts) in world.sources.iter().zip(&tally.sources) {
             let count = counts.hits.get(place).copied().unwrap_or_default();
@@ -349,14 +341,13 @@ fn correlations(ruleset: &Ruleset, world: &World, tally: &Tally) -> Vec<Correlat
                 *hits.entry(source.name.clone()).or_default() += count;
             }
         }
-        let fired = FiredBy { campaign, benign, both };
         Correlation { name: signature.name.clone(), fired, hits }
     };
     rows.map(row).collect()
 }
 
 fn flags(ruleset: &Ruleset, world: &World, tally: &Tally) -> Vec<Flags> {
-    let row = |(source, counts): (&super::source::Source, &Counts)| {
+    let row = |(place, (source, counts)): (usize, (&super::source::Source, &Counts))| {
         let named = ruleset.signatures().iter().zip(&counts.flags);
         let mut signatures: Vec<(String, u64)> = named
             .filter(|(_, count)| **count > 0)
@@ -365,11 +356,10 @@ fn flags(ruleset: &Ruleset, world: &World, tally: &Tally) -> Vec<Flags> {
         signatures.sort_by_key(|(name, count)| (std::cmp::Reverse(*count), name.clone()));
         signatures.truncate(MOST_SIGNATURES);
         let accounts = world.accounts.iter().filter(|account| account.flagged > 0);
-        let place = world.sources.iter().position(|own| std::ptr::eq(own, source));
-        let accounts = accounts.filter(|account| Some(account.source) == place).count() as u64;
+        let accounts = accounts.filter(|account| account.source == place).count() as u64;
         (accounts > 0).then(|| Flags { source: source.name.clone(), accounts, signatures })
     };
-    world.sources.iter().zip(&tally.sources).filter_map(row).collect()
+    world.sources.iter().zip(&tally.sources).enumerate().filter_map(row).collect()
 }
 
 /// Signatures that are named of a source.

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use hedgerow::Ruleset;
 use hedgerow::cluster::Clusters;
 use hedgerow::policy::Band;
+use serde::Serialize;
 
 use super::account::Account;
 use super::engine::Verdict;
@@ -43,7 +44,7 @@ pub struct Counts {
 }
 
 /// How often a correlation came to hold, by whose accounts its key had.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, Serialize)]
 pub struct Fired {
     pub campaign: u64,
     pub benign: u64,
@@ -61,7 +62,7 @@ impl Tally {
             fired: vec![Fired::default(); signatures],
             campaigns: HashMap::new(),
             clusters: HashSet::new(),
-            first: signatures - ruleset.plan().correlations().len(),
+            first: ruleset.first_correlation(),
         }
     }
 
@@ -95,8 +96,8 @@ impl Tally {
 
     /// Counts whether a request leaked: neither its account nor its cluster has been flagged. To be told
     /// once the request has been counted by the correlator, too.
-    pub fn leaks(&mut self, account: &Account, clusters: Option<&Clusters>, status: u16) {
-        let cluster = clusters.and_then(|clusters| clusters.of_account(account.hash));
+    pub fn leaks(&mut self, account: &Account, clusters: &Clusters, status: u16) {
+        let cluster = clusters.of_account(account.hash);
         let is_flagged = account.flagged > 0;
         if let Some(cluster) = cluster.filter(|_| is_flagged) {
             self.clusters.insert(cluster.id);
