@@ -74,10 +74,9 @@ pub fn clustered(cluster: &str, band: Band, model: Option<&str>) {
     OUTBOX.with_borrow_mut(|outbox| {
         let tally = &mut outbox.tally;
         tally.count(["cluster", cluster, band.name()]);
-        let own = |key: &[String]| matches!(key, [kind, id, _] if kind == "cluster_model" && id == cluster);
         let model = model.filter(|model| is_model(model)).unwrap_or(OTHER);
         let (mut count, mut is_known) = (0, false);
-        for (key, _) in tally.iter().filter(|(key, _)| own(key)) {
+        for (key, _) in tally.below(["cluster_model", cluster]) {
             count += 1;
             is_known |= key.last().is_some_and(|known| known == model);
         }

@@ -69,6 +69,16 @@ impl Tally {
         self.0.first_key_value().map(|(key, count)| (key.clone(), *count))
     }
 
+    /// The counts whose keys begin with these parts.
+    pub fn below<const PARTS: usize>(
+        &self,
+        parts: [&str; PARTS],
+    ) -> impl Iterator<Item = (&[String], u64)> {
+        let first: Key = parts.iter().map(|part| (*part).to_owned()).collect();
+        let rest = self.0.range(first.clone()..).map(|(key, count)| (key.as_slice(), *count));
+        rest.take_while(move |(key, _)| key.starts_with(&first))
+    }
+
     /// Takes a count out.
     pub fn remove(&mut self, key: &Key) {
         self.0.remove(key);
