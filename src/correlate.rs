@@ -6,6 +6,7 @@
 //! Objects and over recorded files.
 #![deny(clippy::arithmetic_side_effects)]
 
+mod aside;
 pub mod batch;
 mod frequency;
 mod local;
@@ -33,7 +34,7 @@ pub use table::PARTS;
 use members::is_within;
 use plan::{Asks, Event, Kind, Of, Tracker, Watch, group_key};
 use ring::Ring;
-use sequence::{Chain, Seen};
+use sequence::Chain;
 use table::{Group, State, Table};
 
 /// What correlation keeps of a request.
@@ -82,9 +83,13 @@ pub struct Correlator {
     shard: Shard,
     table: Table,
     told: Told,
+    /// Whether a key's first observation is put aside.
+    puts_aside: bool,
     /// Used again for every observation.
     groups: Groups,
     hits: Vec<Hit>,
+    /// Which of the groups only wait.
+    waits: Vec<bool>,
 }
 
 /// When a correlation was last told to hold for a key.
@@ -166,15 +171,33 @@ impl Observation {
 /// An event of a tracker: which of its rules, and for which first value, where not for all.
 #[derive(Debug)]
 struct Hit {
+    tracker: usize,
     rule: usize,
     first: Option<u64>,
+}
+
+/// The values of a group.
+#[derive(Clone, Copy, Debug)]
+struct Key<'v> {
+    /// Empty where they are not known: then it is told at the group's next observation what holds.
+    values: &'v [u64],
+    /// Hashed together.
+    joined: u64,
 }
 
 impl Correlator {
     /// A correlator for a shard that takes no more than `limit` bytes for its groups.
     pub fn new(plan: Arc<Plan>, shard: Shard, limit: usize) -> Self {
-        let (told, groups) = (Told::default(), Groups::default());
-        Self { plan, shard, table: Table::new(limit), told, groups, hits: Vec::new() }
+        Self {
+            plan,
+            shard,
+            table: Table::new(limit),
+            told: Told::default(),
+            puts_aside: true,
+            groups: Groups::default(),
+            hits: Vec::new(),
+            waits: Vec::new(),
+        }
     }
 
     /// Counts an observation; what holds by it is added to `firings`. `now` is the time, in seconds
@@ -183,25 +206,46 @@ impl Correlator {
         let plan = Arc::clone(&self.plan);
         let at = observation.at.min(now.saturating_add(AHEAD));
         let at = if observation.at > at { now } else { at };
+        let seen = Seen { plan: &plan, observation, at, now };
         let mut held: Vec<(usize, u64)> = Vec::new();
         let mut hits = std::mem::take(&mut self.hits);
-        for (number, tracker) in plan.trackers.iter().enumerate() {
-            find_hits(tracker, observation, &held, &mut hits);
-            if hits.is_empty() {
-                continue;
+        for grouping in &plan.groupings {
+            hits.clear();
+            for number in grouping.trackers.iter().copied() {
+                let Some(tracker) = plan.trackers.get(number) else { continue };
+                find_hits(number, tracker, observation, &[], &mut hits);
             }
-            let tracked = Tracked { plan: &plan, tracker, number, observation, at, now };
-            self.track(&tracked, &hits, &mut held, firings);
+            if !hits.is_empty() {
+                self.gather(&grouping.fields, observation);
+                self.put_aside(&seen, grouping, &hits);
+                self.count(&seen, &hits, &mut held, firings);
+            }
+        }
+        self.waits.clear();
+        for (number, tracker) in plan.trackers.iter().enumerate().filter(|(_, own)| own.is_fed()) {
+            hits.clear();
+            find_hits(number, tracker, observation, &held, &mut hits);
+            if !hits.is_empty() {
+                self.gather(&tracker.group_by, observation);
+                self.count(&seen, &hits, &mut held, firings);
+            }
         }
         self.hits = hits;
         let window = |tracker: u16| kept(&plan, tracker);
         self.table.sweep(now, &window);
     }
 
+    /// Begins every group with its first observation: what tests compare with.
+    pub fn hasty(mut self) -> Self {
+        self.puts_aside = false;
+        self
+    }
+
     /// Tells of correlations that only feed others, too: their exemplars want to know.
     #[cfg(feature = "sigma")]
     pub(crate) fn tell_feeders(&mut self) {
         self.told.feeders = true;
+        self.puts_aside = false;
     }
 
     /// Bytes that groups take.
@@ -219,38 +263,54 @@ impl Correlator {
         self.table.lost
     }
 
-    fn track(
+    /// The groups of an observation that are this shard's.
+    fn gather(&mut self, fields: &[u16], observation: &Observation) {
+        combine(fields, observation, &mut self.groups);
+        let shard = self.shard;
+        if shard.of > 1 {
+            self.groups.only(|first| shard.has(first));
+        }
+    }
+
+    /// Counts hits for the groups, but for what waits.
+    fn count(
         &mut self,
-        tracked: &Tracked<'_>,
+        seen: &Seen<'_>,
         hits: &[Hit],
         held: &mut Vec<(usize, u64)>,
         firings: &mut Vec<Firing>,
     ) {
-        let mut groups = std::mem::take(&mut self.groups);
-        combine(&tracked.tracker.group_by, tracked.observation, &mut groups);
-        self.table.warm(groups.iter().map(|values| group_key(tracked.tracker, join(values))));
-        for values in groups.iter() {
-            let Some(first) = values.first().copied() else { continue };
-            let is_meant = |hit: &Hit| hit.first.is_none_or(|own| own == first);
-            if self.shard.has(first) && hits.iter().any(is_meant) {
-                self.change(tracked, values, hits, held, firings);
+        let groups = std::mem::take(&mut self.groups);
+        let waits = std::mem::take(&mut self.waits);
+        for hits in hits.chunk_by(|one, other| one.tracker == other.tracker) {
+            let number = hits.first().map_or(usize::MAX, |hit| hit.tracker);
+            let Some(tracker) = seen.plan.trackers.get(number) else { continue };
+            let waits = waits.iter().copied().chain(std::iter::repeat(false));
+            let keys = || {
+                let counts = |(_, waits): &(Key<'_>, bool)| !waits || tracker.bit.is_none();
+                groups.keys().zip(waits.clone()).filter(counts).map(|(key, _)| key)
+            };
+            self.table.warm(keys().map(|key| group_key(tracker, key.joined)));
+            for key in keys().filter(|key| hits.iter().any(|hit| hit.is_of(key.first()))) {
+                self.change(&seen.of(tracker), key, hits, held, firings);
             }
         }
-        self.groups = groups;
+        (self.groups, self.waits) = (groups, waits);
     }
 
     /// Counts for one group; what holds.
     fn change(
         &mut self,
         tracked: &Tracked<'_>,
-        values: &[u64],
+        own: Key<'_>,
         hits: &[Hit],
         held: &mut Vec<(usize, u64)>,
         firings: &mut Vec<Firing>,
     ) {
-        let Tracked { plan, tracker, number, observation, at, now } = *tracked;
-        let (joined, first) = (join(values), values.first().copied().unwrap_or_default());
+        let Tracked { seen: Seen { plan, observation, at, now }, tracker } = *tracked;
+        let (joined, first) = (own.joined, own.first());
         let key = group_key(tracker, joined);
+        let number = hits.first().map_or(usize::MAX, |hit| hit.tracker);
         let new = || Group {
             key,
             tracker: u16::try_from(number).unwrap_or(u16::MAX),
@@ -268,7 +328,7 @@ impl Correlator {
                 group.newest = at;
             }
             group.newest = group.newest.max(at);
-            let meant = hits.iter().filter(|hit| hit.first.is_none_or(|own| own == first));
+            let meant = hits.iter().filter(|hit| hit.is_of(first));
             group.state.add(tracked, group.newest, meant.map(|hit| hit.rule));
             for watch in &tracker.watches {
                 // Measuring takes long, for nothing where it was told and nobody is fed by it.
@@ -280,9 +340,9 @@ impl Correlator {
                     continue;
                 };
                 held.push((watch.correlation, first));
-                if told.is_news(plan, watch.correlation, joined, at) {
+                if !own.values.is_empty() && told.is_news(plan, watch.correlation, joined, at) {
                     let accounts = group.state.accounts(tracked, watch, group.newest);
-                    firings.push(tracked.firing(watch, values, measured, accounts));
+                    firings.push(tracked.firing(watch, own.values, measured, accounts));
                 }
             }
         });
@@ -328,6 +388,23 @@ impl Groups {
         self.values.chunks_exact(self.width.max(1))
     }
 
+    /// The groups, with their values hashed together.
+    fn keys(&self) -> impl Iterator<Item = Key<'_>> {
+        self.iter().map(|values| Key { values, joined: join(values) })
+    }
+
+    /// Leaves those out whose first value is not as asked.
+    fn only(&mut self, is_asked: impl Fn(u64) -> bool) {
+        self.longer.clear();
+        let width = self.width.max(1);
+        for group in self.values.chunks_exact(width) {
+            if group.first().is_some_and(|first| is_asked(*first)) {
+                self.longer.extend_from_slice(group);
+            }
+        }
+        std::mem::swap(&mut self.values, &mut self.longer);
+    }
+
     /// Adds one of some values to each.
     fn lengthen(&mut self, values: &[(u16, u64)]) {
         self.longer.clear();
@@ -348,20 +425,43 @@ impl Groups {
     }
 }
 
-/// What is being counted where.
+impl Hit {
+    fn is_of(&self, first: u64) -> bool {
+        self.first.is_none_or(|own| own == first)
+    }
+}
+
+impl Key<'_> {
+    fn first(&self) -> u64 {
+        self.values.first().copied().unwrap_or_default()
+    }
+}
+
+/// What is being counted, and when.
 #[derive(Clone, Copy)]
-struct Tracked<'t> {
+struct Seen<'t> {
     plan: &'t Plan,
-    tracker: &'t Tracker,
-    number: usize,
     observation: &'t Observation,
     at: u32,
     now: u32,
 }
 
+/// And where.
+#[derive(Clone, Copy)]
+struct Tracked<'t> {
+    seen: Seen<'t>,
+    tracker: &'t Tracker,
+}
+
+impl<'t> Seen<'t> {
+    fn of(self, tracker: &'t Tracker) -> Tracked<'t> {
+        Tracked { seen: self, tracker }
+    }
+}
+
 impl Tracked<'_> {
     fn firing(&self, watch: &Watch, values: &[u64], measured: f64, accounts: Vec<u64>) -> Firing {
-        let (correlation, at) = (watch.correlation, self.at);
+        let (correlation, at) = (watch.correlation, self.seen.at);
         Firing { correlation, key: join(values), values: values.to_vec(), at, measured, accounts }
     }
 }
@@ -371,8 +471,9 @@ impl State {
         match tracker.kind {
             Kind::Members => Self::Members(Members::Few(Vec::new())),
             Kind::Ring => Self::Ring(Ring::default()),
-            Kind::Seen => Self::Seen(Seen::new(tracker.events.len())),
+            Kind::Seen => Self::Seen(sequence::Seen::new(tracker.events.len())),
             Kind::Chain => Self::Chain(Chain::new(tracker.events.len())),
+            Kind::Aside => Self::Aside(None),
         }
     }
 
@@ -382,7 +483,7 @@ impl State {
         newest: u32,
         hits: impl DoubleEndedIterator<Item = usize>,
     ) {
-        let Tracked { tracker, observation, at, .. } = *tracked;
+        let Tracked { seen: Seen { observation, at, .. }, tracker } = *tracked;
         let window = tracker.longest();
         let field = tracker.field;
         match self {
@@ -407,6 +508,7 @@ impl State {
                 // From the last rule on: no request follows itself.
                 hits.rev().for_each(|rule| chain.add(rule, at, value));
             }
+            Self::Aside(_) => {}
         }
     }
 
@@ -455,29 +557,37 @@ impl State {
                 members.within(watch.window, window, newest).map(|member| member.hash).collect()
             }
             // Who has no account has none in common with others.
-            _ => Some(tracked.observation.account()).filter(|own| *own != 0).into_iter().collect(),
+            _ => Some(tracked.seen.observation.account())
+                .filter(|own| *own != 0)
+                .into_iter()
+                .collect(),
         }
     }
 }
 
-/// Finds the events of a tracker in an observation.
+/// Finds the events of a tracker in an observation and in what holds by it.
 fn find_hits(
+    number: usize,
     tracker: &Tracker,
     observation: &Observation,
     held: &[(usize, u64)],
     hits: &mut Vec<Hit>,
 ) {
-    hits.clear();
     for (rule, event) in tracker.events.iter().enumerate() {
         match event {
             Event::Signature(place) => {
                 if observation.rules.iter().any(|held| usize::from(*held) == *place) {
-                    hits.push(Hit { rule, first: None });
+                    hits.push(Hit { tracker: number, rule, first: None });
+                    // To these all events are the same.
+                    if matches!(tracker.kind, Kind::Members | Kind::Ring) {
+                        return;
+                    }
                 }
             }
             Event::Correlation(place) => {
                 let own = held.iter().filter(|(correlation, _)| correlation == place);
-                hits.extend(own.map(|(_, first)| Hit { rule, first: Some(*first) }));
+                let hit = |first: u64| Hit { tracker: number, rule, first: Some(first) };
+                hits.extend(own.map(|(_, first)| hit(*first)));
             }
         }
     }

@@ -74,6 +74,15 @@ pub(crate) fn mix(mut word: u64) -> u64 {
     word ^ word >> 33
 }
 
+/// The word that was mixed.
+pub(crate) fn unmix(mut word: u64) -> u64 {
+    word ^= word >> 33;
+    word = word.wrapping_mul(0x9cb4_b2f8_1293_37db);
+    word ^= word >> 33;
+    word = word.wrapping_mul(0x4f74_430c_22a5_4005);
+    word ^ word >> 33
+}
+
 impl fmt::Debug for HashKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("HashKey(…)")

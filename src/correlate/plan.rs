@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::aside::Asides;
 use super::{Observation, Shard};
 use crate::correlation::{Bound, Correlation, Crowd, MAX_GROUP_BY, Measure, TIMESPANS};
 use crate::error::Error;
 use crate::field::{Field, Name};
-use crate::hash::{HashKey, mix};
+use crate::hash::{HashKey, mix, unmix};
 use crate::indicator::MAX_NAME;
 use crate::signature::Condition;
 
@@ -19,10 +20,20 @@ pub struct Plan {
     fields: Vec<Field>,
     /// What is tracked; that which is fed by correlations stands behind the rest.
     pub(super) trackers: Vec<Tracker>,
-    /// The fields that make groups, each combination once.
-    groupings: Vec<Vec<u16>>,
+    /// What makes groups, each combination of fields once.
+    pub(super) groupings: Vec<Grouping>,
     /// Whether a correlation is an event of another.
     pub(super) feeds: Vec<bool>,
+}
+
+/// Fields whose values make groups.
+#[derive(Debug)]
+pub(super) struct Grouping {
+    pub fields: Vec<u16>,
+    /// The trackers that count nothing but signatures by them.
+    pub trackers: Vec<usize>,
+    /// What waits for a second observation.
+    pub aside: Option<Asides>,
 }
 
 /// Something that is tracked for every group.
@@ -40,6 +51,8 @@ pub(super) struct Tracker {
     pub windows: Vec<u32>,
     /// What is asked of it.
     pub watches: Vec<Watch>,
+    /// The first of its bits in what is put aside, if it waits.
+    pub bit: Option<u8>,
 }
 
 /// How a tracker's state is kept.
@@ -49,6 +62,7 @@ pub(super) enum Kind {
     Ring,
     Seen,
     Chain,
+    Aside,
 }
 
 /// What makes an event.
@@ -131,12 +145,8 @@ impl Plan {
         };
         plan.feeds = (0..correlations.len()).map(is_event).collect();
         plan.trackers = first;
-        for tracker in &plan.trackers {
-            if !plan.groupings.contains(&tracker.group_by) {
-                plan.groupings.push(tracker.group_by.clone());
-            }
-        }
         plan.correlations = correlations;
+        plan.group();
         Ok(plan)
     }
 
@@ -156,8 +166,8 @@ impl Plan {
     }
 
     /// The fields that make groups, each combination once.
-    pub fn groupings(&self) -> &[Vec<u16>] {
-        &self.groupings
+    pub fn groupings(&self) -> impl Iterator<Item = &[u16]> {
+        self.groupings.iter().map(|grouping| grouping.fields.as_slice())
     }
 
     /// The numbers of the shards, among `of`, that have a group which an observation counts for.
@@ -198,6 +208,32 @@ impl Plan {
         })
     }
 
+    /// Gathers the trackers that make the same groups.
+    fn group(&mut self) {
+        for (number, tracker) in self.trackers.iter().enumerate() {
+            let fields = &tracker.group_by;
+            let place = self.groupings.iter().position(|own| own.fields == *fields);
+            let place = place.unwrap_or_else(|| {
+                let (fields, trackers) = (fields.clone(), Vec::new());
+                self.groupings.push(Grouping { fields, trackers, aside: None });
+                self.groupings.len().saturating_sub(1)
+            });
+            if let Some(grouping) = self.groupings.get_mut(place)
+                && !tracker.is_fed()
+            {
+                grouping.trackers.push(number);
+            }
+        }
+        for grouping in &mut self.groupings {
+            let number = self.trackers.len();
+            let asides = Asides::of(grouping, &mut self.trackers, &self.correlations, number);
+            if let Some((asides, keeper)) = asides {
+                grouping.aside = Some(asides);
+                self.trackers.push(keeper);
+            }
+        }
+    }
+
     fn track(
         &mut self,
         number: usize,
@@ -214,8 +250,8 @@ impl Plan {
         let tracker = match known {
             Some(tracker) => tracker,
             None => {
-                let (windows, watches) = (Vec::new(), Vec::new());
-                trackers.push(Tracker { id, events, group_by, field, kind, windows, watches });
+                let (windows, watches, bit) = (Vec::new(), Vec::new(), None);
+                trackers.push(Tracker { id, events, group_by, field, kind, windows, watches, bit });
                 let Some(tracker) = trackers.last_mut() else { return };
                 tracker
             }
@@ -233,6 +269,11 @@ impl Tracker {
     /// How long a group is kept after its latest event.
     pub fn longest(&self) -> u32 {
         self.windows.iter().copied().max().unwrap_or_default()
+    }
+
+    /// Whether correlations are among its events.
+    pub fn is_fed(&self) -> bool {
+        self.events.iter().any(|event| matches!(event, Event::Correlation(_)))
     }
 }
 
@@ -260,7 +301,7 @@ fn identity(correlation: &Correlation, kind: Kind) -> u64 {
     let timespan = match kind {
         // Values are told apart by time; how often each came is kept for one window only.
         Kind::Members if correlation.crowd.is_empty() => None,
-        Kind::Members | Kind::Ring | Kind::Seen | Kind::Chain => Some(correlation.timespan),
+        _ => Some(correlation.timespan),
     };
     if matches!(kind, Kind::Members | Kind::Ring) {
         rules.sort_unstable();
@@ -326,4 +367,9 @@ fn wrong(correlation: &Correlation, problem: &str, remedy: &str) -> Error {
 /// The key of a tracker's group.
 pub(super) fn group_key(tracker: &Tracker, values: u64) -> u64 {
     mix(tracker.id ^ values).max(1)
+}
+
+/// The values of a tracker's group, hashed together, by its key.
+pub(super) fn key_values(tracker: &Tracker, key: u64) -> u64 {
+    unmix(key) ^ tracker.id
 }

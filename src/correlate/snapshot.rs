@@ -15,7 +15,7 @@ use super::{Correlator, MAX_TOLD};
 use crate::error::Error;
 
 /// The form that this version writes, and the only one that it reads.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 #[derive(Serialize, Deserialize)]
 struct Part {
@@ -123,6 +123,7 @@ impl Correlator {
 
     fn keep(&mut self, plan: &Plan, place: usize, kept: Kept, windows: &[u32], now: u32) {
         let Some(tracker) = plan.trackers.get(place) else { return };
+        let number = u16::try_from(place).unwrap_or(u16::MAX);
         let fits = State::of(tracker);
         if std::mem::discriminant(&fits) != std::mem::discriminant(&kept.state) {
             return;
@@ -130,10 +131,12 @@ impl Correlator {
         let Kept { key, newest, state, .. } = kept;
         let state = match state {
             State::Members(members) => State::Members(members.arranged(windows, &tracker.windows)),
+            State::Aside(_) => {
+                return self.keep_aside(plan, Group { key, tracker: number, newest, state }, now);
+            }
             state => state,
         };
-        let tracker_number = u16::try_from(place).unwrap_or(u16::MAX);
-        let group = Group { key, tracker: tracker_number, newest, state: fits };
+        let group = Group { key, tracker: number, newest, state: fits };
         let window = |tracker: u16| super::kept(plan, tracker);
         self.table.with(
             (key, 0),

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::aside::Aside;
 use super::frequency::Frequency;
 use super::members::Members;
 use super::ring::Ring;
@@ -20,6 +21,8 @@ pub enum State {
     Seen(Seen),
     /// Rules that were hit in their order.
     Chain(Chain),
+    /// The only observation of a key; `None` once there were others.
+    Aside(Option<Aside>),
 }
 
 /// A group.
@@ -70,6 +73,7 @@ impl State {
             Self::Ring(ring) => ring.bytes(),
             Self::Seen(seen) => seen.bytes(),
             Self::Chain(chain) => chain.bytes(),
+            Self::Aside(_) => 0,
         }
     }
 }
@@ -78,10 +82,10 @@ impl Group {
     /// How much would be lost with it: about the number of accounts that share it.
     fn rank(&self, now: u32, window: u32) -> u8 {
         let rank = match &self.state {
-            State::Members(Members::One(_)) => 1,
+            State::Members(Members::One(_)) | State::Aside(Some(_)) => 1,
             State::Members(Members::Few(members)) => members.len().min(32) as u8,
             State::Members(Members::Many(_)) => 64,
-            State::Ring(_) | State::Seen(_) | State::Chain(_) => 2,
+            State::Ring(_) | State::Seen(_) | State::Chain(_) | State::Aside(None) => 2,
         };
         let age = now.saturating_sub(self.newest);
         let age = age.checked_div((window / 4).max(1)).unwrap_or(age);

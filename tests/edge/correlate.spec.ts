@@ -209,7 +209,7 @@ describe('a fleet that counts', () => {
     expect((await admin.got(`/indicators/${own[0].key}`)).indicators[0]).toMatchObject({ revoked: expect.any(Number), reason: 'our own evaluation' });
     expect((await admin.got('/audit')).entries).toContainEqual(expect.objectContaining({ what: 'indicator.revoke', who: 'publish', author: 'ana', result: 'ok', subject: `${own[0].key}: our own evaluation` }));
     // It holds again: an object that forgot what it told tells once more.
-    await admin.release(keys, 5, rules({ lasts: 8 }));
+    await admin.release(keys, 5, rules({ lasts: 10 }));
     await fleet.everywhere(5);
     const { times } = (await admin.got(`/indicators/${own[0].key}`)).indicators[0];
     await eventually('it to hold again', async () => {

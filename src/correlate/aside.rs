@@ -1,0 +1,332 @@
+//! Keys that were seen once. A prompt that nobody sends again has a dozen template keys, and each key
+//! would begin a group for each tracker. So a key's first observation is put aside, as it was, in one
+//! small place; a second one begins the groups, and the first is counted in them before it. What is
+//! counted is the same, as a property test says.
+//!
+//! Only that waits by which nothing can hold as long as it stands alone.
+#![deny(clippy::arithmetic_side_effects)]
+
+use std::cell::Cell;
+
+use serde::{Deserialize, Serialize};
+
+use super::members::is_within;
+use super::plan::{Event, Grouping, Kind, Plan, Tracker, group_key, key_values};
+use super::table::{Group, State};
+use super::{AHEAD, Correlator, Hit, Key, Observation, Seen, find_hits, kept};
+use crate::correlation::{Bound, Correlation, Measure};
+use crate::hash::HashKey;
+use crate::signature::Condition;
+
+/// What of a grouping's first observations waits for a second one.
+#[derive(Debug)]
+pub(super) struct Asides {
+    /// The tracker that keeps them.
+    pub tracker: usize,
+    /// Trackers that wait.
+    waiting: Vec<usize>,
+    /// Trackers that are fed by those.
+    fed: Vec<usize>,
+    /// The field that is counted, beside accounts.
+    value: Option<u16>,
+    /// The field that is summed.
+    number: Option<u16>,
+}
+
+/// An observation that has been put aside.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Aside {
+    account: u64,
+    /// 0 for none.
+    value: u64,
+    /// Not a number for none.
+    number: f32,
+    /// Events of trackers that wait, by their bits.
+    hits: u32,
+}
+
+/// Fewer trackers than this are not worth a place of their own.
+const LEAST: usize = 3;
+
+impl Asides {
+    /// What can wait among the trackers of a grouping; they are told their bits. `number` is what the
+    /// tracker that keeps it will have.
+    pub fn of(
+        grouping: &Grouping,
+        trackers: &mut [Tracker],
+        correlations: &[Correlation],
+        number: usize,
+    ) -> Option<(Self, Tracker)> {
+        let mut asides =
+            Self { tracker: number, waiting: vec![], fed: vec![], value: None, number: None };
+        let (mut bit, mut id, mut longest) = (0_u8, String::new(), 0);
+        for place in grouping.trackers.iter().copied() {
+            let Some(fed) = fed_by(place, trackers, correlations) else { continue };
+            let Some(tracker) = trackers.get_mut(place) else { continue };
+            let (counts, sums) = match tracker.kind {
+                Kind::Members => (tracker.field.filter(|field| *field != 0), None),
+                Kind::Ring => (None, tracker.field),
+                _ if tracker.field.is_none_or(|field| field == 0) => (None, None),
+                _ => continue,
+            };
+            let fits = |own: Option<u16>, field: Option<u16>| {
+                own.is_none() || field.is_none() || own == field
+            };
+            let width = bits(tracker);
+            let next = bit.saturating_add(width);
+            if !fits(asides.value, counts)
+                || !fits(asides.number, sums)
+                || u32::from(next) > u32::BITS
+            {
+                continue;
+            }
+            asides.value = asides.value.or(counts);
+            asides.number = asides.number.or(sums);
+            tracker.bit = Some(bit);
+            bit = next;
+            longest = longest.max(tracker.longest());
+            id.push_str(&format!("{:x} ", tracker.id));
+            asides.waiting.push(place);
+            asides.fed.extend(fed);
+        }
+        if asides.waiting.len() < LEAST {
+            for tracker in trackers.iter_mut().filter(|own| own.group_by == grouping.fields) {
+                tracker.bit = None;
+            }
+            return None;
+        }
+        asides.fed.sort_unstable();
+        asides.fed.dedup();
+        let keeper = Tracker {
+            id: HashKey::default().value("aside", id.as_bytes()),
+            events: Vec::new(),
+            group_by: grouping.fields.clone(),
+            field: None,
+            kind: Kind::Aside,
+            windows: vec![longest],
+            watches: Vec::new(),
+            bit: None,
+        };
+        Some((asides, keeper))
+    }
+
+    /// What is put aside of an observation; `None` if it is more than fits, and begins its groups.
+    fn take(&self, observation: &Observation, hits: u32) -> Option<Aside> {
+        let one = |field| match observation.values(field) {
+            [] => Some(0),
+            [(_, value)] => Some(*value).filter(|value| *value != 0),
+            _ => None,
+        };
+        let account = one(0).filter(|account| *account != 0)?;
+        let value = self.value.map_or(Some(0), one)?;
+        let number = self.number.and_then(|field| observation.number(field));
+        Some(Aside {
+            account,
+            value,
+            number: number.map_or(f32::NAN, |number| number as f32),
+            hits,
+        })
+    }
+
+    /// The observation that was put aside, as far as those that waited look at it.
+    fn observation(&self, aside: &Aside, at: u32) -> Observation {
+        let value = self.value.filter(|_| aside.value != 0).map(|field| (field, aside.value));
+        let number = self.number.filter(|_| !aside.number.is_nan());
+        Observation {
+            at,
+            rules: Vec::new(),
+            // The account is the plan's first field.
+            values: [(0, aside.account)].into_iter().chain(value).collect(),
+            numbers: number.map(|field| (field, f64::from(aside.number))).into_iter().collect(),
+        }
+    }
+}
+
+impl Correlator {
+    /// Puts an observation aside for those of its keys that had none before, and begins the groups of
+    /// those that had one. Which keys wait is left in `self.waits`.
+    pub(super) fn put_aside(&mut self, seen: &Seen<'_>, grouping: &Grouping, hits: &[Hit]) {
+        self.waits.clear();
+        let Some(asides) = grouping.aside.as_ref().filter(|_| self.puts_aside) else { return };
+        let Some(tracker) = seen.plan.trackers.get(asides.tracker) else { return };
+        let hits = hits.iter().fold(0, |all, hit| all | mask(seen.plan, hit));
+        if hits == 0 {
+            return;
+        }
+        let own = asides.take(seen.observation, hits);
+        let groups = std::mem::take(&mut self.groups);
+        self.table.warm(groups.keys().map(|key| group_key(tracker, key.joined)));
+        for key in groups.keys() {
+            let (waits, first) = self.exchange(seen, asides, key.joined, own);
+            self.waits.push(waits);
+            if let Some((aside, at)) = first {
+                self.begin(seen.plan, asides, key, (&aside, at), seen.now);
+            }
+        }
+        self.groups = groups;
+    }
+
+    /// Takes an observation that was put aside in an earlier life.
+    pub(super) fn keep_aside(&mut self, plan: &Plan, kept: Group, now: u32) {
+        let Group { key, tracker, newest: at, state: State::Aside(aside) } = kept else { return };
+        let number = usize::from(tracker);
+        let mut all = plan.groupings.iter().filter_map(|grouping| grouping.aside.as_ref());
+        let Some(asides) = all.find(|asides| asides.tracker == number) else { return };
+        let Some(tracker) = plan.trackers.get(number) else { return };
+        let joined = key_values(tracker, key);
+        let nothing = Observation::default();
+        let seen = Seen { plan, observation: &nothing, at, now };
+        let (waits, first) = self.exchange(&seen, asides, joined, aside);
+        let own = aside.filter(|_| !waits).map(|aside| (aside, at));
+        let mut both: Vec<(Aside, u32)> = first.into_iter().chain(own).collect();
+        both.sort_by_key(|(_, at)| *at);
+        for (aside, at) in &both {
+            self.begin(plan, asides, Key { joined, values: &[] }, (aside, *at), now);
+        }
+    }
+
+    /// Notes that a key was seen. Whether its observation waits; and the one that has waited until now,
+    /// with its time.
+    fn exchange(
+        &mut self,
+        seen: &Seen<'_>,
+        asides: &Asides,
+        joined: u64,
+        own: Option<Aside>,
+    ) -> (bool, Option<(Aside, u32)>) {
+        let Seen { plan, observation, at, now } = *seen;
+        let Some(tracker) = plan.trackers.get(asides.tracker) else { return (false, None) };
+        let key = group_key(tracker, joined);
+        let number = u16::try_from(asides.tracker).unwrap_or(u16::MAX);
+        let is_new = Cell::new(false);
+        let new = || {
+            is_new.set(true);
+            Group { key, tracker: number, newest: at, state: State::Aside(None) }
+        };
+        let window = |tracker: u16| kept(plan, tracker);
+        let changed = self.table.with((key, observation.account()), now, &window, new, |group| {
+            let is_over = !is_within(group.newest, at, tracker.longest());
+            let is_ahead = group.newest > now.saturating_add(AHEAD);
+            if is_new.get() || is_over || is_ahead {
+                (group.newest, group.state) = (at, State::Aside(own));
+                return (own.is_some(), None);
+            }
+            let (before, newest) =
+                (std::mem::replace(&mut group.state, State::Aside(None)), group.newest);
+            group.newest = newest.max(at);
+            let State::Aside(before) = before else { return (false, None) };
+            (false, before.map(|aside| (aside, newest)))
+        });
+        changed.unwrap_or((false, None))
+    }
+
+    /// Counts an observation that had been put aside, in the groups that now begin.
+    fn begin(
+        &mut self,
+        plan: &Plan,
+        asides: &Asides,
+        key: Key<'_>,
+        (aside, at): (&Aside, u32),
+        now: u32,
+    ) {
+        let observation = asides.observation(aside, at);
+        let seen = Seen { plan, observation: &observation, at, now };
+        let (mut held, mut firings) = (Vec::new(), Vec::new());
+        for number in asides.waiting.iter().copied() {
+            let Some(tracker) = plan.trackers.get(number) else { continue };
+            let hits: Vec<Hit> = (0..tracker.events.len())
+                .map(|rule| Hit { tracker: number, rule, first: None })
+                .filter(|hit| aside.hits & mask(plan, hit) != 0)
+                .collect();
+            if !hits.is_empty() {
+                self.change(&seen.of(tracker), key, &hits, &mut held, &mut firings);
+            }
+        }
+        for number in asides.fed.iter().copied() {
+            let Some(tracker) = plan.trackers.get(number) else { continue };
+            let mut hits = Vec::new();
+            find_hits(number, tracker, &observation, &held, &mut hits);
+            if !hits.is_empty() {
+                self.change(&seen.of(tracker), key, &hits, &mut held, &mut firings);
+            }
+        }
+    }
+}
+
+/// The bit of a hit, if its tracker waits.
+fn mask(plan: &Plan, hit: &Hit) -> u32 {
+    let Some(tracker) = plan.trackers.get(hit.tracker) else { return 0 };
+    let Some(bit) = tracker.bit else { return 0 };
+    // Where all events are the same, one bit is theirs.
+    let rule = if bits(tracker) == 1 { 0 } else { hit.rule };
+    u32::try_from(rule)
+        .ok()
+        .and_then(|rule| 1_u32.checked_shl(u32::from(bit).saturating_add(rule)))
+        .unwrap_or(0)
+}
+
+/// How many bits a tracker's hits take.
+fn bits(tracker: &Tracker) -> u8 {
+    match tracker.kind {
+        Kind::Chain => u8::try_from(tracker.events.len()).unwrap_or(u8::MAX),
+        _ => 1,
+    }
+}
+
+/// The trackers that a tracker feeds, if it can wait for a second observation: if nothing can hold by a
+/// single one but what is told to nobody and makes nothing else hold.
+fn fed_by(place: usize, trackers: &[Tracker], correlations: &[Correlation]) -> Option<Vec<usize>> {
+    let tracker = trackers.get(place)?;
+    if tracker.kind == Kind::Seen || tracker.is_fed() {
+        return None;
+    }
+    let mut all_fed = Vec::new();
+    for watch in &tracker.watches {
+        let correlation = correlations.get(watch.correlation)?;
+        if is_quiet(correlation, correlations) {
+            continue;
+        }
+        let event = Event::Correlation(watch.correlation);
+        let fed = trackers.iter().enumerate().filter(|(_, own)| own.events.contains(&event));
+        for (number, fed) in fed {
+            let mut watches = fed.watches.iter().map(|watch| correlations.get(watch.correlation));
+            let are_quiet = watches.all(|own| own.is_some_and(|own| is_quiet(own, correlations)));
+            let is_pure = fed.events.iter().all(|event| matches!(event, Event::Correlation(_)));
+            let is_own = fed.kind == Kind::Seen && fed.group_by == tracker.group_by;
+            if !(are_quiet && is_pure && is_own) {
+                return None;
+            }
+            all_fed.push(number);
+        }
+        if !correlation.is_feeder() {
+            return None;
+        }
+    }
+    Some(all_fed)
+}
+
+/// Whether a correlation cannot hold by a single observation that has one value of each field at most.
+fn is_quiet(correlation: &Correlation, all: &[Correlation]) -> bool {
+    match &correlation.measure {
+        Measure::EventCount { bounds } | Measure::ValueCount { bounds, .. } => {
+            !Bound::all(bounds, 1.0) && !Bound::all(bounds, 0.0)
+        }
+        Measure::ValueSum { .. } | Measure::ValueAvg { .. } => false,
+        Measure::Temporal { condition } => !may_hold(condition, &|rule| {
+            let inner = all.iter().find(|own| own.name == rule);
+            inner.is_none_or(|inner| !is_quiet(inner, all))
+        }),
+        // No request follows itself.
+        Measure::TemporalOrdered { .. } => correlation.rules.len() > 1,
+    }
+}
+
+/// Whether a condition may hold if some of its names may.
+fn may_hold(condition: &Condition, may: &dyn Fn(&str) -> bool) -> bool {
+    match condition {
+        Condition::All(inner) => inner.iter().all(|inner| may_hold(inner, may)),
+        Condition::Any(inner) => inner.iter().any(|inner| may_hold(inner, may)),
+        Condition::Not(_) => true,
+        Condition::Is(name) => may(name),
+    }
+}
