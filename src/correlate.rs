@@ -163,6 +163,15 @@ impl Observation {
         self.values(0).first().map_or(0, |(_, hash)| *hash)
     }
 
+    /// Whether it has what a tracker counts, sums or tells apart.
+    fn has(&self, tracker: &Tracker) -> bool {
+        match (tracker.kind, tracker.field) {
+            (Kind::Members, Some(field)) => !self.values(field).is_empty(),
+            (Kind::Ring, Some(field)) => self.number(field).is_some(),
+            _ => true,
+        }
+    }
+
     fn number(&self, field: u16) -> Option<f64> {
         self.numbers.iter().find(|(own, _)| *own == field).map(|(_, number)| *number)
     }
@@ -573,6 +582,9 @@ fn find_hits(
     held: &[(usize, u64)],
     hits: &mut Vec<Hit>,
 ) {
+    if !observation.has(tracker) {
+        return;
+    }
     for (rule, event) in tracker.events.iter().enumerate() {
         match event {
             Event::Signature(place) => {
