@@ -14,6 +14,7 @@ mod members;
 mod plan;
 mod ring;
 mod sequence;
+mod shelf;
 mod snapshot;
 mod table;
 
@@ -35,6 +36,7 @@ use members::is_within;
 use plan::{Asks, Event, Kind, Of, Tracker, Watch, group_key};
 use ring::Ring;
 use sequence::Chain;
+use shelf::Shelf;
 use table::{Group, State, Table};
 
 /// What correlation keeps of a request.
@@ -81,7 +83,10 @@ pub struct Shard {
 pub struct Correlator {
     plan: Arc<Plan>,
     shard: Shard,
+    /// Bytes that table and shelf may take.
+    limit: usize,
     table: Table,
+    shelf: Shelf,
     told: Told,
     /// Whether a key's first observation is put aside.
     puts_aside: bool,
@@ -90,6 +95,8 @@ pub struct Correlator {
     hits: Vec<Hit>,
     /// Which of the groups only wait.
     waits: Vec<bool>,
+    /// Which rules held.
+    rules: Vec<bool>,
 }
 
 /// When a correlation was last told to hold for a key.
@@ -128,6 +135,9 @@ const MAX_TOLD: usize = MAX_INDICATORS;
 
 /// Seconds between two looks for firings that can be forgotten.
 const TIDY: u32 = 60;
+
+/// Of a group's values, one in so many events is waited for before they are all looked at again.
+const REST: usize = 32;
 
 /// A firing is told again after so much of the time that it lasts.
 const AGAIN: u32 = 4;
@@ -197,15 +207,20 @@ struct Key<'v> {
 impl Correlator {
     /// A correlator for a shard that takes no more than `limit` bytes for its groups.
     pub fn new(plan: Arc<Plan>, shard: Shard, limit: usize) -> Self {
+        let puts_aside = plan.groupings.iter().any(|grouping| grouping.aside.is_some());
+        let shelf = Shelf::new(if puts_aside { limit / 2 } else { 0 });
         Self {
             plan,
             shard,
-            table: Table::new(limit),
+            limit,
+            table: Table::new(limit.saturating_sub(shelf.limit())),
+            shelf,
             told: Told::default(),
-            puts_aside: true,
+            puts_aside,
             groups: Groups::default(),
             hits: Vec::new(),
             waits: Vec::new(),
+            rules: Vec::new(),
         }
     }
 
@@ -215,31 +230,37 @@ impl Correlator {
         let plan = Arc::clone(&self.plan);
         let at = observation.at.min(now.saturating_add(AHEAD));
         let at = if observation.at > at { now } else { at };
-        let seen = Seen { plan: &plan, observation, at, now };
+        let mut rules = std::mem::take(&mut self.rules);
+        rules.clear();
+        rules.resize(plan.rules().len(), false);
+        for rule in &observation.rules {
+            rules.get_mut(usize::from(*rule)).into_iter().for_each(|held| *held = true);
+        }
+        let seen = Seen { plan: &plan, observation, rules: &rules, at, now };
         let mut held: Vec<(usize, u64)> = Vec::new();
         let mut hits = std::mem::take(&mut self.hits);
-        for grouping in &plan.groupings {
+        for (place, grouping) in plan.groupings.iter().enumerate() {
             hits.clear();
             for number in grouping.trackers.iter().copied() {
                 let Some(tracker) = plan.trackers.get(number) else { continue };
-                find_hits(number, tracker, observation, &[], &mut hits);
+                find_hits(number, tracker, &seen, &[], &mut hits);
             }
             if !hits.is_empty() {
                 self.gather(&grouping.fields, observation);
-                self.put_aside(&seen, grouping, &hits);
+                self.put_aside(&seen, place, &hits);
                 self.count(&seen, &hits, &mut held, firings);
             }
         }
         self.waits.clear();
         for (number, tracker) in plan.trackers.iter().enumerate().filter(|(_, own)| own.is_fed()) {
             hits.clear();
-            find_hits(number, tracker, observation, &held, &mut hits);
+            find_hits(number, tracker, &seen, &held, &mut hits);
             if !hits.is_empty() {
                 self.gather(&tracker.group_by, observation);
                 self.count(&seen, &hits, &mut held, firings);
             }
         }
-        self.hits = hits;
+        (self.hits, self.rules) = (hits, rules);
         let window = |tracker: u16| kept(&plan, tracker);
         self.table.sweep(now, &window);
     }
@@ -259,12 +280,12 @@ impl Correlator {
 
     /// Bytes that groups take.
     pub fn bytes(&self) -> usize {
-        self.table.bytes()
+        self.table.bytes().saturating_add(self.shelf.bytes())
     }
 
-    /// The number of groups.
+    /// The number of groups, with those that only wait to begin.
     pub fn groups(&self) -> usize {
-        self.table.len()
+        self.table.len().saturating_add(self.shelf.len())
     }
 
     /// Groups that were given up or not begun for want of room.
@@ -300,8 +321,9 @@ impl Correlator {
                 groups.keys().zip(waits.clone()).filter(counts).map(|(key, _)| key)
             };
             self.table.warm(keys().map(|key| group_key(tracker, key.joined)));
+            let tracked = seen.of(tracker);
             for key in keys().filter(|key| hits.iter().any(|hit| hit.is_of(key.first()))) {
-                self.change(&seen.of(tracker), key, hits, held, firings);
+                self.change(&tracked, key, hits, held, firings);
             }
         }
         (self.groups, self.waits) = (groups, waits);
@@ -316,7 +338,7 @@ impl Correlator {
         held: &mut Vec<(usize, u64)>,
         firings: &mut Vec<Firing>,
     ) {
-        let Tracked { seen: Seen { plan, observation, at, now }, tracker } = *tracked;
+        let Tracked { seen: Seen { plan, observation, at, now, .. }, tracker, .. } = *tracked;
         let (joined, first) = (own.joined, own.first());
         let key = group_key(tracker, joined);
         let number = hits.first().map_or(usize::MAX, |hit| hit.tracker);
@@ -324,8 +346,14 @@ impl Correlator {
             key,
             tracker: u16::try_from(number).unwrap_or(u16::MAX),
             newest: at,
+            rest: 0,
             state: State::of(tracker),
         };
+        // A sequence begins with its first rule.
+        let begins = tracker.kind != Kind::Chain || hits.iter().any(|hit| hit.rule == 0);
+        if !begins && !self.table.has(key) {
+            return;
+        }
         let window = |tracker: u16| kept(plan, tracker);
         let (told, known) = (&mut self.told, firings.len());
         self.table.with((key, observation.account()), now, &window, new, |group| {
@@ -337,6 +365,8 @@ impl Correlator {
                 group.newest = at;
             }
             group.newest = group.newest.max(at);
+            let rests = group.rest > 0;
+            group.rest = group.rest.saturating_sub(1);
             let meant = hits.iter().filter(|hit| hit.is_of(first));
             group.state.add(tracked, group.newest, meant.map(|hit| hit.rule));
             for watch in &tracker.watches {
@@ -348,6 +378,9 @@ impl Correlator {
                 let Some(measured) = group.state.measure(tracked, watch, group.newest) else {
                     continue;
                 };
+                if rests && watch.asks.is_crowd() || !group.is_fit(tracked, watch) {
+                    continue;
+                }
                 held.push((watch.correlation, first));
                 if !own.values.is_empty() && told.is_news(plan, watch.correlation, joined, at) {
                     let accounts = group.state.accounts(tracked, watch, group.newest);
@@ -451,6 +484,8 @@ impl Key<'_> {
 struct Seen<'t> {
     plan: &'t Plan,
     observation: &'t Observation,
+    /// Which of the plan's rules held.
+    rules: &'t [bool],
     at: u32,
     now: u32,
 }
@@ -460,11 +495,14 @@ struct Seen<'t> {
 struct Tracked<'t> {
     seen: Seen<'t>,
     tracker: &'t Tracker,
+    /// The values of the tracker's field.
+    values: &'t [(u16, u64)],
 }
 
 impl<'t> Seen<'t> {
     fn of(self, tracker: &'t Tracker) -> Tracked<'t> {
-        Tracked { seen: self, tracker }
+        let values = tracker.field.map(|field| self.observation.values(field));
+        Tracked { seen: self, tracker, values: values.unwrap_or_default() }
     }
 }
 
@@ -475,6 +513,24 @@ impl Tracked<'_> {
     }
 }
 
+impl Group {
+    /// Whether its values are as coordinated as a correlation asks. To look at many of them takes
+    /// long: where they are not, that rests until a few in a hundred are new.
+    fn is_fit(&mut self, tracked: &Tracked<'_>, watch: &Watch) -> bool {
+        let (Asks::Number { crowd, .. }, State::Members(members)) = (&watch.asks, &self.state)
+        else {
+            return true;
+        };
+        let window = tracked.tracker.windows.get(watch.window).copied().unwrap_or_default();
+        let fits = members.fits(crowd, watch.window, window, self.newest);
+        if !fits {
+            let kept = members.within(watch.window, window, self.newest).count();
+            self.rest = u16::try_from(kept / REST).unwrap_or(u16::MAX);
+        }
+        fits
+    }
+}
+
 impl State {
     fn of(tracker: &Tracker) -> Self {
         match tracker.kind {
@@ -482,7 +538,6 @@ impl State {
             Kind::Ring => Self::Ring(Ring::default()),
             Kind::Seen => Self::Seen(sequence::Seen::new(tracker.events.len())),
             Kind::Chain => Self::Chain(Chain::new(tracker.events.len())),
-            Kind::Aside => Self::Aside(None),
         }
     }
 
@@ -492,12 +547,12 @@ impl State {
         newest: u32,
         hits: impl DoubleEndedIterator<Item = usize>,
     ) {
-        let Tracked { seen: Seen { observation, at, .. }, tracker } = *tracked;
+        let Tracked { seen: Seen { observation, at, .. }, tracker, values } = *tracked;
         let window = tracker.longest();
         let field = tracker.field;
         match self {
             Self::Members(members) => {
-                for (_, hash) in field.map(|field| observation.values(field)).unwrap_or_default() {
+                for (_, hash) in values {
                     members.see(*hash, at, newest, &tracker.windows);
                 }
             }
@@ -512,24 +567,20 @@ impl State {
             }
             Self::Seen(seen) => hits.for_each(|rule| seen.add(rule, at)),
             Self::Chain(chain) => {
-                let value = field.and_then(|field| observation.values(field).first());
-                let value = value.map(|(_, hash)| *hash);
+                let value = values.first().map(|(_, hash)| *hash);
                 // From the last rule on: no request follows itself.
                 hits.rev().for_each(|rule| chain.add(rule, at, value));
             }
-            Self::Aside(_) => {}
         }
     }
 
-    /// What a correlation measures, where it holds.
+    /// What a correlation measures, where its bounds hold.
     fn measure(&self, tracked: &Tracked<'_>, watch: &Watch, newest: u32) -> Option<f64> {
         let window = *tracked.tracker.windows.get(watch.window)?;
         let (measured, holds) = match (self, &watch.asks) {
-            (Self::Members(members), Asks::Number { bounds, crowd, .. }) => {
+            (Self::Members(members), Asks::Number { bounds, .. }) => {
                 let count = members.count(watch.window, window, newest);
-                let holds =
-                    Bound::all(bounds, count) && members.fits(crowd, watch.window, window, newest);
-                (count, holds)
+                (count, Bound::all(bounds, count))
             }
             (Self::Ring(ring), Asks::Number { of, bounds, .. }) => {
                 let (count, sum) = ring.total(newest, window);
@@ -578,17 +629,17 @@ impl State {
 fn find_hits(
     number: usize,
     tracker: &Tracker,
-    observation: &Observation,
+    seen: &Seen<'_>,
     held: &[(usize, u64)],
     hits: &mut Vec<Hit>,
 ) {
-    if !observation.has(tracker) {
+    if !seen.observation.has(tracker) {
         return;
     }
     for (rule, event) in tracker.events.iter().enumerate() {
         match event {
             Event::Signature(place) => {
-                if observation.rules.iter().any(|held| usize::from(*held) == *place) {
+                if seen.rules.get(*place).is_some_and(|held| *held) {
                     hits.push(Hit { tracker: number, rule, first: None });
                     // To these all events are the same.
                     if matches!(tracker.kind, Kind::Members | Kind::Ring) {

@@ -38,6 +38,8 @@ pub fn keys<'t>(name: &str, values: impl Iterator<Item = &'t str>, key: &HashKey
     let values: Vec<&str> = values.collect();
     let mut whole = Smallest::<WHOLE>::default();
     let mut first = Smallest::<EDGE>::default();
+    let is_short = values.iter().map(|value| value.len().max(1)).sum::<usize>() <= FROM_END;
+    let mut tail = Vec::with_capacity(FROM_END / 4);
     // Shingles go on from one value to the next: a text may be cut into any parts.
     let mut window = Window::default();
     let mut left = FROM_START;
@@ -49,15 +51,19 @@ pub fn keys<'t>(name: &str, values: impl Iterator<Item = &'t str>, key: &HashKey
             if at <= NEAR {
                 first.add(hash);
             }
+            if is_short {
+                tail.push((at, hash));
+            }
         });
         if left == 0 {
             break;
         }
     }
-    let mut tail = Vec::with_capacity(FROM_END / 4);
-    let mut window = Window::default();
-    for part in end(&values) {
-        window.read(part, key.seed(), &mut |at, hash| tail.push((at, hash)));
+    if !is_short {
+        let mut window = Window::default();
+        for part in end(&values) {
+            window.read(part, key.seed(), &mut |at, hash| tail.push((at, hash)));
+        }
     }
     let words = tail.last().map_or(0, |(at, _)| *at);
     let mut behind = Smallest::<EDGE>::default();

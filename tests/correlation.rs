@@ -526,7 +526,7 @@ fn snapshots_stay_what_they_are() {
     assert!(correlator.changed().is_empty(), "nothing has changed since");
 }
 
-const SNAPSHOT_DIGEST: &str = "4c1ee14267910c6e23bf6d8ba79f0a9a4dff609d302b992478384337abdf4bc1";
+const SNAPSHOT_DIGEST: &str = "9a6363a5c4c440da99041a5100c1ddc857222a37639170091ca8e3004e20d50b";
 
 /// After a restart an account's requests once counted twice: a rule that asks for three each held after
 /// the second one.
@@ -555,8 +555,12 @@ fn what_was_written_down_counts_once() {
             correlator.observe(&observation(&plan, &event), 1_000_001, &mut firings);
             !firings.is_empty()
         };
-        let requests: Vec<bool> = (1..=accounts).chain(1..=accounts).map(&mut told).collect();
-        assert_eq!(requests.iter().position(|told| *told), Some(2 * accounts as usize - 1));
+        let again = (1..=accounts).chain(1..=accounts).chain(1..=accounts);
+        let requests: Vec<bool> = again.map(&mut told).collect();
+        // Of many accounts, not every event has all of them looked at.
+        let (first, slack) = (2 * accounts as usize - 1, accounts as usize / 32);
+        let told = requests.iter().position(|told| *told).unwrap();
+        assert!((first..=first + slack).contains(&told), "{accounts}: {told}");
     }
 }
 

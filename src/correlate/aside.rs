@@ -6,23 +6,20 @@
 //! Only that waits by which nothing can hold as long as it stands alone.
 #![deny(clippy::arithmetic_side_effects)]
 
-use std::cell::Cell;
-
-use serde::{Deserialize, Serialize};
-
-use super::members::is_within;
-use super::plan::{Event, Grouping, Kind, Plan, Tracker, group_key, key_values};
-use super::table::{Group, State};
-use super::{AHEAD, Correlator, Hit, Key, Observation, Seen, find_hits, kept};
+use super::plan::{Event, Grouping, Kind, Plan, Tracker, key_of, values_of};
+use super::shelf::{Aside, Moment};
+use super::{Correlator, Hit, Key, Observation, Seen, find_hits};
 use crate::correlation::{Bound, Correlation, Measure};
 use crate::hash::HashKey;
 use crate::signature::Condition;
 
 /// What of a grouping's first observations waits for a second one.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Asides {
-    /// The tracker that keeps them.
-    pub tracker: usize,
+    /// Stays the same as long as the same waits.
+    pub id: u64,
+    /// How long a key is remembered.
+    longest: u32,
     /// Trackers that wait.
     waiting: Vec<usize>,
     /// Trackers that are fed by those.
@@ -33,33 +30,18 @@ pub(super) struct Asides {
     number: Option<u16>,
 }
 
-/// An observation that has been put aside.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Aside {
-    account: u64,
-    /// 0 for none.
-    value: u64,
-    /// Not a number for none.
-    number: f32,
-    /// Events of trackers that wait, by their bits.
-    hits: u32,
-}
-
 /// Fewer trackers than this are not worth a place of their own.
 const LEAST: usize = 3;
 
 impl Asides {
-    /// What can wait among the trackers of a grouping; they are told their bits. `number` is what the
-    /// tracker that keeps it will have.
+    /// What can wait among the trackers of a grouping; they are told their bits.
     pub fn of(
         grouping: &Grouping,
         trackers: &mut [Tracker],
         correlations: &[Correlation],
-        number: usize,
-    ) -> Option<(Self, Tracker)> {
-        let mut asides =
-            Self { tracker: number, waiting: vec![], fed: vec![], value: None, number: None };
-        let (mut bit, mut id, mut longest) = (0_u8, String::new(), 0);
+    ) -> Option<Self> {
+        let mut asides = Self::default();
+        let (mut bit, mut id) = (0_u8, String::new());
         for place in grouping.trackers.iter().copied() {
             let Some(fed) = fed_by(place, trackers, correlations) else { continue };
             let Some(tracker) = trackers.get_mut(place) else { continue };
@@ -84,7 +66,7 @@ impl Asides {
             asides.number = asides.number.or(sums);
             tracker.bit = Some(bit);
             bit = next;
-            longest = longest.max(tracker.longest());
+            asides.longest = asides.longest.max(tracker.longest());
             id.push_str(&format!("{:x} ", tracker.id));
             asides.waiting.push(place);
             asides.fed.extend(fed);
@@ -97,21 +79,12 @@ impl Asides {
         }
         asides.fed.sort_unstable();
         asides.fed.dedup();
-        let keeper = Tracker {
-            id: HashKey::default().value("aside", id.as_bytes()),
-            events: Vec::new(),
-            group_by: grouping.fields.clone(),
-            field: None,
-            kind: Kind::Aside,
-            windows: vec![longest],
-            watches: Vec::new(),
-            bit: None,
-        };
-        Some((asides, keeper))
+        asides.id = HashKey::default().value("aside", id.as_bytes());
+        Some(asides)
     }
 
     /// What is put aside of an observation; `None` if it is more than fits, and begins its groups.
-    fn take(&self, observation: &Observation, hits: u32) -> Option<Aside> {
+    fn take(&self, observation: &Observation, hits: u32, grouping: u16) -> Option<Aside> {
         let one = |field| match observation.values(field) {
             [] => Some(0),
             [(_, value)] => Some(*value).filter(|value| *value != 0),
@@ -120,12 +93,8 @@ impl Asides {
         let account = one(0).filter(|account| *account != 0)?;
         let value = self.value.map_or(Some(0), one)?;
         let number = self.number.and_then(|field| observation.number(field));
-        Some(Aside {
-            account,
-            value,
-            number: number.map_or(f32::NAN, |number| number as f32),
-            hits,
-        })
+        let number = number.map_or(f32::NAN, |number| number as f32);
+        Some(Aside { account, value, number, hits, grouping })
     }
 
     /// The observation that was put aside, as far as those that waited look at it.
@@ -145,79 +114,62 @@ impl Asides {
 impl Correlator {
     /// Puts an observation aside for those of its keys that had none before, and begins the groups of
     /// those that had one. Which keys wait is left in `self.waits`.
-    pub(super) fn put_aside(&mut self, seen: &Seen<'_>, grouping: &Grouping, hits: &[Hit]) {
+    pub(super) fn put_aside(&mut self, seen: &Seen<'_>, number: usize, hits: &[Hit]) {
         self.waits.clear();
-        let Some(asides) = grouping.aside.as_ref().filter(|_| self.puts_aside) else { return };
-        let Some(tracker) = seen.plan.trackers.get(asides.tracker) else { return };
+        let grouping = seen.plan.groupings.get(number);
+        let asides = grouping.and_then(|grouping| grouping.aside.as_ref());
+        let Some(asides) = asides.filter(|_| self.puts_aside) else { return };
         let hits = hits.iter().fold(0, |all, hit| all | mask(seen.plan, hit));
         if hits == 0 {
             return;
         }
-        let own = asides.take(seen.observation, hits);
+        let number = u16::try_from(number).unwrap_or(u16::MAX);
+        let other = Aside { grouping: number, ..Aside::default() };
+        let own = asides.take(seen.observation, hits, number).unwrap_or(other);
         let groups = std::mem::take(&mut self.groups);
-        self.table.warm(groups.keys().map(|key| group_key(tracker, key.joined)));
+        self.shelf.warm(groups.keys().map(|key| key_of(asides.id, key.joined)));
         for key in groups.keys() {
-            let (waits, first) = self.exchange(seen, asides, key.joined, own);
+            let (waits, first) = self.exchange(asides, key.joined, own, (seen.at, seen.now));
             self.waits.push(waits);
-            if let Some((aside, at)) = first {
-                self.begin(seen.plan, asides, key, (&aside, at), seen.now);
+            if let Some(first) = first {
+                self.begin(seen.plan, asides, key.joined, first, seen.now);
             }
         }
         self.groups = groups;
     }
 
-    /// Takes an observation that was put aside in an earlier life.
-    pub(super) fn keep_aside(&mut self, plan: &Plan, kept: Group, now: u32) {
-        let Group { key, tracker, newest: at, state: State::Aside(aside) } = kept else { return };
-        let number = usize::from(tracker);
-        let mut all = plan.groupings.iter().filter_map(|grouping| grouping.aside.as_ref());
-        let Some(asides) = all.find(|asides| asides.tracker == number) else { return };
-        let Some(tracker) = plan.trackers.get(number) else { return };
-        let joined = key_values(tracker, key);
-        let nothing = Observation::default();
-        let seen = Seen { plan, observation: &nothing, at, now };
-        let (waits, first) = self.exchange(&seen, asides, joined, aside);
-        let own = aside.filter(|_| !waits).map(|aside| (aside, at));
+    /// Takes an observation that was put aside in an earlier life, at its time.
+    pub(super) fn keep_aside(
+        &mut self,
+        plan: &Plan,
+        key: u64,
+        (aside, at): (Aside, u32),
+        now: u32,
+    ) {
+        let grouping = plan.groupings.get(usize::from(aside.grouping));
+        let Some(asides) = grouping.and_then(|grouping| grouping.aside.as_ref()) else { return };
+        let joined = values_of(asides.id, key);
+        let (waits, first) = self.exchange(asides, joined, aside, (at, now));
+        let own = (aside.waits() && !waits).then_some((aside, at));
         let mut both: Vec<(Aside, u32)> = first.into_iter().chain(own).collect();
         both.sort_by_key(|(_, at)| *at);
-        for (aside, at) in &both {
-            self.begin(plan, asides, Key { joined, values: &[] }, (aside, *at), now);
+        for first in both {
+            self.begin(plan, asides, joined, first, now);
         }
     }
 
-    /// Notes that a key was seen. Whether its observation waits; and the one that has waited until now,
-    /// with its time.
     fn exchange(
         &mut self,
-        seen: &Seen<'_>,
         asides: &Asides,
         joined: u64,
-        own: Option<Aside>,
+        own: Aside,
+        (at, now): (u32, u32),
     ) -> (bool, Option<(Aside, u32)>) {
-        let Seen { plan, observation, at, now } = *seen;
-        let Some(tracker) = plan.trackers.get(asides.tracker) else { return (false, None) };
-        let key = group_key(tracker, joined);
-        let number = u16::try_from(asides.tracker).unwrap_or(u16::MAX);
-        let is_new = Cell::new(false);
-        let new = || {
-            is_new.set(true);
-            Group { key, tracker: number, newest: at, state: State::Aside(None) }
-        };
-        let window = |tracker: u16| kept(plan, tracker);
-        let changed = self.table.with((key, observation.account()), now, &window, new, |group| {
-            let is_over = !is_within(group.newest, at, tracker.longest());
-            let is_ahead = group.newest > now.saturating_add(AHEAD);
-            if is_new.get() || is_over || is_ahead {
-                (group.newest, group.state) = (at, State::Aside(own));
-                return (own.is_some(), None);
-            }
-            let (before, newest) =
-                (std::mem::replace(&mut group.state, State::Aside(None)), group.newest);
-            group.newest = newest.max(at);
-            let State::Aside(before) = before else { return (false, None) };
-            (false, before.map(|aside| (aside, newest)))
-        });
-        changed.unwrap_or((false, None))
+        let key = key_of(asides.id, joined);
+        let moment = Moment { at, now, longest: asides.longest };
+        let room = self.limit.saturating_sub(self.bytes());
+        self.table.touch(key);
+        self.shelf.exchange(key, own, moment, room)
     }
 
     /// Counts an observation that had been put aside, in the groups that now begin.
@@ -225,27 +177,31 @@ impl Correlator {
         &mut self,
         plan: &Plan,
         asides: &Asides,
-        key: Key<'_>,
-        (aside, at): (&Aside, u32),
+        joined: u64,
+        (aside, at): (Aside, u32),
         now: u32,
     ) {
-        let observation = asides.observation(aside, at);
-        let seen = Seen { plan, observation: &observation, at, now };
-        let (mut held, mut firings) = (Vec::new(), Vec::new());
+        let observation = asides.observation(&aside, at);
+        let seen = Seen { plan, observation: &observation, rules: &[], at, now };
+        let (mut held, mut firings, mut hits) = (Vec::new(), Vec::new(), Vec::new());
+        // Nothing is told by it.
+        let key = Key { values: &[], joined };
         for number in asides.waiting.iter().copied() {
             let Some(tracker) = plan.trackers.get(number) else { continue };
-            let hits: Vec<Hit> = (0..tracker.events.len())
-                .map(|rule| Hit { tracker: number, rule, first: None })
-                .filter(|hit| aside.hits & mask(plan, hit) != 0)
-                .collect();
+            let all =
+                (0..tracker.events.len()).map(|rule| Hit { tracker: number, rule, first: None });
+            hits.clear();
+            // To trackers of one bit all events are the same.
+            let most = if bits(tracker) == 1 { 1 } else { usize::MAX };
+            hits.extend(all.filter(|hit| aside.hits & mask(plan, hit) != 0).take(most));
             if !hits.is_empty() {
                 self.change(&seen.of(tracker), key, &hits, &mut held, &mut firings);
             }
         }
         for number in asides.fed.iter().copied() {
             let Some(tracker) = plan.trackers.get(number) else { continue };
-            let mut hits = Vec::new();
-            find_hits(number, tracker, &observation, &held, &mut hits);
+            hits.clear();
+            find_hits(number, tracker, &seen, &held, &mut hits);
             if !hits.is_empty() {
                 self.change(&seen.of(tracker), key, &hits, &mut held, &mut firings);
             }

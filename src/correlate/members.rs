@@ -33,7 +33,8 @@ pub struct Member {
     before: u16,
 }
 
-/// The values of one group; over several windows, of which each is a time that is looked back.
+/// The values of one group; over several windows, of which each is a time that is looked back. Events
+/// are counted over the first of them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Members {
     /// A single value: most groups never have another.
@@ -106,9 +107,10 @@ impl Members {
         change: &dyn Fn(&mut Member, u32),
     ) {
         let longest = windows.iter().copied().max().unwrap_or_default();
+        let counted = windows.first().copied().unwrap_or_default();
         if let Self::One(member) = self {
             if member.hash == new.hash {
-                return change(member, longest);
+                return change(member, counted);
             }
             *self = Self::Few(vec![*member]);
         }
@@ -118,7 +120,7 @@ impl Members {
                 return;
             }
             if let Some(member) = members.iter_mut().find(|member| member.hash == new.hash) {
-                return change(member, longest);
+                return change(member, counted);
             }
             if members.len() >= EXACT {
                 members.retain(|member| is_within(member.last, newest, longest));

@@ -47,8 +47,10 @@ pub(super) struct Tracker {
     /// The field that is counted, summed or told apart.
     pub field: Option<u16>,
     pub kind: Kind,
-    /// The times that are looked back.
+    /// The times that are looked back; where events are counted by value, that is over the first.
     pub windows: Vec<u32>,
+    /// That one, where there is one.
+    crowd: Option<u32>,
     /// What is asked of it.
     pub watches: Vec<Watch>,
     /// The first of its bits in what is put aside, if it waits.
@@ -62,7 +64,6 @@ pub(super) enum Kind {
     Ring,
     Seen,
     Chain,
-    Aside,
 }
 
 /// What makes an event.
@@ -139,6 +140,7 @@ impl Plan {
             plan.track(number, correlation, events, trackers);
         }
         first.append(&mut second);
+        first.iter_mut().for_each(Tracker::settle);
         let is_event = |place: usize| {
             let mut events = first.iter().flat_map(|tracker| &tracker.events);
             events.any(|event| *event == Event::Correlation(place))
@@ -225,12 +227,7 @@ impl Plan {
             }
         }
         for grouping in &mut self.groupings {
-            let number = self.trackers.len();
-            let asides = Asides::of(grouping, &mut self.trackers, &self.correlations, number);
-            if let Some((asides, keeper)) = asides {
-                grouping.aside = Some(asides);
-                self.trackers.push(keeper);
-            }
+            grouping.aside = Asides::of(grouping, &mut self.trackers, &self.correlations);
         }
     }
 
@@ -246,12 +243,24 @@ impl Plan {
         let field = correlation.field().map(|field| self.field(field));
         let (kind, asks) = question(correlation);
         let id = identity(correlation, kind);
-        let known = trackers.iter_mut().find(|tracker| tracker.id == id);
+        let crowd = (!correlation.crowd.is_empty()).then_some(correlation.timespan);
+        let fits = |own: Option<u32>| own.is_none() || crowd.is_none() || own == crowd;
+        let known = trackers.iter_mut().find(|own| own.id == id && fits(own.crowd));
         let tracker = match known {
             Some(tracker) => tracker,
             None => {
                 let (windows, watches, bit) = (Vec::new(), Vec::new(), None);
-                trackers.push(Tracker { id, events, group_by, field, kind, windows, watches, bit });
+                trackers.push(Tracker {
+                    id,
+                    events,
+                    group_by,
+                    field,
+                    kind,
+                    windows,
+                    crowd,
+                    watches,
+                    bit,
+                });
                 let Some(tracker) = trackers.last_mut() else { return };
                 tracker
             }
@@ -262,6 +271,14 @@ impl Plan {
             tracker.windows.len().saturating_sub(1)
         });
         tracker.watches.push(Watch { correlation: number, window, asks });
+        tracker.crowd = tracker.crowd.or(crowd);
+    }
+}
+
+impl Asks {
+    /// Whether it takes a look at all values of a group.
+    pub fn is_crowd(&self) -> bool {
+        matches!(self, Self::Number { crowd, .. } if !crowd.is_empty())
     }
 }
 
@@ -269,6 +286,22 @@ impl Tracker {
     /// How long a group is kept after its latest event.
     pub fn longest(&self) -> u32 {
         self.windows.iter().copied().max().unwrap_or_default()
+    }
+
+    /// Once it is known what is asked of it: has the window over which events are counted come first,
+    /// and tells it by that.
+    fn settle(&mut self) {
+        let Some(crowd) = self.crowd else { return };
+        self.id = mix(self.id ^ u64::from(crowd));
+        let place = self.windows.iter().position(|window| *window == crowd).unwrap_or_default();
+        self.windows.swap(0, place);
+        for watch in &mut self.watches {
+            if watch.window == place {
+                watch.window = 0;
+            } else if watch.window == 0 {
+                watch.window = place;
+            }
+        }
     }
 
     /// Whether correlations are among its events.
@@ -293,14 +326,14 @@ fn question(correlation: &Correlation) -> (Kind, Asks) {
     }
 }
 
-/// A hash over what a tracker tracks.
+/// A hash over what a tracker tracks. Over which time events are counted by value is not in it.
 fn identity(correlation: &Correlation, kind: Kind) -> u64 {
     let fields: Vec<String> = correlation.group_by.iter().map(Field::name).collect();
     let field = correlation.field().map(Field::name);
     let mut rules: Vec<&str> = correlation.rules.iter().map(String::as_str).collect();
     let timespan = match kind {
-        // Values are told apart by time; how often each came is kept for one window only.
-        Kind::Members if correlation.crowd.is_empty() => None,
+        // Values are told apart by time.
+        Kind::Members => None,
         _ => Some(correlation.timespan),
     };
     if matches!(kind, Kind::Members | Kind::Ring) {
@@ -366,10 +399,15 @@ fn wrong(correlation: &Correlation, problem: &str, remedy: &str) -> Error {
 
 /// The key of a tracker's group.
 pub(super) fn group_key(tracker: &Tracker, values: u64) -> u64 {
-    mix(tracker.id ^ values).max(1)
+    key_of(tracker.id, values)
 }
 
-/// The values of a tracker's group, hashed together, by its key.
-pub(super) fn key_values(tracker: &Tracker, key: u64) -> u64 {
-    unmix(key) ^ tracker.id
+/// A key, by what it is for and the values, hashed together.
+pub(super) fn key_of(id: u64, values: u64) -> u64 {
+    mix(id ^ values).max(1)
+}
+
+/// The values of a key.
+pub(super) fn values_of(id: u64, key: u64) -> u64 {
+    unmix(key) ^ id
 }

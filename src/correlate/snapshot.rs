@@ -1,7 +1,7 @@
 //! A correlator's groups as bytes, in parts, so that a part that did not change is not written again.
 //!
-//! A part is a version byte and then, in postcard: the trackers by identity, the groups, and what was
-//! told. Groups of a tracker that is not tracked any more are left out when they are read back.
+//! A part is a version byte and then, in postcard: the trackers by identity, the groups, what is
+//! put aside, and what was told. Groups of a tracker that is not tracked any more are left out when they are read back.
 #![deny(clippy::arithmetic_side_effects)]
 
 use std::collections::HashMap;
@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::plan::{Plan, Tracker};
+use super::shelf::Aside;
 use super::table::{Group, PARTS, State};
 use super::{Correlator, MAX_TOLD};
 use crate::error::Error;
@@ -22,6 +23,10 @@ struct Part {
     /// Trackers by identity, with the times that they look back; in the order in which groups name them.
     trackers: Vec<(u64, Vec<u32>)>,
     groups: Vec<Kept>,
+    /// What is put aside, by grouping.
+    groupings: Vec<u64>,
+    /// Key, time, observation.
+    asides: Vec<(u64, u32, Aside)>,
     /// Correlations, in the order in which those that were told name them.
     correlations: Vec<String>,
     /// When which was told to hold for a key.
@@ -86,6 +91,15 @@ impl Correlator {
             let Some(place) = places.get(id) else { continue };
             self.keep(&plan, *place, kept, windows, now);
         }
+        let ids: HashMap<u64, u16> = (0..)
+            .zip(&plan.groupings)
+            .filter_map(|(place, own)| Some((own.aside.as_ref()?.id, place)))
+            .collect();
+        for (key, at, aside) in part.asides {
+            let id = part.groupings.get(usize::from(aside.grouping));
+            let Some(grouping) = id.and_then(|id| ids.get(id)).copied() else { continue };
+            self.keep_aside(&plan, key, (Aside { grouping, ..aside }, at), now);
+        }
         let place = |name: &String| plan.correlations.iter().position(|own| own.name == *name);
         let places: Vec<Option<usize>> = part.correlations.iter().map(place).collect();
         for (correlation, key, told) in part.told {
@@ -115,6 +129,13 @@ impl Correlator {
         let part = Part {
             trackers: trackers.map(|tracker| (tracker.id, tracker.windows.clone())).collect(),
             groups: groups.collect(),
+            groupings: self
+                .plan
+                .groupings
+                .iter()
+                .map(|own| own.aside.as_ref().map_or(0, |own| own.id))
+                .collect(),
+            asides: self.shelf.part(number).collect(),
             correlations: correlations.map(|own| own.name.clone()).collect(),
             told: of_part,
         };
@@ -131,12 +152,9 @@ impl Correlator {
         let Kept { key, newest, state, .. } = kept;
         let state = match state {
             State::Members(members) => State::Members(members.arranged(windows, &tracker.windows)),
-            State::Aside(_) => {
-                return self.keep_aside(plan, Group { key, tracker: number, newest, state }, now);
-            }
             state => state,
         };
-        let group = Group { key, tracker: number, newest, state: fits };
+        let group = Group { key, tracker: number, newest, rest: 0, state: fits };
         let window = |tracker: u16| super::kept(plan, tracker);
         self.table.with(
             (key, 0),

@@ -4,7 +4,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::aside::Aside;
 use super::frequency::Frequency;
 use super::members::Members;
 use super::ring::Ring;
@@ -21,8 +20,6 @@ pub enum State {
     Seen(Seen),
     /// Rules that were hit in their order.
     Chain(Chain),
-    /// The only observation of a key; `None` once there were others.
-    Aside(Option<Aside>),
 }
 
 /// A group.
@@ -34,6 +31,8 @@ pub struct Group {
     pub tracker: u16,
     /// The time of its latest event.
     pub newest: u32,
+    /// For how many events nobody looks at all of its values.
+    pub rest: u16,
     /// What is known.
     pub state: State,
 }
@@ -73,7 +72,6 @@ impl State {
             Self::Ring(ring) => ring.bytes(),
             Self::Seen(seen) => seen.bytes(),
             Self::Chain(chain) => chain.bytes(),
-            Self::Aside(_) => 0,
         }
     }
 }
@@ -82,10 +80,10 @@ impl Group {
     /// How much would be lost with it: about the number of accounts that share it.
     fn rank(&self, now: u32, window: u32) -> u8 {
         let rank = match &self.state {
-            State::Members(Members::One(_)) | State::Aside(Some(_)) => 1,
+            State::Members(Members::One(_)) => 1,
             State::Members(Members::Few(members)) => members.len().min(32) as u8,
             State::Members(Members::Many(_)) => 64,
-            State::Ring(_) | State::Seen(_) | State::Chain(_) | State::Aside(None) => 2,
+            State::Ring(_) | State::Seen(_) | State::Chain(_) => 2,
         };
         let age = now.saturating_sub(self.newest);
         let age = age.checked_div((window / 4).max(1)).unwrap_or(age);
@@ -150,6 +148,11 @@ impl Table {
         self.heap = self.heap.saturating_sub(before).saturating_add(after);
         self.shed(now, window);
         Some(result)
+    }
+
+    /// Whether there is a group of a key.
+    pub fn has(&self, key: u64) -> bool {
+        self.find(key).is_some()
     }
 
     /// Reads where the groups of some keys are, all at once: memory that is far away takes as long for

@@ -24,8 +24,10 @@ impl Ruleset {
         let mut observation = Observation {
             at: u32::try_from(envelope.now).unwrap_or(u32::MAX),
             rules: rules.collect(),
+            values: Vec::with_capacity(USUAL),
             ..Observation::default()
         };
+        let mut values = Vec::with_capacity(USUAL);
         for (place, field) in (0_u16..).zip(self.plan.fields()) {
             match field {
                 Field::Known(name)
@@ -47,12 +49,13 @@ impl Ruleset {
                         .extend(numbers.into_iter().map(|number| (place, hash(number))));
                 }
                 field => {
-                    let mut values = self.values(envelope, request, hits, field);
+                    values.clear();
+                    self.values(envelope, request, hits, field, &mut values);
                     values.sort_unstable();
                     values.dedup();
                     // A body may name any number of models.
                     values.truncate(MAX_VALUES);
-                    observation.values.extend(values.into_iter().map(|value| (place, value)));
+                    observation.values.extend(values.iter().map(|value| (place, *value)));
                 }
             }
         }
@@ -151,41 +154,46 @@ impl Ruleset {
         self.first_correlation().checked_add(place)
     }
 
-    /// The hashed values of a field that is no number.
+    /// Adds the hashed values of a field that is no number.
     fn values(
         &self,
         envelope: &Envelope<'_>,
         request: &Request<'_>,
         hits: &[Hit],
         field: &Field,
-    ) -> Vec<u64> {
+        values: &mut Vec<u64>,
+    ) {
         let key = &envelope.key;
         match field {
-            Field::Known(Name::ClientAddress) => {
-                let addresses =
-                    request.keywords().iter().filter(|(own, _)| *own == Name::ClientAddress);
-                addresses.filter_map(|(_, address)| key.network(address)).collect()
+            Field::Known(name @ Name::ClientAddress) => {
+                let own = request.keywords().iter().filter(|(own, _)| own == name);
+                values.extend(own.filter_map(|(_, address)| key.network(address)));
             }
             Field::Known(name @ Name::SignatureName) => {
                 let held = hits.iter().filter_map(|hit| self.signatures.get(hit.signature));
                 let counts = held.filter(|signature| signature.status != Status::Experimental);
                 let weighs = counts.filter(|signature| signature.weight > 0.0);
-                let own =
-                    weighs.map(|signature| key.value(name.row().name, signature.name.as_bytes()));
-                own.chain(request.hashes(*name, key)).collect()
+                let hash = |own: &Signature| key.value(name.row().name, own.name.as_bytes());
+                values.extend(weighs.map(hash));
+                values.extend(request.hashes(*name, key));
             }
-            Field::Known(name) if field.kind() == Kind::Key => request.hashes(*name, key),
+            Field::Known(name) if field.kind() == Kind::Key => {
+                values.extend(request.hashes(*name, key));
+            }
             Field::Known(name) => {
                 let own = request.keywords().iter().filter(|(own, _)| own == name);
-                own.map(|(_, value)| key.value(name.row().name, value.as_bytes())).collect()
+                values.extend(own.map(|(_, value)| key.value(name.row().name, value.as_bytes())));
             }
             Field::Header(name) => {
                 let own = envelope.headers.iter().filter(|(own, _)| own == name);
-                own.map(|(_, value)| key.value(&field.name(), value.as_bytes())).collect()
+                values.extend(own.map(|(_, value)| key.value(&field.name(), value.as_bytes())));
             }
         }
     }
 }
+
+/// Values that an observation usually has.
+const USUAL: usize = 64;
 
 /// A correlation that a request's keys are indicators of.
 struct Met<'p> {
