@@ -90,6 +90,7 @@ pub struct Correlator {
     told: Told,
     /// Whether a key's first observation is put aside.
     puts_aside: bool,
+    observed: u32,
     /// Used again for every observation.
     groups: Groups,
     hits: Vec<Hit>,
@@ -135,6 +136,9 @@ const MAX_TOLD: usize = MAX_INDICATORS;
 
 /// Seconds between two looks for firings that can be forgotten.
 const TIDY: u32 = 60;
+
+/// Observations between two looks for groups that have expired.
+const SWEEP: u32 = 4;
 
 /// Of a group's values, one in so many events is waited for before they are all looked at again.
 const REST: usize = 32;
@@ -217,6 +221,7 @@ impl Correlator {
             shelf,
             told: Told::default(),
             puts_aside,
+            observed: 0,
             groups: Groups::default(),
             hits: Vec::new(),
             waits: Vec::new(),
@@ -261,8 +266,10 @@ impl Correlator {
             }
         }
         (self.hits, self.rules) = (hits, rules);
-        let window = |tracker: u16| kept(&plan, tracker);
-        self.table.sweep(now, &window);
+        self.observed = self.observed.wrapping_add(1);
+        if self.observed.is_multiple_of(SWEEP) {
+            self.table.sweep(now, &|tracker| kept(&plan, tracker));
+        }
     }
 
     /// Begins every group with its first observation: what tests compare with.

@@ -43,27 +43,39 @@ const WAYS: usize = 8;
 /// Bytes of a slot, its key included.
 const SLOT: usize = size_of::<Option<Group>>() + size_of::<u64>();
 
-/// Places of a new table; one for each part of a snapshot.
+/// Parts of a table. Each grows for itself, so that no more than one is there twice while it does; and
+/// each is written down for itself.
 pub const PARTS: usize = 16;
 
 /// Groups, none of them twice.
 #[derive(Debug)]
 pub struct Table {
-    groups: Vec<Option<Group>>,
-    /// Their keys, 0 where there is none: those of a place are read at once.
-    keys: Vec<u64>,
+    parts: [Part; PARTS],
+    /// Their slots, together.
+    slots: usize,
     /// Bytes that groups have on the heap.
     heap: usize,
     limit: usize,
     /// What was asked for while there was no room.
     frequency: Option<Frequency>,
-    /// The next place at which room is made.
-    cursor: usize,
+    /// Where room is made next: a part and a place in it.
+    cursor: (usize, usize),
     /// Groups that were given up, and groups that were not begun, for want of room.
     pub(super) lost: u64,
     /// Parts that have changed since they were last written down.
     pub(super) dirty: [bool; PARTS],
 }
+
+/// Groups whose keys begin with the same bits.
+#[derive(Debug)]
+struct Part {
+    groups: Vec<Option<Group>>,
+    /// Their keys, 0 where there is none: those of a place are read at once.
+    keys: Vec<u64>,
+}
+
+/// Where a group is: part and slot.
+type Slot = (usize, usize);
 
 impl State {
     fn bytes(&self) -> usize {
@@ -95,12 +107,12 @@ impl Table {
     /// A table that takes no more than `limit` bytes.
     pub fn new(limit: usize) -> Self {
         Self {
-            groups: empty(PARTS.saturating_mul(WAYS)),
-            keys: vec![0; PARTS.saturating_mul(WAYS)],
+            parts: std::array::from_fn(|_| Part::new(WAYS)),
+            slots: PARTS.saturating_mul(WAYS),
             heap: 0,
             limit,
             frequency: None,
-            cursor: 0,
+            cursor: (0, 0),
             lost: 0,
             dirty: [false; PARTS],
         }
@@ -108,14 +120,13 @@ impl Table {
 
     /// Bytes that it takes.
     pub fn bytes(&self) -> usize {
-        let slots = self.groups.capacity().saturating_mul(SLOT);
         let frequency = self.frequency.as_ref().map_or(0, Frequency::bytes);
-        slots.saturating_add(self.heap).saturating_add(frequency)
+        self.slots.saturating_mul(SLOT).saturating_add(self.heap).saturating_add(frequency)
     }
 
     /// The number of groups.
     pub fn len(&self) -> usize {
-        self.groups.iter().flatten().count()
+        self.parts.iter().map(|part| part.groups.iter().flatten().count()).sum()
     }
 
     /// Changes a group, which is made by `new` where there is none; `None` where there is no room for
@@ -137,10 +148,12 @@ impl Table {
             return None;
         };
         self.touch(key);
-        let slot = self.groups.get_mut(place)?;
+        let (part, at) = place;
+        let part = self.parts.get_mut(part)?;
+        let slot = part.groups.get_mut(at)?;
         let before = slot.as_ref().map_or(0, |group| group.state.bytes());
         let group = slot.get_or_insert_with(new);
-        if let Some(own) = self.keys.get_mut(place) {
+        if let Some(own) = part.keys.get_mut(at) {
             *own = group.key;
         }
         let result = change(group);
@@ -160,10 +173,11 @@ impl Table {
     pub fn warm(&self, keys: impl Iterator<Item = u64>) {
         let mut sum = 0;
         for key in keys {
-            let from = self.slots(key).start;
-            sum ^= self.keys.get(from).copied().unwrap_or_default();
+            let Some(part) = self.parts.get(part_of(key)) else { continue };
+            let from = part.slots(key).start;
+            sum ^= part.keys.get(from).copied().unwrap_or_default();
             for way in (0..WAYS).step_by(2) {
-                let group = self.groups.get(from.saturating_add(way));
+                let group = part.groups.get(from.saturating_add(way));
                 sum ^= u64::from(group.is_some_and(Option::is_some));
             }
         }
@@ -172,56 +186,62 @@ impl Table {
 
     /// The groups of a part.
     pub fn part(&self, part: usize) -> impl Iterator<Item = &Group> {
-        let size = self.groups.len() / PARTS;
-        self.groups.iter().skip(part.saturating_mul(size)).take(size).flatten()
+        self.parts.get(part).into_iter().flat_map(|part| part.groups.iter().flatten())
     }
 
-    /// Forgets a group that has expired, wherever the sweep is now.
+    /// Forgets groups that have expired, wherever the sweep is now.
     pub fn sweep(&mut self, now: u32, window: &dyn Fn(u16) -> u32) {
-        for place in self.ways(self.cursor) {
-            let is_over = |group: &Group| is_over(group, now, window);
-            if self.groups.get(place).and_then(Option::as_ref).is_some_and(is_over) {
+        for place in self.next_place() {
+            if self.group(place).is_some_and(|group| is_over(group, now, window)) {
                 self.forget(place);
             }
         }
-        self.cursor = self.cursor.wrapping_add(1).checked_rem(self.places()).unwrap_or(0);
     }
 
-    fn places(&self) -> usize {
-        (self.groups.len() / WAYS).max(1)
-    }
-
-    /// The slots of a place.
-    fn ways(&self, place: usize) -> std::ops::Range<usize> {
+    /// The slots at the cursor, which moves on.
+    fn next_place(&mut self) -> impl Iterator<Item = Slot> + Clone + use<> {
+        let (part, place) = self.cursor;
+        let places = self.parts.get(part).map_or(0, Part::places);
+        let next = place.saturating_add(1);
+        self.cursor = match next < places {
+            true => (part, next),
+            false => (part.wrapping_add(1).checked_rem(PARTS).unwrap_or(0), 0),
+        };
         let from = place.saturating_mul(WAYS);
-        from..from.saturating_add(WAYS).min(self.groups.len())
+        (from..from.saturating_add(WAYS)).map(move |slot| (part, slot))
+    }
+
+    fn group(&self, (part, slot): Slot) -> Option<&Group> {
+        self.parts.get(part)?.groups.get(slot)?.as_ref()
     }
 
     /// The slots in which a key may be.
-    fn slots(&self, key: u64) -> std::ops::Range<usize> {
-        // The places are in the order of the keys, so that a part of the keys is a part of the table.
-        let place = (u128::from(key).saturating_mul(self.places() as u128) >> 64) as usize;
-        self.ways(place)
+    fn slots(&self, key: u64) -> impl Iterator<Item = Slot> + Clone + use<> {
+        let part = part_of(key);
+        let slots = self.parts.get(part).map(|own| own.slots(key)).unwrap_or_default();
+        slots.map(move |slot| (part, slot))
     }
 
-    fn find(&self, key: u64) -> Option<usize> {
-        let from = self.slots(key);
-        let at = self.keys.get(from.clone())?.iter().position(|own| *own == key)?;
-        Some(from.start.saturating_add(at))
+    fn find(&self, key: u64) -> Option<Slot> {
+        let part = part_of(key);
+        let own = self.parts.get(part)?;
+        let from = own.slots(key);
+        let at = own.keys.get(from.clone())?.iter().position(|own| *own == key)?;
+        Some((part, from.start.saturating_add(at)))
     }
 
     /// An empty slot for a key.
-    fn room(&mut self, key: u64, now: u32, window: &dyn Fn(u16) -> u32) -> Option<usize> {
+    fn room(&mut self, key: u64, now: u32, window: &dyn Fn(u16) -> u32) -> Option<Slot> {
         loop {
             if let Some(place) = self.free(key, now, window) {
                 return Some(place);
             }
-            if !self.grow() {
+            if !self.grow(part_of(key)) {
                 break;
             }
         }
-        let rank = |place: &usize| {
-            let group = self.groups.get(*place)?.as_ref()?;
+        let rank = |place: &Slot| {
+            let group = self.group(*place)?;
             Some((group.rank(now, window(group.tracker)), group.newest))
         };
         let victim = self.slots(key).min_by_key(rank)?;
@@ -236,18 +256,18 @@ impl Table {
     }
 
     /// A slot that is empty, or whose group has expired.
-    fn free(&mut self, key: u64, now: u32, window: &dyn Fn(u16) -> u32) -> Option<usize> {
-        let place = self.slots(key).find(|place| {
-            let group = self.groups.get(*place).and_then(Option::as_ref);
-            group.is_none_or(|group| is_over(group, now, window))
-        })?;
+    fn free(&mut self, key: u64, now: u32, window: &dyn Fn(u16) -> u32) -> Option<Slot> {
+        let place = self
+            .slots(key)
+            .find(|place| self.group(*place).is_none_or(|group| is_over(group, now, window)))?;
         self.forget(place);
         Some(place)
     }
 
-    fn forget(&mut self, place: usize) {
-        if let Some(group) = self.groups.get_mut(place).and_then(Option::take) {
-            if let Some(own) = self.keys.get_mut(place) {
+    fn forget(&mut self, (part, slot): Slot) {
+        let Some(part) = self.parts.get_mut(part) else { return };
+        if let Some(group) = part.groups.get_mut(slot).and_then(Option::take) {
+            if let Some(own) = part.keys.get_mut(slot) {
                 *own = 0;
             }
             self.heap = self.heap.saturating_sub(group.state.bytes());
@@ -257,33 +277,24 @@ impl Table {
 
     /// Has the part of a key written down again.
     pub(super) fn touch(&mut self, key: u64) {
-        if let Some(dirty) = self.dirty.get_mut((key >> 60) as usize) {
+        if let Some(dirty) = self.dirty.get_mut(part_of(key)) {
             *dirty = true;
         }
     }
 
-    /// Doubles the table, if its limit allows for both at the same time.
-    fn grow(&mut self) -> bool {
-        let slots = self.groups.len().saturating_mul(2);
-        let bytes = slots.saturating_mul(SLOT);
-        if self.bytes().saturating_add(bytes) > self.limit {
+    /// Doubles a part, if the limit allows for it twice.
+    fn grow(&mut self, part: usize) -> bool {
+        let bytes = self.bytes();
+        let Some(part) = self.parts.get_mut(part) else { return false };
+        let slots = part.groups.len().saturating_mul(2);
+        if bytes.saturating_add(slots.saturating_mul(SLOT)) > self.limit {
             return false;
         }
-        let old = std::mem::replace(&mut self.groups, empty(slots));
-        self.keys.clear();
-        self.keys.resize(slots, 0);
-        for group in old.into_iter().flatten() {
-            let free = self
-                .slots(group.key)
-                .find(|place| self.groups.get(*place).is_some_and(Option::is_none));
-            let free = free
-                .and_then(|place| Some((self.groups.get_mut(place)?, self.keys.get_mut(place)?)));
-            match free {
-                Some((slot, own)) => {
-                    *own = group.key;
-                    *slot = Some(group);
-                }
-                None => self.heap = self.heap.saturating_sub(group.state.bytes()),
+        self.slots = self.slots.saturating_add(part.groups.len());
+        let old = std::mem::replace(part, Part::new(slots));
+        for group in old.groups.into_iter().flatten() {
+            if let Some(group) = part.put(group) {
+                self.heap = self.heap.saturating_sub(group.state.bytes());
             }
         }
         true
@@ -291,17 +302,19 @@ impl Table {
 
     /// Gives up groups, the least shared first, until the limit is kept.
     fn shed(&mut self, now: u32, window: &dyn Fn(u16) -> u32) {
-        let mut left = self.places().saturating_mul(2);
-        while self.bytes() > self.limit && left > 0 {
+        if self.bytes() <= self.limit {
+            return;
+        }
+        let mut left = (self.slots / WAYS).saturating_mul(2);
+        while left > 0 && self.bytes() > self.limit {
             left = left.saturating_sub(1);
-            let heavy = |place: &usize| {
-                let group = self.groups.get(*place)?.as_ref()?;
+            let slots = self.next_place();
+            let heavy = |place: &Slot| {
+                let group = self.group(*place)?;
                 (group.state.bytes() > 0)
                     .then(|| (group.rank(now, window(group.tracker)), group.newest))
             };
-            let victim =
-                self.ways(self.cursor).filter(|place| heavy(place).is_some()).min_by_key(heavy);
-            self.cursor = self.cursor.wrapping_add(1).checked_rem(self.places()).unwrap_or(0);
+            let victim = slots.filter(|place| heavy(place).is_some()).min_by_key(heavy);
             if let Some(victim) = victim {
                 self.lost = self.lost.saturating_add(1);
                 self.forget(victim);
@@ -310,10 +323,44 @@ impl Table {
     }
 }
 
-fn empty(slots: usize) -> Vec<Option<Group>> {
-    let mut groups = Vec::new();
-    groups.resize_with(slots, || None);
-    groups
+impl Part {
+    fn new(slots: usize) -> Self {
+        let mut groups = Vec::new();
+        groups.resize_with(slots, || None);
+        Self { groups, keys: vec![0; slots] }
+    }
+
+    fn places(&self) -> usize {
+        (self.groups.len() / WAYS).max(1)
+    }
+
+    /// The slots in which a key may be: they are in the order of the keys.
+    fn slots(&self, key: u64) -> std::ops::Range<usize> {
+        let place =
+            u128::from(key.wrapping_mul(PARTS as u64)).saturating_mul(self.places() as u128);
+        let from = ((place >> 64) as usize).saturating_mul(WAYS);
+        from..from.saturating_add(WAYS)
+    }
+
+    /// Puts a group into an empty slot; gives it back where there is none.
+    fn put(&mut self, group: Group) -> Option<Group> {
+        let mut slots = self.slots(group.key);
+        let free = slots.find(|slot| self.groups.get(*slot).is_some_and(Option::is_none));
+        let (Some(slot), Some(key)) = (
+            free.and_then(|slot| self.groups.get_mut(slot)),
+            free.and_then(|slot| self.keys.get_mut(slot)),
+        ) else {
+            return Some(group);
+        };
+        *key = group.key;
+        *slot = Some(group);
+        None
+    }
+}
+
+/// The part that a key belongs to: by its first bits.
+fn part_of(key: u64) -> usize {
+    (key >> (u64::BITS - PARTS.ilog2())) as usize
 }
 
 fn is_over(group: &Group, now: u32, window: &dyn Fn(u16) -> u32) -> bool {
