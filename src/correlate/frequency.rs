@@ -8,6 +8,9 @@ use crate::hash::mix;
 const COUNTERS: usize = 1 << 18;
 const BITS: usize = 1 << 21;
 
+/// Bytes that counts take.
+pub const BYTES: usize = COUNTERS + BITS / 8;
+
 /// Accounts after which all counts are halved.
 const AGE: usize = COUNTERS;
 
@@ -53,11 +56,6 @@ impl Frequency {
     pub fn of(&self, key: u64) -> u8 {
         let counts = places(key).map(|place| self.counters.get(place).copied().unwrap_or(0));
         counts.min().unwrap_or(0)
-    }
-
-    /// Bytes that it takes.
-    pub fn bytes(&self) -> usize {
-        self.counters.len().saturating_add(self.counted.len().saturating_mul(size_of::<u64>()))
     }
 
     /// Marks a pair; whether it was marked already, which it may seem to be by chance.

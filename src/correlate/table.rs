@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::frequency::Frequency;
+use super::frequency::{self, Frequency};
 use super::members::Members;
 use super::ring::Ring;
 use super::sequence::{Chain, Seen};
@@ -120,7 +120,7 @@ impl Table {
 
     /// Bytes that it takes.
     pub fn bytes(&self) -> usize {
-        let frequency = self.frequency.as_ref().map_or(0, Frequency::bytes);
+        let frequency = if self.frequency.is_some() { frequency::BYTES } else { 0 };
         self.slots.saturating_mul(SLOT).saturating_add(self.heap).saturating_add(frequency)
     }
 
@@ -284,7 +284,9 @@ impl Table {
 
     /// Doubles a part, if the limit allows for it twice.
     fn grow(&mut self, part: usize) -> bool {
-        let bytes = self.bytes();
+        // Once it does not, what is asked for is counted.
+        let counts = if self.frequency.is_none() { frequency::BYTES } else { 0 };
+        let bytes = self.bytes().saturating_add(counts);
         let Some(part) = self.parts.get_mut(part) else { return false };
         let slots = part.groups.len().saturating_mul(2);
         if bytes.saturating_add(slots.saturating_mul(SLOT)) > self.limit {
