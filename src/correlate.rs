@@ -88,7 +88,7 @@ pub struct Correlator {
     table: Table,
     shelf: Shelf,
     told: Told,
-    /// Whether a key's first observation is put aside.
+    /// Whether keys of one account are put aside.
     puts_aside: bool,
     observed: u32,
     /// Used again for every observation.
@@ -241,7 +241,7 @@ impl Correlator {
         for rule in &observation.rules {
             rules.get_mut(usize::from(*rule)).into_iter().for_each(|held| *held = true);
         }
-        let seen = Seen { plan: &plan, observation, rules: &rules, at, now };
+        let seen = Seen { plan: &plan, observation, rules: &rules, since: None, at, now };
         let mut held: Vec<(usize, u64)> = Vec::new();
         let mut hits = std::mem::take(&mut self.hits);
         for (place, grouping) in plan.groupings.iter().enumerate() {
@@ -272,7 +272,7 @@ impl Correlator {
         }
     }
 
-    /// Begins every group with its first observation: what tests compare with.
+    /// Begins every group with its first account: what tests compare with.
     pub fn hasty(mut self) -> Self {
         self.puts_aside = false;
         self
@@ -493,6 +493,8 @@ struct Seen<'t> {
     observation: &'t Observation,
     /// Which of the plan's rules held.
     rules: &'t [bool],
+    /// Since when its account has the key, where that was put aside.
+    since: Option<u32>,
     at: u32,
     now: u32,
 }
@@ -561,6 +563,9 @@ impl State {
             Self::Members(members) => {
                 for (_, hash) in values {
                     members.see(*hash, at, newest, &tracker.windows);
+                    if let Some(since) = tracked.seen.since {
+                        members.since(*hash, since);
+                    }
                 }
             }
             Self::Ring(ring) => {

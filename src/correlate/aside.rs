@@ -1,19 +1,21 @@
-//! Keys that were seen once. A prompt that nobody sends again has a dozen template keys, and each key
-//! would begin a group for each tracker. So a key's first observation is put aside, as it was, in one
-//! small place; a second one begins the groups, and the first is counted in them before it. What is
-//! counted is the same, as a property test says.
+//! Keys that one account has. A prompt that nobody else sends has a dozen template keys, and each key
+//! would begin a group for each tracker; so would the templates of a service, time and again. So what
+//! an account has sent is put aside, in one small place for each key; the groups begin once another
+//! account comes, or the same one with other hits.
 //!
-//! Only that waits by which nothing can hold as long as it stands alone.
+//! Only that waits by which nothing can hold as long as there is one account. Who has a key since when
+//! is counted as if it had not waited; of what an account did alone, its mean counts as one event.
 #![deny(clippy::arithmetic_side_effects)]
 
-use super::plan::{Event, Grouping, Kind, Plan, Tracker, key_of, values_of};
+use super::plan::{Asks, Event, Grouping, Kind, Of, Plan, Tracker, Watch, key_of, values_of};
 use super::shelf::{Aside, Moment};
 use super::{Correlator, Hit, Key, Observation, Seen, find_hits};
 use crate::correlation::{Bound, Correlation, Measure};
+use crate::field::{Field, Name};
 use crate::hash::HashKey;
 use crate::signature::Condition;
 
-/// What of a grouping's first observations waits for a second one.
+/// What of a grouping waits for a second account.
 #[derive(Debug, Default)]
 pub(super) struct Asides {
     /// Stays the same as long as the same waits.
@@ -24,14 +26,14 @@ pub(super) struct Asides {
     waiting: Vec<usize>,
     /// Trackers that are fed by those.
     fed: Vec<usize>,
-    /// The field that is counted, beside accounts.
-    value: Option<u16>,
-    /// The field that is summed.
+    /// After how long an account is new again.
+    since: u32,
+    /// The field of which there is a mean.
     number: Option<u16>,
 }
 
 /// Fewer trackers than this are not worth a place of their own.
-const LEAST: usize = 3;
+const LEAST: usize = 2;
 
 impl Asides {
     /// What can wait among the trackers of a grouping; they are told their bits.
@@ -45,28 +47,20 @@ impl Asides {
         for place in grouping.trackers.iter().copied() {
             let Some(fed) = fed_by(place, trackers, correlations) else { continue };
             let Some(tracker) = trackers.get_mut(place) else { continue };
-            let (counts, sums) = match tracker.kind {
-                Kind::Members => (tracker.field.filter(|field| *field != 0), None),
-                Kind::Ring => (None, tracker.field),
-                _ if tracker.field.is_none_or(|field| field == 0) => (None, None),
-                _ => continue,
-            };
-            let fits = |own: Option<u16>, field: Option<u16>| {
-                own.is_none() || field.is_none() || own == field
-            };
-            let width = bits(tracker);
-            let next = bit.saturating_add(width);
-            if !fits(asides.value, counts)
-                || !fits(asides.number, sums)
-                || u32::from(next) > u32::BITS
-            {
+            let number = tracker.field.filter(|_| tracker.kind == Kind::Ring);
+            if asides.number.is_some() && number.is_some() && asides.number != number {
                 continue;
             }
-            asides.value = asides.value.or(counts);
-            asides.number = asides.number.or(sums);
+            let width = bits(tracker);
+            let next = bit.saturating_add(width);
+            if u32::from(next) > u32::BITS {
+                continue;
+            }
+            asides.number = asides.number.or(number);
             tracker.bit = Some(bit);
             bit = next;
             asides.longest = asides.longest.max(tracker.longest());
+            asides.since = asides.since.max(tracker.counted());
             id.push_str(&format!("{:x} ", tracker.id));
             asides.waiting.push(place);
             asides.fed.extend(fed);
@@ -84,36 +78,30 @@ impl Asides {
     }
 
     /// What is put aside of an observation; `None` if it is more than fits, and begins its groups.
-    fn take(&self, observation: &Observation, hits: u32, grouping: u16) -> Option<Aside> {
-        let one = |field| match observation.values(field) {
-            [] => Some(0),
-            [(_, value)] => Some(*value).filter(|value| *value != 0),
-            _ => None,
-        };
-        let account = one(0).filter(|account| *account != 0)?;
-        let value = self.value.map_or(Some(0), one)?;
-        let number = self.number.and_then(|field| observation.number(field));
+    fn take(&self, seen: &Seen<'_>, hits: u32, grouping: u16) -> Option<Aside> {
+        let [(_, account)] = seen.observation.values(0) else { return None };
+        let number = self.number.and_then(|field| seen.observation.number(field));
         let number = number.map_or(f32::NAN, |number| number as f32);
-        Some(Aside { account, value, number, hits, grouping })
+        let own = Aside { account: *account, since: seen.at, number, events: 1, hits, grouping };
+        (*account != 0).then_some(own)
     }
 
     /// The observation that was put aside, as far as those that waited look at it.
     fn observation(&self, aside: &Aside, at: u32) -> Observation {
-        let value = self.value.filter(|_| aside.value != 0).map(|field| (field, aside.value));
         let number = self.number.filter(|_| !aside.number.is_nan());
         Observation {
             at,
             rules: Vec::new(),
             // The account is the plan's first field.
-            values: [(0, aside.account)].into_iter().chain(value).collect(),
+            values: vec![(0, aside.account)],
             numbers: number.map(|field| (field, f64::from(aside.number))).into_iter().collect(),
         }
     }
 }
 
 impl Correlator {
-    /// Puts an observation aside for those of its keys that had none before, and begins the groups of
-    /// those that had one. Which keys wait is left in `self.waits`.
+    /// Puts an observation aside for those of its keys that no other account has had, and begins the
+    /// groups of those that one has. Which keys wait is left in `self.waits`.
     pub(super) fn put_aside(&mut self, seen: &Seen<'_>, number: usize, hits: &[Hit]) {
         self.waits.clear();
         let grouping = seen.plan.groupings.get(number);
@@ -125,7 +113,7 @@ impl Correlator {
         }
         let number = u16::try_from(number).unwrap_or(u16::MAX);
         let other = Aside { grouping: number, ..Aside::default() };
-        let own = asides.take(seen.observation, hits, number).unwrap_or(other);
+        let own = asides.take(seen, hits, number).unwrap_or(other);
         let groups = std::mem::take(&mut self.groups);
         self.shelf.warm(groups.keys().map(|key| key_of(asides.id, key.joined)));
         for key in groups.keys() {
@@ -166,7 +154,7 @@ impl Correlator {
         (at, now): (u32, u32),
     ) -> (bool, Option<(Aside, u32)>) {
         let key = key_of(asides.id, joined);
-        let moment = Moment { at, now, longest: asides.longest };
+        let moment = Moment { at, now, longest: asides.longest, since: asides.since };
         let room = self.limit.saturating_sub(self.bytes());
         self.table.touch(key);
         self.shelf.exchange(key, own, moment, room)
@@ -182,7 +170,8 @@ impl Correlator {
         now: u32,
     ) {
         let observation = asides.observation(&aside, at);
-        let seen = Seen { plan, observation: &observation, rules: &[], at, now };
+        let since = Some(aside.since);
+        let seen = Seen { plan, observation: &observation, rules: &[], since, at, now };
         let (mut held, mut firings, mut hits) = (Vec::new(), Vec::new(), Vec::new());
         // Nothing is told by it.
         let key = Key { values: &[], joined };
@@ -229,11 +218,18 @@ fn bits(tracker: &Tracker) -> u8 {
     }
 }
 
-/// The trackers that a tracker feeds, if it can wait for a second observation: if nothing can hold by a
+/// The trackers that a tracker feeds, if it can wait for a second account: if nothing can hold by a
 /// single one but what is told to nobody and makes nothing else hold.
 fn fed_by(place: usize, trackers: &[Tracker], correlations: &[Correlation]) -> Option<Vec<usize>> {
     let tracker = trackers.get(place)?;
-    if tracker.kind == Kind::Seen || tracker.is_fed() {
+    let is_mean = |watch: &Watch| matches!(watch.asks, Asks::Number { of: Of::Mean, .. });
+    let may_wait = match tracker.kind {
+        Kind::Members => tracker.field == Some(0),
+        Kind::Ring => tracker.watches.iter().all(is_mean),
+        Kind::Chain => true,
+        Kind::Seen => false,
+    };
+    if !may_wait || tracker.is_fed() {
         return None;
     }
     let mut all_fed = Vec::new();
@@ -261,19 +257,21 @@ fn fed_by(place: usize, trackers: &[Tracker], correlations: &[Correlation]) -> O
     Some(all_fed)
 }
 
-/// Whether a correlation cannot hold by a single observation that has one value of each field at most.
+/// Whether a correlation cannot hold by what a single account does.
 fn is_quiet(correlation: &Correlation, all: &[Correlation]) -> bool {
+    let is_account = |field: &Field| *field == Field::Known(Name::Account);
     match &correlation.measure {
-        Measure::EventCount { bounds } | Measure::ValueCount { bounds, .. } => {
-            !Bound::all(bounds, 1.0) && !Bound::all(bounds, 0.0)
+        Measure::ValueCount { field, bounds } => {
+            is_account(field) && !Bound::all(bounds, 1.0) && !Bound::all(bounds, 0.0)
         }
-        Measure::ValueSum { .. } | Measure::ValueAvg { .. } => false,
+        Measure::EventCount { .. } | Measure::ValueSum { .. } | Measure::ValueAvg { .. } => false,
         Measure::Temporal { condition } => !may_hold(condition, &|rule| {
             let inner = all.iter().find(|own| own.name == rule);
             inner.is_none_or(|inner| !is_quiet(inner, all))
         }),
-        // No request follows itself.
-        Measure::TemporalOrdered { .. } => correlation.rules.len() > 1,
+        Measure::TemporalOrdered { apart } => {
+            correlation.rules.len() > 1 && apart.as_ref().is_some_and(is_account)
+        }
     }
 }
 

@@ -98,6 +98,22 @@ impl Members {
         self.put(Member::new(hash, at), newest, windows, &|known, window| known.see(at, window));
     }
 
+    /// Notes since when there is a value.
+    pub fn since(&mut self, hash: u64, since: u32) {
+        let own = |member: &mut Member| {
+            if member.hash == hash {
+                member.first = member.first.min(since);
+            }
+        };
+        match self {
+            Self::One(member) => own(member),
+            Self::Few(members) => members.iter_mut().for_each(own),
+            Self::Many(samples) => {
+                samples.iter_mut().flat_map(|sample| &mut sample.members).for_each(own);
+            }
+        }
+    }
+
     /// Adds a member, or changes the one that has its hash.
     fn put(
         &mut self,

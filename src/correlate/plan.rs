@@ -32,7 +32,7 @@ pub(super) struct Grouping {
     pub fields: Vec<u16>,
     /// The trackers that count nothing but signatures by them.
     pub trackers: Vec<usize>,
-    /// What waits for a second observation.
+    /// What waits for a second account.
     pub aside: Option<Asides>,
 }
 
@@ -286,6 +286,11 @@ impl Tracker {
     /// How long a group is kept after its latest event.
     pub fn longest(&self) -> u32 {
         self.windows.iter().copied().max().unwrap_or_default()
+    }
+
+    /// After how long without events a value is new.
+    pub fn counted(&self) -> u32 {
+        self.windows.first().copied().unwrap_or_default()
     }
 
     /// Once it is known what is asked of it: has the window over which events are counted come first,

@@ -1,5 +1,5 @@
-//! Where a key's first observation is put aside: a table that forgets what was not seen for longest.
-//! A flood of keys that are seen once ends here, and pushes out only its own kind.
+//! Where keys are that one account has: a table that forgets what was not seen for longest. A flood of
+//! keys that nobody else uses ends here, and pushes out only its own kind.
 #![deny(clippy::arithmetic_side_effects)]
 
 use serde::{Deserialize, Serialize};
@@ -8,18 +8,20 @@ use super::AHEAD;
 use super::members::is_within;
 use super::table::PARTS;
 
-/// An observation that has been put aside, or that a key had others.
+/// What a key's only account has sent, or that it has others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Aside {
     pub account: u64,
-    /// 0 for none.
-    pub value: u64,
-    /// Not a number for none.
+    /// Since when it has the key.
+    pub since: u32,
+    /// The mean of a number; not a number for none.
     pub number: f32,
-    /// Events, by their bits; none once there were other observations.
-    pub hits: u32,
+    /// Of so many events.
+    pub events: u16,
     /// The place of its grouping in the plan.
     pub grouping: u16,
+    /// What each event hit, by its bit; nothing once there were others.
+    pub hits: u32,
 }
 
 /// Places by key.
@@ -40,6 +42,8 @@ pub struct Moment {
     pub at: u32,
     pub now: u32,
     pub longest: u32,
+    /// After how long an account is new again.
+    pub since: u32,
 }
 
 /// Keys that share a place.
@@ -52,9 +56,26 @@ const FEWEST: usize = PARTS * WAYS;
 const SLOT: usize = size_of::<u64>() + size_of::<u32>() + size_of::<Aside>();
 
 impl Aside {
-    /// Whether it waits for another observation of its key.
+    /// Whether it waits for another account.
     pub fn waits(&self) -> bool {
         self.hits != 0
+    }
+
+    /// Whether the same account has sent more of the same.
+    fn is_like(&self, other: &Self) -> bool {
+        self.waits() && (self.account, self.hits) == (other.account, other.hits)
+    }
+
+    /// Adds what the same account has sent.
+    fn add(&mut self, other: &Self) {
+        let (own, more) = (f32::from(self.events), f32::from(other.events));
+        self.since = self.since.min(other.since);
+        self.number = match (self.number.is_nan(), other.number.is_nan()) {
+            (true, _) => other.number,
+            (_, true) => self.number,
+            _ => (self.number * own + other.number * more) / (own + more).max(1.0),
+        };
+        self.events = self.events.saturating_add(other.events);
     }
 }
 
@@ -85,8 +106,9 @@ impl Shelf {
         self.keys.iter().filter(|key| **key != 0).count()
     }
 
-    /// Notes that a key was seen, and puts `own` aside if it is new and `own` waits. Whether it does;
-    /// and what had waited until now, with its time. `room` is how many bytes there are to grow.
+    /// Notes that a key was seen, and puts `own` aside if it waits and no other account had the key.
+    /// Whether that is so; and what had waited until now, with its time. `room` is how many bytes there
+    /// are to grow.
     pub fn exchange(
         &mut self,
         key: u64,
@@ -94,7 +116,7 @@ impl Shelf {
         moment: Moment,
         room: usize,
     ) -> (bool, Option<(Aside, u32)>) {
-        let Moment { at, now, longest } = moment;
+        let Moment { at, now, longest, since } = moment;
         let known = self.find(key);
         let place = known.unwrap_or_else(|| self.place(key, room));
         let (Some(newest), Some(aside)) = (self.newest.get_mut(place), self.asides.get_mut(place))
@@ -108,6 +130,14 @@ impl Shelf {
                 *slot = key;
             }
             return (own.waits(), None);
+        }
+        if aside.is_like(&own) {
+            if at.saturating_sub(*newest) >= since {
+                aside.since = own.since;
+            }
+            aside.add(&own);
+            *newest = (*newest).max(at);
+            return (true, None);
         }
         let before = (std::mem::replace(aside, Aside { hits: 0, ..own }), *newest);
         *newest = (*newest).max(at);
