@@ -96,8 +96,8 @@ pub struct Correlator {
     hits: Vec<Hit>,
     /// Which of the groups only wait.
     waits: Vec<bool>,
-    /// Which rules held.
-    rules: Vec<bool>,
+    /// Which rules held, a bit each.
+    rules: Vec<u64>,
 }
 
 /// When a correlation was last told to hold for a key.
@@ -116,6 +116,8 @@ pub(crate) struct Groups {
     width: usize,
     values: Vec<u64>,
     longer: Vec<u64>,
+    /// The values of each, hashed together.
+    joined: Vec<u64>,
 }
 
 /// Groups that one request may belong to for one tracker; further ones are left out.
@@ -237,9 +239,10 @@ impl Correlator {
         let at = if observation.at > at { now } else { at };
         let mut rules = std::mem::take(&mut self.rules);
         rules.clear();
-        rules.resize(plan.rules().len(), false);
+        rules.resize(plan.rules().len().div_ceil(64), 0);
         for rule in &observation.rules {
-            rules.get_mut(usize::from(*rule)).into_iter().for_each(|held| *held = true);
+            let word = rules.get_mut(usize::from(*rule / 64));
+            word.into_iter().for_each(|word| *word |= 1 << (rule % 64));
         }
         let seen = Seen { plan: &plan, observation, rules: &rules, since: None, at, now };
         let mut held: Vec<(usize, u64)> = Vec::new();
@@ -307,6 +310,7 @@ impl Correlator {
         if shard.of > 1 {
             self.groups.only(|first| shard.has(first));
         }
+        self.groups.join();
     }
 
     /// Counts hits for the groups, but for what waits.
@@ -433,13 +437,20 @@ impl Told {
 
 impl Groups {
     /// The groups.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u64]> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u64]> + Clone {
         self.values.chunks_exact(self.width.max(1))
     }
 
     /// The groups, with their values hashed together.
-    fn keys(&self) -> impl Iterator<Item = Key<'_>> {
-        self.iter().map(|values| Key { values, joined: join(values) })
+    fn keys(&self) -> impl Iterator<Item = Key<'_>> + Clone {
+        self.iter().zip(&self.joined).map(|(values, joined)| Key { values, joined: *joined })
+    }
+
+    /// Hashes the values of each together.
+    fn join(&mut self) {
+        let width = self.width.max(1);
+        self.joined.clear();
+        self.joined.extend(self.values.chunks_exact(width).map(join));
     }
 
     /// Leaves those out whose first value is not as asked.
@@ -491,8 +502,8 @@ impl Key<'_> {
 struct Seen<'t> {
     plan: &'t Plan,
     observation: &'t Observation,
-    /// Which of the plan's rules held.
-    rules: &'t [bool],
+    /// Which of the plan's rules held, a bit each.
+    rules: &'t [u64],
     /// Since when its account has the key, where that was put aside.
     since: Option<u32>,
     at: u32,
@@ -645,18 +656,22 @@ fn find_hits(
     held: &[(usize, u64)],
     hits: &mut Vec<Hit>,
 ) {
-    if !seen.observation.has(tracker) {
+    let mut words = tracker.signatures.iter().zip(seen.rules);
+    let is_hit = words.any(|(own, held)| own & held != 0);
+    if !is_hit && held.is_empty() || !seen.observation.has(tracker) {
+        return;
+    }
+    // To these all events are the same.
+    if is_hit && matches!(tracker.kind, Kind::Members | Kind::Ring) {
+        hits.push(Hit { tracker: number, rule: 0, first: None });
         return;
     }
     for (rule, event) in tracker.events.iter().enumerate() {
         match event {
             Event::Signature(place) => {
-                if seen.rules.get(*place).is_some_and(|held| *held) {
+                let word = seen.rules.get(place / 64).copied().unwrap_or_default();
+                if word >> (place % 64) & 1 == 1 {
                     hits.push(Hit { tracker: number, rule, first: None });
-                    // To these all events are the same.
-                    if matches!(tracker.kind, Kind::Members | Kind::Ring) {
-                        return;
-                    }
                 }
             }
             Event::Correlation(place) => {

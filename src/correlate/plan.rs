@@ -43,6 +43,8 @@ pub(super) struct Tracker {
     pub id: u64,
     /// Its events, by rule.
     pub events: Vec<Event>,
+    /// The signatures among them, a bit each.
+    pub signatures: Vec<u64>,
     pub group_by: Vec<u16>,
     /// The field that is counted, summed or told apart.
     pub field: Option<u16>,
@@ -250,9 +252,11 @@ impl Plan {
             Some(tracker) => tracker,
             None => {
                 let (windows, watches, bit) = (Vec::new(), Vec::new(), None);
+                let signatures = Vec::new();
                 trackers.push(Tracker {
                     id,
                     events,
+                    signatures,
                     group_by,
                     field,
                     kind,
@@ -293,9 +297,15 @@ impl Tracker {
         self.windows.first().copied().unwrap_or_default()
     }
 
-    /// Once it is known what is asked of it: has the window over which events are counted come first,
-    /// and tells it by that.
+    /// Once it is known what is asked of it: gathers its signatures; has the window over which events
+    /// are counted come first, and tells it by that.
     fn settle(&mut self) {
+        for event in &self.events {
+            let Event::Signature(place) = event else { continue };
+            let word = place / 64;
+            self.signatures.resize(self.signatures.len().max(word.saturating_add(1)), 0);
+            self.signatures.get_mut(word).into_iter().for_each(|own| *own |= 1 << (place % 64));
+        }
         let Some(crowd) = self.crowd else { return };
         self.id = mix(self.id ^ u64::from(crowd));
         let place = self.windows.iter().position(|window| *window == crowd).unwrap_or_default();

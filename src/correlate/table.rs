@@ -170,16 +170,14 @@ impl Table {
 
     /// Reads where the groups of some keys are, all at once: memory that is far away takes as long for
     /// many as for one, as long as none is waited for.
-    pub fn warm(&self, keys: impl Iterator<Item = u64>) {
+    pub fn warm(&self, keys: impl Iterator<Item = u64> + Clone) {
         let mut sum = 0;
-        for key in keys {
+        for key in keys.clone() {
             let Some(part) = self.parts.get(part_of(key)) else { continue };
-            let from = part.slots(key).start;
-            sum ^= part.keys.get(from).copied().unwrap_or_default();
-            for way in (0..WAYS).step_by(2) {
-                let group = part.groups.get(from.saturating_add(way));
-                sum ^= u64::from(group.is_some_and(Option::is_some));
-            }
+            sum ^= part.keys.get(part.slots(key).start).copied().unwrap_or_default();
+        }
+        for slot in keys.filter_map(|key| self.find(key)) {
+            sum ^= self.group(slot).map_or(0, |group| u64::from(group.newest));
         }
         std::hint::black_box(sum);
     }
