@@ -244,7 +244,7 @@ impl Correlator {
             let word = rules.get_mut(usize::from(*rule / 64));
             word.into_iter().for_each(|word| *word |= 1 << (rule % 64));
         }
-        let seen = Seen { plan: &plan, observation, rules: &rules, since: None, at, now };
+        let seen = Seen { plan: &plan, observation, rules: &rules, alone: None, at, now };
         let mut held: Vec<(usize, u64)> = Vec::new();
         let mut hits = std::mem::take(&mut self.hits);
         for (place, grouping) in plan.groupings.iter().enumerate() {
@@ -504,8 +504,8 @@ struct Seen<'t> {
     observation: &'t Observation,
     /// Which of the plan's rules held, a bit each.
     rules: &'t [u64],
-    /// Since when its account has the key, where that was put aside.
-    since: Option<u32>,
+    /// Where that was put aside: since when its account has the key, and with how many events.
+    alone: Option<(u32, u16)>,
     at: u32,
     now: u32,
 }
@@ -574,8 +574,8 @@ impl State {
             Self::Members(members) => {
                 for (_, hash) in values {
                     members.see(*hash, at, newest, &tracker.windows);
-                    if let Some(since) = tracked.seen.since {
-                        members.since(*hash, since);
+                    if let Some(alone) = tracked.seen.alone {
+                        members.alone(*hash, alone, &tracker.windows);
                     }
                 }
             }
@@ -585,7 +585,10 @@ impl State {
                     Some(field) => observation.number(field),
                 };
                 if let Some(number) = number {
-                    ring.add(number, at, newest, window);
+                    let lately =
+                        |(since, events)| members::lately(events, at.saturating_sub(since), window);
+                    let events = tracked.seen.alone.map_or(1, lately);
+                    ring.add((number, events), at, newest, window);
                 }
             }
             Self::Seen(seen) => hits.for_each(|rule| seen.add(rule, at)),

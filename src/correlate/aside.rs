@@ -4,7 +4,8 @@
 //! account comes, or the same one with other hits.
 //!
 //! Only that waits by which nothing can hold as long as there is one account. Who has a key since when
-//! is counted as if it had not waited; of what an account did alone, its mean counts as one event.
+//! is counted as if it had not waited; what an account did alone is taken to be evenly spread over its
+//! time.
 #![deny(clippy::arithmetic_side_effects)]
 
 use super::plan::{Asks, Event, Grouping, Kind, Of, Plan, Tracker, Watch, key_of, values_of};
@@ -170,8 +171,8 @@ impl Correlator {
         now: u32,
     ) {
         let observation = asides.observation(&aside, at);
-        let since = Some(aside.since);
-        let seen = Seen { plan, observation: &observation, rules: &[], since, at, now };
+        let alone = Some((aside.since, aside.events));
+        let seen = Seen { plan, observation: &observation, rules: &[], alone, at, now };
         let (mut held, mut firings, mut hits) = (Vec::new(), Vec::new(), Vec::new());
         // Nothing is told by it.
         let key = Key { values: &[], joined };

@@ -74,6 +74,15 @@ impl Member {
         self.last = self.last.max(at);
     }
 
+    fn alone(&mut self, hash: u64, (since, events): (u32, u16), window: u32) {
+        if self.hash != hash {
+            return;
+        }
+        self.first = self.first.min(since);
+        let lately = lately(events, self.last.saturating_sub(since), window);
+        self.now = self.now.saturating_add(lately.saturating_sub(1));
+    }
+
     /// Its events in about the last window.
     fn events(&self) -> f64 {
         f64::from(self.now) + f64::from(self.before)
@@ -98,18 +107,20 @@ impl Members {
         self.put(Member::new(hash, at), newest, windows, &|known, window| known.see(at, window));
     }
 
-    /// Notes since when there is a value.
-    pub fn since(&mut self, hash: u64, since: u32) {
-        let own = |member: &mut Member| {
-            if member.hash == hash {
-                member.first = member.first.min(since);
-            }
-        };
+    /// Notes what a value, just seen, had been before: since when there is it, and how many events it
+    /// had, which are taken to be evenly spread.
+    pub fn alone(&mut self, hash: u64, (since, events): (u32, u16), windows: &[u32]) {
+        let counted = windows.first().copied().unwrap_or_default();
         match self {
-            Self::One(member) => own(member),
-            Self::Few(members) => members.iter_mut().for_each(own),
+            Self::One(member) => member.alone(hash, (since, events), counted),
+            Self::Few(members) => {
+                members.iter_mut().for_each(|own| own.alone(hash, (since, events), counted));
+            }
             Self::Many(samples) => {
-                samples.iter_mut().flat_map(|sample| &mut sample.members).for_each(own);
+                for (sample, window) in samples.iter_mut().zip(windows) {
+                    let members = sample.members.iter_mut();
+                    members.for_each(|own| own.alone(hash, (since, events), *window));
+                }
             }
         }
     }
@@ -302,6 +313,12 @@ impl Sample {
             self.level = self.level.saturating_sub(1);
         }
     }
+}
+
+/// Of events that are evenly spread over a time, those of the last window; one at least.
+pub fn lately(events: u16, over: u32, window: u32) -> u16 {
+    let share = f64::from(window) / f64::from(over.max(1));
+    if over < window { events.max(1) } else { (f64::from(events) * share).ceil().max(1.0) as u16 }
 }
 
 /// Whether something at a time is within a window that ends with the newest event.

@@ -19,8 +19,11 @@ struct Step {
 }
 
 impl Ring {
-    /// Notes an event. `newest` is the time of the group's latest event, this one included.
-    pub fn add(&mut self, value: f64, at: u32, newest: u32, window: u32) {
+    /// Notes so many events of a value each. `newest` is the time of the group's latest event, these
+    /// included.
+    pub fn add(&mut self, (value, events): (f64, u16), at: u32, newest: u32, window: u32) {
+        let sum = (value * f64::from(events)) as f32;
+        let events = u32::from(events);
         let number = at.checked_div(width(window)).unwrap_or(at);
         if !is_within(number, newest, window) {
             return;
@@ -29,15 +32,15 @@ impl Ring {
         match self.0.binary_search_by_key(&number, |step| step.number) {
             Ok(place) => {
                 if let Some(known) = self.0.get_mut(place) {
-                    known.count = known.count.saturating_add(1);
-                    known.sum += value as f32;
+                    known.count = known.count.saturating_add(events);
+                    known.sum += sum;
                 }
             }
             Err(place) => {
                 if self.0.is_empty() {
                     self.0.reserve_exact(1);
                 }
-                self.0.insert(place, Step { number, count: 1, sum: value as f32 });
+                self.0.insert(place, Step { number, count: events, sum });
             }
         }
     }
