@@ -360,7 +360,7 @@ impl Part {
 
 /// The part that a key belongs to: by its first bits.
 fn part_of(key: u64) -> usize {
-    (key >> (u64::BITS - PARTS.ilog2())) as usize
+    (u128::from(key).saturating_mul(PARTS as u128) >> u64::BITS) as usize
 }
 
 fn is_over(group: &Group, now: u32, window: &dyn Fn(u16) -> u32) -> bool {
