@@ -35,9 +35,10 @@ fn main() {
         let Some((text, bytes)) = name.rsplit_once('-') else { continue };
         let Ok(bytes) = bytes.parse::<usize>() else { continue };
         bench.load(&fs::read(&path).expect("a body"));
-        let phases: [(&str, &dyn Fn(u32) -> u32); 4] = [
+        let phases: [(&str, &dyn Fn(u32) -> u32); 5] = [
             ("extract", &|times| bench.extract(times)),
             ("match", &|times| bench.matching(times)),
+            ("sketch", &|times| bench.sketch(times)),
             ("score", &|times| bench.score(times)),
             ("whole", &|times| bench.whole(times)),
         ];
@@ -48,6 +49,19 @@ fn main() {
     for row in rows {
         println!("{row}");
     }
+    println!("{}", flood(&fs::read(directory.join("shipped.json")).expect("the shipped bundle")));
+}
+
+/// Ten million template keys, in the memory that a shard has by default.
+fn flood(bundle: &[u8]) -> Value {
+    let policy = hedgerow::Ruleset::load(bundle).expect("a bundle").policy().correlate;
+    let (keys, start) = (10_000_000, Instant::now());
+    let flood = hedgerow::bench::flood(bundle, keys, policy.memory).expect("a bundle");
+    let us = start.elapsed().as_secs_f64() * 1e6 / f64::from(flood.requests);
+    json!({
+        "phase": "flood", "keys": keys, "limit": policy.memory, "bytes": flood.bytes, "requests": flood.requests,
+        "shared": flood.shared, "found": flood.found, "error": flood.error, "us": us,
+    })
 }
 
 /// Microseconds a run: the median of nine rounds of at least 20 ms each.

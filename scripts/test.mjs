@@ -8,7 +8,7 @@ import { nightly, setup } from './lib/setup.mjs';
 
 const WASM = ['--target', 'wasm32-unknown-unknown'];
 const DENY = ['--', '-D', 'warnings'];
-const FUZZ_SECONDS = 30;
+const FUZZ_SECONDS = 20;
 
 /** Name, groups (for --only) and body; a body returns a string to say why it was skipped. */
 const STEPS = [

@@ -1,10 +1,12 @@
 //! The phases of one request as loops, for the benchmarks: the same ones natively and in Wasm.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::hint::black_box;
+use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
-
-use crate::hash::mix;
+use crate::correlate::{Correlator, Observation, Shard};
+use crate::field::{Field, Name};
+use crate::hash::{HashKey, mix};
 use crate::indicator::{Indicator, Indicators};
 use crate::matcher::Matcher;
 use crate::request::{self, Body, Envelope};
@@ -30,10 +32,8 @@ pub fn reload(bundle: &[u8], check: bool) -> Result<usize, crate::Error> {
     Ok(black_box(&ruleset).signatures().len())
 }
 
-/// What taking over indicators costs: their digest, as authenticating them takes it, and reading them.
-/// Returns their number.
+/// What taking over indicators costs once the platform has authenticated them. Returns their number.
 pub fn indicators(bytes: &[u8]) -> Result<usize, crate::Error> {
-    black_box(Sha256::digest(black_box(bytes)));
     Ok(black_box(&Indicators::parse(bytes)?).len())
 }
 
@@ -46,6 +46,76 @@ pub fn some_indicators(count: u32) -> Vec<u8> {
         indicators.add(Indicator { correlation, key, expires, cluster: number });
     }
     indicators.bytes()
+}
+
+/// What a flood of template keys does to a correlator.
+#[derive(Debug)]
+pub struct Flood {
+    /// Requests, each with as many keys of its own as a text has, but for those of shared templates.
+    pub requests: u32,
+    /// Bytes that the correlator took at most.
+    pub bytes: usize,
+    /// Templates that many accounts shared, and those of them that were found.
+    pub shared: usize,
+    /// See above.
+    pub found: usize,
+    /// How far the count of a template's accounts was off at most, when it was told.
+    pub error: f64,
+}
+
+/// Templates that are shared, one of their requests among so many others.
+const SHARED: u64 = 8;
+const ONE_IN: u64 = 50;
+
+/// Sends a correlator of a bundle's rules so many template keys that one account each has once, in the
+/// midst of a few that some hundreds share.
+pub fn flood(bundle: &[u8], keys: u64, limit: usize) -> Result<Flood, crate::Error> {
+    let plan = Arc::clone(Ruleset::load(bundle)?.plan());
+    let template = plan.fields().iter().position(|own| *own == Field::Known(Name::TemplateUser));
+    let template = template.unwrap_or_default() as u16;
+    let traffic = (0_u16..).zip(plan.rules()).filter(|(_, rule)| rule.starts_with("traffic_"));
+    let usual = traffic.filter(|(_, rule)| !rule.ends_with("refused") && !rule.ends_with("curbed"));
+    let rules: Vec<u16> = usual.map(|(place, _)| place).collect();
+    let mut correlator = Correlator::new(Arc::clone(&plan), Shard::WHOLE, limit);
+    let (mut firings, mut bytes, mut error) = (Vec::new(), 0, 0.0_f64);
+    let mut accounts: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
+    let mut found = BTreeSet::new();
+    let each = crate::template::MAX_KEYS as u64;
+    let requests = keys / each * ONE_IN / (ONE_IN - 1);
+    for number in 0..requests {
+        let shared = (number % ONE_IN == 0).then_some(number / ONE_IN % SHARED);
+        let account = match shared {
+            Some(_) => mix(number) % 600 + 1,
+            None => mix(number) | 1 << 63,
+        };
+        let first = shared.map_or(1 << 40 | number << 8, |own| own << 8);
+        let mut values: Vec<(u16, u64)> =
+            (0..each).map(|key| (template, mix(first + key + 1))).collect();
+        values.push((0, account));
+        values.sort_unstable();
+        let at = 1_790_000_000 + (number / 40) as u32;
+        let observation = Observation { at, rules: rules.clone(), values, numbers: Vec::new() };
+        if let Some(shared) = shared {
+            accounts.entry(shared).or_default().insert(account);
+        }
+        firings.clear();
+        correlator.observe(&observation, at, &mut firings);
+        bytes = bytes.max(correlator.bytes());
+        for firing in &firings {
+            let (Some(shared), Some(correlation)) =
+                (shared, plan.correlations().get(firing.correlation))
+            else {
+                continue;
+            };
+            found.insert(shared);
+            let is_count = correlation.name == "cluster_template_day";
+            if let Some(known) = accounts.get(&shared).filter(|_| is_count) {
+                error = error.max((firing.measured / known.len() as f64 - 1.0).abs());
+            }
+        }
+    }
+    let requests = requests as u32;
+    Ok(Flood { requests, bytes, shared: SHARED as usize, found: found.len(), error })
 }
 
 impl Bench {
@@ -89,6 +159,20 @@ impl Bench {
         self.read(&mut |_, request, matcher| {
             for _ in 0..times {
                 sum = sum.wrapping_add(black_box(matcher.hits(request, &headers)).len() as u32);
+            }
+        });
+        black_box(sum)
+    }
+
+    /// Sketches it: template keys and digest of its text, as correlation wants them.
+    pub fn sketch(&self, times: u32) -> u32 {
+        let mut sum = 0_u32;
+        let key = HashKey::default();
+        self.read(&mut |_, request, _| {
+            for _ in 0..times {
+                for name in [Name::TemplateSystem, Name::TemplateUser, Name::PromptDigest] {
+                    sum = sum.wrapping_add(black_box(request.hashes(name, &key)).len() as u32);
+                }
             }
         });
         black_box(sum)

@@ -24,9 +24,22 @@ pub struct Indicator<'i> {
 #[derive(Clone, Debug, Default)]
 pub struct Indicators {
     names: Vec<String>,
+    /// Those that were read, as they came. An isolate that has just begun has no time to take a hundred
+    /// thousand of them apart.
+    read: Read,
+    /// Those that were added.
     entries: Vec<Entry>,
-    /// The first entry of each key.
+    /// The first of those of each key.
     first: HashMap<u64, u32, BuildHasherDefault<AsIs>>,
+}
+
+/// Entries of the compact form, in the order of their keys.
+#[derive(Clone, Debug, Default)]
+struct Read {
+    bytes: Vec<u8>,
+    /// How many bits of a key tell its bucket; and where each bucket begins, and the last one ends.
+    bits: u32,
+    starts: Vec<u32>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +68,7 @@ pub const MAX_NAMES: usize = 255;
 pub const MAX_NAME: usize = 255;
 
 /// The form that this version writes, and the only one that it reads.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Bytes of an entry in that form.
 const ENTRY: usize = 18;
@@ -63,35 +76,43 @@ const ENTRY: usize = 18;
 impl Indicators {
     /// How many there are, expired ones too.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.entries.len().saturating_add(self.read.bytes.len() / ENTRY)
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
     }
 
     /// The indicators of a key that count now.
     pub fn of(&self, key: u64, now: u64) -> impl Iterator<Item = Indicator<'_>> {
-        let first = self.first.get(&key).copied().unwrap_or(NONE);
-        let entry = |place: u32| self.entries.get(place as usize);
-        let chain = std::iter::successors(entry(first), move |known| entry(known.next));
-        chain
+        self.known(key)
             .filter(move |known| now < u64::from(known.expires))
-            .filter_map(|known| self.tell(known))
+            .filter_map(|known| self.tell(&known))
     }
 
     /// The indicator of a correlation for a key, even if it counts no more.
     pub fn find(&self, correlation: &str, key: u64) -> Option<Indicator<'_>> {
-        let first = self.entries.get(*self.first.get(&key)? as usize);
-        let mut chain = std::iter::successors(first, |known| self.entries.get(known.next as usize));
         let name = self.names.iter().position(|name| name == correlation)?;
-        chain.find(|known| usize::from(known.name) == name).and_then(|known| self.tell(known))
+        let known = self.known(key).find(|known| usize::from(known.name) == name)?;
+        self.tell(&known)
     }
 
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = Indicator<'_>> {
-        self.entries.iter().filter_map(|known| self.tell(known))
+        self.all().filter_map(|known| self.tell(&known))
+    }
+
+    fn all(&self) -> impl Iterator<Item = Entry> {
+        self.read.all().chain(self.entries.iter().copied())
+    }
+
+    /// All of a key.
+    fn known(&self, key: u64) -> impl Iterator<Item = Entry> {
+        let first = self.first.get(&key).copied().unwrap_or(NONE);
+        let entry = |place: u32| self.entries.get(place as usize).copied();
+        let added = std::iter::successors(entry(first), move |known| entry(known.next));
+        self.read.of(key).chain(added)
     }
 
     /// Adds an indicator, or extends the one there is. One more than there may be is left out.
@@ -103,8 +124,11 @@ impl Indicators {
     }
 
     fn put(&mut self, entry: Entry) {
+        if self.read.extend(&entry) {
+            return;
+        }
         let last = self.entries.len() as u32;
-        let is_full = self.entries.len() >= MAX_INDICATORS;
+        let is_full = self.len() >= MAX_INDICATORS;
         match self.first.entry(entry.key) {
             Slot::Vacant(slot) if !is_full => {
                 slot.insert(last);
@@ -139,7 +163,8 @@ impl Indicators {
     }
 
     /// The compact form: a version, the number of correlations and their names, each behind its
-    /// length, and then entries of eighteen bytes, little-endian: key, correlation, expiry, cluster.
+    /// length, and then entries of eighteen bytes, little-endian: key, correlation, expiry, cluster; in
+    /// the order of keys and correlations.
     pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = vec![VERSION, self.names.len().min(MAX_NAMES) as u8];
         for name in self.names.iter().take(MAX_NAMES) {
@@ -147,13 +172,10 @@ impl Indicators {
             bytes.push(name.len() as u8);
             bytes.extend_from_slice(name);
         }
-        bytes.reserve(self.entries.len().saturating_mul(ENTRY));
-        for entry in &self.entries {
-            bytes.extend_from_slice(&entry.key.to_le_bytes());
-            bytes.extend_from_slice(&entry.name.to_le_bytes());
-            bytes.extend_from_slice(&entry.expires.to_le_bytes());
-            bytes.extend_from_slice(&entry.cluster.to_le_bytes());
-        }
+        let mut entries: Vec<Entry> = self.all().collect();
+        entries.sort_unstable_by_key(|entry| (entry.key, entry.name));
+        bytes.reserve(entries.len().saturating_mul(ENTRY));
+        entries.iter().for_each(|entry| bytes.extend_from_slice(&entry.bytes()));
         bytes
     }
 
@@ -166,24 +188,17 @@ impl Indicators {
             return Err(Error::new(problem, "update Hedgerow"));
         }
         let mut indicators = Self::default();
-        let mut names = Vec::new();
-        for _ in 0..head[1] {
+        for place in 0..usize::from(head[1]) {
             let (length, behind) = rest.split_first().ok_or_else(damaged)?;
             let (name, behind) =
                 behind.split_at_checked(usize::from(*length)).ok_or_else(damaged)?;
             let name = std::str::from_utf8(name).map_err(|_| damaged())?;
-            names.push(indicators.name(name).ok_or_else(damaged)?);
+            if indicators.name(name).map(usize::from) != Some(place) {
+                return Err(damaged());
+            }
             rest = behind;
         }
-        let count = rest.len() / ENTRY;
-        if rest.len() % ENTRY != 0 || count > MAX_INDICATORS {
-            return Err(damaged());
-        }
-        indicators.entries.reserve_exact(count);
-        indicators.first.reserve(count);
-        for entry in rest.chunks_exact(ENTRY) {
-            indicators.put(read(entry, &names).ok_or_else(damaged)?);
-        }
+        indicators.read = Read::new(rest, indicators.names.len()).ok_or_else(damaged)?;
         Ok(indicators)
     }
 
@@ -209,6 +224,29 @@ impl Indicators {
 }
 
 impl Entry {
+    /// Reads the compact form.
+    fn read(entry: &[u8]) -> Option<Self> {
+        let (key, rest) = entry.split_first_chunk::<8>()?;
+        let (name, rest) = rest.split_first_chunk::<2>()?;
+        let (expires, rest) = rest.split_first_chunk::<4>()?;
+        let (cluster, _) = rest.split_first_chunk::<4>()?;
+        Some(Self {
+            key: u64::from_le_bytes(*key),
+            name: u16::from_le_bytes(*name),
+            expires: u32::from_le_bytes(*expires),
+            cluster: u32::from_le_bytes(*cluster),
+            next: NONE,
+        })
+    }
+
+    fn bytes(&self) -> [u8; ENTRY] {
+        let [a, b, c, d, e, f, g, h] = self.key.to_le_bytes();
+        let [i, j] = self.name.to_le_bytes();
+        let [k, l, m, n] = self.expires.to_le_bytes();
+        let [o, p, q, r] = self.cluster.to_le_bytes();
+        [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r]
+    }
+
     /// Takes over what another of the same key and correlation says.
     fn extend(&mut self, other: &Self) {
         self.expires = self.expires.max(other.expires);
@@ -216,19 +254,71 @@ impl Entry {
     }
 }
 
-/// Reads an entry of the compact form; `names` are the places of its names.
-fn read(entry: &[u8], names: &[u16]) -> Option<Entry> {
-    let (key, rest) = entry.split_first_chunk::<8>()?;
-    let (name, rest) = rest.split_first_chunk::<2>()?;
-    let (expires, rest) = rest.split_first_chunk::<4>()?;
-    let (cluster, _) = rest.split_first_chunk::<4>()?;
-    Some(Entry {
-        key: u64::from_le_bytes(*key),
-        name: *names.get(usize::from(u16::from_le_bytes(*name)))?,
-        expires: u32::from_le_bytes(*expires),
-        cluster: u32::from_le_bytes(*cluster),
-        next: NONE,
-    })
+impl Read {
+    /// Entries of so many correlations; `None` where these are none, or not in their order.
+    fn new(bytes: &[u8], names: usize) -> Option<Self> {
+        let count = bytes.len() / ENTRY;
+        if bytes.len() % ENTRY != 0 || count > MAX_INDICATORS {
+            return None;
+        }
+        // Some four entries to a bucket.
+        let bits = (count / 4).checked_ilog2().unwrap_or(0);
+        let buckets = 1_usize.checked_shl(bits)?;
+        let mut read = Self { bytes: bytes.to_vec(), bits, starts: vec![0; buckets] };
+        let mut before = None;
+        for (number, entry) in (1_u32..).zip(bytes.chunks_exact(ENTRY)) {
+            let Entry { key, name, .. } = Entry::read(entry)?;
+            if usize::from(name) >= names || before.is_some_and(|before| before >= (key, name)) {
+                return None;
+            }
+            before = Some((key, name));
+            // For now, where a bucket ends.
+            *read.starts.get_mut(bucket(key, bits))? = number;
+        }
+        let mut start = 0;
+        for own in &mut read.starts {
+            start = start.max(std::mem::replace(own, start));
+        }
+        read.starts.push(start);
+        Some(read)
+    }
+
+    fn all(&self) -> impl Iterator<Item = Entry> {
+        self.bytes.chunks_exact(ENTRY).filter_map(Entry::read)
+    }
+
+    /// Where the bytes of a key's bucket are.
+    fn range(&self, key: u64) -> std::ops::Range<usize> {
+        let place = bucket(key, self.bits);
+        let start = |place: usize| self.starts.get(place).map_or(0, |start| *start as usize);
+        let (from, to) = (start(place), start(place.saturating_add(1)));
+        from.saturating_mul(ENTRY)..to.saturating_mul(ENTRY)
+    }
+
+    fn of(&self, key: u64) -> impl Iterator<Item = Entry> {
+        let own = self.bytes.get(self.range(key)).unwrap_or_default();
+        own.chunks_exact(ENTRY).filter_map(Entry::read).filter(move |known| known.key == key)
+    }
+
+    /// Has an entry say what another of its key and correlation says, if there is one.
+    fn extend(&mut self, entry: &Entry) -> bool {
+        let range = self.range(entry.key);
+        let own = self.bytes.get_mut(range).unwrap_or_default();
+        for bytes in own.chunks_exact_mut(ENTRY) {
+            let Some(mut known) = Entry::read(bytes) else { continue };
+            if (known.key, known.name) == (entry.key, entry.name) {
+                known.extend(entry);
+                bytes.copy_from_slice(&known.bytes());
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// A key's bucket: its first bits.
+fn bucket(key: u64, bits: u32) -> usize {
+    key.checked_shr(u64::BITS.saturating_sub(bits)).unwrap_or(0) as usize
 }
 
 /// Keys are hashes already.
@@ -291,7 +381,39 @@ mod tests {
         let bytes = indicators.bytes();
         assert!(bytes.len() <= 4_000_000, "{}", bytes.len());
         let read = Indicators::parse(&bytes).unwrap();
-        assert!(read.iter().eq(indicators.iter()));
+        assert_eq!(read.len(), indicators.len());
+        for known in indicators.iter() {
+            assert_eq!(read.find(known.correlation, known.key), Some(known));
+        }
+        assert_eq!(read.find("cluster_a", 77), None);
+        assert_eq!(read.bytes(), bytes);
+    }
+
+    /// What is added to those that were read is found beside them, and extends them.
+    #[test]
+    fn some_are_read_and_some_are_added() {
+        for count in [0, 1, 2, 3, 9, 100, 5_000] {
+            let key = |number: u32| crate::hash::mix(u64::from(number));
+            let mut indicators = Indicators::default();
+            for number in 0..count {
+                indicators.add(indicator("one", key(number), 100 + number));
+            }
+            let mut read = Indicators::parse(&indicators.bytes()).unwrap();
+            for number in (0..count + 3).step_by(3) {
+                for own in [&mut indicators, &mut read] {
+                    own.add(indicator("one", key(number), 9_000));
+                    own.add(Indicator { cluster: 4, ..indicator("two", key(number), 50) });
+                }
+            }
+            assert_eq!(read.len(), indicators.len());
+            for number in 0..count + 9 {
+                for now in [40, 80, 8_000] {
+                    let now = u64::from(now as u32);
+                    assert_eq!(of(&read, key(number), now), of(&indicators, key(number), now));
+                }
+            }
+            assert_eq!(read.bytes(), indicators.bytes());
+        }
     }
 
     #[test]
@@ -301,15 +423,16 @@ mod tests {
         let good = good.bytes();
         assert_eq!(
             good,
-            [1, 1, 3, b'o', b'n', b'e', 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 100, 0, 0, 0, 0, 0, 0, 0]
+            [2, 1, 3, b'o', b'n', b'e', 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 100, 0, 0, 0, 0, 0, 0, 0]
         );
         for end in 0..good.len() {
             let is_head_alone = end == 6;
             assert_eq!(Indicators::parse(&good[..end]).is_ok(), is_head_alone, "{end}");
         }
         let mut other = good.clone();
-        other[0] = 2;
-        assert!(Indicators::parse(&other).unwrap_err().problem().contains("version 2"));
+        other[0] = 3;
+        assert!(Indicators::parse(&other).unwrap_err().problem().contains("version 3"));
+        assert!(Indicators::parse(&[&good[..], &good[6..]].concat()).is_err(), "twice");
         other = good;
         other[14] = 1;
         assert!(Indicators::parse(&other).is_err(), "a correlation without a name");

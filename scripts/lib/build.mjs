@@ -21,6 +21,8 @@ export async function buildWorker({ out = 'build', features = [], rules = proces
   if (fresh(out, 'index.js', recipe, [rules])) return;
   rmSync(stampOf(out), { force: true });
   const flags = ['--profile', 'wasm', '--out-dir', path.relative(at('src/worker'), at(out)), ...(unwind ? ['--panic-unwind'] : [])];
+  // What only tests load need not be small.
+  if (features.length) flags.push('--no-opt');
   const cargo = features.length ? ['.', '--features', features.join(',')] : [];
   await run(at('.tools/bin/worker-build'), [...flags, ...cargo], {
     label: `build the Worker${features.length ? ` with ${features}` : ''} → ${out}/${unwind ? '' : ' (stable: no --panic-unwind)'}`,

@@ -49,6 +49,11 @@ impl Bench {
         self.0.matching(times)
     }
 
+    /// Hashes what correlation keeps of its text.
+    pub fn sketch(&self, times: u32) -> u32 {
+        self.0.sketch(times)
+    }
+
     /// Scores hits.
     pub fn score(&self, times: u32) -> u32 {
         self.0.score(times)

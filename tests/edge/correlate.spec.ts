@@ -1,6 +1,6 @@
 // Many accounts, one template: none of them shows alone what all of them do. What the objects count comes back to every
 // isolate as indicators; and nothing of it costs a request.
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { keyPair } from './minisign.ts';
@@ -45,6 +45,15 @@ const template = (name: string, slot: string) => {
   const words = (part: number) => [...Buffer.from(sha256(`${name} ${part}`), 'hex')].map((byte) => WORDS[byte % WORDS.length]).join(' ');
   return `${name}: ${words(1)}. ${words(2)}: ${slot}`;
 };
+
+/** What was measured, in words: `npm run bench` writes it down. */
+const figures: Record<string, string> = {};
+function figure(name: string, words: string) {
+  console.log(words);
+  figures[name] = words;
+  mkdirSync('build', { recursive: true });
+  writeFileSync('build/online.json', `${JSON.stringify(figures, null, 2)}\n`);
+}
 
 let origin: Origin;
 beforeAll(async () => {
@@ -98,7 +107,7 @@ describe('a fleet that counts', () => {
     expect(first.map(({ band, score }) => [band, score])).toEqual(first.map(() => ['clear', expect.any(Number)]));
     const since = performance.now();
     const waits = await Promise.all(fleet.edges.map((edge) => flagged(edge, 'Amberwell', since)));
-    console.log(`${CROWD} accounts within ${(since - began).toFixed(0)} ms; flagged at ${fleet.edges.length} isolates after ${waits.map(({ ms }) => ms.toFixed(0)).join(', ')} ms`);
+    figure('delay', `${CROWD} accounts within ${(since - began).toFixed(0)} ms; flagged at ${fleet.edges.length} isolates after ${waits.map(({ ms }) => ms.toFixed(0)).join(', ')} ms`);
     // Now that the isolates know, an account that nobody has seen is known by its first request.
     for (const edge of fleet.edges) {
       const decision = await fresh(edge, template('Amberwell', 'a note about quinces'));
@@ -295,7 +304,7 @@ describe('what happens to the objects', { timeout: 60_000 }, () => {
       await campaign(fleet, name, CROWD);
       await sleep(2500);
       await campaign(fleet, name, CROWD);
-      console.log(`${2 * CROWD} requests while correlators ${fault}: ${(performance.now() - began - 2500).toFixed(0)} ms`);
+      figure(`fault ${fault}`, `${2 * CROWD} requests while correlators ${fault}: ${(performance.now() - began - 2500).toFixed(0)} ms`);
       expect((await fresh(fleet.edge, template(name, 'nobody knows yet'))).band).toBe('clear');
       await fleet.fault({ correlator: null, haste: 1 });
       await Promise.all(fleet.edges.map((edge) => flagged(edge, name, performance.now(), 40_000)));
@@ -329,7 +338,7 @@ describe('what happens to the objects', { timeout: 60_000 }, () => {
     await flagged(fleet.edges[1]!, 'Jarrow 5');
     const { writes } = await fleet.witness();
     const gaps = writes.indicators!.slice(1).map((at, index) => at - writes.indicators![index]!);
-    console.log(`KV: ${writes.indicators!.length} writes of indicators, the shortest gap ${Math.min(...gaps)} ms`);
+    figure('writes', `KV: ${writes.indicators!.length} writes of indicators, the shortest gap ${Math.min(...gaps)} ms`);
     expect(Math.min(...gaps)).toBeGreaterThanOrEqual(1000);
   });
 
@@ -349,7 +358,7 @@ describe('what happens to the objects', { timeout: 60_000 }, () => {
     const after = await fleet.witness();
     const calls = (object: 'correlator' | 'registry' | 'ledger') => after[object] - before[object];
     const per = (number: number) => ((100 * number) / count).toFixed(1);
-    console.log(`${count} requests at ${rate.toFixed(0)} a second to 2 isolates, 2 shards: ${calls('correlator')} calls of correlators, ${calls('registry')} of the registry, ${calls('ledger')} of the ledger; ${per(calls('correlator'))} calls of correlators per 100 requests`);
+    figure('calls', `${count} requests at ${rate.toFixed(0)} a second to 2 isolates, 2 shards: ${calls('correlator')} calls of correlators, ${calls('registry')} of the registry, ${calls('ledger')} of the ledger; ${per(calls('correlator'))} calls of correlators per 100 requests`);
     expect(calls('correlator')).toBeGreaterThan(0);
     expect(calls('correlator') / count).toBeLessThan(0.06);
     expect(calls('registry') / count).toBeLessThan(0.06);
@@ -374,7 +383,7 @@ describe('what happens to the objects', { timeout: 60_000 }, () => {
       expect(found?.count).toBeGreaterThan(count - 4096 - 512 - 100);
       return found.count as number;
     });
-    console.log(`${count} requests while correlators fail: all answered, ${dropped} observations dropped and counted`);
+    figure('pressure', `${count} requests while correlators fail: all answered, ${dropped} observations dropped and counted`);
     await fleet.fault({ correlator: null });
     origin.seen.length = 0;
   });

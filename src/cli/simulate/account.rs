@@ -16,11 +16,11 @@ pub struct Account {
     pub source: usize,
     /// Requests that it sent.
     pub requests: u32,
-    /// The number of its first exchange among those of its campaign, from 1; 0 for none yet.
-    pub first: u32,
     /// The number of the exchange by which it was flagged; 0 for never. The benign have exchanges of
     /// their own.
     pub flagged: u32,
+    /// Which of its own requests that was, from 1.
+    pub after: u32,
     /// Whether a request of it would be blocked.
     pub is_blocked: bool,
     /// When it is banned, in milliseconds from the start.

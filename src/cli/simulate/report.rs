@@ -44,8 +44,11 @@ pub struct Campaign {
     pub exchanges: u32,
     pub first_flag_at: Option<u32>,
     pub leakage: f64,
-    /// Share of accounts flagged by the mark, or at once where they came behind it.
+    /// Share of accounts flagged by the mark; or, where they came later, by as many requests of their
+    /// own as one that was there from the start has sent by then, one at least.
     pub by_mark: f64,
+    /// By which of its own requests an account was flagged: half of those that were, and 95 in 100.
+    pub own_requests: [u32; 2],
     /// The mark, in percent of the exchanges.
     pub mark: f64,
 }
@@ -155,7 +158,7 @@ impl Report {
         }
         if !self.campaigns.is_empty() {
             line(format_args!(
-                "\n{:<16} {:>8} {:>8} {:>9} {:>10} {:>10} {:>8} {:>14}",
+                "\n{:<16} {:>8} {:>8} {:>9} {:>10} {:>10} {:>8} {:>14} {:>12}",
                 "campaign",
                 "accounts",
                 "flagged",
@@ -163,7 +166,8 @@ impl Report {
                 "exchanges",
                 "first flag",
                 "leakage",
-                "by the mark"
+                "by the mark",
+                "own requests"
             ))?;
         }
         for campaign in &self.campaigns {
@@ -212,20 +216,20 @@ impl Campaign {
         accounts: impl Iterator<Item = &'a Account>,
     ) -> Self {
         let until = f64::from(counts.exchanges) * mark / 100.0;
-        let (mut all, mut flagged, mut prompt) = (0, 0, 0);
-        let mut first = None;
-        for account in accounts {
-            all += 1;
-            if account.flagged == 0 {
-                continue;
-            }
-            flagged += 1;
-            first = Some(first.map_or(account.flagged, |first: u32| first.min(account.flagged)));
-            let is_late = f64::from(account.first) > until;
-            let is_prompt = f64::from(account.flagged) <= until
-                || is_late && account.flagged <= account.first.max(1);
-            prompt += usize::from(is_prompt);
-        }
+        let accounts: Vec<&Account> = accounts.collect();
+        let all = accounts.len();
+        let allowed = (until / all.max(1) as f64).ceil().max(1.0);
+        let flagged: Vec<&&Account> = accounts.iter().filter(|own| own.flagged > 0).collect();
+        let first = flagged.iter().map(|account| account.flagged).min();
+        let is_prompt = |account: &&&&Account| {
+            f64::from(account.flagged) <= until || f64::from(account.after) <= allowed
+        };
+        let prompt = flagged.iter().filter(is_prompt).count();
+        let mut after: Vec<u32> = flagged.iter().map(|account| account.after).collect();
+        after.sort_unstable();
+        let share = |percent: usize| after.get(after.len().saturating_sub(1) * percent / 100);
+        let own_requests = [50, 95].map(|percent| share(percent).copied().unwrap_or_default());
+        let flagged = flagged.len();
         Self {
             name: name.to_owned(),
             accounts: all,
@@ -234,6 +238,7 @@ impl Campaign {
             first_flag_at: first,
             leakage: f64::from(counts.leaked) / f64::from(counts.exchanges.max(1)),
             by_mark: prompt as f64 / all.max(1) as f64,
+            own_requests,
             mark,
         }
     }
@@ -241,7 +246,7 @@ impl Campaign {
     fn text(&self) -> Result<()> {
         let first = self.first_flag_at.map_or("-".to_owned(), |first| first.to_string());
         line(format_args!(
-            "{:<16} {:>8} {:>8} {:>8.1}% {:>10} {first:>10} {:>7.1}% {:>8.1}% by {}%",
+            "{:<16} {:>8} {:>8} {:>8.1}% {:>10} {first:>10} {:>7.1}% {:>8.1}% by {}% {:>12}",
             self.name,
             self.accounts,
             self.flagged,
@@ -250,6 +255,7 @@ impl Campaign {
             100.0 * self.leakage,
             100.0 * self.by_mark,
             self.mark,
+            own(self.own_requests),
         ))
     }
 }
@@ -299,7 +305,7 @@ impl Benign {
 /// One line a run: what several noise levels come to.
 pub fn compare(reports: &[Report]) -> Result<()> {
     line(format_args!(
-        "\n{:>6}  {:<16} {:>8} {:>9} {:>10} {:>8} {:>12} {:>10} {:>8}",
+        "\n{:>6}  {:<16} {:>8} {:>9} {:>10} {:>8} {:>12} {:>12} {:>10} {:>8}",
         "noise",
         "campaign",
         "accounts",
@@ -307,6 +313,7 @@ pub fn compare(reports: &[Report]) -> Result<()> {
         "first flag",
         "leakage",
         "by the mark",
+        "own requests",
         "≥suspect",
         "blocked"
     ))?;
@@ -315,18 +322,24 @@ pub fn compare(reports: &[Report]) -> Result<()> {
             let noise = report.noise.map_or("-".to_owned(), |noise| format!("{noise}%"));
             let first = campaign.first_flag_at.map_or("-".to_owned(), |first| first.to_string());
             line(format_args!(
-                "{noise:>6}  {:<16} {:>8} {:>8.1}% {first:>10} {:>7.1}% {:>11.1}% {:>10} {:>8}",
+                "{noise:>6}  {:<16} {:>8} {:>8.1}% {first:>10} {:>7.1}% {:>11.1}% {:>12} {:>10} {:>8}",
                 campaign.name,
                 campaign.accounts,
                 percent(campaign.flagged, campaign.accounts),
                 100.0 * campaign.leakage,
                 100.0 * campaign.by_mark,
+                own(campaign.own_requests),
                 report.benign.accounts.suspect,
                 report.benign.accounts.blocked,
             ))?;
         }
     }
     Ok(())
+}
+
+/// `1, 95%: 4`.
+fn own([half, most]: [u32; 2]) -> String {
+    format!("{half}, 95%: {most}")
 }
 
 fn correlations(ruleset: &Ruleset, world: &World, tally: &Tally) -> Vec<Correlation> {

@@ -117,9 +117,6 @@ impl Counts {
     fn add(&mut self, account: &mut Account, source: &Source, sent: Sent, verdict: &Verdict<'_>) {
         if sent.status == 200 {
             self.exchanges += 1;
-            if account.first == 0 {
-                account.first = self.exchanges;
-            }
         }
         account.is_blocked |= verdict.is_blocked;
         for hit in &verdict.hits {
@@ -135,6 +132,7 @@ impl Counts {
             return;
         }
         account.flagged = self.exchanges.max(1);
+        account.after = account.requests.max(1);
         for hit in &verdict.hits {
             if let Some(flags) = self.flags.get_mut(*hit) {
                 *flags += 1;
