@@ -258,7 +258,7 @@ impl Read {
     /// Entries of so many correlations; `None` where these are none, or not in their order.
     fn new(bytes: &[u8], names: usize) -> Option<Self> {
         let count = bytes.len() / ENTRY;
-        if bytes.len() % ENTRY != 0 || count > MAX_INDICATORS {
+        if !bytes.len().is_multiple_of(ENTRY) || count > MAX_INDICATORS {
             return None;
         }
         // Some four entries to a bucket.
