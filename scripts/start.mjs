@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
-import { buildWorker } from './lib/build.mjs';
+import { buildCommandLine, buildWorker } from './lib/build.mjs';
 import { guide } from './lib/demo.mjs';
 import { start as startOrigin } from './demo-origin.mjs';
 import { at, endChildrenOnSignal, Failure, main, run as runCommand, start, stopAll } from './lib/proc.mjs';
@@ -40,7 +40,7 @@ function assertFree() {
 
 /** The command line, and with it a key pair that signs rules for local use; hedgerow.toml names the files. */
 async function keys() {
-  await runCommand('cargo', ['build', '--locked', '--quiet', '--bin', 'hedgerow'], { label: 'build the command line', quiet: true });
+  await buildCommandLine();
   mkdirSync(at('.wrangler'), { recursive: true });
   if (existsSync(at('.wrangler/dev.key.pub'))) return;
   await runCommand(at('target/debug/hedgerow'), ['keygen', '--output', at('.wrangler/dev.key')], { label: 'hedgerow keygen', quiet: true });

@@ -2,7 +2,7 @@
 //   node scripts/test.mjs [--only format,clippy,rust,build,edge,fuzz] [--keep-going]
 import { existsSync, mkdirSync, readdirSync } from 'node:fs';
 import path from 'node:path';
-import { buildPlayground, buildWorker, PLANTED_PANIC, wasmFlags } from './lib/build.mjs';
+import { buildCommandLine, buildPlayground, buildWorker, PLANTED_PANIC, wasmFlags } from './lib/build.mjs';
 import { at, endChildrenOnSignal, Failure, main, run, seconds } from './lib/proc.mjs';
 import { nightly, setup } from './lib/setup.mjs';
 
@@ -19,7 +19,7 @@ const STEPS = [
   ['cargo test', 'rust', () => run('cargo', ['test', '--locked', '--workspace'], { label: 'cargo test (workspace)' })],
   ['build', 'build edge', () => buildWorker()],
   // `npm start` builds it, too, and has to be quick in its test.
-  ['build the command line', 'build edge', () => run('cargo', ['build', '--locked', '--quiet', '--bin', 'hedgerow'], { label: 'cargo build --bin hedgerow', quiet: true })],
+  ['build the command line', 'build edge', () => buildCommandLine()],
   ['build with a planted panic', 'build edge', plantedPanic],
   ['build the playground', 'build edge', () => buildPlayground()],
   ['types', 'edge', () => run(at('node_modules/.bin/tsc'), ['-p', '.'], { label: 'tsc' })],

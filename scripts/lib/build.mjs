@@ -55,6 +55,13 @@ export async function buildPlayground({ out = 'build/playground' } = {}) {
   writeFileSync(stampOf(out), 'playground');
 }
 
+/** `hedgerow` at `target/debug`: `cargo test` leaves it there as well, with its own choice of features, which is as good. */
+export async function buildCommandLine() {
+  const built = statSync(at('target/debug/hedgerow'), { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  if (INPUTS.every((input) => newest(at(input)) < built)) return;
+  await run('cargo', ['build', '--locked', '--quiet', '--bin', 'hedgerow'], { label: 'build the command line', quiet: true });
+}
+
 const stampOf = (out) => at(out, '.stamp');
 
 function fresh(out, product, recipe, inputs = []) {
