@@ -3,7 +3,8 @@
 //! The words of a text make shingles of eight; the smallest hashes among them are its keys (bottom-k
 //! MinHash). Two texts that share a part share the shingles in it, and some of those are among the
 //! smallest of both. A long slot drowns the rest, however, and templates stand before or behind what
-//! fills them; so the first and the last words have keys of their own.
+//! fills them; so the first and the last words have keys of their own: a template of `NEAR` words at
+//! either end always shares one.
 #![deny(clippy::arithmetic_side_effects)]
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -13,20 +14,22 @@ use crate::hash::{HashKey, mix};
 /// Keys of the whole text, at most.
 const WHOLE: usize = 8;
 
-/// Keys of its first words, and of its last, at most.
-const EDGE: usize = 2;
+/// Words that are first, or last; and their keys.
+const NEAR: usize = 16;
+const OF_NEAR: usize = 1;
+
+/// The same, further in.
+const FAR: usize = 32;
+const OF_FAR: usize = 2;
 
 /// Keys of a text, at most.
-pub const MAX_KEYS: usize = WHOLE + 2 * EDGE;
+pub const MAX_KEYS: usize = WHOLE + 2 * (OF_NEAR + OF_FAR);
 
 /// Words of a shingle.
 const WORDS: usize = 8;
 
 /// Characters of a shingle where words are not set apart: some two to a word.
 const SIGNS: usize = 16;
-
-/// Words that are first, or last.
-const NEAR: usize = 32;
 
 /// Bytes that are looked at from the start of the text; and bytes from its end.
 const FROM_START: usize = 64 << 10;
@@ -37,40 +40,33 @@ const FROM_END: usize = 1 << 10;
 pub fn keys<'t>(name: &str, values: impl Iterator<Item = &'t str>, key: &HashKey) -> Vec<u64> {
     let values: Vec<&str> = values.collect();
     let mut whole = Smallest::<WHOLE>::default();
-    let mut first = Smallest::<EDGE>::default();
-    let is_short = values.iter().map(|value| value.len().max(1)).sum::<usize>() <= FROM_END;
-    let mut tail = Vec::with_capacity(FROM_END / 4);
+    let mut first = Edge::default();
+    let mut last = Last::default();
     // Shingles go on from one value to the next: a text may be cut into any parts.
     let mut window = Window::default();
     let mut left = FROM_START;
     for value in &values {
         let part = head(value, left);
-        left = left.saturating_sub(part.len());
         window.read(part, key.seed(), &mut |at, hash| {
             whole.add(hash);
-            if at <= NEAR {
-                first.add(hash);
-            }
-            if is_short {
-                tail.push((at, hash));
-            }
+            first.add(at, hash);
+            last.add(at, hash);
         });
+        left = left.saturating_sub(value.len());
         if left == 0 {
             break;
         }
     }
-    if !is_short {
+    if values.iter().map(|value| value.len()).sum::<usize>() > FROM_START {
         let mut window = Window::default();
+        last = Last::default();
         for part in end(&values) {
-            window.read(part, key.seed(), &mut |at, hash| tail.push((at, hash)));
+            window.read(part, key.seed(), &mut |at, hash| last.add(at, hash));
         }
     }
-    let words = tail.last().map_or(0, |(at, _)| *at);
-    let mut behind = Smallest::<EDGE>::default();
-    let is_near = |at: usize| at.saturating_add(NEAR) >= words.saturating_add(WORDS);
-    tail.iter().filter(|(at, _)| is_near(*at)).for_each(|(_, hash)| behind.add(*hash));
+    let last = last.edge();
     let mut all: Vec<u64> = Vec::with_capacity(MAX_KEYS);
-    for hash in whole.hashes().chain(first.hashes()).chain(behind.hashes()) {
+    for hash in whole.hashes().chain(first.hashes()).chain(last.hashes()) {
         // What leaves the request is a hash that does not show the seed.
         let hash = key.value(name, &hash.to_le_bytes());
         if !all.contains(&hash) {
@@ -117,6 +113,7 @@ fn end<'t>(values: &[&'t str]) -> Vec<&'t str> {
 }
 
 /// What a stretch of text is.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Word {
     /// Letters and digits between what is neither.
     Letters,
@@ -124,8 +121,16 @@ enum Word {
     Number,
     /// One character of a script that sets no words apart.
     Sign,
-    /// Neither letter nor digit.
-    None,
+}
+
+impl Word {
+    fn hash(self, bytes: &[u8], seed: u64) -> u64 {
+        match (self, bytes.len()) {
+            (Self::Number, _) => mix(seed),
+            (_, ..8) => mix(padded(bytes) ^ seed),
+            _ => xxh3_64_with_seed(bytes, seed),
+        }
+    }
 }
 
 /// The word at the start of a text, and its bytes.
@@ -178,13 +183,130 @@ fn is_sign(text: &[u8]) -> bool {
     }
 }
 
-/// Hashes over the last words, each in constant time.
+/// The next eight bytes of a text, looked at together: a mask has the highest bit of each byte that is
+/// of its kind.
+struct Eight {
+    bytes: u64,
+    digits: u64,
+    letters: u64,
+    beyond_ascii: u64,
+}
+
+impl Eight {
+    fn of(text: &[u8]) -> Self {
+        let bytes =
+            text.first_chunk().map_or_else(|| padded(text), |bytes| u64::from_le_bytes(*bytes));
+        let low = bytes & !HIGH;
+        // Sums of bytes below 0x80: none carries into the next.
+        let from = |bytes: u64, least: u8| {
+            bytes.wrapping_add(EACH.wrapping_mul(u64::from(0x80_u8.wrapping_sub(least))))
+        };
+        let between = |bytes: u64, least, last: u8| {
+            from(bytes, least) & !from(bytes, last.wrapping_add(1)) & HIGH
+        };
+        let beyond_ascii = bytes & HIGH;
+        Self {
+            bytes,
+            digits: between(low, b'0', b'9') & !beyond_ascii,
+            letters: between(low | EACH.wrapping_mul(0x20), b'a', b'z') & !beyond_ascii,
+            beyond_ascii,
+        }
+    }
+
+    /// Bytes of ASCII letters and digits at the start, up to eight.
+    fn word(&self) -> usize {
+        count(!(self.digits | self.letters) & HIGH)
+    }
+
+    /// The hash of the first bytes, which are a word: as `Word::hash`.
+    fn hash(&self, length: usize, seed: u64) -> u64 {
+        let is_number = self.letters & !behind(length) == 0;
+        let bytes = if is_number { 0 } else { self.bytes & !behind(length) };
+        mix(bytes ^ seed)
+    }
+
+    /// Whether the byte behind the first ones, which are of ASCII, is of another character.
+    fn goes_on(&self, length: usize) -> bool {
+        count(self.beyond_ascii) == length
+    }
+
+    /// Where the first word behind `length` bytes begins, or eight.
+    fn next_word(&self, length: usize) -> usize {
+        count((self.digits | self.letters | self.beyond_ascii) & behind(length))
+    }
+}
+
+const EACH: u64 = 0x0101_0101_0101_0101;
+const HIGH: u64 = EACH << 7;
+
+/// Up to eight bytes as a number.
+fn padded(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte))
+}
+
+/// Bytes before the first that a mask has; eight where it has none.
+fn count(mask: u64) -> usize {
+    (mask.trailing_zeros() / 8) as usize
+}
+
+/// All bytes but the first ones.
+fn behind(bytes: usize) -> u64 {
+    u64::MAX.checked_shl(8_u32.saturating_mul(bytes as u32)).unwrap_or(0)
+}
+
+/// The smallest hashes at one end of a text.
+#[derive(Default)]
+struct Edge {
+    near: Smallest<OF_NEAR>,
+    far: Smallest<OF_FAR>,
+}
+
+impl Edge {
+    /// Adds a shingle that reaches so many words into the text.
+    fn add(&mut self, reach: usize, hash: u64) {
+        if reach <= NEAR {
+            self.near.add(hash);
+        }
+        if reach <= FAR {
+            self.far.add(hash);
+        }
+    }
+
+    fn hashes(&self) -> impl Iterator<Item = u64> {
+        self.near.hashes().chain(self.far.hashes())
+    }
+}
+
+/// The last shingles, by the words that end with each.
+#[derive(Default)]
+struct Last {
+    ring: [(usize, u64); FAR],
+    words: usize,
+}
+
+impl Last {
+    fn add(&mut self, at: usize, hash: u64) {
+        self.words = at;
+        if let Some(slot) = self.ring.get_mut(at % FAR) {
+            *slot = (at, hash);
+        }
+    }
+
+    fn edge(&self) -> Edge {
+        let mut edge = Edge::default();
+        for (at, hash) in self.ring.iter().filter(|(at, _)| *at > 0) {
+            edge.add(self.words.saturating_add(WORDS).saturating_sub(*at), *hash);
+        }
+        edge
+    }
+}
+
+/// Hashes over the last words.
 #[derive(Default)]
 struct Window {
     last: [u64; SIGNS],
     pushed: usize,
     words: u64,
-    signs: u64,
 }
 
 impl Window {
@@ -192,20 +314,25 @@ impl Window {
     /// hash.
     fn read(&mut self, text: &str, seed: u64, each: &mut impl FnMut(usize, u64)) {
         let mut rest = text.as_bytes();
-        while let Some(byte) = rest.first() {
-            let (word, length) = match byte {
-                byte if byte.is_ascii_alphanumeric() || *byte >= 0x80 => word(rest),
-                _ => (Word::None, 1),
+        while !rest.is_empty() {
+            let eight = Eight::of(rest);
+            let length = eight.word();
+            let is_whole = length < 8 && !eight.goes_on(length);
+            let (hash, span, next) = match length {
+                0 if is_whole => {
+                    rest = rest.get(eight.next_word(0)..).unwrap_or_default();
+                    continue;
+                }
+                _ if is_whole => (eight.hash(length, seed), WORDS, eight.next_word(length)),
+                _ => {
+                    let (word, length) = word(rest);
+                    let (bytes, _) = rest.split_at_checked(length).unwrap_or((rest, &[]));
+                    let span = if matches!(word, Word::Sign) { SIGNS } else { WORDS };
+                    (word.hash(bytes, seed), span, length.max(1))
+                }
             };
-            let (bytes, behind) = rest.split_at_checked(length.max(1)).unwrap_or((rest, &[]));
-            rest = behind;
-            let hash = match word {
-                Word::None => continue,
-                Word::Number => self.push(mix(seed), WORDS),
-                Word::Letters => self.push(xxh3_64_with_seed(bytes, seed), WORDS),
-                Word::Sign => self.push(xxh3_64_with_seed(bytes, seed), SIGNS),
-            };
-            if let Some(hash) = hash {
+            rest = rest.get(next..).unwrap_or_default();
+            if let Some(hash) = self.push(hash, span) {
                 each(self.pushed, mix(hash ^ seed));
             }
         }
@@ -213,30 +340,29 @@ impl Window {
 
     /// Adds a word; the hash of the last `span`, once there are so many.
     fn push(&mut self, hash: u64, span: usize) -> Option<u64> {
-        let behind = |back: usize| {
-            let at = self.pushed.checked_sub(back)?;
-            self.last.get(at % SIGNS).copied()
-        };
-        let (old_word, old_sign) = (behind(WORDS).unwrap_or(0), behind(SIGNS).unwrap_or(0));
-        self.words = roll(self.words, hash, old_word, POWER_OF_WORDS);
-        self.signs = roll(self.signs, hash, old_sign, POWER_OF_SIGNS);
+        let old = self.last.get(self.pushed.wrapping_sub(WORDS) % SIGNS).copied().unwrap_or(0);
+        // A polynomial over the hashes of the last words, as the window moves on by one.
+        self.words = roll(self.words, hash)
+            .wrapping_sub(old.wrapping_mul(const { BASE.wrapping_pow(WORDS as u32) }));
         if let Some(slot) = self.last.get_mut(self.pushed % SIGNS) {
             *slot = hash;
         }
         self.pushed = self.pushed.saturating_add(1);
-        (self.pushed >= span).then_some(if span == WORDS { self.words } else { self.signs })
+        (self.pushed >= span).then(|| if span == WORDS { self.words } else { self.signs() })
+    }
+
+    /// The same over all that are kept: few texts have signs.
+    fn signs(&self) -> u64 {
+        let (newer, older) = self.last.split_at(self.pushed % SIGNS);
+        older.iter().chain(newer).fold(0, |sum, hash| roll(sum, *hash))
     }
 }
 
-/// A polynomial over the hashes in a window, as the window moves on by one.
-fn roll(sum: u64, new: u64, old: u64, power: u64) -> u64 {
-    sum.wrapping_mul(BASE).wrapping_add(new).wrapping_sub(old.wrapping_mul(power))
+fn roll(sum: u64, new: u64) -> u64 {
+    sum.wrapping_mul(BASE).wrapping_add(new)
 }
 
 const BASE: u64 = 0x9e37_79b9_7f4a_7c15;
-const POWER_OF_WORDS: u64 = BASE.wrapping_pow(WORDS as u32);
-const POWER_OF_SIGNS: u64 = BASE.wrapping_pow(SIGNS as u32);
-
 /// The smallest of the hashes that were added, each once.
 struct Smallest<const N: usize> {
     hashes: [u64; N],
@@ -251,14 +377,17 @@ impl<const N: usize> Default for Smallest<N> {
 
 impl<const N: usize> Smallest<N> {
     fn add(&mut self, hash: u64) {
-        if self.hashes.last().is_none_or(|largest| hash >= *largest) || self.hashes.contains(&hash)
-        {
+        let is_large = self.hashes.last().is_none_or(|largest| hash >= *largest);
+        if is_large || self.hashes.contains(&hash) {
             return;
         }
-        if let Some(largest) = self.hashes.last_mut() {
-            *largest = hash;
+        // The largest goes; what is larger than the new one moves up.
+        let mut new = hash;
+        for kept in &mut self.hashes {
+            if new < *kept {
+                std::mem::swap(kept, &mut new);
+            }
         }
-        self.hashes.sort_unstable();
         self.len = self.len.saturating_add(1).min(N);
     }
 
@@ -293,61 +422,40 @@ mod tests {
 
     #[test]
     fn slots_of_a_template_may_hold_anything() {
-        let long = |seed| words(4_000, seed);
-        let rows: [(&str, String, String, bool); 10] = [
-            (
-                "a short slot",
-                format!("{TASK} {}", words(3, 1)),
-                format!("{TASK} {}", words(3, 2)),
-                true,
-            ),
-            (
-                "a long slot behind",
-                format!("{TASK}: {}", long(1)),
-                format!("{TASK}: {}", long(2)),
-                true,
-            ),
-            (
-                "a long slot before",
-                format!("{} {TASK}", long(1)),
-                format!("{} {TASK}", long(2)),
-                true,
-            ),
-            (
-                "in another message",
-                format!("{}\n{TASK}", long(1)),
-                format!("{}\n{TASK}", long(2)),
-                true,
-            ),
+        type Text = fn(usize) -> String;
+        let rows: [(&str, Text, bool); 10] = [
+            ("a short slot", |seed| format!("{TASK} {}", words(3, seed)), true),
+            ("a long slot behind", |seed| format!("{TASK}: {}", words(4_000, seed)), true),
+            ("a long slot before", |seed| format!("{} {TASK}", words(4_000, seed)), true),
+            ("in another message", |seed| format!("{}\n{TASK}", words(4_000, seed)), true),
             (
                 "cut into parts of one word",
-                TASK.replace(' ', "\n"),
-                format!("{TASK} {}", words(9, 3)),
+                |seed| match seed % 2 {
+                    0 => TASK.replace(' ', "\n"),
+                    _ => format!("{TASK} {}", words(9, seed)),
+                },
                 true,
             ),
-            (
-                "a counter",
-                format!("task 17 of 20: {}", TASK),
-                format!("task 3 of 900: {}", TASK),
-                true,
-            ),
+            ("a counter", |seed| format!("task {seed} of {}0: {TASK}", seed + 1), true),
             (
                 "numbers in between",
-                "row 1 row 2 row 3 row 4 row 5".into(),
-                "row 7 row 8 row 9 row 10 row 11".into(),
+                |seed| (0..5).map(|at| format!("row {} ", seed * 7 + at)).collect(),
                 true,
             ),
-            ("nothing in common", long(1), long(2), false),
+            ("nothing in common", |seed| words(4_000, seed), false),
             (
                 "a common phrase",
-                format!("{} please write me a short", words(40, 1)),
-                format!("{} please write me a short", words(40, 2)),
+                |seed| format!("{} please write me a short", words(40, seed)),
                 false,
             ),
-            ("no eight words", "write a poem".into(), "write a poem".into(), false),
+            ("no eight words", |_| "write a poem".into(), false),
         ];
-        for (name, left, right, alike) in rows {
-            assert_eq!(shared(&left, &right) > 0, alike, "{name}");
+        for (name, text, alike) in rows {
+            let keys: Vec<Vec<u64>> = (0..20).map(|seed| of(&text(seed))).collect();
+            let pairs =
+                keys.windows(2).filter(|pair| pair[0].iter().any(|key| pair[1].contains(key)));
+            let pairs = pairs.count();
+            assert_eq!(pairs, if alike { 19 } else { 0 }, "{name}");
         }
     }
 
@@ -375,7 +483,7 @@ mod tests {
     /// What is kept of a template must still be known after an update.
     #[test]
     fn keys_stay_what_they_are() {
-        let expected = [12084524882149509113, 5432748412397627954];
+        let expected = [3626888106747549125, 16402465389197096231];
         assert_eq!(of("write three questions about the passage and answer each"), expected);
         let digest = |text: &'static str| {
             digest("hedgerow.prompt.digest", text.split('\n'), &HashKey::default())
