@@ -104,6 +104,8 @@ pub struct Correlator {
 #[derive(Debug, Default)]
 struct Told {
     times: HashMap<(u64, u16), u32, BuildHasherDefault<AsIs>>,
+    /// How many of each correlation.
+    counts: Vec<usize>,
     /// When old ones were last forgotten for want of room.
     tidied: u32,
     /// Whether correlations are told that only feed others.
@@ -135,6 +137,9 @@ const LATE: u32 = 60;
 /// Firings that are remembered, so that they are not told again too soon: as many as there can be
 /// indicators.
 const MAX_TOLD: usize = MAX_INDICATORS;
+
+/// One correlation has that share of them at most.
+const SHARE: usize = 4;
 
 /// Seconds between two looks for firings that can be forgotten.
 const TIDY: u32 = 60;
@@ -288,6 +293,15 @@ impl Correlator {
         self.puts_aside = false;
     }
 
+    /// Forgets that a correlation was told to hold for a key, so that it is told again.
+    pub fn untell(&mut self, correlation: &str, key: u64) {
+        let place = self.plan.correlations.iter().position(|own| own.name == correlation);
+        if let Some(place) = place.and_then(|place| u16::try_from(place).ok()) {
+            self.told.forget((key, place));
+            self.table.touch(key);
+        }
+    }
+
     /// Bytes that groups take.
     pub fn bytes(&self) -> usize {
         self.table.bytes().saturating_add(self.shelf.bytes())
@@ -373,7 +387,7 @@ impl Correlator {
             let is_ahead = group.newest > now.saturating_add(AHEAD);
             if is_over || is_ahead {
                 group.state = State::of(tracker);
-                group.newest = at;
+                (group.newest, group.rest) = (at, 0);
             }
             group.newest = group.newest.max(at);
             let rests = group.rest > 0;
@@ -420,18 +434,50 @@ impl Told {
         }
         let place = (key, u16::try_from(correlation).unwrap_or(u16::MAX));
         // Looking through all of them takes long: not for every firing.
-        if self.times.len() >= MAX_TOLD && at.abs_diff(self.tidied) >= TIDY {
+        if !self.has_room(place) && at.abs_diff(self.tidied) >= TIDY {
             self.tidied = at;
             self.times.retain(|(_, own), told| {
                 let own = plan.correlations.get(usize::from(*own));
                 own.is_some_and(|own| at.saturating_sub(*told) < own.lasts / AGAIN)
             });
+            self.counts.clear();
+            let all: Vec<u16> = self.times.keys().map(|(_, own)| *own).collect();
+            all.into_iter().for_each(|own| self.tally(own));
         }
-        if self.times.len() >= MAX_TOLD && !self.times.contains_key(&place) {
-            return false;
+        let has_room = self.has_room(place);
+        if has_room {
+            self.note(place, at);
         }
-        self.times.insert(place, at);
-        true
+        has_room
+    }
+
+    /// Whether one more can be remembered. A correlation that clients make hold at will leaves room for
+    /// the others.
+    fn has_room(&self, place: (u64, u16)) -> bool {
+        let own = self.counts.get(usize::from(place.1)).copied().unwrap_or_default();
+        self.times.len() < MAX_TOLD && own < MAX_TOLD / SHARE || self.times.contains_key(&place)
+    }
+
+    fn note(&mut self, place: (u64, u16), at: u32) {
+        if self.times.insert(place, at).is_none() {
+            self.tally(place.1);
+        }
+    }
+
+    fn forget(&mut self, place: (u64, u16)) {
+        if self.times.remove(&place).is_some()
+            && let Some(count) = self.counts.get_mut(usize::from(place.1))
+        {
+            *count = count.saturating_sub(1);
+        }
+    }
+
+    fn tally(&mut self, correlation: u16) {
+        let place = usize::from(correlation);
+        if self.counts.len() <= place {
+            self.counts.resize(place.saturating_add(1), 0);
+        }
+        self.counts.get_mut(place).into_iter().for_each(|own| *own = own.saturating_add(1));
     }
 }
 

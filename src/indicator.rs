@@ -98,6 +98,12 @@ impl Indicators {
         self.tell(&known)
     }
 
+    /// How many there are of a correlation.
+    pub fn count(&self, correlation: &str) -> usize {
+        let name = self.names.iter().position(|name| name == correlation);
+        name.map_or(0, |name| self.all().filter(|known| usize::from(known.name) == name).count())
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = Indicator<'_>> {
         self.all().filter_map(|known| self.tell(&known))
@@ -364,6 +370,7 @@ mod tests {
         indicators.add(indicator("one", 7, 300));
         indicators.add(indicator("one", 7, 50));
         assert_eq!((of(&indicators, 7, 250), indicators.len()), (vec!["one"], 3));
+        assert_eq!((indicators.count("one"), indicators.count("three")), (2, 0));
         assert_eq!(of(&indicators.only(250, |_| true), 7, 250), ["one"]);
         assert_eq!(indicators.find("two", 7), Some(indicator("two", 7, 200)));
         assert_eq!(indicators.find("two", 8), None);

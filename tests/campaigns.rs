@@ -7,11 +7,12 @@
     reason = "a test that cannot go on should stop"
 )]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use hedgerow::correlate::Observation;
+use hedgerow::correlate::{Firing, Local, Observation};
 use hedgerow::indicator::Indicators;
 use hedgerow::sigma::{self, Source};
 use hedgerow::{Envelope, Ruleset};
@@ -108,6 +109,37 @@ fn what_is_exempt_counts_for_nothing() {
     assert_eq!(observed(&exemption("path = \"/v1/**\""), ASKED).1, None);
     let some = exemption("signatures = [\"elicitation_reconstruct_trace\"]");
     assert_eq!(elicits(&observed(&some, ASKED).1.unwrap()), elicits(&plain) - 1);
+}
+
+/// Made-up credentials once made accounts: whoever sent a public system prompt with enough of them had
+/// its real users suspected.
+#[test]
+fn credentials_that_the_origin_does_not_know_are_no_accounts() {
+    let ruleset =
+        sigma::check(&sigma::read(Path::new("rules")).unwrap()).unwrap().ruleset().unwrap();
+    let body = r#"{"messages":[{"role":"system","content":"You are the assistant of a garden shop and answer questions about plants, tools and opening hours in a friendly voice."},{"role":"user","content":"When do you open?"}]}"#;
+    let told = |status: u16| {
+        let mut local = Local::new(&ruleset, true);
+        let mut names = BTreeSet::new();
+        for number in 0..800_u64 {
+            let account = format!("{:032x}", number % 100);
+            let envelope = Envelope {
+                method: "POST",
+                path: "/v1/chat/completions",
+                body: body.as_bytes(),
+                account: Some(&account),
+                now: 1_800_000_000 + number / 2,
+                ..Envelope::default()
+            };
+            local.judge(&envelope, status).unwrap();
+            let correlations = ruleset.plan().correlations();
+            let name = |firing: &Firing| correlations[firing.correlation].name.clone();
+            names.extend(local.firings().iter().map(name));
+        }
+        names
+    };
+    assert!(told(200).contains("cluster_system_load"));
+    assert_eq!(told(401), BTreeSet::new());
 }
 
 /// Switching off a signature once made the whole ruleset unloadable, and a sequence one of a single step.

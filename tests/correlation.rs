@@ -12,6 +12,7 @@ use std::sync::Arc;
 use hedgerow::correlate::{Correlator, Firing, Observation, Plan, STEPS, Shard};
 use hedgerow::correlation::{Bound, Correlation, Crowd, Measure, Share};
 use hedgerow::field::Field;
+use hedgerow::indicator::MAX_INDICATORS;
 use hedgerow::signature::{Condition, Order, Status};
 use proptest::prelude::*;
 
@@ -117,6 +118,20 @@ fn all_and_feeders() -> Vec<Correlation> {
             Measure::Temporal { condition: evidence },
         ),
         correlation("fed_accounts", &["chain"], 500, accounts(gte(2.0))),
+        feeder(correlation(
+            "other_hours",
+            &["a", "b"],
+            200,
+            Measure::TemporalOrdered { apart: Some(field("hedgerow.hour")) },
+        )),
+        correlation(
+            "other_hours_shared",
+            &["accounts_short", "other_hours"],
+            90,
+            Measure::Temporal {
+                condition: Condition::All(vec![is("accounts_short"), is("other_hours")]),
+            },
+        ),
         Correlation {
             crowd: crowd(60),
             ..correlation("together", &["c"], 300, accounts(gte(2.0)))
@@ -517,6 +532,124 @@ fn unique_keys_push_out_none_that_are_shared() {
     assert!(correlator.lost() > 100_000, "it was a flood");
     let told: BTreeSet<u64> = firings.iter().map(|firing| firing.key).collect();
     assert_eq!(told, BTreeSet::from([7, 8]));
+}
+
+/// The shelf forgets keys while many others come. It once held up the next account of a key whose groups
+/// were there, for ever if that took longer each time than the shelf remembers.
+#[test]
+fn what_is_shared_is_counted_however_rarely_it_comes() {
+    let plan = plan(vec![
+        correlation("some", &["a"], 86_400, accounts(gte(6.0))),
+        correlation("more", &["a", "b"], 86_400, accounts(gte(6.0))),
+    ]);
+    let mut correlator = Correlator::new(Arc::clone(&plan), Shard::WHOLE, 4 << 20);
+    let event = |at, account, template| Event {
+        at,
+        rules: vec!["a"],
+        account,
+        templates: vec![template],
+        llr: 0.0,
+    };
+    let mut told_by = BTreeMap::new();
+    for account in 1_u64..=6 {
+        let mut firings = Vec::new();
+        let now = 1_000_000 + account as u32 * 1_000;
+        correlator.observe(&observation(&plan, &event(now, account, 7)), now, &mut firings);
+        firings.iter().for_each(|firing| *told_by.entry(firing.key).or_default() = account);
+        // The first three come together.
+        let others = if account < 3 { 0 } else { 60_000 };
+        for number in 0..others {
+            let other = account * 1_000_000 + number;
+            let event = event(now + number as u32 / 100, other, other);
+            correlator.observe(&observation(&plan, &event), event.at, &mut Vec::new());
+        }
+    }
+    assert_eq!(told_by, BTreeMap::from([(7, 6)]));
+}
+
+/// Who comes again after a pause is new to a rule that looks back for less; even if it had waited alone,
+/// beside a rule that looks back for longer.
+#[test]
+fn an_account_is_new_to_each_rule_after_its_own_time() {
+    let rule = |name, timespan| Correlation {
+        crowd: crowd(60),
+        ..correlation(name, &["a"], timespan, accounts(gte(3.0)))
+    };
+    let plan = plan(vec![rule("hour", 3_600), rule("day", 86_400)]);
+    let mut correlator = Correlator::new(Arc::clone(&plan), Shard::WHOLE, LIMIT);
+    let mut firings = Vec::new();
+    for (at, account) in [(1_000_000, 1), (1_007_200, 1), (1_007_201, 2), (1_007_202, 3)] {
+        let event = Event { at, rules: vec!["a"], account, templates: vec![7], llr: 0.0 };
+        correlator.observe(&observation(&plan, &event), at, &mut firings);
+    }
+    assert_eq!(told(&plan, &firings), BTreeSet::from([("hour".to_owned(), 7)]));
+}
+
+/// What seems to come from the future, because a clock was wrong, once kept its place until then.
+#[test]
+fn what_a_wrong_clock_saw_makes_room() {
+    let limit = 2 << 20;
+    let plan = plan(vec![
+        correlation("some", &["a"], 86_400, accounts(gte(3.0))),
+        correlation("more", &["a", "b"], 86_400, accounts(gte(3.0))),
+    ]);
+    let mut correlator = Correlator::new(Arc::clone(&plan), Shard::WHOLE, limit);
+    let mut firings = Vec::new();
+    let mut see = |account, template, now| {
+        let event =
+            Event { at: now, rules: vec!["a"], account, templates: vec![template], llr: 0.0 };
+        correlator.observe(&observation(&plan, &event), now, &mut firings);
+    };
+    let now = 1_000_000;
+    (0..60_000_u64).for_each(|number| see(1 + number % 2, 1_000 + number / 2, now + 86_400));
+    // Among others, of which there are fewer than places.
+    for round in 0..3 {
+        (0..1_000_u64).for_each(|key| see(10 + round, 1_000_000 + key, now + round as u32));
+    }
+    let told: BTreeSet<u64> = firings.iter().map(|firing| firing.key).collect();
+    assert!(told.len() > 950, "{}", told.len());
+}
+
+/// Numbers that clients choose may be larger than what is kept of them.
+#[test]
+fn sums_stay_finite() {
+    let rule = correlation("sum", &["a"], 3_600, llr(gte(1.0), sum));
+    let plan = plan(vec![rule]);
+    let mut correlator = Correlator::new(Arc::clone(&plan), Shard::WHOLE, LIMIT);
+    let mut firings = Vec::new();
+    for (at, llr) in [(1_000_000, 1e39), (1_002_000, f64::MAX)] {
+        let event = Event { at, rules: vec!["a"], account: 1, templates: vec![7], llr };
+        correlator.observe(&observation(&plan, &event), at, &mut firings);
+    }
+    assert!(!firings.is_empty() && firings.iter().all(|firing| firing.measured.is_finite()));
+}
+
+/// A correlation that clients can make hold for as many keys as they like leaves room to be told for
+/// the others.
+#[test]
+fn one_correlation_does_not_take_all_room() {
+    let plan = plan(vec![
+        Correlation {
+            lasts: 86_400,
+            ..correlation("cheap", &["a"], 86_400, Measure::EventCount { bounds: gte(1.0) })
+        },
+        correlation("dear", &["b"], 86_400, accounts(gte(2.0))),
+    ]);
+    let mut correlator = Correlator::new(Arc::clone(&plan), Shard::WHOLE, 64 << 20);
+    let mut told = BTreeMap::new();
+    let mut see = |rule, account, template| {
+        let at = 1_000_000;
+        let event = Event { at, rules: vec![rule], account, templates: vec![template], llr: 0.0 };
+        let mut firings = Vec::new();
+        correlator.observe(&observation(&plan, &event), at, &mut firings);
+        for firing in &firings {
+            *told.entry(plan.correlations()[firing.correlation].name.clone()).or_insert(0) += 1;
+        }
+    };
+    (0..MAX_INDICATORS as u64 / 3).for_each(|key| see("a", 1, 1_000 + key));
+    (1..3).for_each(|account| see("b", account, 7));
+    let expected = [("cheap".to_owned(), MAX_INDICATORS / 4), ("dear".to_owned(), 1)];
+    assert_eq!(told, BTreeMap::from(expected));
 }
 
 /// What was written down must still be read after an update: these bytes are somebody's counts.

@@ -8,7 +8,10 @@
 //! time.
 #![deny(clippy::arithmetic_side_effects)]
 
-use super::plan::{Asks, Event, Grouping, Kind, Of, Plan, Tracker, Watch, key_of, values_of};
+use super::plan::{
+    Asks, Event, Grouping, Kind, Of, Plan, Tracker, Watch, group_key, key_of, values_of,
+};
+use super::ring::finite;
 use super::shelf::{Aside, Moment};
 use super::{Correlator, Hit, Key, Observation, Seen, find_hits};
 use crate::correlation::{Bound, Correlation, Measure};
@@ -27,7 +30,7 @@ pub(super) struct Asides {
     waiting: Vec<usize>,
     /// Trackers that are fed by those.
     fed: Vec<usize>,
-    /// After how long an account is new again.
+    /// After how long an account is new again, to the most patient.
     since: u32,
     /// The field of which there is a mean.
     number: Option<u16>,
@@ -58,10 +61,10 @@ impl Asides {
                 continue;
             }
             asides.number = asides.number.or(number);
+            asides.since = asides.since.max(tracker.counted());
             tracker.bit = Some(bit);
             bit = next;
             asides.longest = asides.longest.max(tracker.longest());
-            asides.since = asides.since.max(tracker.counted());
             id.push_str(&format!("{:x} ", tracker.id));
             asides.waiting.push(place);
             asides.fed.extend(fed);
@@ -82,7 +85,7 @@ impl Asides {
     fn take(&self, seen: &Seen<'_>, hits: u32, grouping: u16) -> Option<Aside> {
         let [(_, account)] = seen.observation.values(0) else { return None };
         let number = self.number.and_then(|field| seen.observation.number(field));
-        let number = number.map_or(f32::NAN, |number| number as f32);
+        let number = number.map_or(f32::NAN, finite);
         let own = Aside { account: *account, since: seen.at, number, events: 1, hits, grouping };
         (*account != 0).then_some(own)
     }
@@ -108,17 +111,18 @@ impl Correlator {
         let grouping = seen.plan.groupings.get(number);
         let asides = grouping.and_then(|grouping| grouping.aside.as_ref());
         let Some(asides) = asides.filter(|_| self.puts_aside) else { return };
-        let hits = hits.iter().fold(0, |all, hit| all | mask(seen.plan, hit));
-        if hits == 0 {
+        let bits = hits.iter().fold(0, |all, hit| all | mask(seen.plan, hit));
+        if bits == 0 {
             return;
         }
         let number = u16::try_from(number).unwrap_or(u16::MAX);
         let other = Aside { grouping: number, ..Aside::default() };
-        let own = asides.take(seen, hits, number).unwrap_or(other);
+        let own = asides.take(seen, bits, number).unwrap_or(other);
         let groups = std::mem::take(&mut self.groups);
         self.shelf.warm(groups.keys().map(|key| key_of(asides.id, key.joined)));
         for key in groups.keys() {
-            let (waits, first) = self.exchange(asides, key.joined, own, (seen.at, seen.now));
+            let hit = hits.iter().filter_map(|hit| seen.plan.trackers.get(hit.tracker));
+            let (waits, first) = self.exchange(asides, key.joined, own, (seen.at, seen.now), hit);
             self.waits.push(waits);
             if let Some(first) = first {
                 self.begin(seen.plan, asides, key.joined, first, seen.now);
@@ -138,7 +142,8 @@ impl Correlator {
         let grouping = plan.groupings.get(usize::from(aside.grouping));
         let Some(asides) = grouping.and_then(|grouping| grouping.aside.as_ref()) else { return };
         let joined = values_of(asides.id, key);
-        let (waits, first) = self.exchange(asides, joined, aside, (at, now));
+        let waiting = asides.waiting.iter().filter_map(|place| plan.trackers.get(*place));
+        let (waits, first) = self.exchange(asides, joined, aside, (at, now), waiting);
         let own = (aside.waits() && !waits).then_some((aside, at));
         let mut both: Vec<(Aside, u32)> = first.into_iter().chain(own).collect();
         both.sort_by_key(|(_, at)| *at);
@@ -147,18 +152,23 @@ impl Correlator {
         }
     }
 
-    fn exchange(
+    /// Whether a key waits, and what had waited. One that the shelf does not know has others all the
+    /// same if there are groups of it, for some of `trackers`: the shelf forgets.
+    fn exchange<'t>(
         &mut self,
         asides: &Asides,
         joined: u64,
         own: Aside,
         (at, now): (u32, u32),
+        trackers: impl Iterator<Item = &'t Tracker>,
     ) -> (bool, Option<(Aside, u32)>) {
         let key = key_of(asides.id, joined);
         let moment = Moment { at, now, longest: asides.longest, since: asides.since };
         let room = self.limit.saturating_sub(self.bytes());
         self.table.touch(key);
-        self.shelf.exchange(key, own, moment, room)
+        let mut waiting = trackers.filter(|tracker| tracker.bit.is_some());
+        let has_begun = || waiting.any(|tracker| self.table.has(group_key(tracker, joined)));
+        self.shelf.exchange(key, own, moment, room, has_begun)
     }
 
     /// Counts an observation that had been put aside, in the groups that now begin.
@@ -171,8 +181,7 @@ impl Correlator {
         now: u32,
     ) {
         let observation = asides.observation(&aside, at);
-        let alone = Some((aside.since, aside.events));
-        let seen = Seen { plan, observation: &observation, rules: &[], alone, at, now };
+        let seen = Seen { plan, observation: &observation, rules: &[], alone: None, at, now };
         let (mut held, mut firings, mut hits) = (Vec::new(), Vec::new(), Vec::new());
         // Nothing is told by it.
         let key = Key { values: &[], joined };
@@ -185,6 +194,7 @@ impl Correlator {
             let most = if bits(tracker) == 1 { 1 } else { usize::MAX };
             hits.extend(all.filter(|hit| aside.hits & mask(plan, hit) != 0).take(most));
             if !hits.is_empty() {
+                let seen = Seen { alone: Some(aside.alone(at, tracker.counted())), ..seen };
                 self.change(&seen.of(tracker), key, &hits, &mut held, &mut firings);
             }
         }
@@ -227,7 +237,8 @@ fn fed_by(place: usize, trackers: &[Tracker], correlations: &[Correlation]) -> O
     let may_wait = match tracker.kind {
         Kind::Members => tracker.field == Some(0),
         Kind::Ring => tracker.watches.iter().all(is_mean),
-        Kind::Chain => true,
+        // All that is kept of who was first is the account.
+        Kind::Chain => tracker.field.is_none_or(|field| field == 0),
         Kind::Seen => false,
     };
     if !may_wait || tracker.is_fed() {

@@ -22,7 +22,7 @@ impl Ring {
     /// Notes so many events of a value each. `newest` is the time of the group's latest event, these
     /// included.
     pub fn add(&mut self, (value, events): (f64, u16), at: u32, newest: u32, window: u32) {
-        let sum = (value * f64::from(events)) as f32;
+        let sum = finite(value * f64::from(events));
         let events = u32::from(events);
         let number = at.checked_div(width(window)).unwrap_or(at);
         if !is_within(number, newest, window) {
@@ -33,7 +33,7 @@ impl Ring {
             Ok(place) => {
                 if let Some(known) = self.0.get_mut(place) {
                     known.count = known.count.saturating_add(events);
-                    known.sum += sum;
+                    known.sum = finite(f64::from(known.sum) + f64::from(sum));
                 }
             }
             Err(place) => {
@@ -60,7 +60,7 @@ impl Ring {
                 Ok(place) => {
                     if let Some(own) = self.0.get_mut(place) {
                         own.count = own.count.saturating_add(theirs.count);
-                        own.sum += theirs.sum;
+                        own.sum = finite(f64::from(own.sum) + f64::from(theirs.sum));
                     }
                 }
                 Err(place) => self.0.insert(place, *theirs),
@@ -73,6 +73,11 @@ impl Ring {
     pub fn bytes(&self) -> usize {
         self.0.capacity().saturating_mul(size_of::<Step>())
     }
+}
+
+/// A number as it is kept: some that clients choose are larger.
+pub fn finite(number: f64) -> f32 {
+    number.clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32
 }
 
 /// Seconds of a step.

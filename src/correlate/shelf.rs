@@ -66,6 +66,15 @@ impl Aside {
         self.waits() && (self.account, self.hits) == (other.account, other.hits)
     }
 
+    /// Since when its account has the key, to someone to whom it is new again after some time without
+    /// events, and how many events it had. The latest was at `at`; the others lie evenly before it.
+    pub fn alone(&self, at: u32, counted: u32) -> (u32, u16) {
+        let gaps = u32::from(self.events.saturating_sub(1)).max(1);
+        let gap = at.saturating_sub(self.since).checked_div(gaps).unwrap_or_default();
+        let is_new = gap >= counted;
+        (if is_new { at } else { self.since }, self.events)
+    }
+
     /// Adds what the same account has sent.
     fn add(&mut self, other: &Self) {
         let (own, more) = (f32::from(self.events), f32::from(other.events));
@@ -108,17 +117,22 @@ impl Shelf {
 
     /// Notes that a key was seen, and puts `own` aside if it waits and no other account had the key.
     /// Whether that is so; and what had waited until now, with its time. `room` is how many bytes there
-    /// are to grow.
+    /// are to grow. `has_begun` says whether a key that is not known had others: such a one was forgotten.
     pub fn exchange(
         &mut self,
         key: u64,
         own: Aside,
         moment: Moment,
         room: usize,
+        has_begun: impl FnOnce() -> bool,
     ) -> (bool, Option<(Aside, u32)>) {
         let Moment { at, now, longest, since } = moment;
         let known = self.find(key);
-        let place = known.unwrap_or_else(|| self.place(key, room));
+        let own = match known {
+            None if own.waits() && has_begun() => Aside { hits: 0, ..own },
+            _ => own,
+        };
+        let place = known.unwrap_or_else(|| self.place(key, now, room));
         let (Some(newest), Some(aside)) = (self.newest.get_mut(place), self.asides.get_mut(place))
         else {
             return (false, None);
@@ -185,7 +199,7 @@ impl Shelf {
     }
 
     /// A slot for a new key: an empty one, or that of the key that was not seen for longest.
-    fn place(&mut self, key: u64, room: usize) -> usize {
+    fn place(&mut self, key: u64, now: u32, room: usize) -> usize {
         loop {
             let slots = self.slots(key);
             if let Some(place) = self.find_empty(slots.clone()) {
@@ -193,7 +207,9 @@ impl Shelf {
             }
             let more = self.keys.len().saturating_mul(2);
             if more > self.most || more.saturating_mul(SLOT) > room {
-                let newest = |place: &usize| self.newest.get(*place).copied();
+                // Clocks jump: what seems to come from the future is the first to go.
+                let is_possible = |newest: &u32| *newest <= now.saturating_add(AHEAD);
+                let newest = |place: &usize| self.newest.get(*place).copied().filter(is_possible);
                 return slots.min_by_key(newest).unwrap_or_default();
             }
             self.grow(more);

@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::Correlator;
 use super::plan::{Plan, Tracker};
 use super::shelf::Aside;
 use super::table::{Group, PARTS, State};
-use super::{Correlator, MAX_TOLD};
 use crate::error::Error;
 
 /// The form that this version writes, and the only one that it reads.
@@ -105,9 +105,9 @@ impl Correlator {
         for (correlation, key, told) in part.told {
             let place = places.get(usize::from(correlation)).copied().flatten();
             let Some(place) = place.and_then(|place| u16::try_from(place).ok()) else { continue };
-            if self.told.times.len() < MAX_TOLD {
-                let known = self.told.times.entry((key, place)).or_default();
-                *known = told.max(*known);
+            if self.told.has_room((key, place)) {
+                let known = self.told.times.get(&(key, place)).copied().unwrap_or_default();
+                self.told.note((key, place), told.max(known));
             }
         }
         Ok(())

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::AHEAD;
 use super::frequency::{self, Frequency};
 use super::members::Members;
 use super::ring::Ring;
@@ -97,6 +98,9 @@ impl Group {
             State::Members(Members::Many(_)) => 64,
             State::Ring(_) | State::Seen(_) | State::Chain(_) => 2,
         };
+        if self.newest > now.saturating_add(AHEAD) {
+            return 0;
+        }
         let age = now.saturating_sub(self.newest);
         let age = age.checked_div((window / 4).max(1)).unwrap_or(age);
         rank.checked_shr(age).unwrap_or(0)
@@ -364,5 +368,7 @@ fn part_of(key: u64) -> usize {
 }
 
 fn is_over(group: &Group, now: u32, window: &dyn Fn(u16) -> u32) -> bool {
-    now.saturating_sub(group.newest) >= window(group.tracker)
+    // Clocks jump: nothing counts that seems to come from the future.
+    let is_ahead = group.newest > now.saturating_add(AHEAD);
+    is_ahead || now.saturating_sub(group.newest) >= window(group.tracker)
 }

@@ -62,7 +62,9 @@ impl Ruleset {
         observation
     }
 
-    /// Adds how a request ended: how it was answered, and what was done about it.
+    /// Adds how a request ended: how it was answered, and what was done about it. One whose credential the
+    /// origin does not know counts for nothing else: anybody can make up credentials, and with them
+    /// accounts that seem to share what others send.
     pub fn conclude(
         &self,
         observation: &mut Observation,
@@ -76,6 +78,9 @@ impl Ruleset {
         ];
         let request = Request::from_values(values);
         let explainer = Explainer::default();
+        if status == UNKNOWN_CREDENTIAL {
+            observation.rules.clear();
+        }
         for place in &self.outcomes {
             let Some(signature) = self.signatures.get(*place) else { continue };
             if explainer.holds(signature, &request, &[]) {
@@ -191,6 +196,9 @@ impl Ruleset {
         }
     }
 }
+
+/// How an origin answers a credential that it does not know.
+const UNKNOWN_CREDENTIAL: u16 = 401;
 
 /// Values that an observation usually has.
 const USUAL: usize = 64;

@@ -86,6 +86,15 @@ CREATE TABLE IF NOT EXISTS receipts (id INTEGER PRIMARY KEY, bytes BLOB NOT NULL
 CREATE TABLE IF NOT EXISTS firing (id INTEGER PRIMARY KEY AUTOINCREMENT, text TEXT NOT NULL);
 ";
 
+/// Drops so many firings of the correlation that has most of them.
+const DROP: &str = "
+DELETE FROM firing WHERE id IN (
+    SELECT id FROM firing WHERE json_extract(text, '$.correlation') = (
+        SELECT json_extract(text, '$.correlation') AS own FROM firing
+        GROUP BY own ORDER BY COUNT(*) DESC LIMIT 1
+    ) ORDER BY id LIMIT ?
+) RETURNING text";
+
 /// Bytes of a row: SQLite's have at most two megabytes here.
 const CHUNK: usize = 1 << 20;
 
@@ -143,7 +152,8 @@ impl DurableObject for Correlator {
         if let Err(error) = self.arm().await {
             log::correlator("alarm", &error.to_string());
         }
-        let clusters = boxed(self.tell()).await;
+        // An isolate waits for this: the rest is told by alarm.
+        let clusters = boxed(self.tell(1)).await;
         Response::from_bytes(answer(&fired, &clusters))
     }
 
@@ -155,7 +165,7 @@ impl DurableObject for Correlator {
         if is_idle || seconds() >= self.written.get().saturating_add(snapshot) {
             self.snapshot()?;
         }
-        boxed(self.tell()).await;
+        boxed(self.tell(usize::MAX)).await;
         if !is_idle || self.has_waiting() {
             self.arm().await?;
         }
@@ -188,15 +198,65 @@ impl Correlator {
             return Err("counting panicked".to_owned());
         };
         self.fed.set(true);
-        for fired in &fired {
+        let kept = self.keep(&fired);
+        if kept.is_err() {
+            // They would not be told again: it is counted anew from what was written down.
+            *self.counting.borrow_mut() = None;
+        }
+        kept.map(|()| fired)
+    }
+
+    /// Keeps firings until the registry has them. Where there are too many, the oldest go of whichever
+    /// correlation has most: they are told when they hold again.
+    fn keep(&self, fired: &[Fired]) -> Result<(), String> {
+        for fired in fired {
             let text = serde_json::to_string(fired).unwrap_or_default();
             self.exec("INSERT INTO firing (text) VALUES (?)", vec![text.into()])?;
         }
-        if !fired.is_empty() {
-            let query = "DELETE FROM firing WHERE id <= (SELECT MAX(id) FROM firing) - ?";
-            self.exec(query, vec![integer(MAX_WAITING)])?;
+        let mut dropped = 0_usize;
+        while !fired.is_empty() {
+            let too_many = self.waiting_count()?.saturating_sub(MAX_WAITING);
+            let texts = match too_many {
+                0 => Vec::new(),
+                many => self.texts(DROP, vec![integer(many)])?,
+            };
+            if texts.is_empty() {
+                break;
+            }
+            dropped = dropped.saturating_add(texts.len());
+            let mut counting = self.counting.borrow_mut();
+            let Some(counting) = counting.as_mut() else { break };
+            for own in texts.iter().filter_map(|text| serde_json::from_str::<Fired>(text).ok()) {
+                let key = u64::from_str_radix(&own.key, 16).unwrap_or_default();
+                counting.counter.untell(&own.correlation, key);
+            }
         }
-        Ok(fired)
+        if dropped > 0 {
+            log::correlator("firings", &format!("{dropped} could not wait for the registry"));
+        }
+        Ok(())
+    }
+
+    fn waiting_count(&self) -> Result<u64, String> {
+        #[derive(Deserialize)]
+        struct Row {
+            count: u64,
+        }
+        let rows = self.sql().exec("SELECT COUNT(*) AS count FROM firing", None);
+        let rows =
+            rows.and_then(|rows| rows.to_array::<Row>()).map_err(|error| error.to_string())?;
+        Ok(rows.first().map_or(0, |row| row.count))
+    }
+
+    fn texts(&self, query: &str, values: Vec<SqlStorageValue>) -> Result<Vec<String>, String> {
+        #[derive(Deserialize)]
+        struct Row {
+            text: String,
+        }
+        let rows = self.sql().exec(query, values);
+        let rows =
+            rows.and_then(|rows| rows.to_array::<Row>()).map_err(|error| error.to_string())?;
+        Ok(rows.into_iter().map(|row| row.text).collect())
     }
 
     /// Sees to it that it counts by the rules in force. What was counted by others is carried over by
@@ -268,16 +328,15 @@ impl Correlator {
         Ok(())
     }
 
-    /// Tells the registry what waits for it; the clusters by key that it answers with. What cannot be
-    /// told now is told by alarm.
-    async fn tell(&self) -> BTreeMap<String, String> {
+    /// Tells the registry what waits for it, up to so many pages; the clusters by key that it answers
+    /// with. What cannot be told now is told by alarm.
+    async fn tell(&self, pages: usize) -> BTreeMap<String, String> {
         let mut clusters = BTreeMap::new();
         let now = millis();
         if now < self.telling.get() || now < self.due.get() {
             return clusters;
         }
-        self.telling.set(now + 2.0 * PATIENCE.as_millis() as f64);
-        let told = self.tell_all(&mut clusters).await;
+        let told = self.tell_pages(pages, &mut clusters).await;
         self.telling.set(0.0);
         match told {
             Ok(()) => self.failures.set(0),
@@ -292,8 +351,14 @@ impl Correlator {
         clusters
     }
 
-    async fn tell_all(&self, clusters: &mut BTreeMap<String, String>) -> Result<(), String> {
-        loop {
+    async fn tell_pages(
+        &self,
+        pages: usize,
+        clusters: &mut BTreeMap<String, String>,
+    ) -> Result<(), String> {
+        for _ in 0..pages {
+            // Nobody else tells meanwhile.
+            self.telling.set(millis() + 2.0 * PATIENCE.as_millis() as f64);
             let waiting = self.waiting()?;
             let Some(last) = waiting.last().map(|waiting| waiting.id) else { return Ok(()) };
             let fired: Vec<Value> =
@@ -302,6 +367,7 @@ impl Correlator {
             clusters.extend(told.ok_or("the registry does not answer")??);
             self.exec("DELETE FROM firing WHERE id <= ?", vec![integer(last)])?;
         }
+        Ok(())
     }
 
     async fn post(&self, body: &Value) -> Result<BTreeMap<String, String>, String> {
@@ -341,7 +407,8 @@ impl Correlator {
             return Ok(());
         }
         let snapshot = self.counting.borrow().as_ref().map(|own| u64::from(own.policy.snapshot));
-        let pause = Duration::from_secs(snapshot.unwrap_or(ALARM).min(ALARM));
+        let due = self.written.get().saturating_add(snapshot.unwrap_or(ALARM));
+        let pause = Duration::from_secs(due.saturating_sub(seconds()).clamp(1, ALARM));
         let set = self.state.storage().set_alarm(pause).await;
         // The alarm may have come meanwhile, and disarmed: only a failure is ours to note.
         if set.is_err() {

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_channel::oneshot;
-use hedgerow::indicator::{Indicator, Indicators};
+use hedgerow::indicator::{Indicator, Indicators, MAX_INDICATORS};
 use worker::Context;
 
 use crate::clock::{in_time, millis, seconds};
@@ -34,6 +34,8 @@ struct State {
     failures: u32,
     /// What is wrong with what was read last, so that it is told once.
     problem: Option<String>,
+    /// When expired ones were last looked for, in milliseconds since the epoch.
+    tidied: f64,
 }
 
 /// An indicator of a correlator's answer.
@@ -64,6 +66,10 @@ pub fn learn(answer: &[u8]) {
     };
     let told = millis();
     STATE.with_borrow_mut(|state| {
+        state
+            .own
+            .retain(|own| told - own.told < OWN && found.find(&own.correlation, own.key).is_none());
+        state.tidy(told);
         for Indicator { correlation, key, expires, cluster } in found.iter() {
             let correlation = correlation.to_owned();
             let own = Own { correlation, key, expires, cluster, told };
@@ -174,6 +180,16 @@ fn settle(outcome: Result<Option<(Stored, u64, Indicators)>, String>, pause: f64
 }
 
 impl State {
+    /// Forgets what has expired, where there is much and nothing newer comes from KV.
+    fn tidy(&mut self, now: f64) {
+        if self.known.len() < MAX_INDICATORS / 2 || now < self.tidied + TIDY {
+            return;
+        }
+        self.tidied = now;
+        let counts = |it: &Indicator<'_>| it.expires == 0 || u64::from(it.expires) > seconds();
+        self.known = Rc::new(self.known.only_where(counts));
+    }
+
     fn adopt(&mut self, stored: Stored, number: u64, mut indicators: Indicators, now: f64) {
         self.own.retain(|own| now - own.told < OWN && u64::from(own.expires) > seconds());
         self.own.iter().for_each(|own| own.lay_over(&mut indicators));
@@ -196,6 +212,9 @@ impl Own {
 
 /// Milliseconds after which KV has what the registry was told; then only KV counts.
 const OWN: f64 = 180_000.0;
+
+/// Milliseconds between two looks for expired ones.
+const TIDY: f64 = 60_000.0;
 
 /// Milliseconds for which nobody else reads, should a reader never come back.
 const LEASE: f64 = 30_000.0;

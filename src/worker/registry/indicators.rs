@@ -27,6 +27,9 @@ use crate::store::Store;
 /// Indicators that are kept at most: what isolates hold of them is some megabytes.
 const MAX_KNOWN: usize = 100_000;
 
+/// One correlation has that share of them at most.
+const SHARE: usize = 4;
+
 /// Seconds between two looks for expired ones; where there is no room, and else.
 const SOON: u64 = 60;
 const TIDY: u64 = 3_600;
@@ -73,12 +76,14 @@ impl Registry {
     pub(super) async fn fired(&self, request: &mut Request) -> Answer {
         #[derive(Deserialize)]
         struct Told {
-            firings: Vec<Fired>,
+            firings: Vec<Value>,
         }
         let told: Told = request.json().await.map_err(|_| unreadable())?;
         self.forget_expired(TIDY)?;
         let mut clusters = BTreeMap::new();
-        for fired in &told.firings {
+        // One that cannot be read takes no others along.
+        let fired = |told: &Value| Fired::deserialize(told).ok();
+        for fired in &told.firings.iter().filter_map(fired).collect::<Vec<Fired>>() {
             let Some(key) = hash_of(&fired.key) else { continue };
             self.note_fired(fired, key)?;
             if fired.links {
@@ -98,7 +103,7 @@ impl Registry {
     fn note_fired(&self, fired: &Fired, key: u64) -> Result<(), ApiError> {
         let tables = self.tables()?;
         let (is_known, is_revoked) = tables.indicator_state(fired)?;
-        if !is_known && !self.has_room()? {
+        if !is_known && !self.has_room(&fired.correlation)? {
             log::indicators("full", "an indicator was left out: there are too many");
             return Ok(());
         }
@@ -111,9 +116,13 @@ impl Registry {
         Ok(())
     }
 
-    /// Whether one more fits, when those that have expired are gone.
-    fn has_room(&self) -> Result<bool, ApiError> {
-        let is_full = |known: &mut Indicators| known.len() >= MAX_KNOWN;
+    /// Whether one more of a correlation fits, when those that have expired are gone. One that clients
+    /// make hold at will leaves room for the others.
+    fn has_room(&self, correlation: &str) -> Result<bool, ApiError> {
+        let own = MAX_KNOWN / SHARE;
+        let is_full = |known: &mut Indicators| {
+            known.len() >= MAX_KNOWN || known.len() >= own && known.count(correlation) >= own
+        };
         if !self.with_known(is_full)? {
             return Ok(true);
         }
