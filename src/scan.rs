@@ -1,11 +1,15 @@
 //! One scan that finds which of many literals occur in a text.
 //!
-//! Instead of stepping an automaton through every byte, the scan looks at four bytes in every eight
-//! (in every two for literals shorter than eleven bytes). Each literal is known by the rarest window
-//! of that length in it, whose four-byte grams at eight successive offsets are all in a table:
-//! wherever the literal stands, one of them falls on a position that is looked at. A bitmap refuses
-//! nearly all positions; the rest are compared byte by byte. Text that fills the bitmap costs more,
-//! but no position is compared with more literals than share its gram.
+//! Instead of stepping an automaton through every byte, the scan looks at the eight bytes at every
+//! eighth position (every fourth for literals shorter than fifteen bytes; four bytes at every second
+//! for those shorter than eleven). Each literal is known by one window, in which such grams stand at
+//! successive offsets: wherever the literal lies, one of them falls on a position that is looked at. A
+//! window that goes over from one word to the next is rare in text, even where its words are not.
+//!
+//! A bitmap refuses nearly all positions. For the rest, the bytes beside the gram are asked for in a
+//! small Bloom filter, then a literal's last bytes, of all literals of a length at once; only then is a
+//! literal compared. So text that is made of pieces of literals costs more, but never by the number of
+//! literals that share a piece.
 #![deny(clippy::arithmetic_side_effects)]
 
 use std::collections::HashMap;
@@ -14,12 +18,13 @@ use std::collections::HashMap;
 #[derive(Clone, Debug, Default)]
 pub struct Scanner {
     literals: Vec<Box<[u8]>>,
-    long: Grams<LONG_STRIDE>,
-    short: Grams<SHORT_STRIDE>,
+    long: Grams<8, 8>,
+    middle: Grams<4, 8>,
+    short: Grams<2, 4>,
 }
 
 /// The shortest literal that can be found.
-pub const MIN_LITERAL: usize = SHORT_STRIDE + GRAM - 1;
+pub const MIN_LITERAL: usize = span(2, 4);
 
 impl Scanner {
     /// Compiles literals, each of at least [`MIN_LITERAL`] bytes; shorter ones are never found.
@@ -27,19 +32,20 @@ impl Scanner {
     pub fn new(literals: impl IntoIterator<Item = String>) -> Self {
         let literals: Vec<Box<[u8]>> =
             literals.into_iter().map(|text| text.into_bytes().into()).collect();
-        let is_long =
-            |literal: &[u8]| literal.len() >= LONG_STRIDE.saturating_add(GRAM).saturating_sub(1);
-        let long =
-            Grams::new(literals.iter().map(|literal| Some(&**literal).filter(|it| is_long(it))));
-        let short =
-            Grams::new(literals.iter().map(|literal| Some(&**literal).filter(|it| !is_long(it))));
-        Self { literals, long, short }
+        let (long, middle) = (span(8, 8), span(4, 8));
+        Self {
+            long: Grams::new(&literals, long..usize::MAX),
+            middle: Grams::new(&literals, middle..long),
+            short: Grams::new(&literals, MIN_LITERAL..middle),
+            literals,
+        }
     }
 
     /// Calls `found` with the place in the list and the start of every literal in `text`. The order is
     /// that of the scan; the same occurrence is told once.
     pub fn scan(&self, text: &[u8], found: &mut impl FnMut(usize, usize)) {
         self.long.scan(text, &self.literals, found);
+        self.middle.scan(text, &self.literals, found);
         self.short.scan(text, &self.literals, found);
     }
 
@@ -51,64 +57,114 @@ impl Scanner {
     /// Bytes held, roughly.
     pub fn memory(&self) -> usize {
         let literals: usize = self.literals.iter().map(|literal| literal.len()).sum();
-        literals.saturating_add(self.long.memory()).saturating_add(self.short.memory())
+        let grams = [self.long.memory(), self.middle.memory(), self.short.memory()];
+        grams.iter().fold(literals, |sum, own| sum.saturating_add(*own))
     }
 }
 
-/// The grams of literals that are looked for at every `STRIDE`th position.
+/// Grams of `WIDTH` bytes that are looked for at every `STRIDE`th position.
 #[derive(Clone, Debug, Default)]
-struct Grams<const STRIDE: usize> {
+struct Grams<const STRIDE: usize, const WIDTH: usize> {
     /// A bit for each hash value that a gram has.
     bitmap: Box<[u64]>,
-    /// Where each hash value's entries begin.
+    /// Where the entries of each few hash values begin.
     heads: Box<[u32]>,
     entries: Box<[Entry]>,
+    /// What the entries' literals end with.
+    tails: Box<[Tail]>,
     shift: u32,
 }
 
-/// A gram of a literal.
-#[derive(Clone, Copy, Debug)]
+/// A gram that some literals have at the same offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Entry {
-    gram: u32,
-    literal: u32,
+    gram: u64,
     offset: u32,
+    side: Side,
+    /// A bit for each hash value that the bytes on that side have.
+    beside: u64,
+    /// Its literals among the tails, in the order of their lengths and last bytes.
+    from: u32,
+    to: u32,
 }
 
-impl<const STRIDE: usize> Grams<STRIDE> {
-    fn new<'l>(literals: impl Iterator<Item = Option<&'l [u8]>>) -> Self {
-        let literals: Vec<Option<&[u8]>> = literals.collect();
-        let shared = sharing(&literals);
-        let mut entries = Vec::new();
-        for (number, literal) in literals.into_iter().enumerate() {
-            let Some(literal) = literal else { continue };
-            entries.extend(window::<STRIDE>(literal, number, &shared));
-        }
-        if entries.is_empty() {
+/// Where the literals of an entry go on beside the gram, all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Side {
+    Behind,
+    Before,
+    Neither,
+}
+
+/// A literal and its last `WIDTH` bytes.
+#[derive(Clone, Copy, Debug)]
+struct Tail {
+    bytes: u64,
+    literal: u32,
+    length: u32,
+    /// How many tails of the same length follow, this one included.
+    run: u32,
+}
+
+/// A literal's gram, before it is gathered with others.
+type Row = (u64, u32, Side, u32, u64, u32, u64);
+
+impl<const STRIDE: usize, const WIDTH: usize> Grams<STRIDE, WIDTH> {
+    fn new(literals: &[Box<[u8]>], lengths: std::ops::Range<usize>) -> Self {
+        let own = || (0_u32..).zip(literals).filter(|(_, it)| lengths.contains(&it.len()));
+        let shared = sharing::<WIDTH>(own().map(|(_, literal)| &**literal));
+        let mut rows: Vec<Row> =
+            own().flat_map(|(number, it)| rows::<STRIDE, WIDTH>(it, number, &shared)).collect();
+        if rows.is_empty() {
             return Self::default();
         }
-        // 32 bits an entry keep the share of positions that pass by chance near one in thirty.
-        let bits = entries.len().saturating_mul(32).next_power_of_two().ilog2().clamp(10, 22);
-        let shift = 32_u32.saturating_sub(bits);
-        entries.sort_by_key(|entry| (hash(entry.gram, shift), entry.literal, entry.offset));
-        let size = 1_usize.wrapping_shl(bits);
+        // Sixteen bits a gram, where each is of one literal.
+        let bits = rows.len().saturating_mul(16).next_power_of_two().ilog2().clamp(10, 20);
+        let mut grams = Self { shift: 64_u32.saturating_sub(bits), ..Self::default() };
+        rows.sort_unstable_by_key(|row| (hash(row.0, grams.shift), *row));
+        grams.fill(&rows, 1_usize.wrapping_shl(bits));
+        grams
+    }
+
+    fn fill(&mut self, rows: &[Row], size: usize) {
         let mut bitmap = vec![0_u64; size / 64];
-        // Entries are grouped under coarser heads than the bitmap has bits: eight bits share a head.
         let mut heads = vec![0_u32; (size / HEAD).saturating_add(1)];
-        for entry in &entries {
-            let hash = hash(entry.gram, shift);
+        let (mut entries, mut tails): (Vec<Entry>, Vec<Tail>) = (Vec::new(), Vec::new());
+        for (gram, offset, side, length, bytes, literal, beside) in rows.iter().copied() {
+            let hash = hash(gram, self.shift);
             if let Some(word) = bitmap.get_mut(hash / 64) {
                 *word |= 1_u64.wrapping_shl(hash as u32 % 64);
             }
-            if let Some(head) = heads.get_mut((hash / HEAD).saturating_add(1)) {
-                *head = head.saturating_add(1);
+            let is_known = entries
+                .last()
+                .is_some_and(|last| (last.gram, last.offset, last.side) == (gram, offset, side));
+            if !is_known {
+                let from = tails.len() as u32;
+                entries.push(Entry { gram, offset, side, beside: 0, from, to: from });
+                if let Some(head) = heads.get_mut((hash / HEAD).saturating_add(1)) {
+                    *head = head.saturating_add(1);
+                }
+            }
+            tails.push(Tail { bytes, literal, length, run: 1 });
+            if let Some(last) = entries.last_mut() {
+                last.beside |= beside;
+                last.to = tails.len() as u32;
             }
         }
-        let mut sum = 0_u32;
-        for head in &mut heads {
-            sum = sum.saturating_add(*head);
-            *head = sum;
+        heads.iter_mut().fold(0_u32, |sum, head| {
+            *head = head.saturating_add(sum);
+            *head
+        });
+        for entry in &entries {
+            let own = tails.get_mut(entry.from as usize..entry.to as usize).unwrap_or_default();
+            let mut next = (0, 0_u32);
+            for tail in own.iter_mut().rev() {
+                tail.run = if tail.length == next.0 { next.1.saturating_add(1) } else { 1 };
+                next = (tail.length, tail.run);
+            }
         }
-        Self { bitmap: bitmap.into(), heads: heads.into(), entries: entries.into(), shift }
+        (self.bitmap, self.heads) = (bitmap.into(), heads.into());
+        (self.entries, self.tails) = (entries.into(), tails.into());
     }
 
     fn scan(&self, text: &[u8], literals: &[Box<[u8]>], found: &mut impl FnMut(usize, usize)) {
@@ -116,37 +172,35 @@ impl<const STRIDE: usize> Grams<STRIDE> {
             return;
         }
         let mut at = 0_usize;
-        let mut chunks = text.chunks_exact(STRIDE);
-        for chunk in chunks.by_ref() {
-            let gram = match chunk {
-                [a, b, c, d, ..] => Some(u32::from_le_bytes([*a, *b, *c, *d])),
-                _ => gram_at(text, at),
-            };
-            if let Some(gram) = gram
-                && self.may_hold(gram)
-            {
-                self.verify(text, at, gram, literals, found);
+        if STRIDE == WIDTH {
+            for chunk in text.as_chunks::<WIDTH>().0 {
+                let gram = number(chunk);
+                if self.may_hold(gram) {
+                    self.verify(text, at, gram, literals, found);
+                }
+                at = at.saturating_add(STRIDE);
             }
-            at = at.saturating_add(STRIDE);
-        }
-        if let Some(gram) = gram_at(text, at)
-            && self.may_hold(gram)
-        {
-            self.verify(text, at, gram, literals, found);
+        } else {
+            while let Some(gram) = gram_at::<WIDTH>(text, at) {
+                if self.may_hold(gram) {
+                    self.verify(text, at, gram, literals, found);
+                }
+                at = at.saturating_add(STRIDE);
+            }
         }
     }
 
-    fn may_hold(&self, gram: u32) -> bool {
+    fn may_hold(&self, gram: u64) -> bool {
         let hash = hash(gram, self.shift);
         self.bitmap.get(hash / 64).is_some_and(|word| word.wrapping_shr(hash as u32 % 64) & 1 != 0)
     }
 
-    #[cold]
+    #[inline(never)]
     fn verify(
         &self,
         text: &[u8],
         at: usize,
-        gram: u32,
+        gram: u64,
         literals: &[Box<[u8]>],
         found: &mut impl FnMut(usize, usize),
     ) {
@@ -156,100 +210,178 @@ impl<const STRIDE: usize> Grams<STRIDE> {
             return;
         };
         for entry in self.entries.get(*from as usize..*to as usize).unwrap_or_default() {
-            if entry.gram != gram {
+            if entry.gram != gram || !entry.goes_on::<WIDTH>(text, at) {
                 continue;
             }
             let Some(start) = at.checked_sub(entry.offset as usize) else { continue };
-            let Some(literal) = literals.get(entry.literal as usize) else { continue };
-            if text.get(start..).is_some_and(|text| text.starts_with(literal)) {
-                found(entry.literal as usize, start);
+            let rest = text.get(start..).unwrap_or_default();
+            self.compare(entry, rest, literals, &mut |literal| found(literal, start));
+        }
+    }
+
+    /// Compares a text with the literals of an entry: those of one length after the other.
+    fn compare(
+        &self,
+        entry: &Entry,
+        text: &[u8],
+        literals: &[Box<[u8]>],
+        found: &mut impl FnMut(usize),
+    ) {
+        let mut tails = self.tails.get(entry.from as usize..entry.to as usize).unwrap_or_default();
+        while let Some(first) = tails.first() {
+            let (run, longer) = tails.split_at_checked(first.run as usize).unwrap_or((tails, &[]));
+            tails = longer;
+            let last = (first.length as usize).saturating_sub(WIDTH);
+            let Some(bytes) = gram_at::<WIDTH>(text, last) else { return };
+            let from = match run.len() {
+                0..=FEW => 0,
+                _ => run.partition_point(|tail| tail.bytes < bytes),
+            };
+            let same = run.iter().skip(from).take_while(|tail| tail.bytes <= bytes);
+            for tail in same.filter(|tail| tail.bytes == bytes) {
+                let literal = tail.literal as usize;
+                if literals.get(literal).is_some_and(|literal| begins(text, literal)) {
+                    found(literal);
+                }
             }
         }
     }
 
     fn memory(&self) -> usize {
-        let (bitmap, heads) =
-            (self.bitmap.len().saturating_mul(8), self.heads.len().saturating_mul(4));
-        bitmap.saturating_add(heads).saturating_add(self.entries.len().saturating_mul(12))
+        let bytes = |count: usize, size: usize| count.saturating_mul(size);
+        bytes(self.bitmap.len(), size_of::<u64>())
+            .saturating_add(bytes(self.heads.len(), size_of::<u32>()))
+            .saturating_add(bytes(self.entries.len(), size_of::<Entry>()))
+            .saturating_add(bytes(self.tails.len(), size_of::<Tail>()))
     }
 }
 
-/// The grams of a literal's rarest window, one for each of the `STRIDE` ways in which the literal can
-/// lie across the positions that are looked at.
-fn window<const STRIDE: usize>(
+impl Entry {
+    /// Whether the text around its gram may be that of one of its literals.
+    fn goes_on<const WIDTH: usize>(&self, text: &[u8], at: usize) -> bool {
+        let beside = match self.side {
+            Side::Behind => at.checked_add(WIDTH),
+            Side::Before => at.checked_sub(BESIDE),
+            Side::Neither => return true,
+        };
+        let beside = beside.and_then(|at| gram_at::<BESIDE>(text, at));
+        beside.is_some_and(|beside| self.beside & bit(beside) != 0)
+    }
+}
+
+/// The grams of a literal's window, one for each of the `STRIDE` ways in which the literal can lie
+/// across the positions that are looked at.
+fn rows<const STRIDE: usize, const WIDTH: usize>(
     literal: &[u8],
-    number: usize,
-    shared: &HashMap<u32, u32>,
-) -> Vec<Entry> {
+    number: u32,
+    shared: &HashMap<u64, u32>,
+) -> Vec<Row> {
     let offsets = |start: usize| start..start.saturating_add(STRIDE);
     let cost = |start: usize| -> u64 {
-        let grams = offsets(start).filter_map(|at| gram_at(literal, at));
+        let grams = offsets(start).filter_map(|at| literal.get(at..at.saturating_add(WIDTH)));
         let costs = grams.map(|gram| {
-            let literals = shared.get(&gram).copied().unwrap_or(1);
+            let literals = shared.get(&padded(gram)).copied().unwrap_or(1);
             u64::from(commonness(gram)).saturating_mul(u64::from(literals))
         });
         costs.sum()
     };
-    let span = STRIDE.saturating_add(GRAM).saturating_sub(1);
-    let Some(last) = literal.len().checked_sub(span) else { return Vec::new() };
+    let last = literal.len().saturating_sub(span(STRIDE, WIDTH));
     let start = (0..=last).min_by_key(|start| cost(*start)).unwrap_or(0);
-    let entry = |offset: usize| {
-        gram_at(literal, offset).map(|gram| Entry {
-            gram,
-            literal: number as u32,
-            offset: offset as u32,
-        })
+    let row = |offset: usize| {
+        let gram = gram_at::<WIDTH>(literal, offset)?;
+        let bytes = gram_at::<WIDTH>(literal, literal.len().saturating_sub(WIDTH))?;
+        let behind = gram_at::<BESIDE>(literal, offset.saturating_add(WIDTH));
+        let before = offset.checked_sub(BESIDE).and_then(|at| gram_at::<BESIDE>(literal, at));
+        let (side, beside) = match (behind, before) {
+            (Some(behind), _) => (Side::Behind, bit(behind)),
+            (None, Some(before)) => (Side::Before, bit(before)),
+            (None, None) => (Side::Neither, 0),
+        };
+        Some((gram, offset as u32, side, literal.len() as u32, bytes, number, beside))
     };
-    offsets(start).filter_map(entry).collect()
+    offsets(start).filter_map(row).collect()
 }
 
-/// In how many places of all literals each gram stands: what many share, all of them are compared for.
-fn sharing(literals: &[Option<&[u8]>]) -> HashMap<u32, u32> {
+/// In how many places of all literals each gram stands.
+fn sharing<'l, const WIDTH: usize>(literals: impl Iterator<Item = &'l [u8]>) -> HashMap<u64, u32> {
     let mut shared = HashMap::new();
-    for literal in literals.iter().flatten() {
-        for gram in literal.windows(GRAM).filter_map(|gram| gram_at(gram, 0)) {
-            let count: &mut u32 = shared.entry(gram).or_default();
-            *count = count.saturating_add(1);
-        }
+    for gram in literals.flat_map(|literal| literal.windows(WIDTH)) {
+        let count: &mut u32 = shared.entry(padded(gram)).or_default();
+        *count = count.saturating_add(1);
     }
     shared
 }
 
-/// How common four bytes are in text, on an arbitrary scale: the product of their letters' shares.
-fn commonness(gram: u32) -> u32 {
-    gram.to_le_bytes().iter().fold(1, |product, byte| {
-        let share = match byte {
-            b' ' => 18,
-            b'e' => 11,
-            b't' => 8,
-            b'a' | b'o' | b'i' | b'n' | b's' | b'r' => 6,
-            b'h' | b'l' | b'd' => 4,
-            b'c' | b'u' | b'm' | b'f' | b'p' | b'g' => 3,
-            b'a'..=b'z' => 2,
-            0x80.. => 3,
-            _ => 1,
-        };
-        u32::saturating_mul(product, share)
-    })
+/// How common a gram is in text, on an arbitrary scale: within a word it comes with the word; across
+/// two it comes only with both.
+fn commonness(gram: &[u8]) -> u32 {
+    let words = gram.split(|byte| *byte == b' ').filter(|word| word.len() > 1).count();
+    let is_rare = |byte: &&u8| {
+        matches!(byte, b'j' | b'k' | b'q' | b'v' | b'x' | b'z')
+            || !byte.is_ascii_lowercase() && **byte != b' '
+    };
+    let rare = gram.iter().filter(is_rare).count().min(3) as u32;
+    let common = if words > 1 { 8_u32 } else { 128 };
+    common.wrapping_shr(rare)
 }
 
-fn gram_at(text: &[u8], at: usize) -> Option<u32> {
-    let bytes = text.get(at..at.checked_add(GRAM)?)?;
-    Some(u32::from_le_bytes(bytes.try_into().ok()?))
+/// How long a literal is at least that is found by grams of `width` bytes at every `stride`th position.
+const fn span(stride: usize, width: usize) -> usize {
+    stride.saturating_add(width).saturating_sub(1)
 }
 
-fn hash(gram: u32, shift: u32) -> usize {
-    // Fibonacci hashing: the high bits of a product with 2^32 divided by the golden ratio.
-    gram.wrapping_mul(0x9e37_79b1).wrapping_shr(shift) as usize
+fn gram_at<const WIDTH: usize>(text: &[u8], at: usize) -> Option<u64> {
+    text.get(at..)?.first_chunk::<WIDTH>().map(number)
 }
 
-const GRAM: usize = 4;
-const LONG_STRIDE: usize = 8;
-const SHORT_STRIDE: usize = 2;
-const HEAD: usize = 8;
+/// Some bytes as a number, the first its lowest.
+fn number<const WIDTH: usize>(bytes: &[u8; WIDTH]) -> u64 {
+    match bytes.first_chunk::<8>() {
+        Some(bytes) => u64::from_le_bytes(*bytes),
+        None => match bytes.first_chunk::<4>() {
+            Some(bytes) => u64::from(u32::from_le_bytes(*bytes)),
+            None => padded(bytes),
+        },
+    }
+}
+
+fn padded(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte))
+}
+
+/// Whether a text begins with a literal.
+fn begins(text: &[u8], literal: &[u8]) -> bool {
+    // In Wasm, comparing slices goes byte by byte.
+    let (words, rest) = literal.as_chunks::<8>();
+    let Some((text, _)) = text.split_at_checked(literal.len()) else { return false };
+    let (own, tail) = text.as_chunks::<8>();
+    let equals = |(one, other): (&[u8; 8], &[u8; 8])| number(one) == number(other);
+    words.iter().zip(own).all(equals) && rest.iter().zip(tail).all(|(one, other)| one == other)
+}
+
+fn hash(gram: u64, shift: u32) -> usize {
+    // Fibonacci hashing: the high bits of a product with 2^64 divided by the golden ratio.
+    gram.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_shr(shift) as usize
+}
+
+/// The bit of some bytes in a filter of 64.
+fn bit(beside: u64) -> u64 {
+    1_u64.wrapping_shl(hash(beside, 58) as u32)
+}
+
+/// Bytes beside a gram that are looked at.
+const BESIDE: usize = 4;
+
+/// Hash values that have a head together.
+const HEAD: usize = 4;
+
+/// Tails that are looked at one by one.
+const FEW: usize = 4;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::{Strategy, any, prop};
+
     use super::*;
 
     fn scan(literals: &[&str], text: &str) -> Vec<(usize, usize)> {
@@ -287,7 +419,52 @@ mod tests {
         }
     }
 
+    /// Literals that share words, as phrases of signatures do; and a text of their pieces.
+    fn phrases_and_pieces() -> impl Strategy<Value = (Vec<String>, String)> {
+        let word = prop::sample::select(vec![
+            "write",
+            "create",
+            "diverse",
+            "new",
+            "一步",
+            "questions",
+            "answers",
+            "a",
+            "harder",
+        ]);
+        let phrase = prop::collection::vec(word, 1..7).prop_map(|words| words.join(" "));
+        let literals = prop::collection::vec(phrase, 1..40);
+        let piece = (any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0..4_u8);
+        (literals, prop::collection::vec(piece, 0..60)).prop_map(|(literals, pieces)| {
+            let mut text = String::new();
+            for (literal, cut, end) in pieces {
+                let literal = literal.get(&literals);
+                let cut = literal.floor_char_boundary(cut.index(literal.len() + 1));
+                text.push_str(match end {
+                    0 => &literal[..cut],
+                    1 => &literal[cut..],
+                    _ => literal,
+                });
+                text.push_str(if end == 3 { "" } else { " " });
+            }
+            (literals, text)
+        })
+    }
+
     proptest::proptest! {
+        #[test]
+        fn phrases_are_found_among_their_pieces((literals, text) in phrases_and_pieces()) {
+            let literals: Vec<String> =
+                literals.into_iter().filter(|literal| literal.len() >= MIN_LITERAL).collect();
+            let mut expected = Vec::new();
+            for (number, literal) in literals.iter().enumerate() {
+                let starts = (0..text.len()).filter(|at| text.as_bytes()[*at..].starts_with(literal.as_bytes()));
+                expected.extend(starts.map(|start| (number, start)));
+            }
+            let literals: Vec<&str> = literals.iter().map(String::as_str).collect();
+            proptest::prop_assert_eq!(scan(&literals, &text), expected);
+        }
+
         #[test]
         fn equals_searching_one_by_one(
             literals in proptest::collection::vec("[ab ]{5,24}", 1..20),
