@@ -439,7 +439,7 @@ mod tests {
             let mut text = String::new();
             for (literal, cut, end) in pieces {
                 let literal = literal.get(&literals);
-                let cut = literal.floor_char_boundary(cut.index(literal.len() + 1));
+                let cut = literal.floor_char_boundary(cut.index(literal.len().saturating_add(1)));
                 text.push_str(match end {
                     0 => &literal[..cut],
                     1 => &literal[cut..],
