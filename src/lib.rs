@@ -39,6 +39,7 @@
 
 pub mod account;
 pub mod bench;
+mod bits;
 pub mod cluster;
 pub mod correlate;
 pub mod correlation;

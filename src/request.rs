@@ -432,7 +432,7 @@ impl<'a> Request<'a> {
         let mut normalizer = Normalizer::new(&mut self.text, Case::Fold);
         match literal {
             true => crate::json::Sink::run(&mut normalizer, &String::from_utf8_lossy(raw.bytes())),
-            false => raw.decode(&mut normalizer),
+            false => normalizer.escaped(raw),
         }
         let (range, mut edges) = normalizer.finish_with_edges();
         if range.is_empty() {

@@ -9,6 +9,7 @@
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::bits::{Eight, HIGH};
 use crate::hash::{HashKey, mix};
 
 /// Keys of the whole text, at most.
@@ -185,31 +186,22 @@ fn is_sign(text: &[u8]) -> bool {
 
 /// The next eight bytes of a text, looked at together: a mask has the highest bit of each byte that is
 /// of its kind.
-struct Eight {
+struct Words {
     bytes: u64,
     digits: u64,
     letters: u64,
     beyond_ascii: u64,
 }
 
-impl Eight {
+impl Words {
     fn of(text: &[u8]) -> Self {
-        let bytes =
-            text.first_chunk().map_or_else(|| padded(text), |bytes| u64::from_le_bytes(*bytes));
-        let low = bytes & !HIGH;
-        // Sums of bytes below 0x80: none carries into the next.
-        let from = |bytes: u64, least: u8| {
-            bytes.wrapping_add(EACH.wrapping_mul(u64::from(0x80_u8.wrapping_sub(least))))
-        };
-        let between = |bytes: u64, least, last: u8| {
-            from(bytes, least) & !from(bytes, last.wrapping_add(1)) & HIGH
-        };
-        let beyond_ascii = bytes & HIGH;
+        let bytes = text.first_chunk().map_or_else(|| padded(text), |own| u64::from_le_bytes(*own));
+        let (own, lower) = (Eight(bytes), Eight(Eight(bytes).lower()));
         Self {
             bytes,
-            digits: between(low, b'0', b'9') & !beyond_ascii,
-            letters: between(low | EACH.wrapping_mul(0x20), b'a', b'z') & !beyond_ascii,
-            beyond_ascii,
+            digits: own.from(b'0') & !own.from(b'9'.saturating_add(1)) & HIGH,
+            letters: lower.from(b'a') & !lower.from(b'z'.saturating_add(1)) & HIGH,
+            beyond_ascii: own.beyond_ascii(),
         }
     }
 
@@ -235,9 +227,6 @@ impl Eight {
         count((self.digits | self.letters | self.beyond_ascii) & behind(length))
     }
 }
-
-const EACH: u64 = 0x0101_0101_0101_0101;
-const HIGH: u64 = EACH << 7;
 
 /// Up to eight bytes as a number.
 fn padded(bytes: &[u8]) -> u64 {
@@ -315,15 +304,15 @@ impl Window {
     fn read(&mut self, text: &str, seed: u64, each: &mut impl FnMut(usize, u64)) {
         let mut rest = text.as_bytes();
         while !rest.is_empty() {
-            let eight = Eight::of(rest);
-            let length = eight.word();
-            let is_whole = length < 8 && !eight.goes_on(length);
+            let words = Words::of(rest);
+            let length = words.word();
+            let is_whole = length < 8 && !words.goes_on(length);
             let (hash, span, next) = match length {
                 0 if is_whole => {
-                    rest = rest.get(eight.next_word(0)..).unwrap_or_default();
+                    rest = rest.get(words.next_word(0)..).unwrap_or_default();
                     continue;
                 }
-                _ if is_whole => (eight.hash(length, seed), WORDS, eight.next_word(length)),
+                _ if is_whole => (words.hash(length, seed), WORDS, words.next_word(length)),
                 _ => {
                     let (word, length) = word(rest);
                     let (bytes, _) = rest.split_at_checked(length).unwrap_or((rest, &[]));

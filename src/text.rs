@@ -7,6 +7,8 @@
 //! ASCII, which most prompts are, takes a path that looks at sixteen bytes at a time.
 #![deny(clippy::arithmetic_side_effects)]
 
+mod escaped;
+
 use std::ops::Range;
 
 use icu_normalizer::{ComposingNormalizer, ComposingNormalizerBorrowed};
@@ -179,7 +181,7 @@ impl<'o> Normalizer<'o> {
             if ascii == 0 {
                 ascii = run.bytes().take_while(u8::is_ascii).count();
             }
-            let plain = plain_prefix(run.as_bytes().get(..ascii).unwrap_or_default());
+            let plain = plain_prefix::<false>(run.as_bytes().get(..ascii).unwrap_or_default());
             // A space at the edge may be dropped; by itself it is no plain stretch.
             let is_plain = plain > 0 && first != ' ';
             let length = if is_plain { plain } else { first.len_utf8() };
@@ -195,7 +197,7 @@ impl<'o> Normalizer<'o> {
 
     fn ascii(&mut self, mut run: &str) {
         while !run.is_empty() {
-            let plain = plain_prefix(run.as_bytes());
+            let plain = plain_prefix::<false>(run.as_bytes());
             if plain > 0 {
                 self.compose();
                 self.plain(run.get(..plain).unwrap_or_default());
@@ -331,12 +333,16 @@ impl Sink for Normalizer<'_> {
     }
 }
 
-/// How many leading bytes of ASCII `text` are printable, with no space after a space.
-fn plain_prefix(text: &[u8]) -> usize {
+/// How many leading bytes of `text` are printable ASCII, with no space after a space; and no backslash
+/// either where it is `ESCAPED`.
+fn plain_prefix<const ESCAPED: bool>(text: &[u8]) -> usize {
     let mut plain = 0_usize;
     let shifted = text.get(1..).unwrap_or_default();
     for (block, next) in text.chunks_exact(BLOCK).zip(shifted.chunks_exact(BLOCK)) {
-        let odd = block.iter().zip(next).fold(0_u8, |odd, (byte, next)| odd | is_odd(*byte, *next));
+        let odd = block
+            .iter()
+            .zip(next)
+            .fold(0_u8, |odd, (byte, next)| odd | is_odd::<ESCAPED>(*byte, *next));
         if odd != 0 {
             break;
         }
@@ -344,13 +350,14 @@ fn plain_prefix(text: &[u8]) -> usize {
     }
     let rest = text.get(plain..).unwrap_or_default();
     let mut pairs = rest.iter().zip(rest.iter().skip(1).chain(b"."));
-    let tail = pairs.position(|(byte, next)| is_odd(*byte, *next) != 0);
+    let tail = pairs.position(|(byte, next)| is_odd::<ESCAPED>(*byte, *next) != 0);
     plain.saturating_add(tail.unwrap_or(rest.len()))
 }
 
-fn is_odd(byte: u8, next: u8) -> u8 {
+fn is_odd<const ESCAPED: bool>(byte: u8, next: u8) -> u8 {
     u8::from(byte < b' ')
-        | u8::from(byte == 0x7f)
+        | u8::from(byte > b'~')
+        | u8::from(ESCAPED && byte == b'\\')
         | (u8::from(byte == b' ') & u8::from(next == b' '))
 }
 
@@ -509,6 +516,37 @@ mod tests {
         assert_eq!(normalize_pattern(" Own  ", Case::Fold), " own ");
     }
 
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { cases: 2_000, failure_persistence: None, ..Default::default() })]
+
+        /// In one go or piece by piece, a string becomes the same text.
+        #[test]
+        fn strings_are_normalised_in_one_go_as_piece_by_piece(
+            pieces in proptest::collection::vec(proptest::sample::select(PIECES), 0..60),
+        ) {
+            let bytes: Vec<u8> = pieces.concat();
+            let raw = Raw::new(&bytes, 0);
+            for before in ["", "e"] {
+                let both = [false, true].map(|at_once| {
+                    let mut out = "x ".to_owned();
+                    let mut normalizer = Normalizer::new(&mut out, Case::Fold);
+                    normalizer.run(before);
+                    if at_once { normalizer.escaped(raw) } else { raw.decode(&mut normalizer) }
+                    let (range, edges) = normalizer.finish_with_edges();
+                    (range, edges, out)
+                });
+                proptest::prop_assert_eq!(&both[0], &both[1], "{:?}", String::from_utf8_lossy(&bytes));
+            }
+        }
+    }
+
+    const PIECES: &[&[u8]] = &[
+        b"Step by STEP ", b"a", b"e", b" ", b"  ", b"        ", b"\\n", b"\\t", b"\\\"", b"\\\\", b"\\/", b"\\b", b"\\q",
+        b"\\u0041", b"\\u0301", b"\\ud83d\\ude00", b"\\ud83d", b"\\u00", b"\\", b"\n", b"\t", b"\x01", b"\x7f", b"\x0b",
+        b"\xc3\xa9", b"\xcc\x81", b"\xe4\xb8\x80", b"\xff", b"\xe2\x80\x8b", b"\xc2\xa0", b"\xe4\xb8",
+        b"A longer run of plain text, which has no escapes at all and goes on for more than a block or two.",
+    ];
+
     #[test]
     fn look_alikes_are_sorted_and_final() {
         assert!(LOOK_ALIKES.is_sorted_by_key(|(from, _)| *from));
@@ -531,7 +569,7 @@ mod tests {
             let raw = Raw::new(raw.as_bytes(), 0);
             let mut out = String::new();
             let mut normalizer = Normalizer::new(&mut out, Case::Fold);
-            raw.decode(&mut normalizer);
+            normalizer.escaped(raw);
             normalizer.finish();
             let at = out.find(pattern).unwrap();
             let found = Sources::new(raw, at + pattern.len()).find(at..at + pattern.len());
