@@ -7,7 +7,7 @@ import { gzipSync } from 'node:zlib';
 import { buildPlayground, buildWorker } from '../scripts/lib/build.mjs';
 import { at, capture, endChildrenOnSignal, Failure, main, run, toolEnv } from '../scripts/lib/proc.mjs';
 import { setup } from '../scripts/lib/setup.mjs';
-import { body, LITERALS, ruleFiles } from './bodies.mjs';
+import { body, LITERALS, literals, ruleFiles, text as plainText } from './bodies.mjs';
 import { Peer } from './peer.mjs';
 
 const QUICK = process.argv.includes('--quick');
@@ -16,7 +16,9 @@ const TEXTS = ['english', 'code'];
 const PHASES = ['extract', 'match', 'sketch', 'score', 'whole'];
 const ROUNDS = QUICK ? 3 : 9;
 const SAMPLE_MS = QUICK ? 10 : 40;
+const SCANNED = ['english', 'code', 'chinese', 'base64', 'near misses'];
 const DIR = at('build/bench');
+const MODULE = 'build/playground-with-peers';
 const SCENARIO = 'scenarios/campaign-a.toml';
 
 async function bench() {
@@ -25,15 +27,16 @@ async function bench() {
   if (Number(process.versions.node.split('.')[0]) < 22) {
     return run(at('node_modules/.bin/node'), [at('benches/bench.mjs'), ...process.argv.slice(2)]);
   }
-  await buildPlayground();
+  await buildPlayground({ out: MODULE, features: ['peers'] });
   await buildWorker();
   await writeInputs();
-  const { rows, instantiateMs, reload, indicators } = await inWasm();
+  const { rows, scans, instantiateMs, reload, indicators } = await inWasm();
   const native = natively(rows);
   rows.push(...native.rows);
   const { flood } = native;
-  const result = { rows, reload, indicators, flood, online: await online(), replay: replay(), simulate: simulate(), wasm: sizes(), startup_ms: startup(), playground_instantiate_ms: instantiateMs, about: about() };
+  const result = { rows: [...rows, ...scans], reload, indicators, flood, online: await online(), replay: replay(), simulate: simulate(), wasm: sizes(), startup_ms: startup(), playground_instantiate_ms: instantiateMs, about: about() };
   console.log(table(rows));
+  console.log(scanTable(scans));
   console.log(`reload of the shipped bundle in Wasm: ${reload.load_ms} ms, with every regex ${reload.check_ms} ms (${kib(reload.bytes)}, ${reload.signatures} signatures)`);
   console.log(`${indicators.count} indicators (${kib(indicators.bytes)}) taken over in Wasm: ${indicators.load_ms} ms, the first time ${indicators.cold_ms} ms`);
   console.log(`flood of ${flood.keys} keys: ${kib(flood.bytes)} of ${kib(flood.limit)}, ${flood.found} of ${flood.shared} shared templates found, ${round(flood.us, 1)} µs a request`);
@@ -79,9 +82,9 @@ async function writeInputs() {
 const bodyFile = (text, bytes) => path.join(DIR, `${text}-${bytes}.json`);
 
 async function inWasm() {
-  const wasm = readFileSync(at('build/playground/hedgerow_playground_bg.wasm'));
+  const wasm = readFileSync(at(MODULE, 'hedgerow_playground_bg.wasm'));
   const began = performance.now();
-  const module = await import(at('build/playground/hedgerow_playground.js'));
+  const module = await import(at(MODULE, 'hedgerow_playground.js'));
   module.initSync({ module: wasm });
   const ours = new module.Bench(readFileSync(path.join(DIR, 'bundle.json'), 'utf8'));
   const instantiateMs = round(performance.now() - began, 1);
@@ -106,7 +109,30 @@ async function inWasm() {
   }
   process.stdout.write('\n');
   if (!Number.isFinite(sink)) throw new Failure('a phase returned no number: the measurement measured nothing');
-  return { rows, instantiateMs, reload: reload(module), indicators: indicators(module) };
+  return { rows, scans: scans(module), instantiateMs, reload: reload(module), indicators: indicators(module) };
+}
+
+/** The search for literals alone, against aho-corasick's DFA in the same Wasm, and against reading the bytes once. */
+function scans(module) {
+  const rows = [];
+  for (const count of [50, 500, 5000]) {
+    const own = literals(count);
+    const search = new module.Search(own.join('\n'));
+    for (const text of SCANNED) {
+      for (const bytes of SIZES.slice(1)) {
+        const input = plainText(text, bytes, own);
+        search.load(input);
+        if (search.ours(1) !== search.dfa(1)) throw new Failure(`the scan finds ${search.ours(1)} literals in ${text}, aho-corasick ${search.dfa(1)}`);
+        const [ours_us, dfa_us, floor_us] = interleaved(...['ours', 'dfa', 'floor'].map((name) => (n) => { sink += search[name](n); }));
+        const row = { phase: 'scan', host: 'wasm', bytes: input.length, text, literals: count, ours_us };
+        rows.push({ ...row, peer: 'aho-corasick', peer_us: dfa_us, ratio: round(ours_us / dfa_us, 3) }, { ...row, peer: 'floor', peer_us: floor_us, ratio: round(ours_us / floor_us, 3) });
+        process.stdout.write('.');
+      }
+    }
+    search.free();
+  }
+  process.stdout.write('\n');
+  return rows;
 }
 
 /** What taking over a release costs an isolate: the shipped bundle read and compiled; then every regex of it, too. */
@@ -124,7 +150,7 @@ function indicators(module) {
   const [load_us] = interleaved((n) => { for (let i = 0; i < n; i++) sink += module.indicators(bytes); });
   const file = path.join(DIR, 'indicators');
   writeFileSync(file, bytes);
-  const first = () => Number(capture(process.execPath, [at('benches/cold.mjs'), file]));
+  const first = () => Number(capture(process.execPath, [at('benches/cold.mjs'), MODULE, file]));
   const cold_ms = round(median(Array.from({ length: ROUNDS }, first)), 2);
   return { count, bytes: bytes.length, load_ms: round(load_us / 1000, 2), cold_ms };
 }
@@ -240,12 +266,23 @@ function table(rows) {
   return head + rows.map((r) => `| ${r.phase} | ${r.host} | ${r.text} | ${r.bytes} | ${r.ours_us} | ${r.peer_us ?? '–'} | ${r.ratio ?? '–'} |`).join('\n');
 }
 
+function scanTable(scans) {
+  const head = '| literals | text | bytes | ours GB/s | aho-corasick GB/s | floor GB/s | as fast as aho-corasick |\n|---:|---|---:|---:|---:|---:|---:|\n';
+  const speed = ({ bytes }, us) => (bytes / us / 1000).toFixed(2);
+  const floor = (row) => scans.find((other) => other.peer === 'floor' && ['bytes', 'text', 'literals'].every((key) => other[key] === row[key]));
+  return head + scans.filter(({ peer }) => peer === 'aho-corasick').map((r) => `| ${r.literals} | ${r.text} | ${r.bytes} | ${speed(r, r.ours_us)} | ${speed(r, r.peer_us)} | ${speed(r, floor(r).peer_us)} | ${(1 / r.ratio).toFixed(1)} × |`).join('\n');
+}
+
 function markdown({ rows, reload, indicators, flood, online, replay, simulate, wasm, startup_ms, playground_instantiate_ms, about }) {
   return `# Benchmarks
 
 Written by \`npm run bench\`. Ratio = ours / JavaScript, both measured in the same run; below 1 is faster.
 
-${table(rows)}
+${table(rows.filter(({ phase }) => phase !== 'scan'))}
+
+The search for literals alone, in Wasm, over normalised text:
+
+${scanTable(rows.filter(({ phase }) => phase === 'scan'))}
 
 The Worker's Wasm: ${kib(wasm.raw)} raw, ${kib(wasm.gzip)} gzip. Start-up: ${startup_ms ?? 'not measured'} ms active (\`wrangler check startup\`).
 The playground module, compiled, instantiated and given a bundle in Node: ${playground_instantiate_ms} ms.
@@ -272,7 +309,8 @@ ${Object.entries(about).map(([name, value]) => `- ${name}: ${value}`).join('\n')
   keys and the digest that correlation counts by; nobody
   else does that. It was to cost less than the search for literals, and did (4.2 to 6.3 µs at 4 KiB of prose, in Wasm) until that search
   became three times as fast; what is promised now is that it costs less than extracting and matching together. \`score\`: hits to a score. \`whole\`: all of it from
-  the bytes; in Wasm one call from JavaScript with the copy into Wasm memory.
+  the bytes; in Wasm one call from JavaScript with the copy into Wasm memory. \`scan\`: the search for literals alone, telling every
+  occurrence, against aho-corasick's DFA (overlapping matches) and the floor, a sum over the bytes; both must find as many.
 - The peer (\`benches/peer.mjs\`) is JavaScript in the same V8: decode, JSON.parse, one case-insensitive alternation RegExp per field with the
   same literals, a sum of weights. It does not normalise (NFKC, white space, look-alikes), reads one dialect, and trusts its input.
 - Samples of about ${SAMPLE_MS} ms, ours and the peer's in turn, ${ROUNDS} each; medians.

@@ -67,6 +67,35 @@ export function body(kind, bytes) {
   return Buffer.from(JSON.stringify(value));
 }
 
+const ADVERBS = 'quickly carefully openly plainly boldly calmly kindly neatly rarely safely'.split(' ');
+
+/** Fifty, five hundred or five thousand literals of that kind. */
+export const literals = (count) => {
+  if (count === 50) return LITERALS.filter((_, i) => i % 10 === 0);
+  return count === 500 ? LITERALS : LITERALS.flatMap((literal) => ADVERBS.map((adverb) => `${adverb} ${literal}`));
+};
+
+/** Common characters of Chinese, as they come to mind. */
+const HAN = '的一是不了人我在有他这中大来上国个到说们为子和你地出道也时年得就那要下以生会自着去之过家学对可她里后小么心多天而能好都然没日于起还发成事只作当想看文无开手用主行方又如前所本见经头面公同三已老从动两长知民样现分将外但身些与高意进把法此实回二理美点月明其种声全工己话儿者向情部正名定女问力机给等几很业最间新什打便位因重被走电四第门相次东政海口使教西再平真听世气信北少关并内加化由却代军产入先山五太水万市眼体别处总才场师书比住员九笑性通目华报立马命张活难神数件安表原车白应路期叫死常提感金何更反合放做系计或司利受光王果亲界及今京务制解各任至清物台象记边共风战干接它许八特觉望直服毛林题建南度统色字请爱让认算论百吃义科怎元社术结六功指思非流每青管夫连远资队跟带花快条院变联言权往展该领传近留红治决周保达办运武半候七必城父强步完革深区即求品士转量空甚众技轻程告江语英基派满式李息写呢识极令黄德收脸钱党倒未持取设始版双历越史商千片容研像找友孩站广改议形委早房音火际则首单据导影失拿网香似斯专石若兵弟谁校读志飞观争究包组造落视济喜离虽坏兴切装';
+
+/** Normalised text for the search alone: what a chat says, or Chinese, or base64, or near misses of the literals, one after the other. */
+export function text(kind, bytes, literals) {
+  const next = random(bytes + kind.length);
+  const pick = (list) => list[Math.floor(next() * list.length)];
+  const plain = (text) => text.toLowerCase().replace(/\s+/g, ' ');
+  const until = (part) => {
+    const parts = [];
+    for (let size = 0; size < bytes; ) size += Buffer.byteLength(parts[parts.push(part()) - 1]);
+    return parts.join('');
+  };
+  switch (kind) {
+    case 'chinese': return Buffer.from(until(() => (next() < 0.08 ? '，' : pick(HAN))));
+    case 'base64': return Buffer.from(plain(Buffer.from(Array.from({ length: (bytes * 3) / 4 }, () => Math.floor(next() * 256))).toString('base64')));
+    case 'near misses': return Buffer.from(until(() => `${pick(literals).slice(0, -1)}q `));
+    default: return Buffer.from(plain(JSON.parse(body(kind, bytes)).messages.map(({ content }) => content).join(' ')));
+  }
+}
+
 /** The same literals as Sigma files for `hedgerow build`: fifty signatures of ten literals over all messages. */
 export function ruleFiles() {
   return Array.from({ length: 50 }, (_, i) => {

@@ -15,7 +15,7 @@ const STEPS = [
   ['tools', 'always', () => setup({ tests: true })],
   ['cargo fmt', 'format', () => run('cargo', ['fmt', '--all', '--check'], { label: 'cargo fmt --check' })],
   ['clippy', 'clippy', () => run('cargo', ['clippy', '--locked', '--workspace', '--all-targets', ...DENY], { label: 'cargo clippy (workspace)' })],
-  ['clippy for Wasm', 'clippy', () => run('cargo', ['clippy', '--locked', ...WASM, '-p', 'hedgerow-worker', '-p', 'hedgerow-playground', ...DENY], { label: 'cargo clippy (Worker and playground, Wasm)', env: wasmFlags() })],
+  ['clippy for Wasm', 'clippy', () => run('cargo', ['clippy', '--locked', ...WASM, '-p', 'hedgerow-worker', '-p', 'hedgerow-playground', '--features', 'hedgerow-playground/peers', ...DENY], { label: 'cargo clippy (Worker and playground, Wasm)', env: wasmFlags() })],
   ['cargo test', 'rust', () => run('cargo', ['test', '--locked', '--workspace'], { label: 'cargo test (workspace)' })],
   ['build', 'build edge', () => buildWorker()],
   // `npm start` builds it, too, and has to be quick in its test.

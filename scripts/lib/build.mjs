@@ -40,19 +40,20 @@ export async function buildWorker({ out = 'build', features = [], rules = proces
 }
 
 /** The core for the browser, and for Node in `npm run bench`: `build/playground/hedgerow_playground{.js,_bg.wasm}`. */
-export async function buildPlayground({ out = 'build/playground' } = {}) {
-  if (fresh(out, 'hedgerow_playground.js', 'playground')) return;
+export async function buildPlayground({ out = 'build/playground', features = [] } = {}) {
+  const recipe = ['playground', ...features].join(' ');
+  if (fresh(out, 'hedgerow_playground.js', recipe)) return;
   rmSync(stampOf(out), { force: true });
-  await run('cargo', ['build', '--locked', '--quiet', '--profile', 'wasm', '--target', 'wasm32-unknown-unknown', '-p', 'hedgerow-playground'], {
+  await run('cargo', ['build', '--locked', '--quiet', '--profile', 'wasm', '--target', 'wasm32-unknown-unknown', '-p', 'hedgerow-playground', ...features.flatMap((feature) => ['--features', feature])], {
     label: `build the playground module → ${out}/`,
     quiet: true,
     env: wasmFlags(),
   });
   const wasm = at(out, 'hedgerow_playground_bg.wasm');
   await run(at('.tools/bin/wasm-bindgen'), [at('target/wasm32-unknown-unknown/wasm/hedgerow_playground.wasm'), '--target', 'web', '--out-dir', at(out)], { label: 'wasm-bindgen', quiet: true });
-  const features = ['simd', 'bulk-memory', 'mutable-globals', 'sign-ext', 'nontrapping-float-to-int', 'multivalue', 'reference-types'];
-  await run(at('node_modules/.bin/wasm-opt'), ['-O3', ...features.map((f) => `--enable-${f}`), wasm, '-o', wasm], { label: 'wasm-opt', quiet: true });
-  writeFileSync(stampOf(out), 'playground');
+  const proposals = ['simd', 'bulk-memory', 'mutable-globals', 'sign-ext', 'nontrapping-float-to-int', 'multivalue', 'reference-types'];
+  await run(at('node_modules/.bin/wasm-opt'), ['-O3', ...proposals.map((p) => `--enable-${p}`), wasm, '-o', wasm], { label: 'wasm-opt', quiet: true });
+  writeFileSync(stampOf(out), recipe);
 }
 
 /** `hedgerow` at `target/debug`: `cargo test` leaves it there as well, with its own choice of features, which is as good. */

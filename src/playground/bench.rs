@@ -1,5 +1,10 @@
 //! The benchmark's phases in Wasm; `benches/bench.mjs` runs them in Node's V8.
 
+#[cfg(feature = "peers")]
+use std::hint::black_box;
+
+#[cfg(feature = "peers")]
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use wasm_bindgen::prelude::*;
 
 /// Reads and compiles a bundle; with `check` every regex of it, too. Returns the number of signatures.
@@ -67,5 +72,64 @@ impl Bench {
     /// All of it once, the copy of the body included.
     pub fn whole_from_js(&self, body: &[u8]) -> u32 {
         self.0.decide(body)
+    }
+}
+
+/// The search for literals alone, over one text: ours, and others'. Each runs `times` times and returns
+/// the number of occurrences.
+#[cfg(feature = "peers")]
+#[wasm_bindgen]
+pub struct Search {
+    ours: hedgerow::scan::Scanner,
+    dfa: AhoCorasick,
+    text: Vec<u8>,
+}
+
+#[cfg(feature = "peers")]
+#[wasm_bindgen]
+impl Search {
+    /// Compiles literals, one a line. Throws where the automaton cannot be built.
+    #[wasm_bindgen(constructor)]
+    pub fn new(literals: &str) -> Result<Search, JsError> {
+        let ours = hedgerow::scan::Scanner::new(literals.lines().map(str::to_owned));
+        let mut dfa = AhoCorasick::builder();
+        let dfa = dfa.kind(Some(AhoCorasickKind::DFA)).build(literals.lines())?;
+        Ok(Self { ours, dfa, text: Vec::new() })
+    }
+
+    /// Copies a text in.
+    pub fn load(&mut self, text: &[u8]) {
+        self.text = text.to_vec();
+    }
+
+    /// Bytes that our tables take.
+    pub fn bytes(&self) -> usize {
+        self.ours.memory()
+    }
+
+    /// Bytes that the automaton takes.
+    pub fn dfa_bytes(&self) -> usize {
+        self.dfa.memory_usage()
+    }
+
+    /// Our scan.
+    pub fn ours(&self, times: u32) -> u32 {
+        let mut count = 0_u32;
+        for _ in 0..times {
+            self.ours.scan(black_box(&self.text), &mut |_, _| count = count.wrapping_add(1));
+        }
+        count
+    }
+
+    /// aho-corasick's DFA, telling all occurrences as well.
+    pub fn dfa(&self, times: u32) -> u32 {
+        let count = |_| self.dfa.find_overlapping_iter(black_box(&self.text)).count() as u32;
+        (0..times).map(count).fold(0, u32::wrapping_add)
+    }
+
+    /// The floor: every byte read once.
+    pub fn floor(&self, times: u32) -> u32 {
+        let sum = |_| black_box(&self.text).iter().map(|byte| u32::from(*byte)).sum::<u32>();
+        (0..times).map(sum).fold(0, u32::wrapping_add)
     }
 }
