@@ -308,7 +308,7 @@ ${Object.entries(about).map(([name, value]) => `- ${name}: ${value}`).join('\n')
 - \`extract\`: body to fields. \`match\`: fields to hits, normalisation of the text included. \`sketch\`: text to the template
   keys and the digest that correlation counts by; nobody
   else does that. It was to cost less than the search for literals. Since that
-  became two to three times as fast it does so only from 1 MiB on, for the sketch ends at 64 KiB: the target is missed. What \`npm run bench\` fails on
+  became two to three times as fast it does so in prose only at 1 MiB, for the sketch ends at 64 KiB: the target is missed. What \`npm run bench\` fails on
   now is a sketch that costs more, in Wasm, than extracting and matching together; natively it may, by a little. \`score\`: hits to a score. \`whole\`: all of it from
   the bytes; in Wasm one call from JavaScript with the copy into Wasm memory. \`scan\`: the search for literals alone, telling every
   occurrence, against aho-corasick's DFA (overlapping matches) and the floor, a sum over the bytes; both must find as many.
