@@ -9,6 +9,7 @@
 mod aside;
 pub mod batch;
 mod frequency;
+mod groups;
 mod local;
 mod members;
 mod plan;
@@ -17,27 +18,28 @@ mod sequence;
 mod shelf;
 mod snapshot;
 mod table;
+mod told;
 
-use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use crate::correlation::Bound;
 use crate::hash::{join, mix};
-use crate::indicator::{AsIs, MAX_INDICATORS};
 
+pub(crate) use groups::{Groups, combine};
 pub use local::{Judged, Local};
 pub use members::{EXACT, Member, Members, SAMPLE};
 pub use plan::Plan;
 pub use ring::STEPS;
 pub use table::PARTS;
 
+use groups::Key;
 use members::is_within;
 use plan::{Asks, Event, Kind, Of, Tracker, Watch, group_key};
 use ring::Ring;
 use sequence::Chain;
 use shelf::Shelf;
 use table::{Group, State, Table};
+use told::Told;
 
 /// What correlation keeps of a request.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -100,31 +102,6 @@ pub struct Correlator {
     rules: Vec<u64>,
 }
 
-/// When a correlation was last told to hold for a key.
-#[derive(Debug, Default)]
-struct Told {
-    times: HashMap<(u64, u16), u32, BuildHasherDefault<AsIs>>,
-    /// How many of each correlation.
-    counts: Vec<usize>,
-    /// When old ones were last forgotten for want of room.
-    tidied: u32,
-    /// Whether correlations are told that only feed others.
-    feeders: bool,
-}
-
-/// Groups that an observation belongs to: so many values each, one behind the other.
-#[derive(Debug, Default)]
-pub(crate) struct Groups {
-    width: usize,
-    values: Vec<u64>,
-    longer: Vec<u64>,
-    /// The values of each, hashed together.
-    joined: Vec<u64>,
-}
-
-/// Groups that one request may belong to for one tracker; further ones are left out.
-const MAX_GROUPS: usize = 64;
-
 /// Values of a field that are counted of one request; further ones are left out.
 pub const MAX_VALUES: usize = 64;
 
@@ -134,24 +111,11 @@ const AHEAD: u32 = 60;
 /// How late an observation may come, in seconds, and still find its group.
 const LATE: u32 = 60;
 
-/// Firings that are remembered, so that they are not told again too soon: as many as there can be
-/// indicators.
-const MAX_TOLD: usize = MAX_INDICATORS;
-
-/// One correlation has that share of them at most.
-const SHARE: usize = 4;
-
-/// Seconds between two looks for firings that can be forgotten.
-const TIDY: u32 = 60;
-
 /// Observations between two looks for groups that have expired.
 const SWEEP: u32 = 4;
 
 /// Of a group's values, one in so many events is waited for before they are all looked at again.
 const REST: usize = 32;
-
-/// A firing is told again after so much of the time that it lasts.
-const AGAIN: u32 = 4;
 
 impl Shard {
     /// All groups.
@@ -204,15 +168,6 @@ struct Hit {
     tracker: usize,
     rule: usize,
     first: Option<u64>,
-}
-
-/// The values of a group.
-#[derive(Clone, Copy, Debug)]
-struct Key<'v> {
-    /// Empty where they are not known: then it is told at the group's next observation what holds.
-    values: &'v [u64],
-    /// Hashed together.
-    joined: u64,
 }
 
 impl Correlator {
@@ -418,128 +373,9 @@ impl Correlator {
     }
 }
 
-impl Told {
-    /// Whether a correlation has not been told lately to hold for a key.
-    fn is_due(&self, plan: &Plan, correlation: usize, key: u64, at: u32) -> bool {
-        let Some(own) = plan.correlations.get(correlation) else { return false };
-        let told = self.times.get(&(key, u16::try_from(correlation).unwrap_or(u16::MAX)));
-        (self.feeders || !own.is_feeder())
-            && told.is_none_or(|told| at.abs_diff(*told) >= own.lasts / AGAIN)
-    }
-
-    /// The same, and notes that it is told; there is no telling what cannot be remembered.
-    fn is_news(&mut self, plan: &Plan, correlation: usize, key: u64, at: u32) -> bool {
-        if !self.is_due(plan, correlation, key, at) {
-            return false;
-        }
-        let place = (key, u16::try_from(correlation).unwrap_or(u16::MAX));
-        // Looking through all of them takes long: not for every firing.
-        if !self.has_room(place) && at.abs_diff(self.tidied) >= TIDY {
-            self.tidied = at;
-            self.times.retain(|(_, own), told| {
-                let own = plan.correlations.get(usize::from(*own));
-                own.is_some_and(|own| at.saturating_sub(*told) < own.lasts / AGAIN)
-            });
-            self.counts.clear();
-            let all: Vec<u16> = self.times.keys().map(|(_, own)| *own).collect();
-            all.into_iter().for_each(|own| self.tally(own));
-        }
-        let has_room = self.has_room(place);
-        if has_room {
-            self.note(place, at);
-        }
-        has_room
-    }
-
-    /// Whether one more can be remembered. A correlation that clients make hold at will leaves room for
-    /// the others.
-    fn has_room(&self, place: (u64, u16)) -> bool {
-        let own = self.counts.get(usize::from(place.1)).copied().unwrap_or_default();
-        self.times.len() < MAX_TOLD && own < MAX_TOLD / SHARE || self.times.contains_key(&place)
-    }
-
-    fn note(&mut self, place: (u64, u16), at: u32) {
-        if self.times.insert(place, at).is_none() {
-            self.tally(place.1);
-        }
-    }
-
-    fn forget(&mut self, place: (u64, u16)) {
-        if self.times.remove(&place).is_some()
-            && let Some(count) = self.counts.get_mut(usize::from(place.1))
-        {
-            *count = count.saturating_sub(1);
-        }
-    }
-
-    fn tally(&mut self, correlation: u16) {
-        let place = usize::from(correlation);
-        if self.counts.len() <= place {
-            self.counts.resize(place.saturating_add(1), 0);
-        }
-        self.counts.get_mut(place).into_iter().for_each(|own| *own = own.saturating_add(1));
-    }
-}
-
-impl Groups {
-    /// The groups.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u64]> + Clone {
-        self.values.chunks_exact(self.width.max(1))
-    }
-
-    /// The groups, with their values hashed together.
-    fn keys(&self) -> impl Iterator<Item = Key<'_>> + Clone {
-        self.iter().zip(&self.joined).map(|(values, joined)| Key { values, joined: *joined })
-    }
-
-    /// Hashes the values of each together.
-    fn join(&mut self) {
-        let width = self.width.max(1);
-        self.joined.clear();
-        self.joined.extend(self.values.chunks_exact(width).map(join));
-    }
-
-    /// Leaves those out whose first value is not as asked.
-    fn only(&mut self, is_asked: impl Fn(u64) -> bool) {
-        self.longer.clear();
-        let width = self.width.max(1);
-        for group in self.values.chunks_exact(width) {
-            if group.first().is_some_and(|first| is_asked(*first)) {
-                self.longer.extend_from_slice(group);
-            }
-        }
-        std::mem::swap(&mut self.values, &mut self.longer);
-    }
-
-    /// Adds one of some values to each.
-    fn lengthen(&mut self, values: &[(u16, u64)]) {
-        self.longer.clear();
-        let longer = self.width.saturating_add(1);
-        let count = self.values.len().checked_div(self.width).unwrap_or(1);
-        for number in 0..count {
-            let from = number.saturating_mul(self.width);
-            let group = self.values.get(from..from.saturating_add(self.width)).unwrap_or_default();
-            for (_, value) in values {
-                if self.longer.len() < longer.saturating_mul(MAX_GROUPS) {
-                    self.longer.extend_from_slice(group);
-                    self.longer.push(*value);
-                }
-            }
-        }
-        std::mem::swap(&mut self.values, &mut self.longer);
-        self.width = longer;
-    }
-}
-
 impl Hit {
     fn is_of(&self, first: u64) -> bool {
         self.first.is_none_or(|own| own == first)
-    }
-}
-
-impl Key<'_> {
-    fn first(&self) -> u64 {
-        self.values.first().copied().unwrap_or_default()
     }
 }
 
@@ -730,13 +566,6 @@ fn find_hits(
             }
         }
     }
-}
-
-/// Every combination of the values of some fields; none where one has no value.
-pub(crate) fn combine(fields: &[u16], observation: &Observation, groups: &mut Groups) {
-    groups.width = 0;
-    groups.values.clear();
-    fields.iter().for_each(|field| groups.lengthen(observation.values(*field)));
 }
 
 /// How long after its latest event a tracker's group is kept.

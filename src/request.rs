@@ -11,6 +11,7 @@ mod part;
 mod seam;
 mod trouble;
 mod upload;
+mod value;
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -27,6 +28,7 @@ pub use body::{Body, Limits};
 pub(crate) use key::Key;
 pub use trouble::Trouble;
 pub(crate) use upload::batch_lines;
+use value::{drop_value, flag_in, number_in};
 
 /// An HTTP request as the host received it: what goes around one or more [`Request`]s.
 #[derive(Clone, Debug, Default)]
@@ -526,44 +528,6 @@ pub enum Value<'a> {
     Number(f64),
 }
 
-/// The number that a value is. One in quotes counts, and its digits may be grouped by underscores,
-/// as lax parsers have it (Pydantic's).
-fn number_in(token: Token<'_>, reader: &mut Reader<'_>) -> Option<f64> {
-    let number = match token {
-        Token::Number(number) => Some(number),
-        Token::String(raw) if raw.bytes().len() <= QUOTED => {
-            raw.text().trim().replace('_', "").parse().ok()
-        }
-        token => {
-            drop_value(token, reader);
-            None
-        }
-    };
-    number.filter(|number| number.is_finite())
-}
-
-/// The flag that a value is; in words, those that lax parsers take (Pydantic's).
-fn flag_in(token: Token<'_>) -> Option<bool> {
-    match token {
-        Token::Bool(flag) => Some(flag),
-        Token::String(raw) if raw.bytes().len() <= QUOTED => {
-            match raw.text().trim().to_ascii_lowercase().as_str() {
-                "true" | "t" | "yes" | "y" | "on" => Some(true),
-                "false" | "f" | "no" | "n" | "off" => Some(false),
-                _ => None,
-            }
-        }
-        _ => None,
-    }
-}
-
-/// Passes over the rest of a value that has the wrong type.
-fn drop_value(token: Token<'_>, reader: &mut Reader<'_>) {
-    if matches!(token, Token::Object | Token::Array) {
-        reader.leave();
-    }
-}
-
 /// The model that a path names: `/models/<model>:verb`, `/engines/<model>/`, `/deployments/<model>/`,
 /// `/model/<model>/`.
 fn model_in(path: &str) -> Option<&str> {
@@ -591,9 +555,6 @@ const TEXTS: &[&str] = &[
 
 /// Signed reasonings of one request that are hashed, at most.
 const MAX_REASONING: usize = 16;
-
-/// Bytes of a number or flag in quotes, leading zeros and spaces included.
-const QUOTED: usize = 256;
 
 /// Longer values of keyword fields are not kept.
 const KEYWORD_BYTES: usize = 512;

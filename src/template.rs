@@ -352,6 +352,7 @@ fn roll(sum: u64, new: u64) -> u64 {
 }
 
 const BASE: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// The smallest of the hashes that were added, each once.
 struct Smallest<const N: usize> {
     hashes: [u64; N],
