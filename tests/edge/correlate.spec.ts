@@ -389,6 +389,37 @@ describe('what happens to the objects', { timeout: 60_000 }, () => {
   });
 });
 
+/** A correlation that anybody can make hold for as many keys as they like must not cost the others theirs. */
+it('firings that cannot wait for the registry are dropped of whichever correlation has most, and told', { timeout: 120_000 }, async () => {
+  const fleet = await Fleet.start({ origin, workers: 1, vars, faults: true });
+  try {
+    const admin = new Admin(fleet.edge.url, TOKEN);
+    const policy = { correlate: { shards: 1, memory: 16 << 20, snapshot: SNAPSHOT } };
+    await admin.release(keys, 1, bundleOf({}, { signatures: [traffic], correlations: [correlation('cluster_template', CROWD), correlation('cluster_each', 1)], policy }));
+    await fleet.everywhere(1);
+    await fleet.fault({ registry: 'throw' });
+    await campaign(fleet, 'Mortlake', CROWD);
+    await flagged(fleet.edge, 'Mortlake');
+    // Some ten keys of each prompt, and 5,000 firings can wait.
+    const [count, lanes] = [1_000, 40];
+    await Promise.all(
+      Array.from({ length: lanes }, async (_, lane) => {
+        for (let number = lane; number < count; number += lanes) expect((await fleet.edge.ask(template(`Noise ${number}`, 'x'), { authorization: 'Bearer sk-one-account' })).status).toBe(200);
+      }),
+    );
+    await eventually('the drops', async () => {
+      const told = fleet.lines('hedgerow.correlator').map(({ event, error }) => `${event}: ${error}`);
+      expect(told.join('\n')).toMatch(/firings: \d+ could not wait for the registry/);
+    }, 20_000);
+    await fleet.fault({ registry: null });
+    await eventually('the campaign in the registry', async () => {
+      expect((await admin.got('/indicators?correlation=cluster_template')).indicators.length).toBeGreaterThan(0);
+    }, 40_000);
+  } finally {
+    await fleet.dispose();
+  }
+});
+
 describe('privacy', () => {
   it('no canary sings: not in what the objects store, not in KV, not in what the admin API tells, not in the log', { timeout: 60_000 }, async () => {
     const CANARIES = { prompt: 'canary-of-the-prompt', credential: 'sk-canary-of-the-credential', address: '203.0.113.78', agent: 'canary-of-the-agent', query: 'canary-of-the-query', header: 'canary-of-the-header' };
