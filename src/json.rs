@@ -12,8 +12,6 @@ use std::ops::Range;
 
 use memchr::memchr2;
 
-use crate::bits::{Eight, HIGH};
-
 /// A position in JSON text, and what was found wrong with the text so far.
 #[derive(Clone, Debug)]
 pub struct Reader<'a> {
@@ -244,7 +242,7 @@ impl<'a> Reader<'a> {
         let mut at = 0_usize;
         loop {
             let rest = text.get(at..).unwrap_or_default();
-            let Some(found) = quote_or_backslash(rest) else {
+            let Some(found) = memchr2(b'"', b'\\', rest) else {
                 self.at = self.text.len();
                 self.broken.truncated = true;
                 return self.raw(text, start);
@@ -422,24 +420,6 @@ fn runs<'a>(
     }
     at
 }
-
-/// Where the first quote or backslash stands. Where there are many, calling a search for long texts
-/// costs more than searching.
-fn quote_or_backslash(text: &[u8]) -> Option<usize> {
-    let mut at = 0_usize;
-    for bytes in text.as_chunks::<8>().0.iter().take(NEAR) {
-        let bytes = Eight(u64::from_le_bytes(*bytes));
-        let found = (bytes.equal(b'"') | bytes.equal(b'\\')) & HIGH;
-        if found != 0 {
-            return Some(at.saturating_add((found.trailing_zeros() / 8) as usize));
-        }
-        at = at.saturating_add(8);
-    }
-    memchr2(b'"', b'\\', text.get(at..)?).map(|found| at.saturating_add(found))
-}
-
-/// Eights of bytes that are looked at before a search is called.
-const NEAR: usize = 4;
 
 /// The character that `escaped` (which begins with a backslash, or is empty) stands for, and how
 /// many bytes it took.
