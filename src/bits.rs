@@ -1,8 +1,12 @@
 //! Sixty-four bytes of text at a time: what each of them is, as a bit.
 //!
 //! To find the next byte of some kind, a loop has to wait for the one before; a mask of all of them
-//! is made without waiting, and its bits are then taken one by one.
+//! is made without waiting, and its bits are then taken one by one, or all at once.
+//!
+//! Masks are made by SIMD in Wasm and on x86-64, which have it always; elsewhere by plain code.
 #![deny(clippy::arithmetic_side_effects)]
+
+use lane::{Sixteen, Which, gather};
 
 /// Bytes of a block.
 pub const BLOCK: usize = 64;
@@ -10,29 +14,90 @@ pub const BLOCK: usize = 64;
 /// A block of text.
 pub type Block = [u8; BLOCK];
 
+/// A bit for each byte of a block, the lowest for the first.
+pub type Mask = u64;
+
 /// Eight bytes, looked at together. A mask of them has the highest bit of each byte that is so.
 #[derive(Clone, Copy, Debug)]
 pub struct Eight(pub u64);
 
-/// The first block of a text; what is missing at its end is filled with zeros.
-pub fn first(text: &[u8]) -> Block {
-    text.first_chunk().copied().unwrap_or_else(|| {
+/// A block, sixteen bytes by sixteen.
+#[derive(Clone, Copy, Debug)]
+pub struct Lanes([Sixteen; BLOCK / 16]);
+
+impl Lanes {
+    /// The first block of a text; what is missing at its end is filled with zeros.
+    pub fn first(text: &[u8]) -> Self {
+        if let Some(block) = text.first_chunk() {
+            return Self::of(block);
+        }
         let mut block = [0; BLOCK];
         block.iter_mut().zip(text).for_each(|(own, byte)| *own = *byte);
+        Self::of(&block)
+    }
+
+    fn of(block: &Block) -> Self {
+        let mut lanes = [Sixteen::EMPTY; BLOCK / 16];
+        for (own, bytes) in lanes.iter_mut().zip(block.as_chunks::<16>().0) {
+            *own = Sixteen::of(bytes);
+        }
+        Self(lanes)
+    }
+
+    /// Whether any byte is one of two.
+    pub fn has(&self, byte: u8, other: u8) -> bool {
+        let [a, b, c, d] = self.0.map(|lane| lane.equal(byte).or(lane.equal(other)));
+        a.or(b).or(c.or(d)).any()
+    }
+
+    /// Which bytes are equal to one.
+    pub fn equal(&self, byte: u8) -> Mask {
+        self.mask(|lane| lane.equal(byte))
+    }
+
+    /// Which bytes are `first` or more and less than `end`, both of ASCII.
+    pub fn within(&self, first: u8, end: u8) -> Mask {
+        self.mask(|lane| lane.within(first, end))
+    }
+
+    /// The block without capitals of ASCII.
+    pub fn lower(&self) -> Block {
+        let mut block = [0; BLOCK];
+        for (lane, bytes) in self.0.iter().zip(block.as_chunks_mut::<16>().0) {
+            *bytes = lane.lower();
+        }
         block
-    })
+    }
+
+    fn mask(&self, is: impl Fn(Sixteen) -> Which) -> Mask {
+        let [a, b, c, d] = self.0.map(|lane| u64::from(is(lane).bits()));
+        a | b << 16 | c << 32 | d << 48
+    }
 }
 
-/// A bit for each byte of a block, the lowest for the first: whether the mask of its eight has it.
-pub fn bits(block: &Block, mask: impl Fn(Eight) -> u64) -> u64 {
-    let mut bits = 0_u64;
-    for bytes in block.as_chunks::<8>().0.iter().rev() {
-        let mask = mask(Eight(u64::from_le_bytes(*bytes))) & HIGH;
-        // Each product's highest byte has the eight bits side by side.
-        bits = bits << 8 | (mask >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56;
-    }
-    bits
+/// Which bytes are escaped and which backslashes escape them, of text that begins outside an escape:
+/// of a row of backslashes every other one escapes the next byte.
+pub fn escapes(backslashes: Mask) -> (Mask, Mask) {
+    const ODD: Mask = 0xaaaa_aaaa_aaaa_aaaa;
+    // Where a row begins on an even bit, the subtraction carries through its odd ones; simdjson's way.
+    let ends = ((backslashes << 1 | ODD).wrapping_sub(backslashes)) ^ ODD;
+    (ends ^ backslashes, ends & backslashes)
 }
+
+/// Moves the bytes of a block that `keep` names to the front of `to`; how many those are.
+pub fn compact(block: &Block, keep: Mask, to: &mut Compacted) -> usize {
+    let mut kept = 0_usize;
+    for (bytes, own) in block.as_chunks::<8>().0.iter().zip(keep.to_le_bytes()) {
+        if let Some(to) = to.get_mut(kept..).and_then(|to| to.first_chunk_mut::<8>()) {
+            *to = gather(*bytes, own);
+        }
+        kept = kept.saturating_add(own.count_ones() as usize);
+    }
+    kept
+}
+
+/// Room for the bytes of a block that are kept, and those that are overwritten by the next.
+pub type Compacted = [u8; BLOCK];
 
 impl Eight {
     /// Those that are not ASCII.
@@ -47,16 +112,157 @@ impl Eight {
         low.wrapping_add(EACH.wrapping_mul(u64::from(0x80_u8.wrapping_sub(least)))) & !self.0
     }
 
-    /// Those that are equal to another, which is of ASCII.
-    pub fn equal(self, other: u8) -> u64 {
-        let differs = self.0 ^ EACH.wrapping_mul(u64::from(other));
-        !((differs & !HIGH).wrapping_add(!HIGH) | differs)
-    }
-
     /// Without capitals of ASCII.
     pub fn lower(self) -> u64 {
         let capitals = self.from(b'A') & !self.from(b'Z'.saturating_add(1)) & HIGH;
         self.0 | capitals >> 2
+    }
+}
+
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod lane {
+    use core::arch::wasm32::{
+        i8x16_ge, i8x16_lt, u8x16_bitmask, u8x16_eq, u8x16_splat, u8x16_swizzle, u64x2,
+        u64x2_extract_lane, u64x2_splat, v128, v128_and, v128_any_true, v128_or,
+    };
+
+    #[allow(clippy::indexing_slicing, reason = "what is out of bounds does not compile")]
+    /// For each choice of eight bytes, where those come from that are kept: the first ones of eight.
+    const SHUFFLES: [u64; 256] = {
+        let mut shuffles = [0; 256];
+        let mut keep = 0;
+        while keep < 256 {
+            let mut from = 8_u64;
+            // From the last to the first, so that each pushes those behind it up.
+            while from > 0 {
+                from -= 1;
+                if keep >> from & 1 == 1 {
+                    shuffles[keep] = shuffles[keep] << 8 | from;
+                }
+            }
+            keep += 1;
+        }
+        shuffles
+    };
+
+    #[derive(Clone, Copy, Debug)]
+    pub struct Sixteen(v128);
+
+    /// All bits of each byte that is so.
+    pub struct Which(v128);
+
+    impl Sixteen {
+        pub const EMPTY: Self = Self(u64x2(0, 0));
+
+        pub fn of(bytes: &[u8; 16]) -> Self {
+            let bytes = u128::from_le_bytes(*bytes);
+            Self(u64x2(bytes as u64, (bytes >> 64) as u64))
+        }
+
+        pub fn equal(self, byte: u8) -> Which {
+            Which(u8x16_eq(self.0, u8x16_splat(byte)))
+        }
+
+        pub fn within(self, first: u8, end: u8) -> Which {
+            let (first, end) = (u8x16_splat(first), u8x16_splat(end));
+            Which(v128_and(i8x16_ge(self.0, first), i8x16_lt(self.0, end)))
+        }
+
+        pub fn lower(self) -> [u8; 16] {
+            let capitals = self.within(b'A', b'[').0;
+            let lower = v128_or(self.0, v128_and(capitals, u8x16_splat(0x20)));
+            let (low, high) = (u64x2_extract_lane::<0>(lower), u64x2_extract_lane::<1>(lower));
+            (u128::from(low) | u128::from(high) << 64).to_le_bytes()
+        }
+    }
+
+    impl Which {
+        pub fn or(self, other: Self) -> Self {
+            Self(v128_or(self.0, other.0))
+        }
+
+        pub fn any(self) -> bool {
+            v128_any_true(self.0)
+        }
+
+        pub fn bits(self) -> u16 {
+            u8x16_bitmask(self.0)
+        }
+    }
+
+    pub fn gather(bytes: [u8; 8], keep: u8) -> [u8; 8] {
+        let shuffle = SHUFFLES.get(usize::from(keep)).copied().unwrap_or_default();
+        let bytes = u64x2_splat(u64::from_le_bytes(bytes));
+        u64x2_extract_lane::<0>(u8x16_swizzle(bytes, u64x2_splat(shuffle))).to_le_bytes()
+    }
+}
+
+/// Sixteen bytes without SIMD.
+#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+mod lane {
+    use super::{EACH, Eight, HIGH};
+
+    #[derive(Clone, Copy, Debug)]
+    pub struct Sixteen([Eight; 2]);
+
+    /// The highest bit of each byte that is so; the others say nothing.
+    pub struct Which([u64; 2]);
+
+    impl Sixteen {
+        pub const EMPTY: Self = Self([Eight(0); 2]);
+
+        pub fn of(bytes: &[u8; 16]) -> Self {
+            let bytes = u128::from_le_bytes(*bytes);
+            Self([Eight(bytes as u64), Eight((bytes >> 64) as u64)])
+        }
+
+        pub fn equal(self, byte: u8) -> Which {
+            let equal = |it: Eight| {
+                let differs = it.0 ^ EACH.wrapping_mul(u64::from(byte));
+                !((differs & !HIGH).wrapping_add(!HIGH) | differs)
+            };
+            Which(self.0.map(equal))
+        }
+
+        pub fn within(self, first: u8, end: u8) -> Which {
+            Which(self.0.map(|it| it.from(first) & !it.from(end)))
+        }
+
+        pub fn lower(self) -> [u8; 16] {
+            let [low, high] = self.0.map(|it| u128::from(it.lower()));
+            (low | high << 64).to_le_bytes()
+        }
+    }
+
+    impl Which {
+        pub fn or(self, other: Self) -> Self {
+            let ([low, high], [its_low, its_high]) = (self.0, other.0);
+            Self([low | its_low, high | its_high])
+        }
+
+        pub fn any(self) -> bool {
+            let [low, high] = self.0;
+            (low | high) & HIGH != 0
+        }
+
+        pub fn bits(self) -> u16 {
+            // Each product's highest byte has the eight bits side by side.
+            let bits = |mask: u64| ((mask & HIGH) >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+            let [low, high] = self.0.map(bits);
+            (low | high << 8) as u16
+        }
+    }
+
+    pub fn gather(bytes: [u8; 8], keep: u8) -> [u8; 8] {
+        let mut kept = [0; 8];
+        let mut to = 0_usize;
+        for (place, byte) in bytes.into_iter().enumerate() {
+            if let Some(own) = kept.get_mut(to) {
+                *own = byte;
+            }
+            to = to.saturating_add(usize::from(keep >> place & 1));
+        }
+        kept
     }
 }
 
@@ -71,23 +277,51 @@ mod tests {
     #[test]
     fn a_bit_says_what_a_byte_is() {
         let block: Block = std::array::from_fn(|at| (at * 4 + at / 16) as u8);
-        let rows: [(&str, u64, fn(u8) -> bool); 4] = [
-            ("beyond", bits(&block, Eight::beyond_ascii), |byte| byte >= 0x80),
-            ("from", bits(&block, |it| it.from(b'A')), |byte| (b'A'..0x80).contains(&byte)),
-            ("least", bits(&block, |it| it.from(1)), |byte| (1..0x80).contains(&byte)),
-            ("equal", bits(&block, |it| it.equal(b'`')), |byte| byte == b'`'),
+        let lanes = Lanes::of(&block);
+        let rows: [(&str, Mask, fn(u8) -> bool); 4] = [
+            ("within", lanes.within(b'A', 0x7f), |byte| (b'A'..0x7f).contains(&byte)),
+            ("from the least", lanes.within(1, b' '), |byte| (1..b' ').contains(&byte)),
+            ("equal", lanes.equal(b'`'), |byte| byte == b'`'),
+            ("zero", lanes.equal(0), |byte| byte == 0),
         ];
         for (name, bits, is) in rows {
             for (at, byte) in block.iter().enumerate() {
                 assert_eq!(bits >> at & 1 == 1, is(*byte), "{name}: {byte:#x}");
             }
         }
+        assert_eq!(lanes.lower(), block.map(|byte| byte.to_ascii_lowercase()));
         for byte in 0..=255_u8 {
             let lower = Eight(u64::from_le_bytes([byte; 8])).lower();
             assert_eq!(lower, u64::from_le_bytes([byte.to_ascii_lowercase(); 8]), "{byte:#x}");
-            let alone = Eight(u64::from_le_bytes([0xff, byte, 0xff, 0, 0, 0, 0, 0x7f]));
-            assert_eq!(alone.equal(b'"') >> 15 & 1 == 1, byte == b'"', "{byte:#x}");
         }
-        assert_eq!(first(b"ab"), first(b"ab\0"));
+        assert_eq!(Lanes::first(b"ab\0").lower(), Lanes::first(b"AB").lower());
+        assert!(Lanes::first(b"a..b").has(b'c', b'b') && !Lanes::first(b"a..").has(b'c', b'b'));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_other_backslash_of_a_row_escapes(backslashes: u64, more: u64) {
+            // Rows of all lengths are rare in random bits, and usual where two such are joined.
+            for backslashes in [backslashes, backslashes | more, backslashes & more] {
+                let (mut escaped, mut escaping) = (0_u64, 0_u64);
+                for at in 0..64 {
+                    if backslashes >> at & 1 == 1 && escaped >> at & 1 == 0 {
+                        escaping |= 1 << at;
+                        escaped |= (1_u64 << at) << 1;
+                    }
+                }
+                proptest::prop_assert_eq!(escapes(backslashes), (escaped, escaping));
+            }
+        }
+
+        #[test]
+        fn what_is_kept_moves_to_the_front(keep: u64) {
+            let block: Block = std::array::from_fn(|at| at as u8 | 0x80);
+            let mut kept = [0; BLOCK];
+            let count = compact(&block, keep, &mut kept);
+            let own = block.into_iter().enumerate().filter(|(at, _)| keep >> at & 1 == 1);
+            let expected: Vec<u8> = own.map(|(_, byte)| byte).collect();
+            proptest::prop_assert_eq!(&kept[..count], expected);
+        }
     }
 }

@@ -164,7 +164,10 @@ impl Explainer {
                     let raw = segment.source.value();
                     let part = self.in_text(&test.op, text, raw)?;
                     Some(Some(proof(match raw {
-                        Some(raw) => Sources::new(raw, part.end).find(part),
+                        Some(raw) => {
+                            let wanted = vec![part.start, part.end.saturating_sub(1)];
+                            Sources::new(raw, text, 0, &[], wanted).find(part)
+                        }
                         None => segment.source.range(),
                     })))
                 })

@@ -10,7 +10,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use memchr::memchr2;
+use crate::bits::{self, BLOCK, Lanes};
 
 /// A position in JSON text, and what was found wrong with the text so far.
 #[derive(Clone, Debug)]
@@ -239,21 +239,13 @@ impl<'a> Reader<'a> {
     fn string(&mut self) -> Raw<'a> {
         self.step(1);
         let (text, start) = (self.rest(), self.at);
-        let mut at = 0_usize;
-        loop {
-            let rest = text.get(at..).unwrap_or_default();
-            let Some(found) = memchr2(b'"', b'\\', rest) else {
-                self.at = self.text.len();
-                self.broken.truncated = true;
-                return self.raw(text, start);
-            };
-            let here = at.saturating_add(found);
-            if rest.get(found) == Some(&b'"') {
-                self.step(here.saturating_add(1));
-                return self.raw(text.get(..here).unwrap_or_default(), start);
-            }
-            at = here.saturating_add(2);
-        }
+        let Some(end) = end_of_string(text) else {
+            self.at = self.text.len();
+            self.broken.truncated = true;
+            return self.raw(text, start);
+        };
+        self.step(end.saturating_add(1));
+        self.raw(text.get(..end).unwrap_or_default(), start)
     }
 
     fn raw(&self, bytes: &'a [u8], start: usize) -> Raw<'a> {
@@ -315,6 +307,14 @@ impl<'a> Raw<'a> {
     /// Where the string stands in the body.
     pub fn range(&self) -> Range<usize> {
         self.start..self.start.saturating_add(self.bytes.len())
+    }
+
+    /// What of the string stands in a range of the body.
+    pub fn part(&self, range: Range<usize>) -> Raw<'a> {
+        let start = range.start.clamp(self.start, self.range().end);
+        let own = start.saturating_sub(self.start)..range.end.max(start).saturating_sub(self.start);
+        let bytes = self.bytes.get(own.start..own.end.min(self.bytes.len())).unwrap_or_default();
+        Raw { bytes, start }
     }
 
     /// The escaped bytes.
@@ -419,6 +419,28 @@ fn runs<'a>(
         }
     }
     at
+}
+
+/// Where the first quote stands in a text that is not escaped.
+fn end_of_string(text: &[u8]) -> Option<usize> {
+    let mut at = 0_usize;
+    while at < text.len() {
+        let lanes = Lanes::first(text.get(at..).unwrap_or_default());
+        if !lanes.has(b'"', b'\\') {
+            at = at.saturating_add(BLOCK);
+            continue;
+        }
+        let (quotes, backslashes) = (lanes.equal(b'"'), lanes.equal(b'\\'));
+        let (escaped, escaping) = bits::escapes(backslashes);
+        let ends = quotes & !escaped;
+        if ends != 0 {
+            return Some(at.saturating_add(ends.trailing_zeros() as usize));
+        }
+        // An escape that goes on behind the block is looked at with the next.
+        let is_cut = escaping >> (BLOCK - 1) & 1;
+        at = at.saturating_add(BLOCK).saturating_sub(is_cut as usize);
+    }
+    None
 }
 
 /// The character that `escaped` (which begins with a backslash, or is empty) stands for, and how

@@ -386,10 +386,11 @@ impl Matcher<'_> {
         if is_open { None } else { Some(false) }
     }
 
-    /// The hits, with their proofs. Values are gone through once more for that, each at most once.
+    /// The hits, with their proofs. Values are gone through again for that around what was found, no byte
+    /// twice.
     fn proved(&self, held: Vec<usize>, request: &Request<'_>) -> Vec<Hit> {
         let mut proofs = Vec::with_capacity(held.len());
-        let mut until: BTreeMap<usize, usize> = BTreeMap::new();
+        let mut wanted: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for signature in held {
             let mut bits = Vec::new();
             if let Some(condition) = self.program.conditions.get(signature) {
@@ -399,17 +400,19 @@ impl Matcher<'_> {
                 bits.iter().filter_map(|bit| self.found(*bit)).filter(|found| found.in_text)
             {
                 if let Some((number, segment)) = segment_at(request, found.start) {
-                    let end = found.end.saturating_sub(segment.range.start);
-                    until.entry(number).and_modify(|known| *known = end.max(*known)).or_insert(end);
+                    let own = wanted.entry(number).or_default();
+                    for at in [found.start, found.end.saturating_sub(1)] {
+                        own.push(at.saturating_sub(segment.range.start));
+                    }
                 }
             }
             proofs.push((signature, bits));
         }
-        let source = |(number, until): (&usize, &usize)| {
-            let raw = request.segments().get(*number)?.source.value()?;
-            Some((*number, text::Sources::new(raw, *until)))
+        let source = |(number, wanted): (usize, Vec<usize>)| {
+            Some((number, request.sources(request.segments().get(number)?, wanted)?))
         };
-        let sources: BTreeMap<usize, text::Sources> = until.iter().filter_map(source).collect();
+        let sources: BTreeMap<usize, text::Sources> =
+            wanted.into_iter().filter_map(source).collect();
         let prove = |bit: usize| {
             let field = self.program.fields.get(bit)?.clone();
             let found = self.found(bit)?;

@@ -80,6 +80,8 @@ pub struct Client<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct Request<'a> {
     text: String,
+    /// How far into the body the text had come at some of its bytes.
+    marks: Vec<text::Mark>,
     segments: Vec<Segment<'a>>,
     keywords: Vec<(Name, Cow<'a, str>)>,
     numbers: Vec<(Name, f64)>,
@@ -141,6 +143,7 @@ impl<'a> Source<'a> {
 /// How much of a request has been read.
 struct Mark {
     text: usize,
+    marks: usize,
     segments: usize,
     keywords: usize,
     numbers: usize,
@@ -210,6 +213,18 @@ impl<'a> Request<'a> {
     /// The text values.
     pub fn segments(&self) -> &[Segment<'a>] {
         &self.segments
+    }
+
+    /// Where in the body normalised bytes of a segment came from, at least those that are `wanted`,
+    /// counted from its start; `None` where it is no value of the body.
+    pub fn sources(&self, segment: &Segment<'_>, wanted: Vec<usize>) -> Option<text::Sources> {
+        let raw = segment.source.value()?;
+        let range = &segment.range;
+        let from = self.marks.partition_point(|mark| mark.text <= range.start);
+        let to = self.marks.partition_point(|mark| mark.text < range.end);
+        let marks = self.marks.get(from..to).unwrap_or_default();
+        let value = self.text.get(range.clone()).unwrap_or_default();
+        Some(text::Sources::new(raw, value, range.start, marks, wanted))
     }
 
     /// The short strings, one row a value.
@@ -298,6 +313,7 @@ impl<'a> Request<'a> {
     fn mark(&self) -> Mark {
         Mark {
             text: self.text.len(),
+            marks: self.marks.len(),
             segments: self.segments.len(),
             keywords: self.keywords.len(),
             numbers: self.numbers.len(),
@@ -310,6 +326,7 @@ impl<'a> Request<'a> {
     /// Forgets what has been read since.
     fn return_to(&mut self, mark: Mark) {
         self.text.truncate(mark.text);
+        self.marks.truncate(mark.marks);
         self.segments.truncate(mark.segments);
         self.keywords.truncate(mark.keywords);
         self.numbers.truncate(mark.numbers);
@@ -364,6 +381,7 @@ impl<'a> Request<'a> {
 
     fn clear(&mut self) {
         self.text.clear();
+        self.marks.clear();
         self.segments.clear();
         self.keywords.clear();
         self.numbers.clear();
@@ -431,14 +449,16 @@ impl<'a> Request<'a> {
     }
 
     fn push_text(&mut self, place: Place, raw: Raw<'a>, literal: bool) {
+        let marks = self.marks.len();
         let mut normalizer = Normalizer::new(&mut self.text, Case::Fold);
         match literal {
             true => crate::json::Sink::run(&mut normalizer, &String::from_utf8_lossy(raw.bytes())),
-            false => normalizer.escaped(raw),
+            false => normalizer.escaped(raw, &mut self.marks),
         }
         let (range, mut edges) = normalizer.finish_with_edges();
         if range.is_empty() {
             self.text.truncate(range.start);
+            self.marks.truncate(marks);
             self.after_space |= edges.lead;
             return;
         }

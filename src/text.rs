@@ -71,7 +71,17 @@ pub fn fold(char: char) -> Option<char> {
     (!is_invisible(char)).then(|| look_alike(char))
 }
 
-/// From normalised text back to the body: where each stretch of a value came from.
+/// How far normalisation had come at some place, for those who come back to it: up to here the bytes of
+/// the body make the text up to there, whatever follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Bytes of the buffer of normalised text.
+    pub text: usize,
+    /// Bytes of the body.
+    pub source: usize,
+}
+
+/// From normalised text back to the body: where stretches of a value came from.
 #[derive(Debug)]
 pub struct Sources {
     stretches: Vec<Stretch>,
@@ -103,25 +113,64 @@ fn add(stretches: &mut Vec<Stretch>, mut stretch: Stretch) {
 }
 
 impl Sources {
-    /// Normalises the value again, up to its normalised byte `until`, keeping score.
-    pub fn new(raw: Raw<'_>, until: usize) -> Self {
-        let mut out = String::new();
-        let mut normalizer = Normalizer::new(&mut out, Case::Fold);
-        let mut stretches = Vec::new();
-        raw.pieces(|piece, range| {
-            if normalizer.out.len() > until {
+    /// Normalises a value again as far as is needed to say where its normalised bytes `wanted` came
+    /// from, keeping score. `value` is its normalised text, which begins at byte `base` of the buffer
+    /// that the `marks` within it count in.
+    pub fn new(
+        raw: Raw<'_>,
+        value: &str,
+        base: usize,
+        marks: &[Mark],
+        mut wanted: Vec<usize>,
+    ) -> Self {
+        wanted.sort_unstable();
+        let own = |mark: &Mark| Mark { text: mark.text.saturating_sub(base), ..*mark };
+        let marks: Vec<Mark> = marks.iter().map(own).collect();
+        let mut sources = Self { stretches: Vec::new(), end: raw.range().end };
+        let start = Mark { text: 0, source: raw.range().start };
+        let mut next: Option<(Mark, usize)> = None;
+        for until in wanted {
+            let after = marks.partition_point(|mark| mark.text <= until);
+            let mark = after.checked_sub(1).and_then(|at| marks.get(at)).copied().unwrap_or(start);
+            next = Some(match next {
+                // Stretches that overlap are gone through once.
+                Some((from, end)) if mark.text <= end => (from, until),
+                Some((from, end)) => {
+                    sources.add(raw, value, &marks, from, end);
+                    (mark, until)
+                }
+                None => (mark, until),
+            });
+        }
+        if let Some((from, end)) = next {
+            sources.add(raw, value, &marks, from, end);
+        }
+        sources
+    }
+
+    /// Goes through a value from a mark to its normalised byte `until`.
+    fn add(&mut self, raw: Raw<'_>, value: &str, marks: &[Mark], from: Mark, until: usize) {
+        let behind = marks.partition_point(|mark| mark.text <= until);
+        let end = marks.get(behind).map_or(raw.range().end, |mark| mark.source);
+        // What follows may depend on the last character before.
+        let last = value.get(..from.text).and_then(|before| before.chars().next_back());
+        let mut out = last.map(String::from).unwrap_or_default();
+        let base = from.text.saturating_sub(out.len());
+        let mut normalizer = Normalizer { start: 0, ..Normalizer::new(&mut out, Case::Fold) };
+        let stretches = &mut self.stretches;
+        raw.part(from.source..end).pieces(|piece, range| {
+            if base.saturating_add(normalizer.out.len()) > until {
                 return;
             }
             match piece {
                 Piece::Char(char) => {
-                    let at = normalizer.boundary(char);
-                    add(&mut stretches, Stretch { at, source: range, is_plain: false });
+                    let at = base.saturating_add(normalizer.boundary(char));
+                    add(stretches, Stretch { at, source: range, is_plain: false });
                     normalizer.char(char);
                 }
-                Piece::Run(run) => normalizer.note(run, range.start, &mut stretches),
+                Piece::Run(run) => normalizer.note(run, range.start, base, stretches),
             }
         });
-        Self { stretches, end: raw.range().end }
     }
 
     /// The range in the body from which the normalised bytes `part` were made.
@@ -175,19 +224,19 @@ impl<'o> Normalizer<'o> {
     }
 
     /// Appends a run that stands at byte `start` of the body, noting its stretches.
-    fn note(&mut self, mut run: &str, mut start: usize, stretches: &mut Vec<Stretch>) {
+    fn note(&mut self, mut run: &str, mut start: usize, base: usize, stretches: &mut Vec<Stretch>) {
         let mut ascii = 0_usize;
         while let Some(first) = run.chars().next() {
             if ascii == 0 {
                 ascii = run.bytes().take_while(u8::is_ascii).count();
             }
-            let plain = plain_prefix::<false>(run.as_bytes().get(..ascii).unwrap_or_default());
+            let plain = plain_prefix(run.as_bytes().get(..ascii).unwrap_or_default());
             // A space at the edge may be dropped; by itself it is no plain stretch.
             let is_plain = plain > 0 && first != ' ';
             let length = if is_plain { plain } else { first.len_utf8() };
             let (stretch, rest) = run.split_at_checked(length).unwrap_or((run, ""));
             let end = start.saturating_add(length);
-            let at = self.boundary(first);
+            let at = base.saturating_add(self.boundary(first));
             add(stretches, Stretch { at, source: start..end, is_plain });
             self.run(stretch);
             ascii = ascii.saturating_sub(length);
@@ -197,7 +246,7 @@ impl<'o> Normalizer<'o> {
 
     fn ascii(&mut self, mut run: &str) {
         while !run.is_empty() {
-            let plain = plain_prefix::<false>(run.as_bytes());
+            let plain = plain_prefix(run.as_bytes());
             if plain > 0 {
                 self.compose();
                 self.plain(run.get(..plain).unwrap_or_default());
@@ -333,16 +382,12 @@ impl Sink for Normalizer<'_> {
     }
 }
 
-/// How many leading bytes of `text` are printable ASCII, with no space after a space; and no backslash
-/// either where it is `ESCAPED`.
-fn plain_prefix<const ESCAPED: bool>(text: &[u8]) -> usize {
+/// How many leading bytes of `text` are printable ASCII, with no space after a space.
+fn plain_prefix(text: &[u8]) -> usize {
     let mut plain = 0_usize;
     let shifted = text.get(1..).unwrap_or_default();
     for (block, next) in text.chunks_exact(BLOCK).zip(shifted.chunks_exact(BLOCK)) {
-        let odd = block
-            .iter()
-            .zip(next)
-            .fold(0_u8, |odd, (byte, next)| odd | is_odd::<ESCAPED>(*byte, *next));
+        let odd = block.iter().zip(next).fold(0_u8, |odd, (byte, next)| odd | is_odd(*byte, *next));
         if odd != 0 {
             break;
         }
@@ -350,14 +395,13 @@ fn plain_prefix<const ESCAPED: bool>(text: &[u8]) -> usize {
     }
     let rest = text.get(plain..).unwrap_or_default();
     let mut pairs = rest.iter().zip(rest.iter().skip(1).chain(b"."));
-    let tail = pairs.position(|(byte, next)| is_odd::<ESCAPED>(*byte, *next) != 0);
+    let tail = pairs.position(|(byte, next)| is_odd(*byte, *next) != 0);
     plain.saturating_add(tail.unwrap_or(rest.len()))
 }
 
-fn is_odd<const ESCAPED: bool>(byte: u8, next: u8) -> u8 {
+fn is_odd(byte: u8, next: u8) -> u8 {
     u8::from(byte < b' ')
         | u8::from(byte > b'~')
-        | u8::from(ESCAPED && byte == b'\\')
         | (u8::from(byte == b' ') & u8::from(next == b' '))
 }
 
@@ -531,11 +575,38 @@ mod tests {
                     let mut out = "x ".to_owned();
                     let mut normalizer = Normalizer::new(&mut out, Case::Fold);
                     normalizer.run(before);
-                    if at_once { normalizer.escaped(raw) } else { raw.decode(&mut normalizer) }
+                    if at_once { normalizer.escaped(raw, &mut Vec::new()) } else { raw.decode(&mut normalizer) }
                     let (range, edges) = normalizer.finish_with_edges();
                     (range, edges, out)
                 });
                 proptest::prop_assert_eq!(&both[0], &both[1], "{:?}", String::from_utf8_lossy(&bytes));
+            }
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { cases: 1_000, failure_persistence: None, ..Default::default() })]
+
+        /// With marks or without, what was found is located at the same bytes.
+        #[test]
+        fn marks_change_no_source(
+            pieces in proptest::collection::vec(proptest::sample::select(PIECES), 0..300),
+            wanted in proptest::collection::vec(proptest::prelude::any::<proptest::sample::Index>(), 1..8),
+        ) {
+            let bytes: Vec<u8> = pieces.concat();
+            let raw = Raw::new(&bytes, 7);
+            let (mut out, mut marks) = ("x ".to_owned(), Vec::new());
+            let mut normalizer = Normalizer::new(&mut out, Case::Fold);
+            normalizer.escaped(raw, &mut marks);
+            let range = normalizer.finish();
+            let value = &out[range.clone()];
+            let wanted: Vec<usize> =
+                wanted.iter().map(|at| at.index(value.len().saturating_add(1))).collect();
+            let with = Sources::new(raw, value, range.start, &marks, wanted.clone());
+            let without = Sources::new(raw, value, range.start, &[], wanted.clone());
+            for at in wanted {
+                let part = at..at.saturating_add(1);
+                proptest::prop_assert_eq!(with.find(part.clone()), without.find(part), "{} of {}", at, value);
             }
         }
     }
@@ -569,10 +640,11 @@ mod tests {
             let raw = Raw::new(raw.as_bytes(), 0);
             let mut out = String::new();
             let mut normalizer = Normalizer::new(&mut out, Case::Fold);
-            normalizer.escaped(raw);
+            normalizer.escaped(raw, &mut Vec::new());
             normalizer.finish();
             let at = out.find(pattern).unwrap();
-            let found = Sources::new(raw, at + pattern.len()).find(at..at + pattern.len());
+            let part = at..at + pattern.len();
+            let found = Sources::new(raw, &out, 0, &[], vec![part.start, part.end - 1]).find(part);
             assert_eq!(std::str::from_utf8(&raw.bytes()[found]).unwrap(), expected);
         }
     }

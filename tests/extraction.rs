@@ -345,9 +345,7 @@ fn absurd_bodies_are_read_in_linear_time_and_no_stack() {
     for (name, body) in rows {
         let entries = read(&body, Endpoint::OpenaiChat, &mut |request| {
             for segment in request.segments() {
-                if let Some(raw) = segment.source.value() {
-                    hedgerow::text::Sources::new(raw, segment.range.len());
-                }
+                request.sources(segment, vec![segment.range.len()]);
             }
         });
         assert_eq!(entries, Some(1), "{name}");

@@ -1,19 +1,19 @@
 //! Strings of JSON, unescaped and normalised in one go.
 //!
 //! What models are sent is mostly ASCII, with escaped line ends and quotes, and indented where it is
-//! code. Blocks of it are looked at as a whole and copied; what is none of that goes the long way, piece
-//! by piece.
+//! code. Such text is taken by blocks: masks say which bytes stay, and those are moved together without
+//! a branch for each. What is none of that goes the long way, piece by piece.
 #![deny(clippy::arithmetic_side_effects)]
 
-use super::{Case, Normalizer, is_ascii_space, plain_prefix};
-use crate::bits::{self, BLOCK, Block, Eight};
+use super::{Case, Mark, Normalizer, is_ascii_space};
+use crate::bits::{self, BLOCK, Lanes, Mask};
 use crate::json::{Raw, Sink, unescape};
 
-/// Bytes that are copied at once, of which fewer may count.
-const COPIED: usize = 16;
+/// Bytes that are put together before they are appended.
+const BUFFER: usize = 8 * BLOCK;
 
-/// Bytes that are put together before they are appended: those of a block fit in, whatever it has.
-const BUFFER: usize = 4 * BLOCK;
+/// Bytes of the body between two marks, at least.
+const MARKED: usize = 512;
 
 /// Normalised ASCII on its way to the text.
 struct Buffer {
@@ -23,23 +23,38 @@ struct Buffer {
     after_space: bool,
 }
 
+/// What the bytes at the start of a text are, up to the first that is not taken by blocks.
+struct Kinds {
+    /// White space, with the backslashes of such as is escaped; and what of it is no space.
+    spaces: Mask,
+    not_plain: Mask,
+    /// Backslashes that escape.
+    escaping: Mask,
+    /// How many bytes are of these or printable ASCII.
+    taken: usize,
+    /// Whether what follows is none of this.
+    is_over: bool,
+}
+
 impl Normalizer<'_> {
-    /// Appends a string as it stands in the body.
-    pub fn escaped(&mut self, raw: Raw<'_>) {
+    /// Appends a string as it stands in the body, marking now and then how far it has come.
+    pub fn escaped(&mut self, raw: Raw<'_>, marks: &mut Vec<Mark>) {
         let mut rest = raw.bytes();
         if self.case == Case::Keep {
             return raw.decode(self);
         }
+        let mut source = raw.range().start;
         while !rest.is_empty() {
-            let taken = self.plain_escaped(rest);
+            let taken = self.usual(rest, source, marks);
             rest = rest.get(taken..).unwrap_or_default();
-            let taken = self.odd_escaped(rest);
-            rest = rest.get(taken..).unwrap_or_default();
+            let odd = self.odd_escaped(rest);
+            rest = rest.get(odd..).unwrap_or_default();
+            source = source.saturating_add(taken).saturating_add(odd);
         }
     }
 
     /// Appends printable ASCII, white space, and the usual escapes; how many bytes those are.
-    fn plain_escaped(&mut self, text: &[u8]) -> usize {
+    fn usual(&mut self, text: &[u8], source: usize, marks: &mut Vec<Mark>) -> usize {
         if !is_usual(text) {
             return 0;
         }
@@ -48,16 +63,17 @@ impl Normalizer<'_> {
         let mut at = 0_usize;
         loop {
             let rest = text.get(at..).unwrap_or_default();
+            // No mark stands within a row of white space, or before what is composed with the character
+            // before it: those are met as a whole.
+            if at > 0 && !buffer.after_space && is_usual(rest) {
+                self.mark(source.saturating_add(at), &buffer, marks);
+            }
             let (taken, is_over) = self.block(rest, &mut buffer);
             at = at.saturating_add(taken);
             if is_over {
                 break;
             }
-            if taken == BLOCK {
-                let rest = text.get(at..).unwrap_or_default();
-                at = at.saturating_add(self.long(rest, &mut buffer));
-            }
-            if buffer.len.saturating_add(2 * BLOCK) > BUFFER {
+            if buffer.len.saturating_add(BLOCK) > BUFFER {
                 self.flush(&mut buffer);
             }
         }
@@ -65,46 +81,35 @@ impl Normalizer<'_> {
         at
     }
 
+    fn mark(&self, source: usize, buffer: &Buffer, marks: &mut Vec<Mark>) {
+        let last = marks.last().map_or(0, |last| last.source);
+        if source.saturating_sub(last) >= MARKED {
+            marks.push(Mark { text: self.out.len().saturating_add(buffer.len), source });
+        }
+    }
+
     /// Appends what begins in the next block; how many bytes that are, and whether what follows is none
     /// of this.
     fn block(&mut self, text: &[u8], buffer: &mut Buffer) -> (usize, bool) {
-        let block = bits::first(text);
-        let lower = lower(&block);
-        let odd = odd(&block, buffer.after_space);
-        let mut at = 0_usize;
-        while at < BLOCK {
-            let plain = odd.wrapping_shr(at as u32).trailing_zeros() as usize;
-            let plain = plain.min(BLOCK.saturating_sub(at));
-            buffer.copy(lower.get(at..).unwrap_or_default(), plain);
-            at = at.saturating_add(plain);
-            if at >= BLOCK {
-                break;
+        let lanes = Lanes::first(text);
+        let kinds = Kinds::of(&lanes);
+        if buffer.after_space && kinds.spaces & 1 != 0 {
+            self.edges.lead |= buffer.len == 0 && self.out.len() == self.start;
+        }
+        let kept = kinds.kept(buffer.after_space);
+        let mut lower = lanes.lower();
+        let mut blanks = kept & kinds.not_plain;
+        while blanks != 0 {
+            if let Some(byte) = lower.get_mut(blanks.trailing_zeros() as usize) {
+                *byte = b' ';
             }
-            let rest = text.get(at..).unwrap_or_default();
-            let taken = match rest {
-                [b'\\', b'n' | b't' | b'r', rest @ ..] => self.space_in(buffer, 2, rest),
-                [b'\\', sign @ (b'"' | b'\\' | b'/'), ..] => buffer.sign(*sign),
-                [byte, rest @ ..] if is_ascii_space(*byte) => self.space_in(buffer, 1, rest),
-                _ => return (at, true),
-            };
-            at = at.saturating_add(taken);
+            blanks &= blanks.wrapping_sub(1);
         }
-        (at, false)
-    }
-
-    /// Appends printable ASCII of any length; how many bytes those are.
-    fn long(&mut self, text: &[u8], buffer: &mut Buffer) -> usize {
-        if buffer.after_space && text.starts_with(b" ") {
-            return 0;
+        buffer.take(&lower, kept);
+        if let Some(last) = kinds.taken.checked_sub(1) {
+            buffer.after_space = kinds.spaces >> last & 1 != 0;
         }
-        let length = plain_prefix::<true>(text);
-        let plain = text.get(..length).unwrap_or_default();
-        if let Some(last) = plain.last() {
-            self.flush(buffer);
-            self.plain(std::str::from_utf8(plain).unwrap_or_default());
-            buffer.after_space = *last == b' ';
-        }
-        length
+        (kinds.taken, kinds.is_over)
     }
 
     /// Appends one escape or control character, or a run that is not ASCII; how many bytes that is.
@@ -133,18 +138,6 @@ impl Normalizer<'_> {
         }
     }
 
-    /// Appends white space of so many bytes, and what of it follows; how many bytes those are.
-    fn space_in(&mut self, buffer: &mut Buffer, bytes: usize, rest: &[u8]) -> usize {
-        if buffer.after_space {
-            self.edges.lead |= buffer.len == 0 && self.out.len() == self.start;
-        } else {
-            buffer.push(b' ');
-        }
-        buffer.after_space = true;
-        let more = rest.iter().take_while(|byte| **byte == b' ').count();
-        bytes.saturating_add(more)
-    }
-
     fn flush(&mut self, buffer: &mut Buffer) {
         let bytes = buffer.bytes.get(..buffer.len).unwrap_or_default();
         // It is ASCII, always.
@@ -153,35 +146,54 @@ impl Normalizer<'_> {
     }
 }
 
+impl Kinds {
+    fn of(lanes: &Lanes) -> Self {
+        let plain = lanes.equal(b' ');
+        let backslashes = lanes.equal(b'\\');
+        let mut odd = !(lanes.within(b'!', 0x7f) | plain);
+        if odd | backslashes == 0 {
+            return Self { spaces: plain, not_plain: 0, escaping: 0, taken: BLOCK, is_over: false };
+        }
+        let mut spaces = plain | lanes.within(b'\t', 0x0e);
+        odd &= !spaces;
+        let (mut escaping, mut cut) = (0, 0);
+        if backslashes != 0 {
+            let signs = backslashes | lanes.equal(b'"') | lanes.equal(b'/');
+            let ends = lanes.equal(b'n') | lanes.equal(b't') | lanes.equal(b'r');
+            let escaped;
+            (escaped, escaping) = bits::escapes(backslashes);
+            odd |= (escaped & !signs & !ends) >> 1;
+            spaces |= escaped & ends | (escaped & ends) >> 1;
+            // An escape that goes on behind the block is left to the next.
+            cut = escaping & 1 << (BLOCK - 1);
+        }
+        let taken = (odd | cut).trailing_zeros();
+        let is_over = odd.checked_shr(taken).is_some_and(|odd| odd & 1 != 0);
+        Self { spaces, not_plain: spaces & !plain, escaping, taken: taken as usize, is_over }
+    }
+
+    /// The bytes that stay, behind white space or not: of each row of that the first one.
+    fn kept(&self, after_space: bool) -> Mask {
+        let further = self.spaces & (self.spaces << 1 | u64::from(after_space));
+        let taken =
+            1_u64.checked_shl(self.taken as u32).map_or(Mask::MAX, |end| end.wrapping_sub(1));
+        taken & !further & !(self.escaping & !self.spaces)
+    }
+}
+
 impl Buffer {
-    /// Copies so many bytes.
-    fn copy(&mut self, bytes: &[u8], count: usize) {
-        let mut from = 0_usize;
-        while from < count {
-            let end = self.len.saturating_add(from);
-            let to = self.bytes.get_mut(end..).and_then(|to| to.first_chunk_mut::<COPIED>());
-            let own = bytes.get(from..).and_then(|own| own.first_chunk::<COPIED>());
-            if let (Some(to), Some(own)) = (to, own) {
-                *to = *own;
+    /// Appends those bytes of a block that are kept.
+    fn take(&mut self, block: &bits::Block, keep: Mask) {
+        let to = self.bytes.get_mut(self.len..).and_then(|to| to.first_chunk_mut::<BLOCK>());
+        let Some(to) = to else { return };
+        let kept = match keep {
+            Mask::MAX => {
+                *to = *block;
+                BLOCK
             }
-            from = from.saturating_add(COPIED);
-        }
-        self.len = self.len.saturating_add(count);
-        if let Some(last) = count.checked_sub(1) {
-            self.after_space = bytes.get(last) == Some(&b' ');
-        }
-    }
-
-    /// Appends a sign that was escaped.
-    fn sign(&mut self, sign: u8) -> usize {
-        self.push(sign);
-        self.after_space = false;
-        2
-    }
-
-    fn push(&mut self, byte: u8) {
-        self.bytes.get_mut(self.len).into_iter().for_each(|own| *own = byte);
-        self.len = self.len.saturating_add(1);
+            _ => bits::compact(block, keep, to),
+        };
+        self.len = self.len.saturating_add(kept);
     }
 }
 
@@ -193,20 +205,4 @@ fn is_usual(text: &[u8]) -> bool {
         [byte, ..] => is_ascii_space(*byte) || byte.is_ascii_graphic(),
         [] => false,
     }
-}
-
-/// Those bytes of a block that are not printable ASCII, or a backslash, or a space after a space.
-fn odd(block: &Block, after_space: bool) -> u64 {
-    let odd = bits::bits(block, |it| !(it.from(b' ') & !it.from(0x7f) & !it.equal(b'\\')));
-    let spaces = bits::bits(block, |it| it.equal(b' '));
-    odd | spaces & (spaces << 1 | u64::from(after_space))
-}
-
-/// A block without capitals, and room behind it.
-fn lower(block: &Block) -> [u8; BLOCK + COPIED] {
-    let mut lower = [0; BLOCK + COPIED];
-    for (to, bytes) in lower.as_chunks_mut::<8>().0.iter_mut().zip(block.as_chunks::<8>().0) {
-        *to = Eight(u64::from_le_bytes(*bytes)).lower().to_le_bytes();
-    }
-    lower
 }
