@@ -7,6 +7,7 @@
 
 mod condition;
 mod keyword;
+mod occurrences;
 pub(crate) mod regex;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +22,7 @@ use crate::signature::{Anchor, Order};
 use crate::text::{self, Case};
 
 pub(crate) use condition::Node;
-use condition::Verdict;
+use condition::{Known, Verdict};
 use keyword::keyword;
 pub(crate) use keyword::{KeywordCheck, KeywordTest};
 use regex::Candidates;
@@ -118,7 +119,7 @@ pub struct HeaderBits(Vec<(usize, Range<usize>)>);
 #[derive(Debug)]
 pub struct Matcher<'p> {
     program: &'p Program,
-    bits: Vec<u64>,
+    known: Known,
     /// Where each set bit was found: a range in the request's normalised text, or in a value.
     found: Vec<(usize, Found)>,
     touched: Vec<u64>,
@@ -151,7 +152,7 @@ impl Program {
         let words = |bits: usize| vec![0; bits.div_ceil(64)];
         Matcher {
             program: self,
-            bits: words(self.fields.len()),
+            known: Known::new(self.fields.len()),
             found: Vec::with_capacity(64),
             touched: words(self.conditions.len()),
             seen_in: vec![0; self.literals.len()],
@@ -193,7 +194,7 @@ impl Program {
 impl Matcher<'_> {
     /// The signatures that hold for a request, in the ruleset's order.
     pub fn hits(&mut self, request: &Request<'_>, headers: &HeaderBits) -> Vec<Hit> {
-        self.bits.fill(0);
+        self.known.clear();
         self.touched.fill(0);
         self.found.clear();
         self.seen_in.fill(0);
@@ -222,14 +223,10 @@ impl Matcher<'_> {
     }
 
     fn set(&mut self, bit: usize, found: Found) {
-        let Some(word) = self.bits.get_mut(bit / 64) else { return };
-        let mask = 1 << (bit % 64);
-        if *word & mask != 0 {
-            return;
+        if self.known.set(bit) {
+            self.found.push((bit, found));
+            self.touch(bit);
         }
-        *word |= mask;
-        self.found.push((bit, found));
-        self.touch(bit);
     }
 
     /// Has the signatures looked at in which a bit occurs.
@@ -239,10 +236,6 @@ impl Matcher<'_> {
                 *word |= 1 << (signature % 64);
             }
         }
-    }
-
-    fn is_set(&self, bit: usize) -> bool {
-        self.bits.get(bit / 64).is_some_and(|word| word >> (bit % 64) & 1 != 0)
     }
 
     fn keywords(&mut self, request: &Request<'_>) {
@@ -290,9 +283,14 @@ impl Matcher<'_> {
         let mut cased: BTreeMap<usize, String> = BTreeMap::new();
         // Whether a cased pattern stands in a value is asked once: that looks at the whole value.
         let mut asked: BTreeSet<(usize, usize, usize)> = BTreeSet::new();
+        // What is found next is mostly in the same value.
+        let mut last = None;
         program.scanner.scan(request.text().as_bytes(), &mut |number, start| {
             let Some(literal) = program.literals.get(number) else { return };
-            let Some((value, segment)) = segment_at(request, start) else { return };
+            last =
+                last.filter(|(_, segment): &(usize, &Segment<'_>)| segment.range.contains(&start));
+            last = last.or_else(|| segment_at(request, start));
+            let Some((value, segment)) = last else { return };
             if literal.is_landmark {
                 self.candidates.note(number, start);
             }
@@ -330,13 +328,15 @@ impl Matcher<'_> {
     fn see(&mut self, regex: usize, landmark: usize) {
         let Some(test) = self.program.regexes.get(regex) else { return };
         if self.candidates.see(regex, test, landmark) {
+            self.known.open(test.bit, true);
             self.touch(test.bit);
         }
     }
 
     fn settle(&mut self, regex: usize, request: &Request<'_>) {
         let Some(test) = self.program.regexes.get(regex) else { return };
-        if let Some(found) = self.candidates.settle(regex, test, request) {
+        self.known.open(test.bit, false);
+        if let Some(found) = self.candidates.settle(test, request) {
             self.set(test.bit, Found { start: found.start, end: found.end, in_text: true });
         }
     }
@@ -362,7 +362,7 @@ impl Matcher<'_> {
     fn holds(&mut self, signature: usize, request: &Request<'_>) -> bool {
         let Some(condition) = self.program.conditions.get(signature) else { return false };
         loop {
-            match condition.verdict(&|bit| self.known(bit)) {
+            match condition.verdict(&self.known) {
                 Verdict::Holds => return true,
                 Verdict::Fails => return false,
                 Verdict::DependsOn(bit) => match self.program.regex_of.get(bit) {
@@ -373,19 +373,6 @@ impl Matcher<'_> {
         }
     }
 
-    /// Whether a bit is set; `None` while it is a regex's that may yet match.
-    fn known(&self, bit: usize) -> Option<bool> {
-        if self.is_set(bit) {
-            return Some(true);
-        }
-        let Some(regex) = self.program.regex_of.get(bit).copied().flatten() else {
-            return Some(false);
-        };
-        let test = self.program.regexes.get(regex);
-        let is_open = test.is_some_and(|test| self.candidates.is_open(regex, test));
-        if is_open { None } else { Some(false) }
-    }
-
     /// The hits, with their proofs. Values are gone through again for that around what was found, no byte
     /// twice.
     fn proved(&self, held: Vec<usize>, request: &Request<'_>) -> Vec<Hit> {
@@ -394,7 +381,7 @@ impl Matcher<'_> {
         for signature in held {
             let mut bits = Vec::new();
             if let Some(condition) = self.program.conditions.get(signature) {
-                condition.proof(&|bit| self.is_set(bit), &mut bits);
+                condition.proof(&self.known, &mut bits);
             }
             for found in
                 bits.iter().filter_map(|bit| self.found(*bit)).filter(|found| found.in_text)

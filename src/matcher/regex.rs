@@ -11,6 +11,7 @@ use regex_automata::meta::Regex;
 use regex_automata::nfa::thompson::WhichCaptures;
 use regex_automata::{Anchored, Input};
 
+use super::occurrences::Occurrences;
 use super::segment_at;
 use crate::error::Error;
 use crate::request::Request;
@@ -45,52 +46,26 @@ pub(crate) struct Landmark {
 pub(super) struct Candidates {
     /// The landmarks that were seen, a bit each, by regex.
     seen: Vec<u8>,
-    /// Whether a regex has run, by regex.
-    is_settled: Vec<bool>,
-    occurrences: Vec<Occurrence>,
-    /// A literal's last occurrence plus one, by literal; 0 where it has none.
-    last_of: Vec<u32>,
+    occurrences: Occurrences,
     /// Bytes that may yet be searched, over all regexes.
     budget: usize,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Occurrence {
-    literal: u32,
-    start: u32,
-    /// The same literal's occurrence before, plus one.
-    before: u32,
-}
-
 impl Candidates {
     pub fn new(regexes: usize, literals: usize) -> Self {
-        Self {
-            seen: vec![0; regexes],
-            is_settled: vec![false; regexes],
-            occurrences: Vec::new(),
-            last_of: vec![0; literals],
-            budget: 0,
-        }
+        Self { seen: vec![0; regexes], occurrences: Occurrences::new(literals), budget: 0 }
     }
 
     /// Makes ready for a text of so many bytes.
     pub fn clear(&mut self, text: usize) {
         self.budget = text.saturating_mul(BUDGET).saturating_add(1 << 16);
         self.seen.fill(0);
-        self.is_settled.fill(false);
-        for occurrence in self.occurrences.drain(..) {
-            if let Some(last) = self.last_of.get_mut(occurrence.literal as usize) {
-                *last = 0;
-            }
-        }
+        self.occurrences.clear();
     }
 
     /// Notes that a landmark's literal begins at a byte of the text.
     pub fn note(&mut self, literal: usize, start: usize) {
-        let Some(last) = self.last_of.get_mut(literal) else { return };
-        let (literal, start) = (literal as u32, start as u32);
-        self.occurrences.push(Occurrence { literal, start, before: *last });
-        *last = self.occurrences.len() as u32;
+        self.occurrences.note(literal, start);
     }
 
     /// Notes that a regex's landmark of this number was seen; true where it was the last one missing.
@@ -101,26 +76,13 @@ impl Candidates {
         !was_complete && *seen == test.all()
     }
 
-    /// Whether a regex may yet match.
-    pub fn is_open(&self, regex: usize, test: &RegexTest) -> bool {
-        self.seen.get(regex) == Some(&test.all()) && self.is_settled.get(regex) == Some(&false)
-    }
-
     /// Whether the text took more searching than any that is not made for it.
     pub fn is_spent(&self) -> bool {
         self.budget == 0
     }
 
     /// Runs a regex where it may match; its first match.
-    pub fn settle(
-        &mut self,
-        regex: usize,
-        test: &RegexTest,
-        request: &Request<'_>,
-    ) -> Option<Range<usize>> {
-        if let Some(is_settled) = self.is_settled.get_mut(regex) {
-            *is_settled = true;
-        }
+    pub fn settle(&mut self, test: &RegexTest, request: &Request<'_>) -> Option<Range<usize>> {
         if self.is_spent() {
             return None;
         }
@@ -141,9 +103,13 @@ impl Candidates {
     /// Where a regex's first landmark stands with all others behind it, in order, and no nearer and
     /// no farther than the regex has them.
     fn firsts(&mut self, test: &RegexTest, request: &Request<'_>) -> Vec<usize> {
+        self.occurrences.sort();
+        if !self.may_stand(test, request) {
+            return Vec::new();
+        }
         let mut reached: Vec<Vec<usize>> = Vec::with_capacity(test.landmarks.len());
         for landmark in &test.landmarks {
-            let mut starts = self.all_starts(landmark);
+            let mut starts = self.occurrences.all(landmark);
             self.budget = self.budget.saturating_sub(starts.len().saturating_mul(START));
             starts.retain(|start| match reached.last() {
                 Some(before) => landmark.follows(*start, before, request),
@@ -163,20 +129,54 @@ impl Candidates {
         behind
     }
 
-    /// Where any of a landmark's literals begins, in order.
-    fn all_starts(&self, landmark: &Landmark) -> Vec<usize> {
-        let literals = landmark.literals.iter();
-        let mut starts: Vec<usize> = literals.flat_map(|literal| self.starts(*literal)).collect();
-        starts.sort_unstable();
-        starts
+    /// Whether the landmark that occurs least has all others at some distance that each by itself may
+    /// have: nearly always it has not, and then nobody need look at those that occur more.
+    fn may_stand(&mut self, test: &RegexTest, request: &Request<'_>) -> bool {
+        let count = |landmark: &Landmark| self.occurrences.count(landmark);
+        let Some((place, rarest)) =
+            test.landmarks.iter().enumerate().min_by_key(|(_, landmark)| count(landmark))
+        else {
+            return false;
+        };
+        self.budget = self.budget.saturating_sub(count(rarest).saturating_mul(START));
+        let (before, behind) = test.landmarks.split_at_checked(place).unwrap_or_default();
+        let mut starts = rarest.literals.iter().flat_map(|literal| self.occurrences.of(*literal));
+        starts.any(|start| {
+            let start = *start as usize;
+            let Some((_, segment)) = segment_at(request, start) else { return false };
+            segment.place as u8 & test.places != 0
+                && self.stand_before(before, rarest, start, segment.range.start)
+                && self.stand_behind(behind.get(1..).unwrap_or_default(), start, segment.range.end)
+        })
     }
 
-    /// Where a literal begins, from the last to the first.
-    fn starts(&self, literal: usize) -> impl Iterator<Item = usize> {
-        let at = |number: u32| self.occurrences.get(number.checked_sub(1)? as usize);
-        let last = self.last_of.get(literal).copied().unwrap_or_default();
-        std::iter::successors(at(last), move |occurrence| at(occurrence.before))
-            .map(|occurrence| occurrence.start as usize)
+    /// Whether each landmark of `before` stands as far before `start` as those between may have it.
+    fn stand_before(
+        &self,
+        before: &[Landmark],
+        rarest: &Landmark,
+        start: usize,
+        from: usize,
+    ) -> bool {
+        let mut next = rarest;
+        let (mut earliest, mut latest) = (start, start);
+        before.iter().rev().all(|landmark| {
+            earliest = next.max.map_or(from, |max| earliest.saturating_sub(max)).max(from);
+            let Some(end) = latest.checked_sub(next.min) else { return false };
+            latest = end;
+            next = landmark;
+            self.occurrences.any_within(landmark, earliest, latest)
+        })
+    }
+
+    /// The same behind it.
+    fn stand_behind(&self, behind: &[Landmark], start: usize, end: usize) -> bool {
+        let (mut earliest, mut latest) = (start, start);
+        behind.iter().all(|landmark| {
+            earliest = earliest.saturating_add(landmark.min);
+            latest = landmark.max.map_or(end, |max| latest.saturating_add(max)).min(end);
+            self.occurrences.any_within(landmark, earliest, latest)
+        })
     }
 }
 

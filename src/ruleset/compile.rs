@@ -72,7 +72,7 @@ impl Compiler {
         self.count()?;
         Ok(match condition {
             Condition::All(parts) => Node::All(self.conditions(signature, parts)?),
-            Condition::Any(parts) => Node::Any(self.conditions(signature, parts)?),
+            Condition::Any(parts) => Node::any(self.conditions(signature, parts)?),
             Condition::Not(part) => Node::Not(Box::new(self.condition(signature, part)?)),
             Condition::Is(name) => {
                 let selection = signature.selections.get(name).ok_or_else(|| {
@@ -97,7 +97,7 @@ impl Compiler {
         self.count()?;
         Ok(match test {
             Test::All(parts) => Node::All(self.tests(parts)?),
-            Test::Any(parts) => Node::Any(self.tests(parts)?),
+            Test::Any(parts) => Node::any(self.tests(parts)?),
             Test::Field(test) => Node::Bit(self.bit(test)?),
         })
     }
@@ -267,6 +267,7 @@ fn misfit(test: &FieldTest) -> Error {
 fn triggers(node: &Node, program: &Program) -> Option<Vec<usize>> {
     let mut bits = match node {
         Node::Bit(bit) => vec![*bit],
+        Node::AnyBit(words) => Node::bits(words).collect(),
         Node::Not(part) => match &**part {
             Node::Not(part) => return triggers(part, program),
             _ => return None,
