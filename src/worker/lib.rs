@@ -53,8 +53,6 @@ mod store;
 mod tag;
 mod tally;
 
-use std::rc::Rc;
-
 use web_sys::{Request, Response};
 use worker::{Context, Env, ScheduleContext, ScheduledEvent, event};
 
@@ -66,7 +64,7 @@ async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<R
     // Where the Worker sits on a route, what escapes all else below still reaches the origin.
     context.pass_through_on_exception();
     log::quiet_panics();
-    let settings = Rc::new(Settings::of(&env));
+    let settings = Settings::of_isolate(&env);
     let arrival = Arrival::of(request);
     if api::owns(arrival.path()) {
         return Ok(api::answer(&arrival, &settings, &context).await);
@@ -82,5 +80,5 @@ async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<R
 #[event(scheduled)]
 async fn scheduled(_event: ScheduledEvent, env: Env, _context: ScheduleContext) {
     log::quiet_panics();
-    registry::ask_to_tend(&Settings::of(&env)).await;
+    registry::ask_to_tend(&Settings::of_isolate(&env)).await;
 }

@@ -1,6 +1,8 @@
 //! What the deployment has set, and what it lacks: each problem with its remedy.
 
+use std::cell::OnceCell;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use hedgerow::trust::Keys;
@@ -35,6 +37,11 @@ pub struct Problem {
 }
 
 impl Settings {
+    /// Reads the environment, once an isolate: what is set stays, for a change is a deployment.
+    pub fn of_isolate(env: &Env) -> Rc<Self> {
+        SETTINGS.with(|known| Rc::clone(known.get_or_init(|| Rc::new(Self::of(env)))))
+    }
+
     /// Reads the environment.
     pub fn of(env: &Env) -> Self {
         Self {
@@ -177,6 +184,10 @@ impl Settings {
         }
         warnings
     }
+}
+
+thread_local! {
+    static SETTINGS: OnceCell<Rc<Settings>> = const { OnceCell::new() };
 }
 
 /// Characters that a token has at least: what is guessed more easily is none.
