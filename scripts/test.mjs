@@ -2,13 +2,15 @@
 //   node scripts/test.mjs [--only format,clippy,rust,build,edge,fuzz] [--keep-going]
 import { existsSync, mkdirSync, readdirSync } from 'node:fs';
 import path from 'node:path';
+import { instructions } from '../benches/instructions.mjs';
 import { buildCommandLine, buildPlayground, buildWorker, PLANTED_PANIC, wasmFlags } from './lib/build.mjs';
 import { at, endChildrenOnSignal, Failure, main, run, seconds } from './lib/proc.mjs';
 import { nightly, setup } from './lib/setup.mjs';
+import { size } from './size.mjs';
 
 const WASM = ['--target', 'wasm32-unknown-unknown'];
 const DENY = ['--', '-D', 'warnings'];
-const FUZZ_SECONDS = 20;
+const FUZZ_SECONDS = 15;
 
 /** Name, groups (for --only) and body; a body returns a string to say why it was skipped. */
 const STEPS = [
@@ -18,8 +20,10 @@ const STEPS = [
   ['clippy for Wasm', 'clippy', () => run('cargo', ['clippy', '--locked', ...WASM, '-p', 'hedgerow-worker', '-p', 'hedgerow-playground', '--features', 'hedgerow-playground/peers', ...DENY], { label: 'cargo clippy (Worker and playground, Wasm)', env: wasmFlags() })],
   ['cargo test', 'rust', () => run('cargo', ['test', '--locked', '--workspace'], { label: 'cargo test (workspace)' })],
   ['build', 'build edge', () => buildWorker()],
+  ['size', 'build', () => size()],
   // `npm start` builds it, too, and has to be quick in its test.
   ['build the command line', 'build edge', () => buildCommandLine()],
+  ['instructions', 'build', () => instructions()],
   ['build with a planted panic', 'build edge', plantedPanic],
   ['build the playground', 'build edge', () => buildPlayground()],
   ['types', 'edge', () => run(at('node_modules/.bin/tsc'), ['-p', '.'], { label: 'tsc' })],

@@ -4,11 +4,16 @@ import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync 
 import path from 'node:path';
 import { at, run } from './proc.mjs';
 import { nightly } from './setup.mjs';
+import { consistsOf, gzipped } from './wasm.mjs';
 
 const SIMD = '-C target-feature=+simd128';
 
 /** The user's own RUSTFLAGS and SIMD: for everything that is compiled to Wasm. */
 export const wasmFlags = () => ({ RUSTFLAGS: [process.env.RUSTFLAGS, SIMD].filter(Boolean).join(' ') });
+/** What workerd and browsers know, and binaryen asks to be told. */
+const PROPOSALS = ['simd', 'bulk-memory', 'mutable-globals', 'sign-ext', 'nontrapping-float-to-int', 'multivalue', 'reference-types', 'exception-handling'];
+/** What the Worker's Wasm takes, as it was when it was built. */
+export const WORKER_SIZE = 'build/size.json';
 const INPUTS = ['Cargo.toml', 'Cargo.lock', 'src', 'scripts/lib/build.mjs'];
 
 /** For tests: panics where a request asks for it, and its policy is to refuse what cannot be scored. */
@@ -20,23 +25,37 @@ export async function buildWorker({ out = 'build', features = [], rules = proces
   const recipe = JSON.stringify({ unwind, features, rules });
   if (fresh(out, 'index.js', recipe, [rules])) return;
   rmSync(stampOf(out), { force: true });
-  const flags = ['--profile', 'wasm', '--out-dir', path.relative(at('src/worker'), at(out)), ...(unwind ? ['--panic-unwind'] : [])];
-  // What only tests load need not be small.
-  if (features.length) flags.push('--no-opt');
-  const cargo = features.length ? ['.', '--features', features.join(',')] : [];
-  await run(at('.tools/bin/worker-build'), [...flags, ...cargo], {
+  await workerBuild(out, {
+    unwind,
+    features,
     label: `build the Worker${features.length ? ` with ${features}` : ''} → ${out}/${unwind ? '' : ' (stable: no --panic-unwind)'}`,
-    cwd: at('src/worker'),
-    quiet: true,
-    env: {
-      WASM_BINDGEN_BIN: at('.tools/bin/wasm-bindgen'),
-      ESBUILD_BIN: at('node_modules/.bin/esbuild'),
-      WASM_OPT_BIN: at('node_modules/.bin/wasm-opt'),
-      HEDGEROW_RULES: rules,
-      ...wasmFlags(),
-    },
+    env: { HEDGEROW_RULES: rules },
   });
+  // What only tests load need not be small.
+  if (!features.length) {
+    const wasm = at(out, 'index_bg.wasm');
+    const bytes = consistsOf(readFileSync(wasm));
+    await shrink(wasm);
+    writeFileSync(at(out, 'size.json'), JSON.stringify({ unwind, gzip: gzipped(readFileSync(wasm)), bytes }));
+  }
   writeFileSync(stampOf(out), recipe);
+}
+
+/** Runs worker-build in the folder of a Worker's crate; wasm-opt comes later. */
+async function workerBuild(out, { cwd = at('src/worker'), unwind = false, features = [], label, env = {} }) {
+  const flags = ['--profile', 'wasm', '--no-opt', '--out-dir', path.relative(cwd, at(out)), ...(unwind ? ['--panic-unwind'] : [])];
+  const cargo = features.length ? ['.', '--features', features.join(',')] : [];
+  const tools = { WASM_BINDGEN_BIN: at('.tools/bin/wasm-bindgen'), ESBUILD_BIN: at('node_modules/.bin/esbuild') };
+  await run(at('.tools/bin/worker-build'), [...flags, ...cargo], { label, cwd, quiet: true, env: { ...tools, ...env, ...wasmFlags() } });
+}
+
+/** The bare Worker in Rust, for `npm run bench`: `build/bare/index.js`. */
+export async function buildBare() {
+  const recipe = 'bare';
+  if (fresh('build/bare', 'index.js', recipe, [at('benches/bare')])) return;
+  await workerBuild('build/bare', { label: 'build the bare Worker → build/bare/', cwd: at('benches/bare') });
+  await shrink(at('build/bare/index_bg.wasm'));
+  writeFileSync(stampOf('build/bare'), recipe);
 }
 
 /** The core for the browser, and for Node in `npm run bench`: `build/playground/hedgerow_playground{.js,_bg.wasm}`. */
@@ -51,9 +70,14 @@ export async function buildPlayground({ out = 'build/playground', features = [] 
   });
   const wasm = at(out, 'hedgerow_playground_bg.wasm');
   await run(at('.tools/bin/wasm-bindgen'), [at('target/wasm32-unknown-unknown/wasm/hedgerow_playground.wasm'), '--target', 'web', '--out-dir', at(out)], { label: 'wasm-bindgen', quiet: true });
-  const proposals = ['simd', 'bulk-memory', 'mutable-globals', 'sign-ext', 'nontrapping-float-to-int', 'multivalue', 'reference-types'];
-  await run(at('node_modules/.bin/wasm-opt'), ['-O3', ...proposals.map((p) => `--enable-${p}`), wasm, '-o', wasm], { label: 'wasm-opt', quiet: true });
+  await shrink(wasm);
   writeFileSync(stampOf(out), recipe);
+}
+
+/** Optimises a module and drops the names of its functions. */
+async function shrink(wasm) {
+  const enabled = PROPOSALS.map((proposal) => `--enable-${proposal}`);
+  await run(at('node_modules/.bin/wasm-opt'), ['-O2', '--strip-debug', ...enabled, wasm, '-o', wasm], { label: 'wasm-opt', quiet: true });
 }
 
 /** `hedgerow` at `target/debug`: `cargo test` leaves it there as well, with its own choice of features, which is as good. */
