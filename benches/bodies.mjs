@@ -23,11 +23,14 @@ const ACTS = 'keeps holds opens crosses follows finds carries brings leaves turn
 const SORTS = 'old quiet narrow green early late heavy small broad bright wet warm low plain soft long'.split(' ').concat(KINDS);
 const LINKS = ['and', 'but', 'while', 'because', 'so that', 'before', 'although', 'where'];
 
-function prose(next) {
+/** The same without the words that the literals are made of. */
+const EVERYDAY = [NOUNS.slice(0, -THINGS.length), ACTS.slice(0, -VERBS.length), SORTS.slice(0, -KINDS.length), 0];
+
+function prose(next, [nouns, acts, sorts, share] = [NOUNS, ACTS, SORTS, 0.015]) {
   const pick = (list) => list[Math.floor(next() * list.length)];
-  const phrase = () => `the ${next() < 0.6 ? `${pick(SORTS)} ` : ''}${pick(NOUNS)}`;
-  const clause = () => `${phrase()} ${pick(ACTS)} ${phrase()}${next() < 0.4 ? ` near ${phrase()}` : ''}`;
-  const text = next() < 0.015 ? `please ${pick(LITERALS)} for ${phrase()}` : next() < 0.5 ? `${clause()} ${pick(LINKS)} ${clause()}` : clause();
+  const phrase = () => `the ${next() < 0.6 ? `${pick(sorts)} ` : ''}${pick(nouns)}`;
+  const clause = () => `${phrase()} ${pick(acts)} ${phrase()}${next() < 0.4 ? ` near ${phrase()}` : ''}`;
+  const text = next() < share ? `please ${pick(LITERALS)} for ${phrase()}` : next() < 0.5 ? `${clause()} ${pick(LINKS)} ${clause()}` : clause();
   return `${text[0].toUpperCase()}${text.slice(1)}${next() < 0.1 ? '?' : '.'}${next() < 0.12 ? '\n\n' : ' '}`;
 }
 
@@ -43,10 +46,10 @@ function code(next) {
   ])();
 }
 
-/** A chat body of exactly `bytes` bytes: a system text, turns of a few hundred bytes, the usual parameters. */
+/** A chat body of exactly `bytes` bytes, in `english` with the words that signatures look for, in `everyday` words, or in `code`: a system text, turns of a few hundred bytes, the usual parameters. */
 export function body(kind, bytes) {
   const next = random(bytes + kind.length);
-  const write = kind === 'code' ? code : prose;
+  const write = { code, everyday: (next) => prose(next, EVERYDAY) }[kind] ?? prose;
   const messages = [{ role: 'system', content: `${prose(next)}${prose(next)}`.trim() }];
   const value = { model: 'demo-large', messages, temperature: 0.7, max_tokens: 512, stream: true };
   const size = () => Buffer.byteLength(JSON.stringify(value));
@@ -94,6 +97,20 @@ export function text(kind, bytes, literals) {
     case 'near misses': return Buffer.from(until(() => `${pick(literals).slice(0, -1)}q `));
     default: return Buffer.from(plain(JSON.parse(body(kind, bytes)).messages.map(({ content }) => content).join(' ')));
   }
+}
+
+/** Bodies that are made to be dear, by name: what is scored of them is bounded. */
+export function worstCases(literals) {
+  const chat = (content) => `{"model":"demo-large","messages":[${content}]}`;
+  const message = (text) => `{"role":"user","content":${JSON.stringify(text)}}`;
+  const many = (count) => Array.from({ length: count }, (_, i) => message(`Part ${i} of the hedge.`)).join(',');
+  return {
+    '10 MB of prose': body('english', 10 << 20),
+    '100,000 messages': Buffer.from(chat(many(100_000))),
+    '1,000 levels of nesting': Buffer.from(chat(`{"role":"user","content":${'[{"content":'.repeat(1000)}"deep"${'}]'.repeat(1000)}}`)),
+    'one string of 5 MB, all near misses': Buffer.from(chat(message(text('near misses', 5 << 20, literals).toString()))),
+    '2 MiB of combining characters': Buffer.from(chat(message(`a${'\u0301'.repeat(1 << 20)}`))),
+  };
 }
 
 /** The same literals as Sigma files for `hedgerow build`: fifty signatures of ten literals over all messages. */

@@ -1,0 +1,95 @@
+// The built Worker in workerd under wrk, against Workers that only pass on, one in Rust and one in JavaScript, and one
+// that reads and logs before: the same origin, the same requests, in turn.
+import { readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { convertV4MiniflareOptions, Miniflare } from 'miniflare';
+import { at, capture, Failure, start, stop } from '../scripts/lib/proc.mjs';
+
+const WRANGLER = readFileSync(at('wrangler.toml'), 'utf8');
+const CONNECTIONS = [1, 16, 64];
+const OBJECTS = Object.fromEntries(['Registry', 'Ledger', 'Correlator'].map((className) => [className.toUpperCase(), { className, useSQLite: true }]));
+const SECRETS = { ACCOUNT_SECRET: 'account-secret-of-the-benchmark', TAG_SECRET: 'tag-secret-of-the-benchmark' };
+
+/** Rows of requests a second and latencies, ours and theirs; `null` without wrk. `bodies`: [bytes, file][] */
+export async function endtoend(bodies, { rounds, seconds }) {
+  if (capture('which', ['wrk']) === null) {
+    console.log('end to end: not measured, for wrk is missing (Debian: apt-get install wrk)');
+    return null;
+  }
+  const origin = start(process.execPath, [at('benches/origin.mjs')], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const url = String(await new Promise((told) => origin.stdout.once('data', told))).trim();
+  const workers = [];
+  try {
+    for (const [name, build] of [['ours', 'build'], ['bare-rust', 'build/bare'], ['bare-js', 'benches/bare'], ['reading-js', 'benches/reading']]) workers.push({ name, ...(await serve(build, url)) });
+    const rows = [];
+    for (const [bytes, file] of bodies) {
+      for (const connections of CONNECTIONS) rows.push(...rowsOf({ bytes, connections, samples: await sampled(workers, file, { connections, rounds, seconds }) }));
+    }
+    return rows;
+  } finally {
+    for (const { miniflare } of workers) await miniflare.dispose();
+    await stop(origin);
+  }
+}
+
+/** One Worker in a workerd of its own, reached without Miniflare in between. */
+async function serve(build, origin) {
+  const root = at(build);
+  const miniflare = new Miniflare(
+    convertV4MiniflareOptions({
+      name: 'bench',
+      modulesRoot: root,
+      modules: [
+        { type: 'ESModule', path: path.join(root, 'index.js') },
+        ...readdirSync(root).filter((name) => name.endsWith('.wasm')).map((name) => ({ type: 'CompiledWasm', path: path.join(root, name) })),
+      ],
+      compatibilityDate: /^compatibility_date = "(.+)"/m.exec(WRANGLER)[1],
+      compatibilityFlags: JSON.parse(/^compatibility_flags = (\[.+\])/m.exec(WRANGLER)[1]),
+      bindings: { ORIGIN: origin, ...SECRETS },
+      ...(build === 'build' && { kvNamespaces: { RULES: 'rules' }, durableObjects: OBJECTS }),
+      cf: false,
+      unsafeDirectSockets: [{ host: '127.0.0.1', port: 0 }],
+      // Log lines are written; nobody reads them.
+      handleStructuredLogs: () => {},
+    }),
+  );
+  await miniflare.ready;
+  return { miniflare, url: String(await miniflare.unsafeGetDirectURL('bench')).replace(/\/$/, '') };
+}
+
+/** Samples of each Worker, taken in turn after a warm-up, so that all see the same machine. */
+async function sampled(workers, file, { connections, rounds, seconds }) {
+  const samples = Object.fromEntries(workers.map(({ name }) => [name, []]));
+  for (let round = -1; round < rounds; round++) {
+    for (const { name, url } of workers) {
+      const output = await wrk(['-t', '1', '-c', connections, '-d', `${seconds}s`, '-s', at('benches/wrk.lua'), url], { BODY: file });
+      const sample = JSON.parse(output.split('\n').findLast((line) => line.startsWith('{')) ?? 'null');
+      if (!sample || sample.errors || !sample.requests) throw new Failure(`wrk against ${name} with ${connections} connections: ${output}`);
+      if (round >= 0) samples[name].push({ ...sample, mean: sample.us / sample.requests });
+    }
+    process.stdout.write('.');
+  }
+  return samples;
+}
+
+/** What wrk prints; meanwhile this process goes on reading what the Workers log. */
+async function wrk(args, env) {
+  const child = start('wrk', args.map(String), { env });
+  const output = [];
+  for (const stream of [child.stdout, child.stderr]) stream.on('data', (data) => output.push(data));
+  await new Promise((ended) => child.once('close', ended));
+  return Buffer.concat(output).toString();
+}
+
+const median = (list) => list.toSorted((a, b) => a - b)[list.length >> 1];
+
+/** A row for each peer: microseconds a request, and the ratios of those and of the latencies. */
+function rowsOf({ bytes, connections, samples }) {
+  const of = (name, value) => Math.round(median(samples[name].map((sample) => sample[value])));
+  const ratio = (name, value) => Number(median(samples.ours.map((sample, round) => sample[value] / samples[name][round][value])).toFixed(3));
+  return Object.keys(samples).filter((name) => name !== 'ours').map((peer) => ({
+    phase: 'endtoend', host: 'workerd', bytes, text: 'english', connections,
+    ours_us: of('ours', 'mean'), peer, peer_us: of(peer, 'mean'), ratio: ratio(peer, 'mean'),
+    p50_us: of('ours', 'p50'), p50_ratio: ratio(peer, 'p50'), p99_us: of('ours', 'p99'), p99_ratio: ratio(peer, 'p99'),
+  }));
+}

@@ -1,0 +1,14 @@
+// The least that a filter of bodies does: reads the body, writes a line of log, and sends the request on under a
+// deadline and the client's signal.
+export default {
+  async fetch(request, env) {
+    const { pathname, search } = new URL(request.url);
+    const timer = setTimeout(() => {}, 10_000);
+    const body = await request.arrayBuffer();
+    clearTimeout(timer);
+    const signal = AbortSignal.any([new AbortController().signal, request.signal]);
+    console.log(JSON.stringify({ time: new Date().toISOString(), id: crypto.randomUUID(), bytes: body.byteLength, pad: 'x'.repeat(900) }));
+    const init = { method: request.method, headers: new Headers(request.headers), redirect: 'manual', body, signal };
+    return fetch(new Request(env.ORIGIN + pathname + search, init));
+  },
+};
