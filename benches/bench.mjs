@@ -37,13 +37,14 @@ async function bench() {
   rows.push(...native.rows);
   const sigma = rsigma(native.measured);
   const { flood } = native;
-  const ends = (await endtoend([4096, 65536].map((bytes) => [bytes, bodyFile('everyday', bytes)]), QUICK ? { rounds: 1, seconds: 1 } : { rounds: 5, seconds: 2 })) ?? [];
-  const result = { rows: [...rows, ...scans, ...shipped, ...worst, ...sigma, ...ends], reload, indicators, flood, online: await online(), replay: replay(), simulate: simulate(), wasm: sizes(), startup_ms: startup(), playground_instantiate_ms: instantiateMs, about: about() };
+  const ends = (await endtoend([4096, 65536].map((bytes) => [bytes, bodyFile('everyday', bytes)]), QUICK ? { rounds: 1, seconds: 1 } : { rounds: 5, seconds: 2 })) ?? { rows: [], memory: null };
+  const result = { rows: [...rows, ...scans, ...shipped, ...worst, ...sigma, ...ends.rows], memory_kib: ends.memory, reload, indicators, flood, online: await online(), replay: replay(), simulate: simulate(), wasm: sizes(), startup_ms: startup(), playground_instantiate_ms: instantiateMs, about: about() };
   console.log(table(rows));
   console.log(scanTable(scans));
   console.log(shippedTable(shipped));
   console.log(worstTable(worst));
-  console.log(endTable(ends));
+  console.log(endTable(ends.rows));
+  console.log(memoryWords(ends.memory));
   console.log(sigmaTable(sigma));
   console.log(`reload of the shipped bundle in Wasm: ${reload.load_ms} ms, with every regex ${reload.check_ms} ms (${kib(reload.bytes)}, ${reload.signatures} signatures)`);
   console.log(`${indicators.count} indicators (${kib(indicators.bytes)}) taken over in Wasm: ${indicators.load_ms} ms, the first time ${indicators.cold_ms} ms`);
@@ -332,6 +333,9 @@ function worstTable(rows) {
   return head + rows.map((r) => `| ${r.text} | ${r.bytes} | ${r.scored} | ${(r.ours_us / 1000).toFixed(2)} |`).join('\n');
 }
 
+const memoryWords = (kib) => (kib ? `workerd after twenty requests: ${mib(kib.ours)} with the filter and the shipped rules, ${mib(kib['bare-rust'])} with the bare Worker in Rust, ${mib(kib['bare-js'])} with the one in JavaScript (proportional set size).` : 'Memory was not measured.');
+const mib = (kib) => `${(kib / 1024).toFixed(1)} MiB`;
+
 function sigmaTable(rows) {
   const head = '| text | bytes | ours µs | rsigma-eval µs | as fast |\n|---|---:|---:|---:|---:|\n';
   return head + rows.map((r) => `| ${r.text} | ${r.bytes} | ${r.ours_us} | ${r.peer_us} | ${Math.round(1 / r.ratio)} × |`).join('\n');
@@ -342,7 +346,7 @@ function endTable(rows) {
   return head + rows.map((r) => `| ${r.bytes} | ${r.connections} | ${r.peer} | ${r.ours_us} | ${r.peer_us} | ${(1 / r.ratio).toFixed(2)} | ${r.p50_ratio} × | ${r.p99_ratio} × |`).join('\n');
 }
 
-function markdown({ rows, reload, indicators, flood, online, replay, simulate, wasm, startup_ms, playground_instantiate_ms, about }) {
+function markdown({ rows, memory_kib, reload, indicators, flood, online, replay, simulate, wasm, startup_ms, playground_instantiate_ms, about }) {
   return `# Benchmarks
 
 Written by \`npm run bench\`. Ratio = ours / JavaScript, both measured in the same run; below 1 is faster.
@@ -360,7 +364,9 @@ ${worstTable(rows.filter((row) => row.scored))}
 End to end: requests by wrk through workerd to an origin in Node on the same two cores, everyday text. Throughput is ours / theirs.
 \`bare-rust\` and \`bare-js\` pass requests on without looking at them; \`reading-js\` reads the body, writes a line of log, and passes it on: what any filter that looks at bodies does at least.
 
-${endTable(rows.filter(({ phase }) => phase === 'endtoend')) }
+${endTable(rows.filter(({ phase }) => phase === 'endtoend'))}
+
+${memoryWords(memory_kib)}
 
 Matching natively, against rsigma-eval with the same signatures on the same text, which both find as many in:
 

@@ -20,17 +20,31 @@ export async function endtoend(bodies, { rounds, seconds }) {
   const url = String(await new Promise((told) => origin.stdout.once('data', told))).trim();
   const workers = [];
   try {
-    for (const [name, build] of [['ours', 'build'], ['bare-rust', 'build/bare'], ['bare-js', 'benches/bare'], ['reading-js', 'benches/reading']]) workers.push({ name, ...(await serve(build, url)) });
+    const known = new Set(workerds());
+    for (const [name, build] of [['ours', 'build'], ['bare-rust', 'build/bare'], ['bare-js', 'benches/bare'], ['reading-js', 'benches/reading']]) {
+      const worker = { name, ...(await serve(build, url)) };
+      workers.push(worker);
+      for (let i = 0; i < 20; i++) await (await fetch(`${worker.url}/v1/chat/completions`, { method: 'POST', body: readFileSync(bodies[0][1]), headers: { authorization: 'Bearer sk-bench', 'content-type': 'application/json' } })).text();
+      const pid = workerds().find((pid) => !known.has(pid));
+      known.add(pid);
+      worker.kib = resident(pid);
+    }
     const rows = [];
     for (const [bytes, file] of bodies) {
       for (const connections of CONNECTIONS) rows.push(...rowsOf({ bytes, connections, samples: await sampled(workers, file, { connections, rounds, seconds }) }));
     }
-    return rows;
+    return { rows, memory: Object.fromEntries(workers.map(({ name, kib }) => [name, kib])) };
   } finally {
     for (const { miniflare } of workers) await miniflare.dispose();
     await stop(origin);
   }
 }
+
+/** The processes of workerd on this machine. */
+const workerds = () => (capture('pgrep', ['-x', 'workerd']) ?? '').split('\n').filter(Boolean);
+
+/** KiB of memory that a process has, what it shares with others counted in part. */
+const resident = (pid) => Number(/^Pss: +(\d+)/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'))[1]);
 
 /** One Worker in a workerd of its own, reached without Miniflare in between. */
 async function serve(build, origin) {
