@@ -3,10 +3,10 @@
 //! To find the next byte of some kind, a loop has to wait for the one before; a mask of all of them
 //! is made without waiting, and its bits are then taken one by one, or all at once.
 //!
-//! Masks are made by SIMD in Wasm and on x86-64, which have it always; elsewhere by plain code.
+//! Masks are made by SIMD where it is always there: in Wasm, on x86-64, on 64-bit ARM.
 #![deny(clippy::arithmetic_side_effects)]
 
-use lane::{Sixteen, Which, gather};
+use wide::{i8x16, u8x16};
 
 /// Bytes of a block.
 pub const BLOCK: usize = 64;
@@ -23,7 +23,7 @@ pub struct Eight(pub u64);
 
 /// A block, sixteen bytes by sixteen.
 #[derive(Clone, Copy, Debug)]
-pub struct Lanes([Sixteen; BLOCK / 16]);
+pub struct Lanes([u8x16; BLOCK / 16]);
 
 impl Lanes {
     /// The first block of a text; what is missing at its end is filled with zeros.
@@ -37,42 +37,55 @@ impl Lanes {
     }
 
     fn of(block: &Block) -> Self {
-        let mut lanes = [Sixteen::EMPTY; BLOCK / 16];
+        let mut lanes = [u8x16::ZERO; BLOCK / 16];
         for (own, bytes) in lanes.iter_mut().zip(block.as_chunks::<16>().0) {
-            *own = Sixteen::of(bytes);
+            *own = u8x16::new(*bytes);
         }
         Self(lanes)
     }
 
     /// Whether any byte is one of two.
     pub fn has(&self, byte: u8, other: u8) -> bool {
-        let [a, b, c, d] = self.0.map(|lane| lane.equal(byte).or(lane.equal(other)));
-        a.or(b).or(c.or(d)).any()
+        let [a, b, c, d] = self.0.map(|lane| equal(lane, byte) | equal(lane, other));
+        ((a | b) | (c | d)).to_bitmask() != 0
     }
 
     /// Which bytes are equal to one.
     pub fn equal(&self, byte: u8) -> Mask {
-        self.mask(|lane| lane.equal(byte))
+        self.mask(|lane| equal(lane, byte))
     }
 
-    /// Which bytes are `first` or more and less than `end`, both of ASCII.
-    pub fn within(&self, first: u8, end: u8) -> Mask {
-        self.mask(|lane| lane.within(first, end))
+    /// Which bytes are more than `after` and less than `end`, both of ASCII.
+    pub fn between(&self, after: u8, end: u8) -> Mask {
+        self.mask(|lane| between(lane, after, end))
     }
 
     /// The block without capitals of ASCII.
     pub fn lower(&self) -> Block {
         let mut block = [0; BLOCK];
         for (lane, bytes) in self.0.iter().zip(block.as_chunks_mut::<16>().0) {
-            *bytes = lane.lower();
+            let capitals = between(*lane, b'A' - 1, b'Z' + 1);
+            *bytes = (*lane | (capitals & u8x16::splat(b' '))).to_array();
         }
         block
     }
 
-    fn mask(&self, is: impl Fn(Sixteen) -> Which) -> Mask {
-        let [a, b, c, d] = self.0.map(|lane| u64::from(is(lane).bits()));
+    fn mask(&self, is: impl Fn(u8x16) -> u8x16) -> Mask {
+        let [a, b, c, d] = self.0.map(|lane| u64::from(is(lane).to_bitmask()));
         a | b << 16 | c << 32 | d << 48
     }
+}
+
+fn equal(lane: u8x16, byte: u8) -> u8x16 {
+    lane.simd_eq(u8x16::splat(byte))
+}
+
+fn between(lane: u8x16, after: u8, end: u8) -> u8x16 {
+    // What is not ASCII is negative.
+    let lane = lane.cast_signed();
+    let is_between = lane.simd_gt(i8x16::splat(after.cast_signed()))
+        & lane.simd_lt(i8x16::splat(end.cast_signed()));
+    is_between.cast_unsigned()
 }
 
 /// Which bytes are escaped and which backslashes escape them, of text that begins outside an escape:
@@ -119,151 +132,47 @@ impl Eight {
     }
 }
 
-#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-mod lane {
-    use core::arch::wasm32::{
-        i8x16_ge, i8x16_lt, u8x16_bitmask, u8x16_eq, u8x16_splat, u8x16_swizzle, u64x2,
-        u64x2_extract_lane, u64x2_splat, v128, v128_and, v128_any_true, v128_or,
-    };
-
-    #[allow(clippy::indexing_slicing, reason = "what is out of bounds does not compile")]
-    /// For each choice of eight bytes, where those come from that are kept: the first ones of eight.
-    const SHUFFLES: [u64; 256] = {
-        let mut shuffles = [0; 256];
-        let mut keep = 0;
-        while keep < 256 {
-            let mut from = 8_u64;
-            // From the last to the first, so that each pushes those behind it up.
-            while from > 0 {
-                from -= 1;
-                if keep >> from & 1 == 1 {
-                    shuffles[keep] = shuffles[keep] << 8 | from;
-                }
-            }
-            keep += 1;
-        }
-        shuffles
-    };
-
-    #[derive(Clone, Copy, Debug)]
-    pub struct Sixteen(v128);
-
-    /// All bits of each byte that is so.
-    pub struct Which(v128);
-
-    impl Sixteen {
-        pub const EMPTY: Self = Self(u64x2(0, 0));
-
-        pub fn of(bytes: &[u8; 16]) -> Self {
-            let bytes = u128::from_le_bytes(*bytes);
-            Self(u64x2(bytes as u64, (bytes >> 64) as u64))
-        }
-
-        pub fn equal(self, byte: u8) -> Which {
-            Which(u8x16_eq(self.0, u8x16_splat(byte)))
-        }
-
-        pub fn within(self, first: u8, end: u8) -> Which {
-            let (first, end) = (u8x16_splat(first), u8x16_splat(end));
-            Which(v128_and(i8x16_ge(self.0, first), i8x16_lt(self.0, end)))
-        }
-
-        pub fn lower(self) -> [u8; 16] {
-            let capitals = self.within(b'A', b'[').0;
-            let lower = v128_or(self.0, v128_and(capitals, u8x16_splat(0x20)));
-            let (low, high) = (u64x2_extract_lane::<0>(lower), u64x2_extract_lane::<1>(lower));
-            (u128::from(low) | u128::from(high) << 64).to_le_bytes()
-        }
-    }
-
-    impl Which {
-        pub fn or(self, other: Self) -> Self {
-            Self(v128_or(self.0, other.0))
-        }
-
-        pub fn any(self) -> bool {
-            v128_any_true(self.0)
-        }
-
-        pub fn bits(self) -> u16 {
-            u8x16_bitmask(self.0)
-        }
-    }
-
-    pub fn gather(bytes: [u8; 8], keep: u8) -> [u8; 8] {
-        let shuffle = SHUFFLES.get(usize::from(keep)).copied().unwrap_or_default();
-        let bytes = u64x2_splat(u64::from_le_bytes(bytes));
-        u64x2_extract_lane::<0>(u8x16_swizzle(bytes, u64x2_splat(shuffle))).to_le_bytes()
-    }
+/// Moves those of eight bytes that are kept to the front.
+#[cfg(target_feature = "simd128")]
+fn gather(bytes: [u8; 8], keep: u8) -> [u8; 8] {
+    use core::arch::wasm32::{u8x16_swizzle, u64x2_extract_lane, u64x2_splat};
+    let shuffle = SHUFFLES.get(usize::from(keep)).copied().unwrap_or_default();
+    let bytes = u64x2_splat(u64::from_le_bytes(bytes));
+    u64x2_extract_lane::<0>(u8x16_swizzle(bytes, u64x2_splat(shuffle))).to_le_bytes()
 }
 
-/// Sixteen bytes without SIMD.
-#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
-mod lane {
-    use super::{EACH, Eight, HIGH};
-
-    #[derive(Clone, Copy, Debug)]
-    pub struct Sixteen([Eight; 2]);
-
-    /// The highest bit of each byte that is so; the others say nothing.
-    pub struct Which([u64; 2]);
-
-    impl Sixteen {
-        pub const EMPTY: Self = Self([Eight(0); 2]);
-
-        pub fn of(bytes: &[u8; 16]) -> Self {
-            let bytes = u128::from_le_bytes(*bytes);
-            Self([Eight(bytes as u64), Eight((bytes >> 64) as u64)])
-        }
-
-        pub fn equal(self, byte: u8) -> Which {
-            let equal = |it: Eight| {
-                let differs = it.0 ^ EACH.wrapping_mul(u64::from(byte));
-                !((differs & !HIGH).wrapping_add(!HIGH) | differs)
-            };
-            Which(self.0.map(equal))
-        }
-
-        pub fn within(self, first: u8, end: u8) -> Which {
-            Which(self.0.map(|it| it.from(first) & !it.from(end)))
-        }
-
-        pub fn lower(self) -> [u8; 16] {
-            let [low, high] = self.0.map(|it| u128::from(it.lower()));
-            (low | high << 64).to_le_bytes()
-        }
-    }
-
-    impl Which {
-        pub fn or(self, other: Self) -> Self {
-            let ([low, high], [its_low, its_high]) = (self.0, other.0);
-            Self([low | its_low, high | its_high])
-        }
-
-        pub fn any(self) -> bool {
-            let [low, high] = self.0;
-            (low | high) & HIGH != 0
-        }
-
-        pub fn bits(self) -> u16 {
-            // Each product's highest byte has the eight bits side by side.
-            let bits = |mask: u64| ((mask & HIGH) >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56;
-            let [low, high] = self.0.map(bits);
-            (low | high << 8) as u16
-        }
-    }
-
-    pub fn gather(bytes: [u8; 8], keep: u8) -> [u8; 8] {
-        let mut kept = [0; 8];
-        let mut to = 0_usize;
-        for (place, byte) in bytes.into_iter().enumerate() {
-            if let Some(own) = kept.get_mut(to) {
-                *own = byte;
+/// For each choice of eight bytes, where those come from that are kept: the first ones of eight.
+#[cfg(target_feature = "simd128")]
+#[allow(clippy::indexing_slicing, reason = "what is out of bounds does not compile")]
+const SHUFFLES: [u64; 256] = {
+    let mut shuffles = [0; 256];
+    let mut keep = 0;
+    while keep < 256 {
+        let mut from = 8_u64;
+        // From the last to the first, so that each pushes those behind it up.
+        while from > 0 {
+            from -= 1;
+            if keep >> from & 1 == 1 {
+                shuffles[keep] = shuffles[keep] << 8 | from;
             }
-            to = to.saturating_add(usize::from(keep >> place & 1));
         }
-        kept
+        keep += 1;
     }
+    shuffles
+};
+
+/// The same where bytes cannot be shuffled by a table on every machine.
+#[cfg(not(target_feature = "simd128"))]
+fn gather(bytes: [u8; 8], keep: u8) -> [u8; 8] {
+    let mut kept = [0; 8];
+    let mut to = 0_usize;
+    for (place, byte) in bytes.into_iter().enumerate() {
+        if let Some(own) = kept.get_mut(to) {
+            *own = byte;
+        }
+        to = to.saturating_add(usize::from(keep >> place & 1));
+    }
+    kept
 }
 
 const EACH: u64 = 0x0101_0101_0101_0101;
@@ -279,8 +188,8 @@ mod tests {
         let block: Block = std::array::from_fn(|at| (at * 4 + at / 16) as u8);
         let lanes = Lanes::of(&block);
         let rows: [(&str, Mask, fn(u8) -> bool); 4] = [
-            ("within", lanes.within(b'A', 0x7f), |byte| (b'A'..0x7f).contains(&byte)),
-            ("from the least", lanes.within(1, b' '), |byte| (1..b' ').contains(&byte)),
+            ("between", lanes.between(b'@', 0x7f), |byte| (b'A'..0x7f).contains(&byte)),
+            ("from the least", lanes.between(0, b' '), |byte| (1..b' ').contains(&byte)),
             ("equal", lanes.equal(b'`'), |byte| byte == b'`'),
             ("zero", lanes.equal(0), |byte| byte == 0),
         ];

@@ -150,11 +150,11 @@ impl Kinds {
     fn of(lanes: &Lanes) -> Self {
         let plain = lanes.equal(b' ');
         let backslashes = lanes.equal(b'\\');
-        let mut odd = !(lanes.within(b'!', 0x7f) | plain);
+        let mut odd = !(lanes.between(b' ', 0x7f) | plain);
         if odd | backslashes == 0 {
             return Self { spaces: plain, not_plain: 0, escaping: 0, taken: BLOCK, is_over: false };
         }
-        let mut spaces = plain | lanes.within(b'\t', 0x0e);
+        let mut spaces = plain | lanes.between(0x08, 0x0e);
         odd &= !spaces;
         let (mut escaping, mut cut) = (0, 0);
         if backslashes != 0 {
