@@ -109,6 +109,7 @@ export function worstCases(literals) {
     '100,000 messages': Buffer.from(chat(many(100_000))),
     '1,000 levels of nesting': Buffer.from(chat(`{"role":"user","content":${'[{"content":'.repeat(1000)}"deep"${'}]'.repeat(1000)}}`)),
     'one string of 5 MB, all near misses': Buffer.from(chat(message(text('near misses', 5 << 20, literals).toString()))),
+    '2 MiB of signatures’ words, the last ones first': Buffer.from(chat(message(`${'training data, instruction pairs, questions and answers for the dataset. '.repeat(14_000)}${'generate write create synthesize rewrite produce collect '.repeat(18_000)}`))),
     '2 MiB of combining characters': Buffer.from(chat(message(`a${'\u0301'.repeat(1 << 20)}`))),
   };
 }

@@ -27,13 +27,13 @@ export async function endtoend(bodies, { rounds, seconds }) {
       for (let i = 0; i < 20; i++) await (await fetch(`${worker.url}/v1/chat/completions`, { method: 'POST', body: readFileSync(bodies[0][1]), headers: { authorization: 'Bearer sk-bench', 'content-type': 'application/json' } })).text();
       const pid = workerds().find((pid) => !known.has(pid));
       known.add(pid);
-      worker.kib = resident(pid);
+      worker.kib = pid ? resident(pid) : null;
     }
     const rows = [];
     for (const [bytes, file] of bodies) {
       for (const connections of CONNECTIONS) rows.push(...rowsOf({ bytes, connections, samples: await sampled(workers, file, { connections, rounds, seconds }) }));
     }
-    return { rows, memory: Object.fromEntries(workers.map(({ name, kib }) => [name, kib])) };
+    return { rows, memory: workers.every(({ kib }) => kib) ? Object.fromEntries(workers.map(({ name, kib }) => [name, kib])) : null };
   } finally {
     for (const { miniflare } of workers) await miniflare.dispose();
     await stop(origin);
@@ -102,7 +102,7 @@ function rowsOf({ bytes, connections, samples }) {
   const of = (name, value) => Math.round(median(samples[name].map((sample) => sample[value])));
   const ratio = (name, value) => Number(median(samples.ours.map((sample, round) => sample[value] / samples[name][round][value])).toFixed(3));
   return Object.keys(samples).filter((name) => name !== 'ours').map((peer) => ({
-    phase: 'endtoend', host: 'workerd', bytes, text: 'english', connections,
+    phase: 'endtoend', host: 'workerd', bytes, text: 'everyday', connections,
     ours_us: of('ours', 'mean'), peer, peer_us: of(peer, 'mean'), ratio: ratio(peer, 'mean'),
     p50_us: of('ours', 'p50'), p50_ratio: ratio(peer, 'p50'), p99_us: of('ours', 'p99'), p99_ratio: ratio(peer, 'p99'),
   }));

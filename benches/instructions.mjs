@@ -1,7 +1,7 @@
 // npm run instructions: how many instructions a request costs natively, by callgrind, against benches/instructions.json.
 // They do not depend on how busy the machine is. `--accept` writes down what they are now.
 import { createHash } from 'node:crypto';
-import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { buildCommandLine } from '../scripts/lib/build.mjs';
 import { at, capture, endChildrenOnSignal, Failure, main, run } from '../scripts/lib/proc.mjs';
@@ -19,12 +19,14 @@ export async function instructions({ accept = false } = {}) {
   if (capture('valgrind', ['--version']) === null) return 'valgrind is missing (Debian: apt-get install valgrind)';
   await buildCommandLine();
   mkdirSync(DIR, { recursive: true });
+  if (capture('valgrind', ['--tool=callgrind', '--callgrind-out-file=/dev/null', at('target/debug/hedgerow'), '--version'], { stdio: ['ignore', 'pipe', 'ignore'] }) === null) return 'valgrind does not run here';
   for (const [file, text] of ruleFiles()) {
     mkdirSync(path.dirname(path.join(DIR, 'rules', file)), { recursive: true });
     writeFileSync(path.join(DIR, 'rules', file), text);
   }
   cpSync(at('rules/policy.toml'), path.join(DIR, 'rules/policy.toml'));
-  const now = { rustc: capture('rustc', ['--version']), valgrind: capture('valgrind', ['--version']), rules: {} };
+  const now = { by: by(), rules: {} };
+  if (!accept && now.by !== recorded().by) return `counted here by others than the recorded ones: ${now.by}; ${recorded().by}`;
   for (const [name, rules] of [['generated', path.join(DIR, 'rules')], ['shipped', at('rules')]]) {
     const bundle = path.join(DIR, `${name}.json`);
     await run(at('target/debug/hedgerow'), ['build', rules, '-o', bundle], { label: `hedgerow build → ${path.relative(at(), bundle)}`, quiet: true });
@@ -35,7 +37,16 @@ export async function instructions({ accept = false } = {}) {
     }
   }
   if (accept) return writeFileSync(RECORD, `${JSON.stringify(now, null, 2)}\n`);
-  return compare(now, JSON.parse(readFileSync(RECORD, 'utf8')));
+  compare(now, recorded());
+}
+
+const recorded = () => JSON.parse(readFileSync(RECORD, 'utf8'));
+
+/** What the counts depend on beside the code: the compiler, its target and flags, the counter, and what libraries make of the processor. */
+function by() {
+  const rustc = (capture('rustc', ['--version', '--verbose']) ?? '').split('\n').filter((line) => /^(host|release|commit-hash)/.test(line));
+  const simd = existsSync('/proc/cpuinfo') && /\bavx2\b/.test(readFileSync('/proc/cpuinfo', 'utf8')) ? 'avx2' : 'no avx2';
+  return [...rustc, capture('valgrind', ['--version']), simd, `RUSTFLAGS: ${process.env.RUSTFLAGS ?? 'none'}`].join(', ');
 }
 
 function compare(now, known) {
@@ -48,7 +59,6 @@ function compare(now, known) {
       if (digest === known.rules[name].digest && !(change <= TOLERANCE)) worse.push(`${name} rules, ${what}`);
     }
   }
-  if (now.rustc !== known.rustc || now.valgrind !== known.valgrind) return `counted by others than the recorded ones (${known.rustc}, ${known.valgrind})`;
   if (worse.length) throw new Failure(`more instructions a request than 3 % above the record: ${worse.join('; ')}\n  npm run instructions -- --accept where that is worth it`);
 }
 

@@ -2,7 +2,7 @@
 // second worker-build (wasm-bindgen, wasm-opt, esbuild) when no input is newer than the last output.
 import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { at, run } from './proc.mjs';
+import { at, capture, run } from './proc.mjs';
 import { nightly } from './setup.mjs';
 import { consistsOf, gzipped } from './wasm.mjs';
 
@@ -21,8 +21,9 @@ export const PLANTED_PANIC = { out: 'build-panic', features: ['planted-panic'], 
 
 /** The Worker as wrangler deploys it: `<out>/index.js` and `<out>/index_bg.wasm`. */
 export async function buildWorker({ out = 'build', features = [], rules = process.env.HEDGEROW_RULES ?? at('rules') } = {}) {
-  const unwind = nightly().unwind;
-  const recipe = JSON.stringify({ unwind, features, rules });
+  const { unwind } = nightly();
+  const rustc = capture('rustc', [...(unwind ? ['+nightly'] : []), '--version']);
+  const recipe = JSON.stringify({ rustc, unwind, features, rules });
   if (fresh(out, 'index.js', recipe, [rules])) return;
   rmSync(stampOf(out), { force: true });
   await workerBuild(out, {
@@ -36,7 +37,7 @@ export async function buildWorker({ out = 'build', features = [], rules = proces
     const wasm = at(out, 'index_bg.wasm');
     const bytes = consistsOf(readFileSync(wasm));
     await shrink(wasm);
-    writeFileSync(at(out, 'size.json'), JSON.stringify({ unwind, gzip: gzipped(readFileSync(wasm)), bytes }));
+    writeFileSync(at(out, 'size.json'), JSON.stringify({ rustc, unwind, gzip: gzipped(readFileSync(wasm)), bytes }));
   }
   writeFileSync(stampOf(out), recipe);
 }

@@ -138,16 +138,21 @@ impl Candidates {
         else {
             return false;
         };
-        self.budget = self.budget.saturating_sub(count(rarest).saturating_mul(START));
         let (before, behind) = test.landmarks.split_at_checked(place).unwrap_or_default();
+        let behind = behind.get(1..).unwrap_or_default();
+        let mut left = self.budget;
         let mut starts = rarest.literals.iter().flat_map(|literal| self.occurrences.of(*literal));
-        starts.any(|start| {
+        let may_stand = starts.any(|start| {
             let start = *start as usize;
+            left = left.saturating_sub(START);
             let Some((_, segment)) = segment_at(request, start) else { return false };
-            segment.place as u8 & test.places != 0
-                && self.stand_before(before, rarest, start, segment.range.start)
-                && self.stand_behind(behind.get(1..).unwrap_or_default(), start, segment.range.end)
-        })
+            left > 0
+                && segment.place as u8 & test.places != 0
+                && self.stand_before(before, rarest, start, segment.range.start, &mut left)
+                && self.stand_behind(behind, start, segment.range.end, &mut left)
+        });
+        self.budget = left;
+        may_stand
     }
 
     /// Whether each landmark of `before` stands as far before `start` as those between may have it.
@@ -157,6 +162,7 @@ impl Candidates {
         rarest: &Landmark,
         start: usize,
         from: usize,
+        left: &mut usize,
     ) -> bool {
         let mut next = rarest;
         let (mut earliest, mut latest) = (start, start);
@@ -165,18 +171,36 @@ impl Candidates {
             let Some(end) = latest.checked_sub(next.min) else { return false };
             latest = end;
             next = landmark;
-            self.occurrences.any_within(landmark, earliest, latest)
+            self.stands_within(landmark, earliest, latest, left)
         })
     }
 
     /// The same behind it.
-    fn stand_behind(&self, behind: &[Landmark], start: usize, end: usize) -> bool {
+    fn stand_behind(
+        &self,
+        behind: &[Landmark],
+        start: usize,
+        end: usize,
+        left: &mut usize,
+    ) -> bool {
         let (mut earliest, mut latest) = (start, start);
         behind.iter().all(|landmark| {
             earliest = earliest.saturating_add(landmark.min);
             latest = landmark.max.map_or(end, |max| latest.saturating_add(max)).min(end);
-            self.occurrences.any_within(landmark, earliest, latest)
+            self.stands_within(landmark, earliest, latest, left)
         })
+    }
+
+    /// Whether a landmark stands in a stretch of the text; each of its literals is looked for.
+    fn stands_within(
+        &self,
+        landmark: &Landmark,
+        earliest: usize,
+        latest: usize,
+        left: &mut usize,
+    ) -> bool {
+        *left = left.saturating_sub(landmark.literals.len().saturating_mul(START));
+        self.occurrences.any_within(landmark, earliest, latest)
     }
 }
 

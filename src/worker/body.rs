@@ -96,10 +96,6 @@ impl Inbound {
                 Either::Left((read, _)) => match chunk(read.map_err(|_| BrokenOff)?) {
                     Some(chunk) => {
                         inbound.append(&chunk);
-                        // The platform keeps clients to their word: nothing else will come.
-                        if declared == Some(inbound.bytes.len() as u64) {
-                            return Ok(inbound);
-                        }
                         // The read took the buffer away and gives it back with the chunk.
                         buffer = Uint8Array::new(&chunk.buffer());
                     }
