@@ -365,7 +365,8 @@ describe('through the API', () => {
     expect(Math.min(...answers.map(({ ms }) => ms))).toBeGreaterThan(400);
     const told = fleet.logs.slice(before).filter(({ message }) => !message.includes('hedgerow.decision'));
     expect(told.length).toBeGreaterThan(0);
-    expect(told.length).toBeLessThan(15);
+    // One at each power of two within a minute; and a minute may end meanwhile.
+    expect(told.length).toBeLessThanOrEqual(20);
     const said = `${JSON.stringify(told)}${JSON.stringify((await admin.got('/audit?limit=500')).entries)}`;
     expect(said).not.toMatch(/guessed-token|203\.0\.113\.77/);
     const { entries } = await admin.got('/audit?limit=500');
