@@ -62,8 +62,8 @@ async function bench() {
 function keep({ rows, indicators, flood }) {
   const us = (phase, { host, bytes, text }) => rows.find((row) => row.phase === phase && row.host === host && row.bytes === bytes && row.text === text)?.ours_us;
   const promises = [
-    ...rows.filter(({ phase, host, bytes }) => phase === 'whole' && host === 'wasm' && bytes === 4096).map(({ text, ratio }) => [ratio <= 0.5, `the whole, in Wasm, at 4 KiB of ${text}: ratio ${ratio}, promised 0.5`]),
-    ...rows.filter(({ phase, host }) => phase === 'whole' && host === 'wasm').map((row) => [row.ours_us + us('sketch', row) <= row.peer_us / 2, `the whole and the sketch, in Wasm, at ${kib(row.bytes)} of ${row.text}: ${round(row.ours_us + us('sketch', row), 2)} µs, the peer ${row.peer_us}`]),
+    ...rows.filter(({ phase, host, bytes, peer }) => phase === 'whole' && host === 'wasm' && bytes === 4096 && peer).map(({ text, ratio }) => [ratio <= 0.5, `the whole, in Wasm, at 4 KiB of ${text}: ratio ${ratio}, promised 0.5`]),
+    ...rows.filter(({ phase, host, peer }) => phase === 'whole' && host === 'wasm' && peer).map((row) => [row.ours_us + us('sketch', row) <= row.peer_us / 2, `the whole and the sketch, in Wasm, at ${kib(row.bytes)} of ${row.text}: ${round(row.ours_us + us('sketch', row), 2)} µs, the peer ${row.peer_us}`]),
     [Math.max(indicators.load_ms, indicators.cold_ms) <= 20, `${indicators.count} indicators take ${indicators.load_ms} ms, the first time ${indicators.cold_ms} ms, promised 20`],
     [flood.bytes <= flood.limit, `the correlator takes ${flood.bytes} bytes of ${flood.limit}`],
     [flood.found === flood.shared, `of ${flood.shared} templates in a flood ${flood.found} are found`],
@@ -407,6 +407,15 @@ ${Object.entries(about).map(([name, value]) => `- ${name}: ${value}`).join('\n')
   same literals, a sum of weights. It does not normalise (NFKC, white space, look-alikes), reads one dialect, and trusts its input.
 - Samples of about ${SAMPLE_MS} ms, ours and the peer's in turn, ${ROUNDS} each; medians.
 - Native rows are \`cargo bench --bench native\` on the same files, set against the peer of this run.
+
+## Targets that are missed
+- The whole at 64 KiB and above was to take an eighth of the JavaScript peer's time; it takes between a sixth and a fifth.
+- End to end, throughput was to be 0.9 of the bare Worker's at 4 KiB and 0.85 at 64 KiB; it is half and a third. A Worker in JavaScript that reads and
+  logs loses part of that already (\`reading-js\`); the rest is, by profiles, scoring with cold caches and unlearned branches, the way back and forth between Wasm
+  and JavaScript, and, on the same thread here, the objects that count.
+- The Wasm was to take 450 KiB gzipped; it takes more than twice that. An isolate was to take 16 MiB more than a bare Worker's; it takes four times that.
+- A near miss was to cost no more than four times what prose costs; it costs six times.
+- Natively, matching was to be ten times as fast as rsigma-eval in every row; a few are below.
 
 ## What the numbers do not say
 - Nothing about latency at the edge: Cloudflare's machines differ, and network and origin dominate a request.
