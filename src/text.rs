@@ -8,12 +8,15 @@
 #![deny(clippy::arithmetic_side_effects)]
 
 mod escaped;
+mod sources;
 
 use std::ops::Range;
 
 use icu_normalizer::{ComposingNormalizer, ComposingNormalizerBorrowed};
 
-use crate::json::{Piece, Raw, Sink};
+use crate::json::Sink;
+
+pub use sources::{Mark, Sources};
 
 /// Ends every segment in a buffer of normalised text, where control characters never occur.
 pub const END: char = '\n';
@@ -71,128 +74,6 @@ pub fn fold(char: char) -> Option<char> {
     (!is_invisible(char)).then(|| look_alike(char))
 }
 
-/// How far normalisation had come at some place, for those who come back to it: up to here the bytes of
-/// the body make the text up to there, whatever follows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark {
-    /// Bytes of the buffer of normalised text.
-    pub text: usize,
-    /// Bytes of the body.
-    pub source: usize,
-}
-
-/// From normalised text back to the body: where stretches of a value came from.
-#[derive(Debug)]
-pub struct Sources {
-    stretches: Vec<Stretch>,
-    end: usize,
-}
-
-/// Normalised bytes from `at` on came from the body's bytes in `source`; byte by byte if `is_plain`.
-#[derive(Debug)]
-struct Stretch {
-    at: usize,
-    source: Range<usize>,
-    is_plain: bool,
-}
-
-/// Adds a stretch; one that adds nothing to the text, such as a further space, is joined to the last.
-fn add(stretches: &mut Vec<Stretch>, mut stretch: Stretch) {
-    if let Some(last) = stretches.last_mut() {
-        stretch.at = stretch.at.max(last.at);
-        if !last.is_plain
-            && !stretch.is_plain
-            && last.at == stretch.at
-            && last.source.end == stretch.source.start
-        {
-            last.source.end = stretch.source.end;
-            return;
-        }
-    }
-    stretches.push(stretch);
-}
-
-impl Sources {
-    /// Normalises a value again as far as is needed to say where its normalised bytes `wanted` came
-    /// from, keeping score. `value` is its normalised text, which begins at byte `base` of the buffer
-    /// that the `marks` within it count in.
-    pub fn new(
-        raw: Raw<'_>,
-        value: &str,
-        base: usize,
-        marks: &[Mark],
-        mut wanted: Vec<usize>,
-    ) -> Self {
-        wanted.sort_unstable();
-        let own = |mark: &Mark| Mark { text: mark.text.saturating_sub(base), ..*mark };
-        let marks: Vec<Mark> = marks.iter().map(own).collect();
-        let mut sources = Self { stretches: Vec::new(), end: raw.range().end };
-        let start = Mark { text: 0, source: raw.range().start };
-        let mut next: Option<(Mark, usize)> = None;
-        for until in wanted {
-            let after = marks.partition_point(|mark| mark.text <= until);
-            let mark = after.checked_sub(1).and_then(|at| marks.get(at)).copied().unwrap_or(start);
-            next = Some(match next {
-                // Stretches that overlap are gone through once.
-                Some((from, end)) if mark.text <= end => (from, until),
-                Some((from, end)) => {
-                    sources.add(raw, value, &marks, from, end);
-                    (mark, until)
-                }
-                None => (mark, until),
-            });
-        }
-        if let Some((from, end)) = next {
-            sources.add(raw, value, &marks, from, end);
-        }
-        sources
-    }
-
-    /// Goes through a value from a mark to its normalised byte `until`.
-    fn add(&mut self, raw: Raw<'_>, value: &str, marks: &[Mark], from: Mark, until: usize) {
-        let behind = marks.partition_point(|mark| mark.text <= until);
-        let end = marks.get(behind).map_or(raw.range().end, |mark| mark.source);
-        // What follows may depend on the last character before.
-        let last = value.get(..from.text).and_then(|before| before.chars().next_back());
-        let mut out = last.map(String::from).unwrap_or_default();
-        let base = from.text.saturating_sub(out.len());
-        let mut normalizer = Normalizer { start: 0, ..Normalizer::new(&mut out, Case::Fold) };
-        let stretches = &mut self.stretches;
-        raw.part(from.source..end).pieces(|piece, range| {
-            if base.saturating_add(normalizer.out.len()) > until {
-                return;
-            }
-            match piece {
-                Piece::Char(char) => {
-                    let at = base.saturating_add(normalizer.boundary(char));
-                    add(stretches, Stretch { at, source: range, is_plain: false });
-                    normalizer.char(char);
-                }
-                Piece::Run(run) => normalizer.note(run, range.start, base, stretches),
-            }
-        });
-    }
-
-    /// The range in the body from which the normalised bytes `part` were made.
-    pub fn find(&self, part: Range<usize>) -> Range<usize> {
-        let holding = |at: usize| {
-            let after = self.stretches.partition_point(|stretch| stretch.at <= at);
-            self.stretches.get(after.checked_sub(1)?)
-        };
-        let start = holding(part.start).map_or(self.end, |stretch| {
-            let inside = part.start.saturating_sub(stretch.at);
-            let plain = stretch.source.start.saturating_add(inside);
-            if stretch.is_plain { plain.min(stretch.source.end) } else { stretch.source.start }
-        });
-        let end = holding(part.end.saturating_sub(1)).map_or(self.end, |stretch| {
-            let inside = part.end.saturating_sub(stretch.at);
-            let plain = stretch.source.start.saturating_add(inside);
-            if stretch.is_plain { plain.min(stretch.source.end) } else { stretch.source.end }
-        });
-        start.min(end)..end
-    }
-}
-
 impl<'o> Normalizer<'o> {
     /// Appends one value to `out`.
     pub fn new(out: &'o mut String, case: Case) -> Self {
@@ -213,35 +94,6 @@ impl<'o> Normalizer<'o> {
             self.edges.trail = true;
         }
         (self.start..self.out.len(), self.edges)
-    }
-
-    /// Composes what is pending if `next` cannot change it; the length of the value so far.
-    fn boundary(&mut self, next: char) -> usize {
-        if !joins_previous(next) {
-            self.compose();
-        }
-        self.out.len().saturating_sub(self.start)
-    }
-
-    /// Appends a run that stands at byte `start` of the body, noting its stretches.
-    fn note(&mut self, mut run: &str, mut start: usize, base: usize, stretches: &mut Vec<Stretch>) {
-        let mut ascii = 0_usize;
-        while let Some(first) = run.chars().next() {
-            if ascii == 0 {
-                ascii = run.bytes().take_while(u8::is_ascii).count();
-            }
-            let plain = plain_prefix(run.as_bytes().get(..ascii).unwrap_or_default());
-            // A space at the edge may be dropped; by itself it is no plain stretch.
-            let is_plain = plain > 0 && first != ' ';
-            let length = if is_plain { plain } else { first.len_utf8() };
-            let (stretch, rest) = run.split_at_checked(length).unwrap_or((run, ""));
-            let end = start.saturating_add(length);
-            let at = base.saturating_add(self.boundary(first));
-            add(stretches, Stretch { at, source: start..end, is_plain });
-            self.run(stretch);
-            ascii = ascii.saturating_sub(length);
-            (run, start) = (rest, end);
-        }
     }
 
     fn ascii(&mut self, mut run: &str) {
@@ -528,6 +380,7 @@ const LOOK_ALIKES: &[(char, char)] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::Raw;
 
     #[test]
     fn normalizes() {
@@ -584,34 +437,7 @@ mod tests {
         }
     }
 
-    proptest::proptest! {
-        #![proptest_config(proptest::prelude::ProptestConfig { cases: 1_000, failure_persistence: None, ..Default::default() })]
-
-        /// With marks or without, what was found is located at the same bytes.
-        #[test]
-        fn marks_change_no_source(
-            pieces in proptest::collection::vec(proptest::sample::select(PIECES), 0..300),
-            wanted in proptest::collection::vec(proptest::prelude::any::<proptest::sample::Index>(), 1..8),
-        ) {
-            let bytes: Vec<u8> = pieces.concat();
-            let raw = Raw::new(&bytes, 7);
-            let (mut out, mut marks) = ("x ".to_owned(), Vec::new());
-            let mut normalizer = Normalizer::new(&mut out, Case::Fold);
-            normalizer.escaped(raw, &mut marks);
-            let range = normalizer.finish();
-            let value = &out[range.clone()];
-            let wanted: Vec<usize> =
-                wanted.iter().map(|at| at.index(value.len().saturating_add(1))).collect();
-            let with = Sources::new(raw, value, range.start, &marks, wanted.clone());
-            let without = Sources::new(raw, value, range.start, &[], wanted.clone());
-            for at in wanted {
-                let part = at..at.saturating_add(1);
-                proptest::prop_assert_eq!(with.find(part.clone()), without.find(part), "{} of {}", at, value);
-            }
-        }
-    }
-
-    const PIECES: &[&[u8]] = &[
+    pub(super) const PIECES: &[&[u8]] = &[
         b"Step by STEP ", b"a", b"e", b" ", b"  ", b"        ", b"\\n", b"\\t", b"\\\"", b"\\\\", b"\\/", b"\\b", b"\\q",
         b"\\u0041", b"\\u0301", b"\\ud83d\\ude00", b"\\ud83d", b"\\u00", b"\\", b"\n", b"\t", b"\x01", b"\x7f", b"\x0b",
         b"\xc3\xa9", b"\xcc\x81", b"\xe4\xb8\x80", b"\xff", b"\xe2\x80\x8b", b"\xc2\xa0", b"\xe4\xb8",
@@ -622,30 +448,5 @@ mod tests {
     fn look_alikes_are_sorted_and_final() {
         assert!(LOOK_ALIKES.is_sorted_by_key(|(from, _)| *from));
         assert!(LOOK_ALIKES.iter().all(|(_, to)| to.is_ascii() && look_alike(*to) == *to));
-    }
-
-    #[test]
-    fn locates_what_was_found_in_the_body() {
-        let rows = [
-            (r"say Step\n\nBY  step now", "step by step", r"Step\n\nBY  step"),
-            ("x \u{ff33}te\u{200b}p by step.", "step by step", "\u{ff33}te\u{200b}p by step"),
-            (
-                "\u{8bf7}\u{4e00}\u{6b65}\u{4e00}\u{6b65}\u{601d}\u{8003}",
-                "\u{4e00}\u{6b65}\u{601d}",
-                "\u{4e00}\u{6b65}\u{601d}",
-            ),
-            (r"\u0053\u0074ep up", "step", r"\u0053\u0074ep"),
-        ];
-        for (raw, pattern, expected) in rows {
-            let raw = Raw::new(raw.as_bytes(), 0);
-            let mut out = String::new();
-            let mut normalizer = Normalizer::new(&mut out, Case::Fold);
-            normalizer.escaped(raw, &mut Vec::new());
-            normalizer.finish();
-            let at = out.find(pattern).unwrap();
-            let part = at..at + pattern.len();
-            let found = Sources::new(raw, &out, 0, &[], vec![part.start, part.end - 1]).find(part);
-            assert_eq!(std::str::from_utf8(&raw.bytes()[found]).unwrap(), expected);
-        }
     }
 }
