@@ -356,3 +356,27 @@ fn the_policy_has_the_last_word() {
         assert_eq!(found, expected, "{name}");
     }
 }
+
+/// Looking for landmarks in the wrong order once cost nothing, on paper. (Shown by a review.)
+#[test]
+fn asking_where_landmarks_stand_is_charged() {
+    let lists = |letter: char| {
+        let words: Vec<String> = (0..18).map(|number| format!("{letter}word{number:02}")).collect();
+        (words.join("|"), words.join(" "))
+    };
+    let ((first, firsts), (last, lasts)) = (lists('a'), lists('z'));
+    let detection =
+        format!("  words:\n    hedgerow.prompt.user|re: '({first}) ({last})'\n  condition: words");
+    let ruleset = ruleset(&[rule("ordered", "test", &detection)]).unwrap();
+    let bits = ruleset.program().headers(&[]);
+    let is_spent = |repeats: usize| {
+        let text =
+            format!("{} {}", vec![&*lasts; repeats].join(" "), vec![&*firsts; repeats].join(" "));
+        let request = Request::from_values([(Name::PromptUser, Value::Text(Place::User, &text))]);
+        let mut matcher = ruleset.program().matcher();
+        assert!(matcher.hits(&request, &bits).is_empty());
+        matcher.is_spent()
+    };
+    assert!(!is_spent(10));
+    assert!(is_spent(3_000));
+}
