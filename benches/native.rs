@@ -9,12 +9,15 @@
     reason = "a benchmark has a clock and prints"
 )]
 
+mod timing;
+
 use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use hedgerow::bench::Bench;
 use serde_json::{Value, json};
+use timing::median;
 
 fn main() {
     let Ok(directory) = std::env::var("HEDGEROW_BENCH_DIR") else {
@@ -63,20 +66,4 @@ fn flood(bundle: &[u8]) -> Value {
         "phase": "flood", "keys": keys, "limit": policy.memory, "bytes": flood.bytes, "requests": flood.requests,
         "shared": flood.shared, "found": flood.found, "error": flood.error, "us": us,
     })
-}
-
-/// Microseconds a run: the median of nine rounds of at least 20 ms each.
-fn median(run: &dyn Fn(u32) -> u32) -> f64 {
-    let mut times = 1_u32;
-    let timed = |times: u32| {
-        let start = Instant::now();
-        std::hint::black_box(run(times));
-        start.elapsed().as_secs_f64() * 1e6
-    };
-    while timed(times) < 20_000.0 && times < 1 << 24 {
-        times *= 2;
-    }
-    let mut rounds: Vec<f64> = (0..9).map(|_| timed(times) / f64::from(times)).collect();
-    rounds.sort_by(f64::total_cmp);
-    rounds[rounds.len() / 2]
 }

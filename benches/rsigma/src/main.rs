@@ -2,10 +2,12 @@
 //! `HEDGEROW_BENCH_DIR` and prints a row of JSON a body. Its events hold the text of all messages under the field that
 //! the signatures name, so that it has nothing to extract.
 
+#[path = "../../timing/mod.rs"]
+mod timing;
+
 use std::error::Error;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 use std::{env, fs};
 
 use rsigma_eval::{Engine, JsonEvent};
@@ -29,8 +31,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             json!({ "gen_ai.input.messages": texts(&serde_json::from_slice(&fs::read(&path)?)?) });
         let event = JsonEvent::borrow(&event);
         let hits = engine.evaluate(&event).len();
-        let us = median(&|| {
-            black_box(engine.evaluate(black_box(&event)));
+        let us = timing::median(&|times| {
+            (0..times)
+                .map(|_| black_box(engine.evaluate(black_box(&event))).len() as u32)
+                .fold(0, u32::wrapping_add)
         });
         println!(
             "{}",
@@ -48,20 +52,4 @@ fn named(path: &Path) -> Option<(String, usize)> {
 fn texts(body: &Value) -> Vec<&str> {
     let messages = body["messages"].as_array();
     messages.into_iter().flatten().filter_map(|message| message["content"].as_str()).collect()
-}
-
-/// Microseconds a run: the median of nine rounds of at least 20 ms each.
-fn median(run: &dyn Fn()) -> f64 {
-    let mut times = 1_u32;
-    let timed = |times: u32| {
-        let start = Instant::now();
-        (0..times).for_each(|_| run());
-        start.elapsed().as_secs_f64() * 1e6
-    };
-    while timed(times) < 20_000.0 && times < 1 << 24 {
-        times *= 2;
-    }
-    let mut rounds: Vec<f64> = (0..9).map(|_| timed(times) / f64::from(times)).collect();
-    rounds.sort_by(f64::total_cmp);
-    rounds[rounds.len() / 2]
 }
