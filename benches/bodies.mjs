@@ -46,10 +46,20 @@ function code(next) {
   ])();
 }
 
-/** A chat body of exactly `bytes` bytes, in `english` with the words that signatures look for, in `everyday` words, or in `code`: a system text, turns of a few hundred bytes, the usual parameters. */
+const WRITERS = {
+  /** With the words that signatures look for. */
+  english: prose,
+  everyday: (next) => prose(next, EVERYDAY),
+  code,
+  chinese: (next) => Array.from({ length: 40 }, () => (next() < 0.08 ? '，' : HAN[Math.floor(next() * HAN.length)])).join(''),
+  base64: (next) => Buffer.from(Array.from({ length: 300 }, () => Math.floor(next() * 256))).toString('base64'),
+  'near misses': (next) => `${LITERALS[Math.floor(next() * LITERALS.length)].slice(0, -1)}q `,
+};
+
+/** A chat body of exactly `bytes` bytes, in one of the `WRITERS`' kinds of text: a system text, turns of a few hundred bytes, the usual parameters. */
 export function body(kind, bytes) {
   const next = random(bytes + kind.length);
-  const write = { code, everyday: (next) => prose(next, EVERYDAY) }[kind] ?? prose;
+  const write = WRITERS[kind];
   const messages = [{ role: 'system', content: `${prose(next)}${prose(next)}`.trim() }];
   const value = { model: 'demo-large', messages, temperature: 0.7, max_tokens: 512, stream: true };
   const size = () => Buffer.byteLength(JSON.stringify(value));
@@ -63,7 +73,7 @@ export function body(kind, bytes) {
   // Exactly `bytes`: the end is cut, then filled with spaces.
   while (size() > bytes) {
     const last = messages.at(-1);
-    if (last.content) last.content = last.content.slice(0, -Math.ceil((size() - bytes) / 2));
+    if (last.content) last.content = last.content.slice(0, -Math.ceil((size() - bytes) / 3));
     else messages.pop();
   }
   messages.at(-1).content += ' '.repeat(bytes - size());
@@ -114,17 +124,19 @@ export function worstCases(literals) {
   };
 }
 
-/** The same literals as Sigma files for `hedgerow build`: fifty signatures of ten literals over all messages. */
-export function ruleFiles() {
-  return Array.from({ length: 50 }, (_, i) => {
-    const literals = LITERALS.slice(i * 10, i * 10 + 10);
-    const number = String(i).padStart(2, '0');
+/** Literals in tens: what each of the benchmark's signatures looks for. */
+export const tens = (all) => Array.from({ length: all.length / 10 }, (_, i) => all.slice(i * 10, i * 10 + 10));
+
+/** Literals as Sigma files for `hedgerow build`: signatures of ten over all messages. */
+export function ruleFiles(all = LITERALS) {
+  return tens(all).map((literals, i) => {
+    const number = String(i).padStart(3, '0');
     const exemplar = (name, expect, text) => `    - {name: ${name}, expect: ${expect}, event: {hedgerow.prompt.user: '${text}'}}`;
     return [`synthesis/bench_${number}.yml`, `title: Benchmark literals ${number}
-id: 00000000-0000-4000-8000-0000000000${number}
+id: 00000000-0000-4000-8000-000000000${number}
 name: synthesis_bench_${number}
 status: stable
-description: Ten of the five hundred literals of the benchmark. No signature for use.
+description: Ten of the literals of the benchmark. No signature for use.
 references: [https://example.com/benches]
 author: Hedgerow
 date: 2026-11-23

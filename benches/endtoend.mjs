@@ -27,13 +27,13 @@ export async function endtoend(bodies, { rounds, seconds }) {
       for (let i = 0; i < 20; i++) await (await fetch(`${worker.url}/v1/chat/completions`, { method: 'POST', body: readFileSync(bodies[0][1]), headers: { authorization: 'Bearer sk-bench', 'content-type': 'application/json' } })).text();
       const pid = workerds().find((pid) => !known.has(pid));
       known.add(pid);
-      worker.kib = pid ? resident(pid) : null;
+      worker.memory = pid && { process: resident(pid), heap: await heap(worker) };
     }
     const rows = [];
     for (const [bytes, file] of bodies) {
       for (const connections of CONNECTIONS) rows.push(...rowsOf({ bytes, connections, samples: await sampled(workers, file, { connections, rounds, seconds }) }));
     }
-    return { rows, memory: workers.every(({ kib }) => kib) ? Object.fromEntries(workers.map(({ name, kib }) => [name, kib])) : null };
+    return { rows, memory: Object.fromEntries(workers.map(({ name, memory }) => [name, memory])) };
   } finally {
     for (const { miniflare } of workers) await miniflare.dispose();
     await stop(origin);
@@ -43,8 +43,21 @@ export async function endtoend(bodies, { rounds, seconds }) {
 /** The processes of workerd on this machine. */
 const workerds = () => (capture('pgrep', ['-x', 'workerd']) ?? '').split('\n').filter(Boolean);
 
-/** KiB of memory that a process has, what it shares with others counted in part. */
-const resident = (pid) => Number(/^Pss: +(\d+)/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'))[1]);
+/** Bytes of memory that a process has, what it shares with others counted in part. */
+const resident = (pid) => 1024 * Number(/^Pss: +(\d+)/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'))[1]);
+
+/** Bytes that an isolate's heap has, as its inspector says. */
+async function heap({ miniflare }) {
+  const { host } = await miniflare.getInspectorURL();
+  const targets = await (await fetch(`http://${host}/json`)).json();
+  const socket = new WebSocket(targets.find(({ id }) => id === 'core:user:bench').webSocketDebuggerUrl);
+  await new Promise((opened) => socket.addEventListener('open', opened));
+  const answered = new Promise((told) => socket.addEventListener('message', ({ data }) => told(JSON.parse(data).result)));
+  socket.send(JSON.stringify({ id: 1, method: 'Runtime.getHeapUsage' }));
+  const { usedSize, backingStorageSize } = await answered;
+  socket.close();
+  return usedSize + backingStorageSize;
+}
 
 /** One Worker in a workerd of its own, reached without Miniflare in between. */
 async function serve(build, origin) {
@@ -62,6 +75,7 @@ async function serve(build, origin) {
       bindings: { ORIGIN: origin, ...SECRETS },
       ...(build === 'build' && { kvNamespaces: { RULES: 'rules' }, durableObjects: OBJECTS }),
       cf: false,
+      inspectorPort: 0,
       unsafeDirectSockets: [{ host: '127.0.0.1', port: 0 }],
       // Log lines are written; nobody reads them.
       handleStructuredLogs: () => {},

@@ -21,8 +21,7 @@ use crate::correlate::{Observation, Plan};
 use crate::correlation::Correlation;
 use crate::decision::Assessment;
 use crate::error::Error;
-use crate::indicator::Indicators;
-use crate::matcher::{Hit, Matcher, Program};
+use crate::matcher::{Hit, Program};
 use crate::policy::{Exemption, Policy};
 use crate::request::{self, Body, Envelope, Request, Trouble};
 use crate::route::Endpoint;
@@ -180,12 +179,12 @@ impl Ruleset {
     #[cfg(feature = "sigma")]
     pub(crate) fn observe(
         &self,
-        matcher: &mut Matcher<'_>,
+        matcher: &mut crate::matcher::Matcher<'_>,
         request: &Request<'_>,
         headers: &[(String, String)],
         now: u32,
     ) -> Observation {
-        let indicators = Some(&Indicators::default());
+        let indicators = Some(&crate::indicator::Indicators::default());
         let envelope = Envelope { headers, now: u64::from(now), indicators, ..Envelope::default() };
         let hits = matcher.hits(request, &self.program.headers(headers));
         let mut assessment = self.score(&envelope, Endpoint::Generic, hits, Trouble::default());

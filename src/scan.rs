@@ -2,7 +2,7 @@
 //!
 //! Instead of stepping an automaton through every byte, the scan looks at the eight bytes at every
 //! eighth position (every fourth for literals shorter than fifteen bytes; four bytes at every second
-//! for those shorter than eleven). Each literal is known by one window, in which such grams stand at
+//! for those shorter than eleven, at every one for those of four). Each literal is known by one window, in which such grams stand at
 //! successive offsets: wherever the literal lies, one of them falls on a position that is looked at. A
 //! window that goes over from one word to the next is rare in text, even where its words are not.
 //!
@@ -21,10 +21,11 @@ pub struct Scanner {
     long: Grams<8, 8>,
     middle: Grams<4, 8>,
     short: Grams<2, 4>,
+    shortest: Grams<1, 4>,
 }
 
 /// The shortest literal that can be found.
-pub const MIN_LITERAL: usize = span(2, 4);
+pub const MIN_LITERAL: usize = span(1, 4);
 
 impl Scanner {
     /// Compiles literals, each of at least [`MIN_LITERAL`] bytes; shorter ones are never found.
@@ -32,11 +33,12 @@ impl Scanner {
     pub fn new(literals: impl IntoIterator<Item = String>) -> Self {
         let literals: Vec<Box<[u8]>> =
             literals.into_iter().map(|text| text.into_bytes().into()).collect();
-        let (long, middle) = (span(8, 8), span(4, 8));
+        let (long, middle, short) = (span(8, 8), span(4, 8), span(2, 4));
         Self {
             long: Grams::new(&literals, long..usize::MAX),
             middle: Grams::new(&literals, middle..long),
-            short: Grams::new(&literals, MIN_LITERAL..middle),
+            short: Grams::new(&literals, short..middle),
+            shortest: Grams::new(&literals, MIN_LITERAL..short),
             literals,
         }
     }
@@ -47,6 +49,7 @@ impl Scanner {
         self.long.scan(text, &self.literals, found);
         self.middle.scan(text, &self.literals, found);
         self.short.scan(text, &self.literals, found);
+        self.shortest.scan(text, &self.literals, found);
     }
 
     /// The length of a literal.
@@ -57,8 +60,9 @@ impl Scanner {
     /// Bytes held, roughly.
     pub fn memory(&self) -> usize {
         let literals: usize = self.literals.iter().map(|literal| literal.len()).sum();
-        let grams = [self.long.memory(), self.middle.memory(), self.short.memory()];
-        grams.iter().fold(literals, |sum, own| sum.saturating_add(*own))
+        let longer = [self.long.memory(), self.middle.memory()];
+        let grams = longer.into_iter().chain([self.short.memory(), self.shortest.memory()]);
+        grams.fold(literals, usize::saturating_add)
     }
 }
 
@@ -401,6 +405,7 @@ mod tests {
                 "go step by step, step by step",
                 &[(0, 3), (0, 17)],
             ),
+            ("of four bytes", &["grade", "rate"], "irate: rate", &[(1, 1), (1, 7)]),
             ("short", &["judge"], "a judge judges", &[(0, 2), (0, 8)]),
             ("one in another", &["step by step", "by step"], "step by step", &[(0, 0), (1, 5)]),
             ("whole text", &["exactly this"], "exactly this", &[(0, 0)]),
@@ -467,7 +472,7 @@ mod tests {
 
         #[test]
         fn equals_searching_one_by_one(
-            literals in proptest::collection::vec("[ab ]{5,24}", 1..20),
+            literals in proptest::collection::vec("[ab ]{4,24}", 1..20),
             text in "[ab ]{0,400}",
         ) {
             let mut expected = Vec::new();

@@ -290,12 +290,14 @@ impl Last {
     }
 }
 
-/// Hashes over the last words.
+/// Hashes over the last words: polynomials, which move on by one.
 #[derive(Default)]
 struct Window {
     last: [u64; SIGNS],
     pushed: usize,
+    /// Over as many as a shingle has words, and as many as it has signs.
     words: u64,
+    signs: u64,
 }
 
 impl Window {
@@ -329,26 +331,22 @@ impl Window {
 
     /// Adds a word; the hash of the last `span`, once there are so many.
     fn push(&mut self, hash: u64, span: usize) -> Option<u64> {
-        let old = self.last.get(self.pushed.wrapping_sub(WORDS) % SIGNS).copied().unwrap_or(0);
-        // A polynomial over the hashes of the last words, as the window moves on by one.
-        self.words = roll(self.words, hash)
-            .wrapping_sub(old.wrapping_mul(const { BASE.wrapping_pow(WORDS as u32) }));
+        let back = |words: usize| self.last.get(self.pushed.wrapping_sub(words) % SIGNS).copied();
+        let (word, sign) = (back(WORDS).unwrap_or(0), back(SIGNS).unwrap_or(0));
+        self.words = roll::<WORDS>(self.words, hash, word);
+        self.signs = roll::<SIGNS>(self.signs, hash, sign);
         if let Some(slot) = self.last.get_mut(self.pushed % SIGNS) {
             *slot = hash;
         }
         self.pushed = self.pushed.saturating_add(1);
-        (self.pushed >= span).then(|| if span == WORDS { self.words } else { self.signs() })
-    }
-
-    /// The same over all that are kept: few texts have signs.
-    fn signs(&self) -> u64 {
-        let (newer, older) = self.last.split_at(self.pushed % SIGNS);
-        older.iter().chain(newer).fold(0, |sum, hash| roll(sum, *hash))
+        (self.pushed >= span).then_some(if span == WORDS { self.words } else { self.signs })
     }
 }
 
-fn roll(sum: u64, new: u64) -> u64 {
-    sum.wrapping_mul(BASE).wrapping_add(new)
+/// A polynomial over the last hashes, with a new one and without the one that was added so many before.
+fn roll<const SPAN: usize>(sum: u64, new: u64, old: u64) -> u64 {
+    let gone = old.wrapping_mul(const { BASE.wrapping_pow(SPAN as u32) });
+    sum.wrapping_mul(BASE).wrapping_add(new).wrapping_sub(gone)
 }
 
 const BASE: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -475,6 +473,8 @@ mod tests {
     fn keys_stay_what_they_are() {
         let expected = [3626888106747549125, 16402465389197096231];
         assert_eq!(of("write three questions about the passage and answer each"), expected);
+        let signs = of("请根据下面的段落写出三个问题并分别用一句话回答每个问题");
+        assert_eq!(signs[..2], [12338826853505472909, 8080320280604089316]);
         let digest = |text: &'static str| {
             digest("hedgerow.prompt.digest", text.split('\n'), &HashKey::default())
         };

@@ -4,10 +4,12 @@
 //! removal of invisible characters, so that `Step\u{200b} BY\n\nstep` is `step by step`. Patterns
 //! are normalised the same way when a ruleset is built.
 //!
-//! ASCII, which most prompts are, takes a path that looks at sixteen bytes at a time.
+//! ASCII, which most prompts are, takes a path that looks at sixteen bytes at a time; what is composed with
+//! nothing is looked up (`letters`).
 #![deny(clippy::arithmetic_side_effects)]
 
 mod escaped;
+mod letters;
 mod sources;
 
 use std::ops::Range;
@@ -15,6 +17,7 @@ use std::ops::Range;
 use icu_normalizer::{ComposingNormalizer, ComposingNormalizerBorrowed};
 
 use crate::json::Sink;
+use letters::{Fate, ideographs};
 
 pub use sources::{Mark, Sources};
 
@@ -173,10 +176,70 @@ impl<'o> Normalizer<'o> {
         }
     }
 
-    fn compose(&mut self) {
-        if self.pending.is_empty() {
-            return;
+    /// Appends characters outside ASCII: at once what joins nothing and is not joined by what follows, be
+    /// it `then` behind them; the rest waits to be composed.
+    fn others(&mut self, run: &str, then: Option<u8>) {
+        if self.case == Case::Keep {
+            self.begin_pending();
+            return self.pending.push_str(run);
         }
+        let mut rest = run;
+        loop {
+            let plain = ideographs(rest);
+            if plain > 0 {
+                self.compose();
+                self.out.push_str(rest.get(..plain).unwrap_or_default());
+                rest = rest.get(plain..).unwrap_or_default();
+            }
+            let Some(taken) = self.letters(rest, then) else { return };
+            rest = rest.get(taken..).unwrap_or_default();
+        }
+    }
+
+    /// Appends characters up to the next ideograph; how many bytes those are, if any.
+    fn letters(&mut self, run: &str, then: Option<u8>) -> Option<usize> {
+        let mut chars = run.char_indices();
+        let mut at = chars.next().map(|(_, char)| (char, Fate::of(char)))?;
+        loop {
+            let next = chars.next().map(|(place, char)| (place, char, Fate::of(char)));
+            let (char, fate) = at;
+            let is_joined = matches!(fate, Fate::Letter(_))
+                && match next {
+                    Some((.., next)) => next == Fate::Open,
+                    None => then.is_none_or(|then| then == b'\\'),
+                };
+            self.other(char, if is_joined { Fate::Open } else { fate });
+            match next {
+                Some((place, '\u{4000}'..='\u{9fff}', _)) => return Some(place),
+                Some((_, char, fate)) => at = (char, fate),
+                None => return Some(run.len()),
+            }
+        }
+    }
+
+    fn other(&mut self, char: char, fate: Fate) {
+        if fate == Fate::Open {
+            self.begin_pending();
+            return self.pending.push(char);
+        }
+        self.compose();
+        match fate {
+            Fate::Settled(char) | Fate::Letter(char) => self.out.push(char),
+            Fate::Space => self.space(),
+            Fate::Dots => self.out.push_str("..."),
+            Fate::Open => {}
+        }
+    }
+
+    #[inline]
+    fn compose(&mut self) {
+        if !self.pending.is_empty() {
+            self.compose_pending();
+        }
+    }
+
+    #[inline(never)]
+    fn compose_pending(&mut self) {
         let pending = std::mem::take(&mut self.pending);
         for char in NFKC.normalize(&pending).chars() {
             self.composed(char);
@@ -209,12 +272,9 @@ impl Sink for Normalizer<'_> {
             let ascii = run.bytes().take_while(u8::is_ascii).count();
             let (plain, rest) = run.split_at_checked(ascii).unwrap_or((run, ""));
             self.ascii(plain);
-            let other = rest.bytes().take_while(|byte| !byte.is_ascii()).count();
-            let (other, rest) = rest.split_at_checked(other).unwrap_or((rest, ""));
-            if !other.is_empty() {
-                self.begin_pending();
-                self.pending.push_str(other);
-            }
+            let others = beyond_ascii(rest.as_bytes());
+            let (others, rest) = rest.split_at_checked(others).unwrap_or((rest, ""));
+            self.others(others, rest.bytes().next());
             run = rest;
         }
     }
@@ -249,6 +309,15 @@ fn plain_prefix(text: &[u8]) -> usize {
     let mut pairs = rest.iter().zip(rest.iter().skip(1).chain(b"."));
     let tail = pairs.position(|(byte, next)| is_odd(*byte, *next) != 0);
     plain.saturating_add(tail.unwrap_or(rest.len()))
+}
+
+/// How many bytes at the start of a text are outside ASCII.
+fn beyond_ascii(text: &[u8]) -> usize {
+    let (blocks, _) = text.as_chunks::<BLOCK>();
+    let is_beyond = |block: &&[u8; BLOCK]| block.iter().fold(0x80, |all, byte| all & byte) != 0;
+    let blocks = blocks.iter().take_while(is_beyond).count().saturating_mul(BLOCK);
+    let rest = text.get(blocks..).unwrap_or_default();
+    blocks.saturating_add(rest.iter().position(u8::is_ascii).unwrap_or(rest.len()))
 }
 
 fn is_odd(byte: u8, next: u8) -> u8 {

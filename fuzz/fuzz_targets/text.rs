@@ -1,8 +1,9 @@
 //! The fast ways through text and the plain ones agree: literals found by the scan are those that searching one by one
-//! finds, and a JSON string normalised by blocks is what it is piece by piece, its bytes where they come from.
+//! finds; a JSON string normalised by blocks is what it is piece by piece, its bytes where they come from; and text is what
+//! its characters come to, all composed.
 #![no_main]
 
-use hedgerow::json::Raw;
+use hedgerow::json::{Raw, Sink};
 use hedgerow::scan::{MIN_LITERAL, Scanner};
 use hedgerow::text::{Case, Normalizer, Sources};
 use libfuzzer_sys::fuzz_target;
@@ -11,6 +12,7 @@ fuzz_target!(|input: (&[u8], &[u8])| {
     let (literals, text) = input;
     scan(literals, text);
     normalize(text);
+    compose(&String::from_utf8_lossy(text));
 });
 
 /// Literals are lines; those that are no UTF-8 are left out.
@@ -51,4 +53,18 @@ fn normalize(text: &[u8]) {
     for at in wanted {
         assert_eq!(with.find(at..at + 1), without.find(at..at + 1));
     }
+}
+
+/// Character by character, what is not ASCII is composed together; in one go, most of it is looked up.
+fn compose(text: &str) {
+    let normalized = |feed: &dyn Fn(&mut Normalizer<'_>)| {
+        let mut out = String::new();
+        let mut normalizer = Normalizer::new(&mut out, Case::Fold);
+        feed(&mut normalizer);
+        normalizer.finish();
+        out
+    };
+    let fast = normalized(&|normalizer| normalizer.run(text));
+    let plain = normalized(&|normalizer| text.chars().for_each(|char| normalizer.char(char)));
+    assert_eq!(fast, plain);
 }

@@ -80,6 +80,7 @@ impl Bench {
 #[cfg(feature = "peers")]
 #[wasm_bindgen]
 pub struct Search {
+    literals: Vec<String>,
     ours: hedgerow::scan::Scanner,
     dfa: AhoCorasick,
     text: Vec<u8>,
@@ -91,10 +92,11 @@ impl Search {
     /// Compiles literals, one a line. Throws where the automaton cannot be built.
     #[wasm_bindgen(constructor)]
     pub fn new(literals: &str) -> Result<Search, JsError> {
-        let ours = hedgerow::scan::Scanner::new(literals.lines().map(str::to_owned));
+        let all: Vec<String> = literals.lines().map(str::to_owned).collect();
+        let ours = hedgerow::scan::Scanner::new(all.clone());
         let mut dfa = AhoCorasick::builder();
         let dfa = dfa.kind(Some(AhoCorasickKind::DFA)).build(literals.lines())?;
-        Ok(Self { ours, dfa, text: Vec::new() })
+        Ok(Self { literals: all, ours, dfa, text: Vec::new() })
     }
 
     /// Copies a text in.
@@ -110,6 +112,12 @@ impl Search {
     /// Bytes that the automaton takes.
     pub fn dfa_bytes(&self) -> usize {
         self.dfa.memory_usage()
+    }
+
+    /// Builds our tables anew.
+    pub fn build(&self, times: u32) -> u32 {
+        let build = |_| hedgerow::scan::Scanner::new(self.literals.clone()).memory() as u32;
+        (0..times).map(build).fold(0, u32::wrapping_add)
     }
 
     /// Our scan.

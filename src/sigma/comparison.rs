@@ -11,6 +11,9 @@ use crate::text::{Case, normalize_pattern};
 /// A problem and its remedy.
 pub type Problem = (String, String);
 
+/// Bytes of the shortest landmark of a regex. Literals may have one less, and rules with such pay for it.
+const MIN_LANDMARK: usize = MIN_LITERAL + 1;
+
 /// What a field's modifiers ask for.
 #[derive(Default)]
 pub struct Modifiers {
@@ -238,9 +241,9 @@ fn regex(pattern: &str, flags: &str, kind: Kind) -> Result<Op, Problem> {
         let problem = format!("'{odd}' never occurs in normalised text");
         return Err((problem, "write it in lower case with single spaces, or add `|i`".to_owned()));
     }
-    required.thin(MIN_LITERAL, MAX_LANDMARKS);
+    required.thin(MIN_LANDMARK, MAX_LANDMARKS);
     if kind == Kind::Text && required.landmarks.is_empty() {
-        let problem = format!("the regex has no required literal of {MIN_LITERAL} bytes");
+        let problem = format!("the regex has no required literal of {MIN_LANDMARK} bytes");
         return Err((
             problem,
             "add a word that every match must contain: a regex runs only where one was seen"

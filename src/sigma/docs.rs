@@ -12,7 +12,7 @@ pub fn fields_page() -> String {
         "# Fields\n\n{GENERATED}\n\nWhat a signature can test. Names are OpenTelemetry's where those exist, ECS where they do not, and `hedgerow.*` for\n\
         ours. A test holds if it holds for any value of the field; every test on an absent field is false, except `|exists: false`.\n\n\
         - **text**: matched after normalisation (NFKC, lower case, white space runs to one space, invisible characters removed,\n  look-alike letters folded). \
-        `contains`, `startswith`, `endswith`, `all`, `cased`, `re`, `exists`. Literals have at least 5 bytes.\n\
+        `contains`, `startswith`, `endswith`, `all`, `cased`, `re`, `exists`. Literals have at least 4 bytes; those of 4 cost most.\n\
         - **keyword**: a short string, normalised likewise. The same modifiers.\n- **address**: `cidr`, plain value, `exists`.\n\
         - **number**: plain value, `gt`, `gte`, `lt`, `lte`, `exists`.\n- **flag**: `true` or `false`, `exists`.\n\n| field | type | meaning |\n|---|---|---|\n"
     );

@@ -5,7 +5,8 @@
 //! a branch for each. What is none of that goes the long way, piece by piece.
 #![deny(clippy::arithmetic_side_effects)]
 
-use super::{Case, Mark, Normalizer, is_ascii_space};
+use super::letters::Fate;
+use super::{Case, Mark, Normalizer, beyond_ascii, is_ascii_space};
 use crate::bits::{self, BLOCK, Lanes, Mask};
 use crate::json::{Raw, Sink, unescape};
 
@@ -15,7 +16,7 @@ const BUFFER: usize = 8 * BLOCK;
 /// Bytes of the body between two marks, at least.
 const MARKED: usize = 512;
 
-/// Normalised ASCII on its way to the text.
+/// Normalised characters on their way to the text.
 struct Buffer {
     bytes: [u8; BUFFER],
     len: usize,
@@ -44,8 +45,9 @@ impl Normalizer<'_> {
             return raw.decode(self);
         }
         let mut source = raw.range().start;
+        let mut buffer = Buffer { bytes: [0; BUFFER], len: 0, after_space: false };
         while !rest.is_empty() {
-            let taken = self.usual(rest, source, marks);
+            let taken = self.usual(rest, source, &mut buffer, marks);
             rest = rest.get(taken..).unwrap_or_default();
             let odd = self.odd_escaped(rest);
             rest = rest.get(odd..).unwrap_or_default();
@@ -54,30 +56,40 @@ impl Normalizer<'_> {
     }
 
     /// Appends printable ASCII, white space, and the usual escapes; how many bytes those are.
-    fn usual(&mut self, text: &[u8], source: usize, marks: &mut Vec<Mark>) -> usize {
+    fn usual(
+        &mut self,
+        text: &[u8],
+        source: usize,
+        buffer: &mut Buffer,
+        marks: &mut Vec<Mark>,
+    ) -> usize {
         if !is_usual(text) {
             return 0;
         }
         self.compose();
-        let mut buffer = Buffer { bytes: [0; BUFFER], len: 0, after_space: self.after_space() };
+        buffer.after_space = self.after_space();
         let mut at = 0_usize;
         loop {
             let rest = text.get(at..).unwrap_or_default();
             // No mark stands within a row of white space, or before what is composed with the character
             // before it: those are met as a whole.
             if at > 0 && !buffer.after_space && is_usual(rest) {
-                self.mark(source.saturating_add(at), &buffer, marks);
+                self.mark(source.saturating_add(at), buffer, marks);
             }
-            let (taken, is_over) = self.block(rest, &mut buffer);
+            let (taken, is_over) = self.block(rest, buffer);
             at = at.saturating_add(taken);
             if is_over {
-                break;
+                let Some((letter, taken)) = lone_letter(text.get(at..).unwrap_or_default()) else {
+                    break;
+                };
+                buffer.push(letter);
+                at = at.saturating_add(taken);
             }
-            if buffer.len.saturating_add(BLOCK) > BUFFER {
-                self.flush(&mut buffer);
+            if buffer.len.saturating_add(BLOCK + char::MAX_LEN_UTF8) > BUFFER {
+                self.flush(buffer);
             }
         }
-        self.flush(&mut buffer);
+        self.flush(buffer);
         at
     }
 
@@ -126,10 +138,17 @@ impl Normalizer<'_> {
                 1
             }
             Some(0x80..) => {
-                let length = text.iter().take_while(|byte| !byte.is_ascii()).count();
-                for chunk in text.get(..length).unwrap_or_default().utf8_chunks() {
-                    self.run(chunk.valid());
-                    if !chunk.invalid().is_empty() {
+                let length = mostly_beyond_ascii(text);
+                let then = text.get(length).copied();
+                let run = text.get(..length).unwrap_or_default();
+                if let Ok(run) = simdutf8::basic::from_utf8(run) {
+                    self.others(run, then);
+                    return length;
+                }
+                for chunk in run.utf8_chunks() {
+                    let is_valid = chunk.invalid().is_empty();
+                    self.others(chunk.valid(), then.filter(|_| is_valid));
+                    if !is_valid {
                         self.char(char::REPLACEMENT_CHARACTER);
                     }
                 }
@@ -140,7 +159,7 @@ impl Normalizer<'_> {
 
     fn flush(&mut self, buffer: &mut Buffer) {
         let bytes = buffer.bytes.get(..buffer.len).unwrap_or_default();
-        // It is ASCII, always.
+        // Whole characters, always.
         self.out.push_str(std::str::from_utf8(bytes).unwrap_or_default());
         buffer.len = 0;
     }
@@ -182,20 +201,68 @@ impl Kinds {
 }
 
 impl Buffer {
+    /// Appends a character that is no space.
+    fn push(&mut self, char: char) {
+        let mut utf8 = [0; char::MAX_LEN_UTF8];
+        let utf8 = char.encode_utf8(&mut utf8).as_bytes();
+        if let Some(to) = self.bytes.get_mut(self.len..).and_then(|to| to.get_mut(..utf8.len())) {
+            to.copy_from_slice(utf8);
+            self.len = self.len.saturating_add(utf8.len());
+        }
+        self.after_space = false;
+    }
+
     /// Appends those bytes of a block that are kept.
     fn take(&mut self, block: &bits::Block, keep: Mask) {
         let to = self.bytes.get_mut(self.len..).and_then(|to| to.first_chunk_mut::<BLOCK>());
         let Some(to) = to else { return };
-        let kept = match keep {
-            Mask::MAX => {
-                *to = *block;
-                BLOCK
-            }
-            _ => bits::compact(block, keep, to),
+        // Without a gap there is nothing to move together.
+        let kept = if keep & keep.wrapping_add(1) == 0 {
+            *to = *block;
+            keep.count_ones() as usize
+        } else {
+            bits::compact(block, keep, to)
         };
         self.len = self.len.saturating_add(kept);
     }
 }
+
+/// A letter or sign outside ASCII among ASCII, as a text begins with it: what it becomes, and its bytes.
+fn lone_letter(text: &[u8]) -> Option<(char, usize)> {
+    let (char, rest) = match text {
+        [first @ 0xc2..=0xdf, second @ 0x80..=0xbf, rest @ ..] => {
+            (u32::from(first & 0x1f) << 6 | u32::from(second & 0x3f), rest)
+        }
+        // Quotes and dashes.
+        [0xe2, 0x80, third @ 0x80..=0xbf, rest @ ..] => (0x2000 | u32::from(third & 0x3f), rest),
+        _ => return None,
+    };
+    let is_followed = rest.first().is_some_and(|next| next.is_ascii() && *next != b'\\');
+    match Fate::of(char::from_u32(char)?) {
+        Fate::Settled(char) | Fate::Letter(char) if is_followed => {
+            Some((char, text.len().saturating_sub(rest.len())))
+        }
+        _ => None,
+    }
+}
+
+/// How many bytes at the start of a text are outside ASCII, or between such and too few for a block.
+fn mostly_beyond_ascii(text: &[u8]) -> usize {
+    let mut end = beyond_ascii(text);
+    loop {
+        let rest = text.get(end..).unwrap_or_default();
+        let is_plain = |byte: &&u8| matches!(byte, b' '..=b'~') && **byte != b'\\';
+        let few = rest.iter().take(FEW).take_while(is_plain).count();
+        let others = beyond_ascii(rest.get(few..).unwrap_or_default());
+        if others == 0 {
+            return end;
+        }
+        end = end.saturating_add(few).saturating_add(others);
+    }
+}
+
+/// Bytes of ASCII that are not worth a block.
+const FEW: usize = 3;
 
 /// Whether a text begins with what is appended in blocks.
 fn is_usual(text: &[u8]) -> bool {

@@ -10,7 +10,6 @@
 
 use std::rc::Rc;
 
-use futures_channel::oneshot::{self, Sender};
 use hedgerow::correlate::Observation;
 use hedgerow::degrade::{Degraded, degrade};
 use hedgerow::hash::HashKey;
@@ -20,7 +19,8 @@ use hedgerow::refusal::Refusal;
 use hedgerow::request::Body;
 use hedgerow::route::{Endpoint, endpoint_of};
 use hedgerow::{Decision, Envelope, Ruleset};
-use js_sys::Uint8Array;
+use js_sys::{Promise, PromiseWithResolvers, Uint8Array};
+use wasm_bindgen::JsValue;
 use web_sys::{Headers, Response};
 use worker::Context;
 
@@ -106,16 +106,23 @@ fn classify(
     }
 }
 
-/// Keeps the invocation alive until the sender is dropped. The platform drops invocations whose client
+/// Keeps the invocation alive until what it returns is dropped. The platform drops invocations whose client
 /// is gone, and would leave all that they hold in Wasm's memory for good; this way what they wait for
 /// fails instead (the body, and by the client's signal the origin's answer), and everything is given
 /// back.
-fn stay(context: &Context) -> Sender<()> {
-    let (sender, receiver) = oneshot::channel();
-    context.wait_until(async move {
-        let _ = receiver.await;
-    });
-    sender
+fn stay(context: &Context) -> Option<Staying> {
+    let left: PromiseWithResolvers = Promise::with_resolvers();
+    context.as_ref().wait_until(&left.promise()).ok()?;
+    Some(Staying(left))
+}
+
+/// An invocation that is kept alive. No task of ours waits for its end: the platform does.
+struct Staying(PromiseWithResolvers);
+
+impl Drop for Staying {
+    fn drop(&mut self) {
+        let _ = self.0.resolve().call0(&JsValue::UNDEFINED);
+    }
 }
 
 /// An LLM call that can be scored.

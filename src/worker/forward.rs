@@ -143,9 +143,8 @@ impl Route<'_> {
         init.set_method(self.arrival.method());
         init.set_headers(headers);
         init.set_redirect(RequestRedirect::Manual);
-        let abort = AbortController::new().map_err(unsendable)?;
         // Who is gone needs no answer: the origin is told to stop.
-        init.set_signal(Some(&AbortSignal::any(&Array::of2(&abort.signal(), &inbound.signal()))));
+        init.set_signal(Some(&inbound.signal()));
         if let Origin::Service(_) = self.origin {
             // Another Worker wants to know what the edge knows of the client.
             let name = JsValue::from_str("cf");
@@ -157,6 +156,9 @@ impl Route<'_> {
             Outbound::None => {}
             Outbound::Whole(bytes) => init.set_body(&bytes),
             Outbound::Stream(stream, pump) => {
+                let abort = AbortController::new().map_err(unsendable)?;
+                let signals = Array::of2(&abort.signal(), &inbound.signal());
+                init.set_signal(Some(&AbortSignal::any(&signals)));
                 init.set_body(&stream);
                 let broken_off = Rc::clone(&broken_off);
                 self.context.wait_until(async move {

@@ -48,7 +48,7 @@ impl Arrival {
         let address = find(&headers, "cf-connecting-ip").map(str::to_owned);
         Self {
             method: request.method(),
-            path: Url::new(&url).map_or_else(|_| path_of(&target).to_owned(), |url| url.pathname()),
+            path: resolved(&url, &target),
             target,
             source: Source { address, ..Source::of(&request) },
             headers,
@@ -191,6 +191,16 @@ fn target_of(url: &str) -> &str {
     let authority = url.find("://").map_or(0, |at| at.saturating_add(3));
     let rest = url.get(authority..).unwrap_or_default();
     rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("/")
+}
+
+/// A target's path as `fetch` sends it. Most paths are that already.
+fn resolved(url: &str, target: &str) -> String {
+    let path = path_of(target);
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_:.".contains(&byte);
+    match path.bytes().all(is_plain) && !path.contains("/.") {
+        true => path.to_owned(),
+        false => Url::new(url).map_or_else(|_| path.to_owned(), |url| url.pathname()),
+    }
 }
 
 /// A target's path, as it came.

@@ -1,4 +1,4 @@
-//! `npm run bench` runs this beside the native phases: it reads `rules/` and `<text>-<bytes>.json` from
+//! `npm run bench` runs this beside the native phases: it reads `rules/500/` and `<text>-<bytes>.json` from
 //! `HEDGEROW_BENCH_DIR` and prints a row of JSON a body. Its events hold the text of all messages under the field that
 //! the signatures name, so that it has nothing to extract.
 
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 fn main() -> Result<(), Box<dyn Error>> {
     let directory = PathBuf::from(env::var("HEDGEROW_BENCH_DIR")?);
     let mut engine = Engine::new();
-    for file in fs::read_dir(directory.join("rules/synthesis"))? {
+    for file in fs::read_dir(directory.join("rules/500/synthesis"))? {
         let rule = fs::read_to_string(file?.path())?;
         engine.add_collection(&parse_sigma_yaml(&rule)?)?;
     }

@@ -1,0 +1,228 @@
+//! Characters that need not be composed.
+//!
+//! NFKC looks at characters together: a letter and the marks behind it become one. Most text beyond
+//! ASCII has no such marks. Where what follows a letter is nothing that joins it, the letter becomes what
+//! it becomes by itself, which is looked up.
+
+use once_cell::sync::Lazy;
+
+use super::{NFKC, fold, is_invisible, is_space};
+
+/// What becomes of a character.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// This, whatever follows.
+    Settled(char),
+    /// This, unless what follows joins it.
+    Letter(char),
+    /// White space.
+    Space,
+    /// Three dots.
+    Dots,
+    /// Only its neighbours tell: it may join what stands before it, or become several.
+    Open,
+}
+
+impl Fate {
+    /// Of a character that is no control character, case folded. Whatever is not open joins nothing before it.
+    pub fn of(char: char) -> Self {
+        match char {
+            ' ' => Self::Space,
+            ..'\u{80}' => Self::Settled(char.to_ascii_lowercase()),
+            '\u{80}'..='\u{7ff}' => match LETTERS.get((char as usize).wrapping_sub(0x80)) {
+                Some(' ') => Self::Space,
+                Some('\0') | None => Self::Open,
+                Some(letter) => Self::Letter(*letter),
+            },
+            '\u{3000}' => Self::Space,
+            // Ideographs, and the signs between them. No mark is composed with any.
+            '\u{3001}'..='\u{3003}' | '\u{3005}'..='\u{3011}' | '\u{3400}'..='\u{9fff}' => {
+                Self::Settled(char)
+            }
+            '\u{3041}'..='\u{3096}' | '\u{30a1}'..='\u{30fe}' | '\u{ac00}'..='\u{d7a3}' => {
+                Self::Letter(char)
+            }
+            // ASCII in full width. Some small letters have a mark that their capitals cannot have.
+            '\u{ff21}'..='\u{ff3a}' => Self::Letter(narrow(char).to_ascii_lowercase()),
+            '\u{ff01}'..='\u{ff5e}' => Self::Settled(narrow(char)),
+            '\u{2010}'..='\u{2015}' => Self::Settled('-'),
+            '\u{2018}'..='\u{201b}' => Self::Settled('\''),
+            '\u{201c}'..='\u{201e}' => Self::Settled('"'),
+            '\u{2026}' => Self::Dots,
+            _ => Self::Open,
+        }
+    }
+}
+
+/// A character of ASCII for the same in full width.
+fn narrow(wide: char) -> char {
+    char::from(u8::try_from((wide as u32).wrapping_sub(0xfee0)).unwrap_or_default())
+}
+
+/// How many bytes of ideographs stand at the start of a text: of those whose first byte alone says so.
+pub(super) fn ideographs(text: &str) -> usize {
+    let firsts = text.as_bytes().iter().step_by(3);
+    firsts.take_while(|first| matches!(first, 0xe4..=0xe9)).count().saturating_mul(3)
+}
+
+/// What each character of two bytes becomes by itself; `\0` where that is not one character, or where it may
+/// join another.
+static LETTERS: Lazy<Box<[char]>> = Lazy::new(|| ('\u{80}'..='\u{7ff}').map(letter).collect());
+
+fn letter(char: char) -> char {
+    if !ALPHABETS.iter().any(|alphabet| alphabet.contains(&char)) {
+        return '\0';
+    }
+    let mut buffer = [0; 4];
+    let composed = NFKC.normalize(char.encode_utf8(&mut buffer));
+    let lower: Vec<char> = composed.chars().flat_map(char::to_lowercase).collect();
+    match lower[..] {
+        [lower] if is_space(lower) => ' ',
+        [lower] if !is_invisible(lower) => fold(lower).unwrap_or_default(),
+        _ => '\0',
+    }
+}
+
+/// Letters and signs of Latin, Greek, Cyrillic, Armenian, Hebrew and Arabic: no marks.
+const ALPHABETS: &[std::ops::RangeInclusive<char>] = &[
+    '\u{a0}'..='\u{24f}',
+    '\u{370}'..='\u{482}',
+    '\u{48a}'..='\u{556}',
+    '\u{559}'..='\u{58a}',
+    '\u{5d0}'..='\u{5f4}',
+    '\u{620}'..='\u{64a}',
+    '\u{660}'..='\u{66f}',
+    '\u{671}'..='\u{6d5}',
+];
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{Strategy, prop};
+
+    use super::super::{Case, Normalizer, normalize};
+    use super::*;
+    use crate::json::Raw;
+
+    /// All at once by NFKC, then character by character: what normalisation is.
+    fn plainly(text: &str) -> String {
+        let mut out = String::new();
+        let mut normalizer = Normalizer::new(&mut out, Case::Fold);
+        normalizer.pending.push_str(text);
+        normalizer.finish();
+        out
+    }
+
+    #[test]
+    fn each_becomes_what_it_is_composed_to() {
+        let marks = [
+            '\u{301}', '\u{308}', '\u{323}', '\u{338}', '\u{345}', '\u{653}', '\u{3099}',
+            '\u{11a8}',
+        ];
+        for char in ('\u{80}'..=char::MAX).filter(|char| Fate::of(*char) != Fate::Open) {
+            let alone = char.to_string();
+            assert_eq!(normalize(&alone, Case::Fold), plainly(&alone), "{char:?}");
+            for before in
+                ["a", "e\u{301}", "\u{435}", "\u{304b}", "\u{ac00}", "\u{1100}", "=", "\u{9c7}"]
+            {
+                let text = format!("{before}{char}x");
+                assert_eq!(normalize(&text, Case::Fold), plainly(&text), "{text:?}");
+            }
+            if !matches!(char, '\u{3500}'..='\u{9ff0}' | '\u{ac20}'..='\u{d780}') {
+                for mark in marks {
+                    let text = format!("x{char}{mark}y");
+                    assert_eq!(normalize(&text, Case::Fold), plainly(&text), "{text:?}");
+                }
+            }
+        }
+    }
+
+    fn text() -> impl Strategy<Value = String> {
+        let part = prop::sample::select(vec![
+            "a",
+            "E",
+            " ",
+            "  ",
+            "=",
+            "\u{1}",
+            "\u{e9}",
+            "\u{c9}",
+            "\u{130}",
+            "\u{df}",
+            "\u{a0}",
+            "\u{ad}",
+            "\u{bc}",
+            "\u{301}",
+            "\u{308}",
+            "\u{338}",
+            "\u{345}",
+            "\u{3b1}",
+            "\u{3a3}",
+            "\u{1f00}",
+            "\u{435}",
+            "\u{415}",
+            "\u{456}",
+            "\u{5d0}",
+            "\u{5b8}",
+            "\u{627}",
+            "\u{653}",
+            "\u{670}",
+            "\u{2019}",
+            "\u{201c}",
+            "\u{2014}",
+            "\u{2026}",
+            "\u{200b}",
+            "\u{200d}",
+            "\u{2033}",
+            "\u{1100}",
+            "\u{1161}",
+            "\u{11a8}",
+            "\u{ac00}",
+            "\u{3042}",
+            "\u{304b}",
+            "\u{30ab}",
+            "\u{309d}",
+            "\u{3099}",
+            "\u{309b}",
+            "\u{3000}",
+            "\u{3001}",
+            "\u{3002}",
+            "\u{4e00}",
+            "\u{6b65}",
+            "\u{3402}",
+            "\u{ff0c}",
+            "\u{ff21}",
+            "\u{ff1d}",
+            "\u{ff76}",
+            "\u{ff9e}",
+            "\u{1f600}",
+            "\u{e0041}",
+            "\u{9c7}",
+            "\u{9be}",
+            "\u{fdfa}",
+            "\u{f900}",
+            "step by step, ",
+        ]);
+        prop::collection::vec(part, 0..24).prop_map(|parts| parts.concat())
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { cases: 4_000, failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn text_becomes_what_it_is_composed_to(text in text(), escapes in proptest::bits::u32::ANY) {
+            let expected = plainly(&text);
+            proptest::prop_assert_eq!(&normalize(&text, Case::Fold), &expected);
+            // Some characters as escapes of JSON: what joins a letter may be one.
+            let escaped: String = text.chars().enumerate().map(|(place, char)| {
+                let is_escaped = escapes >> (place % 32) & 1 != 0 || char.is_ascii_control();
+                let units = char.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect();
+                if is_escaped { units } else { char.to_string() }
+            }).collect();
+            let mut out = String::new();
+            let mut normalizer = Normalizer::new(&mut out, Case::Fold);
+            normalizer.escaped(Raw::new(escaped.as_bytes(), 0), &mut Vec::new());
+            normalizer.finish();
+            proptest::prop_assert_eq!(&out, &expected, "{}", escaped);
+        }
+    }
+}
