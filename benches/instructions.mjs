@@ -1,7 +1,7 @@
 // npm run instructions: how many instructions a request costs natively, by callgrind, against benches/instructions.json.
 // They do not depend on how busy the machine is. `--accept` writes down what they are now.
 import { createHash } from 'node:crypto';
-import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { buildCommandLine } from '../scripts/lib/build.mjs';
 import { at, capture, endChildrenOnSignal, Failure, main, run } from '../scripts/lib/proc.mjs';
@@ -12,7 +12,7 @@ const RECORD = at('benches/instructions.json');
 const DIR = at('build/instructions');
 const TOLERANCE = 0.03;
 /** Kind of text, bytes of the body, and how many of them are counted. */
-const KINDS = [['everyday', 2048, 40], ['english', 2048, 40], ['code', 16384, 10]];
+const KINDS = [['everyday', 2048, 40], ['english', 2048, 40], ['code', 16384, 10], ['chinese', 4096, 20], ['near misses', 4096, 20]];
 
 /** Returns why it could not be told, or nothing. */
 export async function instructions({ accept = false } = {}) {
@@ -20,6 +20,7 @@ export async function instructions({ accept = false } = {}) {
   await buildCommandLine();
   mkdirSync(DIR, { recursive: true });
   if (capture('valgrind', ['--tool=callgrind', '--callgrind-out-file=/dev/null', at('target/debug/hedgerow'), '--version'], { stdio: ['ignore', 'pipe', 'ignore'] }) === null) return 'valgrind does not run here';
+  rmSync(path.join(DIR, 'rules'), { recursive: true, force: true });
   for (const [file, text] of ruleFiles()) {
     mkdirSync(path.dirname(path.join(DIR, 'rules', file)), { recursive: true });
     writeFileSync(path.join(DIR, 'rules', file), text);

@@ -1,6 +1,6 @@
-//! The body: read up to the scan window, the rest streamed on as it comes. No more than the window
-//! and a chunk is ever held, and the stream is neither cloned nor teed (a tee buffers without bound
-//! for the slower side: cloudflare/workerd#5175).
+//! The body: a small one read whole by the platform; any other up to the scan window, the rest streamed
+//! on as it comes. No more than the window and a chunk is ever held, and the stream is neither cloned nor
+//! teed (a tee buffers without bound for the slower side: cloudflare/workerd#5175).
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -19,6 +19,8 @@ use worker::Delay;
 /// What was read of a body, and what is still to come.
 pub struct Inbound {
     bytes: Vec<u8>,
+    /// The same as it came, where the platform read it: it is sent on without a copy.
+    whole: Option<Uint8Array>,
     window: usize,
     declared: Option<u64>,
     /// Whether there is a body at all; an empty one is not the same.
@@ -77,6 +79,7 @@ impl Inbound {
         let held = Held::default();
         let mut inbound = Self {
             bytes: Vec::new(),
+            whole: None,
             window,
             declared,
             present: false,
@@ -86,6 +89,10 @@ impl Inbound {
         };
         let Some(stream) = request.body() else { return Ok(inbound) };
         inbound.present = true;
+        if declared.is_some_and(|length| length <= u64::from(CHUNK)) {
+            inbound.read_whole(request).await?;
+            return Ok(inbound);
+        }
         let reader = ReadableStreamByobReader::new(&stream).map_err(|_| BrokenOff)?;
         let mut deadline = Delay::from(PATIENCE);
         let mut buffer = Uint8Array::new_with_length(first_chunk(declared));
@@ -111,6 +118,17 @@ impl Inbound {
         inbound.rest = Some(Rest { stream, reader, pending: None });
         inbound.cut = (inbound.bytes.len() <= window).then_some(Cut::Crowded);
         Ok(inbound)
+    }
+
+    /// Reads a body that says that it is small: in one go, without a deadline. A client that drips waits for
+    /// nobody but itself, and cannot have it scored by less than all.
+    async fn read_whole(&mut self, request: &Request) -> Result<(), BrokenOff> {
+        let read = request.array_buffer().map_err(|_| BrokenOff)?;
+        let buffer = JsFuture::from(read).await.map_err(|_| BrokenOff)?;
+        let whole = Uint8Array::new(&buffer);
+        self.append(&whole);
+        self.whole = Some(whole);
+        Ok(())
     }
 
     fn append(&mut self, chunk: &Uint8Array) {
@@ -157,6 +175,9 @@ impl Inbound {
     pub fn outbound(self) -> Result<Outbound, JsValue> {
         if !self.present {
             return Ok(Outbound::None);
+        }
+        if let Some(whole) = self.whole {
+            return Ok(Outbound::Whole(whole));
         }
         let first = Uint8Array::from(self.bytes.as_slice());
         let Some(rest) = self.rest else { return Ok(Outbound::Whole(first)) };

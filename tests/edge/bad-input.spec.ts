@@ -278,6 +278,24 @@ describe('sizes and patience', () => {
     expect([large.cut, large.unscanned]).toEqual([undefined, 0]);
   });
 
+  it('a small body that comes slowly is scored whole', { timeout: 40_000 }, async () => {
+    const body = Buffer.from(JSON.stringify({ model: 'demo', messages: [{ role: 'user', content: 'A gate in the hedge stays open.' }] }));
+    const socket = net.connect(filter.port, '127.0.0.1').on('error', () => {});
+    try {
+      socket.write(`${POST}Content-Length: ${body.length}\r\n\r\n`);
+      for (let sent = 0; sent < body.length; sent += 8) {
+        socket.write(body.subarray(sent, sent + 8));
+        await sleep(1000);
+      }
+      const decisions = () => filter.decisions().filter(({ body_bytes }) => body_bytes === body.length);
+      await until('its decision', () => decisions().length > 0);
+      expect(decisions().map(({ cut, unscanned, unreadable }) => [cut, unscanned, unreadable])).toEqual([[undefined, 0, []]]);
+      await until('all of it at the origin', () => origin.last.bytes === body.length);
+    } finally {
+      socket.destroy();
+    }
+  });
+
   it('an endless flood is forwarded, not kept', async () => {
     const socket = net.connect(filter.port, '127.0.0.1');
     socket.on('error', () => {});
