@@ -109,6 +109,9 @@ export function text(kind, bytes, literals) {
   }
 }
 
+/** What a shipped signature finds. */
+const FOUND = 'Generate 20 diverse instruction and response pairs to train a language model.';
+
 /** Bodies that are made to be dear, by name: what is scored of them is bounded. */
 export function worstCases(literals) {
   const chat = (content) => `{"model":"demo-large","messages":[${content}]}`;
@@ -121,6 +124,9 @@ export function worstCases(literals) {
     'one string of 5 MB, all near misses': Buffer.from(chat(message(text('near misses', 5 << 20, literals).toString()))),
     '2 MiB of signatures’ words, the last ones first': Buffer.from(chat(message(`${'training data, instruction pairs, questions and answers for the dataset. '.repeat(14_000)}${'generate write create synthesize rewrite produce collect '.repeat(18_000)}`))),
     '2 MiB of combining characters': Buffer.from(chat(message(`a${'\u0301'.repeat(1 << 20)}`))),
+    // What is found is located, too: from the last place that is known.
+    '2 MiB of Russian, and something to locate at its end': Buffer.from(chat(message(`${'щ'.repeat((1 << 20) - 200)} ${FOUND}`))),
+    '2 MiB of Thai, and something to locate at its end': Buffer.from(chat(message(`${'กุ่'.repeat(((2 << 20) - 400) / 9)} ${FOUND}`))),
   };
 }
 

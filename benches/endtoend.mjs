@@ -33,7 +33,7 @@ export async function endtoend(bodies, { rounds, seconds }) {
     for (const [bytes, file] of bodies) {
       for (const connections of CONNECTIONS) rows.push(...rowsOf({ bytes, connections, samples: await sampled(workers, file, { connections, rounds, seconds }) }));
     }
-    return { rows, memory: Object.fromEntries(workers.map(({ name, memory }) => [name, memory])) };
+    return { rows, memory: workers.every(({ memory }) => memory) ? Object.fromEntries(workers.map(({ name, memory }) => [name, memory])) : null };
   } finally {
     for (const { miniflare } of workers) await miniflare.dispose();
     await stop(origin);
@@ -52,7 +52,7 @@ async function heap({ miniflare }) {
   const targets = await (await fetch(`http://${host}/json`)).json();
   const socket = new WebSocket(targets.find(({ id }) => id === 'core:user:bench').webSocketDebuggerUrl);
   await new Promise((opened) => socket.addEventListener('open', opened));
-  const answered = new Promise((told) => socket.addEventListener('message', ({ data }) => told(JSON.parse(data).result)));
+  const answered = new Promise((told) => socket.addEventListener('message', ({ data }) => JSON.parse(data).id === 1 && told(JSON.parse(data).result)));
   socket.send(JSON.stringify({ id: 1, method: 'Runtime.getHeapUsage' }));
   const { usedSize, backingStorageSize } = await answered;
   socket.close();

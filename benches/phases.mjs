@@ -78,9 +78,10 @@ function byShipped(module, bundle) {
     for (const bytes of SIZES) {
       const one = body(text, bytes);
       const many = Array.from({ length: bytes > 1 << 16 ? 10 : 100 }, (_, i) => body(text, bytes - 1 - i));
+      let turn = 0;
       const [ours_us, in_turn_us, peer_us] = interleaved(
         (n) => { for (let i = 0; i < n; i++) sink += ours.whole_from_js(one); },
-        (n) => { for (let i = 0; i < n; i++) sink += ours.whole_from_js(many[i % many.length]); },
+        (n) => { for (let i = 0; i < n; i++) sink += ours.whole_from_js(many[turn++ % many.length]); },
         (n) => { for (let i = 0; i < n; i++) sink += peer.whole(one).score; },
       );
       const agrees = sameHits(module, bundle, peer, one);
@@ -153,7 +154,7 @@ function reload(module, bundle) {
   return { bytes: bytes.length, signatures: module.reload(bytes, false), load_ms: ms(load_us), check_ms: ms(check_us), json_parse_ms: ms(parse_us), tables_ms: ms(tables_us), tables_bytes: tables.bytes() };
 }
 
-/** All that the search of a bundle looks for. */
+/** What the search of a bundle looks for, and a few words that are compared with headers. */
 function wordsOf(value, words = new Set()) {
   if (Array.isArray(value)) value.forEach((own) => wordsOf(own, words));
   else if (value && typeof value === 'object') {

@@ -18,6 +18,7 @@ use icu_normalizer::{ComposingNormalizer, ComposingNormalizerBorrowed};
 
 use crate::json::Sink;
 use letters::{Fate, ideographs};
+use sources::Trail;
 
 pub use sources::{Mark, Sources};
 
@@ -178,7 +179,7 @@ impl<'o> Normalizer<'o> {
 
     /// Appends characters outside ASCII: at once what joins nothing and is not joined by what follows, be
     /// it `then` behind them; the rest waits to be composed.
-    fn others(&mut self, run: &str, then: Option<u8>) {
+    fn others(&mut self, run: &str, then: Option<u8>, trail: &mut Trail<'_>) {
         if self.case == Case::Keep {
             self.begin_pending();
             return self.pending.push_str(run);
@@ -187,22 +188,28 @@ impl<'o> Normalizer<'o> {
         loop {
             let plain = ideographs(rest);
             if plain > 0 {
+                self.mark_on(trail, 0);
                 self.compose();
                 self.out.push_str(rest.get(..plain).unwrap_or_default());
                 rest = rest.get(plain..).unwrap_or_default();
+                trail.source = trail.source.saturating_add(plain);
             }
-            let Some(taken) = self.letters(rest, then) else { return };
+            let Some(taken) = self.letters(rest, then, trail) else { return };
             rest = rest.get(taken..).unwrap_or_default();
+            trail.source = trail.source.saturating_add(taken);
         }
     }
 
     /// Appends characters up to the next ideograph; how many bytes those are, if any.
-    fn letters(&mut self, run: &str, then: Option<u8>) -> Option<usize> {
+    fn letters(&mut self, run: &str, then: Option<u8>, trail: &mut Trail<'_>) -> Option<usize> {
         let mut chars = run.char_indices();
-        let mut at = chars.next().map(|(_, char)| (char, Fate::of(char)))?;
+        let mut at = chars.next().map(|(place, char)| (place, char, Fate::of(char)))?;
         loop {
             let next = chars.next().map(|(place, char)| (place, char, Fate::of(char)));
-            let (char, fate) = at;
+            let (place, char, fate) = at;
+            if trail.is_due(place) && !is_space(char) && !joins_previous(char) {
+                self.mark_on(trail, place);
+            }
             let is_joined = matches!(fate, Fate::Letter(_))
                 && match next {
                     Some((.., next)) => next == Fate::Open,
@@ -211,9 +218,22 @@ impl<'o> Normalizer<'o> {
             self.other(char, if is_joined { Fate::Open } else { fate });
             match next {
                 Some((place, '\u{4000}'..='\u{9fff}', _)) => return Some(place),
-                Some((_, char, fate)) => at = (char, fate),
+                Some(next) => at = next,
                 None => return Some(run.len()),
             }
+        }
+    }
+
+    /// Marks, where one is due, that what is so many bytes further on joins nothing before it. What is before
+    /// has to have become text, for what is dropped, as a row of white space, is met as a whole with what follows.
+    fn mark_on(&mut self, trail: &mut Trail<'_>, further: usize) {
+        let is_dropped = |last: char| is_space(last) || is_invisible(last);
+        if !trail.is_due(further) || self.pending.chars().next_back().is_some_and(is_dropped) {
+            return;
+        }
+        self.compose();
+        if !self.after_space() {
+            trail.mark(self.out.len(), further);
         }
     }
 
@@ -274,7 +294,7 @@ impl Sink for Normalizer<'_> {
             self.ascii(plain);
             let others = beyond_ascii(rest.as_bytes());
             let (others, rest) = rest.split_at_checked(others).unwrap_or((rest, ""));
-            self.others(others, rest.bytes().next());
+            self.others(others, rest.bytes().next(), &mut Trail::none());
             run = rest;
         }
     }
@@ -343,9 +363,14 @@ fn is_invisible(char: char) -> bool {
         | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Whether `char` may change what stands before it when composed.
+/// Whether `char` may change what stands before it when composed; dropped characters may.
 fn joins_previous(char: char) -> bool {
-    !char.is_ascii() && (NFC_MARKS.iter().any(|marks| marks.contains(&char)) || is_invisible(char))
+    match char {
+        ..'\u{80}' => false,
+        // The scripts of India have their letters at the same places of blocks of 128, signs around them.
+        '\u{900}'..='\u{dff}' => !(0x05..=0x39).contains(&(char as u32 & 0x7f)),
+        _ => MARKS.iter().any(|marks| marks.contains(&char)) || is_invisible(char),
+    }
 }
 
 /// The Latin letter or ASCII sign that `char` looks like, else `char`.
@@ -361,25 +386,42 @@ const NFKC: ComposingNormalizerBorrowed<'static> = ComposingNormalizer::new_nfkc
 
 const BLOCK: usize = 16;
 
-/// Where combining marks and the trailing letters of Hangul syllables are; coarse, to the safe side.
-const NFC_MARKS: &[std::ops::RangeInclusive<char>] = &[
+/// Where combining marks and what becomes trailing letters of Hangul syllables are; coarse, to the safe side.
+const MARKS: &[std::ops::RangeInclusive<char>] = &[
     '\u{300}'..='\u{36f}',
     '\u{483}'..='\u{489}',
-    '\u{591}'..='\u{5c7}',
+    '\u{591}'..='\u{5cf}',
     '\u{610}'..='\u{61a}',
     '\u{64b}'..='\u{65f}',
-    '\u{900}'..='\u{109d}',
+    '\u{670}'..='\u{670}',
+    '\u{6d6}'..='\u{6ed}',
+    '\u{711}'..='\u{711}',
+    '\u{730}'..='\u{74a}',
+    '\u{7a6}'..='\u{85b}',
+    '\u{898}'..='\u{8ff}',
+    '\u{e31}'..='\u{e31}',
+    '\u{e33}'..='\u{e3a}',
+    '\u{e47}'..='\u{e4e}',
+    '\u{eb1}'..='\u{eb1}',
+    '\u{eb3}'..='\u{ebc}',
+    '\u{ec8}'..='\u{ece}',
+    '\u{f18}'..='\u{109d}',
     '\u{1160}'..='\u{11ff}',
     '\u{135d}'..='\u{135f}',
     '\u{1714}'..='\u{1734}',
-    '\u{1ab0}'..='\u{1dff}',
+    '\u{17b4}'..='\u{17dd}',
+    '\u{1a17}'..='\u{1dff}',
     '\u{20d0}'..='\u{20f0}',
+    '\u{2cef}'..='\u{2cf1}',
+    '\u{2d7f}'..='\u{2dff}',
     '\u{302a}'..='\u{302f}',
     '\u{3099}'..='\u{309c}',
+    '\u{3131}'..='\u{318e}',
     '\u{a66f}'..='\u{abff}',
     '\u{d7b0}'..='\u{d7ff}',
+    '\u{fb1e}'..='\u{fb1e}',
     '\u{fe20}'..='\u{fe2f}',
-    '\u{ff9e}'..='\u{ff9f}',
+    '\u{ff9e}'..='\u{ffdc}',
     '\u{10000}'..='\u{1ffff}',
 ];
 
@@ -507,11 +549,46 @@ mod tests {
     }
 
     pub(super) const PIECES: &[&[u8]] = &[
+        "\u{314b}\u{3160}".as_bytes(), "\u{ac00}\u{3133}".as_bytes(), "\u{627}\u{670}\u{653}".as_bytes(), "\u{ff76}\u{ff9e}".as_bytes(),
+        "\u{434}\u{43e} \u{440}\u{435}\u{43a}\u{438}, ".as_bytes(), "\u{4e00}\u{6b65}\u{ff0c}\u{4e00}\u{6b65}\u{3002}".as_bytes(), "\u{e01}\u{e48}\u{e38}".as_bytes(),
+        "\u{304b}\u{3099}\u{3042}".as_bytes(), "\u{201c}a\u{201d} \u{2026} \u{a0}".as_bytes(), "\u{1f600}".as_bytes(),
         b"Step by STEP ", b"a", b"e", b" ", b"  ", b"        ", b"\\n", b"\\t", b"\\\"", b"\\\\", b"\\/", b"\\b", b"\\q",
         b"\\u0041", b"\\u0301", b"\\ud83d\\ude00", b"\\ud83d", b"\\u00", b"\\", b"\n", b"\t", b"\x01", b"\x7f", b"\x0b",
         b"\xc3\xa9", b"\xcc\x81", b"\xe4\xb8\x80", b"\xff", b"\xe2\x80\x8b", b"\xc2\xa0", b"\xe4\xb8",
         b"A longer run of plain text, which has no escapes at all and goes on for more than a block or two.",
     ];
+
+    #[test]
+    fn what_joins_nothing_is_composed_by_itself() {
+        let before = [
+            "e",
+            "e\u{301}",
+            "e\u{323}",
+            "\u{3b1}",
+            "\u{5d0}\u{5b8}",
+            "\u{627}",
+            "\u{915}",
+            "\u{9c7}",
+            "\u{bc6}",
+            "\u{ddc}",
+            "\u{e01}\u{e48}",
+            "\u{1025}",
+            "\u{1100}",
+            "\u{ac00}",
+            "\u{304b}",
+            "\u{ff76}",
+        ];
+        let composed = before.map(|before| NFKC.normalize(before).into_owned());
+        for char in ('\0'..='\u{1ffff}').filter(|char| !joins_previous(*char)) {
+            let own = char.to_string();
+            let own_composed = NFKC.normalize(&own);
+            for (before, composed) in before.iter().zip(&composed) {
+                let both = format!("{before}{own}");
+                let apart = format!("{composed}{own_composed}");
+                assert_eq!(NFKC.normalize(&both), apart, "{before:?} and {char:?}");
+            }
+        }
+    }
 
     #[test]
     fn look_alikes_are_sorted_and_final() {

@@ -6,15 +6,13 @@
 #![deny(clippy::arithmetic_side_effects)]
 
 use super::letters::Fate;
+use super::sources::{MARKED, Trail};
 use super::{Case, Mark, Normalizer, beyond_ascii, is_ascii_space};
 use crate::bits::{self, BLOCK, Lanes, Mask};
 use crate::json::{Raw, Sink, unescape};
 
 /// Bytes that are put together before they are appended.
 const BUFFER: usize = 8 * BLOCK;
-
-/// Bytes of the body between two marks, at least.
-const MARKED: usize = 512;
 
 /// Normalised characters on their way to the text.
 struct Buffer {
@@ -49,7 +47,7 @@ impl Normalizer<'_> {
         while !rest.is_empty() {
             let taken = self.usual(rest, source, &mut buffer, marks);
             rest = rest.get(taken..).unwrap_or_default();
-            let odd = self.odd_escaped(rest);
+            let odd = self.odd_escaped(rest, source.saturating_add(taken), marks);
             rest = rest.get(odd..).unwrap_or_default();
             source = source.saturating_add(taken).saturating_add(odd);
         }
@@ -125,7 +123,7 @@ impl Normalizer<'_> {
     }
 
     /// Appends one escape or control character, or a run that is not ASCII; how many bytes that is.
-    fn odd_escaped(&mut self, text: &[u8]) -> usize {
+    fn odd_escaped(&mut self, text: &[u8], source: usize, marks: &mut Vec<Mark>) -> usize {
         match text.first() {
             None => 0,
             Some(b'\\') => {
@@ -142,12 +140,12 @@ impl Normalizer<'_> {
                 let then = text.get(length).copied();
                 let run = text.get(..length).unwrap_or_default();
                 if let Ok(run) = simdutf8::basic::from_utf8(run) {
-                    self.others(run, then);
+                    self.others(run, then, &mut Trail::new(marks, source));
                     return length;
                 }
                 for chunk in run.utf8_chunks() {
                     let is_valid = chunk.invalid().is_empty();
-                    self.others(chunk.valid(), then.filter(|_| is_valid));
+                    self.others(chunk.valid(), then.filter(|_| is_valid), &mut Trail::none());
                     if !is_valid {
                         self.char(char::REPLACEMENT_CHARACTER);
                     }

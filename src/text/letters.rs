@@ -103,11 +103,12 @@ mod tests {
     use super::*;
     use crate::json::Raw;
 
-    /// All at once by NFKC, then character by character: what normalisation is.
+    /// All at once by NFKC, then character by character: what normalisation is. ASCII is folded before, so that a
+    /// mark joins a small letter that has one with it even where the capital has none.
     fn plainly(text: &str) -> String {
         let mut out = String::new();
         let mut normalizer = Normalizer::new(&mut out, Case::Fold);
-        normalizer.pending.push_str(text);
+        normalizer.pending.push_str(&text.to_ascii_lowercase());
         normalizer.finish();
         out
     }
@@ -140,6 +141,7 @@ mod tests {
         let part = prop::sample::select(vec![
             "a",
             "E",
+            "T",
             " ",
             "  ",
             "=",

@@ -16,6 +16,45 @@ pub struct Mark {
     pub source: usize,
 }
 
+/// What is marked while text of the body is appended as it stands.
+pub(super) struct Trail<'m> {
+    /// Where marks are kept, if they are.
+    marks: Option<&'m mut Vec<Mark>>,
+    /// Where in the body the text began.
+    start: usize,
+    /// Where in the body that is which is appended next.
+    pub source: usize,
+}
+
+impl<'m> Trail<'m> {
+    /// Of text that begins at some byte of the body.
+    pub fn new(marks: &'m mut Vec<Mark>, source: usize) -> Self {
+        Self { marks: Some(marks), start: source, source }
+    }
+
+    /// Of text that stands in no body.
+    pub fn none() -> Self {
+        Self { marks: None, start: 0, source: 0 }
+    }
+
+    /// Whether the next mark may stand so many bytes further on; behind the start of the text, that is.
+    pub fn is_due(&self, further: usize) -> bool {
+        let Some(marks) = &self.marks else { return false };
+        let last = marks.last().map_or(0, |last| last.source.saturating_add(MARKED));
+        self.source.saturating_add(further) >= last.max(self.start.saturating_add(1))
+    }
+
+    /// Marks that so many bytes further on the text goes on from its byte `text`.
+    pub fn mark(&mut self, text: usize, further: usize) {
+        if let Some(marks) = &mut self.marks {
+            marks.push(Mark { text, source: self.source.saturating_add(further) });
+        }
+    }
+}
+
+/// Bytes of the body between two marks, at least.
+pub(super) const MARKED: usize = 512;
+
 /// From normalised text back to the body: where stretches of a value came from.
 #[derive(Debug)]
 pub struct Sources {
@@ -103,7 +142,7 @@ impl Sources {
                     add(stretches, Stretch { at, source: range, is_plain: false });
                     normalizer.char(char);
                 }
-                Piece::Run(run) => normalizer.note(run, range.start, base, stretches),
+                Piece::Run(run) => normalizer.note(run, range.start, base..until, stretches),
             }
         });
     }
@@ -137,8 +176,15 @@ impl Normalizer<'_> {
         self.out.len().saturating_sub(self.start)
     }
 
-    /// Appends a run that stands at byte `start` of the body, noting its stretches.
-    fn note(&mut self, mut run: &str, mut start: usize, base: usize, stretches: &mut Vec<Stretch>) {
+    /// Appends a run that stands at byte `start` of the body, noting its stretches, which begin at the first byte of
+    /// `bytes` and are wanted up to the last.
+    fn note(
+        &mut self,
+        mut run: &str,
+        mut start: usize,
+        bytes: Range<usize>,
+        stretches: &mut Vec<Stretch>,
+    ) {
         let mut ascii = 0_usize;
         while let Some(first) = run.chars().next() {
             if ascii == 0 {
@@ -150,8 +196,11 @@ impl Normalizer<'_> {
             let length = if is_plain { plain } else { first.len_utf8() };
             let (stretch, rest) = run.split_at_checked(length).unwrap_or((run, ""));
             let end = start.saturating_add(length);
-            let at = base.saturating_add(self.boundary(first));
+            let at = bytes.start.saturating_add(self.boundary(first));
             add(stretches, Stretch { at, source: start..end, is_plain });
+            if at > bytes.end {
+                return;
+            }
             self.run(stretch);
             ascii = ascii.saturating_sub(length);
             (run, start) = (rest, end);

@@ -197,7 +197,10 @@ fn target_of(url: &str) -> &str {
 fn resolved(url: &str, target: &str) -> String {
     let path = path_of(target);
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_:.".contains(&byte);
-    match path.bytes().all(is_plain) && !path.contains("/.") {
+    // The path begins where a host ends, and not somewhere in a query.
+    let host = url.strip_suffix(target).and_then(|base| base.split_once("://"));
+    let is_host = host.is_some_and(|(_, host)| !host.is_empty() && host.bytes().all(is_plain));
+    match is_host && path.bytes().all(is_plain) && !path.contains("/.") {
         true => path.to_owned(),
         false => Url::new(url).map_or_else(|_| path.to_owned(), |url| url.pathname()),
     }
