@@ -193,17 +193,21 @@ fn target_of(url: &str) -> &str {
     rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("/")
 }
 
-/// A target's path as `fetch` sends it. Most paths are that already.
+/// A target's path as `fetch` sends it.
 fn resolved(url: &str, target: &str) -> String {
     let path = path_of(target);
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_:.".contains(&byte);
-    // The path begins where a host ends, and not somewhere in a query.
-    let host = url.strip_suffix(target).and_then(|base| base.split_once("://"));
-    let is_host = host.is_some_and(|(_, host)| !host.is_empty() && host.bytes().all(is_plain));
-    match is_host && path.bytes().all(is_plain) && !path.contains("/.") {
+    match is_plain(url, target, path) {
         true => path.to_owned(),
         false => Url::new(url).map_or_else(|_| path.to_owned(), |url| url.pathname()),
     }
+}
+
+/// Whether `fetch` would send a path as it is, as most are: behind a host, and without anything to resolve.
+fn is_plain(url: &str, target: &str, path: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_:.".contains(&byte);
+    let base = url.strip_suffix(target).and_then(|base| base.split_once("://"));
+    let is_host = base.is_some_and(|(_, host)| !host.is_empty() && host.bytes().all(is_plain));
+    is_host && path.bytes().all(is_plain) && !path.contains("/.")
 }
 
 /// A target's path, as it came.
@@ -241,6 +245,30 @@ mod tests {
         ];
         for (url, expected) in rows {
             assert_eq!(target_of(url), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn what_may_have_to_be_resolved_is_no_plain_path() {
+        let rows = [
+            ("https://h/v1/chat/completions", true),
+            ("https://h:8787/v1beta/models/gemini-1.5-pro:generateContent?key=x", true),
+            ("https://h/", true),
+            ("https://h//v1/a.b", true),
+            ("https://h", false),
+            ("https://h/v1/../v1/chat", false),
+            ("https://h/v1/./chat", false),
+            ("https://h/v1/%2e%2e/chat", false),
+            ("https://h/v1\\chat", false),
+            ("https://h\\v1\\chat", false),
+            ("https://h?x=/v1/messages", false),
+            ("https://h#/v1/messages", false),
+            ("https:///v1/messages", false),
+            ("https://h/v1/\u{e9}", false),
+        ];
+        for (url, expected) in rows {
+            let target = target_of(url);
+            assert_eq!(is_plain(url, target, path_of(target)), expected, "{url}");
         }
     }
 }

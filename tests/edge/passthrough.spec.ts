@@ -167,6 +167,30 @@ for (const reach of ['service', 'zone'] as const) {
   });
 }
 
+/** Sends bodies that are longer than they say: a service binding, unlike the network, holds nobody to a length. */
+const UNTRUE = `export default {
+  fetch(request, { FILTER }) {
+    const bytes = new TextEncoder().encode(JSON.stringify({ model: 'demo', messages: [{ role: 'user', content: 'sow '.repeat(Number(new URL(request.url).searchParams.get('words'))) }] }));
+    const body = new ReadableStream({ start(controller) { controller.enqueue(bytes); controller.close(); } });
+    return FILTER.fetch('http://filter/v1/chat/completions', { method: 'POST', headers: { 'content-type': 'application/json', 'content-length': '20' }, body });
+  },
+};`;
+
+it('a body of another Worker that is longer than it says is neither cut nor unscored', async () => {
+  const called = await Filter.start({ origin, caller: UNTRUE });
+  try {
+    for (const words of [10, 40_000, 700_000]) {
+      const response = await fetch(`${called.url}/?words=${words}`);
+      const length = 58 + 4 * words;
+      expect([response.status, origin.last.bytes]).toEqual([200, length]);
+      const decision = await called.decision(response);
+      expect([decision.error, decision.body_bytes, decision.unscanned]).toEqual([null, length, Math.max(0, length - (2 << 20))]);
+    }
+  } finally {
+    await called.dispose();
+  }
+});
+
 it('WebSocket upgrades pass', async () => {
   const socket = new WebSocket(`${filter.url.replace('http', 'ws')}/v1/realtime?model=demo`);
   const echoed = await new Promise((done, fail) => {

@@ -208,6 +208,8 @@ export interface FilterOptions {
   build?: string;
   /** Variables and secrets; `undefined` removes a default. */
   vars?: Record<string, string | undefined>;
+  /** A Worker that stands before it, as a module that knows the filter as the service binding FILTER: it is what `url` leads to. */
+  caller?: string;
 }
 
 type Options = Parameters<typeof convertV4MiniflareOptions>[0];
@@ -293,28 +295,33 @@ export class Edge {
 export class Filter extends Edge {
   #miniflare?: Miniflare;
 
-  static async start({ origin, reach = 'url', build = BUILD, vars = {} }: FilterOptions = {}): Promise<Filter> {
+  static async start({ origin, reach = 'url', build = BUILD, vars = {}, caller }: FilterOptions = {}): Promise<Filter> {
     const filter = new Filter();
     const source = modulesOf(build);
     const originUrl = urlOf(origin);
     const service = { external: { address: originUrl?.replace('http://', ''), http: {} } };
+    const hedgerow = {
+      name: 'hedgerow',
+      ...source,
+      ...COMPATIBILITY,
+      bindings: set({ ...SECRETS, ENVIRONMENT: 'development', ORIGIN: { url: originUrl, zone: 'zone', service: undefined }[reach], ...vars }),
+      kvNamespaces: { RULES: 'rules' },
+      durableObjects: OBJECTS,
+      // In a zone, fetching the request's own URL leads to the origin behind it.
+      ...(reach === 'zone' && { outboundService: { node: (req: http.IncomingMessage, res: http.ServerResponse) => relay(req, res, originUrl!) } }),
+      ...(reach === 'service' && { serviceBindings: { ORIGIN: service } }),
+      ...DIRECT,
+    };
+    const before = caller && { name: 'caller', modules: true, script: caller, serviceBindings: { FILTER: 'hedgerow' }, ...COMPATIBILITY, ...DIRECT };
     filter.#miniflare = new Miniflare(
       convertV4MiniflareOptions({
-        name: 'hedgerow',
-        ...source,
-        ...COMPATIBILITY,
-        bindings: set({ ...SECRETS, ENVIRONMENT: 'development', ORIGIN: { url: originUrl, zone: 'zone', service: undefined }[reach], ...vars }),
-        kvNamespaces: { RULES: 'rules' },
-        durableObjects: OBJECTS,
-        // In a zone, fetching the request's own URL leads to the origin behind it.
-        ...(reach === 'zone' && { outboundService: { node: (req: http.IncomingMessage, res: http.ServerResponse) => relay(req, res, originUrl!) } }),
-        ...(reach === 'service' && { serviceBindings: { ORIGIN: service } }),
-        ...DIRECT,
+        workers: before ? [hedgerow, before] : [hedgerow],
+        cf: false,
         handleStructuredLogs: ({ level, message }: { level: string; message: string }) => void filter.logs.push({ level, message }),
       } as Options),
     );
     await filter.#miniflare.ready;
-    filter.url = String(await filter.#miniflare.unsafeGetDirectURL('hedgerow')).replace(/\/$/, '');
+    filter.url = String(await filter.#miniflare.unsafeGetDirectURL(before ? 'caller' : 'hedgerow')).replace(/\/$/, '');
     return filter;
   }
 
