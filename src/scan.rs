@@ -2,9 +2,10 @@
 //!
 //! Instead of stepping an automaton through every byte, the scan looks at the eight bytes at every
 //! eighth position (every fourth for literals shorter than fifteen bytes; four bytes at every second
-//! for those shorter than eleven, at every one for those of four). Each literal is known by one window, in which such grams stand at
-//! successive offsets: wherever the literal lies, one of them falls on a position that is looked at. A
-//! window that goes over from one word to the next is rare in text, even where its words are not.
+//! for those shorter than eleven, at every one for those of four). Each literal is known by one window,
+//! in which such grams stand at successive offsets: wherever the literal lies, one of them falls on a
+//! position that is looked at. A window that goes over from one word to the next is rare in text, even
+//! where its words are not.
 //!
 //! A bitmap refuses nearly all positions. For the rest, the bytes beside the gram are asked for in a
 //! small Bloom filter, then a literal's last bytes, of all literals of a length at once; only then is a

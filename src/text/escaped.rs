@@ -6,7 +6,7 @@
 #![deny(clippy::arithmetic_side_effects)]
 
 use super::letters::Fate;
-use super::sources::{MARKED, Trail};
+use super::sources::Trail;
 use super::{Case, Mark, Normalizer, beyond_ascii, is_ascii_space};
 use crate::bits::{self, BLOCK, Lanes, Mask};
 use crate::json::{Raw, Sink, unescape};
@@ -45,22 +45,16 @@ impl Normalizer<'_> {
         let mut source = raw.range().start;
         let mut buffer = Buffer { bytes: [0; BUFFER], len: 0, after_space: false };
         while !rest.is_empty() {
-            let taken = self.usual(rest, source, &mut buffer, marks);
+            let taken = self.usual(rest, &mut buffer, Trail::new(marks, source));
             rest = rest.get(taken..).unwrap_or_default();
-            let odd = self.odd_escaped(rest, source.saturating_add(taken), marks);
+            let odd = self.odd_escaped(rest, Trail::new(marks, source.saturating_add(taken)));
             rest = rest.get(odd..).unwrap_or_default();
             source = source.saturating_add(taken).saturating_add(odd);
         }
     }
 
     /// Appends printable ASCII, white space, and the usual escapes; how many bytes those are.
-    fn usual(
-        &mut self,
-        text: &[u8],
-        source: usize,
-        buffer: &mut Buffer,
-        marks: &mut Vec<Mark>,
-    ) -> usize {
+    fn usual(&mut self, text: &[u8], buffer: &mut Buffer, mut trail: Trail<'_>) -> usize {
         if !is_usual(text) {
             return 0;
         }
@@ -71,8 +65,8 @@ impl Normalizer<'_> {
             let rest = text.get(at..).unwrap_or_default();
             // No mark stands within a row of white space, or before what is composed with the character
             // before it: those are met as a whole.
-            if at > 0 && !buffer.after_space && is_usual(rest) {
-                self.mark(source.saturating_add(at), buffer, marks);
+            if trail.is_due(at) && !buffer.after_space && is_usual(rest) {
+                trail.mark(self.out.len().saturating_add(buffer.len), at);
             }
             let (taken, is_over) = self.block(rest, buffer);
             at = at.saturating_add(taken);
@@ -89,13 +83,6 @@ impl Normalizer<'_> {
         }
         self.flush(buffer);
         at
-    }
-
-    fn mark(&self, source: usize, buffer: &Buffer, marks: &mut Vec<Mark>) {
-        let last = marks.last().map_or(0, |last| last.source);
-        if source.saturating_sub(last) >= MARKED {
-            marks.push(Mark { text: self.out.len().saturating_add(buffer.len), source });
-        }
     }
 
     /// Appends what begins in the next block; how many bytes that are, and whether what follows is none
@@ -123,7 +110,7 @@ impl Normalizer<'_> {
     }
 
     /// Appends one escape or control character, or a run that is not ASCII; how many bytes that is.
-    fn odd_escaped(&mut self, text: &[u8], source: usize, marks: &mut Vec<Mark>) -> usize {
+    fn odd_escaped(&mut self, text: &[u8], mut trail: Trail<'_>) -> usize {
         match text.first() {
             None => 0,
             Some(b'\\') => {
@@ -140,7 +127,7 @@ impl Normalizer<'_> {
                 let then = text.get(length).copied();
                 let run = text.get(..length).unwrap_or_default();
                 if let Ok(run) = simdutf8::basic::from_utf8(run) {
-                    self.others(run, then, &mut Trail::new(marks, source));
+                    self.others(run, then, &mut trail);
                     return length;
                 }
                 for chunk in run.utf8_chunks() {

@@ -6,6 +6,7 @@
 
 use once_cell::sync::Lazy;
 
+use super::sources::MARKED;
 use super::{NFKC, fold, is_invisible, is_space};
 
 /// What becomes of a character.
@@ -59,9 +60,10 @@ fn narrow(wide: char) -> char {
     char::from(u8::try_from((wide as u32).wrapping_sub(0xfee0)).unwrap_or_default())
 }
 
-/// How many bytes of ideographs stand at the start of a text: of those whose first byte alone says so.
+/// How many bytes of ideographs stand at the start of a text: of those whose first byte alone says so, and no more than
+/// stand between two marks.
 pub(super) fn ideographs(text: &str) -> usize {
-    let firsts = text.as_bytes().iter().step_by(3);
+    let firsts = text.as_bytes().iter().step_by(3).take(MARKED / 3);
     firsts.take_while(|first| matches!(first, 0xe4..=0xe9)).count().saturating_mul(3)
 }
 

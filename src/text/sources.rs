@@ -213,6 +213,28 @@ mod tests {
     use super::super::tests::PIECES;
     use super::*;
 
+    /// Else what stands at the end of a long value is located by going through all of it.
+    #[test]
+    fn marks_stand_in_text_of_any_kind() {
+        for part in [
+            "step by step ",
+            "d\u{e9}j\u{e0} vu ",
+            "\u{449}",
+            "\u{4e00}",
+            "\u{4e00}\u{ff0c}",
+            "\u{ac00}",
+            "\u{e01}\u{e48}",
+            "\u{915}\u{94d}",
+        ] {
+            let text = part.repeat(20_000 / part.len());
+            let mut marks = Vec::new();
+            let mut out = String::new();
+            Normalizer::new(&mut out, Case::Fold).escaped(Raw::new(text.as_bytes(), 0), &mut marks);
+            let most = marks.windows(2).map(|pair| pair[1].source - pair[0].source).max();
+            assert!(most.is_some_and(|most| most < 3 * MARKED), "{part:?}: {most:?}");
+        }
+    }
+
     #[test]
     fn locates_what_was_found_in_the_body() {
         let rows = [
