@@ -235,6 +235,25 @@ mod tests {
         }
     }
 
+    /// A mark behind what is dropped would cut it off what it is met with.
+    #[test]
+    fn no_mark_stands_behind_what_is_dropped() {
+        for part in ["\u{4e00}\u{200b}", "\u{449}\u{200b}", "\u{449}\u{449} \u{200b} "] {
+            let text = part.repeat(400);
+            let raw = Raw::new(text.as_bytes(), 0);
+            let (mut out, mut marks) = (String::new(), Vec::new());
+            let mut normalizer = Normalizer::new(&mut out, Case::Fold);
+            normalizer.escaped(raw, &mut marks);
+            normalizer.finish();
+            let wanted: Vec<usize> = (0..out.len()).collect();
+            for at in wanted.iter().copied().step_by(7) {
+                let [with, without] = [marks.as_slice(), &[]]
+                    .map(|marks| Sources::new(raw, &out, 0, marks, vec![at]).find(at..at + 1));
+                assert_eq!(with, without, "{at} of {part:?}");
+            }
+        }
+    }
+
     #[test]
     fn locates_what_was_found_in_the_body() {
         let rows = [
