@@ -47,20 +47,35 @@ const workerds = () => (capture('pgrep', ['-x', 'workerd']) ?? '').split('\n').f
 const resident = (pid) => 1024 * Number(/^Pss: +(\d+)/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'))[1]);
 
 /** Bytes that an isolate's heap has, as its inspector says. */
-async function heap({ miniflare }) {
+async function heap(worker) {
+  const inspector = await inspect(worker);
+  const { usedSize, backingStorageSize } = await inspector.ask('Runtime.getHeapUsage');
+  inspector.close();
+  return usedSize + backingStorageSize;
+}
+
+/** An isolate's inspector, which answers one question after the other. */
+export async function inspect({ miniflare }) {
   const { host } = await miniflare.getInspectorURL();
   const targets = await (await fetch(`http://${host}/json`)).json();
   const socket = new WebSocket(targets.find(({ id }) => id === 'core:user:bench').webSocketDebuggerUrl);
   await new Promise((opened) => socket.addEventListener('open', opened));
-  const answered = new Promise((told) => socket.addEventListener('message', ({ data }) => JSON.parse(data).id === 1 && told(JSON.parse(data).result)));
-  socket.send(JSON.stringify({ id: 1, method: 'Runtime.getHeapUsage' }));
-  const { usedSize, backingStorageSize } = await answered;
-  socket.close();
-  return usedSize + backingStorageSize;
+  const waiting = new Map();
+  socket.addEventListener('message', ({ data }) => {
+    const { id, result } = JSON.parse(data);
+    waiting.get(id)?.(result);
+  });
+  const ask = (method, params = {}) =>
+    new Promise((told) => {
+      const id = waiting.size + 1;
+      waiting.set(id, told);
+      socket.send(JSON.stringify({ id, method, params }));
+    });
+  return { ask, close: () => socket.close() };
 }
 
 /** One Worker in a workerd of its own, reached without Miniflare in between. */
-async function serve(build, origin) {
+export async function serve(build, origin) {
   const root = at(build);
   const miniflare = new Miniflare(
     convertV4MiniflareOptions({
@@ -73,7 +88,7 @@ async function serve(build, origin) {
       compatibilityDate: /^compatibility_date = "(.+)"/m.exec(WRANGLER)[1],
       compatibilityFlags: JSON.parse(/^compatibility_flags = (\[.+\])/m.exec(WRANGLER)[1]),
       bindings: { ORIGIN: origin, ...SECRETS },
-      ...(build === 'build' && { kvNamespaces: { RULES: 'rules' }, durableObjects: OBJECTS }),
+      ...(/^build(\/named)?$/.test(build) && { kvNamespaces: { RULES: 'rules' }, durableObjects: OBJECTS }),
       cf: false,
       inspectorPort: 0,
       unsafeDirectSockets: [{ host: '127.0.0.1', port: 0 }],
@@ -101,7 +116,7 @@ async function sampled(workers, file, { connections, rounds, seconds }) {
 }
 
 /** What wrk prints; meanwhile this process goes on reading what the Workers log. */
-async function wrk(args, env) {
+export async function wrk(args, env) {
   const child = start('wrk', args.map(String), { env });
   const output = [];
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (data) => output.push(data));
