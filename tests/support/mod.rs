@@ -815,7 +815,7 @@ fn flag_of(text: &str) -> Option<bool> {
 fn respelled(value: &Value) -> Value {
     let is_nobodys = |key: &str| key.starts_with('_') || key.ends_with('_') || key.contains("__");
     let spelled = |key: &String| match is_nobodys(key) {
-        true => String::new(),
+        true => key.clone(),
         false => key.replace('_', "").to_lowercase(),
     };
     match value {
