@@ -67,7 +67,8 @@ impl Explainer {
         request: &Request<'_>,
         envelope: &Envelope<'_>,
     ) -> Vec<Explanation> {
-        let listed = ruleset.listed(envelope);
+        let mut listed = ruleset.listed(envelope);
+        listed.extend(ruleset.listed_template(request, envelope));
         let explain = |(number, signature): (usize, &Signature)| {
             if ruleset.is_correlation(number) {
                 // What earlier requests showed is not known here.

@@ -145,6 +145,7 @@ impl Ruleset {
             request::read(envelope, endpoint, &body, &self.policy.scan, &mut |request| {
                 let mut hits = matcher.hits(request, &headers);
                 hits.extend_from_slice(&listed);
+                hits.extend(self.listed_template(request, envelope));
                 let mut trouble = request.trouble();
                 if matcher.is_spent() {
                     trouble.add(Trouble::COSTLY);
@@ -252,14 +253,25 @@ impl Ruleset {
 
     /// The lists that the client or the account is on.
     pub(crate) fn listed(&self, envelope: &Envelope<'_>) -> Vec<Hit> {
+        self.list_hits(self.lists.hits(envelope)).collect()
+    }
+
+    /// The lists that a template of the request is on.
+    pub(crate) fn listed_template(
+        &self,
+        request: &Request<'_>,
+        envelope: &Envelope<'_>,
+    ) -> impl Iterator<Item = Hit> {
+        self.list_hits(self.lists.template_hits(request, envelope))
+    }
+
+    fn list_hits(&self, hits: Vec<list::ListHit>) -> impl Iterator<Item = Hit> {
         let first = self.program.conditions.len();
-        let hits = self.lists.hits(envelope).into_iter();
-        let hits = hits.map(|(list, evidence)| Hit {
+        hits.into_iter().map(move |(list, evidence)| Hit {
             signature: first.saturating_add(list),
             evidence: vec![evidence],
             key: None,
-        });
-        hits.collect()
+        })
     }
 
     fn score(

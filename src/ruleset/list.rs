@@ -1,4 +1,4 @@
-//! Lists: addresses, networks, clients and accounts that weigh by themselves.
+//! Lists: addresses, networks, clients, accounts and templates that weigh by themselves.
 //!
 //! A list is a signature without a condition: its name stands in decisions, it has a weight, and
 //! policy and exemptions treat it as they treat any signature.
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::field::{Field, Name};
 use crate::matcher::Evidence;
-use crate::request::Envelope;
+use crate::request::{Envelope, Request};
 
 /// The family of all lists, whose weights are capped together.
 pub const FAMILY: &str = "list";
@@ -60,7 +60,7 @@ pub enum Kind {
     TlsFingerprint,
     /// Accounts, as decisions show them.
     Account,
-    /// Template keys. Requests carry none in this version.
+    /// Template keys, of user or system text, as the indicators of a correlation by template have them.
     Template,
 }
 
@@ -86,15 +86,6 @@ impl Kind {
         }
     }
 
-    fn field(self) -> Option<Name> {
-        match self {
-            Self::Address => Some(Name::ClientAddress),
-            Self::AsNumber => Some(Name::AsNumber),
-            Self::TlsFingerprint => Some(Name::TlsFingerprint),
-            Self::Account => Some(Name::Account),
-            Self::Template => None,
-        }
-    }
 }
 
 /// Lists, compiled: a look-up costs a binary search for each kind, and one for each length of prefix.
@@ -106,6 +97,7 @@ pub struct Lists {
     as_numbers: Table<u32>,
     tls_fingerprints: Table<Box<str>>,
     accounts: Table<Box<str>>,
+    templates: Table<u64>,
 }
 
 /// Keys in order, each with its list and the time until which it counts.
@@ -128,6 +120,7 @@ impl Lists {
         compiled.as_numbers.sort_unstable();
         compiled.tls_fingerprints.sort_unstable();
         compiled.accounts.sort_unstable();
+        compiled.templates.sort_unstable();
         compiled.lengths = compiled.networks.iter().map(|((length, _), ..)| *length).collect();
         compiled.lengths.dedup();
         Ok(compiled)
@@ -145,26 +138,20 @@ impl Lists {
             }
             Kind::TlsFingerprint => self.tls_fingerprints.push((text(), list, entry.until)),
             Kind::Account => self.accounts.push((text(), list, entry.until)),
-            Kind::Template => {}
+            Kind::Template => {
+                let key = u64::from_str_radix(&entry.value, 16).ok()?;
+                self.templates.push((key, list, entry.until));
+            }
         }
         Some(())
     }
 
-    /// The lists that a request is on, by number, each once; with the field and the length of the
-    /// value that says so.
-    pub fn hits(&self, envelope: &Envelope<'_>) -> Vec<(usize, Evidence)> {
-        let mut hits: Vec<(usize, Evidence)> = Vec::new();
+    /// The lists that whoever asks is on.
+    pub fn hits(&self, envelope: &Envelope<'_>) -> Vec<ListHit> {
+        let mut hits: Vec<ListHit> = Vec::new();
         let now = envelope.now;
-        let mut add = |kind: Kind, length: usize, lists: &mut dyn Iterator<Item = usize>| {
-            let Some(field) = kind.field() else { return };
-            for list in lists {
-                if !hits.iter().any(|(known, _)| *known == list) {
-                    hits.push((
-                        list,
-                        Evidence { field: Field::Known(field), start: 0, end: length },
-                    ));
-                }
-            }
+        let mut add = |field: Name, length: usize, lists: &mut dyn Iterator<Item = usize>| {
+            lists.for_each(|list| push(&mut hits, list, field, length));
         };
         let client = &envelope.client;
         // An address is parsed only where one is looked for.
@@ -174,20 +161,45 @@ impl Lists {
             let bits = bits(address);
             for length in &self.lengths {
                 let key = (*length, masked(bits, *length));
-                add(Kind::Address, text.len(), &mut find(&self.networks, &key, now));
+                add(Name::ClientAddress, text.len(), &mut find(&self.networks, &key, now));
             }
         }
         if let Some(number) = client.as_number {
             let length = number.checked_ilog10().unwrap_or(0).saturating_add(1) as usize;
-            add(Kind::AsNumber, length, &mut find(&self.as_numbers, &number, now));
+            add(Name::AsNumber, length, &mut find(&self.as_numbers, &number, now));
         }
         if let Some(text) = client.tls_fingerprint {
-            add(Kind::TlsFingerprint, text.len(), &mut find(&self.tls_fingerprints, text, now));
+            add(Name::TlsFingerprint, text.len(), &mut find(&self.tls_fingerprints, text, now));
         }
         if let Some(text) = envelope.account {
-            add(Kind::Account, text.len(), &mut find(&self.accounts, text, now));
+            add(Name::Account, text.len(), &mut find(&self.accounts, text, now));
         }
         hits
+    }
+
+    /// The lists that what is asked is on. Keys are made only where one is looked for.
+    pub fn template_hits(&self, request: &Request<'_>, envelope: &Envelope<'_>) -> Vec<ListHit> {
+        let mut hits = Vec::new();
+        if self.templates.is_empty() {
+            return hits;
+        }
+        for field in [Name::TemplateSystem, Name::TemplateUser] {
+            for key in request.hashes(field, &envelope.key) {
+                let lists = find(&self.templates, &key, envelope.now);
+                lists.for_each(|list| push(&mut hits, list, field, 0));
+            }
+        }
+        hits
+    }
+}
+
+/// A list that a request is on, by number; with the field that says so, and how long its value is.
+pub type ListHit = (usize, Evidence);
+
+/// Adds a list, once.
+fn push(hits: &mut Vec<ListHit>, list: usize, field: Name, length: usize) {
+    if !hits.iter().any(|(known, _)| *known == list) {
+        hits.push((list, Evidence { field: Field::Known(field), start: 0, end: length }));
     }
 }
 
@@ -231,7 +243,9 @@ fn masked(bits: u128, length: u8) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::Client;
+    use crate::field::Place;
+    use crate::hash::HashKey;
+    use crate::request::{Client, Value};
 
     fn list(kind: Kind, values: &[(&str, Option<u64>)]) -> List {
         let entries = values.iter().map(|(value, until)| Entry {
@@ -285,6 +299,40 @@ mod tests {
     }
 
     #[test]
+    fn a_template_is_known_by_any_of_its_keys() {
+        let key = HashKey::derive(b"secret");
+        let template = "answer as a senior surveyor who weighs every claim against two sources and cites them";
+        let asked = |place, rest: &str| {
+            let text = format!("{template} {rest}");
+            Request::from_values([(place, Value::Text(place_of(place), &text))]).hashes(place, &key)
+        };
+        fn place_of(name: Name) -> Place {
+            if name == Name::TemplateSystem { Place::System } else { Place::User }
+        }
+        for place in [Name::TemplateSystem, Name::TemplateUser] {
+            let keys = asked(place, "first the north wall of the old barn by the river");
+            let other = asked(place, "then what became of the bridge that the flood had taken");
+            let shared = keys.iter().find(|key| other.contains(key)).unwrap();
+            let value = format!("{shared:016x}");
+            let compiled = Lists::new(&[list(Kind::Template, &[(&value, Some(100))])]).unwrap();
+            let rows = [
+                ("the other", template, HashKey::derive(b"secret"), 99, 1),
+                ("its last day is over", template, HashKey::derive(b"secret"), 100, 0),
+                ("another deployment", template, HashKey::derive(b"other"), 99, 0),
+                ("something else", "how long do beans take to grow in a cold spring if one waters them a lot", key, 99, 0),
+            ];
+            for (name, text, key, now, expected) in rows {
+                let text = format!("{text} then what became of the bridge that the flood had taken");
+                let request = Request::from_values([(place, Value::Text(place_of(place), &text))]);
+                let envelope = Envelope { key, now, ..Envelope::default() };
+                let hits = compiled.template_hits(&request, &envelope);
+                assert_eq!(hits.len(), expected, "{name}");
+                assert!(hits.iter().all(|(_, own)| own.field == Field::Known(place)), "{name}");
+            }
+        }
+    }
+
+    #[test]
     fn values_fit_their_kind() {
         let rows = [
             (Kind::Address, "203.0.113.0/33", false),
@@ -294,6 +342,7 @@ mod tests {
             (Kind::TlsFingerprint, " ", false),
             (Kind::Account, "0123456789ABCDEF0123456789abcdef", false),
             (Kind::Template, "0123456789abcdef", true),
+            (Kind::Template, "+123456789abcdef", false),
         ];
         for (kind, value, fits) in rows {
             assert_eq!(kind.fits(value), fits, "{value}");

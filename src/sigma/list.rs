@@ -77,10 +77,6 @@ fn head(document: &DeTable<'_>, note: &mut Note<'_>) {
         let problem = format!("the weight is no number from -{MAX_WEIGHT} to {MAX_WEIGHT}");
         note.add(at, problem, "give decibans");
     }
-    if let Some((at, "template")) = text(document, "kind") {
-        let problem = "requests carry no template keys in this version: the list would do nothing";
-        note.add(at, problem, "remove the list for now");
-    }
 }
 
 fn values(document: &DeTable<'_>, note: &mut Note<'_>) {

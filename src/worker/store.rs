@@ -104,7 +104,7 @@ impl Store {
     async fn read(&self, key: &str, most: usize) -> Result<Option<Stored>, String> {
         let options = [("type", "arrayBuffer".into()), ("cacheTtl", CACHE_SECONDS.into())];
         let found = settled(self.0.get_with_metadata(key, &object(&options))).await;
-        let found = found.map_err(|_| "KV cannot be read")?;
+        let found = found.map_err(|_| UNREADABLE)?;
         let Ok(value) = member(&found, "value").dyn_into::<ArrayBuffer>() else { return Ok(None) };
         let size = value.byte_length() as usize;
         if size > most {
@@ -127,6 +127,9 @@ impl Store {
             .map_err(|_| UNWRITABLE.to_owned())
     }
 }
+
+/// What is said where KV does not answer: what is there is not known.
+pub const UNREADABLE: &str = "KV cannot be read";
 
 const UNWRITABLE: &str = "KV cannot be written";
 

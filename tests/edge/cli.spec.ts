@@ -232,4 +232,30 @@ ${exemplar('near: one', 'no-match', 1)}
     const answer = await fleet.edge.post('/v1/chat/completions', chat(SUSPECT));
     expect([answer.status, await answer.json()]).toEqual([200, { ok: true }]);
   });
+
+  it('of two that push and release at once, one is told to look at what the other changed, or both are in, one after the other', async () => {
+    const admin = new Admin(fleet.edge.url, TOKEN);
+    const { serial } = (await admin.got('/releases/current')).release;
+    const before = (await admin.got('/bundles')).bundles.length;
+    const colleague = mkdtempSync(path.join(tmpdir(), 'hedgerow-colleague-'));
+    try {
+      rules(23);
+      cpSync(at('rules'), path.join(colleague, 'rules'), { recursive: true });
+      rules(25);
+      const outcomes = await Promise.all([at('rules'), path.join(colleague, 'rules')].map((directory) => hedgerow(['push', directory, '--release', '--note', 'at once'], toEdge())));
+      const { releases } = await admin.got('/releases');
+      const made = releases.filter(({ release }: { release: { serial: number } }) => release.serial > serial);
+      const ok = outcomes.filter(({ code }) => code === 0);
+      expect(made.length).toBe(ok.length);
+      expect(made.map(({ release }: { release: { active: string } }) => release.active).sort()).toEqual(ok.map(({ json }) => json.digest).sort());
+      for (const { code, stderr } of outcomes.filter(({ code }) => code !== 0)) expect([code, stderr]).toEqual([1, expect.stringMatching(/release/)]);
+      // Nothing that was pushed is lost, whoever was first.
+      const { bundles } = await admin.got('/bundles');
+      expect(bundles.length).toBe(before + 2);
+      await fine(['release', digests[0]!, '--note', 'as before']);
+      await fleet.everywhere(made.length + serial + 1);
+    } finally {
+      rmSync(colleague, { recursive: true, force: true });
+    }
+  });
 });

@@ -263,6 +263,18 @@ describe('a fleet that counts', () => {
       expect(errors).toContain('indicators: they were not published by this deployment\'s registry');
     });
   });
+
+  it('a template that an indicator named can stand on a list, which outlasts the indicator', async () => {
+    const { indicators } = await admin.got('/indicators?limit=500');
+    const entries = [...new Set(indicators.map(({ key }: { key: string }) => key))].map((value) => ({ value, reason: 'seen in this test' }));
+    const list = { name: 'list_campaigns', title: 'Campaigns', kind: 'template', weight: WEIGHT, entries };
+    await admin.release(keys, 7, bundleOf({}, { lists: [list] }));
+    await fleet.everywhere(7);
+    for (const edge of fleet.edges) {
+      expect(await fresh(edge, template('Amberwell', `entry ${id()}`))).toMatchObject({ band: 'suspect', hits: [{ name: 'list_campaigns', weight: WEIGHT }] });
+      expect(await fresh(edge, template('Unheard', `entry ${id()}`))).toMatchObject({ band: 'clear', hits: [] });
+    }
+  });
 });
 
 describe('what happens to the objects', { timeout: 60_000 }, () => {

@@ -1,7 +1,7 @@
 // KV, the registry or the ledgers are gone: requests do not notice, and what was published meanwhile arrives when they are back.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { keyPair } from './minisign.ts';
-import { Admin, type Bundle, bundleOf, plant, releaseOf, signRelease } from './release.ts';
+import { Admin, type Bundle, bundleOf, plant, putSigned, releaseOf, signBundle, signRelease } from './release.ts';
 import { eventually, type Faults, Fleet, Origin, sleep, Traffic } from './support.ts';
 
 const keys = keyPair();
@@ -144,14 +144,29 @@ it('what somebody else wrote into KV, or took out of it, the registry puts right
   const kv = await fleet.kv();
   const stored = async () => JSON.parse((await kv.getWithMetadata('release')).value ?? 'null')?.serial;
   await fleet.fault({ clock: 300_000 });
-  for (const harm of [() => plant(kv, keys, releaseOf(serial - 1, last)), () => kv.delete('release')]) {
+  const bundle = async () => (await kv.getWithMetadata(`bundle/${last.digest}`)).value;
+  const harms = [
+    () => plant(kv, keys, releaseOf(serial - 1, last)),
+    () => kv.delete('release'),
+    () => kv.delete(`bundle/${last.digest}`),
+    () => putSigned(kv, `bundle/${last.digest}`, { text: `${last.text} `, signature: signBundle(keys, last).signature }),
+    () => kv.put(`bundle/${last.digest}`, last.text, {}),
+  ];
+  for (const [number, harm] of harms.entries()) {
+    await fleet.fault({ clock: 300_000 * (number + 1) });
+    const whole = [serial, last.text];
+    const before = (await admin.got('/audit')).entries.length;
     await harm();
-    expect(await stored()).not.toBe(serial);
     await fleet.cron();
-    await eventually('the release', async () => expect(await stored()).toBe(serial));
-    await fleet.fault({ clock: 600_000 });
+    await eventually(`harm ${number} is undone`, async () => {
+      expect([await stored(), await bundle()]).toEqual(whole);
+      expect((await admin.got('/audit')).entries.length).toBeGreaterThan(before);
+    });
   }
-  expect((await admin.got('/audit')).entries).toContainEqual(expect.objectContaining({ who: 'registry', what: 'kv', result: 'KV had another release' }));
+  const { entries } = await admin.got('/audit');
+  for (const result of ['KV had another release', 'KV had not all bundles of the release']) {
+    expect(entries).toContainEqual(expect.objectContaining({ who: 'registry', what: 'kv', result }));
+  }
   await fleet.fault({ clock: 0 });
 });
 

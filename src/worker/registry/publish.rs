@@ -14,7 +14,7 @@ use super::tables::StoredRelease;
 use crate::api::ApiError;
 use crate::clock::{in_time, millis, seconds};
 use crate::log;
-use crate::store::Store;
+use crate::store::{Store, Stored, UNREADABLE};
 
 /// Who publishes, in the audit log.
 const REGISTRY: (&str, Option<&str>) = ("registry", None);
@@ -156,24 +156,43 @@ impl Registry {
         Ok(())
     }
 
-    /// Looks whether KV has the newest release, some time after it was written, and writes it again if
-    /// not: a write that was given up may have come late, and others can write there.
+    /// Looks whether KV has the newest release and its bundles, some time after they were written, and
+    /// writes all of them again if not: a write that was given up may have come late, and others can
+    /// write there.
     pub async fn mend(&self) -> Result<(), ApiError> {
         let tables = self.tables()?;
         let Some(newest) = tables.newest_release()? else { return Ok(()) };
         let is_settled = newest.published.is_some_and(|at| at.saturating_add(SETTLED) < seconds());
         let Some(store) = Store::of(&self.settings).filter(|_| is_settled) else { return Ok(()) };
-        let Some(Ok(found)) = in_time(store.release(), PATIENCE).await else { return Ok(()) };
-        let is_right = found.is_some_and(|found| {
-            found.bytes == newest.text.as_bytes() && found.signature == newest.signature
-        });
-        if !is_right {
-            tables.note(REGISTRY, "kv", &newest.serial.to_string(), "", "KV had another release");
-            log::registry("mend", Some("KV had another release than the newest"));
+        let problem = match self.has_release(&store, &newest).await {
+            false => Some("KV had another release"),
+            true if self.has_bundles(&store, &newest).await? => None,
+            true => Some("KV had not all bundles of the release"),
+        };
+        if let Some(problem) = problem {
+            tables.note(REGISTRY, "kv", &newest.serial.to_string(), "", problem);
+            log::registry("mend", Some(problem));
             tables.unpublish(newest.serial)?;
             let _ = self.publish().await;
         }
         Ok(())
+    }
+
+    async fn has_release(&self, store: &Store, newest: &StoredRelease) -> bool {
+        let read = in_time(store.release(), PATIENCE).await;
+        is_there(read, newest.text.as_bytes(), &newest.signature)
+    }
+
+    async fn has_bundles(&self, store: &Store, newest: &StoredRelease) -> Result<bool, ApiError> {
+        let Some(manifest) = newest.manifest() else { return Ok(true) };
+        for digest in manifest.digests() {
+            let Some((text, signature)) = self.tables()?.bundle_text(digest)? else { continue };
+            let read = in_time(store.bundle(digest), PATIENCE).await;
+            if !is_there(read, text.as_bytes(), &signature) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     async fn write(&self, newest: &StoredRelease) -> Result<(), String> {
@@ -218,6 +237,20 @@ impl Registry {
         let mut written = self.written.borrow_mut();
         written.retain(|_, last| now - *last < PAUSE);
         written.insert(key.to_owned(), now);
+    }
+}
+
+/// What was read of KV within a time.
+type Read = Option<Result<Option<Stored>, String>>;
+
+/// Whether what was read is this; what cannot be read may be.
+fn is_there(read: Read, bytes: &[u8], signature: &str) -> bool {
+    match read {
+        Some(Ok(found)) => {
+            found.is_some_and(|own| own.bytes == bytes && own.signature == signature)
+        }
+        Some(Err(problem)) => problem == UNREADABLE,
+        None => true,
     }
 }
 
