@@ -97,7 +97,9 @@ function byShipped(module, bundle) {
 /** Whether the peer finds the same signatures. */
 function sameHits(module, bundle, peer, one) {
   const request = { method: 'POST', path: '/v1/chat/completions', headers: { 'content-type': 'application/json' }, body: one.toString() };
-  const { decision } = JSON.parse(module.score(JSON.stringify(request), bundle, 1_790_000_000));
+  const filter = new module.Filter(bundle);
+  const { decision } = JSON.parse(filter.score(JSON.stringify(request), 1_790_000_000));
+  filter.free();
   const ours = [...decision.hits.map(({ name }) => name), ...decision.shadow_hits].sort();
   // What weighs nothing is no hit of a decision.
   const theirs = peer.whole(one).hits.filter(({ weight }) => weight !== 0).map(({ name }) => name).sort();

@@ -26,7 +26,7 @@ use std::path::Path;
 pub use about::About;
 pub use correlation::CorrelationRule;
 pub use docs::{correlations_page, fields_page, signatures_page};
-pub use exemplar::test;
+pub use exemplar::{Verdict, test, verdicts};
 pub use files::read;
 pub use rule::{Exemplar, Rule};
 pub use timed::Timed;

@@ -1,8 +1,8 @@
 // Builds the Worker and the playground module. Cargo decides what has to be compiled; the stamp only spares a
 // second worker-build (wasm-bindgen, wasm-opt, esbuild) when no input is newer than the last output.
-import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { at, capture, run } from './proc.mjs';
+import { at, capture, Failure, run } from './proc.mjs';
 import { nightly } from './setup.mjs';
 import { consistsOf, gzipped } from './wasm.mjs';
 
@@ -73,6 +73,30 @@ export async function buildPlayground({ out = 'build/playground', features = [] 
   await run(at('.tools/bin/wasm-bindgen'), [at('target/wasm32-unknown-unknown/wasm/hedgerow_playground.wasm'), '--target', 'web', '--out-dir', at(out)], { label: 'wasm-bindgen', quiet: true });
   await shrink(wasm);
   writeFileSync(stampOf(out), recipe);
+}
+
+/** The console as the Worker serves it: `build/console/_hedgerow/`. Its rules are those in `rules/`, and its core is the playground's. */
+export async function buildConsole() {
+  await buildPlayground();
+  const recipe = 'console';
+  if (fresh('build/console', '_hedgerow/index.html', recipe, [at('www'), at('rules'), at('package-lock.json')])) return;
+  rmSync(stampOf('build/console'), { force: true });
+  await shippedRules();
+  await run(at('node_modules/.bin/vite'), ['build', 'www', '--config', at('www/vite.config.ts'), '--logLevel', 'warn'], { label: 'build the console → build/console/', quiet: true });
+  writeFileSync(stampOf('build/console'), recipe);
+}
+
+/** What the console shows without a token: the files of `rules/`, and the bundle that they make. */
+async function shippedRules() {
+  const files = readdirSync(at('rules'), { recursive: true }).filter((name) => /\.ya?ml$|^policy\.toml$|^lists\/.*\.toml$/.test(name));
+  const sources = Object.fromEntries(files.sort().map((name) => [name, readFileSync(at('rules', name), 'utf8')]));
+  const core = await import(at('build/playground/hedgerow_playground.js'));
+  core.initSync({ module: readFileSync(at('build/playground/hedgerow_playground_bg.wasm')) });
+  const { bundle, findings } = JSON.parse(core.check(JSON.stringify(sources)));
+  if (!bundle) throw new Failure(`rules/ has ${findings.length} findings.\n  \`npm run hedgerow -- check rules\` shows them.`);
+  mkdirSync(at('build/rules'), { recursive: true });
+  writeFileSync(at('build/rules/sources.json'), JSON.stringify(sources));
+  writeFileSync(at('build/rules/bundle.json'), bundle);
 }
 
 /** Optimises a module and drops the names of its functions. */

@@ -3,15 +3,18 @@
 mod bench;
 
 use hedgerow::explain::Explainer;
+use hedgerow::field;
 use hedgerow::recorded::Recorded;
 use hedgerow::request::{self, Body};
+use hedgerow::ruleset::{Bundle, Diff};
 use hedgerow::sigma::{self, Source};
 use hedgerow::{Decision, Ruleset};
 use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
 
 /// Checks and tests rule files, given as JSON `{path: text}`. Returns JSON
-/// `{findings, bundle, signatures}`; `bundle` is its canonical text, or null where there are findings.
+/// `{findings, exemplars, bundle, signatures}`: how every exemplar comes out, where the files can be
+/// read; `bundle` is its canonical text, or null where there are findings.
 ///
 /// Throws where `files` is not such an object.
 #[wasm_bindgen]
@@ -20,58 +23,101 @@ pub fn check(files: &str) -> Result<String, JsError> {
     let sources: Vec<Source> =
         files.into_iter().map(|(path, text)| Source { path, text }).collect();
     let report = match sigma::check(&sources) {
-        Err(findings) => json!({ "findings": findings, "bundle": null, "signatures": 0 }),
+        Err(findings) => {
+            json!({ "findings": findings, "exemplars": [], "bundle": null, "signatures": 0 })
+        }
         Ok(rules) => {
             let findings = sigma::test(&rules);
             let bundle =
                 findings.is_empty().then(|| String::from_utf8_lossy(&rules.bytes()).into_owned());
-            json!({ "findings": findings, "bundle": bundle, "signatures": rules.bundle().signatures.len() })
+            json!({
+                "findings": findings,
+                "exemplars": sigma::verdicts(&rules),
+                "bundle": bundle,
+                "signatures": rules.bundle().signatures.len(),
+            })
         }
     };
     Ok(report.to_string())
 }
 
-/// Scores a request (raw HTTP, or a JSON line) by a bundle. Returns JSON `{llm_call, decision, score}`.
-/// `now` is in seconds since the epoch.
+/// What changes from one bundle to another: signatures, weights, lists, policy; as JSON.
 ///
-/// Throws where the bundle or the request cannot be read; the message says why.
+/// Throws where one of them cannot be read.
 #[wasm_bindgen]
-pub fn score(request: &str, bundle: &str, now: f64) -> Result<String, JsError> {
-    let (ruleset, recorded) = load(request, bundle)?;
-    let envelope = recorded.envelope(ruleset.policy().scan.window, now as u64);
-    let Some(assessment) = ruleset.assess(&envelope) else {
-        return Ok(json!({ "llm_call": false }).to_string());
-    };
-    let treatment = ruleset.policy().treatment(envelope.path, envelope.account);
-    let score = assessment.score.clone();
-    let decision = Decision::new(&ruleset, &envelope, assessment, treatment);
-    Ok(json!({ "llm_call": true, "decision": decision, "score": score }).to_string())
+pub fn diff(from: &str, to: &str) -> Result<String, JsError> {
+    let diff = Diff::between(&Bundle::parse(from.as_bytes())?, &Bundle::parse(to.as_bytes())?);
+    Ok(json!(diff).to_string())
 }
 
-/// Shows every condition of every signature for a request, true or false. Returns JSON
-/// `{llm_call, requests}`, one list of explanations for each request in the body.
-///
-/// Throws where the bundle or the request cannot be read; the message says why.
+/// The fields that signatures may name, as JSON `[{name, kind, doc}]`.
 #[wasm_bindgen]
-pub fn explain(request: &str, bundle: &str, now: f64) -> Result<String, JsError> {
-    let (ruleset, recorded) = load(request, bundle)?;
-    let limits = &ruleset.policy().scan;
-    let envelope = recorded.envelope(limits.window, now as u64);
-    let Some(endpoint) = ruleset.endpoint(&envelope) else {
-        return Ok(json!({ "llm_call": false, "requests": [] }).to_string());
-    };
-    let encoding = recorded.headers.iter().find(|(name, _)| name == "content-encoding");
-    let body = Body::new(envelope.body, encoding.map(|(_, value)| value.as_str()), limits);
-    let explainer = Explainer::default();
-    let mut requests: Vec<Value> = Vec::new();
-    request::read(&envelope, endpoint, &body, limits, &mut |request| {
-        requests.push(json!(explainer.explain_all(&ruleset, request, &envelope)));
-    });
-    Ok(json!({ "llm_call": true, "requests": requests }).to_string())
+pub fn fields() -> String {
+    let row = |row: &field::Row| json!({ "name": row.name, "kind": row.kind.name(), "doc": row.doc });
+    Value::from_iter(field::TABLE.iter().map(row)).to_string()
 }
 
-fn load(request: &str, bundle: &str) -> Result<(Ruleset, Recorded), JsError> {
-    let ruleset = Ruleset::load(bundle.as_bytes())?;
-    let recorded = Recorded::parse(request.as_bytes()).map_err(|problem| JsError::new(&problem))?;
-    Ok((ruleset, recorded))
+/// A ruleset that scores and explains requests: raw HTTP, or JSON lines.
+#[wasm_bindgen]
+pub struct Filter(Ruleset);
+
+#[wasm_bindgen]
+impl Filter {
+    /// Loads a bundle. Throws where it cannot be read; the message says why.
+    #[wasm_bindgen(constructor)]
+    pub fn new(bundle: &str) -> Result<Filter, JsError> {
+        Ok(Self(Ruleset::load(bundle.as_bytes())?))
+    }
+
+    /// SHA-256 of the bundle.
+    pub fn digest(&self) -> String {
+        self.0.digest().to_owned()
+    }
+
+    /// Scores a request. Returns JSON `{llm_call, decision, score, families}`; `families` names the
+    /// family of each signature that held. `now` is in seconds since the epoch.
+    ///
+    /// Throws where the request cannot be read; the message says why.
+    pub fn score(&self, request: &str, now: f64) -> Result<String, JsError> {
+        let recorded = read(request)?;
+        let envelope = recorded.envelope(self.0.policy().scan.window, now as u64);
+        let Some(assessment) = self.0.assess(&envelope) else {
+            return Ok(json!({ "llm_call": false }).to_string());
+        };
+        let treatment = self.0.policy().treatment(envelope.path, envelope.account);
+        let score = assessment.score.clone();
+        let held = assessment.hits.iter().filter_map(|hit| self.0.signatures().get(hit.signature));
+        let families: Value =
+            held.map(|own| (own.name.clone(), Value::from(own.family.clone()))).collect();
+        let decision = Decision::new(&self.0, &envelope, assessment, treatment);
+        let told = json!({
+            "llm_call": true, "decision": decision, "score": score, "families": families,
+        });
+        Ok(told.to_string())
+    }
+
+    /// Shows every condition of every signature for a request, true or false. Returns JSON
+    /// `{llm_call, requests}`, one list of explanations for each request in the body.
+    ///
+    /// Throws where the request cannot be read; the message says why.
+    pub fn explain(&self, request: &str, now: f64) -> Result<String, JsError> {
+        let recorded = read(request)?;
+        let limits = &self.0.policy().scan;
+        let envelope = recorded.envelope(limits.window, now as u64);
+        let Some(endpoint) = self.0.endpoint(&envelope) else {
+            return Ok(json!({ "llm_call": false, "requests": [] }).to_string());
+        };
+        let encoding = recorded.headers.iter().find(|(name, _)| name == "content-encoding");
+        let body = Body::new(envelope.body, encoding.map(|(_, value)| value.as_str()), limits);
+        let explainer = Explainer::default();
+        let mut requests: Vec<Value> = Vec::new();
+        request::read(&envelope, endpoint, &body, limits, &mut |request| {
+            requests.push(json!(explainer.explain_all(&self.0, request, &envelope)));
+        });
+        Ok(json!({ "llm_call": true, "requests": requests }).to_string())
+    }
+}
+
+fn read(request: &str) -> Result<Recorded, JsError> {
+    Recorded::parse(request.as_bytes()).map_err(|problem| JsError::new(&problem))
 }

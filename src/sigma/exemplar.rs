@@ -4,6 +4,7 @@
 use std::slice;
 
 use rsigma_parser::{EXEMPLARS_KEY, ExemplarPayload, ExemplarRuleKind, ExemplarShapeError, Expect};
+use serde::Serialize;
 use yaml_serde::{Mapping, Value as Yaml};
 
 use super::document::Note;
@@ -105,6 +106,44 @@ pub fn test(rules: &Rules) -> Vec<Finding> {
     timed::test(rules, &whole, &mut findings);
     findings.sort();
     findings
+}
+
+/// How an exemplar comes out by its rule alone.
+#[derive(Clone, Debug, Serialize)]
+pub struct Verdict {
+    /// The rule's file, and where in it the exemplar begins.
+    pub path: String,
+    /// From 1.
+    pub line: usize,
+    /// Name of the rule.
+    pub rule: String,
+    /// Name of the exemplar.
+    pub name: String,
+    /// Whether it is to match.
+    pub expected: bool,
+    /// Whether it does.
+    pub matches: bool,
+}
+
+/// How every exemplar of every detection rule comes out. [`test`] says what is wrong; this, what is right, too.
+pub fn verdicts(rules: &Rules) -> Vec<Verdict> {
+    let explainer = Explainer::default();
+    let of_rule = |rule: &Rule| {
+        let of_exemplar = |(number, exemplar): (usize, &Exemplar)| {
+            let event = Event::new(&exemplar.event).ok()?;
+            let key = ["custom_attributes", EXEMPLARS_KEY, &number.to_string()];
+            Some(Verdict {
+                path: rule.about.path.clone(),
+                line: rule.about.finding(&key, "", "").line,
+                rule: rule.signature.name.clone(),
+                name: exemplar.name.clone(),
+                expected: exemplar.matches,
+                matches: explainer.holds(&rule.signature, &event.request(), &event.headers),
+            })
+        };
+        rule.exemplars.iter().enumerate().filter_map(of_exemplar).collect::<Vec<_>>()
+    };
+    rules.rules.iter().filter(|rule| !rule.is_retired()).flat_map(of_rule).collect()
 }
 
 fn test_rule(

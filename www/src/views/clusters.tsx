@@ -1,0 +1,3 @@
+export function Clusters(_: { params: URLSearchParams }) {
+  return <h1>Clusters</h1>;
+}

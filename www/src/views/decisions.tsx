@@ -1,0 +1,3 @@
+export function Decisions(_: { params: URLSearchParams }) {
+  return <h1>Decisions</h1>;
+}

@@ -1,0 +1,3 @@
+export function Rules(_: { params: URLSearchParams }) {
+  return <h1>Rules</h1>;
+}
