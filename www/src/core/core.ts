@@ -44,7 +44,7 @@ export interface BundleDiff {
   weights: { name: string; from: number; to: number }[];
   changed: string[];
   lists: { name: string; added: number; removed: number }[];
-  policy: { key: string; from: unknown; to: unknown }[];
+  policy: { path: string; from: unknown; to: unknown }[];
 }
 
 /** A request's score; without `decision` where it is no LLM call, which passes unscored. */
