@@ -1,6 +1,6 @@
-// npm run build, and wrangler's [build] command: set-up, then the Worker (default), `panic` or `playground`.
+// npm run build, and wrangler's [build] command: set-up, then the Worker (default), `panic`, `playground` or `console`.
 // Costs next to nothing when nothing changed, so `npm start` and `wrangler dev` may both call it.
-import { buildPlayground, buildWorker, PLANTED_PANIC } from './lib/build.mjs';
+import { buildConsole, buildPlayground, buildWorker, PLANTED_PANIC } from './lib/build.mjs';
 import { endChildrenOnSignal, Failure, main } from './lib/proc.mjs';
 import { setup } from './lib/setup.mjs';
 
@@ -8,6 +8,7 @@ const TARGETS = {
   worker: () => buildWorker(),
   panic: () => buildWorker(PLANTED_PANIC),
   playground: () => buildPlayground(),
+  console: () => buildConsole(),
 };
 
 endChildrenOnSignal();

@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
-import { buildCommandLine, buildWorker } from './lib/build.mjs';
+import { buildCommandLine, buildConsole, buildWorker } from './lib/build.mjs';
 import { guide } from './lib/demo.mjs';
 import { start as startOrigin } from './demo-origin.mjs';
 import { at, endChildrenOnSignal, Failure, main, run as runCommand, start, stopAll } from './lib/proc.mjs';
@@ -16,6 +16,7 @@ async function run() {
   await assertFree();
   await setup();
   await buildWorker();
+  await buildConsole();
   await keys();
   const origin = await startOrigin();
   try {

@@ -3,13 +3,12 @@
 use serde::Serialize;
 
 use crate::correlate::Observation;
-use crate::field::Name;
 use crate::matcher::{Evidence, Hit};
 use crate::policy::{Action, Band, Mode, Treatment};
-use crate::request::{Envelope, Request, Trouble};
+use crate::request::{Envelope, Trouble};
 use crate::route::Endpoint;
 use crate::ruleset::Ruleset;
-use crate::score::Score;
+use crate::score::{Contribution, Score};
 use crate::signature::Status;
 
 /// What scoring found.
@@ -33,18 +32,11 @@ pub struct Assessment {
     pub exempt: bool,
     /// What is to be counted, where anything is.
     pub observation: Option<Observation>,
-    /// The model that was asked for, where an indicator was hit.
+    /// The model that was asked for.
     pub model: Option<String>,
 }
 
 impl Assessment {
-    /// The model that a request asks for, if an indicator was hit.
-    pub(crate) fn indicated_model(&self, request: &Request<'_>) -> Option<String> {
-        let is_hit = self.hits.iter().any(|hit| hit.key.is_some());
-        let model = || request.keywords().iter().find(|(name, _)| *name == Name::RequestModel);
-        is_hit.then(model).flatten().map(|(_, model)| model.clone().into_owned())
-    }
-
     /// What is done, or would be.
     pub fn action(&self, treatment: &Treatment) -> Action {
         if self.exempt { Action::Allow } else { treatment.actions.of(self.band) }
@@ -73,6 +65,12 @@ pub struct Decision {
     pub operation: &'static str,
     /// From 0 to 100.
     pub score: f64,
+    /// Decibans before any evidence.
+    pub prior: f64,
+    /// Decibans of evidence, after caps.
+    pub evidence: f64,
+    /// What each family contributed.
+    pub contributions: Vec<Contribution>,
     /// The score's band.
     pub band: Band,
     /// What is done, or would be.
@@ -102,6 +100,8 @@ pub struct Decision {
 pub struct DecisionHit {
     /// The signature.
     pub name: String,
+    /// Its family: weights of one are capped together.
+    pub family: String,
     /// Its weight in decibans.
     pub weight: f64,
     /// Fields and byte ranges; never text.
@@ -128,10 +128,10 @@ impl Decision {
             if signature.status == Status::Experimental {
                 shadow_hits.push(signature.name.clone());
             } else {
-                let name = signature.name.clone();
+                let (name, family) = (signature.name.clone(), signature.family.clone());
                 let key = hit.key.map(|key| format!("{key:016x}"));
                 let (weight, evidence) = (signature.weight, hit.evidence);
-                hits.push(DecisionHit { name, weight, evidence, key });
+                hits.push(DecisionHit { name, family, weight, evidence, key });
             }
         }
         Self {
@@ -140,6 +140,9 @@ impl Decision {
             dialect: assessment.endpoint.dialect().name(),
             operation: assessment.endpoint.operation(),
             score: assessment.score.value,
+            prior: assessment.score.prior,
+            evidence: assessment.score.evidence,
+            contributions: assessment.score.contributions,
             band: assessment.band,
             action,
             mode: treatment.mode,

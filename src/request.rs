@@ -272,6 +272,12 @@ impl<'a> Request<'a> {
         hashes
     }
 
+    /// The model that is asked for.
+    pub fn model(&self) -> Option<&str> {
+        let model = self.keywords.iter().find(|(name, _)| *name == Name::RequestModel);
+        model.map(|(_, model)| model.as_ref())
+    }
+
     /// The normalised texts of a place.
     fn texts(&self, place: Place) -> impl Iterator<Item = &str> {
         let own = self

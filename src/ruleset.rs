@@ -163,6 +163,7 @@ impl Ruleset {
                     observed = Some((score, observation));
                 }
                 if gravest.as_ref().is_none_or(|known| assessment.score.value > known.score.value) {
+                    assessment.model = request.model().map(str::to_owned);
                     gravest = Some(assessment);
                 }
             })?;
@@ -222,7 +223,6 @@ impl Ruleset {
             *assessment = self.score(envelope, endpoint, hits, trouble);
             // What it set aside before is gone from the hits.
             assessment.exemption = exemption.or(assessment.exemption.take());
-            assessment.model = assessment.indicated_model(request);
         }
         Some(observation)
     }

@@ -42,5 +42,9 @@ npm run hedgerow -- rollback
 
 A request that comes ten seconds later, or one after it, is decided by them: x-hedgerow-ruleset is what push printed.
 
+5. All of it to look at: ${base}/_hedgerow/ (the token is in .wrangler/dev-token). For traffic worth looking at, in another shell
+
+npm run demo
+
 Each decision is one line of JSON here, without text or credentials. Ctrl-C ends everything.
 `;

@@ -53,7 +53,8 @@ pub fn diff(from: &str, to: &str) -> Result<String, JsError> {
 /// The fields that signatures may name, as JSON `[{name, kind, doc}]`.
 #[wasm_bindgen]
 pub fn fields() -> String {
-    let row = |row: &field::Row| json!({ "name": row.name, "kind": row.kind.name(), "doc": row.doc });
+    let row =
+        |row: &field::Row| json!({ "name": row.name, "kind": row.kind.name(), "doc": row.doc });
     Value::from_iter(field::TABLE.iter().map(row)).to_string()
 }
 

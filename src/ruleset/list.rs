@@ -85,7 +85,6 @@ impl Kind {
             Self::Template => value.len() == 16 && value.bytes().all(is_hex),
         }
     }
-
 }
 
 /// Lists, compiled: a look-up costs a binary search for each kind, and one for each length of prefix.
@@ -301,7 +300,8 @@ mod tests {
     #[test]
     fn a_template_is_known_by_any_of_its_keys() {
         let key = HashKey::derive(b"secret");
-        let template = "answer as a senior surveyor who weighs every claim against two sources and cites them";
+        let template =
+            "answer as a senior surveyor who weighs every claim against two sources and cites them";
         let asked = |place, rest: &str| {
             let text = format!("{template} {rest}");
             Request::from_values([(place, Value::Text(place_of(place), &text))]).hashes(place, &key)
@@ -319,10 +319,17 @@ mod tests {
                 ("the other", template, HashKey::derive(b"secret"), 99, 1),
                 ("its last day is over", template, HashKey::derive(b"secret"), 100, 0),
                 ("another deployment", template, HashKey::derive(b"other"), 99, 0),
-                ("something else", "how long do beans take to grow in a cold spring if one waters them a lot", key, 99, 0),
+                (
+                    "something else",
+                    "how long do beans take to grow in a cold spring if one waters them a lot",
+                    key,
+                    99,
+                    0,
+                ),
             ];
             for (name, text, key, now, expected) in rows {
-                let text = format!("{text} then what became of the bridge that the flood had taken");
+                let text =
+                    format!("{text} then what became of the bridge that the flood had taken");
                 let request = Request::from_values([(place, Value::Text(place_of(place), &text))]);
                 let envelope = Envelope { key, now, ..Envelope::default() };
                 let hits = compiled.template_hits(&request, &envelope);

@@ -9,14 +9,15 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use web_sys::{Request, Response, UrlSearchParams};
+use wasm_bindgen::JsCast;
+use web_sys::{Request, Response, UrlSearchParams, WorkerGlobalScope};
 use worker::{Context, Delay, Stub};
 
 use crate::clock::{self, in_time};
 use crate::error::{Failure, json_response};
 use crate::intake::Arrival;
 use crate::settings::Settings;
-use crate::{admin, clusters, log, mac, status, tag};
+use crate::{admin, clusters, insight, log, mac, status, tag};
 
 /// Where the API is.
 pub const PREFIX: &str = "/_hedgerow/v1";
@@ -94,7 +95,8 @@ pub async fn answer(arrival: &Arrival, settings: &Rc<Settings>, context: &Contex
     if publish.is_none() && read.is_none() {
         return Failure::NotFound.response(None, "");
     }
-    let scope = scope(arrival.header("authorization"), publish.as_deref(), read.as_deref());
+    let given = arrival.header("authorization").map(str::to_owned).or_else(|| of_socket(arrival));
+    let scope = scope(given.as_deref(), publish.as_deref(), read.as_deref());
     match authorized(arrival, settings, context, scope).await {
         Ok(scope) => match dispatch(arrival, settings, scope).await {
             Ok(response) => response,
@@ -110,6 +112,19 @@ pub async fn answer(arrival: &Arrival, settings: &Rc<Settings>, context: &Contex
         },
         Err(error) => refused(&error),
     }
+}
+
+/// What a browser's WebSocket says instead of `Authorization`, which it cannot set: the token stands
+/// among its protocols, in base64url.
+fn of_socket(arrival: &Arrival) -> Option<String> {
+    if arrival.path() != "/_hedgerow/v1/live" {
+        return None;
+    }
+    let protocols = arrival.header("sec-websocket-protocol")?.split(',').map(str::trim);
+    let token = protocols.filter_map(|own| own.strip_prefix("bearer.")).next()?;
+    let token = token.replace('-', "+").replace('_', "/");
+    let token = js_sys::global().unchecked_into::<WorkerGlobalScope>().atob(&token).ok()?;
+    Some(format!("Bearer {token}"))
 }
 
 /// What the token in a header allows. Hashes are compared, and to their ends: time tells nothing.
@@ -231,8 +246,12 @@ async fn dispatch(
     if path.trim_start_matches('/').split('/').next() == Some("clusters") {
         return clusters::answer(arrival, settings, path, &caller).await;
     }
-    if path == "/status" {
-        return status::answer(arrival, settings, &caller).await;
+    match path {
+        "/status" => return status::answer(arrival, settings, &caller).await,
+        "/series" => return insight::series(arrival, settings).await,
+        "/decisions" => return insight::decisions(arrival, settings).await,
+        "/live" => return insight::live(arrival, settings).await,
+        _ => {}
     }
     let body = match writes {
         true => Some(sized_body(arrival)?),
@@ -257,7 +276,8 @@ fn is_known(method: &str, path: &str) -> Result<bool, ApiError> {
         "/releases" => &[("GET", false), ("POST", true)],
         "/promote" | "/rollback" | "/indicators/{key}/revoke" => &[("POST", true)],
         "/bundles" | "/releases/current" | "/diff" | "/audit" | "/status" | "/indicators"
-        | "/indicators/{key}" | "/clusters" | "/clusters/{id}" => &[("GET", false)],
+        | "/indicators/{key}" | "/clusters" | "/clusters/{id}" | "/series" | "/decisions"
+        | "/live" => &[("GET", false)],
         _ => {
             let remedy = "docs/openapi.yaml lists every path";
             return Err(ApiError::new(404, "not_found", "there is no such path", remedy));

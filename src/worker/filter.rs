@@ -155,7 +155,7 @@ enum Verdict {
 struct Seen {
     /// What correlation keeps of it.
     observation: Option<Observation>,
-    /// The model, where an indicator was hit.
+    /// The model that was asked for.
     model: Option<String>,
 }
 
@@ -286,9 +286,10 @@ impl<'a> Call<'a> {
         let shadowed = self.shadowed(&inbound, decision);
         let arrival = self.route.arrival;
         let place = Place { serial: self.rules.serial(), role: self.role, colo: arrival.colo() };
-        outbox::decided(&place, decision, shadowed.as_ref());
+        let (id, model) = (self.route.request_id, seen.model.as_deref());
+        outbox::decided(id, &place, decision, model, shadowed.as_ref());
         if let Some(cluster) = &decision.cluster {
-            outbox::clustered(cluster, decision.band, seen.model.as_deref());
+            outbox::clustered(cluster, decision.band, model);
         }
         let mut line = Line::decided(self.route.request_id, decision);
         (line.rules, line.release) = (self.role, self.rules.serial());
@@ -347,6 +348,9 @@ impl<'a> Call<'a> {
         line.unscanned = inbound.unscanned();
         line.cut = inbound.cut().map(Cut::name);
         line.write();
+        let colo = self.route.arrival.colo();
+        let place = Place { serial: self.rules.serial(), role: self.role, colo };
+        outbox::unscored(&place, &line, error);
         drop(line);
         match refuses {
             true => Ok(self.refuse(Refusal::Unavailable)),

@@ -10,21 +10,34 @@
 //! | slices of five seconds | a minute |
 //! | minutes | two days |
 //! | hours | 31 days |
+//! | the last two thousand decisions | a week |
+//!
+//! Whoever watches holds a WebSocket, which is told whenever a report has come; it costs nothing while
+//! the object sleeps.
+
+mod decisions;
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use worker::{
-    DurableObject, Env, Method, Request, Response, ResponseBuilder, SqlStorage, SqlStorageValue,
-    State, durable_object,
+    DurableObject, Env, Error, Method, Request, Response, ResponseBuilder, SqlStorage,
+    SqlStorageValue, State, WebSocket, WebSocketIncomingMessage, WebSocketPair, durable_object,
 };
 
-use crate::clock;
+use self::decisions::{Decisions, KEPT};
+use crate::clock::{self, millis};
+use crate::insight::PROTOCOL;
 use crate::log;
+use crate::series::{KINDS, Series, Steps};
 use crate::sql::integer;
-use crate::tally::{Key, Tally};
+use crate::tally::{Key, Report, Tally};
+
+pub use self::decisions::{Found, MAX_KEPT};
 
 /// Seconds of a slice.
 const SLICE: u64 = 5;
@@ -44,6 +57,9 @@ const MINUTES_KEPT: u64 = 48 * HOUR;
 /// Seconds that hours are kept.
 const HOURS_KEPT: u64 = 31 * 24 * HOUR;
 
+/// WebSockets that are held at most.
+const WATCHERS: usize = 64;
+
 /// Bytes that a report has at most.
 const MAX_REPORT: usize = 4 << 20;
 
@@ -52,6 +68,7 @@ CREATE TABLE IF NOT EXISTS rollup (seconds INTEGER NOT NULL, start INTEGER NOT N
     PRIMARY KEY (seconds, start, key)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS rolled (hour INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS slice (start INTEGER PRIMARY KEY, tally TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS decision (id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, count INTEGER NOT NULL, records TEXT NOT NULL);
 ";
 
 /// One of the objects.
@@ -62,6 +79,10 @@ pub struct Ledger {
     recent: RefCell<Vec<(u64, Tally)>>,
     /// The minute that is being counted, by its start.
     minute: RefCell<(u64, Tally)>,
+    /// The last decisions.
+    decisions: RefCell<Decisions>,
+    /// When those who watch were told last; milliseconds since the epoch.
+    told: Cell<f64>,
     /// Whether an alarm is set, and whether a report came since the last one.
     armed: Cell<bool>,
     reported: Cell<bool>,
@@ -77,13 +98,16 @@ impl RefUnwindSafe for Ledger {}
 impl DurableObject for Ledger {
     fn new(state: State, _env: Env) -> Self {
         let sql = state.storage().sql();
-        let recent = sql.exec(SCHEMA, None).and_then(|_| slices(&sql));
-        if let Err(error) = &recent {
+        let read = sql.exec(SCHEMA, None).and_then(|_| Ok((slices(&sql)?, stored(&sql)?)));
+        if let Err(error) = &read {
             log::registry("ledger", Some(&error.to_string()));
         }
+        let (recent, decisions) = read.unwrap_or_default();
         Self {
             state,
-            recent: RefCell::new(recent.unwrap_or_default()),
+            recent: RefCell::new(recent),
+            decisions: RefCell::new(decisions),
+            told: Cell::new(0.0),
             minute: RefCell::default(),
             armed: Cell::new(false),
             reported: Cell::new(false),
@@ -98,10 +122,12 @@ impl DurableObject for Ledger {
             if text.len() > MAX_REPORT {
                 return Response::error("too large", 413);
             }
-            let Ok(tally) = serde_json::from_str::<Tally>(&text) else {
-                return Response::error("no tally", 400);
+            let Ok(Report { tally, decisions }) = serde_json::from_str(&text) else {
+                return Response::error("no report", 400);
             };
             self.add(tally)?;
+            self.decisions.borrow_mut().report(decisions);
+            self.tell();
             // Counted is counted: that no alarm can be set is no reason to have it sent again.
             if let Err(error) = self.arm().await {
                 log::registry("ledger", Some(&error.to_string()));
@@ -109,18 +135,51 @@ impl DurableObject for Ledger {
             return Ok(ResponseBuilder::new().with_status(204).empty());
         }
         let url = request.url()?;
-        let asked =
-            |name: &str| url.query_pairs().find(|(own, _)| own == name).map(|(_, value)| value);
-        let minutes = asked("minutes").and_then(|value| value.parse().ok());
-        Response::from_json(&match minutes {
-            None => self.last_minute(),
-            Some(minutes) => self.minutes(minutes, asked("kind").as_deref().unwrap_or_default())?,
-        })
+        let query: HashMap<String, String> = url.query_pairs().into_owned().collect();
+        let asked = |name: &str| query.get(name).map(String::as_str).unwrap_or_default();
+        match url.path() {
+            "/live" => self.watch(),
+            "/series" => match Steps::parse(asked("from"), asked("step"), asked("count")) {
+                Some(steps) => Response::from_json(&self.series(&steps)?),
+                None => Response::error("no steps", 400),
+            },
+            "/decisions" => Response::from_json(&self.decisions.borrow().find(&query, millis())),
+            _ => Response::from_json(&match asked("minutes").parse() {
+                Ok(minutes) => self.minutes(minutes, asked("kind"))?,
+                Err(_) => self.last_minute(),
+            }),
+        }
+    }
+
+    /// Nothing that comes from who watches means anything.
+    async fn websocket_message(
+        &self,
+        _socket: WebSocket,
+        _message: WebSocketIncomingMessage,
+    ) -> worker::Result<()> {
+        Ok(())
+    }
+
+    async fn websocket_close(
+        &self,
+        socket: WebSocket,
+        _code: usize,
+        _reason: String,
+        _was_clean: bool,
+    ) -> worker::Result<()> {
+        // The platform answers for us, or has done so.
+        let _ = socket.close(Some(1000), Some("bye"));
+        Ok(())
+    }
+
+    async fn websocket_error(&self, _socket: WebSocket, _error: Error) -> worker::Result<()> {
+        Ok(())
     }
 
     async fn alarm(&self) -> worker::Result<Response> {
         log::quiet_panics();
         self.armed.set(false);
+        self.keep_decisions()?;
         let is_idle = !self.reported.take();
         if is_idle {
             self.flush()?;
@@ -192,6 +251,79 @@ impl Ledger {
             }
         }
         Ok(sum)
+    }
+
+    /// The same over time.
+    fn series(&self, steps: &Steps) -> worker::Result<Series> {
+        let mut series = Series::default();
+        let (start, minute) = &*self.minute.borrow();
+        minute.iter().for_each(|(key, count)| series.add(steps, *start, key, count));
+        let now = clock::seconds();
+        let minutes = now.saturating_sub(steps.from).div_ceil(MINUTE);
+        let kinds =
+            KINDS.map(|kind| format!("substr(key, 3, {}) = '{kind}'", kind.len())).join(" OR ");
+        for (seconds, from, to) in windows(now, minutes) {
+            // Steps are whole hours where minutes are not kept so long.
+            let (from, to) = (from.max(steps.from), to.min(steps.end()));
+            let query = format!(
+                "SELECT start - (start - ?) % ? AS at, key, SUM(count) AS count FROM rollup
+                WHERE seconds = ? AND start >= ? AND start < ? AND ({kinds}) GROUP BY at, key"
+            );
+            let values = [steps.from, steps.step, seconds, from, to].map(integer).to_vec();
+            let rows: Vec<Point> = self.sql().exec(&query, values)?.to_array()?;
+            for row in rows {
+                let key: Key = serde_json::from_str(&row.key).unwrap_or_default();
+                series.add(steps, row.at, &key, row.count);
+            }
+        }
+        Ok(series)
+    }
+
+    /// Lets somebody watch.
+    fn watch(&self) -> worker::Result<Response> {
+        if self.state.get_websockets().len() >= WATCHERS {
+            return Response::error("too many watch already", 503);
+        }
+        let pair = WebSocketPair::new()?;
+        self.state.accept_web_socket(&pair.server);
+        let response = Response::from_websocket(pair.client)?;
+        response.headers().set("sec-websocket-protocol", PROTOCOL)?;
+        Ok(response)
+    }
+
+    /// Tells all who watch that there is something new, at most once a second.
+    fn tell(&self) {
+        let now = millis();
+        if now < self.told.get() + 1_000.0 {
+            return;
+        }
+        self.told.set(now);
+        for socket in self.state.get_websockets() {
+            // One that has gone is closed by the platform.
+            let _ = socket.send_with_str("{\"new\":true}");
+        }
+    }
+
+    /// Stores the decisions that came since the last time, and forgets what is old.
+    fn keep_decisions(&self) -> worker::Result<()> {
+        let parts = self.decisions.borrow_mut().take_fresh();
+        if parts.is_empty() {
+            return Ok(());
+        }
+        let sql = self.sql();
+        for part in parts {
+            let records = serde_json::to_string(&part).unwrap_or_default();
+            let query = "INSERT INTO decision (at, count, records) VALUES (?, ?, ?)";
+            let values =
+                vec![integer(clock::seconds()), integer(part.len() as u64), records.into()];
+            sql.exec(query, values)?;
+        }
+        let query = "DELETE FROM decision WHERE at < ? OR id <= (SELECT MAX(id) FROM (
+            SELECT id, SUM(count) OVER (ORDER BY id DESC) AS behind FROM decision) WHERE behind > ?)";
+        let oldest = clock::seconds().saturating_sub((KEPT / 1_000.0) as u64);
+        // Clear ones and others are stored together; of either enough are kept.
+        let values = vec![integer(oldest), integer(2 * MAX_KEPT as u64)];
+        sql.exec(query, values).map(drop)
     }
 
     /// Writes the minute that was counted, if it is over.
@@ -274,6 +406,32 @@ fn slices(sql: &SqlStorage) -> worker::Result<Vec<(u64, Tally)>> {
         sql.exec("SELECT start, tally FROM slice ORDER BY start", None)?.to_array()?;
     let read = |row: Slice| Some((row.start, serde_json::from_str(&row.tally).ok()?));
     Ok(rows.into_iter().filter_map(read).collect())
+}
+
+/// The decisions that were stored.
+fn stored(sql: &SqlStorage) -> worker::Result<Decisions> {
+    #[derive(Deserialize)]
+    struct Part {
+        records: String,
+    }
+    let parts: Vec<Part> =
+        sql.exec("SELECT records FROM decision ORDER BY id", None)?.to_array()?;
+    let mut decisions = Decisions::default();
+    for part in parts {
+        let records: Vec<Box<RawValue>> = serde_json::from_str(&part.records).unwrap_or_default();
+        for record in records {
+            decisions.keep(record);
+        }
+    }
+    Ok(decisions)
+}
+
+/// A count at a time.
+#[derive(Deserialize)]
+struct Point {
+    at: u64,
+    key: String,
+    count: u64,
 }
 
 #[derive(Deserialize)]

@@ -13,15 +13,16 @@
 //! | `store` | KV: how what was published reaches isolates |
 //! | `shadow` | what a ruleset that is only watched says |
 //! | `tag` | what the origin (and, in development, the client) is told about a decision |
-//! | `outbox`, `tally` | what the isolate counts, until it is reported |
+//! | `outbox`, `tally`, `recent` | what the isolate counts, and single decisions, until they are reported |
 //! | `sightings` | what correlation is to see of requests, until it is sent |
 //! | `indicators` | the isolate's indicators, and where newer ones come from |
 //! | `correlator` | the objects that count over all isolates |
-//! | `ledger` | the objects that keep the counts |
+//! | `ledger` | the objects that keep the counts, and the last decisions |
 //! | `registry` | the object that holds bundles and releases, and publishes them |
 //! | `settings` | what the deployment has set, and what it lacks |
 //! | `admin` | `/_hedgerow/health`, `/_hedgerow/version` |
-//! | `api`, `status`, `clusters` | `/_hedgerow/v1/…`, for those who have a token |
+//! | `api`, `status`, `clusters`, `insight`, `series` | `/_hedgerow/v1/…`, for those who have a token |
+//! | `console` | `/_hedgerow/`: the page for people |
 //! | `clock`, `sql` | what the platform's time and its SQLite leave open |
 //! | `error` | failures, and the response to each |
 //! | `log` | every line that is logged |
@@ -32,18 +33,22 @@ mod api;
 mod body;
 mod clock;
 mod clusters;
+mod console;
 mod correlator;
 mod error;
 mod filter;
 mod forward;
 mod indicators;
+mod insight;
 mod intake;
 mod ledger;
 mod log;
 mod mac;
 mod outbox;
+mod recent;
 mod registry;
 mod rules;
+mod series;
 mod settings;
 mod shadow;
 mod sightings;
@@ -68,6 +73,9 @@ async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<R
     let arrival = Arrival::of(request);
     if api::owns(arrival.path()) {
         return Ok(api::answer(&arrival, &settings, &context).await);
+    }
+    if console::owns(arrival.path()) {
+        return Ok(console::answer(&arrival, &settings).await);
     }
     if admin::owns(arrival.path()) {
         return Ok(admin::answer(&arrival, &settings));

@@ -13,14 +13,17 @@ use worker::{Context, Delay, Method, ObjectNamespace, Request, RequestInit};
 
 use crate::clock::{in_time, millis};
 use crate::intake;
+use crate::log::Line;
+use crate::recent::Recent;
 use crate::rules::Role;
 use crate::settings::Settings;
 use crate::shadow::Shadowed;
-use crate::tally::Tally;
+use crate::tally::{Report, Tally};
 
 #[derive(Default)]
 struct Outbox {
     tally: Tally,
+    recent: Recent,
     /// Until when somebody is about to report; milliseconds since the epoch.
     led: f64,
     /// When the next report may go out, after failures.
@@ -44,9 +47,16 @@ pub struct Place<'a> {
     pub colo: &'a str,
 }
 
-/// Counts a decision.
-pub fn decided(place: &Place<'_>, decision: &Decision, shadowed: Option<&Shadowed>) {
+/// Counts a decision, and keeps it if there is room.
+pub fn decided(
+    request_id: &str,
+    place: &Place<'_>,
+    decision: &Decision,
+    model: Option<&str>,
+    shadowed: Option<&Shadowed>,
+) {
     OUTBOX.with_borrow_mut(|outbox| {
+        outbox.recent.decided(request_id, place, decision, model);
         let tally = &mut outbox.tally;
         let serial = place.serial.unwrap_or(0).to_string();
         let (band, ruleset) = (decision.band.name(), decision.ruleset.as_str());
@@ -54,6 +64,7 @@ pub fn decided(place: &Place<'_>, decision: &Decision, shadowed: Option<&Shadowe
         let role = place.role.name();
         tally.count(["request", &serial, ruleset, role, band, action, mode]);
         tally.count(["colo", place.colo]);
+        tally.count(["score", STEPS.get((decision.score / 5.0) as usize).unwrap_or(&"95")]);
         for hit in &decision.hits {
             tally.count(["signature", ruleset, &hit.name]);
         }
@@ -74,7 +85,7 @@ pub fn clustered(cluster: &str, band: Band, model: Option<&str>) {
     OUTBOX.with_borrow_mut(|outbox| {
         let tally = &mut outbox.tally;
         tally.count(["cluster", cluster, band.name()]);
-        let model = model.filter(|model| is_model(model)).unwrap_or(OTHER);
+        let model = model_name(model).unwrap_or(OTHER);
         let (mut count, mut is_known) = (0, false);
         for (key, _) in tally.below(["cluster_model", cluster]) {
             count += 1;
@@ -83,6 +94,22 @@ pub fn clustered(cluster: &str, band: Band, model: Option<&str>) {
         let model = if is_known || count < MAX_MODELS { model } else { OTHER };
         tally.count(["cluster_model", cluster, model]);
     });
+}
+
+/// Scores in steps of five, by where they begin.
+const STEPS: [&str; 20] = [
+    "0", "5", "10", "15", "20", "25", "30", "35", "40", "45", "50", "55", "60", "65", "70", "75",
+    "80", "85", "90", "95",
+];
+
+/// What clients call a model, where that may be kept.
+pub fn model_name(model: Option<&str>) -> Option<&str> {
+    model.filter(|model| is_model(model))
+}
+
+/// Keeps a request that could not be scored.
+pub fn unscored(place: &Place<'_>, line: &Line<'_>, error: &str) {
+    OUTBOX.with_borrow_mut(|outbox| outbox.recent.unscored(place, line, error));
 }
 
 /// Whether it looks like a model's name, and not like something that nobody may keep.
@@ -125,22 +152,24 @@ pub fn report(settings: &Rc<Settings>, context: &Context) {
 }
 
 async fn send(settings: &Settings) {
-    let (tally, shard) = OUTBOX.with_borrow_mut(|outbox| {
+    let (report, shard) = OUTBOX.with_borrow_mut(|outbox| {
         let shard =
             *outbox.shard.get_or_insert_with(|| shard(&intake::request_id(), settings.shards()));
-        (std::mem::take(&mut outbox.tally), shard)
+        let tally = std::mem::take(&mut outbox.tally);
+        (Report { tally, decisions: outbox.recent.take() }, shard)
     });
     let sent = match settings.ledger() {
         // Nobody counts: nothing is kept for nobody.
         None => true,
-        Some(ledger) => in_time(post(&ledger, shard, &tally), PATIENCE).await.flatten().is_some(),
+        Some(ledger) => in_time(post(&ledger, shard, &report), PATIENCE).await.flatten().is_some(),
     };
     OUTBOX.with_borrow_mut(|outbox| {
         outbox.led = 0.0;
         match sent {
             true => outbox.failures = 0,
             false => {
-                outbox.tally.merge(tally);
+                // Counts are kept; single decisions are not worth it.
+                outbox.tally.merge(report.tally);
                 let factor = f64::from(2_u32.saturating_pow(outbox.failures.min(6)));
                 outbox.failures = outbox.failures.saturating_add(1);
                 outbox.due = millis() + 1_000.0 * factor;
@@ -156,10 +185,10 @@ fn shard(isolate: &str, shards: u32) -> u32 {
     first % shards.max(1)
 }
 
-async fn post(ledger: &ObjectNamespace, shard: u32, tally: &Tally) -> Option<()> {
+async fn post(ledger: &ObjectNamespace, shard: u32, report: &Report) -> Option<()> {
     let stub = ledger.get_by_name(&shard_name(shard)).ok()?;
     let mut init = RequestInit::new();
-    let body = serde_json::to_string(tally).ok()?;
+    let body = serde_json::to_string(report).ok()?;
     init.with_method(Method::Post).with_body(Some(body.into()));
     let request = Request::new_with_init("https://ledger/report", &init).ok()?;
     let response = stub.fetch_with_request(request).await.ok()?;

@@ -9,7 +9,7 @@ use hedgerow::trust::Keys;
 use js_sys::Reflect;
 use serde::Serialize;
 use wasm_bindgen::JsValue;
-use worker::{Env, ObjectNamespace};
+use worker::{Env, Fetcher, ObjectNamespace};
 
 use crate::forward::Origin;
 
@@ -84,6 +84,11 @@ impl Settings {
     /// The objects that count what requests have in common.
     pub fn correlators(&self) -> Option<ObjectNamespace> {
         self.env.durable_object("CORRELATOR").ok()
+    }
+
+    /// The console's files.
+    pub fn assets(&self) -> Option<Fetcher> {
+        self.env.assets("ASSETS").ok()
     }
 
     /// Where rules are fetched from, if they are.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `request`, serial, ruleset, role, band, action, mode | decided requests |
 //! | `colo`, colo | the same by data centre |
+//! | `score`, from | the same by score, in steps of five |
 //! | `signature`, ruleset, name | hits |
 //! | `error`, what | our own failures |
 //! | `cluster`, id, band | requests whose indicators named a cluster |
@@ -14,11 +15,21 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 /// Counts by key.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(from = "Vec<(Key, u64)>", into = "Vec<(Key, u64)>")]
 pub struct Tally(BTreeMap<Key, u64>);
+
+/// What an isolate reports: its counts, and some of its decisions as JSON.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Report {
+    /// The counts.
+    pub tally: Tally,
+    /// The decisions.
+    pub decisions: Vec<Box<RawValue>>,
+}
 
 /// What is counted.
 pub type Key = Vec<String>;

@@ -79,6 +79,15 @@ const wrapped = (Built, what) =>
       await fault(what);
       return this.#inner.alarm?.(info);
     }
+    webSocketMessage(...args) {
+      return this.#inner.webSocketMessage?.(...args);
+    }
+    webSocketClose(...args) {
+      return this.#inner.webSocketClose?.(...args);
+    }
+    webSocketError(...args) {
+      return this.#inner.webSocketError?.(...args);
+    }
   };
 
 export const Registry = wrapped(built.Registry, 'registry');

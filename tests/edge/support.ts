@@ -210,6 +210,8 @@ export interface FilterOptions {
   vars?: Record<string, string | undefined>;
   /** A Worker that stands before it, as a module that knows the filter as the service binding FILTER: it is what `url` leads to. */
   caller?: string;
+  /** Whether it has the console's files. */
+  console?: boolean;
 }
 
 type Options = Parameters<typeof convertV4MiniflareOptions>[0];
@@ -217,6 +219,8 @@ const COMPATIBILITY = {
   compatibilityDate: /^compatibility_date = "(.+)"/m.exec(WRANGLER)![1]!,
   compatibilityFlags: JSON.parse(/^compatibility_flags = (\[.+\])/m.exec(WRANGLER)![1]!) as string[],
 };
+/** The console as wrangler.toml binds it. */
+const CONSOLE = { assets: { directory: path.join(ROOT, 'build/console'), binding: 'ASSETS', run_worker_first: true, routerConfig: { has_user_worker: true }, assetConfig: { html_handling: 'none', not_found_handling: 'none' } } };
 const DIRECT = { cf: false, unsafeDirectSockets: [{ host: '127.0.0.1', port: 0 }] };
 
 /** The modules of a build; before them those of ours, which stand beside it as if they had been built. */
@@ -295,7 +299,7 @@ export class Edge {
 export class Filter extends Edge {
   #miniflare?: Miniflare;
 
-  static async start({ origin, reach = 'url', build = BUILD, vars = {}, caller }: FilterOptions = {}): Promise<Filter> {
+  static async start({ origin, reach = 'url', build = BUILD, vars = {}, caller, console = false }: FilterOptions = {}): Promise<Filter> {
     const filter = new Filter();
     const source = modulesOf(build);
     const originUrl = urlOf(origin);
@@ -307,6 +311,7 @@ export class Filter extends Edge {
       bindings: set({ ...SECRETS, ENVIRONMENT: 'development', ORIGIN: { url: originUrl, zone: 'zone', service: undefined }[reach], ...vars }),
       kvNamespaces: { RULES: 'rules' },
       durableObjects: OBJECTS,
+      ...(console && CONSOLE),
       // In a zone, fetching the request's own URL leads to the origin behind it.
       ...(reach === 'zone' && { outboundService: { node: (req: http.IncomingMessage, res: http.ServerResponse) => relay(req, res, originUrl!) } }),
       ...(reach === 'service' && { serviceBindings: { ORIGIN: service } }),
@@ -375,6 +380,8 @@ export interface FleetOptions {
   /** Whether the objects have KV to publish to. */
   storeHasRules?: boolean;
   build?: string;
+  /** Whether each has the console's files. */
+  console?: boolean;
 }
 
 const RULES = 'rules';
@@ -406,7 +413,7 @@ export class Fleet {
 
   /** Starts (again), on the store as it was left. Ports change. */
   async start() {
-    const { origin, vars = {}, faults = false, storeHasRules = true, build = BUILD } = this.#options;
+    const { origin, vars = {}, faults = false, storeHasRules = true, build = BUILD, console = false } = this.#options;
     const common = { ...SECRETS, ENVIRONMENT: 'development', ORIGIN: urlOf(origin), REFRESH_SECONDS: '1', REPORT_SECONDS: '1', ...vars };
     const edge = ({ vars = {}, without = [], rules = RULES }: NonNullable<FleetOptions['edges']>[number], number: number) => {
       const has = (binding: (typeof without)[number]) => !without.includes(binding);
@@ -418,6 +425,7 @@ export class Fleet {
         bindings: set({ ...common, ...vars }),
         ...(has('RULES') && (faults ? { serviceBindings: { RULES: { name: 'store', entrypoint: 'Kv' } } } : { kvNamespaces: { RULES: rules } })),
         durableObjects: Object.fromEntries(objects.map(([binding, object]) => [binding, { ...object, scriptName: 'store' }])),
+        ...(console && CONSOLE),
         ...DIRECT,
       };
     };

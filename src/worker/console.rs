@@ -1,0 +1,130 @@
+//! `/_hedgerow/`: the console. Files come from the binding ASSETS, where they lie under these very paths;
+//! nothing else is ever looked up there.
+//!
+//! Its pages may load nothing from elsewhere, run nothing that is not a file of ours, and stand in nobody's
+//! frame.
+
+use std::time::Duration;
+
+use web_sys::{Headers, Response, ResponseInit};
+
+use crate::clock::in_time;
+use crate::error::{Failure, json_response};
+use crate::intake::Arrival;
+use crate::settings::Settings;
+use crate::tag;
+
+/// The page.
+const PAGE: &str = "/_hedgerow/";
+const INDEX: &str = "/_hedgerow/index.html";
+
+/// Files whose names change with what is in them.
+const HASHED: &str = "/_hedgerow/assets/";
+
+/// `wasm-unsafe-eval` allows compiling Wasm, and no `eval`.
+const POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; \
+    img-src 'self' data:; font-src 'self'; connect-src 'self'; worker-src 'self'; base-uri 'none'; \
+    form-action 'none'; frame-ancestors 'none'";
+
+const HEADERS: &[(&str, &str)] = &[
+    ("content-security-policy", POLICY),
+    ("x-frame-options", "DENY"),
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "no-referrer"),
+    ("cross-origin-opener-policy", "same-origin"),
+    ("cross-origin-resource-policy", "same-origin"),
+    ("permissions-policy", "camera=(), geolocation=(), microphone=()"),
+];
+
+/// For how long the platform may take to find a file.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Whether a path is the console's.
+pub fn owns(path: &str) -> bool {
+    matches!(path, "/_hedgerow" | PAGE) || path.starts_with(HASHED)
+}
+
+/// Answers a request for the page, or for a file of it.
+pub async fn answer(arrival: &Arrival, settings: &Settings) -> Response {
+    if !matches!(arrival.method(), "GET" | "HEAD") {
+        return Failure::NotFound.response(None, "");
+    }
+    if arrival.path() == "/_hedgerow" {
+        return moved();
+    }
+    let path = if arrival.path() == PAGE { INDEX } else { arrival.path() };
+    let Some(assets) = settings.assets() else {
+        let error = serde_json::json!({ "error": {
+            "code": "unavailable",
+            "message": "the binding ASSETS is missing: there is no console",
+            "remedy": "restore [assets] in wrangler.toml, and deploy again",
+        }});
+        return json_response(503, &error);
+    };
+    // The host means nothing to the binding.
+    let found = assets.fetch(format!("https://assets{path}"), None);
+    match in_time(found, PATIENCE).await {
+        Some(Ok(found)) if found.status_code() == 200 => file(found.into(), path, arrival.method()),
+        Some(Ok(_)) => Failure::NotFound.response(None, ""),
+        _ => json_response(
+            503,
+            &serde_json::json!({ "error": {
+                "code": "unavailable", "message": "the console's files cannot be read", "remedy": "try again",
+            }}),
+        ),
+    }
+}
+
+/// A file, under our own headers.
+fn file(found: Response, path: &str, method: &str) -> Response {
+    let made = Headers::new().and_then(|headers| {
+        for name in ["content-type", "etag"] {
+            if let Ok(Some(value)) = found.headers().get(name) {
+                tag::set(&headers, name, &value);
+            }
+        }
+        for (name, value) in HEADERS {
+            tag::set(&headers, name, value);
+        }
+        let cache = match path.starts_with(HASHED) {
+            true => "public, max-age=31536000, immutable",
+            false => "no-cache",
+        };
+        tag::set(&headers, "cache-control", cache);
+        let init = ResponseInit::new();
+        init.set_headers(&headers);
+        let body = found.body().filter(|_| method == "GET");
+        Response::new_with_opt_readable_stream_and_init(body.as_ref(), &init)
+    });
+    made.unwrap_or_else(|_| Response::error())
+}
+
+/// Relative links need the slash.
+fn moved() -> Response {
+    let response = json_response(308, &serde_json::Value::Null);
+    tag::set(&response.headers(), "location", PAGE);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_its_own_paths_are_looked_up() {
+        let rows = [
+            ("/_hedgerow", true),
+            ("/_hedgerow/", true),
+            ("/_hedgerow/assets/index-a.js", true),
+            ("/_hedgerow/health", false),
+            ("/_hedgerow/v1/status", false),
+            ("/_hedgerowing", false),
+            ("/assets/index-a.js", false),
+            ("/v1/chat/completions", false),
+            ("/", false),
+        ];
+        for (path, expected) in rows {
+            assert_eq!(owns(path), expected, "{path}");
+        }
+    }
+}
