@@ -1,9 +1,10 @@
 // npm run size: the Worker's Wasm, gzipped, against what benches/size.json says it takes; and which crates grew.
-// Fails over the budget, or where it grew by more than 3 %. `--accept` writes down what it takes now.
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
-import { buildWorker, WORKER_SIZE } from './lib/build.mjs';
+// And what the console takes, but for the core and the rules. Fails over the budget, or where it grew by more than 3 %. `--accept` writes down what it takes now.
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { buildConsole, buildWorker, WORKER_SIZE } from './lib/build.mjs';
 import { at, endChildrenOnSignal, Failure, main } from './lib/proc.mjs';
 import { setup } from './lib/setup.mjs';
+import { gzipped } from './lib/wasm.mjs';
 
 const RECORD = at('benches/size.json');
 const TOLERANCE = 1.03;
@@ -27,6 +28,20 @@ export async function size({ accept = false } = {}) {
   if (now.gzip > limit) throw new Failure(`the Worker's Wasm takes ${kib(now.gzip)} gzipped, more than ${kib(limit)}: see what grew above; npm run size -- --accept where that is worth it`);
 }
 
+/** Bytes that the console may take over the wire, gzipped, without the core (Wasm) and the rules (JSON). */
+const CONSOLE_BUDGET = 250_000;
+
+export async function consoleSize() {
+  await buildConsole();
+  const root = at('build/console/_hedgerow');
+  const files = readdirSync(root, { recursive: true }).filter((name) => /\.(html|js|css|svg)$/.test(name));
+  const sizes = files.map((name) => [name, gzipped(readFileSync(`${root}/${name}`))]).sort(([, a], [, b]) => b - a);
+  const total = sizes.reduce((sum, [, size]) => sum + size, 0);
+  console.log(`the console: ${kib(total)} gzipped, budget ${kib(CONSOLE_BUDGET)}`);
+  for (const [name, size] of sizes) console.log(`  ${kib(size)} ${name}`);
+  if (total > CONSOLE_BUDGET) throw new Failure(`the console takes ${kib(total)} gzipped, more than ${kib(CONSOLE_BUDGET)}: see above which file grew`);
+}
+
 const recorded = () => JSON.parse(readFileSync(RECORD, 'utf8'));
 
 if (process.argv[1] === at('scripts/size.mjs')) {
@@ -35,5 +50,6 @@ if (process.argv[1] === at('scripts/size.mjs')) {
     await setup();
     const skipped = await size({ accept: process.argv.includes('--accept') });
     if (skipped) console.log(`not compared: ${skipped}`);
+    await consoleSize();
   });
 }

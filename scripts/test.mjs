@@ -1,12 +1,13 @@
 // npm test: everything that has to hold, in the order in which it is cheapest to fail.
-//   node scripts/test.mjs [--only format,clippy,rust,build,edge,fuzz] [--keep-going]
+//   node scripts/test.mjs [--only format,clippy,rust,build,edge,www,fuzz] [--keep-going]
 import { existsSync, mkdirSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { instructions } from '../benches/instructions.mjs';
-import { buildCommandLine, buildPlayground, buildWorker, PLANTED_PANIC, wasmFlags } from './lib/build.mjs';
+import { buildCommandLine, buildConsole, buildPlayground, buildWorker, PLANTED_PANIC, wasmFlags } from './lib/build.mjs';
 import { at, endChildrenOnSignal, Failure, main, run, seconds } from './lib/proc.mjs';
+import { chromium } from './lib/chromium.mjs';
 import { nightly, setup } from './lib/setup.mjs';
-import { size } from './size.mjs';
+import { consoleSize, size } from './size.mjs';
 
 const WASM = ['--target', 'wasm32-unknown-unknown'];
 const DENY = ['--', '-D', 'warnings'];
@@ -25,11 +26,27 @@ const STEPS = [
   ['build the command line', 'build edge', () => buildCommandLine()],
   ['instructions', 'build', () => instructions()],
   ['build with a planted panic', 'build edge', plantedPanic],
-  ['build the playground', 'build edge', () => buildPlayground()],
-  ['types', 'edge', () => run(at('node_modules/.bin/tsc'), ['-p', '.'], { label: 'tsc' })],
-  ['edge', 'edge', () => run(at('node_modules/.bin/node'), [at('node_modules/vitest/vitest.mjs'), 'run'], { label: 'vitest on the built Worker' })],
+  ['build the playground', 'build edge www', () => buildPlayground()],
+  ['build the console', 'build edge www', () => buildConsole()],
+  ['console size', 'build', () => consoleSize()],
+  ['types', 'edge www', types],
+  ['edge', 'edge', () => vitest('tests/edge', 'vitest on the built Worker')],
+  ['www', 'www', inChromium],
   ['fuzz', 'fuzz', fuzz],
 ];
+
+const vitest = (directory, label) => run(at('node_modules/.bin/node'), [at('node_modules/vitest/vitest.mjs'), 'run', directory], { label });
+
+async function types() {
+  for (const project of ['.', 'www']) await run(at('node_modules/.bin/tsc'), ['-p', project], { label: `tsc -p ${project}` });
+}
+
+async function inChromium() {
+  await buildWorker();
+  await buildCommandLine();
+  if (!chromium()) return 'no Chromium: install one (`apt-get install chromium`), or name it in CHROMIUM';
+  return vitest('tests/www', 'vitest in Chromium');
+}
 
 function plantedPanic() {
   const { unwind, remedy } = nightly();
