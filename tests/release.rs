@@ -843,7 +843,7 @@ fn findings_of_lists() {
         ("'seen'", "' '", "7:10: the reason is empty"),
         ("2027-01-31", "'soon'", "8:9: "),
         ("\n\n", "\n[[entry]]\nvalue = '203.0.113.0/24'\n\n", "stands here twice"),
-        ("'address'", "'template'", "no template keys in this version"),
+        ("'address'", "'template'", "6:9: '203.0.113.0/24' is no template"),
         ("value = '203.0.113.0/24'\n", "", "has no 'value'"),
         ("title", "title = 'Y'\ntitle", "2:1: this key stands here twice"),
         ("[[entry]]", "[[entry]", "not TOML"),
