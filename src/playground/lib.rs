@@ -75,8 +75,7 @@ impl Filter {
         self.0.digest().to_owned()
     }
 
-    /// Scores a request. Returns JSON `{llm_call, decision, score, families}`; `families` names the
-    /// family of each signature that held. `now` is in seconds since the epoch.
+    /// Scores a request. Returns JSON `{llm_call, decision}`. `now` is in seconds since the epoch.
     ///
     /// Throws where the request cannot be read; the message says why.
     pub fn score(&self, request: &str, now: f64) -> Result<String, JsError> {
@@ -86,15 +85,8 @@ impl Filter {
             return Ok(json!({ "llm_call": false }).to_string());
         };
         let treatment = self.0.policy().treatment(envelope.path, envelope.account);
-        let score = assessment.score.clone();
-        let held = assessment.hits.iter().filter_map(|hit| self.0.signatures().get(hit.signature));
-        let families: Value =
-            held.map(|own| (own.name.clone(), Value::from(own.family.clone()))).collect();
         let decision = Decision::new(&self.0, &envelope, assessment, treatment);
-        let told = json!({
-            "llm_call": true, "decision": decision, "score": score, "families": families,
-        });
-        Ok(told.to_string())
+        Ok(json!({ "llm_call": true, "decision": decision }).to_string())
     }
 
     /// Shows every condition of every signature for a request, true or false. Returns JSON

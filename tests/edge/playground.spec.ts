@@ -69,7 +69,7 @@ describe.skipIf(!built)('the playground', () => {
   it('scores raw HTTP and a JSON line alike', () => {
     const line = JSON.stringify({ path: '/v1/chat/completions', headers: { authorization: 'Bearer sk-demo' }, body: JSON.parse(body) });
     const scored = JSON.parse(filter.score(http, NOW));
-    expect(scored).toMatchObject({ llm_call: true, score: { evidence: 22 }, decision: { dialect: 'openai', band: 'suspect', action: 'degrade', mode: 'shadow', hits: [{ name: 'synthesis_pairs', weight: 22 }] } });
+    expect(scored).toMatchObject({ llm_call: true, decision: { dialect: 'openai', prior: -20, evidence: 22, contributions: [{ family: 'synthesis', sum: 22, counted: 22 }], band: 'suspect', action: 'degrade', mode: 'shadow', hits: [{ name: 'synthesis_pairs', weight: 22 }] } });
     expect(JSON.parse(filter.score(line, NOW))).toEqual(scored);
     expect(filter.score('GET /v1/models HTTP/1.1\r\n\r\n', NOW)).toBe('{"llm_call":false}');
   });

@@ -50,17 +50,17 @@ export interface BundleDiff {
 /** A request's score; without `decision` where it is no LLM call, which passes unscored. */
 export interface Scored {
   llm_call: boolean;
-  score?: { value: number; prior: number; evidence: number; contributions: { family: string; sum: number; counted: number }[] };
-  /** The family of each signature that held. */
-  families?: Record<string, string>;
   decision?: {
     dialect: string;
     operation: string;
     score: number;
+    prior: number;
+    evidence: number;
+    contributions: { family: string; sum: number; counted: number }[];
     band: Band;
     action: Action;
     mode: 'shadow' | 'enforce';
-    hits: { name: string; weight: number; evidence: Evidence[] }[];
+    hits: { name: string; family: string; weight: number; evidence: Evidence[] }[];
     shadow_hits: string[];
     exemption: string | null;
     ruleset: string;
@@ -99,6 +99,8 @@ export class Core {
   #worker = new Worker(new URL('./worker.ts', import.meta.url), { type: 'module' });
   #open = new Map<number, { done(value: never): void; fail(error: Error): void }>();
   #next = 0;
+  /** Why it answers nothing any more. */
+  #ended: string | null = null;
 
   constructor() {
     this.#worker.onmessage = ({ data }: MessageEvent<Answer>) => {
@@ -127,6 +129,7 @@ export class Core {
   }
 
   #ask<T>(call: Call): Promise<T> {
+    if (this.#ended) return Promise.reject(new Error(this.#ended));
     const id = this.#next++;
     return new Promise<T>((done, fail) => {
       this.#open.set(id, { done: done as (value: never) => void, fail });
@@ -135,6 +138,7 @@ export class Core {
   }
 
   #fail(reason: string) {
+    this.#ended = reason;
     for (const { fail } of this.#open.values()) fail(new Error(reason));
     this.#open.clear();
   }
