@@ -1,5 +1,5 @@
 // The admin API as the console uses it; docs/openapi.yaml says all of it.
-import { useCallback, useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useRef, useState } from 'preact/hooks';
 import { setToken, token, useToken } from './session.ts';
 
 export type Band = 'clear' | 'notice' | 'suspect' | 'hostile';
@@ -152,36 +152,52 @@ export type Loaded<T> = { state: 'loading' } | { state: 'failed'; error: ApiErro
 
 /**
  * What the API answers to a question, asked again every `seconds` and whenever something happens (`changes`). While it
- * is asked again the last answer stays, so that nothing jumps.
+ * is asked again the last answer stays, so that nothing jumps; and it is asked once at a time, so that a slow answer
+ * comes, however often something happens.
  */
 export function useApi<T>(path: string | null, seconds = 0, changes: unknown = null): Loaded<T> & { reload(): void } {
   const own = useToken();
   const [loaded, set] = useState<Loaded<T>>({ state: 'loading' });
-  const [round, next] = useState(0);
-  const asked = useRef<string | null>(null);
-  const reload = useCallback(() => next((round) => round + 1), []);
+  const again = useRef(() => {});
+  const asked = useRef('');
   useEffect(() => {
     if (path === null || !own) return;
     const abort = new AbortController();
-    if (asked.current !== path) set({ state: 'loading' });
-    asked.current = path;
+    const { signal } = abort;
+    let state: 'idle' | 'asking' | 'again' = 'idle';
     const ask = async () => {
+      if (state !== 'idle') return void (state = 'again');
+      state = 'asking';
       try {
-        set({ state: 'ready', data: await call<T>(path, { signal: abort.signal }) });
+        const data = await call<T>(path, { signal });
+        if (!signal.aborted) set({ state: 'ready', data });
       } catch (error) {
-        if (abort.signal.aborted) return;
+        if (signal.aborted) return;
         const problem = error instanceof ApiError ? error : new ApiError(0, 'failed', String(error), 'reload the page');
         set((before) => ({ state: 'failed', error: problem, data: before.state === 'loading' ? undefined : before.data }));
       }
+      const repeats = (state as string) === 'again';
+      state = 'idle';
+      if (repeats && !signal.aborted) void ask();
     };
+    // Another pace is no other question.
+    if (asked.current !== `${own} ${path}`) set({ state: 'loading' });
+    asked.current = `${own} ${path}`;
+    again.current = () => void ask();
     void ask();
     const timer = seconds ? setInterval(() => document.hidden || void ask(), seconds * 1000) : undefined;
     return () => {
       abort.abort();
       clearInterval(timer);
+      again.current = () => {};
     };
-  }, [path, seconds, own, round, changes]);
-  return { ...loaded, reload };
+  }, [path, seconds, own]);
+  const first = useRef(true);
+  useEffect(() => {
+    if (!first.current) again.current();
+    first.current = false;
+  }, [changes]);
+  return { ...loaded, reload: () => again.current() };
 }
 
 /**

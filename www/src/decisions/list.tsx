@@ -1,0 +1,141 @@
+// The newest decisions. What one reads stays where it is: new ones wait until they are asked for, unless they are followed.
+import { useEffect, useState } from 'preact/hooks';
+import { type Decision, type Decisions, useApi } from '../api.ts';
+import { ActionTag, BandTag, Hash, Panel, Time } from '../components/parts.tsx';
+import { Empty, Shown } from '../components/states.tsx';
+import { brief, count, score } from '../format.ts';
+import { LiveState, useChanges } from '../overview/live.tsx';
+import { link } from '../router.ts';
+
+interface Props {
+  filters: Record<string, string>;
+  open: string | null;
+  /** Told what is listed, so that one of them can be opened without asking again. */
+  onList(decisions: readonly Decision[]): void;
+}
+
+const LIMIT = 100;
+
+export function List({ filters, open, onList }: Props) {
+  const { changes, seconds, live } = useChanges();
+  const loaded = useApi<Decisions>(`/decisions?${new URLSearchParams({ limit: String(LIMIT), ...filters })}`, seconds, changes);
+  const latest = loaded.state === 'loading' ? undefined : loaded.data;
+  const [held, hold] = useState<Decisions>();
+  const [follow, setFollow] = useState(false);
+  useEffect(() => {
+    if (latest && (follow || !held?.decisions.length)) hold(latest);
+  }, [latest, follow]);
+  useEffect(() => onList(held?.decisions ?? []), [held]);
+  const known = new Set(held?.decisions.map(({ request_id }) => request_id));
+  const fresh = held ? (latest?.decisions.filter(({ request_id }) => !known.has(request_id)).length ?? 0) : 0;
+  const end = (
+    <>
+      <LiveState live={live} />
+      <label class="follow">
+        <input type="checkbox" checked={follow} onChange={(event) => setFollow(event.currentTarget.checked)} /> Follow
+      </label>
+    </>
+  );
+  return (
+    <Panel title="Newest first" note={latest && `kept ${count(latest.kept)} of at most ${count(latest.most)}`} end={end} class="decision-list">
+      <div class="fresh">
+        <span class="visually-hidden" role="status">
+          {fresh > 0 && 'There are new decisions'}
+        </span>
+        <button type="button" disabled={fresh === 0} onClick={() => hold(latest)}>
+          {fresh === 0 ? 'No new decisions' : `${fresh}${fresh >= LIMIT ? ' or more' : ''} new ${fresh === 1 ? 'decision' : 'decisions'}`}
+        </button>
+      </div>
+      <Shown loaded={loaded} lines={12}>
+        {() => held && (held.decisions.length ? <Table decisions={held.decisions} filters={filters} open={open} /> : <None filters={filters} />)}
+      </Shown>
+    </Panel>
+  );
+}
+
+function None({ filters }: { filters: Record<string, string> }) {
+  if (Object.keys(filters).length) {
+    return (
+      <Empty>
+        <p>No decision that is kept fits these filters.</p>
+        <p>{filters.id ? 'Only some of the clear decisions are kept, and old ones give way to new ones: the Worker’s log has every request id.' : 'Clear some of them to see more.'}</p>
+      </Empty>
+    );
+  }
+  return (
+    <Empty>
+      <p>No decision is kept yet.</p>
+      <p>
+        Send a request through Hedgerow, or run <code>npm run demo</code> beside <code>npm start</code>; decisions come here a few seconds later.
+      </p>
+    </Empty>
+  );
+}
+
+function Table({ decisions, filters, open }: { decisions: readonly Decision[]; filters: Record<string, string>; open: string | null }) {
+  return (
+    <div class="scroll" tabIndex={0} role="region" aria-label="Decisions">
+      <table class="decisions tight">
+        <thead>
+          <tr>
+            <th scope="col">Time</th>
+            <th scope="col">Band</th>
+            <th scope="col" class="number">
+              Score
+            </th>
+            <th scope="col">Action</th>
+            <th scope="col">Top hits</th>
+            <th scope="col">Account</th>
+            <th scope="col">Model</th>
+            <th scope="col">Colo</th>
+            <th scope="col">Dialect</th>
+            <th scope="col">Request id</th>
+          </tr>
+        </thead>
+        <tbody>
+          {decisions.map((decision) => (
+            <Row key={decision.request_id} decision={decision} href={link('decisions', { ...filters, open: decision.request_id })} open={open === decision.request_id} />
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+/** The id of a row's link, to which the focus goes back. */
+export const rowId = (request: string) => `decision-${request}`;
+
+function Row({ decision, href, open }: { decision: Decision; href: string; open: boolean }) {
+  const { request_id, at, band, score: own, action, mode, hits, account, model, colo, dialect, error } = decision;
+  const top = hits.toSorted((a, b) => Math.abs(b.weight) - Math.abs(a.weight)).slice(0, 2);
+  return (
+    <tr class={`pick ${open ? 'is-open' : ''}`} onClick={(event) => (event.target as Element).closest('a') || (location.hash = href)}>
+      <td class="nowrap">
+        <a id={rowId(request_id)} href={href} aria-current={open ? 'true' : undefined}>
+          <Time at={at} />
+        </a>
+      </td>
+      <td>
+        <BandTag band={band} />
+      </td>
+      <td class="number">{own === null ? '–' : score(own)}</td>
+      <td class="nowrap">
+        <ActionTag action={action} />
+        {mode === 'shadow' && action !== 'allow' && <span class="note"> in shadow</span>}
+      </td>
+      <td class="top-hits clipped" title={error ?? hits.map(({ name }) => name).join(', ')}>
+        {error ?? top.map(({ name }) => name).join(', ')}
+        {hits.length > top.length && ` and ${hits.length - top.length} more`}
+      </td>
+      <td>
+        <Hash value={account} />
+      </td>
+      <td class="model clipped" title={model ?? undefined}>{model ?? '–'}</td>
+      <td>{colo}</td>
+      <td>{dialect || '–'}</td>
+      <td>
+        <code title={request_id}>{brief(request_id)}</code>
+      </td>
+    </tr>
+  );
+}

@@ -1,0 +1,49 @@
+// Small parts of the overview, which the clusters use, too.
+import { type Band, BANDS } from '../api.ts';
+import { share } from '../format.ts';
+import { sum } from './series.ts';
+
+/** How much more or less the second half of the range has than the first. */
+export function Trend({ first, second, points = false }: { first: number; second: number; points?: boolean }) {
+  const words = points ? change(second - first, `${Math.abs(100 * (second - first)).toFixed(1)} points`) : relative(first, second);
+  return (
+    <span class="trend" title="Second half of the range against the first">
+      {words}
+      <span class="visually-hidden"> against the first half of the range</span>
+    </span>
+  );
+}
+
+function relative(first: number, second: number): string {
+  if (!first) return second ? '▲ new' : '–';
+  const percent = Math.round((100 * (second - first)) / first);
+  return percent > 999 ? `▲ × ${Math.round(second / first)}` : change(percent, `${Math.abs(percent)} %`);
+}
+
+const change = (by: number, words: string) => (Math.abs(by) < 5e-4 ? 'steady' : `${by > 0 ? '▲' : '▼'} ${words}`);
+
+/** A line without axes: only its shape counts. */
+export function Spark({ points }: { points: readonly number[] }) {
+  const most = Math.max(1, ...points);
+  const x = (step: number) => (points.length > 1 ? (step / (points.length - 1)) * 96 + 2 : 50);
+  const path = points.map((value, step) => `${x(step).toFixed(1)},${(20 - (value / most) * 18).toFixed(1)}`).join(' ');
+  return (
+    <svg class="spark" viewBox="0 0 100 22" preserveAspectRatio="none" aria-hidden="true">
+      <polyline points={path} />
+    </svg>
+  );
+}
+
+/** Shares of bands side by side in one bar; its name says them in words. */
+export function BandBar({ bands }: { bands: Partial<Record<Band, number>> }) {
+  const total = sum(BANDS.map((band) => bands[band] ?? 0));
+  const own = BANDS.filter((band) => bands[band]);
+  const words = own.map((band) => `${band} ${share(bands[band]!, total)}`).join(', ') || 'no requests';
+  return (
+    <span class="band-bar" role="img" aria-label={words} title={words}>
+      {own.map((band) => (
+        <span key={band} class={`fill-${band}`} style={{ width: `${(100 * bands[band]!) / total}%` }} />
+      ))}
+    </span>
+  );
+}

@@ -1,0 +1,160 @@
+// Which rules decide which share of the traffic, and how those on trial differ from the active ones.
+import { type Band, BANDS, type Series, type Status } from '../api.ts';
+import { BandTag, Hash, Panel } from '../components/parts.tsx';
+import { Empty } from '../components/states.tsx';
+import { count, share } from '../format.ts';
+import { link } from '../router.ts';
+import { sum } from './series.ts';
+
+type Ruleset = Series['rulesets'][number];
+type Shadow = NonNullable<Status['traffic']['shadow']>;
+
+export function Rulesets({ series }: { series: Series }) {
+  const total = sum(series.rulesets.map(({ requests }) => requests));
+  const compared = ['active', 'canary'].map((role) => series.rulesets.filter((own) => own.role === role).toSorted((a, b) => b.serial - a.serial)[0]);
+  return (
+    <Panel title="Rules by share of traffic" class="half">
+      {total === 0 ? (
+        <Empty>No ruleset decided anything in this range.</Empty>
+      ) : (
+        <div class="scroll" tabIndex={0} role="region" aria-label="Rulesets by requests">
+          <table class="tight">
+            <thead>
+              <tr>
+                <th scope="col">Ruleset</th>
+                <th scope="col">Role</th>
+                <th scope="col" class="number">
+                  Release
+                </th>
+                <th scope="col" class="number">
+                  Requests
+                </th>
+                <th scope="col" class="number">
+                  Share
+                </th>
+              </tr>
+            </thead>
+            <tbody>
+              {series.rulesets.map(({ ruleset, serial, role, requests }) => (
+                <tr key={`${ruleset} ${serial} ${role}`}>
+                  <th scope="row">
+                    <Hash value={ruleset} />
+                  </th>
+                  <td>{role}</td>
+                  <td class="number">{serial || '–'}</td>
+                  <td class="number">{count(requests)}</td>
+                  <td class="number">{share(requests, total)}</td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )}
+      {compared[0] && compared[1] && <Canary active={compared[0]} canary={compared[1]} />}
+    </Panel>
+  );
+}
+
+function Canary({ active, canary }: { active: Ruleset; canary: Ruleset }) {
+  const percent = ({ bands, requests }: Ruleset, band: Band) => (100 * (bands[band] ?? 0)) / (requests || 1);
+  return (
+    <section class="part">
+      <h3>Canary against active</h3>
+      <table>
+        <thead>
+          <tr>
+            <th scope="col">Band</th>
+            <th scope="col" class="number">
+              Active
+            </th>
+            <th scope="col" class="number">
+              Canary
+            </th>
+            <th scope="col" class="number">
+              Difference
+            </th>
+          </tr>
+        </thead>
+        <tbody>
+          {BANDS.map((band) => (
+            <tr key={band}>
+              <th scope="row">
+                <BandTag band={band} />
+              </th>
+              <td class="number">{share(active.bands[band] ?? 0, active.requests)}</td>
+              <td class="number">{share(canary.bands[band] ?? 0, canary.requests)}</td>
+              <td class="number">{points(percent(canary, band) - percent(active, band))}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </section>
+  );
+}
+
+function points(difference: number): string {
+  if (Math.abs(difference) < 0.05) return '0 points';
+  return `${difference > 0 ? '+' : '−'}${Math.abs(difference).toFixed(1)} points`;
+}
+
+export function ShadowPanel({ shadow }: { shadow: Shadow | null }) {
+  return (
+    <Panel title="Shadow against active" note={shadow && `${count(shadow.requests)} requests scored by both`} class="half">
+      {shadow ? (
+        <Compared shadow={shadow} />
+      ) : (
+        <Empty>
+          No ruleset is watched in shadow. <code>hedgerow push --shadow</code> scores with new rules beside those that decide.
+        </Empty>
+      )}
+    </Panel>
+  );
+}
+
+function Compared({ shadow }: { shadow: Shadow }) {
+  const changed = shadow.bands.filter(({ from, to }) => from !== to).toSorted((a, b) => b.count - a.count);
+  const single = shadow.signatures.toSorted((a, b) => b.only_active + b.only_shadow - a.only_active - a.only_shadow);
+  return (
+    <>
+      <p class="note">
+        The shadow is <Hash value={shadow.ruleset} />; it decides nothing.
+      </p>
+      {changed.length === 0 && <p>Every request would be in the same band.</p>}
+      <ul class="changes">
+        {changed.map(({ from, to, count: own }) => (
+          <li key={`${from} ${to}`}>
+            <BandTag band={from} /> <span aria-label="to">→</span> <BandTag band={to} /> {count(own)} requests, {share(own, shadow.requests)}
+          </li>
+        ))}
+      </ul>
+      {single.length > 0 && (
+        <div class="scroll bounded" tabIndex={0} role="region" aria-label="Signatures that only one of the two hit">
+          <table>
+            <thead>
+              <tr>
+                <th scope="col">Hit by one of the two</th>
+                <th scope="col" class="number">
+                  Only active
+                </th>
+                <th scope="col" class="number">
+                  Only shadow
+                </th>
+              </tr>
+            </thead>
+            <tbody>
+              {single.map(({ name, only_active, only_shadow }) => (
+                <tr key={name}>
+                  <th scope="row">
+                    <a href={link('decisions', { signature: name })}>{name}</a>
+                  </th>
+                  <td class="number">{count(only_active)}</td>
+                  <td class="number">{count(only_shadow)}</td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )}
+    </>
+  );
+}

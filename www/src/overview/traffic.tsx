@@ -1,0 +1,118 @@
+// Requests a minute, by band or by what was done with them; as a chart or as a table.
+import { useCallback, useEffect, useMemo, useState } from 'preact/hooks';
+import { ACTIONS, BANDS, type Series } from '../api.ts';
+import type { Layer } from '../components/chart.tsx';
+import { Panel } from '../components/parts.tsx';
+import { compact, count, share } from '../format.ts';
+import { clock, rates, sum } from './series.ts';
+
+type By = 'band' | 'action';
+/** `values` are requests a minute, `total` is how many there are. */
+type Split = Layer & { total: number };
+const COLORS: Record<string, string> = {
+  clear: 'var(--clear)', notice: 'var(--notice)', suspect: 'var(--suspect)', hostile: 'var(--hostile)',
+  allow: 'var(--clear)', tag: 'var(--notice)', degrade: 'var(--suspect)', throttle: 'color-mix(in srgb, var(--suspect), var(--hostile))', block: 'var(--hostile)',
+};
+
+export function Traffic({ series }: { series: Series }) {
+  const [by, setBy] = useState<By>('band');
+  const [table, setTable] = useState(false);
+  const end = (
+    <>
+      <span class="segments" role="group" aria-label="Split by">
+        {(['band', 'action'] as const).map((kind) => (
+          <button key={kind} type="button" aria-pressed={by === kind} onClick={() => setBy(kind)}>
+            By {kind}
+          </button>
+        ))}
+      </span>
+      <button type="button" aria-pressed={table} onClick={() => setTable(!table)}>
+        Show as table
+      </button>
+    </>
+  );
+  // The gravest lie at the bottom, where changes are seen best.
+  const all = useMemo<Split[]>(() => {
+    const rows: Record<string, number[]> = by === 'band' ? series.bands : series.actions;
+    const names = by === 'band' ? BANDS : ACTIONS;
+    return names.toReversed().map((name) => ({ name, color: COLORS[name]!, values: rates(series, rows[name] ?? []), total: sum(rows[name] ?? []) }));
+  }, [series, by]);
+  return (
+    <Panel title="Requests a minute" end={end} class="two-thirds traffic">
+      {table ? <Rates series={series} layers={all} /> : <Drawn key={by} series={series} layers={all} />}
+    </Panel>
+  );
+}
+
+function Drawn({ series, layers }: { series: Series; layers: Split[] }) {
+  const [hidden, hide] = useState<readonly string[]>([]);
+  const [point, setPoint] = useState<number | null>(null);
+  const Chart = useChart();
+  const visible = useMemo(() => layers.filter(({ name }) => !hidden.includes(name)), [layers, hidden]);
+  const toggle = (name: string) => hide(hidden.includes(name) ? hidden.filter((own) => own !== name) : [...hidden, name]);
+  const onPoint = useCallback((step: number | null) => setPoint(step), []);
+  const all = sum(layers.map(({ total }) => total));
+  const at = point === null ? undefined : series.at[point];
+  return (
+    <>
+      <div class="chart-room">{Chart && <Chart at={series.at} minutes={series.minutes} layers={visible} label="Requests a minute over time; the table has the same numbers" onPoint={onPoint} />}</div>
+      <ul class="legend">
+        {layers.map(({ name, color, values, total }) => (
+          <li key={name}>
+            <button type="button" class="quiet" aria-pressed={!hidden.includes(name)} onClick={() => toggle(name)} title={hidden.includes(name) ? `Show ${name}` : `Hide ${name}`}>
+              <span class="swatch" style={{ background: color }} /> {name} <b>{compact(total)}</b> <span class="share">{share(total, all)}</span>
+            </button>
+            <span class="at-point">{at === undefined ? ' ' : `${shown(values[point!] ?? 0)} a minute`}</span>
+          </li>
+        ))}
+      </ul>
+      <p class="point-time note">{at === undefined ? 'Point at the chart for its values; press a name to hide it.' : `In the step from ${clock(at, series.minutes)}.`}</p>
+    </>
+  );
+}
+
+function Rates({ series, layers }: { series: Series; layers: Layer[] }) {
+  const steps = series.at.map((at, step) => ({ at, step })).toReversed();
+  return (
+    <div class="scroll rates" tabIndex={0} role="region" aria-label="Requests a minute, as a table">
+      <table>
+        <thead>
+          <tr>
+            <th scope="col">From</th>
+            {layers.map(({ name }) => (
+              <th key={name} scope="col" class="number">
+                {name}
+              </th>
+            ))}
+          </tr>
+        </thead>
+        <tbody>
+          {steps.map(({ at, step }) => (
+            <tr key={at}>
+              <th scope="row">{clock(at, series.minutes)}</th>
+              {layers.map(({ name, values }) => (
+                <td key={name} class="number">
+                  {shown(values[step] ?? 0)}
+                </td>
+              ))}
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+const shown = (value: number) => (value >= 10 || Number.isInteger(value) ? count(Math.round(value)) : value.toFixed(1));
+
+function useChart() {
+  const [chart, set] = useState<{ body: typeof import('../components/chart.tsx').default }>();
+  useEffect(() => {
+    let gone = false;
+    void import('../components/chart.tsx').then(({ default: body }) => gone || set({ body }));
+    return () => {
+      gone = true;
+    };
+  }, []);
+  return chart?.body;
+}

@@ -1,0 +1,117 @@
+// Signing in the page, with a key that is lent to it: in memory only, and forgotten when the view is left.
+import { useRef, useState } from 'preact/hooks';
+import { ApiError } from '../api.ts';
+import { Hash } from '../components/parts.tsx';
+import { Problem } from '../components/states.tsx';
+import { KeyProblem, open, type Signer } from './minisign.ts';
+import { publish, type Published } from './publish.ts';
+
+function problemOf(error: unknown): ApiError {
+  if (error instanceof ApiError) return error;
+  if (error instanceof KeyProblem) return new ApiError(0, 'key', error.message, error.remedy);
+  return new ApiError(0, 'failed', error instanceof Error ? error.message : String(error), 'try again, or sign on the command line');
+}
+
+/** What is busy says so; what fails says why. */
+function useTask() {
+  const [busy, setBusy] = useState(false);
+  const [error, setError] = useState<ApiError | null>(null);
+  const run = async (task: () => Promise<void>) => {
+    setBusy(true);
+    setError(null);
+    try {
+      await task();
+    } catch (error) {
+      setError(problemOf(error));
+    }
+    setBusy(false);
+  };
+  return { busy, error, run };
+}
+
+export default function Sign({ bundle, onPublished }: { bundle: string | null; onPublished(): void }) {
+  const [signer, setSigner] = useState<Signer | null>(null);
+  if (!signer) return <Lend onOpen={setSigner} />;
+  return <PublishForm signer={signer} bundle={bundle} onForget={() => setSigner(null)} onPublished={onPublished} />;
+}
+
+function Lend({ onOpen }: { onOpen(signer: Signer): void }) {
+  const { busy, error, run } = useTask();
+  const file = useRef<HTMLInputElement>(null);
+  const passphrase = useRef<HTMLInputElement>(null);
+  const submit = (event: Event) => {
+    event.preventDefault();
+    const chosen = file.current?.files?.[0];
+    if (chosen) void run(async () => onOpen(await open(await chosen.text(), passphrase.current?.value ?? '')));
+  };
+  return (
+    <form class="rule-sign" onSubmit={submit}>
+      <p class="note">The key stays in this page's memory, is sent nowhere, and is forgotten when you leave the view. Whoever has it chooses the rules.</p>
+      <div class="fields">
+        <label>
+          Secret key file
+          <input type="file" ref={file} required />
+        </label>
+        <label>
+          Passphrase, if it has one
+          <input type="password" ref={passphrase} autocomplete="off" />
+        </label>
+        <button type="submit" disabled={busy}>
+          {busy ? 'Opening…' : 'Open the key'}
+        </button>
+      </div>
+      {error && <Problem error={error} />}
+    </form>
+  );
+}
+
+function PublishForm({ signer, bundle, onForget, onPublished }: { signer: Signer; bundle: string | null; onForget(): void; onPublished(): void }) {
+  const { busy, error, run } = useTask();
+  const [done, setDone] = useState<Published | null>(null);
+  const submit = (event: SubmitEvent) => {
+    event.preventDefault();
+    const form = new FormData(event.currentTarget as HTMLFormElement);
+    const words = { note: String(form.get('note') ?? '').trim(), author: String(form.get('author') ?? '').trim() };
+    setDone(null);
+    if (bundle !== null)
+      void run(async () => {
+        setDone(await publish(signer, bundle, words));
+        onPublished();
+      });
+  };
+  return (
+    <form class="rule-sign" onSubmit={submit}>
+      <p>
+        Key <code>{keyName(signer.id)}</code> is open.{' '}
+        <button type="button" class="quiet" onClick={onForget}>
+          Forget it
+        </button>
+      </p>
+      <div class="fields">
+        <label>
+          Note
+          <input name="note" required maxLength={200} autocomplete="off" />
+        </label>
+        <label>
+          Author
+          <input name="author" required maxLength={80} />
+        </label>
+        <button type="submit" class="primary" disabled={busy || bundle === null}>
+          {busy ? 'Publishing…' : 'Sign and put in force for all'}
+        </button>
+      </div>
+      {bundle === null && <p class="note">First the check has to be done, with nothing to mend.</p>}
+      {error && <Problem error={error} />}
+      <div role="status">{done && <Done published={done} />}</div>
+    </form>
+  );
+}
+
+const Done = ({ published: { digest, serial, published, problem } }: { published: Published }) => (
+  <p>
+    Release {serial} with bundle <Hash value={digest} /> is {published ? 'published; the edge takes it up within minutes' : `stored, but not visible to the edge yet${problem ? `: ${problem}` : ''}. The registry tries again by itself`}.
+  </p>
+);
+
+/** As minisign prints it: the id's bytes, last first. */
+const keyName = (id: Uint8Array) => [...id].reverse().map((byte) => byte.toString(16).padStart(2, '0')).join('').toUpperCase();
