@@ -52,24 +52,31 @@ const CAMPAIGNS = [
   },
 ];
 
-/** All of it in order: `ordinary` people at first, campaigns set in one after the other. */
+/** All of it in order: ordinary people at first; then campaigns set in, one after the other. */
 export function* traffic() {
   const counts = CAMPAIGNS.map(() => 0);
   for (let number = 0; ; number++) {
     yield ordinary(number);
-    for (const [place, { name, accounts, ask }] of CAMPAIGNS.entries()) {
-      if (number < 20 * (place + 1) || number % 2 === place % 2) continue;
-      const own = counts[place]++;
-      yield { campaign: name, ...ask(`sk-${name.replace(' ', '-')}-${own % accounts}`, own) };
-    }
+    if (number % 2) continue;
+    const place = (number / 2) % CAMPAIGNS.length;
+    if (number < 40 * (place + 1)) continue;
+    const { name, accounts, ask } = CAMPAIGNS[place];
+    const own = counts[place]++;
+    yield { campaign: name, ...ask(`sk-${name.replace(' ', '-')}-${own % accounts}`, own) };
   }
 }
+
+const hash = (text) => [...text].reduce((sum, sign) => (Math.imul(sum, 31) + sign.charCodeAt(0)) >>> 0, 7);
+
+/** Each account comes from an address of its own, of those that are kept for documentation. */
+const address = (account) => `${pick(['192.0.2', '198.51.100', '203.0.113'], hash(account))}.${(hash(account) >>> 4) % 254 + 1}`;
+const agent = (account) => pick(['OpenAI/Python 2.8.1', 'OpenAI/JS 6.49.0', 'Anthropic/Python 0.75.0', 'python-httpx/0.28.1'], hash(account) >>> 9);
 
 // --- Asking -----------------------------------------------------------------------------------------------------
 
 async function send(url, { path, account, body, headers = {} }) {
   const key = path.startsWith('/v1beta') ? { 'x-goog-api-key': account } : path === '/v1/messages' ? { 'x-api-key': account } : { authorization: `Bearer ${account}` };
-  const response = await fetch(url + path, { method: 'POST', headers: { 'content-type': 'application/json', 'user-agent': 'hedgerow-demo/1', ...key, ...headers }, body: JSON.stringify(body) });
+  const response = await fetch(url + path, { method: 'POST', headers: { 'content-type': 'application/json', 'user-agent': agent(account), 'cf-connecting-ip': address(account), ...key, ...headers }, body: JSON.stringify(body) });
   await response.arrayBuffer();
   return response.headers.get('x-hedgerow-band') ?? String(response.status);
 }

@@ -17,8 +17,14 @@ export function ClusterList() {
     if (!before.current.has(id)) before.current.set(id, accounts);
     return accounts - before.current.get(id)!;
   };
+  const silent = clusters.state === 'ready' && clusters.data.clusters.some(({ traffic }) => !traffic);
   return (
     <Panel title="Clusters" note="last seen first; requests of the last 24 h">
+      {silent && (
+        <p class="problem" role="alert">
+          The ledger does not answer, so requests, bands and models are missing here. Traffic is decided and counted all the same; this page tries again.
+        </p>
+      )}
       <Shown loaded={clusters} lines={6}>
         {({ clusters }) =>
           clusters.length ? (

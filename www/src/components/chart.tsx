@@ -61,7 +61,7 @@ function options(host: HTMLElement, { at, minutes, layers, onPoint }: Props): uP
   return {
     width: host.clientWidth,
     height: HEIGHT,
-    padding: [10, 24, 0, 0],
+    padding: [10, 40, 0, 0],
     legend: { show: false },
     cursor: { y: false, points: { show: false }, drag: { x: false, y: false } },
     scales: { x: { time: true }, y: { range: (_, __, most) => [0, Math.max(1, most * 1.06)] } },

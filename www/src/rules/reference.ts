@@ -16,13 +16,14 @@ export interface Reference {
 export function useReference(): Reference {
   const own = useToken();
   const shipped = useShippedBundle();
-  const { reload, ...release } = useApi<Release>(own ? '/releases/current' : null);
-  const active = own && release.state === 'ready' && release.data.release.active !== 'embedded' ? release.data.release.active : null;
+  const { reload, ...release } = useApi<{ releases: Release[] }>(own ? '/releases?limit=1' : null);
+  const newest = own && release.state === 'ready' ? release.data.releases[0]?.release.active : undefined;
+  const active = newest && newest !== 'embedded' ? newest : null;
   const released = useApi<{ bundle: string }>(active && `/bundles/${active}`);
   if (!own) return { bundle: shipped, what: 'the shipped rules', reload };
   if (release.state === 'loading' || (active && released.state === 'loading')) return { bundle: null, what: 'what is released', reload };
   if (active && released.state === 'ready') return { bundle: released.data.bundle, what: `bundle ${brief(active)}, which is released`, reload };
-  const isUnknown = active !== null || (release.state === 'failed' && release.error.status !== 404);
+  const isUnknown = active !== null || release.state === 'failed';
   return { bundle: shipped, what: isUnknown ? 'the shipped rules, for what is released could not be read' : 'the shipped rules, which are in force', reload };
 }
 
