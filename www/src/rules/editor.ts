@@ -21,6 +21,23 @@ const colours = HighlightStyle.define([
   { tag: [tags.punctuation, tags.separator, tags.bracket, tags.squareBracket, tags.brace], color: 'var(--dim)' },
 ]);
 
+/**
+ * Typing over a selection. Where the browser does that, it tries to keep the style of what was there by a `style` attribute,
+ * which the page's Content-Security-Policy refuses with a complaint.
+ */
+const typeOver = EditorView.domEventHandlers({
+  beforeinput(event, view) {
+    const { state } = view;
+    if (event.inputType !== 'insertText' || event.data === null || view.composing || state.selection.main.empty) return false;
+    const { from, to } = state.selection.main;
+    const plain = () => state.update(state.replaceSelection(event.data!), { userEvent: 'input.type', scrollIntoView: true });
+    const handled = state.facet(EditorView.inputHandler).some((handle) => handle(view, from, to, event.data!, plain));
+    if (!handled) view.dispatch(plain());
+    event.preventDefault();
+    return true;
+  },
+});
+
 export interface Options {
   path: string;
   text: string;
@@ -53,6 +70,7 @@ export class Editor {
           indentService.of(({ state }, at) => indentAfter(state.sliceDoc(state.doc.lineAt(at).from, at))),
           bracketMatching(),
           closeBrackets(),
+          typeOver,
           language,
           syntaxHighlighting(colours),
           EditorView.lineWrapping,
