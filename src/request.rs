@@ -14,6 +14,7 @@ mod upload;
 mod value;
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::ops::Range;
 
 use crate::field::{MESSAGES, Name, Place};
@@ -98,6 +99,8 @@ pub struct Request<'a> {
     /// Bytes that may yet be looked at ahead of their turn.
     ahead: usize,
     trouble: Trouble,
+    /// Template keys of the user's and of the system text: lists and correlation ask for the same.
+    templates: [OnceCell<(HashKey, Vec<u64>)>; 2],
 }
 
 /// One text value: where it belongs, where it is in the normalised text, where it came from.
@@ -250,8 +253,16 @@ impl<'a> Request<'a> {
         let mut hashes: Vec<u64> = given.collect();
         match name {
             Name::TemplateUser | Name::TemplateSystem => {
-                let place = if name == Name::TemplateUser { Place::User } else { Place::System };
-                hashes.extend(template::keys(field, self.texts(place), key));
+                let [of_user, of_system] = &self.templates;
+                let (known, place) = match name {
+                    Name::TemplateUser => (of_user, Place::User),
+                    _ => (of_system, Place::System),
+                };
+                let keys = || template::keys(field, self.texts(place), key);
+                match known.get_or_init(|| (*key, keys())) {
+                    (own, known) if own == key => hashes.extend(known),
+                    _ => hashes.extend(keys()),
+                }
             }
             Name::PromptDigest => {
                 hashes.extend(template::digest(field, self.texts(Place::User), key));
@@ -395,6 +406,7 @@ impl<'a> Request<'a> {
         self.reasoning.clear();
         self.bias = None;
         self.keys.clear();
+        self.templates = Default::default();
         self.after_space = false;
         self.trouble = Trouble::default();
     }

@@ -13,6 +13,8 @@ export default defineConfig({
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
+    // The Worker gives the rules to those who may have them.
+    rollupOptions: { output: { assetFileNames: ({ names: [name] }) => (name?.endsWith('.json') ? 'rules/[name]-[hash][extname]' : 'assets/[name]-[hash][extname]') } },
   },
   worker: { format: 'es' },
   // The console's own names; those of the Worker stay what they are.

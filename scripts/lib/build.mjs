@@ -75,25 +75,25 @@ export async function buildPlayground({ out = 'build/playground', features = [] 
   writeFileSync(stampOf(out), recipe);
 }
 
-/** The console as the Worker serves it: `build/console/_hedgerow/`. Its rules are those in `rules/`, and its core is the playground's. */
-export async function buildConsole() {
+/** The console as the Worker serves it: `build/console/_hedgerow/`. Its rules are those that the Worker is built with, and its core is the playground's. */
+export async function buildConsole({ rules = process.env.HEDGEROW_RULES ?? at('rules') } = {}) {
   await buildPlayground();
-  const recipe = 'console';
-  if (fresh('build/console', '_hedgerow/index.html', recipe, [at('www'), at('rules'), at('package-lock.json')])) return;
+  const recipe = JSON.stringify({ rules });
+  if (fresh('build/console', '_hedgerow/index.html', recipe, [at('www'), rules, at('package-lock.json')])) return;
   rmSync(stampOf('build/console'), { force: true });
-  await shippedRules();
+  await shippedRules(rules);
   await run(at('node_modules/.bin/vite'), ['build', 'www', '--config', at('www/vite.config.ts'), '--logLevel', 'warn'], { label: 'build the console → build/console/', quiet: true });
   writeFileSync(stampOf('build/console'), recipe);
 }
 
-/** What the console shows without a token: the files of `rules/`, and the bundle that they make. */
-async function shippedRules() {
-  const files = readdirSync(at('rules'), { recursive: true }).filter((name) => /\.ya?ml$|^policy\.toml$|^lists\/.*\.toml$/.test(name));
-  const sources = Object.fromEntries(files.sort().map((name) => [name, readFileSync(at('rules', name), 'utf8')]));
+/** The files of a directory of rules, and the bundle that they make. */
+async function shippedRules(rules) {
+  const files = readdirSync(rules, { recursive: true }).filter((name) => /\.ya?ml$|^policy\.toml$|^lists\/.*\.toml$/.test(name));
+  const sources = Object.fromEntries(files.sort().map((name) => [name, readFileSync(path.join(rules, name), 'utf8')]));
   const core = await import(at('build/playground/hedgerow_playground.js'));
   core.initSync({ module: readFileSync(at('build/playground/hedgerow_playground_bg.wasm')) });
   const { bundle, findings } = JSON.parse(core.check(JSON.stringify(sources)));
-  if (!bundle) throw new Failure(`rules/ has ${findings.length} findings.\n  \`npm run hedgerow -- check rules\` shows them.`);
+  if (!bundle) throw new Failure(`${rules} has ${findings.length} findings.\n  \`npm run hedgerow -- check ${rules}\` shows them.`);
   mkdirSync(at('build/rules'), { recursive: true });
   writeFileSync(at('build/rules/sources.json'), JSON.stringify(sources));
   writeFileSync(at('build/rules/bundle.json'), bundle);

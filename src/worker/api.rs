@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use wasm_bindgen::JsCast;
-use web_sys::{Request, Response, UrlSearchParams, WorkerGlobalScope};
+use web_sys::{Request, Response, UrlSearchParams};
 use worker::{Context, Delay, Stub};
 
 use crate::clock::{self, in_time};
@@ -95,8 +94,9 @@ pub async fn answer(arrival: &Arrival, settings: &Rc<Settings>, context: &Contex
     if publish.is_none() && read.is_none() {
         return Failure::NotFound.response(None, "");
     }
-    let given = arrival.header("authorization").map(str::to_owned).or_else(|| of_socket(arrival));
-    let scope = scope(given.as_deref(), publish.as_deref(), read.as_deref());
+    let given = scope(arrival.header("authorization"), publish.as_deref(), read.as_deref());
+    let secret = read.or(publish).unwrap_or_default();
+    let scope = given.or_else(|| has_ticket(arrival, &secret).then_some(Scope::Read));
     match authorized(arrival, settings, context, scope).await {
         Ok(scope) => match dispatch(arrival, settings, scope).await {
             Ok(response) => response,
@@ -114,18 +114,21 @@ pub async fn answer(arrival: &Arrival, settings: &Rc<Settings>, context: &Contex
     }
 }
 
-/// What a browser's WebSocket says instead of `Authorization`, which it cannot set: the token stands
-/// among its protocols, in base64url.
-fn of_socket(arrival: &Arrival) -> Option<String> {
-    if arrival.path() != "/_hedgerow/v1/live" {
-        return None;
-    }
-    let protocols = arrival.header("sec-websocket-protocol")?.split(',').map(str::trim);
-    let token = protocols.filter_map(|own| own.strip_prefix("bearer.")).next()?;
-    let token = token.replace('-', "+").replace('_', "/");
-    let token = js_sys::global().unchecked_into::<WorkerGlobalScope>().atob(&token).ok()?;
-    Some(format!("Bearer {token}"))
+/// Whether a token of either scope is given: the console's rules are for those who have one.
+pub fn may_read(arrival: &Arrival, settings: &Settings) -> bool {
+    let (publish, read) = (settings.token("ADMIN_TOKEN"), settings.token("READ_TOKEN"));
+    scope(arrival.header("authorization"), publish.as_deref(), read.as_deref()).is_some()
 }
+
+/// Whether a browser's WebSocket brings a ticket.
+fn has_ticket(arrival: &Arrival, secret: &str) -> bool {
+    let protocols = arrival.header("sec-websocket-protocol").unwrap_or_default().split(',');
+    let mut tickets = protocols.filter_map(|own| own.trim().strip_prefix("ticket."));
+    arrival.path() == LIVE && tickets.any(|ticket| insight::is_ticket(secret, ticket))
+}
+
+/// The WebSocket's path.
+const LIVE: &str = "/_hedgerow/v1/live";
 
 /// What the token in a header allows. Hashes are compared, and to their ends: time tells nothing.
 fn scope(header: Option<&str>, publish: Option<&str>, read: Option<&str>) -> Option<Scope> {
@@ -251,6 +254,11 @@ async fn dispatch(
         "/series" => return insight::series(arrival, settings).await,
         "/decisions" => return insight::decisions(arrival, settings).await,
         "/live" => return insight::live(arrival, settings).await,
+        "/live/ticket" => {
+            let secret = settings.token("READ_TOKEN").or_else(|| settings.token("ADMIN_TOKEN"));
+            let ticket = secret.and_then(|secret| insight::ticket(&secret));
+            return Ok(json_response(200, &ticket.unwrap_or_default()));
+        }
         _ => {}
     }
     let body = match writes {
@@ -277,7 +285,7 @@ fn is_known(method: &str, path: &str) -> Result<bool, ApiError> {
         "/promote" | "/rollback" | "/indicators/{key}/revoke" => &[("POST", true)],
         "/bundles" | "/releases/current" | "/diff" | "/audit" | "/status" | "/indicators"
         | "/indicators/{key}" | "/clusters" | "/clusters/{id}" | "/series" | "/decisions"
-        | "/live" => &[("GET", false)],
+        | "/live" | "/live/ticket" => &[("GET", false)],
         _ => {
             let remedy = "docs/openapi.yaml lists every path";
             return Err(ApiError::new(404, "not_found", "there is no such path", remedy));

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use web_sys::{Headers, Response, ResponseInit};
 
+use crate::api::{self, ApiError};
 use crate::clock::in_time;
 use crate::error::{Failure, json_response};
 use crate::intake::Arrival;
@@ -20,6 +21,9 @@ const INDEX: &str = "/_hedgerow/index.html";
 
 /// Files whose names change with what is in them.
 const HASHED: &str = "/_hedgerow/assets/";
+
+/// The deployment's rules, likewise. Who harvests would like to have them.
+const RULES: &str = "/_hedgerow/rules/";
 
 /// `wasm-unsafe-eval` allows compiling Wasm, and no `eval`.
 const POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; \
@@ -41,7 +45,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Whether a path is the console's.
 pub fn owns(path: &str) -> bool {
-    matches!(path, "/_hedgerow" | PAGE) || path.starts_with(HASHED)
+    matches!(path, "/_hedgerow" | PAGE) || path.starts_with(HASHED) || path.starts_with(RULES)
 }
 
 /// Answers a request for the page, or for a file of it.
@@ -53,13 +57,23 @@ pub async fn answer(arrival: &Arrival, settings: &Settings) -> Response {
         return moved();
     }
     let path = if arrival.path() == PAGE { INDEX } else { arrival.path() };
+    let is_open = settings.development || settings.opens_rules() || !path.starts_with(RULES);
+    if !is_open && !api::may_read(arrival, settings) {
+        let remedy = "give a token that reads; CONSOLE_RULES = \"open\" shows them to anybody";
+        let error = ApiError::new(
+            401,
+            "unauthorized",
+            "the rules of this deployment are not public",
+            remedy,
+        );
+        return json_response(401, &error.body());
+    }
+    let unavailable = |message: &str, remedy: &str| {
+        json_response(503, &ApiError::new(503, "unavailable", message, remedy).body())
+    };
     let Some(assets) = settings.assets() else {
-        let error = serde_json::json!({ "error": {
-            "code": "unavailable",
-            "message": "the binding ASSETS is missing: there is no console",
-            "remedy": "restore [assets] in wrangler.toml, and deploy again",
-        }});
-        return json_response(503, &error);
+        let message = "the binding ASSETS is missing: there is no console";
+        return unavailable(message, "restore [assets] in wrangler.toml, and deploy again");
     };
     // The host means nothing to the binding.
     let found = assets.fetch(format!("https://assets{path}"), None);
@@ -86,9 +100,10 @@ fn file(found: Response, path: &str, method: &str) -> Response {
         for (name, value) in HEADERS {
             tag::set(&headers, name, value);
         }
-        let cache = match path.starts_with(HASHED) {
-            true => "public, max-age=31536000, immutable",
-            false => "no-cache",
+        let cache = match path {
+            path if path.starts_with(HASHED) => "public, max-age=31536000, immutable",
+            path if path.starts_with(RULES) => "private, max-age=31536000, immutable",
+            _ => "no-cache",
         };
         tag::set(&headers, "cache-control", cache);
         let init = ResponseInit::new();
@@ -116,6 +131,7 @@ mod tests {
             ("/_hedgerow", true),
             ("/_hedgerow/", true),
             ("/_hedgerow/assets/index-a.js", true),
+            ("/_hedgerow/rules/bundle-a.json", true),
             ("/_hedgerow/health", false),
             ("/_hedgerow/v1/status", false),
             ("/_hedgerowing", false),

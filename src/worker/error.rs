@@ -89,13 +89,18 @@ pub fn boxed<'a, T>(future: impl Future<Output = T> + 'a) -> Pin<Box<dyn Future<
 
 /// A response of ours.
 pub fn json_response(status: u16, body: &Value) -> Response {
+    json_text(status, &body.to_string())
+}
+
+/// A response of JSON that is text already.
+pub fn json_text(status: u16, body: &str) -> Response {
     let made = Headers::new().and_then(|headers| {
         tag::set(&headers, "content-type", "application/json");
         tag::set(&headers, "cache-control", "no-store");
         let init = ResponseInit::new();
         init.set_status(status);
         init.set_headers(&headers);
-        Response::new_with_opt_str_and_init(Some(&body.to_string()), &init)
+        Response::new_with_opt_str_and_init(Some(body), &init)
     });
     // The platform refuses only statuses outside 200–599, and ours are constants.
     made.unwrap_or_else(|_| Response::error())

@@ -23,13 +23,12 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use worker::{
     DurableObject, Env, Error, Method, Request, Response, ResponseBuilder, SqlStorage,
     SqlStorageValue, State, WebSocket, WebSocketIncomingMessage, WebSocketPair, durable_object,
 };
 
-use self::decisions::{Decisions, KEPT};
+use self::decisions::{Decisions, LIFE, prune};
 use crate::clock::{self, millis};
 use crate::insight::PROTOCOL;
 use crate::log;
@@ -37,7 +36,7 @@ use crate::series::{KINDS, Series, Steps};
 use crate::sql::integer;
 use crate::tally::{Key, Report, Tally};
 
-pub use self::decisions::{Found, MAX_KEPT};
+pub use self::decisions::{Found, MOST, MOST_TOLD};
 
 /// Seconds of a slice.
 const SLICE: u64 = 5;
@@ -68,7 +67,6 @@ CREATE TABLE IF NOT EXISTS rollup (seconds INTEGER NOT NULL, start INTEGER NOT N
     PRIMARY KEY (seconds, start, key)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS rolled (hour INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS slice (start INTEGER PRIMARY KEY, tally TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS decision (id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, count INTEGER NOT NULL, records TEXT NOT NULL);
 ";
 
 /// One of the objects.
@@ -81,8 +79,11 @@ pub struct Ledger {
     minute: RefCell<(u64, Tally)>,
     /// The last decisions.
     decisions: RefCell<Decisions>,
-    /// When those who watch were told last; milliseconds since the epoch.
+    /// What was read of the tables, until they change.
+    read: RefCell<Read>,
+    /// When those who watch were told last, in milliseconds since the epoch; and whether there is more.
     told: Cell<f64>,
+    untold: Cell<bool>,
     /// Whether an alarm is set, and whether a report came since the last one.
     armed: Cell<bool>,
     reported: Cell<bool>,
@@ -98,16 +99,18 @@ impl RefUnwindSafe for Ledger {}
 impl DurableObject for Ledger {
     fn new(state: State, _env: Env) -> Self {
         let sql = state.storage().sql();
-        let read = sql.exec(SCHEMA, None).and_then(|_| Ok((slices(&sql)?, stored(&sql)?)));
-        if let Err(error) = &read {
+        let schema = [SCHEMA, decisions::SCHEMA].concat();
+        let recent = sql.exec(&schema, None).and_then(|_| slices(&sql));
+        if let Err(error) = &recent {
             log::registry("ledger", Some(&error.to_string()));
         }
-        let (recent, decisions) = read.unwrap_or_default();
         Self {
             state,
-            recent: RefCell::new(recent),
-            decisions: RefCell::new(decisions),
+            recent: RefCell::new(recent.unwrap_or_default()),
+            decisions: RefCell::default(),
+            read: RefCell::default(),
             told: Cell::new(0.0),
+            untold: Cell::new(false),
             minute: RefCell::default(),
             armed: Cell::new(false),
             reported: Cell::new(false),
@@ -122,7 +125,7 @@ impl DurableObject for Ledger {
             if text.len() > MAX_REPORT {
                 return Response::error("too large", 413);
             }
-            let Ok(Report { tally, decisions }) = serde_json::from_str(&text) else {
+            let Some(Report { tally, decisions }) = Report::parse(&text) else {
                 return Response::error("no report", 400);
             };
             self.add(tally)?;
@@ -138,12 +141,16 @@ impl DurableObject for Ledger {
         let query: HashMap<String, String> = url.query_pairs().into_owned().collect();
         let asked = |name: &str| query.get(name).map(String::as_str).unwrap_or_default();
         match url.path() {
-            "/live" => self.watch(),
+            "/live" => self.watch(&request),
             "/series" => match Steps::parse(asked("from"), asked("step"), asked("count")) {
                 Some(steps) => Response::from_json(&self.series(&steps)?),
                 None => Response::error("no steps", 400),
             },
-            "/decisions" => Response::from_json(&self.decisions.borrow().find(&query, millis())),
+            "/decisions" => {
+                let mut decisions = self.decisions.borrow_mut();
+                decisions.restore(&self.sql())?;
+                Response::from_json(&decisions.find(&query, millis()))
+            }
             _ => Response::from_json(&match asked("minutes").parse() {
                 Ok(minutes) => self.minutes(minutes, asked("kind"))?,
                 Err(_) => self.last_minute(),
@@ -179,11 +186,18 @@ impl DurableObject for Ledger {
     async fn alarm(&self) -> worker::Result<Response> {
         log::quiet_panics();
         self.armed.set(false);
-        self.keep_decisions()?;
         let is_idle = !self.reported.take();
+        if self.untold.take() {
+            self.tell();
+        }
+        self.decisions.borrow_mut().save(&self.sql())?;
         if is_idle {
             self.flush()?;
             self.keep_slices()?;
+            // What is kept for a week is to go after it, even if nothing comes any more.
+            if prune(&self.sql())? {
+                self.state.storage().set_alarm(Duration::from_secs(LIFE)).await?;
+            }
         } else {
             self.arm().await?;
         }
@@ -238,7 +252,14 @@ impl Ledger {
     /// The counts of the last minutes: of hours, where minutes are not kept so long. Of those that are
     /// stored, only keys whose first part begins like `kind`.
     fn minutes(&self, minutes: u64, kind: &str) -> worker::Result<Tally> {
-        let mut sum = self.minute.borrow().1.clone();
+        let asked = (minutes, kind.to_owned());
+        let mut sum = self.known(|read| &mut read.counts, &asked, || self.counts(minutes, kind))?;
+        sum.gather(self.minute.borrow().1.clone());
+        Ok(sum)
+    }
+
+    fn counts(&self, minutes: u64, kind: &str) -> worker::Result<Tally> {
+        let mut sum = Tally::default();
         for (seconds, from, to) in windows(clock::seconds(), minutes) {
             let query = "SELECT key, SUM(count) AS count FROM rollup
                 WHERE seconds = ? AND start >= ? AND start < ? AND substr(key, 3, length(?)) = ? GROUP BY key";
@@ -255,9 +276,14 @@ impl Ledger {
 
     /// The same over time.
     fn series(&self, steps: &Steps) -> worker::Result<Series> {
-        let mut series = Series::default();
+        let mut series = self.known(|read| &mut read.series, steps, || self.points(steps))?;
         let (start, minute) = &*self.minute.borrow();
         minute.iter().for_each(|(key, count)| series.add(steps, *start, key, count));
+        Ok(series)
+    }
+
+    fn points(&self, steps: &Steps) -> worker::Result<Series> {
+        let mut series = Series::default();
         let now = clock::seconds();
         let minutes = now.saturating_sub(steps.from).div_ceil(MINUTE);
         let kinds =
@@ -279,15 +305,41 @@ impl Ledger {
         Ok(series)
     }
 
+    /// What was read of the tables for a question, or is now: those who watch ask the same again and again,
+    /// and tables change once a minute.
+    fn known<K: PartialEq + Clone, V: Clone>(
+        &self,
+        of: fn(&mut Read) -> &mut Vec<(K, V)>,
+        asked: &K,
+        read: impl FnOnce() -> worker::Result<V>,
+    ) -> worker::Result<V> {
+        let minute = clock::seconds() / MINUTE;
+        let mut known = self.read.borrow_mut();
+        if known.minute != minute {
+            *known = Read { minute, ..Read::default() };
+        }
+        if let Some((_, value)) = of(&mut known).iter().find(|(own, _)| own == asked) {
+            return Ok(value.clone());
+        }
+        let value = read()?;
+        let all = of(&mut known);
+        all.truncate(QUESTIONS - 1);
+        all.insert(0, (asked.clone(), value.clone()));
+        Ok(value)
+    }
+
     /// Lets somebody watch.
-    fn watch(&self) -> worker::Result<Response> {
+    fn watch(&self, request: &Request) -> worker::Result<Response> {
         if self.state.get_websockets().len() >= WATCHERS {
             return Response::error("too many watch already", 503);
         }
         let pair = WebSocketPair::new()?;
         self.state.accept_web_socket(&pair.server);
         let response = Response::from_websocket(pair.client)?;
-        response.headers().set("sec-websocket-protocol", PROTOCOL)?;
+        // Who offers none may be answered none.
+        if request.headers().get("sec-websocket-protocol")?.is_some() {
+            response.headers().set("sec-websocket-protocol", PROTOCOL)?;
+        }
         Ok(response)
     }
 
@@ -295,6 +347,7 @@ impl Ledger {
     fn tell(&self) {
         let now = millis();
         if now < self.told.get() + 1_000.0 {
+            self.untold.set(true);
             return;
         }
         self.told.set(now);
@@ -302,28 +355,6 @@ impl Ledger {
             // One that has gone is closed by the platform.
             let _ = socket.send_with_str("{\"new\":true}");
         }
-    }
-
-    /// Stores the decisions that came since the last time, and forgets what is old.
-    fn keep_decisions(&self) -> worker::Result<()> {
-        let parts = self.decisions.borrow_mut().take_fresh();
-        if parts.is_empty() {
-            return Ok(());
-        }
-        let sql = self.sql();
-        for part in parts {
-            let records = serde_json::to_string(&part).unwrap_or_default();
-            let query = "INSERT INTO decision (at, count, records) VALUES (?, ?, ?)";
-            let values =
-                vec![integer(clock::seconds()), integer(part.len() as u64), records.into()];
-            sql.exec(query, values)?;
-        }
-        let query = "DELETE FROM decision WHERE at < ? OR id <= (SELECT MAX(id) FROM (
-            SELECT id, SUM(count) OVER (ORDER BY id DESC) AS behind FROM decision) WHERE behind > ?)";
-        let oldest = clock::seconds().saturating_sub((KEPT / 1_000.0) as u64);
-        // Clear ones and others are stored together; of either enough are kept.
-        let values = vec![integer(oldest), integer(2 * MAX_KEPT as u64)];
-        sql.exec(query, values).map(drop)
     }
 
     /// Writes the minute that was counted, if it is over.
@@ -337,6 +368,9 @@ impl Ledger {
         let mut minute = self.minute.borrow_mut();
         let (start, tally) = &mut *minute;
         let sql = self.sql();
+        if !tally.is_empty() {
+            *self.read.borrow_mut() = Read::default();
+        }
         while let Some((key, count)) = tally.first() {
             let text = serde_json::to_string(&key).unwrap_or_default();
             let query = "INSERT INTO rollup (seconds, start, key, count) VALUES (?, ?, ?, ?)
@@ -408,23 +442,16 @@ fn slices(sql: &SqlStorage) -> worker::Result<Vec<(u64, Tally)>> {
     Ok(rows.into_iter().filter_map(read).collect())
 }
 
-/// The decisions that were stored.
-fn stored(sql: &SqlStorage) -> worker::Result<Decisions> {
-    #[derive(Deserialize)]
-    struct Part {
-        records: String,
-    }
-    let parts: Vec<Part> =
-        sql.exec("SELECT records FROM decision ORDER BY id", None)?.to_array()?;
-    let mut decisions = Decisions::default();
-    for part in parts {
-        let records: Vec<Box<RawValue>> = serde_json::from_str(&part.records).unwrap_or_default();
-        for record in records {
-            decisions.keep(record);
-        }
-    }
-    Ok(decisions)
+/// What was read of the tables within a minute, by what was asked.
+#[derive(Default)]
+struct Read {
+    minute: u64,
+    counts: Vec<((u64, String), Tally)>,
+    series: Vec<(Steps, Series)>,
 }
+
+/// Questions whose answers are held.
+const QUESTIONS: usize = 8;
 
 /// A count at a time.
 #[derive(Deserialize)]

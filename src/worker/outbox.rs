@@ -3,6 +3,7 @@
 //! it arrived is sent again: counts may be too high after an outage, never too low.
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -112,11 +113,21 @@ pub fn unscored(place: &Place<'_>, line: &Line<'_>, error: &str) {
     OUTBOX.with_borrow_mut(|outbox| outbox.recent.unscored(place, line, error));
 }
 
-/// Whether it looks like a model's name, and not like something that nobody may keep.
+/// Whether it looks like a model's name, and not like something that nobody may keep: an address of any
+/// kind, or a credential, of which one would be sent by a client that mixes up its settings.
 fn is_model(name: &str) -> bool {
     let is_sign = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:/@".contains(&byte);
-    (1..=MAX_MODEL).contains(&name.len()) && name.bytes().all(is_sign)
+    let has_sound_signs = (1..=MAX_MODEL).contains(&name.len()) && name.bytes().all(is_sign);
+    let longest = name.split(|sign: char| !sign.is_ascii_alphanumeric()).map(str::len).max();
+    let is_key = longest.is_some_and(|longest| longest >= LONG_WORD) || name.starts_with("sk-");
+    // `model@20240620` is a version; all else behind that sign is an address.
+    let mut behind = name.split('@').skip(1).flat_map(str::bytes);
+    let is_address = behind.any(|byte| !byte.is_ascii_digit()) || name.parse::<IpAddr>().is_ok();
+    has_sound_signs && !is_key && !is_address
 }
+
+/// Letters and digits in a row that no model's name has, and every credential.
+const LONG_WORD: usize = 20;
 
 /// Bytes of a model's name, and names that are told apart for a cluster between two reports.
 const MAX_MODEL: usize = 48;
@@ -222,6 +233,32 @@ mod tests {
         let models: Vec<_> = counts.iter().filter(|(key, _)| key[0] == "cluster_model").collect();
         assert_eq!(models.len(), MAX_MODELS + 1);
         assert_eq!(models.iter().map(|(_, count)| count).sum::<u64>(), 24);
+    }
+
+    #[test]
+    fn what_looks_like_a_credential_or_an_address_is_no_model() {
+        for name in [
+            "gpt-4.1-mini",
+            "claude-3-5-sonnet@20240620",
+            "meta-llama/Llama-3.1-8B",
+            "ft:gpt-4o:org:x:a1",
+            "models/demo.gemini",
+        ] {
+            assert_eq!(model_name(Some(name)), Some(name));
+        }
+        let odd = [
+            "sk-live-1",
+            "AIzaSyA1234567890abcdefghijklmnopqrstuvw",
+            "ana@example.com",
+            "203.0.113.7",
+            "2001:db8::1",
+            "a b",
+            "<img>",
+            "0123456789abcdef0123",
+        ];
+        for name in odd {
+            assert_eq!(model_name(Some(name)), None, "{name}");
+        }
     }
 
     #[test]

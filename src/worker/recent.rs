@@ -3,16 +3,23 @@
 //! first few of each report go along.
 
 use hedgerow::Decision;
-use hedgerow::policy::{Action, Mode};
+use hedgerow::policy::{Action, Band, Mode};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::clock::millis;
 use crate::outbox::{Place, model_name};
 
-/// Decisions of one report: clear ones, and all others.
-pub const CLEAR: usize = 16;
-pub const OTHERS: usize = 48;
+/// Decisions of one report, at most: clear ones, and all others; and their bytes.
+const MOST_CLEAR: usize = 16;
+const MOST_OTHERS: usize = 48;
+const MOST_BYTES: usize = 256 << 10;
+
+/// Bytes of a record, from which on only the longest proof of each hit is told.
+const LONG: usize = 8 << 10;
+
+/// Hits of a long record.
+const MOST_HITS: usize = 32;
 
 /// A decision's record; docs/openapi.yaml says what its members mean.
 #[derive(Serialize)]
@@ -63,6 +70,7 @@ struct Unscored<'a> {
 pub struct Recent {
     clear: Vec<Box<RawValue>>,
     others: Vec<Box<RawValue>>,
+    bytes: usize,
 }
 
 impl Recent {
@@ -74,30 +82,44 @@ impl Recent {
         decision: &Decision,
         model: Option<&str>,
     ) {
-        let is_clear = decision.band == hedgerow::policy::Band::Clear;
-        let (kept, most) = match is_clear {
-            true => (&mut self.clear, CLEAR),
-            false => (&mut self.others, OTHERS),
-        };
-        if kept.len() >= most {
+        let is_clear = decision.band == Band::Clear;
+        if self.is_full(is_clear) {
             return;
         }
-        let record = Record {
-            request_id: id,
-            at: millis(),
-            colo: place.colo,
-            model: model_name(model),
-            role: place.role.name(),
-            serial: place.serial,
-            error: None,
-            decision,
+        let record = |decision: &Decision| {
+            let record = Record {
+                request_id: id,
+                at: millis(),
+                colo: place.colo,
+                model: model_name(model),
+                role: place.role.name(),
+                serial: place.serial,
+                error: None,
+                decision,
+            };
+            to_raw_value(&record).ok()
         };
-        kept.extend(to_raw_value(&record).ok());
+        let whole = record(decision).filter(|text| text.get().len() <= LONG);
+        self.keep(is_clear, whole.or_else(|| record(&shortened(decision))));
+    }
+
+    fn is_full(&self, is_clear: bool) -> bool {
+        let (kept, most) = match is_clear {
+            true => (&self.clear, MOST_CLEAR),
+            false => (&self.others, MOST_OTHERS),
+        };
+        kept.len() >= most || self.bytes >= MOST_BYTES
+    }
+
+    fn keep(&mut self, is_clear: bool, record: Option<Box<RawValue>>) {
+        let Some(record) = record else { return };
+        self.bytes = self.bytes.saturating_add(record.get().len());
+        if is_clear { self.clear.push(record) } else { self.others.push(record) }
     }
 
     /// Keeps a request that could not be scored.
     pub fn unscored(&mut self, place: &Place<'_>, line: &crate::log::Line<'_>, error: &str) {
-        if self.others.len() >= OTHERS {
+        if self.is_full(false) {
             return;
         }
         let record = Unscored {
@@ -127,13 +149,71 @@ impl Recent {
             unreadable: [],
             entries: 0,
         };
-        self.others.extend(to_raw_value(&record).ok());
+        self.keep(false, to_raw_value(&record).ok());
     }
 
     /// Takes all of them out.
     pub fn take(&mut self) -> Vec<Box<RawValue>> {
-        let mut all = std::mem::take(&mut self.clear);
-        all.append(&mut self.others);
-        all
+        let Self { mut clear, mut others, .. } = std::mem::take(self);
+        clear.append(&mut others);
+        clear
+    }
+}
+
+/// A decision with one proof for each of its heaviest hits.
+fn shortened(decision: &Decision) -> Decision {
+    let mut decision = decision.clone();
+    decision.hits.sort_by(|a, b| b.weight.abs().total_cmp(&a.weight.abs()));
+    decision.hits.truncate(MOST_HITS);
+    decision.shadow_hits.truncate(MOST_HITS);
+    for hit in &mut decision.hits {
+        let longest = hit.evidence.iter().max_by_key(|own| own.end.saturating_sub(own.start));
+        hit.evidence = longest.cloned().into_iter().collect();
+    }
+    decision
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hedgerow::decision::DecisionHit;
+    use hedgerow::field::{Field, Name};
+    use hedgerow::matcher::Evidence;
+
+    #[test]
+    fn a_long_record_keeps_its_heaviest_hits_and_longest_proofs() {
+        let proof = |end| Evidence { field: Field::Known(Name::PromptUser), start: 0, end };
+        let hit = |number: usize| DecisionHit {
+            name: format!("hit_{number}"),
+            family: "hit".to_owned(),
+            weight: number as f64,
+            evidence: vec![proof(1), proof(9), proof(3)],
+            key: None,
+        };
+        let decision = Decision {
+            account: None,
+            cluster: None,
+            dialect: "openai",
+            operation: "chat",
+            score: 50.0,
+            prior: -20.0,
+            evidence: 20.0,
+            contributions: Vec::new(),
+            band: Band::Suspect,
+            action: Action::Degrade,
+            mode: Mode::Shadow,
+            hits: (0..100).map(hit).collect(),
+            shadow_hits: Vec::new(),
+            exemption: None,
+            ruleset: "abc".to_owned(),
+            body_bytes: 0,
+            unscanned: 0,
+            unreadable: Vec::new(),
+            entries: 1,
+        };
+        let short = shortened(&decision);
+        assert_eq!(short.hits.len(), MOST_HITS);
+        assert_eq!(short.hits[0].name, "hit_99");
+        assert!(short.hits.iter().all(|hit| hit.evidence == [proof(9)]));
     }
 }

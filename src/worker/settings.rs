@@ -91,6 +91,11 @@ impl Settings {
         self.env.assets("ASSETS").ok()
     }
 
+    /// Whether the console shows the deployment's rules to anybody.
+    pub fn opens_rules(&self) -> bool {
+        text(&self.env, "CONSOLE_RULES").as_deref() == Some("open")
+    }
+
     /// Where rules are fetched from, if they are.
     pub fn config_url(&self) -> Option<String> {
         text(&self.env, "CONFIG_URL")

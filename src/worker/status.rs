@@ -128,8 +128,8 @@ impl Traffic {
             ("colo", [colo]) => add(&mut self.by_colo, colo),
             ("signature", [_, name]) => add(&mut self.signatures, name),
             ("error", [what]) => add(&mut self.errors, what),
-            // Clusters have a page of their own.
-            ("cluster" | "cluster_model", _) => {}
+            // Clusters have a page of their own; scores are for the console's series.
+            ("cluster" | "cluster_model" | "score", _) => {}
             ("shadow", [ruleset, from, to]) => {
                 let shadow = self.shadows.entry(ruleset.clone()).or_default();
                 shadow.requests += count;

@@ -28,7 +28,17 @@ pub struct Report {
     /// The counts.
     pub tally: Tally,
     /// The decisions.
+    #[serde(default)]
     pub decisions: Vec<Box<RawValue>>,
+}
+
+impl Report {
+    /// Reads a report; isolates of an earlier version send nothing but counts.
+    pub fn parse(text: &str) -> Option<Self> {
+        let counts =
+            || Some(Self { tally: serde_json::from_str(text).ok()?, decisions: Vec::new() });
+        serde_json::from_str(text).ok().or_else(counts)
+    }
 }
 
 /// What is counted.
@@ -123,6 +133,20 @@ impl From<Tally> for Vec<(Key, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reports_of_both_versions_are_read() {
+        let counts = r#"[[["colo","FRA"],3]]"#;
+        for text in [
+            counts.to_owned(),
+            format!(r#"{{"tally":{counts}}}"#),
+            format!(r#"{{"tally":{counts},"decisions":[{{}}]}}"#),
+        ] {
+            let report = Report::parse(&text).unwrap();
+            assert_eq!(report.tally.iter().map(|(_, count)| count).sum::<u64>(), 3, "{text}");
+        }
+        assert!(Report::parse("{}").is_none());
+    }
 
     #[test]
     fn counts_add_up_and_stay_bounded() {

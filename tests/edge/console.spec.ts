@@ -4,7 +4,8 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { keyPair } from './minisign.ts';
 import { Admin, bundleOf, phrase } from './release.ts';
-import { eventually, Filter, Fleet, Origin, ROOT, sleep } from './support.ts';
+import { met } from './openapi.ts';
+import { eventually, Filter, Fleet, Origin, ROOT, send, sleep } from './support.ts';
 
 const keys = keyPair();
 const TOKEN = 'publish-token-of-the-tests';
@@ -51,8 +52,8 @@ describe.skipIf(!built)('the files', () => {
 
   it('nothing else is a file: neither of ours nor on the origin’s paths', async () => {
     const seen = origin.seen.length;
-    for (const place of ['/_hedgerow/assets/none.js', '/_hedgerow/index.html', '/_hedgerow/assets/', '/_hedgerow/.stamp', '/_hedgerow/assets/%2e%2e/index.html']) {
-      expect([place, (await fetch(filter.url + place)).status]).toEqual([place, 404]);
+    for (const place of ['/_hedgerow/assets/none.js', '/_hedgerow/index.html', '/_hedgerow/assets/', '/_hedgerow/.stamp', '/_hedgerow/assets/%2e%2e/index.html', '/_hedgerow/assets/../index.html', '/_hedgerow/assets/..%2findex.html', '/_hedgerow/assets//../../.stamp', '/_hedgerow/rules/../index.html']) {
+      expect([place, (await send(filter.url, { method: 'GET', path: place })).status]).toEqual([place, 404]);
     }
     expect((await filter.post('/_hedgerow/', {})).status).toBe(404);
     expect(origin.seen.length).toBe(seen);
@@ -61,6 +62,26 @@ describe.skipIf(!built)('the files', () => {
     }
     expect(origin.seen.length).toBe(seen + 4);
   });
+});
+
+it.skipIf(!built)('the deployment’s rules are given in development, to those who have a token, and to all where the operator says so', async () => {
+  const rules = readdirSync(path.join(FILES, 'rules'));
+  expect(rules.map((name) => name.replace(/-.*/, '')).sort()).toEqual(['bundle', 'sources']);
+  const given = async (vars: Record<string, string | undefined>, headers: Record<string, string> = {}) => {
+    const filter = await Filter.start({ origin, console: true, vars: { READ_TOKEN: READ, ...vars } });
+    const answers = await Promise.all(rules.map((name) => fetch(`${filter.url}/_hedgerow/rules/${name}`, { headers })));
+    const told = answers.map(({ status, headers }) => [status, headers.get('cache-control')]);
+    await filter.dispose();
+    return told;
+  };
+  const yes = rules.map(() => [200, 'private, max-age=31536000, immutable']);
+  const no = rules.map(() => [401, 'no-store']);
+  expect(await given({})).toEqual(yes);
+  expect(await given({ ENVIRONMENT: undefined })).toEqual(no);
+  expect(await given({ ENVIRONMENT: undefined }, { authorization: 'Bearer wrong-token-of-the-tests' })).toEqual(no);
+  expect(await given({ ENVIRONMENT: undefined }, { authorization: `Bearer ${READ}` })).toEqual(yes);
+  expect(await given({ ENVIRONMENT: undefined, READ_TOKEN: undefined }, { authorization: 'Bearer ' })).toEqual(no);
+  expect(await given({ ENVIRONMENT: undefined, CONSOLE_RULES: 'open' })).toEqual(yes);
 });
 
 it('without the binding the console says what is missing', async () => {
@@ -142,9 +163,12 @@ describe('what is told of traffic', () => {
     expect((await admin.get('/series?minutes=0')).status).toBe(400);
   });
 
-  it('who watches is told when something is new, and nobody may without a token', async () => {
-    const socket = (token: string) => new WebSocket(`${fleet.edge.url.replace('http', 'ws')}/_hedgerow/v1/live`, ['hedgerow.v1', `bearer.${Buffer.from(token).toString('base64url')}`]);
-    const watching = socket(READ);
+  it('who watches is told when something is new, and nobody may without a ticket', async () => {
+    const socket = (ticket: string) => new WebSocket(`${fleet.edge.url.replace('http', 'ws')}/_hedgerow/v1/live`, ['hedgerow.v1', `ticket.${ticket}`]);
+    const { ticket, expires } = await admin.got('/live/ticket');
+    expect(expires - Date.now() / 1000).toBeLessThanOrEqual(31);
+    expect(ticket).not.toContain(READ);
+    const watching = socket(ticket);
     let told = 0;
     watching.onmessage = () => told++;
     await new Promise((done, fail) => ((watching.onopen = done), (watching.onerror = fail)));
@@ -152,9 +176,22 @@ describe('what is told of traffic', () => {
     await fleet.edge.ask();
     await eventually('a message', async () => expect(told).toBeGreaterThan(0));
     watching.close();
-    const refused = socket('wrong-token-of-the-tests');
-    await new Promise((done) => (refused.onclose = done));
+    const [, mac] = ticket.split('.');
+    for (const wrong of ['', READ, `${expires + 3600}.${mac}`, `${expires}.${'0'.repeat(32)}`, `${Math.floor(Date.now() / 1000) - 1}.${mac}`]) {
+      const refused = socket(wrong);
+      let opened = false;
+      refused.onopen = () => (opened = true);
+      await new Promise((done) => (refused.onclose = done));
+      expect([wrong, opened]).toEqual([wrong, false]);
+    }
+    // A ticket opens nothing else.
+    const answer = await fetch(`${fleet.edge.url}/_hedgerow/v1/status`, { headers: { 'sec-websocket-protocol': `hedgerow.v1, ticket.${ticket}` } });
+    expect(answer.status).toBe(401);
     expect((await admin.get('/live')).status).toBe(426);
+  });
+
+  it('the document was measured against all of it', () => {
+    for (const call of ['series', 'decisions', 'live/ticket']) expect([...met]).toContain(`GET /_hedgerow/v1/${call} 200`);
   });
 
   it('decisions outlast a restart', async () => {

@@ -63,7 +63,7 @@ it('a deployment in development mode is a warning; wrangler dev is none', async 
 
 it('the rest of /_hedgerow/ is 404, and none of it reaches the origin', async () => {
   const before = origin.seen.length;
-  for (const [method, path] of [['GET', '/_hedgerow/'], ['GET', '/_hedgerow/admin'], ['GET', '/_hedgerow/health/x'], ['POST', '/_hedgerow/chat/completions']] as const) {
+  for (const [method, path] of [['POST', '/_hedgerow/'], ['GET', '/_hedgerow/admin'], ['GET', '/_hedgerow/health/x'], ['POST', '/_hedgerow/chat/completions']] as const) {
     const { status, body } = await send(filter.url, { method, path });
     expect(status).toBe(404);
     expect(JSON.parse(body.toString())).toBeTypeOf('object');

@@ -193,13 +193,15 @@ it('no canary sings: not in what is stored, not in what the admin API tells, not
     for (const edge of fleet.edges) await edge.ask();
     expect((await admin.status()).traffic.requests).toBeGreaterThan(4);
   });
-  const told = await Promise.all(['/status', '/status?minutes=60', '/audit?limit=500', '/releases', '/bundles', '/releases/current'].map((path) => admin.got(path)));
+  // Decisions are stored some seconds later.
+  await sleep(8_000);
+  const told = await Promise.all(['/status', '/status?minutes=60', '/series?minutes=15', '/decisions', '/audit?limit=500', '/releases', '/bundles', '/releases/current'].map((path) => admin.got(path)));
   const health = await (await fleet.edge.health()).text();
   await fleet.stop();
   const files = (readdirSync(fleet.directory, { recursive: true }) as string[]).map((name) => path.join(fleet.directory, name)).filter((name) => statSync(name).isFile());
   const stored = files.map((name) => readFileSync(name, 'latin1')).join('\n');
   // What should be there is found this way; so would be what should not.
-  for (const known of ['lantern_red', 'bundle.upload', bundle.digest]) expect(stored.includes(known), known).toBe(true);
+  for (const known of ['lantern_red', 'bundle.upload', bundle.digest, '"hits":[{"name":']) expect(stored.includes(known), known).toBe(true);
   const heard = { stored, told: JSON.stringify(told) + health, log: fleet.logs.slice(before).map(({ message }) => message).join('\n') };
   for (const [where, text] of Object.entries(heard)) {
     const sung = [...Object.values(CANARIES), TOKEN, ...Object.values(SECRETS)].filter((bird) => text.includes(bird));

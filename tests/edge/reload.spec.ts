@@ -73,7 +73,9 @@ it.skipIf(!built)(`the core's memory after loading a ruleset ${RELOADS} times is
   let warm = 0;
   for (let number = 1; number <= RELOADS; number++) {
     // Loads the ruleset, scores, and drops it.
-    const { llm_call, decision } = JSON.parse(core.score(request, bundles[number % 2], 1_795_000_000));
+    const filter = new core.Filter(bundles[number % 2]);
+    const { llm_call, decision } = JSON.parse(filter.score(request, 1_795_000_000));
+    filter.free();
     expect([llm_call, decision.hits.length > 0]).toEqual([true, true]);
     if (number === WARM) warm = memory.buffer.byteLength;
   }

@@ -214,24 +214,32 @@ export function useLive(): { tick: number; live: boolean } {
     let timer: ReturnType<typeof setTimeout> | undefined;
     let failures = 0;
     let ended = false;
-    const connect = () => {
+    const connect = async () => {
       const url = new URL('/_hedgerow/v1/live', location.href);
       url.protocol = url.protocol.replace('http', 'ws');
-      // Browsers can set no other header of a WebSocket's.
-      socket = new WebSocket(url, ['hedgerow.v1', `bearer.${base64url(own)}`]);
+      let ticket: string;
+      try {
+        // Browsers can set no header of a WebSocket's but its protocols, where the token itself shall not stand.
+        ({ ticket } = await call<{ ticket: string }>('/live/ticket'));
+      } catch {
+        return again();
+      }
+      if (ended) return;
+      socket = new WebSocket(url, ['hedgerow.v1', `ticket.${ticket}`]);
       socket.onopen = () => {
         failures = 0;
         setLive(true);
       };
       socket.onmessage = () => setTick((tick) => tick + 1);
-      socket.onclose = () => {
-        setLive(false);
-        if (ended) return;
-        failures += 1;
-        timer = setTimeout(connect, Math.min(60_000, 1000 * 2 ** failures));
-      };
+      socket.onclose = again;
     };
-    connect();
+    const again = () => {
+      setLive(false);
+      if (ended) return;
+      failures += 1;
+      timer = setTimeout(() => void connect(), Math.min(60_000, 1000 * 2 ** failures));
+    };
+    void connect();
     return () => {
       ended = true;
       clearTimeout(timer);
@@ -239,10 +247,4 @@ export function useLive(): { tick: number; live: boolean } {
     };
   }, [own]);
   return { tick, live };
-}
-
-/** A token may hold what a subprotocol's name may not. */
-function base64url(text: string): string {
-  const bytes = new TextEncoder().encode(text);
-  return btoa(String.fromCharCode(...bytes)).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
 }

@@ -156,9 +156,9 @@ impl Registry {
         Ok(())
     }
 
-    /// Looks whether KV has the newest release and its bundles, some time after they were written, and
-    /// writes all of them again if not: a write that was given up may have come late, and others can
-    /// write there.
+    /// Looks whether KV has the newest release, and each ten minutes its bundles, which are large; some time
+    /// after they were written. Writes all of them again if not: a write that was given up may have come
+    /// late, and others can write there.
     pub async fn mend(&self) -> Result<(), ApiError> {
         let tables = self.tables()?;
         let Some(newest) = tables.newest_release()? else { return Ok(()) };
@@ -166,7 +166,7 @@ impl Registry {
         let Some(store) = Store::of(&self.settings).filter(|_| is_settled) else { return Ok(()) };
         let problem = match self.has_release(&store, &newest).await {
             false => Some("KV had another release"),
-            true if self.has_bundles(&store, &newest).await? => None,
+            true if !is_turn_of_bundles() || self.has_bundles(&store, &newest).await? => None,
             true => Some("KV had not all bundles of the release"),
         };
         if let Some(problem) = problem {
@@ -238,6 +238,11 @@ impl Registry {
         written.retain(|_, last| now - *last < PAUSE);
         written.insert(key.to_owned(), now);
     }
+}
+
+/// Whether this minute is one of those in which bundles are looked at.
+fn is_turn_of_bundles() -> bool {
+    (seconds() / 60).is_multiple_of(10)
 }
 
 /// What was read of KV within a time.

@@ -4,56 +4,96 @@ import { count } from '../format.ts';
 import { link } from '../router.ts';
 import type { Indicator } from './types.ts';
 
-export function Indicators({ indicators, withCluster = false, onRevoke }: { indicators: readonly Indicator[]; withCluster?: boolean; onRevoke(key: string): void }) {
+interface Props {
+  indicators: readonly Indicator[];
+  withCluster?: boolean;
+  onRevoke(key: string): void;
+}
+
+/** A template has many keys, so that a campaign's are told by correlation. */
+export function Indicators({ indicators, withCluster = false, onRevoke }: Props) {
+  const groups = Map.groupBy(indicators, ({ correlation, cluster }) => `${correlation} ${withCluster ? cluster : ''}`);
   return (
-    <div class="scroll" tabIndex={0} role="region" aria-label="Table of indicators">
-      <table class="indicators">
-        <thead>
-          <tr>
-            <th scope="col">Correlation and threshold</th>
-            <th scope="col">Key</th>
-            <th scope="col" class="number">
-              Measured
-            </th>
-            <th scope="col" class="number">
-              Accounts
-            </th>
-            {withCluster && <th scope="col">Cluster</th>}
-            <th scope="col">First</th>
-            <th scope="col">Last</th>
-            <th scope="col">Until</th>
-            <th scope="col">
-              <span class="visually-hidden">Action</span>
-            </th>
-          </tr>
-        </thead>
-        <tbody>
-          {indicators.map((indicator) => (
-            <Row key={indicator.id} indicator={indicator} withCluster={withCluster} onRevoke={onRevoke} />
-          ))}
-        </tbody>
-      </table>
-    </div>
+    <ul class="indicator-groups">
+      {[...groups].map(([name, own]) => (
+        <li key={name}>
+          <details open={groups.size === 1}>
+            <summary>
+              <Summary indicators={own} withCluster={withCluster} />
+            </summary>
+            <Table indicators={own} onRevoke={onRevoke} />
+          </details>
+        </li>
+      ))}
+    </ul>
   );
 }
 
-function Row({ indicator, withCluster, onRevoke }: { indicator: Indicator; withCluster: boolean; onRevoke(key: string): void }) {
-  const { correlation, threshold, key, measured, times, accounts, cluster, first, last, expires, revoked, reason } = indicator;
+function Summary({ indicators, withCluster }: { indicators: readonly Indicator[]; withCluster: boolean }) {
+  const [{ correlation, threshold, cluster }] = indicators as [Indicator, ...Indicator[]];
+  const accounts = Math.max(...indicators.map(({ accounts }) => accounts));
+  const last = Math.max(...indicators.map(({ last }) => last));
+  const revoked = indicators.filter(({ revoked }) => revoked !== null).length;
+  return (
+    <>
+      <b>{correlation}</b> {indicators.length === 1 ? '1 key' : `${count(indicators.length)} keys`}, {accounts === 1 ? '1 account' : `up to ${count(accounts)} accounts`} each
+      {withCluster && cluster && <>, cluster {cluster}</>}
+      {revoked > 0 && `, ${count(revoked)} revoked`}, last <Time at={last * 1000} relative />
+      <span class="note"> {threshold}</span>
+    </>
+  );
+}
+
+function Table({ indicators, onRevoke }: Omit<Props, 'withCluster'>) {
+  const [{ correlation, cluster }] = indicators as [Indicator, ...Indicator[]];
+  return (
+    <>
+      <p class="row">
+        <a href={link('decisions', { signature: correlation })}>Decisions that it counted for</a>
+        {cluster && <a href={link('clusters', { id: cluster })}>Cluster {cluster}</a>}
+      </p>
+      <div class="scroll" tabIndex={0} role="region" aria-label={`Keys of ${correlation}${cluster ? ` in cluster ${cluster}` : ''}`}>
+        <table class="indicators">
+          <thead>
+            <tr>
+              <th scope="col">Key</th>
+              <th scope="col" class="number">
+                Measured
+              </th>
+              <th scope="col" class="number">
+                Accounts
+              </th>
+              <th scope="col">First</th>
+              <th scope="col">Last</th>
+              <th scope="col">Until</th>
+              <th scope="col">
+                <span class="visually-hidden">Action</span>
+              </th>
+            </tr>
+          </thead>
+          <tbody>
+            {indicators.map((indicator) => (
+              <Row key={indicator.id} indicator={indicator} onRevoke={onRevoke} />
+            ))}
+          </tbody>
+        </table>
+      </div>
+    </>
+  );
+}
+
+function Row({ indicator, onRevoke }: { indicator: Indicator; onRevoke(key: string): void }) {
+  const { key, measured, times, accounts, first, last, expires, revoked, reason } = indicator;
   return (
     <tr class={revoked === null ? '' : 'revoked'}>
       <th scope="row">
-        <a href={link('decisions', { signature: correlation })}>{correlation}</a>
-        <div class="note">{threshold}</div>
-      </th>
-      <td>
         <code class="nowrap">{key}</code>
-      </td>
+      </th>
       <td class="number">
         {measured.toLocaleString('en', { maximumFractionDigits: 1 })}
         <div class="note">told {times === 1 ? 'once' : `${count(times)} times`}</div>
       </td>
       <td class="number">{count(accounts)}</td>
-      {withCluster && <td>{cluster ? <a href={link('clusters', { id: cluster })}>{cluster}</a> : '–'}</td>}
       <td class="nowrap">
         <Time at={first * 1000} relative />
       </td>

@@ -1,6 +1,7 @@
 // What the page asks the core, which runs in a worker. Times are the page's; nothing else is sent there, and nothing
 // goes anywhere else.
-import type { Action, Band, Evidence } from '../api.ts';
+import { type Action, ApiError, type Band, type Evidence } from '../api.ts';
+import { token } from '../session.ts';
 import bundleUrl from '../../../build/rules/bundle.json?url';
 import sourcesUrl from '../../../build/rules/sources.json?url';
 
@@ -149,16 +150,29 @@ let shared: Core | undefined;
 /** The page's core. What takes long has one of its own. */
 export const core = () => (shared ??= new Core());
 
-let bundle: Promise<string> | undefined;
-let sources: Promise<Record<string, string>> | undefined;
+/** What was loaded once stays; what failed is tried again. */
+function once<T>(load: () => Promise<T>): () => Promise<T> {
+  let loading: Promise<T> | undefined;
+  return () => {
+    loading ??= load().catch((error) => {
+      loading = undefined;
+      throw error;
+    });
+    return loading;
+  };
+}
 
 /** The bundle of the rules that this console was built with. */
-export const shippedBundle = () => (bundle ??= load(bundleUrl, (response) => response.text()));
+export const shippedBundle = once(async () => (await file(bundleUrl)).text());
 /** Their files, by path below `rules/`. */
-export const shippedSources = () => (sources ??= load(sourcesUrl, (response) => response.json()));
+export const shippedSources = once(async () => (await file(sourcesUrl)).json() as Promise<Record<string, string>>);
 
-async function load<T>(url: string, read: (response: Response) => Promise<T>): Promise<T> {
-  const response = await fetch(url);
-  if (!response.ok) throw new Error(`${url}: ${response.status}`);
-  return read(response);
+/** Outside of development the rules are given only to those who have a token. */
+async function file(url: string): Promise<Response> {
+  const own = token();
+  const response = await fetch(url, { headers: own ? { authorization: `Bearer ${own}` } : {} }).catch(() => null);
+  if (!response) throw new ApiError(0, 'offline', 'the rules could not be loaded', 'see whether you are online, and reload the page');
+  if (response.ok) return response;
+  if (response.status === 401) throw new ApiError(401, 'unauthorized', 'the rules of this deployment are not public', 'open the overview with a token, and come back; the playground takes a bundle of your own, too');
+  throw new ApiError(response.status, 'unreadable', `the rules could not be loaded (${response.status})`, 'reload the page');
 }

@@ -1,5 +1,6 @@
 // What the core says about a request, while it is being written.
 import { useEffect, useRef, useState } from 'preact/hooks';
+import { ApiError } from '../api.ts';
 import { Core, core, shippedBundle } from '../core/core.ts';
 import { InputError } from './problem.ts';
 
@@ -42,11 +43,15 @@ let own: Rules | null = null;
 export function useRules() {
   const [shipped, setShipped] = useState<Rules | null>(null);
   const [loaded, setLoaded] = useState(own);
-  const [error, setError] = useState<InputError | null>(null);
+  const [error, setError] = useState<ApiError | null>(null);
   useEffect(() => {
     shippedBundle()
       .then((text) => rulesOf(null, text))
-      .then(setShipped, (error: unknown) => setError(new InputError(`The rules could not be loaded (${messageOf(error)}).`, 'See whether you are online, and reload the page.')));
+      .then(setShipped, (error: unknown) => {
+        // Whoever has a bundle of their own does without.
+        if (own) return;
+        setError(error instanceof ApiError ? error : new InputError(`The rules could not be loaded (${messageOf(error)}).`, 'Reload the page.'));
+      });
   }, []);
   const load = async (file: File) => {
     try {

@@ -1,6 +1,6 @@
 // The rule files: as the console was built with them, and what was changed since. Changes live as long as the page.
 import { useEffect, useMemo, useState } from 'preact/hooks';
-import { ApiError, type Loaded } from '../api.ts';
+import { type Loaded } from '../api.ts';
 import { shippedSources } from '../core/core.ts';
 
 /** Texts by path below `rules/`. */
@@ -52,7 +52,7 @@ export function useShipped(): Loaded<Files> {
   useEffect(() => {
     shippedSources().then(
       (data) => update({ state: 'ready', data }),
-      (error) => update({ state: 'failed', error: new ApiError(0, 'files', `the rule files could not be loaded: ${error}`, 'reload the page') }),
+      (error) => update({ state: 'failed', error }),
     );
   }, []);
   return loaded;
