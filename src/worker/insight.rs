@@ -80,8 +80,8 @@ fn question(arrival: &Arrival) -> Result<(usize, String), ApiError> {
     Ok((limit, format!("/decisions?{}", String::from(own.to_string()))))
 }
 
-const FILTERS: [&str; 8] =
-    ["band", "action", "signature", "account", "cluster", "model", "colo", "id"];
+const FILTERS: [&str; 10] =
+    ["band", "action", "signature", "account", "cluster", "model", "colo", "id", "since", "until"];
 
 /// Decisions that are told at once, unless others are asked for.
 const DEFAULT_LIMIT: usize = 100;

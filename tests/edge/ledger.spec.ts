@@ -8,7 +8,7 @@ import { eventually, Fleet, Origin, SECRETS, sleep } from './support.ts';
 
 const keys = keyPair();
 const TOKEN = 'publish-token-of-the-tests';
-const CANARIES = { prompt: 'canary-of-the-prompt', credential: 'sk-canary-of-the-credential', address: '203.0.113.78', agent: 'canary-of-the-agent', query: 'canary-of-the-query', model: 'canary-of-the-model', header: 'canary-of-the-header' };
+const CANARIES = { prompt: 'canary-of-the-prompt', credential: 'sk-canary-of-the-credential', address: '203.0.113.78', agent: 'canary-of-the-agent', query: 'canary-of-the-query', model: 'canary-of-the-model@example.com', header: 'canary-of-the-header' };
 
 let origin: Origin;
 let fleet: Fleet;

@@ -120,15 +120,27 @@ export class ApiError extends Error {
     readonly code: string,
     message: string,
     readonly remedy: string,
+    /** Seconds for which the server wants to be left alone. */
+    readonly pause = 0,
   ) {
     super(message);
   }
 }
 
+/** What a header can hold: fetch refuses anything else. */
+const PRINTABLE = /^[ -~]+$/;
+
+/** How far the server's clock is ahead of this one, in milliseconds. */
+let ahead = 0;
+
+/** The server's time, in seconds since the epoch: counts are cut into steps by it. */
+export const serverNow = () => (Date.now() + ahead) / 1000;
+
 /** Asks the API; throws `ApiError`. A token that is refused is forgotten, so that the page asks for another. */
 export async function call<T>(path: string, init: { method?: string; body?: unknown; signal?: AbortSignal; token?: string } = {}): Promise<T> {
   const { method = 'GET', body, signal } = init;
   const own = init.token ?? token();
+  if (own && !PRINTABLE.test(own)) throw new ApiError(0, 'token', 'no token has such characters', 'copy it again: it has only letters, digits and signs of ASCII');
   let response: Response;
   try {
     response = await fetch(`/_hedgerow/v1${path}`, {
@@ -139,65 +151,98 @@ export async function call<T>(path: string, init: { method?: string; body?: unkn
     });
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new ApiError(0, 'offline', 'the Worker does not answer', 'see whether you are online and the Worker runs; this page tries again');
+    throw new ApiError(0, 'offline', 'the Worker does not answer', 'see whether you are online and the Worker runs');
   }
+  const date = Date.parse(response.headers.get('date') ?? '');
+  if (date) ahead = date - Date.now();
   const answer = (await response.json().catch(() => null)) as { error?: { code: string; message: string; remedy: string } } | null;
   if (response.ok && answer) return answer as T;
   const { code = 'unreadable', message = `the answer is ${response.status}, without a reason`, remedy = 'look at the Worker’s log' } = answer?.error ?? {};
   if (response.status === 401 && !init.token) setToken(null);
-  throw new ApiError(response.status, code, message, remedy);
+  throw new ApiError(response.status, code, message, remedy, Number(response.headers.get('retry-after')) || 0);
 }
 
-export type Loaded<T> = { state: 'loading' } | { state: 'failed'; error: ApiError; data?: T } | { state: 'ready'; data: T };
+/** `at` is when the data came, in milliseconds since the epoch. */
+export type Loaded<T> = { state: 'loading' } | { state: 'failed'; error: ApiError; data?: T; at?: number } | { state: 'ready'; data: T; at?: number };
+
+/** Seconds that are waited at most after failures, unless the server asks for more. */
+const LONGEST = 120;
+
+/** Seconds until the next try: ever more while it fails. One failure may be chance; then a 503's wish can wait. */
+function patience(seconds: number, failures: number, error: ApiError | null): number {
+  if (!seconds) return 0;
+  const own = Math.max(seconds, Math.min(LONGEST, seconds * 2 ** failures));
+  return error && (failures > 1 || error.status === 429) ? Math.max(own, error.pause) : own;
+}
 
 /**
  * What the API answers to a question, asked again every `seconds` and whenever something happens (`changes`). While it
  * is asked again the last answer stays, so that nothing jumps; and it is asked once at a time, so that a slow answer
- * comes, however often something happens.
+ * comes, however often something happens. Who comes back to the page, or goes online, is shown no old numbers for long.
  */
 export function useApi<T>(path: string | null, seconds = 0, changes: unknown = null): Loaded<T> & { reload(): void } {
   const own = useToken();
   const [loaded, set] = useState<Loaded<T>>({ state: 'loading' });
-  const again = useRef(() => {});
+  const again = useRef((_forced: boolean): unknown => undefined);
   const asked = useRef('');
   useEffect(() => {
     if (path === null || !own) return;
     const abort = new AbortController();
     const { signal } = abort;
     let state: 'idle' | 'asking' | 'again' = 'idle';
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    let failures = 0;
     const ask = async () => {
       if (state !== 'idle') return void (state = 'again');
       state = 'asking';
+      clearTimeout(timer);
+      let problem: ApiError | null = null;
       try {
         const data = await call<T>(path, { signal });
-        if (!signal.aborted) set({ state: 'ready', data });
+        if (!signal.aborted) set({ state: 'ready', data, at: Date.now() });
       } catch (error) {
-        if (signal.aborted) return;
-        const problem = error instanceof ApiError ? error : new ApiError(0, 'failed', String(error), 'reload the page');
-        set((before) => ({ state: 'failed', error: problem, data: before.state === 'loading' ? undefined : before.data }));
+        const found = (problem = told(error, seconds > 0));
+        if (!signal.aborted) set((before) => ({ ...(before.state === 'loading' ? {} : before), state: 'failed', error: found }));
       }
-      const repeats = (state as string) === 'again';
+      if (signal.aborted) return;
+      failures = problem ? failures + 1 : 0;
+      const repeats = (state as string) === 'again' && !problem;
       state = 'idle';
-      if (repeats && !signal.aborted) void ask();
+      if (repeats) void ask();
+      else later(patience(seconds, failures, problem));
     };
+    const later = (pause: number) => {
+      if (pause) timer = setTimeout(() => (document.hidden ? later(pause) : void ask()), pause * 1000);
+    };
+    const back = () => document.hidden || !seconds || void ask();
     // Another pace is no other question.
     if (asked.current !== `${own} ${path}`) set({ state: 'loading' });
     asked.current = `${own} ${path}`;
-    again.current = () => void ask();
+    again.current = (forced) => (forced || !failures) && void ask();
+    document.addEventListener('visibilitychange', back);
+    addEventListener('online', back);
     void ask();
-    const timer = seconds ? setInterval(() => document.hidden || void ask(), seconds * 1000) : undefined;
     return () => {
       abort.abort();
-      clearInterval(timer);
+      clearTimeout(timer);
+      document.removeEventListener('visibilitychange', back);
+      removeEventListener('online', back);
       again.current = () => {};
     };
   }, [path, seconds, own]);
   const first = useRef(true);
   useEffect(() => {
-    if (!first.current) again.current();
+    if (!first.current) again.current(false);
     first.current = false;
   }, [changes]);
-  return { ...loaded, reload: () => again.current() };
+  return { ...loaded, reload: () => void again.current(true) };
+}
+
+/** What is wrong; that it is tried again is said only where it is. */
+function told(error: unknown, polls: boolean): ApiError {
+  if (!(error instanceof ApiError)) return new ApiError(0, 'failed', String(error), 'reload the page');
+  if (!polls || error.code !== 'offline') return error;
+  return new ApiError(0, error.code, error.message, `${error.remedy}; this page tries again`);
 }
 
 /**

@@ -1,6 +1,7 @@
 // The frame: where one can go, whose token it is, light or dark.
 import type { ComponentType } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
+import { Boundary } from './components/boundary.tsx';
 import { SignIn } from './components/signin.tsx';
 import { ThemeSwitch } from './components/theme.tsx';
 import { link, type Place, usePlace } from './router.ts';
@@ -32,14 +33,16 @@ export function App() {
   const own = useToken();
   // Without a token there is most to see in the playground.
   const view = VIEWS.find(({ name }) => name === place.view) ?? VIEWS.find(({ name }) => name === (own ? 'overview' : 'playground'))!;
+  const open = !view.needsToken || own !== null;
   const main = useRef<HTMLElement>(null);
-  const first = useRef(true);
+  const shown = useRef('');
   useEffect(() => {
     document.title = `${view.title} · Hedgerow`;
-    // Who moves by keyboard goes on from the new view's start.
-    if (!first.current) main.current?.focus({ preventScroll: true });
-    first.current = false;
-  }, [view.name]);
+    // Who moves by keyboard goes on from the new view's start, and from there when what had the focus is gone: signing in and out.
+    const lost = document.activeElement === document.body;
+    if (shown.current && main.current && (lost || shown.current !== view.name)) begin(main.current);
+    shown.current = view.name;
+  }, [view.name, own]);
   const skip = (event: Event) => {
     event.preventDefault();
     main.current?.focus();
@@ -70,10 +73,19 @@ export function App() {
         </div>
       </header>
       <main id="main" tabIndex={-1} ref={main}>
-        <Body view={view} place={place} open={!view.needsToken || own !== null} />
+        <Boundary key={`${view.name} ${open}`} title={view.title} place={place}>
+          <Body view={view} place={place} open={open} />
+        </Boundary>
       </main>
     </>
   );
+}
+
+/** Puts the focus on the view's heading; on its room where none is there yet. */
+function begin(main: HTMLElement) {
+  const heading = main.querySelector('h1');
+  if (heading) heading.tabIndex = -1;
+  (heading ?? main).focus({ preventScroll: true });
 }
 
 function Body({ view, place, open }: { view: View; place: Place; open: boolean }) {

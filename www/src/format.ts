@@ -9,12 +9,13 @@ export const count = (value: number) => whole.format(value);
 /** 12.3K: where there is little room. */
 export const compact = (value: number) => (Math.abs(value) < 10_000 ? whole.format(Math.round(value)) : short.format(value));
 
-/** 12.3 % of a whole; a dash where there is no whole. */
+/** 12.3 % of a whole; a dash where there is no whole. Only all of it is 100 %. */
 export function share(part: number, total: number): string {
   if (!total) return '–';
   const percent = (100 * part) / total;
   if (part && percent < 0.1) return '< 0.1 %';
-  return `${percent.toFixed(percent >= 10 || percent === 0 ? 0 : 1)} %`;
+  if (percent < 100 && percent > 99.9) return '> 99.9 %';
+  return `${percent.toFixed((percent >= 10 && percent < 99.5) || percent === 0 || percent >= 100 ? 0 : 1)} %`;
 }
 
 /** +9 dB, −20 dB */

@@ -1,16 +1,27 @@
-// The token: in this tab's sessionStorage and nowhere else. It is gone when the tab is closed.
+// The token: in this tab's sessionStorage and nowhere else; in the page's memory where storage is blocked.
 import { useEffect, useState } from 'preact/hooks';
 
 const KEY = 'hedgerow.token';
 const CHANGED = 'hedgerow:token';
+let memory: string | null = null;
+
+/** Uses storage, which browsers may block: then even to name it throws. */
+export function attempt<T>(use: () => T): T | null {
+  try {
+    return use();
+  } catch {
+    return null;
+  }
+}
 
 export function token(): string | null {
-  return sessionStorage.getItem(KEY);
+  return memory ?? attempt(() => sessionStorage.getItem(KEY));
 }
 
 export function setToken(value: string | null) {
-  if (value) sessionStorage.setItem(KEY, value);
-  else sessionStorage.removeItem(KEY);
+  attempt(() => (value ? sessionStorage.setItem(KEY, value) : sessionStorage.removeItem(KEY)));
+  memory = null;
+  if (token() !== value) memory = value;
   dispatchEvent(new Event(CHANGED));
 }
 

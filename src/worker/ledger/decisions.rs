@@ -278,7 +278,11 @@ impl Facts {
         let has_hit = |asked: &String| {
             self.hits.iter().any(|hit| hit.name == *asked) || self.shadow_hits.contains(asked)
         };
-        is("band", Some(self.band.as_deref().unwrap_or("unscored")))
+        let time = |name: &str| query.get(name).and_then(|at| at.parse::<f64>().ok());
+        let is_in_time = time("since").is_none_or(|since| self.at >= since)
+            && time("until").is_none_or(|until| self.at < until);
+        is_in_time
+            && is("band", Some(self.band.as_deref().unwrap_or("unscored")))
             && is("action", Some(&self.action))
             && is("colo", Some(&self.colo))
             && is("model", self.model.as_deref())
@@ -368,7 +372,7 @@ mod tests {
     fn what_is_asked_for_is_found() {
         let mut all = Decisions::default();
         all.report((0..10).map(|number| decision(number, "notice")).collect());
-        let rows: [(&[(&str, &str)], usize); 13] = [
+        let rows: [(&[(&str, &str)], usize); 15] = [
             (&[], 10),
             (&[("limit", "3")], 3),
             (&[("limit", "999999")], 10),
@@ -380,6 +384,8 @@ mod tests {
             (&[("account", &format!("{:032x}", 3))], 1),
             (&[("colo", "FRA"), ("model", "m"), ("action", "tag")], 10),
             (&[("cluster", "5b0f3a91")], 0),
+            (&[("since", "3"), ("until", "7")], 4),
+            (&[("since", "7")], 3),
             (&[("band", "clear")], 0),
             (&[("band", "unscored")], 0),
         ];

@@ -3,10 +3,11 @@ import { useState } from 'preact/hooks';
 import { BANDS, useApi } from '../api.ts';
 import { BandTag, Panel, Time } from '../components/parts.tsx';
 import { Empty, Shown } from '../components/states.tsx';
-import { count, duration, share } from '../format.ts';
+import { count, share } from '../format.ts';
 import { BandBar } from '../overview/parts.tsx';
 import { link } from '../router.ts';
 import { Exempt } from './exempt.tsx';
+import { growth } from './growth.ts';
 import { Indicators } from './indicators.tsx';
 import { Revoke } from './revoke.tsx';
 import { Timeline } from './timeline.tsx';
@@ -73,14 +74,13 @@ export function ClusterDetail({ id }: { id: string }) {
   );
 }
 
-function Members({ cluster: { accounts, keys, correlations, first, last } }: { cluster: ClusterDetails }) {
-  const hours = (last - first) / 3600;
+function Members({ cluster }: { cluster: ClusterDetails }) {
+  const { accounts, keys, correlations, first, last } = cluster;
   return (
     <dl class="facts">
       <dt>Accounts</dt>
       <dd>
-        <b>{count(accounts)}</b>, linked within {duration(last - first)}
-        {hours >= 1 && `: ${(accounts / hours).toFixed(1)} an hour`}
+        <b>{count(accounts)}</b>, linked within {growth(cluster)}
       </dd>
       <dt>Keys</dt>
       <dd>{count(keys)} that link them</dd>
@@ -100,7 +100,7 @@ function Members({ cluster: { accounts, keys, correlations, first, last } }: { c
 
 function Requests({ traffic }: { traffic: ClusterDetails['traffic'] }) {
   if (!traffic) return <Empty>The ledger does not answer, so its requests are unknown. This page asks again by itself.</Empty>;
-  if (!traffic.requests) return <Empty>None of its accounts asked anything.</Empty>;
+  if (!traffic.requests) return <Empty>Its accounts sent no request in the last 24 h.</Empty>;
   const models = Object.entries(traffic.by_model).toSorted(([, a], [, b]) => b - a);
   return (
     <>

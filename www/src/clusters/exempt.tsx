@@ -2,16 +2,18 @@
 import { useState } from 'preact/hooks';
 import { type Decisions, useApi } from '../api.ts';
 import { Copy } from '../components/parts.tsx';
+import { Problem } from '../components/states.tsx';
 import { type Wish, command, complaint, toml } from './toml.ts';
 import { Dialog } from './dialog.tsx';
 
 export function Exempt({ cluster, onClose }: { cluster: string; onClose(): void }) {
-  const decisions = useApi<Decisions>(`/decisions?limit=100&cluster=${encodeURIComponent(cluster)}`);
+  const decisions = useApi<Decisions>(`/decisions?limit=500&cluster=${encodeURIComponent(cluster)}`);
   const [wish, set] = useState<Wish>({ kind: 'accounts', cluster, name: `cluster-${cluster}`, reason: '', until: inMonths(3), accounts: null });
   const seen = decisions.state === 'ready' ? [...new Set(decisions.data.decisions.flatMap(({ account }) => account ?? []))] : [];
   const own = { ...wish, accounts: wish.accounts ?? seen };
   const change = (part: Partial<Wish>) => set({ ...wish, ...part });
-  const problem = complaint(own);
+  const awaits = own.kind === 'accounts' && !wish.accounts && decisions.state === 'loading';
+  const problem = awaits ? 'Its accounts are being looked up.' : complaint(own);
   return (
     <Dialog title={`Exempt cluster ${cluster}`} onClose={onClose}>
       <p>
@@ -36,9 +38,10 @@ export function Exempt({ cluster, onClose }: { cluster: string; onClose(): void 
           <input value={wish.reason} autofocus maxLength={200} autocomplete="off" placeholder="Our own nightly evaluation; ticket 4711" onInput={(event) => change({ reason: event.currentTarget.value })} />
         </label>
         <label>
-          Last day
+          Last day; it ends at 24:00 UTC
           <input type="date" value={wish.until} min={inMonths(0)} onInput={(event) => change({ until: event.currentTarget.value })} />
         </label>
+        {wish.kind === 'accounts' && decisions.state === 'failed' && <Problem error={decisions.error} retry={decisions.reload} />}
         {wish.kind === 'accounts' && (
           <label>
             Accounts, one a line; those of its kept decisions are filled in
@@ -82,9 +85,12 @@ function Snippet({ label, text }: { label: string; text: string }) {
   );
 }
 
-/** A day so many months from now, as forms and TOML write it. */
+/** A day so many months from now where one is, as forms and TOML write it; of a shorter month its last. */
 function inMonths(months: number): string {
   const date = new Date();
+  const day = date.getDate();
   date.setMonth(date.getMonth() + months);
-  return date.toISOString().slice(0, 10);
+  if (date.getDate() !== day) date.setDate(0);
+  const digits = (value: number) => String(value).padStart(2, '0');
+  return `${date.getFullYear()}-${digits(date.getMonth() + 1)}-${digits(date.getDate())}`;
 }

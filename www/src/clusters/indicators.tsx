@@ -1,4 +1,5 @@
 // Keys for which a correlation holds: what was measured, against which threshold, until when.
+import { useState } from 'preact/hooks';
 import { Time } from '../components/parts.tsx';
 import { count } from '../format.ts';
 import { link } from '../router.ts';
@@ -16,16 +17,24 @@ export function Indicators({ indicators, withCluster = false, onRevoke }: Props)
   return (
     <ul class="indicator-groups">
       {[...groups].map(([name, own]) => (
-        <li key={name}>
-          <details open={groups.size === 1}>
-            <summary>
-              <Summary indicators={own} withCluster={withCluster} />
-            </summary>
-            <Table indicators={own} onRevoke={onRevoke} />
-          </details>
-        </li>
+        <Group key={name} indicators={own} withCluster={withCluster} isOnly={groups.size === 1} onRevoke={onRevoke} />
       ))}
     </ul>
+  );
+}
+
+/** The only one stands open, and stays so when there are others. */
+function Group({ indicators, withCluster, isOnly, onRevoke }: Required<Props> & { isOnly: boolean }) {
+  const [open] = useState(isOnly);
+  return (
+    <li>
+      <details open={open}>
+        <summary>
+          <Summary indicators={indicators} withCluster={withCluster} />
+        </summary>
+        <Table indicators={indicators} onRevoke={onRevoke} />
+      </details>
+    </li>
   );
 }
 

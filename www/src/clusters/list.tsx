@@ -3,9 +3,10 @@ import { useMemo, useRef, useState } from 'preact/hooks';
 import { type Band, BANDS, useApi } from '../api.ts';
 import { BandTag, Panel, Time } from '../components/parts.tsx';
 import { Empty, Shown } from '../components/states.tsx';
-import { count, duration, share } from '../format.ts';
+import { count, share } from '../format.ts';
 import { BandBar } from '../overview/parts.tsx';
 import { go, link } from '../router.ts';
+import { growth } from './growth.ts';
 import { Indicators } from './indicators.tsx';
 import { Revoke } from './revoke.tsx';
 import type { AuditEntry, Cluster, Indicator } from './types.ts';
@@ -63,7 +64,7 @@ export function ClusterList() {
 }
 
 function Row({ cluster, grown }: { cluster: Cluster; grown: number }) {
-  const { id, accounts, keys, correlations, first, last, traffic } = cluster;
+  const { id, accounts, keys, correlations, last, traffic } = cluster;
   const bands = traffic?.by_band ?? {};
   const most = BANDS.toSorted((a, b) => (bands[b] ?? 0) - (bands[a] ?? 0))[0] as Band;
   return (
@@ -72,7 +73,7 @@ function Row({ cluster, grown }: { cluster: Cluster; grown: number }) {
         <a href={link('clusters', { id })}>{id}</a>
       </th>
       <td>
-        <b>{count(accounts)}</b> <span class="note">in {duration(last - first)}{grown > 0 && `, ▲ ${count(grown)} since you look`}</span>
+        <b>{count(accounts)}</b> <span class="note">in {growth(cluster)}{grown > 0 && `, ▲ ${count(grown)} since you opened this page`}</span>
       </td>
       <td class="number">{count(keys)}</td>
       <td class="names">{correlations.join(', ')}</td>

@@ -1,18 +1,21 @@
 // Takes keys out of force, one after the other, with a reason.
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useState } from 'preact/hooks';
 import { ApiError, call } from '../api.ts';
 import { Problem } from '../components/states.tsx';
 import { Dialog } from './dialog.tsx';
 
 type Progress = { state: 'asking' } | { state: 'busy' | 'done'; done: number } | { state: 'failed'; done: number; error: ApiError };
 
-/** `onClose` is told whether anything was revoked. */
+/** What has changed places is read out. */
+const focus = (element: HTMLElement | null) => element?.focus();
+
+/** `onClose` is told whether anything was revoked. Who leaves the page leaves the rest to be revoked behind it. */
 export function Revoke({ keys, onClose }: { keys: readonly string[]; onClose(changed: boolean): void }) {
   const [progress, set] = useState<Progress>({ state: 'asking' });
-  const gone = useRef(false);
-  useEffect(() => () => void (gone.current = true), []);
+  const busy = progress.state === 'busy';
   const submit = async (event: SubmitEvent) => {
     event.preventDefault();
+    if (busy) return;
     const form = new FormData(event.currentTarget as HTMLFormElement);
     const body = { reason: String(form.get('reason')).trim(), author: String(form.get('author')).trim() };
     // What a failed attempt has revoked already is not revoked again.
@@ -21,7 +24,6 @@ export function Revoke({ keys, onClose }: { keys: readonly string[]; onClose(cha
       for (const key of keys.slice(done)) {
         set({ state: 'busy', done });
         await call(`/indicators/${key}/revoke`, { method: 'POST', body });
-        if (gone.current) return;
         done += 1;
       }
       set({ state: 'done', done });
@@ -32,13 +34,15 @@ export function Revoke({ keys, onClose }: { keys: readonly string[]; onClose(cha
   const changed = progress.state !== 'asking' && progress.done > 0;
   const what = keys.length === 1 ? `key ${keys[0]}` : `${keys.length} keys`;
   return (
-    <Dialog title={`Revoke ${what}`} onClose={() => onClose(changed)}>
+    <Dialog title={`Revoke ${what}`} busy={busy} onClose={() => onClose(changed)}>
       <p>
         {keys.length === 1 ? 'Its indicators are' : 'Their indicators are'} out of force within seconds, for all correlations, until they would have expired; also if a correlation holds again
         meanwhile. Accounts and counts are not touched. It cannot be undone.
       </p>
       {progress.state === 'done' ? (
-        <p role="status">{keys.length === 1 ? 'It is revoked.' : `All ${keys.length} are revoked.`} The audit log has it.</p>
+        <p role="status" tabIndex={-1} ref={focus}>
+          {keys.length === 1 ? 'It is revoked.' : `All ${keys.length} are revoked.`} The audit log has it.
+        </p>
       ) : (
         <form class="dialog-form" onSubmit={submit}>
           <label>
@@ -51,11 +55,11 @@ export function Revoke({ keys, onClose }: { keys: readonly string[]; onClose(cha
           </label>
           {progress.state === 'failed' && <Problem error={remedied(progress.error)} />}
           <div class="row">
-            <button type="submit" class="danger" disabled={progress.state === 'busy'}>
+            <button type="submit" class="danger" aria-disabled={busy}>
               {progress.state === 'failed' ? 'Try again' : `Revoke ${what}`}
             </button>
             <span class="note" role="status">
-              {progress.state !== 'asking' && keys.length > 1 && `${progress.done} of ${keys.length} revoked`}
+              {progress.state !== 'asking' && keys.length > 1 && `${progress.done} of ${keys.length} revoked${busy ? '; this stays open until all are' : ''}`}
             </span>
           </div>
         </form>

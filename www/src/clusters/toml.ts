@@ -16,12 +16,16 @@ export function complaint({ kind, name, reason, until, accounts }: Wish): string
   if (!/^[a-z0-9][a-z0-9_-]*$/.test(name)) return 'Give it a name of small letters, digits and hyphens.';
   if (!reason.trim()) return 'Say why.';
   if (!/^\d{4}-\d\d-\d\d$/.test(until)) return 'Choose the last day.';
+  if (endOf(until) <= Date.now()) return 'The last day is over: choose a later one.';
   if (kind === 'cluster') return null;
   const own = (accounts ?? []).filter(Boolean);
   if (!own.length) return 'Name at least one account: its 32 digits, as decisions show them.';
   const wrong = own.find((account) => !/^[0-9a-f]{32}$/.test(account));
   return wrong ? `“${wrong}” is no account: those have 32 digits, 0-9 and a-f.` : null;
 }
+
+/** The policy counts days in UTC, and the last one to its end. */
+const endOf = (day: string) => Date.parse(day) + 86_400_000;
 
 export const toml = (wish: Wish) => (wish.kind === 'cluster' ? watched(wish) : allowed(wish));
 

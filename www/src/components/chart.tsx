@@ -3,7 +3,7 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
 import { compact } from '../format.ts';
-import { clock } from '../overview/series.ts';
+import { ticks } from '../overview/series.ts';
 
 export interface Layer {
   name: string;
@@ -20,17 +20,19 @@ interface Props {
   label: string;
   /** The step below the pointer; null where there is none. */
   onPoint(step: number | null): void;
+  /** Told when the step that is clicked begins. */
+  onPick(from: number): void;
 }
 
 const HEIGHT = 290;
 
-export default function Chart({ at, minutes, layers, label, onPoint }: Props) {
+export default function Chart({ at, minutes, layers, label, onPoint, onPick }: Props) {
   const host = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot>(undefined);
   const repaint = useRepaint();
   const shape = layers.map(({ name }) => name).join();
   useEffect(() => {
-    const own = new uPlot(options(host.current!, { at, minutes, layers, label, onPoint }), stacked(at, layers), host.current!);
+    const own = new uPlot(options(host.current!, { at, minutes, layers, label, onPoint, onPick }), stacked(at, layers), host.current!);
     plot.current = own;
     const observer = new ResizeObserver(([entry]) => entry && own.setSize({ width: entry.contentRect.width, height: HEIGHT }));
     observer.observe(host.current!);
@@ -54,7 +56,7 @@ function stacked(at: readonly number[], layers: readonly Layer[]): uPlot.Aligned
   return [[...at, (at.at(-1) ?? 0) + width], ...tops];
 }
 
-function options(host: HTMLElement, { at, minutes, layers, onPoint }: Props): uPlot.Options {
+function options(host: HTMLElement, { minutes, layers, onPoint, onPick }: Props): uPlot.Options {
   const painted = (color: string) => resolved(host, color);
   const [text, line] = [painted('var(--dim)'), painted('var(--line)')];
   const axis = { stroke: text, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1, size: 5 }, font: '12px system-ui, sans-serif' };
@@ -77,11 +79,29 @@ function options(host: HTMLElement, { at, minutes, layers, onPoint }: Props): uP
     ],
     bands: layers.slice(1).map((_, index) => ({ series: [index + 2, index + 1] as uPlot.Band.Bounds })),
     axes: [
-      { ...axis, space: minutes > 1440 ? 160 : 90, values: (_, splits) => splits.map((split) => clock(split, minutes)) },
+      { ...axis, space: 90, values: (_, splits) => ticks(splits, minutes) },
       { ...axis, size: 52, values: (_, splits) => splits.map(compact) },
     ],
-    hooks: { setCursor: [({ cursor }) => onPoint(cursor.idx == null ? null : Math.min(cursor.idx, at.length - 1))] },
+    hooks: {
+      setCursor: [(plot) => onPoint(below(plot))],
+      ready: [
+        (plot) =>
+          plot.over.addEventListener('click', (event) => {
+            const step = below(plot);
+            // By finger one sees a step's values first; the table has the links.
+            if (step !== null && (event as PointerEvent).pointerType !== 'touch') onPick(plot.data[0][step]!);
+          }),
+      ],
+    },
   };
+}
+
+/** The step below the pointer: the last that has begun there. uPlot's own is the nearest beginning. */
+function below(plot: uPlot): number | null {
+  const { left = -1 } = plot.cursor;
+  if (left < 0) return null;
+  const value = plot.posToVal(left, 'x');
+  return Math.max(0, plot.data[0].slice(0, -1).findLastIndex((from) => from <= value));
 }
 
 /** A canvas knows neither variables nor light-dark(). */

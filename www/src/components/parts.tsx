@@ -23,29 +23,38 @@ export const ActionTag = ({ action }: { action: Action }) => <span class={`tag a
 /** A digest, a hash: its first digits, all of it on hover. */
 export const Hash = ({ value }: { value: string | null }) => (value ? <code title={value}>{brief(value)}</code> : <span class="note">–</span>);
 
-/** A time in the zone of whoever looks, with UTC on hover; `at` in milliseconds since the epoch. */
-export function Time({ at, relative = false }: { at: number; relative?: boolean }) {
+/** A time in the zone of whoever looks, with UTC on hover; `at` in milliseconds since the epoch. `text` says it shorter. */
+export function Time({ at, relative = false, text }: { at: number; relative?: boolean; text?: string }) {
   const date = new Date(at);
+  if (Number.isNaN(date.getTime())) return <>an unknown time</>;
   const local = date.toLocaleString(undefined, { dateStyle: 'medium', timeStyle: 'medium' });
   const utc = `${date.toISOString().replace('T', ' ').slice(0, 19)} UTC`;
   return (
-    <time dateTime={date.toISOString()} title={relative ? `${local} · ${utc}` : utc}>
-      {relative ? ago(at / 1000) : local}
+    <time dateTime={date.toISOString()} title={relative || text ? `${local} · ${utc}` : utc}>
+      {text ?? (relative ? ago(at / 1000) : local)}
     </time>
   );
 }
 
-/** A copy button, which says that it has. */
+/** A copy button, which says that it has; or that it may not, as on plain http, where there is no clipboard. */
 export function Copy({ text, label = 'Copy' }: { text: string; label?: string }) {
-  const [done, set] = useState(false);
+  const [said, say] = useState<string>();
   useEffect(() => {
-    if (!done) return;
-    const timer = setTimeout(() => set(false), 2000);
+    if (!said) return;
+    const timer = setTimeout(() => say(undefined), 4000);
     return () => clearTimeout(timer);
-  }, [done]);
+  }, [said]);
+  const copy = async () => {
+    try {
+      await navigator.clipboard.writeText(text);
+      say('Copied');
+    } catch {
+      say('Select and copy by hand');
+    }
+  };
   return (
-    <button type="button" class="quiet" onClick={() => void navigator.clipboard.writeText(text).then(() => set(true))}>
-      <span aria-live="polite">{done ? 'Copied' : label}</span>
+    <button type="button" class="quiet" onClick={() => void copy()}>
+      <span aria-live="polite">{said ?? label}</span>
     </button>
   );
 }

@@ -37,7 +37,7 @@ export function SignIn({ title }: { title: string }) {
           </button>
         </div>
         <p id="token-note" class="note">
-          It stays in this tab, and is gone when the tab is closed.
+          It stays in this tab until you sign out; browsers copy it when the tab is duplicated, and may bring it back with a closed tab.
         </p>
       </form>
       {error && <Problem error={error} />}

@@ -3,7 +3,7 @@ import type { ComponentChildren } from 'preact';
 import type { ApiError, Loaded } from '../api.ts';
 
 /** Says what is wrong and what to do about it. */
-export function Problem({ error, retry }: { error: ApiError; retry?: () => void }) {
+export function Problem({ error, retry, action = 'Try again' }: { error: ApiError; retry?: () => void; action?: string }) {
   return (
     <div class="problem" role="alert">
       <p>
@@ -11,7 +11,7 @@ export function Problem({ error, retry }: { error: ApiError; retry?: () => void 
       </p>
       {retry && (
         <button type="button" onClick={retry}>
-          Try again
+          {action}
         </button>
       )}
     </div>
@@ -33,14 +33,23 @@ export function Loading({ lines = 4 }: { lines?: number }) {
   );
 }
 
-/** What was loaded; or that it is being loaded, or why not. Old data stays beside the problem. */
+/** Lies over the foot of what it is about, so that nothing moves when it comes and goes. */
+export const Over = ({ children }: { children: ComponentChildren }) => (
+  <div class="over">
+    <div>{children}</div>
+  </div>
+);
+
+/** What was loaded; or that it is being loaded, or why not. Old data stays, below the problem. */
 export function Shown<T>({ loaded, lines, children }: { loaded: Loaded<T> & { reload?: () => void }; lines?: number; children: (data: T) => ComponentChildren }) {
   if (loaded.state === 'loading') return <Loading lines={lines} />;
   if (loaded.state === 'ready') return <>{children(loaded.data)}</>;
+  const problem = <Problem error={loaded.error} retry={loaded.reload} />;
+  if (loaded.data === undefined) return problem;
   return (
     <>
-      <Problem error={loaded.error} retry={loaded.reload} />
-      {loaded.data !== undefined && children(loaded.data)}
+      {children(loaded.data)}
+      <Over>{problem}</Over>
     </>
   );
 }

@@ -1,11 +1,12 @@
 import { useEffect, useState } from 'preact/hooks';
+import { attempt } from '../session.ts';
 
 const KEY = 'hedgerow.theme';
 type Theme = 'system' | 'light' | 'dark';
 const NEXT: Record<Theme, Theme> = { system: 'light', light: 'dark', dark: 'system' };
 
 function stored(): Theme {
-  const value = localStorage.getItem(KEY);
+  const value = attempt(() => localStorage.getItem(KEY));
   return value === 'light' || value === 'dark' ? value : 'system';
 }
 
@@ -14,10 +15,10 @@ export function ThemeSwitch() {
   const [theme, set] = useState(stored);
   useEffect(() => {
     if (theme === 'system') {
-      localStorage.removeItem(KEY);
+      attempt(() => localStorage.removeItem(KEY));
       delete document.documentElement.dataset.theme;
     } else {
-      localStorage.setItem(KEY, theme);
+      attempt(() => localStorage.setItem(KEY, theme));
       document.documentElement.dataset.theme = theme;
     }
     // Charts are painted, and have to be painted again.

@@ -7,6 +7,7 @@ import { Empty, Shown } from '../components/states.tsx';
 import { Waterfall } from '../components/waterfall.tsx';
 import { bytes, count, decibans } from '../format.ts';
 import { go, link } from '../router.ts';
+import { byteRange } from './range.ts';
 
 /** `known` is what the list has of it; else the ledger is asked. */
 export function Detail({ id, known, onClose }: { id: string; known: Decision | undefined; onClose(): void }) {
@@ -14,7 +15,7 @@ export function Detail({ id, known, onClose }: { id: string; known: Decision | u
   const head = useRef<HTMLHeadingElement>(null);
   useEffect(() => {
     head.current?.focus();
-    const pressed = (event: KeyboardEvent) => event.key === 'Escape' && onClose();
+    const pressed = (event: KeyboardEvent) => event.key === 'Escape' && !isTyped(event) && onClose();
     addEventListener('keydown', pressed);
     return () => removeEventListener('keydown', pressed);
   }, [id]);
@@ -39,7 +40,7 @@ export function Detail({ id, known, onClose }: { id: string; known: Decision | u
               <Told decision={decision} />
             ) : (
               <Empty>
-                <p>The ledger does not keep this decision, or no more.</p>
+                <p>The ledger does not have this decision: either it was never kept, or newer ones have taken its place.</p>
                 <p>Look for its request id in the Worker’s log.</p>
               </Empty>
             )
@@ -50,12 +51,18 @@ export function Detail({ id, known, onClose }: { id: string; known: Decision | u
   );
 }
 
+/** In a box it means what is being typed. */
+const isTyped = ({ target }: Event) => target instanceof Element && target.closest('input:not([type=checkbox]), select, textarea') !== null;
+
 function Told({ decision }: { decision: Decision }) {
   const { request_id, score, band, prior, hits, contributions, error } = decision;
   return (
     <div class="told">
       <p class="row">
-        <code>{request_id}</code> <Copy text={request_id} label="Copy id" />
+        <span class="note">
+          Request id (what the client saw as <code>x-hedgerow-request-id</code>)
+        </span>
+        <code class="id">{request_id}</code> <Copy text={request_id} label="Copy id" />
       </p>
       {score !== null && band ? (
         <Waterfall prior={prior} hits={hits} contributions={contributions} score={score} band={band} onPick={(signature) => go('decisions', { signature })} />
@@ -69,7 +76,7 @@ function Told({ decision }: { decision: Decision }) {
       <Done decision={decision} />
       {hits.length > 0 && <Hits hits={hits} />}
       <Facts decision={decision} />
-      <p class="note">There is no prompt to show: Hedgerow never stores any text of a request. Byte ranges say where the evidence was.</p>
+      <p class="note">There is no prompt to show: Hedgerow never stores any text of a request. Byte ranges say where the evidence was; the first byte is byte 0.</p>
     </div>
   );
 }
@@ -98,9 +105,9 @@ function Hits({ hits }: { hits: Decision['hits'] }) {
         {hits.map(({ name, family, weight, evidence, key }) => (
           <li key={`${name} ${key}`}>
             <a href={link('decisions', { signature: name })}>{name}</a> <span class="note">{family}</span> <span class="weight">{decibans(weight)}</span>
-            {evidence.map(({ field, start, end }) => (
-              <div key={`${field} ${start}`} class="where">
-                <code>{field}</code> {end > start ? `bytes ${count(start)} to ${count(end)}` : 'as a whole'}
+            {evidence.map((own) => (
+              <div key={`${own.field} ${own.start}`} class="where">
+                <code>{own.field}</code> {own.end > own.start ? byteRange(own) : 'as a whole'}
               </div>
             ))}
             {key && (

@@ -6,6 +6,7 @@ import { Empty, Shown } from '../components/states.tsx';
 import { brief, count, score } from '../format.ts';
 import { LiveState, useChanges } from '../overview/live.tsx';
 import { link } from '../router.ts';
+import { download } from '../rules/store.ts';
 
 interface Props {
   filters: Record<string, string>;
@@ -15,15 +16,20 @@ interface Props {
 }
 
 const LIMIT = 100;
+/** What the API tells at most. */
+const MOST = 500;
 
 export function List({ filters, open, onList }: Props) {
   const { changes, seconds, live } = useChanges();
-  const loaded = useApi<Decisions>(`/decisions?${new URLSearchParams({ limit: String(LIMIT), ...filters })}`, seconds, changes);
+  const [limit, setLimit] = useState(LIMIT);
+  const loaded = useApi<Decisions>(`/decisions?${new URLSearchParams({ limit: String(limit), ...filters })}`, seconds, changes);
   const latest = loaded.state === 'loading' ? undefined : loaded.data;
   const [held, hold] = useState<Decisions>();
   const [follow, setFollow] = useState(false);
   useEffect(() => {
-    if (latest && (follow || !held?.decisions.length)) hold(latest);
+    // Older ones that were asked for come at once, too.
+    const isMore = held?.decisions.length === LIMIT && (latest?.decisions.length ?? 0) > LIMIT;
+    if (latest && (follow || isMore || !held?.decisions.length)) hold(latest);
   }, [latest, follow]);
   useEffect(() => onList(held?.decisions ?? []), [held]);
   const known = new Set(held?.decisions.map(({ request_id }) => request_id));
@@ -42,14 +48,37 @@ export function List({ filters, open, onList }: Props) {
         <span class="visually-hidden" role="status">
           {fresh > 0 && 'There are new decisions'}
         </span>
-        <button type="button" disabled={fresh === 0} onClick={() => hold(latest)}>
-          {fresh === 0 ? 'No new decisions' : `${fresh}${fresh >= LIMIT ? ' or more' : ''} new ${fresh === 1 ? 'decision' : 'decisions'}`}
+        {/* Disabled it would lose the focus. */}
+        <button type="button" aria-disabled={fresh === 0} onClick={() => fresh && hold(latest)}>
+          {fresh === 0 ? 'No new decisions' : `${fresh}${fresh >= limit ? ' or more' : ''} new ${fresh === 1 ? 'decision' : 'decisions'}`}
         </button>
       </div>
-      <Shown loaded={loaded} lines={12}>
+      <Shown loaded={loaded.state === 'loading' && held ? { state: 'ready', data: held } : loaded} lines={12}>
         {() => held && (held.decisions.length ? <Table decisions={held.decisions} filters={filters} open={open} /> : <None filters={filters} />)}
       </Shown>
+      {held && held.decisions.length > 0 && <More decisions={held.decisions} limit={limit} onMore={() => setLimit(MOST)} />}
     </Panel>
+  );
+}
+
+function More({ decisions, limit, onMore }: { decisions: readonly Decision[]; limit: number; onMore(): void }) {
+  const more = () => {
+    onMore();
+    // The button goes; what comes next stands behind the last row.
+    document.getElementById(rowId(decisions.at(-1)!.request_id))?.focus();
+  };
+  return (
+    <div class="row more">
+      {decisions.length >= LIMIT && limit < MOST && (
+        <button type="button" onClick={more}>
+          Show more
+        </button>
+      )}
+      <button type="button" class="quiet" onClick={() => download('decisions.ndjson', decisions.map((decision) => `${JSON.stringify(decision)}\n`).join(''))}>
+        Download these {count(decisions.length)} as NDJSON
+      </button>
+      {decisions.length >= MOST && <span class="note">No more than {MOST} at once: narrow the time to see older ones.</span>}
+    </div>
   );
 }
 

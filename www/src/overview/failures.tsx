@@ -14,7 +14,6 @@ const REMEDIES: readonly [RegExp, string][] = [
   [/^correlate: .*dropped/, 'Correlators cannot keep up: raise correlate.shards in rules/policy.toml.'],
   [/^(correlate|noting for correlation)/, 'Single requests are scored all the same; only what they have in common is missed. See hedgerow.correlator in the Worker’s log.'],
   [/^indicators/, 'Indicators that are known still count. It is tried again by itself; see the KV binding if it lasts.'],
-  [/^counts beyond/, 'More different names than are kept apart. Nothing to do: sums are right.'],
   [/shadow/, 'Only the watched rules failed; what decides did not. Send the line hedgerow.panic of the log to the maintainers.'],
   [/panicked|scoring|scored/, 'Such requests were let through unscored, or refused where fail_closed is set. Send the line hedgerow.panic of the log to the maintainers.'],
 ];
@@ -25,7 +24,7 @@ export function Failures({ errors }: { errors: Series['errors'] }) {
   return (
     <Panel title="Errors and fail-opens">
       {errors.length === 0 ? (
-        <Empty>Nothing failed in this range, and every request was scored.</Empty>
+        <Empty>No failure was reported in this range.</Empty>
       ) : (
         <ul class="failures">
           {errors.map(({ what, count: own, points }) => {

@@ -3,24 +3,41 @@ import { type Band, BANDS } from '../api.ts';
 import { share } from '../format.ts';
 import { sum } from './series.ts';
 
-/** How much more or less the second half of the range has than the first. */
-export function Trend({ first, second, points = false }: { first: number; second: number; points?: boolean }) {
-  const words = points ? change(second - first, `${Math.abs(100 * (second - first)).toFixed(1)} points`) : relative(first, second);
+/** How much more or less the second half of the range has than the first; `where` says so, too. NaN is a half that has none. */
+export function Trend({ first, second, points = false, where = false }: { first: number; second: number; points?: boolean; where?: boolean }) {
+  const [arrow, words] = points ? change(second - first, `${Math.abs(100 * (second - first)).toFixed(1)} points`) : relative(first, second);
   return (
-    <span class="trend" title="Second half of the range against the first">
-      {words}
-      <span class="visually-hidden"> against the first half of the range</span>
-    </span>
+    <>
+      <span class="trend" title="Second half of the range against the first" aria-hidden="true">
+        {arrow} {words}
+      </span>
+      <span aria-hidden="true">{where && ' in the second half'}</span>
+      <span class="visually-hidden">{spoken(arrow, words)}</span>
+    </>
   );
 }
 
-function relative(first: number, second: number): string {
-  if (!first) return second ? '▲ new' : '–';
+type Change = readonly ['▲' | '▼' | '', string];
+
+function relative(first: number, second: number): Change {
+  if (!first) return second ? ['▲', 'new'] : ['', '–'];
   const percent = Math.round((100 * (second - first)) / first);
-  return percent > 999 ? `▲ × ${Math.round(second / first)}` : change(percent, `${Math.abs(percent)} %`);
+  return percent > 999 ? ['▲', `× ${Math.round(second / first)}`] : change(percent, `${Math.abs(percent)} %`);
 }
 
-const change = (by: number, words: string) => (Math.abs(by) < 5e-4 ? 'steady' : `${by > 0 ? '▲' : '▼'} ${words}`);
+function change(by: number, words: string): Change {
+  if (Number.isNaN(by)) return ['', '–'];
+  return Math.abs(by) < 5e-4 ? ['', 'steady'] : [by > 0 ? '▲' : '▼', words];
+}
+
+/** The same as a sentence that can be heard. */
+function spoken(arrow: Change[0], words: string): string {
+  if (words === '–') return 'Nothing to compare';
+  if (words === 'new') return 'None in the first half of the range, some in the second';
+  if (words === 'steady') return 'As much in the second half of the range as in the first';
+  if (words.startsWith('×')) return `${words.slice(2)} times as much in the second half of the range as in the first`;
+  return `${words} ${arrow === '▲' ? 'more' : 'less'} in the second half of the range than in the first`;
+}
 
 /** A line without axes: only its shape counts. */
 export function Spark({ points }: { points: readonly number[] }) {

@@ -1,7 +1,7 @@
 // Which rules decide which share of the traffic, and how those on trial differ from the active ones.
-import { type Band, BANDS, type Series, type Status } from '../api.ts';
+import { type Band, BANDS, type Loaded, type Series, type Status } from '../api.ts';
 import { BandTag, Hash, Panel } from '../components/parts.tsx';
-import { Empty } from '../components/states.tsx';
+import { Empty, Shown } from '../components/states.tsx';
 import { count, share } from '../format.ts';
 import { link } from '../router.ts';
 import { sum } from './series.ts';
@@ -9,9 +9,9 @@ import { sum } from './series.ts';
 type Ruleset = Series['rulesets'][number];
 type Shadow = NonNullable<Status['traffic']['shadow']>;
 
-export function Rulesets({ series }: { series: Series }) {
+export function Rulesets({ series, status }: { series: Series; status: Status | undefined }) {
   const total = sum(series.rulesets.map(({ requests }) => requests));
-  const compared = ['active', 'canary'].map((role) => series.rulesets.filter((own) => own.role === role).toSorted((a, b) => b.serial - a.serial)[0]);
+  const pair = compared(series.rulesets);
   return (
     <Panel title="Rules by share of traffic" class="half">
       {total === 0 ? (
@@ -50,44 +50,65 @@ export function Rulesets({ series }: { series: Series }) {
           </table>
         </div>
       )}
-      {compared[0] && compared[1] && <Canary active={compared[0]} canary={compared[1]} />}
+      {pair && <Canary {...pair} ended={hasEnded(pair.canary, status)} />}
     </Panel>
   );
 }
 
-function Canary({ active, canary }: { active: Ruleset; canary: Ruleset }) {
+/** The canary of the newest release that has both, and what was active beside it: others saw other traffic. */
+function compared(rulesets: readonly Ruleset[]): { active: Ruleset; canary: Ruleset } | undefined {
+  const pairs = rulesets.flatMap((canary) => {
+    const active = canary.role === 'canary' && rulesets.find(({ role, serial }) => role === 'active' && serial === canary.serial);
+    return active ? [{ active, canary }] : [];
+  });
+  return pairs.toSorted((a, b) => b.canary.serial - a.canary.serial)[0];
+}
+
+/** Whether another release is in force, or none; false where that is unknown. */
+function hasEnded({ serial, ruleset }: Ruleset, status: Status | undefined): boolean {
+  if (!status) return false;
+  const { release } = status;
+  return release?.serial !== serial || release.release.canary?.digest !== ruleset;
+}
+
+function Canary({ active, canary, ended }: { active: Ruleset; canary: Ruleset; ended: boolean }) {
   const percent = ({ bands, requests }: Ruleset, band: Band) => (100 * (bands[band] ?? 0)) / (requests || 1);
   return (
     <section class="part">
       <h3>Canary against active</h3>
-      <table>
-        <thead>
-          <tr>
-            <th scope="col">Band</th>
-            <th scope="col" class="number">
-              Active
-            </th>
-            <th scope="col" class="number">
-              Canary
-            </th>
-            <th scope="col" class="number">
-              Difference
-            </th>
-          </tr>
-        </thead>
-        <tbody>
-          {BANDS.map((band) => (
-            <tr key={band}>
-              <th scope="row">
-                <BandTag band={band} />
+      <p class="note">
+        Release {canary.serial}: canary <Hash value={canary.ruleset} /> against <Hash value={active.ruleset} />{ended && '. It has ended'}.
+      </p>
+      <div class="scroll" tabIndex={0} role="region" aria-label="Canary against active">
+        <table>
+          <thead>
+            <tr>
+              <th scope="col">Band</th>
+              <th scope="col" class="number">
+                Active
               </th>
-              <td class="number">{share(active.bands[band] ?? 0, active.requests)}</td>
-              <td class="number">{share(canary.bands[band] ?? 0, canary.requests)}</td>
-              <td class="number">{points(percent(canary, band) - percent(active, band))}</td>
+              <th scope="col" class="number">
+                Canary
+              </th>
+              <th scope="col" class="number">
+                Difference
+              </th>
             </tr>
-          ))}
-        </tbody>
-      </table>
+          </thead>
+          <tbody>
+            {BANDS.map((band) => (
+              <tr key={band}>
+                <th scope="row">
+                  <BandTag band={band} />
+                </th>
+                <td class="number">{share(active.bands[band] ?? 0, active.requests)}</td>
+                <td class="number">{share(canary.bands[band] ?? 0, canary.requests)}</td>
+                <td class="number">{points(percent(canary, band) - percent(active, band))}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
     </section>
   );
 }
@@ -97,27 +118,41 @@ function points(difference: number): string {
   return `${difference > 0 ? '+' : '−'}${Math.abs(difference).toFixed(1)} points`;
 }
 
-export function ShadowPanel({ shadow }: { shadow: Shadow | null }) {
+/** `range` tells of the whole range, `status` of now. */
+export function ShadowPanel({ range, status }: { range: Loaded<Status> & { reload(): void }; status: Status | undefined }) {
+  const shadow = (range.state !== 'loading' && range.data?.traffic.shadow) || null;
   return (
     <Panel title="Shadow against active" note={shadow && `${count(shadow.requests)} requests scored by both`} class="half">
-      {shadow ? (
-        <Compared shadow={shadow} />
-      ) : (
-        <Empty>
-          No ruleset is watched in shadow. <code>hedgerow push --shadow</code> scores with new rules beside those that decide.
-        </Empty>
-      )}
+      <Shown loaded={range} lines={6}>
+        {({ ledger, traffic }) => (traffic.shadow ? <Compared shadow={traffic.shadow} status={status} /> : <NoShadow known={ledger.reachable} />)}
+      </Shown>
     </Panel>
   );
 }
 
-function Compared({ shadow }: { shadow: Shadow }) {
+function NoShadow({ known }: { known: boolean }) {
+  if (!known) return <Empty>Unknown: the ledger does not answer.</Empty>;
+  return (
+    <Empty>
+      No ruleset was watched in shadow in this range. <code>hedgerow push --shadow</code> scores with new rules beside those that decide.
+    </Empty>
+  );
+}
+
+/** Whether a shadow that was counted still watches. */
+function Watching({ ruleset, status }: { ruleset: string; status: Status }) {
+  const now = status.release?.release.shadow?.digest;
+  if (now === ruleset) return null;
+  return <> It has ended: {now ? <>now <Hash value={now} /> is watched</> : 'nothing is watched now'}.</>;
+}
+
+function Compared({ shadow, status }: { shadow: Shadow; status: Status | undefined }) {
   const changed = shadow.bands.filter(({ from, to }) => from !== to).toSorted((a, b) => b.count - a.count);
   const single = shadow.signatures.toSorted((a, b) => b.only_active + b.only_shadow - a.only_active - a.only_shadow);
   return (
     <>
       <p class="note">
-        The shadow is <Hash value={shadow.ruleset} />; it decides nothing.
+        The shadow is <Hash value={shadow.ruleset} />; it decides nothing.{status && <Watching ruleset={shadow.ruleset} status={status} />}
       </p>
       {changed.length === 0 && <p>Every request would be in the same band.</p>}
       <ul class="changes">

@@ -69,7 +69,17 @@ function useLimits(status: Status | undefined): Limits | undefined {
   const text = active === 'embedded' ? shipped : stored.state === 'ready' ? stored.data.bundle : undefined;
   const [limits, setLimits] = useState<Limits>();
   useEffect(() => {
-    if (text) setLimits((JSON.parse(text) as { policy: { bands: Limits } }).policy.bands);
+    setLimits(text === undefined ? undefined : limitsOf(text));
   }, [text]);
   return limits;
+}
+
+/** Those of a bundle; without them the scores are drawn all the same. */
+function limitsOf(bundle: string): Limits | undefined {
+  try {
+    const { notice, suspect, hostile } = (JSON.parse(bundle) as { policy: { bands: Limits } }).policy.bands;
+    return [notice, suspect, hostile].every(Number.isFinite) ? { notice, suspect, hostile } : undefined;
+  } catch {
+    return undefined;
+  }
 }

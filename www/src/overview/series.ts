@@ -1,5 +1,5 @@
 // Sums over time, and how they change.
-import type { Action, Band, Series } from '../api.ts';
+import { type Action, type Band, type Series, serverNow } from '../api.ts';
 
 export const sum = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0);
 
@@ -23,7 +23,7 @@ export function stepMinutes({ at, minutes }: Series): number {
 /** Counts as counts a minute. The last step is not over yet; in its first seconds it says little. */
 export function rates(series: Series, counts: readonly number[]): number[] {
   const whole = stepMinutes(series);
-  const running = Math.min(whole, Math.max(0.5, (Date.now() / 1000 - (series.at.at(-1) ?? 0)) / 60));
+  const running = Math.min(whole, Math.max(0.5, (serverNow() - (series.at.at(-1) ?? 0)) / 60));
   return counts.map((count, step) => count / (step === series.at.length - 1 ? running : whole));
 }
 
@@ -34,13 +34,22 @@ export function halves(values: readonly number[]): [number, number] {
   return [sum(over.slice(0, half)), sum(over.slice(over.length - half))];
 }
 
+const time = (at: number) => new Date(at * 1000).toLocaleTimeString(undefined, { hour: '2-digit', minute: '2-digit' });
+const day = (at: number) => new Date(at * 1000).toLocaleDateString(undefined, { day: 'numeric', month: 'short' });
+
 /** When a step begins, as short as the range allows. */
-export function clock(at: number, minutes: number): string {
-  const date = new Date(at * 1000);
-  const time = date.toLocaleTimeString(undefined, { hour: '2-digit', minute: '2-digit' });
-  if (minutes <= 1440) return time;
-  return `${date.toLocaleDateString(undefined, { day: 'numeric', month: 'short' })}, ${time}`;
+export const clock = (at: number, minutes: number) => (minutes < DAY ? time(at) : `${day(at)}, ${time(at)}`);
+
+/** Times along an axis, with the day in a second line where another one begins. */
+export function ticks(all: readonly number[], minutes: number): string[] {
+  return all.map((at, tick) => {
+    const before = all[tick - 1];
+    const turns = before === undefined ? minutes >= DAY : day(before) !== day(at);
+    return turns ? `${time(at)}\n${day(at)}` : time(at);
+  });
 }
+
+const DAY = 1440;
 
 export const RANGES: readonly [number, string][] = [
   [15, '15 minutes'],

@@ -8,6 +8,8 @@ import { Spark, Trend } from './parts.tsx';
 import { halves, requests, sum } from './series.ts';
 
 const FEW = 10;
+/** The API names no more. */
+const MOST = 50;
 
 export function Signatures({ series }: { series: Series }) {
   const [all, setAll] = useState(false);
@@ -15,7 +17,7 @@ export function Signatures({ series }: { series: Series }) {
   const total = sum(requests(series));
   const more = signatures.length > FEW && (
     <button type="button" class="quiet" aria-expanded={all} onClick={() => setAll(!all)}>
-      {all ? 'Show fewer' : `Show all ${signatures.length}`}
+      {all ? 'Show fewer' : signatures.length < MOST ? `Show all ${signatures.length}` : `Show the ${MOST} most frequent`}
     </button>
   );
   return (

@@ -100,7 +100,7 @@ function Reach({ status: { release, traffic, ledger } }: { status: Status }) {
   if (!ledger.reachable) return <span class="bad">Unknown: the ledger does not answer</span>;
   if (!traffic.requests) return <>No requests, so no isolate has looked</>;
   const newest = traffic.by_serial[String(release?.serial ?? 0)] ?? 0;
-  const part = newest / sum(Object.values(traffic.by_serial));
+  const part = newest / (sum(Object.values(traffic.by_serial)) || 1);
   return (
     <>
       {share(part, 1)} of {count(traffic.requests)} requests were decided {release ? `by release ${release.serial}` : 'by the embedded rules'}

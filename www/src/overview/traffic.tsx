@@ -1,9 +1,11 @@
 // Requests a minute, by band or by what was done with them; as a chart or as a table.
 import { useCallback, useEffect, useMemo, useState } from 'preact/hooks';
-import { ACTIONS, BANDS, type Series } from '../api.ts';
+import { ACTIONS, ApiError, BANDS, type Series } from '../api.ts';
 import type { Layer } from '../components/chart.tsx';
-import { Panel } from '../components/parts.tsx';
+import { Panel, Time } from '../components/parts.tsx';
+import { Problem } from '../components/states.tsx';
 import { compact, count, share } from '../format.ts';
+import { go, link } from '../router.ts';
 import { clock, rates, sum } from './series.ts';
 
 type By = 'band' | 'action';
@@ -48,6 +50,7 @@ function Drawn({ series, layers }: { series: Series; layers: Split[] }) {
   const [hidden, hide] = useState<readonly string[]>([]);
   const [point, setPoint] = useState<number | null>(null);
   const Chart = useChart();
+  const onPick = useCallback((from: number) => go('decisions', within(from, series.step)), [series.step]);
   const visible = useMemo(() => layers.filter(({ name }) => !hidden.includes(name)), [layers, hidden]);
   const toggle = (name: string) => hide(hidden.includes(name) ? hidden.filter((own) => own !== name) : [...hidden, name]);
   const onPoint = useCallback((step: number | null) => setPoint(step), []);
@@ -55,7 +58,10 @@ function Drawn({ series, layers }: { series: Series; layers: Split[] }) {
   const at = point === null ? undefined : series.at[point];
   return (
     <>
-      <div class="chart-room">{Chart && <Chart at={series.at} minutes={series.minutes} layers={visible} label="Requests a minute over time; the table has the same numbers" onPoint={onPoint} />}</div>
+      <div class="chart-room">
+        {Chart === null && <Problem error={MISSING} retry={() => location.reload()} action="Reload the page" />}
+        {Chart && <Chart at={series.at} minutes={series.minutes} layers={visible} label="Requests a minute over time; the table has the same numbers" onPoint={onPoint} onPick={onPick} />}
+      </div>
       <ul class="legend">
         {layers.map(({ name, color, values, total }) => (
           <li key={name}>
@@ -66,7 +72,15 @@ function Drawn({ series, layers }: { series: Series; layers: Split[] }) {
           </li>
         ))}
       </ul>
-      <p class="point-time note">{at === undefined ? 'Point at the chart for its values; press a name to hide it.' : `In the step from ${clock(at, series.minutes)}.`}</p>
+      <p class="point-time note">
+        {at === undefined ? (
+          'Point at the chart for its values, click it for the decisions; press a name to hide it.'
+        ) : (
+          <>
+            In the step from <Time at={at * 1000} text={clock(at, series.minutes)} />, {utc(at)} UTC. Click for its decisions.
+          </>
+        )}
+      </p>
     </>
   );
 }
@@ -78,7 +92,7 @@ function Rates({ series, layers }: { series: Series; layers: Layer[] }) {
       <table>
         <thead>
           <tr>
-            <th scope="col">From</th>
+            <th scope="col">From, local time</th>
             {layers.map(({ name }) => (
               <th key={name} scope="col" class="number">
                 {name}
@@ -89,7 +103,12 @@ function Rates({ series, layers }: { series: Series; layers: Layer[] }) {
         <tbody>
           {steps.map(({ at, step }) => (
             <tr key={at}>
-              <th scope="row">{clock(at, series.minutes)}</th>
+              <th scope="row" class="nowrap">
+                <a href={link('decisions', within(at, series.step))}>
+                  <span class="visually-hidden">Decisions from </span>
+                  <Time at={at * 1000} text={clock(at, series.minutes)} />
+                </a>
+              </th>
               {layers.map(({ name, values }) => (
                 <td key={name} class="number">
                   {shown(values[step] ?? 0)}
@@ -105,11 +124,21 @@ function Rates({ series, layers }: { series: Series; layers: Layer[] }) {
 
 const shown = (value: number) => (value >= 10 || Number.isInteger(value) ? count(Math.round(value)) : value.toFixed(1));
 
+/** The line under the chart cannot be pointed at: whoever points at the chart sees UTC at once. */
+const utc = (at: number) => new Date(at * 1000).toISOString().slice(0, 16).replace('T', ' ');
+
+/** The decisions of one step. */
+const within = (from: number, seconds: number) => ({ since: from * 1000, until: (from + seconds) * 1000 });
+
+const MISSING = new ApiError(0, 'missing', 'the chart cannot be loaded', 'the console was updated, or you are offline: reload the page; the table has the same numbers');
+
+/** Null where it cannot be had. */
 function useChart() {
-  const [chart, set] = useState<{ body: typeof import('../components/chart.tsx').default }>();
+  const [chart, set] = useState<{ body: typeof import('../components/chart.tsx').default | null }>();
   useEffect(() => {
     let gone = false;
-    void import('../components/chart.tsx').then(({ default: body }) => gone || set({ body }));
+    const got = (body: typeof import('../components/chart.tsx').default | null) => gone || set({ body });
+    import('../components/chart.tsx').then(({ default: body }) => got(body), () => got(null));
     return () => {
       gone = true;
     };

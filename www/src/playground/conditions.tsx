@@ -4,6 +4,7 @@ import type { Evidence } from '../api.ts';
 import { Panel } from '../components/parts.tsx';
 import { Empty, Loading, Problem } from '../components/states.tsx';
 import type { Explained, Explanation } from '../core/core.ts';
+import { byteRange } from '../decisions/range.ts';
 import { count, decibans } from '../format.ts';
 import { InputError } from './problem.ts';
 import type { Answered, Rules } from './scoring.ts';
@@ -150,6 +151,6 @@ function Tests({ tests, textFields }: { tests: Explanation['selections'][number]
   );
 }
 
-const Range = ({ evidence: { start, end }, isText }: { evidence: Evidence; isText: boolean }) => (
-  <span class="note">{`bytes ${count(start)} to ${count(end)} of the ${isText ? 'body' : 'value'}`}</span>
+const Range = ({ evidence, isText }: { evidence: Evidence; isText: boolean }) => (
+  <span class="note">{`${byteRange(evidence)} of the ${isText ? 'body' : 'value'}`}</span>
 );

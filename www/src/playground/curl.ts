@@ -6,6 +6,8 @@ export interface CurlCommand {
   url: string;
   headers: [string, string][];
   body: string;
+  /** Options that say nothing here, without their values. */
+  ignored: string[];
 }
 
 const ESCAPES: Record<string, string> = { n: '\n', t: '\t', r: '\r', a: '\x07', b: '\b', e: '\x1b', E: '\x1b', f: '\f', v: '\v', '\\': '\\', "'": "'", '"': '"', '?': '?' };
@@ -78,6 +80,7 @@ const LONG: Record<string, string> = {
   '--referer': 'e',
   '--cookie': 'b',
   '--user': 'u',
+  '--oauth2-bearer': 'u',
   '--get': 'G',
   '--head': 'I',
   '--form': 'F',
@@ -85,12 +88,19 @@ const LONG: Record<string, string> = {
   '--upload-file': 'T',
   '--config': 'K',
 };
-/** Options that say nothing about the request, but have a value, which is no URL. */
+/** Options that say nothing about the request, but have a value, which is no URL: all that curl's manual has. */
 const LONG_WITH_VALUE = new Set(
   [
-    'output max-time connect-timeout proxy proxy-user noproxy write-out dump-header cookie-jar trace trace-ascii',
-    'cacert capath cert key pass ciphers tls-max oauth2-bearer resolve connect-to interface unix-socket range max-redirs',
-    'retry retry-delay retry-max-time limit-rate speed-limit speed-time',
+    'abstract-unix-socket alt-svc aws-sigv4 cacert capath cert cert-type ciphers connect-timeout connect-to continue-at cookie-jar create-file-mode crlfile curves',
+    'delegation dns-interface dns-ipv4-addr dns-ipv6-addr dns-servers doh-url dump-header ech egd-file engine etag-compare etag-save expect100-timeout',
+    'ftp-account ftp-alternative-to-user ftp-method ftp-port ftp-ssl-ccc-mode happy-eyeballs-timeout-ms haproxy-clientip hostpubmd5 hostpubsha256 hsts',
+    'interface ip-tos ipfs-gateway keepalive-cnt keepalive-time key key-type knownhosts krb libcurl limit-rate local-port login-options',
+    'mail-auth mail-from mail-rcpt max-filesize max-redirs max-time netrc-file noproxy output output-dir parallel-max parallel-max-host pass pinnedpubkey',
+    'preproxy proto proto-default proto-redir proxy proxy1.0 proxy-cacert proxy-capath proxy-cert proxy-cert-type proxy-ciphers proxy-crlfile proxy-header',
+    'proxy-key proxy-key-type proxy-pass proxy-pinnedpubkey proxy-service-name proxy-tls13-ciphers proxy-tlsauthtype proxy-tlspassword proxy-tlsuser proxy-user',
+    'pubkey quote random-file range rate request-target resolve retry retry-delay retry-max-time sasl-authzid service-name sigalgs',
+    'socks4 socks4a socks5 socks5-gssapi-service socks5-hostname speed-limit speed-time stderr telnet-option tftp-blksize time-cond tls-max tls13-ciphers',
+    'tlsauthtype tlspassword tlsuser trace trace-ascii trace-config unix-socket upload-flags url-query variable vlan-priority write-out',
   ].flatMap((names) => names.split(' ').map((name) => `--${name}`)),
 );
 const REFUSED: Record<string, string> = {
@@ -99,7 +109,7 @@ const REFUSED: Record<string, string> = {
   K: 'It reads its options from a file, which this page cannot read. Write them out.',
 };
 
-/** The options of a command in order, each with its value where it has one; what is no option is a `url`. */
+/** The options of a command in order, each with its value where it has one; what is no option is a `url`, what is not read `ignored`. */
 function* options(all: string[]): Generator<[string, string]> {
   const rest = all.slice(1);
   const value = (name: string) => {
@@ -109,15 +119,20 @@ function* options(all: string[]): Generator<[string, string]> {
   };
   while (rest.length) {
     const word = rest.shift()!;
+    // Another request begins.
+    if (word === '--next' || word === '-:') return;
     if (word.startsWith('--')) {
       const name = LONG[word];
       if (name === 'G' || name === 'I') yield [name, ''];
       else if (name) yield [name, value(word)];
-      else if (LONG_WITH_VALUE.has(word)) rest.shift();
+      else {
+        if (LONG_WITH_VALUE.has(word)) value(word);
+        yield ['ignored', word];
+      }
     } else if (word.startsWith('-') && word.length > 1) {
       // -sSXPOST: flags, and at last one that has a value.
       const at = [...word].findIndex((letter, at) => at > 0 && SHORT_WITH_VALUE.includes(letter));
-      for (const flag of word.slice(1, at < 0 ? undefined : at)) if (flag === 'G' || flag === 'I') yield [flag, ''];
+      for (const flag of word.slice(1, at < 0 ? undefined : at)) yield flag === 'G' || flag === 'I' ? [flag, ''] : ['ignored', `-${flag}`];
       if (at > 0) yield [word[at]!, word.slice(at + 1) || value(`-${word[at]}`)];
     } else if (word) yield ['url', word];
   }
@@ -135,8 +150,10 @@ function data(name: string, value: string): string {
 
 export function readCurl(text: string): CurlCommand {
   const all = words(withoutCarets(text.trim().replace(/^\$\s+/, '')));
-  const command: CurlCommand = { method: '', url: '', headers: [], body: '' };
+  const command: CurlCommand = { method: '', url: '', headers: [], body: '', ignored: [] };
   const parts: string[] = [];
+  const urls: string[] = [];
+  const ignored = new Set<string>();
   let query = false;
   const header = (name: string, value: string) => command.headers.push([name.toLowerCase(), value]);
   const has = (name: string) => command.headers.some(([known]) => known === name);
@@ -145,7 +162,7 @@ export function readCurl(text: string): CurlCommand {
   for (const [name, value] of options(all)) {
     const refusal = REFUSED[name];
     if (refusal) throw new InputError(`The option ${name.length > 1 ? name : `-${name}`} is not read here.`, refusal);
-    if (name === 'url') command.url ||= value;
+    if (name === 'url') urls.push(value);
     else if (name === 'X') command.method = value;
     else if (name === 'G') query = true;
     else if (name === 'I') command.method ||= 'HEAD';
@@ -159,8 +176,11 @@ export function readCurl(text: string): CurlCommand {
     } else if (name === 'd' || name === 'raw' || name === 'encoded' || name === 'json') {
       json ||= name === 'json';
       parts.push(data(name, value));
-    }
+    } else ignored.add(name === 'ignored' ? value : `-${name}`);
   }
+  // A word that follows an option that is not known here may be its value.
+  command.url = urls.find((url) => /^https?:\/\//i.test(url)) ?? urls[0] ?? '';
+  command.ignored = [...ignored];
   if (!command.url) throw new InputError('The command has no URL.', 'Copy the whole command, with the address of the API.');
   command.method ||= parts.length && !query ? 'POST' : 'GET';
   command.body = query ? '' : parts.join(json ? '' : '&');

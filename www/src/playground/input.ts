@@ -25,6 +25,7 @@ export interface Choice {
 
 export interface Reading {
   form: Form;
+  /** The API that it is read for; null where its path says so. */
   shape: Shape | null;
   /** Entries of a HAR that are POST requests, by their place in it, and which of them this is. */
   entries: { at: number; label: string }[];
@@ -57,12 +58,14 @@ export function read(text: string, choice: Choice): Reading {
   const form = choice.form ?? detect(text, json);
   if (!form) throw new InputError('This is no request in a form that is known here.', 'Paste raw HTTP, a curl command, a HAR entry or a JSON body, or choose what it is.');
   const reading = { form, shape: null as Shape | null, entries: [] as Reading['entries'], entry: null as number | null, notes: [] as string[] };
+  const done = (request: Request) => finish(reading, sentTo(reading, choice.shape, request));
   switch (form) {
     case 'http':
-      return finish(reading, fromHttp(text));
+      return done(fromHttp(text));
     case 'curl': {
-      const { url, ...rest } = readCurl(text);
-      return finish(reading, { ...rest, target: targetOf(url) });
+      const { url, ignored, ...rest } = readCurl(text);
+      if (ignored.length) reading.notes.push(`Options that are not read: ${ignored.join(', ')}.`);
+      return done({ ...rest, target: targetOf(url) });
     }
     case 'har': {
       const entries = entriesOf(json);
@@ -72,10 +75,10 @@ export function read(text: string, choice: Choice): Reading {
       reading.entries = offered.map(({ at, entry }) => ({ at, label: labelOf(entry) }));
       reading.entry = at;
       if (!posts.length) reading.notes.push('No entry is a POST request.');
-      return finish(reading, { ...readEntry(entry), target: targetOf(entry.url) });
+      return done({ ...readEntry(entry), target: targetOf(entry.url) });
     }
     case 'line':
-      return finish(reading, fromLine(json));
+      return done(fromLine(json));
     case 'body': {
       const shape = choice.shape ?? shapeOf(json);
       reading.shape = shape;
@@ -151,6 +154,14 @@ function targetOf(url: string): string {
   const address = URL.parse(/^[a-z][a-z0-9+.-]*:\/\//i.test(url) ? url : `https://${url}`);
   if (!address) throw new InputError('The address of the request cannot be read.', 'It should look like https://host/v1/messages, or /v1/messages.');
   return address.pathname;
+}
+
+/** A gateway's own path says nothing to the filter, so that an API can be chosen in place of it. */
+function sentTo(reading: Pick<Reading, 'shape' | 'notes'>, shape: Shape | null, request: Request): Request {
+  if (!shape) return request;
+  reading.shape = shape;
+  reading.notes.push(`Scored as if it were sent to ${SHAPES[shape].path}, in place of its own path ${request.target.split(/[?#]/)[0]!.slice(0, 200)}.`);
+  return { ...request, target: SHAPES[shape].path };
 }
 
 const SECRET = /^(cookie2?|authorization|proxy-authorization|x-.*(key|token|secret|auth).*|api-key|.*-api-key|cf-access-.*)$/;

@@ -5,8 +5,6 @@ import { useEffect, useState } from 'preact/hooks';
 const CHANGED = 'hedgerow:loaded';
 let file: File | null = null;
 
-export const loadedFile = () => file;
-
 export function setLoadedFile(next: File | null) {
   file = next;
   dispatchEvent(new Event(CHANGED));

@@ -92,6 +92,9 @@ export function ReplayPanel({ rules }: { rules: Rules | null }) {
   return (
     <Panel title="Replay" note={file ? <span class="file-name">{`${file.name}, ${bytes(file.size)}`}</span> : 'A file of recorded traffic, through the same rules.'} end={end} class={over ? 'drop over' : 'drop'}>
       {!file && <p class="drop-hint">Drop an NDJSON file anywhere on this page, or choose one: each line an object of method, path, headers, body and, where it is known, label. It is read here and goes nowhere.</p>}
+      <p class="note">
+        Requests are scored one by one; what correlations count over many is not replayed (<code>hedgerow replay</code> does).
+      </p>
       {run?.state === 'running' && file && <Running file={file} progress={run.progress} onCancel={cancel} />}
       {run?.state === 'cancelled' && (
         <div class="row">

@@ -46,7 +46,7 @@ export function RequestPanel({ text, choice, reading, error, onText, onExample, 
       <div class="fields request-fields">
         <ExamplePicker example={example} onExample={onExample} />
         <FormPicker choice={choice} reading={reading} onChoice={onChoice} />
-        {reading?.form === 'body' && <ShapePicker choice={choice} shape={reading.shape!} onChoice={onChoice} />}
+        {reading && <ShapePicker choice={choice} reading={reading} onChoice={onChoice} />}
         {reading && reading.entries.length > 1 && <EntryPicker choice={choice} reading={reading} onChoice={onChoice} />}
       </div>
       <div id="request-read" class="request-read">
@@ -110,12 +110,13 @@ function FormPicker({ choice, reading, onChoice }: Pick<Props, 'choice' | 'readi
   );
 }
 
-function ShapePicker({ choice, shape, onChoice }: { choice: Choice; shape: Shape; onChoice: (choice: Choice) => void }) {
+function ShapePicker({ choice, reading: { form, shape }, onChoice }: { choice: Choice; reading: Reading; onChoice: (choice: Choice) => void }) {
+  const usual = form !== 'body' ? 'As its path says' : choice.shape ? 'By its shape' : `By its shape (${SHAPES[shape!].title})`;
   return (
     <label>
       Sent to
       <select value={choice.shape ?? ''} onChange={(event) => onChoice({ ...choice, shape: (event.currentTarget.value || null) as Shape | null })}>
-        <option value="">{choice.shape ? 'By its shape' : `By its shape (${SHAPES[shape].title})`}</option>
+        <option value="">{usual}</option>
         {Object.entries(SHAPES).map(([shape, { title }]) => (
           <option key={shape} value={shape}>
             {title}

@@ -37,7 +37,7 @@ const UNREADABLE: Record<string, string> = {
   entries: 'it has more entries than are read',
   multipart: 'the parts of the upload were not found',
   duplicate: 'a key that counts once stands twice',
-  costly: 'it is made to be dear to search, so not all patterns ran',
+  costly: 'it is built to make searching slow, so not all patterns were tried',
 };
 
 interface Live {
@@ -105,7 +105,7 @@ function NoCall() {
       <p>
         <strong>Not an LLM call.</strong> It passes unscored and uncounted.
       </p>
-      <p class="note">Only POST requests to the known paths of LLM APIs are scored, such as /v1/chat/completions, /v1/responses, /v1/messages or …/models/NAME:generateContent. Routes of your own stand in policy.toml.</p>
+      <p class="note">Only POST requests to the known paths of LLM APIs are scored, such as /v1/chat/completions, /v1/responses, /v1/messages or …/models/NAME:generateContent. If it is one all the same, at a path of your own, choose its API under “Sent to”; the filter knows such paths by policy.toml.</p>
     </Panel>
   );
 }

@@ -5,20 +5,27 @@ import { ApiError } from '../api.ts';
 import { Empty, Loading, Problem } from '../components/states.tsx';
 import { decibans } from '../format.ts';
 import type { Rule, Sample, Selection } from './document.ts';
+import { notLoaded } from './store.ts';
 
 type Read = { text: string; rules: Rule[] } | { text: string; error: ApiError };
 
 /** The reader comes when it is needed first. */
+async function readRules(text: string): Promise<Read> {
+  const document = await import('./document.ts').catch(() => null);
+  if (!document) return { text, error: notLoaded('the reader of rule files') };
+  try {
+    return { text, rules: document.read(text) };
+  } catch (error) {
+    return { text, error: new ApiError(0, 'yaml', `this file cannot be read: ${error instanceof Error ? error.message : error}`, 'mend it in the editor') };
+  }
+}
+
 function useRules(text: string, isYaml: boolean): Read | null {
   const [read, set] = useState<Read | null>(null);
   useEffect(() => {
     if (!isYaml) return;
     let outdated = false;
-    import('./document.ts')
-      .then((document) => document.read(text))
-      .then((rules): Read => ({ text, rules }))
-      .catch((error): Read => ({ text, error: new ApiError(0, 'yaml', `this file cannot be read: ${error instanceof Error ? error.message : error}`, 'mend it in the editor') }))
-      .then((read) => outdated || set(read));
+    void readRules(text).then((read) => outdated || set(read));
     return () => {
       outdated = true;
     };

@@ -1,7 +1,7 @@
 // Checks the files in a core of their own, a moment after the last change; one check at a time, and answers that are
 // outdated are dropped.
 import { useEffect, useState } from 'preact/hooks';
-import { Core, type Report } from '../core/core.ts';
+import { Core, type Exemplar, type Report } from '../core/core.ts';
 import type { Files } from './store.ts';
 
 const PAUSE = 300;
@@ -57,3 +57,9 @@ export function useCheck(files: Files): Checked {
 
 /** How many exemplars come out as expected. */
 export const fine = ({ exemplars }: Report) => exemplars.filter(({ expected, matches }) => expected === matches).length;
+
+/** In words: what an exemplar should do, and what it does. */
+export function verdict({ expected, matches }: Exemplar): string {
+  if (expected === matches) return matches ? 'matches, as expected' : 'does not match, as expected';
+  return matches ? 'matches, but should not' : 'does not match, but should';
+}

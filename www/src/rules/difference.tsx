@@ -1,53 +1,29 @@
-// What the edited rules would change, against what is in force.
-import { useEffect, useState } from 'preact/hooks';
+// What the edited rules would change, against what is released.
 import { ApiError } from '../api.ts';
 import { Panel } from '../components/parts.tsx';
 import { Empty, Loading, Problem } from '../components/states.tsx';
-import { type BundleDiff, core } from '../core/core.ts';
-import { decibans } from '../format.ts';
-import type { Reference } from './reference.ts';
+import type { Compared } from './changes.ts';
 
-type State = { diff: BundleDiff } | { error: ApiError } | null;
-
-function useDiff(from: string | null, to: string | null): State {
-  const [state, set] = useState<State>(null);
-  useEffect(() => {
-    if (from === null || to === null) return set(null);
-    let outdated = false;
-    core()
-      .diff(from, to)
-      .then((diff): State => ({ diff }))
-      .catch((error): State => ({ error: new ApiError(0, 'diff', `the bundles cannot be compared: ${error.message}`, 'reload the page') }))
-      .then((state) => outdated || set(state));
-    return () => {
-      outdated = true;
-    };
-  }, [from, to]);
-  return state;
+interface Props {
+  /** What it is compared with, in words. */
+  what: string;
+  compared: Compared;
+  /** Whether there are rules to compare. */
+  isBuilt: boolean;
 }
 
-export function Difference({ reference, bundle }: { reference: Reference; bundle: string | null }) {
-  const state = useDiff(reference.bundle, bundle);
+export function Difference({ what, compared, isBuilt }: Props) {
   return (
-    <Panel title="Difference" note={`against ${reference.what}`}>
-      {bundle === null ? <Empty>What changes is shown here when the check is done and there is nothing to mend.</Empty> : <Body state={state} />}
+    <Panel title="Difference" note={`against ${what}`}>
+      {isBuilt ? <Body compared={compared} /> : <Empty>What changes is shown here when the check is done and there is nothing to mend.</Empty>}
     </Panel>
   );
 }
 
-function Body({ state }: { state: State }) {
-  if (!state) return <Loading lines={2} />;
-  if ('error' in state) return <Problem error={state.error} />;
-  const { added, removed, weights, changed, lists, policy } = state.diff;
-  const rows: Row[] = [
-    ...added.map((name): Row => ['added', name, '']),
-    ...removed.map((name): Row => ['removed', name, '']),
-    ...weights.map(({ name, from, to }): Row => ['weight', name, `${decibans(from)} → ${decibans(to)}`]),
-    ...changed.map((name): Row => ['changed', name, '']),
-    ...lists.map(({ name, added, removed }): Row => ['list', name, `${added} added, ${removed} removed`]),
-    ...policy.map(({ path, from, to }): Row => ['policy', path, `${shown(from)} → ${shown(to)}`]),
-  ];
-  if (!rows.length) return <Empty>Both decide alike. Descriptions, comments and exemplars change no decision.</Empty>;
+function Body({ compared }: { compared: Compared }) {
+  if (!compared) return <Loading lines={2} />;
+  if (compared instanceof ApiError) return <Problem error={compared} />;
+  if (!compared.rows.length) return <Empty>These rules decide the same. Descriptions, comments and exemplars change no decision.</Empty>;
   return (
     <div class="scroll" role="region" aria-label="What changes" tabIndex={0}>
       <table>
@@ -59,7 +35,7 @@ function Body({ state }: { state: State }) {
           </tr>
         </thead>
         <tbody>
-          {rows.map(([kind, name, detail]) => (
+          {compared.rows.map(({ kind, name, detail }) => (
             <tr key={`${kind} ${name}`}>
               <td>{kind}</td>
               <th scope="row">{name}</th>
@@ -71,7 +47,3 @@ function Body({ state }: { state: State }) {
     </div>
   );
 }
-
-type Row = [kind: string, name: string, detail: string];
-
-const shown = (value: unknown) => (value === null || value === undefined ? 'nothing' : typeof value === 'string' ? value : JSON.stringify(value));

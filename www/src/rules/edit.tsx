@@ -4,7 +4,7 @@ import { ApiError } from '../api.ts';
 import { Loading, Problem } from '../components/states.tsx';
 import { core, type Exemplar, type Finding } from '../core/core.ts';
 import type { Editor } from './editor.ts';
-import { textNow } from './store.ts';
+import { notLoaded, textNow } from './store.ts';
 
 /** Where to go in a file; another object each time. */
 export interface Spot {
@@ -42,6 +42,7 @@ export function Edit({ path, text, shipped, findings, exemplars, spot, onChange 
           Compare with the shipped text
         </button>
       </div>
+      {compared && shipped !== undefined && <p class="note">Marked is what differs from the text that this console was built with. What differs from the release is told under Difference.</p>}
       {problem && <Problem error={problem} />}
       <div class="editor-frame">
         {!editor && !problem && <Loading lines={12} />}
@@ -61,13 +62,13 @@ function useEditor(path: string, shipped: string | undefined, onChange: (text: s
     let ended = false;
     let own: Editor | undefined;
     const open = async () => {
-      const [{ Editor }, fields] = await Promise.all([import('./editor.ts'), core().fields()]);
+      const [{ Editor }, fields] = await Promise.all([import('./editor.ts').catch(() => Promise.reject(notLoaded('the editor'))), core().fields()]);
       if (ended) return;
       const root = host.current!.shadowRoot ?? host.current!.attachShadow({ mode: 'open' });
       own = new Editor(root, { path, text: textNow(path, shipped), fields, onChange: (text) => latest.current(text) });
       set(own);
     };
-    open().catch((error) => ended || setProblem(new ApiError(0, 'editor', `the editor could not be loaded: ${error}`, 'reload the page')));
+    open().catch((error) => ended || setProblem(error instanceof ApiError ? error : new ApiError(0, 'editor', `the editor could not be opened: ${error}`, 'reload the page')));
     return () => {
       ended = true;
       own?.end();

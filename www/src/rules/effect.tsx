@@ -15,9 +15,10 @@ interface Both {
   after: Summary;
 }
 
-type State = { state: 'idle' } | { state: 'running'; part: number } | { state: 'failed'; error: ApiError } | ({ state: 'done'; bundle: string; file: File } & Both);
+type State = { state: 'idle' } | { state: 'running'; part: number } | { state: 'failed'; error: ApiError } | ({ state: 'done'; from: string; to: string; file: File } & Both);
 
-export function Effect({ reference, bundle }: { reference: Reference; bundle: string | null }) {
+/** `counts` tells that the difference is about correlations. */
+export function Effect({ reference, bundle, counts }: { reference: Reference; bundle: string | null; counts: boolean }) {
   const file = useLoadedFile();
   const [state, set] = useState<State>({ state: 'idle' });
   const abort = useRef<AbortController | null>(null);
@@ -30,7 +31,7 @@ export function Effect({ reference, bundle }: { reference: Reference; bundle: st
     try {
       const before = await replay(file, reference.bundle, told(0), own.signal);
       const after = await replay(file, bundle, told(1), own.signal);
-      set({ state: 'done', bundle, file, before, after });
+      set({ state: 'done', from: reference.bundle, to: bundle, file, before, after });
     } catch (error) {
       const problem = error instanceof Error ? error.message : String(error);
       set(own.signal.aborted ? { state: 'idle' } : { state: 'failed', error: new ApiError(0, 'replay', `the replay failed: ${problem}`, 'load the file again in the playground') });
@@ -38,6 +39,7 @@ export function Effect({ reference, bundle }: { reference: Reference; bundle: st
   };
   return (
     <Panel title="Effect on recorded traffic" note={file?.name}>
+      <Alone counts={counts} />
       {!file ? (
         <Empty>
           Load recorded traffic in the <a href={link('playground')}>playground</a>; then these rules can be replayed against it here. It stays in this page.
@@ -48,7 +50,7 @@ export function Effect({ reference, bundle }: { reference: Reference; bundle: st
             Replay with these rules
           </button>
           {state.state === 'running' && <Running part={state.part} onCancel={() => abort.current?.abort()} />}
-          {state.state === 'done' && (state.bundle !== bundle || state.file !== file) && <span class="note">The rules or the file are others by now; replay again.</span>}
+          {state.state === 'done' && (state.from !== reference.bundle || state.to !== bundle || state.file !== file) && <span class="note">The rules or the file are others by now; replay again.</span>}
         </div>
       )}
       {state.state === 'failed' && <Problem error={state.error} />}
@@ -56,6 +58,18 @@ export function Effect({ reference, bundle }: { reference: Reference; bundle: st
     </Panel>
   );
 }
+
+/** A replay has no state from one request to the next. */
+const Alone = ({ counts }: { counts: boolean }) =>
+  counts ? (
+    <div class="problem" role="note">
+      <p>
+        <strong>The difference is about correlations, too, which a replay does not show.</strong> It takes requests one by one; what correlations count is not replayed. Their exemplars are tried under Check.
+      </p>
+    </div>
+  ) : (
+    <p class="note">Requests are replayed one by one; what correlations count is not replayed.</p>
+  );
 
 const Running = ({ part, onCancel }: { part: number; onCancel(): void }) => (
   <>

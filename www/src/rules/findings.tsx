@@ -4,9 +4,8 @@ import { Panel } from '../components/parts.tsx';
 import { Problem } from '../components/states.tsx';
 import type { Exemplar, Finding } from '../core/core.ts';
 import { count } from '../format.ts';
-import { type Checked, fine } from './check.ts';
+import { type Checked, fine, verdict } from './check.ts';
 import type { Spot } from './edit.tsx';
-import { verdict } from './verdict.ts';
 
 interface Props {
   checked: Checked;

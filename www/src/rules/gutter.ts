@@ -2,7 +2,7 @@
 import { type Extension, RangeSet, StateEffect, StateField, type Text } from '@codemirror/state';
 import { gutter, GutterMarker } from '@codemirror/view';
 import type { Exemplar } from '../core/core.ts';
-import { verdict } from './verdict.ts';
+import { verdict } from './check.ts';
 
 const PATHS = { fine: 'M3.5 8.5 6.5 11.5 12.5 4.5', wrong: 'M4 4 12 12M12 4 4 12' };
 const SVG = 'http://www.w3.org/2000/svg';

@@ -36,15 +36,27 @@ const PKCS8 = decode('MC4CAQAwBQYDK2VwBCIEIA==');
 /** Opens the text of a key's file. Throws `KeyProblem`. */
 export async function open(file: string, passphrase: string): Promise<Signer> {
   const raw = bytesOf(file);
+  try {
+    return await opened(raw, passphrase);
+  } finally {
+    raw.fill(0);
+  }
+}
+
+/** What is secret is wiped once the browser holds the key. */
+async function opened(raw: Uint8Array, passphrase: string): Promise<Signer> {
   const kind = (at: number) => String.fromCharCode(raw[at]!, raw[at + 1]!);
   const derivation = kind(KINDS.derivation);
   if (kind(KINDS.signature) !== 'Ed' || kind(KINDS.checksum) !== 'B2' || (derivation !== 'Sc' && derivation !== '\0\0')) throw NO_KEY();
-  const secret = raw.slice(SECRET);
+  const secret = raw.subarray(SECRET);
   if (derivation === 'Sc') {
     const stream = await derive(raw, passphrase);
     secret.forEach((byte, at) => (secret[at] = byte ^ stream[at]!));
+    stream.fill(0);
   }
-  const checksum = blake2b(joined(raw.subarray(0, 2), secret.subarray(0, CHECK)), { dkLen: 32 });
+  const summed = joined(raw.subarray(0, 2), secret.subarray(0, CHECK));
+  const checksum = blake2b(summed, { dkLen: 32 });
+  summed.fill(0);
   if (!checksum.every((byte, at) => byte === secret[CHECK + at])) {
     if (derivation !== 'Sc') throw NO_KEY();
     throw new KeyProblem('the passphrase does not open this key', passphrase ? 'correct it' : 'enter the passphrase that the key was made with');
@@ -80,10 +92,13 @@ async function derive(raw: Uint8Array, passphrase: string): Promise<Uint8Array> 
 }
 
 async function imported(seed: Uint8Array): Promise<CryptoKey> {
+  const envelope = joined(PKCS8, seed);
   try {
-    return await crypto.subtle.importKey('pkcs8', joined(PKCS8, seed), 'Ed25519', false, ['sign']);
+    return await crypto.subtle.importKey('pkcs8', envelope, 'Ed25519', false, ['sign']);
   } catch {
     throw new KeyProblem('this browser cannot sign with Ed25519', 'use a current browser, or sign on the command line');
+  } finally {
+    envelope.fill(0);
   }
 }
 

@@ -1,25 +1,25 @@
 // How edited rules get into force: by the command line, which has the key; or here, with a key that is lent to the page.
 import type { ComponentType } from 'preact';
-import { useState } from 'preact/hooks';
+import { useMemo, useState } from 'preact/hooks';
 import { Copy, Panel } from '../components/parts.tsx';
-import { Loading } from '../components/states.tsx';
+import { Loading, Problem } from '../components/states.tsx';
 import { link } from '../router.ts';
 import { useToken } from '../session.ts';
-import { download, type Files } from './store.ts';
-import { tar } from './tar.ts';
+import type { SignProps } from './sign.tsx';
+import { download, type Files, notLoaded } from './store.ts';
+import { archiveName, tar } from './tar.ts';
 
-const ARCHIVE = 'hedgerow-rules.tar';
-const STEPS = [`tar -xf ~/Downloads/${ARCHIVE} -C rules`, 'npm run hedgerow -- check rules', 'npm run hedgerow -- push rules --release --note "what changes, and why"'];
+const CHECK = 'npm run hedgerow -- check rules';
+const PUSH = 'npm run hedgerow -- push rules --release --note "what changes, and why"';
 
-interface Props {
+interface Props extends Omit<SignProps, 'isEdited'> {
   changed: Files;
-  /** What the check built; null while there is something to mend. */
-  bundle: string | null;
-  onPublished(): void;
 }
 
-export function Push({ changed, bundle, onPublished }: Props) {
+export function Push({ changed, ...props }: Props) {
   const own = useToken();
+  const { bundle } = props;
+  const archive = useMemo(() => archiveName(changed), [changed]);
   const files = Object.keys(changed).length;
   return (
     <Panel title="Push" note="Rules are signed on the command line, where the key is.">
@@ -27,24 +27,24 @@ export function Push({ changed, bundle, onPublished }: Props) {
         <li>
           <p>Save the changed files, and unpack them over your rules:</p>
           <div class="row">
-            <button type="button" disabled={!files || bundle === null} onClick={() => download(ARCHIVE, tar(changed))}>
+            <button type="button" disabled={!files || bundle === null} onClick={() => download(archive, tar(changed))}>
               {files === 0 ? 'Nothing is changed' : files === 1 ? 'Download 1 changed file' : `Download ${files} changed files`}
             </button>
-            <Command text={STEPS[0]!} isReady={bundle !== null} />
+            <Command text={`tar -xf ~/Downloads/${archive} -C rules`} isReady={bundle !== null} />
           </div>
         </li>
         <li>
           <p>Check them once more:</p>
-          <Command text={STEPS[1]!} isReady={bundle !== null} />
+          <Command text={CHECK} isReady={bundle !== null} />
         </li>
         <li>
           <p>Sign them and put them in force:</p>
-          <Command text={STEPS[2]!} isReady={bundle !== null} />
+          <Command text={PUSH} isReady={bundle !== null} />
         </li>
       </ol>
       {bundle === null && <p class="note">This opens when the check is done and there is nothing to mend.</p>}
       {own ? (
-        <LentKey bundle={bundle} onPublished={onPublished} />
+        <LentKey {...props} isEdited={files > 0} />
       ) : (
         <p class="note">
           With a token that may publish you can sign here, too: <a href={link('overview')}>open the overview</a> with it, and come back.
@@ -63,10 +63,8 @@ const Command = ({ text, isReady }: { text: string; isReady: boolean }) => (
   </div>
 );
 
-type SignView = ComponentType<{ bundle: string | null; onPublished(): void }>;
-
-function LentKey({ bundle, onPublished }: { bundle: string | null; onPublished(): void }) {
-  const [Sign, set] = useState<SignView | null>(null);
+function LentKey(props: SignProps) {
+  const [Sign, set] = useState<ComponentType<SignProps> | null>(null);
   const [isBroken, setBroken] = useState(false);
   const load = () => {
     import('./sign.tsx').then(({ default: view }) => set(() => view), () => setBroken(true));
@@ -74,7 +72,7 @@ function LentKey({ bundle, onPublished }: { bundle: string | null; onPublished()
   return (
     <details class="rule-lent" onToggle={load}>
       <summary>Sign here with a key of your own</summary>
-      {Sign ? <Sign bundle={bundle} onPublished={onPublished} /> : isBroken ? <p class="note">This part could not be loaded. Reload the page.</p> : <Loading lines={2} />}
+      {Sign ? <Sign {...props} /> : isBroken ? <Problem error={notLoaded('signing')} /> : <Loading lines={2} />}
     </details>
   );
 }

@@ -1,10 +1,20 @@
 // Signing in the page, with a key that is lent to it: in memory only, and forgotten when the view is left.
 import { useRef, useState } from 'preact/hooks';
-import { ApiError } from '../api.ts';
-import { Hash } from '../components/parts.tsx';
+import { ApiError, type Release } from '../api.ts';
+import { Hash, Time } from '../components/parts.tsx';
 import { Problem } from '../components/states.tsx';
 import { KeyProblem, open, type Signer } from './minisign.ts';
 import { publish, type Published } from './publish.ts';
+import type { Reference } from './reference.ts';
+
+export interface SignProps {
+  /** What the check built; null while there is something to mend. */
+  bundle: string | null;
+  isEdited: boolean;
+  reference: Reference;
+  /** What of the release it would undo, in words; null while that is not known. */
+  undone: string | null;
+}
 
 function problemOf(error: unknown): ApiError {
   if (error instanceof ApiError) return error;
@@ -29,10 +39,10 @@ function useTask() {
   return { busy, error, run };
 }
 
-export default function Sign({ bundle, onPublished }: { bundle: string | null; onPublished(): void }) {
+export default function Sign(props: SignProps) {
   const [signer, setSigner] = useState<Signer | null>(null);
   if (!signer) return <Lend onOpen={setSigner} />;
-  return <PublishForm signer={signer} bundle={bundle} onForget={() => setSigner(null)} onPublished={onPublished} />;
+  return <PublishForm signer={signer} onForget={() => setSigner(null)} {...props} />;
 }
 
 function Lend({ onOpen }: { onOpen(signer: Signer): void }) {
@@ -65,7 +75,18 @@ function Lend({ onOpen }: { onOpen(signer: Signer): void }) {
   );
 }
 
-function PublishForm({ signer, bundle, onForget, onPublished }: { signer: Signer; bundle: string | null; onForget(): void; onPublished(): void }) {
+/** Why nothing can be signed yet. */
+function obstacle({ bundle, isEdited, reference: { newest }, undone }: SignProps): string | null {
+  if (!isEdited) return 'Nothing is edited, so there is nothing to sign.';
+  if (bundle === null) return 'First the check has to be done, with nothing to mend.';
+  if (!newest) return 'What is released is not known, so nothing can be signed over it. Wait, reload the page, or push by the command line.';
+  return undone === null ? 'First the difference has to be known.' : null;
+}
+
+function PublishForm({ signer, onForget, ...props }: SignProps & { signer: Signer; onForget(): void }) {
+  const { bundle, reference, undone } = props;
+  const { newest } = reference;
+  const reason = obstacle(props);
   const { busy, error, run } = useTask();
   const [done, setDone] = useState<Published | null>(null);
   const submit = (event: SubmitEvent) => {
@@ -73,10 +94,13 @@ function PublishForm({ signer, bundle, onForget, onPublished }: { signer: Signer
     const form = new FormData(event.currentTarget as HTMLFormElement);
     const words = { note: String(form.get('note') ?? '').trim(), author: String(form.get('author') ?? '').trim() };
     setDone(null);
-    if (bundle !== null)
+    if (bundle !== null && newest)
       void run(async () => {
-        setDone(await publish(signer, bundle, words));
-        onPublished();
+        try {
+          setDone(await publish(signer, bundle, newest.serial, words));
+        } finally {
+          reference.reload();
+        }
       });
   };
   return (
@@ -87,6 +111,8 @@ function PublishForm({ signer, bundle, onForget, onPublished }: { signer: Signer
           Forget it
         </button>
       </p>
+      {newest?.release && <Ends release={newest.release} />}
+      {undone && newest && <Known key={`${newest.serial} ${undone}`} serial={newest.serial} undone={undone} />}
       <div class="fields">
         <label>
           Note
@@ -96,14 +122,51 @@ function PublishForm({ signer, bundle, onForget, onPublished }: { signer: Signer
           Author
           <input name="author" required maxLength={80} />
         </label>
-        <button type="submit" class="primary" disabled={busy || bundle === null}>
+        <button type="submit" class="primary" disabled={busy || reason !== null}>
           {busy ? 'Publishing…' : 'Sign and put in force for all'}
         </button>
       </div>
-      {bundle === null && <p class="note">First the check has to be done, with nothing to mend.</p>}
+      {reason && <p class="note">{reason}</p>}
       {error && <Problem error={error} />}
       <div role="status">{done && <Done published={done} />}</div>
     </form>
+  );
+}
+
+/** Keyed by what it says: what else would be undone by now has to be confirmed anew. */
+const Known = ({ serial, undone }: { serial: number; undone: string }) => (
+  <label class="rule-known">
+    <input type="checkbox" required />
+    <span>
+      I know that of release {serial} this will {undone}
+    </span>
+  </label>
+);
+
+/** The new release has none of what the one before it may have. */
+function Ends({ release: { serial, canary, shadow, expires } }: { release: Release['release'] }) {
+  if (!canary && !shadow && !expires) return null;
+  return (
+    <div>
+      <p>With this release, what belongs to release {serial} ends:</p>
+      <ul>
+        {canary && (
+          <li>
+            its canary, bundle <Hash value={canary.digest} /> for {canary.percent} % of the accounts
+          </li>
+        )}
+        {shadow && (
+          <li>
+            its shadow, bundle <Hash value={shadow.digest} />, which only watches
+          </li>
+        )}
+        {expires && (
+          <li>
+            its expiry, <Time at={expires * 1000} />: your rules stay in force until another release
+          </li>
+        )}
+      </ul>
+    </div>
   );
 }
 

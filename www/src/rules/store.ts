@@ -1,6 +1,6 @@
 // The rule files: as the console was built with them, and what was changed since. Changes live as long as the page.
 import { useEffect, useMemo, useState } from 'preact/hooks';
-import { type Loaded } from '../api.ts';
+import { ApiError, type Loaded } from '../api.ts';
 import { shippedSources } from '../core/core.ts';
 
 /** Texts by path below `rules/`. */
@@ -70,6 +70,9 @@ export function download(name: string, content: BlobPart) {
   anchor.click();
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }
+
+/** A part of the page that is loaded when it is needed, and could not be. */
+export const notLoaded = (what: string) => new ApiError(0, 'import', `${what} could not be loaded: the console was updated, or you are offline`, 'download the files that you changed, and reload the page');
 
 /** The path of a rule: by its path, or by its name, which begins with its family. */
 export function pathOf(files: Files, rule: string | null): string | null {

@@ -13,6 +13,13 @@ export function tar(files: Files): Blob {
   return new Blob([...parts, new Uint8Array(2 * BLOCK)], { type: 'application/x-tar' });
 }
 
+/** A name that tells contents apart: under one name the browser would rename the second file, and the command unpack the first. */
+export function archiveName(files: Files): string {
+  let hash = 0x811c9dc5;
+  for (const byte of new TextEncoder().encode(JSON.stringify(files))) hash = Math.imul(hash ^ byte, 0x01000193);
+  return `hedgerow-rules-${(hash >>> 0).toString(16).padStart(8, '0')}.tar`;
+}
+
 function header(path: Uint8Array, size: number): Uint8Array<ArrayBuffer> {
   const block = new Uint8Array(BLOCK);
   const encoder = new TextEncoder();

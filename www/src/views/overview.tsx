@@ -1,7 +1,7 @@
 import './overview.css';
 import { type Loaded, type Series, type Status, useApi } from '../api.ts';
 import { Copy, Panel } from '../components/parts.tsx';
-import { Empty, Loading, Problem, Shown } from '../components/states.tsx';
+import { Empty, Loading, Over, Problem, Shown } from '../components/states.tsx';
 import { Failures } from '../overview/failures.tsx';
 import { Headline } from '../overview/headline.tsx';
 import { LiveState, useChanges } from '../overview/live.tsx';
@@ -17,8 +17,8 @@ export function Overview({ params }: { params: URLSearchParams }) {
   const asked = Number(params.get('minutes'));
   const minutes = RANGES.some(([range]) => range === asked) ? asked : 60;
   // Long ranges cost the ledger more, and change less.
-  const { changes, seconds, live } = useChanges(minutes <= 60 ? 2000 : 10_000);
-  const now = useApi<Status>('/status', seconds, changes);
+  const { changes, seconds, live } = useChanges(minutes <= 60 ? 5000 : minutes <= 360 ? 30_000 : 60_000);
+  const now = useApi<Status>('/status', Math.min(seconds, 10), changes);
   const range = useApi<Status>(`/status?minutes=${minutes}`, seconds, changes);
   const series = useApi<Series>(`/series?minutes=${minutes}`, seconds, changes);
   return (
@@ -26,7 +26,7 @@ export function Overview({ params }: { params: URLSearchParams }) {
       <div class="view-head">
         <h1>Overview</h1>
         <div class="end">
-          <LiveState live={live} />
+          <LiveState live={live} at={series.state === 'loading' ? undefined : series.at} seconds={seconds} />
           <label for="minutes">Last</label>
           <select id="minutes" value={String(minutes)} onChange={(event) => go('overview', { minutes: event.currentTarget.value })}>
             {RANGES.map(([range, name]) => (
@@ -37,11 +37,10 @@ export function Overview({ params }: { params: URLSearchParams }) {
           </select>
         </div>
       </div>
-      {now.state === 'failed' && series.state !== 'failed' && <Problem error={now.error} retry={now.reload} />}
-      {latest(now)?.ledger.reachable === false && <NoLedger />}
       <Shown loaded={series} lines={14}>
-        {(data) => <Counts series={data} now={latest(now)} range={latest(range)} />}
+        {(data) => <Counts series={data} now={now} range={range} />}
       </Shown>
+      {series.state === 'ready' && latest(now) && <Over>{now.state === 'failed' ? <Problem error={now.error} retry={now.reload} /> : !latest(now)!.ledger.reachable && <NoLedger />}</Over>}
       {series.state === 'failed' && !series.data && latest(now) && (
         <div class="grid">
           <State status={latest(now)!} />
@@ -53,8 +52,11 @@ export function Overview({ params }: { params: URLSearchParams }) {
 
 const latest = <T,>(loaded: Loaded<T>) => (loaded.state === 'loading' ? undefined : loaded.data);
 
-function Counts({ series, now, range }: { series: Series; now: Status | undefined; range: Status | undefined }) {
-  const state = now ? <State status={now} /> : <Panel title="Rules in force" class="third state"><Loading lines={8} /></Panel>;
+type Asked = Loaded<Status> & { reload(): void };
+
+function Counts({ series, now, range }: { series: Series; now: Asked; range: Asked }) {
+  const status = latest(now);
+  const state = status ? <State status={status} /> : <NoState now={now} />;
   if (sum(requests(series)) + series.errors.length === 0) {
     return (
       <div class="grid">
@@ -63,22 +65,34 @@ function Counts({ series, now, range }: { series: Series; now: Status | undefine
       </div>
     );
   }
-  const modes = range?.traffic.by_mode;
   return (
     <>
-      <Headline series={series} shadow={modes ? (modes.shadow ?? 0) / (sum(Object.values(modes)) || 1) : null} />
+      <Headline series={series} shadow={range.state === 'loading' ? undefined : inShadow(range.data)} />
       <div class="grid">
         <Traffic series={series} />
         {state}
-        <Scores series={series} status={now} />
+        <Scores series={series} status={status} />
         <Signatures series={series} />
-        <Rulesets series={series} />
-        <ShadowPanel shadow={range?.traffic.shadow ?? null} />
+        <Rulesets series={series} status={status} />
+        <ShadowPanel range={range} status={status} />
         <Failures errors={series.errors} />
       </div>
     </>
   );
 }
+
+/** The share of traffic in shadow mode; null where it is unknown, which is not none. */
+function inShadow(status: Status | undefined): number | null {
+  const modes = status?.traffic.by_mode ?? {};
+  const all = sum(Object.values(modes));
+  return all ? (modes.shadow ?? 0) / all : null;
+}
+
+const NoState = ({ now }: { now: Asked }) => (
+  <Panel title="Rules in force" class="third state">
+    {now.state === 'failed' ? <Problem error={now.error} retry={now.reload} /> : <Loading lines={8} />}
+  </Panel>
+);
 
 function NoLedger() {
   return (

@@ -1,9 +1,11 @@
 // The rules: to read, to edit, to see what an edit does, and to get it into force.
 import { useCallback, useMemo, useState } from 'preact/hooks';
+import { ApiError } from '../api.ts';
 import { Panel } from '../components/parts.tsx';
-import { Shown } from '../components/states.tsx';
+import { Problem, Shown } from '../components/states.tsx';
 import { go, link } from '../router.ts';
 import { About } from '../rules/about.tsx';
+import { useChanges, useUndone } from '../rules/changes.ts';
 import { useCheck } from '../rules/check.ts';
 import { Difference } from '../rules/difference.tsx';
 import { Discard } from '../rules/discard.tsx';
@@ -40,6 +42,10 @@ function Workbench({ shipped, params }: { shipped: Files; params: URLSearchParam
   const tab = params.get('tab') === 'edit' ? 'edit' : 'about';
   const counts = useMemo(() => countByPath(checked.report?.findings ?? []), [checked.report]);
   const bundle = checked.running ? null : (checked.report?.bundle ?? null);
+  const ahead = useChanges(reference.bundle, bundle);
+  const drift = useChanges(reference.shipped, reference.bundle);
+  const undone = useUndone(drift, ahead);
+  const isCompared = [drift, ahead].every((one) => one && !(one instanceof ApiError));
   const jump = (spot: Spot) => {
     setSpot(spot);
     go('rules', { rule: spot.path, tab: 'edit' });
@@ -62,20 +68,26 @@ function Workbench({ shipped, params }: { shipped: Files; params: URLSearchParam
           </button>
         </span>
       </div>
+      {undone && <Drift serial={reference.newest?.serial} undone={undone} />}
       {isNew && <NewRule files={files} onMake={make} onCancel={() => setNew(false)} />}
       <div class="rule-bench">
         <Tree files={files} changed={changed} findings={counts} open={path} tab={tab} />
         <div class="rule-main">
           <OpenFile path={path} tab={tab} files={files} shipped={shipped} changed={changed} checked={checked} spot={spot} />
           <Findings checked={checked} path={path} onJump={jump} />
-          <Difference reference={reference} bundle={bundle} />
-          <Effect reference={reference} bundle={bundle} />
-          <Push changed={changed} bundle={bundle} onPublished={reference.reload} />
+          <Difference what={reference.what} compared={ahead} isBuilt={bundle !== null} />
+          <Effect reference={reference} bundle={bundle} counts={ahead !== null && 'counts' in ahead && ahead.counts} />
+          <Push changed={changed} bundle={bundle} reference={reference} undone={isCompared ? undone : null} />
         </div>
       </div>
     </>
   );
 }
+
+/** Edits begin with the rules of this build, which are not those that are released. */
+const Drift = ({ serial, undone }: { serial?: number; undone: string }) => (
+  <Problem error={new ApiError(0, 'drift', `release ${serial} has rules that this console was not built with: to sign here would ${undone}`, 'build and deploy the console from the released rules, or edit these files here as they were released')} />
+);
 
 function countByPath(findings: readonly { path: string }[]): ReadonlyMap<string, number> {
   const counts = new Map<string, number>();
