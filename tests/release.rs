@@ -751,6 +751,29 @@ fn only_the_deployment_compares_with_its_embedded_rules() {
     assert!(said.contains("push it"), "{said}");
 }
 
+/// They were once left out: whoever changed a correlation was told that both decide alike.
+#[test]
+fn correlations_differ_too() {
+    let sources = sigma::read(Path::new("rules")).unwrap();
+    let before = sigma::check(&sources).unwrap().bundle();
+    let mut after = before.clone();
+    let removed = after.correlations.remove(0).name;
+    after.correlations[0].weight += 1.0;
+    after.correlations[1].timespan += 60;
+    let mut added = removed.clone();
+    added.push_str("_too");
+    let mut new = before.correlations[0].clone();
+    new.name = added.clone();
+    after.correlations.push(new);
+    let diff = Diff::between(&before, &after);
+    let names: Vec<&str> = diff.weights.iter().map(|own| own.name.as_str()).collect();
+    assert_eq!(diff.removed, [removed]);
+    assert_eq!(diff.added, [added]);
+    assert_eq!(names, [after.correlations[0].name.as_str()]);
+    assert_eq!(diff.changed, [after.correlations[1].name.as_str()]);
+    assert!(Diff::between(&before, &before).is_empty());
+}
+
 #[test]
 fn differences_are_told() {
     let desk = Desk::new("diff");

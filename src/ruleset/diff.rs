@@ -6,17 +6,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::bundle::Bundle;
+use crate::correlation::Correlation;
+use crate::signature::Signature;
 
 /// The differences between two bundles.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Diff {
-    /// Signatures that only the second has.
+    /// Signatures and correlations that only the second has.
     pub added: Vec<String>,
-    /// Signatures that only the first has.
+    /// Signatures and correlations that only the first has.
     pub removed: Vec<String>,
-    /// Signatures of another weight.
+    /// Those of another weight, lists too.
     pub weights: Vec<WeightChange>,
-    /// Signatures of which anything else changed: selections, condition, status, title.
+    /// Those of which anything else changed: selections, condition, threshold, status, title.
     pub changed: Vec<String>,
     /// Lists: names, with how many entries were added and removed.
     pub lists: Vec<ListChange>,
@@ -61,7 +63,8 @@ impl Diff {
     /// Compares two bundles.
     pub fn between(from: &Bundle, to: &Bundle) -> Self {
         let mut diff = Self::default();
-        diff.signatures(from, to);
+        diff.rules(&from.signatures, &to.signatures);
+        diff.rules(&from.correlations, &to.correlations);
         diff.lists(from, to);
         diff.policy(from, to);
         diff
@@ -72,25 +75,23 @@ impl Diff {
         *self == Self::default()
     }
 
-    fn signatures(&mut self, from: &Bundle, to: &Bundle) {
-        let (before, after) = (by_name(&from.signatures), by_name(&to.signatures));
+    fn rules<R: Named>(&mut self, from: &[R], to: &[R]) {
+        let (before, after) = (by_name(from), by_name(to));
         for (name, new) in &after {
             let Some(old) = before.get(name) else {
                 self.added.push((*name).to_owned());
                 continue;
             };
-            if old.weight != new.weight {
+            if old.weight() != new.weight() {
                 let name = (*name).to_owned();
-                self.weights.push(WeightChange { name, from: old.weight, to: new.weight });
+                self.weights.push(WeightChange { name, from: old.weight(), to: new.weight() });
             }
-            let mut reweighed = (*old).clone();
-            reweighed.weight = new.weight;
-            if reweighed != **new {
+            if old.reweighed(new.weight()) != **new {
                 self.changed.push((*name).to_owned());
             }
         }
         let gone = before.keys().filter(|name| !after.contains_key(*name));
-        self.removed = gone.map(|name| (*name).to_owned()).collect();
+        self.removed.extend(gone.map(|name| (*name).to_owned()));
     }
 
     fn lists(&mut self, from: &Bundle, to: &Bundle) {
@@ -143,10 +144,43 @@ impl Diff {
     }
 }
 
-fn by_name(
-    signatures: &[crate::signature::Signature],
-) -> BTreeMap<&str, &crate::signature::Signature> {
-    signatures.iter().map(|signature| (signature.name.as_str(), signature)).collect()
+/// A rule that has a name and a weight: a signature or a correlation.
+trait Named: Clone + PartialEq {
+    fn name(&self) -> &str;
+    fn weight(&self) -> f64;
+    fn reweighed(&self, weight: f64) -> Self;
+}
+
+impl Named for Signature {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn weight(&self) -> f64 {
+        self.weight
+    }
+
+    fn reweighed(&self, weight: f64) -> Self {
+        Self { weight, ..self.clone() }
+    }
+}
+
+impl Named for Correlation {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn weight(&self) -> f64 {
+        self.weight
+    }
+
+    fn reweighed(&self, weight: f64) -> Self {
+        Self { weight, ..self.clone() }
+    }
+}
+
+fn by_name<R: Named>(rules: &[R]) -> BTreeMap<&str, &R> {
+    rules.iter().map(|rule| (rule.name(), rule)).collect()
 }
 
 /// Settings by their path. Entries of arrays go by what names them, so that one that was added does

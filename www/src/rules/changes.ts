@@ -19,14 +19,6 @@ export interface Changes {
 /** Null while they are compared. */
 export type Compared = Changes | ApiError | null;
 
-/** RFC 8785: members by UTF-16 code units; strings and numbers as `JSON.stringify` has them, which is where that RFC took them from. */
-export function canonical(value: unknown): string {
-  if (Array.isArray(value)) return `[${value.map(canonical).join(',')}]`;
-  if (value === null || typeof value !== 'object') return JSON.stringify(value);
-  const members = Object.entries(value).filter(([, member]) => member !== undefined).sort(([one], [two]) => (one < two ? -1 : 1));
-  return `{${members.map(([name, member]) => `${JSON.stringify(name)}:${canonical(member)}`).join(',')}}`;
-}
-
 const changed = (kind: string, detail = '') => (name: string): Change => ({ kind, name, detail });
 
 export function useChanges(from: string | null, to: string | null): Compared {
@@ -54,7 +46,6 @@ function changesOf(diff: BundleDiff, from: string, to: string): Changes {
     ...diff.removed.map(changed('removed')),
     ...diff.weights.map(({ name, from, to }) => changed('weight', `${decibans(from)} → ${decibans(to)}`)(name)),
     ...diff.changed.map(changed('changed')),
-    ...correlated(before, after),
     ...diff.lists.map(({ name, added, removed }) => changed('list', `${added} added, ${removed} removed`)(name)),
     ...diff.policy.map(({ path, from, to }) => changed('policy', `${shown(from)} → ${shown(to)}`)(path)),
   ];
@@ -72,17 +63,6 @@ interface Correlation {
 }
 
 const correlationsOf = (bundle: string) => new Map(((JSON.parse(bundle).correlations ?? []) as Correlation[]).map((own) => [own.name, own]));
-
-/** The core compares signatures, lists and the policy only. */
-function correlated(before: Map<string, Correlation>, after: Map<string, Correlation>): Change[] {
-  return [...new Map([...before, ...after]).keys()].flatMap((name) => {
-    const [old, own] = [before.get(name), after.get(name)];
-    if (!old) return changed('added')(name);
-    if (!own) return changed('removed')(name);
-    const rows = old.weight === own.weight ? [] : [changed('weight', `${decibans(old.weight)} → ${decibans(own.weight)}`)(name)];
-    return canonical({ ...old, weight: own.weight }) === canonical(own) ? rows : [...rows, changed('changed')(name)];
-  });
-}
 
 /**
  * What these rules would undo of what was released since the console was built, in words; empty where there is nothing.

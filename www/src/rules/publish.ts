@@ -1,8 +1,15 @@
 // Puts checked rules in force: the bundle first, which changes nothing yet, then the release that names it.
 import { ApiError, type Bundle, call, type Release } from '../api.ts';
 import { core } from '../core/core.ts';
-import { canonical } from './changes.ts';
 import { type Signer, sign } from './minisign.ts';
+
+/** RFC 8785: members by UTF-16 code units; strings and numbers as `JSON.stringify` has them, which is where that RFC took them from. */
+function canonical(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(canonical).join(',')}]`;
+  if (value === null || typeof value !== 'object') return JSON.stringify(value);
+  const members = Object.entries(value).filter(([, member]) => member !== undefined).sort(([one], [two]) => (one < two ? -1 : 1));
+  return `{${members.map(([name, member]) => `${JSON.stringify(name)}:${canonical(member)}`).join(',')}}`;
+}
 
 export interface Published {
   digest: string;
