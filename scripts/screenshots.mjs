@@ -33,7 +33,7 @@ const VIEWS = {
   rules: async (page) => {
     await page.goto(`${BASE}#/rules?rule=synthesis_instruction_records&tab=edit`);
     await page.locator('.cm-content').waitFor();
-    await page.getByText('Nothing to mend').waitFor();
+    await page.getByText('Nothing to mend', { exact: true }).waitFor();
   },
 };
 
@@ -42,14 +42,17 @@ await main(async () => {
   if (!executablePath) throw new Failure('there is no Chromium.\n  Install one (`apt-get install chromium`), or name it in CHROMIUM.');
   if (!(await fetch(BASE).catch(() => null))) throw new Failure(`nobody listens at ${BASE}.\n  Start the filter in another shell: \`npm start\`; then \`npm run demo\`.`);
   const browser = await playwright.launch({ executablePath, args: FLAGS });
-  const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, colorScheme: 'light', reducedMotion: 'reduce', timezoneId: 'UTC' });
-  await context.addInitScript((token) => sessionStorage.setItem('hedgerow.token', token), readFileSync(at('.wrangler/dev-token'), 'utf8').trim());
-  const page = await context.newPage();
-  for (const [name, show] of Object.entries(VIEWS)) {
-    await show(page);
-    await page.waitForFunction(() => !document.querySelector('.loading'));
-    await page.screenshot({ path: at(`docs/console-${name}.png`) });
-    console.log(`docs/console-${name}.png`);
+  try {
+    const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, colorScheme: 'light', reducedMotion: 'reduce', timezoneId: 'UTC' });
+    await context.addInitScript((token) => sessionStorage.setItem('hedgerow.token', token), readFileSync(at('.wrangler/dev-token'), 'utf8').trim());
+    const page = await context.newPage();
+    for (const [name, show] of Object.entries(VIEWS)) {
+      await show(page);
+      await page.waitForFunction(() => [...document.querySelectorAll('.loading')].every((element) => !element.checkVisibility()));
+      await page.screenshot({ path: at(`docs/console-${name}.png`) });
+      console.log(`docs/console-${name}.png`);
+    }
+  } finally {
+    await browser.close();
   }
-  await browser.close();
 });
