@@ -38,7 +38,7 @@ const STEPS = [
 const vitest = (directory, label) => run(at('node_modules/.bin/node'), [at('node_modules/vitest/vitest.mjs'), 'run', directory], { label });
 
 async function types() {
-  for (const project of ['.', 'www']) await run(at('node_modules/.bin/tsc'), ['-p', project], { label: `tsc -p ${project}` });
+  for (const project of ['.', 'www', 'tests/www']) await run(at('node_modules/.bin/tsc'), ['-p', project], { label: `tsc -p ${project}` });
 }
 
 async function inChromium() {

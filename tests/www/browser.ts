@@ -41,7 +41,7 @@ export interface Opened {
 export async function open(browser: Browser, url: string, { token, ...options }: BrowserContextOptions & { token?: string } = {}): Promise<Opened> {
   const context = await browser.newContext({ viewport: SIZES[0]!, reducedMotion: 'reduce', ...options });
   if (token) await context.addInitScript((token) => sessionStorage.setItem('hedgerow.token', token), token);
-  await context.addInitScript(() => addEventListener('securitypolicyviolation', (event) => console.error(`CSP: ${event.violatedDirective} ${event.sample} ${event.sourceFile}:${event.lineNumber}:${event.columnNumber} ${(event.target as Element)?.outerHTML?.slice(0, 300)}`)));
+  await context.addInitScript(() => document.addEventListener('securitypolicyviolation', (event) => console.error(`CSP: ${event.violatedDirective} ${event.sample} ${event.sourceFile}:${event.lineNumber}:${event.columnNumber} ${(event.target as Element)?.outerHTML?.slice(0, 300)}`)));
   const page = await context.newPage();
   const complaints: string[] = [];
   const strays: string[] = [];
