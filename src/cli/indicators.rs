@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::config::{Config, Registry};
-use super::time::{age, date, now};
+use super::time::{age, date, now, until};
 use super::{Failure, Format, Outcome, Result, line, print};
 
 #[derive(clap::Args)]
@@ -21,7 +21,7 @@ enum Command {
     List(List),
     /// Why a key is one: what held, when, with which measure, and until when it counts.
     Explain(Explain),
-    /// Take a key out of force until it would have expired, even if a correlation holds again.
+    /// Take a key out of force until it would have expired, or until a day, even if a correlation holds again.
     Revoke(Revoke),
 }
 
@@ -60,6 +60,9 @@ struct Revoke {
     /// Why, for whoever reads the audit log.
     #[arg(long, value_name = "TEXT")]
     reason: String,
+    /// Until when: 12h, 7d, or the last day in UTC; else as long as the indicator would have lasted.
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
     #[command(flatten)]
     registry: Registry,
 }
@@ -154,7 +157,8 @@ fn explain(options: &Explain, config: Option<&Path>, format: Format) -> Result<O
 fn revoke(options: &Revoke, config: Option<&Path>, format: Format) -> Result<Outcome> {
     let config = Config::load(config, &options.registry)?;
     let http = config.http("`hedgerow indicators`")?;
-    let body = json!({ "reason": options.reason, "author": config.author() });
+    let until = options.until.as_deref().map(|text| until(text, now())).transpose()?;
+    let body = json!({ "reason": options.reason, "author": config.author(), "until": until });
     let answer: Value = http.post(&format!("/indicators/{}/revoke", options.key), body)?;
     match format {
         Format::Json => print(&answer)?,

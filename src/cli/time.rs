@@ -29,6 +29,16 @@ pub fn expiry(text: &str, now: u64) -> Result<u64> {
     Ok(end)
 }
 
+/// When something of ours is to end: so long from now (`12h`, `7d`), or with a day (`2027-01-31`).
+pub fn until(text: &str, now: u64) -> Result<u64> {
+    let end = policy::day(text).filter(|_| text.len() == 10).or_else(|| span(text, now));
+    end.filter(|end| *end > now).ok_or_else(|| {
+        Failure::Unable(format!(
+            "--until {text}: this is no time to come; give 12h, 7d or 2w, or a date such as 2027-01-31"
+        ))
+    })
+}
+
 fn span(text: &str, now: u64) -> Option<u64> {
     let unit = text.chars().last()?;
     let count: u64 = text.strip_suffix(unit)?.parse().ok()?;

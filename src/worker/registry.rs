@@ -462,8 +462,9 @@ impl Registry {
     async fn tend(&self) -> Answer {
         let pulled = self.pull().await;
         let mended = self.mend().await;
+        let restored = self.restore_revoked().await;
         self.spread().await;
-        pulled.and(mended).map(|()| (200, json!({})))
+        pulled.and(mended).and(restored).map(|()| (200, json!({})))
     }
 }
 

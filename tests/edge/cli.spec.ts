@@ -212,6 +212,8 @@ ${exemplar('near: one', 'no-match', 1)}
       [['indicators', 'explain', '0000000000000000'], 1, /there is no indicator/],
       [['indicators', 'explain', 'nonsense'], 2, /16 digits/],
       [['indicators', 'revoke', key], 2, /--reason/],
+      [['indicators', 'revoke', key, '--reason', 'x', '--until', '2020-01-31'], 2, /no time to come/],
+      [['indicators', 'revoke', key, '--reason', 'x', '--until', '99w'], 1, /too far away/],
       [['clusters', 'show', '00000000'], 1, /there is no cluster/],
     ];
     for (const [args, code, message] of refusals) {

@@ -208,6 +208,7 @@ describe('a fleet that counts', () => {
     expect((await revoke(own[0].key, { reason: 'x' }, new Admin(fleet.edge.url, READ))).status).toBe(403);
     expect((await revoke(own[0].key, { reason: '  ' })).status).toBe(422);
     expect((await revoke(own[0].key, 'nonsense')).status).toBe(400);
+    for (const until of [1, Math.floor(Date.now() / 1000) - 1, 99_999_999_999]) expect((await revoke(own[0].key, { reason: 'x', until })).status).toBe(422);
     expect((await revoke('0000000000000000', { reason: 'x' })).status).toBe(404);
     for (const { key } of own) expect((await revoke(key, { reason: 'our own evaluation', author: 'ana' })).body).toEqual({ key, revoked: 1 });
     await Promise.all(
@@ -228,6 +229,22 @@ describe('a fleet that counts', () => {
     }, 20_000);
     await sleep(2500);
     for (const edge of fleet.edges) expect((await fresh(edge, template('Cinderford', `entry ${id()}`))).hits).toEqual([]);
+  });
+
+  it('a revocation that has an end holds until then, and no longer', async () => {
+    await campaign(fleet, 'Elderflower', CROWD);
+    await Promise.all(fleet.edges.map((edge) => flagged(edge, 'Elderflower')));
+    const until = Math.floor(Date.now() / 1000) + 6;
+    const { indicators } = await admin.got('/indicators?limit=500');
+    const own = indicators.filter(({ revoked, first }: { revoked: number | null; first: number }) => !revoked && first > until - 60);
+    for (const { key } of own) expect((await admin.call('POST', `/indicators/${key}/revoke`, { reason: 'a class', until })).status).toBe(200);
+    const hits = async (edge: Edge) => (await fresh(edge, template('Elderflower', `entry ${id()}`))).hits;
+    await Promise.all(fleet.edges.map((edge) => eventually('the revocation', async () => expect(await hits(edge)).toEqual([]))));
+    expect((await admin.got(`/indicators/${own[0].key}`)).indicators[0]).toMatchObject({ until, revoked: expect.any(Number), reason: 'a class' });
+    await sleep(Math.max(0, until * 1000 + 1000 - Date.now()));
+    await fleet.cron();
+    await Promise.all(fleet.edges.map((edge) => flagged(edge, 'Elderflower')));
+    expect((await admin.got(`/indicators/${own[0].key}`)).indicators[0]).toMatchObject({ until: null, revoked: null, reason: null });
   });
 
   it('what somebody else writes to KV under its name is refused and told once; the last good ones stay', async () => {

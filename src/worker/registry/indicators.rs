@@ -1,8 +1,8 @@
 //! Indicators: what correlators found, in a table; and all of it that counts in one value of KV, which
 //! isolates read.
 //!
-//! One that fires again is extended. One that was revoked stays so until it would have expired, even if it
-//! fires again: it is published as expired from the beginning, so that isolates which have it from a
+//! One that fires again is extended. One that was revoked stays so until it would have expired, or until a
+//! time that was given, even if it fires again: it is published as expired from the beginning, so that isolates which have it from a
 //! correlator drop it, too.
 
 use std::collections::{BTreeMap, HashMap};
@@ -23,6 +23,9 @@ use crate::indicators::seal;
 use crate::log;
 use crate::sql::integer;
 use crate::store::Store;
+
+/// Seconds for which a key may be revoked, at most.
+const MAX_REVOKED: u64 = 366 * 86_400;
 
 /// Indicators that are kept at most: what isolates hold of them is some megabytes.
 const MAX_KNOWN: usize = 100_000;
@@ -58,6 +61,7 @@ pub struct Known {
     accounts: u64,
     revoked: Option<u64>,
     reason: Option<String>,
+    until: Option<u64>,
 }
 
 impl Known {
@@ -130,10 +134,11 @@ impl Registry {
         Ok(!self.with_known(is_full)?)
     }
 
-    /// Forgets those that have expired, unless that was done of late.
+    /// Forgets those that have expired, and revocations, unless that was done of late.
     fn forget_expired(&self, pause: u64) -> Result<(), ApiError> {
         if seconds() >= self.tidied.get().saturating_add(pause) {
             self.tidied.set(seconds());
+            self.tables()?.restore_revoked()?;
             self.tables()?.forget_indicators()?;
             *self.known.borrow_mut() = None;
         }
@@ -267,6 +272,7 @@ impl Registry {
             reason: String,
             #[serde(default)]
             author: String,
+            until: Option<u64>,
         }
         let asked: Asked = request.json().await.map_err(|_| unreadable())?;
         let reason: String = asked.reason.trim().chars().take(MAX_REASON).collect();
@@ -276,7 +282,12 @@ impl Registry {
             let remedy = "say why, for whoever reads it next year: {\"reason\": \"…\"}";
             return Err(ApiError::new(422, "invalid", "there is no reason", remedy));
         }
-        let count = self.tables()?.revoke(key, &reason)?;
+        let now = seconds();
+        if asked.until.is_some_and(|until| !(now..now + MAX_REVOKED).contains(&until)) {
+            let remedy = "give seconds since the epoch within the next year, or leave it out";
+            return Err(ApiError::new(422, "invalid", "'until' is over, or too far away", remedy));
+        }
+        let count = self.tables()?.revoke(key, &reason, asked.until)?;
         let result = if count == 0 { "not_found" } else { "ok" };
         self.tables()?.note(who, "indicator.revoke", &format!("{key}: {reason}"), &author, result);
         if count == 0 {
@@ -285,6 +296,15 @@ impl Registry {
         *self.known.borrow_mut() = None;
         self.indicators_changed().await?;
         Ok((200, json!({ "key": key, "revoked": count })))
+    }
+
+    /// Puts indicators back in force whose revocation has ended.
+    pub(super) async fn restore_revoked(&self) -> Result<(), ApiError> {
+        if self.tables()?.restore_revoked()? > 0 {
+            *self.known.borrow_mut() = None;
+            self.indicators_changed().await?;
+        }
+        Ok(())
     }
 
     /// Indicators as the status shows them.
@@ -399,16 +419,28 @@ impl Tables {
         self.rows(&query, vec![key.into(), integer(seconds())])
     }
 
-    /// Revokes the indicators of a key; how many there are.
-    fn revoke(&self, key: &str, reason: &str) -> Result<usize, ApiError> {
-        let query = "UPDATE indicator SET revoked = ?, reason = ? WHERE key = ? AND expires > ?";
-        let values = vec![integer(seconds()), reason.into(), key.into(), integer(seconds())];
+    /// Puts those back in force whose revocation has ended; how many there are.
+    fn restore_revoked(&self) -> Result<usize, ApiError> {
+        #[derive(Deserialize)]
+        struct Row {}
+        let query = "UPDATE indicator SET revoked = NULL, reason = NULL, until = NULL WHERE until <= ? RETURNING 1";
+        Ok(self.rows::<Row>(query, vec![integer(seconds())])?.len())
+    }
+
+    /// Revokes the indicators of a key, until they would have expired or until a given time; how many
+    /// there are.
+    fn revoke(&self, key: &str, reason: &str, until: Option<u64>) -> Result<usize, ApiError> {
+        // What holds again meanwhile is to find that it is revoked, so that it stays in the table.
+        let query = "UPDATE indicator SET revoked = ?1, reason = ?2, until = ?4,
+            expires = MAX(expires, IFNULL(?4, 0)) WHERE key = ?3 AND expires > ?1";
+        let until = until.map_or(SqlStorageValue::Null, integer);
+        let values = vec![integer(seconds()), reason.into(), key.into(), until];
         self.exec(query, values)?;
         Ok(self.known_of(key)?.len())
     }
 }
 
-const KNOWN: &str = "rowid AS id, correlation, key, first, last, expires, times, measured, threshold, accounts, revoked, reason";
+const KNOWN: &str = "rowid AS id, correlation, key, first, last, expires, times, measured, threshold, accounts, revoked, reason, until";
 
 /// Key and name of an indicator, and numbers behind them.
 fn named<const COUNT: usize>(fired: &Fired, numbers: [u64; COUNT]) -> Vec<SqlStorageValue> {

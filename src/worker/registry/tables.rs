@@ -81,7 +81,7 @@ CREATE TABLE IF NOT EXISTS audit (id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEG
 CREATE INDEX IF NOT EXISTS audit_what ON audit (what, id);
 CREATE TABLE IF NOT EXISTS indicator (key TEXT NOT NULL, correlation TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
     expires INTEGER NOT NULL, times INTEGER NOT NULL, measured REAL NOT NULL, threshold TEXT NOT NULL, accounts INTEGER NOT NULL,
-    revoked INTEGER, reason TEXT, PRIMARY KEY (key, correlation));
+    revoked INTEGER, reason TEXT, until INTEGER, PRIMARY KEY (key, correlation));
 CREATE TABLE IF NOT EXISTS link (id INTEGER PRIMARY KEY AUTOINCREMENT, correlation TEXT NOT NULL, key TEXT NOT NULL,
     at INTEGER NOT NULL, last INTEGER NOT NULL, accounts TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS link_key ON link (key, correlation);
@@ -135,6 +135,9 @@ impl Tables {
             sql.exec("DROP TABLE indicator", None)?;
             sql.exec(SCHEMA, None)
         })?;
+        if sql.exec("SELECT until FROM indicator LIMIT 0", None).is_err() {
+            sql.exec("ALTER TABLE indicator ADD COLUMN until INTEGER", None)?;
+        }
         Ok(Self { sql })
     }
 

@@ -1,10 +1,9 @@
 // One cluster: who belongs to it, by what, since when; and what can be done.
 import { useState } from 'preact/hooks';
 import { BANDS, useApi } from '../api.ts';
-import { BandTag, Panel, Time } from '../components/parts.tsx';
+import { BandBar, BandTag, Panel, Time } from '../components/parts.tsx';
 import { Empty, Shown } from '../components/states.tsx';
 import { count, share } from '../format.ts';
-import { BandBar } from '../overview/parts.tsx';
 import { link } from '../router.ts';
 import { Exempt } from './exempt.tsx';
 import { growth } from './growth.ts';

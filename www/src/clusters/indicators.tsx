@@ -1,6 +1,7 @@
 // Keys for which a correlation holds: what was measured, against which threshold, until when.
 import { useState } from 'preact/hooks';
 import { Time } from '../components/parts.tsx';
+import { Table } from '../components/table.tsx';
 import { count } from '../format.ts';
 import { link } from '../router.ts';
 import type { Indicator } from './types.ts';
@@ -32,7 +33,7 @@ function Group({ indicators, withCluster, isOnly, onRevoke }: Required<Props> & 
         <summary>
           <Summary indicators={indicators} withCluster={withCluster} />
         </summary>
-        <Table indicators={indicators} onRevoke={onRevoke} />
+        <Keys indicators={indicators} onRevoke={onRevoke} />
       </details>
     </li>
   );
@@ -53,7 +54,7 @@ function Summary({ indicators, withCluster }: { indicators: readonly Indicator[]
   );
 }
 
-function Table({ indicators, onRevoke }: Omit<Props, 'withCluster'>) {
+function Keys({ indicators, onRevoke }: Omit<Props, 'withCluster'>) {
   const [{ correlation, cluster }] = indicators as [Indicator, ...Indicator[]];
   return (
     <>
@@ -61,32 +62,15 @@ function Table({ indicators, onRevoke }: Omit<Props, 'withCluster'>) {
         <a href={link('decisions', { signature: correlation })}>Decisions that it counted for</a>
         {cluster && <a href={link('clusters', { id: cluster })}>Cluster {cluster}</a>}
       </p>
-      <div class="scroll" tabIndex={0} role="region" aria-label={`Keys of ${correlation}${cluster ? ` in cluster ${cluster}` : ''}`}>
-        <table class="indicators">
-          <thead>
-            <tr>
-              <th scope="col">Key</th>
-              <th scope="col" class="number">
-                Measured
-              </th>
-              <th scope="col" class="number">
-                Accounts
-              </th>
-              <th scope="col">First</th>
-              <th scope="col">Last</th>
-              <th scope="col">Until</th>
-              <th scope="col">
-                <span class="visually-hidden">Action</span>
-              </th>
-            </tr>
-          </thead>
-          <tbody>
-            {indicators.map((indicator) => (
-              <Row key={indicator.id} indicator={indicator} onRevoke={onRevoke} />
-            ))}
-          </tbody>
-        </table>
-      </div>
+      <Table
+        label={`Keys of ${correlation}${cluster ? ` in cluster ${cluster}` : ''}`}
+        class="indicators"
+        columns={['Key', { title: 'Measured', number: true }, { title: 'Accounts', number: true }, 'First', 'Last', 'Until', { title: 'Action', hidden: true }]}
+      >
+        {indicators.map((indicator) => (
+          <Row key={indicator.id} indicator={indicator} onRevoke={onRevoke} />
+        ))}
+      </Table>
     </>
   );
 }

@@ -1,10 +1,10 @@
 // All clusters, all indicators, and who revoked what.
 import { useMemo, useRef, useState } from 'preact/hooks';
 import { type Band, BANDS, useApi } from '../api.ts';
-import { BandTag, Panel, Time } from '../components/parts.tsx';
+import { BandBar, BandTag, Panel, Time } from '../components/parts.tsx';
 import { Empty, Shown } from '../components/states.tsx';
+import { Table } from '../components/table.tsx';
 import { count, share } from '../format.ts';
-import { BandBar } from '../overview/parts.tsx';
 import { go, link } from '../router.ts';
 import { growth } from './growth.ts';
 import { Indicators } from './indicators.tsx';
@@ -29,31 +29,15 @@ export function ClusterList() {
       <Shown loaded={clusters} lines={6}>
         {({ clusters }) =>
           clusters.length ? (
-            <div class="scroll" tabIndex={0} role="region" aria-label="Table of clusters">
-              <table class="clusters">
-                <thead>
-                  <tr>
-                    <th scope="col">Cluster</th>
-                    <th scope="col">Accounts</th>
-                    <th scope="col" class="number">
-                      Keys
-                    </th>
-                    <th scope="col">Correlations</th>
-                    <th scope="col" class="number">
-                      Requests
-                    </th>
-                    <th scope="col">Bands</th>
-                    <th scope="col">Models</th>
-                    <th scope="col">Last seen</th>
-                  </tr>
-                </thead>
-                <tbody>
-                  {clusters.map((cluster) => (
-                    <Row key={cluster.id} cluster={cluster} grown={grown(cluster)} />
-                  ))}
-                </tbody>
-              </table>
-            </div>
+            <Table
+              label="Table of clusters"
+              class="clusters"
+              columns={['Cluster', 'Accounts', { title: 'Keys', number: true }, 'Correlations', { title: 'Requests', number: true }, 'Bands', 'Models', 'Last seen']}
+            >
+              {clusters.map((cluster) => (
+                <Row key={cluster.id} cluster={cluster} grown={grown(cluster)} />
+              ))}
+            </Table>
           ) : (
             <NoClusters />
           )
@@ -169,29 +153,17 @@ export function Revocations() {
 function Entries({ entries }: { entries: readonly AuditEntry[] }) {
   if (!entries.length) return <Empty>Nobody has revoked an indicator.</Empty>;
   return (
-    <div class="scroll" tabIndex={0} role="region" aria-label="Table of revocations">
-      <table class="revocations">
-        <thead>
-          <tr>
-            <th scope="col">When</th>
-            <th scope="col">Who</th>
-            <th scope="col">Key and reason</th>
-            <th scope="col">Result</th>
-          </tr>
-        </thead>
-        <tbody>
-          {entries.map(({ id, at, who, author, subject, result }) => (
-            <tr key={id}>
-              <td class="nowrap">
-                <Time at={at * 1000} />
-              </td>
-              <td class="names">{author || 'nobody named'} <span class="note">with the {who} token</span></td>
-              <td class="names">{subject}</td>
-              <td>{result}</td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
+    <Table label="Table of revocations" class="revocations" columns={['When', 'Who', 'Key and reason', 'Result']}>
+      {entries.map(({ id, at, who, author, subject, result }) => (
+        <tr key={id}>
+          <td class="nowrap">
+            <Time at={at * 1000} />
+          </td>
+          <td class="names">{author || 'nobody named'} <span class="note">with the {who} token</span></td>
+          <td class="names">{subject}</td>
+          <td>{result}</td>
+        </tr>
+      ))}
+    </Table>
   );
 }

@@ -6,6 +6,11 @@ import { Dialog } from './dialog.tsx';
 
 type Progress = { state: 'asking' } | { state: 'busy' | 'done'; done: number } | { state: 'failed'; done: number; error: ApiError };
 
+/** The end of a local day, in seconds since the epoch. */
+const endOf = (day: string) => Math.floor(new Date(`${day}T23:59:59`).getTime() / 1000);
+
+const today = () => new Date(Date.now() - new Date().getTimezoneOffset() * 60_000).toISOString().slice(0, 10);
+
 /** What has changed places is read out. */
 const focus = (element: HTMLElement | null) => element?.focus();
 
@@ -17,7 +22,8 @@ export function Revoke({ keys, onClose }: { keys: readonly string[]; onClose(cha
     event.preventDefault();
     if (busy) return;
     const form = new FormData(event.currentTarget as HTMLFormElement);
-    const body = { reason: String(form.get('reason')).trim(), author: String(form.get('author')).trim() };
+    const until = String(form.get('until') ?? '');
+    const body = { reason: String(form.get('reason')).trim(), author: String(form.get('author')).trim(), ...(until && { until: endOf(until) }) };
     // What a failed attempt has revoked already is not revoked again.
     let done = progress.state === 'failed' ? progress.done : 0;
     try {
@@ -36,8 +42,8 @@ export function Revoke({ keys, onClose }: { keys: readonly string[]; onClose(cha
   return (
     <Dialog title={`Revoke ${what}`} busy={busy} onClose={() => onClose(changed)}>
       <p>
-        {keys.length === 1 ? 'Its indicators are' : 'Their indicators are'} out of force within seconds, for all correlations, until they would have expired; also if a correlation holds again
-        meanwhile. Accounts and counts are not touched. It cannot be undone.
+        {keys.length === 1 ? 'Its indicators are' : 'Their indicators are'} out of force within seconds, for all correlations, until they would have expired or until the day that you choose; also if a correlation holds
+        again meanwhile. Accounts and counts are not touched. It cannot be undone.
       </p>
       {progress.state === 'done' ? (
         <p role="status" tabIndex={-1} ref={focus}>
@@ -52,6 +58,10 @@ export function Revoke({ keys, onClose }: { keys: readonly string[]; onClose(cha
           <label>
             Your name
             <input name="author" required maxLength={80} pattern=".*\S.*" title="For the audit log" autocomplete="name" />
+          </label>
+          <label>
+            Last day of it, at whose end (your time) they may count again; empty: as long as they would have lasted
+            <input name="until" type="date" min={today()} />
           </label>
           {progress.state === 'failed' && <Problem error={remedied(progress.error)} />}
           <div class="row">

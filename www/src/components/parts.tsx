@@ -1,8 +1,8 @@
 // Small parts that all views share.
 import type { ComponentChildren } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
-import type { Action, Band } from '../api.ts';
-import { ago, brief } from '../format.ts';
+import { type Action, type Band, BANDS } from '../api.ts';
+import { ago, brief, share } from '../format.ts';
 
 export function Panel({ title, note, end, children, class: name = '' }: { title: string; note?: ComponentChildren; end?: ComponentChildren; children: ComponentChildren; class?: string }) {
   return (
@@ -19,6 +19,20 @@ export function Panel({ title, note, end, children, class: name = '' }: { title:
 
 export const BandTag = ({ band }: { band: Band | null }) => <span class={`tag band-${band ?? 'none'}`}>{band ?? 'unscored'}</span>;
 export const ActionTag = ({ action }: { action: Action }) => <span class={`tag action-${action}`}>{action}</span>;
+
+/** Shares of bands side by side in one bar; its name says them in words. */
+export function BandBar({ bands }: { bands: Partial<Record<Band, number>> }) {
+  const own = BANDS.filter((band) => bands[band]);
+  const total = own.reduce((sum, band) => sum + bands[band]!, 0);
+  const words = own.map((band) => `${band} ${share(bands[band]!, total)}`).join(', ') || 'no requests';
+  return (
+    <span class="band-bar" role="img" aria-label={words} title={words}>
+      {own.map((band) => (
+        <span key={band} class={`fill-${band}`} style={{ width: `${(100 * bands[band]!) / total}%` }} />
+      ))}
+    </span>
+  );
+}
 
 /** A digest, a hash: its first digits, all of it on hover. */
 export const Hash = ({ value }: { value: string | null }) => (value ? <code title={value}>{brief(value)}</code> : <span class="note">–</span>);

@@ -1,10 +1,11 @@
 // The newest decisions. What one reads stays where it is: new ones wait until they are asked for, unless they are followed.
 import { useEffect, useState } from 'preact/hooks';
 import { type Decision, type Decisions, useApi } from '../api.ts';
+import { LiveState, useChanges } from '../components/live.tsx';
 import { ActionTag, BandTag, Hash, Panel, Time } from '../components/parts.tsx';
 import { Empty, Shown } from '../components/states.tsx';
+import { Table } from '../components/table.tsx';
 import { brief, count, score } from '../format.ts';
-import { LiveState, useChanges } from '../overview/live.tsx';
 import { link } from '../router.ts';
 import { download } from '../rules/store.ts';
 
@@ -54,7 +55,7 @@ export function List({ filters, open, onList }: Props) {
         </button>
       </div>
       <Shown loaded={loaded.state === 'loading' && held ? { state: 'ready', data: held } : loaded} lines={12}>
-        {() => held && (held.decisions.length ? <Table decisions={held.decisions} filters={filters} open={open} /> : <None filters={filters} />)}
+        {() => held && (held.decisions.length ? <DecisionTable decisions={held.decisions} filters={filters} open={open} /> : <None filters={filters} />)}
       </Shown>
       {held && held.decisions.length > 0 && <More decisions={held.decisions} limit={limit} onMore={() => setLimit(MOST)} />}
     </Panel>
@@ -101,33 +102,17 @@ function None({ filters }: { filters: Record<string, string> }) {
   );
 }
 
-function Table({ decisions, filters, open }: { decisions: readonly Decision[]; filters: Record<string, string>; open: string | null }) {
+function DecisionTable({ decisions, filters, open }: { decisions: readonly Decision[]; filters: Record<string, string>; open: string | null }) {
   return (
-    <div class="scroll" tabIndex={0} role="region" aria-label="Decisions">
-      <table class="decisions tight">
-        <thead>
-          <tr>
-            <th scope="col">Time</th>
-            <th scope="col">Band</th>
-            <th scope="col" class="number">
-              Score
-            </th>
-            <th scope="col">Action</th>
-            <th scope="col">Top hits</th>
-            <th scope="col">Account</th>
-            <th scope="col">Model</th>
-            <th scope="col">Colo</th>
-            <th scope="col">Dialect</th>
-            <th scope="col">Request id</th>
-          </tr>
-        </thead>
-        <tbody>
-          {decisions.map((decision) => (
-            <Row key={decision.request_id} decision={decision} href={link('decisions', { ...filters, open: decision.request_id })} open={open === decision.request_id} />
-          ))}
-        </tbody>
-      </table>
-    </div>
+    <Table
+      label="Decisions"
+      class="decisions tight"
+      columns={['Time', 'Band', { title: 'Score', number: true }, 'Action', 'Top hits', 'Account', 'Model', 'Colo', 'Dialect', 'Request id']}
+    >
+      {decisions.map((decision) => (
+        <Row key={decision.request_id} decision={decision} href={link('decisions', { ...filters, open: decision.request_id })} open={open === decision.request_id} />
+      ))}
+    </Table>
   );
 }
 

@@ -1,7 +1,4 @@
-// Small parts of the overview, which the clusters use, too.
-import { type Band, BANDS } from '../api.ts';
-import { share } from '../format.ts';
-import { sum } from './series.ts';
+// Small parts of the overview.
 
 /** How much more or less the second half of the range has than the first; `where` says so, too. NaN is a half that has none. */
 export function Trend({ first, second, points = false, where = false }: { first: number; second: number; points?: boolean; where?: boolean }) {
@@ -48,19 +45,5 @@ export function Spark({ points }: { points: readonly number[] }) {
     <svg class="spark" viewBox="0 0 100 22" preserveAspectRatio="none" aria-hidden="true">
       <polyline points={path} />
     </svg>
-  );
-}
-
-/** Shares of bands side by side in one bar; its name says them in words. */
-export function BandBar({ bands }: { bands: Partial<Record<Band, number>> }) {
-  const total = sum(BANDS.map((band) => bands[band] ?? 0));
-  const own = BANDS.filter((band) => bands[band]);
-  const words = own.map((band) => `${band} ${share(bands[band]!, total)}`).join(', ') || 'no requests';
-  return (
-    <span class="band-bar" role="img" aria-label={words} title={words}>
-      {own.map((band) => (
-        <span key={band} class={`fill-${band}`} style={{ width: `${(100 * bands[band]!) / total}%` }} />
-      ))}
-    </span>
   );
 }

@@ -2,6 +2,7 @@
 import { type Band, BANDS, type Loaded, type Series, type Status } from '../api.ts';
 import { BandTag, Hash, Panel } from '../components/parts.tsx';
 import { Empty, Shown } from '../components/states.tsx';
+import { Table } from '../components/table.tsx';
 import { count, share } from '../format.ts';
 import { link } from '../router.ts';
 import { sum } from './series.ts';
@@ -17,38 +18,23 @@ export function Rulesets({ series, status }: { series: Series; status: Status | 
       {total === 0 ? (
         <Empty>No ruleset decided anything in this range.</Empty>
       ) : (
-        <div class="scroll" tabIndex={0} role="region" aria-label="Rulesets by requests">
-          <table class="tight">
-            <thead>
-              <tr>
-                <th scope="col">Ruleset</th>
-                <th scope="col">Role</th>
-                <th scope="col" class="number">
-                  Release
-                </th>
-                <th scope="col" class="number">
-                  Requests
-                </th>
-                <th scope="col" class="number">
-                  Share
-                </th>
-              </tr>
-            </thead>
-            <tbody>
-              {series.rulesets.map(({ ruleset, serial, role, requests }) => (
-                <tr key={`${ruleset} ${serial} ${role}`}>
-                  <th scope="row">
-                    <Hash value={ruleset} />
-                  </th>
-                  <td>{role}</td>
-                  <td class="number">{serial || '–'}</td>
-                  <td class="number">{count(requests)}</td>
-                  <td class="number">{share(requests, total)}</td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <Table
+          label="Rulesets by requests"
+          class="tight"
+          columns={['Ruleset', 'Role', { title: 'Release', number: true }, { title: 'Requests', number: true }, { title: 'Share', number: true }]}
+        >
+          {series.rulesets.map(({ ruleset, serial, role, requests }) => (
+            <tr key={`${ruleset} ${serial} ${role}`}>
+              <th scope="row">
+                <Hash value={ruleset} />
+              </th>
+              <td>{role}</td>
+              <td class="number">{serial || '–'}</td>
+              <td class="number">{count(requests)}</td>
+              <td class="number">{share(requests, total)}</td>
+            </tr>
+          ))}
+        </Table>
       )}
       {pair && <Canary {...pair} ended={hasEnded(pair.canary, status)} />}
     </Panel>
@@ -79,36 +65,18 @@ function Canary({ active, canary, ended }: { active: Ruleset; canary: Ruleset; e
       <p class="note">
         Release {canary.serial}: canary <Hash value={canary.ruleset} /> against <Hash value={active.ruleset} />{ended && '. It has ended'}.
       </p>
-      <div class="scroll" tabIndex={0} role="region" aria-label="Canary against active">
-        <table>
-          <thead>
-            <tr>
-              <th scope="col">Band</th>
-              <th scope="col" class="number">
-                Active
-              </th>
-              <th scope="col" class="number">
-                Canary
-              </th>
-              <th scope="col" class="number">
-                Difference
-              </th>
-            </tr>
-          </thead>
-          <tbody>
-            {BANDS.map((band) => (
-              <tr key={band}>
-                <th scope="row">
-                  <BandTag band={band} />
-                </th>
-                <td class="number">{share(active.bands[band] ?? 0, active.requests)}</td>
-                <td class="number">{share(canary.bands[band] ?? 0, canary.requests)}</td>
-                <td class="number">{points(percent(canary, band) - percent(active, band))}</td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
+      <Table label="Canary against active" columns={['Band', { title: 'Active', number: true }, { title: 'Canary', number: true }, { title: 'Difference', number: true }]}>
+        {BANDS.map((band) => (
+          <tr key={band}>
+            <th scope="row">
+              <BandTag band={band} />
+            </th>
+            <td class="number">{share(active.bands[band] ?? 0, active.requests)}</td>
+            <td class="number">{share(canary.bands[band] ?? 0, canary.requests)}</td>
+            <td class="number">{points(percent(canary, band) - percent(active, band))}</td>
+          </tr>
+        ))}
+      </Table>
     </section>
   );
 }
@@ -163,32 +131,21 @@ function Compared({ shadow, status }: { shadow: Shadow; status: Status | undefin
         ))}
       </ul>
       {single.length > 0 && (
-        <div class="scroll bounded" tabIndex={0} role="region" aria-label="Signatures that only one of the two hit">
-          <table>
-            <thead>
-              <tr>
-                <th scope="col">Hit by one of the two</th>
-                <th scope="col" class="number">
-                  Only active
-                </th>
-                <th scope="col" class="number">
-                  Only shadow
-                </th>
-              </tr>
-            </thead>
-            <tbody>
-              {single.map(({ name, only_active, only_shadow }) => (
-                <tr key={name}>
-                  <th scope="row">
-                    <a href={link('decisions', { signature: name })}>{name}</a>
-                  </th>
-                  <td class="number">{count(only_active)}</td>
-                  <td class="number">{count(only_shadow)}</td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <Table
+          label="Signatures that only one of the two hit"
+          frame="bounded"
+          columns={['Hit by one of the two', { title: 'Only active', number: true }, { title: 'Only shadow', number: true }]}
+        >
+          {single.map(({ name, only_active, only_shadow }) => (
+            <tr key={name}>
+              <th scope="row">
+                <a href={link('decisions', { signature: name })}>{name}</a>
+              </th>
+              <td class="number">{count(only_active)}</td>
+              <td class="number">{count(only_shadow)}</td>
+            </tr>
+          ))}
+        </Table>
       )}
     </>
   );

@@ -2,6 +2,7 @@ import { useState } from 'preact/hooks';
 import type { Series } from '../api.ts';
 import { Panel } from '../components/parts.tsx';
 import { Empty } from '../components/states.tsx';
+import { Table } from '../components/table.tsx';
 import { count, share } from '../format.ts';
 import { link } from '../router.ts';
 import { Spark, Trend } from './parts.tsx';
@@ -25,30 +26,15 @@ export function Signatures({ series }: { series: Series }) {
       {signatures.length === 0 ? (
         <Empty>Nothing hit in this range.</Empty>
       ) : (
-        <div class="scroll" tabIndex={0} role="region" aria-label="Signatures by hits">
-          <table class="signatures">
-            <thead>
-              <tr>
-                <th scope="col">Name</th>
-                <th scope="col" class="number">
-                  Hits
-                </th>
-                <th scope="col" class="number">
-                  Share
-                </th>
-                <th scope="col">
-                  <span class="visually-hidden">Over time</span>
-                </th>
-                <th scope="col">Trend</th>
-              </tr>
-            </thead>
-            <tbody>
-              {signatures.slice(0, all ? undefined : FEW).map((row) => (
-                <Row key={row.name} row={row} total={total} />
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <Table
+          label="Signatures by hits"
+          class="signatures"
+          columns={['Name', { title: 'Hits', number: true }, { title: 'Share', number: true }, { title: 'Over time', hidden: true }, 'Trend']}
+        >
+          {signatures.slice(0, all ? undefined : FEW).map((row) => (
+            <Row key={row.name} row={row} total={total} />
+          ))}
+        </Table>
       )}
     </Panel>
   );

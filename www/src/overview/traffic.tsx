@@ -4,6 +4,7 @@ import { ACTIONS, ApiError, BANDS, type Series } from '../api.ts';
 import type { Layer } from '../components/chart.tsx';
 import { Panel, Time } from '../components/parts.tsx';
 import { Problem } from '../components/states.tsx';
+import { Table } from '../components/table.tsx';
 import { compact, count, share } from '../format.ts';
 import { go, link } from '../router.ts';
 import { clock, rates, sum } from './series.ts';
@@ -88,37 +89,23 @@ function Drawn({ series, layers }: { series: Series; layers: Split[] }) {
 function Rates({ series, layers }: { series: Series; layers: Layer[] }) {
   const steps = series.at.map((at, step) => ({ at, step })).toReversed();
   return (
-    <div class="scroll rates" tabIndex={0} role="region" aria-label="Requests a minute, as a table">
-      <table>
-        <thead>
-          <tr>
-            <th scope="col">From, local time</th>
-            {layers.map(({ name }) => (
-              <th key={name} scope="col" class="number">
-                {name}
-              </th>
-            ))}
-          </tr>
-        </thead>
-        <tbody>
-          {steps.map(({ at, step }) => (
-            <tr key={at}>
-              <th scope="row" class="nowrap">
-                <a href={link('decisions', within(at, series.step))}>
-                  <span class="visually-hidden">Decisions from </span>
-                  <Time at={at * 1000} text={clock(at, series.minutes)} />
-                </a>
-              </th>
-              {layers.map(({ name, values }) => (
-                <td key={name} class="number">
-                  {shown(values[step] ?? 0)}
-                </td>
-              ))}
-            </tr>
+    <Table label="Requests a minute, as a table" frame="rates" columns={['From, local time', ...layers.map(({ name }) => ({ title: name, number: true }))]}>
+      {steps.map(({ at, step }) => (
+        <tr key={at}>
+          <th scope="row" class="nowrap">
+            <a href={link('decisions', within(at, series.step))}>
+              <span class="visually-hidden">Decisions from </span>
+              <Time at={at * 1000} text={clock(at, series.minutes)} />
+            </a>
+          </th>
+          {layers.map(({ name, values }) => (
+            <td key={name} class="number">
+              {shown(values[step] ?? 0)}
+            </td>
           ))}
-        </tbody>
-      </table>
-    </div>
+        </tr>
+      ))}
+    </Table>
   );
 }
 

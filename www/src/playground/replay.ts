@@ -26,6 +26,8 @@ export interface Summary {
   problems: { line: number; problem: string }[];
 }
 
+export const inBand = ({ outcomes }: Summary, band: Band) => ACTIONS.reduce((sum, action) => sum + outcomes[band][action], 0);
+
 interface Line {
   number: number;
   text: string;

@@ -1,13 +1,14 @@
 // A file of recorded traffic, replayed: how much of it comes out in which band.
 import { useEffect, useState } from 'preact/hooks';
-import { ACTIONS, type Band, BANDS } from '../api.ts';
+import { ACTIONS, BANDS } from '../api.ts';
 import { ActionTag, BandTag, Panel } from '../components/parts.tsx';
 import { Problem } from '../components/states.tsx';
+import { Table } from '../components/table.tsx';
 import { bytes, count, share } from '../format.ts';
 import { FileButton } from './file.tsx';
 import { setLoadedFile, useLoadedFile } from './loaded.ts';
 import { InputError } from './problem.ts';
-import { type Progress, replay, type Summary } from './replay.ts';
+import { inBand, type Progress, replay, type Summary } from './replay.ts';
 import { messageOf, type Rules } from './scoring.ts';
 
 /** The last replay, so that it is still there when one comes back to the view. */
@@ -142,55 +143,38 @@ function Outcome({ summary }: { summary: Summary }) {
   );
 }
 
-const bandHeads = BANDS.map((band) => (
-  <th key={band} scope="col" class="number">
-    {band}
-  </th>
-));
+const bandColumns = BANDS.map((band) => ({ title: band, number: true }));
 
 function Outcomes({ summary }: { summary: Summary }) {
-  const of = (band: Band) => ACTIONS.reduce((sum, action) => sum + summary.outcomes[band][action], 0);
-  const total = BANDS.reduce((sum, band) => sum + of(band), 0);
+  const total = BANDS.reduce((sum, band) => sum + inBand(summary, band), 0);
   const actions = ACTIONS.filter((action) => BANDS.some((band) => summary.outcomes[band][action]));
   return (
     <section aria-label="By band and action">
       <h3>By band and action</h3>
-      <div class="scroll" tabIndex={0} role="region" aria-label="Table by band and action">
-        <table>
-          <thead>
-            <tr>
-              <th scope="col">Band</th>
-              <th scope="col" class="number">
-                Requests
-              </th>
-              <th scope="col" class="number">
-                Share
-              </th>
-              {actions.map((action) => (
-                <th key={action} scope="col" class="number">
-                  <ActionTag action={action} />
-                </th>
-              ))}
-            </tr>
-          </thead>
-          <tbody>
-            {BANDS.map((band) => (
-              <tr key={band}>
-                <th scope="row">
-                  <BandTag band={band} />
-                </th>
-                <td class="number">{count(of(band))}</td>
-                <td class="number">{share(of(band), total)}</td>
-                {actions.map((action) => (
-                  <td key={action} class="number">
-                    {count(summary.outcomes[band][action])}
-                  </td>
-                ))}
-              </tr>
+      <Table
+        label="Table by band and action"
+        columns={[
+          'Band',
+          { title: 'Requests', number: true },
+          { title: 'Share', number: true },
+          ...actions.map((action) => ({ title: <ActionTag action={action} />, number: true })),
+        ]}
+      >
+        {BANDS.map((band) => (
+          <tr key={band}>
+            <th scope="row">
+              <BandTag band={band} />
+            </th>
+            <td class="number">{count(inBand(summary, band))}</td>
+            <td class="number">{share(inBand(summary, band), total)}</td>
+            {actions.map((action) => (
+              <td key={action} class="number">
+                {count(summary.outcomes[band][action])}
+              </td>
             ))}
-          </tbody>
-        </table>
-      </div>
+          </tr>
+        ))}
+      </Table>
     </section>
   );
 }
@@ -199,32 +183,19 @@ function Labels({ summary }: { summary: Summary }) {
   return (
     <section aria-label="By label">
       <h3>By label</h3>
-      <div class="scroll tall" tabIndex={0} role="region" aria-label="Table by label">
-        <table>
-          <thead>
-            <tr>
-              <th scope="col">Label</th>
-              {bandHeads}
-              <th scope="col" class="number">
-                no LLM call
-              </th>
-            </tr>
-          </thead>
-          <tbody>
-            {summary.labels.map(({ label, bands, other }) => (
-              <tr key={label}>
-                <th scope="row">{label.slice(0, 120)}</th>
-                {BANDS.map((band) => (
-                  <td key={band} class="number">
-                    {count(bands[band])}
-                  </td>
-                ))}
-                <td class="number">{count(other)}</td>
-              </tr>
+      <Table label="Table by label" frame="tall" columns={['Label', ...bandColumns, { title: 'no LLM call', number: true }]}>
+        {summary.labels.map(({ label, bands, other }) => (
+          <tr key={label}>
+            <th scope="row">{label.slice(0, 120)}</th>
+            {BANDS.map((band) => (
+              <td key={band} class="number">
+                {count(bands[band])}
+              </td>
             ))}
-          </tbody>
-        </table>
-      </div>
+            <td class="number">{count(other)}</td>
+          </tr>
+        ))}
+      </Table>
     </section>
   );
 }
@@ -236,30 +207,15 @@ function Signatures({ summary }: { summary: Summary }) {
       {summary.signatures.length === 0 ? (
         <p class="note">No signature holds for any of them.</p>
       ) : (
-        <div class="scroll tall" tabIndex={0} role="region" aria-label="Table of signatures by hits">
-          <table>
-            <thead>
-              <tr>
-                <th scope="col">Signature</th>
-                <th scope="col" class="number">
-                  Hits
-                </th>
-                <th scope="col" class="number">
-                  Of all requests
-                </th>
-              </tr>
-            </thead>
-            <tbody>
-              {summary.signatures.map(({ name, hits }) => (
-                <tr key={name}>
-                  <th scope="row">{name}</th>
-                  <td class="number">{count(hits)}</td>
-                  <td class="number">{share(hits, summary.requests)}</td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <Table label="Table of signatures by hits" frame="tall" columns={['Signature', { title: 'Hits', number: true }, { title: 'Of all requests', number: true }]}>
+          {summary.signatures.map(({ name, hits }) => (
+            <tr key={name}>
+              <th scope="row">{name}</th>
+              <td class="number">{count(hits)}</td>
+              <td class="number">{share(hits, summary.requests)}</td>
+            </tr>
+          ))}
+        </Table>
       )}
     </section>
   );

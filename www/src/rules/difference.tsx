@@ -2,6 +2,7 @@
 import { ApiError } from '../api.ts';
 import { Panel } from '../components/parts.tsx';
 import { Empty, Loading, Problem } from '../components/states.tsx';
+import { Table } from '../components/table.tsx';
 import type { Compared } from './changes.ts';
 
 interface Props {
@@ -25,25 +26,14 @@ function Body({ compared }: { compared: Compared }) {
   if (compared instanceof ApiError) return <Problem error={compared} />;
   if (!compared.rows.length) return <Empty>These rules decide the same. Descriptions, comments and exemplars change no decision.</Empty>;
   return (
-    <div class="scroll" role="region" aria-label="What changes" tabIndex={0}>
-      <table>
-        <thead>
-          <tr>
-            <th scope="col">Change</th>
-            <th scope="col">What</th>
-            <th scope="col">From → to</th>
-          </tr>
-        </thead>
-        <tbody>
-          {compared.rows.map(({ kind, name, detail }) => (
-            <tr key={`${kind} ${name}`}>
-              <td>{kind}</td>
-              <th scope="row">{name}</th>
-              <td>{detail}</td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
+    <Table label="What changes" columns={['Change', 'What', 'From → to']}>
+      {compared.rows.map(({ kind, name, detail }) => (
+        <tr key={`${kind} ${name}`}>
+          <td>{kind}</td>
+          <th scope="row">{name}</th>
+          <td>{detail}</td>
+        </tr>
+      ))}
+    </Table>
   );
 }

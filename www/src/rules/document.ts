@@ -1,5 +1,6 @@
 // Rule files as data, for the page that explains them. What is wrong in a file the check says; here whatever can be
 // read is shown.
+import { isObject } from '../playground/problem.ts';
 import { documents } from './yaml.ts';
 
 /** One comparison: `hedgerow.prompt.user` `contains any of` the values. */
@@ -75,7 +76,7 @@ function rule(own: Map): Rule {
 
 /** A map asks for all of its tests; in a list one entry is enough. */
 function alternatives(value: unknown): Test[][] {
-  return list(value).map((one) => (isMap(one) ? Object.entries(one).map(([key, values]) => test(key, values)) : [{ field: 'any text', how: 'contains', values: [plain(one)] }]));
+  return list(value).map((one) => (isObject(one) ? Object.entries(one).map(([key, values]) => test(key, values)) : [{ field: 'any text', how: 'contains', values: [plain(one)] }]));
 }
 
 const WORDS: Record<string, string> = {
@@ -111,7 +112,7 @@ const COUNTS: Record<string, string> = {
 function correlation(own: Map, attributes: Map): [string, string][] {
   if (!Object.keys(own).length) return [];
   const type = plain(own.type);
-  const bound = isMap(own.condition) ? Object.entries(own.condition).map(([name, value]) => (name === 'field' ? plain(value) : `${WORDS[name] ?? name} ${plain(value)}`)).join(' ') : plain(own.condition);
+  const bound = isObject(own.condition) ? Object.entries(own.condition).map(([name, value]) => (name === 'field' ? plain(value) : `${WORDS[name] ?? name} ${plain(value)}`)).join(' ') : plain(own.condition);
   const { 'hedgerow.weight': _weight, 'rsigma.exemplars': _exemplars, ...others } = attributes;
   const rows: [string, string][] = [
     ['Kind', `${COUNTS[type] ?? type} (${type})`],
@@ -131,8 +132,7 @@ function exemplar(own: Map): Sample {
 
 const event = (value: unknown, offset: string): Event => ({ offset, fields: Object.entries(map(value)).map(([name, value]) => [name, plain(value)]) });
 
-const isMap = (value: unknown): value is Map => typeof value === 'object' && value !== null && !Array.isArray(value);
-const map = (value: unknown): Map => (isMap(value) ? value : {});
+const map = (value: unknown): Map => (isObject(value) ? value : {});
 const list = (value: unknown): unknown[] => (Array.isArray(value) ? value : value === undefined || value === null ? [] : [value]);
 
 function plain(value: unknown): string {

@@ -1,12 +1,13 @@
 // What the edited rules make of the traffic that was loaded in the playground, beside what the others make of it.
 import type { ComponentChildren } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { ACTIONS, ApiError, BANDS, type Band } from '../api.ts';
+import { ApiError, BANDS } from '../api.ts';
 import { BandTag, Panel } from '../components/parts.tsx';
 import { Empty, Problem } from '../components/states.tsx';
+import { Table } from '../components/table.tsx';
 import { count, share } from '../format.ts';
 import { useLoadedFile } from '../playground/loaded.ts';
-import { replay, type Summary } from '../playground/replay.ts';
+import { inBand, replay, type Summary } from '../playground/replay.ts';
 import { link } from '../router.ts';
 import type { Reference } from './reference.ts';
 
@@ -80,7 +81,6 @@ const Running = ({ part, onCancel }: { part: number; onCancel(): void }) => (
   </>
 );
 
-const inBand = (summary: Summary, band: Band) => ACTIONS.reduce((sum, action) => sum + summary.outcomes[band][action], 0);
 const signed = (change: number) => `${change < 0 ? '−' : change > 0 ? '+' : '±'}${count(Math.abs(change))}`;
 
 function Compared({ before, after }: Both) {
@@ -108,27 +108,15 @@ interface ChangeRow {
 
 function ChangeTable({ what, rows }: { what: string; rows: ChangeRow[] }) {
   return (
-    <div class="scroll" role="region" aria-label={what} tabIndex={0}>
-      <table>
-        <thead>
-          <tr>
-            <th scope="col">{what}</th>
-            <th scope="col" class="number">Before</th>
-            <th scope="col" class="number">After</th>
-            <th scope="col" class="number">Change</th>
-          </tr>
-        </thead>
-        <tbody>
-          {rows.map(({ name, label, from, to }) => (
-            <tr key={name}>
-              <th scope="row">{label}</th>
-              <td class="number">{count(from)}</td>
-              <td class="number">{count(to)}</td>
-              <td class="number">{signed(to - from)}</td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
+    <Table label={what} columns={[what, { title: 'Before', number: true }, { title: 'After', number: true }, { title: 'Change', number: true }]}>
+      {rows.map(({ name, label, from, to }) => (
+        <tr key={name}>
+          <th scope="row">{label}</th>
+          <td class="number">{count(from)}</td>
+          <td class="number">{count(to)}</td>
+          <td class="number">{signed(to - from)}</td>
+        </tr>
+      ))}
+    </Table>
   );
 }

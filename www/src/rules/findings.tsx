@@ -2,6 +2,7 @@
 import { ApiError } from '../api.ts';
 import { Panel } from '../components/parts.tsx';
 import { Problem } from '../components/states.tsx';
+import { Table } from '../components/table.tsx';
 import type { Exemplar, Finding } from '../core/core.ts';
 import { count } from '../format.ts';
 import { type Checked, fine, verdict } from './check.ts';
@@ -39,31 +40,21 @@ function exemplarsIn(report: NonNullable<Checked['report']>): string {
 
 function FindingTable({ findings, onJump }: { findings: readonly Finding[]; onJump: Props['onJump'] }) {
   return (
-    <div class="scroll" role="region" aria-label="Findings" tabIndex={0}>
-      <table class="rule-findings">
-        <thead>
-          <tr>
-            <th scope="col">Place</th>
-            <th scope="col">What is wrong, and what to do</th>
-          </tr>
-        </thead>
-        <tbody>
-          {findings.map(({ path, line, column, problem, remedy }, place) => (
-            <tr key={place}>
-              <td>
-                <button type="button" class="link" onClick={() => onJump({ path, line, column })}>
-                  {path}, line {line}
-                </button>
-              </td>
-              <td>
-                {problem}
-                <div class="note">{remedy}</div>
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
+    <Table label="Findings" class="rule-findings" columns={['Place', 'What is wrong, and what to do']}>
+      {findings.map(({ path, line, column, problem, remedy }, place) => (
+        <tr key={place}>
+          <td>
+            <button type="button" class="link" onClick={() => onJump({ path, line, column })}>
+              {path}, line {line}
+            </button>
+          </td>
+          <td>
+            {problem}
+            <div class="note">{remedy}</div>
+          </td>
+        </tr>
+      ))}
+    </Table>
   );
 }
 

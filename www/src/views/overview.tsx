@@ -1,10 +1,10 @@
 import './overview.css';
 import { type Loaded, type Series, type Status, useApi } from '../api.ts';
+import { LiveState, useChanges } from '../components/live.tsx';
 import { Copy, Panel } from '../components/parts.tsx';
 import { Empty, Loading, Over, Problem, Shown } from '../components/states.tsx';
 import { Failures } from '../overview/failures.tsx';
 import { Headline } from '../overview/headline.tsx';
-import { LiveState, useChanges } from '../overview/live.tsx';
 import { Rulesets, ShadowPanel } from '../overview/rulesets.tsx';
 import { Scores } from '../overview/scores.tsx';
 import { RANGES, requests, sum } from '../overview/series.ts';
