@@ -200,7 +200,7 @@ mod tests {
             assert_eq!((steps.place(steps.from), steps.place(steps.end())), (Some(0), None));
             assert_eq!(steps.place(steps.from - 1), None);
             // Minutes are kept for two days only.
-            assert!(minutes <= 2_880 || steps.step % 3_600 == 0, "{minutes}");
+            assert!(minutes <= 2_880 || steps.step.is_multiple_of(3_600), "{minutes}");
             let parts: Vec<String> =
                 steps.query().split('&').map(|own| own.split_once('=').unwrap().1.into()).collect();
             assert_eq!(Steps::parse(&parts[0], &parts[1], &parts[2]), Some(steps));
