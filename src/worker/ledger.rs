@@ -28,7 +28,7 @@ use worker::{
     SqlStorageValue, State, WebSocket, WebSocketIncomingMessage, WebSocketPair, durable_object,
 };
 
-use self::decisions::{Decisions, LIFE, prune};
+use self::decisions::{Decisions, LIFE, is_any, prune};
 use crate::clock::{self, millis};
 use crate::insight::PROTOCOL;
 use crate::log;
@@ -195,7 +195,7 @@ impl DurableObject for Ledger {
             self.flush()?;
             self.keep_slices()?;
             // What is kept for a week is to go after it, even if nothing comes any more.
-            if prune(&self.sql())? {
+            if is_any(&self.sql())? {
                 self.state.storage().set_alarm(Duration::from_secs(LIFE)).await?;
             }
         } else {
@@ -412,10 +412,14 @@ impl Ledger {
             GROUP BY start - start % ?, key";
         let values = [HOUR, HOUR, MINUTE, this_hour, HOUR, HOUR].map(integer).to_vec();
         sql.exec(query, values)?;
-        sql.exec(
-            "INSERT OR IGNORE INTO rolled (hour) VALUES (?)",
-            vec![integer(this_hour - HOUR)],
-        )?;
+        #[derive(Deserialize)]
+        struct Rolled {}
+        let query = "INSERT OR IGNORE INTO rolled (hour) VALUES (?) RETURNING hour";
+        let rolled: Vec<Rolled> = sql.exec(query, vec![integer(this_hour - HOUR)])?.to_array()?;
+        // An object that wakes each minute does so once an hour, too.
+        if !rolled.is_empty() {
+            prune(&sql)?;
+        }
         for (seconds, kept) in [(MINUTE, MINUTES_KEPT), (HOUR, HOURS_KEPT)] {
             let values = [seconds, now.saturating_sub(kept)].map(integer).to_vec();
             sql.exec("DELETE FROM rollup WHERE seconds = ? AND start < ?", values)?;

@@ -205,6 +205,25 @@ describe('what is told of traffic', () => {
   });
 });
 
+it('decisions are forgotten after a week', { timeout: 60_000 }, async () => {
+  const fleet = await Fleet.start({ origin, workers: 1, faults: true, vars: { READ_TOKEN: READ } });
+  const admin = new Admin(fleet.edge.url, READ);
+  const id = (await fleet.edge.ask()).headers.get('x-hedgerow-request-id')!;
+  const kept = async (own = admin) => (await own.got(`/decisions?id=${id}`)).decisions.length;
+  await eventually('the decision', async () => expect(await kept()).toBe(1));
+  await sleep(9_000);
+  await fleet.fault({ clock: 8 * 86_400_000 });
+  expect(await kept()).toBe(0);
+  // The next report brings the alarm that clears up.
+  await fleet.edge.ask();
+  await sleep(9_000);
+  await fleet.stop();
+  await fleet.start();
+  // By the clock of today it would be young enough, were it still there.
+  expect(await kept(new Admin(fleet.edge.url, READ))).toBe(0);
+  await fleet.dispose();
+});
+
 it('a ledger that fails is said to, and costs no request', async () => {
   const fleet = await Fleet.start({ origin, workers: 1, faults: true, vars: { READ_TOKEN: READ } });
   const admin = new Admin(fleet.edge.url, READ);

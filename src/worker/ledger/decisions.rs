@@ -182,8 +182,15 @@ impl Decisions {
     }
 }
 
-/// Forgets what is old, or more than is kept. Whether anything is left.
-pub fn prune(sql: &SqlStorage) -> worker::Result<bool> {
+/// Whether any are stored.
+pub fn is_any(sql: &SqlStorage) -> worker::Result<bool> {
+    #[derive(Deserialize)]
+    struct Row {}
+    Ok(!sql.exec("SELECT id FROM decided LIMIT 1", None)?.to_array::<Row>()?.is_empty())
+}
+
+/// Forgets what is old, or more than is kept.
+pub fn prune(sql: &SqlStorage) -> worker::Result<()> {
     #[derive(Deserialize)]
     struct Row {
         id: u64,
@@ -191,11 +198,9 @@ pub fn prune(sql: &SqlStorage) -> worker::Result<bool> {
     }
     let oldest = seconds().saturating_sub(LIFE);
     sql.exec("DELETE FROM decided WHERE at < ?", vec![integer(oldest)])?;
-    let mut is_any_left = false;
     for (place, bounds) in [OTHERS, CLEAR].into_iter().enumerate() {
         let query = "SELECT id, count FROM decided WHERE clear = ? ORDER BY id DESC";
         let rows: Vec<Row> = sql.exec(query, vec![integer(place as u64)])?.to_array()?;
-        is_any_left |= !rows.is_empty();
         let mut sum = 0;
         let is_needed = |row: &&Row| {
             let is_needed = sum < bounds.decisions as u64;
@@ -207,7 +212,7 @@ pub fn prune(sql: &SqlStorage) -> worker::Result<bool> {
             sql.exec("DELETE FROM decided WHERE clear = ? AND id <= ?", values)?;
         }
     }
-    Ok(is_any_left)
+    Ok(())
 }
 
 impl Ring {
