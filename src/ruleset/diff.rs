@@ -6,8 +6,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::bundle::Bundle;
-use crate::correlation::Correlation;
-use crate::signature::Signature;
 
 /// The differences between two bundles.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -63,8 +61,8 @@ impl Diff {
     /// Compares two bundles.
     pub fn between(from: &Bundle, to: &Bundle) -> Self {
         let mut diff = Self::default();
-        diff.rules(&from.signatures, &to.signatures);
-        diff.rules(&from.correlations, &to.correlations);
+        diff.rules(&from.signatures, &to.signatures, |own| (&own.name, &mut own.weight));
+        diff.rules(&from.correlations, &to.correlations, |own| (&own.name, &mut own.weight));
         diff.lists(from, to);
         diff.policy(from, to);
         diff
@@ -75,23 +73,29 @@ impl Diff {
         *self == Self::default()
     }
 
-    fn rules<R: Named>(&mut self, from: &[R], to: &[R]) {
-        let (before, after) = (by_name(from), by_name(to));
-        for (name, new) in &after {
-            let Some(old) = before.get(name) else {
-                self.added.push((*name).to_owned());
+    /// Compares signatures or correlations; `parts` has their name and weight.
+    fn rules<R: Clone + PartialEq>(
+        &mut self,
+        from: &[R],
+        to: &[R],
+        parts: fn(&mut R) -> (&str, &mut f64),
+    ) {
+        let mut before = by_name(from, parts);
+        for (name, (new, mut rule)) in by_name(to, parts) {
+            let Some((old, known)) = before.remove(&name) else {
+                self.added.push(name);
                 continue;
             };
-            if old.weight() != new.weight() {
-                let name = (*name).to_owned();
-                self.weights.push(WeightChange { name, from: old.weight(), to: new.weight() });
+            // But for the weight, which is told apart.
+            *parts(&mut rule).1 = old;
+            if rule != known {
+                self.changed.push(name.clone());
             }
-            if old.reweighed(new.weight()) != **new {
-                self.changed.push((*name).to_owned());
+            if old != new {
+                self.weights.push(WeightChange { name, from: old, to: new });
             }
         }
-        let gone = before.keys().filter(|name| !after.contains_key(*name));
-        self.removed.extend(gone.map(|name| (*name).to_owned()));
+        self.removed.extend(before.into_keys());
     }
 
     fn lists(&mut self, from: &Bundle, to: &Bundle) {
@@ -144,43 +148,18 @@ impl Diff {
     }
 }
 
-/// A rule that has a name and a weight: a signature or a correlation.
-trait Named: Clone + PartialEq {
-    fn name(&self) -> &str;
-    fn weight(&self) -> f64;
-    fn reweighed(&self, weight: f64) -> Self;
-}
-
-impl Named for Signature {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn weight(&self) -> f64 {
-        self.weight
-    }
-
-    fn reweighed(&self, weight: f64) -> Self {
-        Self { weight, ..self.clone() }
-    }
-}
-
-impl Named for Correlation {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn weight(&self) -> f64 {
-        self.weight
-    }
-
-    fn reweighed(&self, weight: f64) -> Self {
-        Self { weight, ..self.clone() }
-    }
-}
-
-fn by_name<R: Named>(rules: &[R]) -> BTreeMap<&str, &R> {
-    rules.iter().map(|rule| (rule.name(), rule)).collect()
+/// Rules by name, each with its weight.
+fn by_name<R: Clone>(
+    rules: &[R],
+    parts: fn(&mut R) -> (&str, &mut f64),
+) -> BTreeMap<String, (f64, R)> {
+    let of = |rule: &R| {
+        let mut rule = rule.clone();
+        let (name, weight) = parts(&mut rule);
+        let (name, weight) = (name.to_owned(), *weight);
+        (name, (weight, rule))
+    };
+    rules.iter().map(of).collect()
 }
 
 /// Settings by their path. Entries of arrays go by what names them, so that one that was added does

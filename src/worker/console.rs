@@ -80,12 +80,7 @@ pub async fn answer(arrival: &Arrival, settings: &Settings) -> Response {
     match in_time(found, PATIENCE).await {
         Some(Ok(found)) if found.status_code() == 200 => file(found.into(), path, arrival.method()),
         Some(Ok(_)) => Failure::NotFound.response(None, ""),
-        _ => json_response(
-            503,
-            &serde_json::json!({ "error": {
-                "code": "unavailable", "message": "the console's files cannot be read", "remedy": "try again",
-            }}),
-        ),
+        _ => unavailable("the console's files cannot be read", "try again"),
     }
 }
 

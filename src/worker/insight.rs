@@ -1,13 +1,10 @@
 //! `/_hedgerow/v1/series`, `…/decisions` and `…/live`: what traffic does, over time and request by request;
 //! from all objects of the ledger.
 
-use futures_util::future::join_all;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use web_sys::{Headers, Request, RequestInit, Response, UrlSearchParams};
-use worker::ObjectNamespace;
 
 use crate::admin;
 use crate::api::ApiError;
@@ -33,7 +30,7 @@ pub async fn series(arrival: &Arrival, settings: &Settings) -> Result<Response, 
     let steps = Steps::of_last(minutes, clock::seconds());
     let target = format!("/series?{}", steps.query());
     let mut sum = Series::default();
-    for one in ask_all::<Series>(settings, &target).await? {
+    for one in status::ask_all::<Series>(settings, &target).await.ok_or_else(silent)? {
         sum.gather(one);
     }
     Ok(json_response(200, &sum.json(&steps, minutes)))
@@ -50,7 +47,7 @@ pub async fn decisions(arrival: &Arrival, settings: &Settings) -> Result<Respons
     let (limit, target) = question(arrival)?;
     let mut all: Vec<(f64, Box<RawValue>)> = Vec::new();
     let (mut kept, mut most) = (0, 0);
-    for one in ask_all::<Found>(settings, &target).await? {
+    for one in status::ask_all::<Found>(settings, &target).await.ok_or_else(silent)? {
         kept += one.kept;
         most += MOST;
         all.extend(one.decisions);
@@ -113,8 +110,7 @@ const TICKET: u64 = 30;
 /// one unless LEDGER_SHARDS says otherwise.
 pub async fn live(arrival: &Arrival, settings: &Settings) -> Result<Response, ApiError> {
     if !arrival.header("upgrade").is_some_and(|to| to.eq_ignore_ascii_case("websocket")) {
-        let remedy =
-            "connect by WebSocket, with the protocols `hedgerow.v1` and `bearer.` and the token";
+        let remedy = "connect by WebSocket; a browser with the protocols `hedgerow.v1` and `ticket.` and what /live/ticket gave";
         return Err(ApiError::new(426, "upgrade", "this path is a WebSocket's", remedy));
     }
     let ledger = settings.ledger().ok_or_else(silent)?;
@@ -132,24 +128,6 @@ pub async fn live(arrival: &Arrival, settings: &Settings) -> Result<Response, Ap
     let answer = in_time(stub.fetch_with_request(request.into()), admin::PATIENCE).await;
     let answer = answer.and_then(Result::ok).filter(|answer| answer.status_code() == 101);
     answer.map(Response::from).ok_or_else(silent)
-}
-
-/// What all objects answer; a part would look like less traffic.
-async fn ask_all<T: DeserializeOwned>(
-    settings: &Settings,
-    target: &str,
-) -> Result<Vec<T>, ApiError> {
-    let ledger = settings.ledger().ok_or_else(silent)?;
-    let shards = (0..settings.shards()).map(|shard| ask::<T>(&ledger, shard, target));
-    join_all(shards).await.into_iter().collect::<Option<_>>().ok_or_else(silent)
-}
-
-async fn ask<T: DeserializeOwned>(ledger: &ObjectNamespace, shard: u32, target: &str) -> Option<T> {
-    let stub = ledger.get_by_name(&shard_name(shard)).ok()?;
-    let request = admin::internal("https://ledger", "GET", target, &Value::Null, None).ok()?;
-    let answer = in_time(stub.fetch_with_request(request.into()), admin::PATIENCE).await?;
-    let text = answer.ok()?.text().await.ok()?;
-    serde_json::from_str(&text).ok()
 }
 
 fn silent() -> ApiError {

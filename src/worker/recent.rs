@@ -21,9 +21,9 @@ const LONG: usize = 8 << 10;
 /// Hits of a long record.
 const MOST_HITS: usize = 32;
 
-/// A decision's record; docs/openapi.yaml says what its members mean.
+/// A record; docs/openapi.yaml says what its members mean.
 #[derive(Serialize)]
-struct Record<'a> {
+struct Record<'a, T> {
     request_id: &'a str,
     at: f64,
     colo: &'a str,
@@ -31,20 +31,14 @@ struct Record<'a> {
     role: &'static str,
     serial: Option<u64>,
     error: Option<&'a str>,
+    /// The decision, or what there is where none could be made.
     #[serde(flatten)]
-    decision: &'a Decision,
+    decision: T,
 }
 
-/// Why a request was not scored, and what became of it.
+/// What is known of a request that could not be scored: the members of a decision, empty.
 #[derive(Serialize)]
 struct Unscored<'a> {
-    request_id: &'a str,
-    at: f64,
-    colo: &'a str,
-    model: Option<&'a str>,
-    role: &'static str,
-    serial: Option<u64>,
-    error: &'a str,
     account: Option<&'a str>,
     dialect: &'a str,
     operation: &'a str,
@@ -63,6 +57,19 @@ struct Unscored<'a> {
     unscanned: u64,
     unreadable: [(); 0],
     entries: usize,
+}
+
+/// The record of a request, as JSON.
+fn record<T: Serialize>(
+    request_id: &str,
+    place: &Place<'_>,
+    model: Option<&str>,
+    error: Option<&str>,
+    decision: T,
+) -> Option<Box<RawValue>> {
+    let (colo, role, serial) = (place.colo, place.role.name(), place.serial);
+    let record = Record { request_id, at: millis(), colo, model, role, serial, error, decision };
+    to_raw_value(&record).ok()
 }
 
 /// Records that wait for the next report.
@@ -86,21 +93,9 @@ impl Recent {
         if self.is_full(is_clear) {
             return;
         }
-        let record = |decision: &Decision| {
-            let record = Record {
-                request_id: id,
-                at: millis(),
-                colo: place.colo,
-                model: model_name(model),
-                role: place.role.name(),
-                serial: place.serial,
-                error: None,
-                decision,
-            };
-            to_raw_value(&record).ok()
-        };
-        let whole = record(decision).filter(|text| text.get().len() <= LONG);
-        self.keep(is_clear, whole.or_else(|| record(&shortened(decision))));
+        let told = |decision: &Decision| record(id, place, model_name(model), None, decision);
+        let whole = told(decision).filter(|text| text.get().len() <= LONG);
+        self.keep(is_clear, whole.or_else(|| told(&shortened(decision))));
     }
 
     fn is_full(&self, is_clear: bool) -> bool {
@@ -122,14 +117,7 @@ impl Recent {
         if self.is_full(false) {
             return;
         }
-        let record = Unscored {
-            request_id: line.request_id,
-            at: millis(),
-            colo: place.colo,
-            model: None,
-            role: place.role.name(),
-            serial: place.serial,
-            error,
+        let unscored = Unscored {
             account: line.account,
             dialect: line.dialect,
             operation: line.operation,
@@ -149,7 +137,7 @@ impl Recent {
             unreadable: [],
             entries: 0,
         };
-        self.keep(false, to_raw_value(&record).ok());
+        self.keep(false, record(line.request_id, place, None, Some(error), unscored));
     }
 
     /// Takes all of them out.

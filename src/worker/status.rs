@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use web_sys::{Response, UrlSearchParams};
 use worker::ObjectNamespace;
@@ -62,19 +63,24 @@ fn target(minutes: Option<u64>) -> String {
     minutes.map_or("/".to_owned(), |minutes| format!("/?minutes={minutes}"))
 }
 
-/// The counts that all objects have there; `None` where one cannot be reached: a part would look like
-/// less traffic.
+/// The counts that all objects have there.
 pub async fn counts(settings: &Settings, target: &str) -> Option<Tally> {
-    let ledger = settings.ledger()?;
-    let shards = (0..settings.shards()).map(|shard| count_of(&ledger, shard, target));
     let mut sum = Tally::default();
-    for tally in join_all(shards).await {
-        sum.gather(tally?);
+    for tally in ask_all(settings, target).await? {
+        sum.gather(tally);
     }
     Some(sum)
 }
 
-async fn count_of(ledger: &ObjectNamespace, shard: u32, target: &str) -> Option<Tally> {
+/// What all objects of the ledger answer; `None` where one cannot be reached: a part would look like less
+/// traffic.
+pub async fn ask_all<T: DeserializeOwned>(settings: &Settings, target: &str) -> Option<Vec<T>> {
+    let ledger = settings.ledger()?;
+    let shards = (0..settings.shards()).map(|shard| ask(&ledger, shard, target));
+    join_all(shards).await.into_iter().collect()
+}
+
+async fn ask<T: DeserializeOwned>(ledger: &ObjectNamespace, shard: u32, target: &str) -> Option<T> {
     let stub = ledger.get_by_name(&shard_name(shard)).ok()?;
     let request = admin::internal("https://ledger", "GET", target, &Value::Null, None).ok()?;
     let answer = in_time(stub.fetch_with_request(request.into()), admin::PATIENCE).await?;

@@ -224,6 +224,23 @@ it('decisions are forgotten after a week', { timeout: 60_000 }, async () => {
   await fleet.dispose();
 });
 
+const PANICS = path.join(ROOT, 'build-panic');
+if (!existsSync(PANICS)) console.log('skipped: build-panic/ does not exist (`node scripts/build.mjs panic`)');
+it.skipIf(!existsSync(PANICS))('a request that could not be scored is among the decisions, with the reason', async () => {
+  const filter = await Filter.start({ origin, build: 'build-panic', vars: { READ_TOKEN: READ, REPORT_SECONDS: '1' } });
+  const admin = new Admin(filter.url, READ);
+  const answer = await filter.post('/v1/chat/completions', { messages: [{ role: 'user', content: 'When do blackbirds nest?' }] }, { 'x-hedgerow-plant-panic': '1' });
+  const id = answer.headers.get('x-hedgerow-request-id');
+  const [decision] = await eventually('the decision', async () => {
+    await filter.ask();
+    const { decisions } = await admin.got('/decisions?band=unscored');
+    expect(decisions).toHaveLength(1);
+    return decisions;
+  });
+  expect(decision).toMatchObject({ request_id: id, score: null, band: null, error: 'scoring panicked', dialect: 'openai', hits: [], contributions: [] });
+  await filter.dispose();
+});
+
 it('a ledger that fails is said to, and costs no request', async () => {
   const fleet = await Fleet.start({ origin, workers: 1, faults: true, vars: { READ_TOKEN: READ } });
   const admin = new Admin(fleet.edge.url, READ);
