@@ -1,6 +1,7 @@
-// Deterministic chat bodies and literals for the benchmarks: all text is generated, nothing is recorded traffic.
+// Deterministic chat bodies and literals for the benchmarks. All text is generated; none is
+// recorded traffic.
 
-/** Mulberry32: small, seeded, the same everywhere. */
+/** Returns a seeded generator of numbers in [0, 1): Mulberry32, equal on every platform. */
 export function random(seed) {
   let a = seed >>> 0;
   return () => {
@@ -11,52 +12,112 @@ export function random(seed) {
   };
 }
 
-const VERBS = ['generate', 'write', 'create', 'produce', 'compose', 'rewrite', 'expand', 'evolve', 'collect', 'grade'];
+const VERBS = [
+  'generate',
+  'write',
+  'create',
+  'produce',
+  'compose',
+  'rewrite',
+  'expand',
+  'evolve',
+  'collect',
+  'grade',
+];
 const KINDS = ['diverse', 'synthetic', 'new', 'harder', 'unique'];
-const THINGS = ['instructions', 'questions', 'answers', 'problems', 'dialogues', 'examples', 'rationales', 'responses', 'prompts', 'solutions'];
+const THINGS = [
+  'instructions',
+  'questions',
+  'answers',
+  'problems',
+  'dialogues',
+  'examples',
+  'rationales',
+  'responses',
+  'prompts',
+  'solutions',
+];
 
-/** 500 phrases of the kind signatures look for. Their words are common in the bodies, the phrases are rare. */
-export const LITERALS = VERBS.flatMap((verb) => KINDS.flatMap((kind) => THINGS.map((thing) => `${verb} ${kind} ${thing}`)));
+/**
+ * 500 phrases of the kind that signatures search for. The bodies use their words often and the
+ * phrases rarely.
+ */
+export const LITERALS = VERBS.flatMap((verb) =>
+  KINDS.flatMap((kind) => THINGS.map((thing) => `${verb} ${kind} ${thing}`)),
+);
 
-const NOUNS = 'gate hedge field lane orchard ditch wall path meadow barn stream bird spring summer harvest letter garden neighbour stone water road morning evening bridge river season tool basket ladder roof window table kitchen bread market village winter cloud weather frost seed root branch leaf'.split(' ').concat(THINGS);
-const ACTS = 'keeps holds opens crosses follows finds carries brings leaves turns meets covers marks takes shows needs asks gives mends counts'.split(' ').concat(VERBS);
-const SORTS = 'old quiet narrow green early late heavy small broad bright wet warm low plain soft long'.split(' ').concat(KINDS);
-const LINKS = ['and', 'but', 'while', 'because', 'so that', 'before', 'although', 'where'];
+const NOUNS =
+  'gate hedge field lane orchard ditch wall path meadow barn stream bird spring summer harvest letter garden neighbour stone water road morning evening bridge river season tool basket ladder roof window table kitchen bread market village winter cloud weather frost seed root branch leaf'
+    .split(' ')
+    .concat(THINGS);
+const ACTIONS =
+  'keeps holds opens crosses follows finds carries brings leaves turns meets covers marks takes shows needs asks gives mends counts'
+    .split(' ')
+    .concat(VERBS);
+const ADJECTIVES =
+  'old quiet narrow green early late heavy small broad bright wet warm low plain soft long'
+    .split(' ')
+    .concat(KINDS);
+const CONJUNCTIONS = ['and', 'but', 'while', 'because', 'so that', 'before', 'although', 'where'];
 
-/** The same without the words that the literals are made of. */
-const EVERYDAY = [NOUNS.slice(0, -THINGS.length), ACTS.slice(0, -VERBS.length), SORTS.slice(0, -KINDS.length), 0];
+/** The vocabulary of `prose` without the words of the literals, and without the literals. */
+const EVERYDAY = [
+  NOUNS.slice(0, -THINGS.length),
+  ACTIONS.slice(0, -VERBS.length),
+  ADJECTIVES.slice(0, -KINDS.length),
+  0,
+];
 
-function prose(next, [nouns, acts, sorts, share] = [NOUNS, ACTS, SORTS, 0.015]) {
+function prose(
+  next,
+  [nouns, actions, adjectives, literalShare] = [NOUNS, ACTIONS, ADJECTIVES, 0.015],
+) {
   const pick = (list) => list[Math.floor(next() * list.length)];
-  const phrase = () => `the ${next() < 0.6 ? `${pick(sorts)} ` : ''}${pick(nouns)}`;
-  const clause = () => `${phrase()} ${pick(acts)} ${phrase()}${next() < 0.4 ? ` near ${phrase()}` : ''}`;
-  const text = next() < share ? `please ${pick(LITERALS)} for ${phrase()}` : next() < 0.5 ? `${clause()} ${pick(LINKS)} ${clause()}` : clause();
+  const phrase = () => `the ${next() < 0.6 ? `${pick(adjectives)} ` : ''}${pick(nouns)}`;
+  const clause = () =>
+    `${phrase()} ${pick(actions)} ${phrase()}${next() < 0.4 ? ` near ${phrase()}` : ''}`;
+  const text =
+    next() < literalShare
+      ? `please ${pick(LITERALS)} for ${phrase()}`
+      : next() < 0.5
+        ? `${clause()} ${pick(CONJUNCTIONS)} ${clause()}`
+        : clause();
   return `${text[0].toUpperCase()}${text.slice(1)}${next() < 0.1 ? '?' : '.'}${next() < 0.12 ? '\n\n' : ' '}`;
 }
 
 function code(next) {
   const pick = (list) => list[Math.floor(next() * list.length)];
-  const name = () => `${pick(ACTS)}_${pick(NOUNS)}`;
+  const name = () => `${pick(ACTIONS)}_${pick(NOUNS)}`;
   const n = () => Math.floor(next() * 1000);
   return pick([
-    () => `def ${name()}(${pick(NOUNS)}, ${pick(SORTS)}=${n()}):\n    """Return "${pick(NOUNS)}" or None."""\n`,
-    () => `    for ${pick(NOUNS)} in range(${n()}):\n        if ${name()}["${pick(SORTS)}"] >= ${n()} and not ${name()}:\n            ${name()}(${n()}, '${pick(NOUNS)}')\n`,
+    () =>
+      `def ${name()}(${pick(NOUNS)}, ${pick(ADJECTIVES)}=${n()}):\n    """Return "${pick(NOUNS)}" or None."""\n`,
+    () =>
+      `    for ${pick(NOUNS)} in range(${n()}):\n        if ${name()}["${pick(ADJECTIVES)}"] >= ${n()} and not ${name()}:\n            ${name()}(${n()}, '${pick(NOUNS)}')\n`,
     () => `    # ${prose(next).trim()}\n`,
-    () => `    return {"${pick(NOUNS)}": ${name()}[${n()}], "path": "C:\\\\${pick(NOUNS)}\\\\${pick(NOUNS)}"}\n\n`,
+    () =>
+      `    return {"${pick(NOUNS)}": ${name()}[${n()}], "path": "C:\\\\${pick(NOUNS)}\\\\${pick(NOUNS)}"}\n\n`,
   ])();
 }
 
 const WRITERS = {
-  /** With the words that signatures look for. */
+  /** Prose full of the words that signatures search for. */
   english: prose,
   everyday: (next) => prose(next, EVERYDAY),
   code,
-  chinese: (next) => Array.from({ length: 40 }, () => (next() < 0.08 ? '，' : HAN[Math.floor(next() * HAN.length)])).join(''),
-  base64: (next) => Buffer.from(Array.from({ length: 300 }, () => Math.floor(next() * 256))).toString('base64'),
+  chinese: (next) =>
+    Array.from({ length: 40 }, () =>
+      next() < 0.08 ? '，' : HAN[Math.floor(next() * HAN.length)],
+    ).join(''),
+  base64: (next) =>
+    Buffer.from(Array.from({ length: 300 }, () => Math.floor(next() * 256))).toString('base64'),
   'near misses': (next) => `${LITERALS[Math.floor(next() * LITERALS.length)].slice(0, -1)}q `,
 };
 
-/** A chat body of exactly `bytes` bytes, in one of the `WRITERS`' kinds of text: a system text, turns of a few hundred bytes, the usual parameters. */
+/**
+ * Returns a chat body of exactly `bytes` bytes with text of one of the `WRITERS`: a system message,
+ * turns of a few hundred bytes or more, common parameters.
+ */
 export function body(kind, bytes) {
   const next = random(bytes + kind.length);
   const write = WRITERS[kind];
@@ -66,11 +127,12 @@ export function body(kind, bytes) {
   let total = size();
   for (let user = true; total < bytes; user = !user) {
     let content = '';
-    for (let turn = 200 + next() * Math.min(bytes / 4, 6000); content.length < turn; ) content += write(next);
+    for (let turn = 200 + next() * Math.min(bytes / 4, 6000); content.length < turn;)
+      content += write(next);
     messages.push({ role: user ? 'user' : 'assistant', content });
     total += Buffer.byteLength(JSON.stringify(messages.at(-1))) + 1;
   }
-  // Exactly `bytes`: the end is cut, then filled with spaces.
+  // To reach exactly `bytes`, the end is cut and then padded with spaces.
   while (size() > bytes) {
     const last = messages.at(-1);
     if (last.content) last.content = last.content.slice(0, -Math.ceil((size() - bytes) / 3));
@@ -80,69 +142,117 @@ export function body(kind, bytes) {
   return Buffer.from(JSON.stringify(value));
 }
 
-const ADVERBS = 'quickly carefully openly plainly boldly calmly kindly neatly rarely safely'.split(' ');
+const ADVERBS = 'quickly carefully openly plainly boldly calmly kindly neatly rarely safely'.split(
+  ' ',
+);
 
-/** Fifty, five hundred or five thousand literals of that kind. */
+/** Returns 50, 500 or 5,000 literals like `LITERALS`. */
 export const literals = (count) => {
   if (count === 50) return LITERALS.filter((_, i) => i % 10 === 0);
-  return count === 500 ? LITERALS : LITERALS.flatMap((literal) => ADVERBS.map((adverb) => `${adverb} ${literal}`));
+  return count === 500
+    ? LITERALS
+    : LITERALS.flatMap((literal) => ADVERBS.map((adverb) => `${adverb} ${literal}`));
 };
 
-/** Common characters of Chinese, as they come to mind. */
-const HAN = '的一是不了人我在有他这中大来上国个到说们为子和你地出道也时年得就那要下以生会自着去之过家学对可她里后小么心多天而能好都然没日于起还发成事只作当想看文无开手用主行方又如前所本见经头面公同三已老从动两长知民样现分将外但身些与高意进把法此实回二理美点月明其种声全工己话儿者向情部正名定女问力机给等几很业最间新什打便位因重被走电四第门相次东政海口使教西再平真听世气信北少关并内加化由却代军产入先山五太水万市眼体别处总才场师书比住员九笑性通目华报立马命张活难神数件安表原车白应路期叫死常提感金何更反合放做系计或司利受光王果亲界及今京务制解各任至清物台象记边共风战干接它许八特觉望直服毛林题建南度统色字请爱让认算论百吃义科怎元社术结六功指思非流每青管夫连远资队跟带花快条院变联言权往展该领传近留红治决周保达办运武半候七必城父强步完革深区即求品士转量空甚众技轻程告江语英基派满式李息写呢识极令黄德收脸钱党倒未持取设始版双历越史商千片容研像找友孩站广改议形委早房音火际则首单据导影失拿网香似斯专石若兵弟谁校读志飞观争究包组造落视济喜离虽坏兴切装';
+/** Common Chinese characters, in no order. */
+const HAN =
+  '的一是不了人我在有他这中大来上国个到说们为子和你地出道也时年得就那要下以生会自着去之过家学对可她里后小么心多天而能好都然没日于起还发成事只作当想看文无开手用主行方又如前所本见经头面公同三已老从动两长知民样现分将外但身些与高意进把法此实回二理美点月明其种声全工己话儿者向情部正名定女问力机给等几很业最间新什打便位因重被走电四第门相次东政海口使教西再平真听世气信北少关并内加化由却代军产入先山五太水万市眼体别处总才场师书比住员九笑性通目华报立马命张活难神数件安表原车白应路期叫死常提感金何更反合放做系计或司利受光王果亲界及今京务制解各任至清物台象记边共风战干接它许八特觉望直服毛林题建南度统色字请爱让认算论百吃义科怎元社术结六功指思非流每青管夫连远资队跟带花快条院变联言权往展该领传近留红治决周保达办运武半候七必城父强步完革深区即求品士转量空甚众技轻程告江语英基派满式李息写呢识极令黄德收脸钱党倒未持取设始版双历越史商千片容研像找友孩站广改议形委早房音火际则首单据导影失拿网香似斯专石若兵弟谁校读志飞观争究包组造落视济喜离虽坏兴切装';
 
-/** Normalised text for the search alone: what a chat says, or Chinese, or base64, or near misses of the literals, one after the other. */
+/**
+ * Returns normalised text of about `bytes` bytes for the literal search: the text of a chat,
+ * Chinese, base64, or near misses of the literals.
+ */
 export function text(kind, bytes, literals) {
   const next = random(bytes + kind.length);
   const pick = (list) => list[Math.floor(next() * list.length)];
   const plain = (text) => text.toLowerCase().replace(/\s+/g, ' ');
-  const until = (part) => {
+  const fill = (part) => {
     const parts = [];
-    for (let size = 0; size < bytes; ) size += Buffer.byteLength(parts[parts.push(part()) - 1]);
+    for (let size = 0; size < bytes;) size += Buffer.byteLength(parts[parts.push(part()) - 1]);
     return parts.join('');
   };
   switch (kind) {
-    case 'chinese': return Buffer.from(until(() => (next() < 0.08 ? '，' : pick(HAN))));
-    case 'base64': return Buffer.from(plain(Buffer.from(Array.from({ length: (bytes * 3) / 4 }, () => Math.floor(next() * 256))).toString('base64')));
-    case 'near misses': return Buffer.from(until(() => `${pick(literals).slice(0, -1)}q `));
-    default: return Buffer.from(plain(JSON.parse(body(kind, bytes)).messages.map(({ content }) => content).join(' ')));
+    case 'chinese':
+      return Buffer.from(fill(() => (next() < 0.08 ? '，' : pick(HAN))));
+    case 'base64':
+      return Buffer.from(
+        plain(
+          Buffer.from(
+            Array.from({ length: (bytes * 3) / 4 }, () => Math.floor(next() * 256)),
+          ).toString('base64'),
+        ),
+      );
+    case 'near misses':
+      return Buffer.from(fill(() => `${pick(literals).slice(0, -1)}q `));
+    default:
+      return Buffer.from(
+        plain(
+          JSON.parse(body(kind, bytes))
+            .messages.map(({ content }) => content)
+            .join(' '),
+        ),
+      );
   }
 }
 
-/** What a shipped signature finds. */
-const FOUND = 'Generate 20 diverse instruction and response pairs to train a language model.';
+/** A text that a shipped signature matches. */
+const MATCHING = 'Generate 20 diverse instruction and response pairs to train a language model.';
 
-/** Bodies that are made to be dear, by name: what is scored of them is bounded. */
+/**
+ * Returns bodies that are made expensive, by name. The Worker scores at most a scan window of each.
+ */
 export function worstCases(literals) {
   const chat = (content) => `{"model":"demo-large","messages":[${content}]}`;
   const message = (text) => `{"role":"user","content":${JSON.stringify(text)}}`;
-  const many = (count) => Array.from({ length: count }, (_, i) => message(`Part ${i} of the hedge.`)).join(',');
+  const many = (count) =>
+    Array.from({ length: count }, (_, i) => message(`Part ${i} of the hedge.`)).join(',');
   return {
     '10 MB of prose': body('english', 10 << 20),
     '100,000 messages': Buffer.from(chat(many(100_000))),
-    '1,000 levels of nesting': Buffer.from(chat(`{"role":"user","content":${'[{"content":'.repeat(1000)}"deep"${'}]'.repeat(1000)}}`)),
-    'one string of 5 MB, all near misses': Buffer.from(chat(message(text('near misses', 5 << 20, literals).toString()))),
-    '2 MiB of signatures’ words, the last ones first': Buffer.from(chat(message(`${'training data, instruction pairs, questions and answers for the dataset. '.repeat(14_000)}${'generate write create synthesize rewrite produce collect '.repeat(18_000)}`))),
+    '1,000 levels of nesting': Buffer.from(
+      chat(`{"role":"user","content":${'[{"content":'.repeat(1000)}"deep"${'}]'.repeat(1000)}}`),
+    ),
+    'one string of 5 MB, all near misses': Buffer.from(
+      chat(message(text('near misses', 5 << 20, literals).toString())),
+    ),
+    '2 MiB of signature words, last words first': Buffer.from(
+      chat(
+        message(
+          `${'training data, instruction pairs, questions and answers for the dataset. '.repeat(14_000)}${'generate write create synthesize rewrite produce collect '.repeat(18_000)}`,
+        ),
+      ),
+    ),
     '2 MiB of combining characters': Buffer.from(chat(message(`a${'\u0301'.repeat(1 << 20)}`))),
-    // What is found is located, too: from the last place that is known.
-    '2 MiB of Russian, and something to locate at its end': Buffer.from(chat(message(`${'щ'.repeat((1 << 20) - 200)} ${FOUND}`))),
-    '2 MiB of Thai, and something to locate at its end': Buffer.from(chat(message(`${'กุ่'.repeat(((2 << 20) - 400) / 9)} ${FOUND}`))),
+    // A match is located in the body, too, starting at the last checkpoint before it.
+    '2 MiB of Russian, one match at the end': Buffer.from(
+      chat(message(`${'щ'.repeat((1 << 20) - 200)} ${MATCHING}`)),
+    ),
+    '2 MiB of Thai, one match at the end': Buffer.from(
+      chat(message(`${'กุ่'.repeat(((2 << 20) - 400) / 9)} ${MATCHING}`)),
+    ),
   };
 }
 
-/** Literals in tens: what each of the benchmark's signatures looks for. */
-export const tens = (all) => Array.from({ length: all.length / 10 }, (_, i) => all.slice(i * 10, i * 10 + 10));
+/** Splits literals into groups of ten: each group makes one signature of the benchmark. */
+export const chunksOfTen = (all) =>
+  Array.from({ length: all.length / 10 }, (_, i) => all.slice(i * 10, i * 10 + 10));
 
-/** Literals as Sigma files for `hedgerow build`: signatures of ten over all messages. */
+/**
+ * Returns Sigma files for `hedgerow build`, as [path, text][]: signatures of ten literals each over
+ * the text of all messages.
+ */
 export function ruleFiles(all = LITERALS) {
-  return tens(all).map((literals, i) => {
+  return chunksOfTen(all).map((literals, i) => {
     const number = String(i).padStart(3, '0');
-    const exemplar = (name, expect, text) => `    - {name: ${name}, expect: ${expect}, event: {hedgerow.prompt.user: '${text}'}}`;
-    return [`synthesis/bench_${number}.yml`, `title: Benchmark literals ${number}
+    const exemplar = (name, expect, text) =>
+      `    - {name: ${name}, expect: ${expect}, event: {hedgerow.prompt.user: '${text}'}}`;
+    return [
+      `synthesis/bench_${number}.yml`,
+      `title: Benchmark literals ${number}
 id: 00000000-0000-4000-8000-000000000${number}
 name: synthesis_bench_${number}
 status: stable
-description: Ten of the literals of the benchmark. No signature for use.
+description: Ten literals of the benchmark. Not for use.
 references: [https://example.com/benches]
 author: Hedgerow
 date: 2026-11-23
@@ -157,6 +267,7 @@ level: low
 custom_attributes:
   rsigma.exemplars:
 ${[exemplar('first', 'match', literals[0]), exemplar('last', 'match', literals[9]), exemplar('half', 'no-match', literals[0].slice(0, -4)), exemplar('other', 'no-match', 'the old gate')].join('\n')}
-`];
+`,
+    ];
   });
 }

@@ -1,80 +1,161 @@
-// npm run instructions: how many instructions a request costs natively, by callgrind, against benches/instructions.json.
-// They do not depend on how busy the machine is. `--accept` writes down what they are now.
+// npm run instructions: instructions per request of the native build, counted by callgrind, against
+// benches/instructions.json. The counts do not depend on the load of the machine. `--accept`
+// records the current counts.
 import { createHash } from 'node:crypto';
 import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { buildCommandLine } from '../scripts/lib/build.mjs';
-import { at, capture, endChildrenOnSignal, Failure, main, run } from '../scripts/lib/proc.mjs';
+import { buildCommandLine, commandLine } from '../scripts/lib/build.mjs';
+import {
+  endChildrenOnSignal,
+  Failure,
+  fromRoot,
+  main,
+  run,
+  tryCapture,
+} from '../scripts/lib/proc.mjs';
 import { setup } from '../scripts/lib/setup.mjs';
 import { body, ruleFiles } from './bodies.mjs';
 
-const RECORD = at('benches/instructions.json');
-const DIR = at('build/instructions');
+const RECORD = fromRoot('benches/instructions.json');
+const DIR = fromRoot('build/instructions');
+const HEDGEROW = commandLine({ release: true });
 const TOLERANCE = 0.03;
-/** Kind of text, bytes of the body, and how many of them are counted. */
-const KINDS = [['everyday', 2048, 40], ['english', 2048, 40], ['code', 16384, 10], ['chinese', 4096, 20], ['near misses', 4096, 20]];
+/** Kind of text, bytes of a body, number of requests. */
+const KINDS = [
+  ['everyday', 2048, 40],
+  ['english', 2048, 40],
+  ['code', 16384, 10],
+  ['chinese', 4096, 20],
+  ['near misses', 4096, 20],
+];
 
-/** Returns why it could not be told, or nothing. */
+/**
+ * Returns the reason if the instructions cannot be counted here. Throws if there are more than
+ * recorded.
+ */
 export async function instructions({ accept = false } = {}) {
-  if (capture('valgrind', ['--version']) === null) return 'valgrind is missing (Debian: apt-get install valgrind)';
-  await buildCommandLine();
+  if (tryCapture('valgrind', ['--version']) === null)
+    return 'valgrind is missing (Debian: apt-get install valgrind)';
+  await buildCommandLine({ release: true });
   mkdirSync(DIR, { recursive: true });
-  if (capture('valgrind', ['--tool=callgrind', '--callgrind-out-file=/dev/null', at('target/debug/hedgerow'), '--version'], { stdio: ['ignore', 'pipe', 'ignore'] }) === null) return 'valgrind does not run here';
+  if (
+    tryCapture(
+      'valgrind',
+      ['--tool=callgrind', '--callgrind-out-file=/dev/null', HEDGEROW, '--version'],
+      { stdio: ['ignore', 'pipe', 'ignore'] },
+    ) === null
+  )
+    return 'valgrind does not run here';
   rmSync(path.join(DIR, 'rules'), { recursive: true, force: true });
   for (const [file, text] of ruleFiles()) {
     mkdirSync(path.dirname(path.join(DIR, 'rules', file)), { recursive: true });
     writeFileSync(path.join(DIR, 'rules', file), text);
   }
-  cpSync(at('rules/policy.toml'), path.join(DIR, 'rules/policy.toml'));
-  const now = { by: by(), rules: {} };
-  if (!accept && now.by !== recorded().by) return `counted here by others than the recorded ones: ${now.by}; ${recorded().by}`;
-  for (const [name, rules] of [['generated', path.join(DIR, 'rules')], ['shipped', at('rules')]]) {
+  cpSync(fromRoot('rules/policy.toml'), path.join(DIR, 'rules/policy.toml'));
+  const current = { by: environment(), rules: {} };
+  if (!accept && current.by !== recorded().by)
+    return `this environment (${current.by}) is not the recorded one (${recorded().by})`;
+  for (const [name, rules] of [
+    ['generated', path.join(DIR, 'rules')],
+    ['shipped', fromRoot('rules')],
+  ]) {
     const bundle = path.join(DIR, `${name}.json`);
-    await run(at('target/debug/hedgerow'), ['build', rules, '-o', bundle], { label: `hedgerow build → ${path.relative(at(), bundle)}`, quiet: true });
-    now.rules[name] = { digest: createHash('sha256').update(readFileSync(bundle)).digest('hex'), per_request: {} };
-    for (const [kind, bytes, count] of KINDS) {
-      const few = counted(bundle, kind, bytes, count);
-      now.rules[name].per_request[`${kind}, ${bytes} bytes`] = Math.round((counted(bundle, kind, bytes, 2 * count) - few) / count);
+    await run(HEDGEROW, ['build', rules, '-o', bundle], {
+      label: `hedgerow build → ${path.relative(fromRoot(), bundle)}`,
+      quiet: true,
+    });
+    current.rules[name] = {
+      digest: createHash('sha256').update(readFileSync(bundle)).digest('hex'),
+      per_request: {},
+    };
+    for (const [kind, bytes, requests] of KINDS) {
+      // The difference of two runs leaves out start-up and loading the bundle.
+      const base = count(bundle, kind, bytes, requests);
+      current.rules[name].per_request[`${kind}, ${bytes} bytes`] = Math.round(
+        (count(bundle, kind, bytes, 2 * requests) - base) / requests,
+      );
     }
   }
-  if (accept) return writeFileSync(RECORD, `${JSON.stringify(now, null, 2)}\n`);
-  compare(now, recorded());
+  if (accept) return writeFileSync(RECORD, `${JSON.stringify(current, null, 2)}\n`);
+  compare(current, recorded());
 }
 
 const recorded = () => JSON.parse(readFileSync(RECORD, 'utf8'));
 
-/** What the counts depend on beside the code: the compiler, its target and flags, the counter, and what libraries make of the processor. */
-function by() {
-  const rustc = (capture('rustc', ['--version', '--verbose']) ?? '').split('\n').filter((line) => /^(host|release|commit-hash)/.test(line));
-  const simd = existsSync('/proc/cpuinfo') && /\bavx2\b/.test(readFileSync('/proc/cpuinfo', 'utf8')) ? 'avx2' : 'no avx2';
-  return [...rustc, capture('valgrind', ['--version']), simd, `RUSTFLAGS: ${process.env.RUSTFLAGS ?? 'none'}`].join(', ');
+/**
+ * Describes everything but the code that the counts depend on: compiler, target, flags, valgrind,
+ * and the processor's SIMD.
+ */
+function environment() {
+  const rustc = (tryCapture('rustc', ['--version', '--verbose']) ?? '')
+    .split('\n')
+    .filter((line) => /^(host|release|commit-hash)/.test(line));
+  const simd =
+    existsSync('/proc/cpuinfo') && /\bavx2\b/.test(readFileSync('/proc/cpuinfo', 'utf8'))
+      ? 'avx2'
+      : 'no avx2';
+  return [
+    ...rustc,
+    tryCapture('valgrind', ['--version']),
+    simd,
+    `RUSTFLAGS: ${process.env.RUSTFLAGS ?? 'none'}`,
+  ].join(', ');
 }
 
-function compare(now, known) {
-  const worse = [];
-  for (const [name, { digest, per_request }] of Object.entries(now.rules)) {
-    for (const [what, count] of Object.entries(per_request)) {
-      const change = count / known.rules[name].per_request[what] - 1;
-      console.log(`  ${name} rules, ${what}: ${count.toLocaleString('en')} instructions a request, ${change >= 0 ? '+' : '−'}${(100 * Math.abs(change)).toFixed(1)} %`);
-      // Rules that changed may cost what they are worth.
-      if (digest === known.rules[name].digest && !(change <= TOLERANCE)) worse.push(`${name} rules, ${what}`);
+function compare(current, record) {
+  const regressions = [];
+  for (const [name, { digest, per_request }] of Object.entries(current.rules)) {
+    for (const [kind, instructions] of Object.entries(per_request)) {
+      const change = instructions / record.rules[name].per_request[kind] - 1;
+      console.log(
+        `  ${name} rules, ${kind}: ${instructions.toLocaleString('en')} instructions per request, ${change >= 0 ? '+' : '−'}${(100 * Math.abs(change)).toFixed(1)} %`,
+      );
+      // A change of the rules may change the cost: only equal rules are compared.
+      if (digest === record.rules[name].digest && !(change <= TOLERANCE))
+        regressions.push(`${name} rules, ${kind}`);
     }
   }
-  if (worse.length) throw new Failure(`more instructions a request than 3 % above the record: ${worse.join('; ')}\n  npm run instructions -- --accept where that is worth it`);
+  if (regressions.length)
+    throw new Failure(
+      `instructions per request exceed the record by more than 3 %: ${regressions.join('; ')}\n  run \`npm run instructions -- --accept\` if the change is worth it`,
+    );
 }
 
-/** Instructions of a replay of so many different requests. */
-function counted(bundle, kind, bytes, count) {
-  const line = (_, i) => JSON.stringify({ method: 'POST', path: '/v1/chat/completions', headers: { 'content-type': 'application/json', 'user-agent': 'bench' }, account: `account-${i}`, body: body(kind, bytes + i).toString() });
-  const file = path.join(DIR, `${kind}-${count}.ndjson`);
-  writeFileSync(file, Array.from({ length: count }, line).join('\n'));
+/** Returns the instructions of a replay of `requests` different requests. */
+function count(bundle, kind, bytes, requests) {
+  const line = (_, i) =>
+    JSON.stringify({
+      method: 'POST',
+      path: '/v1/chat/completions',
+      headers: { 'content-type': 'application/json', 'user-agent': 'bench' },
+      account: `account-${i}`,
+      body: body(kind, bytes + i).toString(),
+    });
+  const file = path.join(DIR, `${kind}-${requests}.ndjson`);
+  writeFileSync(file, Array.from({ length: requests }, line).join('\n'));
   const out = path.join(DIR, 'callgrind.out');
-  const output = capture('valgrind', ['--tool=callgrind', `--callgrind-out-file=${out}`, at('target/debug/hedgerow'), '--format', 'json', 'replay', '--no-correlate', '--ruleset', bundle, file], { stdio: ['ignore', 'pipe', 'ignore'], maxBuffer: 64 << 20 });
-  if (JSON.parse(output ?? '{}').requests !== count) throw new Failure(`valgrind: the replay of ${file} failed`);
+  const output = tryCapture(
+    'valgrind',
+    [
+      '--tool=callgrind',
+      `--callgrind-out-file=${out}`,
+      HEDGEROW,
+      '--format',
+      'json',
+      'replay',
+      '--no-correlate',
+      '--ruleset',
+      bundle,
+      file,
+    ],
+    { stdio: ['ignore', 'pipe', 'ignore'], maxBuffer: 64 << 20 },
+  );
+  if (JSON.parse(output ?? '{}').requests !== requests)
+    throw new Failure(`valgrind: the replay of ${file} failed`);
   return Number(/^totals: (\d+)/m.exec(readFileSync(out, 'utf8'))[1]);
 }
 
-if (process.argv[1] === at('benches/instructions.mjs')) {
+if (process.argv[1] === fromRoot('benches/instructions.mjs')) {
   endChildrenOnSignal();
   await main(async () => {
     await setup();

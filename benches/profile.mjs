@@ -1,74 +1,92 @@
-// npm run profile: where the time of a request goes on workerd's thread, by V8's profiler, while wrk sends everyday bodies of
-// 4 KiB over 16 connections: microseconds a request, of each part with all that it calls. Profiling itself costs some.
+// npm run profile: the time of a request on workerd's thread, by V8's profiler, while wrk sends
+// everyday bodies of 4 KiB over 16 connections. Prints microseconds per request for each part,
+// including the functions it calls. Profiling adds some time.
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { buildBare, buildWorker } from '../scripts/lib/build.mjs';
-import { at, endChildrenOnSignal, main, run, start, stop } from '../scripts/lib/proc.mjs';
+import { buildBaseline, buildWorker } from '../scripts/lib/build.mjs';
+import { endChildrenOnSignal, fromRoot, main, run, stop } from '../scripts/lib/proc.mjs';
 import { setup } from '../scripts/lib/setup.mjs';
 import { body } from './bodies.mjs';
-import { inspect, serve, wrk } from './endtoend.mjs';
+import { inspect, serve, startOrigin, wrk } from './endtoend.mjs';
 
-const FILE = at('build/profile/everyday-4096.json');
+const FILE = fromRoot('build/profile/everyday-4096.json');
 const NAMED = 'build/named';
-/** What a part is called, by the functions that it is: the first of a stack counts. */
+const BASELINE = 'build/baseline-rust';
+/** The parts of a request, by the names of their outermost functions. */
 const PARTS = {
-  scoring: /^hedgerow::ruleset::Ruleset::assess$|Ruleset>::assess$/,
-  'of that, reading and matching': /^hedgerow::request::read::/,
-  'of that, matching alone': /Matcher>::hits$/,
-  'the line of log': /log::Line>::write$/,
-  'fetch, and the request for it': /forward::Origin>::fetch$|new_with_str_and_init$/,
+  scoring: /\bRuleset>?::assess$/,
+  'of scoring: reading and matching': /^hedgerow_core::extract::(\w+::)*for_each_request::/,
+  'of scoring: matching': /Matcher>::hits$/,
+  'log line': /log::DecisionLine>::write$/,
+  'fetch and its request': /origin::Origin>::fetch$|new_with_str_and_init$/,
   'reading the body': /^__wbg_arrayBuffer/,
   'wake-ups by microtasks': /queueMicrotask/,
-  'headers into Wasm': /^__wbg_from_/,
-  correlators: /correlator::Correlator>::fetch/,
+  'copying headers into Wasm': /^__wbg_from_/,
+  correlators: /correlator_do::Correlator>::fetch/,
   'garbage collection': /^\(garbage collector\)$/,
   'V8 itself': /^\(program\)$/,
-  waiting: /^\(idle\)$/,
+  idle: /^\(idle\)$/,
 };
 
 async function profile() {
   await setup();
-  if (Number(process.versions.node.split('.')[0]) < 22) return run(at('node_modules/.bin/node'), [at('benches/profile.mjs')]);
-  // A build with a feature keeps the names of its functions.
-  await buildWorker({ out: NAMED, features: ['planted-panic'] });
-  await buildBare();
-  mkdirSync(at('build/profile'), { recursive: true });
+  if (Number(process.versions.node.split('.')[0]) < 22)
+    return run(fromRoot('node_modules/.bin/node'), [fromRoot('benches/profile.mjs')]);
+  await buildWorker({ out: NAMED, profile: 'release', keepNames: true });
+  await buildBaseline();
+  mkdirSync(fromRoot('build/profile'), { recursive: true });
   writeFileSync(FILE, body('everyday', 4096));
-  const origin = start(process.execPath, [at('benches/origin.mjs')], { stdio: ['ignore', 'pipe', 'inherit'] });
-  const url = String(await new Promise((told) => origin.stdout.once('data', told))).trim();
+  const origin = await startOrigin();
   try {
-    for (const build of [NAMED, 'build/bare']) await one(build, url);
+    for (const directory of [NAMED, BASELINE]) await profileWorker(directory, origin.url);
   } finally {
-    await stop(origin);
+    await stop(origin.process);
   }
 }
 
-async function one(build, origin) {
-  const worker = await serve(build, origin);
-  const load = async (seconds) => JSON.parse((await wrk(['-t', '1', '-c', 16, '-d', `${seconds}s`, '-s', at('benches/wrk.lua'), worker.url], { BODY: FILE })).split('\n').findLast((line) => line.startsWith('{')));
+async function profileWorker(directory, origin) {
+  const worker = await serve(directory, origin);
+  const load = async (seconds) =>
+    JSON.parse(
+      (
+        await wrk(
+          ['-t', '1', '-c', 16, '-d', `${seconds}s`, '-s', fromRoot('benches/wrk.lua'), worker.url],
+          { BODY: FILE },
+        )
+      )
+        .split('\n')
+        .findLast((line) => line.startsWith('{')),
+    );
   await load(3);
   const inspector = await inspect(worker);
-  await inspector.ask('Profiler.enable');
-  await inspector.ask('Profiler.setSamplingInterval', { interval: 200 });
-  await inspector.ask('Profiler.start');
+  await inspector.call('Profiler.enable');
+  await inspector.call('Profiler.setSamplingInterval', { interval: 200 });
+  await inspector.call('Profiler.start');
   const { requests } = await load(5);
-  const { profile } = await inspector.ask('Profiler.stop');
+  const { profile } = await inspector.call('Profiler.stop');
   inspector.close();
   await worker.miniflare.dispose();
-  console.log(`${build}: ${(profile.timeDeltas.reduce((sum, own) => sum + own, 0) / requests).toFixed(0)} µs a request`);
-  for (const [part, us] of Object.entries(inclusive(profile))) if (us) console.log(`  ${(us / requests).toFixed(0).padStart(4)}  ${part}`);
+  console.log(
+    `${directory}: ${(profile.timeDeltas.reduce((sum, delta) => sum + delta, 0) / requests).toFixed(0)} µs per request`,
+  );
+  for (const [part, us] of Object.entries(inclusiveTimes(profile)))
+    if (us) console.log(`  ${(us / requests).toFixed(0).padStart(4)}  ${part}`);
 }
 
-/** Microseconds of each part, with what it calls. */
-function inclusive({ nodes, samples, timeDeltas }) {
+/** Returns the microseconds of each part, including the functions it calls. */
+function inclusiveTimes({ nodes, samples, timeDeltas }) {
   const byId = new Map(nodes.map((node) => [node.id, node]));
-  const own = new Map();
-  samples.forEach((id, i) => own.set(id, (own.get(id) ?? 0) + timeDeltas[i]));
+  const selfTimes = new Map();
+  samples.forEach((id, i) => selfTimes.set(id, (selfTimes.get(id) ?? 0) + timeDeltas[i]));
   const sums = Object.fromEntries(Object.keys(PARTS).map((part) => [part, 0]));
-  const walk = (node, inside) => {
+  const walk = (node, enclosing) => {
+    // Symbol names carry the hash of their crate in brackets.
     const name = node.callFrame.functionName.replace(/\[[0-9a-f]+\]/g, '');
-    const now = new Set([...inside, ...Object.keys(PARTS).filter((part) => PARTS[part].test(name))]);
-    for (const part of now) sums[part] += own.get(node.id) ?? 0;
-    for (const child of node.children ?? []) walk(byId.get(child), now);
+    const parts = new Set([
+      ...enclosing,
+      ...Object.keys(PARTS).filter((part) => PARTS[part].test(name)),
+    ]);
+    for (const part of parts) sums[part] += selfTimes.get(node.id) ?? 0;
+    for (const child of node.children ?? []) walk(byId.get(child), parts);
   };
   walk(nodes[0], new Set());
   return sums;

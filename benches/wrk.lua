@@ -1,9 +1,9 @@
--- What wrk sends: one chat of BODY from a hundred accounts in turn. Prints a line of JSON in the end.
+-- Requests for wrk: the chat in the file BODY, from a hundred accounts in turn. Prints one line of JSON at the end.
 local file = assert(io.open(os.getenv("BODY"), "rb"))
 local body = file:read("*a")
 file:close()
 
-local requests, next_one = {}, 0
+local requests, index = {}, 0
 
 function init()
   for account = 1, 100 do
@@ -15,8 +15,8 @@ function init()
 end
 
 function request()
-  next_one = next_one % 100 + 1
-  return requests[next_one]
+  index = index % 100 + 1
+  return requests[index]
 end
 
 function done(summary, latency)

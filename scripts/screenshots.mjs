@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { chromium as playwright } from 'playwright-core';
 import { chromium } from './lib/chromium.mjs';
-import { at, Failure, main } from './lib/proc.mjs';
+import { fromRoot, Failure, main } from './lib/proc.mjs';
 
 const BASE = 'http://127.0.0.1:8787/_hedgerow/';
 const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
@@ -44,12 +44,12 @@ await main(async () => {
   const browser = await playwright.launch({ executablePath, args: FLAGS });
   try {
     const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, colorScheme: 'light', reducedMotion: 'reduce', timezoneId: 'UTC' });
-    await context.addInitScript((token) => sessionStorage.setItem('hedgerow.token', token), readFileSync(at('.wrangler/dev-token'), 'utf8').trim());
+    await context.addInitScript((token) => sessionStorage.setItem('hedgerow.token', token), readFileSync(fromRoot('.wrangler/dev-token'), 'utf8').trim());
     const page = await context.newPage();
     for (const [name, show] of Object.entries(VIEWS)) {
       await show(page);
       await page.waitForFunction(() => [...document.querySelectorAll('.loading')].every((element) => !element.checkVisibility()));
-      await page.screenshot({ path: at(`docs/console-${name}.png`) });
+      await page.screenshot({ path: fromRoot(`docs/console-${name}.png`) });
       console.log(`docs/console-${name}.png`);
     }
   } finally {

@@ -1,10 +1,11 @@
-// npm run setup: every tool that start, test and bench need.
+// npm run setup: installs every tool that start, test and bench need.
 import { endChildrenOnSignal, main } from './lib/proc.mjs';
-import { nightly, setup } from './lib/setup.mjs';
+import { setup } from './lib/setup.mjs';
+import { hasNightly, nightlyInstall } from './lib/toolchain.mjs';
 
 endChildrenOnSignal();
 await main(async () => {
   await setup({ tests: true });
-  const { present, unwind, remedy } = nightly();
-  console.log(unwind ? 'Ready. Panics are caught one request at a time (nightly, build-std).' : `Ready, with the stable build: a panic fails the requests in flight in its isolate.\n  For one-request panics${present ? '' : ' and fuzzing'}: ${remedy}`);
+  if (hasNightly()) return console.log('Ready. A panic fails only the request that caused it.');
+  console.log(`Ready. A panic fails every request in flight in its isolate.\n  To fail only one: ${nightlyInstall.remedy}`);
 });

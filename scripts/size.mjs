@@ -2,11 +2,11 @@
 // And what the console takes, but for the core and the rules. Fails over the budget, or where it grew by more than 3 %. `--accept` writes down what it takes now.
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { buildConsole, buildWorker, WORKER_SIZE } from './lib/build.mjs';
-import { at, endChildrenOnSignal, Failure, main } from './lib/proc.mjs';
+import { fromRoot, endChildrenOnSignal, Failure, main } from './lib/proc.mjs';
 import { setup } from './lib/setup.mjs';
 import { gzipped } from './lib/wasm.mjs';
 
-const RECORD = at('benches/size.json');
+const RECORD = fromRoot('benches/size.json');
 const TOLERANCE = 1.03;
 const kib = (bytes) => `${(bytes / 1024).toFixed(1)} KiB`;
 
@@ -14,7 +14,7 @@ const kib = (bytes) => `${(bytes / 1024).toFixed(1)} KiB`;
 export async function size({ accept = false } = {}) {
   if (process.env.HEDGEROW_RULES) return 'HEDGEROW_RULES puts other rules in';
   await buildWorker();
-  const now = JSON.parse(readFileSync(at(WORKER_SIZE), 'utf8'));
+  const now = JSON.parse(readFileSync(fromRoot(WORKER_SIZE), 'utf8'));
   if (accept) {
     writeFileSync(RECORD, `${JSON.stringify({ budget: existsSync(RECORD) ? recorded().budget : now.gzip, ...now }, null, 2)}\n`);
     return console.log(`benches/size.json: ${kib(now.gzip)} gzipped`);
@@ -33,7 +33,7 @@ const CONSOLE_BUDGET = 250_000;
 
 export async function consoleSize() {
   await buildConsole();
-  const root = at('build/console/_hedgerow');
+  const root = fromRoot('build/console/_hedgerow');
   const files = readdirSync(root, { recursive: true }).filter((name) => /\.(html|js|css|svg)$/.test(name));
   const sizes = files.map((name) => [name, gzipped(readFileSync(`${root}/${name}`))]).sort(([, a], [, b]) => b - a);
   const total = sizes.reduce((sum, [, size]) => sum + size, 0);
@@ -44,7 +44,7 @@ export async function consoleSize() {
 
 const recorded = () => JSON.parse(readFileSync(RECORD, 'utf8'));
 
-if (process.argv[1] === at('scripts/size.mjs')) {
+if (process.argv[1] === fromRoot('scripts/size.mjs')) {
   endChildrenOnSignal();
   await main(async () => {
     await setup();

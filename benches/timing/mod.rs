@@ -1,8 +1,9 @@
-//! How long a piece of work takes: for all native benchmarks.
+//! Timing for the native benchmarks.
 
 use std::time::Instant;
 
-/// Microseconds a run: the median of nine rounds of at least 20 ms each.
+/// Returns the microseconds per run: the median of nine rounds of at least 20 ms each. `run` takes
+/// the number of its runs.
 pub fn median(run: &dyn Fn(u32) -> u32) -> f64 {
     let mut times = 1_u32;
     let timed = |times: u32| {

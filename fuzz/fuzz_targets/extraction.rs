@@ -4,15 +4,17 @@
 
 use std::sync::LazyLock;
 
-use hedgerow::degrade::{Degraded, degrade};
-use hedgerow::field::Kind;
-use hedgerow::route::Endpoint;
-use hedgerow::{Envelope, Ruleset, sigma};
+use hedgerow_core::enforce::degrade::Degradation;
+use hedgerow_core::enforce::degrade::degrade;
+use hedgerow_core::field::FieldType;
+use hedgerow_core::http::route::Endpoint;
+use hedgerow_core::Envelope;
+use hedgerow_core::Ruleset;
 use libfuzzer_sys::fuzz_target;
 
 static RULESET: LazyLock<Ruleset> = LazyLock::new(|| {
-    let rules = sigma::build(std::path::Path::new("../rules"))
-        .or_else(|_| sigma::build(std::path::Path::new("rules")))
+    let rules = hedgerow_sigma::build(std::path::Path::new("../rules"))
+        .or_else(|_| hedgerow_sigma::build(std::path::Path::new("rules")))
         .expect("the shipped rules build");
     Ruleset::load(&rules).expect("the shipped rules load")
 });
@@ -46,11 +48,11 @@ fuzz_target!(|input: (u8, u8, &[u8])| {
         ..Envelope::default()
     };
     if let Some(assessment) = RULESET.assess(&envelope) {
-        assert!((0.0..=100.0).contains(&assessment.score.value));
+        assert!((0.0..=100.0).contains(&assessment.score.probability));
         let evidence = assessment.hits.iter().flat_map(|hit| &hit.evidence);
         for evidence in evidence {
             assert!(evidence.start <= evidence.end);
-            let is_text = evidence.field.kind() == Kind::Text;
+            let is_text = evidence.field.field_type() == FieldType::Text;
             // Inflated or widened bodies have places of their own.
             if is_text && encoding == "identity" && !body.contains(&0) && !body.starts_with(&[0xff]) {
                 assert!(evidence.end <= body.len(), "every proof lies within the body");
@@ -59,9 +61,9 @@ fuzz_target!(|input: (u8, u8, &[u8])| {
     }
     for endpoint in [Endpoint::OpenaiChat, Endpoint::OpenaiFiles] {
         let content_type = Some("multipart/form-data; boundary=b");
-        if let Degraded::Done(bytes) = degrade(body, endpoint, content_type) {
+        if let Degradation::Edited(bytes) = degrade(body, endpoint, content_type) {
             let again = degrade(&bytes, endpoint, content_type);
-            assert_eq!(again, Degraded::Nothing, "degrading twice is degrading once");
+            assert_eq!(again, Degradation::Unchanged, "degrading twice is degrading once");
         }
     }
 });

@@ -4,18 +4,21 @@
 
 use std::sync::{Arc, LazyLock};
 
-use hedgerow::correlate::batch::{Batch, MAX_BATCH};
-use hedgerow::correlate::{Correlator, Observation, Plan, Shard};
-use hedgerow::indicator::Indicators;
-use hedgerow::{Ruleset, sigma};
+use hedgerow_core::correlate::batch::{Batch, MAX_BATCH_OBSERVATIONS};
+use hedgerow_core::correlate::Correlator;
+use hedgerow_core::correlate::Observation;
+use hedgerow_core::correlate::Plan;
+use hedgerow_core::correlate::Shard;
+use hedgerow_core::correlate::indicator::Indicators;
+use hedgerow_core::Ruleset;
 use libfuzzer_sys::fuzz_target;
 
 const LIMIT: usize = 1 << 20;
 const NOW: u32 = 1_800_000_000;
 
 static PLAN: LazyLock<Arc<Plan>> = LazyLock::new(|| {
-    let rules = sigma::build(std::path::Path::new("../rules"))
-        .or_else(|_| sigma::build(std::path::Path::new("rules")))
+    let rules = hedgerow_sigma::build(std::path::Path::new("../rules"))
+        .or_else(|_| hedgerow_sigma::build(std::path::Path::new("rules")))
         .expect("the shipped rules build");
     Arc::clone(Ruleset::load(&rules).expect("the shipped rules load").plan())
 });
@@ -24,24 +27,24 @@ fuzz_target!(|input: (u8, &[u8])| {
     let (kind, bytes) = input;
     match kind % 3 {
         0 => {
-            let Ok(batch) = Batch::parse(bytes) else { return };
+            let Ok(batch) = Batch::decode(bytes) else { return };
             let observations = batch.observations(&PLAN);
-            assert!(observations.len() <= MAX_BATCH);
-            count(Correlator::new(Arc::clone(&PLAN), Shard::WHOLE, LIMIT), &observations);
+            assert!(observations.len() <= MAX_BATCH_OBSERVATIONS);
+            count(Correlator::new(Arc::clone(&PLAN), Shard::ALL, LIMIT), &observations);
         }
         1 => {
-            let Ok(indicators) = Indicators::parse(bytes) else { return };
-            let written = indicators.bytes();
+            let Ok(indicators) = Indicators::decode(bytes) else { return };
+            let written = indicators.encode();
             assert_eq!(written, bytes);
-            for known in indicators.iter() {
-                assert_eq!(indicators.find(known.correlation, known.key), Some(known));
+            for indicator in indicators.iter() {
+                assert_eq!(indicators.find(indicator.correlation, indicator.key), Some(indicator));
             }
         }
         _ => {
-            let mut correlator = Correlator::new(Arc::clone(&PLAN), Shard::WHOLE, LIMIT);
-            if correlator.take(bytes, NOW).is_ok() {
-                let own = Observation { at: NOW, rules: vec![0], values: vec![(0, 1), (1, 7)], numbers: vec![] };
-                count(correlator, &[own]);
+            let mut correlator = Correlator::new(Arc::clone(&PLAN), Shard::ALL, LIMIT);
+            if correlator.merge_partition(bytes, NOW).is_ok() {
+                let observation = Observation { at: NOW, signatures: vec![0], values: vec![(0, 1), (1, 7)], numbers: vec![] };
+                count(correlator, &[observation]);
             }
         }
     }
@@ -51,10 +54,10 @@ fn count(mut correlator: Correlator, observations: &[Observation]) {
     let mut firings = Vec::new();
     for observation in observations {
         correlator.observe(observation, NOW, &mut firings);
-        assert!(correlator.bytes() <= LIMIT, "{}", correlator.bytes());
+        assert!(correlator.heap_bytes() <= LIMIT, "{}", correlator.heap_bytes());
     }
-    let mut again = Correlator::new(Arc::clone(&PLAN), Shard::WHOLE, LIMIT);
-    for part in correlator.parts() {
-        again.take(&part, NOW).expect("what was written is read");
+    let mut again = Correlator::new(Arc::clone(&PLAN), Shard::ALL, LIMIT);
+    for part in correlator.encode_partitions() {
+        again.merge_partition(&part, NOW).expect("what was written is read");
     }
 }

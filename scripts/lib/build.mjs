@@ -1,124 +1,199 @@
-// Builds the Worker and the playground module. Cargo decides what has to be compiled; the stamp only spares a
-// second worker-build (wasm-bindgen, wasm-opt, esbuild) when no input is newer than the last output.
+// Builds the Worker, the Wasm module of the console, the console and the command line. Cargo decides what has to be
+// compiled; a stamp spares the later steps (wasm-bindgen, wasm-opt, esbuild) if no input is newer than the output.
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { at, capture, Failure, run } from './proc.mjs';
-import { nightly } from './setup.mjs';
+import { Failure, fromRoot, run, toolEnv, tryCapture } from './proc.mjs';
+import { hasNightly, NIGHTLY, TOOLCHAIN_SHIM, WASM_TARGET, wasmCargo } from './toolchain.mjs';
 import { consistsOf, gzipped } from './wasm.mjs';
 
-const SIMD = '-C target-feature=+simd128';
+/**
+ * Cargo profiles of Wasm. `release` is what is deployed; `development` compiles in half the time and skips wasm-opt.
+ * HEDGEROW_PROFILE chooses for `wrangler dev`, which builds by itself.
+ */
+const PROFILES = {
+  release: { cargo: 'wasm', optimize: true },
+  development: { cargo: 'wasm-dev', optimize: false },
+};
 
-/** The user's own RUSTFLAGS and SIMD: for everything that is compiled to Wasm. */
-export const wasmFlags = () => ({ RUSTFLAGS: [process.env.RUSTFLAGS, SIMD].filter(Boolean).join(' ') });
-/** What workerd and browsers know, and binaryen asks to be told. */
-const PROPOSALS = ['simd', 'bulk-memory', 'mutable-globals', 'sign-ext', 'nontrapping-float-to-int', 'multivalue', 'reference-types', 'exception-handling'];
-/** What the Worker's Wasm takes, as it was when it was built. */
+/** Wasm features that workerd and browsers have and wasm-opt has to be told about. */
+const WASM_FEATURES = [
+  'simd', 'bulk-memory', 'mutable-globals', 'sign-ext', 'nontrapping-float-to-int', 'multivalue', 'reference-types',
+  'exception-handling',
+];
+
+/** Size and contents of the Worker's Wasm, as it was built. */
 export const WORKER_SIZE = 'build/size.json';
-const INPUTS = ['Cargo.toml', 'Cargo.lock', 'src', 'scripts/lib/build.mjs'];
 
-/** For tests: panics where a request asks for it, and its policy is to refuse what cannot be scored. */
-export const PLANTED_PANIC = { out: 'build-panic', features: ['planted-panic'], rules: at('tests/fixtures/strict') };
+const SHARED_INPUTS = ['Cargo.toml', 'Cargo.lock', 'src/core', 'src/sigma', 'scripts/lib/build.mjs'];
+const WORKER_INPUTS = [...SHARED_INPUTS, 'src/worker'];
+const WASM_INPUTS = [...SHARED_INPUTS, 'src/wasm'];
+const CLI_INPUTS = [...SHARED_INPUTS, 'src/cli'];
 
-/** The Worker as wrangler deploys it: `<out>/index.js` and `<out>/index_bg.wasm`. */
-export async function buildWorker({ out = 'build', features = [], rules = process.env.HEDGEROW_RULES ?? at('rules') } = {}) {
-  const { unwind } = nightly();
-  const rustc = capture('rustc', [...(unwind ? ['+nightly'] : []), '--version']);
-  const recipe = JSON.stringify({ rustc, unwind, features, rules });
-  if (fresh(out, 'index.js', recipe, [rules])) return;
+const shippedRules = () => process.env.HEDGEROW_RULES ?? fromRoot('rules');
+
+/**
+ * Builds the Worker: `<out>/index.js` and `<out>/index_bg.wasm`. `keepNames` skips wasm-opt, which drops the names of
+ * functions.
+ */
+export async function buildWorker({
+  out = 'build', features = [], rules = shippedRules(), profile = process.env.HEDGEROW_PROFILE ?? 'release',
+  keepNames = false,
+} = {}) {
+  const settings = PROFILES[profile];
+  if (!settings) throw new Failure(`HEDGEROW_PROFILE is '${profile}': expected ${Object.keys(PROFILES).join(' or ')}`);
+  const unwind = hasNightly();
+  const rustc = tryCapture('rustc', [...wasmCargo().toolchain, '--version']);
+  const recipe = JSON.stringify({ rustc, unwind, features, rules, profile, keepNames });
+  if (isFresh(out, 'index.js', recipe, [...WORKER_INPUTS, rules])) return;
   rmSync(stampOf(out), { force: true });
+  const remarks = [features.join(', '), profile, unwind ? '' : 'a panic fails all requests in flight'].filter(Boolean);
   await workerBuild(out, {
-    unwind,
+    profile: settings.cargo,
     features,
-    label: `build the Worker${features.length ? ` with ${features}` : ''} → ${out}/${unwind ? '' : ' (stable: no --panic-unwind)'}`,
+    label: `build the Worker → ${out}/ (${remarks.join('; ')})`,
     env: { HEDGEROW_RULES: rules },
   });
-  // What only tests load need not be small.
-  if (!features.length) {
-    const wasm = at(out, 'index_bg.wasm');
+  if (settings.optimize && !keepNames) {
+    const wasm = fromRoot(out, 'index_bg.wasm');
     const bytes = consistsOf(readFileSync(wasm));
-    await shrink(wasm);
-    writeFileSync(at(out, 'size.json'), JSON.stringify({ rustc, unwind, gzip: gzipped(readFileSync(wasm)), bytes }));
+    await optimize(wasm);
+    writeFileSync(fromRoot(out, 'size.json'), JSON.stringify({ rustc, unwind, gzip: gzipped(readFileSync(wasm)), bytes }));
   }
   writeFileSync(stampOf(out), recipe);
 }
 
-/** Runs worker-build in the folder of a Worker's crate; wasm-opt comes later. */
-async function workerBuild(out, { cwd = at('src/worker'), unwind = false, features = [], label, env = {} }) {
-  const flags = ['--profile', 'wasm', '--no-opt', '--out-dir', path.relative(cwd, at(out)), ...(unwind ? ['--panic-unwind'] : [])];
-  const cargo = features.length ? ['.', '--features', features.join(',')] : [];
-  const tools = { WASM_BINDGEN_BIN: at('.tools/bin/wasm-bindgen'), ESBUILD_BIN: at('node_modules/.bin/esbuild') };
-  await run(at('.tools/bin/worker-build'), [...flags, ...cargo], { label, cwd, quiet: true, env: { ...tools, ...env, ...wasmFlags() } });
-}
-
-/** The bare Worker in Rust, for `npm run bench`: `build/bare/index.js`. */
-export async function buildBare() {
-  const recipe = 'bare';
-  if (fresh('build/bare', 'index.js', recipe, [at('benches/bare')])) return;
-  await workerBuild('build/bare', { label: 'build the bare Worker → build/bare/', cwd: at('benches/bare') });
-  await shrink(at('build/bare/index_bg.wasm'));
-  writeFileSync(stampOf('build/bare'), recipe);
-}
-
-/** The core for the browser, and for Node in `npm run bench`: `build/playground/hedgerow_playground{.js,_bg.wasm}`. */
-export async function buildPlayground({ out = 'build/playground', features = [] } = {}) {
-  const recipe = ['playground', ...features].join(' ');
-  if (fresh(out, 'hedgerow_playground.js', recipe)) return;
-  rmSync(stampOf(out), { force: true });
-  await run('cargo', ['build', '--locked', '--quiet', '--profile', 'wasm', '--target', 'wasm32-unknown-unknown', '-p', 'hedgerow-playground', ...features.flatMap((feature) => ['--features', feature])], {
-    label: `build the playground module → ${out}/`,
-    quiet: true,
-    env: wasmFlags(),
+/** Builds a Worker that panics on request and refuses what it cannot score, for tests of both. */
+export const buildFaultInjection = () =>
+  buildWorker({
+    out: 'build-faults',
+    features: ['fault-injection'],
+    rules: fromRoot('tests/fixtures/strict'),
+    // The profile of the Worker: only the crate itself compiles again. wasm-opt is left out.
+    profile: 'release',
+    keepNames: true,
   });
-  const wasm = at(out, 'hedgerow_playground_bg.wasm');
-  await run(at('.tools/bin/wasm-bindgen'), [at('target/wasm32-unknown-unknown/wasm/hedgerow_playground.wasm'), '--target', 'web', '--out-dir', at(out)], { label: 'wasm-bindgen', quiet: true });
-  await shrink(wasm);
+
+/** Runs worker-build in the directory of a Worker's crate. */
+async function workerBuild(out, { cwd = fromRoot('src/worker'), profile = 'wasm', features = [], label, env = {} }) {
+  const unwind = hasNightly();
+  const flags = ['--profile', profile, '--no-opt', '--out-dir', path.relative(cwd, fromRoot(out))];
+  if (unwind) flags.push('--panic-unwind');
+  const cargo = features.length ? ['.', '--features', features.join(',')] : [];
+  const { RUSTFLAGS } = wasmCargo().env;
+  await run(fromRoot('.tools/bin/worker-build'), [...flags, ...cargo], {
+    label,
+    cwd,
+    quiet: true,
+    env: {
+      ...env,
+      PATH: [TOOLCHAIN_SHIM, toolEnv().PATH].join(path.delimiter),
+      HEDGEROW_NIGHTLY: NIGHTLY,
+      // worker-build adds this flag itself.
+      RUSTFLAGS: RUSTFLAGS.replace(' -Cpanic=unwind', ''),
+      WASM_BINDGEN_BIN: fromRoot('.tools/bin/wasm-bindgen'),
+      ESBUILD_BIN: fromRoot('node_modules/.bin/esbuild'),
+    },
+  });
+}
+
+/** Builds the smallest Worker in Rust, which `npm run bench` compares with: `build/baseline-rust/index.js`. */
+export async function buildBaseline() {
+  const out = 'build/baseline-rust';
+  const recipe = 'baseline-rust';
+  if (isFresh(out, 'index.js', recipe, ['Cargo.toml', 'Cargo.lock', 'benches/baseline-rust'])) return;
+  await workerBuild(out, { label: `build the smallest Worker → ${out}/`, cwd: fromRoot('benches/baseline-rust') });
+  await optimize(fromRoot(out, 'index_bg.wasm'));
   writeFileSync(stampOf(out), recipe);
 }
 
-/** The console as the Worker serves it: `build/console/_hedgerow/`. Its rules are those that the Worker is built with, and its core is the playground's. */
-export async function buildConsole({ rules = process.env.HEDGEROW_RULES ?? at('rules') } = {}) {
-  await buildPlayground();
-  const recipe = JSON.stringify({ rules });
-  if (fresh('build/console', '_hedgerow/index.html', recipe, [at('www'), rules, at('package-lock.json')])) return;
+/** Builds the core for browsers and for Node: `<out>/hedgerow_wasm.js` and `<out>/hedgerow_wasm_bg.wasm`. */
+export async function buildWasm({
+  out = 'build/wasm', features = [], profile = process.env.HEDGEROW_PROFILE ?? 'release',
+} = {}) {
+  const settings = PROFILES[profile];
+  const { toolchain, flags, env } = wasmCargo();
+  const recipe = JSON.stringify({ toolchain, features, profile });
+  if (isFresh(out, 'hedgerow_wasm.js', recipe, WASM_INPUTS)) return;
+  rmSync(stampOf(out), { force: true });
+  const selected = features.flatMap((feature) => ['--features', feature]);
+  await run(
+    'cargo',
+    [...toolchain, 'build', '--locked', '--quiet', '--profile', settings.cargo, '--target', WASM_TARGET, ...flags,
+      '-p', 'hedgerow-wasm', '--lib', ...selected],
+    { label: `build the Wasm module → ${out}/ (${profile})`, quiet: true, env },
+  );
+  const built = path.join(targetDirectory(), WASM_TARGET, settings.cargo, 'hedgerow_wasm.wasm');
+  const bindgen = [built, '--target', 'web', '--out-dir', fromRoot(out)];
+  await run(fromRoot('.tools/bin/wasm-bindgen'), bindgen, { label: 'wasm-bindgen', quiet: true });
+  if (settings.optimize) await optimize(fromRoot(out, 'hedgerow_wasm_bg.wasm'));
+  writeFileSync(stampOf(out), recipe);
+}
+
+/**
+ * Builds the console as the Worker serves it: `build/console/_hedgerow/`. It contains the rules that the Worker is
+ * built with, and the Wasm module.
+ */
+export async function buildConsole({ rules = shippedRules(), profile = process.env.HEDGEROW_PROFILE ?? 'release' } = {}) {
+  await buildWasm({ profile });
+  const recipe = JSON.stringify({ rules, profile });
+  if (isFresh('build/console', '_hedgerow/index.html', recipe, ['www', rules, 'package-lock.json', ...WASM_INPUTS])) return;
   rmSync(stampOf('build/console'), { force: true });
-  await shippedRules(rules);
-  await run(at('node_modules/.bin/vite'), ['build', 'www', '--config', at('www/vite.config.ts'), '--logLevel', 'warn'], { label: 'build the console → build/console/', quiet: true });
+  await writeShippedRules(rules);
+  await run(
+    fromRoot('node_modules/.bin/vite'),
+    ['build', 'www', '--config', fromRoot('www/vite.config.ts'), '--logLevel', 'warn'],
+    { label: 'build the console → build/console/', quiet: true },
+  );
   writeFileSync(stampOf('build/console'), recipe);
 }
 
-/** The files of a directory of rules, and the bundle that they make. */
-async function shippedRules(rules) {
-  const files = readdirSync(rules, { recursive: true }).filter((name) => /\.ya?ml$|^policy\.toml$|^lists\/.*\.toml$/.test(name));
-  const sources = Object.fromEntries(files.sort().map((name) => [name, readFileSync(path.join(rules, name), 'utf8')]));
-  const core = await import(at('build/playground/hedgerow_playground.js'));
-  core.initSync({ module: readFileSync(at('build/playground/hedgerow_playground_bg.wasm')) });
+/** Writes the rule files and the bundle built from them to `build/rules/`, for the console. */
+async function writeShippedRules(rules) {
+  const isRule = (name) => /\.ya?ml$|^policy\.toml$|^lists\/.*\.toml$/.test(name);
+  const files = readdirSync(rules, { recursive: true }).filter(isRule).sort();
+  const sources = Object.fromEntries(files.map((name) => [name, readFileSync(path.join(rules, name), 'utf8')]));
+  const core = await import(fromRoot('build/wasm/hedgerow_wasm.js'));
+  core.initSync({ module: readFileSync(fromRoot('build/wasm/hedgerow_wasm_bg.wasm')) });
   const { bundle, findings } = JSON.parse(core.check(JSON.stringify(sources)));
-  if (!bundle) throw new Failure(`${rules} has ${findings.length} findings.\n  \`npm run hedgerow -- check ${rules}\` shows them.`);
-  mkdirSync(at('build/rules'), { recursive: true });
-  writeFileSync(at('build/rules/sources.json'), JSON.stringify(sources));
-  writeFileSync(at('build/rules/bundle.json'), bundle);
+  if (!bundle) {
+    throw new Failure(`${rules} has ${findings.length} findings.\n  \`npm run hedgerow -- check ${rules}\` lists them.`);
+  }
+  mkdirSync(fromRoot('build/rules'), { recursive: true });
+  writeFileSync(fromRoot('build/rules/sources.json'), JSON.stringify(sources));
+  writeFileSync(fromRoot('build/rules/bundle.json'), bundle);
 }
 
-/** Optimises a module and drops the names of its functions. */
-async function shrink(wasm) {
-  const enabled = PROPOSALS.map((proposal) => `--enable-${proposal}`);
-  await run(at('node_modules/.bin/wasm-opt'), ['-O2', '--strip-debug', ...enabled, wasm, '-o', wasm], { label: 'wasm-opt', quiet: true });
+/** Optimises a Wasm module in place and removes the names of its functions. */
+async function optimize(wasm) {
+  const enabled = WASM_FEATURES.map((feature) => `--enable-${feature}`);
+  const wasmOpt = fromRoot('node_modules/.bin/wasm-opt');
+  await run(wasmOpt, ['-O2', '--strip-debug', ...enabled, wasm, '-o', wasm], { label: 'wasm-opt', quiet: true });
 }
 
-/** `hedgerow` at `target/debug`: `cargo test` leaves it there as well, with its own choice of features, which is as good. */
-export async function buildCommandLine() {
-  const built = statSync(at('target/debug/hedgerow'), { throwIfNoEntry: false })?.mtimeMs ?? 0;
-  if (INPUTS.every((input) => newest(at(input)) < built)) return;
-  await run('cargo', ['build', '--locked', '--quiet', '--bin', 'hedgerow'], { label: 'build the command line', quiet: true });
+/** Builds the command line: `target/debug/hedgerow`, or `target/release/hedgerow` with `release`. */
+export async function buildCommandLine({ release = false } = {}) {
+  const binary = commandLine({ release });
+  const built = statSync(binary, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  if (CLI_INPUTS.every((input) => newest(fromRoot(input)) < built)) return;
+  const flags = release ? ['--release'] : [];
+  const label = `build the command line (${release ? 'release' : 'development'})`;
+  await run('cargo', ['build', '--locked', '--quiet', '--bin', 'hedgerow', ...flags], { label, quiet: true });
 }
 
-const stampOf = (out) => at(out, '.stamp');
+/** Path of the command line that `buildCommandLine` makes. */
+export const commandLine = ({ release = false } = {}) =>
+  path.join(targetDirectory(), release ? 'release' : 'debug', 'hedgerow');
 
-function fresh(out, product, recipe, inputs = []) {
+const targetDirectory = () => process.env.CARGO_TARGET_DIR ?? fromRoot('target');
+
+const stampOf = (out) => fromRoot(out, '.stamp');
+
+function isFresh(out, product, recipe, inputs) {
   const stamp = stampOf(out);
-  if (!existsSync(stamp) || !existsSync(at(out, product)) || readFileSync(stamp, 'utf8') !== recipe) return false;
+  if (!existsSync(stamp) || !existsSync(fromRoot(out, product))) return false;
+  if (readFileSync(stamp, 'utf8') !== recipe) return false;
   const built = statSync(stamp).mtimeMs;
-  return [...INPUTS.map((input) => at(input)), ...inputs].every((input) => newest(input) < built);
+  return inputs.every((input) => newest(path.isAbsolute(input) ? input : fromRoot(input)) < built);
 }
 
 function newest(file) {

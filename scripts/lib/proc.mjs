@@ -5,13 +5,13 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 export const ROOT = fileURLToPath(new URL('../../', import.meta.url)).replace(/\/$/, '');
-export const at = (...parts) => path.join(ROOT, ...parts);
+export const fromRoot = (...parts) => path.join(ROOT, ...parts);
 
 /** node_modules/.bin first (Node 24, wrangler), then our own tools, then the user's PATH. */
 export function toolEnv(extra = {}) {
   return {
     ...process.env,
-    PATH: [at('node_modules/.bin'), at('.tools/bin'), process.env.PATH].join(path.delimiter),
+    PATH: [fromRoot('node_modules/.bin'), fromRoot('.tools/bin'), process.env.PATH].join(path.delimiter),
     WRANGLER_SEND_METRICS: 'false',
     ...extra,
   };
@@ -23,7 +23,7 @@ export class Failure extends Error {}
 export const seconds = (ms) => (ms < 60_000 ? `${(ms / 1000).toFixed(1)} s` : `${Math.floor(ms / 60_000)} min ${Math.round((ms % 60_000) / 1000)} s`);
 
 /** What a command prints, or null when it is missing or fails. */
-export function capture(cmd, args, options = {}) {
+export function tryCapture(cmd, args, options = {}) {
   const r = spawnSync(cmd, args, { cwd: ROOT, encoding: 'utf8', env: toolEnv(), ...options });
   return r.status === 0 ? r.stdout.trim() : null;
 }
@@ -77,16 +77,16 @@ export function endChildrenOnSignal(before = () => {}) {
 }
 
 /**
- * Runs a command to its end. `quiet` shows a ticking line and keeps the output for the case of failure;
- * otherwise the output goes straight through.
+ * Runs a command to its end. `quiet` shows a ticking line and prints the output only on failure, or the lines of it
+ * that match `summary` (a global regular expression); otherwise the output goes straight through.
  */
-export async function run(cmd, args, { label, env, cwd = ROOT, quiet = false, remedy = '' } = {}) {
+export async function run(cmd, args, { label, env, cwd = ROOT, quiet = false, remedy = '', summary } = {}) {
   const ticker = quiet ? tick(label ?? cmd) : null;
   if (!quiet && label) console.log(`▸ ${label}`);
   const child = start(cmd, args, { env, cwd, stdio: ['ignore', quiet ? 'pipe' : 'inherit', quiet ? 'pipe' : 'inherit'] });
   let output = '';
   const keep = (data) => {
-    output = (output + data).slice(-20_000);
+    output = (output + data).slice(-200_000);
   };
   child.stdout?.on('data', keep);
   child.stderr?.on('data', keep);
@@ -95,6 +95,7 @@ export async function run(cmd, args, { label, env, cwd = ROOT, quiet = false, re
     child.once('close', (status, name) => done(status ?? name));
   });
   ticker?.(code === 0);
+  if (code === 0 && summary) for (const [line] of output.matchAll(summary)) console.log(`  ${line.trim()}`);
   if (code !== 0) {
     if (quiet) process.stderr.write(output);
     const why = typeof code === 'string' ? code : `exit ${code}`;

@@ -1,98 +1,101 @@
-// What has to be on the machine before anything can be built. Every step is skipped when it is already done.
+// Installs everything that a build needs and the machine lacks. Each step is skipped if it is done already.
 import { existsSync, readFileSync, statSync } from 'node:fs';
-import { at, capture, Failure, run, toolEnv } from './proc.mjs';
+import { Failure, fromRoot, run, tryCapture } from './proc.mjs';
+import { hasNightly, hasWasmTarget, NIGHTLY, nightlyInstall, WASM_TARGET } from './toolchain.mjs';
 
 const WORKER_BUILD = '0.8.7';
 const CARGO_FUZZ = '0.13.2';
-const RSIGN = '0.6.7';
-// Tools that run for seconds are not worth minutes of optimising.
-const QUICKLY = { CARGO_PROFILE_RELEASE_OPT_LEVEL: '1', CARGO_PROFILE_RELEASE_LTO: 'off', CARGO_PROFILE_RELEASE_CODEGEN_UNITS: '16', CARGO_PROFILE_RELEASE_DEBUG: '0' };
-const WASM = 'wasm32-unknown-unknown';
 
-/** Node packages: wrangler, workerd, Node 24 (wrangler needs ≥ 22), esbuild, binaryen. */
-async function npmPackages() {
-  const installed = at('node_modules/.package-lock.json');
-  if (existsSync(installed) && statSync(installed).mtimeMs >= statSync(at('package-lock.json')).mtimeMs) return;
-  await run('npm', ['ci', '--no-audit', '--no-fund'], { label: 'npm ci', quiet: true, remedy: 'Is the npm registry reachable? `npm config get registry` names it.' });
-}
-
-/** Cargo and the Wasm target. */
-async function rust() {
-  if (!capture('cargo', ['--version'])) {
-    throw new Failure('cargo was not found.\n  Install Rust (https://rustup.rs), open a new shell and try again.');
-  }
-  if (hasTarget([])) return;
-  const remedy = `Install the standard library for ${WASM}: \`rustup target add ${WASM}\`, or your distribution's package.`;
-  if (!capture('rustup', ['--version'])) throw new Failure(`the Wasm target is missing, and rustup to add it.\n  ${remedy}`);
-  await run('rustup', ['target', 'add', WASM], { label: `rustup target add ${WASM}`, quiet: true, remedy });
-}
+/** The tools run for seconds; optimising them costs minutes. */
+const UNOPTIMIZED = {
+  CARGO_PROFILE_RELEASE_OPT_LEVEL: '0',
+  CARGO_PROFILE_RELEASE_LTO: 'off',
+  CARGO_PROFILE_RELEASE_CODEGEN_UNITS: '16',
+  CARGO_PROFILE_RELEASE_DEBUG: '0',
+  // One directory for all tools: crates that they share compile once.
+  CARGO_TARGET_DIR: fromRoot('.tools/target'),
+};
 
 /**
- * What a nightly toolchain that is there already lacks for `--panic-unwind`: the standard library's source, and its
- * build for Wasm. Without them the stable build serves as well, so failing is no failure.
+ * Makes the machine ready to build; with `tests` also for `npm test`. `strict` (continuous integration) turns
+ * every fallback into a failure.
  */
-async function completeNightly() {
-  const { present, unwind } = nightly();
-  if (!present || unwind || !capture('rustup', ['--version'])) return;
+export async function setup({ tests = false, strict = false } = {}) {
+  requireCargo();
+  // npm waits for the network while cargo compiles.
+  const packages = npmPackages();
+  packages.catch(() => {});
+  await wasmTarget();
+  if (tests || strict) await nightly({ strict });
+  await packages;
+  await cargoInstall('worker-build', WORKER_BUILD, { strict });
+  await cargoInstall('wasm-bindgen-cli', wasmBindgenVersion(), { binary: 'wasm-bindgen', strict });
+  if (tests && hasNightly()) await cargoInstall('cargo-fuzz', CARGO_FUZZ, { strict });
+}
+
+/** Installs the Node packages: wrangler, workerd, Node 24 (wrangler needs at least 22), esbuild, binaryen. */
+async function npmPackages() {
+  const installed = fromRoot('node_modules/.package-lock.json');
+  const lock = fromRoot('package-lock.json');
+  if (existsSync(installed) && statSync(installed).mtimeMs >= statSync(lock).mtimeMs) return;
+  const remedy = 'Is the npm registry reachable? `npm config get registry` prints its address.';
+  await run('npm', ['ci', '--no-audit', '--no-fund'], { label: 'npm ci', quiet: true, remedy });
+}
+
+function requireCargo() {
+  if (tryCapture('cargo', ['--version'])) return;
+  throw new Failure('cargo was not found.\n  Install Rust (https://rustup.rs), open a new shell and try again.');
+}
+
+async function wasmTarget() {
+  if (hasWasmTarget()) return;
+  const command = `rustup target add ${WASM_TARGET}`;
+  const remedy = `Install the standard library for ${WASM_TARGET}: \`${command}\`, or the package of your system.`;
+  if (!tryCapture('rustup', ['--version'])) {
+    throw new Failure(`the Wasm target is missing, and there is no rustup to add it.\n  ${remedy}`);
+  }
+  await run('rustup', ['target', 'add', WASM_TARGET], { label: command, quiet: true, remedy });
+}
+
+/** Installs the pinned nightly, which catches panics in Wasm and fuzzes. Tests of both are skipped without it. */
+async function nightly({ strict }) {
+  if (hasNightly()) return;
   try {
-    await run('rustup', ['component', 'add', 'rust-src', '--toolchain', 'nightly'], { label: 'rustup component add rust-src --toolchain nightly', quiet: true });
-    await run('rustup', ['target', 'add', WASM, '--toolchain', 'nightly'], { label: `rustup target add ${WASM} --toolchain nightly`, quiet: true });
+    if (!tryCapture('rustup', ['--version'])) throw new Failure('rustup was not found');
+    await run('rustup', nightlyInstall.args, { label: `rustup toolchain install ${NIGHTLY}`, quiet: true });
   } catch (error) {
-    console.log(`${error.message}\n  Going on with the stable build: a panic then fails the requests in flight in its isolate.`);
+    if (strict) throw error;
+    console.log(`${error.message}\n  Without ${NIGHTLY} a panic fails every request in flight in its isolate.`);
   }
 }
 
-/** worker-build and the wasm-bindgen CLI that fits the library in Cargo.lock, into .tools/. */
-async function buildTools() {
-  await cargoInstall('worker-build', WORKER_BUILD);
-  await cargoInstall('wasm-bindgen-cli', wasmBindgenVersion(), 'wasm-bindgen');
-}
-
-/** What only the tests need: a minisign by others, and cargo-fuzz, which only nightly can run. */
-async function testTools() {
-  await cargoInstall('rsign2', RSIGN, 'rsign');
-  if (nightly().present) await cargoInstall('cargo-fuzz', CARGO_FUZZ);
-}
-
-/** Which parts of nightly are there: `--panic-unwind` needs all of them, fuzzing the toolchain. */
-export function nightly() {
-  // Asking must not install: rustup may otherwise fetch a toolchain that is merely named.
-  const sysroot = capture('rustc', ['+nightly', '--print', 'sysroot'], { env: toolEnv({ RUSTUP_AUTO_INSTALL: '0' }) });
-  const present = sysroot !== null && existsSync(sysroot);
-  const source = present && existsSync(`${sysroot}/lib/rustlib/src/rust/library/std`);
-  const unwind = present && source && hasTarget(['+nightly']);
-  return { present, unwind, remedy: 'rustup toolchain install nightly --component rust-src --target wasm32-unknown-unknown' };
-}
-
-export async function setup({ tests = false } = {}) {
-  await npmPackages();
-  await rust();
-  await completeNightly();
-  await buildTools();
-  if (tests) await testTools();
-}
-
-function hasTarget(toolchain) {
-  const dir = capture('rustc', [...toolchain, '--target', WASM, '--print', 'target-libdir']);
-  return dir !== null && existsSync(dir);
-}
-
+/** The version of the wasm-bindgen library: its command must have the same. */
 function wasmBindgenVersion() {
-  const lock = existsSync(at('Cargo.lock')) ? readFileSync(at('Cargo.lock'), 'utf8') : '';
-  const found = /name = "wasm-bindgen"\nversion = "([^"]+)"/.exec(lock);
-  if (!found) throw new Failure('Cargo.lock names no wasm-bindgen.\n  Restore it: `git checkout Cargo.lock`.');
-  return found[1];
+  const lock = existsSync(fromRoot('Cargo.lock')) ? readFileSync(fromRoot('Cargo.lock'), 'utf8') : '';
+  const version = /name = "wasm-bindgen"\nversion = "([^"]+)"/.exec(lock)?.[1];
+  if (!version) throw new Failure('Cargo.lock does not name wasm-bindgen.\n  Restore it: `git checkout Cargo.lock`.');
+  return version;
 }
 
-async function cargoInstall(crate, version, binary = crate) {
-  const installed = at('.tools/.crates.toml'); // cargo's own record
-  if (existsSync(at('.tools/bin', binary)) && existsSync(installed) && readFileSync(installed, 'utf8').includes(`"${crate} ${version} (`)) return;
-  const install = (flags) => run('cargo', ['install', crate, '--version', version, ...flags, '--root', at('.tools'), '--quiet'], {
-    label: `cargo install ${crate} ${version}${flags.length ? '' : ' without its lock file'} (a few minutes, once)`,
-    quiet: true,
-    env: QUICKLY,
-    remedy: 'Is crates.io reachable, and a C compiler installed? Its output is above.',
-  });
-  // A mirror may lag behind and lack what the crate's lock file names; its version ranges still hold.
-  await install(['--locked']).catch(() => install([]));
+async function cargoInstall(crate, version, { binary = crate, strict }) {
+  const record = fromRoot('.tools/.crates.toml'); // cargo's own list of what it has installed
+  const entry = `"${crate} ${version} (`;
+  const isRecorded = existsSync(record) && readFileSync(record, 'utf8').includes(entry);
+  if (isRecorded && existsSync(fromRoot('.tools/bin', binary))) return;
+  const install = (flags, label) =>
+    run('cargo', ['install', crate, '--version', version, ...flags, '--root', fromRoot('.tools'), '--quiet'], {
+      label,
+      quiet: true,
+      env: UNOPTIMIZED,
+      remedy: 'Is crates.io reachable, and is a C compiler installed? The output is above.',
+    });
+  const label = `cargo install ${crate} ${version} (a few minutes, once)`;
+  try {
+    await install(['--locked'], label);
+  } catch (error) {
+    if (strict) throw error;
+    // A registry mirror can lag behind and lack a version of the lock file; the version ranges still hold.
+    console.log(`${crate}: not installable with its lock file; trying the newest versions it accepts`);
+    await install([], label);
+  }
 }

@@ -1,19 +1,18 @@
 //! `hedgerow.toml`: which registry, which key, whose name. The environment overrides it.
 
-use std::env;
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{env, fs};
 
-use hedgerow::trust::Keys;
+use hedgerow_core::rules::trusted_keys::TrustedKeys;
 use serde::Deserialize;
 
-use super::key::{PASSWORD, Signer};
-use super::store::{Directory, Http, Store, Token};
-use super::{Failure, Result, complain, unable};
+use crate::remote::{AdminClient, DirectoryStore, ReleaseStore, Token};
+use crate::signer::{PASSPHRASE_VARIABLE, Signer};
+use crate::{Error, Result, io_error, print_error};
 
 /// Which registry a command deals with.
 #[derive(clap::Args)]
-pub struct Registry {
+pub struct TargetArgs {
     /// The deployment's address, such as https://api.example.com; else HEDGEROW_URL, else `url` of
     /// the settings.
     #[arg(long, value_name = "URL")]
@@ -23,9 +22,9 @@ pub struct Registry {
 /// The settings, of file and environment together.
 #[derive(Debug, Default)]
 pub struct Config {
-    place: Option<Place>,
-    rules: Option<PathBuf>,
-    key: Option<PathBuf>,
+    target: Option<Target>,
+    rules_directory: Option<PathBuf>,
+    key_file: Option<PathBuf>,
     token_file: Option<PathBuf>,
     author: Option<String>,
     public_keys: String,
@@ -33,7 +32,7 @@ pub struct Config {
 
 /// Where bundles and releases are kept.
 #[derive(Debug)]
-enum Place {
+enum Target {
     Url(String),
     Directory(PathBuf),
 }
@@ -41,7 +40,7 @@ enum Place {
 /// What may stand in the file.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct ConfigFile {
     url: Option<String>,
     directory: Option<PathBuf>,
     rules: Option<PathBuf>,
@@ -54,41 +53,47 @@ struct File {
 
 impl Config {
     /// Reads the file that is named, or the one that is there, and the environment.
-    pub fn load(named: Option<&Path>, registry: &Registry) -> Result<Self> {
-        let named =
-            named.map(Path::to_owned).or_else(|| variable("HEDGEROW_CONFIG").map(PathBuf::from));
-        let path = named.clone().unwrap_or_else(|| PathBuf::from(NAME));
+    pub fn load(config_path: Option<&Path>, target_args: &TargetArgs) -> Result<Self> {
+        let explicit_path = config_path
+            .map(Path::to_owned)
+            .or_else(|| env_var("HEDGEROW_CONFIG").map(PathBuf::from));
+        let path = explicit_path.clone().unwrap_or_else(|| PathBuf::from(CONFIG_FILE_NAME));
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error)
+                if explicit_path.is_none() && error.kind() == std::io::ErrorKind::NotFound =>
+            {
                 String::new()
             }
-            Err(error) => return Err(unable(&path, &error)),
+            Err(error) => return Err(io_error(&path, &error)),
         };
-        let file = parse(&path, &text)?;
+        let file = parse_config(&path, &text)?;
         let base = path.parent().unwrap_or(Path::new(""));
-        let below = |path: PathBuf| base.join(path);
-        let place = match place(registry)? {
-            Some(place) => Some(place),
-            None => {
-                file.url.map(Place::Url).or_else(|| file.directory.map(below).map(Place::Directory))
-            }
+        let resolve_path = |path: PathBuf| base.join(path);
+        let target = match target_from_args_or_env(target_args)? {
+            Some(target) => Some(target),
+            None => file
+                .url
+                .map(Target::Url)
+                .or_else(|| file.directory.map(resolve_path).map(Target::Directory)),
         };
-        let user = || variable("USER").or_else(|| variable("USERNAME"));
-        let public_keys = variable("HEDGEROW_PUBLIC_KEYS");
+        let user = || env_var("USER").or_else(|| env_var("USERNAME"));
+        let public_keys = env_var("HEDGEROW_PUBLIC_KEYS");
         Ok(Self {
-            place,
-            rules: file.rules.map(below),
-            key: variable("HEDGEROW_KEY").map(PathBuf::from).or_else(|| file.key.map(below)),
-            token_file: file.token_file.map(below),
-            author: variable("HEDGEROW_AUTHOR").or(file.author).or_else(user),
+            target,
+            rules_directory: file.rules.map(resolve_path),
+            key_file: env_var("HEDGEROW_KEY")
+                .map(PathBuf::from)
+                .or_else(|| file.key.map(resolve_path)),
+            token_file: file.token_file.map(resolve_path),
+            author: env_var("HEDGEROW_AUTHOR").or(file.author).or_else(user),
             public_keys: public_keys.unwrap_or_else(|| file.public_keys.join("\n")),
         })
     }
 
     /// The rules: those that are named, else those of the settings.
-    pub fn rules(&self, named: Option<&Path>) -> PathBuf {
-        named.or(self.rules.as_deref()).unwrap_or(Path::new("rules")).to_owned()
+    pub fn rules_directory(&self, explicit: Option<&Path>) -> PathBuf {
+        explicit.or(self.rules_directory.as_deref()).unwrap_or(Path::new("rules")).to_owned()
     }
 
     /// Who releases.
@@ -98,93 +103,101 @@ impl Config {
 
     /// The key that signs.
     pub fn signer(&self) -> Result<Signer> {
-        let path = self.key.as_deref().ok_or_else(|| {
-            Failure::Unable(format!(
+        let path = self.key_file.as_deref().ok_or_else(|| {
+            Error::Io(format!(
                 "no key to sign with; make one with `hedgerow keygen`, and name its file in \
-                 HEDGEROW_KEY or as `key` in {NAME}"
+                 HEDGEROW_KEY or as `key` in {CONFIG_FILE_NAME}"
             ))
         })?;
         Signer::load(path)
     }
 
     /// The keys that are believed: the one that signs, and those of the settings.
-    pub fn believed(&self, signer: &Signer) -> Result<Keys> {
-        let all = format!("{}\n{}", signer.public(), self.public_keys);
-        Keys::parse(&all).map_err(|error| Failure::Unable(format!("public_keys: {error}")))
+    pub fn trusted_keys(&self, signer: &Signer) -> Result<TrustedKeys> {
+        let encoded_keys = format!("{}\n{}", signer.public_key(), self.public_keys);
+        TrustedKeys::parse(&encoded_keys)
+            .map_err(|error| Error::Io(format!("public_keys: {error}")))
     }
 
     /// The registry.
-    pub fn store(&self) -> Result<Box<dyn Store>> {
-        match &self.place {
-            Some(Place::Directory(path)) => Ok(Box::new(Directory::new(path))),
-            _ => Ok(Box::new(self.http("this")?)),
+    pub fn store(&self) -> Result<Box<dyn ReleaseStore>> {
+        match &self.target {
+            Some(Target::Directory(path)) => Ok(Box::new(DirectoryStore::new(path))),
+            _ => Ok(Box::new(self.admin_client("this")?)),
         }
     }
 
     /// The registry, for what only a deployment can tell.
-    pub fn http(&self, what: &str) -> Result<Http> {
-        match &self.place {
-            Some(Place::Url(url)) => Http::new(url, self.token()?),
-            Some(Place::Directory(path)) => Err(Failure::Unable(format!(
-                "{what} needs `url`, and the settings name the directory {}; a directory does not \
+    pub fn admin_client(&self, command: &str) -> Result<AdminClient> {
+        match &self.target {
+            Some(Target::Url(url)) => AdminClient::new(url, self.token()?),
+            Some(Target::Directory(path)) => Err(Error::Io(format!(
+                "{command} needs `url`, and the settings name the directory {}; a directory does not \
                  know what the edge does",
                 path.display()
             ))),
-            None => Err(Failure::Unable(format!(
-                "no registry; give --url or HEDGEROW_URL, or `url` or `directory` in {NAME}"
+            None => Err(Error::Io(format!(
+                "no registry; give --url or HEDGEROW_URL, or `url` or `directory` in {CONFIG_FILE_NAME}"
             ))),
         }
     }
 
     fn token(&self) -> Result<Token> {
-        if let Some(token) = variable("HEDGEROW_TOKEN") {
+        if let Some(token) = env_var("HEDGEROW_TOKEN") {
             return Token::new(&token, "HEDGEROW_TOKEN");
         }
         let path = self.token_file.as_deref().ok_or_else(|| {
-            Failure::Unable(format!(
-                "no token; set HEDGEROW_TOKEN, or name a file that holds it as `token_file` in {NAME}"
+            Error::Io(format!(
+                "no token; set HEDGEROW_TOKEN, or name a file that holds it as `token_file` in {CONFIG_FILE_NAME}"
             ))
         })?;
         let text = fs::read_to_string(path).map_err(|error| {
-            Failure::Unable(format!("{}: {error}; it should hold the token", path.display()))
+            Error::Io(format!("{}: {error}; it should hold the token", path.display()))
         })?;
-        warn_if_open(path);
+        warn_if_readable_by_others(path);
         Token::new(&text, &path.display().to_string())
     }
 }
 
 /// The place that the command line or the environment names.
-fn place(registry: &Registry) -> Result<Option<Place>> {
-    if let Some(url) = &registry.url {
-        return Ok(Some(Place::Url(url.clone())));
+fn target_from_args_or_env(args: &TargetArgs) -> Result<Option<Target>> {
+    if let Some(url) = &args.url {
+        return Ok(Some(Target::Url(url.clone())));
     }
-    match (variable("HEDGEROW_URL"), variable("HEDGEROW_DIRECTORY")) {
-        (Some(_), Some(_)) => Err(Failure::Unable(
-            "HEDGEROW_URL and HEDGEROW_DIRECTORY are both set; unset one".to_owned(),
-        )),
-        (Some(url), None) => Ok(Some(Place::Url(url))),
-        (None, Some(path)) => Ok(Some(Place::Directory(PathBuf::from(path)))),
+    match (env_var("HEDGEROW_URL"), env_var("HEDGEROW_DIRECTORY")) {
+        (Some(_), Some(_)) => {
+            Err(Error::Io("HEDGEROW_URL and HEDGEROW_DIRECTORY are both set; unset one".to_owned()))
+        }
+        (Some(url), None) => Ok(Some(Target::Url(url))),
+        (None, Some(path)) => Ok(Some(Target::Directory(PathBuf::from(path)))),
         (None, None) => Ok(None),
     }
 }
 
-fn parse(path: &Path, text: &str) -> Result<File> {
-    let file: File = toml::from_str(text).map_err(|error| {
-        let at = error.span().map_or(0, |span| span.start);
-        finding(path, text, at, error.message(), "the committed hedgerow.toml shows every setting")
-    })?;
-    if file.url.is_some() && file.directory.is_some() {
-        let at = text.lines().scan(0, |at, line| {
-            let start = *at;
-            *at += line.len() + 1;
-            Some((start, line))
-        });
-        let at = at.filter(|(_, line)| line.trim_start().starts_with("directory")).last();
-        let at = at.map_or(0, |(at, _)| at);
-        return Err(finding(
+fn parse_config(path: &Path, text: &str) -> Result<ConfigFile> {
+    let file: ConfigFile = toml::from_str(text).map_err(|error| {
+        let offset = error.span().map_or(0, |span| span.start);
+        config_error(
             path,
             text,
-            at,
+            offset,
+            error.message(),
+            "the committed hedgerow.toml shows every setting",
+        )
+    })?;
+    if file.url.is_some() && file.directory.is_some() {
+        let line_starts = text.lines().scan(0, |offset, line| {
+            let start = *offset;
+            *offset += line.len() + 1;
+            Some((start, line))
+        });
+        let directory_line =
+            line_starts.filter(|(_, line)| line.trim_start().starts_with("directory")).last();
+        let offset = directory_line.map_or(0, |(start, _)| start);
+        return Err(config_error(
+            path,
+            text,
+            offset,
             "`url` and `directory` exclude each other",
             "keep one",
         ));
@@ -192,38 +205,38 @@ fn parse(path: &Path, text: &str) -> Result<File> {
     Ok(file)
 }
 
-fn finding(path: &Path, text: &str, at: usize, problem: &str, remedy: &str) -> Failure {
-    let before = text.get(..at).unwrap_or_default();
+fn config_error(path: &Path, text: &str, offset: usize, problem: &str, remedy: &str) -> Error {
+    let before = text.get(..offset).unwrap_or_default();
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
     let problem = problem.replace('\n', " ");
-    Failure::Unable(format!("{}:{line}:{column}: {problem}; {remedy}", path.display()))
+    Error::Io(format!("{}:{line}:{column}: {problem}; {remedy}", path.display()))
 }
 
 /// A variable of the environment that is not empty.
-pub fn variable(name: &str) -> Option<String> {
+pub fn env_var(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// Warns where others can read a secret.
-pub fn warn_if_open(path: &Path) {
+pub fn warn_if_readable_by_others(path: &Path) {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
         let mode = fs::metadata(path).map_or(0, |metadata| metadata.permissions().mode());
         if mode & 0o077 != 0 {
             let path = path.display();
-            complain(&format!("warning: others can read {path}; run `chmod 600 {path}`"));
+            print_error(&format!("warning: others can read {path}; run `chmod 600 {path}`"));
         }
     }
     #[cfg(not(unix))]
-    let _ = (path, complain as fn(&str));
+    let _ = (path, print_error as fn(&str));
 }
 
 /// The passphrase that the environment holds.
-pub fn password() -> Option<String> {
-    variable(PASSWORD)
+pub fn env_passphrase() -> Option<String> {
+    env_var(PASSPHRASE_VARIABLE)
 }
 
 /// The file's name.
-const NAME: &str = "hedgerow.toml";
+const CONFIG_FILE_NAME: &str = "hedgerow.toml";

@@ -1,19 +1,22 @@
 //! One Sigma correlation rule, checked and turned into a correlation.
 
+use hedgerow_core::field::{Field, FieldType};
+use hedgerow_core::rules::correlation::{
+    Coordination, Correlation, MAX_GROUP_BY_FIELDS, Measure, ShareWithin, TIMESPAN_RANGE_SECONDS,
+    Threshold,
+};
+use hedgerow_core::rules::signature::{Comparator, Condition};
 use rsigma_parser::{
     ConditionExpr, ConditionOperator, CorrelationCondition, CorrelationRule as SigmaCorrelation,
     CorrelationType, EXEMPLARS_KEY, SigmaCollection, Timespan, WindowMode,
 };
 use yaml_serde::{Mapping, Value as Yaml};
 
-use super::about::{self, About, WEIGHT};
-use super::document::{self, Note};
-use super::place::Places;
-use super::timed::{self, Timed};
-use super::{Finding, Rule, Source};
-use crate::correlation::{Bound, Correlation, Crowd, MAX_GROUP_BY, Measure, Share, TIMESPANS};
-use crate::field::{Field, Kind};
-use crate::signature::{Condition, Order};
+use crate::correlation_exemplar::EventSequence;
+use crate::document::Diagnostics;
+use crate::metadata::{RuleMetadata, WEIGHT_KEY};
+use crate::source_map::SourceMap;
+use crate::{Finding, Rule, RuleFile, correlation_exemplar, document, metadata};
 
 /// A correlation, what its documentation needs, and its exemplars.
 #[derive(Clone, Debug)]
@@ -21,45 +24,52 @@ pub struct CorrelationRule {
     /// The correlation.
     pub correlation: Correlation,
     /// What it says about itself.
-    pub about: About,
+    pub metadata: RuleMetadata,
     /// Sequences of events that it must and must not hold for.
-    pub exemplars: Vec<Timed>,
+    pub exemplars: Vec<EventSequence>,
 }
 
 /// Parses and checks a document that has a correlation. `known` findings are not this file's.
 pub fn parse(
-    source: &Source,
-    places: Places,
+    file: &RuleFile,
+    source_map: SourceMap,
     document: &Mapping,
-    known: usize,
+    previous_findings: usize,
     findings: &mut Vec<Finding>,
 ) -> Option<CorrelationRule> {
-    let mut note = Note { path: &source.path, places: &places, findings };
-    let head = about::check(document, &mut note);
-    keys(document, &mut note);
-    let exemplars = timed::read(document, &mut note);
-    let mended = (note.findings.len() > known).then_some(document);
-    let pick = |collection: &mut SigmaCollection| collection.correlations.pop();
-    let sigma = document::sigma(&source.text, mended, "correlation", pick, &mut note)?;
-    refuse(&sigma, &mut note);
-    let group_by = group_by(&sigma, &mut note);
-    let timespan = timespan(&sigma.timespan, &["correlation", "timespan"], &mut note);
-    let own = document.get("custom_attributes");
-    let own = |key: &str| own.and_then(|own| own.get(key));
-    let measure = measure(&sigma, own(APART), &mut note);
-    let crowd = crowd(&own, &mut note);
-    if !crowd.is_empty() && !matches!(measure, Some(Measure::ValueCount { .. }) | None) {
+    let mut diagnostics = Diagnostics { path: &file.path, source_map: &source_map, findings };
+    let header = metadata::check(document, &mut diagnostics);
+    check_keys(document, &mut diagnostics);
+    let exemplars = correlation_exemplar::read(document, &mut diagnostics);
+    let stripped = (diagnostics.findings.len() > previous_findings).then_some(document);
+    let take_correlation = |collection: &mut SigmaCollection| collection.correlations.pop();
+    let sigma = document::parse_sigma(
+        &file.text,
+        stripped,
+        "correlation",
+        take_correlation,
+        &mut diagnostics,
+    )?;
+    report_unsupported(&sigma, &mut diagnostics);
+    let group_by = group_by(&sigma, &mut diagnostics);
+    let timespan =
+        timespan_seconds(&sigma.timespan, &["correlation", "timespan"], &mut diagnostics);
+    let attributes = document.get("custom_attributes");
+    let attribute = |key: &str| attributes.and_then(|attributes| attributes.get(key));
+    let measure = measure(&sigma, attribute(DISTINCT_BY_KEY), &mut diagnostics);
+    let coordination = coordination(&attribute, &mut diagnostics);
+    if !coordination.is_empty() && !matches!(measure, Some(Measure::ValueCount { .. }) | None) {
         let problem =
             "only what is counted by value_count can have a load, be even, together or relieved";
-        note.add(&["custom_attributes"], problem, "use value_count, or remove it");
+        diagnostics.add(&["custom_attributes"], problem, "use value_count, or remove it");
     }
-    let lasts = match own(LASTS) {
-        None => timespan.clamp(SHORTEST, LONGEST),
-        Some(said) => span(said, &["custom_attributes", LASTS], &mut note),
+    let ttl = match attribute(TTL_KEY) {
+        None => timespan.clamp(MIN_TTL_SECONDS, MAX_TTL_SECONDS),
+        Some(value) => parse_timespan(value, &["custom_attributes", TTL_KEY], &mut diagnostics),
     };
-    let about::Head { name, id, title, family, status, weight } = head;
-    let measure = measure.unwrap_or(Measure::EventCount { bounds: Vec::new() });
-    let has_flaws = note.findings.len() > known;
+    let metadata::RuleHeader { name, id, title, family, status, weight } = header;
+    let measure = measure.unwrap_or(Measure::EventCount { thresholds: Vec::new() });
+    let has_findings = diagnostics.findings.len() > previous_findings;
     let correlation = Correlation {
         name,
         id,
@@ -67,46 +77,57 @@ pub fn parse(
         family,
         status,
         weight,
-        rules: if has_flaws { Vec::new() } else { sigma.rules },
+        rules: if has_findings { Vec::new() } else { sigma.rules },
         group_by,
         timespan,
         measure,
-        crowd,
-        lasts,
+        coordination,
+        ttl,
     };
-    Some(CorrelationRule { correlation, about: About::new(source, places, document), exemplars })
+    Some(CorrelationRule {
+        correlation,
+        metadata: RuleMetadata::new(file, source_map, document),
+        exemplars,
+    })
 }
 
 /// Puts the names of signatures in the place of patterns such as `elicitation_*`, and notes rules that
 /// there are none of.
 pub fn resolve(correlations: &mut [CorrelationRule], rules: &[Rule], findings: &mut Vec<Finding>) {
-    let in_force = rules.iter().filter(|rule| !rule.is_retired());
-    let signatures: Vec<&str> = in_force.map(|rule| rule.signature.name.as_str()).collect();
-    let names: Vec<String> = correlations.iter().map(|own| own.correlation.name.clone()).collect();
-    for own in correlations {
-        let said = std::mem::take(&mut own.correlation.rules);
-        for (number, rule) in said.into_iter().enumerate() {
-            let known = own.correlation.rules.len();
-            match rule.strip_suffix('*') {
+    let active = rules.iter().filter(|rule| !rule.is_deprecated());
+    let signatures: Vec<&str> = active.map(|rule| rule.signature.name.as_str()).collect();
+    let correlation_names: Vec<String> =
+        correlations.iter().map(|rule| rule.correlation.name.clone()).collect();
+    for correlation_rule in correlations {
+        let patterns = std::mem::take(&mut correlation_rule.correlation.rules);
+        for (index, pattern) in patterns.into_iter().enumerate() {
+            let resolved_before = correlation_rule.correlation.rules.len();
+            match pattern.strip_suffix('*') {
                 Some(prefix) => {
-                    let fitting = signatures.iter().filter(|name| name.starts_with(prefix));
-                    own.correlation.rules.extend(fitting.map(|name| (*name).to_owned()));
+                    let matching = signatures.iter().filter(|name| name.starts_with(prefix));
+                    correlation_rule
+                        .correlation
+                        .rules
+                        .extend(matching.map(|name| (*name).to_owned()));
                 }
-                None if signatures.contains(&rule.as_str()) || names.contains(&rule) => {
-                    own.correlation.rules.push(rule.clone());
+                None if signatures.contains(&pattern.as_str())
+                    || correlation_names.contains(&pattern) =>
+                {
+                    correlation_rule.correlation.rules.push(pattern.clone());
                 }
                 None => {}
             }
-            if own.correlation.rules.len() == known {
-                let all = signatures.iter().copied().chain(names.iter().map(String::as_str));
-                let remedy = super::nearest(&rule, all).map_or_else(
+            if correlation_rule.correlation.rules.len() == resolved_before {
+                let candidates =
+                    signatures.iter().copied().chain(correlation_names.iter().map(String::as_str));
+                let remedy = crate::nearest(&pattern, candidates).map_or_else(
                     || "name a signature, signatures by `<family>_*`, or a correlation".to_owned(),
                     |nearest| format!("did you mean '{nearest}'?"),
                 );
-                let key = ["correlation", "rules", &number.to_string()];
-                findings.push(own.about.finding(
+                let key = ["correlation", "rules", &index.to_string()];
+                findings.push(correlation_rule.metadata.finding(
                     &key,
-                    format!("there is no rule '{rule}'"),
+                    format!("there is no rule '{pattern}'"),
                     remedy,
                 ));
             }
@@ -115,116 +136,139 @@ pub fn resolve(correlations: &mut [CorrelationRule], rules: &[Rule], findings: &
 }
 
 /// Notes keys that are not known.
-fn keys(document: &Mapping, note: &mut Note<'_>) {
-    let top = [about::KEYS, KEYS].concat();
+fn check_keys(document: &Mapping, diagnostics: &mut Diagnostics<'_>) {
+    let top_level_keys = [metadata::KEYS, TOP_LEVEL_KEYS].concat();
     let correlation = document.get("correlation").and_then(Yaml::as_mapping);
-    let condition = correlation.and_then(|own| own.get("condition")).and_then(Yaml::as_mapping);
+    let condition =
+        correlation.and_then(|mapping| mapping.get("condition")).and_then(Yaml::as_mapping);
     let rows: [(Option<&Mapping>, &[&str], &[&str]); 4] = [
-        (Some(document), &[], &top),
-        (correlation, &["correlation"], CORRELATION),
-        (condition, &["correlation", "condition"], CONDITION),
-        (document.get(OWN).and_then(Yaml::as_mapping), &[OWN], ATTRIBUTES),
+        (Some(document), &[], &top_level_keys),
+        (correlation, &["correlation"], CORRELATION_KEYS),
+        (condition, &["correlation", "condition"], CONDITION_KEYS),
+        (
+            document.get(CUSTOM_ATTRIBUTES).and_then(Yaml::as_mapping),
+            &[CUSTOM_ATTRIBUTES],
+            CORRELATION_ATTRIBUTES,
+        ),
     ];
-    for (map, above, known) in rows {
-        for key in map.into_iter().flat_map(Mapping::keys) {
-            about::is_known(key, above, known, note);
+    for (mapping, parent, allowed) in rows {
+        for key in mapping.into_iter().flat_map(Mapping::keys) {
+            metadata::check_key(key, parent, allowed, diagnostics);
         }
     }
 }
 
 /// Notes what Sigma has and we have not.
-fn refuse(sigma: &SigmaCorrelation, note: &mut Note<'_>) {
+fn report_unsupported(sigma: &SigmaCorrelation, diagnostics: &mut Diagnostics<'_>) {
     if sigma.window != WindowMode::Sliding {
         let problem = format!("{} windows are not supported", sigma.window.as_str());
-        note.add(&["correlation", "window"], problem, "remove it: windows slide");
+        diagnostics.add(&["correlation", "window"], problem, "remove it: windows slide");
     }
     if !sigma.aliases.is_empty() {
         let remedy = "remove it: all rules have the same fields";
-        note.add(&["correlation", "aliases"], "aliases are not supported", remedy);
+        diagnostics.add(&["correlation", "aliases"], "aliases are not supported", remedy);
     }
     if sigma.generate {
         let remedy = "remove it: signatures weigh by themselves wherever they hold";
-        note.add(&["generate"], "`generate` says nothing here", remedy);
+        diagnostics.add(&["generate"], "`generate` says nothing here", remedy);
     }
     if sigma.rules.is_empty() {
         let remedy = "name signatures, or correlations, under `rules`";
-        note.add(&["correlation", "rules"], "no rules", remedy);
+        diagnostics.add(&["correlation", "rules"], "no rules", remedy);
     }
 }
 
-fn group_by(sigma: &SigmaCorrelation, note: &mut Note<'_>) -> Vec<Field> {
+fn group_by(sigma: &SigmaCorrelation, diagnostics: &mut Diagnostics<'_>) -> Vec<Field> {
     let count = sigma.group_by.len();
-    if !(1..=MAX_GROUP_BY).contains(&count) {
+    if !(1..=MAX_GROUP_BY_FIELDS).contains(&count) {
         let problem = format!("it groups by {count} fields");
-        let remedy = format!("group by one to {MAX_GROUP_BY} fields");
-        note.add(&["correlation", "group-by"], problem, remedy);
+        let remedy = format!("group by one to {MAX_GROUP_BY_FIELDS} fields");
+        diagnostics.add(&["correlation", "group-by"], problem, remedy);
     }
-    let fields = sigma.group_by.iter().enumerate().map(|(number, name)| {
-        let number = number.to_string();
-        field(name, false, &["correlation", "group-by", &number], note)
+    let fields = sigma.group_by.iter().enumerate().map(|(index, name)| {
+        let index = index.to_string();
+        parse_field(name, false, &["correlation", "group-by", &index], diagnostics)
     });
     fields.collect::<Vec<_>>().into_iter().flatten().collect()
 }
 
 /// A field that requests are told apart by, or that can be summed.
-fn field(name: &str, is_sum: bool, key: &[&str], note: &mut Note<'_>) -> Option<Field> {
+fn parse_field(
+    name: &str,
+    is_sum: bool,
+    key: &[&str],
+    diagnostics: &mut Diagnostics<'_>,
+) -> Option<Field> {
     let Some(field) = Field::parse(name) else {
-        note.add(key, format!("unknown field '{name}'"), "see docs/fields.md");
+        diagnostics.add(key, format!("unknown field '{name}'"), "see docs/fields.md");
         return None;
     };
-    let fits = match field.kind() {
-        Kind::Text => false,
-        Kind::Number | Kind::Flag => true,
-        Kind::Keyword | Kind::Address | Kind::Key => !is_sum,
+    let is_usable = match field.field_type() {
+        FieldType::Text => false,
+        FieldType::Number | FieldType::Flag => true,
+        FieldType::Keyword | FieldType::Address | FieldType::Key => !is_sum,
     };
-    if !fits {
-        let problem = format!("'{name}' is a {}", field.kind().name());
+    if !is_usable {
+        let problem = format!("'{name}' is a {}", field.field_type().name());
         let remedy = match is_sum {
             true => "sum a number",
             false => "use a digest or template keys of it (docs/fields.md)",
         };
-        note.add(key, problem, remedy);
+        diagnostics.add(key, problem, remedy);
         return None;
     }
     Some(field)
 }
 
-fn measure(sigma: &SigmaCorrelation, apart: Option<&Yaml>, note: &mut Note<'_>) -> Option<Measure> {
+fn measure(
+    sigma: &SigmaCorrelation,
+    distinct_by: Option<&Yaml>,
+    diagnostics: &mut Diagnostics<'_>,
+) -> Option<Measure> {
     let key = ["correlation", "condition"];
     let kind = sigma.correlation_type;
     let is_temporal = matches!(kind, CorrelationType::Temporal | CorrelationType::TemporalOrdered);
-    if apart.is_some() && kind != CorrelationType::TemporalOrdered {
+    if distinct_by.is_some() && kind != CorrelationType::TemporalOrdered {
         let remedy = "use temporal_ordered, or remove it";
-        note.add(&["custom_attributes", APART], "only what is in order can be apart", remedy);
+        diagnostics.add(
+            &["custom_attributes", DISTINCT_BY_KEY],
+            "only what is in order can be apart",
+            remedy,
+        );
     }
     if is_temporal {
-        return temporal(sigma, apart, note);
+        return temporal(sigma, distinct_by, diagnostics);
     }
     let CorrelationCondition::Threshold { predicates, field: fields, .. } = &sigma.condition else {
-        note.add(&key, "a number is to be compared", "write {gte: NUMBER}");
+        diagnostics.add(&key, "a number is to be compared", "write {gte: NUMBER}");
         return None;
     };
-    let bounds: Vec<Bound> = predicates.iter().filter_map(|own| bound(own, note)).collect();
+    let thresholds: Vec<Threshold> =
+        predicates.iter().filter_map(|predicate| threshold(predicate, diagnostics)).collect();
     if kind == CorrelationType::EventCount {
         if fields.is_some() {
-            note.add(&key, "event_count counts no field", "remove `field`, or use value_count");
+            diagnostics.add(
+                &key,
+                "event_count counts no field",
+                "remove `field`, or use value_count",
+            );
         }
-        return Some(Measure::EventCount { bounds });
+        return Some(Measure::EventCount { thresholds });
     }
     let mut names = fields.iter().flatten();
     let (Some(name), None) = (names.next(), names.next()) else {
-        note.add(&key, "one field is to be named", "write {field: NAME, gte: NUMBER}");
+        diagnostics.add(&key, "one field is to be named", "write {field: NAME, gte: NUMBER}");
         return None;
     };
     let is_sum = matches!(kind, CorrelationType::ValueSum | CorrelationType::ValueAvg);
-    let field = field(name, is_sum, &["correlation", "condition", "field"], note)?;
+    let field = parse_field(name, is_sum, &["correlation", "condition", "field"], diagnostics)?;
     match kind {
-        CorrelationType::ValueCount => Some(Measure::ValueCount { field, bounds }),
-        CorrelationType::ValueSum => Some(Measure::ValueSum { field, bounds }),
-        CorrelationType::ValueAvg => Some(Measure::ValueAvg { field, bounds }),
+        CorrelationType::ValueCount => Some(Measure::ValueCount { field, thresholds }),
+        CorrelationType::ValueSum => Some(Measure::ValueSum { field, thresholds }),
+        CorrelationType::ValueAvg => Some(Measure::ValueAvg { field, thresholds }),
         other => {
             let problem = format!("the type '{}' is not supported", other.as_str());
-            note.add(
+            diagnostics.add(
                 &["correlation", "type"],
                 problem,
                 "use one of the types in docs/correlations.md",
@@ -236,62 +280,69 @@ fn measure(sigma: &SigmaCorrelation, apart: Option<&Yaml>, note: &mut Note<'_>) 
 
 fn temporal(
     sigma: &SigmaCorrelation,
-    apart: Option<&Yaml>,
-    note: &mut Note<'_>,
+    distinct_by: Option<&Yaml>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> Option<Measure> {
     let key = ["correlation", "condition"];
     let is_ordered = sigma.correlation_type == CorrelationType::TemporalOrdered;
-    let all = || sigma.rules.iter().map(|rule| Condition::Is(rule.clone())).collect();
-    if let Some(glob) = sigma.rules.iter().position(|rule| rule.contains('*')) {
-        let number = glob.to_string();
+    let all_rules = || sigma.rules.iter().map(|rule| Condition::Selection(rule.clone())).collect();
+    if let Some(pattern_index) = sigma.rules.iter().position(|rule| rule.contains('*')) {
+        let index = pattern_index.to_string();
         let remedy = "name each rule: which of them were seen matters";
-        note.add(&["correlation", "rules", &number], "no pattern can stand here", remedy);
+        diagnostics.add(&["correlation", "rules", &index], "no pattern can stand here", remedy);
     }
     let condition = match &sigma.condition {
         // What the parser makes of no condition.
         CorrelationCondition::Threshold { predicates, field: None, .. }
             if *predicates == [(ConditionOperator::Gte, 1)] =>
         {
-            Condition::All(all())
+            Condition::All(all_rules())
         }
         CorrelationCondition::Threshold { .. } => {
             let remedy = "leave the condition out, or write rules joined by and, or, not";
-            note.add(&key, "rules in time are not compared with a number", remedy);
+            diagnostics.add(&key, "rules in time are not compared with a number", remedy);
             return None;
         }
         CorrelationCondition::Extended(_) if is_ordered => {
-            note.add(&key, "all rules have to follow each other", "leave the condition out");
+            diagnostics.add(&key, "all rules have to follow each other", "leave the condition out");
             return None;
         }
-        CorrelationCondition::Extended(expression) => expressed(expression, &sigma.rules, note)?,
+        CorrelationCondition::Extended(expression) => {
+            convert_condition(expression, &sigma.rules, diagnostics)?
+        }
     };
     if !is_ordered {
         return Some(Measure::Temporal { condition });
     }
-    let apart = match apart.map(Yaml::as_str) {
+    let distinct_by = match distinct_by.map(Yaml::as_str) {
         None => None,
-        Some(name) => {
-            Some(field(name.unwrap_or_default(), false, &["custom_attributes", APART], note)?)
-        }
+        Some(name) => Some(parse_field(
+            name.unwrap_or_default(),
+            false,
+            &["custom_attributes", DISTINCT_BY_KEY],
+            diagnostics,
+        )?),
     };
-    Some(Measure::TemporalOrdered { apart })
+    Some(Measure::TemporalOrdered { distinct_by })
 }
 
 /// A condition over rules.
-fn expressed(
+fn convert_condition(
     expression: &ConditionExpr,
     rules: &[String],
-    note: &mut Note<'_>,
+    diagnostics: &mut Diagnostics<'_>,
 ) -> Option<Condition> {
-    let mut all = |parts: &[ConditionExpr]| -> Option<Vec<Condition>> {
-        parts.iter().map(|part| expressed(part, rules, note)).collect()
+    let mut convert_all = |parts: &[ConditionExpr]| -> Option<Vec<Condition>> {
+        parts.iter().map(|part| convert_condition(part, rules, diagnostics)).collect()
     };
     match expression {
-        ConditionExpr::And(parts) => Some(Condition::All(all(parts)?)),
-        ConditionExpr::Or(parts) => Some(Condition::Any(all(parts)?)),
-        ConditionExpr::Not(part) => Some(Condition::Not(Box::new(expressed(part, rules, note)?))),
+        ConditionExpr::And(parts) => Some(Condition::All(convert_all(parts)?)),
+        ConditionExpr::Or(parts) => Some(Condition::Any(convert_all(parts)?)),
+        ConditionExpr::Not(part) => {
+            Some(Condition::Not(Box::new(convert_condition(part, rules, diagnostics)?)))
+        }
         ConditionExpr::Identifier(name) if rules.contains(name) => {
-            Some(Condition::Is(name.clone()))
+            Some(Condition::Selection(name.clone()))
         }
         other => {
             let problem = match other {
@@ -299,107 +350,142 @@ fn expressed(
                 _ => "this condition is not supported".to_owned(),
             };
             let remedy = "join the names under `rules` by and, or, not";
-            note.add(&["correlation", "condition"], problem, remedy);
+            diagnostics.add(&["correlation", "condition"], problem, remedy);
             None
         }
     }
 }
 
-fn bound((operator, value): &(ConditionOperator, u64), note: &mut Note<'_>) -> Option<Bound> {
-    let order = match operator {
-        ConditionOperator::Lt => Order::Lt,
-        ConditionOperator::Lte => Order::Lte,
-        ConditionOperator::Gt => Order::Gt,
-        ConditionOperator::Gte => Order::Gte,
-        ConditionOperator::Eq => Order::Eq,
+fn threshold(
+    (operator, value): &(ConditionOperator, u64),
+    diagnostics: &mut Diagnostics<'_>,
+) -> Option<Threshold> {
+    let comparator = match operator {
+        ConditionOperator::Lt => Comparator::Lt,
+        ConditionOperator::Lte => Comparator::Lte,
+        ConditionOperator::Gt => Comparator::Gt,
+        ConditionOperator::Gte => Comparator::Gte,
+        ConditionOperator::Eq => Comparator::Eq,
         ConditionOperator::Neq => {
             let key = ["correlation", "condition", "neq"];
-            note.add(&key, "`neq` is not supported", "use gt, gte, eq, lt or lte");
+            diagnostics.add(&key, "`neq` is not supported", "use gt, gte, eq, lt or lte");
             return None;
         }
     };
     // Sigma's parser reads negative numbers as very large ones.
     let value = *value as i64 as f64;
-    Some(Bound { order, value })
+    Some(Threshold { comparator, value })
 }
 
 /// Seconds of a timespan that is within bounds.
-fn timespan(said: &Timespan, key: &[&str], note: &mut Note<'_>) -> u32 {
-    match u32::try_from(said.seconds).ok().filter(|seconds| TIMESPANS.contains(seconds)) {
+fn timespan_seconds(timespan: &Timespan, key: &[&str], diagnostics: &mut Diagnostics<'_>) -> u32 {
+    match u32::try_from(timespan.seconds)
+        .ok()
+        .filter(|seconds| TIMESPAN_RANGE_SECONDS.contains(seconds))
+    {
         Some(seconds) => seconds,
         None => {
-            let problem = format!("'{said}' is not from 10 seconds to 30 days");
-            note.add(key, problem, "choose a time that is, such as 1h");
-            *TIMESPANS.start()
+            let problem = format!("'{timespan}' is not from 10 seconds to 30 days");
+            diagnostics.add(key, problem, "choose a time that is, such as 1h");
+            *TIMESPAN_RANGE_SECONDS.start()
         }
     }
 }
 
-fn span(said: &Yaml, key: &[&str], note: &mut Note<'_>) -> u32 {
-    match said.as_str().map(Timespan::parse) {
-        Some(Ok(said)) => timespan(&said, key, note),
+fn parse_timespan(value: &Yaml, key: &[&str], diagnostics: &mut Diagnostics<'_>) -> u32 {
+    match value.as_str().map(Timespan::parse) {
+        Some(Ok(timespan)) => timespan_seconds(&timespan, key, diagnostics),
         _ => {
-            note.add(key, "this is no time", "write it as 90s, 30m, 24h or 7d");
-            *TIMESPANS.start()
+            diagnostics.add(key, "this is no time", "write it as 90s, 30m, 24h or 7d");
+            *TIMESPAN_RANGE_SECONDS.start()
         }
     }
 }
 
 /// What more is asked of the values that are counted.
-fn crowd<'y>(own: &impl Fn(&str) -> Option<&'y Yaml>, note: &mut Note<'_>) -> Crowd {
-    let load = own(LOAD).and_then(|said| {
-        let load = said.as_f64().filter(|load| *load > 0.0);
-        if load.is_none() {
+fn coordination<'y>(
+    attribute: &impl Fn(&str) -> Option<&'y Yaml>,
+    diagnostics: &mut Diagnostics<'_>,
+) -> Coordination {
+    let events_per_value = attribute(EVENTS_PER_VALUE_KEY).and_then(|value| {
+        let events_per_value = value.as_f64().filter(|events| *events > 0.0);
+        if events_per_value.is_none() {
             let problem = "this is no number above 0";
-            note.add(&[OWN, LOAD], problem, "write a number of events");
+            diagnostics.add(
+                &[CUSTOM_ATTRIBUTES, EVENTS_PER_VALUE_KEY],
+                problem,
+                "write a number of events",
+            );
         }
-        load
+        events_per_value
     });
-    let evenness = own(EVENNESS).and_then(|said| percent(said, &[OWN, EVENNESS], note));
-    let together = own(TOGETHER).and_then(|said| share(said, TOGETHER, note));
-    let relieved = own(RELIEVED).and_then(|said| share(said, RELIEVED, note));
-    Crowd { load, evenness, together, relieved }
+    let evenness = attribute(EVENNESS_KEY)
+        .and_then(|value| percent(value, &[CUSTOM_ATTRIBUTES, EVENNESS_KEY], diagnostics));
+    let synchronized_start = attribute(SYNCHRONIZED_START_KEY)
+        .and_then(|value| share_within(value, SYNCHRONIZED_START_KEY, diagnostics));
+    let handover =
+        attribute(HANDOVER_KEY).and_then(|value| share_within(value, HANDOVER_KEY, diagnostics));
+    Coordination { events_per_value, evenness, synchronized_start, handover }
 }
 
-fn percent(said: &Yaml, key: &[&str], note: &mut Note<'_>) -> Option<f64> {
-    let percent = said.as_f64().filter(|percent| (0.0..=100.0).contains(percent));
+fn percent(value: &Yaml, key: &[&str], diagnostics: &mut Diagnostics<'_>) -> Option<f64> {
+    let percent = value.as_f64().filter(|percent| (0.0..=100.0).contains(percent));
     if percent.is_none() {
-        note.add(key, "this is no percentage", "write a number from 0 to 100");
+        diagnostics.add(key, "this is no percentage", "write a number from 0 to 100");
     }
     percent
 }
 
-fn share(said: &Yaml, name: &str, note: &mut Note<'_>) -> Option<Share> {
-    let (Some(within), Some(least)) = (said.get("within"), said.get("least")) else {
+fn share_within(
+    value: &Yaml,
+    name: &str,
+    diagnostics: &mut Diagnostics<'_>,
+) -> Option<ShareWithin> {
+    let (Some(within), Some(min_percent)) = (value.get("within"), value.get("min_percent")) else {
         let problem = "a time and a percentage are missing";
-        note.add(&[OWN, name], problem, "write {within: 10m, least: 60}");
+        diagnostics.add(
+            &[CUSTOM_ATTRIBUTES, name],
+            problem,
+            "write {within: 10m, min_percent: 60}",
+        );
         return None;
     };
-    let within = span(within, &[OWN, name, "within"], note);
-    Some(Share { within, least: percent(least, &[OWN, name, "least"], note)? })
+    let within = parse_timespan(within, &[CUSTOM_ATTRIBUTES, name, "within"], diagnostics);
+    Some(ShareWithin {
+        within,
+        min_percent: percent(min_percent, &[CUSTOM_ATTRIBUTES, name, "min_percent"], diagnostics)?,
+    })
 }
 
-const OWN: &str = "custom_attributes";
+const CUSTOM_ATTRIBUTES: &str = "custom_attributes";
 
 /// An indicator lasts as long as its correlation looks back, within these bounds, where nothing is said.
-const SHORTEST: u32 = 3_600;
-const LONGEST: u32 = 7 * 86_400;
+const MIN_TTL_SECONDS: u32 = 3_600;
+const MAX_TTL_SECONDS: u32 = 7 * 86_400;
 
-const LASTS: &str = "hedgerow.lasts";
-const APART: &str = "hedgerow.apart";
-const LOAD: &str = "hedgerow.load";
-const EVENNESS: &str = "hedgerow.evenness";
-const TOGETHER: &str = "hedgerow.together";
-const RELIEVED: &str = "hedgerow.relieved";
+const TTL_KEY: &str = "hedgerow.ttl";
+const DISTINCT_BY_KEY: &str = "hedgerow.distinct_by";
+const EVENTS_PER_VALUE_KEY: &str = "hedgerow.events_per_value";
+const EVENNESS_KEY: &str = "hedgerow.evenness";
+const SYNCHRONIZED_START_KEY: &str = "hedgerow.synchronized_start";
+const HANDOVER_KEY: &str = "hedgerow.handover";
 
 /// What may stand under `custom_attributes`.
-pub const ATTRIBUTES: &[&str] =
-    &[WEIGHT, EXEMPLARS_KEY, LASTS, APART, LOAD, EVENNESS, TOGETHER, RELIEVED];
+pub const CORRELATION_ATTRIBUTES: &[&str] = &[
+    WEIGHT_KEY,
+    EXEMPLARS_KEY,
+    TTL_KEY,
+    DISTINCT_BY_KEY,
+    EVENTS_PER_VALUE_KEY,
+    EVENNESS_KEY,
+    SYNCHRONIZED_START_KEY,
+    HANDOVER_KEY,
+];
 
 /// What a correlation has beside what it says about itself.
-const KEYS: &[&str] = &["correlation", "generate"];
+const TOP_LEVEL_KEYS: &[&str] = &["correlation", "generate"];
 
-const CORRELATION: &[&str] = &[
+const CORRELATION_KEYS: &[&str] = &[
     "type",
     "rules",
     "group-by",
@@ -412,4 +498,4 @@ const CORRELATION: &[&str] = &[
     "generate",
 ];
 
-const CONDITION: &[&str] = &["field", "gt", "gte", "lt", "lte", "eq", "neq"];
+const CONDITION_KEYS: &[&str] = &["field", "gt", "gte", "lt", "lte", "eq", "neq"];

@@ -3,76 +3,90 @@
 
 use std::slice;
 
+use hedgerow_core::evaluate::explain::Explainer;
+use hedgerow_core::extract::{FieldValue, Request};
+use hedgerow_core::field::{Field, FieldId, FieldType, Section, sections};
+use hedgerow_core::matching::Matcher;
+use hedgerow_core::rules::signature::Condition;
+use hedgerow_core::ruleset::Ruleset;
 use rsigma_parser::{EXEMPLARS_KEY, ExemplarPayload, ExemplarRuleKind, ExemplarShapeError, Expect};
 use serde::Serialize;
 use yaml_serde::{Mapping, Value as Yaml};
 
-use super::document::Note;
-use super::{Exemplar, Finding, Rule, Rules, timed};
-use crate::explain::Explainer;
-use crate::field::{Field, Kind, Name, Place, places};
-use crate::matcher::Matcher;
-use crate::request::{Request, Value};
-use crate::ruleset::Ruleset;
-use crate::signature::Condition;
+use crate::document::Diagnostics;
+use crate::{Exemplar, Finding, Rule, Rules, correlation_exemplar};
 
 /// Reads a rule's exemplars and checks their events.
-pub fn read(document: &Mapping, note: &mut Note<'_>) -> Vec<Exemplar> {
-    let own = document.get("custom_attributes").and_then(|own| own.get(EXEMPLARS_KEY));
-    for (number, exemplar) in own.and_then(Yaml::as_sequence).into_iter().flatten().enumerate() {
+pub fn read(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Vec<Exemplar> {
+    let exemplars_yaml =
+        document.get("custom_attributes").and_then(|attributes| attributes.get(EXEMPLARS_KEY));
+    for (index, exemplar) in
+        exemplars_yaml.and_then(Yaml::as_sequence).into_iter().flatten().enumerate()
+    {
         if let Some(event) = exemplar.get("event").and_then(Yaml::as_mapping) {
-            check_event(event, &[&number.to_string(), "event"], note);
+            check_event(event, &[&index.to_string(), "event"], diagnostics);
         }
     }
     let path = format!("/custom_attributes/{EXEMPLARS_KEY}");
-    let parsed =
-        own.map(|own| rsigma_parser::parse_exemplars(own, ExemplarRuleKind::Detection, path));
+    let parsed = exemplars_yaml
+        .map(|yaml| rsigma_parser::parse_exemplars(yaml, ExemplarRuleKind::Detection, path));
     match parsed.unwrap_or(Ok(Vec::new())) {
         Ok(parsed) => {
-            let exemplars: Vec<Exemplar> = parsed.into_iter().filter_map(exemplar).collect();
-            count(exemplars.iter().map(|exemplar| exemplar.matches), note);
+            let exemplars: Vec<Exemplar> =
+                parsed.into_iter().filter_map(convert_exemplar).collect();
+            check_exemplar_count(
+                exemplars.iter().map(|exemplar| exemplar.should_match),
+                diagnostics,
+            );
             exemplars
         }
         Err(errors) => {
             let shape = "write {name, expect: match | no-match, event: {field: value}}";
-            note_shape(errors, shape, note);
+            report_shape_errors(errors, shape, diagnostics);
             Vec::new()
         }
     }
 }
 
 /// Notes exemplars that cannot be read.
-pub fn note_shape(errors: Vec<ExemplarShapeError>, shape: &str, note: &mut Note<'_>) {
+pub fn report_shape_errors(
+    errors: Vec<ExemplarShapeError>,
+    shape_remedy: &str,
+    diagnostics: &mut Diagnostics<'_>,
+) {
     for error in errors {
         let path: Vec<&str> = error.path.split('/').skip(1).collect();
         let remedy = match error.message.starts_with("duplicate") {
             true => "give it a name of its own",
-            false => shape,
+            false => shape_remedy,
         };
-        note.add(&path, error.message.as_str(), remedy);
+        diagnostics.add(&path, error.message.as_str(), remedy);
     }
 }
 
 /// Notes fields of an event that cannot be read. `place` leads to it from the exemplars.
-pub fn check_event(event: &Mapping, place: &[&str], note: &mut Note<'_>) {
-    for (field, problem) in Event::new(event).err().unwrap_or_default() {
-        let key = [&["custom_attributes", EXEMPLARS_KEY], place, &[field.as_str()]].concat();
-        note.add(&key, problem, "see docs/fields.md for names and types");
+pub fn check_event(event: &Mapping, event_path: &[&str], diagnostics: &mut Diagnostics<'_>) {
+    for (field, problem) in ExemplarEvent::new(event).err().unwrap_or_default() {
+        let key = [&["custom_attributes", EXEMPLARS_KEY], event_path, &[field.as_str()]].concat();
+        diagnostics.add(&key, problem, "see docs/fields.md for names and types");
     }
 }
 
-fn exemplar(parsed: rsigma_parser::Exemplar) -> Option<Exemplar> {
+fn convert_exemplar(parsed: rsigma_parser::Exemplar) -> Option<Exemplar> {
     let ExemplarPayload::Event(Yaml::Mapping(event)) = parsed.payload else { return None };
-    Some(Exemplar { name: parsed.name, matches: parsed.expect == Expect::Match, event })
+    Some(Exemplar { name: parsed.name, should_match: parsed.expect == Expect::Match, event })
 }
 
 /// There must be enough of both kinds.
-pub fn count(exemplars: impl Iterator<Item = bool> + Clone, note: &mut Note<'_>) {
-    for (matches, word) in [(true, "matching"), (false, "near-miss")] {
-        if exemplars.clone().filter(|own| *own == matches).count() < 2 {
-            note.add(
+pub fn check_exemplar_count(
+    exemplars: impl Iterator<Item = bool> + Clone,
+    diagnostics: &mut Diagnostics<'_>,
+) {
+    for (should_match, kind) in [(true, "matching"), (false, "near-miss")] {
+        if exemplars.clone().filter(|expected| *expected == should_match).count() < 2 {
+            diagnostics.add(
                 &["custom_attributes", EXEMPLARS_KEY],
-                format!("fewer than two {word} exemplars"),
+                format!("fewer than two {kind} exemplars"),
                 "add events that show the rule's edges",
             );
         }
@@ -86,8 +100,8 @@ pub fn count(exemplars: impl Iterator<Item = bool> + Clone, note: &mut Note<'_>)
 /// differently.
 pub fn test(rules: &Rules) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let whole = match rules.ruleset() {
-        Ok(whole) => whole,
+    let full_ruleset = match rules.ruleset() {
+        Ok(ruleset) => ruleset,
         Err(error) => {
             let finding = Finding {
                 path: "policy.toml".into(),
@@ -99,25 +113,25 @@ pub fn test(rules: &Rules) -> Vec<Finding> {
             return vec![finding];
         }
     };
-    let mut matcher = whole.program().matcher();
-    for rule in rules.rules.iter().filter(|rule| !rule.is_retired()) {
-        test_rule(rule, &whole, &mut matcher, &mut findings);
+    let mut matcher = full_ruleset.program().matcher();
+    for rule in rules.rules.iter().filter(|rule| !rule.is_deprecated()) {
+        test_rule(rule, &full_ruleset, &mut matcher, &mut findings);
     }
-    timed::test(rules, &whole, &mut findings);
+    correlation_exemplar::test(rules, &full_ruleset, &mut findings);
     findings.sort();
     findings
 }
 
 /// How an exemplar comes out by its rule alone.
 #[derive(Clone, Debug, Serialize)]
-pub struct Verdict {
+pub struct ExemplarResult {
     /// The rule's file, and where in it the exemplar begins.
     pub path: String,
     /// From 1.
     pub line: usize,
-    /// Name of the rule.
+    /// FieldId of the rule.
     pub rule: String,
-    /// Name of the exemplar.
+    /// FieldId of the exemplar.
     pub name: String,
     /// Whether it is to match.
     pub expected: bool,
@@ -126,94 +140,102 @@ pub struct Verdict {
 }
 
 /// How every exemplar of every detection rule comes out. [`test`] says what is wrong; this, what is right, too.
-pub fn verdicts(rules: &Rules) -> Vec<Verdict> {
+pub fn exemplar_results(rules: &Rules) -> Vec<ExemplarResult> {
     let explainer = Explainer::default();
-    let of_rule = |rule: &Rule| {
-        let of_exemplar = |(number, exemplar): (usize, &Exemplar)| {
-            let event = Event::new(&exemplar.event).ok()?;
-            let key = ["custom_attributes", EXEMPLARS_KEY, &number.to_string()];
-            Some(Verdict {
-                path: rule.about.path.clone(),
-                line: rule.about.finding(&key, "", "").line,
+    let rule_results = |rule: &Rule| {
+        let exemplar_result = |(index, exemplar): (usize, &Exemplar)| {
+            let event = ExemplarEvent::new(&exemplar.event).ok()?;
+            let key = ["custom_attributes", EXEMPLARS_KEY, &index.to_string()];
+            Some(ExemplarResult {
+                path: rule.metadata.path.clone(),
+                line: rule.metadata.finding(&key, "", "").line,
                 rule: rule.signature.name.clone(),
                 name: exemplar.name.clone(),
-                expected: exemplar.matches,
+                expected: exemplar.should_match,
                 matches: explainer.holds(&rule.signature, &event.request(), &event.headers),
             })
         };
-        rule.exemplars.iter().enumerate().filter_map(of_exemplar).collect::<Vec<_>>()
+        rule.exemplars.iter().enumerate().filter_map(exemplar_result).collect::<Vec<_>>()
     };
-    rules.rules.iter().filter(|rule| !rule.is_retired()).flat_map(of_rule).collect()
+    rules.rules.iter().filter(|rule| !rule.is_deprecated()).flat_map(rule_results).collect()
 }
 
 fn test_rule(
     rule: &Rule,
-    whole: &Ruleset,
-    in_whole: &mut Matcher<'_>,
+    full_ruleset: &Ruleset,
+    full_matcher: &mut Matcher<'_>,
     findings: &mut Vec<Finding>,
 ) {
     // `check` has said why, where it does not compile.
-    let Ok(alone) = rule.alone() else { return };
+    let Ok(rule_ruleset) = rule.as_ruleset() else { return };
     let explainer = Explainer::default();
-    let mut by_itself = alone.program().matcher();
-    let place =
-        whole.signatures().iter().position(|signature| signature.name == rule.signature.name);
+    let mut rule_matcher = rule_ruleset.program().matcher();
+    let signature_index = full_ruleset
+        .signatures()
+        .iter()
+        .position(|signature| signature.name == rule.signature.name);
     let mut events = Vec::new();
-    for (number, exemplar) in rule.exemplars.iter().enumerate() {
-        let number = number.to_string();
-        let key = ["custom_attributes", EXEMPLARS_KEY, &number];
+    for (index, exemplar) in rule.exemplars.iter().enumerate() {
+        let index = index.to_string();
+        let key = ["custom_attributes", EXEMPLARS_KEY, &index];
         // `check` has said why, where it cannot be read.
-        let Ok(event) = Event::new(&exemplar.event) else { continue };
+        let Ok(event) = ExemplarEvent::new(&exemplar.event) else { continue };
         let request = event.request();
-        let is_hit = |matcher: &mut Matcher<'_>, ruleset: &Ruleset, place: usize| {
-            let headers = ruleset.program().headers(&event.headers);
-            matcher.hits(&request, &headers).iter().any(|hit| hit.signature == place)
+        let is_hit = |matcher: &mut Matcher<'_>, ruleset: &Ruleset, signature_index: usize| {
+            let headers = ruleset.program().header_bits(&event.headers);
+            matcher.hits(&request, &headers).iter().any(|hit| hit.signature == signature_index)
         };
         let rows = [
-            ("alone", is_hit(&mut by_itself, &alone, 0)),
+            ("alone", is_hit(&mut rule_matcher, &rule_ruleset, 0)),
             (
                 "by the slow path",
                 explainer.explain(&rule.signature, &request, &event.headers).holds,
             ),
             (
                 "in the full ruleset",
-                place.is_some_and(|place| is_hit(in_whole, whole, place))
-                    || place.is_none() && exemplar.matches,
+                signature_index.is_some_and(|signature_index| {
+                    is_hit(full_matcher, full_ruleset, signature_index)
+                }) || signature_index.is_none() && exemplar.should_match,
             ),
         ];
-        for (how, held) in rows {
-            if held != exemplar.matches {
-                let is = if held { "matches" } else { "does not match" };
-                let problem = format!("exemplar '{}' {is} {how}", exemplar.name);
-                findings.push(rule.about.finding(&key, problem, "mend the rule or the exemplar"));
+        for (context, matched) in rows {
+            if matched != exemplar.should_match {
+                let verb = if matched { "matches" } else { "does not match" };
+                let problem = format!("exemplar '{}' {verb} {context}", exemplar.name);
+                findings.push(rule.metadata.finding(
+                    &key,
+                    problem,
+                    "mend the rule or the exemplar",
+                ));
             }
         }
-        events.push((exemplar.matches, event));
+        events.push((exemplar.should_match, event));
     }
-    mutate(rule, &events, &explainer, findings);
+    test_mutations(rule, &events, &explainer, findings);
 }
 
 /// Leaves out one selection at a time.
-fn mutate(
+fn test_mutations(
     rule: &Rule,
-    events: &[(bool, Event)],
+    events: &[(bool, ExemplarEvent)],
     explainer: &Explainer,
     findings: &mut Vec<Finding>,
 ) {
-    for name in rule.signature.condition.names() {
-        let mutant = without(&rule.signature.condition, name);
+    for name in rule.signature.condition.selection_names() {
+        let mutant = without_selection(&rule.signature.condition, name);
         let survives = events.iter().all(|(expected, event)| {
             let request = event.request();
             let mut holds = |name: &str| {
                 let selection = rule.signature.selections.get(name);
-                selection
-                    .is_some_and(|test| explainer.selection_holds(test, &request, &event.headers))
+                selection.is_some_and(|selection| {
+                    explainer.selection_holds(selection, &request, &event.headers)
+                })
             };
             mutant.as_ref().is_none_or(|mutant| mutant.holds(&mut holds)) == *expected
         });
         if survives {
             let problem = format!("no exemplar needs the selection '{name}'");
-            findings.push(rule.about.finding(
+            findings.push(rule.metadata.finding(
                 &["detection", name],
                 problem,
                 "add an exemplar that comes out differently without it, or remove it",
@@ -223,47 +245,49 @@ fn mutate(
 }
 
 /// A condition without a selection; `None` where nothing is left, which then always holds.
-fn without(condition: &Condition, name: &str) -> Option<Condition> {
-    let each = |parts: &[Condition]| {
-        parts.iter().filter_map(|part| without(part, name)).collect::<Vec<_>>()
+fn without_selection(condition: &Condition, name: &str) -> Option<Condition> {
+    let remaining = |parts: &[Condition]| {
+        parts.iter().filter_map(|part| without_selection(part, name)).collect::<Vec<_>>()
     };
-    let some = |parts: Vec<Condition>, whole: fn(Vec<Condition>) -> Condition| {
-        (!parts.is_empty()).then(|| whole(parts))
+    let non_empty = |parts: Vec<Condition>, combine: fn(Vec<Condition>) -> Condition| {
+        (!parts.is_empty()).then(|| combine(parts))
     };
     match condition {
-        Condition::All(parts) => some(each(parts), Condition::All),
-        Condition::Any(parts) => some(each(parts), Condition::Any),
-        Condition::Not(part) => without(part, name).map(|part| Condition::Not(Box::new(part))),
-        Condition::Is(own) => (own != name).then(|| condition.clone()),
+        Condition::All(parts) => non_empty(remaining(parts), Condition::All),
+        Condition::Any(parts) => non_empty(remaining(parts), Condition::Any),
+        Condition::Not(part) => {
+            without_selection(part, name).map(|part| Condition::Not(Box::new(part)))
+        }
+        Condition::Selection(selection) => (selection != name).then(|| condition.clone()),
     }
 }
 
 /// An exemplar's event, by type.
 #[derive(Default)]
-pub struct Event {
-    values: Vec<(Name, Owned)>,
+pub struct ExemplarEvent {
+    values: Vec<(FieldId, EventValue)>,
     pub headers: Vec<(String, String)>,
 }
 
-enum Owned {
-    Text(Place, String),
+enum EventValue {
+    Text(Section, String),
     Keyword(String),
     Key(String),
     Number(f64),
 }
 
-impl Event {
+impl ExemplarEvent {
     /// Reads an event; or the fields that cannot be read, and why.
     pub fn new(event: &Mapping) -> Result<Self, Vec<(String, String)>> {
         let mut parsed = Self::default();
-        let mut misfits = Vec::new();
+        let mut errors = Vec::new();
         for (name, value) in event {
             let name = name.as_str().unwrap_or_default();
             if let Err(problem) = parsed.add(name, value) {
-                misfits.push((name.to_owned(), problem));
+                errors.push((name.to_owned(), problem));
             }
         }
-        if misfits.is_empty() { Ok(parsed) } else { Err(misfits) }
+        if errors.is_empty() { Ok(parsed) } else { Err(errors) }
     }
 
     fn add(&mut self, name: &str, value: &Yaml) -> Result<(), String> {
@@ -274,13 +298,16 @@ impl Event {
             value => slice::from_ref(value),
         };
         for value in values {
-            let misfit = || format!("the event's value of '{name}' has the wrong type");
-            match (&field, field.kind()) {
+            let type_error = || format!("the event's value of '{name}' has the wrong type");
+            match (&field, field.field_type()) {
                 (Field::Header(header), _) => {
-                    self.headers.push((header.clone(), scalar(value).ok_or_else(misfit)?));
+                    self.headers.push((header.clone(), scalar(value).ok_or_else(type_error)?));
                 }
-                (Field::Known(known), kind) => {
-                    self.values.push((*known, owned(*known, kind, value).ok_or_else(misfit)?));
+                (Field::Known(field_id), kind) => {
+                    self.values.push((
+                        *field_id,
+                        event_value(*field_id, kind, value).ok_or_else(type_error)?,
+                    ));
                 }
             }
         }
@@ -289,39 +316,39 @@ impl Event {
 
     /// The request that has its values.
     pub fn request(&self) -> Request<'_> {
-        Request::from_values(self.values.iter().map(|(name, value)| {
+        Request::from_values(self.values.iter().map(|(field_id, value)| {
             let value = match value {
-                Owned::Text(place, text) => Value::Text(*place, text),
-                Owned::Keyword(text) => Value::Keyword(text),
-                Owned::Key(text) => Value::Key(text),
-                Owned::Number(number) => Value::Number(*number),
+                EventValue::Text(section, text) => FieldValue::Text(*section, text),
+                EventValue::Keyword(text) => FieldValue::Keyword(text),
+                EventValue::Key(text) => FieldValue::HashInput(text),
+                EventValue::Number(number) => FieldValue::Number(*number),
             };
-            (*name, value)
+            (*field_id, value)
         }))
     }
 }
 
-fn owned(name: Name, kind: Kind, value: &Yaml) -> Option<Owned> {
+fn event_value(field_id: FieldId, kind: FieldType, value: &Yaml) -> Option<EventValue> {
     Some(match kind {
-        Kind::Text => Owned::Text(place(name)?, value.as_str()?.to_owned()),
-        Kind::Keyword | Kind::Address => Owned::Keyword(scalar(value)?),
-        Kind::Key => Owned::Key(scalar(value)?),
-        Kind::Number => Owned::Number(value.as_f64()?),
-        Kind::Flag => Owned::Number(f64::from(u8::from(value.as_bool()?))),
+        FieldType::Text => EventValue::Text(section_for(field_id)?, value.as_str()?.to_owned()),
+        FieldType::Keyword | FieldType::Address => EventValue::Keyword(scalar(value)?),
+        FieldType::Key => EventValue::Key(scalar(value)?),
+        FieldType::Number => EventValue::Number(value.as_f64()?),
+        FieldType::Flag => EventValue::Number(f64::from(u8::from(value.as_bool()?))),
     })
 }
 
 /// Where a text field's value goes; the union field's goes to the user.
-fn place(name: Name) -> Option<Place> {
-    let all = [
-        Place::User,
-        Place::System,
-        Place::Assistant,
-        Place::Tool,
-        Place::Definition,
-        Place::Schema,
+fn section_for(field_id: FieldId) -> Option<Section> {
+    let candidates = [
+        Section::User,
+        Section::System,
+        Section::Assistant,
+        Section::Tool,
+        Section::Definition,
+        Section::Schema,
     ];
-    all.into_iter().find(|place| *place as u8 & places(name) != 0)
+    candidates.into_iter().find(|section| *section as u8 & sections(field_id) != 0)
 }
 
 fn scalar(value: &Yaml) -> Option<String> {

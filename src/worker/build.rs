@@ -5,28 +5,28 @@ use std::process::ExitCode;
 use std::{env, fs};
 
 fn main() -> ExitCode {
-    match embed() {
+    match embed_ruleset() {
         Ok(()) => ExitCode::SUCCESS,
         Err(problems) => {
             for problem in problems.lines() {
-                tell(&format!("error={problem}"));
+                emit_directive(&format!("error={problem}"));
             }
             ExitCode::FAILURE
         }
     }
 }
 
-fn embed() -> Result<(), String> {
-    tell("rerun-if-env-changed=HEDGEROW_RULES");
-    let rules =
+fn embed_ruleset() -> Result<(), String> {
+    emit_directive("rerun-if-env-changed=HEDGEROW_RULES");
+    let rules_dir =
         env::var_os("HEDGEROW_RULES").map_or_else(|| PathBuf::from("../../rules"), PathBuf::from);
-    tell(&format!("rerun-if-changed={}", rules.display()));
-    let bundle = hedgerow::sigma::build(&rules)?;
-    let out = env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;
-    fs::write(PathBuf::from(out).join("bundle.json"), bundle).map_err(|error| error.to_string())
+    emit_directive(&format!("rerun-if-changed={}", rules_dir.display()));
+    let bundle = hedgerow_sigma::build(&rules_dir)?;
+    let out_dir = env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;
+    fs::write(PathBuf::from(out_dir).join("bundle.json"), bundle).map_err(|error| error.to_string())
 }
 
 /// Cargo reads directives from standard output.
-fn tell(directive: &str) {
+fn emit_directive(directive: &str) {
     println!("cargo::{directive}");
 }

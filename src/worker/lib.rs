@@ -28,65 +28,46 @@
 //! | `log` | every line that is logged |
 //! | `mac` | keyed hashes |
 
-mod admin;
-mod api;
-mod body;
-mod clock;
-mod clusters;
-mod console;
-mod correlator;
-mod error;
-mod filter;
-mod forward;
-mod indicators;
-mod insight;
-mod intake;
-mod ledger;
-mod log;
-mod mac;
-mod outbox;
-mod recent;
-mod registry;
-mod rules;
-mod series;
-mod settings;
-mod shadow;
-mod sightings;
-mod sql;
-mod status;
-mod store;
-mod tag;
-mod tally;
+mod admin_api;
+mod correlator_do;
+mod isolate;
+mod ledger_do;
+mod platform;
+mod registry_do;
+mod request;
 
 use web_sys::{Request, Response};
 use worker::{Context, Env, ScheduleContext, ScheduledEvent, event};
 
-use crate::intake::Arrival;
-use crate::settings::Settings;
+use crate::admin_api::{console, health};
+use crate::platform::log;
+use crate::platform::settings::Settings;
+use crate::request::client_request::ClientRequest;
+use crate::request::filter;
 
 #[event(fetch)]
 async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<Response> {
     // Where the Worker sits on a route, what escapes all else below still reaches the origin.
     context.pass_through_on_exception();
-    log::quiet_panics();
-    let settings = Settings::of_isolate(&env);
-    let arrival = Arrival::of(request);
-    if api::owns(arrival.path()) {
-        return Ok(api::answer(&arrival, &settings, &context).await);
+    log::install_panic_hook();
+    let settings = Settings::for_isolate(&env);
+    let request = ClientRequest::new(request);
+    if admin_api::matches_path(request.path()) {
+        return Ok(admin_api::handle(&request, &settings, &context).await);
     }
-    if console::owns(arrival.path()) {
-        return Ok(console::answer(&arrival, &settings).await);
+    if console::matches_path(request.path()) {
+        return Ok(console::handle(&request, &settings).await);
     }
-    if admin::owns(arrival.path()) {
-        return Ok(admin::answer(&arrival, &settings));
+    if health::matches_path(request.path()) {
+        return Ok(health::handle(&request, &settings));
     }
-    Ok(filter::handle(&arrival, &settings, &context).await)
+    Ok(filter::handle(&request, &settings, &context).await)
 }
 
 /// Each minute: fetches rules from CONFIG_URL, where that is set, and sees to it that KV has what it
 /// should.
 #[event(scheduled)]
 async fn scheduled(_event: ScheduledEvent, env: Env, _context: ScheduleContext) {
-    log::quiet_panics();
-    registry::ask_to_tend(&Settings::of_isolate(&env)).await;
+    log::install_panic_hook();
+    registry_do::request_maintenance(&Settings::for_isolate(&env)).await;
 }

@@ -42,8 +42,8 @@ describe('who may', () => {
         expect(headers.get('www-authenticate')).toBeNull();
       }
     }
-    const { warnings } = (await (await fleet.edges[2]!.health()).json()) as { warnings: { what: string }[] };
-    for (const name of ['ADMIN_TOKEN', 'READ_TOKEN']) expect(warnings.map(({ what }) => what)).toContainEqual(expect.stringContaining(name));
+    const { warnings } = (await (await fleet.edges[2]!.health()).json()) as { warnings: { message: string }[] };
+    for (const name of ['ADMIN_TOKEN', 'READ_TOKEN']) expect(warnings.map(({ message }) => message)).toContainEqual(expect.stringContaining(name));
   });
 
   it('a wrong token, or none, waits and is told how', async () => {

@@ -236,7 +236,7 @@ describe('sizes and patience', () => {
     res.resume();
     expect(res.statusCode).toBe(200);
     expect(origin.last.sha256).toBe(digest);
-    expect((await filter.decision({ headers: res.headers })).unscanned).toBeGreaterThan(97 << 20);
+    expect((await filter.decision({ headers: res.headers })).unscanned_bytes).toBeGreaterThan(97 << 20);
   });
 
   it('a body that never ends keeps nobody waiting', async () => {
@@ -264,18 +264,18 @@ describe('sizes and patience', () => {
     const sockets = Array.from({ length: count }, () => net.connect(filter.port, '127.0.0.1').on('error', () => {}));
     try {
       for (const socket of sockets) socket.write(Buffer.concat([Buffer.from(`${POST}Content-Length: ${declared}\r\n\r\n{"messages":[{"role":"user","content":"`), Buffer.alloc((2 << 20) - 1000, 'sow ')]));
-      const cuts = () => filter.decisions().filter(({ cut, body_bytes }) => cut && body_bytes === declared);
-      await until('a body that was cut for want of memory', () => cuts().some(({ cut }) => cut === 'crowded'));
+      const cuts = () => filter.decisions().filter(({ read_stop, body_bytes }) => read_stop && body_bytes === declared);
+      await until('a body that was cut for want of memory', () => cuts().some(({ read_stop }) => read_stop === 'memory_pressure'));
       const neighbour = await filter.decision(await filter.post(CHAT, chat('A small one.')));
-      expect([neighbour.cut, neighbour.unscanned]).toEqual([undefined, 0]);
+      expect([neighbour.read_stop, neighbour.unscanned_bytes]).toEqual([undefined, 0]);
       await until('all to be scored by what came', () => cuts().length === count, 20_000);
-      expect(new Set(cuts().map(({ cut }) => cut))).toEqual(new Set(['crowded', 'late']));
-      for (const { unscanned } of cuts()) expect(unscanned).toBeGreaterThan(declared - (2 << 20));
+      expect(new Set(cuts().map(({ read_stop }) => read_stop))).toEqual(new Set(['memory_pressure', 'timeout']));
+      for (const { unscanned_bytes } of cuts()) expect(unscanned_bytes).toBeGreaterThan(declared - (2 << 20));
     } finally {
       for (const socket of sockets) socket.destroy();
     }
     const large = await filter.decision(await filter.post(CHAT, chat('sow '.repeat(300_000))));
-    expect([large.cut, large.unscanned]).toEqual([undefined, 0]);
+    expect([large.read_stop, large.unscanned_bytes]).toEqual([undefined, 0]);
   });
 
   it('a small body that comes slowly is scored whole', { timeout: 40_000 }, async () => {
@@ -289,7 +289,7 @@ describe('sizes and patience', () => {
       }
       const decisions = () => filter.decisions().filter(({ body_bytes }) => body_bytes === body.length);
       await until('its decision', () => decisions().length > 0);
-      expect(decisions().map(({ cut, unscanned, unreadable }) => [cut, unscanned, unreadable])).toEqual([[undefined, 0, []]]);
+      expect(decisions().map(({ read_stop, unscanned_bytes, unreadable }) => [read_stop, unscanned_bytes, unreadable])).toEqual([[undefined, 0, []]]);
       await until('all of it at the origin', () => origin.last.bytes === body.length);
     } finally {
       socket.destroy();

@@ -22,7 +22,7 @@ const good = bundleOf({ lantern_red: 22 });
 /** Compiled in no test: each is bad in a way of its own. */
 const next = bundleOf({ lantern_red: 30 });
 
-const regex = (pattern: string) => [signature('broken_regex', 20, { regex: { pattern, landmarks: [{ strings: ['hedge'], min: 0 }] } })];
+const regex = (pattern: string) => [signature('broken_regex', 20, { regex: { pattern, required_literals: [{ alternatives: ['hedge'], min_distance: 0 }] } })];
 const bad = {
   large: bundleOf({}, { lists: [{ name: 'list_large', title: 'x'.repeat(6 << 20), kind: 'address', weight: 1, entries: [] }] }),
   many: bundleOf({}, { signatures: Array.from({ length: 50_000 }, (_, number) => signature(`many_${number}`, 1)) }),
@@ -165,8 +165,8 @@ describe('straight into KV', () => {
     await edge.ask();
     const answer = await edge.ask();
     expect([answer.status, answer.ruleset]).toEqual([200, embedded]);
-    const { warnings } = (await (await edge.health()).json()) as { warnings: { what: string; remedy: string }[] };
-    expect(warnings).toContainEqual({ what: expect.stringContaining(name.includes('RULES') ? 'RULES' : 'PUBLIC_KEYS'), remedy: expect.stringMatching(/\w+/) });
+    const { warnings } = (await (await edge.health()).json()) as { warnings: { message: string; remedy: string }[] };
+    expect(warnings).toContainEqual({ message: expect.stringContaining(name.includes('RULES') ? 'RULES' : 'PUBLIC_KEYS'), remedy: expect.stringMatching(/\w+/) });
   });
 
   it('MIN_SERIAL keeps an isolate that has seen nothing from an old release', async () => {

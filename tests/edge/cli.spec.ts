@@ -9,7 +9,7 @@ import { minisign, keyPair, verifies } from './minisign.ts';
 import { Admin } from './release.ts';
 import { chat, eventually, Fleet, Origin, ROOT } from './support.ts';
 
-const CLI = path.join(ROOT, 'target/debug/hedgerow');
+const CLI = path.join(process.env.CARGO_TARGET_DIR ?? path.join(ROOT, "target"), "debug/hedgerow");
 const built = existsSync(CLI);
 if (!built) console.log('skipped: target/debug/hedgerow does not exist (`cargo build`)');
 

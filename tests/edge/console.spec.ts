@@ -122,7 +122,7 @@ describe('what is told of traffic', () => {
     expect(decision).toMatchObject({
       request_id: ids[1], colo: 'local', model: 'demo-large', dialect: 'openai', operation: 'chat', band: 'suspect', action: expect.any(String), mode: 'shadow', serial: 1, role: 'active', error: null,
       account: expect.stringMatching(/^[0-9a-f]{32}$/), prior: -20, evidence: 25,
-      contributions: [{ family: 'meadow', sum: 28, counted: 25 }],
+      contributions: [{ family: 'meadow', raw: 28, capped: 25 }],
       hits: [{ name: 'meadow_deep', family: 'meadow', weight: 14 }, { name: 'meadow_wide', family: 'meadow', weight: 14 }].map((hit) => ({ ...hit, evidence: [{ field: 'hedgerow.prompt.user', start: expect.any(Number), end: expect.any(Number) }] })),
     });
     expect(Math.abs(decision.at - Date.now())).toBeLessThan(60_000);
@@ -139,7 +139,7 @@ describe('what is told of traffic', () => {
     expect((await admin.got(`/decisions?account=${account.slice(0, 10)}`)).decisions.length).toBeGreaterThanOrEqual(4);
     const all = await admin.got('/decisions?limit=4');
     expect(all.decisions.map(({ at }: { at: number }) => at)).toEqual(all.decisions.map(({ at }: { at: number }) => at).toSorted((a: number, b: number) => b - a));
-    expect([all.decisions.length, all.most]).toEqual([4, 2000]);
+    expect([all.decisions.length, all.capacity]).toEqual([4, 2000]);
     for (const limit of ['0', '501', 'all', '-1']) expect((await admin.get(`/decisions?limit=${limit}`)).status).toBe(400);
   });
 
@@ -224,12 +224,12 @@ it('decisions are forgotten after a week', { timeout: 60_000 }, async () => {
   await fleet.dispose();
 });
 
-const PANICS = path.join(ROOT, 'build-panic');
-if (!existsSync(PANICS)) console.log('skipped: build-panic/ does not exist (`node scripts/build.mjs panic`)');
+const PANICS = path.join(ROOT, 'build-faults');
+if (!existsSync(PANICS)) console.log('skipped: build-faults/ does not exist (`node scripts/build.mjs faults`)');
 it.skipIf(!existsSync(PANICS))('a request that could not be scored is among the decisions, with the reason', async () => {
-  const filter = await Filter.start({ origin, build: 'build-panic', vars: { READ_TOKEN: READ, REPORT_SECONDS: '1' } });
+  const filter = await Filter.start({ origin, build: 'build-faults', vars: { READ_TOKEN: READ, REPORT_SECONDS: '1' } });
   const admin = new Admin(filter.url, READ);
-  const answer = await filter.post('/v1/chat/completions', { messages: [{ role: 'user', content: 'When do blackbirds nest?' }] }, { 'x-hedgerow-plant-panic': '1' });
+  const answer = await filter.post('/v1/chat/completions', { messages: [{ role: 'user', content: 'When do blackbirds nest?' }] }, { 'x-hedgerow-inject-panic': '1' });
   const id = answer.headers.get('x-hedgerow-request-id');
   const [decision] = await eventually('the decision', async () => {
     await filter.ask();

@@ -30,13 +30,13 @@ const correlation = (name: string, gte: number, rest: object = {}) => ({
   rules: ['traffic_generation'],
   group_by: ['hedgerow.template.user'],
   timespan: 3600,
-  measure: { value_count: { field: 'hedgerow.account', bounds: [{ order: 'gte', value: gte }] } },
-  lasts: 3600,
+  measure: { value_count: { field: 'hedgerow.account', thresholds: [{ comparator: 'gte', value: gte }] } },
+  ttl: 3600,
   ...rest,
 });
 const traffic = signature('traffic_generation', 0, { exists: true });
 const rules = (rest: object = {}, ...more: object[]) =>
-  bundleOf({}, { signatures: [traffic], correlations: [correlation('cluster_template', CROWD, rest), ...more], policy: { correlate: { shards: 2, memory: 16 << 20, snapshot: SNAPSHOT } } });
+  bundleOf({}, { signatures: [traffic], correlations: [correlation('cluster_template', CROWD, rest), ...more], policy: { correlate: { shards: 2, memory: 16 << 20, snapshot_interval: SNAPSHOT } } });
 
 const WORDS = 'orchard ledger season lantern harbour meadow copper window garden letter river candle market chapel timber saddle kettle ribbon anchor barley cellar mirror needle pepper quarry rudder shovel thistle violet wagon basket cradle dagger ember feather goblet hammer inkwell jacket ladder'.split(' ');
 
@@ -175,7 +175,7 @@ describe('a fleet that counts', () => {
 
   it('the policy can name a cluster; an account’s own word comes first', async () => {
     const { clusters } = await admin.got('/clusters');
-    const policy = { correlate: { shards: 2, memory: 16 << 20, snapshot: SNAPSHOT }, cluster: clusters.map(({ id }: { id: string }) => ({ id, mode: 'enforce', actions: { clear: 'allow', notice: 'tag', suspect: 'block', hostile: 'block' } })) };
+    const policy = { correlate: { shards: 2, memory: 16 << 20, snapshot_interval: SNAPSHOT }, cluster: clusters.map(({ id }: { id: string }) => ({ id, mode: 'enforce', actions: { clear: 'allow', notice: 'tag', suspect: 'block', hostile: 'block' } })) };
     const spared = await fresh(fleet.edge, 'When do blackbirds nest?', 'sk-spared');
     const named = (account: object[]) => bundleOf({}, { signatures: [traffic], correlations: [correlation('cluster_template', CROWD)], policy: { ...policy, account } });
     await admin.release(keys, 2, named([{ id: spared.account, mode: 'shadow' }]));
@@ -219,7 +219,7 @@ describe('a fleet that counts', () => {
     expect((await admin.got(`/indicators/${own[0].key}`)).indicators[0]).toMatchObject({ revoked: expect.any(Number), reason: 'our own evaluation' });
     expect((await admin.got('/audit')).entries).toContainEqual(expect.objectContaining({ what: 'indicator.revoke', who: 'publish', author: 'ana', result: 'ok', subject: `${own[0].key}: our own evaluation` }));
     // It holds again: an object that forgot what it told tells once more.
-    await admin.release(keys, 5, rules({ lasts: 10 }));
+    await admin.release(keys, 5, rules({ ttl: 10 }));
     await fleet.everywhere(5);
     const { times } = (await admin.got(`/indicators/${own[0].key}`)).indicators[0];
     await eventually('it to hold again', async () => {
@@ -423,7 +423,7 @@ it('firings that cannot wait for the registry are dropped of whichever correlati
   const fleet = await Fleet.start({ origin, workers: 1, vars, faults: true });
   try {
     const admin = new Admin(fleet.edge.url, TOKEN);
-    const policy = { correlate: { shards: 1, memory: 16 << 20, snapshot: SNAPSHOT } };
+    const policy = { correlate: { shards: 1, memory: 16 << 20, snapshot_interval: SNAPSHOT } };
     await admin.release(keys, 1, bundleOf({}, { signatures: [traffic], correlations: [correlation('cluster_template', CROWD), correlation('cluster_each', 1)], policy }));
     await fleet.everywhere(1);
     await fleet.fault({ registry: 'throw' });

@@ -79,7 +79,7 @@ describe('degrade', () => {
   const degraded = async (name: string) => {
     const res = await sendFixture(filter, fixture(name), enforce('degrade'));
     expect(res.status).toBe(200);
-    expect((await filter.decision(res)).degraded).toBe('done');
+    expect((await filter.decision(res)).degraded).toBe('edited');
     expect(origin.last.bytes).toBe(Number(origin.last.headers['content-length'] ?? origin.last.bytes));
     return [JSON.parse(fixture(name).body.toString()), JSON.parse(origin.last.body.toString())];
   };
@@ -120,14 +120,14 @@ describe('degrade', () => {
     const probing = { ...plain, body: Buffer.from(plain.body.toString().replaceAll('"max_tokens"', '"logprobs": true, "top_logprobs": 20, "max_tokens"')) };
     expect(probing.body.length).toBeGreaterThan(plain.body.length);
     const res = await sendFixture(filter, probing, enforce('degrade'));
-    expect([res.status, (await filter.decision(res)).degraded]).toEqual([200, 'done']);
+    expect([res.status, (await filter.decision(res)).degraded]).toEqual([200, 'edited']);
     expect(origin.last.body.toString()).toBe(plain.body.toString());
   });
 
   it('edits plain JSON whatever its headers call it: some origins do not heed them', async () => {
     for (const lie of [{ 'content-encoding': 'br' }, { 'content-encoding': 'gzip' }, { 'content-type': 'multipart/form-data; boundary=x' }, { 'content-type': 'text/plain' }]) {
       const res = await send(filter.url, { path: '/v1/chat/completions', headers: { 'content-type': 'application/json', ...lie, ...enforce('degrade') }, body: '{"logprobs":true,"messages":[]}' });
-      expect([res.status, (await filter.decision(res)).degraded, origin.last.body.toString()]).toEqual([200, 'done', '{"messages":[]}']);
+      expect([res.status, (await filter.decision(res)).degraded, origin.last.body.toString()]).toEqual([200, 'edited', '{"messages":[]}']);
     }
   });
 
@@ -135,20 +135,20 @@ describe('degrade', () => {
     const request = fixture('openai-chat');
     const res = await sendFixture(filter, request, enforce('degrade'));
     expect(origin.last.sha256).toBe(sha256(request.body));
-    expect((await filter.decision(res)).degraded).toBe('nothing');
+    expect((await filter.decision(res)).degraded).toBe('unchanged');
   });
 
   it('forwards what it cannot edit, and the log tells that from what needs no edit', async () => {
     const json = '{"logprobs":true,"messages":[]}';
     const rows = [
-      ['{"messages":[{"role":"user","content":"cut o', 'impossible', {}],
-      [json.slice(0, -1), 'impossible', {}],
-      ['\u001f\u008b\b', 'impossible', { 'content-encoding': 'gzip' }],
-      [json + ' '.repeat(3 << 20), 'impossible', {}],
-      ['', 'impossible', {}],
-      ['[]', 'nothing', {}],
-      ['null', 'nothing', {}],
-      ['"logprobs"', 'nothing', {}],
+      ['{"messages":[{"role":"user","content":"cut o', 'not_editable', {}],
+      [json.slice(0, -1), 'not_editable', {}],
+      ['\u001f\u008b\b', 'not_editable', { 'content-encoding': 'gzip' }],
+      [json + ' '.repeat(3 << 20), 'not_editable', {}],
+      ['', 'not_editable', {}],
+      ['[]', 'unchanged', {}],
+      ['null', 'unchanged', {}],
+      ['"logprobs"', 'unchanged', {}],
     ] as const;
     for (const [body, degraded, headers] of rows) {
       const res = await send(filter.url, { path: '/v1/chat/completions', headers: { 'content-type': 'application/json', ...headers, ...enforce('degrade') }, body });

@@ -32,7 +32,7 @@ it('without ACCOUNT_SECRET requests are forwarded unscored, and health says so',
     expect(tagsOf(origin.last)).toEqual({});
     const health = await filter.health();
     expect(health.status).toBe(503);
-    expect(await health.json()).toMatchObject({ status: 'degraded', problems: [{ what: expect.stringContaining('ACCOUNT_SECRET'), remedy: expect.stringContaining('wrangler secret put ACCOUNT_SECRET') }] });
+    expect(await health.json()).toMatchObject({ status: 'degraded', problems: [{ message: expect.stringContaining('ACCOUNT_SECRET'), remedy: expect.stringContaining('wrangler secret put ACCOUNT_SECRET') }] });
     await sleep(100);
     expect(filter.decisions()).toEqual([]);
   }));
@@ -63,13 +63,13 @@ it('an origin that is down is told apart from a filter that is down', () =>
     expect((await filter.health()).status).toBe(200);
   }));
 
-const built = existsSync(path.join(ROOT, 'build-panic/index.js'));
-if (!built) console.log('skipped: build-panic/ does not exist (`node scripts/build.mjs panic`)');
+const built = existsSync(path.join(ROOT, 'build-faults/index.js'));
+if (!built) console.log('skipped: build-faults/ does not exist (`node scripts/build.mjs faults`)');
 
 describe('a panic while scoring', () => {
 
   it.skipIf(!built)('costs neither the client its answer nor a neighbour anything', (context) =>
-    using({ build: 'build-panic' }, async (filter) => {
+    using({ build: 'build-faults' }, async (filter) => {
       const version = (await (await fetch(`${filter.url}/_hedgerow/version`)).json()) as { panic_unwind: boolean };
       if (!version.panic_unwind) context.skip('no --panic-unwind build: needs nightly with rust-src');
       // Neighbours are in flight, waiting for the origin, while every fourth request panics.
@@ -78,7 +78,7 @@ describe('a panic while scoring', () => {
         return Origin.ok(seen, res, req);
       };
       const panics = new Set([5, 15, 25, 35]);
-      const answers = await Promise.all(Array.from({ length: 44 }, (_, i) => filter.post('/v1/chat/completions', chat(`Question ${i}.`), panics.has(i) ? { 'x-hedgerow-plant-panic': '1' } : {})));
+      const answers = await Promise.all(Array.from({ length: 44 }, (_, i) => filter.post('/v1/chat/completions', chat(`Question ${i}.`), panics.has(i) ? { 'x-hedgerow-inject-panic': '1' } : {})));
       expect(answers.map(({ status }) => status)).toEqual(Array(44).fill(200));
       expect(await Promise.all(answers.map((answer) => answer.json()))).toEqual(Array(44).fill({ ok: true }));
       expect(origin.seen.map(({ body }) => JSON.parse(body.toString()).messages[0].content).sort()).toEqual(Array.from({ length: 44 }, (_, i) => `Question ${i}.`).sort());
@@ -93,11 +93,11 @@ describe('a panic while scoring', () => {
     }));
 
   it.skipIf(!built)('in routing is no way past the log', (context) =>
-    using({ build: 'build-panic' }, async (filter) => {
+    using({ build: 'build-faults' }, async (filter) => {
       const { panic_unwind } = (await (await fetch(`${filter.url}/_hedgerow/version`)).json()) as { panic_unwind: boolean };
       if (!panic_unwind) context.skip('no --panic-unwind build: needs nightly with rust-src');
       const body = chat('Which way?');
-      const answer = await filter.post('/v1/chat/completions', body, { 'x-hedgerow-plant-panic': 'route' });
+      const answer = await filter.post('/v1/chat/completions', body, { 'x-hedgerow-inject-panic': 'route' });
       expect(answer.status).toBe(200);
       expect(origin.last.body.toString()).toBe(JSON.stringify(body));
       expect(await filter.decision(answer)).toMatchObject({ error: 'routing panicked', score: null, operation: 'chat', mode: 'shadow', account: expect.any(String) });
@@ -105,35 +105,35 @@ describe('a panic while scoring', () => {
 
   it('cannot be planted from outside in the build that is deployed', () =>
     using({}, async (filter) => {
-      const answer = await filter.post('/v1/chat/completions', chat('hello'), { 'x-hedgerow-plant-panic': '1' });
+      const answer = await filter.post('/v1/chat/completions', chat('hello'), { 'x-hedgerow-inject-panic': '1' });
       expect((await filter.decision(answer)).error).toBeNull();
     }));
 });
 
-// The planted-panic build has a policy of its own (tests/fixtures/strict): `fail_closed`.
+// The fault-injection build has a policy of its own (tests/fixtures/strict): `fail_closed`.
 describe('fail_closed', () => {
   it.skipIf(!built)('refuses what could not be scored, in Enforce only', (context) =>
-    using({ build: 'build-panic' }, async (filter) => {
+    using({ build: 'build-faults' }, async (filter) => {
       const { panic_unwind } = (await (await fetch(`${filter.url}/_hedgerow/version`)).json()) as { panic_unwind: boolean };
       if (!panic_unwind) context.skip('no --panic-unwind build: needs nightly with rust-src');
       for (const place of ['1', 'route']) {
-        const refused = await filter.post('/v1/messages', chat('hello'), { 'x-hedgerow-plant-panic': place, ...enforce() });
+        const refused = await filter.post('/v1/messages', chat('hello'), { 'x-hedgerow-inject-panic': place, ...enforce() });
         expect(refused.status).toBe(503);
         expect(await refused.json()).toMatchObject({ type: 'error', error: { type: expect.any(String), message: expect.any(String) } });
         expect(await filter.decision(refused)).toMatchObject({ score: null, action: 'block', mode: 'enforce', error: expect.stringContaining('panicked') });
       }
       expect(origin.seen).toEqual([]);
-      expect((await filter.post('/v1/messages', chat('hello'), { 'x-hedgerow-plant-panic': '1' })).status).toBe(200);
+      expect((await filter.post('/v1/messages', chat('hello'), { 'x-hedgerow-inject-panic': '1' })).status).toBe(200);
     }));
 
   it.skipIf(!built)('refuses what should be degraded and cannot be', () =>
-    using({ build: 'build-panic' }, async (filter) => {
+    using({ build: 'build-faults' }, async (filter) => {
       const padded = JSON.stringify(chat('hello', { logprobs: true })) + ' '.repeat(3 << 20);
       const broken = '{"messages":[{"role":"user","content":"hello"}],"logprobs":true';
       for (const body of [padded, broken]) {
         const refused = await filter.post('/v1/chat/completions', body, enforce('degrade'));
         expect(refused.status).toBe(403);
-        expect(await filter.decision(refused)).toMatchObject({ action: 'block', degraded: 'impossible', error: null });
+        expect(await filter.decision(refused)).toMatchObject({ action: 'block', degraded: 'not_editable', error: null });
       }
       expect(origin.seen).toEqual([]);
       expect((await filter.post('/v1/chat/completions', chat('hello', { logprobs: true }), enforce('degrade'))).status).toBe(200);

@@ -45,7 +45,7 @@ it('in production health says what to do, and nothing about the rules', async ()
   const production = await Filter.start({ origin, vars: { ENVIRONMENT: undefined, TAG_SECRET: undefined } });
   try {
     const health = (await (await production.health({ 'cf-connecting-ip': '203.0.113.77' })).json()) as { warnings: unknown[] };
-    expect(health).toEqual({ status: 'ok', problems: [], warnings: [expect.objectContaining({ what: expect.stringContaining('TAG_SECRET') })] });
+    expect(health).toEqual({ status: 'ok', problems: [], warnings: [expect.objectContaining({ message: expect.stringContaining('TAG_SECRET') })] });
   } finally {
     await production.dispose();
   }
@@ -54,9 +54,9 @@ it('in production health says what to do, and nothing about the rules', async ()
 it('a deployment in development mode is a warning; wrangler dev is none', async () => {
   for (const [address, count] of [['203.0.113.77', 1], ['2001:db8::1', 1], ['127.0.0.1', 0], ['::1', 0]] as const) {
     const response = await filter.health({ 'cf-connecting-ip': address });
-    const { warnings } = (await response.json()) as { warnings: { what: string; remedy: string }[] };
+    const { warnings } = (await response.json()) as { warnings: { message: string; remedy: string }[] };
     expect(response.status).toBe(200);
-    expect(warnings.filter(({ what, remedy }) => what.includes('ENVIRONMENT') && remedy.includes('ENVIRONMENT'))).toHaveLength(count);
+    expect(warnings.filter(({ message, remedy }) => message.includes('ENVIRONMENT') && remedy.includes('ENVIRONMENT'))).toHaveLength(count);
     expect(JSON.stringify(warnings)).not.toContain(address);
   }
 });

@@ -184,7 +184,7 @@ it('a body of another Worker that is longer than it says is neither cut nor unsc
       const length = 58 + 4 * words;
       expect([response.status, origin.last.bytes]).toEqual([200, length]);
       const decision = await called.decision(response);
-      expect([decision.error, decision.body_bytes, decision.unscanned]).toEqual([null, length, Math.max(0, length - (2 << 20))]);
+      expect([decision.error, decision.body_bytes, decision.unscanned_bytes]).toEqual([null, length, Math.max(0, length - (2 << 20))]);
     }
   } finally {
     await called.dispose();

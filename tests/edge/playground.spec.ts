@@ -4,9 +4,9 @@ import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { chat, fixture, ROOT, sha256 } from './support.ts';
 
-const MODULE = path.join(ROOT, 'build/playground/hedgerow_playground.js');
+const MODULE = path.join(ROOT, 'build/wasm/hedgerow_wasm.js');
 const built = existsSync(MODULE);
-if (!built) console.log('skipped: build/playground/ does not exist (`node scripts/build.mjs playground`)');
+if (!built) console.log('skipped: build/wasm/ does not exist (`node scripts/build.mjs wasm`)');
 
 interface Playground {
   initSync(init: { module: BufferSource }): unknown;
@@ -69,7 +69,7 @@ describe.skipIf(!built)('the playground', () => {
   it('scores raw HTTP and a JSON line alike', () => {
     const line = JSON.stringify({ path: '/v1/chat/completions', headers: { authorization: 'Bearer sk-demo' }, body: JSON.parse(body) });
     const scored = JSON.parse(filter.score(http, NOW));
-    expect(scored).toMatchObject({ llm_call: true, decision: { dialect: 'openai', prior: -20, evidence: 22, contributions: [{ family: 'synthesis', sum: 22, counted: 22 }], band: 'suspect', action: 'degrade', mode: 'shadow', hits: [{ name: 'synthesis_pairs', weight: 22 }] } });
+    expect(scored).toMatchObject({ llm_call: true, decision: { dialect: 'openai', prior: -20, evidence: 22, contributions: [{ family: 'synthesis', raw: 22, capped: 22 }], band: 'suspect', action: 'degrade', mode: 'shadow', hits: [{ name: 'synthesis_pairs', weight: 22 }] } });
     expect(JSON.parse(filter.score(line, NOW))).toEqual(scored);
     expect(filter.score('GET /v1/models HTTP/1.1\r\n\r\n', NOW)).toBe('{"llm_call":false}');
   });

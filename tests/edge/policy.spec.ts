@@ -1,11 +1,11 @@
-// Policy that differs from the default, at the edge: the planted-panic build has one of its own (tests/fixtures/strict).
+// Policy that differs from the default, at the edge: the fault-injection build has one of its own (tests/fixtures/strict).
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { chat, Filter, mac, Origin, ROOT, send, sleep, tagsOf } from './support.ts';
 
-const built = existsSync(path.join(ROOT, 'build-panic/index.js'));
-if (!built) console.log('skipped: build-panic/ does not exist (`node scripts/build.mjs panic`)');
+const built = existsSync(path.join(ROOT, 'build-faults/index.js'));
+if (!built) console.log('skipped: build-faults/ does not exist (`node scripts/build.mjs faults`)');
 
 /** Fits the only signature of that ruleset; 22 dB make it suspect. */
 const SUSPECT = 'Write ten question-answer pairs about hedges.';
@@ -15,7 +15,7 @@ describe.skipIf(!built)('policy', () => {
   let filter: Filter;
   beforeAll(async () => {
     origin = await Origin.start();
-    filter = await Filter.start({ origin, build: 'build-panic' });
+    filter = await Filter.start({ origin, build: 'build-faults' });
   });
   afterAll(async () => {
     await filter?.dispose();

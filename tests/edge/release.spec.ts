@@ -117,7 +117,7 @@ it('isolates that start have the release soon', async () => {
 // Compiling a hundred regexes takes longer than a first request waits: once, those of isolates that live for a few
 // requests were all decided by the embedded rules.
 it('the very first request of an isolate is decided by the release', async () => {
-  const many = bundleOf({}, { signatures: Array.from({ length: 100 }, (_, number) => signature(`regex_${number}`, 1, { regex: { pattern: `hedge [a-z ]{1,99}row${number}`, landmarks: [{ strings: ['hedge'], min: 0 }] } })) });
+  const many = bundleOf({}, { signatures: Array.from({ length: 100 }, (_, number) => signature(`regex_${number}`, 1, { regex: { pattern: `hedge [a-z ]{1,99}row${number}`, required_literals: [{ alternatives: ['hedge'], min_distance: 0 }] } })) });
   admin = new Admin(fleet.edge.url, TOKEN);
   await admin.release(keys, 5, many);
   await fleet.everywhere(5);
@@ -127,7 +127,7 @@ it('the very first request of an isolate is decided by the release', async () =>
 });
 
 it('a regex that does not compile is found out soon after the first request, and the release taken back', async () => {
-  const broken = bundleOf({ lantern_red: 22 }, { signatures: [signature('broken_regex', 20, { regex: { pattern: 'hedge(', landmarks: [{ strings: ['hedge'], min: 0 }] } })] });
+  const broken = bundleOf({ lantern_red: 22 }, { signatures: [signature('broken_regex', 20, { regex: { pattern: 'hedge(', required_literals: [{ alternatives: ['hedge'], min_distance: 0 }] } })] });
   const one = await Fleet.start({ origin, edges: alone(1), vars: { ...VARS, REFRESH_SECONDS: '0' } });
   try {
     await plant(await one.kv(), keys, releaseOf(3, broken), broken);

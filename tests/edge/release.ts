@@ -22,7 +22,7 @@ export const EMBEDDED = 'embedded';
 export const phrase = (name: string) => `${name.replaceAll('_', ' ')} below the quiet hedgerow`;
 
 /** A signature that holds where its phrase stands in user text. Its family is its first word. */
-export const signature = (name: string, weight: number, test: object = { string: { anchor: 'contains', value: phrase(name) } }) => ({
+export const signature = (name: string, weight: number, test: object = { string: { string_match: 'contains', value: phrase(name) } }) => ({
   name,
   id: `00000000-0000-4000-8000-${sha256(name).slice(0, 12)}`,
   title: `Says ${name}`,
@@ -43,7 +43,7 @@ let pushes = 0;
 
 /** A bundle of signatures by weight: 22 dB alone make a request suspect. Each one is another, even of the same weights. */
 export function bundleOf(weights: Record<string, number>, rest: { policy?: object; signatures?: object[]; correlations?: object[]; lists?: object[]; serial?: number; format?: number } = {}): Bundle {
-  const { serial = ++pushes, policy = {}, correlations = [], format = correlations.length ? 3 : 2, lists = [] } = rest;
+  const { serial = ++pushes, policy = {}, correlations = [], format = 1, lists = [] } = rest;
   const signatures = rest.signatures ?? Object.keys(weights).sort().map((name) => signature(name, weights[name]!));
   const text = canonical({ format, serial, created: seconds(), policy, signatures, correlations, lists, sources: {} });
   return { text, digest: sha256(text), serial };

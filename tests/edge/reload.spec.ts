@@ -13,7 +13,7 @@ const WARM = 50;
 /** All that rules are made of: literals, regexes, a list. */
 const large = (weight: number): Bundle =>
   bundleOf({}, {
-    signatures: Array.from({ length: 40 }, (_, number) => signature(`lantern_${number}_${weight}`, weight, number % 3 ? undefined : { regex: { pattern: `quiet\\s+hedge(row|s)\\s+number ${number}`, landmarks: [{ strings: ['quiet'], min: 0 }] } })),
+    signatures: Array.from({ length: 40 }, (_, number) => signature(`lantern_${number}_${weight}`, weight, number % 3 ? undefined : { regex: { pattern: `quiet\\s+hedge(row|s)\\s+number ${number}`, required_literals: [{ alternatives: ['quiet'], min_distance: 0 }] } })),
     lists: [{ name: 'list_known', title: 'Known', kind: 'address', weight: 1, entries: Array.from({ length: 100 }, (_, number) => ({ value: `198.51.${number >> 8}.${number & 255}` })) }],
   });
 
@@ -61,9 +61,9 @@ it(`an isolate's memory after ${RELOADS} releases is what it was after ${WARM}`,
   }
 });
 
-const MODULE = path.join(ROOT, 'build/playground/hedgerow_playground.js');
+const MODULE = path.join(ROOT, 'build/wasm/hedgerow_wasm.js');
 const built = existsSync(MODULE);
-if (!built) console.log('skipped: build/playground/ does not exist (`node scripts/build.mjs playground`)');
+if (!built) console.log('skipped: build/wasm/ does not exist (`node scripts/build.mjs wasm`)');
 
 it.skipIf(!built)(`the core's memory after loading a ruleset ${RELOADS} times is what it was after ${WARM}`, { timeout: 120_000 }, async () => {
   const core = await import(/* @vite-ignore */ MODULE);

@@ -25,7 +25,7 @@ function stale(): string | undefined {
   const rules = process.env.HEDGEROW_RULES ?? path.join(ROOT, 'rules');
   const stamp = path.join(ROOT, 'build/.stamp');
   if (!existsSync(stamp) || JSON.parse(readFileSync(stamp, 'utf8')).rules !== rules) return rules;
-  const inputs = ['Cargo.toml', 'Cargo.lock', 'src', 'scripts/lib/build.mjs'].map((input) => path.join(ROOT, input));
+  const inputs = ['Cargo.toml', 'Cargo.lock', 'src/core', 'src/sigma', 'src/worker', 'scripts/lib/build.mjs'].map((input) => path.join(ROOT, input));
   return [...inputs, rules].find((input) => newest(input) >= statSync(stamp).mtimeMs);
 }
 
@@ -36,6 +36,8 @@ if (reason) console.log(`skipped: ${reason}`);
 it.skipIf(reason)('Ctrl-C ends npm start and all that it started', { timeout: 60_000 }, async () => {
   // What vitest tells its own children is none of wrangler's business.
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(VITEST|NODE_ENV|TEST$)/.test(name)));
+  // The profile that `npm test` has built.
+  env.HEDGEROW_PROFILE = 'release';
   const child = spawn(process.execPath, [path.join(ROOT, 'scripts/start.mjs')], { cwd: ROOT, env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
   const ended = new Promise((done) => child.once('exit', (code, signal) => done(code ?? signal)));
   let output = '';

@@ -136,7 +136,7 @@ it('an upload beyond the scan window streams on while it is still being sent', a
   expect(origin.last).toMatchObject({ bytes: body.length, sha256: sha256(body), state: 'complete' });
   const decision = await filter.decision({ headers: res.headers });
   expect(decision.body_bytes).toBe(body.length);
-  expect((body.length - decision.unscanned) / (2 << 20)).toBeCloseTo(1, 1);
+  expect((body.length - decision.unscanned_bytes) / (2 << 20)).toBeCloseTo(1, 1);
   res.resume();
 });
 

@@ -185,16 +185,16 @@ export interface Decision {
   exemption: string | null;
   ruleset: string;
   /** Where the request should be degraded. */
-  degraded?: 'done' | 'nothing' | 'impossible';
+  degraded?: 'edited' | 'unchanged' | 'not_editable';
   /** The release's serial, and why this ruleset decided. */
   release: number | null;
   rules: 'active' | 'canary' | 'embedded';
   /** What the ruleset that is only watched makes of it, where it differs or not. */
   shadow?: { ruleset: string; score: number; band: Decision['band']; only_active: string[]; only_shadow: string[] };
   body_bytes: number;
-  unscanned: number;
+  unscanned_bytes: number;
   /** Where less than the window was read: why. */
-  cut?: 'late' | 'crowded';
+  read_stop?: 'timeout' | 'memory_pressure';
   unreadable: string[];
   entries: number;
   error: string | null;
@@ -204,7 +204,7 @@ export interface FilterOptions {
   origin?: Origin | string;
   /** How the Worker reaches it: `ORIGIN` is its URL, a service binding, or `zone` (the request's own URL is fetched). */
   reach?: 'url' | 'service' | 'zone';
-  /** Which build: `build`, or `build-panic`. */
+  /** Which build: `build`, or `build-faults`. */
   build?: string;
   /** Variables and secrets; `undefined` removes a default. */
   vars?: Record<string, string | undefined>;

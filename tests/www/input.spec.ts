@@ -94,7 +94,7 @@ it('byte ranges are found in text of any script', () => {
 });
 
 describe('a shared result', () => {
-  const result: Result = { prior: -20, score: 50, band: 'suspect', action: 'degrade', digest: 'ab'.repeat(32), contributions: [{ family: 'synthesis', sum: 34, counted: 20 }], hits: [{ name: 'synthesis_a', family: 'synthesis', weight: 14 }, { name: 'synthesis_b', family: 'synthesis', weight: 20 }], picked: 'synthesis_b' };
+  const result: Result = { prior: -20, score: 50, band: 'suspect', action: 'degrade', digest: 'ab'.repeat(32), contributions: [{ family: 'synthesis', raw: 34, capped: 20 }], hits: [{ name: 'synthesis_a', family: 'synthesis', weight: 14 }, { name: 'synthesis_b', family: 'synthesis', weight: 20 }], picked: 'synthesis_b' };
   it('is what was shared', () => expect(decode(encode(result))).toEqual(result));
   it('may be anything, and is then none', () => {
     const good = encode(result);

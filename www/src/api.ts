@@ -50,7 +50,7 @@ export interface Decision {
   prior: number;
   evidence: number;
   /** What each family contributed: the sum of its weights, and what its cap left. */
-  contributions: { family: string; sum: number; counted: number }[];
+  contributions: { family: string; raw: number; capped: number }[];
   hits: { name: string; family: string; weight: number; evidence: Evidence[]; key?: string }[];
   shadow_hits: string[];
   exemption: string | null;
@@ -58,7 +58,7 @@ export interface Decision {
   role: 'embedded' | 'active' | 'canary';
   serial: number | null;
   body_bytes: number;
-  unscanned: number;
+  unscanned_bytes: number;
   unreadable: string[];
   entries: number;
   error: string | null;
@@ -67,8 +67,8 @@ export interface Decision {
 export interface Decisions {
   decisions: Decision[];
   /** How many the ledger has, and how many it keeps at most. */
-  kept: number;
-  most: number;
+  stored: number;
+  capacity: number;
 }
 
 export interface Bundle {

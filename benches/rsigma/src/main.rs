@@ -1,6 +1,6 @@
-//! `npm run bench` runs this beside the native phases: it reads `rules/500/` and `<text>-<bytes>.json` from
-//! `HEDGEROW_BENCH_DIR` and prints a row of JSON a body. Its events hold the text of all messages under the field that
-//! the signatures name, so that it has nothing to extract.
+//! Measures rsigma natively, for `npm run bench`. Reads `rules/500/` and `<text>-<bytes>.json` from
+//! `HEDGEROW_BENCH_DIR`, and prints one JSON object per body. An event holds the text of all
+//! messages under the field that the signatures name, so rsigma has nothing to extract.
 
 #[path = "../../timing/mod.rs"]
 mod timing;
@@ -26,9 +26,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         .collect::<Result<_, std::io::Error>>()?;
     paths.sort();
     for path in paths {
-        let Some((text, bytes)) = named(&path) else { continue };
-        let event =
-            json!({ "gen_ai.input.messages": texts(&serde_json::from_slice(&fs::read(&path)?)?) });
+        let Some((text, bytes)) = parse_name(&path) else { continue };
+        let body: Value = serde_json::from_slice(&fs::read(&path)?)?;
+        let event = json!({ "gen_ai.input.messages": message_texts(&body) });
         let event = JsonEvent::borrow(&event);
         let hits = engine.evaluate(&event).len();
         let us = timing::median(&|times| {
@@ -36,20 +36,21 @@ fn main() -> Result<(), Box<dyn Error>> {
                 .map(|_| black_box(engine.evaluate(black_box(&event))).len() as u32)
                 .fold(0, u32::wrapping_add)
         });
+        let rules = engine.rule_count();
         println!(
             "{}",
-            json!({ "text": text, "bytes": bytes, "rules": engine.rule_count(), "hits": hits, "us": us })
+            json!({ "text": text, "bytes": bytes, "rules": rules, "hits": hits, "us": us })
         );
     }
     Ok(())
 }
 
-fn named(path: &Path) -> Option<(String, usize)> {
+fn parse_name(path: &Path) -> Option<(String, usize)> {
     let (text, bytes) = path.file_stem()?.to_str()?.rsplit_once('-')?;
     Some((text.to_owned(), bytes.parse().ok()?))
 }
 
-fn texts(body: &Value) -> Vec<&str> {
+fn message_texts(body: &Value) -> Vec<&str> {
     let messages = body["messages"].as_array();
     messages.into_iter().flatten().filter_map(|message| message["content"].as_str()).collect()
 }

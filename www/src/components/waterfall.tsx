@@ -5,8 +5,8 @@ import { BandTag } from './parts.tsx';
 
 export interface Contribution {
   family: string;
-  sum: number;
-  counted: number;
+  raw: number;
+  capped: number;
 }
 
 export interface WaterfallHit {
@@ -30,9 +30,9 @@ export function steps(prior: number, hits: readonly WaterfallHit[], contribution
     all.push({ label, kind, from: at, to: at + change });
     at += change;
   };
-  for (const { family, sum, counted } of contributions) {
+  for (const { family, raw, capped } of contributions) {
     for (const hit of hits.filter((hit) => hit.family === family)) add(hit.name, 'hit', hit.weight);
-    if (Math.abs(sum - counted) > 1e-9) add(`${family} is capped`, 'cap', counted - sum);
+    if (Math.abs(raw - capped) > 1e-9) add(`${family} is capped`, 'cap', capped - raw);
   }
   all.push({ label: 'sum', kind: 'total', from: 0, to: at });
   return all;

@@ -57,7 +57,7 @@ export interface Scored {
     score: number;
     prior: number;
     evidence: number;
-    contributions: { family: string; sum: number; counted: number }[];
+    contributions: { family: string; raw: number; capped: number }[];
     band: Band;
     action: Action;
     mode: 'shadow' | 'enforce';
@@ -66,7 +66,7 @@ export interface Scored {
     exemption: string | null;
     ruleset: string;
     body_bytes: number;
-    unscanned: number;
+    unscanned_bytes: number;
     unreadable: string[];
     entries: number;
   };

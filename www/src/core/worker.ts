@@ -1,7 +1,7 @@
 // The core, in a thread of its own: rules are checked, requests scored and explained, files replayed. What comes in
 // stays here.
-import init, { check, diff, fields, Filter } from '../../../build/playground/hedgerow_playground.js';
-import wasm from '../../../build/playground/hedgerow_playground_bg.wasm?url';
+import init, { check, diff, fields, Filter } from '../../../build/wasm/hedgerow_wasm.js';
+import wasm from '../../../build/wasm/hedgerow_wasm_bg.wasm?url';
 import type { Answer, Call } from './core.ts';
 
 const ready = init({ module_or_path: wasm });

@@ -131,7 +131,7 @@ function Facts({ decision: own }: { decision: Decision }) {
     ['Colo', <Linked name="colo" value={own.colo} />],
     ['Call', own.dialect && `${own.dialect}, ${own.operation}`],
     ['Body', `${bytes(own.body_bytes)}${own.entries > 1 ? `, ${count(own.entries)} requests in it` : ''}`],
-    ['Not scanned', own.unscanned > 0 && bytes(own.unscanned)],
+    ['Not scanned', own.unscanned_bytes > 0 && bytes(own.unscanned_bytes)],
     ['Unreadable', own.unreadable.join(', ')],
     ['Ruleset', <><Hash value={own.ruleset || null} /> as {own.role}{own.serial !== null && `, release ${own.serial}`}</>],
     ['Mode', own.mode],

@@ -44,7 +44,7 @@ export function List({ filters, open, onList }: Props) {
     </>
   );
   return (
-    <Panel title="Newest first" note={latest && `kept ${count(latest.kept)} of at most ${count(latest.most)}`} end={end} class="decision-list">
+    <Panel title="Newest first" note={latest && `kept ${count(latest.stored)} of at most ${count(latest.capacity)}`} end={end} class="decision-list">
       <div class="fresh">
         <span class="visually-hidden" role="status">
           {fresh > 0 && 'There are new decisions'}

@@ -21,9 +21,9 @@ const ENFORCED: Record<Action, string> = {
 };
 
 /** What happens to a request under Enforce, in plain words. */
-function enforced({ action, unscanned, unreadable }: NonNullable<Scored['decision']>, { retryAfter, failClosed }: Rules['enforce']): string {
+function enforced({ action, unscanned_bytes, unreadable }: NonNullable<Scored['decision']>, { retryAfter, failClosed }: Rules['enforce']): string {
   if (action === 'throttle') return `${ENFORCED.throttle}, with a Retry-After of ${count(retryAfter)} s.`;
-  const isDoubtful = action === 'degrade' && (unscanned > 0 || unreadable.length > 0);
+  const isDoubtful = action === 'degrade' && (unscanned_bytes > 0 || unreadable.length > 0);
   return isDoubtful ? `${ENFORCED.degrade} A body that does not read cleanly cannot be degraded; it is ${failClosed ? 'refused: 403' : 'forwarded as it is'}.` : ENFORCED[action];
 }
 
@@ -37,7 +37,7 @@ const UNREADABLE: Record<string, string> = {
   entries: 'it has more entries than are read',
   multipart: 'the parts of the upload were not found',
   duplicate: 'a key that counts once stands twice',
-  costly: 'it is built to make searching slow, so not all patterns were tried',
+  search_budget: 'it is built to make searching slow, so not all patterns were tried',
 };
 
 interface Live {
@@ -138,7 +138,7 @@ function Facts({ scored, rules }: { scored: Scored; rules: Rules }) {
       <dt>Body</dt>
       <dd>
         {bytes(own.body_bytes)}
-        {own.unscanned > 0 && `, the last ${bytes(own.unscanned)} of it behind the scan window and not scored`}
+        {own.unscanned_bytes > 0 && `, the last ${bytes(own.unscanned_bytes)} of it behind the scan window and not scored`}
       </dd>
       {own.entries !== 1 && (
         <>

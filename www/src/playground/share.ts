@@ -38,7 +38,7 @@ export function encode({ prior, band, action, digest, contributions, hits, picke
     band,
     action,
     digest,
-    families: families.map(({ family, counted }) => [family, counted, hits.filter((hit) => hit.family === family).map(({ name, weight }) => [name, weight])]),
+    families: families.map(({ family, capped }) => [family, capped, hits.filter((hit) => hit.family === family).map(({ name, weight }) => [name, weight])]),
     ...(picked && { picked }),
   };
   return btoa(JSON.stringify(told)).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
@@ -67,20 +67,20 @@ function check(told: unknown): Result | null {
   const hits: WaterfallHit[] = [];
   for (const row of told.families as unknown[]) {
     if (!Array.isArray(row)) return null;
-    const [family, counted, own] = row as unknown[];
-    if (!isName(family) || !isWeight(counted) || !Array.isArray(own)) return null;
+    const [family, capped, own] = row as unknown[];
+    if (!isName(family) || !isWeight(capped) || !Array.isArray(own)) return null;
     for (const hit of own as unknown[]) {
       if (!Array.isArray(hit) || hits.length >= MOST) return null;
       const [name, weight] = hit as unknown[];
       if (!isName(name) || !isWeight(weight)) return null;
       hits.push({ name, weight, family });
     }
-    const sum = hits.reduce((sum, hit) => (hit.family === family ? sum + hit.weight : sum), 0);
-    contributions.push({ family, sum, counted });
+    const raw = hits.reduce((sum, hit) => (hit.family === family ? sum + hit.weight : sum), 0);
+    contributions.push({ family, raw, capped });
   }
   const unique = (names: string[]) => new Set(names).size === names.length;
   if (!unique(hits.map(({ name }) => name)) || !unique(contributions.map(({ family }) => family))) return null;
-  const sum = contributions.reduce((sum, { counted }) => sum + counted, prior);
+  const sum = contributions.reduce((sum, { capped }) => sum + capped, prior);
   const score = 100 / (1 + 10 ** (-sum / 10));
   return { prior, score, band, action, digest, contributions, hits, picked: hits.find(({ name }) => name === picked)?.name ?? null };
 }

@@ -28,7 +28,7 @@ const KEYS: Record<string, Completion[]> = {
   detection: keys('condition'),
   correlation: keys('type', 'rules', 'group-by', 'timespan', 'condition'),
   'correlation.condition': keys('field', 'gt', 'gte', 'lt', 'lte', 'eq'),
-  custom_attributes: keys('hedgerow.weight', 'rsigma.exemplars', 'hedgerow.lasts', 'hedgerow.load', 'hedgerow.evenness', 'hedgerow.together', 'hedgerow.relieved', 'hedgerow.apart'),
+  custom_attributes: keys('hedgerow.weight', 'rsigma.exemplars', 'hedgerow.ttl', 'hedgerow.events_per_value', 'hedgerow.evenness', 'hedgerow.synchronized_start', 'hedgerow.handover', 'hedgerow.distinct_by'),
   'custom_attributes.rsigma.exemplars': keys('name', 'expect', 'event', 'events'),
 };
 

@@ -1,0 +1,18 @@
+//! The commands, one file each.
+
+pub mod audit;
+pub mod build;
+pub mod check;
+pub mod clusters;
+pub mod diff;
+pub mod docs;
+pub mod explain;
+pub mod indicators;
+pub mod keygen;
+pub mod push;
+pub mod release;
+pub mod replay;
+pub mod score;
+pub mod simulate;
+pub mod status;
+pub mod test;

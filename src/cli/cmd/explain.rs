@@ -1,0 +1,106 @@
+//! `hedgerow explain FILE|-`
+
+use std::path::PathBuf;
+
+use hedgerow_core::evaluate::explain::{Explainer, Explanation};
+use hedgerow_core::extract;
+use hedgerow_core::http::body::Body;
+
+use crate::{Error, Format, Outcome, Result, RulesetArgs, input, now, print_json, print_line};
+
+#[derive(clap::Args)]
+pub struct ExplainArgs {
+    /// A raw HTTP request, or a JSON line {method, path, headers, body}; `-` reads standard input.
+    file: PathBuf,
+    /// Only this signature.
+    #[arg(long)]
+    signature: Option<String>,
+    /// Leave out signatures of which no selection holds.
+    #[arg(long)]
+    near: bool,
+    #[command(flatten)]
+    ruleset: RulesetArgs,
+}
+
+pub fn run(args: &ExplainArgs, format: Format) -> Result<Outcome> {
+    let ruleset = args.ruleset.load()?;
+    let recorded = input::read_request(&args.file)?;
+    let limits = &ruleset.policy().scan;
+    let envelope = recorded.envelope(limits.scan_window, now());
+    let Some(endpoint) = ruleset.endpoint(&envelope) else { return print_not_llm_call(format) };
+    let is_selected = |name: &String| args.signature.as_ref().is_none_or(|wanted| wanted == name);
+    if !ruleset.signatures().iter().any(|signature| is_selected(&signature.name)) {
+        return Err(Error::Io(
+            "there is no such signature; `hedgerow check` and docs/signatures.md know all"
+                .to_owned(),
+        ));
+    }
+    let content_encoding = recorded.headers.iter().find(|(name, _)| name == "content-encoding");
+    let body = Body::new(envelope.body, content_encoding.map(|(_, value)| value.as_str()), limits);
+    let explainer = Explainer::default();
+    let mut entries: Vec<Vec<Explanation>> = Vec::new();
+    let parsed = extract::for_each_request(&envelope, endpoint, &body, limits, &mut |request| {
+        let mut explained = explainer.explain_all(&ruleset, request, &envelope);
+        explained.retain(|explanation| {
+            let any_selection_holds =
+                || explanation.selections.iter().any(|selection| selection.holds);
+            is_selected(&explanation.name) && (!args.near || any_selection_holds())
+        });
+        entries.push(explained);
+    });
+    if parsed.is_none() {
+        return print_not_llm_call(format);
+    }
+    if format == Format::Json {
+        print_json(&serde_json::json!({ "llm_call": true, "requests": entries }))?;
+        return Ok(Outcome::Success);
+    }
+    for (number, explanations) in entries.iter().enumerate() {
+        if entries.len() > 1 {
+            print_line(format_args!("request {} of {}", number + 1, entries.len()))?;
+        }
+        for explanation in explanations {
+            print_explanation(explanation)?;
+        }
+    }
+    Ok(Outcome::Success)
+}
+
+fn print_not_llm_call(format: Format) -> Result<Outcome> {
+    match format {
+        Format::Json => print_json(&serde_json::json!({ "llm_call": false, "requests": [] }))?,
+        Format::Text => {
+            print_line(format_args!("not an LLM call: passes untouched and uncounted"))?
+        }
+    }
+    Ok(Outcome::Success)
+}
+
+fn print_explanation(explanation: &Explanation) -> Result<()> {
+    print_line(format_args!(
+        "{} {} ({:+} dB)",
+        truth_label(explanation.holds),
+        explanation.name,
+        explanation.weight
+    ))?;
+    for selection in &explanation.selections {
+        print_line(format_args!("  {} {}", truth_label(selection.holds), selection.name))?;
+        for test in &selection.comparisons {
+            let range = test
+                .evidence
+                .as_ref()
+                .map(|evidence| format!("  [{}..{}]", evidence.start, evidence.end));
+            print_line(format_args!(
+                "    {} {}{}",
+                truth_label(test.holds),
+                test.comparison,
+                range.unwrap_or_default()
+            ))?;
+        }
+    }
+    Ok(())
+}
+
+fn truth_label(holds: bool) -> &'static str {
+    if holds { "true " } else { "false" }
+}

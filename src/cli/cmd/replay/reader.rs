@@ -1,0 +1,116 @@
+//! Recorded files, line by line, in the order of time over all of them.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use hedgerow_sigma::recorded::RecordedRequest;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::account_ids::AccountIds;
+use crate::{Result, io_error};
+
+/// What is found in recorded files; `file` is a place in the list of them.
+pub enum ReplayEvent<'e> {
+    /// A line is no request.
+    Unreadable { file_index: usize, line: usize, problem: &'e str },
+    /// A line is one.
+    Request { file_index: usize, line: usize, recorded: &'e RecordedRequest },
+}
+
+/// Reads files with a progress bar: always the file whose next request is the earliest. Requests
+/// without a time follow the one before them.
+pub fn read_recordings(
+    paths: &[PathBuf],
+    on_event: &mut impl FnMut(ReplayEvent<'_>) -> Result<()>,
+) -> Result<()> {
+    let bar = progress_bar(paths);
+    let mut account_ids = AccountIds::new();
+    let mut readers = Vec::with_capacity(paths.len());
+    for (file_index, path) in paths.iter().enumerate() {
+        let mut reader = RecordingReader::open(path, file_index)?;
+        reader.advance(&bar, on_event)?;
+        readers.push(reader);
+    }
+    loop {
+        let pending = readers.iter_mut().filter(|reader| reader.next_request.is_some());
+        let Some(reader) = pending.min_by(|a, b| a.next_time.total_cmp(&b.next_time)) else {
+            break;
+        };
+        if let Some((line, mut recorded)) = reader.next_request.take() {
+            account_ids.assign_account(&mut recorded);
+            on_event(ReplayEvent::Request {
+                file_index: reader.file_index,
+                line,
+                recorded: &recorded,
+            })?;
+        }
+        reader.advance(&bar, on_event)?;
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// A file that is being read.
+struct RecordingReader<'p> {
+    path: &'p Path,
+    file_index: usize,
+    reader: BufReader<File>,
+    line: usize,
+    /// The request that is next, and its time.
+    next_request: Option<(usize, RecordedRequest)>,
+    next_time: f64,
+}
+
+impl<'p> RecordingReader<'p> {
+    fn open(path: &'p Path, file_index: usize) -> Result<Self> {
+        let opened = File::open(path).map_err(|error| io_error(path, &error))?;
+        let reader = BufReader::with_capacity(1 << 18, opened);
+        Ok(Self { path, file_index, reader, line: 0, next_request: None, next_time: 0.0 })
+    }
+
+    /// Reads up to the next request.
+    fn advance(
+        &mut self,
+        bar: &ProgressBar,
+        on_event: &mut impl FnMut(ReplayEvent<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let mut bytes = Vec::new();
+        loop {
+            bytes.clear();
+            let byte_count = self.reader.read_until(b'\n', &mut bytes);
+            let byte_count = byte_count.map_err(|error| io_error(self.path, &error))?;
+            if byte_count == 0 {
+                return Ok(());
+            }
+            self.line += 1;
+            bar.inc(byte_count as u64);
+            let (file_index, line) = (self.file_index, self.line);
+            let Ok(text) = std::str::from_utf8(&bytes) else {
+                on_event(ReplayEvent::Unreadable { file_index, line, problem: "not UTF-8" })?;
+                continue;
+            };
+            if text.trim().is_empty() {
+                continue;
+            }
+            match RecordedRequest::from_line(text) {
+                Ok(recorded) => {
+                    self.next_time = recorded.time.unwrap_or(self.next_time);
+                    self.next_request = Some((line, recorded));
+                    return Ok(());
+                }
+                Err(problem) => {
+                    on_event(ReplayEvent::Unreadable { file_index, line, problem: &problem })?
+                }
+            }
+        }
+    }
+}
+
+fn progress_bar(files: &[PathBuf]) -> ProgressBar {
+    let sizes = files.iter().filter_map(|path| path.metadata().ok()).map(|metadata| metadata.len());
+    let bar = ProgressBar::new(sizes.sum());
+    let style =
+        ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta} left");
+    style.map(|style| bar.clone().with_style(style)).unwrap_or(bar)
+}

@@ -1,0 +1,165 @@
+//! `hedgerow simulate SCENARIO.toml [--ruleset BUNDLE] [--noise 0,20,40,60] [--no-correlate]`
+//!
+//! A seeded generator of traffic, piped through the same engine as the edge: bodies are written, read,
+//! assessed, counted and correlated, request by request, in the order of their time.
+
+mod account;
+mod arrivals;
+mod client_profile;
+mod engine;
+mod metrics;
+mod prompt_catalog;
+mod prompt_template;
+mod report;
+mod request_writer;
+mod rng;
+mod scenario;
+mod simulation;
+mod traffic_source;
+mod vocabulary;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use engine::SimulationEngine;
+use hedgerow_core::Ruleset;
+use indicatif::{ProgressBar, ProgressStyle};
+use metrics::Metrics;
+use report::Report;
+use scenario::Scenario;
+use simulation::Simulation;
+
+use crate::{Format, Outcome, Result, RulesetArgs, io_error, print_json};
+
+#[derive(clap::Args)]
+pub struct SimulateArgs {
+    /// Who sends what, how much and when: `scenarios/` has some.
+    #[arg(value_name = "SCENARIO.toml")]
+    scenario: PathBuf,
+    /// Share of campaign requests whose template is paraphrased, in percent, instead of what the scenario
+    /// says; several make a table.
+    #[arg(long, value_name = "PERCENT,…", value_delimiter = ',', value_parser = parse_percent)]
+    noise: Vec<f64>,
+    /// What chance begins with, instead of what the scenario says.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// What numbers of accounts are multiplied by, instead of what the scenario says.
+    #[arg(long, value_parser = parse_scale)]
+    scale: Option<f64>,
+    /// Score each request for itself, without correlations.
+    #[arg(long)]
+    no_correlate: bool,
+    #[command(flatten)]
+    ruleset: RulesetArgs,
+}
+
+pub fn run(args: &SimulateArgs, format: Format) -> Result<Outcome> {
+    let path = &args.scenario;
+    let text = std::fs::read_to_string(path).map_err(|error| io_error(path, &error))?;
+    let mut scenario = match Scenario::parse(&path.display().to_string(), &text) {
+        Ok(scenario) => scenario,
+        Err(findings) => return print_scenario_findings(&findings, format),
+    };
+    scenario.seed = args.seed.unwrap_or(scenario.seed);
+    scenario.scale = args.scale.unwrap_or(scenario.scale);
+    let ruleset = args.ruleset.load()?;
+    let noise_levels: Vec<Option<f64>> = match args.noise.as_slice() {
+        [] => vec![None],
+        noise_levels => noise_levels.iter().copied().map(Some).collect(),
+    };
+    let mut reports = Vec::new();
+    for noise in noise_levels {
+        let report = run_scenario(&scenario, noise, &ruleset, !args.no_correlate);
+        if format == Format::Text {
+            report.print_text(&scenario.title)?;
+        }
+        reports.push(report);
+    }
+    match (format, reports.as_slice()) {
+        (Format::Json, [report]) => print_json(&report.to_json()?)?,
+        (Format::Json, reports) => print_json(&report::runs_to_json(reports)?)?,
+        (Format::Text, [_]) => {}
+        (Format::Text, reports) => report::print_comparison(reports)?,
+    }
+    Ok(Outcome::Success)
+}
+
+/// Plays a scenario from its start to its end.
+fn run_scenario(
+    scenario: &Scenario,
+    noise: Option<f64>,
+    ruleset: &Ruleset,
+    is_correlating: bool,
+) -> Report {
+    let mut simulation = Simulation::new(scenario, noise);
+    let mut engine = SimulationEngine::new(ruleset, is_correlating);
+    let mut metrics = Metrics::new(ruleset, simulation.sources.len());
+    let (bar, start_time) = (progress_bar(simulation.end_ms()), scenario.start_time());
+    let stopwatch = start_stopwatch();
+    while let Some(request) = simulation.next_request() {
+        let now = start_time.saturating_add((request.at_ms / 1_000) as u32);
+        let account =
+            simulation.accounts.get(request.account).map_or("", |account| account.name.as_str());
+        let Some(verdict) = engine.evaluate(&simulation.writer, account, now, request.status)
+        else {
+            continue;
+        };
+        metrics.record(&mut simulation, request, &verdict);
+        if let Some(account) = simulation.accounts.get(request.account) {
+            metrics.record_leak(account, engine.clusters(), request.status);
+        }
+        if metrics.requests.is_multiple_of(REQUESTS_PER_PROGRESS_UPDATE) {
+            bar.set_position(request.at_ms / 60_000);
+        }
+    }
+    bar.finish_and_clear();
+    Report::new(scenario, noise, ruleset, &simulation, &metrics, stopwatch())
+}
+
+/// Prints what is wrong with a scenario.
+fn print_scenario_findings(
+    findings: &[hedgerow_sigma::Finding],
+    format: Format,
+) -> Result<Outcome> {
+    match format {
+        Format::Json => print_json(&serde_json::json!({ "findings": findings }))?,
+        Format::Text => {
+            for finding in findings {
+                crate::print_line(format_args!("{finding}"))?;
+            }
+            crate::print_line(format_args!("{} findings", findings.len()))?;
+        }
+    }
+    Ok(Outcome::Findings)
+}
+
+/// Tells how long it has been since.
+#[allow(clippy::disallowed_methods, reason = "the command line is a host: it has a clock")]
+fn start_stopwatch() -> impl Fn() -> Duration {
+    let start = Instant::now();
+    move || start.elapsed()
+}
+
+/// A bar over the minutes of a scenario.
+fn progress_bar(end_ms: u64) -> ProgressBar {
+    let bar = ProgressBar::new(end_ms / 60_000);
+    let style =
+        ProgressStyle::with_template("{bar:40} {percent}% of the time {elapsed} {eta} left");
+    style.map(|style| bar.clone().with_style(style)).unwrap_or(bar)
+}
+
+fn parse_percent(text: &str) -> std::result::Result<f64, String> {
+    parse_number_in_range(text, 0.0, 100.0)
+}
+
+fn parse_scale(text: &str) -> std::result::Result<f64, String> {
+    parse_number_in_range(text, 0.0001, 100.0)
+}
+
+fn parse_number_in_range(text: &str, min: f64, max: f64) -> std::result::Result<f64, String> {
+    let number = text.trim().parse().ok().filter(|number| (min..=max).contains(number));
+    number.ok_or_else(|| format!("give a number from {min} to {max}"))
+}
+
+/// Requests between two looks at the bar.
+const REQUESTS_PER_PROGRESS_UPDATE: u64 = 10_000;

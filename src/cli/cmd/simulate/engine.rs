@@ -1,0 +1,85 @@
+//! The filter, as it is at the edge: requests are assessed, answered and counted.
+
+use hedgerow_core::correlate::cluster::Clusters;
+use hedgerow_core::correlate::{Evaluation, Firing, LocalEngine};
+use hedgerow_core::keyed_hash::HashKey;
+use hedgerow_core::rules::policy::{Action, Band};
+use hedgerow_core::{Client, Envelope, Ruleset};
+
+use super::request_writer::RequestWriter;
+
+/// A ruleset, and what it has counted.
+pub struct SimulationEngine<'r> {
+    local_engine: LocalEngine<'r>,
+    hash_key: HashKey,
+}
+
+/// What became of a request.
+pub struct Verdict<'e> {
+    /// Its band.
+    pub band: Band,
+    /// Whether it would be blocked, were the policy enforced.
+    pub is_blocked: bool,
+    /// What held, by its place in the ruleset.
+    pub hits: Vec<usize>,
+    /// Its account's hash.
+    pub account: u64,
+    /// What correlations hold since.
+    pub firings: &'e [Firing],
+}
+
+impl<'r> SimulationEngine<'r> {
+    /// With a ruleset, that correlates or does not.
+    pub fn new(ruleset: &'r Ruleset, is_correlating: bool) -> Self {
+        Self {
+            local_engine: LocalEngine::new(ruleset, is_correlating),
+            hash_key: HashKey::derive(b"simulation"),
+        }
+    }
+
+    /// The clusters so far.
+    pub fn clusters(&self) -> &Clusters {
+        self.local_engine.clusters()
+    }
+
+    /// Assesses a request that an origin answers with `status`, and counts it.
+    pub fn evaluate(
+        &mut self,
+        writer: &RequestWriter,
+        account: &str,
+        now: u32,
+        status: u16,
+    ) -> Option<Verdict<'_>> {
+        let profile = writer.profile()?;
+        let path = if profile.is_anthropic { "/v1/messages" } else { "/v1/chat/completions" };
+        let envelope = Envelope {
+            method: "POST",
+            path,
+            headers: &profile.headers,
+            body: writer.body.as_bytes(),
+            body_size: Some(writer.body.len() as u64),
+            client: Client {
+                address: Some(&writer.address),
+                as_number: Some(writer.network.as_number()),
+                country: Some(writer.network.country()),
+                http_version: Some("HTTP/2"),
+                tls_version: Some("TLSv1.3"),
+                tls_fingerprint: Some(&profile.tls_fingerprint),
+                ..Client::default()
+            },
+            account: Some(account),
+            now: u64::from(now),
+            hash_key: self.hash_key,
+            ..Envelope::default()
+        };
+        let evaluation = self.local_engine.evaluate(&envelope, status)?;
+        let Evaluation { assessment, disposition, account } = evaluation;
+        Some(Verdict {
+            band: assessment.band,
+            is_blocked: assessment.action(&disposition) == Action::Block,
+            hits: assessment.hits.iter().map(|hit| hit.signature).collect(),
+            account,
+            firings: self.local_engine.firings(),
+        })
+    }
+}

@@ -1,0 +1,303 @@
+//! The patterns of all texts: what campaigns ask, and what honest programs and people ask.
+
+use super::prompt_template::Pattern;
+
+/// The patterns of a kind of text; a template is one of them, with one set of choices.
+pub type Patterns = Vec<Pattern>;
+
+/// An instruction that forces the reasoning into tags in front of the answer.
+pub fn tags() -> Patterns {
+    vec![
+        Pattern::new(
+            &[
+                "(Before|Prior to|Ahead of) (answering|responding|giving any answer|any reply), (write|put|place|lay out) \
+                 (your full|your complete|all of your|the entire) (reasoning|thinking|train of thought|deliberation) \
+                 (inside|within|between|in) (<think> and </think>|<thinking> and </thinking>|<reasoning> and </reasoning>).",
+                "(Only then|After that|Afterwards|Once that is done), (give|state|write|present) the \
+                 (final answer|final response|answer|result) (inside|within|between) \
+                 (<answer> and </answer>|<final> and </final>|<solution> and </solution>).",
+                "(Do not|Never|You must not) (skip|shorten|compress|abbreviate) (any step|a single step|intermediate steps), \
+                 (even if|although|no matter whether) the (task|question|problem|request) (looks|seems|appears) \
+                 (trivial|simple|easy|obvious).",
+            ],
+            "[break](Problem|Task|Question|Exercise): [question]",
+        ),
+        Pattern::new(
+            &[
+                "(Every|Each) (reply|response|answer) (has|consists of|comes in) two (parts|sections|blocks).",
+                "(In|Inside|Within) <thinking> and </thinking> (work through|develop|explore) the (problem|question|task) \
+                 (out loud|in your own words|from scratch), (with all|including) (dead ends|false starts|detours) and \
+                 (corrections|second thoughts|checks).",
+                "(Behind it|Below it|Following it), (repeat|give|state) (only|just|nothing but) the \
+                 (final answer|final response) (in one line|without comment|on its own).",
+            ],
+            "[break][question]",
+        ),
+    ]
+}
+
+/// The reasoning behind a finished answer is to be made up.
+pub fn traces() -> Patterns {
+    vec![
+        Pattern::new(
+            &[
+                "(Below|Here|In what follows) (is|you find|stands) a (question|task|problem) (together with|and|along with) its \
+                 (final answer|finished answer|completed response|known answer).",
+                "(Imagine|Reconstruct|Articulate|Write out|Spell out) (step by step|in full|piece by piece|at length) the \
+                 (internal reasoning|inner monologue|hidden reasoning|chain of thought|thought process) \
+                 (that led to|behind|which produced) (it|the answer|this answer|that result).",
+                "(Write|Tell it|Phrase it|Put it) as (if|though) (you were|the solver was) \
+                 (thinking it for the first time|discovering it live|working through it right now), \
+                 (never hinting|without a hint|never letting on) that the (answer|result|outcome) was \
+                 (known|given|there) (beforehand|already|in advance).",
+            ],
+            "[break](Question|Task|Problem): [question][break](Final answer|Completed response|Given answer): [passage]",
+        ),
+        Pattern::new(
+            &[
+                "(A|Some) (strong|capable|careful) (solver|expert|model) (answered|solved) the (question|problem) below.",
+                "(Recreate|Reverse-engineer|Simulate|Reconstruct) the (thought process|reasoning trace|internal reasoning) \
+                 (from the first idea|from scratch|from the start) (up to|until|down to) the (reference answer|finished answer), \
+                 (with|including) (doubts|hesitation|checks) and (false starts|corrections|dead ends).",
+            ],
+            "[break][question][break](Reference answer|Finished answer): [passage]",
+        ),
+    ]
+}
+
+/// Answers are graded by a rubric: a reward.
+pub fn grading() -> Patterns {
+    vec![
+        Pattern::new(
+            &[
+                "(You are|Act as|Take the role of) (an impartial|a strict|a careful|an expert) (judge|grader|assessor|reviewer).",
+                "(Score|Grade|Rate) the (response|answer|output) (below|that follows) (on|against|by) \
+                 (each criterion|every point|all items) of (the rubric|this rubric|the list) \
+                 (from 1 to 10|on a scale of 1 to 10|between 0 and 5).",
+                "(Return|Output|Give) (only JSON|a JSON object|one JSON line) with (the scores|per-criterion scores|a score per item) \
+                 and (a short|a detailed|a one-paragraph) (justification|rationale|critique).",
+            ],
+            "[break]Prompt: [question][break]Response: [passage]",
+        ),
+        Pattern::new(
+            &[
+                "(Two|A pair of) (assistants|models|systems) (answered|replied to) the (prompt|question|request) below.",
+                "(Decide|Say|Determine) which (response|answer|output) (is better|should be preferred|wins), \
+                 (by|judging) (correctness|accuracy), (depth|completeness) and (clarity|style), and \
+                 (explain|justify) the (choice|preference|verdict) in (detail|full|three sentences).",
+                "(End|Close|Finish) with (exactly|only) (A or B|the letter of the better one|first or second).",
+            ],
+            "[break]Prompt: [question][break]Response A: [passage][break]Response B: [passage]",
+        ),
+    ]
+}
+
+/// Harvested transcripts are cleaned.
+pub fn cleaning() -> Patterns {
+    vec![
+        Pattern::new(
+            &[
+                "(Clean|Normalise|Rewrite|Polish|Standardise) the (reasoning trace|chain of thought|reasoning process) \
+                 (below|that follows) (into|to) (one consistent|a unified|a single) (style|voice|format).",
+                "(Remove|Drop|Delete|Cut) (filler|hesitation|repetition|redundant steps) and \
+                 (mentions|names|traces) of (the model|any assistant|the vendor), but (keep|preserve|retain) every \
+                 (deduction|logical step|computation) (in its order|as it stands).",
+                "(Do not change|Keep|Preserve) the (final answer|conclusion|result) (at the end|below), and \
+                 (return|output|print) (nothing but|only|just) the (cleaned|normalised|finished) (text|trace|version).",
+            ],
+            "[break]Trace: [question] [passage] So [passage]",
+        ),
+        Pattern::new(
+            &[
+                "(You receive|Here is|Below is) a (raw|messy|noisy) (transcript|record|log) of (a model|an assistant) at work.",
+                "(Reformat|Restructure|Condense) (its|the) (chain of thought|thinking process|reasoning steps) (into|as) \
+                 (numbered|clean|short) (steps|lines|paragraphs) in the (first person|same format), \
+                 (without changing|keeping) (what is concluded|the conclusion|the outcome).",
+            ],
+            "[break][passage] [question] [passage]",
+        ),
+    ]
+}
+
+/// Personas and topics are swept over, questions and answers made of them.
+pub fn sweeps() -> Patterns {
+    vec![
+        Pattern::new(
+            &[
+                "(Adopt|Take on|Assume) the (persona|role|identity) (given|described|stated) (below|at the end).",
+                "(Write|Compose|Create) (one|a single) (realistic|challenging|demanding) (question|request|task) that \
+                 (this person|such a person) (would|might) (ask|bring to) an assistant, then \
+                 (answer it|give the complete answer|solve it) (in full|in depth|with all steps).",
+                "(Vary|Change) (wording|tone|length) and (difficulty|depth) so that no two (samples|items|examples) \
+                 (look alike|resemble each other|read the same).",
+            ],
+            "[break]Persona: [persona][break]Topic: [adjective] [noun] of [name]",
+        ),
+        Pattern::new(
+            &[
+                "(For|Take) the (topic|leaf|node) of (our|the) (taxonomy|topic tree|catalogue) (named|given) below.",
+                "(Generate|Produce|Write) (an instruction|a user query) (of high|with increasing) (complexity|difficulty) \
+                 (together with|followed by) (an ideal|a model|a complete) (response|answer), as (diverse|varied) as possible.",
+            ],
+            "[break]Path: [noun] / [adjective] [noun] / [name] / [verb]",
+        ),
+    ]
+}
+
+/// Saved reasoning is to be expanded in another session.
+pub fn replays() -> Patterns {
+    vec![Pattern::new(
+        &[
+            "(Continue|Go on|Resume) (from|with) the (reasoning|thinking) (above|in your last turn).",
+            "(Expand|Unfold|Elaborate) (it|every step of it) (in full|in complete sentences), \
+             (leaving nothing out|without leaving gaps|down to the last detail).",
+        ],
+        " [question]",
+    )]
+}
+
+/// Tools that many people use with a key of their own: translators, writing aids, helpers for pages.
+pub fn shared_tools() -> Patterns {
+    vec![
+        Pattern::new(
+            &[
+                "(Translate|Render) the (text|passage|selection) (below|that follows) into (German|Spanish|English|Japanese|French).",
+                "(Keep|Preserve) (names|markup|line breaks) and (tone|style), and (answer|reply) with the translation (alone|only).",
+            ],
+            "[break][passage]",
+        ),
+        Pattern::new(
+            &[
+                "(Summarise|Sum up) the (page|article|selection) (below|that follows) in (three|five|two) (bullet points|sentences).",
+                "(Leave out|Ignore) (advertising|navigation|footers), and do not add (opinions|facts) of your own.",
+            ],
+            "[break][passage] [passage]",
+        ),
+        Pattern::new(
+            &[
+                "You are the (writing|mail|office) (assistant|helper) of (a browser extension|this app).",
+                "(Improve|Correct) (grammar|spelling) and (flow|style) of what the user (selected|wrote), \
+                 (without changing|keeping) its meaning.",
+            ],
+            "[break][passage]",
+        ),
+        Pattern::new(
+            &[
+                "You (help|assist) (developers|programmers) in (their editor|an editor|the terminal).",
+                "(Explain|Answer) (briefly|in short), (prefer|give) (code|a patch) over (prose|talk), and (ask|say so) when \
+                 (something is missing|the question is unclear).",
+            ],
+            "[break][question]",
+        ),
+    ]
+}
+
+/// Answers from documents: an instruction, a context, a question.
+pub fn retrieval() -> Patterns {
+    vec![Pattern::new(
+        &[
+            "You work at the desk of [name] and (answer|reply to) guests about [noun] and [adjective] [noun] \
+             (using|by) nothing but the passages below.",
+            "Where the passages of [name] (hold|have) no answer about [noun], say so and \
+             (point to|name) [name] or the [adjective] [noun] hotline.",
+        ],
+        "[break]Passages: [passage] [passage][break]Question: [question]",
+    )]
+}
+
+/// Answers from documents, by the prompt that a framework brings along.
+pub fn framework_prompts() -> Patterns {
+    vec![Pattern::new(
+        &[
+            "You are an assistant for looking things up.",
+            "Use the retrieved context that follows for your reply, and if you don't know the answer, say that you don't know.",
+            "Keep the reply short, three sentences at most.",
+        ],
+        "[break]Context: [passage] [passage][break]Question: [question]",
+    )]
+}
+
+/// Batches of programs: sorted, extracted, labelled.
+pub fn batches() -> Patterns {
+    vec![
+        Pattern::new(
+            &[
+                "(Classify|Sort) the (ticket|message|review) to [name] about [noun] as [noun], [adjective] [noun], [noun] or other.",
+                "(Answer|Reply) with one word of [name] only.",
+            ],
+            "[break][passage]",
+        ),
+        Pattern::new(
+            &[
+                "(Extract|Read) [noun], [noun] and [adjective] [noun] from the (text|notice|invoice) of [name] below.",
+                "(Return|Give) JSON with [noun] and [noun] as keys for [name], and null where nothing is said.",
+            ],
+            "[break][passage]",
+        ),
+        Pattern::new(
+            &[
+                "(Translate|Render) this (description|page|label) of [adjective] [noun] by [name] into \
+               (Polish|Dutch|Italian|Swedish) for [name].",
+            ],
+            "[break][passage]",
+        ),
+    ]
+}
+
+/// A team's own assistant is evaluated.
+pub fn evaluations() -> Patterns {
+    vec![Pattern::new(
+        &[
+            "You (check|evaluate) what the assistant of [name] tells about [adjective] [noun] (every night|before each release).",
+            "(Does|Say whether) the answer (follow|follows) the guidelines of [name] on [noun] and [noun]?",
+            "(Answer|Reply) with pass or fail, and a short reason, to [name].",
+        ],
+        "[break]Question: [question][break]Answer of the assistant: [passage]",
+    )]
+}
+
+/// The reasons of decisions that have been taken are put on file.
+pub fn audits() -> Patterns {
+    vec![Pattern::new(
+        &[
+            "For the (audit file|compliance record|regulator) of [name], (explain|set out) the reasoning behind the \
+             (decision|ruling) on this (customer|claim|application) about [noun].",
+            "(Name|List) the facts that (led to|support) the (decision|outcome) and the (rule|clause) of [name] on [noun] that \
+             (applies|was applied), in (plain|sober) (language|words).",
+        ],
+        "[break]Case [number]: [passage][break]Decision: [adjective], by the clerk at [name]",
+    )]
+}
+
+/// Tests of a team's code that call a model.
+pub fn test_fixtures() -> Patterns {
+    vec![Pattern::new(
+        &[
+            "You are the (assistant|helper) under test of the [noun] service at [name].",
+            "(Follow|Obey) the (schema|format) of [name] for [adjective] [noun], and never (invent|make up) [noun] or [noun].",
+        ],
+        "[break]Fixture [number]: [question]",
+    )]
+}
+
+/// Public questions by which models are compared.
+pub fn benchmarks() -> Patterns {
+    vec![Pattern::new(
+        &[
+            "The following is a multiple choice question about [noun] and [noun].",
+            "Think step by step and then finish your answer with the letter of the right choice.",
+        ],
+        "[break][question][break]A. [noun][break]B. [noun][break]C. [noun][break]D. [noun]",
+    )]
+}
+
+/// What an application tells the model in front of what people ask.
+pub fn app_instructions() -> Patterns {
+    vec![Pattern::new(
+        &[
+            "You are [name], the (friendly|helpful|polite) assistant of [name], a maker of [adjective] [noun] and [noun].",
+            "Talk about [noun], [noun] and orders only, and (hand over|pass on) to [name] when a guest (complains|is upset).",
+        ],
+        "",
+    )]
+}

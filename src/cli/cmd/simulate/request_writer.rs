@@ -1,0 +1,319 @@
+//! One request as bytes: what is said, and the body, headers and address that it travels by.
+
+use super::account::Actor;
+use super::client_profile::{Address, ClientProfile, ClientProfiles};
+use super::prompt_catalog;
+use super::prompt_template::{Pattern, StyleRng, write_passage, write_question};
+use super::rng::Rng;
+use super::traffic_source::{ClientKind, Network, Payload, Template, TrafficSource};
+use super::vocabulary::Vocabulary;
+
+/// Writes requests; its buffers are used again and again.
+pub struct RequestWriter {
+    vocabulary: Vocabulary,
+    profiles: ClientProfiles,
+    /// What tools tell the model whose users come through a relay.
+    app_instructions: Vec<Pattern>,
+    system_prompt: String,
+    messages: [String; MAX_MESSAGES],
+    /// How many of those are used; the user's first, and the model's between.
+    message_count: usize,
+    /// Reasoning that is sent back before the last message but one.
+    reasoning_token: Option<u64>,
+    /// The body.
+    pub body: String,
+    /// The client's address.
+    pub address: String,
+    /// Its network.
+    pub network: Address,
+    /// The program's number.
+    pub profile_index: usize,
+}
+
+/// Messages of a conversation that are sent at most.
+const MAX_MESSAGES: usize = 3;
+
+impl RequestWriter {
+    pub fn new() -> Self {
+        Self {
+            vocabulary: Vocabulary::new(),
+            profiles: ClientProfiles::new(),
+            app_instructions: prompt_catalog::app_instructions(),
+            system_prompt: String::new(),
+            messages: Default::default(),
+            message_count: 0,
+            reasoning_token: None,
+            body: String::new(),
+            address: String::new(),
+            network: Address::default(),
+            profile_index: 0,
+        }
+    }
+
+    /// The program that the request comes by.
+    pub fn profile(&self) -> Option<&ClientProfile> {
+        self.profiles.get(self.profile_index)
+    }
+
+    /// Writes an actor's next request; `is_new` where a new model is out.
+    pub fn write(&mut self, source: &TrafficSource, actor: &mut Actor, uses_new_model: bool) {
+        self.system_prompt.clear();
+        self.messages.iter_mut().for_each(String::clear);
+        self.message_count = 1;
+        self.reasoning_token = None;
+        self.network = client_address(source, actor);
+        self.profile_index = profile_index(source, actor);
+        match &source.campaign {
+            Some(campaign) => {
+                let is_ordinary = actor.rng.chance(campaign.ordinary / 100.0);
+                let is_paraphrased = actor.rng.chance(campaign.noise / 100.0);
+                let template = source.templates.get(actor.rng.below(source.templates.len()));
+                match template {
+                    Some(template) if !is_ordinary => {
+                        self.profile_index = template.profile_index;
+                        let mut rng = Rng::new(actor.rng.next_u64(), 0);
+                        self.write_instructed(
+                            template,
+                            is_paraphrased,
+                            source.seed,
+                            actor,
+                            &mut rng,
+                        );
+                    }
+                    _ => {
+                        self.profile_index =
+                            ClientProfiles::pick_app(&mut Rng::new(actor.conversation_seed, 0));
+                        actor.turn = 0;
+                        self.write_conversation(actor.rng.next_u64(), 0);
+                    }
+                }
+            }
+            None => {
+                let template = source.templates.get(actor.group as usize);
+                match template {
+                    None => self.write_conversation(actor.conversation_seed, actor.turn),
+                    Some(template) => {
+                        let mut rng = Rng::new(actor.conversation_seed, u64::from(actor.turn));
+                        self.write_instructed(template, false, source.seed, actor, &mut rng);
+                    }
+                }
+            }
+        }
+        self.build_body(uses_new_model);
+        self.address.clear();
+        self.network.write_to(&mut self.address);
+    }
+
+    /// Says what a template says.
+    fn write_instructed(
+        &mut self,
+        template: &Template,
+        is_paraphrased: bool,
+        seed: u64,
+        actor: &Actor,
+        rng: &mut Rng,
+    ) {
+        let mut style_rng = match is_paraphrased {
+            true => StyleRng { choices: Rng::new(rng.next_u64(), 1), is_paraphrased },
+            false => template.style_rng,
+        };
+        match template.payload {
+            Payload::Relay => return self.write_relayed(rng),
+            Payload::SavedReasoning => {
+                self.write_conversation(rng.next_u64(), 1);
+                // What was saved is sent from any account.
+                let token_index = rng.below(SAVED_REASONING_TOKENS) as u64;
+                self.reasoning_token = Some(Rng::new(seed, token_index).next_u64());
+                self.profile_index = ClientProfiles::pick_anthropic_sdk(rng);
+                let message = last_message(&mut self.messages, self.message_count);
+                message.clear();
+                template.pattern.write_instruction(&self.vocabulary, &mut style_rng, message);
+                template.pattern.write_payload(&self.vocabulary, &mut style_rng, rng, message);
+                return;
+            }
+            _ => {}
+        }
+        let target = if template.is_system {
+            &mut self.system_prompt
+        } else {
+            first_message(&mut self.messages)
+        };
+        template.pattern.write_instruction(&self.vocabulary, &mut style_rng, target);
+        let mut slot_rng = match template.payload {
+            Payload::FixedPerAccount(count) => {
+                Rng::new(actor.first_account as u64 ^ seed, u64::from(actor.turn % count))
+            }
+            Payload::PublicSet(count) => {
+                Rng::new(PUBLIC_QUESTION_SEED, rng.below(count as usize) as u64)
+            }
+            _ => *rng,
+        };
+        if template.payload == Payload::Conversation {
+            let system_prompt = std::mem::take(&mut self.system_prompt);
+            let instruction = std::mem::take(first_message(&mut self.messages));
+            self.write_conversation(actor.conversation_seed, actor.turn);
+            // Instructions of a conversation are the system's, wherever the template had them.
+            self.system_prompt = if template.is_system { system_prompt } else { instruction };
+            return;
+        }
+        let message = first_message(&mut self.messages);
+        template.pattern.write_payload(&self.vocabulary, &mut style_rng, &mut slot_rng, message);
+    }
+
+    /// A turn of a conversation: what was said last is sent along.
+    fn write_conversation(&mut self, conversation_seed: u64, turn: u32) {
+        let write_question = |turn: u32, out: &mut String| {
+            let mut rng = Rng::new(conversation_seed, u64::from(turn));
+            write_question(&self.vocabulary, &mut rng, out);
+            if rng.chance(0.6) {
+                out.push(' ');
+                write_passage(&self.vocabulary, &mut rng, out);
+            }
+        };
+        let [previous_question, answer, current_question] = &mut self.messages;
+        let Some(previous_turn) = turn.checked_sub(1) else {
+            write_question(0, previous_question);
+            self.message_count = 1;
+            return;
+        };
+        write_question(previous_turn, previous_question);
+        write_question(turn, current_question);
+        let mut rng = Rng::new(conversation_seed, u64::from(turn) | 1 << 40);
+        write_passage(&self.vocabulary, &mut rng, answer);
+        self.message_count = MAX_MESSAGES;
+        if rng.chance(0.3) {
+            self.reasoning_token = Some(rng.next_u64());
+        }
+    }
+
+    /// What a customer of a relay asks: in any language, by any program.
+    fn write_relayed(&mut self, rng: &mut Rng) {
+        self.profile_index = ClientProfiles::pick_any(rng);
+        if rng.chance(0.35) {
+            return self.write_conversation(rng.next_u64(), u32::from(rng.chance(0.4)));
+        }
+        if rng.chance(0.3)
+            && let Some(pattern) = self.app_instructions.first()
+        {
+            let mut style_rng =
+                StyleRng { choices: Rng::new(rng.next_u64(), 0), is_paraphrased: false };
+            pattern.write_instruction(&self.vocabulary, &mut style_rng, &mut self.system_prompt);
+        }
+        let language = rng.below(self.vocabulary.language_count());
+        let word_count = 18 + rng.below(30);
+        self.vocabulary.write_foreign_words(
+            language,
+            word_count,
+            rng,
+            first_message(&mut self.messages),
+        );
+    }
+
+    /// Makes the body of what is said.
+    fn build_body(&mut self, uses_new_model: bool) {
+        let Some(profile) = self.profiles.get(self.profile_index) else { return };
+        let body = &mut self.body;
+        body.clear();
+        let model = match (profile.is_anthropic, uses_new_model) {
+            (true, false) => "claude-sonnet-4-5",
+            (true, true) => "claude-sonnet-5",
+            (false, false) => "gpt-5.1",
+            (false, true) => "gpt-5.5",
+        };
+        body.push_str("{\"model\":\"");
+        body.push_str(model);
+        body.push_str("\",");
+        let mut separator = "";
+        if profile.is_anthropic {
+            body.push_str("\"max_tokens\":1024,");
+            if !self.system_prompt.is_empty() {
+                body.push_str("\"system\":\"");
+                body.push_str(&self.system_prompt);
+                body.push_str("\",");
+            }
+            body.push_str("\"messages\":[");
+        } else {
+            body.push_str("\"messages\":[");
+            if !self.system_prompt.is_empty() {
+                push_message("system", &self.system_prompt, &mut separator, body);
+            }
+        }
+        for (index, text) in self.messages.iter().take(self.message_count).enumerate() {
+            match (index % 2, self.reasoning_token.filter(|_| profile.is_anthropic)) {
+                (0, _) => push_message("user", text, &mut separator, body),
+                (_, None) => push_message("assistant", text, &mut separator, body),
+                (_, Some(token)) => push_reasoning_message(text, token, body),
+            }
+        }
+        body.push(']');
+        if profile.is_streaming {
+            body.push_str(",\"stream\":true");
+        }
+        body.push('}');
+    }
+}
+
+/// Writes a message.
+fn push_message(role: &str, text: &str, separator: &mut &'static str, body: &mut String) {
+    body.push_str(separator);
+    body.push_str("{\"role\":\"");
+    body.push_str(role);
+    body.push_str("\",\"content\":\"");
+    body.push_str(text);
+    body.push_str("\"}");
+    *separator = ",";
+}
+
+/// Writes an answer of the model with its signed reasoning.
+fn push_reasoning_message(text: &str, token: u64, body: &mut String) {
+    body.push_str(",{\"role\":\"assistant\",\"content\":[{\"type\":\"thinking\",\"thinking\":\"\",\"signature\":\"");
+    let mut rng = Rng::new(token, 0);
+    for _ in 0..6 {
+        let _ = std::fmt::Write::write_fmt(body, format_args!("{:016x}", rng.next_u64()));
+    }
+    body.push_str("\"},{\"type\":\"text\",\"text\":\"");
+    body.push_str(text);
+    body.push_str("\"}]}");
+}
+
+/// The first text of a conversation.
+fn first_message(messages: &mut [String; MAX_MESSAGES]) -> &mut String {
+    let [first, ..] = messages;
+    first
+}
+
+/// The last text of one that has so many.
+fn last_message(messages: &mut [String; MAX_MESSAGES], count: usize) -> &mut String {
+    let [first, _, last] = messages;
+    if count < MAX_MESSAGES { first } else { last }
+}
+
+fn client_address(source: &TrafficSource, actor: &mut Actor) -> Address {
+    match source.network {
+        Network::RandomCloud => Address::cloud(&mut actor.rng),
+        Network::Proxies => {
+            let proxy_index = actor.rng.below(source.groups as usize);
+            Address::proxy((source.seed as usize % 1_000) + proxy_index, &mut actor.rng)
+        }
+        Network::Home | Network::Cloud | Network::Gateway => actor.home_address,
+    }
+}
+
+fn profile_index(source: &TrafficSource, actor: &mut Actor) -> usize {
+    match source.client_kind {
+        ClientKind::App | ClientKind::Script => actor.profile_index,
+        ClientKind::Any => ClientProfiles::pick_script(&mut actor.rng),
+        ClientKind::Gateway => ClientProfiles::gateway(),
+        ClientKind::Stripped => ClientProfiles::stripped(),
+        ClientKind::Template => {
+            let template = source.templates.get(actor.group as usize);
+            template.map_or(actor.profile_index, |template| template.profile_index)
+        }
+    }
+}
+
+/// Reasoning that a campaign has saved.
+const SAVED_REASONING_TOKENS: usize = 2_000;
+
+/// Where public questions are made from: the same in every scenario.
+const PUBLIC_QUESTION_SEED: u64 = 0x9b1c;

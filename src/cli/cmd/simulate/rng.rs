@@ -1,0 +1,91 @@
+//! Chance that repeats itself: the same seed makes the same traffic.
+
+/// A stream of numbers (SplitMix64): eight bytes of state, so that every account has one of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Rng(u64);
+
+impl Rng {
+    /// A stream of its own for everything that a seed is for, by number.
+    pub fn new(seed: u64, stream: u64) -> Self {
+        let mut rng = Self(seed ^ stream.wrapping_mul(0xd134_2543_de82_ef95));
+        rng.next_u64();
+        Self(rng.next_u64())
+    }
+
+    /// The next number.
+    pub fn next_u64(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.0;
+        bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^ bits >> 31
+    }
+
+    /// A number below a bound; 0 where that is 0.
+    pub fn below(&mut self, bound: usize) -> usize {
+        let product = u128::from(self.next_u64()) * bound as u128;
+        (product >> 64) as usize
+    }
+
+    /// A number from 0 to 1, without 1.
+    pub fn uniform(&mut self) -> f64 {
+        (self.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// Whether something happens that has this chance.
+    pub fn chance(&mut self, chance: f64) -> bool {
+        self.uniform() < chance
+    }
+
+    /// One of a list; the usual value of its kind where it is empty.
+    pub fn pick<T: Copy + Default>(&mut self, list: &[T]) -> T {
+        list.get(self.below(list.len())).copied().unwrap_or_default()
+    }
+
+    /// How long it takes until something happens that takes `mean` on average, and has no memory.
+    pub fn exponential(&mut self, mean: f64) -> f64 {
+        -(1.0 - self.uniform()).ln() * mean
+    }
+
+    /// A factor that is 1 on average, and the wider spread the larger `sigma` is (log-normal).
+    pub fn log_normal(&mut self, sigma: f64) -> f64 {
+        let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
+        let normal = radius * (std::f64::consts::TAU * self.uniform()).cos();
+        (sigma * normal - sigma * sigma / 2.0).exp()
+    }
+
+    /// How many, where each is followed by another one with the same chance; at least 1.
+    pub fn geometric(&mut self, mean: f64) -> u32 {
+        if mean <= 1.0 {
+            return 1;
+        }
+        let length = (1.0 - self.uniform()).ln() / (1.0 - 1.0 / mean).ln();
+        1 + length.min(1e6) as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mean(mut draw: impl FnMut() -> f64) -> f64 {
+        (0..100_000).map(|_| draw()).sum::<f64>() / 100_000.0
+    }
+
+    #[test]
+    fn distributions_have_their_means_and_streams_repeat() {
+        let mut rng = Rng::new(1, 1);
+        assert!((mean(|| rng.uniform()) - 0.5).abs() < 0.01);
+        assert!((mean(|| rng.exponential(3.0)) - 3.0).abs() < 0.05);
+        assert!((mean(|| rng.log_normal(1.0)) - 1.0).abs() < 0.05);
+        assert!((mean(|| f64::from(rng.geometric(4.0))) - 4.0).abs() < 0.05);
+        assert!((mean(|| rng.below(9) as f64) - 4.0).abs() < 0.05);
+        assert_eq!((rng.geometric(1.0), rng.below(0), rng.pick::<u8>(&[])), (1, 0, 0));
+        let stream = |seed, number| {
+            let mut rng = Rng::new(seed, number);
+            [rng.next_u64(), rng.next_u64()]
+        };
+        assert_eq!(stream(1, 2), stream(1, 2));
+        assert!(stream(1, 2) != stream(2, 1) && stream(1, 2) != stream(1, 3));
+    }
+}

@@ -1,0 +1,232 @@
+//! The world of a scenario: everybody in it, and what they send next.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::account::{Account, Actor, account_name};
+use super::arrivals::Weekday;
+use super::client_profile::ClientProfiles;
+use super::request_writer::RequestWriter;
+use super::rng::Rng;
+use super::scenario::{BenignKind, Scenario};
+use super::traffic_source::{ClientKind, TrafficSource};
+
+/// Everybody, and the time.
+pub struct Simulation {
+    pub sources: Vec<TrafficSource>,
+    pub accounts: Vec<Account>,
+    /// Writes what is sent.
+    pub writer: RequestWriter,
+    actors: Vec<Actor>,
+    /// Who sends next, and when, in milliseconds from the start.
+    queue: BinaryHeap<Reverse<(u64, u32)>>,
+    /// The next account of each source that waits, and how many wait behind it.
+    reserves: Vec<(usize, u32)>,
+    end_ms: u64,
+    turnover_ms: u64,
+    /// Whether a new model comes out.
+    has_model_release: bool,
+    first_weekday: Weekday,
+}
+
+/// A request that is sent.
+#[derive(Clone, Copy, Debug)]
+pub struct SentRequest {
+    /// When, in milliseconds from the start.
+    pub at_ms: u64,
+    /// By whom.
+    pub account: usize,
+    /// How it is answered.
+    pub status: u16,
+}
+
+impl Simulation {
+    /// The world that a scenario describes; `noise` replaces what its campaigns say, in percent.
+    pub fn new(scenario: &Scenario, noise: Option<f64>) -> Self {
+        let seed = scenario.seed;
+        let benign = scenario.benign.iter().enumerate();
+        let benign = benign
+            .map(|(number, entry)| TrafficSource::from_benign(entry, scenario.scale, seed, number));
+        let campaigns = scenario.campaign.iter().enumerate().map(|(number, entry)| {
+            let mut entry = entry.clone();
+            entry.noise = noise.unwrap_or(entry.noise);
+            TrafficSource::from_campaign(
+                &entry,
+                scenario.scale,
+                seed,
+                FIRST_CAMPAIGN_STREAM + number,
+            )
+        });
+        let sources: Vec<TrafficSource> = benign.chain(campaigns).collect();
+        let end_ms = u64::from(scenario.days) * DAY_MS;
+        let turnover_ms = scenario.turnover.map_or(end_ms / 2, |hour| (hour * HOUR_MS) as u64);
+        let has_model_release =
+            scenario.benign.iter().any(|entry| entry.kind == BenignKind::ReleaseDay);
+        // 1 January 1970 was a Thursday.
+        let first_weekday = Weekday((scenario.start_time() / 86_400 + 3) % 7);
+        let mut simulation = Self {
+            sources: Vec::new(),
+            accounts: Vec::new(),
+            writer: RequestWriter::new(),
+            actors: Vec::new(),
+            queue: BinaryHeap::new(),
+            reserves: Vec::new(),
+            end_ms,
+            turnover_ms,
+            has_model_release,
+            first_weekday,
+        };
+        for (number, source) in sources.iter().enumerate() {
+            simulation.add_source(number, source);
+        }
+        simulation.sources = sources;
+        simulation
+    }
+
+    /// How long it goes on, in milliseconds.
+    pub fn end_ms(&self) -> u64 {
+        self.end_ms
+    }
+
+    /// Makes a source's accounts and actors.
+    fn add_source(&mut self, source_index: usize, source: &TrafficSource) {
+        let source_first_account = self.accounts.len();
+        for account in 0..source.account_count() {
+            let name = account_name(source.seed, account);
+            self.accounts.push(Account { name, source: source_index, ..Account::default() });
+        }
+        let initial_accounts = source.actors as usize * source.keys_per_actor as usize;
+        self.reserves.push((source_first_account + initial_accounts, source.reserve));
+        let start_ms = match (&source.campaign, source.kind) {
+            (Some(campaign), _) => (campaign.begins * HOUR_MS) as u64,
+            (None, Some(BenignKind::ReleaseDay)) => self.turnover_ms,
+            _ => 0,
+        };
+        for actor_index in 0..source.actors {
+            let mut rng = Rng::new(source.seed, u64::from(actor_index) | 1 << 32);
+            let group = source.pick_group(actor_index, &mut rng);
+            let first_account =
+                source_first_account + actor_index as usize * source.keys_per_actor as usize;
+            let home_address = source.network.network_for(source, group, &mut rng);
+            let profile_index = match source.client_kind {
+                ClientKind::Script => ClientProfiles::pick_script(&mut rng),
+                _ => ClientProfiles::pick_app(&mut rng),
+            };
+            let mut arrivals = source.arrivals.for_account(&mut rng);
+            if source.kind == Some(BenignKind::NightlyEval) && actor_index % 2 == 1 {
+                arrivals.spread_over_the_clock();
+            }
+            let (conversation_seed, turn) = (rng.next_u64(), 0);
+            self.actors.push(Actor {
+                source: source_index,
+                account: first_account,
+                first_account,
+                group,
+                arrivals,
+                rng,
+                home_address,
+                profile_index,
+                conversation_seed,
+                turn,
+            });
+            self.schedule(self.actors.len() - 1, start_ms);
+        }
+    }
+
+    /// Writes the next request; `None` at the end.
+    pub fn next_request(&mut self) -> Option<SentRequest> {
+        let Reverse((at_ms, actor_index)) =
+            self.queue.pop().filter(|Reverse((at, _))| *at < self.end_ms)?;
+        let actor_index = actor_index as usize;
+        let actor = self.actors.get_mut(actor_index)?;
+        let source = self.sources.get(actor.source)?;
+        let is_after_turnover = at_ms >= self.turnover_ms;
+        if source.kind == Some(BenignKind::KeyMigration) {
+            actor.account = actor.first_account + usize::from(is_after_turnover);
+        }
+        let uses_new_model =
+            self.has_model_release && is_after_turnover && adopts_new_model(source, actor);
+        self.writer.write(source, actor, uses_new_model);
+        let account = actor.account;
+        let banned = self.accounts.get(account).and_then(|account| account.banned_at);
+        let status = match banned {
+            Some(banned_at) if banned_at <= at_ms => 403,
+            _ => response_status(source, &mut actor.rng),
+        };
+        match status {
+            403 => {
+                if self.replace_banned(actor_index) {
+                    self.schedule(actor_index, at_ms);
+                }
+            }
+            200 => self.schedule(actor_index, at_ms),
+            _ => self.retry(actor_index, at_ms),
+        }
+        Some(SentRequest { at_ms, account, status })
+    }
+
+    /// Puts a waiting account in the place of a banned one; whether there is one.
+    fn replace_banned(&mut self, actor_index: usize) -> bool {
+        let Some(actor) = self.actors.get_mut(actor_index) else { return false };
+        match self.reserves.get_mut(actor.source) {
+            Some((next_account, remaining)) if *remaining > 0 => {
+                actor.account = *next_account;
+                *next_account += 1;
+                *remaining -= 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Sends a refused request again; a router does so by its next key.
+    fn retry(&mut self, actor_index: usize, at: u64) {
+        let Some(actor) = self.actors.get_mut(actor_index) else { return };
+        let keys =
+            self.sources.get(actor.source).map_or(1, |source| source.keys_per_actor as usize);
+        if keys > 2 {
+            actor.account = actor.first_account + (actor.account - actor.first_account + 1) % keys;
+        }
+        let at = at + 500 + actor.rng.below(2_500) as u64;
+        self.queue.push(Reverse((at, actor_index as u32)));
+    }
+
+    fn schedule(&mut self, actor_index: usize, now: u64) {
+        let Some(actor) = self.actors.get_mut(actor_index) else { return };
+        let next_arrival =
+            actor.arrivals.next_arrival(now, self.end_ms, self.first_weekday, &mut actor.rng);
+        let Some((at, starts_burst)) = next_arrival else { return };
+        if starts_burst {
+            actor.conversation_seed = actor.rng.next_u64();
+            actor.turn = 0;
+        } else {
+            actor.turn += 1;
+        }
+        if at < self.end_ms {
+            self.queue.push(Reverse((at, actor_index as u32)));
+        }
+    }
+}
+
+/// Whether an actor asks for the new model once it is out.
+fn adopts_new_model(source: &TrafficSource, actor: &Actor) -> bool {
+    source.campaign.is_some()
+        || source.kind == Some(BenignKind::ReleaseDay)
+        || actor.first_account.is_multiple_of(4)
+}
+
+/// How the origin answers: some requests are too many, and some fail.
+fn response_status(source: &TrafficSource, rng: &mut Rng) -> u16 {
+    let failure_rate = if source.kind == Some(BenignKind::FailoverRouter) { 0.06 } else { 0.004 };
+    match rng.uniform() {
+        share if share < failure_rate / 2.0 => 429,
+        share if share < failure_rate => 503,
+        _ => 200,
+    }
+}
+
+/// Numbers of campaigns begin here.
+const FIRST_CAMPAIGN_STREAM: usize = 1_000;
+
+const HOUR_MS: f64 = 3_600_000.0;
+const DAY_MS: u64 = 86_400_000;

@@ -1,0 +1,238 @@
+//! A directory in the layout that Workers pull from.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use hedgerow_core::ruleset::{Diff, is_digest};
+use hedgerow_core::{Bundle, Release, ruleset};
+
+use super::{
+    AdminClient, BundleInfo, PublishResult, ReleaseKind, ReleaseStore, SignedText, serial_conflict,
+};
+use crate::{Error, Result, io_error};
+
+/// `release.json`, `bundles/<digest>.json`, each with its `.minisig`; and `releases/<serial>.json`,
+/// the history, which only the command line reads.
+pub struct DirectoryStore {
+    path: PathBuf,
+}
+
+impl DirectoryStore {
+    /// The registry in a directory, which need not be there yet.
+    pub fn new(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
+    fn bundle_path(&self, digest: &str) -> PathBuf {
+        self.path.join("bundles").join(format!("{digest}.json"))
+    }
+
+    fn current_path(&self) -> PathBuf {
+        self.path.join("release.json")
+    }
+
+    fn history_path(&self, serial: u64) -> PathBuf {
+        self.path.join("releases").join(format!("{serial}.json"))
+    }
+
+    /// The serial that is in force; 0 where there is none.
+    fn current_serial(&self) -> Result<u64> {
+        let path = self.current_path();
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
+            Err(error) => return Err(io_error(&path, &error)),
+        };
+        let release = Release::parse(&text);
+        release.map(|release| release.serial).map_err(|error| {
+            Error::Io(format!(
+                "{}: {error}; put the last of {} in its place",
+                path.display(),
+                self.path.join("releases").display()
+            ))
+        })
+    }
+}
+
+impl ReleaseStore for DirectoryStore {
+    fn bundles(&self) -> Result<Vec<BundleInfo>> {
+        let mut entries = Vec::new();
+        for (digest, path) in json_files(&self.path.join("bundles"))? {
+            if !is_digest(&digest) {
+                continue;
+            }
+            let bytes = fs::read(&path).map_err(|error| io_error(&path, &error))?;
+            // What this version cannot read is there all the same.
+            let bundle = Bundle::parse(&bytes).ok();
+            let (serial, created) =
+                bundle.as_ref().map_or((0, 0), |bundle| (bundle.serial, bundle.created));
+            entries.push(BundleInfo {
+                digest,
+                serial,
+                created,
+                bytes: bytes.len() as u64,
+                signatures: bundle.as_ref().map_or(0, |bundle| bundle.signatures.len()),
+                lists: bundle.as_ref().map_or(0, |bundle| bundle.lists.len()),
+                uploaded: modified_seconds(&path),
+            });
+        }
+        entries.sort_by_key(|entry| std::cmp::Reverse((entry.serial, entry.uploaded)));
+        Ok(entries)
+    }
+
+    fn bundle(&self, digest: &str) -> Result<SignedText> {
+        read_signed(&self.bundle_path(digest))
+    }
+
+    fn upload(&self, digest: &str, bundle: &SignedText) -> Result<()> {
+        let _lock = self.lock()?;
+        write_signed(&self.bundle_path(digest), bundle)
+    }
+
+    fn releases(&self) -> Result<Vec<SignedText>> {
+        let serial = self.current_serial()?;
+        if serial == 0 {
+            return Ok(Vec::new());
+        }
+        let history = json_files(&self.path.join("releases"))?.into_iter();
+        let mut history: Vec<(u64, PathBuf)> =
+            history.filter_map(|(name, path)| Some((name.parse().ok()?, path))).collect();
+        // A higher one never came into force: its writer was interrupted.
+        history.retain(|(number, _)| *number < serial);
+        history.sort_by_key(|(serial, _)| std::cmp::Reverse(*serial));
+        let mut releases = vec![read_signed(&self.current_path())?];
+        for (_, path) in history {
+            releases.push(read_signed(&path)?);
+        }
+        Ok(releases)
+    }
+
+    fn publish(&self, _: ReleaseKind, serial: u64, release: &SignedText) -> Result<PublishResult> {
+        let _lock = self.lock()?;
+        let current = self.current_serial()?;
+        if serial <= current {
+            return Err(serial_conflict(Some(current)));
+        }
+        write_signed(&self.history_path(serial), release)?;
+        write_signed(&self.current_path(), release)?;
+        Ok(PublishResult { serial, published: true, problem: None })
+    }
+
+    fn diff(&self, _: &str, _: &str) -> Result<Diff> {
+        Err(Error::Io(
+            "the embedded rules are in the Worker, and a directory does not know them; compare \
+             with the rules directory that the Worker was built from"
+                .to_owned(),
+        ))
+    }
+
+    fn as_admin_client(&self) -> Option<&AdminClient> {
+        None
+    }
+}
+
+impl DirectoryStore {
+    /// Keeps other commands out until it is dropped.
+    fn lock(&self) -> Result<File> {
+        let path = self.path.join(".lock");
+        fs::create_dir_all(&self.path).map_err(|error| io_error(&self.path, &error))?;
+        let file = File::create(&path).map_err(|error| io_error(&path, &error))?;
+        file.lock().map_err(|error| io_error(&path, &error))?;
+        Ok(file)
+    }
+}
+
+/// The JSON files of a directory by their names; none where there is no directory.
+fn json_files(directory: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(io_error(directory, &error)),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|error| io_error(directory, &error))?.path();
+        let name = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".json"));
+        if let Some(name) = name {
+            files.push((name.to_owned(), path));
+        }
+    }
+    Ok(files)
+}
+
+fn modified_seconds(path: &Path) -> u64 {
+    let modified = fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    let since_epoch = modified.and_then(|modified| modified.duration_since(UNIX_EPOCH).ok());
+    since_epoch.map_or(0, |duration| duration.as_secs())
+}
+
+/// Reads a file and its signature.
+fn read_signed(path: &Path) -> Result<SignedText> {
+    let read_text = |path: &Path| fs::read_to_string(path).map_err(|error| io_error(path, &error));
+    let size = fs::metadata(path).map_err(|error| io_error(path, &error))?.len();
+    if size > ruleset::MAX_BUNDLE_BYTES as u64 {
+        return Err(Error::Io(format!("{}: larger than any bundle", path.display())));
+    }
+    Ok(SignedText { text: read_text(path)?, signature: read_text(&signature_path(path))? })
+}
+
+/// Writes a file and, before it, its signature: each is there whole, or not at all.
+fn write_signed(path: &Path, signed: &SignedText) -> Result<()> {
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory).map_err(|error| io_error(directory, &error))?;
+    }
+    write_atomically(&signature_path(path), &signed.signature)?;
+    write_atomically(path, &signed.text)
+}
+
+fn write_atomically(path: &Path, text: &str) -> Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let temporary_path = PathBuf::from(name);
+    let written = File::create(&temporary_path)
+        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&temporary_path, path));
+    written.map_err(|error| {
+        let _ = fs::remove_file(&temporary_path);
+        io_error(path, &error)
+    })
+}
+
+fn signature_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".minisig");
+    PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn signed_release(serial: u64) -> SignedText {
+        let text = format!(
+            r#"{{"release":1,"serial":{serial},"created":0,"active":"embedded","note":"","author":""}}"#
+        );
+        SignedText { text, signature: "signature".to_owned() }
+    }
+
+    #[test]
+    fn a_serial_is_published_once_and_never_a_lower_one() {
+        let path = std::env::temp_dir().join(format!("hedgerow-{}", std::process::id()));
+        let store = DirectoryStore::new(&path);
+        store.publish(ReleaseKind::Release, 4, &signed_release(4)).unwrap();
+        for serial in [4, 3] {
+            let result = store.publish(ReleaseKind::Release, serial, &signed_release(serial));
+            let Err(Error::Rejected(message)) = result else { panic!("{result:?}") };
+            assert!(message.contains("the current serial is 4"), "{message}");
+        }
+        // A writer that was interrupted leaves a release that never came into force.
+        write_signed(&store.history_path(5), &signed_release(5)).unwrap();
+        store.publish(ReleaseKind::Release, 5, &signed_release(5)).unwrap();
+        let releases = store.releases().unwrap();
+        assert_eq!(releases.len(), 2);
+        assert!(releases.first().unwrap().text.contains("\"serial\":5"));
+        fs::remove_dir_all(&path).unwrap();
+    }
+}

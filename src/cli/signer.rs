@@ -1,0 +1,164 @@
+//! The secret key: read, and used to sign. What it signs is held against its public half at once.
+
+use std::fs;
+use std::io::{Cursor, IsTerminal};
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use blake2::digest::consts::U32;
+use blake2::{Blake2b, Digest};
+use hedgerow_core::rules::trusted_keys::TrustedKeys;
+use minisign::{PublicKey, SecretKey, SecretKeyBox};
+
+use crate::config::{env_passphrase, warn_if_readable_by_others};
+use crate::{Error, Result, io_error};
+
+/// The variable that holds a key's passphrase.
+pub const PASSPHRASE_VARIABLE: &str = "HEDGEROW_KEY_PASSWORD";
+
+/// A key that signs.
+pub struct Signer {
+    secret_key: SecretKey,
+    public_key: String,
+    verifying_keys: TrustedKeys,
+}
+
+impl Signer {
+    /// Reads a key as `hedgerow keygen`, minisign and rsign write them; asks for its passphrase,
+    /// where it has one that the environment does not hold.
+    pub fn load(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Error::Io(format!(
+                "{}: there is no key; make one with `hedgerow keygen --output {0}`",
+                path.display()
+            )),
+            _ => io_error(path, &error),
+        })?;
+        warn_if_readable_by_others(path);
+        let text = with_checksum(text);
+        let secret_key_box =
+            SecretKeyBox::from_string(&text).map_err(|_| not_a_secret_key(path))?;
+        let secret_key = match is_encrypted(&text).ok_or_else(|| not_a_secret_key(path))? {
+            false => {
+                secret_key_box.into_unencrypted_secret_key().map_err(|_| not_a_secret_key(path))?
+            }
+            true => decrypt(path, secret_key_box)?,
+        };
+        let public_key = PublicKey::from_secret_key(&secret_key)
+            .map_err(|_| not_a_secret_key(path))?
+            .to_base64();
+        let verifying_keys =
+            TrustedKeys::parse(&public_key).map_err(|error| Error::Io(error.to_string()))?;
+        Ok(Self { secret_key, public_key, verifying_keys })
+    }
+
+    /// The public half, as `PUBLIC_KEYS` takes it.
+    pub fn public_key(&self) -> &str {
+        &self.public_key
+    }
+
+    /// The public half, for what only this key may have signed.
+    pub fn verifying_keys(&self) -> &TrustedKeys {
+        &self.verifying_keys
+    }
+
+    /// Signs bytes. The comment is signed with them: it says what they are.
+    pub fn sign(&self, bytes: &[u8], comment: &str) -> Result<String> {
+        let untrusted_comment = Some("signature by hedgerow");
+        let signature_box = minisign::sign(
+            None,
+            &self.secret_key,
+            Cursor::new(bytes),
+            Some(comment),
+            untrusted_comment,
+        );
+        let signature = signature_box
+            .map_err(|error| Error::Io(format!("signing failed: {error}")))?
+            .into_string();
+        let verified = self.verifying_keys.verify(bytes, &signature);
+        verified.map_err(|error| {
+            Error::Io(format!("the signature just made does not verify: {error}"))
+        })?;
+        Ok(signature)
+    }
+}
+
+/// Whether a key needs a passphrase; `None` where this is no key. The second line holds, in base64,
+/// two bytes each for the kind of signature and the kind of key derivation.
+fn is_encrypted(text: &str) -> Option<bool> {
+    let bytes = STANDARD.decode(text.lines().nth(1)?.trim()).ok()?;
+    match bytes.get(..4)? {
+        b"EdSc" => Some(true),
+        b"Ed\0\0" => Some(false),
+        _ => None,
+    }
+}
+
+/// Returns the text of a key with its checksum. `minisign -G -W` leaves the checksum of an unencrypted key empty, and
+/// the crate `minisign` rejects such a key. An encrypted key is returned unchanged.
+fn with_checksum(text: String) -> String {
+    let Some((comment, encoded)) = text.split_once('\n') else { return text };
+    let Ok(mut bytes) = STANDARD.decode(encoded.trim()) else { return text };
+    let Some((head, checksum)) = bytes.split_last_chunk_mut::<CHECKSUM_BYTES>() else {
+        return text;
+    };
+    let Some((algorithm, secret)) = head.split_at_checked(KEY_ID_OFFSET) else { return text };
+    if !algorithm.starts_with(b"Ed\0\0") || *checksum != [0; CHECKSUM_BYTES] {
+        return text;
+    }
+    let digest = Blake2b::<U32>::new().chain_update(b"Ed").chain_update(secret).finalize();
+    checksum.copy_from_slice(&digest);
+    format!("{comment}\n{}\n", STANDARD.encode(&bytes))
+}
+
+/// Bytes of the checksum at the end of a secret key: BLAKE2b-256 over the algorithm, key id and key.
+const CHECKSUM_BYTES: usize = 32;
+
+/// Offset of the key id in a secret key: three algorithms of two bytes, the salt, and two limits of eight bytes.
+const KEY_ID_OFFSET: usize = 6 + 32 + 8 + 8;
+
+/// Opens a key with the passphrase of the environment, with none (`rsign generate -W` writes such
+/// keys), or with the one that is given on the terminal.
+fn decrypt(path: &Path, secret_key_box: SecretKeyBox) -> Result<SecretKey> {
+    let unlock = |secret_key_box: SecretKeyBox, passphrase: String| {
+        secret_key_box.into_secret_key(Some(passphrase)).ok()
+    };
+    let secret_key = match env_passphrase() {
+        Some(passphrase) => unlock(secret_key_box, passphrase),
+        None => match unlock(secret_key_box.clone(), String::new()) {
+            Some(secret_key) => Some(secret_key),
+            None => unlock(secret_key_box, prompt_for_passphrase(path)?),
+        },
+    };
+    secret_key.ok_or_else(|| {
+        Error::Io(format!(
+            "{}: the passphrase does not open this key; correct {PASSPHRASE_VARIABLE}, or unset it to be asked",
+            path.display()
+        ))
+    })
+}
+
+fn prompt_for_passphrase(path: &Path) -> Result<String> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Error::Io(format!(
+            "{}: the key has a passphrase, and there is no terminal to ask at; set {PASSPHRASE_VARIABLE}",
+            path.display()
+        )));
+    }
+    prompt_hidden(&format!("Passphrase of {}: ", path.display()))
+}
+
+/// Asks for a passphrase, unseen.
+pub fn prompt_hidden(prompt: &str) -> Result<String> {
+    rpassword::prompt_password(prompt)
+        .map_err(|error| Error::Io(format!("the terminal cannot be asked: {error}")))
+}
+
+fn not_a_secret_key(path: &Path) -> Error {
+    Error::Io(format!(
+        "{}: this is no minisign secret key; give the file that `hedgerow keygen` (or minisign, or \
+         rsign) wrote, not the .pub beside it",
+        path.display()
+    ))
+}

@@ -1,0 +1,378 @@
+//! Observations on their way to a correlator: the form of a batch, and what keeps one that comes twice
+//! from counting twice.
+//!
+//! A batch is a version byte and then, in postcard: who sends, which of its batches this is, the names
+//! of rules and fields, and the observations, which name both by their place. Sender and receiver may
+//! go by different rulesets: what the receiver does not know is left out.
+#![deny(clippy::arithmetic_side_effects)]
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::plan::Plan;
+use super::{MAX_VALUES_PER_FIELD, Observation};
+use crate::error::Error;
+
+/// Observations that a batch has at most.
+pub const MAX_BATCH_OBSERVATIONS: usize = 512;
+
+/// The form that this version writes, and the only one that it reads.
+const FORMAT_VERSION: u8 = 1;
+
+/// Names of rules, and of fields, that a batch has at most.
+const MAX_NAMES: usize = 10_000;
+
+/// Senders that are remembered.
+const MAX_SENDERS: usize = 10_000;
+
+/// Observations on their way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Batch {
+    /// Who sends: a number that it gives itself.
+    #[serde(with = "postcard::fixint::le")]
+    pub sender_id: u64,
+    /// Which of its batches to this receiver it is: each has a higher number than the one before.
+    pub sequence: u64,
+    signatures: Vec<String>,
+    fields: Vec<String>,
+    observations: Vec<WireObservation>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct WireObservation {
+    at: u32,
+    signatures: Vec<u16>,
+    values: Vec<FieldHash>,
+    numbers: Vec<(u16, f64)>,
+}
+
+/// A field and a hash, which varying lengths would make longer.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct FieldHash(u16, #[serde(with = "postcard::fixint::le")] u64);
+
+impl Batch {
+    /// A batch of observations that were made by one plan.
+    pub fn new<'o>(
+        (sender_id, sequence): (u64, u64),
+        plan: &Plan,
+        observations: impl IntoIterator<Item = &'o Observation>,
+    ) -> Self {
+        Self {
+            sender_id,
+            sequence,
+            signatures: plan.signatures().to_vec(),
+            fields: plan.fields().iter().map(|field| field.name()).collect(),
+            observations: observations.into_iter().map(WireObservation::from_observation).collect(),
+        }
+    }
+
+    /// As it is sent.
+    pub fn encode(&self) -> Vec<u8> {
+        postcard::to_extend(self, vec![FORMAT_VERSION]).unwrap_or_default()
+    }
+
+    /// Reads what was sent.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        let damaged = || Error::new("this is no batch of observations", "send it again");
+        let (version, payload) = bytes.split_first().ok_or_else(damaged)?;
+        if *version != FORMAT_VERSION {
+            let problem = format!("version {version} of batches is not known");
+            return Err(Error::new(problem, "deploy sender and receiver together"));
+        }
+        let (batch, trailing) =
+            postcard::take_from_bytes::<Self>(payload).map_err(|_| damaged())?;
+        let is_too_large = batch.observations.len() > MAX_BATCH_OBSERVATIONS
+            || batch.signatures.len().max(batch.fields.len()) > MAX_NAMES;
+        if !trailing.is_empty()
+            || is_too_large
+            || !batch.observations.iter().all(|observation| batch.has_valid_indexes(observation))
+        {
+            return Err(damaged());
+        }
+        Ok(batch)
+    }
+
+    /// The observations, by the places of another plan.
+    pub fn observations(&self, plan: &Plan) -> Vec<Observation> {
+        let to_u16 = |index: Option<usize>| index.and_then(|index| u16::try_from(index).ok());
+        let signature_indexes = self
+            .signatures
+            .iter()
+            .map(|name| to_u16(plan.signatures().iter().position(|signature| signature == name)));
+        let field_names: Vec<String> = plan.fields().iter().map(|field| field.name()).collect();
+        let field_indexes = self
+            .fields
+            .iter()
+            .map(|name| to_u16(field_names.iter().position(|field_name| field_name == name)));
+        let (signature_indexes, field_indexes): (Vec<_>, Vec<_>) =
+            (signature_indexes.collect(), field_indexes.collect());
+        self.observations
+            .iter()
+            .map(|observation| observation.to_observation(&signature_indexes, &field_indexes))
+            .collect()
+    }
+
+    /// The number of observations.
+    pub fn len(&self) -> usize {
+        self.observations.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.observations.is_empty()
+    }
+
+    /// Whether everything that an observation names by its place is there.
+    fn has_valid_indexes(&self, observation: &WireObservation) -> bool {
+        let is_field = |index: u16| usize::from(index) < self.fields.len();
+        observation.signatures.iter().all(|index| usize::from(*index) < self.signatures.len())
+            && observation.values.iter().all(|FieldHash(index, _)| is_field(*index))
+            && observation.numbers.iter().all(|(index, _)| is_field(*index))
+            && observation.values.len() <= self.fields.len().saturating_mul(MAX_VALUES_PER_FIELD)
+    }
+}
+
+impl WireObservation {
+    fn from_observation(observation: &Observation) -> Self {
+        let mut values = Vec::with_capacity(observation.values.len());
+        for run in observation.values.chunk_by(|(left, _), (right, _)| left == right) {
+            values.extend(
+                run.iter().take(MAX_VALUES_PER_FIELD).map(|(field, hash)| FieldHash(*field, *hash)),
+            );
+        }
+        let Observation { at, signatures, numbers, .. } = observation.clone();
+        Self { at, signatures, values, numbers }
+    }
+
+    fn to_observation(
+        &self,
+        signature_indexes: &[Option<u16>],
+        field_indexes: &[Option<u16>],
+    ) -> Observation {
+        let remap = |indexes: &[Option<u16>], index: u16| {
+            indexes.get(usize::from(index)).copied().flatten()
+        };
+        let mut values: Vec<(u16, u64)> = self
+            .values
+            .iter()
+            .filter_map(|FieldHash(field, hash)| Some((remap(field_indexes, *field)?, *hash)))
+            .collect();
+        values.sort_by_key(|(field, _)| *field);
+        let finite_numbers = self.numbers.iter().filter(|(_, number)| number.is_finite());
+        Observation {
+            at: self.at,
+            signatures: self
+                .signatures
+                .iter()
+                .filter_map(|signature| remap(signature_indexes, *signature))
+                .collect(),
+            values,
+            numbers: finite_numbers
+                .filter_map(|(field, number)| Some((remap(field_indexes, *field)?, *number)))
+                .collect(),
+        }
+    }
+}
+
+/// What has come, by sender.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SequenceTracker(BTreeMap<u64, LastSequence>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct LastSequence {
+    sequence: u64,
+    received_at: u32,
+}
+
+impl SequenceTracker {
+    /// Notes a batch; whether it has not come before.
+    pub fn accept(&mut self, batch: &Batch, now: u32) -> bool {
+        let Batch { sender_id, sequence, .. } = *batch;
+        let last = self.0.get(&sender_id);
+        if last.is_some_and(|last| sequence <= last.sequence) {
+            return false;
+        }
+        if last.is_none() && self.0.len() >= MAX_SENDERS {
+            let oldest = self.0.iter().min_by_key(|(_, last)| last.received_at);
+            if let Some(oldest) = oldest.map(|(sender_id, _)| *sender_id) {
+                self.0.remove(&oldest);
+            }
+        }
+        self.0.insert(sender_id, LastSequence { sequence, received_at: now });
+        true
+    }
+
+    /// As they are stored.
+    pub fn encode(&self) -> Vec<u8> {
+        postcard::to_extend(self, vec![FORMAT_VERSION]).unwrap_or_default()
+    }
+
+    /// Reads what was stored.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        let damaged = || Error::new("these are no receipts", "drop them");
+        match bytes.split_first() {
+            Some((&FORMAT_VERSION, payload)) => {
+                postcard::from_bytes(payload).map_err(|_| damaged())
+            }
+            _ => Err(damaged()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::correlate::{Correlator, Shard};
+    use crate::field::Field;
+    use crate::rules::correlation::{Coordination, Correlation, Measure, Threshold};
+    use crate::rules::signature::{Comparator, Status};
+
+    fn field(name: &str) -> Field {
+        Field::parse(name).unwrap()
+    }
+
+    /// A plan that counts accounts by each of some fields.
+    fn plan(signature: &str, fields: &[&str]) -> Plan {
+        let thresholds = vec![Threshold { comparator: Comparator::Gte, value: 3.0 }];
+        let correlation = |group_by: &&str| Correlation {
+            name: format!("cluster_{group_by}"),
+            id: String::new(),
+            title: String::new(),
+            family: "cluster".into(),
+            status: Status::Stable,
+            weight: 3.0,
+            rules: vec![signature.into()],
+            group_by: vec![field(group_by)],
+            timespan: 60,
+            measure: Measure::ValueCount {
+                field: field("hedgerow.account"),
+                thresholds: thresholds.clone(),
+            },
+            coordination: Coordination::default(),
+            ttl: 60,
+        };
+        Plan::new(fields.iter().map(correlation).collect(), &BTreeSet::from(["a", "b"])).unwrap()
+    }
+
+    fn observation(values: &[(u16, u64)]) -> Observation {
+        let numbers = vec![(1, 2.5)];
+        Observation { at: 1_800_000_000, signatures: vec![0], values: values.to_vec(), numbers }
+    }
+
+    #[test]
+    fn decoding_maps_names_to_another_plan_and_drops_unknown_ones() {
+        let sender =
+            plan("a", &["hedgerow.template.user", "user_agent.original", "client.address"]);
+        let receiver = plan("a", &["client.address", "hedgerow.template.user"]);
+        let sent = observation(&[(0, 10), (1, 20), (1, 21), (2, 30), (3, 40)]);
+        let batch = Batch::decode(&Batch::new((7, 1), &sender, [&sent]).encode()).unwrap();
+        assert_eq!((batch.sender_id, batch.sequence, batch.len()), (7, 1, 1));
+        let expected = Observation {
+            values: vec![(0, 10), (1, 40), (2, 20), (2, 21)],
+            numbers: vec![(2, 2.5)],
+            ..sent.clone()
+        };
+        assert_eq!(batch.observations(&receiver), [expected]);
+        let unrelated_plan = plan("b", &["client.address"]);
+        assert!(
+            batch
+                .observations(&unrelated_plan)
+                .iter()
+                .all(|observation| observation.signatures.is_empty())
+        );
+        assert_eq!(batch.observations(&sender), [sent]);
+    }
+
+    #[test]
+    fn only_the_owning_shards_count_an_observation() {
+        let plan = Arc::new(plan("a", &["hedgerow.template.user", "client.address"]));
+        for seed in 0..200_u64 {
+            let hash = |number: u64| crate::keyed_hash::fmix64(seed * 100 + number);
+            let values = [(0, hash(0)), (1, hash(1)), (1, hash(2)), (2, hash(3))];
+            let sent = observation(&values);
+            let owners = plan.owners(&sent, 8);
+            assert!((1..=3).contains(&owners.len()), "{owners:?}");
+            for index in 0..8 {
+                let shard = Shard { index, count: 8 };
+                let mut correlator = Correlator::new(Arc::clone(&plan), shard, 1 << 20);
+                correlator.observe(&sent, sent.at, &mut Vec::new());
+                assert_eq!(correlator.group_count() > 0, owners.contains(&index), "{seed} {index}");
+            }
+            assert!(plan.owners(&Observation { signatures: vec![], ..sent }, 8).is_empty());
+        }
+    }
+
+    /// Isolates and objects of different versions talk to each other while a deployment spreads.
+    #[test]
+    fn wire_format_is_stable() {
+        let plan = plan("a", &["client.address"]);
+        let bytes = Batch::new((1, 300), &plan, [&observation(&[(0, 2), (1, 3)])]).encode();
+        let mut expected = vec![1, 1, 0, 0, 0, 0, 0, 0, 0, 0xac, 2, 1, 1, b'a', 2, 16];
+        expected.extend(b"hedgerow.account");
+        expected.push(14);
+        expected.extend(b"client.address");
+        expected.extend([1, 0x80, 0xa4, 0xa7, 0xda, 6, 1, 0]);
+        expected.extend([2, 0, 2, 0, 0, 0, 0, 0, 0, 0, 1, 3, 0, 0, 0, 0, 0, 0, 0]);
+        expected.extend([1, 1, 0, 0, 0, 0, 0, 0, 4, 0x40]);
+        assert_eq!(bytes, expected);
+    }
+
+    #[test]
+    fn malformed_batches_are_rejected() {
+        let plan = plan("a", &["client.address"]);
+        let good = Batch::new((1, 1), &plan, [&observation(&[(0, 2), (1, 3)])]);
+        let bytes = good.encode();
+        for end in 0..bytes.len() {
+            assert!(Batch::decode(&bytes[..end]).is_err(), "{end}");
+        }
+        assert!(Batch::decode(&[bytes.as_slice(), &[0]].concat()).is_err(), "more than a batch");
+        let newer = [&[2], &bytes[1..]].concat();
+        assert!(Batch::decode(&newer).unwrap_err().problem().contains("version 2"));
+        // A length that nobody could hold.
+        let mut huge = vec![1; 10];
+        huge.extend([0xff, 0xff, 0xff, 0xff, 0x0f]);
+        assert!(Batch::decode(&huge).is_err());
+        let oversized = vec![observation(&[]); MAX_BATCH_OBSERVATIONS + 1];
+        assert!(Batch::decode(&Batch::new((1, 1), &plan, &oversized).encode()).is_err());
+        for out_of_range in
+            [observation(&[(2, 1)]), Observation { signatures: vec![1], ..observation(&[]) }]
+        {
+            assert!(Batch::decode(&Batch::new((1, 1), &plan, [&out_of_range]).encode()).is_err());
+        }
+        for seed in 0..20_000_u64 {
+            let mut corrupted = bytes.clone();
+            let noise = crate::keyed_hash::fmix64(seed);
+            let position = noise as usize % corrupted.len();
+            corrupted[position] = (noise >> 32) as u8;
+            if let Ok(batch) = Batch::decode(&corrupted) {
+                assert!(batch.observations(&plan).len() <= MAX_BATCH_OBSERVATIONS);
+            }
+        }
+    }
+
+    #[test]
+    fn a_repeated_batch_is_accepted_once() {
+        let plan = plan("a", &["client.address"]);
+        let batch = |source, sequence| Batch::new((source, sequence), &plan, []);
+        let mut tracker = SequenceTracker::default();
+        let cases = [(1, 1, true), (1, 1, false), (1, 3, true), (1, 2, false), (2, 1, true)];
+        for (source, sequence, expected) in cases {
+            assert_eq!(
+                tracker.accept(&batch(source, sequence), 10),
+                expected,
+                "{source} {sequence}"
+            );
+        }
+        let mut tracker = SequenceTracker::decode(&tracker.encode()).unwrap();
+        assert!(!tracker.accept(&batch(1, 3), 10));
+        assert!(SequenceTracker::decode(&[2]).is_err() && SequenceTracker::decode(&[]).is_err());
+        for source in 0..MAX_SENDERS as u64 + 5 {
+            tracker.accept(&batch(source, 9), 20);
+        }
+        assert_eq!(tracker.0.len(), MAX_SENDERS);
+    }
+}

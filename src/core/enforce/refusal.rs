@@ -1,0 +1,156 @@
+//! Error responses in the caller's own dialect, so that SDKs raise their usual typed errors.
+//!
+//! [`ErrorKind`] is the table of every error that Hedgerow itself answers with: status, type names
+//! and body shape per dialect. [`Refusal`] names the three of them that a policy can ask for.
+
+use serde_json::{Value, json};
+
+use crate::http::route::Dialect;
+
+/// A kind of error response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The client's request cannot be read or forwarded.
+    InvalidRequest,
+    /// The policy does not allow the request.
+    Forbidden,
+    /// No endpoint has this path.
+    NotFound,
+    /// The client must slow down.
+    RateLimited,
+    /// The origin did not answer.
+    BadGateway,
+    /// Hedgerow cannot forward the request, or must not without a score.
+    Unavailable,
+}
+
+/// The names that SDKs map to their exception types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct ErrorTypes {
+    /// OpenAI's `error.type` and `error.code`.
+    openai: &'static str,
+    /// Anthropic's `error.type`.
+    anthropic: &'static str,
+    /// Google's `error.status`.
+    google: &'static str,
+}
+
+impl ErrorKind {
+    /// Returns the HTTP status.
+    pub fn status(self) -> u16 {
+        self.row().0
+    }
+
+    /// Returns the JSON body of the response. Generic clients get OpenAI's shape.
+    pub fn body(self, dialect: Dialect, message: &str, request_id: &str) -> Value {
+        let (status, types) = self.row();
+        match dialect {
+            Dialect::Anthropic => json!({
+                "type": "error",
+                "error": { "type": types.anthropic, "message": message },
+                "request_id": request_id,
+            }),
+            Dialect::Gemini => json!({
+                "error": { "code": status, "message": message, "status": types.google },
+            }),
+            Dialect::Openai | Dialect::Generic => json!({
+                "error": {
+                    "message": message,
+                    "type": types.openai,
+                    "param": null,
+                    "code": types.openai,
+                },
+            }),
+        }
+    }
+
+    fn row(self) -> (u16, ErrorTypes) {
+        let (status, openai, anthropic, google) = match self {
+            Self::InvalidRequest => {
+                (400, "invalid_request_error", "invalid_request_error", "INVALID_ARGUMENT")
+            }
+            Self::Forbidden => (403, "permission_denied", "permission_error", "PERMISSION_DENIED"),
+            Self::NotFound => (404, "not_found", "not_found_error", "NOT_FOUND"),
+            Self::RateLimited => {
+                (429, "rate_limit_exceeded", "rate_limit_error", "RESOURCE_EXHAUSTED")
+            }
+            Self::BadGateway => (502, "bad_gateway", "api_error", "UNAVAILABLE"),
+            Self::Unavailable => (503, "service_unavailable", "api_error", "UNAVAILABLE"),
+        };
+        (status, ErrorTypes { openai, anthropic, google })
+    }
+}
+
+/// Why the policy answers a request in place of the origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The action is `throttle`: status 429.
+    Throttle,
+    /// The action is `block`: status 403.
+    Block,
+    /// The policy fails closed and the request could not be scored: status 503.
+    Unavailable,
+}
+
+impl Refusal {
+    /// Returns the HTTP status.
+    pub fn status(self) -> u16 {
+        self.kind().status()
+    }
+
+    /// Returns the JSON body of the response. It says nothing that would help a client to tune its
+    /// requests.
+    pub fn body(self, dialect: Dialect, request_id: &str) -> Value {
+        let message = format!("{} Request id: {request_id}", self.message());
+        self.kind().body(dialect, &message, request_id)
+    }
+
+    fn kind(self) -> ErrorKind {
+        match self {
+            Self::Throttle => ErrorKind::RateLimited,
+            Self::Block => ErrorKind::Forbidden,
+            Self::Unavailable => ErrorKind::Unavailable,
+        }
+    }
+
+    fn message(self) -> &'static str {
+        match self {
+            Self::Throttle => "Too many requests; slow down and try again later.",
+            Self::Block => "This request is not allowed by the provider's usage policy.",
+            Self::Unavailable => "The service is not available right now.",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_have_the_shape_of_each_dialect() {
+        let body = |dialect| ErrorKind::BadGateway.body(dialect, "m", "r");
+        let openai = json!({
+            "error": { "message": "m", "type": "bad_gateway", "param": null, "code": "bad_gateway" },
+        });
+        assert_eq!(body(Dialect::Openai), openai);
+        assert_eq!(body(Dialect::Generic), openai);
+        let error = json!({ "type": "api_error", "message": "m" });
+        assert_eq!(
+            body(Dialect::Anthropic),
+            json!({ "type": "error", "error": error, "request_id": "r" })
+        );
+        let error = json!({ "code": 502, "message": "m", "status": "UNAVAILABLE" });
+        assert_eq!(body(Dialect::Gemini), json!({ "error": error }));
+    }
+
+    #[test]
+    fn refusals_have_their_status_and_name_the_request() {
+        let rows = [(Refusal::Throttle, 429), (Refusal::Block, 403), (Refusal::Unavailable, 503)];
+        for (refusal, status) in rows {
+            assert_eq!(refusal.status(), status);
+            let body = refusal.body(Dialect::Gemini, "r-1");
+            assert_eq!(body["error"]["code"], status);
+            assert!(body["error"]["message"].as_str().unwrap().ends_with("Request id: r-1"));
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Assessment of a request: hits, exemptions, score and band; the observation for correlation, and the
+//! indicators that the request meets.
+
+use crate::correlate::Observation;
+use crate::correlate::indicator::Indicators;
+use crate::evaluate::decision::Assessment;
+use crate::evaluate::score::Score;
+use crate::extract::{self, ReadIssues, Request};
+use crate::http::body::Body;
+use crate::http::envelope::Envelope;
+use crate::http::route::Endpoint;
+use crate::matching::{Hit, Matcher};
+use crate::rules::policy::Exemption;
+use crate::rules::signature::{Signature, Status};
+use crate::ruleset::{Ruleset, TRAFFIC_FAMILY};
+
+impl Ruleset {
+    /// Scores what an HTTP request asks of the model; `None` where it is no LLM call. Of an upload's
+    /// requests the gravest speaks for all.
+    pub fn assess(&self, envelope: &Envelope<'_>) -> Option<Assessment> {
+        let endpoint = self.endpoint(envelope)?;
+        let encoding = envelope.headers.iter().find(|(name, _)| name == "content-encoding");
+        let body =
+            Body::new(envelope.body, encoding.map(|(_, value)| value.as_str()), &self.policy.scan);
+        let mut highest: Option<Assessment> = None;
+        let mut highest_observation: Option<(f64, Observation)> = None;
+        let mut entry_index = 0_usize;
+        let mut matcher = self.program.matcher();
+        let headers = self.program.header_bits(envelope.headers);
+        let list_hits = self.client_list_hits(envelope);
+        let entries = extract::for_each_request(
+            envelope,
+            endpoint,
+            &body,
+            &self.policy.scan,
+            &mut |request| {
+                let mut hits = matcher.hits(request, &headers);
+                hits.extend_from_slice(&list_hits);
+                hits.extend(self.template_list_hits(request, envelope));
+                let mut issues = request.issues();
+                if matcher.budget_exhausted() {
+                    issues.insert(ReadIssues::SEARCH_BUDGET);
+                }
+                let mut assessment = self.score(envelope, endpoint, hits, issues);
+                let highest_score = highest.as_ref().map(|highest| highest.score.probability);
+                let is_highest = highest_score
+                    .is_none_or(|highest_score| assessment.score.probability > highest_score);
+                let is_counted = entry_index < MAX_OBSERVED_ENTRIES || is_highest;
+                let observation = self.correlate(envelope, request, &mut assessment, is_counted);
+                entry_index = entry_index.saturating_add(1);
+                let score = assessment.score.probability;
+                if let Some(observation) = observation
+                    && highest_observation
+                        .as_ref()
+                        .is_none_or(|(highest_score, _)| score > *highest_score)
+                {
+                    highest_observation = Some((score, observation));
+                }
+                if highest
+                    .as_ref()
+                    .is_none_or(|highest| assessment.score.probability > highest.score.probability)
+                {
+                    assessment.model = request.model().map(str::to_owned);
+                    highest = Some(assessment);
+                }
+            },
+        )?;
+        let mut assessment =
+            highest.unwrap_or_else(|| self.score(envelope, endpoint, list_hits, body.issues));
+        assessment.entries = entries;
+        assessment.observation = highest_observation.map(|(_, observation)| observation);
+        if entries >= self.policy.scan.max_entries {
+            assessment.issues.insert(ReadIssues::ENTRIES);
+        }
+        Some(assessment)
+    }
+
+    /// What correlation keeps of a request that is no HTTP request: an exemplar's.
+    pub fn observe(
+        &self,
+        matcher: &mut Matcher<'_>,
+        request: &Request<'_>,
+        headers: &[(String, String)],
+        now: u32,
+    ) -> Observation {
+        let indicators = Some(&Indicators::default());
+        let envelope = Envelope { headers, now: u64::from(now), indicators, ..Envelope::default() };
+        let hits = matcher.hits(request, &self.program.header_bits(headers));
+        let mut assessment = self.score(&envelope, Endpoint::Generic, hits, ReadIssues::default());
+        self.correlate(&envelope, request, &mut assessment, true).unwrap_or_default()
+    }
+
+    /// What correlation keeps of a request, if it is counted, and the indicators that it meets: those
+    /// are added to its assessment. Who is exempt from everything counts for nothing either.
+    fn correlate(
+        &self,
+        envelope: &Envelope<'_>,
+        request: &Request<'_>,
+        assessment: &mut Assessment,
+        is_counted: bool,
+    ) -> Option<Observation> {
+        let is_counted = is_counted
+            && envelope.indicators.is_some()
+            && !self.plan.is_empty()
+            && !assessment.is_exempt;
+        let build_observation =
+            || self.observation(envelope, request, &assessment.hits, assessment.score.evidence);
+        let observation = is_counted.then(build_observation);
+        // What only selects requests for correlations is no evidence.
+        assessment.hits.retain(|hit| {
+            self.signatures
+                .get(hit.signature)
+                .is_none_or(|signature| signature.family != TRAFFIC_FAMILY)
+        });
+        let observation = observation?;
+        let indicator_hits = self.indicator_hits(envelope, &observation);
+        if !indicator_hits.is_empty() {
+            let Assessment { endpoint, issues, .. } = *assessment;
+            let mut hits = std::mem::take(&mut assessment.hits);
+            hits.extend(indicator_hits);
+            let exemption_name = assessment.exemption_name.take();
+            *assessment = self.score(envelope, endpoint, hits, issues);
+            // What it set aside before is gone from the hits.
+            assessment.exemption_name = exemption_name.or(assessment.exemption_name.take());
+        }
+        Some(observation)
+    }
+
+    fn score(
+        &self,
+        envelope: &Envelope<'_>,
+        endpoint: Endpoint,
+        mut hits: Vec<Hit>,
+        issues: ReadIssues,
+    ) -> Assessment {
+        let exemptions: Vec<&Exemption> =
+            self.policy.exemptions(envelope.path, envelope.account, envelope.now).collect();
+        let suppresses = |exemption: &Exemption, signature: &Signature| {
+            exemption.signatures.contains(&signature.name)
+        };
+        let hit_signatures = || hits.iter().filter_map(|hit| self.signatures.get(hit.signature));
+        let counted = hit_signatures().filter(|signature| {
+            signature.status != Status::Experimental
+                && !exemptions.iter().any(|exemption| suppresses(exemption, signature))
+        });
+        let weights = counted.map(|signature| (signature.family.as_str(), signature.weight));
+        let score = Score::new(weights, &self.policy.score);
+        let applies = |exemption: &&&Exemption| {
+            exemption.signatures.is_empty()
+                || hit_signatures().any(|signature| suppresses(exemption, signature))
+        };
+        let exemption_name =
+            exemptions.iter().find(applies).map(|exemption| exemption.name.clone());
+        hits.retain(|hit| {
+            let signature = self.signatures.get(hit.signature);
+            signature.is_none_or(|signature| {
+                !exemptions.iter().any(|exemption| suppresses(exemption, signature))
+            })
+        });
+        Assessment {
+            endpoint,
+            band: self.policy.bands.band(score.probability),
+            score,
+            issues,
+            entries: 1,
+            exemption_name,
+            is_exempt: exemptions.iter().any(|exemption| exemption.signatures.is_empty()),
+            hits,
+            observation: None,
+            model: None,
+        }
+    }
+}
+
+/// Requests of an upload that correlation looks at, beside each that is graver than those before:
+/// sketching all of ten thousand would cost as much as matching them does.
+const MAX_OBSERVED_ENTRIES: usize = 64;

@@ -1,0 +1,253 @@
+//! From a request to what correlation keeps of it, and to the indicators that its keys meet.
+#![deny(clippy::arithmetic_side_effects)]
+
+use crate::correlate::{GroupKeys, MAX_VALUES_PER_FIELD, Observation, group_keys};
+use crate::evaluate::explain::Explainer;
+use crate::extract::{FieldValue, Request};
+use crate::field::{Field, FieldId, FieldType};
+use crate::http::envelope::Envelope;
+use crate::keyed_hash::{HashKey, combine_hashes};
+use crate::matching::{Evidence, Hit};
+use crate::rules::policy::Action;
+use crate::rules::signature::{Signature, Status};
+use crate::ruleset::Ruleset;
+
+impl Ruleset {
+    /// What correlation keeps of a request for which `hits` held, of `llr` decibans together.
+    pub(crate) fn observation(
+        &self,
+        envelope: &Envelope<'_>,
+        request: &Request<'_>,
+        hits: &[Hit],
+        llr: f64,
+    ) -> Observation {
+        let rules =
+            hits.iter().filter_map(|hit| self.event_index.get(hit.signature).copied().flatten());
+        let mut observation = Observation {
+            at: u32::try_from(envelope.now).unwrap_or(u32::MAX),
+            signatures: rules.collect(),
+            values: Vec::with_capacity(TYPICAL_VALUES),
+            ..Observation::default()
+        };
+        let mut values = Vec::with_capacity(TYPICAL_VALUES);
+        for (field_index, field) in (0_u16..).zip(self.plan.fields()) {
+            match field {
+                Field::Known(field_id)
+                    if field.field_type() == FieldType::Number
+                        || field.field_type() == FieldType::Flag =>
+                {
+                    let entries = request.numbers().iter().filter(|(id, _)| id == field_id);
+                    let request_numbers = entries.map(|(_, number)| *number);
+                    let is_llr = *field_id == FieldId::Llr;
+                    let mut numbers: Vec<f64> =
+                        request_numbers.chain(is_llr.then_some(llr)).collect();
+                    observation
+                        .numbers
+                        .extend(numbers.first().map(|number| (field_index, *number)));
+                    numbers.sort_by(f64::total_cmp);
+                    numbers.dedup();
+                    numbers.truncate(MAX_VALUES_PER_FIELD);
+                    let hash = |number: f64| {
+                        envelope
+                            .hash_key
+                            .keyed_hash(field_id.spec().name, &number.to_bits().to_le_bytes())
+                    };
+                    observation
+                        .values
+                        .extend(numbers.into_iter().map(|number| (field_index, hash(number))));
+                }
+                field => {
+                    values.clear();
+                    self.append_hashed_values(envelope, request, hits, field, &mut values);
+                    values.sort_unstable();
+                    values.dedup();
+                    // A body may name any number of models.
+                    values.truncate(MAX_VALUES_PER_FIELD);
+                    observation.values.extend(values.iter().map(|value| (field_index, *value)));
+                }
+            }
+        }
+        observation
+    }
+
+    /// Adds how a request ended: how it was answered, and what was done about it. One whose credential the
+    /// origin does not know counts for nothing else: anybody can make up credentials, and with them
+    /// accounts that seem to share what others send.
+    pub fn record_outcome(
+        &self,
+        observation: &mut Observation,
+        key: &HashKey,
+        status: u16,
+        action: Action,
+    ) {
+        let values = [
+            (FieldId::StatusCode, FieldValue::Number(f64::from(status))),
+            (FieldId::Action, FieldValue::Keyword(action.name())),
+        ];
+        let request = Request::from_values(values);
+        let explainer = Explainer::default();
+        if status == STATUS_UNAUTHORIZED {
+            observation.signatures.clear();
+        }
+        for index in &self.response_signatures {
+            let Some(signature) = self.signatures.get(*index) else { continue };
+            if explainer.holds(signature, &request, &[]) {
+                observation.signatures.extend(self.event_index.get(*index).copied().flatten());
+            }
+        }
+        for (field_index, field) in (0_u16..).zip(self.plan.fields()) {
+            let (Field::Known(field_id @ (FieldId::StatusCode | FieldId::Action)), field_name) =
+                (field, field.name())
+            else {
+                continue;
+            };
+            let value = match field_id {
+                FieldId::StatusCode => {
+                    key.keyed_hash(&field_name, &f64::from(status).to_bits().to_le_bytes())
+                }
+                _ => key.keyed_hash(&field_name, action.name().as_bytes()),
+            };
+            if *field_id == FieldId::StatusCode {
+                observation.numbers.push((field_index, f64::from(status)));
+            }
+            let position =
+                observation.values.partition_point(|(value_field, _)| *value_field <= field_index);
+            observation.values.insert(position, (field_index, value));
+        }
+    }
+
+    /// The indicators that a request's keys meet, as hits.
+    pub(crate) fn indicator_hits(
+        &self,
+        envelope: &Envelope<'_>,
+        observation: &Observation,
+    ) -> Vec<Hit> {
+        let Some(indicators) = envelope.indicators.filter(|indicators| !indicators.is_empty())
+        else {
+            return Vec::new();
+        };
+        let mut matched: Vec<MatchedIndicator<'_>> = Vec::new();
+        let mut groups = GroupKeys::default();
+        for fields in self.plan.group_by_fields() {
+            let template_position = fields.iter().position(|field| self.is_template_field(*field));
+            group_keys(fields, observation, &mut groups);
+            for group in groups.iter() {
+                let key = combine_hashes(group);
+                let template_key =
+                    template_position.and_then(|position| group.get(position)).copied();
+                for indicator in indicators.active(key, envelope.now) {
+                    let Some(signature) = self.correlation_index(indicator.correlation) else {
+                        continue;
+                    };
+                    match matched.iter_mut().find(|entry| entry.signature == signature) {
+                        Some(entry) if entry.template_keys.contains(&template_key) => {}
+                        Some(entry) => entry.template_keys.push(template_key),
+                        None => matched.push(MatchedIndicator {
+                            signature,
+                            key,
+                            fields,
+                            template_keys: vec![template_key],
+                        }),
+                    }
+                }
+            }
+        }
+        matched.retain(|entry| {
+            entry.template_keys.len() >= self.min_template_matches(observation, entry.fields)
+        });
+        let hit = |entry: MatchedIndicator<'_>| {
+            let field = entry.fields.first().and_then(|field| self.field(*field));
+            let evidence = field.map(|field| Evidence { field: field.clone(), start: 0, end: 0 });
+            let evidence = evidence.into_iter().collect();
+            Hit { signature: entry.signature, evidence, indicator_key: Some(entry.key) }
+        };
+        matched.into_iter().map(hit).collect()
+    }
+
+    /// How many template keys of a request have to be suspicious. Who uses a template shares several of
+    /// its keys; who quotes what others quote, or asks a question that is in a public list, shares one.
+    fn min_template_matches(&self, observation: &Observation, fields: &[u16]) -> usize {
+        let template_field = fields.iter().find(|field| self.is_template_field(**field));
+        if template_field.is_some_and(|field| observation.values(*field).len() > 2) { 2 } else { 1 }
+    }
+
+    fn is_template_field(&self, field: u16) -> bool {
+        matches!(
+            self.field(field),
+            Some(Field::Known(FieldId::TemplateUser | FieldId::TemplateSystem))
+        )
+    }
+
+    fn field(&self, index: u16) -> Option<&Field> {
+        self.plan.fields().get(usize::from(index))
+    }
+
+    /// The place of a correlation among the signatures.
+    fn correlation_index(&self, name: &str) -> Option<usize> {
+        let index =
+            self.plan.correlations().iter().position(|correlation| correlation.name == name)?;
+        self.first_correlation_index().checked_add(index)
+    }
+
+    /// Adds the hashed values of a field that is no number.
+    fn append_hashed_values(
+        &self,
+        envelope: &Envelope<'_>,
+        request: &Request<'_>,
+        hits: &[Hit],
+        field: &Field,
+        values: &mut Vec<u64>,
+    ) {
+        let key = &envelope.hash_key;
+        match field {
+            Field::Known(field_id @ FieldId::ClientAddress) => {
+                let addresses = request.keywords().iter().filter(|(id, _)| id == field_id);
+                values.extend(addresses.filter_map(|(_, address)| key.hash_network(address)));
+            }
+            Field::Known(field_id @ FieldId::SignatureName) => {
+                let signatures = hits.iter().filter_map(|hit| self.signatures.get(hit.signature));
+                let counted =
+                    signatures.filter(|signature| signature.status != Status::Experimental);
+                let weighted = counted.filter(|signature| signature.weight > 0.0);
+                let hash = |signature: &Signature| {
+                    key.keyed_hash(field_id.spec().name, signature.name.as_bytes())
+                };
+                values.extend(weighted.map(hash));
+                values.extend(request.keyed_hashes(*field_id, key));
+            }
+            Field::Known(field_id) if field.field_type() == FieldType::Key => {
+                values.extend(request.keyed_hashes(*field_id, key));
+            }
+            Field::Known(field_id) => {
+                let keywords = request.keywords().iter().filter(|(id, _)| id == field_id);
+                values.extend(
+                    keywords
+                        .map(|(_, value)| key.keyed_hash(field_id.spec().name, value.as_bytes())),
+                );
+            }
+            Field::Header(name) => {
+                let headers = envelope.headers.iter().filter(|(header, _)| header == name);
+                values.extend(
+                    headers.map(|(_, value)| key.keyed_hash(&field.name(), value.as_bytes())),
+                );
+            }
+        }
+    }
+}
+
+/// How an origin answers a credential that it does not know.
+const STATUS_UNAUTHORIZED: u16 = 401;
+
+/// Values that an observation usually has.
+const TYPICAL_VALUES: usize = 64;
+
+/// A correlation that a request's keys are indicators of.
+struct MatchedIndicator<'p> {
+    signature: usize,
+    /// The first of the keys.
+    key: u64,
+    /// What makes its groups.
+    fields: &'p [u16],
+    /// The template keys in those groups, each once; a single `None` where there are none in it.
+    template_keys: Vec<Option<u64>>,
+}

@@ -1,0 +1,24 @@
+//! Extraction: from a body to named fields and normalised text, in one pass that never fails.
+#![deny(clippy::arithmetic_side_effects)]
+
+mod anthropic;
+mod batch;
+mod content;
+mod gemini;
+mod generic;
+pub mod issues;
+mod joined_parts;
+mod keyed_values;
+pub mod lenient_json;
+mod lenient_value;
+mod member_name;
+mod object;
+mod openai;
+mod request;
+mod requests;
+
+pub(crate) use batch::batch_lines;
+pub use issues::ReadIssues;
+pub(crate) use member_name::MemberName;
+pub use request::{FieldValue, Request, Segment, Source};
+pub use requests::for_each_request;

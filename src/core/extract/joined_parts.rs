@@ -1,0 +1,122 @@
+//! Seams: what a message's parts say together.
+//!
+//! A message may come in many parts, and the model reads them as one text. A phrase that is cut in
+//! two stands in neither part. So the ends of neighbouring parts are joined to further values: once
+//! as they follow each other, and, since some servers put a line end between parts, once with spaces.
+
+use std::ops::Range;
+
+use super::request::{Request, Segment, Source};
+use crate::field::Section;
+use crate::text;
+use crate::text::TrimmedEdges;
+
+/// A seam under way.
+struct JoinedParts {
+    section: Section,
+    /// Where its text begins.
+    text_start: usize,
+    /// Where its first part begins in the body.
+    source_start: usize,
+    /// Whether it holds more than one part.
+    is_joined: bool,
+}
+
+impl Request<'_> {
+    /// Adds the seams of a message whose parts begin with the segment `start`.
+    pub(crate) fn join_parts(&mut self, start: usize) {
+        let end = self.segments.len();
+        let mut from = start;
+        while let Some(first) = self.segments.get(from..end).and_then(<[_]>::first) {
+            let section = first.section;
+            let run = self.segments.get(from..end).unwrap_or_default();
+            let length = run.iter().take_while(|part| part.section == section).count();
+            let to = from.saturating_add(length);
+            if JOINED_SECTIONS.contains(&section) && length > 1 {
+                self.join_run(from..to, false);
+                let run = self.segments.get(from..to).unwrap_or_default();
+                let mut pairs = run.iter().zip(run.iter().skip(1));
+                if !pairs.all(|(previous, next)| previous.edges.trailing || next.edges.leading) {
+                    self.join_run(from..to, true);
+                }
+            }
+            from = to;
+        }
+    }
+
+    /// Joins parts: short ones whole, of long ones the ends.
+    fn join_run(&mut self, run: Range<usize>, insert_spaces: bool) {
+        let mut joined: Option<JoinedParts> = None;
+        let mut previous_edges = TrimmedEdges::default();
+        let mut end = 0;
+        for index in run {
+            let Some(part) = self.segments.get(index) else { return };
+            let (section, range, edges) = (part.section, part.range.clone(), part.edges);
+            let source = part.source.range();
+            let mut current = match joined.take() {
+                None => self.begin_join(section, source.start),
+                Some(current) => {
+                    if insert_spaces || previous_edges.trailing || edges.leading {
+                        self.text.push(' ');
+                    }
+                    JoinedParts { is_joined: true, ..current }
+                }
+            };
+            match self.overlap_ranges(range.clone()) {
+                None => self.text.extend_from_within(range),
+                Some((head, tail)) => {
+                    self.text.extend_from_within(head);
+                    self.text.push(CUT_MARKER);
+                    self.finish_join(current, source.end);
+                    current = self.begin_join(section, source.start);
+                    self.text.push(CUT_MARKER);
+                    self.text.extend_from_within(tail);
+                }
+            }
+            (joined, previous_edges, end) = (Some(current), edges, source.end);
+        }
+        if let Some(joined) = joined {
+            self.finish_join(joined, end);
+        }
+    }
+
+    /// The ends of a long text; `None` of a short one.
+    fn overlap_ranges(&self, range: Range<usize>) -> Option<(Range<usize>, Range<usize>)> {
+        let text = self.text.get(range.clone())?;
+        let tail_start =
+            text.len().checked_sub(OVERLAP_BYTES).filter(|start| *start > OVERLAP_BYTES)?;
+        let head = range.start.saturating_add(text.floor_char_boundary(OVERLAP_BYTES));
+        let tail = range.start.saturating_add(text.ceil_char_boundary(tail_start));
+        Some((range.start..head, tail..range.end))
+    }
+
+    fn begin_join(&self, section: Section, source_start: usize) -> JoinedParts {
+        JoinedParts { section, text_start: self.text.len(), source_start, is_joined: false }
+    }
+
+    /// Ends a seam; one of a single part is nothing new.
+    fn finish_join(&mut self, joined: JoinedParts, source_end: usize) {
+        if !joined.is_joined {
+            return self.text.truncate(joined.text_start);
+        }
+        let range = joined.text_start..self.text.len();
+        self.text.push(text::SEGMENT_END);
+        let source = Source::Joined(joined.source_start..source_end);
+        self.segments.push(Segment {
+            section: joined.section,
+            range,
+            source,
+            edges: TrimmedEdges::default(),
+        });
+    }
+}
+
+/// The places whose parts make up one text. What tools return does not.
+const JOINED_SECTIONS: [Section; 3] = [Section::System, Section::User, Section::Assistant];
+
+/// Bytes that a seam takes from the end of a part: phrases are shorter.
+const OVERLAP_BYTES: usize = 256;
+
+/// Stands where a part was cut: what begins or ends there does not begin or end a value. Control
+/// characters do not occur in normalised text.
+const CUT_MARKER: char = '\u{1}';

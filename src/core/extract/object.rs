@@ -1,0 +1,69 @@
+//! Reads the JSON object of one request, member by member, in its dialect.
+
+use super::lenient_json::{Reader, Token};
+use super::member_name::MemberName;
+use super::request::Request;
+use super::{anthropic, gemini, generic, openai};
+use crate::field::{FieldId, Section};
+use crate::http::route::{Dialect, Endpoint};
+
+impl<'a> Request<'a> {
+    /// Reads one JSON object as a request of `endpoint`; where that finds no text, as a generic one.
+    pub(super) fn read_object(&mut self, reader: &mut Reader<'a>, endpoint: Endpoint, depth: u8) {
+        let start = reader.position();
+        let savepoint = self.savepoint();
+        self.read_members(reader, endpoint, depth);
+        let found_no_text = self.segments.len() == savepoint.segments_len
+            && !self.counts.iter().any(|(field, _)| *field == FieldId::PromptTokenIds);
+        if found_no_text && !matches!(endpoint, Endpoint::Generic | Endpoint::OpenaiBatches) {
+            self.rollback(savepoint);
+            self.read_members(&mut reader.fork_at(start), Endpoint::Generic, depth);
+        }
+    }
+
+    fn read_members(&mut self, reader: &mut Reader<'a>, endpoint: Endpoint, depth: u8) {
+        match reader.next_token() {
+            Token::Object => {
+                let mut seen_keys = 0_u16;
+                while let Some(key) = reader.next_key() {
+                    let key = MemberName::new(key);
+                    let key = key.as_str();
+                    self.record_duplicate_key(&mut seen_keys, TEXT_KEYS, key);
+                    let handled = match endpoint.dialect() {
+                        Dialect::Openai => openai::read_member(self, key, reader, endpoint),
+                        Dialect::Anthropic => anthropic::read_member(self, key, reader),
+                        Dialect::Gemini => gemini::read_member(self, key, reader),
+                        Dialect::Generic => generic::read_member(self, key, reader, endpoint),
+                    };
+                    if !handled {
+                        reader.skip();
+                    }
+                }
+            }
+            Token::Array if depth == 0 => {
+                while reader.next_element() {
+                    self.read_members(reader, Endpoint::Generic, 1);
+                }
+            }
+            Token::Array => reader.skip_rest(),
+            Token::String(raw) if endpoint == Endpoint::Generic => {
+                self.push_text(Section::User, raw, false)
+            }
+            _ => reader.record_syntax_error(),
+        }
+    }
+}
+
+/// Keys under which a body holds what is said; each counts once.
+const TEXT_KEYS: &[&str] = &[
+    "messages",
+    "contents",
+    "content",
+    "prompt",
+    "input",
+    "inputs",
+    "system",
+    "instructions",
+    "systeminstruction",
+    "tools",
+];

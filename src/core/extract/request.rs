@@ -1,0 +1,404 @@
+//! One LLM call, independent of the vendor: named values borrowed from the body, and normalised text.
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::ops::Range;
+
+use super::issues::ReadIssues;
+use super::lenient_json::{RawString, Reader, Token};
+use super::lenient_value::{parse_flag, parse_number, skip_mistyped};
+use crate::field::{FieldId, MESSAGE_SECTIONS, Section};
+use crate::http::body::{self, Body};
+use crate::http::envelope::Envelope;
+use crate::http::route::Endpoint;
+use crate::keyed_hash::HashKey;
+use crate::text::{self, Case, Normalizer, TrimmedEdges};
+
+/// One LLM-API call: one body, or one entry of an uploaded batch.
+#[derive(Clone, Debug, Default)]
+pub struct Request<'a> {
+    pub(super) text: String,
+    /// How far into the body the text had come at some of its bytes.
+    pub(super) checkpoints: Vec<text::Checkpoint>,
+    pub(super) segments: Vec<Segment<'a>>,
+    pub(super) keywords: Vec<(FieldId, Cow<'a, str>)>,
+    pub(super) numbers: Vec<(FieldId, f64)>,
+    /// Counters, one row a field: kept apart, for a body may hold any number of numbers.
+    pub(super) counts: Vec<(FieldId, f64)>,
+    /// Signed or encrypted reasoning that is sent back.
+    pub(super) reasoning_tokens: Vec<RawString<'a>>,
+    /// A hash over the logit bias map, where there is one.
+    pub(super) logit_bias_digest: Option<u64>,
+    /// Keys that are given as such.
+    pub(super) hash_inputs: Vec<(FieldId, Cow<'a, str>)>,
+    /// Whether values of nothing but white space came since the last text.
+    pub(super) after_space: bool,
+    /// Bytes that may yet be looked at ahead of their turn.
+    pub(super) lookahead_budget: usize,
+    pub(super) issues: ReadIssues,
+    /// Template keys of the user's and of the system text: lists and correlation ask for the same.
+    pub(super) template_hashes: [OnceCell<(HashKey, Vec<u64>)>; 2],
+}
+
+/// One text value: where it belongs, where it is in the normalised text, where it came from.
+#[derive(Clone, Debug)]
+pub struct Segment<'a> {
+    /// Its place in the conversation.
+    pub section: Section,
+    /// Its bytes in [`Request::text`].
+    pub range: Range<usize>,
+    /// Where it came from.
+    pub source: Source<'a>,
+    /// What was dropped at its edges.
+    pub(super) edges: TrimmedEdges,
+}
+
+/// Where a text value came from.
+#[derive(Clone, Debug)]
+pub enum Source<'a> {
+    /// A value of the body.
+    Value(RawString<'a>),
+    /// The ends of neighbouring parts of a message, which stand within this range of the body.
+    Joined(Range<usize>),
+}
+
+impl<'a> Source<'a> {
+    /// The value, where it is one.
+    pub fn value(&self) -> Option<RawString<'a>> {
+        match self {
+            Self::Value(raw) => Some(*raw),
+            Self::Joined(_) => None,
+        }
+    }
+
+    /// Its range in the body.
+    pub fn range(&self) -> Range<usize> {
+        match self {
+            Self::Value(raw) => raw.range(),
+            Self::Joined(range) => range.clone(),
+        }
+    }
+}
+
+/// How much of a request has been read.
+pub(super) struct Savepoint {
+    pub(super) text_len: usize,
+    pub(super) checkpoints_len: usize,
+    pub(super) segments_len: usize,
+    pub(super) keywords_len: usize,
+    pub(super) numbers_len: usize,
+    pub(super) reasoning_tokens_len: usize,
+    pub(super) counts: Vec<(FieldId, f64)>,
+    pub(super) issues: ReadIssues,
+}
+
+impl<'a> Request<'a> {
+    /// All normalised text; segments are ended by [`text::END`].
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The text values.
+    pub fn segments(&self) -> &[Segment<'a>] {
+        &self.segments
+    }
+
+    /// Where in the body normalised bytes of a segment came from, at least those that are `wanted`,
+    /// counted from its start; `None` where it is no value of the body.
+    pub fn source_map(
+        &self,
+        segment: &Segment<'_>,
+        offsets: Vec<usize>,
+    ) -> Option<text::SourceMap> {
+        let raw = segment.source.value()?;
+        let range = &segment.range;
+        let from =
+            self.checkpoints.partition_point(|checkpoint| checkpoint.text_offset <= range.start);
+        let to = self.checkpoints.partition_point(|checkpoint| checkpoint.text_offset < range.end);
+        let checkpoints = self.checkpoints.get(from..to).unwrap_or_default();
+        let value = self.text.get(range.clone()).unwrap_or_default();
+        Some(text::SourceMap::new(raw, value, range.start, checkpoints, offsets))
+    }
+
+    /// The short strings, one row a value.
+    pub fn keywords(&self) -> &[(FieldId, Cow<'a, str>)] {
+        &self.keywords
+    }
+
+    /// The numbers and flags (0 or 1), one row a value.
+    pub fn numbers(&self) -> &[(FieldId, f64)] {
+        &self.numbers
+    }
+
+    /// What was not read.
+    pub fn issues(&self) -> ReadIssues {
+        self.issues
+    }
+
+    /// The model that is asked for.
+    pub fn model(&self) -> Option<&str> {
+        let model = self.keywords.iter().find(|(field, _)| *field == FieldId::RequestModel);
+        model.map(|(_, model)| model.as_ref())
+    }
+
+    /// The normalised texts of a place.
+    pub(super) fn texts(&self, section: Section) -> impl Iterator<Item = &str> {
+        let segments = self
+            .segments
+            .iter()
+            .filter(move |segment| segment.section == section && segment.source.value().is_some());
+        segments.filter_map(|segment| self.text.get(segment.range.clone()))
+    }
+
+    /// A request made of named values, as exemplars give them.
+    pub fn from_values(values: impl IntoIterator<Item = (FieldId, FieldValue<'a>)>) -> Self {
+        let mut request = Self::default();
+        for (field, value) in values {
+            match value {
+                FieldValue::Text(section, text) => {
+                    request.push_text(section, RawString::new(text.as_bytes(), 0), true)
+                }
+                FieldValue::Keyword(text) => request.keywords.push((field, Cow::Borrowed(text))),
+                FieldValue::HashInput(text) => {
+                    request.hash_inputs.push((field, Cow::Borrowed(text)))
+                }
+                FieldValue::Number(number) => request.numbers.push((field, number)),
+            }
+        }
+        request
+    }
+
+    pub(super) fn savepoint(&self) -> Savepoint {
+        Savepoint {
+            text_len: self.text.len(),
+            checkpoints_len: self.checkpoints.len(),
+            segments_len: self.segments.len(),
+            keywords_len: self.keywords.len(),
+            numbers_len: self.numbers.len(),
+            reasoning_tokens_len: self.reasoning_tokens.len(),
+            counts: self.counts.clone(),
+            issues: self.issues,
+        }
+    }
+
+    /// Forgets what has been read since.
+    pub(super) fn rollback(&mut self, savepoint: Savepoint) {
+        self.text.truncate(savepoint.text_len);
+        self.checkpoints.truncate(savepoint.checkpoints_len);
+        self.segments.truncate(savepoint.segments_len);
+        self.keywords.truncate(savepoint.keywords_len);
+        self.numbers.truncate(savepoint.numbers_len);
+        self.reasoning_tokens.truncate(savepoint.reasoning_tokens_len);
+        self.logit_bias_digest = None;
+        self.counts = savepoint.counts;
+        self.issues = savepoint.issues;
+    }
+
+    /// Notes that one of `keys` stands twice in an object, of which those in `seen` have been met.
+    pub(super) fn record_duplicate_key(&mut self, seen_keys: &mut u16, keys: &[&str], key: &str) {
+        let Some(index) = keys.iter().position(|candidate| *candidate == key) else { return };
+        let bit = 1_u16.checked_shl(index as u32).unwrap_or_default();
+        if *seen_keys & bit != 0 {
+            self.issues.insert(ReadIssues::DUPLICATE);
+        }
+        *seen_keys |= bit;
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.text.clear();
+        self.checkpoints.clear();
+        self.segments.clear();
+        self.keywords.clear();
+        self.numbers.clear();
+        self.counts.clear();
+        self.reasoning_tokens.clear();
+        self.logit_bias_digest = None;
+        self.hash_inputs.clear();
+        self.template_hashes = Default::default();
+        self.after_space = false;
+        self.issues = ReadIssues::default();
+    }
+
+    /// Adds what does not come from the body.
+    pub(super) fn add_envelope(
+        &mut self,
+        envelope: &Envelope<'a>,
+        endpoint: Endpoint,
+        body: &Body<'_>,
+    ) {
+        let client = &envelope.client;
+        self.keywords.push((FieldId::OperationName, Cow::Borrowed(endpoint.operation())));
+        self.keywords.push((FieldId::ProviderName, Cow::Borrowed(endpoint.dialect().provider())));
+        self.keywords.push((FieldId::Method, Cow::Borrowed(envelope.method)));
+        self.keywords.push((FieldId::Path, Cow::Borrowed(envelope.path)));
+        let optional = [
+            (FieldId::Account, envelope.account),
+            (FieldId::ClientAddress, client.address),
+            (FieldId::AsOrganization, client.as_organization),
+            (FieldId::Country, client.country),
+            (FieldId::ProtocolVersion, client.http_version),
+            (FieldId::TlsVersion, client.tls_version),
+            (FieldId::TlsFingerprint, client.tls_fingerprint),
+        ];
+        for (field, value) in optional {
+            self.keywords.extend(value.map(|value| (field, Cow::Borrowed(value))));
+        }
+        for (header, value) in envelope.headers {
+            match header.as_str() {
+                "user-agent" => self.keywords.push((FieldId::UserAgent, Cow::Borrowed(value))),
+                "content-encoding" => self.keywords.push((FieldId::Encoding, Cow::Borrowed(value))),
+                "content-type" if !body::is_supported_charset(value) => {
+                    self.issues.insert(ReadIssues::ENCODING)
+                }
+                _ => {}
+            }
+        }
+        if !self.has_keyword(FieldId::RequestModel)
+            && let Some(model) = model_from_path(envelope.path)
+        {
+            self.keywords.push((FieldId::RequestModel, Cow::Borrowed(model)));
+        }
+        let size = envelope.body_size.unwrap_or(body.received_size() as u64);
+        self.push_number(FieldId::BodySize, size as f64);
+        if envelope.unscanned_bytes > 0 {
+            self.push_number(FieldId::BodyUnscanned, envelope.unscanned_bytes as f64);
+        }
+        self.push_number(FieldId::HeaderCount, envelope.headers.len() as f64);
+        self.push_number(FieldId::Hour, (envelope.now / 3_600 % 24) as f64);
+    }
+
+    /// Adds what is known once all is read.
+    pub(super) fn finish(&mut self) {
+        self.numbers.append(&mut self.counts);
+        let is_in_messages = |segment: &&Segment<'_>| {
+            segment.section as u8 & MESSAGE_SECTIONS != 0 && segment.source.value().is_some()
+        };
+        let size: usize =
+            self.segments.iter().filter(is_in_messages).map(|segment| segment.range.len()).sum();
+        self.push_number(FieldId::PromptSize, size as f64);
+        for issue in self.issues.names() {
+            self.keywords.push((FieldId::BodyUnreadable, Cow::Borrowed(issue)));
+        }
+    }
+
+    pub(super) fn push_text(&mut self, section: Section, raw: RawString<'a>, is_literal: bool) {
+        let checkpoints_len = self.checkpoints.len();
+        let mut normalizer = Normalizer::new(&mut self.text, Case::Fold);
+        match is_literal {
+            true => crate::extract::lenient_json::Sink::push_run(
+                &mut normalizer,
+                &String::from_utf8_lossy(raw.bytes()),
+            ),
+            false => normalizer.push_escaped(raw, &mut self.checkpoints),
+        }
+        let (range, mut edges) = normalizer.finish_with_edges();
+        if range.is_empty() {
+            self.text.truncate(range.start);
+            self.checkpoints.truncate(checkpoints_len);
+            self.after_space |= edges.leading;
+            return;
+        }
+        edges.leading |= std::mem::take(&mut self.after_space);
+        self.text.push(text::SEGMENT_END);
+        self.segments.push(Segment { section, range, source: Source::Value(raw), edges });
+    }
+
+    /// Moves texts from one place to another, from the segment `start` on.
+    pub(super) fn move_to_section(&mut self, start: usize, from: Section, to: Section) {
+        for segment in
+            self.segments.iter_mut().skip(start).filter(|segment| segment.section == from)
+        {
+            segment.section = to;
+        }
+    }
+
+    pub(super) fn push_number(&mut self, field: FieldId, value: f64) {
+        if value.is_finite() {
+            self.numbers.push((field, value));
+        }
+    }
+
+    /// Adds to a counter.
+    pub(super) fn add_count(&mut self, field: FieldId, amount: usize) {
+        match self.counts.iter_mut().find(|(id, _)| *id == field) {
+            Some((_, value)) => *value += amount as f64,
+            None => self.counts.push((field, amount as f64)),
+        }
+    }
+
+    pub(super) fn has_keyword(&self, field: FieldId) -> bool {
+        self.keywords.iter().any(|(id, _)| *id == field)
+    }
+
+    /// Takes a value that should be a number.
+    pub(super) fn read_number(&mut self, field: FieldId, reader: &mut Reader<'a>) -> bool {
+        if let Some(number) = parse_number(reader.next_token(), reader) {
+            self.push_number(field, number);
+        }
+        true
+    }
+
+    /// Takes a value that should be true or false; numbers count as C has it.
+    pub(super) fn read_flag(&mut self, field: FieldId, reader: &mut Reader<'a>) -> bool {
+        let token = reader.next_token();
+        let flag =
+            parse_flag(token).or_else(|| parse_number(token, reader).map(|number| number != 0.0));
+        if let Some(flag) = flag {
+            self.push_number(field, f64::from(u8::from(flag)));
+        }
+        true
+    }
+
+    /// Takes a string or a list of strings as short values.
+    pub(super) fn read_keyword(&mut self, field: FieldId, reader: &mut Reader<'a>) -> bool {
+        match reader.next_token() {
+            Token::String(raw) => self.push_keyword(field, raw),
+            Token::Array => {
+                while reader.next_element() {
+                    match reader.next_token() {
+                        Token::String(raw) => self.push_keyword(field, raw),
+                        token => skip_mistyped(token, reader),
+                    }
+                }
+            }
+            token => skip_mistyped(token, reader),
+        }
+        true
+    }
+
+    pub(super) fn push_keyword(&mut self, field: FieldId, raw: RawString<'a>) {
+        if raw.bytes().len() <= MAX_KEYWORD_BYTES {
+            self.keywords.push((field, raw.text()));
+        }
+    }
+}
+
+/// A value of a request made by [`Request::from_values`].
+#[derive(Clone, Copy, Debug)]
+pub enum FieldValue<'a> {
+    /// Prompt text at a place.
+    Text(Section, &'a str),
+    /// A short string.
+    Keyword(&'a str),
+    /// What a keyed hash is made of.
+    HashInput(&'a str),
+    /// A number, or a flag as 0 or 1.
+    Number(f64),
+}
+
+/// The model that a path names: `/models/<model>:verb`, `/engines/<model>/`, `/deployments/<model>/`,
+/// `/model/<model>/`.
+fn model_from_path(path: &str) -> Option<&str> {
+    let mut segments = path.split('/');
+    segments.find(|segment| {
+        matches!(*segment, "models" | "engines" | "deployments" | "model" | "tunedModels")
+    })?;
+    let model = segments.next()?;
+    Some(model.split_once(':').map_or(model, |(model, _)| model))
+}
+
+/// Longer values of keyword fields are not kept.
+const MAX_KEYWORD_BYTES: usize = 512;
+
+/// Nesting that is followed in message parts, tool results and schemas.
+pub(super) const MAX_DEPTH: u8 = 24;

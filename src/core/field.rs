@@ -1,0 +1,276 @@
+//! The field table: every name that a signature may test.
+//!
+//! Names are OpenTelemetry attributes (GenAI, HTTP, network) if they exist, else ECS fields, else
+//! `hedgerow.*`. `hedgerow docs` generates `docs/fields.md` from this table.
+
+use serde::{Deserialize, Serialize};
+
+/// The type of a field's values, which decides the modifiers that apply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FieldType {
+    /// Prompt text: normalised, searched in one scan for all literals.
+    Text,
+    /// A short string: normalised, each value tested separately.
+    Keyword,
+    /// An IP address; `|cidr` applies.
+    Address,
+    /// A number.
+    Number,
+    /// `true` or `false`.
+    Flag,
+    /// A keyed hash: correlations group by it and count it; signatures cannot test it.
+    Key,
+}
+
+impl FieldType {
+    /// Returns the name in docs and findings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Keyword => "keyword",
+            Self::Address => "address",
+            Self::Number => "number",
+            Self::Flag => "flag",
+            Self::Key => "key",
+        }
+    }
+}
+
+/// A row of the field table.
+#[derive(Clone, Copy, Debug)]
+pub struct FieldSpec {
+    /// Name that signatures use.
+    pub name: &'static str,
+    /// Type of the values.
+    pub field_type: FieldType,
+    /// Meaning and source, for docs/fields.md.
+    pub doc: &'static str,
+}
+
+/// A field of the table, or a request header.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Field {
+    /// One of [`FIELDS`].
+    Known(FieldId),
+    /// `http.request.header.<name>`, with the name in lower case.
+    Header(String),
+}
+
+macro_rules! fields {
+    ($($name:ident $kind:ident $text:literal $doc:literal)*) => {
+        /// The id of a field: its index in [`FIELDS`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        #[allow(missing_docs, reason = "the table documents them")]
+        pub enum FieldId { $($name),* }
+
+        impl FieldId {
+            /// Every id, in the order of the table.
+            pub const ALL: &[FieldId] = &[$(FieldId::$name),*];
+        }
+
+        /// Every field except headers, in the order of [`FieldId`].
+        pub const FIELDS: &[FieldSpec] = &[$(FieldSpec { name: $text, field_type: FieldType::$kind, doc: $doc }),*];
+    };
+}
+
+fields! {
+    PromptUser Text "hedgerow.prompt.user" "Text of user messages, completion prompts and embedding inputs; one value per message part."
+    PromptAssistant Text "hedgerow.prompt.assistant" "Text of model messages that the caller sends back, including the arguments of tool calls."
+    PromptTool Text "hedgerow.prompt.tool" "Text of tool results."
+    SystemInstructions Text "gen_ai.system_instructions" "Text of system and developer messages, `instructions` and `system`."
+    InputMessages Text "gen_ai.input.messages" "Text of all messages: user, assistant, tool and system."
+    PromptInstruction Text "hedgerow.prompt.instruction" "User text and system text: the caller's own words, not tool results or model text."
+    ToolDefinitions Text "gen_ai.tool.definitions" "Names and descriptions of the offered tools and their parameters."
+    ResponseSchema Text "hedgerow.response_schema" "Names and descriptions in the requested answer schema."
+    OperationName Keyword "gen_ai.operation.name" "`chat`, `text_completion`, `embeddings`, `generate_content`, `count_tokens` or `batch`; by route."
+    ProviderName Keyword "gen_ai.provider.name" "`openai`, `anthropic`, `gcp.gemini` or `generic`: the wire format; by route."
+    RequestModel Keyword "gen_ai.request.model" "Requested model, from the body or the path."
+    StopSequences Keyword "gen_ai.request.stop_sequences" "Each stop sequence."
+    OutputType Keyword "gen_ai.output.type" "`json` if the request demands a JSON answer, else `text`; absent if the request does not say."
+    ReasoningEffort Keyword "hedgerow.reasoning.effort" "Requested reasoning effort."
+    MaxTokens Number "gen_ai.request.max_tokens" "Maximum number of output tokens."
+    Temperature Number "gen_ai.request.temperature" "Sampling temperature."
+    TopP Number "gen_ai.request.top_p" "Nucleus sampling mass."
+    TopK Number "gen_ai.request.top_k" "Sampling pool size."
+    Seed Number "gen_ai.request.seed" "Sampling seed."
+    ChoiceCount Number "gen_ai.request.choice.count" "Requested answers per prompt (`n`, `candidateCount`)."
+    FrequencyPenalty Number "gen_ai.request.frequency_penalty" "Frequency penalty."
+    PresencePenalty Number "gen_ai.request.presence_penalty" "Presence penalty."
+    Turns Number "hedgerow.turns" "Number of messages that are not system messages."
+    PromptsCount Number "hedgerow.prompts.count" "Number of prompts in a `prompt` or `input` array; absent for a single string."
+    PromptSize Number "hedgerow.prompt.size" "Bytes of normalised text in all messages and prompts."
+    Logprobs Flag "hedgerow.logprobs" "Whether the request asks for token log-probabilities."
+    TopLogprobs Number "hedgerow.top_logprobs" "Requested number of alternatives per token (`top_logprobs`, or a number in `logprobs`)."
+    BestOf Number "hedgerow.best_of" "Completions generated on the server, of which the best are returned."
+    LogitBiasSize Number "hedgerow.logit_bias.size" "Number of entries in the logit bias map; 0 for an empty map."
+    LogitBiasMax Number "hedgerow.logit_bias.max" "Largest absolute bias in the map."
+    PromptTokenIds Number "hedgerow.prompt.token_ids" "Number of token ids in a prompt that is not text."
+    Echo Flag "hedgerow.echo" "Whether the answer repeats the prompt."
+    Stream Flag "hedgerow.stream" "Whether the answer is streamed."
+    ToolsCount Number "hedgerow.tools.count" "Number of offered tools."
+    AttachmentsCount Number "hedgerow.attachments.count" "Number of images, audio clips and files in messages."
+    ReasoningTokenCount Number "hedgerow.reasoning_token.count" "Number of signed or encrypted reasoning blocks of earlier answers that the caller sends back."
+    ThinkingBudget Number "hedgerow.thinking.budget" "Tokens granted for reasoning."
+    BatchSize Number "hedgerow.batch.size" "Number of requests in the batch upload; absent outside batches."
+    BodySize Number "http.request.body.size" "Bytes of the body as sent, if known."
+    BodyUnscanned Number "hedgerow.body.unscanned" "Bytes after the scan window; absent if the whole body was scanned."
+    BodyUnreadable Keyword "hedgerow.body.unreadable" "Reasons why parts of the body were not read: `empty`, `syntax`, `truncated`, `encoding`, `inflate`, `depth`, `entries`, `multipart`, `duplicate` (a key that may occur once occurs twice), `search_budget` (the text exhausted the search budget, so not all regexes ran)."
+    Encoding Keyword "hedgerow.encoding" "Content encoding of the body."
+    Method Keyword "http.request.method" "HTTP method."
+    Path Keyword "url.path" "Path of the URL, without the query."
+    HeaderCount Number "hedgerow.header.count" "Number of request headers that the edge received."
+    UserAgent Keyword "user_agent.original" "`User-Agent` header."
+    ClientAddress Address "client.address" "Address of the client; never logged."
+    ProtocolVersion Keyword "network.protocol.version" "HTTP version."
+    TlsVersion Keyword "tls.protocol.version" "TLS version."
+    TlsFingerprint Keyword "hedgerow.tls.fingerprint" "Hash of the TLS client hello."
+    AsNumber Number "client.as.number" "Number of the autonomous system of the client's address."
+    AsOrganization Keyword "client.as.organization.name" "Holder of the autonomous system."
+    Country Keyword "client.geo.country_iso_code" "Country of the client's address."
+    Account Keyword "hedgerow.account" "Keyed hash of the credential."
+    Hour Number "hedgerow.hour" "Hour of the day in UTC, 0 to 23."
+    TemplateUser Key "hedgerow.template.user" "Template keys of the user text, which requests of one template share whatever fills its slots: up to fourteen hashes, each of eight words."
+    TemplateSystem Key "hedgerow.template.system" "Template keys of the system text: up to fourteen hashes, each of eight words."
+    PromptDigest Key "hedgerow.prompt.digest" "Hash of all user text."
+    ReasoningToken Key "hedgerow.reasoning_token" "Hash of each signed or encrypted reasoning block of earlier answers that the caller sends back; at most sixteen."
+    LogitBiasDigest Key "hedgerow.logit_bias.digest" "Hash of the logit bias map; independent of the order of its entries."
+    SignatureName Key "hedgerow.signature" "Hash of the name of each matching signature with a positive weight; experimental signatures are excluded."
+    Llr Number "hedgerow.llr" "Evidence of the request's own signatures, in decibans; for correlations only."
+    StatusCode Number "http.response.status_code" "Status code of the answer, from the origin or from Hedgerow; a signature cannot test it together with other fields."
+    Action Keyword "hedgerow.action" "Action of Hedgerow: `allow`, `tag`, `degrade`, `throttle` or `block`; a signature cannot test it together with other fields."
+}
+
+/// Fields that are known only after the request was answered.
+pub const RESPONSE_FIELDS: [FieldId; 2] = [FieldId::StatusCode, FieldId::Action];
+
+/// Fields that only correlations can use.
+pub const CORRELATION_ONLY_FIELDS: [FieldId; 1] = [FieldId::Llr];
+
+/// Prefix of a header's name in a field name.
+pub const HEADER_PREFIX: &str = "http.request.header.";
+
+impl FieldId {
+    /// Returns the row of the table.
+    pub fn spec(self) -> &'static FieldSpec {
+        FIELDS.get(usize::from(self as u8)).unwrap_or(&UNKNOWN_FIELD)
+    }
+}
+
+impl Field {
+    /// Parses a field name; `None` if there is no such field.
+    pub fn parse(name: &str) -> Option<Self> {
+        if let Some(header) = name.strip_prefix(HEADER_PREFIX) {
+            let is_valid = !header.is_empty()
+                && header.bytes().all(|byte| byte.is_ascii_graphic() && !byte.is_ascii_uppercase());
+            return is_valid.then(|| Self::Header(header.to_owned()));
+        }
+        let spec = FIELDS.iter().position(|index| index.name == name)?;
+        FieldId::ALL.get(spec).copied().map(Self::Known)
+    }
+
+    /// Returns the name that signatures use.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Known(id) => id.spec().name.to_owned(),
+            Self::Header(header) => format!("{HEADER_PREFIX}{header}"),
+        }
+    }
+
+    /// Returns the type of the values.
+    pub fn field_type(&self) -> FieldType {
+        match self {
+            Self::Known(id) => id.spec().field_type,
+            Self::Header(_) => FieldType::Keyword,
+        }
+    }
+}
+
+impl Serialize for Field {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for Field {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Self::parse(&name)
+            .ok_or_else(|| serde::de::Error::custom(format!("unknown field '{name}'")))
+    }
+}
+
+/// The section of a request that a text comes from, as one bit; a text field is a set of sections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Section {
+    /// A system or developer message.
+    System = 1,
+    /// A user message or a prompt.
+    User = 2,
+    /// A message from the model.
+    Assistant = 4,
+    /// A tool result.
+    Tool = 8,
+    /// A tool definition.
+    Definition = 16,
+    /// A requested answer schema.
+    Schema = 32,
+}
+
+impl Section {
+    /// Returns the field that holds exactly the text of this section.
+    pub fn field(self) -> FieldId {
+        match self {
+            Self::System => FieldId::SystemInstructions,
+            Self::User => FieldId::PromptUser,
+            Self::Assistant => FieldId::PromptAssistant,
+            Self::Tool => FieldId::PromptTool,
+            Self::Definition => FieldId::ToolDefinitions,
+            Self::Schema => FieldId::ResponseSchema,
+        }
+    }
+}
+
+/// Returns the sections whose text a text field holds, as a set of bits; 0 for other fields.
+pub fn sections(field: FieldId) -> u8 {
+    match field {
+        FieldId::SystemInstructions => Section::System as u8,
+        FieldId::PromptUser => Section::User as u8,
+        FieldId::PromptAssistant => Section::Assistant as u8,
+        FieldId::PromptTool => Section::Tool as u8,
+        FieldId::InputMessages => MESSAGE_SECTIONS,
+        FieldId::PromptInstruction => Section::User as u8 | Section::System as u8,
+        FieldId::ToolDefinitions => Section::Definition as u8,
+        FieldId::ResponseSchema => Section::Schema as u8,
+        _ => 0,
+    }
+}
+
+/// Sections that make up a conversation, as a set of bits.
+pub const MESSAGE_SECTIONS: u8 =
+    Section::System as u8 | Section::User as u8 | Section::Assistant as u8 | Section::Tool as u8;
+
+const UNKNOWN_FIELD: FieldSpec = FieldSpec { name: "", field_type: FieldType::Keyword, doc: "" };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_parse_to_themselves() {
+        for id in FieldId::ALL {
+            assert_eq!(Field::parse(id.spec().name), Some(Field::Known(*id)));
+        }
+        let header = Field::parse("http.request.header.x-title").unwrap();
+        assert_eq!(
+            (header.name().as_str(), header.field_type()),
+            ("http.request.header.x-title", FieldType::Keyword)
+        );
+        for invalid in
+            ["", "hedgerow.nothing", "http.request.header.", "http.request.header.X-Title"]
+        {
+            assert_eq!(Field::parse(invalid), None, "{invalid}");
+        }
+    }
+}

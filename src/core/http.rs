@@ -1,0 +1,6 @@
+//! The HTTP request around an LLM call: envelope, route, credential and body.
+
+pub mod body;
+pub mod credential;
+pub mod envelope;
+pub mod route;

@@ -1,0 +1,363 @@
+//! Which requests are LLM calls, and how their bodies read: by method and path.
+
+use serde::{Deserialize, Serialize};
+
+/// A kind of LLM call: the shape of its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Endpoint {
+    /// OpenAI chat completions.
+    #[serde(rename = "openai.chat")]
+    OpenaiChat,
+    /// OpenAI responses.
+    #[serde(rename = "openai.responses")]
+    OpenaiResponses,
+    /// OpenAI completions, also under `/engines/<model>/`.
+    #[serde(rename = "openai.completions")]
+    OpenaiCompletions,
+    /// OpenAI embeddings.
+    #[serde(rename = "openai.embeddings")]
+    OpenaiEmbeddings,
+    /// OpenAI file upload; an LLM call where its purpose is `batch`.
+    #[serde(rename = "openai.files")]
+    OpenaiFiles,
+    /// The start of an OpenAI batch over an uploaded file.
+    #[serde(rename = "openai.batches")]
+    OpenaiBatches,
+    /// Anthropic messages.
+    #[serde(rename = "anthropic.messages")]
+    AnthropicMessages,
+    /// Anthropic token counting.
+    #[serde(rename = "anthropic.count_tokens")]
+    AnthropicCountTokens,
+    /// Anthropic message batches.
+    #[serde(rename = "anthropic.batches")]
+    AnthropicBatches,
+    /// Gemini generateContent and streamGenerateContent.
+    #[serde(rename = "gemini.generate")]
+    GeminiGenerate,
+    /// Gemini countTokens.
+    #[serde(rename = "gemini.count_tokens")]
+    GeminiCountTokens,
+    /// Gemini embedContent.
+    #[serde(rename = "gemini.embed")]
+    GeminiEmbed,
+    /// Gemini batchEmbedContents.
+    #[serde(rename = "gemini.embed_batch")]
+    GeminiEmbedBatch,
+    /// Gemini batchGenerateContent.
+    #[serde(rename = "gemini.batches")]
+    GeminiBatches,
+    /// Any other LLM call.
+    #[serde(rename = "generic")]
+    Generic,
+    /// Not an LLM call: passes untouched and uncounted.
+    #[serde(rename = "none")]
+    None,
+}
+
+/// A provider's wire format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dialect {
+    /// OpenAI, and what speaks its language.
+    Openai,
+    /// Anthropic.
+    Anthropic,
+    /// Google's Gemini API and Vertex AI.
+    Gemini,
+    /// Unknown: strings under well-known keys are read.
+    Generic,
+}
+
+impl Endpoint {
+    /// The wire format.
+    pub fn dialect(self) -> Dialect {
+        use Endpoint::*;
+        match self {
+            OpenaiChat | OpenaiResponses | OpenaiCompletions | OpenaiEmbeddings | OpenaiFiles
+            | OpenaiBatches => Dialect::Openai,
+            AnthropicMessages | AnthropicCountTokens | AnthropicBatches => Dialect::Anthropic,
+            GeminiGenerate | GeminiCountTokens | GeminiEmbed | GeminiEmbedBatch | GeminiBatches => {
+                Dialect::Gemini
+            }
+            Generic | None => Dialect::Generic,
+        }
+    }
+
+    /// OpenTelemetry's `gen_ai.operation.name`; `count_tokens` and `batch` are ours.
+    pub fn operation(self) -> &'static str {
+        use Endpoint::*;
+        match self {
+            OpenaiChat | OpenaiResponses | AnthropicMessages | Generic | None => "chat",
+            OpenaiCompletions => "text_completion",
+            OpenaiEmbeddings | GeminiEmbed | GeminiEmbedBatch => "embeddings",
+            AnthropicCountTokens | GeminiCountTokens => "count_tokens",
+            OpenaiFiles | OpenaiBatches | AnthropicBatches | GeminiBatches => "batch",
+            GeminiGenerate => "generate_content",
+        }
+    }
+}
+
+impl Dialect {
+    /// OpenTelemetry's `gen_ai.provider.name`; `generic` is ours.
+    pub fn provider(self) -> &'static str {
+        match self {
+            Self::Gemini => "gcp.gemini",
+            _ => self.name(),
+        }
+    }
+
+    /// The name in logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Openai => "openai",
+            Self::Anthropic => "anthropic",
+            Self::Gemini => "gemini",
+            Self::Generic => "generic",
+        }
+    }
+}
+
+/// The endpoint at `path` by the built-in routes; `None` where it is no LLM call.
+///
+/// ```
+/// # use hedgerow_core::http::route::{Endpoint, builtin_endpoint};
+/// assert_eq!(builtin_endpoint("/api/v1/chat/completions"), Endpoint::OpenaiChat);
+/// assert_eq!(builtin_endpoint("/v1/models"), Endpoint::None);
+/// ```
+pub fn builtin_endpoint(path: &str) -> Endpoint {
+    let path = canonical_segments(path);
+    let path: Vec<&str> = path.iter().map(String::as_str).collect();
+    let Some(last_segment) = path.last() else { return Endpoint::None };
+    let matches_path = |pattern: &str| {
+        // Almost every path is refused by its last segment.
+        pattern
+            .rsplit('/')
+            .next()
+            .is_some_and(|pattern_segment| segment_matches(pattern_segment, last_segment))
+            && {
+                let pattern_segments: Vec<&str> =
+                    pattern.split('/').filter(|segment| !segment.is_empty()).collect();
+                segments_match(&pattern_segments, &path)
+            }
+    };
+    let route = BUILTIN_ROUTES.iter().find(|(pattern, _)| matches_path(pattern));
+    route.map_or(Endpoint::None, |(_, endpoint)| *endpoint)
+}
+
+/// Whether `path` fits `pattern`: `**` stands for any number of segments, `*` for any part of one.
+///
+/// The path is compared as lenient servers read it, so that spelling is no way past: percent signs
+/// and dot segments are undone, backslashes are slashes, matrix parameters and outer spaces are cut
+/// off, case does not count, and neither do doubled slashes or one at the end.
+pub fn path_matches(pattern: &str, path: &str) -> bool {
+    let pattern = pattern.to_ascii_lowercase();
+    let pattern: Vec<&str> = pattern.split('/').filter(|segment| !segment.is_empty()).collect();
+    let path = canonical_segments(path);
+    let path: Vec<&str> = path.iter().map(String::as_str).collect();
+    segments_match(&pattern, &path)
+}
+
+/// The last segments of a path, as a lenient server reads them.
+fn canonical_segments(path: &str) -> Vec<String> {
+    let decoded = percent_decode(path).replace('\\', "/");
+    let mut segments: Vec<String> = Vec::new();
+    for segment in decoded.split('/') {
+        let segment = segment.split(';').next().unwrap_or_default().trim();
+        match segment {
+            "" | "." => {}
+            ".." => {
+                segments.pop();
+            }
+            segment => segments.push(segment.to_ascii_lowercase()),
+        }
+    }
+    segments.split_off(segments.len().saturating_sub(MAX_SEGMENTS))
+}
+
+fn percent_decode(path: &str) -> String {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut remaining = path.as_bytes();
+    while let Some((first, tail)) = remaining.split_first() {
+        let digits = tail.get(..2).filter(|_| *first == b'%');
+        let code = digits.and_then(|digits| std::str::from_utf8(digits).ok());
+        match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                remaining = tail.get(2..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(*first);
+                remaining = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn segments_match(pattern: &[&str], path: &[&str]) -> bool {
+    match (pattern.split_last(), path.split_last()) {
+        (None, None) => true,
+        (Some((&"**", pattern)), None) => segments_match(pattern, path),
+        (Some((&"**", shorter_pattern)), Some((_, shorter_path))) => {
+            segments_match(shorter_pattern, path) || segments_match(pattern, shorter_path)
+        }
+        (Some((pattern_segment, pattern)), Some((segment, path))) => {
+            segment_matches(pattern_segment, segment) && segments_match(pattern, path)
+        }
+        _ => false,
+    }
+}
+
+fn segment_matches(pattern: &str, segment: &str) -> bool {
+    let Some((head, tail)) = pattern.split_once('*') else { return pattern == segment };
+    let Some(remaining) = segment.strip_prefix(head) else { return false };
+    if !tail.contains('*') {
+        return remaining.ends_with(tail);
+    }
+    let mut starts = remaining.char_indices().map(|(index, _)| index).chain([remaining.len()]);
+    starts.any(|start| remaining.get(start..).is_some_and(|suffix| segment_matches(tail, suffix)))
+}
+
+/// Segments of a path that are looked at: the last ones, which say what is called.
+const MAX_SEGMENTS: usize = 64;
+
+/// The built-in routes, in lower case; the first that fits counts.
+pub const BUILTIN_ROUTES: &[(&str, Endpoint)] = &[
+    ("**/threads/*/messages", Endpoint::None),
+    ("**/chat/completions", Endpoint::OpenaiChat),
+    ("**/chat/completions/batch", Endpoint::OpenaiChat),
+    ("**/completions", Endpoint::OpenaiCompletions),
+    ("**/responses", Endpoint::OpenaiResponses),
+    ("**/embeddings", Endpoint::OpenaiEmbeddings),
+    ("**/v1/files", Endpoint::OpenaiFiles),
+    ("**/openai/files", Endpoint::OpenaiFiles),
+    ("**/v1/uploads/*/parts", Endpoint::OpenaiFiles),
+    ("**/openai/uploads/*/parts", Endpoint::OpenaiFiles),
+    ("**/v1/conversations", Endpoint::OpenaiResponses),
+    ("**/v1/conversations/*/items", Endpoint::OpenaiResponses),
+    ("**/messages/batches", Endpoint::AnthropicBatches),
+    ("**/v1/batches", Endpoint::OpenaiBatches),
+    ("**/openai/batches", Endpoint::OpenaiBatches),
+    ("**/messages", Endpoint::AnthropicMessages),
+    ("**/messages/count_tokens", Endpoint::AnthropicCountTokens),
+    ("**/anthropic/models/*:rawpredict", Endpoint::AnthropicMessages),
+    ("**/anthropic/models/*:streamrawpredict", Endpoint::AnthropicMessages),
+    ("**/models/*:generatecontent", Endpoint::GeminiGenerate),
+    ("**/models/*:streamgeneratecontent", Endpoint::GeminiGenerate),
+    ("**/models/*:counttokens", Endpoint::GeminiCountTokens),
+    ("**/models/*:embedcontent", Endpoint::GeminiEmbed),
+    ("**/models/*:batchembedcontents", Endpoint::GeminiEmbedBatch),
+    ("**/models/*:batchgeneratecontent", Endpoint::GeminiBatches),
+    ("**/tunedmodels/*:generatecontent", Endpoint::GeminiGenerate),
+    ("**/tunedmodels/*:streamgeneratecontent", Endpoint::GeminiGenerate),
+    ("**/dynamic/*:generatecontent", Endpoint::GeminiGenerate),
+    ("**/dynamic/*:streamgeneratecontent", Endpoint::GeminiGenerate),
+    ("**/endpoints/*:generatecontent", Endpoint::GeminiGenerate),
+    ("**/endpoints/*:streamgeneratecontent", Endpoint::GeminiGenerate),
+    // Vertex: other publishers' models take their own formats.
+    ("**/models/*:rawpredict", Endpoint::Generic),
+    ("**/models/*:streamrawpredict", Endpoint::Generic),
+    // Bedrock: the name of an inference profile has slashes, in percent signs.
+    ("/model/**/invoke", Endpoint::Generic),
+    ("/model/**/invoke-with-response-stream", Endpoint::Generic),
+    ("/model/**/converse", Endpoint::Generic),
+    ("/model/**/converse-stream", Endpoint::Generic),
+    // SageMaker, vLLM, llama.cpp, text-generation-inference.
+    ("/invocations", Endpoint::Generic),
+    ("/inference/v1/generate", Endpoint::Generic),
+    ("/completion", Endpoint::OpenaiCompletions),
+    ("/generate", Endpoint::Generic),
+    ("/generate_stream", Endpoint::Generic),
+    ("**/api/chat", Endpoint::Generic),
+    ("**/api/generate", Endpoint::Generic),
+    ("**/v1/chat", Endpoint::Generic),
+    ("**/v2/chat", Endpoint::Generic),
+    ("**/v1/complete", Endpoint::Generic),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn builtin_routes_map_paths_to_endpoints() {
+        let rows = [
+            ("/v1/chat/completions", Endpoint::OpenaiChat),
+            ("/v1/chat/completions/", Endpoint::OpenaiChat),
+            ("//v1//chat/completions", Endpoint::OpenaiChat),
+            ("/v1/chat/completions/.", Endpoint::OpenaiChat),
+            ("/v1/chat/x/../completions", Endpoint::OpenaiChat),
+            ("/v1/chat\\completions", Endpoint::OpenaiChat),
+            ("/v1/chat/%63ompletions", Endpoint::OpenaiChat),
+            ("/v1/chat%2Fcompletions%20", Endpoint::OpenaiChat),
+            ("/v1/Chat/Completions;a=1", Endpoint::OpenaiChat),
+            ("/v1beta/models/g%3AgenerateContent", Endpoint::GeminiGenerate),
+            ("/%", Endpoint::None),
+            ("/%zz%2", Endpoint::None),
+            ("/openai/deployments/x/chat/completions", Endpoint::OpenaiChat),
+            ("/api/v1/chat/completions", Endpoint::OpenaiChat),
+            ("/v1/engines/davinci/completions", Endpoint::OpenaiCompletions),
+            ("/v1/responses", Endpoint::OpenaiResponses),
+            ("/v1/responses/resp_1", Endpoint::None),
+            ("/v1/embeddings", Endpoint::OpenaiEmbeddings),
+            ("/v1/files", Endpoint::OpenaiFiles),
+            ("/files", Endpoint::None),
+            ("/v1/batches", Endpoint::OpenaiBatches),
+            ("/v1/messages", Endpoint::AnthropicMessages),
+            ("/v1/messages/count_tokens", Endpoint::AnthropicCountTokens),
+            ("/v1/messages/batches", Endpoint::AnthropicBatches),
+            ("/v1/messages/batches/b1/results", Endpoint::None),
+            ("/v1/threads/t1/messages", Endpoint::None),
+            ("/v1beta/models/gemini-3-pro:generateContent", Endpoint::GeminiGenerate),
+            ("/v1beta/models/gemini-3-pro:streamGenerateContent", Endpoint::GeminiGenerate),
+            ("/v1beta/models/e:embedContent", Endpoint::GeminiEmbed),
+            ("/v1beta/models", Endpoint::None),
+            ("/model/anthropic.claude/invoke", Endpoint::Generic),
+            (
+                "/model/arn%3Aaws%3Abedrock%3Ax%3A1%3Ainference-profile%2Fus.c/invoke",
+                Endpoint::Generic,
+            ),
+            ("/v1/chat/completions/batch", Endpoint::OpenaiChat),
+            ("/v1/chat/completions/chatcmpl-1", Endpoint::None),
+            ("/v1/uploads/upload_1/parts", Endpoint::OpenaiFiles),
+            ("/v1/uploads", Endpoint::None),
+            ("/v1/conversations/conv_1/items", Endpoint::OpenaiResponses),
+            ("/v1/projects/p/publishers/mistralai/models/m:rawPredict", Endpoint::Generic),
+            (
+                "/v1/projects/p/publishers/anthropic/models/m:rawPredict",
+                Endpoint::AnthropicMessages,
+            ),
+            ("/generate", Endpoint::Generic),
+            ("/reports/generate", Endpoint::None),
+            ("/", Endpoint::None),
+            ("", Endpoint::None),
+        ];
+        for (path, endpoint) in rows {
+            assert_eq!(builtin_endpoint(path), endpoint, "{path}");
+        }
+    }
+
+    #[test]
+    fn patterns_match_paths() {
+        let rows = [
+            ("/a/*/c", "/a/b/c", true),
+            ("/a/*/c", "/a/c", false),
+            ("/a/**", "/a", true),
+            ("/a/**", "/a/b/c", true),
+            ("/a/**/z", "/a/b/c/z", true),
+            ("/a/**/z", "/b/z", false),
+            ("/a/x*y*z", "/a/x--y--z", true),
+            ("/a/x*y*z", "/a/x--z", false),
+            ("**", "/anything/at/all", true),
+        ];
+        for (pattern, path, expected) in rows {
+            assert_eq!(path_matches(pattern, path), expected, "{pattern} {path}");
+        }
+        assert!(!path_matches("**/a/**/a/**/b", &"/a".repeat(5_000)));
+        assert_eq!(
+            builtin_endpoint(&format!("{}v1/messages", "/x".repeat(100) + "/")),
+            Endpoint::AnthropicMessages
+        );
+    }
+}

@@ -1,0 +1,129 @@
+//! Keyed hashes: what is counted and compared instead of values that nobody may keep.
+
+use std::fmt;
+use std::hash::Hasher;
+use std::net::IpAddr;
+
+use sha2::{Digest, Sha256};
+use siphasher::sip::SipHasher13;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::field::FieldId;
+
+/// The key of a deployment. Without it nobody can tell which value a hash was made of; under another
+/// one all hashes differ. The default is for offline work, where nothing is kept.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct HashKey(u64, u64);
+
+impl HashKey {
+    /// Derives the key from a deployment's secret.
+    pub fn derive(secret: &[u8]) -> Self {
+        let digest =
+            Sha256::new().chain_update(b"hedgerow.keys.v1\0").chain_update(secret).finalize();
+        let mut words = digest
+            .chunks_exact(8)
+            .map(|chunk| chunk.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
+        Self(words.next().unwrap_or_default(), words.next().unwrap_or_default())
+    }
+
+    /// Hashes a value of a field. The same bytes in another field make another hash.
+    pub fn keyed_hash(&self, field_name: &str, hash_value: &[u8]) -> u64 {
+        let mut hasher = SipHasher13::new_with_keys(self.0, self.1);
+        hasher.write(field_name.as_bytes());
+        hasher.write(&[0]);
+        hasher.write(hash_value);
+        hasher.finish()
+    }
+
+    /// Hashes a network: an address of IPv4, the /64 of one of IPv6, which is what a client has.
+    pub fn hash_network(&self, address: &str) -> Option<u64> {
+        let field_name = FieldId::ClientAddress.spec().name;
+        Some(match address.trim().parse::<IpAddr>().ok()?.to_canonical() {
+            IpAddr::V4(address) => self.keyed_hash(field_name, &address.octets()),
+            IpAddr::V6(address) => self.keyed_hash(field_name, address.octets().get(..8)?),
+        })
+    }
+
+    /// The seed of faster hashes that never leave a request.
+    pub(crate) fn seed(&self) -> u64 {
+        self.0
+    }
+}
+
+/// One hash for several in their order.
+pub fn combine_hashes(hashes: &[u64]) -> u64 {
+    match hashes {
+        [hash] => *hash,
+        hashes => hashes
+            .iter()
+            .fold(hashes.len() as u64, |state, hash| fmix64(state.rotate_left(29) ^ hash)),
+    }
+}
+
+/// A fast hash of some bytes, without a key: to be hashed again before it leaves a request.
+pub(crate) fn hash_bytes(bytes: &[u8]) -> u64 {
+    xxh3_64(bytes)
+}
+
+/// Spreads the bits of a word over all of it (the finaliser of MurmurHash3).
+pub fn fmix64(mut hash: u64) -> u64 {
+    hash ^= hash >> 33;
+    hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash ^= hash >> 33;
+    hash = hash.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    hash ^ hash >> 33
+}
+
+/// The word that was mixed.
+pub(crate) fn fmix64_inverse(mut hash: u64) -> u64 {
+    hash ^= hash >> 33;
+    hash = hash.wrapping_mul(0x9cb4_b2f8_1293_37db);
+    hash ^= hash >> 33;
+    hash = hash.wrapping_mul(0x4f74_430c_22a5_4005);
+    hash ^ hash >> 33
+}
+
+impl fmt::Debug for HashKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("HashKey(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_one_network_hash_to_the_same_value() {
+        let key = HashKey::default();
+        let rows = [
+            ("203.0.113.7", "203.0.113.7", true),
+            ("203.0.113.7", "203.0.113.8", false),
+            ("203.0.113.7", "::ffff:203.0.113.7", true),
+            ("2001:db8:1:2::3", "2001:db8:1:2:ffff::4", true),
+            ("2001:db8:1:2::3", "2001:db8:1:3::3", false),
+        ];
+        for (left, right, alike) in rows {
+            assert_eq!(key.hash_network(left) == key.hash_network(right), alike, "{left} {right}");
+        }
+        assert_eq!(key.hash_network("nonsense"), None);
+    }
+
+    #[test]
+    fn different_secrets_give_different_hashes() {
+        let keys = [HashKey::default(), HashKey::derive(b"one"), HashKey::derive(b"two")];
+        let hashes = keys.map(|key| key.keyed_hash("hedgerow.account", b"a"));
+        assert!(hashes[0] != hashes[1] && hashes[1] != hashes[2] && hashes[0] != hashes[2]);
+        assert_ne!(keys[0].keyed_hash("a", b"x"), keys[0].keyed_hash("b", b"x"));
+        assert_eq!(format!("{:?}", keys[1]), "HashKey(…)");
+    }
+
+    /// Hashes are stored, and compared by other versions of this program.
+    #[test]
+    fn hashes_are_stable() {
+        let key = HashKey::derive(b"secret");
+        assert_eq!(key.keyed_hash("hedgerow.account", b"a"), 1161478017095893624);
+        assert_eq!(combine_hashes(&[1, 2]), 6548439592091584233);
+        assert_eq!(combine_hashes(&[7]), 7);
+    }
+}

@@ -1,0 +1,60 @@
+//! Scores LLM-API requests for signs of *harvesting*: the unauthorised distillation of a model by
+//! scripted querying.
+//!
+//! ```
+//! use hedgerow_core::{Decision, Envelope, Ruleset};
+//!
+//! # fn main() -> Result<(), hedgerow_core::Error> {
+//! let bundle = br#"{
+//!     "format": 1, "policy": {}, "sources": {},
+//!     "signatures": [{
+//!         "name": "synthesis_pairs", "id": "1", "title": "Asks for training pairs", "family": "synthesis",
+//!         "status": "stable", "weight": 22,
+//!         "selections": { "pairs": { "field": { "field": "hedgerow.prompt.user",
+//!             "string": { "string_match": "contains", "value": "question-answer pairs to train" } } } },
+//!         "condition": { "is": "pairs" }
+//!     }]
+//! }"#;
+//! let ruleset = Ruleset::load(bundle)?;
+//! let envelope = Envelope {
+//!     method: "POST",
+//!     path: "/v1/chat/completions",
+//!     body: br#"{"messages":[{"role":"user","content":"Write 50 Question-Answer pairs\nto train on."}]}"#,
+//!     ..Envelope::default()
+//! };
+//! let assessment = ruleset.assess(&envelope).expect("an LLM call");
+//! let disposition = ruleset.policy().disposition(envelope.path, envelope.account);
+//! let decision = Decision::new(&ruleset, &envelope, assessment, disposition);
+//! assert_eq!((decision.band.name(), decision.mode.name()), ("suspect", "shadow"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # In scope
+//! Reading requests of every dialect ([`extract`]), matching signatures ([`Ruleset`]), scoring
+//! and deciding ([`evaluate`]), editing and refusing ([`enforce`]), counting over requests ([`correlate`]).
+//!
+//! # Out of scope
+//! Clock, network, storage and randomness: the hosts have those, and hand in what is needed.
+
+pub mod correlate;
+pub mod enforce;
+pub mod engine;
+pub mod error;
+pub mod evaluate;
+pub mod extract;
+pub mod field;
+pub mod http;
+pub mod keyed_hash;
+pub mod matching;
+pub mod rules;
+pub mod ruleset;
+pub mod template;
+pub mod text;
+
+pub use error::Error;
+pub use evaluate::decision::{Assessment, Decision};
+pub use http::envelope::{Client, Envelope};
+pub use rules::bundle::Bundle;
+pub use rules::release::Release;
+pub use ruleset::Ruleset;

@@ -1,0 +1,18 @@
+//! Matching: one scan for all literals, tables for the rest, then small boolean programs over bits.
+//!
+//! Every distinct comparison of all signatures is a bit. The scan and the tables set bits; a
+//! signature is looked at only when one of its bits is set. Regexes come last: one runs only where
+//! its literals were seen, and only if the condition depends on it once all else is known.
+
+pub mod compile;
+mod condition;
+mod hit;
+mod keyword;
+pub mod literal_scanner;
+mod occurrences;
+mod program;
+pub mod regex_gate;
+mod required_literals;
+
+pub use hit::{Evidence, Hit};
+pub use program::{HeaderBits, Matcher, Program};

@@ -1,0 +1,327 @@
+//! From signatures to a program: every distinct comparison becomes one bit.
+
+use std::collections::HashMap;
+
+use once_cell::sync::OnceCell;
+
+use super::condition::BitExpr;
+use super::keyword::{KeywordCheck, KeywordTest};
+use super::program::{Literal, LiteralTarget, LiteralUse, NumberTest, Program};
+use super::regex_gate::RegexTest;
+use super::required_literals::RequiredLiteralIds;
+use crate::error::Error;
+use crate::field::{Field, FieldType, sections};
+use crate::matching::literal_scanner::{MIN_LITERAL_BYTES, Scanner};
+use crate::rules::signature;
+use crate::rules::signature::{
+    Comparison, Condition, FieldComparison, MAX_REQUIRED_LITERALS, Selection, Signature,
+    StringMatch,
+};
+use crate::text::{Case, normalize_pattern};
+
+/// Compiles signatures.
+pub fn compile(signatures: &[Signature]) -> Result<Program, Error> {
+    let mut compiler = Compiler::default();
+    for (index, signature) in signatures.iter().enumerate() {
+        let node = compiler.compile_condition(signature, &signature.condition)?;
+        if trigger_bits(&node, &compiler.program).is_none() {
+            let problem = format!(
+                "signature '{}' may hold where none of its comparisons does",
+                signature.name
+            );
+            return Err(Error::new(problem, "require a selection that is not negated"));
+        }
+        for bit in trigger_bits(&node, &compiler.program).unwrap_or_default() {
+            if let Some(triggered) = compiler.program.signatures_by_bit.get_mut(bit) {
+                triggered.push(index as u32);
+            }
+        }
+        compiler.program.conditions.push(node);
+    }
+    Ok(compiler.finish())
+}
+
+#[derive(Default)]
+struct Compiler {
+    program: Program,
+    /// The bit of each comparison, by its canonical text.
+    bits: HashMap<String, usize>,
+    /// The scanner's literals and their places in its list.
+    literals: Vec<String>,
+    literal_index: HashMap<String, usize>,
+    /// Parts of conditions, each selection counted wherever it is named.
+    node_count: usize,
+}
+
+/// Parts of conditions that a ruleset has at most: a few signatures that name large selections again
+/// and again would have any number. The shipped rules have one in twenty.
+const MAX_CONDITION_NODES: usize = 100_000;
+
+impl Compiler {
+    fn finish(mut self) -> Program {
+        self.program.scanner = Scanner::new(self.literals);
+        self.program
+    }
+
+    fn count_node(&mut self) -> Result<(), Error> {
+        self.node_count = self.node_count.saturating_add(1);
+        match self.node_count > MAX_CONDITION_NODES {
+            false => Ok(()),
+            true => Err(Error::new(
+                format!("the signatures' conditions have more than {MAX_CONDITION_NODES} parts"),
+                "name large selections once, or retire signatures",
+            )),
+        }
+    }
+
+    fn compile_condition(
+        &mut self,
+        signature: &Signature,
+        condition: &Condition,
+    ) -> Result<BitExpr, Error> {
+        self.count_node()?;
+        Ok(match condition {
+            Condition::All(parts) => BitExpr::All(self.compile_conditions(signature, parts)?),
+            Condition::Any(parts) => BitExpr::any_of(self.compile_conditions(signature, parts)?),
+            Condition::Not(part) => {
+                BitExpr::Not(Box::new(self.compile_condition(signature, part)?))
+            }
+            Condition::Selection(name) => {
+                let selection = signature.selections.get(name).ok_or_else(|| {
+                    let problem =
+                        format!("signature '{}' has no selection '{name}'", signature.name);
+                    Error::new(problem, "name it under `detection`")
+                })?;
+                self.compile_selection(selection)?
+            }
+        })
+    }
+
+    fn compile_conditions(
+        &mut self,
+        signature: &Signature,
+        parts: &[Condition],
+    ) -> Result<Box<[BitExpr]>, Error> {
+        parts.iter().map(|part| self.compile_condition(signature, part)).collect()
+    }
+
+    fn compile_selection(&mut self, selection: &Selection) -> Result<BitExpr, Error> {
+        self.count_node()?;
+        Ok(match selection {
+            Selection::All(parts) => BitExpr::All(self.compile_selections(parts)?),
+            Selection::Any(parts) => BitExpr::any_of(self.compile_selections(parts)?),
+            Selection::Field(test) => BitExpr::Bit(self.bit_for(test)?),
+        })
+    }
+
+    fn compile_selections(&mut self, parts: &[Selection]) -> Result<Box<[BitExpr]>, Error> {
+        parts.iter().map(|part| self.compile_selection(part)).collect()
+    }
+
+    fn bit_for(&mut self, test: &FieldComparison) -> Result<usize, Error> {
+        let key = serde_json::to_string(test).unwrap_or_default();
+        if let Some(bit) = self.bits.get(&key) {
+            return Ok(*bit);
+        }
+        let bit = self.program.field_by_bit.len();
+        self.program.field_by_bit.push(test.field.clone());
+        self.program.signatures_by_bit.push(Vec::new());
+        self.program.regex_by_bit.push(None);
+        self.bits.insert(key, bit);
+        match test.field.field_type() {
+            FieldType::Text => self.compile_text(test, bit)?,
+            FieldType::Keyword | FieldType::Address => self.compile_keyword(test, bit)?,
+            FieldType::Number | FieldType::Flag => self.compile_number(test, bit)?,
+            FieldType::Key => return Err(type_mismatch(test)),
+        }
+        Ok(bit)
+    }
+
+    fn compile_text(&mut self, test: &FieldComparison, bit: usize) -> Result<(), Error> {
+        let Field::Known(field_id) = test.field else { return Err(type_mismatch(test)) };
+        let sections = sections(field_id);
+        match &test.comparison {
+            Comparison::String { string_match: anchor, value, cased } => {
+                let (folded, cased) = match cased {
+                    true => (normalize_pattern(value, Case::Fold), Some(value.clone())),
+                    false => (value.clone(), None),
+                };
+                let target = LiteralTarget::Bit(bit);
+                self.add_literal(
+                    folded,
+                    LiteralUse { sections, anchor: *anchor, cased_pattern: cased, target },
+                )
+                .map(drop)
+            }
+            Comparison::Regex { pattern, required_literals, max_len, first_bytes } => {
+                let regex = RegexTest {
+                    pattern: pattern.clone(),
+                    compiled: OnceCell::new(),
+                    bit,
+                    sections,
+                    required_literals: self.compile_required_literals(
+                        pattern,
+                        required_literals,
+                        sections,
+                    )?,
+                    max_len: *max_len,
+                    first_bytes: first_bytes.as_deref().map(Box::from),
+                };
+                if let Some(slot) = self.program.regex_by_bit.get_mut(bit) {
+                    *slot = Some(self.program.regexes.len());
+                }
+                self.program.regexes.push(regex);
+                Ok(())
+            }
+            Comparison::Exists(true) => {
+                self.program.presence_tests.push((sections, bit));
+                Ok(())
+            }
+            Comparison::Exists(false) => {
+                self.program.absence_tests.push((test.field.clone(), bit));
+                Ok(())
+            }
+            Comparison::Cidr(_) | Comparison::Number { .. } => Err(type_mismatch(test)),
+        }
+    }
+
+    fn compile_required_literals(
+        &mut self,
+        pattern: &str,
+        required_literals: &[signature::RequiredLiterals],
+        sections: u8,
+    ) -> Result<Vec<RequiredLiteralIds>, Error> {
+        if required_literals.is_empty()
+            || required_literals.iter().any(|literal_set| literal_set.alternatives.is_empty())
+        {
+            let problem = format!("the regex '{pattern}' has no required literal");
+            return Err(Error::new(problem, "add a word that every match must contain"));
+        }
+        if required_literals.len() > MAX_REQUIRED_LITERALS {
+            let problem = format!(
+                "the regex '{pattern}' has more than {MAX_REQUIRED_LITERALS} lists of literals"
+            );
+            return Err(Error::new(problem, "build the bundle with `hedgerow build`"));
+        }
+        let regex = self.program.regexes.len();
+        let compiled = required_literals.iter().enumerate().map(|(index, literal_set)| {
+            let target = LiteralTarget::Regex { regex, required_index: index };
+            let literal_use =
+                LiteralUse { sections, anchor: StringMatch::Contains, cased_pattern: None, target };
+            let literals = literal_set
+                .alternatives
+                .iter()
+                .map(|string| self.add_literal(string.clone(), literal_use.clone()))
+                .collect::<Result<_, _>>()?;
+            Ok(RequiredLiteralIds {
+                literals,
+                min_distance: literal_set.min_distance,
+                max_distance: literal_set.max_distance,
+            })
+        });
+        compiled.collect()
+    }
+
+    /// Adds a use of a literal; its place in the scanner's list.
+    fn add_literal(&mut self, literal: String, literal_use: LiteralUse) -> Result<usize, Error> {
+        if literal.len() < MIN_LITERAL_BYTES {
+            let problem =
+                format!("the literal '{literal}' is shorter than {MIN_LITERAL_BYTES} bytes");
+            return Err(Error::new(problem, "make it longer: short words are in every prompt"));
+        }
+        let index = *self.literal_index.entry(literal.clone()).or_insert_with(|| {
+            self.literals.push(literal);
+            self.program.literals.push(Literal::default());
+            self.literals.len().saturating_sub(1)
+        });
+        if let Some(entry) = self.program.literals.get_mut(index) {
+            entry.is_required_by_regex |= matches!(literal_use.target, LiteralTarget::Regex { .. });
+            entry.is_position_sensitive |=
+                literal_use.anchor != StringMatch::Contains || literal_use.cased_pattern.is_some();
+            // Most have one use, and room for four is what vectors begin with.
+            if entry.uses.is_empty() {
+                entry.uses.reserve_exact(1);
+            }
+            entry.uses.push(literal_use);
+        }
+        Ok(index)
+    }
+
+    fn compile_keyword(&mut self, test: &FieldComparison, bit: usize) -> Result<(), Error> {
+        let check = match &test.comparison {
+            Comparison::String { string_match: anchor, value, cased } => {
+                KeywordCheck::String { anchor: *anchor, value: value.clone(), is_cased: *cased }
+            }
+            Comparison::Regex { pattern, .. } => {
+                KeywordCheck::Regex { pattern: pattern.clone(), compiled: OnceCell::new() }
+            }
+            Comparison::Cidr(network) => KeywordCheck::Cidr(*network),
+            Comparison::Exists(true) => KeywordCheck::Present,
+            Comparison::Exists(false) => {
+                self.program.absence_tests.push((test.field.clone(), bit));
+                return Ok(());
+            }
+            Comparison::Number { .. } => return Err(type_mismatch(test)),
+        };
+        let tests = match &test.field {
+            Field::Known(name) => self.program.keywords.entry(*name).or_default(),
+            Field::Header(name) => self.program.headers.entry(name.clone()).or_default(),
+        };
+        tests.push(KeywordTest { check, bit });
+        Ok(())
+    }
+
+    fn compile_number(&mut self, test: &FieldComparison, bit: usize) -> Result<(), Error> {
+        let Field::Known(field_id) = test.field else { return Err(type_mismatch(test)) };
+        let check = match test.comparison {
+            Comparison::Number { comparator, value } => Some((comparator, value)),
+            Comparison::Exists(true) => None,
+            Comparison::Exists(false) => {
+                self.program.absence_tests.push((test.field.clone(), bit));
+                return Ok(());
+            }
+            _ => return Err(type_mismatch(test)),
+        };
+        self.program.numbers.entry(field_id).or_default().push(NumberTest { check, bit });
+        Ok(())
+    }
+}
+
+fn type_mismatch(test: &FieldComparison) -> Error {
+    let problem = format!("this comparison does not fit the field '{}'", test.field.name());
+    Error::new(problem, "see docs/fields.md for the field's type")
+}
+
+/// Bits of which at least one is set whenever the condition holds: of a conjunction, those of the
+/// part that is least often met. `None` where it can hold with no bit set.
+fn trigger_bits(node: &BitExpr, program: &Program) -> Option<Vec<usize>> {
+    let mut bits = match node {
+        BitExpr::Bit(bit) => vec![*bit],
+        BitExpr::AnyBit(words) => BitExpr::bit_indices(words).collect(),
+        BitExpr::Not(part) => match &**part {
+            BitExpr::Not(part) => return trigger_bits(part, program),
+            _ => return None,
+        },
+        BitExpr::Any(parts) => {
+            let parts: Option<Vec<Vec<usize>>> =
+                parts.iter().map(|part| trigger_bits(part, program)).collect();
+            parts?.concat()
+        }
+        BitExpr::All(parts) => {
+            let parts = parts.iter().filter_map(|part| trigger_bits(part, program));
+            parts.min_by_key(|bits| estimated_frequency(bits, program))?
+        }
+    };
+    bits.sort_unstable();
+    bits.dedup();
+    Some(bits)
+}
+
+/// How often one of some bits is set, on an arbitrary scale: parameters and headers are in every
+/// request, a phrase is in few.
+fn estimated_frequency(bits: &[usize], program: &Program) -> usize {
+    let fields = bits.iter().filter_map(|bit| program.field_by_bit.get(*bit));
+    let frequencies =
+        fields.map(|field| if field.field_type() == FieldType::Text { 1 } else { 1_000 });
+    frequencies.sum()
+}

@@ -1,0 +1,75 @@
+//! Short values: each is compared with each pattern of its field.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use once_cell::sync::OnceCell;
+use regex_automata::meta::Regex;
+
+use super::regex_gate::get_or_compile;
+use crate::rules::signature::StringMatch;
+use crate::text;
+use crate::text::Case;
+
+/// A comparison of a short value.
+#[derive(Debug)]
+pub(crate) struct KeywordTest {
+    pub check: KeywordCheck,
+    pub bit: usize,
+}
+
+/// What a short value is compared with.
+#[derive(Debug)]
+pub(crate) enum KeywordCheck {
+    String { anchor: StringMatch, value: String, is_cased: bool },
+    Regex { pattern: String, compiled: OnceCell<Option<Regex>> },
+    Cidr(ipnet::IpNet),
+    Present,
+}
+
+/// Runs a field's tests on one short value.
+pub(super) fn run_keyword_tests(
+    tests: &[KeywordTest],
+    value: &str,
+    set_bit: &mut dyn FnMut(usize, Range<usize>),
+) {
+    let folded = normalize_keyword(value);
+    for test in tests {
+        let range = 0..value.len();
+        match &test.check {
+            KeywordCheck::Present => set_bit(test.bit, range),
+            KeywordCheck::String { anchor, value: pattern, is_cased: false } => {
+                if anchor.matches(&folded, pattern) {
+                    set_bit(test.bit, range);
+                }
+            }
+            KeywordCheck::String { anchor, value: pattern, is_cased: true } => {
+                if anchor.matches(&text::normalize(value, Case::Keep), pattern) {
+                    set_bit(test.bit, range);
+                }
+            }
+            KeywordCheck::Regex { pattern, compiled: cell } => {
+                if get_or_compile(pattern, cell)
+                    .is_some_and(|regex| regex.is_match(folded.as_ref()))
+                {
+                    set_bit(test.bit, range);
+                }
+            }
+            KeywordCheck::Cidr(network) => {
+                if value.parse().is_ok_and(|address: std::net::IpAddr| network.contains(&address)) {
+                    set_bit(test.bit, range);
+                }
+            }
+        }
+    }
+}
+
+/// Normalises a short value; most are lower-case ASCII already.
+fn normalize_keyword(value: &str) -> Cow<'_, str> {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !byte.is_ascii_uppercase();
+    if value.bytes().all(is_plain) {
+        Cow::Borrowed(value)
+    } else {
+        Cow::Owned(text::normalize(value, Case::Fold))
+    }
+}

@@ -1,0 +1,127 @@
+//! Where literals stand in the text of a request, by literal.
+
+use std::ops::Range;
+
+use super::required_literals::RequiredLiteralIds;
+
+/// Occurrences of literals: noted as they are found, then sorted by literal.
+#[derive(Debug)]
+pub(super) struct Occurrences {
+    /// Literal and start, in the order in which they were noted: of one literal, the first comes first.
+    recorded: Vec<(u32, u32)>,
+    /// How often each literal was noted, and those that were.
+    counts: Vec<u32>,
+    seen_literals: Vec<u32>,
+    /// The starts, those of one literal together; and where each literal's end, by literal.
+    starts: Vec<u32>,
+    ends: Vec<u32>,
+}
+
+impl Occurrences {
+    pub fn new(literals: usize) -> Self {
+        Self {
+            recorded: Vec::new(),
+            counts: vec![0; literals],
+            seen_literals: Vec::new(),
+            starts: Vec::new(),
+            ends: vec![0; literals],
+        }
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        for literal in self.seen_literals.drain(..) {
+            if let Some(count) = self.counts.get_mut(literal as usize) {
+                *count = 0;
+            }
+        }
+        self.recorded.clear();
+        self.starts.clear();
+    }
+
+    /// Notes that a literal begins at a byte of the text.
+    pub fn record(&mut self, literal: usize, start: usize) {
+        let Some(count) = self.counts.get_mut(literal) else { return };
+        *count = count.saturating_add(1);
+        if *count == 1 {
+            self.seen_literals.push(literal as u32);
+        }
+        self.recorded.push((literal as u32, start as u32));
+    }
+
+    /// Sorts what was noted; it is asked for only then.
+    pub fn sort(&mut self) {
+        if self.starts.len() == self.recorded.len() {
+            return;
+        }
+        let mut range_start = 0_u32;
+        for literal in &self.seen_literals {
+            let literal = *literal as usize;
+            if let (Some(end), Some(count)) = (self.ends.get_mut(literal), self.counts.get(literal))
+            {
+                *end = range_start;
+                range_start = range_start.saturating_add(*count);
+            }
+        }
+        self.starts.resize(self.recorded.len(), 0);
+        for (literal, start) in &self.recorded {
+            let Some(end) = self.ends.get_mut(*literal as usize) else { continue };
+            if let Some(slot) = self.starts.get_mut(*end as usize) {
+                *slot = *start;
+            }
+            *end = end.saturating_add(1);
+        }
+        for literal in &self.seen_literals {
+            let range = self.range(*literal as usize);
+            let literal_starts = self.starts.get_mut(range).unwrap_or_default();
+            // One that overlaps with itself may be noted out of order.
+            if !literal_starts.is_sorted() {
+                literal_starts.sort_unstable();
+            }
+        }
+    }
+
+    /// Where a literal begins, in order.
+    pub fn starts_of(&self, literal: usize) -> &[u32] {
+        self.starts.get(self.range(literal)).unwrap_or_default()
+    }
+
+    /// How often a landmark's literals occur.
+    pub fn count(&self, required: &RequiredLiteralIds) -> usize {
+        let counts = required.literals.iter().filter_map(|literal| self.counts.get(*literal));
+        counts.fold(0, |sum, count| sum.saturating_add(*count as usize))
+    }
+
+    /// Where any of a landmark's literals begins, in order.
+    pub fn starts_of_any(&self, required: &RequiredLiteralIds) -> Vec<usize> {
+        let unsorted = required.literals.iter().flat_map(|literal| self.starts_of(*literal));
+        let mut starts: Vec<usize> = unsorted.map(|start| *start as usize).collect();
+        if required.literals.len() > 1 {
+            starts.sort_unstable();
+        }
+        starts
+    }
+
+    /// Whether any of a landmark's literals begins in a stretch of the text, both ends included.
+    pub fn any_within(
+        &self,
+        required: &RequiredLiteralIds,
+        earliest: usize,
+        latest: usize,
+    ) -> bool {
+        required.literals.iter().any(|literal| {
+            let starts = self.starts_of(*literal);
+            let index = starts.partition_point(|start| (*start as usize) < earliest);
+            starts.get(index).is_some_and(|start| *start as usize <= latest)
+        })
+    }
+
+    fn range(&self, literal: usize) -> Range<usize> {
+        let count = self.counts.get(literal).copied().unwrap_or_default() as usize;
+        let end = match count {
+            0 => 0,
+            _ => self.ends.get(literal).copied().unwrap_or_default() as usize,
+        };
+        end.saturating_sub(count)..end
+    }
+}

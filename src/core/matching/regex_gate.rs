@@ -1,0 +1,450 @@
+//! Regexes: they run last, and only where their landmarks stand in order and near enough.
+//!
+//! Most of what signatures look for is a few words with a bounded gap between them. Such a regex is
+//! dear to run, for each byte of a gap is a state; whether its words stand as it needs them is cheap
+//! to see from where they are, and nearly always they do not.
+
+use std::ops::Range;
+
+use once_cell::sync::OnceCell;
+use regex_automata::meta::Regex;
+use regex_automata::nfa::thompson::WhichCaptures;
+use regex_automata::{Anchored, Input};
+
+use super::occurrences::Occurrences;
+use super::required_literals::RequiredLiteralIds;
+use crate::error::Error;
+use crate::extract::{Request, Segment};
+
+/// A comparison of prompt text with a regex.
+#[derive(Debug)]
+pub(crate) struct RegexTest {
+    pub pattern: String,
+    pub compiled: OnceCell<Option<Regex>>,
+    pub bit: usize,
+    /// Where the text has to stand in the conversation, as bits of [`crate::field::Place`].
+    pub sections: u8,
+    /// What every match passes, in order; at least one.
+    pub required_literals: Vec<RequiredLiteralIds>,
+    /// Bytes of the longest match, where there is a longest.
+    pub max_len: Option<usize>,
+    /// ASCII characters with which every match begins, where they are few.
+    pub first_bytes: Option<Box<str>>,
+}
+
+/// What is known of the regexes for the request at hand.
+#[derive(Debug)]
+pub(super) struct RegexGate {
+    /// The landmarks that were seen, a bit each, by regex.
+    seen_required: Vec<u8>,
+    occurrences: Occurrences,
+    /// Bytes that may yet be searched, over all regexes.
+    budget: usize,
+}
+
+impl RegexGate {
+    pub fn new(regexes: usize, literals: usize) -> Self {
+        Self { seen_required: vec![0; regexes], occurrences: Occurrences::new(literals), budget: 0 }
+    }
+
+    /// Makes ready for a text of so many bytes.
+    pub fn reset(&mut self, text_len: usize) {
+        self.budget = text_len.saturating_mul(BUDGET_PER_TEXT_BYTE).saturating_add(1 << 16);
+        self.seen_required.fill(0);
+        self.occurrences.clear();
+    }
+
+    /// Notes that a landmark's literal begins at a byte of the text.
+    pub fn record_occurrence(&mut self, literal: usize, start: usize) {
+        self.occurrences.record(literal, start);
+    }
+
+    /// Notes that a regex's landmark of this number was seen; true where it was the last one missing.
+    pub fn record_literal_set(
+        &mut self,
+        regex: usize,
+        test: &RegexTest,
+        required_index: usize,
+    ) -> bool {
+        let Some(seen) = self.seen_required.get_mut(regex) else { return false };
+        let was_complete = *seen == test.required_mask();
+        *seen |= required_bit(required_index);
+        !was_complete && *seen == test.required_mask()
+    }
+
+    /// Whether the text took more searching than any that is not made for it.
+    pub fn budget_exhausted(&self) -> bool {
+        self.budget == 0
+    }
+
+    /// Runs a regex where it may match; its first match.
+    pub fn find_match(&mut self, test: &RegexTest, request: &Request<'_>) -> Option<Range<usize>> {
+        if self.budget_exhausted() {
+            return None;
+        }
+        let starts = self.candidate_starts(test, request);
+        if starts.is_empty() {
+            return None;
+        }
+        let regex = get_or_compile(&test.pattern, &test.compiled)?;
+        match test.anchored_window() {
+            Some(limits) => {
+                search_each_start(regex, test, limits, &starts, request, &mut self.budget)
+            }
+            None => search_windows(test, &starts, request).iter().find_map(|window| {
+                charge_budget(&mut self.budget, window)?;
+                search_window(regex, request, window, Anchored::No)
+            }),
+        }
+    }
+
+    /// Where a regex's first landmark stands with all others behind it, in order, and no nearer and
+    /// no farther than the regex has them.
+    fn candidate_starts(&mut self, test: &RegexTest, request: &Request<'_>) -> Vec<usize> {
+        self.occurrences.sort();
+        if !self.rarest_fits(test, request) {
+            return Vec::new();
+        }
+        let mut starts_by_required: Vec<Vec<usize>> =
+            Vec::with_capacity(test.required_literals.len());
+        for required in &test.required_literals {
+            let mut starts = self.occurrences.starts_of_any(required);
+            self.budget =
+                self.budget.saturating_sub(starts.len().saturating_mul(OCCURRENCE_COST_BYTES));
+            starts.retain(|start| match starts_by_required.last() {
+                Some(predecessors) => required.has_predecessor(*start, predecessors, request),
+                None => required.can_begin_match(*start, test.sections, request),
+            });
+            if starts.is_empty() {
+                return starts;
+            }
+            starts_by_required.push(starts);
+        }
+        let mut successors = starts_by_required.pop().unwrap_or_default();
+        for required in test.required_literals.iter().skip(1).rev() {
+            let mut starts = starts_by_required.pop().unwrap_or_default();
+            starts.retain(|start| required.has_successor(*start, &successors));
+            successors = starts;
+        }
+        successors
+    }
+
+    /// Whether the landmark that occurs least has all others at some distance that each by itself may
+    /// have: nearly always it has not, and then nobody need look at those that occur more.
+    fn rarest_fits(&mut self, test: &RegexTest, request: &Request<'_>) -> bool {
+        let count = |required: &RequiredLiteralIds| self.occurrences.count(required);
+        let Some((index, rarest)) =
+            test.required_literals.iter().enumerate().min_by_key(|(_, required)| count(required))
+        else {
+            return false;
+        };
+        let (preceding, following) =
+            test.required_literals.split_at_checked(index).unwrap_or_default();
+        let following = following.get(1..).unwrap_or_default();
+        let mut remaining = self.budget;
+        let mut starts =
+            rarest.literals.iter().flat_map(|literal| self.occurrences.starts_of(*literal));
+        let fits = starts.any(|start| {
+            let start = *start as usize;
+            remaining = remaining.saturating_sub(OCCURRENCE_COST_BYTES);
+            let Some((_, segment)) = segment_at(request, start) else { return false };
+            remaining > 0
+                && segment.section as u8 & test.sections != 0
+                && self.fits_before(preceding, rarest, start, segment.range.start, &mut remaining)
+                && self.fits_after(following, start, segment.range.end, &mut remaining)
+        });
+        self.budget = remaining;
+        fits
+    }
+
+    /// Whether each landmark of `before` stands as far before `start` as those between may have it.
+    fn fits_before(
+        &self,
+        preceding: &[RequiredLiteralIds],
+        rarest: &RequiredLiteralIds,
+        start: usize,
+        segment_start: usize,
+        remaining: &mut usize,
+    ) -> bool {
+        let mut next = rarest;
+        let (mut earliest, mut latest) = (start, start);
+        preceding.iter().rev().all(|required| {
+            earliest = next
+                .max_distance
+                .map_or(segment_start, |max| earliest.saturating_sub(max))
+                .max(segment_start);
+            let Some(new_latest) = latest.checked_sub(next.min_distance) else { return false };
+            latest = new_latest;
+            next = required;
+            self.occurs_within(required, earliest, latest, remaining)
+        })
+    }
+
+    /// The same behind it.
+    fn fits_after(
+        &self,
+        following: &[RequiredLiteralIds],
+        start: usize,
+        segment_end: usize,
+        remaining: &mut usize,
+    ) -> bool {
+        let (mut earliest, mut latest) = (start, start);
+        following.iter().all(|required| {
+            earliest = earliest.saturating_add(required.min_distance);
+            latest = required
+                .max_distance
+                .map_or(segment_end, |max| latest.saturating_add(max))
+                .min(segment_end);
+            self.occurs_within(required, earliest, latest, remaining)
+        })
+    }
+
+    /// Whether a landmark stands in a stretch of the text; each of its literals is looked for.
+    fn occurs_within(
+        &self,
+        required: &RequiredLiteralIds,
+        earliest: usize,
+        latest: usize,
+        remaining: &mut usize,
+    ) -> bool {
+        *remaining =
+            remaining.saturating_sub(required.literals.len().saturating_mul(OCCURRENCE_COST_BYTES));
+        self.occurrences.any_within(required, earliest, latest)
+    }
+}
+
+impl RegexTest {
+    /// The bits of all landmarks.
+    fn required_mask(&self) -> u8 {
+        self.required_literals
+            .iter()
+            .enumerate()
+            .fold(0, |mask, (index, _)| mask | required_bit(index))
+    }
+
+    /// Whether a match may begin with this byte; one that is empty begins anywhere.
+    fn may_begin_with(&self, byte: Option<&u8>) -> bool {
+        let first_bytes = self.first_bytes.as_deref();
+        first_bytes.is_none_or(|first| byte.is_some_and(|byte| first.as_bytes().contains(byte)))
+    }
+
+    /// How far before its first landmark a match may begin, and how long it may be, if both are
+    /// short enough to try each start by itself.
+    fn anchored_window(&self) -> Option<(usize, usize)> {
+        let max_before = self
+            .required_literals
+            .first()?
+            .max_distance
+            .filter(|before| *before <= MAX_ANCHORED_STARTS)?;
+        Some((max_before, self.max_len.filter(|longest| *longest <= MAX_ANCHORED_MATCH_BYTES)?))
+    }
+}
+
+impl RequiredLiteralIds {
+    /// Whether a match can begin with this landmark at `start`.
+    fn can_begin_match(&self, start: usize, sections: u8, request: &Request<'_>) -> bool {
+        segment_at(request, start).is_some_and(|(_, segment)| {
+            segment.section as u8 & sections != 0
+                && segment.range.start.saturating_add(self.min_distance) <= start
+        })
+    }
+
+    /// Whether one of `before` is as far before `start` as it has to be, and in the same value.
+    fn has_predecessor(&self, start: usize, predecessors: &[usize], request: &Request<'_>) -> bool {
+        let Some((_, segment)) = segment_at(request, start) else { return false };
+        let Some(latest) = start.checked_sub(self.min_distance) else { return false };
+        let earliest = self.max_distance.map_or(0, |max| start.saturating_sub(max));
+        let end_index = predecessors.partition_point(|position| *position <= latest);
+        let nearest = end_index.checked_sub(1).and_then(|index| predecessors.get(index));
+        nearest.is_some_and(|nearest| *nearest >= earliest.max(segment.range.start))
+    }
+
+    /// Whether one of `behind` is as far behind `start` as it has to be. All of them follow some
+    /// start in the same value.
+    fn has_successor(&self, start: usize, successors: &[usize]) -> bool {
+        let earliest = start.saturating_add(self.min_distance);
+        let index = successors.partition_point(|position| *position < earliest);
+        let latest = self.max_distance.map_or(usize::MAX, |max| start.saturating_add(max));
+        successors.get(index).is_some_and(|nearest| *nearest <= latest)
+    }
+}
+
+fn required_bit(index: usize) -> u8 {
+    1_u8.checked_shl(index as u32).unwrap_or_default()
+}
+
+/// Tries each start. A search for a match anywhere would have to follow all starts at once, each in
+/// its own place of a gap: an automaton with as many states as there are combinations of those.
+fn search_each_start(
+    regex: &Regex,
+    test: &RegexTest,
+    (max_before, max_len): (usize, usize),
+    literal_starts: &[usize],
+    request: &Request<'_>,
+    budget: &mut usize,
+) -> Option<Range<usize>> {
+    let min = test.required_literals.first()?.min_distance;
+    let text = request.text().as_bytes();
+    let mut next_start = 0;
+    for literal_start in literal_starts {
+        let (_, segment) = segment_at(request, *literal_start)?;
+        let first_start =
+            literal_start.saturating_sub(max_before).max(segment.range.start).max(next_start);
+        for start in first_start..=literal_start.saturating_sub(min) {
+            if !test.may_begin_with(text.get(start)) {
+                continue;
+            }
+            let window = start..start.saturating_add(max_len).min(segment.range.end);
+            charge_budget(budget, &window)?;
+            let matched = search_window(regex, request, &window, Anchored::Yes);
+            if matched.is_some() {
+                return matched;
+            }
+        }
+        next_start = literal_start.saturating_sub(min).saturating_add(1).max(next_start);
+    }
+    None
+}
+
+/// Takes the bytes of a window from what may yet be searched; `None` where that is not enough.
+fn charge_budget(budget: &mut usize, window: &Range<usize>) -> Option<()> {
+    *budget = budget.saturating_sub(window.len());
+    (*budget > 0).then_some(())
+}
+
+/// The parts of the text in which a match would have to lie. Parts that overlap are joined, so that
+/// together they are no longer than the text.
+fn search_windows(
+    test: &RegexTest,
+    literal_starts: &[usize],
+    request: &Request<'_>,
+) -> Vec<Range<usize>> {
+    let mut windows: Vec<Range<usize>> = Vec::new();
+    let Some(required) = test.required_literals.first() else { return windows };
+    let max_after = test.max_len.map(|longest| longest.saturating_sub(required.min_distance));
+    for literal_start in literal_starts {
+        let Some((_, segment)) = segment_at(request, *literal_start) else { continue };
+        let value_range = &segment.range;
+        let start = required.max_distance.map_or(value_range.start, |max| {
+            literal_start.saturating_sub(max).max(value_range.start)
+        });
+        let end = max_after.map_or(value_range.end, |max_after| {
+            literal_start.saturating_add(max_after).min(value_range.end)
+        });
+        match windows.last_mut() {
+            Some(last) if start <= last.end && last.start <= start => last.end = end.max(last.end),
+            _ => windows.push(start..end),
+        }
+    }
+    windows
+}
+
+/// The first match of a regex in a window of a request's text. What stands outside the window but
+/// inside the value is seen by `^`, `$` and `\b`; the value's edges are edges.
+fn search_window(
+    regex: &Regex,
+    request: &Request<'_>,
+    window: &Range<usize>,
+    anchored: Anchored,
+) -> Option<Range<usize>> {
+    let (_, segment) = segment_at(request, window.start)?;
+    let text = request.text().as_bytes().get(segment.range.clone())?;
+    let base = segment.range.start;
+    let window = window.start.checked_sub(base)?..window.end.checked_sub(base)?;
+    let matched = regex.search(&Input::new(text).range(window).anchored(anchored))?.range();
+    Some(base.saturating_add(matched.start)..base.saturating_add(matched.end))
+}
+
+/// A regex, compiled on first need: most are never needed, and compiling is dear.
+pub(super) fn get_or_compile<'r>(
+    pattern: &str,
+    cell: &'r OnceCell<Option<Regex>>,
+) -> Option<&'r Regex> {
+    cell.get_or_init(|| compile(pattern).ok()).as_ref()
+}
+
+/// Compiles a pattern under the limits of the edge.
+pub fn compile(pattern: &str) -> Result<Regex, String> {
+    let limits = Regex::config()
+        .utf8_empty(false)
+        .nfa_size_limit(Some(MAX_NFA_BYTES))
+        .hybrid_cache_capacity(MAX_DFA_CACHE_BYTES)
+        .which_captures(WhichCaptures::Implicit);
+    // `check` writes `.` as a byte (see `sigma`), so a match may begin within a character.
+    let syntax = regex_automata::util::syntax::Config::new().utf8(false);
+    Regex::builder().configure(limits).syntax(syntax).build(pattern).map_err(|error| {
+        let reason = error.syntax_error().map(ToString::to_string);
+        reason.unwrap_or_else(|| error.to_string())
+    })
+}
+
+/// Compiles patterns, one a step; what is wrong with one, or that those so far take too much.
+pub(super) fn compile_stepwise<'r>(
+    regexes: impl Iterator<Item = (&'r String, &'r OnceCell<Option<Regex>>)>,
+) -> impl Iterator<Item = Result<(), Error>> {
+    let mut total_bytes = 0_usize;
+    regexes.map(move |(pattern, cell)| {
+        let regex = match cell.get() {
+            Some(Some(regex)) => Ok(regex.clone()),
+            _ => compile(pattern),
+        };
+        let regex = regex.map_err(|reason| {
+            Error::new(
+                format!("the regex '{pattern}' does not compile: {}", one_line(&reason)),
+                "correct the pattern, or make it shorter",
+            )
+        })?;
+        // What it tells of is half of what it takes (see `tests/memory.rs`).
+        let regex_bytes =
+            regex.memory_usage().saturating_mul(2).saturating_add(REGEX_OVERHEAD_BYTES);
+        total_bytes = total_bytes.saturating_add(regex_bytes);
+        if total_bytes > MAX_TOTAL_REGEX_BYTES {
+            let problem =
+                format!("the regexes take more than {} MiB together", MAX_TOTAL_REGEX_BYTES >> 20);
+            return Err(Error::new(problem, "replace some by literals"));
+        }
+        let _ = cell.set(Some(regex));
+        Ok(())
+    })
+}
+
+/// A message of the parser's, which draws the pattern over several lines, in one.
+fn one_line(reason: &str) -> &str {
+    reason.lines().last().unwrap_or_default().trim_start_matches("error: ")
+}
+
+/// Bytes that all regexes of a ruleset may take, before they run.
+const MAX_TOTAL_REGEX_BYTES: usize = 24 << 20;
+
+/// Bytes that each takes beside, whatever it is.
+const REGEX_OVERHEAD_BYTES: usize = 4 << 10;
+
+/// Bytes that a compiled regex may take.
+const MAX_NFA_BYTES: usize = 1 << 20;
+
+/// Bytes that its automaton may take, which is built as it runs, and begun anew when it is full. An
+/// isolate has 128 MB for all; a few regexes of the shipped rules would use more than a megabyte.
+const MAX_DFA_CACHE_BYTES: usize = if cfg!(target_family = "wasm") { 1 << 20 } else { 8 << 20 };
+
+/// Starts that are tried by themselves before one first landmark.
+const MAX_ANCHORED_STARTS: usize = 64;
+
+/// Bytes of a match that is tried from each start.
+const MAX_ANCHORED_MATCH_BYTES: usize = 1 << 10;
+
+/// How many times its length a text may be searched, over all regexes, beside 64 KiB that every one
+/// may. No recorded request needs more; what does is made of the first words of signatures.
+const BUDGET_PER_TEXT_BYTE: usize = 8;
+
+/// Bytes that might be searched in the time that it takes to look at where a landmark stands.
+const OCCURRENCE_COST_BYTES: usize = 8;
+
+/// The segment in which a byte of a request's text stands, and its number.
+pub(super) fn segment_at<'r, 'a>(
+    request: &'r Request<'a>,
+    position: usize,
+) -> Option<(usize, &'r Segment<'a>)> {
+    let after = request.segments().partition_point(|segment| segment.range.start <= position);
+    let index = after.checked_sub(1)?;
+    Some((index, request.segments().get(index)?))
+}

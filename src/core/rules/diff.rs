@@ -1,0 +1,196 @@
+//! What changes from one bundle to another, for those who are about to release it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::bundle::Bundle;
+
+/// The differences between two bundles.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Diff {
+    /// Signatures and correlations that only the second has.
+    pub added: Vec<String>,
+    /// Signatures and correlations that only the first has.
+    pub removed: Vec<String>,
+    /// Those of another weight, lists too.
+    pub weights: Vec<WeightChange>,
+    /// Those of which anything else changed: selections, condition, threshold, status, title.
+    pub changed: Vec<String>,
+    /// Lists: names, with how many entries were added and removed.
+    pub lists: Vec<ListChange>,
+    /// Settings of the policy.
+    pub policy: Vec<SettingChange>,
+}
+
+/// A signature's weight in both.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WeightChange {
+    /// The signature.
+    pub name: String,
+    /// Decibans before.
+    pub from: f64,
+    /// Decibans after.
+    pub to: f64,
+}
+
+/// A list that differs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ListChange {
+    /// The list.
+    pub name: String,
+    /// Entries that only the second has.
+    pub added: usize,
+    /// Entries that only the first has.
+    pub removed: usize,
+}
+
+/// A setting in both; nothing where it is absent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SettingChange {
+    /// Where it stands: `bands.suspect`, `exemption[nightly-audit].until`.
+    pub path: String,
+    /// Its value before.
+    pub from: Option<Value>,
+    /// Its value after.
+    pub to: Option<Value>,
+}
+
+impl Diff {
+    /// Compares two bundles.
+    pub fn between(from: &Bundle, to: &Bundle) -> Self {
+        let mut diff = Self::default();
+        diff.compare_rules(&from.signatures, &to.signatures, |signature| {
+            (&signature.name, &mut signature.weight)
+        });
+        diff.compare_rules(&from.correlations, &to.correlations, |correlation| {
+            (&correlation.name, &mut correlation.weight)
+        });
+        diff.compare_lists(from, to);
+        diff.compare_policy(from, to);
+        diff
+    }
+
+    /// Whether both decide alike.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Compares signatures or correlations; `parts` has their name and weight.
+    fn compare_rules<R: Clone + PartialEq>(
+        &mut self,
+        from: &[R],
+        to: &[R],
+        name_and_weight: fn(&mut R) -> (&str, &mut f64),
+    ) {
+        let mut old_rules = by_name(from, name_and_weight);
+        for (name, (new_weight, mut new_rule)) in by_name(to, name_and_weight) {
+            let Some((old_weight, old_rule)) = old_rules.remove(&name) else {
+                self.added.push(name);
+                continue;
+            };
+            // But for the weight, which is told apart.
+            *name_and_weight(&mut new_rule).1 = old_weight;
+            if new_rule != old_rule {
+                self.changed.push(name.clone());
+            }
+            if old_weight != new_weight {
+                self.weights.push(WeightChange { name, from: old_weight, to: new_weight });
+            }
+        }
+        self.removed.extend(old_rules.into_keys());
+    }
+
+    fn compare_lists(&mut self, from: &Bundle, to: &Bundle) {
+        let names = from.lists.iter().chain(&to.lists).map(|list| list.name.as_str());
+        let names: std::collections::BTreeSet<&str> = names.collect();
+        for name in names {
+            let find_list =
+                |bundle: &'_ Bundle| bundle.lists.iter().find(|list| list.name == name).cloned();
+            let (old, new) = (find_list(from), find_list(to));
+            if old == new {
+                continue;
+            }
+            let entries =
+                |list: Option<super::list::List>| list.map_or_else(Vec::new, |list| list.entries);
+            if let (Some(old), Some(new)) = (&old, &new)
+                && old.weight != new.weight
+            {
+                let name = name.to_owned();
+                self.weights.push(WeightChange { name, from: old.weight, to: new.weight });
+            }
+            let serialized =
+                |entries: Vec<super::list::ListEntry>| -> std::collections::BTreeSet<String> {
+                    entries.iter().filter_map(|entry| serde_json::to_string(entry).ok()).collect()
+                };
+            let (old, new) = (serialized(entries(old)), serialized(entries(new)));
+            self.lists.push(ListChange {
+                name: name.to_owned(),
+                added: new.difference(&old).count(),
+                removed: old.difference(&new).count(),
+            });
+        }
+    }
+
+    fn compare_policy(&mut self, from: &Bundle, to: &Bundle) {
+        let flatten_policy = |bundle: &Bundle| {
+            let mut settings = BTreeMap::new();
+            let policy = serde_json::to_value(&bundle.policy).unwrap_or_default();
+            flatten(String::new(), policy, &mut settings);
+            settings
+        };
+        let (before, mut after) = (flatten_policy(from), flatten_policy(to));
+        for (path, old) in before {
+            let new = after.remove(&path);
+            if new.as_ref() != Some(&old) {
+                self.policy.push(SettingChange { path, from: Some(old), to: new });
+            }
+        }
+        let added = after.into_iter();
+        self.policy.extend(added.map(|(path, new)| SettingChange {
+            path,
+            from: None,
+            to: Some(new),
+        }));
+        self.policy.sort_by(|a, b| a.path.cmp(&b.path));
+    }
+}
+
+/// Rules by name, each with its weight.
+fn by_name<R: Clone>(
+    rules: &[R],
+    name_and_weight: fn(&mut R) -> (&str, &mut f64),
+) -> BTreeMap<String, (f64, R)> {
+    let keyed_by_name = |rule: &R| {
+        let mut rule = rule.clone();
+        let (name, weight) = name_and_weight(&mut rule);
+        let (name, weight) = (name.to_owned(), *weight);
+        (name, (weight, rule))
+    };
+    rules.iter().map(keyed_by_name).collect()
+}
+
+/// Settings by their path. Entries of arrays go by what names them, so that one that was added does
+/// not shift the rest.
+fn flatten(path: String, value: Value, settings: &mut BTreeMap<String, Value>) {
+    match value {
+        Value::Object(members) => {
+            for (key, value) in members {
+                let path = if path.is_empty() { key } else { format!("{path}.{key}") };
+                flatten(path, value, settings);
+            }
+        }
+        Value::Array(items) if items.iter().any(Value::is_object) => {
+            for (index, item) in items.into_iter().enumerate() {
+                let label = ["name", "id", "path"].iter().find_map(|key| item.get(key)?.as_str());
+                let name = label.map_or_else(|| index.to_string(), str::to_owned);
+                flatten(format!("{path}[{name}]"), item, settings);
+            }
+        }
+        Value::Array(items) if items.is_empty() => {}
+        value => {
+            settings.insert(path, value);
+        }
+    }
+}

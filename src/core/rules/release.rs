@@ -1,0 +1,285 @@
+//! A release: which bundles are in force. A signed manifest, so that whoever can write to a store
+//! cannot choose the rules.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::bundle::{MAX_SAFE_INTEGER, is_digest};
+use crate::error::Error;
+
+/// The format that this version writes, and the newest that it reads.
+pub const RELEASE_FORMAT: u32 = 1;
+
+/// Bytes that a manifest has at most.
+pub const MAX_RELEASE_BYTES: usize = 16 << 10;
+
+/// The word for the rules that a Worker was built with, where a digest may stand.
+pub const EMBEDDED: &str = "embedded";
+
+/// By how much a clock may be wrong before a release counts as expired, in seconds.
+const CLOCK_SKEW: u64 = 86_400;
+
+/// Which bundles are in force, for whom.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Release {
+    /// Version of this form. Its name keeps a release apart from a bundle.
+    #[serde(rename = "release")]
+    pub format_version: u32,
+    /// Higher than any before it.
+    pub serial: u64,
+    /// When it was made, in seconds since the epoch. For people: no decision depends on it.
+    pub created: u64,
+    /// Digest of the bundle in force, or [`EMBEDDED`].
+    pub active: String,
+    /// A bundle in force for some accounts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
+    /// A bundle that is scored and recorded, never enforced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<ShadowBundle>,
+    /// Seconds since the epoch after which it is no longer in force, give or take a day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<u64>,
+    /// What it is for.
+    #[serde(default)]
+    pub note: String,
+    /// Who made it.
+    #[serde(default)]
+    pub author: String,
+}
+
+/// A bundle for a part of the accounts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Canary {
+    /// Digest of the bundle, or [`EMBEDDED`].
+    pub digest: String,
+    /// Percent of the accounts.
+    pub percent: f64,
+}
+
+/// A bundle that is only watched.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShadowBundle {
+    /// Digest of the bundle, or [`EMBEDDED`].
+    pub digest: String,
+}
+
+/// Why a ruleset decides for an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RulesetRole {
+    /// No release is in force: the ruleset is the one that the Worker was built with.
+    Embedded,
+    /// The release names it for all accounts.
+    Active,
+    /// The release names it for a share of the accounts that includes this one.
+    Canary,
+}
+
+impl RulesetRole {
+    /// Returns the name in logs and counters.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Active => "active",
+            Self::Canary => "canary",
+        }
+    }
+}
+
+impl Release {
+    /// Reads a manifest.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        #[derive(Deserialize)]
+        struct ReleaseHeader {
+            #[serde(rename = "release")]
+            format_version: u32,
+        }
+        let remedy = "make it with `hedgerow release`";
+        if bytes.len() > MAX_RELEASE_BYTES {
+            let problem = format!(
+                "the release has {} bytes, more than {MAX_RELEASE_BYTES} (16 KiB)",
+                bytes.len()
+            );
+            return Err(Error::new(problem, "shorten its note"));
+        }
+        let damaged = |error| Error::new(format!("this is no release: {error}"), remedy);
+        let header: ReleaseHeader = serde_json::from_slice(bytes).map_err(damaged)?;
+        if header.format_version > RELEASE_FORMAT {
+            let problem = format!(
+                "release format {} is newer than {RELEASE_FORMAT}, the newest known here",
+                header.format_version
+            );
+            return Err(Error::new(
+                problem,
+                "update Hedgerow, or make the release with this version",
+            ));
+        }
+        let release: Self = serde_json::from_slice(bytes).map_err(damaged)?;
+        match release.validation_error() {
+            None => Ok(release),
+            Some(error) => Err(Error::new(format!("this is no release: {error}"), remedy)),
+        }
+    }
+
+    fn validation_error(&self) -> Option<&'static str> {
+        let digests = [Some(&self.active), self.canary.as_ref().map(|canary| &canary.digest)];
+        let shadow = self.shadow.as_ref().map(|shadow| &shadow.digest);
+        let is_valid_reference = |name: &&String| is_digest(name) || *name == EMBEDDED;
+        let percent = self.canary.as_ref().map_or(1.0, |canary| canary.percent);
+        if self.format_version == 0 {
+            return Some("there is no release format 0");
+        }
+        if self.serial == 0 || self.serial > MAX_SAFE_INTEGER {
+            return Some("its serial is no number from 1 to 2⁵³ − 1");
+        }
+        if !digests.into_iter().chain([shadow]).flatten().all(|name| is_valid_reference(&name)) {
+            return Some("a bundle is named neither by 64 hexadecimal digits nor `embedded`");
+        }
+        match percent > 0.0 && percent <= 100.0 {
+            true => None,
+            false => Some("the canary's percent is no number above 0, up to 100"),
+        }
+    }
+
+    /// The digests that it names, each once; without [`EMBEDDED`].
+    pub fn digests(&self) -> Vec<&str> {
+        let canary = self.canary.as_ref().map(|canary| canary.digest.as_str());
+        let shadow = self.shadow.as_ref().map(|shadow| shadow.digest.as_str());
+        let mut digests: Vec<&str> = Vec::new();
+        for digest in [Some(self.active.as_str()), canary, shadow].into_iter().flatten() {
+            if digest != EMBEDDED && !digests.contains(&digest) {
+                digests.push(digest);
+            }
+        }
+        digests
+    }
+
+    /// Whether it is no longer in force. A clock that is wrong by less than a day changes nothing for
+    /// a release that is in use: who makes one leaves more than that.
+    pub fn is_expired(&self, now: u64) -> bool {
+        self.expires.is_some_and(|expires| now > expires.saturating_add(CLOCK_SKEW))
+    }
+
+    /// Whether an account is among those that have the canary: everywhere and always the same, and
+    /// still when the percentage grows. Each bundle meets others first.
+    pub fn is_in_canary(&self, account: Option<&str>) -> bool {
+        match (&self.canary, account) {
+            (Some(canary), Some(account)) => {
+                rollout_fraction(&canary.digest, account) < canary.percent / 100.0
+            }
+            _ => false,
+        }
+    }
+}
+
+/// An account's place from 0 up to 1 in the order in which accounts get a bundle.
+fn rollout_fraction(digest: &str, account: &str) -> f64 {
+    let mut hash = Sha256::new();
+    hash.update(digest.as_bytes());
+    hash.update(account.as_bytes());
+    let prefix =
+        hash.finalize().iter().take(4).fold(0_u32, |sum, byte| sum << 8 | u32::from(*byte));
+    f64::from(prefix) / 4_294_967_296.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn release() -> Release {
+        Release {
+            format_version: RELEASE_FORMAT,
+            serial: 7,
+            created: 1_800_000_000,
+            active: "a".repeat(64),
+            canary: Some(Canary { digest: "b".repeat(64), percent: 10.0 }),
+            shadow: None,
+            expires: None,
+            note: String::new(),
+            author: "ana".into(),
+        }
+    }
+
+    #[test]
+    fn canary_membership_is_proportional_and_stable() {
+        let accounts: Vec<String> = (0..5_000).map(|number| format!("{number:032x}")).collect();
+        let mut release = release();
+        let member_count = |release: &Release| {
+            accounts.iter().filter(|account| release.is_in_canary(Some(account))).count()
+        };
+        let tenth = member_count(&release);
+        assert!((400..=600).contains(&tenth), "{tenth}");
+        let before: Vec<bool> =
+            accounts.iter().map(|account| release.is_in_canary(Some(account))).collect();
+        release.serial = 8;
+        if let Some(canary) = &mut release.canary {
+            canary.percent = 25.0;
+        }
+        for (account, was_member) in accounts.iter().zip(before) {
+            assert!(
+                !was_member || release.is_in_canary(Some(account)),
+                "{account} was in, and left"
+            );
+        }
+        if let Some(canary) = &mut release.canary {
+            canary.percent = 100.0;
+        }
+        assert_eq!(member_count(&release), 5_000);
+        assert!(!release.is_in_canary(None), "nobody's account is in no canary");
+        if let Some(canary) = &mut release.canary {
+            (canary.digest, canary.percent) = ("c".repeat(64), 10.0);
+        }
+        assert_ne!(tenth, member_count(&release), "another bundle meets others first");
+    }
+
+    #[test]
+    fn expiry_tolerates_a_day_of_clock_skew() {
+        let release = Release { expires: Some(1_800_000_000), ..release() };
+        for (now, expired) in [(0, false), (1_800_086_400, false), (1_800_086_401, true)] {
+            assert_eq!(release.is_expired(now), expired, "{now}");
+        }
+        assert!(!Release { expires: None, ..release }.is_expired(u64::MAX));
+    }
+
+    #[test]
+    fn invalid_releases_are_rejected() {
+        let rows = [
+            (r#"{"release":2}"#, "newer than 1"),
+            (r#"{"format":1}"#, "missing field `release`"),
+            ("not json", "no release"),
+        ];
+        for (text, expected) in rows {
+            let error = Release::parse(text.as_bytes()).unwrap_err();
+            assert!(error.problem().contains(expected), "{text}: {error}");
+        }
+        let text = |change: fn(&mut Release)| {
+            let mut release = release();
+            change(&mut release);
+            serde_json::to_vec(&release).unwrap()
+        };
+        let invalid: [(fn(&mut Release), &str); 6] = [
+            (|release| release.serial = 0, "serial"),
+            (|release| release.serial = 1 << 53, "serial"),
+            (|release| release.active = "A".repeat(64), "named"),
+            (|release| release.canary.as_mut().unwrap().percent = 0.0, "percent"),
+            (|release| release.canary.as_mut().unwrap().percent = 100.5, "percent"),
+            (|release| release.note = "x".repeat(MAX_RELEASE_BYTES), "16 KiB"),
+        ];
+        for (change, expected) in invalid {
+            let error = Release::parse(&text(change)).unwrap_err();
+            assert!(error.problem().contains(expected), "{error}");
+        }
+        assert_eq!(Release::parse(&text(|_| {})).unwrap(), release());
+        assert_eq!(
+            Release::parse(&text(|release| release.active = EMBEDDED.into()))
+                .unwrap()
+                .digests()
+                .len(),
+            1
+        );
+    }
+}

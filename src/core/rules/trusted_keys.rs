@@ -1,0 +1,83 @@
+//! Whose bundles and releases are believed: minisign public keys, and signatures held against them.
+//!
+//! Several keys may be accepted at once, so that a key can be replaced without a gap.
+
+use minisign_verify::{Error as Refusal, PublicKey, Signature};
+
+use crate::error::Error;
+
+/// The accepted public keys.
+#[derive(Clone, Debug, Default)]
+pub struct TrustedKeys(Vec<(String, PublicKey)>);
+
+/// Public keys that are accepted at once: one in use, one that follows it, and room for a mistake.
+const MAX_TRUSTED_KEYS: usize = 8;
+
+impl TrustedKeys {
+    /// Reads public keys as minisign prints them, apart by white space or commas. Whole `.pub` files
+    /// may stand there, with their comment lines.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let is_comment = |line: &&str| line.trim_start().starts_with("untrusted comment:");
+        let lines = text.lines().filter(|line| !is_comment(line));
+        let tokens = lines.flat_map(|line| line.split([' ', '\t', ',', ';']));
+        let mut keys = Vec::new();
+        for token in tokens.filter(|word| !word.is_empty()) {
+            let key = PublicKey::from_base64(token).map_err(|_| {
+                let prefix: String = token.chars().take(16).collect();
+                Error::new(
+                    format!("'{prefix}…' is no minisign public key"),
+                    "give the second line of the .pub file that `hedgerow keygen` wrote",
+                )
+            })?;
+            keys.push((token.to_owned(), key));
+        }
+        if keys.len() > MAX_TRUSTED_KEYS {
+            let problem = format!("{} public keys are more than {MAX_TRUSTED_KEYS}", keys.len());
+            return Err(Error::new(problem, "remove those that sign nothing any more"));
+        }
+        Ok(Self(keys))
+    }
+
+    /// Whether nothing is believed.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The keys as they were given.
+    pub fn as_base64(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(encoded, _)| encoded.as_str())
+    }
+
+    /// Holds a detached signature against bytes; the key that made it.
+    pub fn verify(&self, bytes: &[u8], signature: &str) -> Result<&str, Error> {
+        let json_len = serde_json::to_string(signature).map_or(usize::MAX, |text| text.len());
+        if json_len > MAX_SIGNATURE_BYTES {
+            let remedy = "give the content of the .minisig file; shorten its comments";
+            return Err(Error::new("this is no minisign signature: it is too long", remedy));
+        }
+        let signature = Signature::decode(signature).map_err(|_| {
+            let remedy = "give the content of the .minisig file, all four lines";
+            Error::new("this is no minisign signature", remedy)
+        })?;
+        for (encoded, key) in &self.0 {
+            match key.verify(bytes, &signature, false) {
+                Ok(()) => return Ok(encoded),
+                Err(Refusal::UnexpectedKeyId) => {}
+                Err(Refusal::UnsupportedLegacyMode) => {
+                    let remedy = "sign with `hedgerow`, `minisign -H` or `rsign`";
+                    return Err(Error::new("the signature is of minisign's old kind", remedy));
+                }
+                Err(_) => {
+                    let problem = "the signature does not fit: one of the two was changed";
+                    return Err(Error::new(problem, "sign the bytes as they are, and send both"));
+                }
+            }
+        }
+        let remedy = "sign with a key whose public half is in PUBLIC_KEYS, or add it there";
+        Err(Error::new("signed with a key that is not accepted here", remedy))
+    }
+}
+
+/// Bytes that a detached signature has at most, as a JSON string: KV keeps it beside what was signed,
+/// and has 1,024 for that. minisign's have some three hundred.
+const MAX_SIGNATURE_BYTES: usize = 900;

@@ -1,0 +1,251 @@
+//! A ruleset: validated and compiled. The only thing that can match.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::correlate::Plan;
+use crate::error::Error;
+use crate::extract::Request;
+use crate::http::envelope::Envelope;
+use crate::http::route::Endpoint;
+use crate::matching::{Hit, Program, compile};
+use crate::rules::bundle;
+pub use crate::rules::bundle::{
+    BUNDLE_FORMAT, Bundle, MAX_BUNDLE_BYTES, MAX_COMPILE_BYTES, MAX_SAFE_INTEGER, MAX_SIGNATURES,
+    digest, is_digest, short_digest,
+};
+use crate::rules::correlation::Correlation;
+pub use crate::rules::diff::{Diff, ListChange, SettingChange, WeightChange};
+pub use crate::rules::list::List;
+use crate::rules::list::{self, CompiledLists};
+use crate::rules::policy::Policy;
+pub use crate::rules::release::Release;
+use crate::rules::signature::{Condition, Signature, Status};
+
+/// Compiled signatures and the policy over them.
+#[derive(Debug)]
+pub struct Ruleset {
+    pub(crate) digest: String,
+    /// Bytes of the bundle.
+    bundle_bytes: usize,
+    pub(crate) policy: Policy,
+    /// Signatures, behind them the lists, and then the correlations.
+    pub(crate) signatures: Vec<Signature>,
+    pub(crate) program: Program,
+    pub(crate) lists: CompiledLists,
+    pub(crate) plan: Arc<Plan>,
+    /// The place in the plan of each signature that is an event there.
+    pub(crate) event_index: Vec<Option<u16>>,
+    /// The signatures that are tested once a request has been answered.
+    pub(crate) response_signatures: Vec<usize>,
+}
+
+impl Ruleset {
+    /// Compiles a bundle's bytes.
+    pub fn load(bundle: &[u8]) -> Result<Self, Error> {
+        let ruleset = Self::new(Bundle::parse(bundle)?, bundle::digest(bundle))?;
+        Ok(Self { bundle_bytes: bundle.len(), ..ruleset })
+    }
+
+    /// Compiles a bundle that goes by `digest`.
+    pub fn new(bundle: Bundle, digest: String) -> Result<Self, Error> {
+        let Bundle { policy, mut signatures, lists, correlations, .. } = bundle;
+        policy.validate()?;
+        signatures.retain(|signature| !policy.is_disabled(&signature.name));
+        let lists: Vec<List> =
+            lists.into_iter().filter(|list| !policy.is_disabled(&list.name)).collect();
+        let program = compile::compile(&signatures)?;
+        let compiled_lists = CompiledLists::new(&lists)?;
+        let plan = compile_plan(correlations, &signatures, &policy)?;
+        let rule_index = |name: &String| plan.signatures().iter().position(|rule| rule == name);
+        // What is experimental weighs nothing, through correlations either.
+        let to_event_index = |signature: &Signature| {
+            let index =
+                rule_index(&signature.name).filter(|_| signature.status != Status::Experimental)?;
+            u16::try_from(index).ok()
+        };
+        let event_index = signatures.iter().map(to_event_index).collect();
+        let response_signatures =
+            signatures.iter().enumerate().filter(|(_, signature)| signature.tests_only_response());
+        let response_signatures = response_signatures.map(|(index, _)| index).collect();
+        signatures.extend(lists.into_iter().map(list_as_signature));
+        signatures.extend(plan.correlations().iter().map(correlation_as_signature));
+        for signature_override in &policy.signatures {
+            let target =
+                signatures.iter_mut().find(|signature| signature.name == signature_override.name);
+            if let (Some(signature), Some(weight)) = (target, signature_override.weight) {
+                signature.weight = weight;
+            }
+        }
+        let (bundle_bytes, lists, plan) = (0, compiled_lists, Arc::new(plan));
+        Ok(Self {
+            digest,
+            bundle_bytes,
+            policy,
+            signatures,
+            program,
+            lists,
+            plan,
+            event_index,
+            response_signatures,
+        })
+    }
+
+    /// Compiles what is otherwise compiled on first need, so that nothing is found out later: every
+    /// regex, within bounds for all of them together.
+    pub fn compile_regexes(&self) -> Result<(), Error> {
+        self.compile_regexes_stepwise().collect()
+    }
+
+    /// The same in steps of about half a millisecond, for a host that has something else to do. What is
+    /// wrong ends it.
+    pub fn compile_regexes_stepwise(&self) -> impl Iterator<Item = Result<(), Error>> {
+        self.program.compile_regexes_stepwise()
+    }
+
+    /// SHA-256 of the bundle, in hex.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// Bytes of the bundle that it was loaded from; 0 where it was made of none.
+    pub fn bundle_bytes(&self) -> usize {
+        self.bundle_bytes
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The signatures in force; behind them the lists and the correlations, which have neither selections
+    /// nor a condition.
+    pub fn signatures(&self) -> &[Signature] {
+        &self.signatures
+    }
+
+    /// What is to be counted over requests.
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    /// The compiled tests.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// The endpoint that an HTTP request calls; `None` where it is no LLM call.
+    pub fn endpoint(&self, envelope: &Envelope<'_>) -> Option<Endpoint> {
+        // WebSocket handshakes are GET. An `Upgrade` header on a POST means nothing, and is no way past.
+        if envelope.method != "POST" {
+            return None;
+        }
+        Some(self.policy.endpoint(envelope.path)).filter(|endpoint| *endpoint != Endpoint::None)
+    }
+
+    /// The place of the first correlation among the signatures.
+    pub fn first_correlation_index(&self) -> usize {
+        self.signatures.len().saturating_sub(self.plan.correlations().len())
+    }
+
+    /// Whether the signature at this place is a list.
+    pub(crate) fn is_list(&self, index: usize) -> bool {
+        (self.program.conditions.len()..self.first_correlation_index()).contains(&index)
+    }
+
+    /// Whether it is a correlation.
+    pub(crate) fn is_correlation(&self, index: usize) -> bool {
+        index >= self.first_correlation_index()
+    }
+
+    /// The lists that the client or the account is on.
+    pub(crate) fn client_list_hits(&self, envelope: &Envelope<'_>) -> Vec<Hit> {
+        self.hits_from_lists(self.lists.client_hits(envelope)).collect()
+    }
+
+    /// The lists that a template of the request is on.
+    pub(crate) fn template_list_hits(
+        &self,
+        request: &Request<'_>,
+        envelope: &Envelope<'_>,
+    ) -> impl Iterator<Item = Hit> {
+        self.hits_from_lists(self.lists.template_hits(request, envelope))
+    }
+
+    fn hits_from_lists(&self, hits: Vec<list::ListHit>) -> impl Iterator<Item = Hit> {
+        let first_list_index = self.program.conditions.len();
+        hits.into_iter().map(move |(list, evidence)| Hit {
+            signature: first_list_index.saturating_add(list),
+            evidence: vec![evidence],
+            indicator_key: None,
+        })
+    }
+}
+
+/// Compiles correlations by the policy's weights, without those that it has switched off, or that
+/// cannot do without a rule that is off.
+pub fn compile_plan(
+    mut correlations: Vec<Correlation>,
+    signatures: &[Signature],
+    policy: &Policy,
+) -> Result<Plan, Error> {
+    for signature_override in &policy.signatures {
+        let target =
+            correlations.iter_mut().find(|correlation| correlation.name == signature_override.name);
+        if let (Some(correlation), Some(weight)) = (target, signature_override.weight) {
+            correlation.weight = weight;
+        }
+    }
+    let disabled_overrides =
+        policy.signatures.iter().filter(|signature_override| signature_override.off);
+    let mut disabled: BTreeSet<String> =
+        disabled_overrides.map(|signature_override| signature_override.name.clone()).collect();
+    // Each that goes may take others along.
+    loop {
+        let count_before = disabled.len();
+        correlations.retain_mut(|correlation| {
+            let remains =
+                !disabled.contains(&correlation.name) && correlation.drop_disabled(&disabled);
+            if !remains {
+                disabled.insert(correlation.name.clone());
+            }
+            remains
+        });
+        if disabled.len() == count_before {
+            break;
+        }
+    }
+    let names = signatures.iter().map(|signature| signature.name.as_str()).collect();
+    Plan::new(correlations, &names)
+}
+
+/// A correlation as the signature that its indicators are.
+fn correlation_as_signature(correlation: &Correlation) -> Signature {
+    Signature {
+        name: correlation.name.clone(),
+        id: correlation.id.clone(),
+        title: correlation.title.clone(),
+        family: correlation.family.clone(),
+        status: correlation.status,
+        weight: correlation.weight,
+        selections: std::collections::BTreeMap::new(),
+        condition: Condition::Any(Vec::new()),
+    }
+}
+
+/// The family of signatures that weigh nothing, and only select requests for correlations.
+pub const TRAFFIC_FAMILY: &str = "traffic";
+
+/// A list as the signature that it is: one without a condition that could hold by itself.
+fn list_as_signature(list: List) -> Signature {
+    Signature {
+        name: list.name,
+        id: String::new(),
+        title: list.title,
+        family: list::FAMILY.to_owned(),
+        status: Status::Stable,
+        weight: list.weight,
+        selections: std::collections::BTreeMap::new(),
+        condition: Condition::Any(Vec::new()),
+    }
+}

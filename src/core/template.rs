@@ -1,0 +1,518 @@
+//! Template keys: hashes that requests made from one template share, whatever fills its slots.
+//!
+//! The words of a text make shingles of eight; the smallest hashes among them are its keys (bottom-k
+//! MinHash). Two texts that share a part share the shingles in it, and some of those are among the
+//! smallest of both. A long slot drowns the rest, however, and templates stand before or behind what
+//! fills them; so the first and the last words have keys of their own: a template of `NEAR` words at
+//! either end always shares one.
+#![deny(clippy::arithmetic_side_effects)]
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::keyed_hash::{HashKey, fmix64};
+use crate::text::simd::{MSB, Swar8};
+
+/// Keys of the whole text, at most.
+const WHOLE_KEYS: usize = 8;
+
+/// Words that are first, or last; and their keys.
+const EDGE_NEAR_WORDS: usize = 16;
+const EDGE_NEAR_KEYS: usize = 1;
+
+/// The same, further in.
+const EDGE_FAR_WORDS: usize = 32;
+const EDGE_FAR_KEYS: usize = 2;
+
+/// Keys of a text, at most.
+pub const MAX_KEYS: usize = WHOLE_KEYS + 2 * (EDGE_NEAR_KEYS + EDGE_FAR_KEYS);
+
+/// Words of a shingle.
+const SHINGLE_WORDS: usize = 8;
+
+/// Characters of a shingle where words are not set apart: some two to a word.
+const SHINGLE_CHARS: usize = 16;
+
+/// Bytes that are looked at from the start of the text; and bytes from its end.
+const MAX_HEAD_BYTES: usize = 64 << 10;
+const MAX_TAIL_BYTES: usize = 1 << 10;
+
+/// The keys of a text that comes in several values, in their order: each once, in no order that means
+/// anything. Few words have none. `name` is the field's.
+pub fn keys<'t>(field: &str, values: impl Iterator<Item = &'t str>, key: &HashKey) -> Vec<u64> {
+    let values: Vec<&str> = values.collect();
+    let mut whole_text = BottomK::<WHOLE_KEYS>::default();
+    let mut head_edge = EdgeKeys::default();
+    let mut tail_shingles = TailShingles::default();
+    // Shingles go on from one value to the next: a text may be cut into any parts.
+    let mut rolling_hash = RollingHash::default();
+    let mut remaining = MAX_HEAD_BYTES;
+    for value in &values {
+        let part = prefix(value, remaining);
+        rolling_hash.for_each_shingle(part, key.seed(), &mut |word_count, hash| {
+            whole_text.add(hash);
+            head_edge.add(word_count, hash);
+            tail_shingles.add(word_count, hash);
+        });
+        remaining = remaining.saturating_sub(value.len());
+        if remaining == 0 {
+            break;
+        }
+    }
+    if values.iter().map(|value| value.len()).sum::<usize>() > MAX_HEAD_BYTES {
+        let mut rolling_hash = RollingHash::default();
+        tail_shingles = TailShingles::default();
+        for part in tail_parts(&values) {
+            rolling_hash.for_each_shingle(part, key.seed(), &mut |word_count, hash| {
+                tail_shingles.add(word_count, hash)
+            });
+        }
+    }
+    let tail_edge = tail_shingles.edge_keys();
+    let mut keys: Vec<u64> = Vec::with_capacity(MAX_KEYS);
+    for hash in whole_text.hashes().chain(head_edge.hashes()).chain(tail_edge.hashes()) {
+        // What leaves the request is a hash that does not show the seed.
+        let template_key = key.keyed_hash(field, &hash.to_le_bytes());
+        if !keys.contains(&template_key) {
+            keys.push(template_key);
+        }
+    }
+    keys
+}
+
+/// The hash of a whole text that comes in several values; `None` where there is no word in it.
+pub fn digest<'t>(
+    field: &str,
+    values: impl Iterator<Item = &'t str>,
+    key: &HashKey,
+) -> Option<u64> {
+    let mut sum = 0_u64;
+    let mut is_empty = true;
+    for value in values {
+        is_empty &= value.is_empty();
+        sum = fmix64(sum.rotate_left(17) ^ xxh3_64_with_seed(value.as_bytes(), key.seed()));
+    }
+    (!is_empty).then(|| key.keyed_hash(field, &sum.to_le_bytes()))
+}
+
+/// The first bytes of a text, whole characters.
+fn prefix(text: &str, max_bytes: usize) -> &str {
+    text.get(..text.floor_char_boundary(max_bytes)).unwrap_or_default()
+}
+
+/// The last bytes of several values, in their order, from a word's start on.
+fn tail_parts<'t>(values: &[&'t str]) -> Vec<&'t str> {
+    let mut remaining = MAX_TAIL_BYTES;
+    let mut parts = Vec::new();
+    for value in values.iter().rev() {
+        let start = value.ceil_char_boundary(value.len().saturating_sub(remaining));
+        let part = value.get(start..).unwrap_or_default();
+        remaining = remaining.saturating_sub(part.len().max(1));
+        parts.push(match start {
+            0 => part,
+            _ => part.split_once(' ').map_or(part, |(_, rest)| rest),
+        });
+        if remaining == 0 {
+            break;
+        }
+    }
+    parts.reverse();
+    parts
+}
+
+/// What a stretch of text is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TokenKind {
+    /// Letters and digits between what is neither.
+    Word,
+    /// Digits alone: whichever they are, for they count what the template was used for.
+    Number,
+    /// One character of a script that sets no words apart.
+    UnspacedChar,
+}
+
+impl TokenKind {
+    fn hash(self, bytes: &[u8], seed: u64) -> u64 {
+        match (self, bytes.len()) {
+            (Self::Number, _) => fmix64(seed),
+            (_, ..8) => fmix64(le_u64_padded(bytes) ^ seed),
+            _ => xxh3_64_with_seed(bytes, seed),
+        }
+    }
+}
+
+/// The word at the start of a text, and its bytes.
+fn next_token(text: &[u8]) -> (TokenKind, usize) {
+    let mut is_number = true;
+    let mut position = 0_usize;
+    while let Some(byte) = text.get(position) {
+        match byte {
+            b'0'..=b'9' => position = position.saturating_add(1),
+            byte if byte.is_ascii_alphabetic() => {
+                is_number = false;
+                position = position.saturating_add(1);
+            }
+            0x80.. => {
+                let length = utf8_len(*byte);
+                if is_unspaced_script(text.get(position..).unwrap_or_default()) {
+                    if position == 0 {
+                        return (TokenKind::UnspacedChar, length);
+                    }
+                    break;
+                }
+                is_number = false;
+                position = position.saturating_add(length);
+            }
+            _ => break,
+        }
+    }
+    (if is_number { TokenKind::Number } else { TokenKind::Word }, position)
+}
+
+/// Bytes of a character of UTF-8, by its first.
+fn utf8_len(first: u8) -> usize {
+    match first {
+        0xf0.. => 4,
+        0xe0.. => 3,
+        _ => 2,
+    }
+}
+
+/// Whether a text begins with a character of Chinese, Japanese or Thai, or of their neighbours, which
+/// do not set words apart (or, like punctuation of theirs, are as good as one).
+fn is_unspaced_script(text: &[u8]) -> bool {
+    match text {
+        // U+0E00 to U+0EFF: Thai and Lao. U+1000 to U+109F: Burmese. U+1780 to U+17FF: Khmer.
+        [0xe0, 0xb8..=0xbb, ..] | [0xe1, 0x80..=0x82 | 0x9e..=0x9f, ..] => true,
+        // From U+2E80 on, but for Hangul (U+AC00 to U+D7FF).
+        [0xe2, 0xba..=0xbf, ..] | [0xe3..=0xe9 | 0xee..=0xf4, ..] => true,
+        [0xea, second, ..] => *second < 0xb0,
+        _ => false,
+    }
+}
+
+/// The next eight bytes of a text, looked at together: a mask has the highest bit of each byte that is
+/// of its kind.
+struct CharMasks {
+    bytes: u64,
+    digits: u64,
+    letters: u64,
+    non_ascii: u64,
+}
+
+impl CharMasks {
+    fn classify(text: &[u8]) -> Self {
+        let bytes = text
+            .first_chunk()
+            .map_or_else(|| le_u64_padded(text), |chunk| u64::from_le_bytes(*chunk));
+        let (swar, lower) = (Swar8(bytes), Swar8(Swar8(bytes).to_ascii_lowercase()));
+        Self {
+            bytes,
+            digits: swar.at_least(b'0') & !swar.at_least(b'9'.saturating_add(1)) & MSB,
+            letters: lower.at_least(b'a') & !lower.at_least(b'z'.saturating_add(1)) & MSB,
+            non_ascii: swar.non_ascii(),
+        }
+    }
+
+    /// Bytes of ASCII letters and digits at the start, up to eight.
+    fn word_len(&self) -> usize {
+        first_marked_byte(!(self.digits | self.letters) & MSB)
+    }
+
+    /// The hash of the first bytes, which are a word: as `Word::hash`.
+    fn hash_word(&self, length: usize, seed: u64) -> u64 {
+        let is_number = self.letters & !mask_after(length) == 0;
+        let bytes = if is_number { 0 } else { self.bytes & !mask_after(length) };
+        fmix64(bytes ^ seed)
+    }
+
+    /// Whether the byte behind the first ones, which are of ASCII, is of another character.
+    fn continues_with_non_ascii(&self, length: usize) -> bool {
+        first_marked_byte(self.non_ascii) == length
+    }
+
+    /// Where the first word behind `length` bytes begins, or eight.
+    fn next_word_offset(&self, length: usize) -> usize {
+        first_marked_byte((self.digits | self.letters | self.non_ascii) & mask_after(length))
+    }
+}
+
+/// Up to eight bytes as a number.
+fn le_u64_padded(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte))
+}
+
+/// Bytes before the first that a mask has; eight where it has none.
+fn first_marked_byte(mask: u64) -> usize {
+    (mask.trailing_zeros() / 8) as usize
+}
+
+/// All bytes but the first ones.
+fn mask_after(bytes: usize) -> u64 {
+    u64::MAX.checked_shl(8_u32.saturating_mul(bytes as u32)).unwrap_or(0)
+}
+
+/// The smallest hashes at one end of a text.
+#[derive(Default)]
+struct EdgeKeys {
+    near: BottomK<EDGE_NEAR_KEYS>,
+    far: BottomK<EDGE_FAR_KEYS>,
+}
+
+impl EdgeKeys {
+    /// Adds a shingle that reaches so many words into the text.
+    fn add(&mut self, words_from_edge: usize, hash: u64) {
+        if words_from_edge <= EDGE_NEAR_WORDS {
+            self.near.add(hash);
+        }
+        if words_from_edge <= EDGE_FAR_WORDS {
+            self.far.add(hash);
+        }
+    }
+
+    fn hashes(&self) -> impl Iterator<Item = u64> {
+        self.near.hashes().chain(self.far.hashes())
+    }
+}
+
+/// The last shingles, by the words that end with each.
+#[derive(Default)]
+struct TailShingles {
+    ring: [(usize, u64); EDGE_FAR_WORDS],
+    word_count: usize,
+}
+
+impl TailShingles {
+    fn add(&mut self, word_count: usize, hash: u64) {
+        self.word_count = word_count;
+        if let Some(slot) = self.ring.get_mut(word_count % EDGE_FAR_WORDS) {
+            *slot = (word_count, hash);
+        }
+    }
+
+    fn edge_keys(&self) -> EdgeKeys {
+        let mut edge = EdgeKeys::default();
+        for (word_count, hash) in self.ring.iter().filter(|(at, _)| *at > 0) {
+            edge.add(
+                self.word_count.saturating_add(SHINGLE_WORDS).saturating_sub(*word_count),
+                *hash,
+            );
+        }
+        edge
+    }
+}
+
+/// Hashes over the last words: polynomials, which move on by one.
+#[derive(Default)]
+struct RollingHash {
+    recent: [u64; SHINGLE_CHARS],
+    token_count: usize,
+    /// Over as many as a shingle has words, and as many as it has signs.
+    word_hash: u64,
+    char_hash: u64,
+}
+
+impl RollingHash {
+    /// Reads normalised text, and calls `each` with every shingle: how many words end with it, and its
+    /// hash.
+    fn for_each_shingle(&mut self, text: &str, seed: u64, on_shingle: &mut impl FnMut(usize, u64)) {
+        let mut remaining = text.as_bytes();
+        while !remaining.is_empty() {
+            let masks = CharMasks::classify(remaining);
+            let ascii_len = masks.word_len();
+            let is_complete_word = ascii_len < 8 && !masks.continues_with_non_ascii(ascii_len);
+            let (hash, shingle_len, advance) = match ascii_len {
+                0 if is_complete_word => {
+                    remaining = remaining.get(masks.next_word_offset(0)..).unwrap_or_default();
+                    continue;
+                }
+                _ if is_complete_word => (
+                    masks.hash_word(ascii_len, seed),
+                    SHINGLE_WORDS,
+                    masks.next_word_offset(ascii_len),
+                ),
+                _ => {
+                    let (kind, token_len) = next_token(remaining);
+                    let (bytes, _) =
+                        remaining.split_at_checked(token_len).unwrap_or((remaining, &[]));
+                    let shingle_len = if matches!(kind, TokenKind::UnspacedChar) {
+                        SHINGLE_CHARS
+                    } else {
+                        SHINGLE_WORDS
+                    };
+                    (kind.hash(bytes, seed), shingle_len, token_len.max(1))
+                }
+            };
+            remaining = remaining.get(advance..).unwrap_or_default();
+            if let Some(hash) = self.push(hash, shingle_len) {
+                on_shingle(self.token_count, fmix64(hash ^ seed));
+            }
+        }
+    }
+
+    /// Adds a word; the hash of the last `span`, once there are so many.
+    fn push(&mut self, hash: u64, shingle_len: usize) -> Option<u64> {
+        let previous = |distance: usize| {
+            self.recent.get(self.token_count.wrapping_sub(distance) % SHINGLE_CHARS).copied()
+        };
+        let (outgoing_word, outgoing_char) =
+            (previous(SHINGLE_WORDS).unwrap_or(0), previous(SHINGLE_CHARS).unwrap_or(0));
+        self.word_hash = roll::<SHINGLE_WORDS>(self.word_hash, hash, outgoing_word);
+        self.char_hash = roll::<SHINGLE_CHARS>(self.char_hash, hash, outgoing_char);
+        if let Some(slot) = self.recent.get_mut(self.token_count % SHINGLE_CHARS) {
+            *slot = hash;
+        }
+        self.token_count = self.token_count.saturating_add(1);
+        (self.token_count >= shingle_len).then_some(if shingle_len == SHINGLE_WORDS {
+            self.word_hash
+        } else {
+            self.char_hash
+        })
+    }
+}
+
+/// A polynomial over the last hashes, with a new one and without the one that was added so many before.
+fn roll<const SPAN: usize>(sum: u64, incoming: u64, outgoing: u64) -> u64 {
+    let removed = outgoing.wrapping_mul(const { POLYNOMIAL_BASE.wrapping_pow(SPAN as u32) });
+    sum.wrapping_mul(POLYNOMIAL_BASE).wrapping_add(incoming).wrapping_sub(removed)
+}
+
+const POLYNOMIAL_BASE: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// The smallest of the hashes that were added, each once.
+struct BottomK<const N: usize> {
+    hashes: [u64; N],
+    len: usize,
+}
+
+impl<const N: usize> Default for BottomK<N> {
+    fn default() -> Self {
+        Self { hashes: [u64::MAX; N], len: 0 }
+    }
+}
+
+impl<const N: usize> BottomK<N> {
+    fn add(&mut self, hash: u64) {
+        let is_large = self.hashes.last().is_none_or(|largest| hash >= *largest);
+        if is_large || self.hashes.contains(&hash) {
+            return;
+        }
+        // The largest goes; what is larger than the new one moves up.
+        let mut new = hash;
+        for slot in &mut self.hashes {
+            if new < *slot {
+                std::mem::swap(slot, &mut new);
+            }
+        }
+        self.len = self.len.saturating_add(1).min(N);
+    }
+
+    fn hashes(&self) -> impl Iterator<Item = u64> {
+        self.hashes.iter().take(self.len).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIELD: &str = "hedgerow.template.user";
+
+    fn keys_of_text(text: &str) -> Vec<u64> {
+        keys(FIELD, text.split('\n'), &HashKey::default())
+    }
+
+    fn random_words(count: usize, seed: usize) -> String {
+        let words = (0..count).map(|number| {
+            format!("w{}", fmix64(seed.wrapping_mul(100_003).wrapping_add(number) as u64) % 50_000)
+        });
+        words.collect::<Vec<_>>().join(" ")
+    }
+
+    fn shared_key_count(left: &str, right: &str) -> usize {
+        let right = keys_of_text(right);
+        keys_of_text(left).iter().filter(|key| right.contains(key)).count()
+    }
+
+    const TASK: &str = "you are given a passage; write three questions that it answers, then answer each in one sentence";
+
+    #[test]
+    fn texts_from_one_template_share_a_key() {
+        type MakeText = fn(usize) -> String;
+        let rows: [(&str, MakeText, bool); 10] = [
+            ("a short slot", |seed| format!("{TASK} {}", random_words(3, seed)), true),
+            ("a long slot behind", |seed| format!("{TASK}: {}", random_words(4_000, seed)), true),
+            ("a long slot before", |seed| format!("{} {TASK}", random_words(4_000, seed)), true),
+            ("in another message", |seed| format!("{}\n{TASK}", random_words(4_000, seed)), true),
+            (
+                "cut into parts of one word",
+                |seed| match seed % 2 {
+                    0 => TASK.replace(' ', "\n"),
+                    _ => format!("{TASK} {}", random_words(9, seed)),
+                },
+                true,
+            ),
+            ("a counter", |seed| format!("task {seed} of {}0: {TASK}", seed + 1), true),
+            (
+                "numbers in between",
+                |seed| (0..5).map(|at| format!("row {} ", seed * 7 + at)).collect(),
+                true,
+            ),
+            ("nothing in common", |seed| random_words(4_000, seed), false),
+            (
+                "a common phrase",
+                |seed| format!("{} please write me a short", random_words(40, seed)),
+                false,
+            ),
+            ("no eight words", |_| "write a poem".into(), false),
+        ];
+        for (name, make_text, is_shared) in rows {
+            let keys: Vec<Vec<u64>> = (0..20).map(|seed| keys_of_text(&make_text(seed))).collect();
+            let pairs =
+                keys.windows(2).filter(|pair| pair[0].iter().any(|key| pair[1].contains(key)));
+            let pairs = pairs.count();
+            assert_eq!(pairs, if is_shared { 19 } else { 0 }, "{name}");
+        }
+    }
+
+    #[test]
+    fn unspaced_scripts_have_shingles() {
+        let task = "请根据下面的段落写出三个问题并分别用一句话回答每个问题";
+        let (left, right) = (format!("{task}春天来了花都开了"), format!("{task}他去了北京看朋友"));
+        assert!(shared_key_count(&left, &right) > 0);
+        assert_eq!(
+            shared_key_count("春天来了花都开了他去了北京看朋友", "夏天到了人们都去海边游泳晒太阳"),
+            0
+        );
+        assert!(keys_of_text("напишите три вопроса по этому тексту и ответьте на них").len() > 1);
+    }
+
+    #[test]
+    fn keys_are_bounded_and_differ_by_field_and_hash_key() {
+        let text = random_words(500, 7);
+        let keys_of = |name, key: HashKey| keys(name, [text.as_str()].into_iter(), &key);
+        let user = keys_of(FIELD, HashKey::default());
+        assert!(user.len() > WHOLE_KEYS && user.len() <= MAX_KEYS);
+        let system = keys_of("hedgerow.template.system", HashKey::default());
+        let other_deployment = keys_of(FIELD, HashKey::derive(b"another"));
+        assert!(user.iter().all(|key| !system.contains(key) && !other_deployment.contains(key)));
+        assert!(keys_of_text("").is_empty());
+    }
+
+    /// What is kept of a template must still be known after an update.
+    #[test]
+    fn keys_are_stable() {
+        let expected = [3626888106747549125, 16402465389197096231];
+        assert_eq!(
+            keys_of_text("write three questions about the passage and answer each"),
+            expected
+        );
+        let unspaced = keys_of_text("请根据下面的段落写出三个问题并分别用一句话回答每个问题");
+        assert_eq!(unspaced[..2], [12338826853505472909, 8080320280604089316]);
+        let digest = |text: &'static str| {
+            digest("hedgerow.prompt.digest", text.split('\n'), &HashKey::default())
+        };
+        assert_eq!(digest("one\ntwo"), Some(4346207962656675956));
+        assert_ne!(digest("one\ntwo"), digest("two\none"));
+        assert_eq!(digest(""), None);
+    }
+}

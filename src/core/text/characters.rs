@@ -1,0 +1,186 @@
+//! Classes of characters: spaces, invisible characters, combining marks, look-alikes; and runs of plain text.
+
+use icu_normalizer::{ComposingNormalizer, ComposingNormalizerBorrowed};
+
+/// The character that a lower-case `char` is matched as; `None` where it is not seen.
+pub fn fold_char(char: char) -> Option<char> {
+    (!is_invisible(char)).then(|| look_alike(char))
+}
+
+/// How many leading bytes of `text` are printable ASCII, with no space after a space.
+pub(super) fn plain_prefix_len(text: &[u8]) -> usize {
+    let mut plain_len = 0_usize;
+    let shifted = text.get(1..).unwrap_or_default();
+    for (block, next) in text.chunks_exact(CHUNK_BYTES).zip(shifted.chunks_exact(CHUNK_BYTES)) {
+        let special = block
+            .iter()
+            .zip(next)
+            .fold(0_u8, |special, (byte, next)| special | special_flag(*byte, *next));
+        if special != 0 {
+            break;
+        }
+        plain_len = plain_len.saturating_add(CHUNK_BYTES);
+    }
+    let remaining = text.get(plain_len..).unwrap_or_default();
+    let mut pairs = remaining.iter().zip(remaining.iter().skip(1).chain(b"."));
+    let plain_tail_len = pairs.position(|(byte, next)| special_flag(*byte, *next) != 0);
+    plain_len.saturating_add(plain_tail_len.unwrap_or(remaining.len()))
+}
+
+/// How many bytes at the start of a text are outside ASCII.
+pub(super) fn non_ascii_prefix_len(text: &[u8]) -> usize {
+    let (blocks, _) = text.as_chunks::<CHUNK_BYTES>();
+    let is_non_ascii =
+        |block: &&[u8; CHUNK_BYTES]| block.iter().fold(0x80, |all, byte| all & byte) != 0;
+    let block_bytes = blocks.iter().take_while(is_non_ascii).count().saturating_mul(CHUNK_BYTES);
+    let remaining = text.get(block_bytes..).unwrap_or_default();
+    block_bytes.saturating_add(remaining.iter().position(u8::is_ascii).unwrap_or(remaining.len()))
+}
+
+pub(super) fn special_flag(byte: u8, next: u8) -> u8 {
+    u8::from(byte < b' ')
+        | u8::from(byte > b'~')
+        | (u8::from(byte == b' ') & u8::from(next == b' '))
+}
+
+pub(super) fn is_ascii_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t'..=b'\r')
+}
+
+pub(super) fn is_space(char: char) -> bool {
+    char.is_whitespace()
+}
+
+/// Whether a character draws nothing: controls, format characters, fillers, variation selectors.
+pub(super) fn is_invisible(char: char) -> bool {
+    matches!(char,
+        '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}'
+        | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+        | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Whether `char` may change what stands before it when composed; dropped characters may.
+pub(super) fn joins_previous(char: char) -> bool {
+    match char {
+        ..'\u{80}' => false,
+        // The scripts of India have their letters at the same places of blocks of 128, signs around them.
+        '\u{900}'..='\u{dff}' => !(0x05..=0x39).contains(&(char as u32 & 0x7f)),
+        _ => COMBINING_MARKS.iter().any(|range| range.contains(&char)) || is_invisible(char),
+    }
+}
+
+/// The Latin letter or ASCII sign that `char` looks like, else `char`.
+pub(super) fn look_alike(char: char) -> char {
+    if char < '\u{131}' {
+        return char;
+    }
+    let position = LOOK_ALIKES.binary_search_by_key(&char, |(from, _)| *from);
+    position.ok().and_then(|index| LOOK_ALIKES.get(index)).map_or(char, |(_, to)| *to)
+}
+
+pub(super) const NFKC: ComposingNormalizerBorrowed<'static> = ComposingNormalizer::new_nfkc();
+
+pub(super) const CHUNK_BYTES: usize = 16;
+
+/// Where combining marks and what becomes trailing letters of Hangul syllables are; coarse, to the safe side.
+pub(super) const COMBINING_MARKS: &[std::ops::RangeInclusive<char>] = &[
+    '\u{300}'..='\u{36f}',
+    '\u{483}'..='\u{489}',
+    '\u{591}'..='\u{5cf}',
+    '\u{610}'..='\u{61a}',
+    '\u{64b}'..='\u{65f}',
+    '\u{670}'..='\u{670}',
+    '\u{6d6}'..='\u{6ed}',
+    '\u{711}'..='\u{711}',
+    '\u{730}'..='\u{74a}',
+    '\u{7a6}'..='\u{85b}',
+    '\u{898}'..='\u{8ff}',
+    '\u{e31}'..='\u{e31}',
+    '\u{e33}'..='\u{e3a}',
+    '\u{e47}'..='\u{e4e}',
+    '\u{eb1}'..='\u{eb1}',
+    '\u{eb3}'..='\u{ebc}',
+    '\u{ec8}'..='\u{ece}',
+    '\u{f18}'..='\u{109d}',
+    '\u{1160}'..='\u{11ff}',
+    '\u{135d}'..='\u{135f}',
+    '\u{1714}'..='\u{1734}',
+    '\u{17b4}'..='\u{17dd}',
+    '\u{1a17}'..='\u{1dff}',
+    '\u{20d0}'..='\u{20f0}',
+    '\u{2cef}'..='\u{2cf1}',
+    '\u{2d7f}'..='\u{2dff}',
+    '\u{302a}'..='\u{302f}',
+    '\u{3099}'..='\u{309c}',
+    '\u{3131}'..='\u{318e}',
+    '\u{a66f}'..='\u{abff}',
+    '\u{d7b0}'..='\u{d7ff}',
+    '\u{fb1e}'..='\u{fb1e}',
+    '\u{fe20}'..='\u{fe2f}',
+    '\u{ff9e}'..='\u{ffdc}',
+    '\u{10000}'..='\u{1ffff}',
+];
+
+/// Lower-case letters of other scripts, and typographic signs, by the ASCII that they look like.
+/// Chosen from Unicode's confusables (UTS #39) for what survives NFKC and lower case.
+pub(super) const LOOK_ALIKES: &[(char, char)] = &[
+    ('\u{131}', 'i'),
+    ('\u{251}', 'a'),
+    ('\u{261}', 'g'),
+    ('\u{269}', 'i'),
+    ('\u{2bc}', '\''),
+    ('\u{3b1}', 'a'),
+    ('\u{3b5}', 'e'),
+    ('\u{3b9}', 'i'),
+    ('\u{3ba}', 'k'),
+    ('\u{3bd}', 'v'),
+    ('\u{3bf}', 'o'),
+    ('\u{3c1}', 'p'),
+    ('\u{3c4}', 't'),
+    ('\u{3c5}', 'u'),
+    ('\u{3c7}', 'x'),
+    ('\u{3f2}', 'c'),
+    ('\u{3f3}', 'j'),
+    ('\u{430}', 'a'),
+    ('\u{432}', 'b'),
+    ('\u{435}', 'e'),
+    ('\u{43a}', 'k'),
+    ('\u{43c}', 'm'),
+    ('\u{43d}', 'h'),
+    ('\u{43e}', 'o'),
+    ('\u{440}', 'p'),
+    ('\u{441}', 'c'),
+    ('\u{442}', 't'),
+    ('\u{443}', 'y'),
+    ('\u{445}', 'x'),
+    ('\u{455}', 's'),
+    ('\u{456}', 'i'),
+    ('\u{458}', 'j'),
+    ('\u{475}', 'v'),
+    ('\u{4bb}', 'h'),
+    ('\u{4cf}', 'l'),
+    ('\u{501}', 'd'),
+    ('\u{51b}', 'q'),
+    ('\u{51d}', 'w'),
+    ('\u{570}', 'h'),
+    ('\u{578}', 'n'),
+    ('\u{57d}', 'u'),
+    ('\u{585}', 'o'),
+    ('\u{2010}', '-'),
+    ('\u{2011}', '-'),
+    ('\u{2012}', '-'),
+    ('\u{2013}', '-'),
+    ('\u{2014}', '-'),
+    ('\u{2015}', '-'),
+    ('\u{2018}', '\''),
+    ('\u{2019}', '\''),
+    ('\u{201a}', '\''),
+    ('\u{201b}', '\''),
+    ('\u{201c}', '"'),
+    ('\u{201d}', '"'),
+    ('\u{201e}', '"'),
+    ('\u{2032}', '\''),
+    ('\u{2033}', '"'),
+    ('\u{2212}', '-'),
+];

@@ -1,0 +1,294 @@
+//! Strings of JSON, unescaped and normalised in one go.
+//!
+//! What models are sent is mostly ASCII, with escaped line ends and quotes, and indented where it is
+//! code. Such text is taken by blocks: masks say which bytes stay, and those are moved together without
+//! a branch for each. What is none of that goes the long way, piece by piece.
+#![deny(clippy::arithmetic_side_effects)]
+
+use super::characters::{is_ascii_space, non_ascii_prefix_len};
+use super::checkpoint::{Checkpoint, CheckpointWriter};
+use super::normalize::{Case, Normalizer};
+use super::precomposed::FoldOutcome;
+use crate::extract::lenient_json::{RawString, Sink, unescape};
+use crate::text::simd;
+use crate::text::simd::{BLOCK_BYTES, Mask, SimdBlock};
+
+/// Bytes that are put together before they are appended.
+const BUFFER_BYTES: usize = 8 * BLOCK_BYTES;
+
+/// Normalised characters on their way to the text.
+struct Buffer {
+    bytes: [u8; BUFFER_BYTES],
+    len: usize,
+    /// Whether it ends with a space, or would begin with one that is dropped.
+    is_after_space: bool,
+}
+
+/// What the bytes at the start of a text are, up to the first that is not taken by blocks.
+struct ByteClasses {
+    /// White space, with the backslashes of such as is escaped; and what of it is no space.
+    whitespace: Mask,
+    non_space_whitespace: Mask,
+    /// Backslashes that escape.
+    escaping: Mask,
+    /// How many bytes are of these or printable ASCII.
+    consumed: usize,
+    /// Whether what follows is none of this.
+    is_run_end: bool,
+}
+
+impl Normalizer<'_> {
+    /// Appends a string as it stands in the body, marking now and then how far it has come.
+    pub fn push_escaped(&mut self, raw: RawString<'_>, checkpoints: &mut Vec<Checkpoint>) {
+        let mut remaining = raw.bytes();
+        if self.case == Case::Keep {
+            return raw.decode(self);
+        }
+        let mut source = raw.range().start;
+        let mut buffer = Buffer { bytes: [0; BUFFER_BYTES], len: 0, is_after_space: false };
+        while !remaining.is_empty() {
+            let fast_len =
+                self.fast_path(remaining, &mut buffer, CheckpointWriter::new(checkpoints, source));
+            remaining = remaining.get(fast_len..).unwrap_or_default();
+            let slow_len = self.slow_path(
+                remaining,
+                CheckpointWriter::new(checkpoints, source.saturating_add(fast_len)),
+            );
+            remaining = remaining.get(slow_len..).unwrap_or_default();
+            source = source.saturating_add(fast_len).saturating_add(slow_len);
+        }
+    }
+
+    /// Appends printable ASCII, white space, and the usual escapes; how many bytes those are.
+    fn fast_path(
+        &mut self,
+        text: &[u8],
+        buffer: &mut Buffer,
+        mut checkpoints: CheckpointWriter<'_>,
+    ) -> usize {
+        if !is_fast_path(text) {
+            return 0;
+        }
+        self.compose();
+        buffer.is_after_space = self.is_after_space();
+        let mut position = 0_usize;
+        loop {
+            let remaining = text.get(position..).unwrap_or_default();
+            // No mark stands within a row of white space, or before what is composed with the character
+            // before it: those are met as a whole.
+            if checkpoints.is_due(position) && !buffer.is_after_space && is_fast_path(remaining) {
+                checkpoints.record(self.out.len().saturating_add(buffer.len), position);
+            }
+            let (consumed, is_run_end) = self.push_block(remaining, buffer);
+            position = position.saturating_add(consumed);
+            if is_run_end {
+                let Some((letter, letter_len)) =
+                    lone_letter(text.get(position..).unwrap_or_default())
+                else {
+                    break;
+                };
+                buffer.push(letter);
+                position = position.saturating_add(letter_len);
+            }
+            if buffer.len.saturating_add(BLOCK_BYTES + char::MAX_LEN_UTF8) > BUFFER_BYTES {
+                self.flush(buffer);
+            }
+        }
+        self.flush(buffer);
+        position
+    }
+
+    /// Appends what begins in the next block; how many bytes that are, and whether what follows is none
+    /// of this.
+    fn push_block(&mut self, text: &[u8], buffer: &mut Buffer) -> (usize, bool) {
+        let simd_block = SimdBlock::from_prefix(text);
+        let classes = ByteClasses::classify(&simd_block);
+        if buffer.is_after_space && classes.whitespace & 1 != 0 {
+            self.trimmed.leading |= buffer.len == 0 && self.out.len() == self.value_start;
+        }
+        let keep = classes.kept_mask(buffer.is_after_space);
+        let mut lower = simd_block.to_ascii_lowercase();
+        let mut rewritten = keep & classes.non_space_whitespace;
+        while rewritten != 0 {
+            if let Some(byte) = lower.get_mut(rewritten.trailing_zeros() as usize) {
+                *byte = b' ';
+            }
+            rewritten &= rewritten.wrapping_sub(1);
+        }
+        buffer.push_kept(&lower, keep);
+        if let Some(last) = classes.consumed.checked_sub(1) {
+            buffer.is_after_space = classes.whitespace >> last & 1 != 0;
+        }
+        (classes.consumed, classes.is_run_end)
+    }
+
+    /// Appends one escape or control character, or a run that is not ASCII; how many bytes that is.
+    fn slow_path(&mut self, text: &[u8], mut checkpoints: CheckpointWriter<'_>) -> usize {
+        match text.first() {
+            None => 0,
+            Some(b'\\') => {
+                let (char, consumed) = unescape(text);
+                char.into_iter().for_each(|char| self.push_char(char));
+                consumed
+            }
+            Some(byte @ ..0x80) => {
+                self.push_char(char::from(*byte));
+                1
+            }
+            Some(0x80..) => {
+                let length = mostly_non_ascii_prefix_len(text);
+                let next_byte = text.get(length).copied();
+                let run = text.get(..length).unwrap_or_default();
+                if let Ok(run) = simdutf8::basic::from_utf8(run) {
+                    self.push_non_ascii_run(run, next_byte, &mut checkpoints);
+                    return length;
+                }
+                for chunk in run.utf8_chunks() {
+                    let is_valid = chunk.invalid().is_empty();
+                    self.push_non_ascii_run(
+                        chunk.valid(),
+                        next_byte.filter(|_| is_valid),
+                        &mut CheckpointWriter::disabled(),
+                    );
+                    if !is_valid {
+                        self.push_char(char::REPLACEMENT_CHARACTER);
+                    }
+                }
+                length
+            }
+        }
+    }
+
+    fn flush(&mut self, buffer: &mut Buffer) {
+        let bytes = buffer.bytes.get(..buffer.len).unwrap_or_default();
+        // Whole characters, always.
+        self.out.push_str(std::str::from_utf8(bytes).unwrap_or_default());
+        buffer.len = 0;
+    }
+}
+
+impl ByteClasses {
+    fn classify(block: &SimdBlock) -> Self {
+        let spaces = block.equal(b' ');
+        let backslashes = block.equal(b'\\');
+        let mut stops = !(block.between(b' ', 0x7f) | spaces);
+        if stops | backslashes == 0 {
+            return Self {
+                whitespace: spaces,
+                non_space_whitespace: 0,
+                escaping: 0,
+                consumed: BLOCK_BYTES,
+                is_run_end: false,
+            };
+        }
+        let mut whitespace = spaces | block.between(0x08, 0x0e);
+        stops &= !whitespace;
+        let (mut escaping, mut split_escape) = (0, 0);
+        if backslashes != 0 {
+            let literal_escapes = backslashes | block.equal(b'"') | block.equal(b'/');
+            let whitespace_escapes = block.equal(b'n') | block.equal(b't') | block.equal(b'r');
+            let escaped;
+            (escaped, escaping) = simd::find_escapes(backslashes);
+            stops |= (escaped & !literal_escapes & !whitespace_escapes) >> 1;
+            whitespace |= escaped & whitespace_escapes | (escaped & whitespace_escapes) >> 1;
+            // An escape that goes on behind the block is left to the next.
+            split_escape = escaping & 1 << (BLOCK_BYTES - 1);
+        }
+        let consumed = (stops | split_escape).trailing_zeros();
+        let is_run_end = stops.checked_shr(consumed).is_some_and(|bits| bits & 1 != 0);
+        Self {
+            whitespace,
+            non_space_whitespace: whitespace & !spaces,
+            escaping,
+            consumed: consumed as usize,
+            is_run_end,
+        }
+    }
+
+    /// The bytes that stay, behind white space or not: of each row of that the first one.
+    fn kept_mask(&self, is_after_space: bool) -> Mask {
+        let repeated = self.whitespace & (self.whitespace << 1 | u64::from(is_after_space));
+        let consumed_mask =
+            1_u64.checked_shl(self.consumed as u32).map_or(Mask::MAX, |end| end.wrapping_sub(1));
+        consumed_mask & !repeated & !(self.escaping & !self.whitespace)
+    }
+}
+
+impl Buffer {
+    /// Appends a character that is no space.
+    fn push(&mut self, char: char) {
+        let mut utf8 = [0; char::MAX_LEN_UTF8];
+        let utf8 = char.encode_utf8(&mut utf8).as_bytes();
+        if let Some(dst) =
+            self.bytes.get_mut(self.len..).and_then(|free| free.get_mut(..utf8.len()))
+        {
+            dst.copy_from_slice(utf8);
+            self.len = self.len.saturating_add(utf8.len());
+        }
+        self.is_after_space = false;
+    }
+
+    /// Appends those bytes of a block that are kept.
+    fn push_kept(&mut self, block: &simd::Block, keep: Mask) {
+        let dst =
+            self.bytes.get_mut(self.len..).and_then(|free| free.first_chunk_mut::<BLOCK_BYTES>());
+        let Some(dst) = dst else { return };
+        // Without a gap there is nothing to move together.
+        let added = if keep & keep.wrapping_add(1) == 0 {
+            *dst = *block;
+            keep.count_ones() as usize
+        } else {
+            simd::compress(block, keep, dst)
+        };
+        self.len = self.len.saturating_add(added);
+    }
+}
+
+/// A letter or sign outside ASCII among ASCII, as a text begins with it: what it becomes, and its bytes.
+fn lone_letter(text: &[u8]) -> Option<(char, usize)> {
+    let (char, remaining) = match text {
+        [first @ 0xc2..=0xdf, second @ 0x80..=0xbf, remaining @ ..] => {
+            (u32::from(first & 0x1f) << 6 | u32::from(second & 0x3f), remaining)
+        }
+        // Quotes and dashes.
+        [0xe2, 0x80, third @ 0x80..=0xbf, remaining @ ..] => {
+            (0x2000 | u32::from(third & 0x3f), remaining)
+        }
+        _ => return None,
+    };
+    let is_before_ascii = remaining.first().is_some_and(|next| next.is_ascii() && *next != b'\\');
+    match FoldOutcome::from_char(char::from_u32(char)?) {
+        FoldOutcome::Final(char) | FoldOutcome::UnlessJoined(char) if is_before_ascii => {
+            Some((char, text.len().saturating_sub(remaining.len())))
+        }
+        _ => None,
+    }
+}
+
+/// How many bytes at the start of a text are outside ASCII, or between such and too few for a block.
+fn mostly_non_ascii_prefix_len(text: &[u8]) -> usize {
+    let mut end = non_ascii_prefix_len(text);
+    loop {
+        let remaining = text.get(end..).unwrap_or_default();
+        let is_plain = |byte: &&u8| matches!(byte, b' '..=b'~') && **byte != b'\\';
+        let ascii_len = remaining.iter().take(MAX_ASCII_GAP_BYTES).take_while(is_plain).count();
+        let non_ascii_len = non_ascii_prefix_len(remaining.get(ascii_len..).unwrap_or_default());
+        if non_ascii_len == 0 {
+            return end;
+        }
+        end = end.saturating_add(ascii_len).saturating_add(non_ascii_len);
+    }
+}
+
+/// Bytes of ASCII that are not worth a block.
+const MAX_ASCII_GAP_BYTES: usize = 3;
+
+/// Whether a text begins with what is appended in blocks.
+fn is_fast_path(text: &[u8]) -> bool {
+    match text {
+        [b'\\', kind, ..] => matches!(kind, b'n' | b't' | b'r' | b'"' | b'\\' | b'/'),
+        [b'\\'] => false,
+        [byte, ..] => is_ascii_space(*byte) || byte.is_ascii_graphic(),
+        [] => false,
+    }
+}

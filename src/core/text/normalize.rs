@@ -1,0 +1,439 @@
+//! The normaliser: appends text to a buffer, folded, composed and without invisible characters.
+#![deny(clippy::arithmetic_side_effects)]
+
+use std::ops::Range;
+
+use super::characters::{
+    NFKC, fold_char, is_ascii_space, is_invisible, is_space, joins_previous, non_ascii_prefix_len,
+    plain_prefix_len,
+};
+use super::checkpoint::CheckpointWriter;
+use super::precomposed::{FoldOutcome, ideograph_prefix_len};
+use crate::extract::lenient_json::Sink;
+
+/// Ends every segment in a buffer of normalised text, where control characters never occur.
+pub const SEGMENT_END: char = '\n';
+
+/// Appends normalised text to a buffer, piece by piece; pieces may come from anywhere in a value.
+#[derive(Debug)]
+pub struct Normalizer<'o> {
+    pub(super) out: &'o mut String,
+    pub(super) value_start: usize,
+    pub(super) case: Case,
+    /// A run that has seen a character outside ASCII and waits for its end to be composed.
+    pub(super) pending: String,
+    pub(super) trimmed: TrimmedEdges,
+}
+
+/// Whether a value began or ended with white space, which normalisation drops.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TrimmedEdges {
+    /// It began with white space.
+    pub leading: bool,
+    /// It ended with white space.
+    pub trailing: bool,
+}
+
+/// What becomes of upper case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Case {
+    /// Folded, as `contains` wants it.
+    Fold,
+    /// Kept, as `cased` wants it; look-alikes are kept too.
+    Keep,
+}
+
+/// Normalises a whole string.
+pub fn normalize(text: &str, case: Case) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut normalizer = Normalizer::new(&mut out, case);
+    normalizer.push_run(text);
+    normalizer.finish();
+    out
+}
+
+/// Normalises a pattern: like text, but its outer spaces are part of it.
+pub fn normalize_pattern(text: &str, case: Case) -> String {
+    let edge_space =
+        |edge: Option<char>| if edge.is_some_and(char::is_whitespace) { " " } else { "" };
+    let inner = normalize(text, case);
+    if inner.is_empty() {
+        return edge_space(text.chars().next()).to_owned();
+    }
+    format!("{}{inner}{}", edge_space(text.chars().next()), edge_space(text.chars().next_back()))
+}
+
+impl<'o> Normalizer<'o> {
+    /// Appends one value to `out`.
+    pub fn new(out: &'o mut String, case: Case) -> Self {
+        let start = out.len();
+        Self {
+            out,
+            value_start: start,
+            case,
+            pending: String::new(),
+            trimmed: TrimmedEdges::default(),
+        }
+    }
+
+    /// Ends the value; its range in the buffer.
+    pub fn finish(self) -> Range<usize> {
+        self.finish_with_edges().0
+    }
+
+    /// Ends the value; its range in the buffer, and what was dropped at its edges.
+    pub fn finish_with_edges(mut self) -> (Range<usize>, TrimmedEdges) {
+        self.compose();
+        if self.out.len() > self.value_start && self.out.ends_with(' ') {
+            self.out.pop();
+            self.trimmed.trailing = true;
+        }
+        (self.value_start..self.out.len(), self.trimmed)
+    }
+
+    pub(super) fn push_ascii(&mut self, mut run: &str) {
+        while !run.is_empty() {
+            let plain_len = plain_prefix_len(run.as_bytes());
+            if plain_len > 0 {
+                self.compose();
+                self.push_plain(run.get(..plain_len).unwrap_or_default());
+                run = run.get(plain_len..).unwrap_or_default();
+            }
+            let space_len = run.bytes().take_while(|byte| is_ascii_space(*byte)).count();
+            if space_len > 0 {
+                self.compose();
+                self.push_space();
+                run = run.get(space_len..).unwrap_or_default();
+            } else if let Some(special) = run.chars().next() {
+                self.push_special(special);
+                run = run.get(1..).unwrap_or_default();
+            }
+        }
+    }
+
+    /// Appends ASCII that holds no control character and no two spaces in a row.
+    pub(super) fn push_plain(&mut self, run: &str) {
+        let mut run = run;
+        if run.starts_with(' ') && self.is_after_space() {
+            self.trimmed.leading |= self.out.len() == self.value_start;
+            run = run.strip_prefix(' ').unwrap_or(run);
+        }
+        let tail_start = self.out.len();
+        self.out.push_str(run);
+        if self.case == Case::Fold
+            && let Some(tail) = self.out.get_mut(tail_start..)
+        {
+            tail.make_ascii_lowercase();
+        }
+    }
+
+    /// Appends an ASCII character that needs thought: white space or a control character.
+    pub(super) fn push_special(&mut self, char: char) {
+        if is_space(char) {
+            self.push_space();
+        } else if char.is_ascii_control() {
+            // It is dropped, but only after composition: it keeps its neighbours apart.
+            self.begin_pending();
+            self.pending.push(char);
+        } else {
+            self.out.push(self.fold_ascii(char));
+        }
+    }
+
+    pub(super) fn fold_ascii(&self, ascii: char) -> char {
+        if self.case == Case::Fold { ascii.to_ascii_lowercase() } else { ascii }
+    }
+
+    pub(super) fn push_space(&mut self) {
+        if self.out.len() == self.value_start {
+            self.trimmed.leading = true;
+        } else if !self.out.ends_with(' ') {
+            self.out.push(' ');
+        }
+    }
+
+    pub(super) fn is_after_space(&self) -> bool {
+        self.out.len() == self.value_start || self.out.ends_with(' ')
+    }
+
+    /// Starts a run that has to be composed; a letter before it may belong to it.
+    pub(super) fn begin_pending(&mut self) {
+        if self.pending.is_empty()
+            && self.out.len() > self.value_start
+            && let Some(last) = self.out.chars().next_back()
+            && last.is_ascii_graphic()
+        {
+            self.out.pop();
+            self.pending.push(last);
+        }
+    }
+
+    /// Appends characters outside ASCII: at once what joins nothing and is not joined by what follows, be
+    /// it `then` behind them; the rest waits to be composed.
+    pub(super) fn push_non_ascii_run(
+        &mut self,
+        run: &str,
+        next_byte: Option<u8>,
+        checkpoints: &mut CheckpointWriter<'_>,
+    ) {
+        if self.case == Case::Keep {
+            self.begin_pending();
+            return self.pending.push_str(run);
+        }
+        let mut remaining = run;
+        loop {
+            let ideograph_len = ideograph_prefix_len(remaining);
+            if ideograph_len > 0 {
+                self.checkpoint_if_due(checkpoints, 0);
+                self.compose();
+                self.out.push_str(remaining.get(..ideograph_len).unwrap_or_default());
+                remaining = remaining.get(ideograph_len..).unwrap_or_default();
+                checkpoints.source_offset = checkpoints.source_offset.saturating_add(ideograph_len);
+            }
+            let Some(consumed) = self.push_letters(remaining, next_byte, checkpoints) else {
+                return;
+            };
+            remaining = remaining.get(consumed..).unwrap_or_default();
+            checkpoints.source_offset = checkpoints.source_offset.saturating_add(consumed);
+        }
+    }
+
+    /// Appends characters up to the next ideograph; how many bytes those are, if any.
+    pub(super) fn push_letters(
+        &mut self,
+        run: &str,
+        next_byte: Option<u8>,
+        checkpoints: &mut CheckpointWriter<'_>,
+    ) -> Option<usize> {
+        let mut chars = run.char_indices();
+        let mut current =
+            chars.next().map(|(index, char)| (index, char, FoldOutcome::from_char(char)))?;
+        loop {
+            let next =
+                chars.next().map(|(index, char)| (index, char, FoldOutcome::from_char(char)));
+            let (index, char, outcome) = current;
+            if checkpoints.is_due(index) && !is_space(char) && !joins_previous(char) {
+                self.checkpoint_if_due(checkpoints, index);
+            }
+            let is_joined = matches!(outcome, FoldOutcome::UnlessJoined(_))
+                && match next {
+                    Some((.., next_outcome)) => next_outcome == FoldOutcome::NeedsContext,
+                    None => next_byte.is_none_or(|byte| byte == b'\\'),
+                };
+            self.push_folded(char, if is_joined { FoldOutcome::NeedsContext } else { outcome });
+            match next {
+                Some((index, '\u{4000}'..='\u{9fff}', _)) => return Some(index),
+                Some(next) => current = next,
+                None => return Some(run.len()),
+            }
+        }
+    }
+
+    /// Marks, where one is due, that what is so many bytes further on joins nothing before it. What is before
+    /// has to have become text, for what is dropped, as a row of white space, is met as a whole with what follows.
+    pub(super) fn checkpoint_if_due(
+        &mut self,
+        checkpoints: &mut CheckpointWriter<'_>,
+        ahead: usize,
+    ) {
+        let is_dropped = |last: char| is_space(last) || is_invisible(last);
+        if !checkpoints.is_due(ahead) || self.pending.chars().next_back().is_some_and(is_dropped) {
+            return;
+        }
+        self.compose();
+        if !self.is_after_space() {
+            checkpoints.record(self.out.len(), ahead);
+        }
+    }
+
+    pub(super) fn push_folded(&mut self, char: char, outcome: FoldOutcome) {
+        if outcome == FoldOutcome::NeedsContext {
+            self.begin_pending();
+            return self.pending.push(char);
+        }
+        self.compose();
+        match outcome {
+            FoldOutcome::Final(char) | FoldOutcome::UnlessJoined(char) => self.out.push(char),
+            FoldOutcome::Space => self.push_space(),
+            FoldOutcome::Ellipsis => self.out.push_str("..."),
+            FoldOutcome::NeedsContext => {}
+        }
+    }
+
+    #[inline]
+    pub(super) fn compose(&mut self) {
+        if !self.pending.is_empty() {
+            self.compose_pending();
+        }
+    }
+
+    #[inline(never)]
+    pub(super) fn compose_pending(&mut self) {
+        let pending = std::mem::take(&mut self.pending);
+        for char in NFKC.normalize(&pending).chars() {
+            self.push_composed(char);
+        }
+        self.pending = pending;
+        self.pending.clear();
+    }
+
+    pub(super) fn push_composed(&mut self, char: char) {
+        match char {
+            '\u{3400}'..='\u{9fff}' | '\u{ac00}'..='\u{d7a3}' => self.out.push(char),
+            _ if is_space(char) => self.push_space(),
+            _ if is_invisible(char) => {}
+            _ if self.case == Case::Keep => self.out.push(char),
+            _ => {
+                for lower in char.to_lowercase() {
+                    self.out.extend(fold_char(lower));
+                }
+            }
+        }
+    }
+}
+
+impl Sink for Normalizer<'_> {
+    fn push_run(&mut self, mut run: &str) {
+        if run.is_ascii() {
+            return self.push_ascii(run);
+        }
+        while !run.is_empty() {
+            let ascii_len = run.bytes().take_while(u8::is_ascii).count();
+            let (ascii, remaining) = run.split_at_checked(ascii_len).unwrap_or((run, ""));
+            self.push_ascii(ascii);
+            let non_ascii_len = non_ascii_prefix_len(remaining.as_bytes());
+            let (non_ascii, remaining) =
+                remaining.split_at_checked(non_ascii_len).unwrap_or((remaining, ""));
+            self.push_non_ascii_run(
+                non_ascii,
+                remaining.bytes().next(),
+                &mut CheckpointWriter::disabled(),
+            );
+            run = remaining;
+        }
+    }
+
+    fn push_char(&mut self, char: char) {
+        if char.is_ascii() {
+            self.compose();
+            if char.is_ascii_graphic() {
+                self.out.push(self.fold_ascii(char));
+            } else {
+                self.push_special(char);
+            }
+        } else {
+            self.begin_pending();
+            self.pending.push(char);
+        }
+    }
+}
+
+#[cfg(test)]
+pub(in crate::text) mod tests {
+    use super::*;
+    use crate::extract::lenient_json::RawString;
+    use crate::text::characters::{LOOK_ALIKES, look_alike};
+
+    #[test]
+    fn normalizes() {
+        let rows = [
+            ("case", "Step BY Step", "step by step"),
+            ("white space", "  step \r\n\t by\u{a0}\u{3000}step  ", "step by step"),
+            ("invisible", "st\u{200b}ep\u{ad} b\u{2060}y s\0tep", "step by step"),
+            ("tags", "step\u{e0041}\u{e0042} by", "step by"),
+            ("look-alikes", "\u{455}t\u{435}\u{440} by", "step by"),
+            ("full width and styled", "\u{ff33}tep \u{1d4b7}y", "step by"),
+            ("composed", "cafe\u{301} CAF\u{c9}", "caf\u{e9} caf\u{e9}"),
+            ("typographic", "user\u{2019}s \u{201c}own\u{201d} \u{2014} x", "user's \"own\" - x"),
+            (
+                "chinese",
+                "\u{4e00}\u{6b65}\u{ff0c}  \u{4e00}\u{6b65}",
+                "\u{4e00}\u{6b65}, \u{4e00}\u{6b65}",
+            ),
+            (
+                "long ascii",
+                "The quick brown fox jumps over the lazy dog, twice  over.",
+                "the quick brown fox jumps over the lazy dog, twice over.",
+            ),
+            ("dotted capital", "\u{130}stanbul", "i\u{307}stanbul"),
+            ("nothing", " \u{200b} ", ""),
+        ];
+        for (name, text, expected) in rows {
+            assert_eq!(normalize(text, Case::Fold), expected, "{name}");
+        }
+        assert_eq!(normalize(" Chain  of\u{200b} Thought", Case::Keep), "Chain of Thought");
+        assert_eq!(normalize_pattern(" Own  ", Case::Fold), " own ");
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { cases: 2_000, failure_persistence: None, ..Default::default() })]
+
+        /// In one go or piece by piece, a string becomes the same text.
+        #[test]
+        fn push_escaped_matches_piecewise_decoding(
+            pieces in proptest::collection::vec(proptest::sample::select(PIECES), 0..60),
+        ) {
+            let bytes: Vec<u8> = pieces.concat();
+            let raw = RawString::new(&bytes, 0);
+            for prefix in ["", "e"] {
+                let results = [false, true].map(|at_once| {
+                    let mut out = "x ".to_owned();
+                    let mut normalizer = Normalizer::new(&mut out, Case::Fold);
+                    normalizer.push_run(prefix);
+                    if at_once { normalizer.push_escaped(raw, &mut Vec::new()) } else { raw.decode(&mut normalizer) }
+                    let (range, edges) = normalizer.finish_with_edges();
+                    (range, edges, out)
+                });
+                proptest::prop_assert_eq!(&results[0], &results[1], "{:?}", String::from_utf8_lossy(&bytes));
+            }
+        }
+    }
+
+    pub(in crate::text) const PIECES: &[&[u8]] = &[
+        "\u{314b}\u{3160}".as_bytes(), "\u{ac00}\u{3133}".as_bytes(), "\u{627}\u{670}\u{653}".as_bytes(), "\u{ff76}\u{ff9e}".as_bytes(),
+        "\u{434}\u{43e} \u{440}\u{435}\u{43a}\u{438}, ".as_bytes(), "\u{4e00}\u{6b65}\u{ff0c}\u{4e00}\u{6b65}\u{3002}".as_bytes(), "\u{e01}\u{e48}\u{e38}".as_bytes(),
+        "\u{304b}\u{3099}\u{3042}".as_bytes(), "\u{201c}a\u{201d} \u{2026} \u{a0}".as_bytes(), "\u{1f600}".as_bytes(),
+        b"Step by STEP ", b"a", b"e", b" ", b"  ", b"        ", b"\\n", b"\\t", b"\\\"", b"\\\\", b"\\/", b"\\b", b"\\q",
+        b"\\u0041", b"\\u0301", b"\\ud83d\\ude00", b"\\ud83d", b"\\u00", b"\\", b"\n", b"\t", b"\x01", b"\x7f", b"\x0b",
+        b"\xc3\xa9", b"\xcc\x81", b"\xe4\xb8\x80", b"\xff", b"\xe2\x80\x8b", b"\xc2\xa0", b"\xe4\xb8",
+        b"A longer run of plain text, which has no escapes at all and goes on for more than a block or two.",
+    ];
+
+    #[test]
+    fn non_joining_characters_compose_independently() {
+        let prefixes = [
+            "e",
+            "e\u{301}",
+            "e\u{323}",
+            "\u{3b1}",
+            "\u{5d0}\u{5b8}",
+            "\u{627}",
+            "\u{915}",
+            "\u{9c7}",
+            "\u{bc6}",
+            "\u{ddc}",
+            "\u{e01}\u{e48}",
+            "\u{1025}",
+            "\u{1100}",
+            "\u{ac00}",
+            "\u{304b}",
+            "\u{ff76}",
+        ];
+        let composed = prefixes.map(|prefix| NFKC.normalize(prefix).into_owned());
+        for char in ('\0'..='\u{1ffff}').filter(|char| !joins_previous(*char)) {
+            let single = char.to_string();
+            let single_composed = NFKC.normalize(&single);
+            for (prefix, composed) in prefixes.iter().zip(&composed) {
+                let joined = format!("{prefix}{single}");
+                let separate = format!("{composed}{single_composed}");
+                assert_eq!(NFKC.normalize(&joined), separate, "{prefix:?} and {char:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn look_alikes_are_sorted_and_final() {
+        assert!(LOOK_ALIKES.is_sorted_by_key(|(from, _)| *from));
+        assert!(LOOK_ALIKES.iter().all(|(_, to)| to.is_ascii() && look_alike(*to) == *to));
+    }
+}

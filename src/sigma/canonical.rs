@@ -1,0 +1,22 @@
+//! Canonical JSON (RFC 8785) of what is addressed by digest and signed. Only authoring needs it: its number formatting
+//! would make the Worker larger.
+
+use hedgerow_core::{Bundle, Release};
+
+/// A value with one canonical text, of which the digest and the signature are made.
+pub trait Canonical {
+    /// Returns the canonical JSON as UTF-8.
+    fn encode(&self) -> Vec<u8>;
+}
+
+impl Canonical for Bundle {
+    fn encode(&self) -> Vec<u8> {
+        serde_json_canonicalizer::to_vec(self).unwrap_or_default()
+    }
+}
+
+impl Canonical for Release {
+    fn encode(&self) -> Vec<u8> {
+        serde_json_canonicalizer::to_vec(self).unwrap_or_default()
+    }
+}

@@ -1,0 +1,216 @@
+//! Single decisions, as the ledger keeps some of them for the console: the record of a request that the
+//! log has, with what its score is made of. Clear requests are most, and least worth a look: only the
+//! first few of each report go along.
+
+use hedgerow_core::Decision;
+use hedgerow_core::rules::policy::{Action, Band, Mode};
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+
+use crate::isolate::telemetry::{Attribution, model_name};
+use crate::platform::clock::now_ms;
+
+/// Decisions of one report, at most: clear ones, and all others; and their bytes.
+const MAX_CLEAR_DECISIONS: usize = 16;
+const MAX_OTHER_DECISIONS: usize = 48;
+const MAX_SAMPLE_BYTES: usize = 256 << 10;
+
+/// Bytes of a record, from which on only the longest proof of each hit is told.
+const MAX_RECORD_BYTES: usize = 8 << 10;
+
+/// Hits of a long record.
+const MAX_RECORD_HITS: usize = 32;
+
+/// A record; docs/openapi.yaml says what its members mean.
+#[derive(Serialize)]
+struct DecisionRecord<'a, T> {
+    request_id: &'a str,
+    at: f64,
+    colo: &'a str,
+    model: Option<&'a str>,
+    role: &'static str,
+    serial: Option<u64>,
+    error: Option<&'a str>,
+    /// The decision, or what there is where none could be made.
+    #[serde(flatten)]
+    decision: T,
+}
+
+/// What is known of a request that could not be scored: the members of a decision, empty.
+#[derive(Serialize)]
+struct UnscoredDecision<'a> {
+    account: Option<&'a str>,
+    dialect: &'a str,
+    operation: &'a str,
+    score: Option<f64>,
+    prior: f64,
+    evidence: f64,
+    contributions: [(); 0],
+    band: Option<&'a str>,
+    action: Action,
+    mode: Mode,
+    hits: [(); 0],
+    shadow_hits: [(); 0],
+    exemption: Option<&'a str>,
+    ruleset: &'a str,
+    body_bytes: u64,
+    unscanned_bytes: u64,
+    unreadable: [(); 0],
+    entries: usize,
+}
+
+/// The record of a request, as JSON.
+fn encode_record<T: Serialize>(
+    request_id: &str,
+    attribution: &Attribution<'_>,
+    model: Option<&str>,
+    error: Option<&str>,
+    decision: T,
+) -> Option<Box<RawValue>> {
+    let (colo, role, serial) = (attribution.colo, attribution.role.name(), attribution.serial);
+    let record =
+        DecisionRecord { request_id, at: now_ms(), colo, model, role, serial, error, decision };
+    to_raw_value(&record).ok()
+}
+
+/// Records that wait for the next report.
+#[derive(Default)]
+pub struct DecisionSample {
+    clear: Vec<Box<RawValue>>,
+    others: Vec<Box<RawValue>>,
+    bytes: usize,
+}
+
+impl DecisionSample {
+    /// Keeps a decision, while there is room.
+    pub fn record_decision(
+        &mut self,
+        id: &str,
+        attribution: &Attribution<'_>,
+        decision: &Decision,
+        model: Option<&str>,
+    ) {
+        let is_clear = decision.band == Band::Clear;
+        if self.is_full(is_clear) {
+            return;
+        }
+        let encode =
+            |decision: &Decision| encode_record(id, attribution, model_name(model), None, decision);
+        let full = encode(decision).filter(|text| text.get().len() <= MAX_RECORD_BYTES);
+        self.push(is_clear, full.or_else(|| encode(&shortened(decision))));
+    }
+
+    fn is_full(&self, is_clear: bool) -> bool {
+        let (records, max_records) = match is_clear {
+            true => (&self.clear, MAX_CLEAR_DECISIONS),
+            false => (&self.others, MAX_OTHER_DECISIONS),
+        };
+        records.len() >= max_records || self.bytes >= MAX_SAMPLE_BYTES
+    }
+
+    fn push(&mut self, is_clear: bool, record: Option<Box<RawValue>>) {
+        let Some(record) = record else { return };
+        self.bytes = self.bytes.saturating_add(record.get().len());
+        if is_clear { self.clear.push(record) } else { self.others.push(record) }
+    }
+
+    /// Keeps a request that could not be scored.
+    pub fn record_unscored(
+        &mut self,
+        attribution: &Attribution<'_>,
+        line: &crate::platform::log::DecisionLine<'_>,
+        error: &str,
+    ) {
+        if self.is_full(false) {
+            return;
+        }
+        let unscored = UnscoredDecision {
+            account: line.account,
+            dialect: line.dialect,
+            operation: line.operation,
+            score: None,
+            prior: 0.0,
+            evidence: 0.0,
+            contributions: [],
+            band: None,
+            action: line.action,
+            mode: line.mode,
+            hits: [],
+            shadow_hits: [],
+            exemption: None,
+            ruleset: line.ruleset,
+            body_bytes: line.body_bytes,
+            unscanned_bytes: line.unscanned_bytes,
+            unreadable: [],
+            entries: 0,
+        };
+        self.push(false, encode_record(line.request_id, attribution, None, Some(error), unscored));
+    }
+
+    /// Takes all of them out.
+    pub fn take(&mut self) -> Vec<Box<RawValue>> {
+        let Self { mut clear, mut others, .. } = std::mem::take(self);
+        clear.append(&mut others);
+        clear
+    }
+}
+
+/// A decision with one proof for each of its heaviest hits.
+fn shortened(decision: &Decision) -> Decision {
+    let mut decision = decision.clone();
+    decision.hits.sort_by(|a, b| b.weight.abs().total_cmp(&a.weight.abs()));
+    decision.hits.truncate(MAX_RECORD_HITS);
+    decision.shadow_hits.truncate(MAX_RECORD_HITS);
+    for hit in &mut decision.hits {
+        let longest =
+            hit.evidence.iter().max_by_key(|evidence| evidence.end.saturating_sub(evidence.start));
+        hit.evidence = longest.cloned().into_iter().collect();
+    }
+    decision
+}
+
+#[cfg(test)]
+mod tests {
+    use hedgerow_core::evaluate::decision::DecisionHit;
+    use hedgerow_core::field::{Field, FieldId};
+    use hedgerow_core::matching::Evidence;
+
+    use super::*;
+
+    #[test]
+    fn a_long_record_keeps_its_heaviest_hits_and_longest_evidence() {
+        let evidence = |end| Evidence { field: Field::Known(FieldId::PromptUser), start: 0, end };
+        let hit = |number: usize| DecisionHit {
+            name: format!("hit_{number}"),
+            family: "hit".to_owned(),
+            weight: number as f64,
+            evidence: vec![evidence(1), evidence(9), evidence(3)],
+            key: None,
+        };
+        let decision = Decision {
+            account: None,
+            cluster: None,
+            dialect: "openai",
+            operation: "chat",
+            score: 50.0,
+            prior: -20.0,
+            evidence: 20.0,
+            contributions: Vec::new(),
+            band: Band::Suspect,
+            action: Action::Degrade,
+            mode: Mode::Shadow,
+            hits: (0..100).map(hit).collect(),
+            shadow_hits: Vec::new(),
+            exemption: None,
+            ruleset: "abc".to_owned(),
+            body_bytes: 0,
+            unscanned_bytes: 0,
+            unreadable: Vec::new(),
+            entries: 1,
+        };
+        let short = shortened(&decision);
+        assert_eq!(short.hits.len(), MAX_RECORD_HITS);
+        assert_eq!(short.hits[0].name, "hit_99");
+        assert!(short.hits.iter().all(|hit| hit.evidence == [evidence(9)]));
+    }
+}

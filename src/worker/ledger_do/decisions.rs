@@ -1,0 +1,433 @@
+//! The last decisions: rings that are bounded whatever comes, clear requests apart from all others, so
+//! that these are not pushed out by them. What an object's memory has is stored some seconds later, and
+//! read again only when somebody asks.
+
+use std::collections::{HashMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use worker::SqlStorage;
+
+use crate::platform::clock::now_seconds;
+use crate::platform::sql::integer;
+
+/// Decisions that an object keeps at most: clear ones, and all others; and how many bytes of either.
+const CLEAR_LIMITS: RingLimits = RingLimits { max_decisions: 500, max_bytes: 1 << 20 };
+const OTHER_LIMITS: RingLimits = RingLimits { max_decisions: 1_500, max_bytes: 4 << 20 };
+
+/// Both together.
+pub const MAX_DECISIONS: usize = CLEAR_LIMITS.max_decisions + OTHER_LIMITS.max_decisions;
+
+/// Seconds for which a decision is kept.
+pub const RETENTION_SECONDS: u64 = 7 * 86_400;
+
+/// Decisions that are told at once, at most.
+pub const MAX_PAGE: usize = 500;
+
+/// Bytes that are stored in one row.
+const ROW_BYTES: usize = 512 << 10;
+
+/// Rows between two prunings.
+const PRUNE_EVERY_ROWS: u32 = 128;
+
+pub const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS decided (id INTEGER PRIMARY KEY, clear INTEGER NOT NULL, at INTEGER NOT NULL, count INTEGER NOT NULL,
+    records TEXT NOT NULL);
+";
+
+/// What a question finds, newest first.
+#[derive(Default, Serialize, Deserialize)]
+pub struct DecisionMatches {
+    /// The decisions by their time.
+    pub decisions: Vec<(f64, Box<RawValue>)>,
+    /// How many are kept.
+    pub stored: usize,
+}
+
+#[derive(Clone, Copy)]
+struct RingLimits {
+    max_decisions: usize,
+    max_bytes: usize,
+}
+
+/// The decisions.
+pub struct Decisions {
+    rings: [Ring; 2],
+    /// Whether those that were stored before this object was made are here, too.
+    is_restored: bool,
+    /// The first row that this object stored.
+    first_row: Option<u64>,
+    rows_since_prune: u32,
+}
+
+struct Ring {
+    limits: RingLimits,
+    decisions: VecDeque<StoredDecision>,
+    bytes: usize,
+    /// How many of the last ones are not stored yet.
+    unsaved_count: usize,
+}
+
+struct StoredDecision {
+    text: Box<RawValue>,
+    index: Index,
+}
+
+/// What is asked for.
+#[derive(Deserialize)]
+struct Index {
+    request_id: String,
+    at: f64,
+    colo: String,
+    model: Option<String>,
+    account: Option<String>,
+    cluster: Option<String>,
+    band: Option<String>,
+    action: String,
+    hits: Vec<HitName>,
+    shadow_hits: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct HitName {
+    name: String,
+}
+
+impl Default for Decisions {
+    fn default() -> Self {
+        let rings = [OTHER_LIMITS, CLEAR_LIMITS].map(|limits| Ring {
+            limits,
+            decisions: VecDeque::new(),
+            bytes: 0,
+            unsaved_count: 0,
+        });
+        Self { rings, is_restored: false, first_row: None, rows_since_prune: 0 }
+    }
+}
+
+impl Decisions {
+    /// Keeps decisions that an isolate reported; what is none is left out.
+    pub fn record(&mut self, decisions: Vec<Box<RawValue>>) {
+        for decision in decisions.into_iter().filter_map(StoredDecision::parse) {
+            let [others, clear] = &mut self.rings;
+            if decision.is_clear() { clear.push(decision) } else { others.push(decision) }
+        }
+    }
+
+    /// Those that a query asks for; `now` is in milliseconds.
+    pub fn find(&self, query: &HashMap<String, String>, now: f64) -> DecisionMatches {
+        let limit = query.get("limit").and_then(|limit| limit.parse().ok()).unwrap_or(MAX_PAGE);
+        let limit = limit.min(MAX_PAGE);
+        let is_retained = |decision: &&StoredDecision| {
+            decision.index.at + RETENTION_SECONDS as f64 * 1_000.0 > now
+        };
+        let mut decisions: Vec<(f64, &StoredDecision)> = Vec::new();
+        let mut stored = 0;
+        for ring in &self.rings {
+            stored += ring.decisions.iter().filter(is_retained).count();
+            let retained = ring.decisions.iter().rev().filter(is_retained);
+            let matching =
+                retained.filter(|decision| decision.index.matches_query(query)).take(limit);
+            decisions.extend(matching.map(|decision| (decision.index.at, decision)));
+        }
+        decisions.sort_by(|a, b| b.0.total_cmp(&a.0));
+        decisions.truncate(limit);
+        let page = decisions.into_iter().map(|(at, decision)| (at, decision.text.clone()));
+        DecisionMatches { decisions: page.collect(), stored }
+    }
+
+    /// Stores what came since the last time.
+    pub fn save(&mut self, sql: &SqlStorage) -> worker::Result<()> {
+        for (ring_index, ring) in self.rings.iter_mut().enumerate() {
+            for chunk in ring.unsaved_chunks() {
+                #[derive(Deserialize)]
+                struct Inserted {
+                    id: u64,
+                }
+                let records = serde_json::to_string(&chunk).unwrap_or_default();
+                let query = "INSERT INTO decided (clear, at, count, records) VALUES (?, ?, ?, ?) RETURNING id";
+                let numbers = [ring_index as u64, now_seconds(), chunk.len() as u64].map(integer);
+                let values = numbers.into_iter().chain([records.into()]).collect::<Vec<_>>();
+                let inserted: Inserted = sql.exec(query, values)?.one()?;
+                self.first_row.get_or_insert(inserted.id);
+                self.rows_since_prune += 1;
+            }
+            ring.unsaved_count = 0;
+        }
+        if self.rows_since_prune >= PRUNE_EVERY_ROWS {
+            self.rows_since_prune = 0;
+            prune(sql)?;
+        }
+        Ok(())
+    }
+
+    /// Reads what was stored before this object was made, once.
+    pub fn restore(&mut self, sql: &SqlStorage) -> worker::Result<()> {
+        #[derive(Deserialize)]
+        struct Row {
+            records: String,
+        }
+        if std::mem::replace(&mut self.is_restored, true) {
+            return Ok(());
+        }
+        let first_row = self.first_row.unwrap_or(u64::MAX);
+        for (ring_index, ring) in self.rings.iter_mut().enumerate() {
+            let query = "SELECT records FROM decided WHERE clear = ? AND id < ? AND at >= ? ORDER BY id DESC";
+            let oldest = now_seconds().saturating_sub(RETENTION_SECONDS);
+            let values = [ring_index as u64, first_row, oldest].map(integer).to_vec();
+            for row in sql.exec(query, values)?.to_array::<Row>()? {
+                let records: Vec<Box<RawValue>> =
+                    serde_json::from_str(&row.records).unwrap_or_default();
+                records
+                    .into_iter()
+                    .rev()
+                    .filter_map(StoredDecision::parse)
+                    .for_each(|decision| ring.push_old(decision));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether any are stored.
+pub fn has_stored_decisions(sql: &SqlStorage) -> worker::Result<bool> {
+    #[derive(Deserialize)]
+    struct Row {}
+    Ok(!sql.exec("SELECT id FROM decided LIMIT 1", None)?.to_array::<Row>()?.is_empty())
+}
+
+/// Forgets what is old, or more than is kept.
+pub fn prune(sql: &SqlStorage) -> worker::Result<()> {
+    #[derive(Deserialize)]
+    struct Row {
+        id: u64,
+        count: u64,
+    }
+    let oldest = now_seconds().saturating_sub(RETENTION_SECONDS);
+    sql.exec("DELETE FROM decided WHERE at < ?", vec![integer(oldest)])?;
+    for (ring_index, limits) in [OTHER_LIMITS, CLEAR_LIMITS].into_iter().enumerate() {
+        let query = "SELECT id, count FROM decided WHERE clear = ? ORDER BY id DESC";
+        let rows: Vec<Row> = sql.exec(query, vec![integer(ring_index as u64)])?.to_array()?;
+        let mut newer_count = 0;
+        let is_surplus = |row: &&Row| {
+            let is_needed = newer_count < limits.max_decisions as u64;
+            newer_count += row.count;
+            !is_needed
+        };
+        if let Some(surplus) = rows.iter().find(is_surplus) {
+            let values = [ring_index as u64, surplus.id].map(integer).to_vec();
+            sql.exec("DELETE FROM decided WHERE clear = ? AND id <= ?", values)?;
+        }
+    }
+    Ok(())
+}
+
+impl Ring {
+    /// Adds a new one; the oldest make place.
+    fn push(&mut self, decision: StoredDecision) {
+        self.bytes += decision.heap_bytes();
+        self.decisions.push_back(decision);
+        self.unsaved_count += 1;
+        while self.decisions.len() > self.limits.max_decisions || self.bytes > self.limits.max_bytes
+        {
+            let Some(oldest) = self.decisions.pop_front() else { break };
+            self.bytes -= oldest.heap_bytes();
+        }
+        self.unsaved_count = self.unsaved_count.min(self.decisions.len());
+    }
+
+    /// Adds an old one, if there is place.
+    fn push_old(&mut self, decision: StoredDecision) {
+        let bytes = self.bytes + decision.heap_bytes();
+        if self.decisions.len() < self.limits.max_decisions && bytes <= self.limits.max_bytes {
+            self.bytes = bytes;
+            self.decisions.push_front(decision);
+        }
+    }
+
+    /// What is not stored yet, in parts of some size.
+    fn unsaved_chunks(&self) -> Vec<Vec<&RawValue>> {
+        let mut chunks: Vec<Vec<&RawValue>> = Vec::new();
+        let mut size = usize::MAX;
+        for decision in self.decisions.iter().skip(self.decisions.len() - self.unsaved_count) {
+            if size.saturating_add(decision.heap_bytes()) > ROW_BYTES {
+                chunks.push(Vec::new());
+                size = 0;
+            }
+            size = size.saturating_add(decision.heap_bytes());
+            if let Some(chunk) = chunks.last_mut() {
+                chunk.push(&decision.text);
+            }
+        }
+        chunks
+    }
+}
+
+impl StoredDecision {
+    fn parse(text: Box<RawValue>) -> Option<Self> {
+        let index = serde_json::from_str(text.get()).ok()?;
+        Some(Self { text, index })
+    }
+
+    fn is_clear(&self) -> bool {
+        self.index.band.as_deref() == Some("clear")
+    }
+
+    /// Bytes of it, nearly: its facts are a part of its text.
+    fn heap_bytes(&self) -> usize {
+        2 * self.text.get().len()
+    }
+}
+
+impl Index {
+    /// Whether it is what a query asks for. What a query does not name may be anything.
+    fn matches_query(&self, query: &HashMap<String, String>) -> bool {
+        let equals = |name: &str, value: Option<&str>| {
+            query.get(name).is_none_or(|expected| value == Some(expected.as_str()))
+        };
+        let starts_with = |name: &str, value: Option<&str>| {
+            query
+                .get(name)
+                .is_none_or(|prefix| value.is_some_and(|value| value.starts_with(prefix)))
+        };
+        let has_hit = |signature: &String| {
+            self.hits.iter().any(|hit| hit.name == *signature)
+                || self.shadow_hits.contains(signature)
+        };
+        let time = |name: &str| query.get(name).and_then(|at| at.parse::<f64>().ok());
+        let is_in_range = time("since").is_none_or(|since| self.at >= since)
+            && time("until").is_none_or(|until| self.at < until);
+        is_in_range
+            && equals("band", Some(self.band.as_deref().unwrap_or("unscored")))
+            && equals("action", Some(&self.action))
+            && equals("colo", Some(&self.colo))
+            && equals("model", self.model.as_deref())
+            && equals("cluster", self.cluster.as_deref())
+            // People copy the first digits.
+            && starts_with("account", self.account.as_deref())
+            && starts_with("id", Some(&self.request_id))
+            && query.get("signature").is_none_or(has_hit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn decision(number: usize, band: &str) -> Box<RawValue> {
+        let text = json!({
+            "request_id": format!("id-{number}"), "at": number as f64, "colo": "FRA", "model": "m",
+            "account": format!("{number:032x}"), "band": band, "action": "tag",
+            "hits": [{ "name": format!("hit_{}", number % 2) }], "shadow_hits": ["quiet"],
+        });
+        RawValue::from_string(text.to_string()).unwrap()
+    }
+
+    fn query(parts: &[(&str, &str)]) -> HashMap<String, String> {
+        parts.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+    }
+
+    fn ids(page: &DecisionMatches) -> Vec<String> {
+        let id = |text: &RawValue| serde_json::from_str::<Index>(text.get()).unwrap().request_id;
+        page.decisions.iter().map(|(_, text)| id(text)).collect()
+    }
+
+    fn unsaved_count(decisions: &Decisions) -> usize {
+        decisions.rings.iter().flat_map(Ring::unsaved_chunks).map(|chunk| chunk.len()).sum()
+    }
+
+    #[test]
+    fn clear_decisions_do_not_evict_others() {
+        let mut decisions = Decisions::default();
+        decisions.record(vec![decision(0, "hostile")]);
+        decisions.record((1..=5_000).map(|number| decision(number, "clear")).collect());
+        let page = decisions.find(&query(&[]), 0.0);
+        assert_eq!(page.stored, CLEAR_LIMITS.max_decisions + 1);
+        assert_eq!(ids(&page)[0], "id-5000");
+        assert_eq!(ids(&decisions.find(&query(&[("band", "hostile")]), 0.0)), ["id-0"]);
+        assert_eq!(unsaved_count(&decisions), CLEAR_LIMITS.max_decisions + 1);
+        decisions.record((0..5_000).map(|number| decision(number, "suspect")).collect());
+        assert_eq!(decisions.find(&query(&[]), 0.0).stored, MAX_DECISIONS);
+        assert_eq!(unsaved_count(&decisions), MAX_DECISIONS);
+    }
+
+    #[test]
+    fn bytes_are_bounded_too() {
+        let mut decisions = Decisions::default();
+        let large = |number: usize| {
+            let text = decision(number, "suspect")
+                .get()
+                .replace("\"FRA\"", &format!("\"{}\"", "x".repeat(30_000)));
+            RawValue::from_string(text).unwrap()
+        };
+        decisions.record((0..500).map(large).collect());
+        let [others, _] = &decisions.rings;
+        assert!(
+            others.bytes <= OTHER_LIMITS.max_bytes && others.bytes > OTHER_LIMITS.max_bytes / 2
+        );
+        assert_eq!(
+            others.bytes,
+            others.decisions.iter().map(StoredDecision::heap_bytes).sum::<usize>()
+        );
+        assert_eq!(
+            ids(&decisions.find(&query(&[("limit", "1")]), 0.0)),
+            ["id-499"],
+            "the newest stay"
+        );
+    }
+
+    #[test]
+    fn restored_decisions_are_older_and_already_saved() {
+        let mut decisions = Decisions::default();
+        decisions.record(vec![decision(7, "notice")]);
+        let [others, _] = &mut decisions.rings;
+        (0..7)
+            .rev()
+            .filter_map(|number| StoredDecision::parse(decision(number, "notice")))
+            .for_each(|decision| others.push_old(decision));
+        assert_eq!(
+            ids(&decisions.find(&query(&[]), 0.0)),
+            (0..8).rev().map(|number| format!("id-{number}")).collect::<Vec<_>>()
+        );
+        assert_eq!(unsaved_count(&decisions), 1);
+    }
+
+    #[test]
+    fn queries_filter_decisions() {
+        let mut decisions = Decisions::default();
+        decisions.record((0..10).map(|number| decision(number, "notice")).collect());
+        let rows: [(&[(&str, &str)], usize); 15] = [
+            (&[], 10),
+            (&[("limit", "3")], 3),
+            (&[("limit", "999999")], 10),
+            (&[("signature", "hit_1")], 5),
+            (&[("signature", "quiet")], 10),
+            (&[("signature", "hit")], 0),
+            (&[("id", "id-7")], 1),
+            (&[("account", "0000000000000000000000000000000")], 10),
+            (&[("account", &format!("{:032x}", 3))], 1),
+            (&[("colo", "FRA"), ("model", "m"), ("action", "tag")], 10),
+            (&[("cluster", "5b0f3a91")], 0),
+            (&[("since", "3"), ("until", "7")], 4),
+            (&[("since", "7")], 3),
+            (&[("band", "clear")], 0),
+            (&[("band", "unscored")], 0),
+        ];
+        for (params, expected) in rows {
+            assert_eq!(decisions.find(&query(params), 0.0).decisions.len(), expected, "{params:?}");
+        }
+        assert_eq!(ids(&decisions.find(&query(&[("limit", "2")]), 0.0)), ["id-9", "id-8"]);
+        let later = decisions.find(&query(&[]), RETENTION_SECONDS as f64 * 1_000.0 + 100.0);
+        assert_eq!((later.decisions.len(), later.stored), (0, 0), "they are too old");
+    }
+
+    #[test]
+    fn invalid_records_are_ignored() {
+        let mut decisions = Decisions::default();
+        let texts = ["null", "{}", "[1]", "\"x\""];
+        decisions.record(texts.map(|text| RawValue::from_string(text.into()).unwrap()).to_vec());
+        assert_eq!((decisions.find(&query(&[]), 0.0).stored, unsaved_count(&decisions)), (0, 0));
+    }
+}

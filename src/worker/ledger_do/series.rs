@@ -1,0 +1,264 @@
+//! Counts over time, as the console draws them: each object of the ledger adds up its own, and what they
+//! have is added.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// Steps into which a time is cut, and where it begins; all in seconds since the epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeBuckets {
+    /// When the first begins.
+    pub start: u64,
+    /// How long one is.
+    pub step: u64,
+    /// How many there are.
+    pub count: usize,
+}
+
+const MINUTE: u64 = 60;
+const HOUR: u64 = 3_600;
+
+impl TimeBuckets {
+    /// The steps of the last minutes: few enough to draw, and no finer than what is kept so long.
+    pub fn from_last_minutes(minutes: u64, now: u64) -> Self {
+        let step = match minutes {
+            0..=90 => MINUTE,
+            91..=360 => 5 * MINUTE,
+            361..=2_880 => 15 * MINUTE,
+            2_881..=10_080 => 2 * HOUR,
+            _ => 8 * HOUR,
+        };
+        let count = (minutes * MINUTE).div_ceil(step);
+        // The last one is not over yet.
+        let end = now - now % step + step;
+        Self { start: end.saturating_sub(count * step), step, count: count as usize }
+    }
+
+    /// The steps that a query names.
+    pub fn parse(start: &str, step: &str, count: &str) -> Option<Self> {
+        let (start, step, count) = (start.parse().ok()?, step.parse().ok()?, count.parse().ok()?);
+        let is_valid = step >= MINUTE && step % MINUTE == 0 && (1..=MAX_BUCKETS).contains(&count);
+        is_valid.then_some(Self { start, step, count })
+    }
+
+    /// The same as a query.
+    pub fn to_query(self) -> String {
+        format!("from={}&step={}&count={}", self.start, self.step, self.count)
+    }
+
+    /// When the last one ends.
+    pub fn end(&self) -> u64 {
+        self.start.saturating_add(self.step.saturating_mul(self.count as u64))
+    }
+
+    /// In which of them a time is.
+    pub fn index_of(&self, at: u64) -> Option<usize> {
+        let index = at.checked_sub(self.start)? / self.step;
+        usize::try_from(index).ok().filter(|index| *index < self.count)
+    }
+}
+
+const MAX_BUCKETS: usize = 200;
+
+/// Counts of one thing, one a step.
+type Samples = Vec<u64>;
+
+/// Counts over time.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Series {
+    bands: BTreeMap<String, Samples>,
+    actions: BTreeMap<String, Samples>,
+    signatures: BTreeMap<String, Samples>,
+    errors: BTreeMap<String, Samples>,
+    /// Requests by where their score's step of five begins.
+    scores: BTreeMap<String, u64>,
+    /// Requests by serial, ruleset and role, and then by band.
+    rulesets: BTreeMap<String, BTreeMap<String, u64>>,
+}
+
+/// The kinds of counts that are in it.
+pub const SERIES_KINDS: [&str; 4] = ["request", "signature", "score", "error"];
+
+impl Series {
+    /// Adds a count of the ledger's.
+    pub fn add(&mut self, buckets: &TimeBuckets, at: u64, key: &[String], count: u64) {
+        let Some(index) = buckets.index_of(at) else { return };
+        let add = |by_name: &mut BTreeMap<String, Samples>, name: &str| {
+            let samples = by_name.entry(name.to_owned()).or_insert_with(|| vec![0; buckets.count]);
+            if let Some(sample) = samples.get_mut(index) {
+                *sample = sample.saturating_add(count);
+            }
+        };
+        let parts: Vec<&str> = key.iter().map(String::as_str).collect();
+        match parts.as_slice() {
+            ["request", serial, ruleset, role, band, action, _mode] => {
+                add(&mut self.bands, band);
+                add(&mut self.actions, action);
+                let bands = self.rulesets.entry(format!("{serial} {role} {ruleset}")).or_default();
+                *bands.entry((*band).to_owned()).or_default() += count;
+            }
+            ["signature", _ruleset, name] => add(&mut self.signatures, name),
+            ["error", message] => add(&mut self.errors, message),
+            ["score", score] => *self.scores.entry((*score).to_owned()).or_default() += count,
+            _ => {}
+        }
+    }
+
+    /// Adds what another object has.
+    pub fn merge(&mut self, other: Self) {
+        let merge_samples = |target: &mut BTreeMap<String, Samples>,
+                             source: BTreeMap<String, Samples>| {
+            for (name, samples) in source {
+                let totals = target.entry(name).or_insert_with(|| vec![0; samples.len()]);
+                totals.iter_mut().zip(samples).for_each(|(total, count)| *total += count);
+            }
+        };
+        merge_samples(&mut self.bands, other.bands);
+        merge_samples(&mut self.actions, other.actions);
+        merge_samples(&mut self.signatures, other.signatures);
+        merge_samples(&mut self.errors, other.errors);
+        for (score, count) in other.scores {
+            *self.scores.entry(score).or_default() += count;
+        }
+        for (ruleset, bands) in other.rulesets {
+            let totals = self.rulesets.entry(ruleset).or_default();
+            for (band, count) in bands {
+                *totals.entry(band).or_default() += count;
+            }
+        }
+    }
+
+    /// As the API tells it.
+    pub fn to_json(&self, buckets: &TimeBuckets, minutes: u64) -> Value {
+        let by_name = |names: &[&str], counts: &BTreeMap<String, Samples>| {
+            let zeros = || vec![0; buckets.count];
+            let entry = |name: &&str| {
+                let samples = counts.get(*name).cloned().unwrap_or_else(zeros);
+                ((*name).to_owned(), json!(samples))
+            };
+            names.iter().map(entry).collect::<serde_json::Map<String, Value>>()
+        };
+        let starts = (0..buckets.count as u64).map(|index| buckets.start + index * buckets.step);
+        let score = |index: u64| self.scores.get(&(5 * index).to_string()).copied().unwrap_or(0);
+        json!({
+            "minutes": minutes,
+            "step": buckets.step,
+            "at": starts.collect::<Vec<_>>(),
+            "bands": by_name(&BANDS, &self.bands),
+            "actions": by_name(&ACTIONS, &self.actions),
+            "scores": (0..20).map(score).collect::<Vec<_>>(),
+            "signatures": ranked(&self.signatures, MAX_RANKED, "name", "hits"),
+            "errors": ranked(&self.errors, MAX_RANKED, "what", "count"),
+            "rulesets": self.rulesets.iter().filter_map(ruleset_json).collect::<Vec<_>>(),
+        })
+    }
+}
+
+const BANDS: [&str; 4] = ["clear", "notice", "suspect", "hostile"];
+const ACTIONS: [&str; 5] = ["allow", "tag", "degrade", "throttle", "block"];
+
+/// Signatures and errors that are listed.
+const MAX_RANKED: usize = 50;
+
+/// What was counted most, first.
+fn ranked(
+    series: &BTreeMap<String, Samples>,
+    limit: usize,
+    name_key: &str,
+    count_key: &str,
+) -> Vec<Value> {
+    let total = |samples: &Samples| samples.iter().sum::<u64>();
+    let mut rows: Vec<_> =
+        series.iter().map(|(label, samples)| (total(samples), label, samples)).collect();
+    rows.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(b.1)));
+    rows.truncate(limit);
+    rows.into_iter()
+        .map(|(total, label, samples)| json!({ name_key: label, count_key: total, "points": samples }))
+        .collect()
+}
+
+fn ruleset_json((key, bands): (&String, &BTreeMap<String, u64>)) -> Option<Value> {
+    let mut parts = key.splitn(3, ' ');
+    let (serial, role, ruleset) = (parts.next()?, parts.next()?, parts.next()?);
+    Some(json!({
+        "ruleset": ruleset, "serial": serial.parse::<u64>().ok()?, "role": role,
+        "requests": bands.values().sum::<u64>(), "bands": bands,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(parts: &[&str]) -> Vec<String> {
+        parts.iter().map(|part| (*part).to_owned()).collect()
+    }
+
+    #[test]
+    fn buckets_cover_the_requested_minutes_and_end_with_the_current_one() {
+        let now = 1_800_000_000 + 1_234;
+        for minutes in [15, 60, 90, 91, 360, 1_440, 2_880, 2_881, 10_080, 43_200] {
+            let buckets = TimeBuckets::from_last_minutes(minutes, now);
+            assert!(buckets.count <= MAX_BUCKETS, "{minutes}");
+            assert!(buckets.count as u64 * buckets.step >= minutes * 60, "{minutes}");
+            assert_eq!(buckets.index_of(now), Some(buckets.count - 1), "{minutes}");
+            assert_eq!(
+                (buckets.index_of(buckets.start), buckets.index_of(buckets.end())),
+                (Some(0), None)
+            );
+            assert_eq!(buckets.index_of(buckets.start - 1), None);
+            // Minutes are kept for two days only.
+            assert!(minutes <= 2_880 || buckets.step.is_multiple_of(3_600), "{minutes}");
+            let parts: Vec<String> = buckets
+                .to_query()
+                .split('&')
+                .map(|pair| pair.split_once('=').unwrap().1.into())
+                .collect();
+            assert_eq!(TimeBuckets::parse(&parts[0], &parts[1], &parts[2]), Some(buckets));
+        }
+        for (start, step, count) in [
+            ("0", "0", "1"),
+            ("0", "61", "1"),
+            ("0", "60", "0"),
+            ("0", "60", "9999"),
+            ("", "60", "1"),
+        ] {
+            assert_eq!(TimeBuckets::parse(start, step, count), None, "{start} {step} {count}");
+        }
+    }
+
+    #[test]
+    fn series_of_several_shards_are_merged() {
+        let buckets = TimeBuckets { start: 600, step: 60, count: 3 };
+        let request = key(&["request", "7", "abc", "active", "suspect", "tag", "shadow"]);
+        let mut merged = Series::default();
+        merged.add(&buckets, 600, &request, 2);
+        merged.add(&buckets, 659, &request, 1);
+        merged.add(&buckets, 780, &request, 9);
+        merged.add(&buckets, 599, &request, 9);
+        merged.add(&buckets, 720, &key(&["signature", "abc", "a"]), 1);
+        merged.add(&buckets, 720, &key(&["colo", "FRA"]), 1);
+        let mut other = Series::default();
+        other.add(&buckets, 720, &request, 4);
+        other.add(&buckets, 720, &key(&["signature", "def", "b"]), 3);
+        other.add(&buckets, 600, &key(&["score", "95"]), 5);
+        other.add(&buckets, 660, &key(&["error", "it failed"]), 1);
+        merged.merge(other);
+        let value = merged.to_json(&buckets, 3);
+        assert_eq!(value["at"], json!([600, 660, 720]));
+        assert_eq!(value["bands"]["suspect"], json!([3, 0, 4]));
+        assert_eq!(value["bands"]["clear"], json!([0, 0, 0]));
+        assert_eq!(value["actions"]["tag"], json!([3, 0, 4]));
+        assert_eq!(value["scores"][19], 5);
+        let signatures = json!([{ "name": "b", "hits": 3, "points": [0, 0, 3] }, { "name": "a", "hits": 1, "points": [0, 0, 1] }]);
+        assert_eq!(value["signatures"], signatures);
+        assert_eq!(
+            value["errors"],
+            json!([{ "what": "it failed", "count": 1, "points": [0, 1, 0] }])
+        );
+        let rulesets = json!([{ "ruleset": "abc", "serial": 7, "role": "active", "requests": 7, "bands": { "suspect": 7 } }]);
+        assert_eq!(value["rulesets"], rulesets);
+    }
+}

@@ -1,0 +1,276 @@
+//! What came, without its body: method, target, headers, the client, the account.
+
+use hedgerow_core::http::credential;
+use hedgerow_core::http::route::Dialect;
+use hedgerow_core::{Client, Envelope};
+use js_sys::{Array, Reflect};
+use wasm_bindgen::{JsCast, JsValue};
+use web_sys::{Request, Url, UrlSearchParams, WorkerGlobalScope};
+
+use crate::platform::hmac_sha256;
+use crate::request::tag;
+
+/// A request as it came.
+pub struct ClientRequest {
+    /// The platform's request.
+    pub raw: Request,
+    method: String,
+    /// The path as `fetch` sends it: dot segments and backslashes are resolved.
+    path: String,
+    /// Path and query, as they came.
+    target: String,
+    /// Names in lower case; without those that only we may set.
+    headers: Vec<(String, String)>,
+    /// Headers under our own prefix: orders in development, forgeries otherwise.
+    reserved_headers: Vec<(String, String)>,
+    edge: EdgeMetadata,
+}
+
+/// What the edge knows of the client; all of it is missing in local development.
+#[derive(Default)]
+struct EdgeMetadata {
+    address: Option<String>,
+    as_number: Option<u32>,
+    as_organization: Option<String>,
+    country: Option<String>,
+    http_version: Option<String>,
+    tls_version: Option<String>,
+    tls_fingerprint: Option<String>,
+    colo: Option<String>,
+}
+
+impl ClientRequest {
+    /// Reads a request's head.
+    pub fn new(request: Request) -> Self {
+        let (reserved_headers, headers): (Vec<_>, Vec<_>) =
+            read_headers(&request).into_iter().partition(|(name, _)| tag::is_reserved(name));
+        let url = request.url();
+        let target = target_of(&url).to_owned();
+        let address = find_header(&headers, "cf-connecting-ip").map(str::to_owned);
+        Self {
+            method: request.method(),
+            path: resolved_path(&url, &target),
+            target,
+            edge: EdgeMetadata { address, ..EdgeMetadata::from_request(&request) },
+            headers,
+            reserved_headers,
+            raw: request,
+        }
+    }
+
+    /// The method.
+    pub fn method(&self) -> &str {
+        &self.method
+    }
+
+    /// The path as the origin will see it.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Path and query, as they came.
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
+    /// The value of a header that is not ours.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        find_header(&self.headers, name)
+    }
+
+    /// The value of a header under our own prefix: to be heeded in development only.
+    pub fn override_header(&self, name: &str) -> Option<&str> {
+        find_header(&self.reserved_headers, name)
+    }
+
+    /// The names of the headers that must not reach the origin.
+    pub fn reserved_header_names(&self) -> impl Iterator<Item = &str> {
+        self.reserved_headers.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// The body's length, where it is known beforehand.
+    pub fn content_length(&self) -> Option<u64> {
+        match self.header("transfer-encoding") {
+            None => self.header("content-length")?.trim().parse().ok(),
+            Some(_) => None,
+        }
+    }
+
+    /// Whom the request is billed to: a keyed hash of the credential, never the credential.
+    pub fn account(&self, secret: &str, dialect: Dialect) -> Option<String> {
+        let header = |name: &str| self.header(name);
+        let credential = credential::find_credential(dialect, header, || self.query_api_key())?;
+        hmac_sha256::hmac_hex(secret, credential.as_bytes(), credential::ACCOUNT_ID_BYTES)
+    }
+
+    /// The data centre that the request came to.
+    pub fn colo(&self) -> &str {
+        self.edge.colo.as_deref().unwrap_or("local")
+    }
+
+    /// The request for the core, yet without its body.
+    pub fn envelope(&self) -> Envelope<'_> {
+        Envelope {
+            method: &self.method,
+            path: self.path(),
+            headers: &self.headers,
+            client: self.edge.client(),
+            ..Envelope::default()
+        }
+    }
+
+    fn query_api_key(&self) -> Option<String> {
+        let (_, query) = self.target.split_once('?')?;
+        // Parsed like the origin does: `%6Bey=` is `key=`.
+        let parameters = UrlSearchParams::new_with_str(query).ok()?;
+        parameters.get("key").filter(|key| !key.is_empty())
+    }
+}
+
+impl EdgeMetadata {
+    fn from_request(request: &Request) -> Self {
+        let Ok(cf) = Reflect::get(request, &JsValue::from_str("cf")) else {
+            return Self::default();
+        };
+        if !cf.is_object() {
+            return Self::default();
+        }
+        let value =
+            |name: &str| Reflect::get(&cf, &JsValue::from_str(name)).unwrap_or(JsValue::UNDEFINED);
+        let text = |name: &str| value(name).as_string().filter(|text| !text.is_empty());
+        Self {
+            address: None,
+            as_number: value("asn").as_f64().map(|number| number as u32),
+            as_organization: text("asOrganization"),
+            country: text("country"),
+            http_version: text("httpProtocol").map(|text| strip_prefix(&text, "HTTP/")),
+            tls_version: text("tlsVersion").map(|text| strip_prefix(&text, "TLSv")),
+            colo: text("colo"),
+            tls_fingerprint: tls_fingerprint(
+                text("tlsClientCiphersSha1"),
+                text("tlsClientExtensionsSha1"),
+                text("tlsClientHelloLength"),
+            ),
+        }
+    }
+
+    fn client(&self) -> Client<'_> {
+        Client {
+            address: self.address.as_deref(),
+            as_number: self.as_number,
+            as_organization: self.as_organization.as_deref(),
+            country: self.country.as_deref(),
+            http_version: self.http_version.as_deref(),
+            tls_version: self.tls_version.as_deref(),
+            tls_fingerprint: self.tls_fingerprint.as_deref(),
+        }
+    }
+}
+
+/// A name for a request that nobody can guess.
+pub fn new_request_id() -> String {
+    let global: WorkerGlobalScope = js_sys::global().unchecked_into();
+    // Where the platform had no `crypto`, nothing else would work either.
+    global.crypto().map(|crypto| crypto.random_uuid()).unwrap_or_default()
+}
+
+/// All headers in one go: three calls into JavaScript instead of three a header. A line end cannot
+/// occur in names or values.
+fn read_headers(request: &Request) -> Vec<(String, String)> {
+    let joined = String::from(Array::from(&request.headers()).flat(1).join("\n"));
+    let mut parts = joined.split('\n');
+    let next_pair = || Some((parts.next()?.to_owned(), parts.next()?.to_owned()));
+    std::iter::from_fn(next_pair).collect()
+}
+
+fn find_header<'h>(headers: &'h [(String, String)], name: &str) -> Option<&'h str> {
+    headers.iter().find(|(candidate, _)| candidate == name).map(|(_, value)| value.as_str())
+}
+
+/// Path and query of an absolute URL, not normalised: the origin gets what the client sent.
+fn target_of(url: &str) -> &str {
+    let authority_start = url.find("://").map_or(0, |position| position.saturating_add(3));
+    let after_scheme = url.get(authority_start..).unwrap_or_default();
+    after_scheme.find('/').and_then(|position| after_scheme.get(position..)).unwrap_or("/")
+}
+
+/// A target's path as `fetch` sends it.
+fn resolved_path(url: &str, target: &str) -> String {
+    let path = path_of(target);
+    match is_normalized_path(url, target, path) {
+        true => path.to_owned(),
+        false => Url::new(url).map_or_else(|_| path.to_owned(), |url| url.pathname()),
+    }
+}
+
+/// Whether `fetch` would send a path as it is, as most are: behind a host, and without anything to resolve.
+fn is_normalized_path(url: &str, target: &str, path: &str) -> bool {
+    let is_plain_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_:.".contains(&byte);
+    let scheme_and_host = url.strip_suffix(target).and_then(|base| base.split_once("://"));
+    let has_host = scheme_and_host
+        .is_some_and(|(_, host)| !host.is_empty() && host.bytes().all(is_plain_byte));
+    has_host && path.bytes().all(is_plain_byte) && !path.contains("/.")
+}
+
+/// A target's path, as it came.
+fn path_of(target: &str) -> &str {
+    target.split(['?', '#']).next().unwrap_or_default()
+}
+
+/// `1.1`, `2`, `1.3`: how OpenTelemetry and ECS write versions.
+fn strip_prefix(text: &str, prefix: &str) -> String {
+    text.strip_prefix(prefix).unwrap_or(text).to_owned()
+}
+
+/// A fingerprint that every plan gets (JA4 needs Bot Management): ciphers, extensions and length of
+/// the TLS client hello.
+fn tls_fingerprint(
+    ciphers: Option<String>,
+    extensions: Option<String>,
+    length: Option<String>,
+) -> Option<String> {
+    Some([ciphers?, extensions?, length?].join("-"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_not_normalized() {
+        let rows = [
+            ("https://h/v1/a%2Fb?x=%zz", "/v1/a%2Fb?x=%zz"),
+            ("http://h:1//a/../b", "//a/../b"),
+            ("https://h", "/"),
+            ("https://h/?url=http://x/y", "/?url=http://x/y"),
+            ("nonsense", "/"),
+        ];
+        for (url, expected) in rows {
+            assert_eq!(target_of(url), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn paths_that_need_normalization_are_detected() {
+        let rows = [
+            ("https://h/v1/chat/completions", true),
+            ("https://h:8787/v1beta/models/gemini-1.5-pro:generateContent?key=x", true),
+            ("https://h/", true),
+            ("https://h//v1/a.b", true),
+            ("https://h", false),
+            ("https://h/v1/../v1/chat", false),
+            ("https://h/v1/./chat", false),
+            ("https://h/v1/%2e%2e/chat", false),
+            ("https://h/v1\\chat", false),
+            ("https://h\\v1\\chat", false),
+            ("https://h?x=/v1/messages", false),
+            ("https://h#/v1/messages", false),
+            ("https:///v1/messages", false),
+            ("https://h/v1/\u{e9}", false),
+        ];
+        for (url, expected) in rows {
+            let target = target_of(url);
+            assert_eq!(is_normalized_path(url, target, path_of(target)), expected, "{url}");
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What the origin is told about a decision, in headers it can trust: `x-hedgerow-mac` is an HMAC over
+//! the others, and what a client sends under these names never gets through.
+//!
+//! In development the client is told, too. In production it only gets the request id: scores and
+//! names of signatures would help it tune.
+
+use hedgerow_core::Decision;
+use web_sys::Headers;
+
+use crate::platform::hmac_sha256;
+
+/// Every header of ours begins like this, followed by a hyphen or nothing.
+const RESERVED_PREFIX: &str = "x-hedgerow";
+
+/// The header that names a request towards origin, client and log.
+pub const REQUEST_ID_HEADER: &str = "x-hedgerow-request-id";
+
+/// Whether only we may set a header of this name. Gateways and CGI read `X_Hedgerow.Score` as
+/// `X-Hedgerow-Score`, so every sign counts as a hyphen.
+pub fn is_reserved(name: &str) -> bool {
+    let mut bytes = name.bytes().map(|byte| if byte.is_ascii_alphanumeric() { byte } else { b'-' });
+    let has_prefix = RESERVED_PREFIX
+        .bytes()
+        .all(|expected| bytes.next().is_some_and(|b| b.eq_ignore_ascii_case(&expected)));
+    has_prefix && bytes.next().is_none_or(|byte| byte == b'-')
+}
+
+/// Tags `headers` for the origin.
+pub fn add_tags(headers: &Headers, decision: &Decision, request_id: &str, secret: Option<&str>) {
+    let tags = tags(decision, request_id);
+    for (name, value) in &tags {
+        set_header(headers, name, value);
+    }
+    if let Some(mac) =
+        secret.and_then(|secret| hmac_sha256::hmac_hex(secret, &mac_input(&tags), 32))
+    {
+        set_header(headers, "x-hedgerow-mac", &mac);
+    }
+}
+
+/// Shows the client the decision.
+pub fn set_debug_headers(headers: &Headers, decision: &Decision) {
+    for (name, value) in tags(decision, "").iter().filter(|(name, _)| *name != REQUEST_ID_HEADER) {
+        set_header(headers, name, value);
+    }
+    set_header(headers, "x-hedgerow-action", decision.action.name());
+}
+
+/// Sets a header. Ours hold ASCII without line ends, so the platform has no reason to refuse them.
+pub fn set_header(headers: &Headers, name: &str, value: &str) {
+    let _ = headers.set(name, value);
+}
+
+/// The tags, in alphabetical order: the order of the MAC.
+fn tags(decision: &Decision, request_id: &str) -> [(&'static str, String); 5] {
+    [
+        ("x-hedgerow-band", decision.band.name().to_owned()),
+        ("x-hedgerow-hits", decision.hit_names()),
+        (REQUEST_ID_HEADER, request_id.to_owned()),
+        ("x-hedgerow-ruleset", decision.ruleset.clone()),
+        ("x-hedgerow-score", decision.score.to_string()),
+    ]
+}
+
+/// What the MAC covers: a line `name:value` for each tag.
+fn mac_input(tags: &[(&'static str, String)]) -> Vec<u8> {
+    let lines = tags.iter().map(|(name, value)| format!("{name}:{value}\n"));
+    lines.collect::<String>().into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserved_names_are_recognized_in_every_spelling() {
+        let reserved = [
+            "x-hedgerow-score",
+            "X-HEDGEROW",
+            "x_hedgerow_score",
+            "x-hedgerow_mac",
+            "x.hedgerow.mac",
+        ];
+        for name in reserved {
+            assert!(is_reserved(name), "{name}");
+        }
+        for name in ["", "x", "x-hedge", "x-hedgerows", "x-hedgerow2-a", "y-hedgerow-score"] {
+            assert!(!is_reserved(name), "{name}");
+        }
+    }
+
+    /// Origins verify this: a change breaks them.
+    #[test]
+    fn the_mac_covers_lines_in_alphabetical_order() {
+        let decision = Decision {
+            account: None,
+            cluster: None,
+            dialect: "openai",
+            operation: "chat",
+            score: 50.12,
+            prior: -20.0,
+            evidence: 20.02,
+            contributions: Vec::new(),
+            band: hedgerow_core::rules::policy::Band::Suspect,
+            action: hedgerow_core::rules::policy::Action::Degrade,
+            mode: hedgerow_core::rules::policy::Mode::Enforce,
+            hits: Vec::new(),
+            shadow_hits: Vec::new(),
+            exemption: None,
+            ruleset: "abc".to_owned(),
+            body_bytes: 0,
+            unscanned_bytes: 0,
+            unreadable: Vec::new(),
+            entries: 1,
+        };
+        let expected = "x-hedgerow-band:suspect\nx-hedgerow-hits:\nx-hedgerow-request-id:r-1\nx-hedgerow-ruleset:abc\nx-hedgerow-score:50.12\n";
+        assert_eq!(String::from_utf8(mac_input(&tags(&decision, "r-1"))).unwrap(), expected);
+    }
+}

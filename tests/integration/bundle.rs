@@ -1,0 +1,136 @@
+//! Bundles and releases: their bytes, their formats, their limits.
+use std::collections::BTreeMap;
+
+use hedgerow_core::rules::policy::Policy;
+use hedgerow_core::rules::release::{Canary, EMBEDDED, ShadowBundle};
+use hedgerow_core::rules::signature::{
+    Comparison, Condition, FieldComparison, Selection, Signature, Status, StringMatch,
+};
+use hedgerow_core::ruleset::MAX_BUNDLE_BYTES;
+use hedgerow_core::{Bundle, Release, Ruleset, ruleset};
+use hedgerow_sigma::Canonical;
+use serde_json::json;
+
+#[test]
+fn signed_bytes_have_a_stable_form() {
+    let bundle = Bundle {
+        serial: 3,
+        created: 1_800_000_000,
+        ..Bundle::new(Policy::default(), vec![signature("a_b", "hedge rows")])
+    };
+    let bytes = bundle.encode();
+    assert_eq!(String::from_utf8(bytes.clone()).unwrap(), BUNDLE);
+    assert_eq!(ruleset::digest(&bytes), BUNDLE_DIGEST);
+    assert_eq!(Bundle::parse(&bytes).unwrap(), bundle);
+    let release = Release {
+        format_version: 1,
+        serial: 7,
+        created: 1_800_000_000,
+        active: "a".repeat(64),
+        canary: Some(Canary { digest: "b".repeat(64), percent: 12.5 }),
+        shadow: Some(ShadowBundle { digest: EMBEDDED.to_owned() }),
+        expires: Some(1_900_000_000),
+        note: "für „alle“".to_owned(),
+        author: "ana".to_owned(),
+    };
+    assert_eq!(String::from_utf8(release.encode()).unwrap(), RELEASE);
+    assert_eq!(ruleset::digest(&release.encode()), RELEASE_DIGEST);
+    assert_eq!(Release::parse(RELEASE.as_bytes()).unwrap(), release);
+}
+
+const BUNDLE: &str = r#"{"correlations":[],"created":1800000000,"format":1,"lists":[],"policy":{"account":[],"actions":{"clear":"allow","hostile":"block","notice":"tag","suspect":"degrade"},"bands":{"hostile":95,"notice":5,"suspect":50},"enforce":{"fail_closed":false,"retry_after":60,"tag_in_shadow":false},"exemption":[],"mode":"shadow","noise":{"notice":1,"suspect":0.1},"route":[],"scan":{"max_decompressed":4194304,"max_entries":10000,"window":2097152},"score":{"caps":{"context":6},"family_cap":25,"prior":-20},"signature":[]},"serial":3,"signatures":[{"condition":{"is":"it"},"family":"synthesis","id":"a_b","name":"a_b","selections":{"it":{"field":{"field":"hedgerow.prompt.user","string":{"string_match":"contains","value":"hedge rows"}}}},"status":"stable","title":"","weight":5}],"sources":{}}"#;
+const BUNDLE_DIGEST: &str = "64cd27ca37b9316c6dd61d379c125e7941f39280b7d44b28f1067e85063acfbe";
+const RELEASE: &str = r#"{"active":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","author":"ana","canary":{"digest":"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb","percent":12.5},"created":1800000000,"expires":1900000000,"note":"für „alle“","release":1,"serial":7,"shadow":{"digest":"embedded"}}"#;
+const RELEASE_DIGEST: &str = "887ef07549b7c6e7bd957ba25b61b094800a4f907901251f889d1f9164ce0249";
+
+fn signature(name: &str, value: &str) -> Signature {
+    let op = Comparison::String {
+        string_match: StringMatch::Contains,
+        value: value.to_owned(),
+        cased: false,
+    };
+    let field = serde_json::from_value(json!("hedgerow.prompt.user")).unwrap();
+    let test = Selection::Field(Box::new(FieldComparison { field, comparison: op }));
+    Signature {
+        name: name.to_owned(),
+        id: name.to_owned(),
+        title: String::new(),
+        family: "synthesis".to_owned(),
+        status: Status::Stable,
+        weight: 5.0,
+        selections: BTreeMap::from([("it".to_owned(), test)]),
+        condition: Condition::Selection("it".to_owned()),
+    }
+}
+
+/// One of everything: lists, regexes, numbers, networks, exemptions. The fuzzer begins with them, too.
+#[test]
+fn stored_bundles_of_every_shape_are_read_unchanged() {
+    let stored = include_bytes!("../../fuzz/seeds/ruleset/bundle.json");
+    let digest = "4b99e84bb3c417cd1daed85909dbe41e20db135b1f49a2f6fa03f62e9224103f";
+    assert_eq!(ruleset::digest(stored), digest, "these bytes are somebody's release");
+    let bundle = Bundle::parse(stored).unwrap();
+    assert_eq!(String::from_utf8(bundle.encode()).unwrap().as_bytes(), stored);
+    Ruleset::load(stored).unwrap().compile_regexes().unwrap();
+    let release = include_bytes!("../../fuzz/seeds/ruleset/release.json");
+    assert_eq!(Release::parse(release).unwrap().encode(), release);
+}
+
+#[test]
+fn newer_and_larger_bundles_are_rejected() {
+    let text = |format: u32| {
+        format!(r#"{{"format":{format},"policy":{{}},"signatures":[],"sources":{{}}}}"#)
+    };
+    Ruleset::load(text(1).as_bytes()).unwrap().compile_regexes().unwrap();
+    let many = |count: usize| {
+        let signatures = (0..count).map(|number| signature(&number.to_string(), "hedge rows"));
+        Bundle::new(Policy::default(), signatures.collect()).encode()
+    };
+    let small: Vec<String> = (0..50_000).map(|_| "0".to_owned()).collect();
+    let many_small = format!(
+        r#"{{"format":1,"policy":{{}},"sources":{{}},"signatures":[{}]}}"#,
+        small.join(",")
+    );
+    let regex = |pattern: &str| {
+        let mut bundle = Bundle::new(Policy::default(), vec![signature("a", "hedge")]);
+        let field = serde_json::from_value(json!("hedgerow.prompt.user")).unwrap();
+        let landmarks = vec![
+            serde_json::from_value(json!({ "alternatives": ["hedge"], "min_distance": 0 }))
+                .unwrap(),
+        ];
+        let op = Comparison::Regex {
+            pattern: pattern.to_owned(),
+            required_literals: landmarks,
+            max_len: None,
+            first_bytes: None,
+        };
+        let test = Selection::Field(Box::new(FieldComparison { field, comparison: op }));
+        bundle.signatures[0].selections.insert("it".to_owned(), test);
+        bundle.encode()
+    };
+    let late = |serial: u64, created: u64| {
+        Bundle { serial, created, ..Bundle::new(Policy::default(), Vec::new()) }.encode()
+    };
+    // The registry's SQLite hands out such numbers as fractions, and then nothing could list bundles.
+    let rows: [(&str, Vec<u8>, &str); 10] = [
+        ("a serial that JavaScript has not", late(1 << 60, 0), "serial"),
+        ("a date that JavaScript has not", late(1, 1 << 60), "date"),
+        ("format 0", text(0).into_bytes(), "no bundle format 0"),
+        ("format 4", text(4).into_bytes(), "format 4 is newer than 1"),
+        ("10,001 signatures", many(10_001), "10001 signatures and lists, more than 10000"),
+        ("50,000 signatures", many(50_000), "more than"),
+        ("50,000 things", many_small.into_bytes(), "damaged bundle"),
+        ("6 MiB", vec![b' '; MAX_BUNDLE_BYTES + 1], "5 MiB"),
+        ("a regex that does not compile", regex("hedge("), "does not compile"),
+        ("a regex without end", regex(&"hedge|".repeat(1_000)), "more than 4096"),
+    ];
+    for (name, bytes, expected) in rows {
+        let loaded = Ruleset::load(&bytes).and_then(|ruleset| ruleset.compile_regexes());
+        let error = loaded.unwrap_err().to_string();
+        assert!(
+            error.contains(expected),
+            "{name}: {}",
+            error.chars().take(300).collect::<String>()
+        );
+    }
+}

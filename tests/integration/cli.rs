@@ -1,0 +1,732 @@
+//! The command line as a user meets it: exit codes, findings with their place, the shape of JSON.
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::hedgerow_command;
+
+fn hedgerow(arguments: &[&str]) -> Output {
+    hedgerow_command().args(arguments).output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// A directory of one test, empty at its start.
+fn scratch(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = fs::remove_dir_all(&path);
+    fs::create_dir_all(&path).unwrap();
+    path
+}
+
+const RULE: &str = include_str!("../fixtures/pairs.yml");
+
+#[test]
+fn a_clean_directory_checks_tests_and_builds() {
+    let directory = scratch("clean");
+    fs::write(directory.join("pairs.yml"), RULE).unwrap();
+    let rules = directory.to_str().unwrap();
+    for command in ["check", "test"] {
+        let output = hedgerow(&[command, rules]);
+        assert_eq!(output.status.code(), Some(0), "{command}: {}", text(&output));
+    }
+    let bundle = directory.join("bundle.json");
+    let build = || hedgerow(&["--format", "json", "build", rules, "-o", bundle.to_str().unwrap()]);
+    let (first, second) = (json(&build()), json(&build()));
+    assert_eq!(first, second, "the same rules make the same bundle");
+    assert_eq!(first["digest"], hedgerow_core::ruleset::digest(&fs::read(&bundle).unwrap()));
+}
+
+#[test]
+fn every_finding_comes_at_once_with_its_place_and_remedy() {
+    let rows = [
+        (
+            "unknown field",
+            "hedgerow.prompt.user|contains: 'to train'",
+            "hedgerow.prompts|contains: 'to train'",
+            "13:13",
+            "unknown field",
+        ),
+        (
+            "unknown modifier",
+            "{hedgerow.prompt.user|contains: 'to train'}",
+            "{hedgerow.prompt.user|base64: 'to train'}",
+            "13:13",
+            "modifier 'base64'",
+        ),
+        (
+            "expand",
+            "{hedgerow.prompt.user|contains: 'to train'}",
+            "{hedgerow.prompt.user|expand: '%x%'}",
+            "13:13",
+            "modifier 'expand'",
+        ),
+        ("short literal", "'to train'", "'cot'", "13:13", "shorter than"),
+        ("wildcard", "'to train'", "'to*train'", "13:13", "wildcard"),
+        (
+            "wrong type",
+            "{hedgerow.prompt.user|contains: 'to train'}",
+            "{hedgerow.turns|contains: 'to train'}",
+            "13:13",
+            "does not fit",
+        ),
+        (
+            "bad regex",
+            "{hedgerow.prompt.user|contains: 'to train'}",
+            "{hedgerow.prompt.user|re: '(to train'}",
+            "13:13",
+            "does not compile",
+        ),
+        (
+            "free regex",
+            "{hedgerow.prompt.user|contains: 'to train'}",
+            "{hedgerow.prompt.user|re: 'to .*'}",
+            "13:13",
+            "no required literal",
+        ),
+        (
+            "negation alone",
+            "condition: pairs and purpose",
+            "condition: not pairs and not purpose",
+            "14:3",
+            "empty request",
+        ),
+        (
+            "no such selection",
+            "condition: pairs and purpose",
+            "condition: pairs and purpose and more",
+            "14:3",
+            "no selection 'more'",
+        ),
+        (
+            "unused selection",
+            "condition: pairs and purpose",
+            "condition: pairs",
+            "13:3",
+            "not used",
+        ),
+        (
+            "no reference",
+            "references: [https://arxiv.org/abs/2212.10560]\n",
+            "",
+            "1:1",
+            "no references",
+        ),
+        ("no innocent", "falsepositives: [Teachers]\n", "", "1:1", "no falsepositives"),
+        (
+            "unknown tag",
+            "[hedgerow.synthesis]",
+            "[hedgerow.synthesis, other.thing]",
+            "9:28",
+            "unknown tag",
+        ),
+        ("no uuid", "5d0f2a6e-5a3b-4a3c-9a54-1f0c4b1f7a10", "five", "2:1", "UUID"),
+        ("foreign log source", "category: llm_api", "category: webserver", "10:1", "log source"),
+        (
+            "too few exemplars",
+            "    - {name: both again, expect: match, event: {hedgerow.prompt.user: 'QUESTION-ANSWER  PAIRS to train a model'}}\n",
+            "",
+            "18:3",
+            "fewer than two matching",
+        ),
+        (
+            "nothing but negations",
+            "condition: pairs and purpose",
+            "condition: not pairs and not purpose",
+            "14:3",
+            "holds for an empty request",
+        ),
+        (
+            "an absence negated",
+            "  pairs: {hedgerow.prompt.user|contains: 'question-answer pairs'}\n  purpose: {hedgerow.prompt.user|contains: 'to train'}\n  condition: pairs and purpose",
+            "  silent: {hedgerow.prompt.user|exists: false}\n  condition: not silent",
+            "11:1",
+            "none of its comparisons",
+        ),
+        ("not yaml", "detection:", "detection: [", "", "not YAML"),
+        (
+            "misspelt key",
+            "falsepositives: [Teachers]",
+            "falsepositive: [Teachers]",
+            "15:1",
+            "unknown key 'falsepositive'; did you mean 'falsepositives'?",
+        ),
+        (
+            "unknown key",
+            "level: critical",
+            "level: critical\nsigma-version: 3",
+            "17:1",
+            "unknown key 'sigma-version'; remove it",
+        ),
+        (
+            "misspelt attribute",
+            "custom_attributes:",
+            "custom_attributes:\n  hedgerow.wieght: 9",
+            "18:3",
+            "unknown key 'hedgerow.wieght'; did you mean 'hedgerow.weight'?",
+        ),
+        (
+            "attribute at the top",
+            "custom_attributes:",
+            "hedgerow.weight: 9\ncustom_attributes:",
+            "17:1",
+            "put it under `custom_attributes`",
+        ),
+        (
+            "key of the log source",
+            "product: hedgerow}",
+            "product: hedgerow, servcie: x}",
+            "10:51",
+            "did you mean 'service'?",
+        ),
+        (
+            "timeframe",
+            "  condition: pairs and purpose",
+            "  timeframe: 5m\n  condition: pairs and purpose",
+            "14:3",
+            "a timeframe is not supported",
+        ),
+        (
+            "misspelt family",
+            "[hedgerow.synthesis]",
+            "[hedgerow.synthesys]",
+            "9:8",
+            "did you mean 'hedgerow.synthesis'?",
+        ),
+        (
+            "odd technique",
+            "[hedgerow.synthesis]",
+            "[hedgerow.synthesis, atlas.aml.t24]",
+            "9:28",
+            "unknown tag 'atlas.aml.t24'",
+        ),
+        (
+            "no such tactic",
+            "[hedgerow.synthesis]",
+            "[hedgerow.synthesis, attack.t1119, attack.colection]",
+            "9:42",
+            "did you mean 'attack.collection'?",
+        ),
+        (
+            "broken condition",
+            "condition: pairs and purpose",
+            "condition: pairs and (purpose",
+            "14:3",
+            "the condition cannot be read from its character",
+        ),
+        ("no condition", "  condition: pairs and purpose\n", "", "11:1", "no condition"),
+        (
+            "misspelt selection",
+            "condition: pairs and purpose",
+            "condition: pair and purpose",
+            "14:3",
+            "there is no selection 'pair'; did you mean 'pairs'?",
+        ),
+        (
+            "misspelt modifier",
+            "{hedgerow.prompt.user|contains: 'to train'}",
+            "{hedgerow.prompt.user|contain: 'to train'}",
+            "13:13",
+            "unknown modifier 'contain'; did you mean 'contains'?",
+        ),
+        (
+            "flag of no regex",
+            "{hedgerow.prompt.user|contains: 'to train'}",
+            "{hedgerow.prompt.user|contains|i: 'to train'}",
+            "13:13",
+            "flags of `|re`",
+        ),
+        (
+            "all of one",
+            "{hedgerow.prompt.user|contains: 'to train'}",
+            "{hedgerow.prompt.user|contains|all: 'to train'}",
+            "13:13",
+            "`|all` of one value",
+        ),
+        (
+            "no values",
+            "{hedgerow.prompt.user|contains: 'to train'}",
+            "{hedgerow.prompt.user|contains: []}",
+            "13:13",
+            "no values",
+        ),
+        (
+            "empty selection",
+            "{hedgerow.prompt.user|contains: 'to train'}",
+            "{}",
+            "13:3",
+            "nothing is tested here",
+        ),
+        (
+            "repeated key",
+            "level: critical",
+            "level: critical\nlevel: low",
+            "17:1",
+            "a second key 'level'",
+        ),
+        (
+            "repeated selection",
+            "  condition:",
+            "  purpose: {hedgerow.turns|gt: 1}\n  condition:",
+            "14:3",
+            "a second key 'purpose'",
+        ),
+        (
+            "second rule",
+            "{hedgerow.prompt.user: 'Words to train on'}}\n",
+            "{hedgerow.prompt.user: 'Words to train on'}}\n---\ntitle: Another\n",
+            "23:1",
+            "a file holds one rule",
+        ),
+        ("no title", "title: Asks for training pairs\n", "", "1:1", "no title"),
+        ("unknown level", "level: critical", "level: severe", "16:1", "no level that is known"),
+        ("unknown status", "status: stable", "status: steady", "4:1", "no status that can be used"),
+        ("no day", "date: 2026-11-23", "date: tomorrow", "8:1", "invalid date"),
+        ("empty note", "[Teachers]", "[Teachers, '']", "15:28", "this entry says nothing"),
+        (
+            "exemplar of an unknown field",
+            "{hedgerow.prompt.user: 'Words to train on'}",
+            "{hedgerow.prompt.usr: 'Words to train on'}",
+            "22:58",
+            "unknown field 'hedgerow.prompt.usr'",
+        ),
+        (
+            "exemplar of the wrong type",
+            "{hedgerow.prompt.user: 'Words to train on'}",
+            "{hedgerow.prompt.user: 'Words to train on', hedgerow.turns: many}",
+            "22:101",
+            "the event's value of 'hedgerow.turns' has the wrong type",
+        ),
+        (
+            "exemplar of nothing",
+            "{name: 'near: no pairs', expect: no-match,",
+            "{name: 'near: no pairs', expect: maybe,",
+            "22:32",
+            "invalid expect 'maybe'",
+        ),
+        (
+            "exemplars of one name",
+            "name: both again",
+            "name: both",
+            "20:8",
+            "duplicate exemplar name 'both'; give it a name of its own",
+        ),
+    ];
+    for (name, from, to, place, problem) in rows {
+        let directory = scratch("findings");
+        assert!(RULE.contains(from), "{name}");
+        fs::write(directory.join("pairs.yml"), RULE.replace(from, to)).unwrap();
+        let output = hedgerow(&["check", directory.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(1), "{name}: {}", text(&output));
+        let found = text(&output);
+        let line = found
+            .lines()
+            .find(|line| line.contains(problem))
+            .unwrap_or_else(|| panic!("{name}: {found}"));
+        assert!(
+            line.contains(&format!("pairs.yml:{place}")) && line.contains("; "),
+            "{name}: {line}"
+        );
+    }
+    let directory = scratch("many");
+    fs::write(
+        directory.join("a.yml"),
+        RULE.replace("'to train'", "'cot'").replace("level: critical\n", ""),
+    )
+    .unwrap();
+    fs::write(directory.join("b.yml"), RULE.replace("synthesis_pairs", "pairs")).unwrap();
+    let found = json(&hedgerow(&["--format", "json", "check", directory.to_str().unwrap()]));
+    let findings = found["findings"].as_array().unwrap();
+    assert!(findings.len() >= 3, "all at once: {found}");
+    for finding in findings {
+        assert!(
+            finding["line"].as_u64() > Some(0)
+                && finding["column"].as_u64() > Some(0)
+                && finding["remedy"] != "",
+            "{finding}"
+        );
+    }
+}
+
+/// Findings as lines without their directory and the count below.
+fn found(directory: &Path) -> Vec<String> {
+    let output = hedgerow(&["check", directory.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let directory = format!("{}/", directory.display());
+    let lines = text(&output);
+    lines.lines().filter_map(|line| line.strip_prefix(&directory)).map(str::to_owned).collect()
+}
+
+#[test]
+fn one_mistake_is_told_once_and_in_one_line() {
+    let rows = [
+        ("condition: pairs and purpose", "condition: pairs and (purpose"),
+        ("condition: pairs and purpose", "condition: pairs and purpose | count() > 5"),
+        ("condition: pairs and purpose", "condition: pairs and purpose and more and more"),
+        ("level: critical", "level: critical\nlevel: critical"),
+        ("level: critical", "level: severe"),
+        ("status: stable", "status: steady"),
+        ("date: 2026-11-23", "date: ''"),
+        ("[hedgerow.synthesis]", "[hedgerow.synthesys]"),
+        ("5d0f2a6e-5a3b-4a3c-9a54-1f0c4b1f7a10", "five"),
+        ("title: Asks for training pairs\n", ""),
+        ("name: both again", "name: both"),
+        (
+            "expect: no-match, event: {hedgerow.prompt.user: 'Words",
+            "event: {hedgerow.prompt.user: 'Words",
+        ),
+        ("logsource: {category: llm_api, product: hedgerow}\n", ""),
+        ("logsource: {category: llm_api, product: hedgerow}", "logsource: hedgerow"),
+        (
+            "{hedgerow.prompt.user|contains: 'to train'}",
+            "{hedgerow.prompt.user|contain: 'to train'}",
+        ),
+        (
+            "{hedgerow.prompt.user|contains: 'to train'}",
+            "{hedgerow.prompt.user|contains|re: 'to train'}",
+        ),
+        ("{hedgerow.prompt.user|contains: 'to train'}", "{hedgerow.prompt.user: '*'}"),
+        ("{hedgerow.prompt.user|contains: 'to train'}", "{hedgerow.prompt.user: [to train, null]}"),
+    ];
+    for (from, to) in rows {
+        let directory = scratch("once");
+        assert!(RULE.contains(from), "{from}");
+        fs::write(directory.join("pairs.yml"), RULE.replace(from, to)).unwrap();
+        let found = found(&directory);
+        assert_eq!(found.len(), 1, "{to}: {found:#?}");
+    }
+}
+
+#[test]
+fn mistakes_of_every_kind_in_one_file_come_at_once() {
+    let directory = scratch("kinds");
+    let rule = RULE
+        .replace("level: critical", "level: critical\nlevel: critical\nlicence: MIT")
+        .replace("|contains: 'to train'", "|contain: 'to train'")
+        .replace("'question-answer pairs'}\n", "'cot'}\n")
+        .replace("pairs and purpose", "pairs and (purpose")
+        .replace("[hedgerow.synthesis]", "[hedgerow.synthesis, other.thing]")
+        .replace(
+            "{hedgerow.prompt.user: 'Words to train on'}",
+            "{hedgerow.prompts: x, hedgerow.turns: many}",
+        );
+    fs::write(directory.join("pairs.yml"), rule).unwrap();
+    let found = found(&directory);
+    let places: Vec<&str> = found.iter().map(|line| line.split(": ").next().unwrap()).collect();
+    let expected = ["9:28", "12:11", "13:13", "14:3", "17:1", "18:1", "24:58", "24:79"];
+    assert_eq!(places, expected.map(|place| format!("pairs.yml:{place}")), "{found:#?}");
+}
+
+#[test]
+fn files_that_are_not_utf_8_are_findings_beside_the_others() {
+    let directory = scratch("latin");
+    let latin = |text: &str| -> Vec<u8> {
+        text.bytes().map(|byte| if byte == b'@' { 0xe9 } else { byte }).collect()
+    };
+    fs::write(directory.join("a.yml"), latin(&RULE.replace("a model on.", "@ model on."))).unwrap();
+    fs::write(directory.join("b.yml"), RULE.replace("level: critical\n", "")).unwrap();
+    fs::write(directory.join("policy.toml"), latin("# caf@\nmode = 'dark'\n")).unwrap();
+    let found = found(&directory);
+    let starts = [
+        "a.yml:5:38: this is not UTF-8",
+        "b.yml:1:1: no level",
+        "policy.toml:1:6: this is not UTF-8",
+    ];
+    assert_eq!(found.len(), starts.len(), "{found:#?}");
+    for (line, start) in found.iter().zip(starts) {
+        assert!(line.starts_with(start), "{line}");
+    }
+}
+
+#[test]
+fn a_selection_for_show_and_a_wrong_exemplar_are_found() {
+    let directory = scratch("mutants");
+    let path = directory.join("pairs.yml");
+    let run = |text: String| {
+        fs::write(&path, text).unwrap();
+        hedgerow(&["test", directory.to_str().unwrap()])
+    };
+    let for_show = run(RULE.replace("'Ten question-answer pairs'", "'Ten pairs'"));
+    assert_eq!(for_show.status.code(), Some(1));
+    assert!(
+        text(&for_show).contains("pairs.yml:13:3: no exemplar needs the selection 'purpose'"),
+        "{}",
+        text(&for_show)
+    );
+    let wrong = run(RULE.replace("'Words to train on'", "'question-answer pairs to train on'"));
+    assert!(text(&wrong).contains("exemplar 'near: no pairs' matches alone"), "{}", text(&wrong));
+}
+
+#[test]
+fn a_wrong_policy_is_found() {
+    let rows = [
+        ("unknown key", "mood = 'dark'", "unknown field"),
+        ("bands out of order", "[bands]\nnotice = 60", "not in order"),
+        (
+            "unknown signature",
+            "[[signature]]\nname = 'synthesis_nothing'\noff = true",
+            "no signature",
+        ),
+        (
+            "no reason",
+            "[[exemption]]\nname = 'x'\nreason = ' '\nuntil = 2027-01-01\npath = '/v1/**'",
+            "no reason",
+        ),
+        (
+            "everything",
+            "[[exemption]]\nname = 'x'\nreason = 'why not'\nuntil = 2027-01-01",
+            "exempts everything",
+        ),
+        (
+            "no date",
+            "[[exemption]]\nname = 'x'\nreason = 'why not'\nuntil = 'soon'\npath = '/v1/**'",
+            "a date such as",
+        ),
+        ("dead path", "[[route]]\npath = 'v1/chat'\nmode = 'enforce'", "fits nothing"),
+        ("not toml", "mode = 'enforce", "not TOML"),
+        ("no window", "[scan]\nwindow = 0", "nothing would be scanned"),
+        ("no inflated bytes", "[scan]\nmax_decompressed = 0", "no compressed body"),
+        ("cap without end", "[score.caps]\ncontext = inf", "the cap 'context'"),
+        ("no path", "[[route]]\nmode = 'enforce'", "this route has no 'path'"),
+    ];
+    for (name, policy, problem) in rows {
+        let directory = scratch("policy");
+        fs::write(directory.join("pairs.yml"), RULE).unwrap();
+        fs::write(directory.join("policy.toml"), policy).unwrap();
+        let output = hedgerow(&["check", directory.to_str().unwrap()]);
+        let found = text(&output);
+        assert!(
+            output.status.code() == Some(1)
+                && found.contains(problem)
+                && found.contains("policy.toml:"),
+            "{name}: {found}"
+        );
+    }
+}
+
+#[test]
+fn every_mistake_of_a_policy_comes_at_once_with_its_place() {
+    let policy = "\
+mood = 'dark'
+mode = 'enforced'
+[score]
+prior = inf
+family_cap = -1
+[score.caps]
+synthesys = 3.0
+[bands]
+notice = 'low'
+hostile = 150
+[enforce]
+retry_after = 0
+[scan]
+window = -1
+max_entries = 0
+[[account]]
+id = 'team a'
+[[account]]
+id = '0123456789abcdef0123456789abcdef'
+mode = 'enforce'
+mode = 'shadow'
+[[account]]
+id = '0123456789abcdef0123456789abcdef'
+[[signature]]
+name = 'synthesis_pair'
+weight = nan
+[[exemption]]
+name = 'x'
+[[exemption]]
+name = 'x'
+reason = ' '
+until = 2027-01-01
+path = 'v1'
+signatures = ['other', 5]
+[[cluster]]
+id = 'team'
+[[cluster]]
+mode = 'shadow'
+";
+    let expected = [
+        (1, 1, "unknown field `mood`"),
+        (2, 8, "did you mean 'enforce'?"),
+        (4, 9, "'prior' is no finite number"),
+        (5, 14, "the cap 'family_cap' is negative"),
+        (7, 1, "did you mean 'synthesis'?"),
+        (9, 10, "expected f64"),
+        (10, 11, "'hostile' is no score"),
+        (12, 15, "'retry_after' is 0"),
+        (14, 10, "expected usize"),
+        (15, 15, "'max_entries' is 0"),
+        (17, 6, "'team a' is no account"),
+        (21, 1, "stands here twice"),
+        (23, 6, "a second account"),
+        (25, 8, "there is no signature 'synthesis_pair'; did you mean 'synthesis_pairs'?"),
+        (26, 10, "the weight is no number"),
+        (27, 1, "exemption 'x' exempts everything"),
+        (27, 1, "this exemption has no 'reason'"),
+        (27, 1, "this exemption has no 'until'"),
+        (30, 8, "a second exemption"),
+        (31, 10, "exemption 'x' has no reason"),
+        (33, 8, "the path 'v1' fits nothing"),
+        (34, 15, "there is no signature 'other'"),
+        (34, 24, "expected a string"),
+        (36, 6, "'team' is no cluster"),
+        (37, 1, "this cluster has no 'id'"),
+    ];
+    let directory = scratch("policies");
+    fs::write(directory.join("pairs.yml"), RULE).unwrap();
+    fs::write(directory.join("policy.toml"), policy).unwrap();
+    let found = found(&directory);
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (line, (number, column, problem)) in found.iter().zip(expected) {
+        assert!(
+            line.starts_with(&format!("policy.toml:{number}:{column}: ")) && line.contains(problem),
+            "{line}, not {number}:{column} {problem}"
+        );
+    }
+}
+
+#[test]
+fn usage_and_missing_files_exit_with_2() {
+    for arguments in [
+        &["nonsense"][..],
+        &["check", "/nowhere"],
+        &["score", "/nowhere"],
+        &["replay", "/nowhere"],
+        &["replay"],
+    ] {
+        assert_eq!(hedgerow(arguments).status.code(), Some(2), "{arguments:?}");
+    }
+}
+
+/// Two accounts, two labels; one line is no request, one is no LLM call.
+fn recording(directory: &Path) -> PathBuf {
+    let ask = |content: &str, label: &str, account: &str| {
+        let body = serde_json::json!({ "model": "m", "messages": [{ "role": "user", "content": content }] }).to_string();
+        serde_json::json!({ "method": "POST", "path": "/v1/chat/completions?x=1", "headers": [["User-Agent", "x/1"]], "body": body,
+            "label": label, "account": account }).to_string()
+    };
+    let lines = [
+        ask("Good morning!", "benign", "a"),
+        ask("Ten question-answer pairs, please.", "harvest", "b"),
+        ask("Ten question-answer pairs to train on.", "harvest", "b"),
+        r#"{"method":"GET","path":"/v1/models","headers":{}}"#.to_owned(),
+        "not json".to_owned(),
+    ];
+    let path = directory.join("recording.jsonl");
+    fs::write(&path, lines.join("\n")).unwrap();
+    path
+}
+
+#[test]
+fn replay_summarises_and_writes_decisions() {
+    let directory = scratch("replay");
+    fs::write(directory.join("pairs.yml"), RULE).unwrap();
+    let (bundle, out, recording) =
+        (directory.join("bundle.json"), directory.join("out.jsonl"), recording(&directory));
+    hedgerow(&["build", directory.to_str().unwrap(), "-o", bundle.to_str().unwrap()]);
+    let arguments = [
+        "replay",
+        recording.to_str().unwrap(),
+        "--ruleset",
+        bundle.to_str().unwrap(),
+        "--decisions",
+        out.to_str().unwrap(),
+    ];
+    let output = hedgerow(&[&["--format", "json"][..], &arguments].concat());
+    assert_eq!(output.status.code(), Some(1), "an unreadable line is a finding");
+    let summary = json(&output);
+    assert_eq!(
+        (&summary["requests"], &summary["unreadable"], &summary["passed"]),
+        (&3.into(), &1.into(), &1.into())
+    );
+    let expected = serde_json::json!({
+        "benign": { "requests": 1, "notice": 0, "suspect": 0, "hostile": 0, "accounts": 1, "accounts_suspect": 0, "files": 1, "files_suspect": 1 },
+        "harvest": { "requests": 2, "notice": 1, "suspect": 1, "hostile": 0, "accounts": 1, "accounts_suspect": 1, "files": 0, "files_suspect": 0 },
+    });
+    assert_eq!(summary["labels"], expected);
+    let file = &summary["files"][0];
+    assert_eq!(
+        (&file["requests"], &file["first_suspect"], &file["label"]),
+        (&3.into(), &3.into(), &"benign".into())
+    );
+    assert_eq!(file["top"], serde_json::json!([["synthesis_pairs", 1]]));
+    assert_eq!(
+        summary["signatures"],
+        serde_json::json!([{ "name": "synthesis_pairs", "hits": { "harvest": 1, "benign": 0, "gray": 0 } }])
+    );
+    let rows: Vec<Value> = fs::read_to_string(&out)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(rows.len(), 3);
+    assert_eq!(
+        (&rows[2]["line"], &rows[2]["band"], &rows[2]["action"]),
+        (&3.into(), &"suspect".into(), &"degrade".into())
+    );
+    assert_eq!(rows[2]["hits"], serde_json::json!([{ "name": "synthesis_pairs", "weight": 22.0 }]));
+    assert!(
+        text(&hedgerow(&arguments)).contains("recording.jsonl:5:1"),
+        "the text names the line that could not be read"
+    );
+}
+
+#[test]
+fn score_and_explain_show_the_proof() {
+    let directory = scratch("score");
+    fs::write(directory.join("pairs.yml"), RULE).unwrap();
+    let bundle = directory.join("bundle.json");
+    hedgerow(&["build", directory.to_str().unwrap(), "-o", bundle.to_str().unwrap()]);
+    let request = directory.join("request.http");
+    let body =
+        r#"{"messages":[{"role":"user","content":"Ten Question-Answer\npairs to train on"}]}"#;
+    fs::write(
+        &request,
+        format!("POST /v1/chat/completions HTTP/1.1\nContent-Type: application/json\n\n{body}"),
+    )
+    .unwrap();
+    let with = |command: &[&str]| {
+        let files = [request.to_str().unwrap(), "--ruleset", bundle.to_str().unwrap()];
+        json(&hedgerow(&[&["--format", "json"], command, &files].concat()))
+    };
+    let scored = with(&["score"]);
+    assert_eq!(
+        (&scored["decision"]["band"], &scored["score"]["evidence"]),
+        (&"suspect".into(), &22.0.into())
+    );
+    let evidence = &scored["decision"]["hits"][0]["evidence"];
+    let part = |evidence: &Value| {
+        &body[evidence["start"].as_u64().unwrap() as usize
+            ..evidence["end"].as_u64().unwrap() as usize]
+    };
+    let parts: Vec<&str> = evidence.as_array().unwrap().iter().map(part).collect();
+    assert_eq!(parts, [r"Question-Answer\npairs", "to train"]);
+    let explained = &with(&["explain"])["requests"][0][0];
+    assert_eq!(
+        (&explained["name"], &explained["holds"]),
+        (&"synthesis_pairs".into(), &true.into())
+    );
+    assert_eq!(explained["selections"][0]["tests"][0]["evidence"]["field"], "hedgerow.prompt.user");
+    let missed = fs::read_to_string(&request).unwrap().replace("to train on", "please");
+    fs::write(&request, missed).unwrap();
+    let explained = &with(&["explain"])["requests"][0][0];
+    let holds: Vec<&Value> = explained["selections"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|selection| &selection["holds"])
+        .collect();
+    assert_eq!((&explained["holds"], holds), (&false.into(), vec![&true.into(), &false.into()]));
+    fs::write(&request, "POST /v1/chat/completions HTTP/1.1\n\n{}").unwrap();
+    let explained = |command: &[&str]| with(command)["requests"][0].as_array().unwrap().len();
+    assert_eq!((explained(&["explain"]), explained(&["explain", "--near"])), (1, 0));
+}

@@ -1,0 +1,53 @@
+//! Integration tests of the core, of rule files and of the command line: one binary, so that it links once.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::disallowed_types,
+    reason = "a test that cannot go on should stop, prints why it is skipped, and runs a local server"
+)]
+
+/// Bundles and releases: their bytes, formats and limits.
+mod bundle;
+/// Campaigns in recorded traffic, with the shipped rules.
+mod campaigns;
+/// The command line: exit codes, findings, JSON.
+mod cli;
+/// The correlator against a naive reference.
+mod correlation;
+/// Messages of `hedgerow check`.
+mod diagnostics;
+/// Extraction against a naive reference.
+mod extraction;
+/// Matching against `explain` and a naive reference.
+mod matching;
+/// Keys, signatures, bundles, releases, and their commands.
+mod release;
+/// The rules in `rules/`.
+mod shipped_rules;
+/// Simulated campaigns.
+mod simulate;
+/// The naive references.
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Returns a path of the repository. Cargo runs tests in the directory of their package.
+fn from_root(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+}
+
+/// Skips a test: prints the reason, and fails if `HEDGEROW_STRICT` is set, as in continuous integration.
+fn skip(reason: &str) {
+    assert!(std::env::var_os("HEDGEROW_STRICT").is_none(), "skipped: {reason}");
+    println!("skipped: {reason}");
+}
+
+/// Returns the command line, to be run in the root of the repository.
+fn hedgerow_command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hedgerow"));
+    command.current_dir(from_root(""));
+    command
+}

@@ -1,0 +1,375 @@
+//! Comparisons and policies, each shown to work: small rulesets made for one row of a table, and
+//! regexes made at random. The fast path is held against `explain`, which searches every value, and
+//! against the naive reference.
+use hedgerow_core::evaluate::explain::Explainer;
+use hedgerow_core::extract::{FieldValue, Request};
+use hedgerow_core::field::{FieldId, Section};
+use hedgerow_core::matching::Hit;
+use hedgerow_core::{Decision, Envelope, Ruleset};
+use hedgerow_sigma::RuleFile;
+use proptest::prelude::*;
+
+use crate::support::Plain;
+
+/// A rule of level critical (22 dB) whose detection is `detection`.
+fn rule(name: &str, status: &str, detection: &str) -> RuleFile {
+    let id = name.bytes().fold(0_u64, |sum, byte| sum * 31 + u64::from(byte)) & 0xffff_ffff_ffff;
+    let related = match status {
+        "deprecated" => "related: [{id: 5d0f2a6e-5a3b-4a3c-9a54-000000000001, type: obsolete}]\n",
+        _ => "",
+    };
+    let text = format!(
+        "title: A rule of a test\nid: 5d0f2a6e-5a3b-4a3c-9a54-{id:012x}\nname: synthesis_{name}\nstatus: {status}\n{related}\
+         description: For one test.\nreferences: ['https://arxiv.org/abs/2212.10560']\nauthor: Hedgerow\ndate: 2026-11-24\n\
+         tags: [hedgerow.synthesis]\nlogsource: {{category: llm_api, product: hedgerow}}\ndetection:\n{detection}\n\
+         falsepositives: [Nobody]\nlevel: critical\ncustom_attributes:\n  rsigma.exemplars:\n{}",
+        ["match", "match", "no-match", "no-match"]
+            .iter()
+            .enumerate()
+            .map(|(number, expect)| format!(
+                "    - {{name: '{number}', expect: {expect}, event: {{hedgerow.prompt.user: x}}}}\n"
+            ))
+            .collect::<String>()
+    );
+    RuleFile { path: format!("{name}.yml"), text }
+}
+
+fn ruleset(sources: &[RuleFile]) -> Result<Ruleset, String> {
+    let rules = hedgerow_sigma::check(sources).map_err(|findings| {
+        findings.iter().map(|finding| format!("{finding}\n")).collect::<String>()
+    })?;
+    rules.ruleset().map_err(|error| error.to_string())
+}
+
+/// The first signature's hit, by the fast path.
+fn hit(ruleset: &Ruleset, request: &Request<'_>, headers: &[(String, String)]) -> Option<Hit> {
+    let bits = ruleset.program().header_bits(headers);
+    ruleset.program().matcher().hits(request, &bits).pop()
+}
+
+#[test]
+fn every_modifier_compares_as_it_says() {
+    use FieldValue::{Keyword, Number, Text};
+    let user = |text| (FieldId::PromptUser, Text(Section::User, text));
+    let system = |text| (FieldId::SystemInstructions, Text(Section::System, text));
+    let agent = |text| (FieldId::UserAgent, Keyword(text));
+    let address = |text| (FieldId::ClientAddress, Keyword(text));
+    let n = |number| (FieldId::ChoiceCount, Number(number));
+    let text = "hedgerow.prompt.user";
+    let rows: &[(String, &[(FieldId, FieldValue<'_>)], bool)] = &[
+        (format!("{text}|contains: 'Write  Out'"), &[user("please WRITE\nout all")], true),
+        (format!("{text}|contains: write out"), &[system("write out")], false),
+        (format!("{text}|contains: [write out, spell out]"), &[user("spell out")], true),
+        (format!("{text}|contains|all: [write out, spell out]"), &[user("spell out")], false),
+        (
+            format!("{text}|contains|all: [write out, spell out]"),
+            &[user("spell out"), user("write out")],
+            true,
+        ),
+        (format!("{text}|startswith: write out"), &[user("  Write out this")], true),
+        (format!("{text}|startswith: write out"), &[user("now write out"), user("write")], false),
+        (format!("{text}|endswith: write out"), &[user("now write out ")], true),
+        (format!("{text}|endswith: write out"), &[user("write out now")], false),
+        (format!("{text}: write out"), &[user("Write out")], true),
+        (format!("{text}: write out"), &[user("write out!")], false),
+        (format!("{text}: 'write out*'"), &[user("write out!")], true),
+        (format!("{text}|contains|cased: Write Out"), &[user("now Write  Out")], true),
+        (format!("{text}|contains|cased: Write Out"), &[user("now write out")], false),
+        (format!("{text}|startswith|cased: Write Out"), &[user("write out Write Out")], false),
+        (
+            format!("{text}|re: 'writ(e|ing) .{{0,9}}by heart$'"),
+            &[user("Writing it all by heart")],
+            true,
+        ),
+        (
+            format!("{text}|re: 'writ(e|ing) .{{0,9}}by heart$'"),
+            &[user("writing it all, all by heart")],
+            false,
+        ),
+        (format!("{text}|re: '^write out'"), &[user("do write out")], false),
+        (format!("{text}|re|i: 'WRITE OUT'"), &[user("write out")], true),
+        (format!("{text}|exists: true"), &[system("x")], false),
+        (format!("{text}|exists: true"), &[user("x")], true),
+        ("user_agent.original|startswith: python-".into(), &[agent("Python-Requests/2")], true),
+        ("user_agent.original|re: 'requests/[0-9]$'".into(), &[agent("Python-Requests/2")], true),
+        ("user_agent.original|re: 'requests/[0-9]$'".into(), &[agent("requests/22")], false),
+        ("user_agent.original|contains|cased: Requests".into(), &[agent("requests")], false),
+        ("client.address|cidr: 203.0.113.0/24".into(), &[address("203.0.113.9")], true),
+        ("client.address|cidr: 203.0.113.0/24".into(), &[address("203.0.114.9")], false),
+        ("client.address|cidr: '2001:db8::/32'".into(), &[address("2001:db8::1")], true),
+        ("gen_ai.request.choice.count: 4".into(), &[n(4.0)], true),
+        ("gen_ai.request.choice.count|gt: 4".into(), &[n(4.0)], false),
+        ("gen_ai.request.choice.count|gt: 4".into(), &[n(1.0), n(5.0)], true),
+        ("gen_ai.request.choice.count|gte: 4".into(), &[n(4.0)], true),
+        ("gen_ai.request.choice.count|lt: 4".into(), &[n(4.0)], false),
+        ("gen_ai.request.choice.count|lt: 4".into(), &[n(3.5)], true),
+        ("gen_ai.request.choice.count|lte: 4".into(), &[n(4.0)], true),
+        ("hedgerow.logprobs: true".into(), &[(FieldId::Logprobs, Number(1.0))], true),
+        ("hedgerow.logprobs: true".into(), &[(FieldId::Logprobs, Number(0.0))], false),
+    ];
+    for (test, values, expected) in rows {
+        let detection =
+            format!("  it: {{\"{}\n  condition: it", test.replacen(": ", "\": ", 1) + "}");
+        let ruleset = ruleset(&[rule("one", "stable", &detection)])
+            .unwrap_or_else(|findings| panic!("{test}: {findings}"));
+        let request = Request::from_values(values.iter().copied());
+        let signature = &ruleset.signatures()[0];
+        let explained = Explainer::default().holds(signature, &request, &[]);
+        let fast = hit(&ruleset, &request, &[]).is_some();
+        assert_eq!((fast, explained), (*expected, *expected), "{test} on {values:?}");
+        if !test.contains("cased") {
+            let naive = Plain::of(&request, |_| true).folded();
+            assert_eq!(naive.matches(signature, &[]), *expected, "naively: {test} on {values:?}");
+        }
+    }
+}
+
+/// A regex of words with gaps between them, as signatures have them, and worse.
+fn pattern() -> impl Strategy<Value = String> {
+    let word = prop::sample::select(
+        &[
+            "write ",
+            "grade",
+            "answers?",
+            "an? question",
+            "judge$",
+            "^rank ",
+            "\u{8bc4}\u{5206}",
+            "ab",
+        ][..],
+    );
+    let piece = (prop::collection::vec(word, 1..4), 0..8_usize).prop_map(|(words, suffix)| {
+        let suffix = ["", "", "", "", "?", "{1,3}", "+", "{0,2}"][suffix];
+        format!("({}){suffix}", words.join("|"))
+    });
+    let gap = prop::sample::select(
+        &["", " ?", ".{0,3}", ".{0,12}", ".{2,40}", ".*", "[a-z ]{1,4}", "(the |an )?", "\\b"][..],
+    );
+    prop::collection::vec((piece, gap), 1..5).prop_map(|parts| {
+        parts.into_iter().map(|(piece, gap)| format!("{piece}{gap}")).collect::<String>()
+    })
+}
+
+fn words() -> impl Strategy<Value = String> {
+    let word = prop::sample::select(
+        &[
+            "write ",
+            "grade",
+            "answer",
+            "answers",
+            "a question",
+            "an question",
+            "judge",
+            "rank ",
+            "\u{8bc4}\u{5206}",
+            "ab",
+            " ",
+            " the ",
+            "x",
+            "yy ",
+            "zzz, zzz ",
+            "\u{e9}",
+        ][..],
+    );
+    prop::collection::vec(word, 0..24).prop_map(|words| words.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Landmarks, their distances and the starts that are tried find what searching the whole value
+    /// finds, in the same place.
+    #[test]
+    fn a_regex_matches_where_it_would_match_by_itself(
+        pattern in pattern(),
+        texts in prop::collection::vec(words(), 1..4),
+    ) {
+        let detection = format!("  it: {{hedgerow.prompt.user|re: '{pattern}'}}\n  condition: it");
+        // Refused: nothing that every match contains is long enough to be looked for.
+        let Ok(ruleset) = ruleset(&[rule("one", "stable", &detection)]) else { return Ok(()) };
+        let values = texts.iter().map(|text| (FieldId::PromptUser, FieldValue::Text(Section::User, text)));
+        let request = Request::from_values(values);
+        let explained = Explainer::default().explain(&ruleset.signatures()[0], &request, &[]);
+        let evidence = explained.selections[0].comparisons[0].evidence.clone();
+        let fast = hit(&ruleset, &request, &[]).map(|mut hit| hit.evidence.pop().unwrap());
+        prop_assert_eq!(fast, evidence);
+    }
+}
+
+#[test]
+fn the_policy_has_the_last_word() {
+    let detection =
+        |word: &str| format!("  it: {{hedgerow.prompt.user|contains: {word}}}\n  condition: it");
+    let rules = [
+        rule("plain", "stable", &detection("plain words")),
+        rule("other", "test", &detection("other words")),
+        rule("trial", "experimental", &detection("trial words")),
+        rule("gone", "deprecated", &detection("gone words")),
+    ];
+    let exemption = |rest: &str| {
+        format!("[[exemption]]\nname = 'audit'\nreason = 'nightly'\nuntil = 2027-01-31\n{rest}\n")
+    };
+    let account = "0123456789abcdef0123456789abcdef";
+    let chat = "/v1/chat/completions";
+    // Policy, path, what is said → band, action, hits, shadow hits; nothing where it is no LLM call.
+    type Outcome<'o> = Option<(&'o str, &'o str, &'o str, &'o str, &'o str)>;
+    let rows: Vec<(&str, String, &str, &str, Outcome<'_>)> = vec![
+        (
+            "no policy",
+            String::new(),
+            chat,
+            "plain words",
+            Some(("suspect", "degrade", "shadow", "synthesis_plain", "")),
+        ),
+        (
+            "an experimental rule is recorded, and does not count",
+            String::new(),
+            chat,
+            "trial words",
+            Some(("clear", "allow", "shadow", "", "synthesis_trial")),
+        ),
+        (
+            "a retired rule is not there",
+            String::new(),
+            chat,
+            "gone words",
+            Some(("clear", "allow", "shadow", "", "")),
+        ),
+        (
+            "off",
+            "[[signature]]\nname = 'synthesis_plain'\noff = true".into(),
+            chat,
+            "plain words",
+            Some(("clear", "allow", "shadow", "", "")),
+        ),
+        (
+            "another weight",
+            "[[signature]]\nname = 'synthesis_plain'\nweight = 10.0".into(),
+            chat,
+            "plain words",
+            Some(("notice", "tag", "shadow", "synthesis_plain", "")),
+        ),
+        (
+            "an account is exempt from everything",
+            exemption(&format!("account = '{account}'")),
+            chat,
+            "plain words",
+            Some(("suspect", "allow", "shadow", "synthesis_plain", "")),
+        ),
+        (
+            "an exemption sets one signature aside",
+            exemption("signatures = ['synthesis_plain']"),
+            chat,
+            "plain words, other words",
+            Some(("suspect", "degrade", "shadow", "synthesis_other", "")),
+        ),
+        (
+            "an exemption of another path",
+            exemption("path = '/v1/messages'"),
+            chat,
+            "plain words",
+            Some(("suspect", "degrade", "shadow", "synthesis_plain", "")),
+        ),
+        (
+            "a route has its own actions and mode",
+            "[[route]]\npath = '/v1/chat/**'\nmode = 'enforce'\n[route.actions]\nsuspect = 'throttle'".into(),
+            chat,
+            "plain words",
+            Some(("suspect", "throttle", "enforce", "synthesis_plain", "")),
+        ),
+        (
+            "an account goes before its route",
+            format!("[[route]]\npath = '/v1/chat/**'\nmode = 'enforce'\n[[account]]\nid = '{account}'\nmode = 'shadow'"),
+            chat,
+            "plain words",
+            Some(("suspect", "degrade", "shadow", "synthesis_plain", "")),
+        ),
+        (
+            "a route makes a call of what was none",
+            "[[route]]\npath = '/ask'\nendpoint = 'generic'".into(),
+            "/ask",
+            "plain words",
+            Some(("suspect", "degrade", "shadow", "synthesis_plain", "")),
+        ),
+        ("without it, it is none", String::new(), "/ask", "plain words", None),
+        (
+            "a route takes a call out",
+            "[[route]]\npath = '/v1/chat/**'\nendpoint = 'none'".into(),
+            chat,
+            "plain words",
+            None,
+        ),
+        (
+            "bands",
+            "[bands]\nsuspect = 60.0".into(),
+            chat,
+            "plain words, other words",
+            Some(("suspect", "degrade", "shadow", "synthesis_other,synthesis_plain", "")),
+        ),
+        (
+            "a family is capped",
+            "[score]\nfamily_cap = 10.0".into(),
+            chat,
+            "plain words, other words",
+            Some(("notice", "tag", "shadow", "synthesis_other,synthesis_plain", "")),
+        ),
+    ];
+    for (name, policy, path, said, expected) in rows {
+        let mut sources = rules.to_vec();
+        sources.push(RuleFile { path: "policy.toml".into(), text: policy });
+        let ruleset = ruleset(&sources).unwrap_or_else(|findings| panic!("{name}: {findings}"));
+        let body = serde_json::json!({ "messages": [{ "role": "user", "content": said }] });
+        let body = body.to_string();
+        let envelope = Envelope {
+            method: "POST",
+            path,
+            body: body.as_bytes(),
+            account: Some(account),
+            now: 1_795_478_400,
+            ..Envelope::default()
+        };
+        let decision = ruleset.assess(&envelope).map(|assessment| {
+            let disposition = ruleset.policy().disposition(path, Some(account));
+            Decision::new(&ruleset, &envelope, assessment, disposition)
+        });
+        let found = decision.as_ref().map(|decision| {
+            let hits: Vec<&str> = decision.hits.iter().map(|hit| hit.name.as_str()).collect();
+            (
+                decision.band.name(),
+                decision.action.name(),
+                decision.mode.name(),
+                hits.join(","),
+                decision.shadow_hits.join(","),
+            )
+        });
+        let expected = expected.map(|(band, action, mode, hits, shadow)| {
+            (band, action, mode, hits.to_owned(), shadow.to_owned())
+        });
+        assert_eq!(found, expected, "{name}");
+    }
+}
+
+/// Looking for landmarks in the wrong order once cost nothing, on paper. (Shown by a review.)
+#[test]
+fn asking_where_landmarks_stand_is_charged() {
+    let lists = |letter: char| {
+        let words: Vec<String> = (0..18).map(|number| format!("{letter}word{number:02}")).collect();
+        (words.join("|"), words.join(" "))
+    };
+    let ((first, firsts), (last, lasts)) = (lists('a'), lists('z'));
+    let detection =
+        format!("  words:\n    hedgerow.prompt.user|re: '({first}) ({last})'\n  condition: words");
+    let ruleset = ruleset(&[rule("ordered", "test", &detection)]).unwrap();
+    let bits = ruleset.program().header_bits(&[]);
+    let is_spent = |repeats: usize| {
+        let text =
+            format!("{} {}", vec![&*lasts; repeats].join(" "), vec![&*firsts; repeats].join(" "));
+        let request =
+            Request::from_values([(FieldId::PromptUser, FieldValue::Text(Section::User, &text))]);
+        let mut matcher = ruleset.program().matcher();
+        assert!(matcher.hits(&request, &bits).is_empty());
+        matcher.budget_exhausted()
+    };
+    assert!(!is_spent(10));
+    assert!(is_spent(3_000));
+}

@@ -1,0 +1,463 @@
+//! The shipped rules: clean, tested, documented, and matched alike by the fast path, by `explain`
+//! and by the naive reference, on every fixture and every line of the corpus.
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use hedgerow_core::evaluate::explain::Explainer;
+use hedgerow_core::extract::Request;
+use hedgerow_core::field::{FieldId, FieldType};
+use hedgerow_core::http::body::Body;
+use hedgerow_core::http::envelope::Envelope;
+use hedgerow_core::http::route::Endpoint;
+use hedgerow_core::rules::policy::Band;
+use hedgerow_core::{Ruleset, extract, ruleset};
+use hedgerow_sigma::Finding;
+use serde_json::Value;
+
+use crate::support::Plain;
+use crate::{from_root, skip};
+
+fn rules() -> hedgerow_sigma::Rules {
+    let sources = hedgerow_sigma::read(&from_root("rules")).unwrap();
+    hedgerow_sigma::check(&sources).unwrap_or_else(|findings| panic!("{}", list(&findings)))
+}
+
+fn list(findings: &[Finding]) -> String {
+    findings.iter().map(|finding| format!("{finding}\n")).collect()
+}
+
+#[test]
+fn every_exemplar_comes_out_as_it_says() {
+    let findings = hedgerow_sigma::test(&rules());
+    assert!(findings.is_empty(), "{}", list(&findings));
+}
+
+/// The mutation check looks at whole selections; within one, Chinese wording could rot unseen.
+#[test]
+fn chinese_wording_has_an_exemplar_that_needs_it() {
+    let is_chinese =
+        |text: &str| text.chars().any(|char| ('\u{4e00}'..='\u{9fff}').contains(&char));
+    let mut chinese = 0;
+    for rule in rules().rules.iter().filter(|rule| !rule.is_deprecated()) {
+        let selections = serde_json::to_string(&rule.signature.selections).unwrap();
+        if !is_chinese(&selections) {
+            continue;
+        }
+        chinese += 1;
+        let event = |exemplar: &hedgerow_sigma::Exemplar| format!("{:?}", exemplar.event);
+        let mut matching = rule.exemplars.iter().filter(|exemplar| exemplar.should_match);
+        assert!(matching.any(|exemplar| is_chinese(&event(exemplar))), "{}", rule.metadata.path);
+    }
+    assert!(chinese >= 48, "{chinese} rules with Chinese wording");
+}
+
+#[test]
+fn the_naive_reference_agrees_on_every_exemplar() {
+    let rules = rules();
+    let ruleset = rules.ruleset().unwrap();
+    let mut compared = 0;
+    for rule in rules.rules.iter().filter(|rule| !rule.is_deprecated()) {
+        for exemplar in &rule.exemplars {
+            let (plain, headers) = Plain::of_event(&exemplar.event);
+            for signature in ruleset.signatures().iter().filter(|it| it.name == rule.signature.name)
+            {
+                let held = plain.matches(signature, &headers);
+                assert_eq!(
+                    held, exemplar.should_match,
+                    "{} on '{}'",
+                    signature.name, exemplar.name
+                );
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared >= 700, "{compared} exemplars compared");
+}
+
+/// Text made of the first words of signatures once took seconds to search.
+#[test]
+fn text_that_is_made_to_be_dear_to_search_is_given_up_on_and_said_so() {
+    let ruleset = rules().ruleset().unwrap();
+    let mut text = "an llm. response. function call dataset. the given prompt. ".to_owned();
+    let mut state = 1_u32;
+    while text.len() < 400_000 {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        text.push_str(if state >> 31 == 0 { "rewrite " } else { "query " });
+    }
+    let body = serde_json::json!({ "messages": [{ "role": "user", "content": text }] }).to_string();
+    let recorded = Recorded {
+        name: "dear".into(),
+        path: "/v1/chat/completions".into(),
+        headers: Vec::new(),
+        body: body.into_bytes(),
+    };
+    let assessment = ruleset.assess(&recorded.envelope()).unwrap();
+    assert!(
+        assessment.issues.names().any(|word| word == "search_budget"),
+        "{:?}",
+        assessment.issues
+    );
+    let mut hits = assessment.hits.iter().map(|hit| &ruleset.signatures()[hit.signature].name);
+    assert!(hits.any(|name| name == "evasion_search_budget"));
+}
+
+/// The promise about the recorded traffic that can be read here: nothing benign is suspect, most
+/// harvests are. What is missed asks bare questions: only correlation can tell.
+#[test]
+fn recorded_harvests_are_suspect_and_benign_traffic_is_not() {
+    let Some(lines) = corpus() else {
+        return skip("../shared/corpus does not exist");
+    };
+    let ruleset = rules().ruleset().unwrap();
+    let mut files: BTreeMap<(String, String), (usize, usize)> = BTreeMap::new();
+    for recorded in &lines {
+        let suspect = ruleset
+            .assess(&recorded.envelope())
+            .is_some_and(|assessment| assessment.band >= Band::Suspect);
+        let path = Path::new(&recorded.name);
+        let label = path.parent().unwrap().file_name().unwrap().to_string_lossy();
+        let file = path.file_name().unwrap().to_string_lossy();
+        let file = file.split(':').next().unwrap();
+        let counts = files.entry((label.into_owned(), file.to_owned())).or_default();
+        counts.0 += 1;
+        counts.1 += usize::from(suspect);
+    }
+    let of = |label: &str| {
+        let rows = files.iter().filter(|((own, _), _)| own == label).map(|(_, counts)| *counts);
+        rows.fold((0, 0, 0, 0), |(files, found, requests, suspect), (all, some)| {
+            (files + 1, found + usize::from(some > 0), requests + all, suspect + some)
+        })
+    };
+    let (_, _, benign, suspect) = of("benign");
+    assert!(benign > 4_000 && suspect == 0, "{suspect} of {benign} benign requests are suspect");
+    let (all, found, requests, suspect) = of("harvest");
+    assert!(found * 100 >= all * 60, "{found} of {all} harvests");
+    assert!(suspect * 100 >= requests * 35, "{suspect} of {requests} harvest requests");
+}
+
+#[test]
+fn there_are_signatures_enough_in_every_family() {
+    let rules = rules();
+    let in_force = rules.bundle().signatures;
+    assert!(in_force.len() >= 48, "{} signatures", in_force.len());
+    for family in
+        ["elicitation", "synthesis", "grading", "extraction", "provenance", "evasion", "context"]
+    {
+        assert!(in_force.iter().any(|signature| signature.family == family), "{family}");
+    }
+}
+
+#[test]
+fn the_pages_are_fresh() {
+    for (path, page) in [
+        ("docs/fields.md", hedgerow_sigma::fields_page()),
+        ("docs/signatures.md", hedgerow_sigma::signatures_page(&rules())),
+        ("docs/correlations.md", hedgerow_sigma::correlations_page(&rules())),
+    ] {
+        let is_fresh = fs::read_to_string(from_root(path)).unwrap_or_default() == page;
+        assert!(is_fresh, "{path} is stale; run `cargo run -- docs`");
+    }
+}
+
+#[test]
+fn the_bundle_is_canonical_and_loads() {
+    let bytes = rules().encode_bundle();
+    let again = serde_json_canonicalizer_by_hand(&serde_json::from_slice(&bytes).unwrap());
+    assert_eq!(String::from_utf8(bytes.clone()).unwrap(), again);
+    let ruleset = Ruleset::load(&bytes).unwrap();
+    assert_eq!(ruleset.digest(), ruleset::digest(&bytes));
+}
+
+/// RFC 8785 for what a bundle holds: sorted keys, no spaces, whole numbers without a fraction.
+fn serde_json_canonicalizer_by_hand(value: &Value) -> String {
+    match value {
+        Value::Object(members) => {
+            let mut keys: Vec<&String> = members.keys().collect();
+            keys.sort_by(|a, b| a.encode_utf16().cmp(b.encode_utf16()));
+            let members = keys.iter().map(|key| {
+                format!(
+                    "{}:{}",
+                    Value::from(key.as_str()),
+                    serde_json_canonicalizer_by_hand(&members[*key])
+                )
+            });
+            format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+        }
+        Value::Array(elements) => {
+            format!(
+                "[{}]",
+                elements.iter().map(serde_json_canonicalizer_by_hand).collect::<Vec<_>>().join(",")
+            )
+        }
+        Value::Number(number) => match number.as_f64() {
+            Some(number) if number.fract() == 0.0 => format!("{number:.0}"),
+            _ => number.to_string(),
+        },
+        other => other.to_string(),
+    }
+}
+
+/// A request with what surrounds it.
+struct Recorded {
+    name: String,
+    path: String,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+impl Recorded {
+    fn envelope(&self) -> Envelope<'_> {
+        Envelope {
+            method: "POST",
+            path: &self.path,
+            headers: &self.headers,
+            body: &self.body,
+            ..Envelope::default()
+        }
+    }
+}
+
+#[test]
+fn fast_path_explanation_and_naive_reference_agree_on_fixtures() {
+    let fixtures = fixtures();
+    assert!(fixtures.len() >= 15, "{} fixtures", fixtures.len());
+    let (requests, naive) = agree(&fixtures);
+    assert!(requests > fixtures.len(), "uploads hold several requests each");
+    assert_eq!(requests, naive, "the naive reference reads them all");
+}
+
+#[test]
+fn fast_path_explanation_and_naive_reference_agree_on_the_corpus() {
+    let Some(lines) = corpus() else {
+        return skip("../shared/corpus does not exist");
+    };
+    assert!(lines.len() > 1_000);
+    std::thread::scope(|scope| {
+        for part in lines.chunks(lines.len().div_ceil(2)) {
+            scope.spawn(|| {
+                let (requests, naive) = agree(part);
+                assert_eq!(requests, naive, "the naive reference reads them all");
+            });
+        }
+    });
+}
+
+/// How many requests there were, and how many of them the naive reference could read.
+fn agree(all: &[Recorded]) -> (usize, usize) {
+    let ruleset = rules().ruleset().unwrap();
+    let explainer = Explainer::default();
+    let (mut held, mut requests, mut read) = (0, 0, 0);
+    for recorded in all {
+        let envelope = recorded.envelope();
+        let Some(endpoint) = ruleset.endpoint(&envelope) else { continue };
+        let headers_folded: Vec<(String, String)> = recorded
+            .headers
+            .iter()
+            .map(|(name, value)| (name.clone(), crate::support::normalize(value)))
+            .collect();
+        let limits = &ruleset.policy().scan;
+        let body = Body::new(&recorded.body, None, limits);
+        let mut matcher = ruleset.program().matcher();
+        let headers = ruleset.program().header_bits(&recorded.headers);
+        let naive = naive(recorded, endpoint);
+        let mut naive = naive.iter();
+        extract::for_each_request(&envelope, endpoint, &body, limits, &mut |request| {
+            let fast: Vec<&str> = matcher
+                .hits(request, &headers)
+                .iter()
+                .map(|hit| ruleset.signatures()[hit.signature].name.as_str())
+                .collect();
+            let naive = naive.next();
+            requests += 1;
+            read += usize::from(naive.is_some());
+            for signature in ruleset.signatures() {
+                let is_fast = fast.contains(&signature.name.as_str());
+                let explained = explainer.holds(signature, request, &recorded.headers);
+                assert_eq!(
+                    is_fast, explained,
+                    "explanation of {} on {}",
+                    signature.name, recorded.name
+                );
+                if let Some(naive) = naive {
+                    assert_eq!(
+                        is_fast,
+                        naive.matches(signature, &headers_folded),
+                        "{} on {}",
+                        signature.name,
+                        recorded.name
+                    );
+                }
+            }
+            held += fast.len();
+            prove(&ruleset, request, &mut matcher, &headers, recorded);
+        });
+    }
+    assert!(held > 0, "nothing matched at all");
+    (requests, read)
+}
+
+/// Every proof lies in the body, if it is text, or else in its value.
+fn prove(
+    ruleset: &Ruleset,
+    request: &Request<'_>,
+    matcher: &mut hedgerow_core::matching::Matcher<'_>,
+    headers: &hedgerow_core::matching::HeaderBits,
+    recorded: &Recorded,
+) {
+    for hit in matcher.hits(request, headers) {
+        for evidence in hit.evidence {
+            let name = &ruleset.signatures()[hit.signature].name;
+            let end = match evidence.field.field_type() {
+                FieldType::Text => recorded.body.len(),
+                _ => 8 << 10,
+            };
+            assert!(evidence.start <= evidence.end && evidence.end <= end, "{name}: {evidence:?}");
+            // That a field has a value at all, or none, stands nowhere.
+            let is_somewhere = evidence.start < evidence.end || evidence.end == 0;
+            assert!(is_somewhere, "{name} on {}: {evidence:?}", recorded.name);
+        }
+    }
+}
+
+/// The naive reading of every request in a body; of none where it is no JSON.
+fn naive(recorded: &Recorded, endpoint: Endpoint) -> Vec<Plain> {
+    let json = || serde_json::from_slice::<Value>(&recorded.body).ok();
+    let entries = |list: &str, of: &dyn Fn(&Value) -> Value| {
+        let body = json().unwrap_or_default();
+        let entries = body[list].as_array().cloned().unwrap_or_default();
+        entries.iter().map(of).collect::<Vec<Value>>()
+    };
+    let (bodies, inner, is_batch) = match endpoint {
+        Endpoint::OpenaiFiles => {
+            let text = String::from_utf8_lossy(&recorded.body).into_owned();
+            let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let lines = lines.filter(|line| line["url"] == "/v1/chat/completions");
+            let bodies = lines.map(|line| line["body"].clone()).collect();
+            (bodies, Endpoint::OpenaiChat, true)
+        }
+        Endpoint::AnthropicBatches => {
+            let bodies = entries("requests", &|entry| entry["params"].clone());
+            (bodies, Endpoint::AnthropicMessages, true)
+        }
+        Endpoint::OpenaiBatches => (json().into_iter().collect(), Endpoint::OpenaiChat, false),
+        endpoint => (json().into_iter().collect(), endpoint, false),
+    };
+    let size = bodies.len();
+    let plain = |body: &Value| {
+        let mut plain = Plain::read(body, inner).with_call(
+            endpoint,
+            &recorded.path,
+            &recorded.headers,
+            recorded.body.len(),
+        );
+        let segments = recorded.path.split('/');
+        let is_kind = |part: &&str| matches!(*part, "models" | "engines" | "deployments" | "model");
+        let model = segments.skip_while(|part| !is_kind(part)).nth(1);
+        let has_model = plain.keywords.iter().any(|(name, _)| *name == FieldId::RequestModel);
+        if let Some(model) = model.filter(|_| !has_model) {
+            let model = model.split(':').next().unwrap().to_owned();
+            plain.keywords.push((FieldId::RequestModel, model));
+        }
+        if is_batch {
+            plain.numbers.push((FieldId::BatchSize, size as f64));
+        }
+        plain.numbers.push((FieldId::Hour, 0.0));
+        plain.folded()
+    };
+    bodies.iter().map(plain).collect()
+}
+
+fn corpus() -> Option<Vec<Recorded>> {
+    let mut lines = Vec::new();
+    for label in fs::read_dir(from_root("../shared/corpus/dev")).ok()? {
+        for file in fs::read_dir(label.ok()?.path()).ok()? {
+            let path = file.ok()?.path();
+            for (number, line) in fs::read_to_string(&path).ok()?.lines().enumerate() {
+                lines.push(recorded(line, &path, number));
+            }
+        }
+    }
+    Some(lines)
+}
+
+fn recorded(line: &str, path: &Path, number: usize) -> Recorded {
+    let line: Value = serde_json::from_str(line).unwrap();
+    let headers = line["headers"].as_array().unwrap().iter().map(|pair| {
+        (pair[0].as_str().unwrap().to_lowercase(), pair[1].as_str().unwrap().to_owned())
+    });
+    Recorded {
+        name: format!("{}:{}", path.display(), number + 1),
+        path: line["path"].as_str().unwrap().split('?').next().unwrap().to_owned(),
+        headers: headers.collect(),
+        body: line["body"].as_str().unwrap_or_default().as_bytes().to_vec(),
+    }
+}
+
+/// The project's own requests: `tests/fixtures/requests/*.http`.
+fn fixtures() -> Vec<Recorded> {
+    let mut paths: Vec<PathBuf> = fs::read_dir(from_root("tests/fixtures/requests"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    paths.sort();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "http"));
+    paths.iter().map(|path| fixture(path)).collect()
+}
+
+fn fixture(path: &Path) -> Recorded {
+    let bytes = fs::read(path).unwrap();
+    let end = bytes.windows(2).position(|window| window == b"\n\n").unwrap();
+    let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+    let mut lines = head.lines();
+    let target = lines.next().unwrap().split(' ').nth(1).unwrap().to_owned();
+    let headers = lines
+        .map(|line| line.split_once(':').unwrap())
+        .map(|(name, value)| (name.to_lowercase(), value.trim().to_owned()));
+    Recorded {
+        name: path.file_stem().unwrap().to_string_lossy().into_owned(),
+        path: target.split('?').next().unwrap().to_owned(),
+        headers: headers.collect(),
+        body: bytes[end + 2..].to_vec(),
+    }
+}
+
+/// What is extracted from every fixture, so that a change of it is seen and meant.
+#[test]
+fn extraction_snapshots() {
+    let ruleset = rules().ruleset().unwrap();
+    for recorded in fixtures() {
+        let envelope = recorded.envelope();
+        let endpoint = ruleset.endpoint(&envelope).unwrap();
+        let limits = &ruleset.policy().scan;
+        let body = Body::new(&recorded.body, None, limits);
+        let mut requests = Vec::new();
+        extract::for_each_request(&envelope, endpoint, &body, limits, &mut |request| {
+            requests.push(snapshot(request))
+        });
+        insta::assert_snapshot!(recorded.name.as_str(), requests.join("\n---\n"));
+    }
+}
+
+fn snapshot(request: &Request<'_>) -> String {
+    let mut lines: Vec<String> = request
+        .segments()
+        .iter()
+        .map(|segment| {
+            let (text, source) = (&request.text()[segment.range.clone()], segment.source.range());
+            format!(
+                "{} [{}..{}]: {text}",
+                segment.section.field().spec().name,
+                source.start,
+                source.end
+            )
+        })
+        .collect();
+    lines.extend(
+        request.keywords().iter().map(|(name, value)| format!("{}: {value}", name.spec().name)),
+    );
+    lines.extend(
+        request.numbers().iter().map(|(name, value)| format!("{}: {value}", name.spec().name)),
+    );
+    lines.join("\n")
+}

@@ -1,0 +1,300 @@
+//! Simulation as a user meets it: repeatable, consistent with itself, and plain about wrong scenarios.
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::sync::OnceLock;
+
+use hedgerow_sigma::RuleFile;
+use serde_json::Value;
+
+use crate::{from_root, hedgerow_command};
+
+/// A small world: some people, one popular tool, and a campaign that begins on the second day.
+const SCENARIO: &str = r#"
+title = "A small world"
+seed = 7
+days = 2
+
+[[benign]]
+kind = "people"
+accounts = 60
+
+[[benign]]
+kind = "shared_tool"
+accounts = 60
+groups = 1
+
+[[campaign]]
+name = "small"
+tasks = ["tags"]
+accounts = 30
+reserve = 10
+daily = 40
+banned_after = 12
+ordinary = 10
+templates = 6
+"#;
+
+/// Selects every request that makes the model write.
+const GENERATION: &str = r#"
+title: Asks the model for text
+id: 3a1f4c52-60f2-4f53-8b53-0a3a54a9c001
+name: traffic_writing
+status: stable
+description: Selects requests. It weighs nothing.
+references: [https://arxiv.org/abs/2212.10560]
+author: Hedgerow
+date: 2026-11-25
+tags: [hedgerow.traffic]
+logsource: {category: llm_api, product: hedgerow}
+detection:
+  text: {gen_ai.operation.name: chat}
+  condition: text
+falsepositives: [It selects ordinary traffic on purpose]
+level: informational
+custom_attributes:
+  rsigma.exemplars:
+    - {name: a chat, expect: match, event: {gen_ai.operation.name: chat}}
+    - {name: another, expect: match, event: {gen_ai.operation.name: chat, hedgerow.turns: 3}}
+    - {name: 'near: embeddings', expect: no-match, event: {gen_ai.operation.name: embeddings}}
+    - {name: 'near: counting', expect: no-match, event: {gen_ai.operation.name: count_tokens}}
+"#;
+
+/// One template from many accounts, evenly: the campaign, and nobody else.
+const CLUSTER: &str = r#"
+title: One template from many accounts
+id: 3a1f4c52-60f2-4f53-8b53-0a3a54a9c002
+name: cluster_even_accounts
+status: stable
+description: Many accounts share a template, each about as often as the others.
+references: [https://arxiv.org/abs/2212.10560]
+author: Hedgerow
+date: 2026-11-25
+tags: [hedgerow.cluster]
+correlation:
+  type: value_count
+  rules: [traffic_writing]
+  group-by: [hedgerow.template.user]
+  timespan: 24h
+  condition: {field: hedgerow.account, gte: 12}
+falsepositives: [Popular tools]
+level: critical
+custom_attributes:
+  hedgerow.weight: 21
+  hedgerow.evenness: 70
+  rsigma.exemplars:
+    - name: twelve accounts
+      expect: match
+      events: &twelve
+        - {offset: 0s, event: {hedgerow.account: a, hedgerow.template.user: t, gen_ai.operation.name: chat}}
+EVENTS
+    - name: thirteen accounts
+      expect: match
+      events:
+        - {offset: 0s, event: {hedgerow.account: a, hedgerow.template.user: t, gen_ai.operation.name: chat}}
+EVENTS
+        - {offset: 0s, event: {hedgerow.account: n, hedgerow.template.user: t, gen_ai.operation.name: chat}}
+    - name: 'near: one account'
+      expect: no-match
+      events:
+        - {offset: 0s, event: {hedgerow.account: a, hedgerow.template.user: t, gen_ai.operation.name: chat}}
+    - name: 'near: two accounts'
+      expect: no-match
+      events:
+        - {offset: 0s, event: {hedgerow.account: a, hedgerow.template.user: t, gen_ai.operation.name: chat}}
+        - {offset: 0s, event: {hedgerow.account: b, hedgerow.template.user: t, gen_ai.operation.name: chat}}
+"#;
+
+/// A bundle of those two alone, so that nobody's rules change what is tested here.
+fn bundle() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| {
+        let event = |account: char| {
+            format!(
+                "        - {{offset: 0s, event: {{hedgerow.account: {account}, \
+                 hedgerow.template.user: t, gen_ai.operation.name: chat}}}}"
+            )
+        };
+        let events: Vec<String> = ('b'..='l').map(event).collect();
+        let cluster = CLUSTER.replace("&twelve", "").replace("EVENTS", &events.join("\n"));
+        let source = |path: &str, text: &str| RuleFile { path: path.into(), text: text.into() };
+        let sources =
+            [source("traffic/writing.yml", GENERATION), source("cluster/even.yml", &cluster)];
+        let rules = hedgerow_sigma::check(&sources).unwrap_or_else(|findings| {
+            panic!("{}", findings.iter().map(|it| format!("{it}\n")).collect::<String>())
+        });
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("simulate-bundle.json");
+        fs::write(&path, rules.encode_bundle()).unwrap();
+        path
+    })
+}
+
+fn written(name: &str, scenario: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("simulate-{name}.toml"));
+    fs::write(&path, scenario).unwrap();
+    path
+}
+
+fn simulate(scenario: &Path, more: &[&str]) -> Output {
+    let mut command = hedgerow_command();
+    command.arg("simulate").arg(scenario).arg("--ruleset").arg(bundle()).args(more);
+    command.output().unwrap()
+}
+
+fn json(scenario: &Path, more: &[&str]) -> Value {
+    let output = simulate(scenario, &[&["--format", "json"], more].concat());
+    let problem = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{problem}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn the_same_seed_makes_the_same_traffic() {
+    let path = written("same", SCENARIO);
+    let first = json(&path, &[]);
+    assert_eq!(first, json(&path, &[]));
+    assert_ne!(first, json(&path, &["--seed", "8"]));
+}
+
+#[test]
+fn figures_add_up_and_correlation_finds_what_no_request_shows() {
+    let path = written("figures", SCENARIO);
+    let report = json(&path, &[]);
+    let campaign = &report["campaigns"][0];
+    let number = |value: &Value| value.as_u64().unwrap();
+    assert_eq!(campaign["name"], "small");
+    // 30 accounts with 40 requests each on the second day, until they and those behind them are banned.
+    assert!((600..1_300).contains(&number(&campaign["exchanges"])), "{campaign}");
+    assert!(number(&campaign["accounts"]) > 30, "accounts take over: {campaign}");
+    assert!(number(&campaign["flagged"]) * 10 >= number(&campaign["accounts"]) * 9, "{campaign}");
+    let first = number(&campaign["first_flag_at"]);
+    assert!((12..200).contains(&first), "twelve accounts have to be seen: {campaign}");
+    // What came before the first flag has leaked; little came behind it.
+    let leaked = campaign["leakage"].as_f64().unwrap() * number(&campaign["exchanges"]) as f64;
+    assert!(leaked >= (first - 1) as f64 && leaked < first as f64 * 3.0, "{campaign}");
+    let benign = &report["benign"];
+    let kinds: BTreeMap<String, Value> = serde_json::from_value(benign["by_kind"].clone()).unwrap();
+    assert_eq!(kinds.keys().collect::<Vec<_>>(), ["people", "shared_tool"]);
+    for field in ["accounts", "suspect", "blocked", "requests"] {
+        let sum: u64 = kinds.values().map(|kind| number(&kind[field])).sum();
+        assert_eq!(sum, number(&benign[field]), "{field}");
+    }
+    assert!(number(&kinds["people"]["accounts"]) > 40);
+    assert_eq!(number(&kinds["people"]["suspect"]), 0);
+    let refused = number(&report["requests"]) - number(&benign["requests"]);
+    assert!(refused >= number(&campaign["exchanges"]));
+    let fired = &report["correlations"][0];
+    assert_eq!(fired["name"], "cluster_even_accounts");
+    assert!(number(&fired["fired"]["campaign"]) > 0 && number(&fired["hits"]["small"]) > 100);
+
+    let alone = json(&path, &["--no-correlate"]);
+    assert_eq!(alone["campaigns"][0]["flagged"], 0);
+    assert_eq!(alone["campaigns"][0]["first_flag_at"], Value::Null);
+    assert_eq!(alone["campaigns"][0]["leakage"], 1.0);
+}
+
+#[test]
+fn noise_hides_the_template_and_scale_changes_only_how_many() {
+    let path = written("noise", SCENARIO);
+    let runs = json(&path, &["--noise", "0,100"]);
+    let [plain, noisy] = runs["runs"].as_array().unwrap().as_slice() else { panic!("{runs}") };
+    assert_eq!(plain["noise"], 0.0);
+    assert!(plain["campaigns"][0]["flagged"].as_u64().unwrap() >= 30);
+    assert_eq!(noisy["campaigns"][0]["flagged"], 0, "paraphrases share nothing: {noisy}");
+    assert_eq!(plain["benign"]["requests"], noisy["benign"]["requests"]);
+    let small = json(&path, &["--scale", "0.5"]);
+    assert_eq!(small["scale"], 0.5);
+    assert!((15..25).contains(&small["campaigns"][0]["accounts"].as_u64().unwrap()));
+}
+
+#[test]
+fn text_names_what_was_found_and_says_what_was_scaled() {
+    let path = written("text", SCENARIO);
+    let output = simulate(&path, &["--scale", "0.5", "--noise", "0,20"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    for expected in
+        ["scaled: 0.5 times", "small", "shared_tool", "cluster_even_accounts", "\n noise"]
+    {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+}
+
+#[test]
+fn everything_wrong_with_a_scenario_is_told_at_once_with_its_place() {
+    let wrong = r#"
+title = "Wrong"
+days = 99
+start = "2026-02-30"
+
+[[benign]]
+kind = "peple"
+accounts = 5
+
+[[benign]]
+kind = "people"
+
+[[campaign]]
+name = "x"
+tasks = []
+accounts = 0
+daily = 3
+begins = 40000
+nois = 3
+
+[[campaign]]
+name = "x"
+tasks = ["tags"]
+accounts = 3
+daily = "many"
+"#;
+    let output = simulate(&written("wrong", wrong), &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let expected = [
+        "simulate-wrong.toml:3:8: 'days' is 99: out of range; give a number from 1 to 40",
+        ":4:9: '2026-02-30' is no day; write it as \"2026-06-01\"",
+        ":7:8: unknown variant `peple`",
+        "did you mean 'people'?",
+        ":10:1: this benign has no 'accounts'",
+        ":15:9: 'tasks' is empty; name what it asks for",
+        ":16:12: 'accounts' is 0: out of range; give a number from 1 to 1000000",
+        ":18:10: 'begins' is 40000: out of range",
+        ":19:1: unknown field `nois`",
+        "did you mean 'noise'?",
+        ":22:8: a second campaign with the name 'x'",
+        ":25:9: invalid type: string \"many\"",
+    ];
+    for expected in expected {
+        assert!(text.contains(expected), "{expected}\n{text}");
+    }
+    let json = simulate(&written("wrong-json", wrong), &["--format", "json"]);
+    let json: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert!(json["findings"].as_array().unwrap().len() >= expected.len() - 2);
+}
+
+/// Each shipped scenario is read, and played with a thousandth of its accounts.
+#[test]
+fn every_shipped_scenario_plays() {
+    let directory = from_root("scenarios");
+    let mut kinds: BTreeMap<String, u64> = BTreeMap::new();
+    let (mut campaigns, mut files) = (Vec::new(), 0);
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        files += 1;
+        let report = json(&path, &["--scale", "0.0005"]);
+        assert!(report["requests"].as_u64().unwrap() > 0, "{}", path.display());
+        for (kind, found) in report["benign"]["by_kind"].as_object().unwrap() {
+            *kinds.entry(kind.clone()).or_default() += found["requests"].as_u64().unwrap();
+        }
+        let own = report["campaigns"].as_array().unwrap();
+        campaigns.extend(own.iter().map(|own| own["name"].as_str().unwrap().to_owned()));
+    }
+    campaigns.sort();
+    assert_eq!((campaigns.concat().as_str(), files), ("abcde", 16));
+    assert_eq!(kinds.len(), 15, "{kinds:?}");
+    assert!(kinds.values().all(|requests| *requests > 0), "{kinds:?}");
+}
