@@ -1,4 +1,4 @@
-//! Enforcement of a decision: edits to the request, and refusals in the dialect of the caller.
+//! Enforcement of a decision: edits of the request, and error responses in the caller's dialect.
 
 pub mod degrade;
 pub mod refusal;

@@ -1,8 +1,8 @@
-//! One error type: what is wrong, and what to do about it.
+//! The error type of the core: a problem and its remedy.
 
 use std::fmt;
 
-/// Why something could not be loaded or built.
+/// The reason why something could not be loaded or built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     problem: String,
@@ -10,17 +10,17 @@ pub struct Error {
 }
 
 impl Error {
-    /// An error with its remedy.
+    /// Creates an error with its remedy.
     pub fn new(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { problem: problem.into(), remedy: remedy.into() }
     }
 
-    /// What is wrong.
+    /// Returns the problem: what is wrong.
     pub fn problem(&self) -> &str {
         &self.problem
     }
 
-    /// What to do about it.
+    /// Returns the remedy: what to do about it, as an imperative clause.
     pub fn remedy(&self) -> &str {
         &self.remedy
     }

@@ -1,4 +1,4 @@
-//! From hits to a decision: score, decision, explanation, and the observation for correlation.
+//! Evaluation: from hits to score, decision and explanation, and to the correlator's observation.
 
 pub mod assess;
 pub mod decision;

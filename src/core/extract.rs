@@ -1,4 +1,4 @@
-//! Extraction: from a body to named fields and normalised text, in one pass that never fails.
+//! Extraction: reads a body into named fields and normalised text, in one pass that never fails.
 #![deny(clippy::arithmetic_side_effects)]
 
 mod anthropic;

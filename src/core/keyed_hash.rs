@@ -1,4 +1,4 @@
-//! Keyed hashes: what is counted and compared instead of values that nobody may keep.
+//! Keyed hashes, which are counted and compared in place of values that must not be stored.
 
 use std::fmt;
 use std::hash::Hasher;
@@ -10,13 +10,15 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::field::FieldId;
 
-/// The key of a deployment. Without it nobody can tell which value a hash was made of; under another
-/// one all hashes differ. The default is for offline work, where nothing is kept.
+/// The hash key of a deployment.
+///
+/// Without it, a hash does not reveal its value; with another key, all hashes differ. The default
+/// key is for offline use, in which no hash is stored.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct HashKey(u64, u64);
 
 impl HashKey {
-    /// Derives the key from a deployment's secret.
+    /// Derives the key from the secret of a deployment.
     pub fn derive(secret: &[u8]) -> Self {
         let digest =
             Sha256::new().chain_update(b"hedgerow.keys.v1\0").chain_update(secret).finalize();
@@ -26,7 +28,7 @@ impl HashKey {
         Self(words.next().unwrap_or_default(), words.next().unwrap_or_default())
     }
 
-    /// Hashes a value of a field. The same bytes in another field make another hash.
+    /// Hashes a value of a field. The same bytes in another field have another hash.
     pub fn keyed_hash(&self, field_name: &str, hash_value: &[u8]) -> u64 {
         let mut hasher = SipHasher13::new_with_keys(self.0, self.1);
         hasher.write(field_name.as_bytes());
@@ -35,7 +37,8 @@ impl HashKey {
         hasher.finish()
     }
 
-    /// Hashes a network: an address of IPv4, the /64 of one of IPv6, which is what a client has.
+    /// Hashes the network of an address: the whole IPv4 address, or the /64 of an IPv6 address,
+    /// which is usually one client's. `None` if it is not an address.
     pub fn hash_network(&self, address: &str) -> Option<u64> {
         let field_name = FieldId::ClientAddress.spec().name;
         Some(match address.trim().parse::<IpAddr>().ok()?.to_canonical() {
@@ -44,13 +47,13 @@ impl HashKey {
         })
     }
 
-    /// The seed of faster hashes that never leave a request.
+    /// Returns the seed of faster hashes, which are never stored or sent.
     pub(crate) fn seed(&self) -> u64 {
         self.0
     }
 }
 
-/// One hash for several in their order.
+/// Combines hashes into one that depends on their order; a single hash is returned unchanged.
 pub fn combine_hashes(hashes: &[u64]) -> u64 {
     match hashes {
         [hash] => *hash,
@@ -60,12 +63,12 @@ pub fn combine_hashes(hashes: &[u64]) -> u64 {
     }
 }
 
-/// A fast hash of some bytes, without a key: to be hashed again before it leaves a request.
+/// Hashes bytes fast and without a key. Hash the result with a key before it is stored or sent.
 pub(crate) fn hash_bytes(bytes: &[u8]) -> u64 {
     xxh3_64(bytes)
 }
 
-/// Spreads the bits of a word over all of it (the finaliser of MurmurHash3).
+/// Mixes the bits of a word; a bijection (the finaliser of MurmurHash3).
 pub fn fmix64(mut hash: u64) -> u64 {
     hash ^= hash >> 33;
     hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd);
@@ -74,7 +77,7 @@ pub fn fmix64(mut hash: u64) -> u64 {
     hash ^ hash >> 33
 }
 
-/// The word that was mixed.
+/// Returns the word of which `hash` is the [`fmix64`].
 pub(crate) fn fmix64_inverse(mut hash: u64) -> u64 {
     hash ^= hash >> 33;
     hash = hash.wrapping_mul(0x9cb4_b2f8_1293_37db);
@@ -118,7 +121,7 @@ mod tests {
         assert_eq!(format!("{:?}", keys[1]), "HashKey(…)");
     }
 
-    /// Hashes are stored, and compared by other versions of this program.
+    /// Hashes are stored, and compared by other versions of the program.
     #[test]
     fn hashes_are_stable() {
         let key = HashKey::derive(b"secret");

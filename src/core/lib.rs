@@ -1,5 +1,5 @@
-//! Scores LLM-API requests for signs of *harvesting*: the unauthorised distillation of a model by
-//! scripted querying.
+//! The core of Hedgerow: scores LLM API requests for signs of *harvesting*, the unauthorised
+//! distillation of a model by scripted querying.
 //!
 //! ```
 //! use hedgerow_core::{Decision, Envelope, Ruleset};
@@ -8,10 +8,12 @@
 //! let bundle = br#"{
 //!     "format": 1, "policy": {}, "sources": {},
 //!     "signatures": [{
-//!         "name": "synthesis_pairs", "id": "1", "title": "Asks for training pairs", "family": "synthesis",
-//!         "status": "stable", "weight": 22,
-//!         "selections": { "pairs": { "field": { "field": "hedgerow.prompt.user",
-//!             "string": { "string_match": "contains", "value": "question-answer pairs to train" } } } },
+//!         "name": "synthesis_pairs", "id": "1", "title": "Asks for training pairs",
+//!         "family": "synthesis", "status": "stable", "weight": 22,
+//!         "selections": { "pairs": { "field": {
+//!             "field": "hedgerow.prompt.user",
+//!             "string": { "string_match": "contains", "value": "question-answer pairs to train" }
+//!         } } },
 //!         "condition": { "is": "pairs" }
 //!     }]
 //! }"#;
@@ -19,7 +21,9 @@
 //! let envelope = Envelope {
 //!     method: "POST",
 //!     path: "/v1/chat/completions",
-//!     body: br#"{"messages":[{"role":"user","content":"Write 50 Question-Answer pairs\nto train on."}]}"#,
+//!     body: br#"{"messages":[
+//!         {"role":"user","content":"Write 50 Question-Answer pairs\nto train on."}
+//!     ]}"#,
 //!     ..Envelope::default()
 //! };
 //! let assessment = ruleset.assess(&envelope).expect("an LLM call");
@@ -31,11 +35,17 @@
 //! ```
 //!
 //! # In scope
-//! Reading requests of every dialect ([`extract`]), matching signatures ([`Ruleset`]), scoring
-//! and deciding ([`evaluate`]), editing and refusing ([`enforce`]), counting over requests ([`correlate`]).
+//! - [`http`] reads envelope, route, credential and body of a request
+//! - [`extract`] extracts fields and text from requests of every dialect
+//! - [`text`] normalises text
+//! - [`rules`] holds the parts of a bundle, which is compiled into a [`Ruleset`]
+//! - [`matching`] finds the signatures that match a request
+//! - [`evaluate`] computes score and decision
+//! - [`enforce`] edits and refuses requests
+//! - [`correlate`] counts over many requests
 //!
 //! # Out of scope
-//! Clock, network, storage and randomness: the hosts have those, and hand in what is needed.
+//! Clock, network, storage and randomness: the hosts pass in the values that the core needs.
 
 pub mod correlate;
 pub mod enforce;

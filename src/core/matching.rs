@@ -1,8 +1,9 @@
 //! Matching: one scan for all literals, tables for the rest, then small boolean programs over bits.
 //!
 //! Every distinct comparison of all signatures is a bit. The scan and the tables set bits; a
-//! signature is looked at only when one of its bits is set. Regexes come last: one runs only where
-//! its literals were seen, and only if the condition depends on it once all else is known.
+//! signature is evaluated only if one of its bits is set. Regexes run last: only near their
+//! required literals, and only if the condition depends on the result once all other bits are
+//! known.
 
 pub mod compile;
 mod condition;

@@ -1,11 +1,11 @@
-//! Normalisation: what `contains` sees.
+//! Text normalisation: the form of text that signatures match.
 //!
-//! Text is matched after NFKC, case folding, look-alike folding, white space runs to one space and
-//! removal of invisible characters, so that `Step\u{200b} BY\n\nstep` is `step by step`. Patterns
-//! are normalised the same way when a ruleset is built.
+//! Normalisation applies NFKC, folds case and look-alikes, reduces runs of white space to one space
+//! and removes invisible characters, so that `Step\u{200b} BY\n\nstep` is `step by step`. Patterns
+//! are normalised in the same way when a ruleset is built.
 //!
-//! ASCII, which most prompts are, takes a path that looks at sixteen bytes at a time; what is composed with
-//! nothing is looked up (`letters`).
+//! ASCII, which most prompts are, takes a path that handles 64 bytes at a time (`escaped_json`).
+//! Characters that compose with nothing are looked up in a table (`precomposed`).
 
 mod characters;
 mod checkpoint;

@@ -81,7 +81,7 @@ impl ErrorKind {
     }
 }
 
-/// Why the policy answers a request in place of the origin.
+/// The reason why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The action is `throttle`: status 429.

@@ -1,4 +1,4 @@
-//! From a request to what correlation keeps of it, and to the indicators that its keys meet.
+//! The observation of a request for the correlator, and the indicators that its keys match.
 #![deny(clippy::arithmetic_side_effects)]
 
 use crate::correlate::{GroupKeys, MAX_VALUES_PER_FIELD, Observation, group_keys};
@@ -13,7 +13,7 @@ use crate::rules::signature::{Signature, Status};
 use crate::ruleset::Ruleset;
 
 impl Ruleset {
-    /// What correlation keeps of a request for which `hits` held, of `llr` decibans together.
+    /// Returns the observation of a request with its hits. `llr` is their evidence in decibans.
     pub(crate) fn observation(
         &self,
         envelope: &Envelope<'_>,
@@ -61,7 +61,7 @@ impl Ruleset {
                     self.append_hashed_values(envelope, request, hits, field, &mut values);
                     values.sort_unstable();
                     values.dedup();
-                    // A body may name any number of models.
+                    // A body may have any number of values, such as model names.
                     values.truncate(MAX_VALUES_PER_FIELD);
                     observation.values.extend(values.iter().map(|value| (field_index, *value)));
                 }
@@ -70,9 +70,12 @@ impl Ruleset {
         observation
     }
 
-    /// Adds how a request ended: how it was answered, and what was done about it. One whose credential the
-    /// origin does not know counts for nothing else: anybody can make up credentials, and with them
-    /// accounts that seem to share what others send.
+    /// Adds the outcome of a request to its observation: the status of the response, and the
+    /// action.
+    ///
+    /// If the origin rejects the credential, all other signatures of the request are dropped.
+    /// Anybody can make up credentials, and with them accounts that seem to share a template with
+    /// others.
     pub fn record_outcome(
         &self,
         observation: &mut Observation,
@@ -116,7 +119,7 @@ impl Ruleset {
         }
     }
 
-    /// The indicators that a request's keys meet, as hits.
+    /// Returns the indicators that the keys of a request match, as hits.
     pub(crate) fn indicator_hits(
         &self,
         envelope: &Envelope<'_>,
@@ -164,13 +167,16 @@ impl Ruleset {
         matched.into_iter().map(hit).collect()
     }
 
-    /// How many template keys of a request have to be suspicious. Who uses a template shares several of
-    /// its keys; who quotes what others quote, or asks a question that is in a public list, shares one.
+    /// Returns how many template keys of a request must be indicators.
+    ///
+    /// Users of a template share several of its keys. Users that quote the same text, or ask a
+    /// question of a public list, share one.
     fn min_template_matches(&self, observation: &Observation, fields: &[u16]) -> usize {
         let template_field = fields.iter().find(|field| self.is_template_field(**field));
         if template_field.is_some_and(|field| observation.values(*field).len() > 2) { 2 } else { 1 }
     }
 
+    /// Returns whether a field of the plan, by index, holds template keys.
     fn is_template_field(&self, field: u16) -> bool {
         matches!(
             self.field(field),
@@ -182,14 +188,14 @@ impl Ruleset {
         self.plan.fields().get(usize::from(index))
     }
 
-    /// The place of a correlation among the signatures.
+    /// Returns the index of a correlation among the signatures.
     fn correlation_index(&self, name: &str) -> Option<usize> {
         let index =
             self.plan.correlations().iter().position(|correlation| correlation.name == name)?;
         self.first_correlation_index().checked_add(index)
     }
 
-    /// Adds the hashed values of a field that is no number.
+    /// Adds the keyed hashes of the values of a field that is not a number.
     fn append_hashed_values(
         &self,
         envelope: &Envelope<'_>,
@@ -235,19 +241,21 @@ impl Ruleset {
     }
 }
 
-/// How an origin answers a credential that it does not know.
+/// Status with which an origin rejects an unknown credential.
 const STATUS_UNAUTHORIZED: u16 = 401;
 
-/// Values that an observation usually has.
+/// Number of values for which an observation reserves room.
 const TYPICAL_VALUES: usize = 64;
 
-/// A correlation that a request's keys are indicators of.
+/// A correlation of which some keys of a request are indicators.
 struct MatchedIndicator<'p> {
+    /// Index of the correlation among the signatures.
     signature: usize,
-    /// The first of the keys.
+    /// First key that matched.
     key: u64,
-    /// What makes its groups.
+    /// Fields that group its events.
     fields: &'p [u16],
-    /// The template keys in those groups, each once; a single `None` where there are none in it.
+    /// Template keys of the groups that matched, each once; a single `None` if it does not group by
+    /// template.
     template_keys: Vec<Option<u64>>,
 }

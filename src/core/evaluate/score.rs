@@ -1,13 +1,13 @@
-//! Weight of evidence: decibans add up to a posterior probability, from 0 to 100.
+//! The score: weights of evidence in decibans add up to a posterior probability, from 0 to 100.
 //!
-//! A deciban is ten times the decimal logarithm of a likelihood ratio (Turing and Good). Evidence of
-//! one family says much the same thing more than once, so a family's sum is capped.
+//! A deciban is ten times the decimal logarithm of a likelihood ratio (Turing and Good). The
+//! signatures of a family are correlated evidence, so the sum of each family is capped.
 
 use serde::Serialize;
 
 use crate::rules::policy::Scoring;
 
-/// A score and how it came about.
+/// A score with its derivation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Score {
     /// Probability of harvesting, from 0 to 100.
@@ -16,23 +16,23 @@ pub struct Score {
     pub prior: f64,
     /// Decibans of evidence, after caps.
     pub evidence: f64,
-    /// What each family contributed.
+    /// Contribution of each family.
     pub contributions: Vec<Contribution>,
 }
 
-/// What a family contributed.
+/// The contribution of a family to a score, in decibans.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Contribution {
-    /// The family.
+    /// Name of the family.
     pub family: String,
-    /// The sum of its weights.
+    /// Sum of its weights.
     pub raw: f64,
-    /// What counted of it.
+    /// Sum of its weights within the cap.
     pub capped: f64,
 }
 
 impl Score {
-    /// Scores weights, each with its family.
+    /// Computes the score of weights in decibans, each with its family.
     pub fn new<'w>(weights: impl IntoIterator<Item = (&'w str, f64)>, scoring: &Scoring) -> Self {
         let mut contributions: Vec<Contribution> = Vec::new();
         for (family, weight) in weights {
@@ -49,7 +49,7 @@ impl Score {
             let cap = scoring.family_cap(&contribution.family).abs();
             contribution.capped = contribution.raw.clamp(-cap, cap);
         }
-        // The sum of no numbers is -0.
+        // Adding 0 turns the sum of an empty iterator, -0, into 0.
         let capped = contributions.iter().map(|contribution| contribution.capped);
         let evidence = capped.sum::<f64>() + 0.0;
         Self {
@@ -61,7 +61,7 @@ impl Score {
     }
 }
 
-/// The probability, from 0 to 100, that odds of `decibans` mean; to two decimals.
+/// Returns the probability for odds of `decibans`, in percent with two decimals.
 fn posterior_percent(decibans: f64) -> f64 {
     let odds = 10_f64.powf(decibans / 10.0);
     let percent = if odds.is_finite() { 100.0 * odds / (1.0 + odds) } else { 100.0 };

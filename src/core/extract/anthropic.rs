@@ -1,4 +1,4 @@
-//! Anthropic: messages and token counting.
+//! Anthropic requests: messages, token counting and the legacy text completions.
 
 use super::content;
 use super::lenient_value::skip_mistyped;
@@ -7,7 +7,9 @@ use super::request::Request;
 use crate::extract::lenient_json::{Reader, Token};
 use crate::field::{FieldId, Section};
 
-/// Takes a member of the body if `key` is known here.
+/// Reads the value of the body member `key` (in the spelling of [`MemberName`]).
+///
+/// Returns false, with the value unread, if Anthropic's API has no such member.
 pub fn read_member<'a>(request: &mut Request<'a>, key: &str, reader: &mut Reader<'a>) -> bool {
     match key {
         "model" => request.read_keyword(FieldId::RequestModel, reader),
@@ -16,7 +18,7 @@ pub fn read_member<'a>(request: &mut Request<'a>, key: &str, reader: &mut Reader
             true
         }
         "messages" => content::read_messages(request, reader),
-        // The text completions of old.
+        // Legacy text completions.
         "prompt" => {
             content::read_message_content(request, reader, Section::User);
             true
@@ -51,7 +53,7 @@ fn read_thinking<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool
     true
 }
 
-/// Takes `output_format`, or `output_config` which wraps it in `format`.
+/// Reads `output_format`, or `output_config`, which wraps it in `format`.
 fn read_output_format<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, depth: u8) -> bool {
     match reader.next_token() {
         Token::Object => {

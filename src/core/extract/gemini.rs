@@ -1,4 +1,4 @@
-//! Gemini: generateContent, streamGenerateContent, countTokens, embedContent.
+//! Gemini requests: generateContent, streamGenerateContent, countTokens, embedContent.
 
 use super::content;
 use super::lenient_value::skip_mistyped;
@@ -7,7 +7,9 @@ use super::request::Request;
 use crate::extract::lenient_json::{Reader, Token};
 use crate::field::{FieldId, Section};
 
-/// Takes a member of the body if `key` is known here.
+/// Reads the value of the body member `key` (in the spelling of [`MemberName`]).
+///
+/// Returns false, with the value unread, if Gemini's API has no such member.
 pub fn read_member<'a>(request: &mut Request<'a>, key: &str, reader: &mut Reader<'a>) -> bool {
     match key {
         "model" => request.read_keyword(FieldId::RequestModel, reader),
@@ -22,7 +24,7 @@ pub fn read_member<'a>(request: &mut Request<'a>, key: &str, reader: &mut Reader
         }
         "tools" => content::read_tools(request, reader),
         "generationconfig" => read_generation_config(request, reader),
-        // countTokens wraps the request that it counts.
+        // countTokens and batch entries wrap the request.
         "generatecontentrequest" | "request" => {
             read_wrapped_request(request, reader);
             true
@@ -31,6 +33,7 @@ pub fn read_member<'a>(request: &mut Request<'a>, key: &str, reader: &mut Reader
     }
 }
 
+/// Reads a request that is wrapped in a member of the body; it may not wrap another.
 fn read_wrapped_request<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
     match reader.next_token() {
         Token::Object => {
@@ -61,6 +64,7 @@ fn read_generation_config<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>
     true
 }
 
+/// Reads a member of `generationConfig`.
 fn read_setting<'a>(request: &mut Request<'a>, key: &str, reader: &mut Reader<'a>) {
     match key {
         "temperature" => request.read_number(FieldId::Temperature, reader),
@@ -87,6 +91,7 @@ fn read_setting<'a>(request: &mut Request<'a>, key: &str, reader: &mut Reader<'a
     };
 }
 
+/// Reads `responseMimeType` as the output type: `json` or `text`.
 fn read_mime_type<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool {
     match reader.next_token() {
         Token::String(raw) => {

@@ -1,44 +1,44 @@
-//! What went wrong while a body was read: a field of its own, never an error to the client.
+//! Read issues: why parts of a body were not read. They become a field, never an error.
 
 use crate::extract::lenient_json::JsonErrors;
 
-/// Why parts of a body were not read, as bits.
+/// The reasons why parts of a body were not read: a set of flags.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReadIssues(u16);
 
 impl ReadIssues {
-    /// No body at all.
+    /// The request has no body.
     pub const EMPTY_BODY: Self = Self(1);
-    /// Something that is not JSON was passed over.
+    /// Bytes that are not JSON were skipped.
     pub const SYNTAX: Self = Self(2);
     /// The body ended inside a value.
     pub const TRUNCATED: Self = Self(4);
-    /// A content encoding, or a coding of characters, that is not read.
+    /// The content encoding or the character set is not supported.
     pub const ENCODING: Self = Self(8);
-    /// More would come out of decompression than is allowed, or it failed.
+    /// Decompression failed or reached its size limit.
     pub const INFLATE: Self = Self(16);
-    /// Nested deeper than is read.
+    /// A value is nested deeper than the reader follows.
     pub const DEPTH: Self = Self(32);
-    /// More entries than are read.
+    /// The batch has more entries than the limit.
     pub const ENTRIES: Self = Self(64);
-    /// An upload whose parts were not found.
+    /// The parts of an upload were not found, or servers may read them differently.
     pub const MULTIPART: Self = Self(128);
-    /// A key that counts once stands twice: which of the two counts is the origin's choice.
+    /// An object has a key twice. The origin decides which value counts.
     pub const DUPLICATE: Self = Self(256);
-    /// Made to be dear to search: not all regexes ran.
+    /// The text was too expensive to search: some regexes did not run.
     pub const SEARCH_BUDGET: Self = Self(512);
 
-    /// Adds another's bits.
+    /// Adds the flags of `other`.
     pub fn insert(&mut self, other: Self) {
         self.0 |= other.0;
     }
 
-    /// Whether nothing is wrong.
+    /// Returns whether no flag is set.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// The values of `hedgerow.body.unreadable`.
+    /// Returns the names of the flags that are set: values of `hedgerow.body.unreadable`.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         const NAMES: [&str; 10] = [
             "empty",
@@ -59,7 +59,8 @@ impl ReadIssues {
             .map(|(_, name)| name)
     }
 
-    /// Notes what a reader met. A body that goes on behind the scan window is not called truncated.
+    /// Adds the errors of a JSON reader. A body that exceeds the scan window is not reported as
+    /// truncated: the cut is the filter's.
     pub(crate) fn record_json_errors(&mut self, errors: JsonErrors, exceeds_window: bool) {
         if errors.syntax {
             self.insert(Self::SYNTAX);

@@ -1,8 +1,9 @@
-//! Seams: what a message's parts say together.
+//! Joined parts: texts that span the parts of a message.
 //!
-//! A message may come in many parts, and the model reads them as one text. A phrase that is cut in
-//! two stands in neither part. So the ends of neighbouring parts are joined to further values: once
-//! as they follow each other, and, since some servers put a line end between parts, once with spaces.
+//! A message may consist of many parts, which the model reads as one text. A phrase that is split
+//! between two parts is in neither. So the ends of adjacent parts are joined into additional
+//! segments: once directly, and once with spaces, since some servers insert a line end between
+//! parts.
 
 use std::ops::Range;
 
@@ -11,19 +12,19 @@ use crate::field::Section;
 use crate::text;
 use crate::text::TrimmedEdges;
 
-/// A seam under way.
+/// A joined segment under construction.
 struct JoinedParts {
     section: Section,
-    /// Where its text begins.
+    /// Byte offset in the text at which it begins.
     text_start: usize,
-    /// Where its first part begins in the body.
+    /// Byte offset in the body of its first part.
     source_start: usize,
     /// Whether it holds more than one part.
     is_joined: bool,
 }
 
 impl Request<'_> {
-    /// Adds the seams of a message whose parts begin with the segment `start`.
+    /// Adds the joined segments of a message whose parts are the segments from index `start` on.
     pub(crate) fn join_parts(&mut self, start: usize) {
         let end = self.segments.len();
         let mut from = start;
@@ -44,7 +45,7 @@ impl Request<'_> {
         }
     }
 
-    /// Joins parts: short ones whole, of long ones the ends.
+    /// Joins parts: short parts completely, long parts by their ends.
     fn join_run(&mut self, run: Range<usize>, insert_spaces: bool) {
         let mut joined: Option<JoinedParts> = None;
         let mut previous_edges = TrimmedEdges::default();
@@ -80,7 +81,8 @@ impl Request<'_> {
         }
     }
 
-    /// The ends of a long text; `None` of a short one.
+    /// Returns the ranges of the first and last [`OVERLAP_BYTES`] of a text longer than both
+    /// together; `None` if it is shorter.
     fn overlap_ranges(&self, range: Range<usize>) -> Option<(Range<usize>, Range<usize>)> {
         let text = self.text.get(range.clone())?;
         let tail_start =
@@ -90,11 +92,12 @@ impl Request<'_> {
         Some((range.start..head, tail..range.end))
     }
 
+    /// Begins a joined segment at the end of the text.
     fn begin_join(&self, section: Section, source_start: usize) -> JoinedParts {
         JoinedParts { section, text_start: self.text.len(), source_start, is_joined: false }
     }
 
-    /// Ends a seam; one of a single part is nothing new.
+    /// Adds a joined segment, or drops it if it holds a single part.
     fn finish_join(&mut self, joined: JoinedParts, source_end: usize) {
         if !joined.is_joined {
             return self.text.truncate(joined.text_start);
@@ -111,12 +114,12 @@ impl Request<'_> {
     }
 }
 
-/// The places whose parts make up one text. What tools return does not.
+/// The sections whose parts form one text. Results of tools are separate texts.
 const JOINED_SECTIONS: [Section; 3] = [Section::System, Section::User, Section::Assistant];
 
-/// Bytes that a seam takes from the end of a part: phrases are shorter.
+/// Bytes taken from each end of a long part: phrases are shorter.
 const OVERLAP_BYTES: usize = 256;
 
-/// Stands where a part was cut: what begins or ends there does not begin or end a value. Control
-/// characters do not occur in normalised text.
+/// Marks the point where a part was cut, so that `|startswith` and `|endswith` do not match there.
+/// Normalised text contains no control characters.
 const CUT_MARKER: char = '\u{1}';

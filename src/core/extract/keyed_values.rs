@@ -1,4 +1,4 @@
-//! The values of a request that are keyed hashes: what correlation and lists compare instead of text.
+//! Keyed hashes of a request's values, which correlations and lists compare instead of text.
 
 use super::request::Request;
 use crate::field::{FieldId, Section};
@@ -6,7 +6,10 @@ use crate::keyed_hash::HashKey;
 use crate::template;
 
 impl Request<'_> {
-    /// The values of a field that is a keyed hash; those that come from hits are not known here.
+    /// Returns the values of `field`, which holds keyed hashes; empty for fields that are filled
+    /// from a request's hits.
+    ///
+    /// Template hashes are cached in the request, for the first `hash_key` only.
     pub fn keyed_hashes(&self, field: FieldId, hash_key: &HashKey) -> Vec<u64> {
         let field_name = field.spec().name;
         let inputs = self.hash_inputs.iter().filter(|(id, _)| *id == field);
@@ -30,13 +33,13 @@ impl Request<'_> {
                 hashes.extend(template::digest(field_name, self.texts(Section::User), hash_key));
             }
             FieldId::ReasoningToken => {
-                // Escapes are the sender's choice.
+                // Decoded, because the sender can escape the same value in many ways.
                 let reasoning_hashes = self
                     .reasoning_tokens
                     .iter()
                     .map(|raw| hash_key.keyed_hash(field_name, raw.text().as_bytes()));
                 hashes.extend(reasoning_hashes);
-                // Of many the same are taken, whoever sends them.
+                // Sorted first, so that the selection does not depend on the sender's order.
                 hashes.sort_unstable();
                 hashes.truncate(MAX_REASONING_HASHES);
             }
@@ -52,5 +55,5 @@ impl Request<'_> {
     }
 }
 
-/// Signed reasonings of one request that are hashed, at most.
+/// Maximum number of reasoning tokens that are hashed per request.
 const MAX_REASONING_HASHES: usize = 16;

@@ -1,13 +1,15 @@
-//! Values of parameters, as lax parsers take them.
+//! Lenient conversion of parameter values: numbers and flags as tolerant origins accept them.
 #![deny(clippy::arithmetic_side_effects)]
 
 use crate::extract::lenient_json::{Reader, Token};
 
-/// Bytes of a number or flag in quotes, leading zeros and spaces included.
+/// Maximum bytes of a quoted number or flag, including leading zeros and spaces.
 const MAX_QUOTED_BYTES: usize = 256;
 
-/// The number that a value is. One in quotes counts, and its digits may be grouped by underscores,
-/// as lax parsers have it (Pydantic's).
+/// Returns a value as a finite number, or `None`.
+///
+/// Like Pydantic, it accepts a number in quotes and digits grouped by underscores. An object or an
+/// array is skipped.
 pub fn parse_number(token: Token<'_>, reader: &mut Reader<'_>) -> Option<f64> {
     let number = match token {
         Token::Number(number) => Some(number),
@@ -22,7 +24,10 @@ pub fn parse_number(token: Token<'_>, reader: &mut Reader<'_>) -> Option<f64> {
     number.filter(|number| number.is_finite())
 }
 
-/// The flag that a value is; in words, those that lax parsers take (Pydantic's).
+/// Returns a value as a flag, or `None`. Like Pydantic, it accepts words such as `"yes"` and
+/// `"off"`.
+///
+/// Never moves the reader, so the caller skips an object or an array.
 pub fn parse_flag(token: Token<'_>) -> Option<bool> {
     match token {
         Token::Bool(flag) => Some(flag),
@@ -37,7 +42,7 @@ pub fn parse_flag(token: Token<'_>) -> Option<bool> {
     }
 }
 
-/// Passes over the rest of a value that has the wrong type.
+/// Skips the rest of a value of the wrong type, whose first token has been read.
 pub fn skip_mistyped(token: Token<'_>, reader: &mut Reader<'_>) {
     if matches!(token, Token::Object | Token::Array) {
         reader.skip_rest();

@@ -1,4 +1,4 @@
-//! Reads the JSON object of one request, member by member, in its dialect.
+//! Reads the JSON object of one request, member by member, in the dialect of its endpoint.
 
 use super::lenient_json::{Reader, Token};
 use super::member_name::MemberName;
@@ -8,7 +8,10 @@ use crate::field::{FieldId, Section};
 use crate::http::route::{Dialect, Endpoint};
 
 impl<'a> Request<'a> {
-    /// Reads one JSON object as a request of `endpoint`; where that finds no text, as a generic one.
+    /// Reads one JSON object as a request of `endpoint`, and again as a generic request if that
+    /// finds no text.
+    ///
+    /// A `depth` of 0 allows an array of requests.
     pub(super) fn read_object(&mut self, reader: &mut Reader<'a>, endpoint: Endpoint, depth: u8) {
         let start = reader.position();
         let savepoint = self.savepoint();
@@ -21,6 +24,7 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// Reads an object, or at `depth` 0 an array of objects, in the dialect of `endpoint`.
     fn read_members(&mut self, reader: &mut Reader<'a>, endpoint: Endpoint, depth: u8) {
         match reader.next_token() {
             Token::Object => {
@@ -54,7 +58,10 @@ impl<'a> Request<'a> {
     }
 }
 
-/// Keys under which a body holds what is said; each counts once.
+/// Keys of members that hold text. A duplicate is an issue ([`ReadIssues::DUPLICATE`]), because the
+/// origin decides which value counts.
+///
+/// [`ReadIssues::DUPLICATE`]: super::issues::ReadIssues::DUPLICATE
 const TEXT_KEYS: &[&str] = &[
     "messages",
     "contents",

@@ -1,4 +1,4 @@
-//! Reads every LLM call of a body: one, or the entries of a batch.
+//! Entry point of extraction: reads every LLM call of a body, one or the entries of a batch.
 
 use super::batch;
 use super::lenient_json::Reader;
@@ -8,9 +8,11 @@ use crate::http::envelope::Envelope;
 use crate::http::route::Endpoint;
 use crate::rules::policy::Limits;
 
-/// Reads every LLM request in `envelope`, whose body has been made readable as `body`. Tells each,
-/// in order; the same buffers are used for all. Returns how many there were, or `None` where the
-/// body shows that this is no LLM call after all.
+/// Reads every LLM request of a body and calls `on_request` for each, in order.
+///
+/// `body` is the decompressed body of `envelope`. All entries of a batch share the buffers of one
+/// [`Request`]; at most `limits.max_entries` are reported. Returns the number of entries read, or
+/// `None` if the body shows that this is not an LLM call.
 pub fn for_each_request<'a>(
     envelope: &Envelope<'a>,
     endpoint: Endpoint,

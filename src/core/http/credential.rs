@@ -1,11 +1,14 @@
-//! Whom a request is billed to. The account is a keyed hash of its credential; key and hash are the
-//! host's, and the credential goes no further.
+//! The credential of a request, by which it is billed.
+//!
+//! The account is a keyed hash of it. The host has the key and computes the hash; the credential is
+//! not used for anything else.
 
 use crate::http::route::Dialect;
 
-/// The first credential there is, without its scheme, in the order in which origins of the dialect
-/// look for one: junk under a name that the origin does not heed makes nobody another account.
-/// `in_query` is asked for the parameter `key` of the query.
+/// Returns the first credential without its scheme, in the order in which origins of the dialect
+/// look for one: a header that the origin ignores must not change the account.
+///
+/// `header` returns a header by its lower-case name, `query_key` the query parameter `key`.
 pub fn find_credential<'h>(
     dialect: Dialect,
     header: impl Fn(&str) -> Option<&'h str>,
@@ -17,7 +20,8 @@ pub fn find_credential<'h>(
     })
 }
 
-/// Where credentials are, those first that the dialect's own API heeds.
+/// Returns the names of headers with credentials (and [`QUERY_SOURCE`]), in order of precedence:
+/// the ones that the API of the dialect reads come first.
 fn credential_sources(dialect: Dialect) -> [&'static str; 5] {
     match dialect {
         Dialect::Gemini => {
@@ -32,7 +36,7 @@ fn credential_sources(dialect: Dialect) -> [&'static str; 5] {
     }
 }
 
-/// A credential without its scheme. The same key counts as the same account under every header.
+/// Returns a credential without its scheme, so that one key is one account in every header.
 fn strip_scheme(value: &str) -> Option<&str> {
     let value = value.trim();
     let token = match value.split_once(char::is_whitespace) {
@@ -43,11 +47,10 @@ fn strip_scheme(value: &str) -> Option<&str> {
     Some(token).filter(|token| !token.is_empty())
 }
 
-/// No header, but the query's parameter `key`.
+/// The query parameter `key`, in place of a header name.
 const QUERY_SOURCE: &str = "?key";
 
-/// Bytes of the hash that make an account's name: by chance no two accounts of any deployment share
-/// 128 bits.
+/// Bytes of the hash that form an account id: 128 bits make a collision negligible.
 pub const ACCOUNT_ID_BYTES: usize = 16;
 
 #[cfg(test)]

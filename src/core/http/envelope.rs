@@ -1,43 +1,43 @@
-//! An HTTP request as the host received it, and what the edge knows of its client.
+//! The envelope: an HTTP request as the host received it, with facts about its client.
 
 use crate::correlate::indicator::Indicators;
 use crate::keyed_hash::HashKey;
 
-/// An HTTP request as the host received it: what goes around one or more requests.
+/// An HTTP request as the host received it: the envelope of one or more LLM requests.
 #[derive(Clone, Debug, Default)]
 pub struct Envelope<'a> {
     /// HTTP method.
     pub method: &'a str,
     /// Path of the URL, without the query.
     pub path: &'a str,
-    /// Names in lower case, values as text, in the order in which they came.
+    /// Header names in lower case with their values, in received order.
     pub headers: &'a [(String, String)],
-    /// The body's first bytes, up to the scan window, as they came.
+    /// First bytes of the body, up to the scan window, as received.
     pub body: &'a [u8],
-    /// Bytes of the whole body, as far as known.
+    /// Bytes of the whole body, if known.
     pub body_size: Option<u64>,
-    /// Bytes behind the scan window: at least one where its size is not known.
+    /// Bytes after the scan window; at least 1 if the size is unknown and the window is exceeded.
     pub unscanned_bytes: u64,
-    /// What the edge knows of the client.
+    /// Facts about the client.
     pub client: Client<'a>,
-    /// Keyed hash of the credential, where there is one.
+    /// Account id: a keyed hash of the credential, if there is one.
     pub account: Option<&'a str>,
     /// Seconds since the epoch.
     pub now: u64,
-    /// What values are hashed with, where they are counted.
+    /// Key for the hashes of counted values.
     pub hash_key: HashKey,
-    /// Keys that have become suspicious, where they are known.
+    /// Indicators in force; `None` if the host has no correlation.
     pub indicators: Option<&'a Indicators>,
 }
 
-/// What the edge knows of the client.
+/// The facts about a client that the host knows.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Client<'a> {
-    /// The client's address.
+    /// IP address.
     pub address: Option<&'a str>,
-    /// Autonomous system.
+    /// Number of the autonomous system.
     pub as_number: Option<u32>,
-    /// The system's holder.
+    /// Organisation that holds the autonomous system.
     pub as_organization: Option<&'a str>,
     /// ISO country code.
     pub country: Option<&'a str>,
@@ -45,6 +45,6 @@ pub struct Client<'a> {
     pub http_version: Option<&'a str>,
     /// TLS version.
     pub tls_version: Option<&'a str>,
-    /// Hash over the TLS client hello.
+    /// Hash of the TLS client hello.
     pub tls_fingerprint: Option<&'a str>,
 }

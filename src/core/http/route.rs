@@ -1,8 +1,8 @@
-//! Which requests are LLM calls, and how their bodies read: by method and path.
+//! Routes: the path of a request decides whether it is an LLM call, and the format of its body.
 
 use serde::{Deserialize, Serialize};
 
-/// A kind of LLM call: the shape of its body.
+/// An endpoint of an LLM API, which decides the format of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Endpoint {
     /// OpenAI chat completions.
@@ -17,7 +17,7 @@ pub enum Endpoint {
     /// OpenAI embeddings.
     #[serde(rename = "openai.embeddings")]
     OpenaiEmbeddings,
-    /// OpenAI file upload; an LLM call where its purpose is `batch`.
+    /// OpenAI file upload; an LLM call if its purpose is `batch`.
     #[serde(rename = "openai.files")]
     OpenaiFiles,
     /// The start of an OpenAI batch over an uploaded file.
@@ -50,16 +50,16 @@ pub enum Endpoint {
     /// Any other LLM call.
     #[serde(rename = "generic")]
     Generic,
-    /// Not an LLM call: passes untouched and uncounted.
+    /// Not an LLM call: forwarded unchanged and not counted.
     #[serde(rename = "none")]
     None,
 }
 
-/// A provider's wire format.
+/// The wire format of a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dialect {
-    /// OpenAI, and what speaks its language.
+    /// OpenAI and compatible servers.
     Openai,
     /// Anthropic.
     Anthropic,
@@ -70,7 +70,7 @@ pub enum Dialect {
 }
 
 impl Endpoint {
-    /// The wire format.
+    /// Returns the wire format.
     pub fn dialect(self) -> Dialect {
         use Endpoint::*;
         match self {
@@ -84,7 +84,7 @@ impl Endpoint {
         }
     }
 
-    /// OpenTelemetry's `gen_ai.operation.name`; `count_tokens` and `batch` are ours.
+    /// Returns OpenTelemetry's `gen_ai.operation.name`; `count_tokens` and `batch` are additions.
     pub fn operation(self) -> &'static str {
         use Endpoint::*;
         match self {
@@ -99,7 +99,7 @@ impl Endpoint {
 }
 
 impl Dialect {
-    /// OpenTelemetry's `gen_ai.provider.name`; `generic` is ours.
+    /// Returns OpenTelemetry's `gen_ai.provider.name`; `generic` is an addition.
     pub fn provider(self) -> &'static str {
         match self {
             Self::Gemini => "gcp.gemini",
@@ -107,7 +107,7 @@ impl Dialect {
         }
     }
 
-    /// The name in logs.
+    /// Returns the name in logs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Openai => "openai",
@@ -118,7 +118,8 @@ impl Dialect {
     }
 }
 
-/// The endpoint at `path` by the built-in routes; `None` where it is no LLM call.
+/// Returns the endpoint of a path by the built-in routes; [`Endpoint::None`] if it is not an LLM
+/// call.
 ///
 /// ```
 /// # use hedgerow_core::http::route::{Endpoint, builtin_endpoint};
@@ -130,7 +131,7 @@ pub fn builtin_endpoint(path: &str) -> Endpoint {
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     let Some(last_segment) = path.last() else { return Endpoint::None };
     let matches_path = |pattern: &str| {
-        // Almost every path is refused by its last segment.
+        // The last segment rules out almost every route.
         pattern
             .rsplit('/')
             .next()
@@ -145,11 +146,12 @@ pub fn builtin_endpoint(path: &str) -> Endpoint {
     route.map_or(Endpoint::None, |(_, endpoint)| *endpoint)
 }
 
-/// Whether `path` fits `pattern`: `**` stands for any number of segments, `*` for any part of one.
+/// Returns whether a path matches a pattern: `**` matches any number of segments, `*` any part of
+/// one.
 ///
-/// The path is compared as lenient servers read it, so that spelling is no way past: percent signs
-/// and dot segments are undone, backslashes are slashes, matrix parameters and outer spaces are cut
-/// off, case does not count, and neither do doubled slashes or one at the end.
+/// The path is normalised as lenient servers do, so that spelling is not a bypass: percent-encoding
+/// is decoded, dot segments are resolved, backslashes are slashes, matrix parameters and outer
+/// spaces are removed, and case, repeated slashes and trailing slashes are ignored.
 pub fn path_matches(pattern: &str, path: &str) -> bool {
     let pattern = pattern.to_ascii_lowercase();
     let pattern: Vec<&str> = pattern.split('/').filter(|segment| !segment.is_empty()).collect();
@@ -158,7 +160,7 @@ pub fn path_matches(pattern: &str, path: &str) -> bool {
     segments_match(&pattern, &path)
 }
 
-/// The last segments of a path, as a lenient server reads them.
+/// Returns the last [`MAX_SEGMENTS`] segments of a path, normalised as lenient servers do.
 fn canonical_segments(path: &str) -> Vec<String> {
     let decoded = percent_decode(path).replace('\\', "/");
     let mut segments: Vec<String> = Vec::new();
@@ -175,6 +177,7 @@ fn canonical_segments(path: &str) -> Vec<String> {
     segments.split_off(segments.len().saturating_sub(MAX_SEGMENTS))
 }
 
+/// Decodes percent-encoding; malformed escapes stay as they are.
 fn percent_decode(path: &str) -> String {
     let mut bytes = Vec::with_capacity(path.len());
     let mut remaining = path.as_bytes();
@@ -195,6 +198,7 @@ fn percent_decode(path: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// Compares segments from the last to the first, where most patterns differ.
 fn segments_match(pattern: &[&str], path: &[&str]) -> bool {
     match (pattern.split_last(), path.split_last()) {
         (None, None) => true,
@@ -209,6 +213,7 @@ fn segments_match(pattern: &[&str], path: &[&str]) -> bool {
     }
 }
 
+/// Returns whether a path segment matches a pattern segment, in which `*` matches any part.
 fn segment_matches(pattern: &str, segment: &str) -> bool {
     let Some((head, tail)) = pattern.split_once('*') else { return pattern == segment };
     let Some(remaining) = segment.strip_prefix(head) else { return false };
@@ -219,10 +224,10 @@ fn segment_matches(pattern: &str, segment: &str) -> bool {
     starts.any(|start| remaining.get(start..).is_some_and(|suffix| segment_matches(tail, suffix)))
 }
 
-/// Segments of a path that are looked at: the last ones, which say what is called.
+/// Maximum number of segments that are compared: the last ones, which identify the endpoint.
 const MAX_SEGMENTS: usize = 64;
 
-/// The built-in routes, in lower case; the first that fits counts.
+/// The built-in routes, in lower case; the first match counts.
 pub const BUILTIN_ROUTES: &[(&str, Endpoint)] = &[
     ("**/threads/*/messages", Endpoint::None),
     ("**/chat/completions", Endpoint::OpenaiChat),
@@ -255,10 +260,10 @@ pub const BUILTIN_ROUTES: &[(&str, Endpoint)] = &[
     ("**/dynamic/*:streamgeneratecontent", Endpoint::GeminiGenerate),
     ("**/endpoints/*:generatecontent", Endpoint::GeminiGenerate),
     ("**/endpoints/*:streamgeneratecontent", Endpoint::GeminiGenerate),
-    // Vertex: other publishers' models take their own formats.
+    // Vertex AI: models of other publishers have formats of their own.
     ("**/models/*:rawpredict", Endpoint::Generic),
     ("**/models/*:streamrawpredict", Endpoint::Generic),
-    // Bedrock: the name of an inference profile has slashes, in percent signs.
+    // Bedrock: names of inference profiles contain percent-encoded slashes.
     ("/model/**/invoke", Endpoint::Generic),
     ("/model/**/invoke-with-response-stream", Endpoint::Generic),
     ("/model/**/converse", Endpoint::Generic),

@@ -1,11 +1,11 @@
-//! A signature's condition: a small boolean program over bits.
+//! The condition of a signature: a small boolean program over bits, in three-valued logic.
 
-/// What is known of a condition.
+/// The value of a condition whose bits are only partly known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ternary {
     Holds,
     Fails,
-    /// It depends on a bit that is not known yet.
+    /// Depends on this pending bit.
     DependsOn(usize),
 }
 
@@ -14,20 +14,20 @@ pub(super) enum Ternary {
 pub(crate) enum BitExpr {
     All(Box<[BitExpr]>),
     Any(Box<[BitExpr]>),
-    /// Any of many bits, in their order.
+    /// Any of many bits, in ascending order.
     AnyBit(Box<[WordMask]>),
     Not(Box<BitExpr>),
     Bit(usize),
 }
 
-/// Some of the sixty-four bits of a word.
+/// A subset of the 64 bits of one word.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WordMask {
     word_index: u32,
     mask: u64,
 }
 
-/// What is known of bits: those that are set, and those that may yet be.
+/// The bits that are set, and the bits that are pending.
 #[derive(Clone, Debug)]
 pub(super) struct BitState {
     set: Box<[u64]>,
@@ -35,12 +35,13 @@ pub(super) struct BitState {
 }
 
 impl BitState {
+    /// Creates a state of `bits` bits, none set or pending.
     pub fn new(bits: usize) -> Self {
         let zeroed = || vec![0; bits.div_ceil(64)].into();
         Self { set: zeroed(), pending: zeroed() }
     }
 
-    /// Forgets all.
+    /// Clears all bits.
     pub fn clear(&mut self) {
         self.set.fill(0);
         self.pending.fill(0);
@@ -50,14 +51,14 @@ impl BitState {
         bit_is_set(&self.set, bit)
     }
 
-    /// Sets a bit; false where it was set.
+    /// Sets a bit; false if it was set already.
     pub fn set(&mut self, bit: usize) -> bool {
         let is_new = bit < self.set.len().saturating_mul(64) && !self.is_set(bit);
         write_bit(&mut self.set, bit, true);
         is_new
     }
 
-    /// Whether a bit may yet be set, by more work than was done so far.
+    /// Marks whether a bit is pending: unset so far, but a regex that has not run may set it.
     pub fn set_pending(&mut self, bit: usize, is_pending: bool) {
         write_bit(&mut self.pending, bit, is_pending);
     }
@@ -74,24 +75,25 @@ fn write_bit(words: &mut [u64], bit: usize, value: bool) {
 }
 
 impl WordMask {
+    /// Returns the bits of this mask that are set in `words`.
     fn masked(self, words: &[u64]) -> u64 {
         words.get(self.word_index as usize).copied().unwrap_or_default() & self.mask
     }
 
-    /// The place of the lowest of some of them.
+    /// Returns the bit index of the lowest of `bits` of this word.
     fn lowest_index(self, bits: u64) -> usize {
         (self.word_index as usize).saturating_mul(64).saturating_add(bits.trailing_zeros() as usize)
     }
 }
 
 impl BitExpr {
-    /// Any of some parts.
+    /// Creates an expression that holds if any of `parts` does.
     pub(crate) fn any_of(parts: Box<[BitExpr]>) -> Self {
         let as_bit = |part: &BitExpr| match part {
             Self::Bit(bit) => Some(*bit),
             _ => None,
         };
-        // Which of several bits proves it depends on their order.
+        // The evidence is the first part that holds. Only ascending bits keep that order in masks.
         match parts.iter().map(as_bit).collect::<Option<Vec<usize>>>() {
             Some(bits) if bits.is_sorted_by(|a, b| a < b) => {
                 let word_masks = bits.chunk_by(|a, b| a / 64 == b / 64).map(|bits| WordMask {
@@ -104,7 +106,7 @@ impl BitExpr {
         }
     }
 
-    /// The bits of an [`Node::AnyBit`].
+    /// Returns the bits of a [`BitExpr::AnyBit`].
     pub(crate) fn bit_indices(word_masks: &[WordMask]) -> impl Iterator<Item = usize> {
         word_masks.iter().flat_map(|word_mask| {
             let set_bits = (0..64).filter(|bit| word_mask.mask >> bit & 1 != 0);
@@ -112,7 +114,8 @@ impl BitExpr {
         })
     }
 
-    /// Evaluates with what is known so far: nothing is asked for that cannot change the outcome.
+    /// Evaluates the expression by the bits known so far. [`Ternary::DependsOn`] never names a bit
+    /// that cannot change the value.
     pub(super) fn evaluate(&self, state: &BitState) -> Ternary {
         let short_circuit = |parts: &[BitExpr], absorbing: Ternary, identity: Ternary| {
             let mut result = identity;
@@ -161,7 +164,7 @@ impl BitExpr {
         }
     }
 
-    /// The bits that make a node hold, which it does.
+    /// Adds bits that suffice to make the expression hold. Call it only if the expression holds.
     pub(super) fn witness_bits(&self, state: &BitState, bits: &mut Vec<usize>) {
         let mut add = |bit: usize| {
             if !bits.contains(&bit) {
@@ -213,7 +216,7 @@ mod tests {
                 assert_eq!(any_bit.evaluate(&state), any.evaluate(&state), "{set:?}");
             }
         }
-        // Out of order, the first that is set proves it, not the lowest.
+        // Out of order, the witness is the first bit that is set, not the lowest.
         assert!(matches!(BitExpr::any_of([5, 3].map(BitExpr::Bit).into()), BitExpr::Any(_)));
     }
 }

@@ -1,27 +1,27 @@
-//! A hit: a signature that holds, and its evidence. Evidence is a field and a byte range, never text.
+//! A hit: a matching signature with its evidence, which is a field and a byte range, never text.
 
 use crate::field::Field;
 
-/// A signature that held, and its proof.
+/// A signature that matched, with its evidence.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hit {
-    /// The signature's place in the ruleset.
+    /// Index of the signature in the ruleset.
     pub signature: usize,
-    /// What proved it.
+    /// Locations that suffice to make the condition hold.
     pub evidence: Vec<Evidence>,
-    /// The key of the indicator that it is.
+    /// Keyed hash of the indicator, if the hit is an indicator's.
     pub indicator_key: Option<u64>,
 }
 
-/// Where something was found: never the text itself.
+/// The location of a match: never the text itself.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Evidence {
-    /// The field.
+    /// Field that the comparison tests.
     #[serde(serialize_with = "serialize_field_name")]
     pub field: Field,
-    /// First byte: in the (decompressed) body for text, in the value for short strings.
+    /// Offset of the first byte: in the decompressed body for text, in the value for keywords.
     pub start: usize,
-    /// Behind the last byte.
+    /// Offset after the last byte.
     pub end: usize,
 }
 

@@ -1,4 +1,4 @@
-//! Short values: each is compared with each pattern of its field.
+//! Keyword matching: compares each short value with each pattern of its field.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -11,14 +11,14 @@ use crate::rules::signature::StringMatch;
 use crate::text;
 use crate::text::Case;
 
-/// A comparison of a short value.
+/// A keyword comparison and its bit.
 #[derive(Debug)]
 pub(crate) struct KeywordTest {
     pub check: KeywordCheck,
     pub bit: usize,
 }
 
-/// What a short value is compared with.
+/// The comparison of a keyword value.
 #[derive(Debug)]
 pub(crate) enum KeywordCheck {
     String { anchor: StringMatch, value: String, is_cased: bool },
@@ -27,7 +27,9 @@ pub(crate) enum KeywordCheck {
     Present,
 }
 
-/// Runs a field's tests on one short value.
+/// Runs the tests of a field on one value and calls `set_bit` for each that holds.
+///
+/// The range covers the whole value: keywords have no finer evidence.
 pub(super) fn run_keyword_tests(
     tests: &[KeywordTest],
     value: &str,
@@ -64,7 +66,7 @@ pub(super) fn run_keyword_tests(
     }
 }
 
-/// Normalises a short value; most are lower-case ASCII already.
+/// Normalises a keyword value; borrowed if it is lower-case ASCII, as most are.
 fn normalize_keyword(value: &str) -> Cow<'_, str> {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !byte.is_ascii_uppercase();
     if value.bytes().all(is_plain) {

@@ -1,23 +1,28 @@
-//! Where literals stand in the text of a request, by literal.
+//! Positions of literals in the text of a request, grouped by literal.
 
 use std::ops::Range;
 
 use super::required_literals::RequiredLiteralIds;
 
-/// Occurrences of literals: noted as they are found, then sorted by literal.
+/// Occurrences of literals: recorded in the order of the scan, then grouped by literal.
+///
+/// Grouping is a counting sort: linear, and into buffers that all requests share.
 #[derive(Debug)]
 pub(super) struct Occurrences {
-    /// Literal and start, in the order in which they were noted: of one literal, the first comes first.
+    /// Literal and start of each occurrence, in the order of recording.
     recorded: Vec<(u32, u32)>,
-    /// How often each literal was noted, and those that were.
+    /// Number of occurrences, by literal.
     counts: Vec<u32>,
+    /// Literals with at least one occurrence.
     seen_literals: Vec<u32>,
-    /// The starts, those of one literal together; and where each literal's end, by literal.
+    /// Starts, grouped by literal; valid after [`Self::sort`].
     starts: Vec<u32>,
+    /// End of the literal's group in `starts`, by literal.
     ends: Vec<u32>,
 }
 
 impl Occurrences {
+    /// Creates an empty list for `literals` literals.
     pub fn new(literals: usize) -> Self {
         Self {
             recorded: Vec::new(),
@@ -28,7 +33,7 @@ impl Occurrences {
         }
     }
 
-    /// Forgets all.
+    /// Removes all occurrences.
     pub fn clear(&mut self) {
         for literal in self.seen_literals.drain(..) {
             if let Some(count) = self.counts.get_mut(literal as usize) {
@@ -39,7 +44,7 @@ impl Occurrences {
         self.starts.clear();
     }
 
-    /// Notes that a literal begins at a byte of the text.
+    /// Records that a literal begins at byte `start` of the text.
     pub fn record(&mut self, literal: usize, start: usize) {
         let Some(count) = self.counts.get_mut(literal) else { return };
         *count = count.saturating_add(1);
@@ -49,7 +54,8 @@ impl Occurrences {
         self.recorded.push((literal as u32, start as u32));
     }
 
-    /// Sorts what was noted; it is asked for only then.
+    /// Groups the occurrences by literal and sorts them by start, unless that is done already. The
+    /// look-ups by position need it.
     pub fn sort(&mut self) {
         if self.starts.len() == self.recorded.len() {
             return;
@@ -74,25 +80,25 @@ impl Occurrences {
         for literal in &self.seen_literals {
             let range = self.range(*literal as usize);
             let literal_starts = self.starts.get_mut(range).unwrap_or_default();
-            // One that overlaps with itself may be noted out of order.
+            // The scan may report overlapping occurrences of one literal out of order.
             if !literal_starts.is_sorted() {
                 literal_starts.sort_unstable();
             }
         }
     }
 
-    /// Where a literal begins, in order.
+    /// Returns the starts of a literal, in ascending order.
     pub fn starts_of(&self, literal: usize) -> &[u32] {
         self.starts.get(self.range(literal)).unwrap_or_default()
     }
 
-    /// How often a landmark's literals occur.
+    /// Returns how often the alternatives of a required literal occur.
     pub fn count(&self, required: &RequiredLiteralIds) -> usize {
         let counts = required.literals.iter().filter_map(|literal| self.counts.get(*literal));
         counts.fold(0, |sum, count| sum.saturating_add(*count as usize))
     }
 
-    /// Where any of a landmark's literals begins, in order.
+    /// Returns the starts of all alternatives of a required literal, in ascending order.
     pub fn starts_of_any(&self, required: &RequiredLiteralIds) -> Vec<usize> {
         let unsorted = required.literals.iter().flat_map(|literal| self.starts_of(*literal));
         let mut starts: Vec<usize> = unsorted.map(|start| *start as usize).collect();
@@ -102,7 +108,8 @@ impl Occurrences {
         starts
     }
 
-    /// Whether any of a landmark's literals begins in a stretch of the text, both ends included.
+    /// Returns whether any alternative of a required literal begins between `earliest` and
+    /// `latest`, both included.
     pub fn any_within(
         &self,
         required: &RequiredLiteralIds,
@@ -116,8 +123,10 @@ impl Occurrences {
         })
     }
 
+    /// Returns the range of the literal's group in `starts`.
     fn range(&self, literal: usize) -> Range<usize> {
         let count = self.counts.get(literal).copied().unwrap_or_default() as usize;
+        // `ends` is stale for literals without occurrences.
         let end = match count {
             0 => 0,
             _ => self.ends.get(literal).copied().unwrap_or_default() as usize,

@@ -1,10 +1,14 @@
-//! Literals that every match of a regex contains, by their index in the program.
+//! Required literals: literals that every match of a regex contains, by index in the program.
 
-/// A set of alternative literals, one of which is in every match: `RequiredLiterals` of the rule, compiled.
+/// A set of alternative literals, one of which is in every match: the compiled form of
+/// [`RequiredLiterals`](crate::rules::signature::RequiredLiterals).
 #[derive(Debug)]
 pub(crate) struct RequiredLiteralIds {
-    /// Its literals' places in the scanner's list.
+    /// Indices of the alternatives in the scanner.
     pub literals: Vec<usize>,
+    /// Minimum bytes from the previous required literal (from the start of the match for the first)
+    /// to this one, between their starts.
     pub min_distance: usize,
+    /// Maximum bytes of that distance, if it is bounded.
     pub max_distance: Option<usize>,
 }

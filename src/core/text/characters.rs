@@ -1,13 +1,13 @@
-//! Classes of characters: spaces, invisible characters, combining marks, look-alikes; and runs of plain text.
+//! Character classes: spaces, invisible characters, combining marks, look-alikes, plain runs.
 
 use icu_normalizer::{ComposingNormalizer, ComposingNormalizerBorrowed};
 
-/// The character that a lower-case `char` is matched as; `None` where it is not seen.
+/// Returns the character as which a lower-case `char` is matched; `None` if it is invisible.
 pub fn fold_char(char: char) -> Option<char> {
     (!is_invisible(char)).then(|| look_alike(char))
 }
 
-/// How many leading bytes of `text` are printable ASCII, with no space after a space.
+/// Returns how many leading bytes of `text` are printable ASCII without two spaces in a row.
 pub(super) fn plain_prefix_len(text: &[u8]) -> usize {
     let mut plain_len = 0_usize;
     let shifted = text.get(1..).unwrap_or_default();
@@ -27,7 +27,7 @@ pub(super) fn plain_prefix_len(text: &[u8]) -> usize {
     plain_len.saturating_add(plain_tail_len.unwrap_or(remaining.len()))
 }
 
-/// How many bytes at the start of a text are outside ASCII.
+/// Returns how many leading bytes of `text` are outside ASCII.
 pub(super) fn non_ascii_prefix_len(text: &[u8]) -> usize {
     let (blocks, _) = text.as_chunks::<CHUNK_BYTES>();
     let is_non_ascii =
@@ -37,6 +37,7 @@ pub(super) fn non_ascii_prefix_len(text: &[u8]) -> usize {
     block_bytes.saturating_add(remaining.iter().position(u8::is_ascii).unwrap_or(remaining.len()))
 }
 
+/// Returns 1 if `byte` is not printable ASCII, or if `byte` and `next` are both spaces; else 0.
 pub(super) fn special_flag(byte: u8, next: u8) -> u8 {
     u8::from(byte < b' ')
         | u8::from(byte > b'~')
@@ -51,26 +52,29 @@ pub(super) fn is_space(char: char) -> bool {
     char.is_whitespace()
 }
 
-/// Whether a character draws nothing: controls, format characters, fillers, variation selectors.
+/// Returns whether a character has no glyph: controls, format characters, fillers, variation
+/// selectors.
 pub(super) fn is_invisible(char: char) -> bool {
     matches!(char,
-        '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}'
-        | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+        '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{ad}' | '\u{34f}' | '\u{61c}'
+        | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
         | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Whether `char` may change what stands before it when composed; dropped characters may.
+/// Returns whether `char` may change the characters before it in composition. Invisible characters
+/// count, too.
 pub(super) fn joins_previous(char: char) -> bool {
     match char {
         ..'\u{80}' => false,
-        // The scripts of India have their letters at the same places of blocks of 128, signs around them.
+        // Indic scripts have blocks of 128, with letters at the same offsets and signs around them.
         '\u{900}'..='\u{dff}' => !(0x05..=0x39).contains(&(char as u32 & 0x7f)),
         _ => COMBINING_MARKS.iter().any(|range| range.contains(&char)) || is_invisible(char),
     }
 }
 
-/// The Latin letter or ASCII sign that `char` looks like, else `char`.
+/// Returns the ASCII letter or sign that `char` looks like, else `char`.
 pub(super) fn look_alike(char: char) -> char {
     if char < '\u{131}' {
         return char;
@@ -83,7 +87,8 @@ pub(super) const NFKC: ComposingNormalizerBorrowed<'static> = ComposingNormalize
 
 pub(super) const CHUNK_BYTES: usize = 16;
 
-/// Where combining marks and what becomes trailing letters of Hangul syllables are; coarse, to the safe side.
+/// Ranges with combining marks and trailing Hangul letters. They are coarse, on the safe side: a
+/// character too many only takes the slower path.
 pub(super) const COMBINING_MARKS: &[std::ops::RangeInclusive<char>] = &[
     '\u{300}'..='\u{36f}',
     '\u{483}'..='\u{489}',
@@ -122,8 +127,9 @@ pub(super) const COMBINING_MARKS: &[std::ops::RangeInclusive<char>] = &[
     '\u{10000}'..='\u{1ffff}',
 ];
 
-/// Lower-case letters of other scripts, and typographic signs, by the ASCII that they look like.
-/// Chosen from Unicode's confusables (UTS #39) for what survives NFKC and lower case.
+/// Lower-case letters of other scripts and typographic signs, with the ASCII that they look like.
+/// These are the confusables of Unicode (UTS #39), chosen from those that survive NFKC and lower
+/// case.
 pub(super) const LOOK_ALIKES: &[(char, char)] = &[
     ('\u{131}', 'i'),
     ('\u{251}', 'a'),

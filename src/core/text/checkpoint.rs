@@ -1,37 +1,38 @@
-//! Checkpoints of normalisation: up to which byte of the body a byte of the text has come.
+//! Checkpoints of normalisation: pairs of offsets in the body and in the normalised text.
 
-/// How far normalisation had come at some place, for those who come back to it: up to here the bytes of
-/// the body make the text up to there, whatever follows.
+/// A point to resume normalisation from: the body before `source_offset` produces exactly the text
+/// before `text_offset`, whatever follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// Bytes of the buffer of normalised text.
+    /// Byte offset in the buffer of normalised text.
     pub text_offset: usize,
-    /// Bytes of the body.
+    /// Byte offset in the body.
     pub source_offset: usize,
 }
 
-/// What is marked while text of the body is appended as it stands.
+/// A writer of checkpoints while a string of the body is normalised.
 pub(super) struct CheckpointWriter<'m> {
-    /// Where marks are kept, if they are.
+    /// List of checkpoints; `None` if none are recorded.
     checkpoints: Option<&'m mut Vec<Checkpoint>>,
-    /// Where in the body the text began.
+    /// Byte offset in the body at which the text began.
     source_start: usize,
-    /// Where in the body that is which is appended next.
+    /// Byte offset in the body of the text that is appended next.
     pub source_offset: usize,
 }
 
 impl<'m> CheckpointWriter<'m> {
-    /// Of text that begins at some byte of the body.
+    /// Creates a writer for text that begins at byte `source_offset` of the body.
     pub fn new(checkpoints: &'m mut Vec<Checkpoint>, source_offset: usize) -> Self {
         Self { checkpoints: Some(checkpoints), source_start: source_offset, source_offset }
     }
 
-    /// Of text that stands in no body.
+    /// Creates a writer that records nothing, for text that is not in a body.
     pub fn disabled() -> Self {
         Self { checkpoints: None, source_start: 0, source_offset: 0 }
     }
 
-    /// Whether the next mark may stand so many bytes further on; behind the start of the text, that is.
+    /// Returns whether a checkpoint `ahead` bytes further on is far enough from the last one. None
+    /// is due at the start of the text.
     pub fn is_due(&self, ahead: usize) -> bool {
         let Some(checkpoints) = &self.checkpoints else { return false };
         let last = checkpoints
@@ -40,7 +41,7 @@ impl<'m> CheckpointWriter<'m> {
         self.source_offset.saturating_add(ahead) >= last.max(self.source_start.saturating_add(1))
     }
 
-    /// Marks that so many bytes further on the text goes on from its byte `text`.
+    /// Records that the body `ahead` bytes further on continues the text at `text_offset`.
     pub fn record(&mut self, text_offset: usize, ahead: usize) {
         if let Some(checkpoints) = &mut self.checkpoints {
             checkpoints.push(Checkpoint {
@@ -51,5 +52,5 @@ impl<'m> CheckpointWriter<'m> {
     }
 }
 
-/// Bytes of the body between two marks, at least.
+/// Minimum bytes of the body between two checkpoints.
 pub(super) const CHECKPOINT_INTERVAL: usize = 512;

@@ -1,19 +1,19 @@
-//! Bands and actions: how grave a score is, and what is done about it.
+//! Modes, bands and actions: the severity of a score, and the response to it.
 
 use serde::{Deserialize, Serialize};
 
-/// Whether actions are carried out.
+/// The mode: whether actions are carried out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// Decide, record, forward.
+    /// Decide and record, but forward every request.
     #[default]
     Shadow,
-    /// Carry out.
+    /// Carry the actions out.
     Enforce,
 }
 
-/// What is done with a request.
+/// An action on a request, in ascending order of severity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, PartialOrd, Ord)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
@@ -22,26 +22,26 @@ pub enum Action {
     Allow,
     /// Forward it with the score in headers for the origin.
     Tag,
-    /// Forward it without what makes answers worth harvesting.
+    /// Forward it without the parameters that make responses worth harvesting.
     Degrade,
-    /// Answer 429.
+    /// Refuse it with 429.
     Throttle,
-    /// Answer 403.
+    /// Refuse it with 403.
     Block,
 }
 
-/// How grave a score is.
+/// The severity of a score.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, PartialOrd, Ord)]
 #[serde(rename_all = "lowercase")]
 pub enum Band {
-    /// Nothing to see.
+    /// No sign of harvesting.
     #[default]
     Clear,
-    /// Worth a look in numbers.
+    /// Worth a look if there are many.
     Notice,
     /// More likely harvesting than not.
     Suspect,
-    /// Harvesting, as far as one request can tell.
+    /// Harvesting, as far as one request can show.
     Hostile,
 }
 
@@ -49,30 +49,30 @@ pub enum Band {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Bands {
-    /// Notice, from 0 to 100.
+    /// Minimum score of band notice, in percent.
     pub notice: f64,
-    /// Suspect.
+    /// Minimum score of band suspect, in percent.
     pub suspect: f64,
-    /// Hostile.
+    /// Minimum score of band hostile, in percent.
     pub hostile: f64,
 }
 
-/// Actions by band.
+/// The action for each band.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Actions {
-    /// In the band clear.
+    /// Action in band clear.
     pub clear: Action,
-    /// In the band notice.
+    /// Action in band notice.
     pub notice: Action,
-    /// In the band suspect.
+    /// Action in band suspect.
     pub suspect: Action,
-    /// In the band hostile.
+    /// Action in band hostile.
     pub hostile: Action,
 }
 
 impl Bands {
-    /// The band of a score.
+    /// Returns the band of a score in percent.
     pub fn band(&self, score: f64) -> Band {
         match score {
             score if score >= self.hostile => Band::Hostile,
@@ -84,7 +84,7 @@ impl Bands {
 }
 
 impl Actions {
-    /// The action in a band.
+    /// Returns the action for a band.
     pub fn action(&self, band: Band) -> Action {
         match band {
             Band::Clear => self.clear,
@@ -96,7 +96,7 @@ impl Actions {
 }
 
 impl Band {
-    /// The name in logs and headers.
+    /// Returns the name in logs and headers.
     pub fn name(self) -> &'static str {
         match self {
             Self::Clear => "clear",
@@ -108,7 +108,7 @@ impl Band {
 }
 
 impl Action {
-    /// The name in logs and headers.
+    /// Returns the name in logs and headers.
     pub fn name(self) -> &'static str {
         match self {
             Self::Allow => "allow",
@@ -119,7 +119,7 @@ impl Action {
         }
     }
 
-    /// The action of this name.
+    /// Returns the action with a name.
     pub fn parse(name: &str) -> Option<Self> {
         let all = [Self::Allow, Self::Tag, Self::Degrade, Self::Throttle, Self::Block];
         all.into_iter().find(|action| action.name() == name)
@@ -127,7 +127,7 @@ impl Action {
 }
 
 impl Mode {
-    /// The name in logs.
+    /// Returns the name in logs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Shadow => "shadow",
@@ -135,7 +135,7 @@ impl Mode {
         }
     }
 
-    /// The mode of this name.
+    /// Returns the mode with a name.
     pub fn parse(name: &str) -> Option<Self> {
         [Self::Shadow, Self::Enforce].into_iter().find(|mode| mode.name() == name)
     }

@@ -1,17 +1,17 @@
-//! Limits of what is read and scored of a request.
+//! Limits of the part of a request that is read and scored.
 
 use serde::{Deserialize, Serialize};
 
-/// How much is read.
+/// The limits of what is read of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Bytes of a body that are scored; the rest streams on unread.
+    /// Bytes at the start of a body that are scored; the rest is forwarded unread.
     #[serde(rename = "window")]
     pub scan_window: usize,
-    /// Bytes that a compressed body may grow to for scoring.
+    /// Maximum bytes to which a compressed body is decompressed for scoring.
     pub max_decompressed: usize,
-    /// Entries of an upload that are scored.
+    /// Maximum number of batch entries that are scored.
     pub max_entries: usize,
 }
 
