@@ -17,8 +17,8 @@ const UNOPTIMIZED = {
 };
 
 /**
- * Makes the machine ready to build; with `tests` also for `npm test`. `strict` (continuous integration) turns
- * every fallback into a failure.
+ * Makes the machine ready to build; with `tests` also for `npm test`. `strict` (continuous integration)
+ * fails if the pinned nightly cannot be installed.
  */
 export async function setup({ tests = false, strict = false } = {}) {
   requireCargo();
@@ -28,9 +28,9 @@ export async function setup({ tests = false, strict = false } = {}) {
   await wasmTarget();
   if (tests || strict) await nightly({ strict });
   await packages;
-  await cargoInstall('worker-build', WORKER_BUILD, { strict });
-  await cargoInstall('wasm-bindgen-cli', wasmBindgenVersion(), { binary: 'wasm-bindgen', strict });
-  if (tests && hasNightly()) await cargoInstall('cargo-fuzz', CARGO_FUZZ, { strict });
+  await cargoInstall('worker-build', WORKER_BUILD);
+  await cargoInstall('wasm-bindgen-cli', wasmBindgenVersion(), 'wasm-bindgen');
+  if (tests && hasNightly()) await cargoInstall('cargo-fuzz', CARGO_FUZZ);
 }
 
 /** Installs the Node packages: wrangler, workerd, Node 24 (wrangler needs at least 22), esbuild, binaryen. */
@@ -77,7 +77,7 @@ function wasmBindgenVersion() {
   return version;
 }
 
-async function cargoInstall(crate, version, { binary = crate, strict }) {
+async function cargoInstall(crate, version, binary = crate) {
   const record = fromRoot('.tools/.crates.toml'); // cargo's own list of what it has installed
   const entry = `"${crate} ${version} (`;
   const isRecorded = existsSync(record) && readFileSync(record, 'utf8').includes(entry);
@@ -92,9 +92,9 @@ async function cargoInstall(crate, version, { binary = crate, strict }) {
   const label = `cargo install ${crate} ${version} (a few minutes, once)`;
   try {
     await install(['--locked'], label);
-  } catch (error) {
-    if (strict) throw error;
-    // A registry mirror can lag behind and lack a version of the lock file; the version ranges still hold.
+  } catch {
+    // A registry mirror can lag behind and lack a version of the lock file; the version ranges still hold. The version
+    // of the tool itself is pinned, so this is announced, and allowed in continuous integration, too.
     console.log(`${crate}: not installable with its lock file; trying the newest versions it accepts`);
     await install([], label);
   }
