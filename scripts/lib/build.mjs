@@ -1,6 +1,6 @@
 // Builds the Worker, the Wasm module of the console, the console and the command line. Cargo decides what has to be
 // compiled; a stamp spares the later steps (wasm-bindgen, wasm-opt, esbuild) if no input is newer than the output.
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { Failure, fromRoot, run, toolEnv, tryCapture } from './proc.mjs';
 import { hasNightly, NIGHTLY, TOOLCHAIN_SHIM, WASM_TARGET, wasmCargo } from './toolchain.mjs';
@@ -138,29 +138,15 @@ export async function buildConsole({ rules = shippedRules(), profile = process.e
   const recipe = JSON.stringify({ rules, profile });
   if (isFresh('build/console', '_hedgerow/index.html', recipe, ['www', rules, 'package-lock.json', ...WASM_INPUTS])) return;
   rmSync(stampOf('build/console'), { force: true });
-  await writeShippedRules(rules);
+  // Node 20 refuses the types that wasm-bindgen's exception handling needs, and the user's own Node may be that old.
+  const node = fromRoot('node_modules/.bin/node');
+  await run(node, [fromRoot('scripts/shipped-rules.mjs'), rules], { label: 'the shipped rules → build/rules/', quiet: true });
   await run(
     fromRoot('node_modules/.bin/vite'),
     ['build', 'www', '--config', fromRoot('www/vite.config.ts'), '--logLevel', 'warn'],
     { label: 'build the console → build/console/', quiet: true },
   );
   writeFileSync(stampOf('build/console'), recipe);
-}
-
-/** Writes the rule files and the bundle built from them to `build/rules/`, for the console. */
-async function writeShippedRules(rules) {
-  const isRule = (name) => /\.ya?ml$|^policy\.toml$|^lists\/.*\.toml$/.test(name);
-  const files = readdirSync(rules, { recursive: true }).filter(isRule).sort();
-  const sources = Object.fromEntries(files.map((name) => [name, readFileSync(path.join(rules, name), 'utf8')]));
-  const core = await import(fromRoot('build/wasm/hedgerow_wasm.js'));
-  core.initSync({ module: readFileSync(fromRoot('build/wasm/hedgerow_wasm_bg.wasm')) });
-  const { bundle, findings } = JSON.parse(core.check(JSON.stringify(sources)));
-  if (!bundle) {
-    throw new Failure(`${rules} has ${findings.length} findings.\n  \`npm run hedgerow -- check ${rules}\` lists them.`);
-  }
-  mkdirSync(fromRoot('build/rules'), { recursive: true });
-  writeFileSync(fromRoot('build/rules/sources.json'), JSON.stringify(sources));
-  writeFileSync(fromRoot('build/rules/bundle.json'), bundle);
 }
 
 /** Optimises a Wasm module in place and removes the names of its functions. */

@@ -1,10 +1,16 @@
 // Installs everything that a build needs and the machine lacks. Each step is skipped if it is done already.
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { homedir, tmpdir } from 'node:os';
+import path from 'node:path';
 import { Failure, fromRoot, run, tryCapture } from './proc.mjs';
 import { hasNightly, hasWasmTarget, NIGHTLY, nightlyInstall, WASM_TARGET } from './toolchain.mjs';
 
 const WORKER_BUILD = '0.8.7';
 const CARGO_FUZZ = '0.13.2';
+
+/** The most versions of a tool's lock file that may be missing from the registry. */
+const MOST_MISSING = 5;
 
 /** The tools run for seconds; optimising them costs minutes. */
 const UNOPTIMIZED = {
@@ -77,25 +83,47 @@ function wasmBindgenVersion() {
   return version;
 }
 
+/** Installs a command at a pinned version, with the versions of all its dependencies as its lock file has them. */
 async function cargoInstall(crate, version, binary = crate) {
   const record = fromRoot('.tools/.crates.toml'); // cargo's own list of what it has installed
   const entry = `"${crate} ${version} (`;
   const isRecorded = existsSync(record) && readFileSync(record, 'utf8').includes(entry);
   if (isRecorded && existsSync(fromRoot('.tools/bin', binary))) return;
-  const install = (flags, label) =>
-    run('cargo', ['install', crate, '--version', version, ...flags, '--root', fromRoot('.tools'), '--quiet'], {
-      label,
+  const install = (source) =>
+    run('cargo', ['install', ...source, '--locked', '--root', fromRoot('.tools'), '--quiet'], {
+      label: `cargo install ${crate} ${version} (a few minutes, once)`,
       quiet: true,
       env: UNOPTIMIZED,
       remedy: 'Is crates.io reachable, and is a C compiler installed? The output is above.',
     });
-  const label = `cargo install ${crate} ${version} (a few minutes, once)`;
   try {
-    await install(['--locked'], label);
-  } catch {
-    // A registry mirror can lag behind and lack a version of the lock file; the version ranges still hold. The version
-    // of the tool itself is pinned, so this is announced, and allowed in continuous integration, too.
-    console.log(`${crate}: not installable with its lock file; trying the newest versions it accepts`);
-    await install([], label);
+    await install([crate, '--version', version]);
+  } catch (error) {
+    const repaired = repairLock(crate, version);
+    if (!repaired) throw error;
+    await install(['--path', repaired]);
   }
+}
+
+/**
+ * Returns a copy of a crate's source whose lock file names only versions that the registry has, or null if the lock
+ * file is not the problem. A registry mirror can lag behind and lack a version. Only the packages that are missing
+ * change, and each change is printed.
+ */
+function repairLock(crate, version) {
+  const sources = path.join(process.env.CARGO_HOME ?? path.join(homedir(), '.cargo'), 'registry/src');
+  const registries = existsSync(sources) ? readdirSync(sources) : [];
+  const source = registries.map((name) => path.join(sources, name, `${crate}-${version}`)).find(existsSync);
+  if (!source) return null;
+  const copy = mkdtempSync(path.join(tmpdir(), `${crate}-`));
+  cpSync(source, copy, { recursive: true });
+  const cargo = (...args) => spawnSync('cargo', args, { cwd: copy, encoding: 'utf8' });
+  for (let missing = 0; missing <= MOST_MISSING; missing += 1) {
+    const { status, stderr } = cargo('fetch', '--locked');
+    if (status === 0) return missing > 0 ? copy : null;
+    const name = /failed to select a version for the requirement `([\w-]+) = /.exec(stderr)?.[1];
+    if (!name) return null;
+    console.log(`${crate}: the registry lacks a locked version:\n${cargo('update', name).stderr.trimEnd()}`);
+  }
+  return null;
 }
