@@ -33,7 +33,7 @@ const VIEWS = {
   rules: async (page) => {
     await page.goto(`${BASE}#/rules?rule=synthesis_instruction_records&tab=edit`);
     await page.locator('.cm-content').waitFor();
-    await page.getByText('Nothing to mend', { exact: true }).waitFor();
+    await page.getByText('No problems', { exact: true }).waitFor();
   },
 };
 

@@ -1,14 +1,15 @@
 //! `hedgerow.toml`: which registry, which key, whose name. The environment overrides it.
 
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::{env, fs};
 
 use hedgerow_core::rules::trusted_keys::TrustedKeys;
 use serde::Deserialize;
 
 use crate::remote::{AdminClient, DirectoryStore, ReleaseStore, Token};
-use crate::signer::{PASSPHRASE_VARIABLE, Signer};
-use crate::{Error, Result, io_error, print_error};
+use crate::secret_file::{env_var, warn_if_readable_by_others};
+use crate::signer::Signer;
+use crate::{Error, Result, io_error};
 
 /// Which registry a command deals with.
 #[derive(clap::Args)]
@@ -211,31 +212,6 @@ fn config_error(path: &Path, text: &str, offset: usize, problem: &str, remedy: &
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
     let problem = problem.replace('\n', " ");
     Error::Io(format!("{}:{line}:{column}: {problem}; {remedy}", path.display()))
-}
-
-/// A variable of the environment that is not empty.
-pub fn env_var(name: &str) -> Option<String> {
-    env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-/// Warns where others can read a secret.
-pub fn warn_if_readable_by_others(path: &Path) {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        let mode = fs::metadata(path).map_or(0, |metadata| metadata.permissions().mode());
-        if mode & 0o077 != 0 {
-            let path = path.display();
-            print_error(&format!("warning: others can read {path}; run `chmod 600 {path}`"));
-        }
-    }
-    #[cfg(not(unix))]
-    let _ = (path, print_error as fn(&str));
-}
-
-/// The passphrase that the environment holds.
-pub fn env_passphrase() -> Option<String> {
-    env_var(PASSPHRASE_VARIABLE)
 }
 
 /// The file's name.

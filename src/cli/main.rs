@@ -10,9 +10,11 @@ mod account_ids;
 mod cmd;
 mod config;
 mod dates;
+mod format;
 mod input;
 mod remote;
 mod rollout;
+mod secret_file;
 mod signer;
 
 use std::fmt;

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::cmd::status::DeploymentStatus;
-use crate::remote::AdminClient;
+use crate::remote::ReleaseStore;
 use crate::{Error, Format, Result, now, print_error, print_line};
 
 /// What waiting came to.
@@ -21,9 +21,17 @@ pub struct RolloutResult {
     pub reason: Option<String>,
 }
 
+/// Asks the deployment for its status.
+fn deployment_status(store: &dyn ReleaseStore) -> Result<DeploymentStatus> {
+    let status = store.status()?;
+    serde_json::from_value(status).map_err(|error| {
+        Error::Io(format!("GET /status: the answer cannot be read: {error}; update Hedgerow"))
+    })
+}
+
 /// Waits until 95 % of the last minute's traffic has the release, so many seconds at most.
 pub fn wait_for_rollout(
-    client: &AdminClient,
+    store: &dyn ReleaseStore,
     serial: u64,
     timeout_seconds: u64,
     format: Format,
@@ -32,7 +40,7 @@ pub fn wait_for_rollout(
     let deadline = now().saturating_add(timeout_seconds);
     loop {
         // The release is published: trouble in asking is no reason to say nothing of that.
-        let (percent, reason, is_superseded) = match client.get::<DeploymentStatus>("/status") {
+        let (percent, reason, is_superseded) = match deployment_status(store) {
             Ok(status) => {
                 let percent = status.rollout_percent(serial);
                 let is_superseded = status.newest_serial() > serial;

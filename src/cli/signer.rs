@@ -11,11 +11,8 @@ use blake2::{Blake2b, Digest};
 use hedgerow_core::rules::trusted_keys::TrustedKeys;
 use minisign::{PublicKey, SecretKey, SecretKeyBox};
 
-use crate::config::{env_passphrase, warn_if_readable_by_others};
+use crate::secret_file::{PASSPHRASE_VARIABLE, env_passphrase, warn_if_readable_by_others};
 use crate::{Error, Result, io_error};
-
-/// The variable that holds a key's passphrase.
-pub const PASSPHRASE_VARIABLE: &str = "HEDGEROW_KEY_PASSWORD";
 
 /// A key that signs.
 pub struct Signer {

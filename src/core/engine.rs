@@ -1,5 +1,7 @@
-//! The filter with its correlator, indicators and clusters in one place: what replay and simulation use,
-//! where nothing has to travel.
+//! The local engine: filter, correlator, indicators and clusters in one process, for offline use.
+//!
+//! Replay and simulation use it. It evaluates requests as a deployment would in which observations
+//! and indicators travel without delay.
 #![deny(clippy::arithmetic_side_effects)]
 
 use std::sync::Arc;
@@ -13,44 +15,45 @@ use crate::http::envelope::Envelope;
 use crate::rules::policy::{Action, Disposition, Mode};
 use crate::ruleset::Ruleset;
 
-/// Judges one request after the other, as an edge with all its isolates would.
+/// Seconds between two removals of expired indicators.
+const PRUNE_INTERVAL_SECONDS: u32 = 3_600;
+
+/// Evaluates one request after the other.
 #[derive(Debug)]
 pub struct LocalEngine<'r> {
     ruleset: &'r Ruleset,
-    /// Whether requests are counted, and what that shows weighs.
     correlation_enabled: bool,
     correlator: Correlator,
     indicators: Indicators,
     clusters: Clusters,
+    /// Firings of the latest request.
     firings: Vec<Firing>,
-    /// When expired indicators are forgotten next.
+    /// Time of the next removal of expired indicators, in seconds since the epoch.
     next_prune_at: u32,
 }
 
-/// What a request came to.
+/// The result for a request.
 #[derive(Debug)]
 pub struct Evaluation {
-    /// What scoring found.
+    /// Hits and score.
     pub assessment: Assessment,
-    /// Mode and actions.
+    /// Mode and actions that apply to the request.
     pub disposition: Disposition,
-    /// The account, as it is hashed where it is counted.
+    /// Hash of the account, as correlations count it.
     pub account: u64,
 }
 
-/// Seconds after which expired indicators are forgotten.
-const PRUNE_INTERVAL_SECONDS: u32 = 3_600;
-
 impl<'r> LocalEngine<'r> {
-    /// Judges by a ruleset; unless it `counts`, each request alone.
+    /// Creates an engine without history. If correlation is disabled, each request is evaluated by
+    /// itself.
     pub fn new(ruleset: &'r Ruleset, correlation_enabled: bool) -> Self {
         let settings = ruleset.policy().correlate;
-        let memory = settings.memory.saturating_mul(settings.shards as usize);
+        let max_bytes = settings.memory.saturating_mul(settings.shards as usize);
         let plan = Arc::clone(ruleset.plan());
         Self {
             ruleset,
             correlation_enabled: correlation_enabled && !plan.is_empty(),
-            correlator: Correlator::new(plan, Shard::ALL, memory),
+            correlator: Correlator::new(plan, Shard::ALL, max_bytes),
             indicators: Indicators::default(),
             clusters: Clusters::default(),
             firings: Vec::new(),
@@ -58,17 +61,18 @@ impl<'r> LocalEngine<'r> {
         }
     }
 
-    /// The clusters so far.
+    /// Returns the clusters that were found so far.
     pub fn clusters(&self) -> &Clusters {
         &self.clusters
     }
 
-    /// What held by the last request.
+    /// Returns the firings of the latest request.
     pub fn firings(&self) -> &[Firing] {
         &self.firings
     }
 
-    /// Judges a request that was answered with `status`, and counts it; `None` where it is no LLM call.
+    /// Evaluates a request and counts it. `status` is the HTTP status of its response. `None` if it
+    /// is not an LLM call.
     pub fn evaluate(&mut self, envelope: &Envelope<'_>, status: u16) -> Option<Evaluation> {
         self.firings.clear();
         let indicators = self.correlation_enabled.then_some(&self.indicators);
@@ -80,16 +84,19 @@ impl<'r> LocalEngine<'r> {
             policy.disposition_in_cluster(cluster.as_deref(), envelope.path, envelope.account);
         let action = assessment.action(&disposition);
         let applied_action = if disposition.mode == Mode::Enforce { action } else { Action::Allow };
-        let (hash_key, now) = (envelope.hash_key, envelope.now);
+        let hash_key = envelope.hash_key;
         let account = envelope.account.unwrap_or_default();
         let account = hash_key.keyed_hash(FieldId::Account.spec().name, account.as_bytes());
+        let now = u32::try_from(envelope.now).unwrap_or(u32::MAX);
         if let Some(mut observation) = assessment.observation.take() {
             self.ruleset.record_outcome(&mut observation, &hash_key, status, applied_action);
-            self.observe(&observation, u32::try_from(now).unwrap_or(u32::MAX));
+            self.observe(&observation, now);
         }
         Some(Evaluation { assessment, disposition, account })
     }
 
+    /// Counts an observation. Each firing becomes an indicator, and links its accounts if the
+    /// correlation does.
     fn observe(&mut self, observation: &Observation, now: u32) {
         if now >= self.next_prune_at {
             self.next_prune_at = now.saturating_add(PRUNE_INTERVAL_SECONDS);
@@ -100,9 +107,10 @@ impl<'r> LocalEngine<'r> {
         for firing in &self.firings {
             let Some(correlation) = plan.correlations().get(firing.correlation) else { continue };
             let name = correlation.name.as_str();
-            let cluster = match correlation.links_accounts() {
-                true => self.clusters.link(name, firing.key, &firing.accounts, firing.at),
-                false => 0,
+            let cluster = if correlation.links_accounts() {
+                self.clusters.link(name, firing.key, &firing.accounts, firing.at)
+            } else {
+                0
             };
             let expires = firing.at.saturating_add(correlation.ttl);
             self.indicators.add(Indicator { correlation: name, key: firing.key, expires, cluster });

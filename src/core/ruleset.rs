@@ -1,4 +1,4 @@
-//! A ruleset: validated and compiled. The only thing that can match.
+//! The ruleset: a validated, compiled bundle. [`crate::evaluate`] holds its evaluation.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,32 +22,35 @@ use crate::rules::policy::Policy;
 pub use crate::rules::release::Release;
 use crate::rules::signature::{Condition, Signature, Status};
 
-/// Compiled signatures and the policy over them.
+/// Compiled rules with their policy.
 #[derive(Debug)]
 pub struct Ruleset {
     pub(crate) digest: String,
-    /// Bytes of the bundle.
+    /// Bytes of the bundle; 0 if it was not loaded from bytes.
     bundle_bytes: usize,
     pub(crate) policy: Policy,
-    /// Signatures, behind them the lists, and then the correlations.
+    /// Signatures, then lists, then correlations.
     pub(crate) signatures: Vec<Signature>,
     pub(crate) program: Program,
     pub(crate) lists: CompiledLists,
     pub(crate) plan: Arc<Plan>,
-    /// The place in the plan of each signature that is an event there.
+    /// Index in the plan of each signature that is an event of a correlation.
     pub(crate) event_index: Vec<Option<u16>>,
-    /// The signatures that are tested once a request has been answered.
+    /// Indices of the signatures that test the response.
     pub(crate) response_signatures: Vec<usize>,
 }
 
 impl Ruleset {
-    /// Compiles a bundle's bytes.
+    /// Parses and compiles a bundle.
+    ///
+    /// Returns an error if the bundle is malformed or exceeds a limit. Regexes are compiled on
+    /// first use, or by [`Self::compile_regexes`].
     pub fn load(bundle: &[u8]) -> Result<Self, Error> {
         let ruleset = Self::new(Bundle::parse(bundle)?, bundle::digest(bundle))?;
         Ok(Self { bundle_bytes: bundle.len(), ..ruleset })
     }
 
-    /// Compiles a bundle that goes by `digest`.
+    /// Compiles a parsed bundle, identified by `digest`.
     pub fn new(bundle: Bundle, digest: String) -> Result<Self, Error> {
         let Bundle { policy, mut signatures, lists, correlations, .. } = bundle;
         policy.validate()?;
@@ -58,7 +61,7 @@ impl Ruleset {
         let compiled_lists = CompiledLists::new(&lists)?;
         let plan = compile_plan(correlations, &signatures, &policy)?;
         let rule_index = |name: &String| plan.signatures().iter().position(|rule| rule == name);
-        // What is experimental weighs nothing, through correlations either.
+        // Experimental signatures must not count through correlations, either.
         let to_event_index = |signature: &Signature| {
             let index =
                 rule_index(&signature.name).filter(|_| signature.status != Status::Experimental)?;
@@ -77,93 +80,94 @@ impl Ruleset {
                 signature.weight = weight;
             }
         }
-        let (bundle_bytes, lists, plan) = (0, compiled_lists, Arc::new(plan));
         Ok(Self {
             digest,
-            bundle_bytes,
+            bundle_bytes: 0,
             policy,
             signatures,
             program,
-            lists,
-            plan,
+            lists: compiled_lists,
+            plan: Arc::new(plan),
             event_index,
             response_signatures,
         })
     }
 
-    /// Compiles what is otherwise compiled on first need, so that nothing is found out later: every
-    /// regex, within bounds for all of them together.
+    /// Compiles every regex, which otherwise happens on first use, to find errors early.
+    ///
+    /// Returns an error if a regex does not compile, or if all together exceed the memory limit.
     pub fn compile_regexes(&self) -> Result<(), Error> {
         self.compile_regexes_stepwise().collect()
     }
 
-    /// The same in steps of about half a millisecond, for a host that has something else to do. What is
-    /// wrong ends it.
+    /// Compiles every regex in steps of about half a millisecond, so that a host can do other work
+    /// in between. Stop at the first error.
     pub fn compile_regexes_stepwise(&self) -> impl Iterator<Item = Result<(), Error>> {
         self.program.compile_regexes_stepwise()
     }
 
-    /// SHA-256 of the bundle, in hex.
+    /// Returns the SHA-256 of the bundle, in hex.
     pub fn digest(&self) -> &str {
         &self.digest
     }
 
-    /// Bytes of the bundle that it was loaded from; 0 where it was made of none.
+    /// Returns the bytes of the bundle; 0 if it was not loaded from bytes.
     pub fn bundle_bytes(&self) -> usize {
         self.bundle_bytes
     }
 
-    /// The policy.
+    /// Returns the policy.
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
 
-    /// The signatures in force; behind them the lists and the correlations, which have neither selections
-    /// nor a condition.
+    /// Returns the enabled signatures, then the lists and the correlations, which have no
+    /// selections and a condition that never holds. Indices of hits refer to this order.
     pub fn signatures(&self) -> &[Signature] {
         &self.signatures
     }
 
-    /// What is to be counted over requests.
+    /// Returns the plan of the correlations.
     pub fn plan(&self) -> &Arc<Plan> {
         &self.plan
     }
 
-    /// The compiled tests.
+    /// Returns the compiled signatures.
     pub fn program(&self) -> &Program {
         &self.program
     }
 
-    /// The endpoint that an HTTP request calls; `None` where it is no LLM call.
+    /// Returns the endpoint that an HTTP request calls; `None` if it is not an LLM call.
     pub fn endpoint(&self, envelope: &Envelope<'_>) -> Option<Endpoint> {
-        // WebSocket handshakes are GET. An `Upgrade` header on a POST means nothing, and is no way past.
+        // WebSocket handshakes are GET. An `Upgrade` header on a POST has no meaning and is
+        // ignored.
         if envelope.method != "POST" {
             return None;
         }
         Some(self.policy.endpoint(envelope.path)).filter(|endpoint| *endpoint != Endpoint::None)
     }
 
-    /// The place of the first correlation among the signatures.
+    /// Returns the index of the first correlation among the signatures.
     pub fn first_correlation_index(&self) -> usize {
         self.signatures.len().saturating_sub(self.plan.correlations().len())
     }
 
-    /// Whether the signature at this place is a list.
+    /// Returns whether the signature at an index is a list.
     pub(crate) fn is_list(&self, index: usize) -> bool {
         (self.program.conditions.len()..self.first_correlation_index()).contains(&index)
     }
 
-    /// Whether it is a correlation.
+    /// Returns whether the signature at an index is a correlation.
     pub(crate) fn is_correlation(&self, index: usize) -> bool {
         index >= self.first_correlation_index()
     }
 
-    /// The lists that the client or the account is on.
+    /// Returns the hits of lists of clients and accounts.
     pub(crate) fn client_list_hits(&self, envelope: &Envelope<'_>) -> Vec<Hit> {
         self.hits_from_lists(self.lists.client_hits(envelope)).collect()
     }
 
-    /// The lists that a template of the request is on.
+    /// Returns the hits of lists of templates.
     pub(crate) fn template_list_hits(
         &self,
         request: &Request<'_>,
@@ -172,6 +176,7 @@ impl Ruleset {
         self.hits_from_lists(self.lists.template_hits(request, envelope))
     }
 
+    /// Turns list hits, which have indices of lists, into hits of signatures.
     fn hits_from_lists(&self, hits: Vec<list::ListHit>) -> impl Iterator<Item = Hit> {
         let first_list_index = self.program.conditions.len();
         hits.into_iter().map(move |(list, evidence)| Hit {
@@ -182,8 +187,9 @@ impl Ruleset {
     }
 }
 
-/// Compiles correlations by the policy's weights, without those that it has switched off, or that
-/// cannot do without a rule that is off.
+/// Compiles correlations with the weights of the policy.
+///
+/// Drops correlations that the policy disables, and correlations that need a disabled rule.
 pub fn compile_plan(
     mut correlations: Vec<Correlation>,
     signatures: &[Signature],
@@ -200,7 +206,7 @@ pub fn compile_plan(
         policy.signatures.iter().filter(|signature_override| signature_override.off);
     let mut disabled: BTreeSet<String> =
         disabled_overrides.map(|signature_override| signature_override.name.clone()).collect();
-    // Each that goes may take others along.
+    // A dropped correlation may be a rule of others, so repeat until nothing changes.
     loop {
         let count_before = disabled.len();
         correlations.retain_mut(|correlation| {
@@ -219,7 +225,7 @@ pub fn compile_plan(
     Plan::new(correlations, &names)
 }
 
-/// A correlation as the signature that its indicators are.
+/// Returns the signature of a correlation's indicators.
 fn correlation_as_signature(correlation: &Correlation) -> Signature {
     Signature {
         name: correlation.name.clone(),
@@ -233,10 +239,10 @@ fn correlation_as_signature(correlation: &Correlation) -> Signature {
     }
 }
 
-/// The family of signatures that weigh nothing, and only select requests for correlations.
+/// Family of signatures without weight, which only select requests for correlations.
 pub const TRAFFIC_FAMILY: &str = "traffic";
 
-/// A list as the signature that it is: one without a condition that could hold by itself.
+/// Returns the signature of a list, with a condition that never holds.
 fn list_as_signature(list: List) -> Signature {
     Signature {
         name: list.name,

@@ -1,10 +1,10 @@
-//! Template keys: hashes that requests made from one template share, whatever fills its slots.
+//! Template keys: hashes that requests from one template share, whatever fills its slots.
 //!
-//! The words of a text make shingles of eight; the smallest hashes among them are its keys (bottom-k
-//! MinHash). Two texts that share a part share the shingles in it, and some of those are among the
-//! smallest of both. A long slot drowns the rest, however, and templates stand before or behind what
-//! fills them; so the first and the last words have keys of their own: a template of `NEAR` words at
-//! either end always shares one.
+//! Each eight consecutive words of a text form a shingle. The smallest shingle hashes are the keys
+//! of the text (bottom-k MinHash). Two texts that share a passage share its shingles, some of which
+//! are among the smallest of both. A long slot makes that unlikely, but templates usually come
+//! before or after their slot. So the first and the last words have keys of their own: a template
+//! with `EDGE_NEAR_WORDS` words at either end always shares one.
 #![deny(clippy::arithmetic_side_effects)]
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -12,38 +12,46 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::keyed_hash::{HashKey, fmix64};
 use crate::text::simd::{MSB, Swar8};
 
-/// Keys of the whole text, at most.
+/// Maximum number of keys of the whole text.
 const WHOLE_KEYS: usize = 8;
 
-/// Words that are first, or last; and their keys.
+/// Words at each end of a text that have [`EDGE_NEAR_KEYS`] of their own.
 const EDGE_NEAR_WORDS: usize = 16;
+
+/// Maximum number of keys of the first or last [`EDGE_NEAR_WORDS`].
 const EDGE_NEAR_KEYS: usize = 1;
 
-/// The same, further in.
+/// Words at each end of a text that have [`EDGE_FAR_KEYS`] of their own.
 const EDGE_FAR_WORDS: usize = 32;
+
+/// Maximum number of keys of the first or last [`EDGE_FAR_WORDS`].
 const EDGE_FAR_KEYS: usize = 2;
 
-/// Keys of a text, at most.
+/// Maximum number of keys of a text.
 pub const MAX_KEYS: usize = WHOLE_KEYS + 2 * (EDGE_NEAR_KEYS + EDGE_FAR_KEYS);
 
-/// Words of a shingle.
+/// Words per shingle.
 const SHINGLE_WORDS: usize = 8;
 
-/// Characters of a shingle where words are not set apart: some two to a word.
+/// Characters per shingle in scripts without spaces, which have about two per word.
 const SHINGLE_CHARS: usize = 16;
 
-/// Bytes that are looked at from the start of the text; and bytes from its end.
+/// Maximum bytes that are hashed from the start of a text.
 const MAX_HEAD_BYTES: usize = 64 << 10;
+
+/// Maximum bytes that are hashed from the end of a longer text.
 const MAX_TAIL_BYTES: usize = 1 << 10;
 
-/// The keys of a text that comes in several values, in their order: each once, in no order that means
-/// anything. Few words have none. `name` is the field's.
+/// Returns the template keys of a text that consists of several values in order: each key once, in
+/// no particular order, at most [`MAX_KEYS`]. A text shorter than a shingle has none.
+///
+/// `field` is the name of the field, on which the keys depend.
 pub fn keys<'t>(field: &str, values: impl Iterator<Item = &'t str>, key: &HashKey) -> Vec<u64> {
     let values: Vec<&str> = values.collect();
     let mut whole_text = BottomK::<WHOLE_KEYS>::default();
     let mut head_edge = EdgeKeys::default();
     let mut tail_shingles = TailShingles::default();
-    // Shingles go on from one value to the next: a text may be cut into any parts.
+    // Shingles span values, because a client may split a text into any parts.
     let mut rolling_hash = RollingHash::default();
     let mut remaining = MAX_HEAD_BYTES;
     for value in &values {
@@ -70,7 +78,7 @@ pub fn keys<'t>(field: &str, values: impl Iterator<Item = &'t str>, key: &HashKe
     let tail_edge = tail_shingles.edge_keys();
     let mut keys: Vec<u64> = Vec::with_capacity(MAX_KEYS);
     for hash in whole_text.hashes().chain(head_edge.hashes()).chain(tail_edge.hashes()) {
-        // What leaves the request is a hash that does not show the seed.
+        // Hashed again with the key, so that the result does not reveal the seed.
         let template_key = key.keyed_hash(field, &hash.to_le_bytes());
         if !keys.contains(&template_key) {
             keys.push(template_key);
@@ -79,7 +87,7 @@ pub fn keys<'t>(field: &str, values: impl Iterator<Item = &'t str>, key: &HashKe
     keys
 }
 
-/// The hash of a whole text that comes in several values; `None` where there is no word in it.
+/// Returns the hash of a whole text that consists of several values; `None` if it is empty.
 pub fn digest<'t>(
     field: &str,
     values: impl Iterator<Item = &'t str>,
@@ -94,12 +102,12 @@ pub fn digest<'t>(
     (!is_empty).then(|| key.keyed_hash(field, &sum.to_le_bytes()))
 }
 
-/// The first bytes of a text, whole characters.
+/// Returns the first bytes of a text, at most `max_bytes`, without splitting a character.
 fn prefix(text: &str, max_bytes: usize) -> &str {
     text.get(..text.floor_char_boundary(max_bytes)).unwrap_or_default()
 }
 
-/// The last bytes of several values, in their order, from a word's start on.
+/// Returns the last [`MAX_TAIL_BYTES`] of several values, in order, from the start of a word on.
 fn tail_parts<'t>(values: &[&'t str]) -> Vec<&'t str> {
     let mut remaining = MAX_TAIL_BYTES;
     let mut parts = Vec::new();
@@ -119,18 +127,19 @@ fn tail_parts<'t>(values: &[&'t str]) -> Vec<&'t str> {
     parts
 }
 
-/// What a stretch of text is.
+/// The kind of a token.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum TokenKind {
-    /// Letters and digits between what is neither.
+    /// A run of letters and digits.
     Word,
-    /// Digits alone: whichever they are, for they count what the template was used for.
+    /// A run of digits. All numbers are equal, because templates often contain a counter.
     Number,
-    /// One character of a script that sets no words apart.
+    /// One character of a script without spaces.
     UnspacedChar,
 }
 
 impl TokenKind {
+    /// Returns the hash of a token; all numbers have the same.
     fn hash(self, bytes: &[u8], seed: u64) -> u64 {
         match (self, bytes.len()) {
             (Self::Number, _) => fmix64(seed),
@@ -140,7 +149,7 @@ impl TokenKind {
     }
 }
 
-/// The word at the start of a text, and its bytes.
+/// Returns the kind and the bytes of the token at the start of a text.
 fn next_token(text: &[u8]) -> (TokenKind, usize) {
     let mut is_number = true;
     let mut position = 0_usize;
@@ -168,7 +177,7 @@ fn next_token(text: &[u8]) -> (TokenKind, usize) {
     (if is_number { TokenKind::Number } else { TokenKind::Word }, position)
 }
 
-/// Bytes of a character of UTF-8, by its first.
+/// Returns the bytes of a character outside ASCII in UTF-8, by its first byte.
 fn utf8_len(first: u8) -> usize {
     match first {
         0xf0.. => 4,
@@ -177,21 +186,21 @@ fn utf8_len(first: u8) -> usize {
     }
 }
 
-/// Whether a text begins with a character of Chinese, Japanese or Thai, or of their neighbours, which
-/// do not set words apart (or, like punctuation of theirs, are as good as one).
+/// Returns whether a text begins with a character of a script without spaces: Chinese, Japanese,
+/// Thai and related scripts, with their punctuation.
 fn is_unspaced_script(text: &[u8]) -> bool {
     match text {
         // U+0E00 to U+0EFF: Thai and Lao. U+1000 to U+109F: Burmese. U+1780 to U+17FF: Khmer.
         [0xe0, 0xb8..=0xbb, ..] | [0xe1, 0x80..=0x82 | 0x9e..=0x9f, ..] => true,
-        // From U+2E80 on, but for Hangul (U+AC00 to U+D7FF).
+        // From U+2E80 on, except Hangul (U+AC00 to U+D7FF).
         [0xe2, 0xba..=0xbf, ..] | [0xe3..=0xe9 | 0xee..=0xf4, ..] => true,
         [0xea, second, ..] => *second < 0xb0,
         _ => false,
     }
 }
 
-/// The next eight bytes of a text, looked at together: a mask has the highest bit of each byte that is
-/// of its kind.
+/// The next eight bytes of a text, with masks that have the highest bit of each byte of their
+/// class.
 struct CharMasks {
     bytes: u64,
     digits: u64,
@@ -204,7 +213,8 @@ impl CharMasks {
         let bytes = text
             .first_chunk()
             .map_or_else(|| le_u64_padded(text), |chunk| u64::from_le_bytes(*chunk));
-        let (swar, lower) = (Swar8(bytes), Swar8(Swar8(bytes).to_ascii_lowercase()));
+        let swar = Swar8(bytes);
+        let lower = Swar8(swar.to_ascii_lowercase());
         Self {
             bytes,
             digits: swar.at_least(b'0') & !swar.at_least(b'9'.saturating_add(1)) & MSB,
@@ -213,45 +223,45 @@ impl CharMasks {
         }
     }
 
-    /// Bytes of ASCII letters and digits at the start, up to eight.
+    /// Returns the number of leading ASCII letters and digits, up to eight.
     fn word_len(&self) -> usize {
         first_marked_byte(!(self.digits | self.letters) & MSB)
     }
 
-    /// The hash of the first bytes, which are a word: as `Word::hash`.
+    /// Returns the hash of the first bytes, which are a word, equal to [`TokenKind::hash`].
     fn hash_word(&self, length: usize, seed: u64) -> u64 {
         let is_number = self.letters & !mask_after(length) == 0;
         let bytes = if is_number { 0 } else { self.bytes & !mask_after(length) };
         fmix64(bytes ^ seed)
     }
 
-    /// Whether the byte behind the first ones, which are of ASCII, is of another character.
+    /// Returns whether the byte after the first `length` ASCII bytes is outside ASCII.
     fn continues_with_non_ascii(&self, length: usize) -> bool {
         first_marked_byte(self.non_ascii) == length
     }
 
-    /// Where the first word behind `length` bytes begins, or eight.
+    /// Returns the offset of the first word after `length` bytes, or eight.
     fn next_word_offset(&self, length: usize) -> usize {
         first_marked_byte((self.digits | self.letters | self.non_ascii) & mask_after(length))
     }
 }
 
-/// Up to eight bytes as a number.
+/// Returns up to eight bytes as a little-endian number.
 fn le_u64_padded(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte))
 }
 
-/// Bytes before the first that a mask has; eight where it has none.
+/// Returns the index of the first byte in a mask; eight if there is none.
 fn first_marked_byte(mask: u64) -> usize {
     (mask.trailing_zeros() / 8) as usize
 }
 
-/// All bytes but the first ones.
+/// Returns a mask of all bytes except the first `bytes`.
 fn mask_after(bytes: usize) -> u64 {
     u64::MAX.checked_shl(8_u32.saturating_mul(bytes as u32)).unwrap_or(0)
 }
 
-/// The smallest hashes at one end of a text.
+/// The keys at one end of a text: the smallest shingle hashes.
 #[derive(Default)]
 struct EdgeKeys {
     near: BottomK<EDGE_NEAR_KEYS>,
@@ -259,7 +269,7 @@ struct EdgeKeys {
 }
 
 impl EdgeKeys {
-    /// Adds a shingle that reaches so many words into the text.
+    /// Adds a shingle whose far end is `words_from_edge` words from the edge.
     fn add(&mut self, words_from_edge: usize, hash: u64) {
         if words_from_edge <= EDGE_NEAR_WORDS {
             self.near.add(hash);
@@ -274,10 +284,12 @@ impl EdgeKeys {
     }
 }
 
-/// The last shingles, by the words that end with each.
+/// The last shingles of a text, in a ring buffer.
 #[derive(Default)]
 struct TailShingles {
+    /// Number of words up to the end of each shingle, and its hash.
     ring: [(usize, u64); EDGE_FAR_WORDS],
+    /// Number of words so far.
     word_count: usize,
 }
 
@@ -289,6 +301,7 @@ impl TailShingles {
         }
     }
 
+    /// Returns the keys of the last words, by the distance of each shingle to the end.
     fn edge_keys(&self) -> EdgeKeys {
         let mut edge = EdgeKeys::default();
         for (word_count, hash) in self.ring.iter().filter(|(at, _)| *at > 0) {
@@ -301,19 +314,22 @@ impl TailShingles {
     }
 }
 
-/// Hashes over the last words: polynomials, which move on by one.
+/// Rolling polynomial hashes of the last tokens.
 #[derive(Default)]
 struct RollingHash {
+    /// Hashes of the last tokens, in a ring buffer.
     recent: [u64; SHINGLE_CHARS],
+    /// Number of tokens so far.
     token_count: usize,
-    /// Over as many as a shingle has words, and as many as it has signs.
+    /// Hash of the last [`SHINGLE_WORDS`] tokens.
     word_hash: u64,
+    /// Hash of the last [`SHINGLE_CHARS`] tokens.
     char_hash: u64,
 }
 
 impl RollingHash {
-    /// Reads normalised text, and calls `each` with every shingle: how many words end with it, and its
-    /// hash.
+    /// Reads normalised text and calls `on_shingle` for every shingle, with the number of tokens up
+    /// to its end and its hash.
     fn for_each_shingle(&mut self, text: &str, seed: u64, on_shingle: &mut impl FnMut(usize, u64)) {
         let mut remaining = text.as_bytes();
         while !remaining.is_empty() {
@@ -349,13 +365,13 @@ impl RollingHash {
         }
     }
 
-    /// Adds a word; the hash of the last `span`, once there are so many.
+    /// Adds a token. Returns the hash of the last `shingle_len` tokens, once there are that many.
     fn push(&mut self, hash: u64, shingle_len: usize) -> Option<u64> {
         let previous = |distance: usize| {
             self.recent.get(self.token_count.wrapping_sub(distance) % SHINGLE_CHARS).copied()
         };
-        let (outgoing_word, outgoing_char) =
-            (previous(SHINGLE_WORDS).unwrap_or(0), previous(SHINGLE_CHARS).unwrap_or(0));
+        let outgoing_word = previous(SHINGLE_WORDS).unwrap_or(0);
+        let outgoing_char = previous(SHINGLE_CHARS).unwrap_or(0);
         self.word_hash = roll::<SHINGLE_WORDS>(self.word_hash, hash, outgoing_word);
         self.char_hash = roll::<SHINGLE_CHARS>(self.char_hash, hash, outgoing_char);
         if let Some(slot) = self.recent.get_mut(self.token_count % SHINGLE_CHARS) {
@@ -370,15 +386,16 @@ impl RollingHash {
     }
 }
 
-/// A polynomial over the last hashes, with a new one and without the one that was added so many before.
+/// Moves a polynomial hash of `SPAN` values on: adds `incoming` and removes `outgoing`.
 fn roll<const SPAN: usize>(sum: u64, incoming: u64, outgoing: u64) -> u64 {
     let removed = outgoing.wrapping_mul(const { POLYNOMIAL_BASE.wrapping_pow(SPAN as u32) });
     sum.wrapping_mul(POLYNOMIAL_BASE).wrapping_add(incoming).wrapping_sub(removed)
 }
 
+/// Base of the polynomial: 2⁶⁴ divided by the golden ratio, which is odd.
 const POLYNOMIAL_BASE: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// The smallest of the hashes that were added, each once.
+/// The `N` smallest of the added hashes, each once, in ascending order.
 struct BottomK<const N: usize> {
     hashes: [u64; N],
     len: usize,
@@ -396,7 +413,7 @@ impl<const N: usize> BottomK<N> {
         if is_large || self.hashes.contains(&hash) {
             return;
         }
-        // The largest goes; what is larger than the new one moves up.
+        // Insert in order; the largest drops out.
         let mut new = hash;
         for slot in &mut self.hashes {
             if new < *slot {
@@ -433,18 +450,19 @@ mod tests {
         keys_of_text(left).iter().filter(|key| right.contains(key)).count()
     }
 
-    const TASK: &str = "you are given a passage; write three questions that it answers, then answer each in one sentence";
+    const TASK: &str = "you are given a passage; write three questions that it answers, \
+                        then answer each in one sentence";
 
     #[test]
     fn texts_from_one_template_share_a_key() {
         type MakeText = fn(usize) -> String;
         let rows: [(&str, MakeText, bool); 10] = [
             ("a short slot", |seed| format!("{TASK} {}", random_words(3, seed)), true),
-            ("a long slot behind", |seed| format!("{TASK}: {}", random_words(4_000, seed)), true),
+            ("a long slot after", |seed| format!("{TASK}: {}", random_words(4_000, seed)), true),
             ("a long slot before", |seed| format!("{} {TASK}", random_words(4_000, seed)), true),
             ("in another message", |seed| format!("{}\n{TASK}", random_words(4_000, seed)), true),
             (
-                "cut into parts of one word",
+                "split into parts of one word",
                 |seed| match seed % 2 {
                     0 => TASK.replace(' ', "\n"),
                     _ => format!("{TASK} {}", random_words(9, seed)),
@@ -463,7 +481,7 @@ mod tests {
                 |seed| format!("{} please write me a short", random_words(40, seed)),
                 false,
             ),
-            ("no eight words", |_| "write a poem".into(), false),
+            ("fewer than eight words", |_| "write a poem".into(), false),
         ];
         for (name, make_text, is_shared) in rows {
             let keys: Vec<Vec<u64>> = (0..20).map(|seed| keys_of_text(&make_text(seed))).collect();
@@ -498,7 +516,7 @@ mod tests {
         assert!(keys_of_text("").is_empty());
     }
 
-    /// What is kept of a template must still be known after an update.
+    /// Stored template keys must stay valid after an update.
     #[test]
     fn keys_are_stable() {
         let expected = [3626888106747549125, 16402465389197096231];

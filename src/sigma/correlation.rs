@@ -8,15 +8,19 @@ use hedgerow_core::rules::correlation::{
 use hedgerow_core::rules::signature::{Comparator, Condition};
 use rsigma_parser::{
     ConditionExpr, ConditionOperator, CorrelationCondition, CorrelationRule as SigmaCorrelation,
-    CorrelationType, EXEMPLARS_KEY, SigmaCollection, Timespan, WindowMode,
+    CorrelationType, SigmaCollection, Timespan, WindowMode,
 };
 use yaml_serde::{Mapping, Value as Yaml};
 
-use crate::correlation_exemplar::EventSequence;
+use crate::attributes::{
+    CORRELATION_ATTRIBUTES, DISTINCT_BY_KEY, EVENNESS_KEY, EVENTS_PER_VALUE_KEY, HANDOVER_KEY,
+    SYNCHRONIZED_START_KEY, TTL_KEY,
+};
 use crate::document::Diagnostics;
-use crate::metadata::{RuleMetadata, WEIGHT_KEY};
+use crate::event_sequence::{self, EventSequence};
+use crate::metadata::RuleMetadata;
 use crate::source_map::SourceMap;
-use crate::{Finding, Rule, RuleFile, correlation_exemplar, document, metadata};
+use crate::{Finding, Rule, RuleFile, document, metadata};
 
 /// A correlation, what its documentation needs, and its exemplars.
 #[derive(Clone, Debug)]
@@ -40,7 +44,7 @@ pub fn parse(
     let mut diagnostics = Diagnostics { path: &file.path, source_map: &source_map, findings };
     let header = metadata::check(document, &mut diagnostics);
     check_keys(document, &mut diagnostics);
-    let exemplars = correlation_exemplar::read(document, &mut diagnostics);
+    let exemplars = event_sequence::read(document, &mut diagnostics);
     let stripped = (diagnostics.findings.len() > previous_findings).then_some(document);
     let take_correlation = |collection: &mut SigmaCollection| collection.correlations.pop();
     let sigma = document::parse_sigma(
@@ -462,25 +466,6 @@ const CUSTOM_ATTRIBUTES: &str = "custom_attributes";
 /// An indicator lasts as long as its correlation looks back, within these bounds, where nothing is said.
 const MIN_TTL_SECONDS: u32 = 3_600;
 const MAX_TTL_SECONDS: u32 = 7 * 86_400;
-
-const TTL_KEY: &str = "hedgerow.ttl";
-const DISTINCT_BY_KEY: &str = "hedgerow.distinct_by";
-const EVENTS_PER_VALUE_KEY: &str = "hedgerow.events_per_value";
-const EVENNESS_KEY: &str = "hedgerow.evenness";
-const SYNCHRONIZED_START_KEY: &str = "hedgerow.synchronized_start";
-const HANDOVER_KEY: &str = "hedgerow.handover";
-
-/// What may stand under `custom_attributes`.
-pub const CORRELATION_ATTRIBUTES: &[&str] = &[
-    WEIGHT_KEY,
-    EXEMPLARS_KEY,
-    TTL_KEY,
-    DISTINCT_BY_KEY,
-    EVENTS_PER_VALUE_KEY,
-    EVENNESS_KEY,
-    SYNCHRONIZED_START_KEY,
-    HANDOVER_KEY,
-];
 
 /// What a correlation has beside what it says about itself.
 const TOP_LEVEL_KEYS: &[&str] = &["correlation", "generate"];

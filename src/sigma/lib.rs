@@ -3,12 +3,13 @@
 //! Only hosts that deal in files have this module (feature `sigma`): the CLI, the playground and the
 //! Worker's build script. The edge loads the bundle that comes out.
 
+mod attributes;
 mod canonical;
 mod correlation;
-mod correlation_exemplar;
 mod detection;
 mod docs;
 mod document;
+mod event_sequence;
 mod exemplar;
 mod files;
 mod list_toml;
@@ -19,6 +20,8 @@ pub mod recorded;
 mod required_literals;
 mod rule;
 mod source_map;
+mod test_correlations;
+mod test_signatures;
 pub mod toml;
 
 use std::collections::{BTreeMap, HashMap};
@@ -27,10 +30,9 @@ use std::path::Path;
 
 pub use canonical::Canonical;
 pub use correlation::CorrelationRule;
-pub use correlation_exemplar::EventSequence;
 pub use docs::{correlations_page, fields_page, signatures_page};
 use document::Diagnostics;
-pub use exemplar::{ExemplarResult, exemplar_results, test};
+pub use event_sequence::EventSequence;
 pub use files::read;
 use hedgerow_core::rules::policy::Policy;
 use hedgerow_core::ruleset;
@@ -38,6 +40,7 @@ use hedgerow_core::ruleset::{Bundle, List, Ruleset};
 pub use metadata::RuleMetadata;
 pub use rule::{Exemplar, Rule};
 use source_map::SourceMap;
+pub use test_signatures::{ExemplarResult, exemplar_results, test};
 
 /// A file of rules or policy.
 #[derive(Clone, Debug)]

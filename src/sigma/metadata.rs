@@ -7,6 +7,7 @@ use hedgerow_core::ruleset::TRAFFIC_FAMILY;
 use rsigma_parser::{Level, LintRule};
 use yaml_serde::{Mapping, Value as Yaml};
 
+use crate::attributes::{CORRELATION_ATTRIBUTES, WEIGHT_KEY};
 use crate::document::{Diagnostics, finding, last_line};
 use crate::source_map::SourceMap;
 use crate::{Finding, RuleFile};
@@ -160,7 +161,7 @@ pub fn check_key(
     if allowed.contains(&key) {
         return true;
     }
-    let remedy = match crate::correlation::CORRELATION_ATTRIBUTES.contains(&key) {
+    let remedy = match CORRELATION_ATTRIBUTES.contains(&key) {
         true => "put it under `custom_attributes`".to_owned(),
         false => crate::suggestion(key, allowed),
     };
@@ -361,9 +362,6 @@ const DEPRECATED: &str = "deprecated";
 
 const RELATED_REMEDY: &str =
     "write {id: UUID, type: derived | obsolete | merged | renamed | similar}";
-
-/// Where the weight stands.
-pub const WEIGHT_KEY: &str = "hedgerow.weight";
 
 /// The heaviest weight; more than this no single request can prove.
 pub const MAX_WEIGHT: f64 = 40.0;

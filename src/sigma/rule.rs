@@ -8,8 +8,9 @@ use hedgerow_core::ruleset::{Bundle, Ruleset, TRAFFIC_FAMILY};
 use rsigma_parser::{EXEMPLARS_KEY, SigmaCollection};
 use yaml_serde::{Mapping, Value as Yaml};
 
+use crate::attributes::WEIGHT_KEY;
 use crate::document::Diagnostics;
-use crate::metadata::{RuleMetadata, WEIGHT_KEY};
+use crate::metadata::RuleMetadata;
 use crate::source_map::SourceMap;
 use crate::{Finding, RuleFile, detection, document, exemplar, metadata};
 

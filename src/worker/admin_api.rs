@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 use web_sys::{Request, Response, UrlSearchParams};
 use worker::{Context, Delay, Stub};
 
@@ -90,11 +91,6 @@ impl ApiError {
     }
 }
 
-/// Whether a path is the API's.
-pub fn matches_path(path: &str) -> bool {
-    path.strip_prefix(PREFIX).is_some_and(|suffix| suffix.is_empty() || suffix.starts_with('/'))
-}
-
 /// Answers a request for the API.
 pub async fn handle(
     request: &ClientRequest,
@@ -161,8 +157,7 @@ fn scope_for_token(
     let given_hash = Sha256::digest(token.trim());
     let matches_given = |configured: Option<&str>| {
         let configured_hash = Sha256::digest(configured.unwrap_or_default().trim());
-        let differs = configured_hash.iter().zip(&given_hash).fold(0, |sum, (a, b)| sum | (a ^ b));
-        differs == 0
+        bool::from(configured_hash.ct_eq(given_hash.as_slice()))
     };
     let (is_admin, is_reader) = (matches_given(admin_token), matches_given(read_token));
     match (admin_token.is_some() && is_admin, read_token.is_some() && is_reader) {

@@ -1,4 +1,5 @@
-//! Embeds the ruleset: what does not pass `hedgerow check` does not compile. Every problem is told at once.
+//! Compiles the rules into the embedded bundle. Rules that `hedgerow check` rejects fail the build,
+//! with every problem at once. HEDGEROW_RULES names another directory than `rules/`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,11 +23,11 @@ fn embed_ruleset() -> Result<(), String> {
         env::var_os("HEDGEROW_RULES").map_or_else(|| PathBuf::from("../../rules"), PathBuf::from);
     emit_directive(&format!("rerun-if-changed={}", rules_dir.display()));
     let bundle = hedgerow_sigma::build(&rules_dir)?;
-    let out_dir = env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;
+    let out_dir = env::var_os("OUT_DIR").ok_or("OUT_DIR is missing: run this by cargo")?;
     fs::write(PathBuf::from(out_dir).join("bundle.json"), bundle).map_err(|error| error.to_string())
 }
 
-/// Cargo reads directives from standard output.
+/// Prints a directive to standard output, where cargo reads it.
 fn emit_directive(directive: &str) {
     println!("cargo::{directive}");
 }

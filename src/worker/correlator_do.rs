@@ -26,9 +26,10 @@ use crate::admin_api;
 use crate::isolate::active_rules;
 use crate::platform::clock::{now_ms, now_seconds, with_timeout};
 use crate::platform::log;
+use crate::platform::panic;
+use crate::platform::panic::{box_future, catch_panic};
 use crate::platform::settings::Settings;
 use crate::platform::sql::integer;
-use crate::request::response::{box_future, catch_panic};
 
 /// One of the objects.
 #[durable_object]
@@ -132,7 +133,7 @@ impl DurableObject for Correlator {
     }
 
     async fn fetch(&self, mut request: Request) -> worker::Result<Response> {
-        log::install_panic_hook();
+        panic::install_hook();
         let shard_index = request.path().trim_start_matches('/').parse().unwrap_or(0);
         let bytes = request.bytes().await?;
         if bytes.len() > MAX_BATCH_BYTES {
@@ -160,7 +161,7 @@ impl DurableObject for Correlator {
     }
 
     async fn alarm(&self) -> worker::Result<Response> {
-        log::install_panic_hook();
+        panic::install_hook();
         self.alarm_set.set(false);
         let is_idle = !self.had_batch.take();
         let snapshot_interval = self

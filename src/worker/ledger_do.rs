@@ -33,12 +33,14 @@ use worker::{
 
 pub use self::decisions::{DecisionMatches, MAX_DECISIONS, MAX_PAGE};
 use self::decisions::{Decisions, RETENTION_SECONDS, has_stored_decisions, prune};
-use crate::admin_api::analytics::WEBSOCKET_PROTOCOL;
 use crate::ledger_do::counters::{CounterKey, Counters, Report};
 use crate::ledger_do::series::{SERIES_KINDS, Series, TimeBuckets};
 use crate::platform::clock::now_ms;
 use crate::platform::sql::integer;
-use crate::platform::{clock, log};
+use crate::platform::{clock, log, panic};
+
+/// The protocol that a browser has to be answered.
+pub const WEBSOCKET_PROTOCOL: &str = "hedgerow.v1";
 
 /// Seconds of a slice.
 const SLICE_SECONDS: u64 = 5;
@@ -121,7 +123,7 @@ impl DurableObject for Ledger {
     }
 
     async fn fetch(&self, mut request: Request) -> worker::Result<Response> {
-        log::install_panic_hook();
+        panic::install_hook();
         if request.method() == Method::Post {
             let text = request.text().await?;
             if text.len() > MAX_REPORT_BYTES {
@@ -186,7 +188,7 @@ impl DurableObject for Ledger {
     }
 
     async fn alarm(&self) -> worker::Result<Response> {
-        log::install_panic_hook();
+        panic::install_hook();
         self.alarm_set.set(false);
         let is_idle = !self.had_report.take();
         if self.notify_pending.take() {

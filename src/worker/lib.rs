@@ -1,32 +1,17 @@
-//! Hedgerow as a Cloudflare Worker: every LLM API request is scored on its way to the origin.
+//! Hedgerow as a Cloudflare Worker: scores LLM API requests on their way to the origin.
 //!
-//! This file is the table of contents; a request's life is in `filter`. The core, `hedgerow`, knows
-//! no clock, no network and no secret: all of that is here.
+//! This file has the Worker's events and its list of routes. `request/filter.rs` describes the life
+//! of a request. The core crate has no clock, network or secrets: all of them are here.
 //!
-//! | module | what it knows |
+//! | folder | content |
 //! |---|---|
-//! | `filter` | one request: the order of I/O, and that trouble of ours never costs a client its answer |
-//! | `intake` | what came, without its body: target, headers, client, account |
-//! | `body` | the body: read up to the scan window, the rest streamed on |
-//! | `forward` | the origin, and what reaches it |
-//! | `rules` | the isolate's rulesets, and where newer ones come from |
-//! | `store` | KV: how what was published reaches isolates |
-//! | `shadow` | what a ruleset that is only watched says |
-//! | `tag` | what the origin (and, in development, the client) is told about a decision |
-//! | `outbox`, `tally`, `recent` | what the isolate counts, and single decisions, until they are reported |
-//! | `sightings` | what correlation is to see of requests, until it is sent |
-//! | `indicators` | the isolate's indicators, and where newer ones come from |
-//! | `correlator` | the objects that count over all isolates |
-//! | `ledger` | the objects that keep the counts, and the last decisions |
-//! | `registry` | the object that holds bundles and releases, and publishes them |
-//! | `settings` | what the deployment has set, and what it lacks |
-//! | `admin` | `/_hedgerow/health`, `/_hedgerow/version` |
-//! | `api`, `status`, `clusters`, `insight`, `series` | `/_hedgerow/v1/…`, for those who have a token |
-//! | `console` | `/_hedgerow/`: the page for people |
-//! | `clock`, `sql` | what the platform's time and its SQLite leave open |
-//! | `error` | failures, and the response to each |
-//! | `log` | every line that is logged |
-//! | `mac` | keyed hashes |
+//! | `request/` | one request: head, body, score, enforcement, origin, response |
+//! | `isolate/` | state that an isolate's requests share: rules, indicators, counters, queues |
+//! | `admin_api/` | `/_hedgerow/…`: health, version, console and the admin API |
+//! | `registry_do/` | the Durable Object that stores and publishes bundles and releases |
+//! | `ledger_do/` | the Durable Objects that store counters and sampled decisions |
+//! | `correlator_do.rs` | the Durable Objects that count over all isolates |
+//! | `platform/` | KV, SQL, time, HMAC, leases, panics, settings, the log |
 
 mod admin_api;
 mod correlator_do;
@@ -40,34 +25,99 @@ use web_sys::{Request, Response};
 use worker::{Context, Env, ScheduleContext, ScheduledEvent, event};
 
 use crate::admin_api::{console, health};
-use crate::platform::log;
+use crate::platform::panic;
 use crate::platform::settings::Settings;
 use crate::request::client_request::ClientRequest;
 use crate::request::filter;
+use crate::request::response::RequestError;
 
-#[event(fetch)]
-async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<Response> {
-    // Where the Worker sits on a route, what escapes all else below still reaches the origin.
-    context.pass_through_on_exception();
-    log::install_panic_hook();
-    let settings = Settings::for_isolate(&env);
-    let request = ClientRequest::new(request);
-    if admin_api::matches_path(request.path()) {
-        return Ok(admin_api::handle(&request, &settings, &context).await);
-    }
-    if console::matches_path(request.path()) {
-        return Ok(console::handle(&request, &settings).await);
-    }
-    if health::matches_path(request.path()) {
-        return Ok(health::handle(&request, &settings));
-    }
-    Ok(filter::handle(&request, &settings, &context).await)
+/// The part of the Worker that answers a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route {
+    Health,
+    Console,
+    AdminApi,
+    NotFound,
+    Filter,
 }
 
-/// Each minute: fetches rules from CONFIG_URL, where that is set, and sees to it that KV has what it
-/// should.
+/// All routes, by the path or, with a final `*`, by a prefix of it. The first match wins.
+const ROUTES: &[(&str, Route)] = &[
+    ("/_hedgerow/health", Route::Health),
+    ("/_hedgerow/version", Route::Health),
+    ("/_hedgerow", Route::Console),
+    ("/_hedgerow/", Route::Console),
+    ("/_hedgerow/assets/*", Route::Console),
+    ("/_hedgerow/rules/*", Route::Console),
+    ("/_hedgerow/v1", Route::AdminApi),
+    ("/_hedgerow/v1/*", Route::AdminApi),
+    ("/_hedgerow/*", Route::NotFound),
+    ("*", Route::Filter),
+];
+
+impl Route {
+    fn for_path(path: &str) -> Self {
+        let matches = |pattern: &str| match pattern.strip_suffix('*') {
+            Some(prefix) => path.starts_with(prefix),
+            None => path == pattern,
+        };
+        let found = ROUTES.iter().find(|(pattern, _)| matches(pattern));
+        found.map_or(Self::Filter, |(_, route)| *route)
+    }
+}
+
+/// Answers a request.
+#[event(fetch)]
+async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<Response> {
+    // On a route, a request whose handling throws still reaches the origin.
+    context.pass_through_on_exception();
+    panic::install_hook();
+    let settings = Settings::for_isolate(&env);
+    let request = ClientRequest::new(request);
+    Ok(match Route::for_path(request.path()) {
+        Route::Health => health::handle(&request, &settings),
+        Route::Console => console::handle(&request, &settings).await,
+        Route::AdminApi => admin_api::handle(&request, &settings, &context).await,
+        Route::NotFound => RequestError::NotFound.to_response(None, ""),
+        Route::Filter => filter::handle(&request, &settings, &context).await,
+    })
+}
+
+/// Runs every minute: the registry pulls rules from CONFIG_URL, if it is set, and repairs what KV
+/// lacks.
 #[event(scheduled)]
 async fn scheduled(_event: ScheduledEvent, env: Env, _context: ScheduleContext) {
-    log::install_panic_hook();
+    panic::install_hook();
     registry_do::request_maintenance(&Settings::for_isolate(&env)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_paths_below_the_prefix_are_hedgerows_own() {
+        let rows = [
+            ("/_hedgerow", Route::Console),
+            ("/_hedgerow/", Route::Console),
+            ("/_hedgerow/assets/index-a.js", Route::Console),
+            ("/_hedgerow/rules/bundle-a.json", Route::Console),
+            ("/_hedgerow/health", Route::Health),
+            ("/_hedgerow/version", Route::Health),
+            ("/_hedgerow/v1", Route::AdminApi),
+            ("/_hedgerow/v1/status", Route::AdminApi),
+            ("/_hedgerow/v11", Route::NotFound),
+            ("/_hedgerow/health/x", Route::NotFound),
+            ("/_hedgerow/index.html", Route::NotFound),
+            ("/_hedgerows", Route::Filter),
+            ("/v1/_hedgerow/health", Route::Filter),
+            ("/assets/index-a.js", Route::Filter),
+            ("/v1/chat/completions", Route::Filter),
+            ("/", Route::Filter),
+            ("", Route::Filter),
+        ];
+        for (path, expected) in rows {
+            assert_eq!(Route::for_path(path), expected, "{path}");
+        }
+    }
 }

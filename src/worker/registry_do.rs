@@ -4,6 +4,7 @@
 //! Nothing is stored before it is verified: signature, digest, format, limits, and that it compiles.
 
 mod clusters;
+mod error;
 mod indicators;
 mod publish;
 mod pull;
@@ -13,6 +14,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
+use error::internal_error;
 use hedgerow_core::correlate::cluster::Clusters;
 use hedgerow_core::correlate::indicator::Indicators;
 use hedgerow_core::rules::release::EMBEDDED;
@@ -30,8 +32,9 @@ use crate::admin_api::{ApiError, health};
 use crate::isolate::active_rules;
 use crate::platform::clock::now_seconds;
 use crate::platform::log;
+use crate::platform::panic;
+use crate::platform::panic::catch_panic;
 use crate::platform::settings::Settings;
-use crate::request::response::catch_panic;
 
 /// The object.
 #[durable_object]
@@ -80,7 +83,7 @@ impl DurableObject for Registry {
     }
 
     async fn fetch(&self, mut request: Request) -> worker::Result<Response> {
-        log::install_panic_hook();
+        panic::install_hook();
         let (status, body) = match self.handle(&mut request).await {
             Ok((status, body)) => (status, body),
             Err(error) => (error.status, error.body()),
@@ -90,7 +93,7 @@ impl DurableObject for Registry {
     }
 
     async fn alarm(&self) -> worker::Result<Response> {
-        log::install_panic_hook();
+        panic::install_hook();
         self.on_alarm().await;
         Response::empty()
     }
@@ -416,7 +419,7 @@ impl Registry {
         let load_bundle = |side: &str| {
             let digest = query.get(side).map(String::as_str).unwrap_or_default();
             let parsed = match digest {
-                EMBEDDED => Bundle::parse(active_rules::embedded_bundle()),
+                EMBEDDED => Bundle::parse(active_rules::embedded::bundle()),
                 digest => match self.tables()?.bundle_text(digest)? {
                     Some((text, _)) => Bundle::parse(text.as_bytes()),
                     None => return Err(unknown_bundle(digest)),
@@ -453,7 +456,7 @@ impl Registry {
         let status = json!({
             "now": now_seconds(),
             "version": env!("CARGO_PKG_VERSION"),
-            "embedded": active_rules::embedded_ruleset().ok().map(|ruleset| ruleset.digest().to_owned()),
+            "embedded": active_rules::embedded::ruleset().ok().map(|ruleset| ruleset.digest().to_owned()),
             "keys": keys.as_base64().collect::<Vec<_>>(),
             "release": current.as_ref().map(StoredRelease::to_json),
             "publication": {
@@ -557,10 +560,4 @@ fn unknown_bundle(digest: &str) -> ApiError {
 /// The answer to what the core refuses.
 fn rejected(code: &'static str) -> impl Fn(hedgerow_core::Error) -> ApiError {
     move |error| ApiError::new(422, code, error.problem().to_owned(), error.remedy().to_owned())
-}
-
-/// What went wrong within: nothing that a caller could mend.
-fn internal_error(error: impl ToString) -> ApiError {
-    log::registry_event("failed", Some(&error.to_string()));
-    ApiError::new(503, "unavailable", "the registry cannot read or write its tables", "try again")
 }

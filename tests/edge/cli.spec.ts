@@ -1,151 +1,220 @@
-// The whole way with the real CLI: a key, a push, a release, a canary, the way back; over the admin API, and over a directory that is pulled.
+// The real CLI from key to rollback: through the admin API, and through a directory that is pulled.
 import { execFile } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Config } from './config.ts';
-import { minisign, keyPair, verifies } from './minisign.ts';
-import { Admin } from './release.ts';
-import { chat, eventually, Fleet, Origin, ROOT } from './support.ts';
+import { useConfigServer } from './config-server.ts';
+import { keyPair, minisign, verifies } from './minisign.ts';
+import { Admin, ADMIN_TOKEN } from './release-fixtures.ts';
+import { chat, eventually, Fleet, isBuilt, Origin, ROOT, useFleet, useOrigin } from './support.ts';
 
-const CLI = path.join(process.env.CARGO_TARGET_DIR ?? path.join(ROOT, "target"), "debug/hedgerow");
-const built = existsSync(CLI);
-if (!built) console.log('skipped: target/debug/hedgerow does not exist (`cargo build`)');
+const CLI = path.join(process.env.CARGO_TARGET_DIR ?? path.join(ROOT, 'target'), 'debug/hedgerow');
 
-const TOKEN = 'publish-token-of-the-tests';
-/** Fits the only signature of these rules; 22 dB make it suspect. */
+/** Matches the only signature of these rules; a weight of 22 dB makes it suspect. */
 const SUSPECT = 'Write ten question-answer pairs about hedges.';
 
-describe.skipIf(!built)('the CLI', () => {
-  const directory = mkdtempSync(path.join(tmpdir(), 'hedgerow-cli-'));
-  const at = (...parts: string[]) => path.join(directory, ...parts);
-  let origin: Origin;
-  let config: Config;
-  let fleet: Fleet;
+describe.skipIf(!isBuilt(CLI, 'cargo build'))('the CLI', () => {
+  let directory: string;
   let embedded: string;
   let publicKey: string;
   const digests: string[] = [];
+  const fromDirectory = (...parts: string[]) => path.join(directory, ...parts);
 
-  /** Runs it; its JSON. */
+  /** Runs the CLI, and parses its output if it is JSON. */
   async function hedgerow(args: string[], env: Record<string, string> = {}) {
-    const { code, stdout, stderr } = await new Promise<{ code: number; stdout: string; stderr: string }>((done) => {
-      const own = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('HEDGEROW_')));
-      execFile(CLI, args[0] === '--format' ? args : ['--format', 'json', ...args], { cwd: directory, env: { ...own, HEDGEROW_AUTHOR: 'ana', ...env } }, (error, stdout, stderr) => done({ code: error ? Number(error.code) : 0, stdout, stderr }));
+    const { code, stdout, stderr } = await new Promise<{
+      code: number;
+      stdout: string;
+      stderr: string;
+    }>((done) => {
+      const inherited = Object.fromEntries(
+        Object.entries(process.env).filter(([name]) => !name.startsWith('HEDGEROW_')),
+      );
+      execFile(
+        CLI,
+        args[0] === '--format' ? args : ['--format', 'json', ...args],
+        { cwd: directory, env: { ...inherited, HEDGEROW_AUTHOR: 'ana', ...env } },
+        (error, stdout, stderr) => done({ code: error ? Number(error.code) : 0, stdout, stderr }),
+      );
     });
     const json = (stdout.trim().startsWith('{') ? JSON.parse(stdout) : null) as any;
     return { code, json, stdout, stderr };
   }
-  const toEdge = () => ({ HEDGEROW_URL: fleet.edge.url, HEDGEROW_TOKEN: TOKEN, HEDGEROW_KEY: at('hedgerow.key') });
-  const fine = async (args: string[], env = toEdge() as Record<string, string>) => {
+  const edgeTarget = () => ({
+    HEDGEROW_URL: fleet.edge.url,
+    HEDGEROW_TOKEN: ADMIN_TOKEN,
+    HEDGEROW_KEY: fromDirectory('hedgerow.key'),
+  });
+  /** Runs a command that must succeed, and returns its JSON. */
+  const succeed = async (args: string[], env = edgeTarget() as Record<string, string>) => {
     const { code, json, stderr } = await hedgerow(args, env);
     expect([args, code, stderr]).toEqual([args, 0, expect.any(String)]);
     return json;
   };
 
-  /** Rules of one signature, of a weight. */
-  function rules(weight: number) {
-    cpSync(path.join(ROOT, 'tests/fixtures/strict/synthesis'), at('rules/synthesis'), { recursive: true });
-    writeFileSync(at('rules/policy.toml'), `mode = "shadow"\n\n[[signature]]\nname = "synthesis_pairs"\nweight = ${weight}.0\n`);
+  /** Writes rules with one signature of the given weight. */
+  function writeRules(weight: number) {
+    cpSync(path.join(ROOT, 'tests/fixtures/strict/synthesis'), fromDirectory('rules/synthesis'), {
+      recursive: true,
+    });
+    writeFileSync(
+      fromDirectory('rules/policy.toml'),
+      `mode = "shadow"\n\n[[signature]]\nname = "synthesis_pairs"\nweight = ${weight}.0\n`,
+    );
   }
 
   beforeAll(async () => {
-    origin = await Origin.start();
-    origin.answer = Origin.ok;
-    config = await Config.start();
-    await fine(['keygen'], {});
-    publicKey = readFileSync(at('hedgerow.key.pub'), 'utf8').split('\n')[1]!;
-    fleet = await Fleet.start({ origin, workers: 2, vars: { PUBLIC_KEYS: publicKey, ADMIN_TOKEN: TOKEN } });
+    directory = mkdtempSync(path.join(tmpdir(), 'hedgerow-cli-'));
+    await succeed(['keygen'], {});
+    publicKey = readFileSync(fromDirectory('hedgerow.key.pub'), 'utf8').split('\n')[1]!;
+  });
+  afterAll(() => rmSync(directory, { recursive: true, force: true }));
+  const origin = useOrigin(Origin.ok);
+  const config = useConfigServer();
+  const fleet = useFleet({
+    origin,
+    workers: 2,
+    vars: () => ({ PUBLIC_KEYS: publicKey, ADMIN_TOKEN }),
+  });
+  const admin = new Admin(fleet.edge, ADMIN_TOKEN);
+  beforeAll(async () => {
     embedded = (await fleet.edge.version()).ruleset;
   });
-  afterAll(async () => {
-    await fleet?.dispose();
-    await config?.close();
-    await origin?.close();
-    rmSync(directory, { recursive: true, force: true });
-  });
 
-  it('what it signs verifies by minisign’s rules', async () => {
-    rules(22);
-    const { digest } = await fine(['push', 'rules']);
+  it('its signatures are valid minisign signatures', async () => {
+    writeRules(22);
+    const { digest } = await succeed(['push', 'rules']);
     digests.push(digest);
-    const { bundle, signature } = await new Admin(fleet.edge.url, TOKEN).got(`/bundles/${digest}`);
+    const { bundle, signature } = await admin.getOk(`/bundles/${digest}`);
     expect(verifies(publicKey, bundle, signature)).toBe(true);
     expect(signature).toContain(`trusted comment: hedgerow bundle ${digest}\n`);
     expect(verifies(publicKey, bundle, minisign(keyPair(), bundle, 'x'))).toBe(false);
-    // Pushed is not released.
+    // A push is not a release.
     expect((await fleet.edge.ask(SUSPECT)).ruleset).toBe(embedded);
   });
 
-  it('release, canary, promote, rollback: isolates do as it says', async () => {
-    await fine(['release', '--note', 'the first']);
-    await fleet.everywhere(1);
-    for (const edge of fleet.edges) expect(await edge.ask(SUSPECT)).toMatchObject({ ruleset: digests[0], band: 'suspect' });
+  it('release, canary, promote and rollback take effect at every isolate', async () => {
+    await succeed(['release', '--note', 'the first']);
+    await fleet.untilRelease(1);
+    for (const edge of fleet.edges)
+      expect(await edge.ask(SUSPECT)).toMatchObject({ ruleset: digests[0], band: 'suspect' });
 
-    rules(24);
-    digests.push((await fine(['push', 'rules', '--canary', '40'])).digest);
-    await fleet.everywhere(2);
-    const seen = new Set<string | null>();
-    for (let number = 0; number < 40; number++) seen.add((await fleet.edge.ask(SUSPECT, { authorization: `Bearer sk-${number}` })).ruleset);
-    expect(seen).toEqual(new Set(digests));
+    writeRules(24);
+    digests.push((await succeed(['push', 'rules', '--canary', '40'])).digest);
+    await fleet.untilRelease(2);
+    const rulesets = new Set<string | null>();
+    for (let number = 0; number < 40; number++)
+      rulesets.add(
+        (await fleet.edge.ask(SUSPECT, { authorization: `Bearer sk-${number}` })).ruleset,
+      );
+    expect(rulesets).toEqual(new Set(digests));
 
-    await fine(['promote']);
-    await fleet.everywhere(3);
+    await succeed(['promote']);
+    await fleet.untilRelease(3);
     expect((await fleet.edge.ask(SUSPECT)).ruleset).toBe(digests[1]);
 
-    await fine(['rollback', '--note', 'too loud']);
-    await fleet.everywhere(4);
+    await succeed(['rollback', '--note', 'too loud']);
+    await fleet.untilRelease(4);
     expect((await fleet.edge.ask(SUSPECT)).ruleset).toBe(digests[0]);
-    const { releases } = await new Admin(fleet.edge.url, TOKEN).got('/releases');
-    expect(releases.map(({ kind, release }: { kind: string; release: { author: string; note: string } }) => [kind, release.author, release.note])).toEqual([['rollback', 'ana', 'too loud'], ['promote', 'ana', expect.any(String)], ['release', 'ana', expect.any(String)], ['release', 'ana', 'the first']]);
+    const { releases } = await admin.getOk('/releases');
+    expect(
+      releases.map(
+        ({ kind, release }: { kind: string; release: { author: string; note: string } }) => [
+          kind,
+          release.author,
+          release.note,
+        ],
+      ),
+    ).toEqual([
+      ['rollback', 'ana', 'too loud'],
+      ['promote', 'ana', expect.any(String)],
+      ['release', 'ana', expect.any(String)],
+      ['release', 'ana', 'the first'],
+    ]);
   });
 
-  it('status, diff and audit show it', async () => {
-    expect(await fine(['status'])).toMatchObject({ release: { serial: 4, kind: 'rollback' }, publication: { serial: 4, pending: null } });
-    expect(JSON.stringify(await fine(['diff', digests[0]!, digests[1]!]))).toContain('synthesis_pairs');
-    expect(JSON.stringify(await fine(['audit']))).toContain('rollback');
+  it('status, diff and audit show the releases', async () => {
+    expect(await succeed(['status'])).toMatchObject({
+      release: { serial: 4, kind: 'rollback' },
+      publication: { serial: 4, pending: null },
+    });
+    expect(JSON.stringify(await succeed(['diff', digests[0]!, digests[1]!]))).toContain(
+      'synthesis_pairs',
+    );
+    expect(JSON.stringify(await succeed(['audit']))).toContain('rollback');
   });
 
-  it('what the edge refuses it says, with the remedy, and its exit code tells', async () => {
-    const [wrong, stranger] = [await hedgerow(['status'], { ...toEdge(), HEDGEROW_TOKEN: 'wrong-token-of-the-tests' }), at('stranger.key')];
-    expect([wrong.code, wrong.stderr]).toEqual([expect.toBeOneOf([1, 2]), expect.stringContaining('token')]);
-    await fine(['keygen', '--output', stranger], {});
-    const foreign = await hedgerow(['release', '--note', 'not mine'], { ...toEdge(), HEDGEROW_KEY: stranger });
-    expect([foreign.code, foreign.stderr]).toEqual([expect.toBeOneOf([1, 2]), expect.stringMatching(/key/)]);
+  it('rejections by the API are printed with a remedy, and change the exit code', async () => {
+    const wrongToken = await hedgerow(['status'], {
+      ...edgeTarget(),
+      HEDGEROW_TOKEN: 'wrong-token-of-the-tests',
+    });
+    expect([wrongToken.code, wrongToken.stderr]).toEqual([
+      expect.toBeOneOf([1, 2]),
+      expect.stringContaining('token'),
+    ]);
+    const untrustedKey = fromDirectory('untrusted.key');
+    await succeed(['keygen', '--output', untrustedKey], {});
+    const untrusted = await hedgerow(['release', '--note', 'not mine'], {
+      ...edgeTarget(),
+      HEDGEROW_KEY: untrustedKey,
+    });
+    expect([untrusted.code, untrusted.stderr]).toEqual([
+      expect.toBeOneOf([1, 2]),
+      expect.stringMatching(/key/),
+    ]);
     expect((await fleet.edge.version()).release).toBe(4);
   });
 
-  it('a directory that it left is what cron fetches: nobody needs a token', async () => {
-    const toDirectory = { HEDGEROW_DIRECTORY: at('published'), HEDGEROW_KEY: at('hedgerow.key') };
-    rules(22);
-    const { digest } = await fine(['push', 'rules', '--release', '--note', 'from git'], toDirectory);
-    config.serve(at('published'));
-    const pulling = await Fleet.start({ origin, workers: 2, vars: { PUBLIC_KEYS: publicKey, CONFIG_URL: config.url } });
+  it('a deployment pulls a directory that the CLI wrote, without a token', async () => {
+    const directoryTarget = {
+      HEDGEROW_DIRECTORY: fromDirectory('published'),
+      HEDGEROW_KEY: fromDirectory('hedgerow.key'),
+    };
+    writeRules(22);
+    const { digest } = await succeed(
+      ['push', 'rules', '--release', '--note', 'from git'],
+      directoryTarget,
+    );
+    config.serveDirectory(fromDirectory('published'));
+    const pulling = await Fleet.start({
+      origin,
+      workers: 2,
+      vars: { PUBLIC_KEYS: publicKey, CONFIG_URL: config.url },
+    });
     try {
       await pulling.cron();
-      await pulling.everywhere(1);
-      for (const edge of pulling.edges) expect(await edge.ask(SUSPECT)).toMatchObject({ ruleset: digest, band: 'suspect' });
-      rules(25);
-      const next = await fine(['push', 'rules', '--release'], toDirectory);
-      config.serve(at('published'));
+      await pulling.untilRelease(1);
+      for (const edge of pulling.edges)
+        expect(await edge.ask(SUSPECT)).toMatchObject({ ruleset: digest, band: 'suspect' });
+      writeRules(25);
+      const next = await succeed(['push', 'rules', '--release'], directoryTarget);
+      config.serveDirectory(fromDirectory('published'));
       await pulling.cron();
-      await pulling.everywhere(2);
+      await pulling.untilRelease(2);
       expect((await pulling.edge.ask(SUSPECT)).ruleset).toBe(next.digest);
-      await fine(['rollback'], toDirectory);
-      config.serve(at('published'));
-      config.take();
+      await succeed(['rollback'], directoryTarget);
+      config.serveDirectory(fromDirectory('published'));
+      config.takeRequests();
       await pulling.cron();
-      await pulling.everywhere(3);
+      await pulling.untilRelease(3);
       expect((await pulling.edge.ask(SUSPECT)).ruleset).toBe(digest);
-      expect(config.take().filter(({ path }) => path.startsWith('/bundles/'))).toEqual([]);
+      expect(config.takeRequests().filter(({ path }) => path.startsWith('/bundles/'))).toEqual([]);
     } finally {
       await pulling.dispose();
     }
   });
 
-  it('indicators and clusters: listed, explained, revoked', async () => {
-    const events = (count: number) => Array.from({ length: count }, (_, number) => `        - {offset: ${number}m, event: {hedgerow.prompt.user: question-answer pairs, hedgerow.account: a${number}, client.address: 203.0.113.9}}`).join('\n');
-    const exemplar = (name: string, expect: string, count: number) => `    - name: "${name}"\n      expect: ${expect}\n      events:\n${events(count)}`;
+  it('indicators and clusters are listed, explained and revoked', async () => {
+    const event = (number: number) => `        - offset: ${number}m
+          event:
+            hedgerow.prompt.user: question-answer pairs
+            hedgerow.account: a${number}
+            client.address: 203.0.113.9`;
+    const events = (count: number) => Array.from({ length: count }, (_, i) => event(i)).join('\n');
+    const exemplar = (name: string, expect: string, count: number) =>
+      `    - name: "${name}"\n      expect: ${expect}\n      events:\n${events(count)}`;
     const correlation = `title: Pairs for several accounts at one address
 id: 7b0c4b57-6d0e-4c43-8a0c-9f7b3d1f2e10
 name: cluster_pairs_address
@@ -171,91 +240,152 @@ ${exemplar('four', 'match', 4)}
 ${exemplar('near: two', 'no-match', 2)}
 ${exemplar('near: one', 'no-match', 1)}
 `;
-    rules(1);
-    mkdirSync(at('rules/cluster'), { recursive: true });
-    writeFileSync(at('rules/cluster/pairs_address.yml'), correlation);
-    await fine(['push', 'rules', '--release', '--note', 'with a correlation']);
-    await fleet.everywhere(5);
+    writeRules(1);
+    mkdirSync(fromDirectory('rules/cluster'), { recursive: true });
+    writeFileSync(fromDirectory('rules/cluster/pairs_address.yml'), correlation);
+    await succeed(['push', 'rules', '--release', '--note', 'with a correlation']);
+    await fleet.untilRelease(5);
     const address = { 'cf-connecting-ip': '203.0.113.40' };
     const { indicators } = await eventually('the indicator', async () => {
-      // Correlators take a release over when they look for one, as isolates do: what comes before that counts by the old rules.
-      for (let number = 0; number < 3; number++) await fleet.edge.ask(SUSPECT, { authorization: `Bearer sk-class-${number}`, ...address });
-      const found = await fine(['indicators', 'list', '--correlation', 'cluster_pairs_address']);
-      expect(found.indicators).toHaveLength(1);
-      return found;
+      // Until the correlators adopt the release, they count by the previous rules.
+      for (let number = 0; number < 3; number++)
+        await fleet.edge.ask(SUSPECT, { authorization: `Bearer sk-class-${number}`, ...address });
+      const list = await succeed(['indicators', 'list', '--correlation', 'cluster_pairs_address']);
+      expect(list.indicators).toHaveLength(1);
+      return list;
     });
     const { key, cluster } = indicators[0];
-    expect(indicators[0]).toMatchObject({ correlation: 'cluster_pairs_address', measured: 3, accounts: 3, threshold: '≥ 3 different hedgerow.account within 1 h, by client.address', revoked: null });
-    expect((await fine(['indicators', 'explain', key])).cluster).toMatchObject({ id: cluster, accounts: 3 });
-    expect((await fine(['indicators', 'list', '--cluster', cluster])).indicators).toHaveLength(1);
-    // Any other request from there, of any account, meets it.
+    expect(indicators[0]).toMatchObject({
+      correlation: 'cluster_pairs_address',
+      measured: 3,
+      accounts: 3,
+      threshold: '≥ 3 different hedgerow.account within 1 h, by client.address',
+      revoked: null,
+    });
+    expect((await succeed(['indicators', 'explain', key])).cluster).toMatchObject({
+      id: cluster,
+      accounts: 3,
+    });
+    expect((await succeed(['indicators', 'list', '--cluster', cluster])).indicators).toHaveLength(
+      1,
+    );
+    // Every request from this address hits the indicator, whatever its account.
     await eventually('a hit', async () => {
-      const decision = await fleet.edge.decision(await fleet.edge.ask('When do blackbirds nest?', { authorization: 'Bearer sk-class-9', ...address }));
+      const decision = await fleet.edge.decision(
+        await fleet.edge.ask('When do blackbirds nest?', {
+          authorization: 'Bearer sk-class-9',
+          ...address,
+        }),
+      );
       expect(decision).toMatchObject({ cluster, hits: [{ name: 'cluster_pairs_address' }] });
     });
     await eventually('the counts', async () => {
       await fleet.edge.ask();
-      const { clusters } = await fine(['clusters', 'list']);
-      expect(clusters).toMatchObject([{ id: cluster, accounts: 3, keys: 1, correlations: ['cluster_pairs_address'], traffic: { minutes: 1440 } }]);
+      const { clusters } = await succeed(['clusters', 'list']);
+      expect(clusters).toMatchObject([
+        {
+          id: cluster,
+          accounts: 3,
+          keys: 1,
+          correlations: ['cluster_pairs_address'],
+          traffic: { minutes: 1440 },
+        },
+      ]);
       expect(clusters[0].traffic.requests).toBeGreaterThan(0);
     });
-    expect(await fine(['clusters', 'show', cluster, '--minutes', '60'])).toMatchObject({ id: cluster, links: [{ key, correlation: 'cluster_pairs_address' }], traffic: { minutes: 60 } });
-    // As people read it.
-    const text = async (...args: string[]) => (await hedgerow(['--format', 'text', ...args], toEdge())).stdout;
-    expect(await text('indicators', 'list')).toMatch(new RegExp(`${key}.*cluster_pairs_address.*${cluster}`));
-    expect(await text('indicators', 'explain', key)).toContain('≥ 3 different hedgerow.account within 1 h, by client.address');
+    expect(await succeed(['clusters', 'show', cluster, '--minutes', '60'])).toMatchObject({
+      id: cluster,
+      links: [{ key, correlation: 'cluster_pairs_address' }],
+      traffic: { minutes: 60 },
+    });
+    const text = async (...args: string[]) =>
+      (await hedgerow(['--format', 'text', ...args], edgeTarget())).stdout;
+    expect(await text('indicators', 'list')).toMatch(
+      new RegExp(`${key}.*cluster_pairs_address.*${cluster}`),
+    );
+    expect(await text('indicators', 'explain', key)).toContain(
+      '≥ 3 different hedgerow.account within 1 h, by client.address',
+    );
     expect(await text('clusters', 'list')).toMatch(new RegExp(`^${cluster}`, 'm'));
     expect(await text('clusters', 'show', cluster)).toMatch(/models +demo-large 100 %/);
     expect(await text('status')).toMatch(/indicators +1, 1 clusters/);
-    // What is wrong is said.
-    const refusals: [string[], number, RegExp][] = [
+    const errors: [string[], number, RegExp][] = [
       [['indicators', 'explain', '0000000000000000'], 1, /there is no indicator/],
       [['indicators', 'explain', 'nonsense'], 2, /16 digits/],
       [['indicators', 'revoke', key], 2, /--reason/],
-      [['indicators', 'revoke', key, '--reason', 'x', '--until', '2020-01-31'], 2, /no time to come/],
+      [
+        ['indicators', 'revoke', key, '--reason', 'x', '--until', '2020-01-31'],
+        2,
+        /no time to come/,
+      ],
       [['indicators', 'revoke', key, '--reason', 'x', '--until', '99w'], 1, /too far away/],
       [['clusters', 'show', '00000000'], 1, /there is no cluster/],
     ];
-    for (const [args, code, message] of refusals) {
-      const refusal = await hedgerow(args, toEdge());
-      expect([args, refusal.code, refusal.stderr]).toEqual([args, code, expect.stringMatching(message)]);
+    for (const [args, code, message] of errors) {
+      const failure = await hedgerow(args, edgeTarget());
+      expect([args, failure.code, failure.stderr]).toEqual([
+        args,
+        code,
+        expect.stringMatching(message),
+      ]);
     }
-    expect(await fine(['indicators', 'revoke', key, '--reason', 'a class of ours'])).toEqual({ key, revoked: 1 });
+    expect(await succeed(['indicators', 'revoke', key, '--reason', 'a class of ours'])).toEqual({
+      key,
+      revoked: 1,
+    });
     await eventually('the revocation', async () => {
-      for (const edge of fleet.edges) expect((await edge.decision(await edge.ask('When do blackbirds nest?', { authorization: 'Bearer sk-class-9', ...address }))).hits).toEqual([]);
+      for (const edge of fleet.edges)
+        expect(
+          (
+            await edge.decision(
+              await edge.ask('When do blackbirds nest?', {
+                authorization: 'Bearer sk-class-9',
+                ...address,
+              }),
+            )
+          ).hits,
+        ).toEqual([]);
     });
     expect(await text('indicators', 'list')).toMatch(new RegExp(`${key}.*revoked`));
     expect(await text('indicators', 'explain', key)).toContain('a class of ours');
-    expect(JSON.stringify(await fine(['audit']))).toContain(`${key}: a class of ours`);
-    rmSync(at('rules/cluster'), { recursive: true });
+    expect(JSON.stringify(await succeed(['audit']))).toContain(`${key}: a class of ours`);
+    rmSync(fromDirectory('rules/cluster'), { recursive: true });
   });
 
-  it('one request through it all is answered by the origin', async () => {
-    const answer = await fleet.edge.post('/v1/chat/completions', chat(SUSPECT));
-    expect([answer.status, await answer.json()]).toEqual([200, { ok: true }]);
+  it('a request is answered by the origin', async () => {
+    const response = await fleet.edge.post('/v1/chat/completions', chat(SUSPECT));
+    expect([response.status, await response.json()]).toEqual([200, { ok: true }]);
   });
 
-  it('of two that push and release at once, one is told to look at what the other changed, or both are in, one after the other', async () => {
-    const admin = new Admin(fleet.edge.url, TOKEN);
-    const { serial } = (await admin.got('/releases/current')).release;
-    const before = (await admin.got('/bundles')).bundles.length;
+  it('of two concurrent releases each succeeds or is rejected, and no bundle is lost', async () => {
+    const { serial } = (await admin.getOk('/releases/current')).release;
+    const before = (await admin.getOk('/bundles')).bundles.length;
     const colleague = mkdtempSync(path.join(tmpdir(), 'hedgerow-colleague-'));
     try {
-      rules(23);
-      cpSync(at('rules'), path.join(colleague, 'rules'), { recursive: true });
-      rules(25);
-      const outcomes = await Promise.all([at('rules'), path.join(colleague, 'rules')].map((directory) => hedgerow(['push', directory, '--release', '--note', 'at once'], toEdge())));
-      const { releases } = await admin.got('/releases');
-      const made = releases.filter(({ release }: { release: { serial: number } }) => release.serial > serial);
-      const ok = outcomes.filter(({ code }) => code === 0);
-      expect(made.length).toBe(ok.length);
-      expect(made.map(({ release }: { release: { active: string } }) => release.active).sort()).toEqual(ok.map(({ json }) => json.digest).sort());
-      for (const { code, stderr } of outcomes.filter(({ code }) => code !== 0)) expect([code, stderr]).toEqual([1, expect.stringMatching(/release/)]);
-      // Nothing that was pushed is lost, whoever was first.
-      const { bundles } = await admin.got('/bundles');
+      writeRules(23);
+      cpSync(fromDirectory('rules'), path.join(colleague, 'rules'), { recursive: true });
+      writeRules(25);
+      const outcomes = await Promise.all(
+        [fromDirectory('rules'), path.join(colleague, 'rules')].map((directory) =>
+          hedgerow(['push', directory, '--release', '--note', 'at once'], edgeTarget()),
+        ),
+      );
+      const { releases } = await admin.getOk('/releases');
+      const newReleases = releases.filter(
+        ({ release }: { release: { serial: number } }) => release.serial > serial,
+      );
+      const successes = outcomes.filter(({ code }) => code === 0);
+      expect(newReleases.length).toBe(successes.length);
+      expect(
+        newReleases.map(({ release }: { release: { active: string } }) => release.active).sort(),
+      ).toEqual(successes.map(({ json }) => json.digest).sort());
+      for (const { code, stderr } of outcomes.filter(({ code }) => code !== 0))
+        expect([code, stderr]).toEqual([1, expect.stringMatching(/release/)]);
+      // Both bundles are stored.
+      const { bundles } = await admin.getOk('/bundles');
       expect(bundles.length).toBe(before + 2);
-      await fine(['release', digests[0]!, '--note', 'as before']);
-      await fleet.everywhere(made.length + serial + 1);
+      await succeed(['release', digests[0]!, '--note', 'as before']);
+      await fleet.untilRelease(newReleases.length + serial + 1);
     } finally {
       rmSync(colleague, { recursive: true, force: true });
     }

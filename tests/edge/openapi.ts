@@ -1,4 +1,4 @@
-// docs/openapi.yaml as a measure: every answer of the admin API that a test sees is held against it.
+// docs/openapi.yaml as a contract: tests check every response of the admin API against it.
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js';
@@ -7,52 +7,89 @@ import { parse } from 'yaml';
 import { ROOT } from './support.ts';
 
 export interface Operation {
-  responses: Record<string, { $ref?: string; content?: Record<string, { schema: object; example?: unknown; examples?: Record<string, { value: unknown }> }> }>;
+  responses: Record<
+    string,
+    {
+      $ref?: string;
+      content?: Record<
+        string,
+        { schema: object; example?: unknown; examples?: Record<string, { value: unknown }> }
+      >;
+    }
+  >;
   requestBody?: { content: Record<string, { schema: object; example?: unknown }> };
   security?: object[];
 }
 
-/** The document as it is. */
 export const DOCUMENT = parse(readFileSync(path.join(ROOT, 'docs/openapi.yaml'), 'utf8')) as {
   openapi: string;
   paths: Record<string, Record<string, Operation>>;
-  components: { schemas: Record<string, Record<string, unknown>>; responses: Record<string, object> };
+  components: {
+    schemas: Record<string, Record<string, unknown>>;
+    responses: Record<string, object>;
+  };
 };
+
+/** All operations of the document. */
+export const OPERATIONS = Object.entries(DOCUMENT.paths).flatMap(([path, item]) =>
+  Object.entries(item)
+    .filter(([method]) => method !== 'parameters')
+    .map(([method, operation]) => ({ path, method, operation })),
+);
 
 const ajv = new Ajv2020({ strict: false, allErrors: true });
 ajv.addSchema({ $id: 'openapi', ...DOCUMENT });
-const compiled = new Map<string, ValidateFunction>();
+const validators = new Map<string, ValidateFunction>();
 
-const pointer = (...parts: string[]) => `openapi#/${parts.map((part) => encodeURIComponent(part.replaceAll('~', '~0').replaceAll('/', '~1'))).join('/')}`;
+const escape = (part: string) =>
+  encodeURIComponent(part.replaceAll('~', '~0').replaceAll('/', '~1'));
+const pointer = (...parts: string[]) => `openapi#/${parts.map(escape).join('/')}`;
 
-/** The validator of the schema at a JSON pointer into the document. */
+/** Returns the validator of the schema at a JSON pointer into the document. */
 export function schemaAt(...parts: string[]): ValidateFunction {
   const ref = pointer(...parts);
-  let validator = compiled.get(ref);
-  if (!validator) compiled.set(ref, (validator = ajv.compile({ $ref: ref })));
+  let validator = validators.get(ref);
+  if (!validator) validators.set(ref, (validator = ajv.compile({ $ref: ref })));
   return validator;
 }
 
-/** The path as the document has it. */
-const templateOf = (pathname: string) => {
-  const fits = (template: string) => new RegExp(`^${template.replaceAll(/\{\w+\}/g, '[^/]+')}$`).test(pathname);
-  return DOCUMENT.paths[pathname] ? pathname : Object.keys(DOCUMENT.paths).find(fits);
+/** Returns the document's path for a requested path. */
+const pathTemplate = (pathname: string) => {
+  const matches = (template: string) =>
+    new RegExp(`^${template.replaceAll(/\{\w+\}/g, '[^/]+')}$`).test(pathname);
+  return DOCUMENT.paths[pathname] ? pathname : Object.keys(DOCUMENT.paths).find(matches);
 };
 
-/** Every pair of operation and status that was seen, so that a spec can tell what was not. */
-export const met = new Set<string>();
+/** Calls that were checked in this file, as `<METHOD> <path> <status>`. */
+export const coveredCalls = new Set<string>();
 
-/** Fails unless the document describes this answer. What it knows no operation for is answered as any unknown path, or with 401, 403, 405. */
-export function conforms(method: string, target: string, status: number, body: unknown) {
-  const template = templateOf(target.split('?')[0]!);
+/**
+ * Fails unless the document describes this response. A path or method that the document lacks must
+ * be answered with 404, or with 401, 403, 405 or 429.
+ */
+export function assertConforms(method: string, target: string, status: number, body: unknown) {
+  const template = pathTemplate(target.split('?')[0]!);
   const operation = template && DOCUMENT.paths[template]?.[method.toLowerCase()];
-  const what = `${method} ${target}: ${status}`;
-  const at = operation ? ['paths', template, method.toLowerCase(), 'responses', String(status)] : null;
+  const label = `${method} ${target}: ${status}`;
   const response = operation ? operation.responses[String(status)] : undefined;
-  if (operation) expect(response, `docs/openapi.yaml knows no such answer: ${what} ${JSON.stringify(body)}`).toBeDefined();
-  const parts = !at ? ['components', 'schemas', [401, 403, 405, 429].includes(status) ? 'Error' : 'NotFound'] : response?.$ref ? [...response.$ref.slice(2).split('/'), 'content', 'application/json', 'schema'] : [...at, 'content', 'application/json', 'schema'];
+  if (operation)
+    expect(
+      response,
+      `docs/openapi.yaml has no such response: ${label} ${JSON.stringify(body)}`,
+    ).toBeDefined();
+  const content = ['content', 'application/json', 'schema'];
+  const parts = !operation
+    ? ['components', 'schemas', [401, 403, 405, 429].includes(status) ? 'Error' : 'NotFound']
+    : response?.$ref
+      ? [...response.$ref.slice(2).split('/'), ...content]
+      : ['paths', template!, method.toLowerCase(), 'responses', String(status), ...content];
   const validate = schemaAt(...parts);
   validate(body);
-  expect(validate.errors?.map(({ instancePath, message, params }) => `${instancePath} ${message} ${JSON.stringify(params)}`) ?? [], `${what} ${JSON.stringify(body)?.slice(0, 300)}`).toEqual([]);
-  if (operation) met.add(`${method} ${template} ${status}`);
+  expect(
+    validate.errors?.map(
+      ({ instancePath, message, params }) => `${instancePath} ${message} ${JSON.stringify(params)}`,
+    ) ?? [],
+    `${label} ${JSON.stringify(body)?.slice(0, 300)}`,
+  ).toEqual([]);
+  if (operation) coveredCalls.add(`${method} ${template} ${status}`);
 }

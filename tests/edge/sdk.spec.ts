@@ -1,92 +1,151 @@
-// The real SDKs talk through the filter: an application sees no difference, and in Enforce its usual typed errors.
+// The real SDKs through the filter: responses do not change, and rejections become the SDKs' typed
+// errors.
 import Anthropic from '@anthropic-ai/sdk';
 import OpenAI from 'openai';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { enforce, Filter, Origin, until } from './support.ts';
+import { describe, expect, it } from 'vitest';
+import { enforce, until, useFilter, useOrigin } from './support.ts';
 
-let origin: Origin;
-let filter: Filter;
-beforeAll(async () => {
-  origin = await Origin.start();
-  filter = await Filter.start({ origin });
-});
-afterAll(async () => {
-  await filter?.dispose();
-  await origin?.close();
-});
-beforeEach(() => origin.reset());
+const origin = useOrigin();
+const filter = useFilter({ origin });
 
-const openai = (defaultHeaders: Record<string, string> = {}) => new OpenAI({ apiKey: 'sk-test-sdk', baseURL: `${filter.url}/v1`, maxRetries: 0, defaultHeaders });
-const anthropic = (defaultHeaders: Record<string, string> = {}) => new Anthropic({ apiKey: 'sk-ant-test-sdk', baseURL: filter.url, maxRetries: 0, defaultHeaders });
+const openai = (defaultHeaders: Record<string, string> = {}) =>
+  new OpenAI({ apiKey: 'sk-test-sdk', baseURL: `${filter.url}/v1`, maxRetries: 0, defaultHeaders });
+const anthropic = (defaultHeaders: Record<string, string> = {}) =>
+  new Anthropic({ apiKey: 'sk-ant-test-sdk', baseURL: filter.url, maxRetries: 0, defaultHeaders });
 
 const model = 'demo-large';
-const question = [{ role: 'user' as const, content: 'Which hedge plants keep their leaves in winter?' }];
-const parameters = { type: 'object', properties: { plant: { type: 'string' }, metres: { type: 'integer' } }, required: ['plant', 'metres'], additionalProperties: false };
+const question = [
+  { role: 'user' as const, content: 'Which hedge plants keep their leaves in winter?' },
+];
+const parameters = {
+  type: 'object',
+  properties: { plant: { type: 'string' }, metres: { type: 'integer' } },
+  required: ['plant', 'metres'],
+  additionalProperties: false,
+};
 
 describe('openai', () => {
   it('chat', async () => {
-    const { data, response } = await openai().chat.completions.create({ model, messages: question }).withResponse();
+    const { data, response } = await openai()
+      .chat.completions.create({ model, messages: question })
+      .withResponse();
     expect(data.choices[0]!.message.content).toMatch(/\w/);
     expect(response.headers.get('x-demo-origin')).toBe('1');
-    expect(await filter.decision(response)).toMatchObject({ dialect: 'openai', operation: 'chat', mode: 'shadow', enforced: false, error: null });
+    expect(await filter.decision(response)).toMatchObject({
+      dialect: 'openai',
+      operation: 'chat',
+      mode: 'shadow',
+      enforced: false,
+      error: null,
+    });
   });
 
   it('chat, streamed', async () => {
     const whole = await openai().chat.completions.create({ model, messages: question });
     let text = '';
-    for await (const chunk of await openai().chat.completions.create({ model, messages: question, stream: true, stream_options: { include_usage: true } })) {
+    for await (const chunk of await openai().chat.completions.create({
+      model,
+      messages: question,
+      stream: true,
+      stream_options: { include_usage: true },
+    })) {
       text += chunk.choices[0]?.delta.content ?? '';
     }
     expect(text.split(' ')).toHaveLength(whole.choices[0]!.message.content!.split(' ').length);
   });
 
   it('tools', async () => {
-    const reply = await openai().chat.completions.create({ model, messages: question, tools: [{ type: 'function', function: { name: 'order', parameters } }], tool_choice: 'required' });
+    const reply = await openai().chat.completions.create({
+      model,
+      messages: question,
+      tools: [{ type: 'function', function: { name: 'order', parameters } }],
+      tool_choice: 'required',
+    });
     const call = reply.choices[0]!.message.tool_calls![0]!;
-    expect(call.type === 'function' && JSON.parse(call.function.arguments)).toEqual({ plant: 'green', metres: 1 });
+    expect(call.type === 'function' && JSON.parse(call.function.arguments)).toEqual({
+      plant: 'green',
+      metres: 1,
+    });
   });
 
   it('structured output', async () => {
-    const reply = await openai().chat.completions.parse({ model, messages: question, response_format: { type: 'json_schema', json_schema: { name: 'order', strict: true, schema: parameters } } });
+    const reply = await openai().chat.completions.parse({
+      model,
+      messages: question,
+      response_format: {
+        type: 'json_schema',
+        json_schema: { name: 'order', strict: true, schema: parameters },
+      },
+    });
     expect(JSON.parse(reply.choices[0]!.message.content!)).toEqual({ plant: 'green', metres: 1 });
   });
 
   it('embeddings', async () => {
-    const reply = await openai().embeddings.create({ model: 'demo-embed', input: ['hawthorn', 'blackthorn'] });
+    const reply = await openai().embeddings.create({
+      model: 'demo-embed',
+      input: ['hawthorn', 'blackthorn'],
+    });
     expect(reply.data.map(({ embedding }) => embedding.length)).toEqual([8, 8]);
   });
 
   it('responses, plain and streamed', async () => {
-    const whole = await openai().responses.create({ model, instructions: 'Be brief.', input: 'Which moss grows on slate?' });
-    const stream = openai().responses.stream({ model, instructions: 'Be brief.', input: 'Which moss grows on slate?' });
+    const whole = await openai().responses.create({
+      model,
+      instructions: 'Be brief.',
+      input: 'Which moss grows on slate?',
+    });
+    const stream = openai().responses.stream({
+      model,
+      instructions: 'Be brief.',
+      input: 'Which moss grows on slate?',
+    });
     expect((await stream.finalResponse()).output_text.length).toBeGreaterThan(0);
     expect(whole.output_text).toMatch(/\w/);
   });
 
   it('a batch file', async () => {
-    const line = JSON.stringify({ custom_id: '1', method: 'POST', url: '/v1/chat/completions', body: { model, messages: question } });
-    const file = await openai().files.create({ purpose: 'batch', file: await OpenAI.toFile(Buffer.from(`${line}\n${line}\n`), 'two.jsonl') });
+    const line = JSON.stringify({
+      custom_id: '1',
+      method: 'POST',
+      url: '/v1/chat/completions',
+      body: { model, messages: question },
+    });
+    const file = await openai().files.create({
+      purpose: 'batch',
+      file: await OpenAI.toFile(Buffer.from(`${line}\n${line}\n`), 'two.jsonl'),
+    });
     expect(file.object).toBe('file');
-    await until('the decision over two entries', () => filter.decisions().find(({ dialect, entries }) => dialect === 'openai' && entries === 2));
+    await until('the decision over two entries', () =>
+      filter.decisions().find(({ dialect, entries }) => dialect === 'openai' && entries === 2),
+    );
   });
 
-  it('is told to slow down by RateLimitError', async () => {
-    const error = await openai(enforce('throttle')).chat.completions.create({ model, messages: question }).catch((e: unknown) => e);
+  it('throttle becomes a RateLimitError', async () => {
+    const error = await openai(enforce('throttle'))
+      .chat.completions.create({ model, messages: question })
+      .catch((e: unknown) => e);
     expect(error).toBeInstanceOf(OpenAI.RateLimitError);
     const { status, message, headers } = error as InstanceType<typeof OpenAI.RateLimitError>;
     expect(status).toBe(429);
     expect(message).toMatch(/^429 \w/);
     expect(Number(headers!.get('retry-after'))).toBeGreaterThan(0);
-    expect(origin.seen).toHaveLength(0);
+    expect(origin.requests).toHaveLength(0);
   });
 
-  it('is refused by PermissionDeniedError, streaming or not', async () => {
+  it('block becomes a PermissionDeniedError, streaming or not', async () => {
     for (const stream of [false, true]) {
-      const error = await openai(enforce('block')).chat.completions.create({ model, messages: question, stream }).catch((e: unknown) => e);
+      const error = await openai(enforce('block'))
+        .chat.completions.create({ model, messages: question, stream })
+        .catch((e: unknown) => e);
       expect(error).toBeInstanceOf(OpenAI.PermissionDeniedError);
-      expect(error).toMatchObject({ status: 403, param: null, type: expect.any(String), code: expect.any(String) });
+      expect(error).toMatchObject({
+        status: 403,
+        param: null,
+        type: expect.any(String),
+        code: expect.any(String),
+      });
     }
-    expect(origin.seen).toHaveLength(0);
+    expect(origin.requests).toHaveLength(0);
   });
 });
 
@@ -96,7 +155,11 @@ describe('anthropic', () => {
   it('message', async () => {
     const { data, response } = await anthropic().messages.create(ask).withResponse();
     expect(data.content[0]).toMatchObject({ type: 'text', text: expect.stringMatching(/\w/) });
-    expect(await filter.decision(response)).toMatchObject({ dialect: 'anthropic', operation: 'chat', error: null });
+    expect(await filter.decision(response)).toMatchObject({
+      dialect: 'anthropic',
+      operation: 'chat',
+      error: null,
+    });
   });
 
   it('message, streamed', async () => {
@@ -106,28 +169,57 @@ describe('anthropic', () => {
   });
 
   it('tools, streamed', async () => {
-    const message = await anthropic().messages.stream({ ...ask, tools: [{ name: 'order', input_schema: { ...parameters, type: 'object' as const } }], tool_choice: { type: 'tool', name: 'order' } }).finalMessage();
-    expect(message.content[0]).toMatchObject({ type: 'tool_use', name: 'order', input: { plant: 'green', metres: 1 } });
+    const message = await anthropic()
+      .messages.stream({
+        ...ask,
+        tools: [{ name: 'order', input_schema: { ...parameters, type: 'object' as const } }],
+        tool_choice: { type: 'tool', name: 'order' },
+      })
+      .finalMessage();
+    expect(message.content[0]).toMatchObject({
+      type: 'tool_use',
+      name: 'order',
+      input: { plant: 'green', metres: 1 },
+    });
   });
 
   it('count_tokens and batches', async () => {
-    expect((await anthropic().messages.countTokens({ model: 'demo-opus', messages: question })).input_tokens).toBeGreaterThan(0);
-    const batch = await anthropic().messages.batches.create({ requests: [1, 2, 3].map((n) => ({ custom_id: `r${n}`, params: ask })) });
+    expect(
+      (await anthropic().messages.countTokens({ model: 'demo-opus', messages: question }))
+        .input_tokens,
+    ).toBeGreaterThan(0);
+    const batch = await anthropic().messages.batches.create({
+      requests: [1, 2, 3].map((n) => ({ custom_id: `r${n}`, params: ask })),
+    });
     expect(batch.request_counts.processing).toBe(3);
-    await until('the decision over three entries', () => filter.decisions().find(({ dialect, entries }) => dialect === 'anthropic' && entries === 3));
+    await until('the decision over three entries', () =>
+      filter.decisions().find(({ dialect, entries }) => dialect === 'anthropic' && entries === 3),
+    );
   });
 
-  it('is told to slow down by RateLimitError', async () => {
-    const error = await anthropic(enforce('throttle')).messages.create(ask).catch((e: unknown) => e);
+  it('throttle becomes a RateLimitError', async () => {
+    const error = await anthropic(enforce('throttle'))
+      .messages.create(ask)
+      .catch((e: unknown) => e);
     expect(error).toBeInstanceOf(Anthropic.RateLimitError);
-    expect(error).toMatchObject({ status: 429, error: { type: 'error', error: { type: 'rate_limit_error' } } });
-    expect(Number((error as InstanceType<typeof Anthropic.RateLimitError>).headers!.get('retry-after'))).toBeGreaterThan(0);
+    expect(error).toMatchObject({
+      status: 429,
+      error: { type: 'error', error: { type: 'rate_limit_error' } },
+    });
+    expect(
+      Number((error as InstanceType<typeof Anthropic.RateLimitError>).headers!.get('retry-after')),
+    ).toBeGreaterThan(0);
   });
 
-  it('is refused by PermissionDeniedError', async () => {
-    const error = await anthropic(enforce('block')).messages.create(ask).catch((e: unknown) => e);
+  it('block becomes a PermissionDeniedError', async () => {
+    const error = await anthropic(enforce('block'))
+      .messages.create(ask)
+      .catch((e: unknown) => e);
     expect(error).toBeInstanceOf(Anthropic.PermissionDeniedError);
-    expect(error).toMatchObject({ status: 403, error: { type: 'error', error: { type: 'permission_error' }, request_id: expect.any(String) } });
-    expect(origin.seen).toHaveLength(0);
+    expect(error).toMatchObject({
+      status: 403,
+      error: { type: 'error', error: { type: 'permission_error' }, request_id: expect.any(String) },
+    });
+    expect(origin.requests).toHaveLength(0);
   });
 });

@@ -1,4 +1,5 @@
-// `npm start` as a process: it prints its guide, answers, and Ctrl-C leaves nothing behind.
+// `npm start` as a process: it prints the guide and answers requests, and Ctrl-C ends all its
+// processes.
 import { spawn } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import net from 'node:net';
@@ -16,49 +17,85 @@ const listens = (port: number) =>
     socket.on('error', () => done(false));
   });
 
-/** `npm start` builds what is stale, which takes minutes. `npm test` has built before it comes here. */
-function stale(): string | undefined {
+/**
+ * Returns an input that is newer than the build, if there is one: `npm start` would then build for
+ * minutes. `npm test` builds before it runs this spec.
+ */
+function newerInput(): string | undefined {
   const newest = (file: string): number => {
     const stat = statSync(file, { throwIfNoEntry: false });
-    return Math.max(stat?.mtimeMs ?? 0, ...(stat?.isDirectory() ? readdirSync(file).map((name) => newest(path.join(file, name))) : []));
+    return Math.max(
+      stat?.mtimeMs ?? 0,
+      ...(stat?.isDirectory()
+        ? readdirSync(file).map((name) => newest(path.join(file, name)))
+        : []),
+    );
   };
   const rules = process.env.HEDGEROW_RULES ?? path.join(ROOT, 'rules');
   const stamp = path.join(ROOT, 'build/.stamp');
   if (!existsSync(stamp) || JSON.parse(readFileSync(stamp, 'utf8')).rules !== rules) return rules;
-  const inputs = ['Cargo.toml', 'Cargo.lock', 'src/core', 'src/sigma', 'src/worker', 'scripts/lib/build.mjs'].map((input) => path.join(ROOT, input));
+  const inputs = [
+    'Cargo.toml',
+    'Cargo.lock',
+    'src/core',
+    'src/sigma',
+    'src/worker',
+    'scripts/lib/build.mjs',
+  ].map((input) => path.join(ROOT, input));
   return [...inputs, rules].find((input) => newest(input) >= statSync(stamp).mtimeMs);
 }
 
-const newer = stale();
-const reason = newer ? `build/ is stale (\`npm run build\`): ${newer}` : (await listens(PORT)) ? `port ${PORT} is taken` : '';
+const newer = newerInput();
+const reason = newer
+  ? `build/ is stale (\`npm run build\`): ${newer}`
+  : (await listens(PORT))
+    ? `port ${PORT} is taken`
+    : '';
 if (reason) console.log(`skipped: ${reason}`);
 
-it.skipIf(reason)('Ctrl-C ends npm start and all that it started', { timeout: 60_000 }, async () => {
-  // What vitest tells its own children is none of wrangler's business.
-  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(VITEST|NODE_ENV|TEST$)/.test(name)));
+it.skipIf(reason)('Ctrl-C ends npm start and all its processes', { timeout: 60_000 }, async () => {
+  // Without the variables that vitest sets for its own processes.
+  const env = Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !/^(VITEST|NODE_ENV|TEST$)/.test(name)),
+  );
   // The profile that `npm test` has built.
   env.HEDGEROW_PROFILE = 'release';
-  const child = spawn(process.execPath, [path.join(ROOT, 'scripts/start.mjs')], { cwd: ROOT, env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
-  const ended = new Promise((done) => child.once('exit', (code, signal) => done(code ?? signal)));
+  const child = spawn(process.execPath, [path.join(ROOT, 'scripts/start.mjs')], {
+    cwd: ROOT,
+    env,
+    detached: true,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const exit = new Promise((done) => child.once('exit', (code, signal) => done(code ?? signal)));
   let output = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (data) => (output += data));
   try {
     await until('the guide', () => output.includes(guide(BASE)) || child.exitCode !== null, 30_000);
     expect(child.exitCode, output).toBeNull();
-    const demo = Number(/^ORIGIN=http:\/\/127\.0\.0\.1:(\d+)$/m.exec(readFileSync(path.join(ROOT, '.wrangler/dev.env'), 'utf8'))![1]);
+    const demo = Number(
+      /^ORIGIN=http:\/\/127\.0\.0\.1:(\d+)$/m.exec(
+        readFileSync(path.join(ROOT, '.wrangler/dev.env'), 'utf8'),
+      )![1],
+    );
     expect([await listens(PORT), await listens(demo)]).toEqual([true, true]);
     const { path: target, headers, body } = ORDINARY;
     const res = await fetch(BASE + target, { method: 'POST', headers, body });
-    expect([res.status, res.headers.get('x-demo-origin'), res.headers.get('x-hedgerow-band')]).toEqual([200, '1', 'clear']);
+    expect([
+      res.status,
+      res.headers.get('x-demo-origin'),
+      res.headers.get('x-hedgerow-band'),
+    ]).toEqual([200, '1', 'clear']);
     await res.text();
-    await until('its line in the log', () => output.includes(`"request_id":"${res.headers.get('x-hedgerow-request-id')}"`));
-    // As a terminal does: to the whole group.
+    await until('the decision in the log', () =>
+      output.includes(`"request_id":"${res.headers.get('x-hedgerow-request-id')}"`),
+    );
+    // A terminal signals the whole process group.
     process.kill(-child.pid!, 'SIGINT');
-    expect(await ended).toBe(130);
+    expect(await exit).toBe(130);
     expect([await listens(PORT), await listens(demo)]).toEqual([false, false]);
   } finally {
-    // It ends its children itself, as long as it is asked.
+    // On SIGTERM it ends its own children.
     child.kill('SIGTERM');
-    await ended;
+    await exit;
   }
 });

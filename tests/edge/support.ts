@@ -1,106 +1,152 @@
-// The built Worker in workerd, a recording origin on loopback, and what the Worker logged.
+// The built Worker in workerd, a recording origin on the loopback interface, and the Worker's log.
 //
-// Development mode lets a test choose: `x-hedgerow-mode: enforce` overrides the policy's mode, and with it
-// `x-hedgerow-action: allow|tag|degrade|throttle|block` overrides the decided action, so that these tests do not depend
-// on what a signature weighs today.
+// In development mode a test can choose the outcome: `x-hedgerow-mode: enforce` overrides the
+// policy's mode, and `x-hedgerow-action: allow|tag|degrade|throttle|block` then overrides the
+// action. The tests therefore do not depend on the weights of the shipped signatures.
 import { createHash, createHmac, randomUUID } from 'node:crypto';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import http from 'node:http';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { Duplex } from 'node:stream';
+import { fileURLToPath } from 'node:url';
 import { convertV4MiniflareOptions, Miniflare } from 'miniflare';
+import { afterAll, beforeAll, beforeEach, expect } from 'vitest';
 import { answer as demoAnswer } from '../../scripts/demo-origin.mjs';
 
 export const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const WRANGLER = readFileSync(path.join(ROOT, 'wrangler.toml'), 'utf8');
-export const SECRETS = { ACCOUNT_SECRET: 'account-secret-of-the-tests', TAG_SECRET: 'tag-secret-of-the-tests' };
-export const TAGS = ['x-hedgerow-band', 'x-hedgerow-hits', 'x-hedgerow-request-id', 'x-hedgerow-ruleset', 'x-hedgerow-score'];
+export const SECRETS = {
+  ACCOUNT_SECRET: 'account-secret-of-the-tests',
+  TAG_SECRET: 'tag-secret-of-the-tests',
+};
+/** Tag headers that the MAC covers, in order of name. */
+export const TAG_HEADERS = [
+  'x-hedgerow-band',
+  'x-hedgerow-hits',
+  'x-hedgerow-request-id',
+  'x-hedgerow-ruleset',
+  'x-hedgerow-score',
+];
 
-export const sha256 = (bytes: Uint8Array | string) => createHash('sha256').update(bytes).digest('hex');
+export const sha256 = (bytes: Uint8Array | string) =>
+  createHash('sha256').update(bytes).digest('hex');
 export const sleep = (ms: number) => new Promise<void>((done) => setTimeout(done, ms));
 
-/** Waits for something to become true (or to be found), with a deadline that names what was waited for. */
-export async function until<T>(what: string, probe: () => T | undefined | false | null, ms = 10_000): Promise<T> {
-  const end = Date.now() + ms;
+/**
+ * Returns whether a build product exists, given its path below the project's root. If not, prints
+ * the command that builds it.
+ */
+export function isBuilt(product: string, command: string): boolean {
+  const exists = existsSync(path.resolve(ROOT, product));
+  if (!exists) console.log(`skipped: ${product} does not exist (\`${command}\`)`);
+  return exists;
+}
+
+/** Polls a value until it is truthy, and returns it. */
+export async function until<T>(
+  description: string,
+  probe: () => T | undefined | false | null,
+  timeoutMs = 10_000,
+): Promise<T> {
+  const deadline = performance.now() + timeoutMs;
   for (;;) {
-    const found = probe();
-    if (found) return found;
-    if (Date.now() > end) throw new Error(`waited ${ms} ms in vain for ${what}`);
+    const value = probe();
+    if (value) return value;
+    if (performance.now() > deadline)
+      throw new Error(`timeout after ${timeoutMs} ms: ${description}`);
     await sleep(5);
   }
 }
 
-/** The same for what has to be asked for: the probe's last failure is the reason that is given. */
-export async function eventually<T>(what: string, probe: () => Promise<T>, ms = 15_000): Promise<T> {
-  const end = performance.now() + ms;
+/** Repeats a probe until it does not throw, and returns its value. A timeout has the last error. */
+export async function eventually<T>(
+  description: string,
+  probe: () => Promise<T>,
+  timeoutMs = 15_000,
+): Promise<T> {
+  const deadline = performance.now() + timeoutMs;
   for (;;) {
     try {
       return await probe();
     } catch (error) {
-      if (performance.now() > end) throw new Error(`waited ${ms} ms in vain for ${what}: ${(error as Error).message}`, { cause: error });
+      if (performance.now() > deadline)
+        throw new Error(
+          `timeout after ${timeoutMs} ms: ${description}: ${(error as Error).message}`,
+          { cause: error },
+        );
     }
     await sleep(25);
   }
 }
 
-// --- Origin -----------------------------------------------------------------------------------------------------
+// --- Origin -------------------------------------------------------------------------------------
 
-/** One request as the origin received it: raw path, ordered raw headers, hash and (up to 4 MiB) bytes of the body. */
-export interface Seen {
+/** A request as the origin received it, with raw path, ordered raw headers and the body's hash. */
+export interface ReceivedRequest {
   method: string;
   path: string;
   rawHeaders: [string, string][];
+  /** Headers by lower-case name. */
   headers: Record<string, string>;
+  /** The first 4 MiB, in whole chunks. */
   body: Buffer;
+  /** Bytes of the body so far. */
   bytes: number;
   sha256: string;
-  /** Arrival of body chunks: [ms, bytes so far]. */
-  arrivals: [number, number][];
   state: 'open' | 'complete' | 'aborted';
 }
 
-export type Answer = (seen: Seen, res: http.ServerResponse, req: http.IncomingMessage) => unknown;
+export type OriginHandler = (
+  request: ReceivedRequest,
+  res: http.ServerResponse,
+  req: http.IncomingMessage,
+) => unknown;
 
-/** A real HTTP server that records everything. It answers like the demo origin unless a test gives it an answer. */
+/** Bytes of a body that the origin records. */
+const MAX_RECORDED_BYTES = 4 << 20;
+
+/** An HTTP server that records every request. By default it responds like the demo origin. */
 export class Origin {
-  static demo: Answer = (seen, res, req) => demoAnswer(req, seen.body, res, { delay: 5 });
-  static ok: Answer = (_, res) => res.writeHead(200, { 'content-type': 'application/json' }).end('{"ok":true}');
+  static demo: OriginHandler = (request, res, req) =>
+    demoAnswer(req, request.body, res, { delay: 5 });
+  static ok: OriginHandler = (_, res) =>
+    res.writeHead(200, { 'content-type': 'application/json' }).end('{"ok":true}');
 
-  readonly seen: Seen[] = [];
-  answer: Answer = Origin.demo;
+  readonly requests: ReceivedRequest[] = [];
+  handler: OriginHandler = Origin.demo;
   #sockets = new Set<Duplex>();
-  #server: http.Server;
+  #server = http.createServer({
+    maxHeaderSize: 4 << 20,
+    keepAliveTimeout: 60_000,
+    requestTimeout: 0,
+  });
 
-  private constructor(server: http.Server) {
-    this.#server = server;
+  constructor() {
+    this.#server.maxHeadersCount = 0;
+    this.#server.on('request', (req, res) => void this.#receive(req, res));
+    this.#server.on('upgrade', (req, socket, head) => this.#upgrade(req, socket, head));
   }
 
   static async start(): Promise<Origin> {
-    const server = http.createServer({ maxHeaderSize: 4 << 20, keepAliveTimeout: 60_000, requestTimeout: 0 });
-    server.maxHeadersCount = 0;
-    const origin = new Origin(server);
-    server.on('request', (req, res) => void origin.#receive(req, res));
-    server.on('upgrade', (req, socket, head) => origin.#upgrade(req, socket, head));
-    await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
+    const origin = new Origin();
+    await origin.start();
     return origin;
+  }
+
+  start() {
+    return new Promise<void>((done) => this.#server.listen(0, '127.0.0.1', done));
   }
 
   get url() {
     return `http://127.0.0.1:${(this.#server.address() as net.AddressInfo).port}`;
   }
 
-  get last(): Seen {
-    const last = this.seen.at(-1);
-    if (!last) throw new Error('the origin has seen nothing');
+  get last(): ReceivedRequest {
+    const last = this.requests.at(-1);
+    if (!last) throw new Error('the origin has received no request');
     return last;
-  }
-
-  reset() {
-    this.seen.length = 0;
-    this.answer = Origin.demo;
   }
 
   close() {
@@ -109,42 +155,63 @@ export class Origin {
     return new Promise((done) => this.#server.close(done));
   }
 
-  #record(req: http.IncomingMessage): Seen {
+  #record(req: http.IncomingMessage): ReceivedRequest {
     const raw = req.rawHeaders;
-    const rawHeaders = raw.flatMap((name, i) => (i % 2 ? [] : [[name, raw[i + 1]!] as [string, string]]));
-    const seen: Seen = { method: req.method!, path: req.url!, rawHeaders, headers: Object.fromEntries(rawHeaders.map(([n, v]) => [n.toLowerCase(), v])), body: Buffer.alloc(0), bytes: 0, sha256: '', arrivals: [], state: 'open' };
-    this.seen.push(seen);
-    return seen;
+    const rawHeaders = raw.flatMap((name, i) =>
+      i % 2 ? [] : [[name, raw[i + 1]!] as [string, string]],
+    );
+    const headers = Object.fromEntries(
+      rawHeaders.map(([name, value]) => [name.toLowerCase(), value]),
+    );
+    const request: ReceivedRequest = {
+      method: req.method!,
+      path: req.url!,
+      rawHeaders,
+      headers,
+      body: Buffer.alloc(0),
+      bytes: 0,
+      sha256: '',
+      state: 'open',
+    };
+    this.requests.push(request);
+    return request;
   }
 
   async #receive(req: http.IncomingMessage, res: http.ServerResponse) {
-    const seen = this.#record(req);
+    const request = this.#record(req);
     const hash = createHash('sha256');
     const chunks: Buffer[] = [];
     try {
       for await (const chunk of req as AsyncIterable<Buffer>) {
-        seen.bytes += chunk.length;
-        seen.arrivals.push([performance.now(), seen.bytes]);
+        request.bytes += chunk.length;
         hash.update(chunk);
-        if (seen.bytes <= 4 << 20) chunks.push(chunk);
+        if (request.bytes <= MAX_RECORDED_BYTES) chunks.push(chunk);
       }
     } catch {
-      seen.state = 'aborted';
+      request.state = 'aborted';
       return;
     }
-    seen.body = Buffer.concat(chunks);
-    seen.sha256 = hash.digest('hex');
-    seen.state = 'complete';
-    await this.answer(seen, res, req);
+    request.body = Buffer.concat(chunks);
+    request.sha256 = hash.digest('hex');
+    request.state = 'complete';
+    await this.handler(request, res, req);
   }
 
-  /** The least of WebSocket: accepts, and echoes short text frames. */
+  /** Accepts a WebSocket, and echoes text frames of up to 125 bytes. */
   #upgrade(req: http.IncomingMessage, socket: Duplex, head: Buffer) {
     this.#record(req).state = 'complete';
     this.#sockets.add(socket);
     socket.on('error', () => socket.destroy());
-    const accept = createHash('sha1').update(`${req.headers['sec-websocket-key']}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest('base64');
-    socket.write(`HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${accept}\r\n\r\n`);
+    const accept = createHash('sha1')
+      .update(`${req.headers['sec-websocket-key']}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`)
+      .digest('base64');
+    const lines = [
+      'HTTP/1.1 101 Switching Protocols',
+      'Upgrade: websocket',
+      'Connection: Upgrade',
+      `Sec-WebSocket-Accept: ${accept}`,
+    ];
+    socket.write(`${lines.join('\r\n')}\r\n\r\n`);
     const echo = (frame: Buffer) => {
       if ((frame[0]! & 0x0f) !== 1) return socket.end();
       const length = frame[1]! & 0x7f;
@@ -157,15 +224,20 @@ export class Origin {
   }
 }
 
-export const tagsOf = ({ headers }: Seen) => Object.fromEntries(Object.entries(headers).filter(([name]) => name.startsWith('x-hedgerow')));
+/** Returns the headers of a request whose names begin with `x-hedgerow`. */
+export const tagHeaders = ({ headers }: ReceivedRequest) =>
+  Object.fromEntries(Object.entries(headers).filter(([name]) => name.startsWith('x-hedgerow')));
 
-/** What an origin does to trust the tags: lines `name:value\n` of all tag headers but the mac, in order of name. */
-export const mac = (tags: Record<string, string>) => createHmac('sha256', SECRETS.TAG_SECRET).update(TAGS.map((name) => `${name}:${tags[name] ?? ''}\n`).join('')).digest('hex');
+/** Computes the MAC of tag headers as origins do: over lines `name:value\n`, in order of name. */
+export const tagMac = (tags: Record<string, string>) =>
+  createHmac('sha256', SECRETS.TAG_SECRET)
+    .update(TAG_HEADERS.map((name) => `${name}:${tags[name] ?? ''}\n`).join(''))
+    .digest('hex');
 
-// --- Filter -----------------------------------------------------------------------------------------------------
+// --- Filter -------------------------------------------------------------------------------------
 
 /** One line of the decision log. */
-export interface Decision {
+export interface DecisionLine {
   log: 'hedgerow.decision';
   v: number;
   time: string;
@@ -179,72 +251,109 @@ export interface Decision {
   mode: string;
   enforced: boolean;
   hits: { name: string; weight: number; field: string; start: number; end: number }[];
-  /** The cluster of an indicator that was hit. */
+  /** Cluster of the indicator that was hit. */
   cluster?: string;
   shadow_hits: string[];
   exemption: string | null;
   ruleset: string;
-  /** Where the request should be degraded. */
+  /** Outcome of the action `degrade`. */
   degraded?: 'edited' | 'unchanged' | 'not_editable';
-  /** The release's serial, and why this ruleset decided. */
+  /** Serial of the release. */
   release: number | null;
+  /** Role of the ruleset that decided. */
   rules: 'active' | 'canary' | 'embedded';
-  /** What the ruleset that is only watched makes of it, where it differs or not. */
-  shadow?: { ruleset: string; score: number; band: Decision['band']; only_active: string[]; only_shadow: string[] };
+  /** Decision of the shadow ruleset. */
+  shadow?: {
+    ruleset: string;
+    score: number;
+    band: DecisionLine['band'];
+    only_active: string[];
+    only_shadow: string[];
+  };
   body_bytes: number;
   unscanned_bytes: number;
-  /** Where less than the window was read: why. */
+  /** Reason why less than the scan window was read. */
   read_stop?: 'timeout' | 'memory_pressure';
   unreadable: string[];
   entries: number;
   error: string | null;
 }
 
+type Variables = Record<string, string | undefined>;
+
 export interface FilterOptions {
   origin?: Origin | string;
-  /** How the Worker reaches it: `ORIGIN` is its URL, a service binding, or `zone` (the request's own URL is fetched). */
-  reach?: 'url' | 'service' | 'zone';
-  /** Which build: `build`, or `build-faults`. */
+  /** Kind of ORIGIN: a URL, a service binding, or `zone` (the request's own URL is fetched). */
+  originKind?: 'url' | 'service' | 'zone';
+  /** Directory of the build: `build`, or `build-faults`. */
   build?: string;
   /** Variables and secrets; `undefined` removes a default. */
-  vars?: Record<string, string | undefined>;
-  /** A Worker that stands before it, as a module that knows the filter as the service binding FILTER: it is what `url` leads to. */
+  vars?: Variables;
+  /** Source of a Worker with the service binding FILTER to the filter. `url` then leads to it. */
   caller?: string;
-  /** Whether it has the console's files. */
+  /** Whether the filter has the console's files. */
   console?: boolean;
 }
 
 type Options = Parameters<typeof convertV4MiniflareOptions>[0];
 const COMPATIBILITY = {
   compatibilityDate: /^compatibility_date = "(.+)"/m.exec(WRANGLER)![1]!,
-  compatibilityFlags: JSON.parse(/^compatibility_flags = (\[.+\])/m.exec(WRANGLER)![1]!) as string[],
+  compatibilityFlags: JSON.parse(
+    /^compatibility_flags = (\[.+\])/m.exec(WRANGLER)![1]!,
+  ) as string[],
 };
-/** The console as wrangler.toml binds it. */
-const CONSOLE = { assets: { directory: path.join(ROOT, 'build/console'), binding: 'ASSETS', run_worker_first: true, routerConfig: { has_user_worker: true }, assetConfig: { html_handling: 'none', not_found_handling: 'none' } } };
+/** The console's files, bound as in wrangler.toml. */
+const CONSOLE = {
+  assets: {
+    directory: path.join(ROOT, 'build/console'),
+    binding: 'ASSETS',
+    run_worker_first: true,
+    routerConfig: { has_user_worker: true },
+    assetConfig: { html_handling: 'none', not_found_handling: 'none' },
+  },
+};
+/** A socket of the Worker's own, which bypasses Miniflare's entry Worker. */
 const DIRECT = { cf: false, unsafeDirectSockets: [{ host: '127.0.0.1', port: 0 }] };
 
-/** The modules of a build; before them those of ours, which stand beside it as if they had been built. */
-function modulesOf(build: string, ...own: string[]) {
+/**
+ * Returns the modules of a build. Before them come modules of this directory, which import
+ * `./index.js` as if they were part of the build.
+ */
+function buildModules(build: string, ...testModules: string[]) {
   const root = path.resolve(ROOT, build);
   const index = path.join(root, 'index.js');
   if (!existsSync(index)) throw new Error(`${index} does not exist: run \`npm run build\` first`);
   return {
     modulesRoot: root,
     modules: [
-      ...own.map((name) => ({ type: 'ESModule' as const, path: path.join(root, name), contents: readFileSync(path.join(ROOT, 'tests/edge', name), 'utf8') })),
+      ...testModules.map((name) => ({
+        type: 'ESModule' as const,
+        path: path.join(root, name),
+        contents: readFileSync(path.join(ROOT, 'tests/edge', name), 'utf8'),
+      })),
       { type: 'ESModule' as const, path: index },
-      ...readdirSync(root).filter((name) => name.endsWith('.wasm')).map((name) => ({ type: 'CompiledWasm' as const, path: path.join(root, name) })),
+      ...readdirSync(root)
+        .filter((name) => name.endsWith('.wasm'))
+        .map((name) => ({ type: 'CompiledWasm' as const, path: path.join(root, name) })),
     ],
   };
 }
 
-const urlOf = (origin?: Origin | string) => (typeof origin === 'string' ? origin : origin?.url);
-const set = (vars: Record<string, string | undefined>) => Object.fromEntries(Object.entries(vars).filter(([, value]) => value !== undefined)) as Record<string, string>;
+const originUrl = (origin?: Origin | string) => (typeof origin === 'string' ? origin : origin?.url);
+const withoutUndefined = (vars: Variables) =>
+  Object.fromEntries(Object.entries(vars).filter(([, value]) => value !== undefined)) as Record<
+    string,
+    string
+  >;
 const BUILD = process.env.HEDGEROW_BUILD ?? 'build';
-const OBJECTS = { REGISTRY: { className: 'Registry', useSQLite: true }, LEDGER: { className: 'Ledger', useSQLite: true }, CORRELATOR: { className: 'Correlator', useSQLite: true } };
+const OBJECTS = {
+  REGISTRY: { className: 'Registry', useSQLite: true },
+  LEDGER: { className: 'Ledger', useSQLite: true },
+  CORRELATOR: { className: 'Correlator', useSQLite: true },
+};
 type ObjectBinding = keyof typeof OBJECTS;
 
-/** One Worker as its clients see it, and what it logged. */
+/** One Worker as its clients see it, and its log. */
 export class Edge {
   url = '';
   readonly logs: { level: string; message: string }[];
@@ -257,23 +366,37 @@ export class Edge {
     return Number(new URL(this.url).port);
   }
 
-  decisions(): Decision[] {
-    return this.logs.filter(({ message }) => message.startsWith('{"log":"hedgerow.decision"')).map(({ message }) => JSON.parse(message));
+  decisions(): DecisionLine[] {
+    return this.logs
+      .filter(({ message }) => message.startsWith('{"log":"hedgerow.decision"'))
+      .map(({ message }) => JSON.parse(message));
   }
 
-  /** The decision of one answered request. The log line may come after the answer. */
-  decision(response: { headers: Headers | Record<string, unknown> }): Promise<Decision> {
-    const id = response.headers instanceof Headers ? response.headers.get('x-hedgerow-request-id') : response.headers['x-hedgerow-request-id'];
-    if (!id) throw new Error('the answer carries no x-hedgerow-request-id');
-    return until(`the decision of ${id}`, () => this.decisions().find((line) => line.request_id === id));
+  /** Returns the decision line of a response. The line can arrive after the response. */
+  decision(response: { headers: Headers | Record<string, unknown> }): Promise<DecisionLine> {
+    const id =
+      response.headers instanceof Headers
+        ? response.headers.get('x-hedgerow-request-id')
+        : response.headers['x-hedgerow-request-id'];
+    if (!id) throw new Error('the response has no x-hedgerow-request-id');
+    return until(`the decision of ${id}`, () =>
+      this.decisions().find((line) => line.request_id === id),
+    );
   }
 
-  /** POSTs JSON as an ordinary client would. */
+  /** Sends a POST with JSON. */
   post(pathname: string, body: unknown, headers: Record<string, string> = {}): Promise<Response> {
     return fetch(this.url + pathname, {
       method: 'POST',
-      headers: { 'content-type': 'application/json', authorization: 'Bearer sk-test-0001', ...headers },
-      body: typeof body === 'string' || body instanceof Uint8Array ? (body as BodyInit) : JSON.stringify(body),
+      headers: {
+        'content-type': 'application/json',
+        authorization: 'Bearer sk-test-0001',
+        ...headers,
+      },
+      body:
+        typeof body === 'string' || body instanceof Uint8Array
+          ? (body as BodyInit)
+          : JSON.stringify(body),
     });
   }
 
@@ -281,124 +404,223 @@ export class Edge {
     return fetch(`${this.url}/_hedgerow/health`, { headers });
   }
 
-  async version(): Promise<{ version: string; ruleset: string; release: number | null; panic_unwind: boolean }> {
+  async version(): Promise<{
+    version: string;
+    ruleset: string;
+    release: number | null;
+    panic_unwind: boolean;
+  }> {
     return (await fetch(`${this.url}/_hedgerow/version`)).json();
   }
 
-  /** An ordinary question: which ruleset decided about it. It is also what makes an isolate look for a release. */
+  /**
+   * Sends an ordinary chat request and returns what the response's headers show. Each request also
+   * makes the isolate poll KV, report counts and send observations, if that is due.
+   */
   async ask(content = 'When do blackbirds nest?', headers: Record<string, string> = {}) {
     const began = performance.now();
     const response = await this.post('/v1/chat/completions', chat(content), headers);
     await response.arrayBuffer();
     const header = (name: string) => response.headers.get(`x-hedgerow-${name}`);
-    return { status: response.status, ruleset: header('ruleset'), band: header('band'), headers: response.headers, at: performance.now(), ms: performance.now() - began };
+    return {
+      status: response.status,
+      ruleset: header('ruleset'),
+      band: header('band'),
+      headers: response.headers,
+      at: performance.now(),
+      ms: performance.now() - began,
+    };
   }
 }
 
-/** The built Worker in workerd, reached without Miniflare's own entry Worker in between. */
+/** The built Worker in workerd. */
 export class Filter extends Edge {
+  readonly #options: FilterOptions;
   #miniflare?: Miniflare;
 
-  static async start({ origin, reach = 'url', build = BUILD, vars = {}, caller, console = false }: FilterOptions = {}): Promise<Filter> {
-    const filter = new Filter();
-    const source = modulesOf(build);
-    const originUrl = urlOf(origin);
-    const service = { external: { address: originUrl?.replace('http://', ''), http: {} } };
-    const hedgerow = {
-      name: 'hedgerow',
-      ...source,
-      ...COMPATIBILITY,
-      bindings: set({ ...SECRETS, ENVIRONMENT: 'development', ORIGIN: { url: originUrl, zone: 'zone', service: undefined }[reach], ...vars }),
-      kvNamespaces: { RULES: 'rules' },
-      durableObjects: OBJECTS,
-      ...(console && CONSOLE),
-      // In a zone, fetching the request's own URL leads to the origin behind it.
-      ...(reach === 'zone' && { outboundService: { node: (req: http.IncomingMessage, res: http.ServerResponse) => relay(req, res, originUrl!) } }),
-      ...(reach === 'service' && { serviceBindings: { ORIGIN: service } }),
-      ...DIRECT,
-    };
-    const before = caller && { name: 'caller', modules: true, script: caller, serviceBindings: { FILTER: 'hedgerow' }, ...COMPATIBILITY, ...DIRECT };
-    filter.#miniflare = new Miniflare(
-      convertV4MiniflareOptions({
-        workers: before ? [hedgerow, before] : [hedgerow],
-        cf: false,
-        handleStructuredLogs: ({ level, message }: { level: string; message: string }) => void filter.logs.push({ level, message }),
-      } as Options),
-    );
-    await filter.#miniflare.ready;
-    filter.url = String(await filter.#miniflare.unsafeGetDirectURL(before ? 'caller' : 'hedgerow')).replace(/\/$/, '');
+  constructor(options: FilterOptions = {}) {
+    super();
+    this.#options = options;
+  }
+
+  static async start(options: FilterOptions = {}): Promise<Filter> {
+    const filter = new Filter(options);
+    await filter.start();
     return filter;
   }
 
-  dispose() {
-    return this.#miniflare?.dispose();
+  async start() {
+    const {
+      origin,
+      originKind = 'url',
+      build = BUILD,
+      vars = {},
+      caller,
+      console = false,
+    } = this.#options;
+    const url = originUrl(origin);
+    const service = { external: { address: url?.replace('http://', ''), http: {} } };
+    const hedgerow = {
+      name: 'hedgerow',
+      ...buildModules(build),
+      ...COMPATIBILITY,
+      bindings: withoutUndefined({
+        ...SECRETS,
+        ENVIRONMENT: 'development',
+        ORIGIN: { url, zone: 'zone', service: undefined }[originKind],
+        ...vars,
+      }),
+      kvNamespaces: { RULES: 'rules' },
+      durableObjects: OBJECTS,
+      ...(console && CONSOLE),
+      // In a zone, fetching the request's own URL leads to the origin.
+      ...(originKind === 'zone' && {
+        outboundService: {
+          node: (req: http.IncomingMessage, res: http.ServerResponse) => relay(req, res, url!),
+        },
+      }),
+      ...(originKind === 'service' && { serviceBindings: { ORIGIN: service } }),
+      ...DIRECT,
+    };
+    const callerWorker = caller && {
+      name: 'caller',
+      modules: true,
+      script: caller,
+      serviceBindings: { FILTER: 'hedgerow' },
+      ...COMPATIBILITY,
+      ...DIRECT,
+    };
+    this.#miniflare = new Miniflare(
+      convertV4MiniflareOptions({
+        workers: callerWorker ? [hedgerow, callerWorker] : [hedgerow],
+        cf: false,
+        handleStructuredLogs: ({ level, message }: { level: string; message: string }) =>
+          void this.logs.push({ level, message }),
+      } as Options),
+    );
+    await this.#miniflare.ready;
+    this.url = String(
+      await this.#miniflare.unsafeGetDirectURL(callerWorker ? 'caller' : 'hedgerow'),
+    ).replace(/\/$/, '');
+  }
+
+  async dispose() {
+    await this.#miniflare?.dispose();
   }
 }
 
-// --- Fleet ------------------------------------------------------------------------------------------------------
+/** Runs a test body with a filter of its own. */
+export async function withFilter<T>(
+  options: FilterOptions,
+  body: (filter: Filter) => Promise<T>,
+): Promise<T> {
+  const filter = await Filter.start(options);
+  try {
+    return await body(filter);
+  } finally {
+    await filter.dispose();
+  }
+}
+
+function relay(req: http.IncomingMessage, res: http.ServerResponse, base: string) {
+  const { pathname, search } = new URL(req.url!, base);
+  req.pipe(
+    http.request(
+      `${base}${pathname}${search}`,
+      { method: req.method, headers: req.headers },
+      (upstream) => upstream.pipe(res.writeHead(upstream.statusCode!, upstream.headers)),
+    ),
+  );
+}
+
+// --- Fleet --------------------------------------------------------------------------------------
 
 export type Fault = 'throw' | 'hang' | null;
 export interface Faults {
-  /** Reading KV; `half` cuts values in two. */
+  /** Reads of KV; `half` truncates values to half of their bytes. */
   read?: Fault | 'half';
+  /** Writes to KV. */
   write?: Fault;
   registry?: Fault;
   ledger?: Fault;
   correlator?: Fault;
-  /** Milliseconds by which the objects' clock is ahead. */
+  /** Milliseconds by which the clock of the objects is ahead. */
   clock?: number;
-  /** By how much the objects' waits of ten seconds and more are shorter. */
-  haste?: number;
+  /** Factor by which the objects' timers of ten seconds and more are shortened. */
+  timerSpeed?: number;
+  /** Factor by which the ledgers' alarms are earlier. */
+  ledgerAlarmSpeed?: number;
 }
 
-/** What the store has seen: calls of its objects, reads by key, and when each key was written. */
-export interface Witness {
-  registry: number;
-  ledger: number;
-  correlator: number;
+type ObjectName = 'registry' | 'ledger' | 'correlator';
+
+/** Counters of the Worker `store`. */
+export interface StoreStats extends Record<ObjectName, number> {
+  /** Reads of KV by key. */
   reads: Record<string, number>;
   /** The last `cacheTtl` of each key. */
   cacheTtl: Record<string, number>;
+  /** Times of the writes to KV by key, in milliseconds since the epoch. */
   writes: Record<string, number[]>;
+  /** Times at which the alarms of the objects are due, in milliseconds since the epoch. */
+  alarms: Record<ObjectName, number[]>;
 }
 
-/** As much of KV as is used behind the Worker's back. */
+/** The methods of a KV namespace that tests use directly. */
 export interface Kv {
   put(key: string, value: string, options?: { metadata?: unknown }): Promise<unknown>;
   delete(key: string): Promise<unknown>;
   getWithMetadata(key: string): Promise<{ value: string | null; metadata: unknown }>;
 }
 
+export interface EdgeOptions {
+  vars?: Variables;
+  /** Bindings that this isolate lacks. */
+  without?: ('RULES' | ObjectBinding)[];
+  /** Name of a KV namespace of its own. */
+  rules?: string;
+}
+
 export interface FleetOptions {
   origin?: Origin | string;
+  /** Number of isolates that are all alike. */
   workers?: number;
-  vars?: Record<string, string | undefined>;
-  /** Instead of `workers` that are all alike: what each has of its own. `rules` names a KV namespace of its own. */
-  edges?: { vars?: Record<string, string | undefined>; without?: ('RULES' | ObjectBinding)[]; rules?: string }[];
-  /** Whether KV is reached through switches. The objects always are. */
+  /** Isolates that differ, instead of `workers`. */
+  edges?: EdgeOptions[];
+  /** Variables of all isolates. A function is called at each start. */
+  vars?: Variables | (() => Variables);
+  /** Whether the isolates' KV takes part in faults. The objects and their KV always do. */
   faults?: boolean;
   /** Whether the objects have KV to publish to. */
   storeHasRules?: boolean;
   build?: string;
-  /** Whether each has the console's files. */
+  /** Whether the isolates have the console's files. */
   console?: boolean;
 }
 
 const RULES = 'rules';
+/** An object whose alarm is due later than this has nothing left to store. */
+const IDLE_ALARM_MS = 60_000;
+/** Time for which isolates collect observations for a batch, and some more. */
+const BATCH_MS = 1_300;
 
-/** Isolates of one deployment, `edge-1` and on, over one store: one KV namespace, one Registry, the Ledgers. It can be stopped and started again. */
+/**
+ * Isolates of one deployment, `edge-1` and on, with one store: one KV namespace, one Registry, the
+ * Ledgers and Correlators. A fleet can be stopped and started again.
+ */
 export class Fleet {
   readonly logs: Edge['logs'] = [];
   readonly edges: Edge[];
   readonly #options: FleetOptions;
-  /** Where KV and objects are kept. */
-  readonly directory = mkdtempSync(path.join(tmpdir(), 'hedgerow-fleet-'));
-  #store = '';
+  readonly #edgeOptions: EdgeOptions[];
+  #directory = '';
+  #storeUrl = '';
   #miniflare?: Miniflare;
 
-  private constructor(options: FleetOptions) {
+  constructor(options: FleetOptions) {
     this.#options = options;
-    this.edges = this.#each().map(() => new Edge(this.logs));
+    this.#edgeOptions = options.edges ?? Array.from({ length: options.workers ?? 3 }, () => ({}));
+    this.edges = this.#edgeOptions.map(() => new Edge(this.logs));
   }
 
   static async start(options: FleetOptions): Promise<Fleet> {
@@ -407,139 +629,286 @@ export class Fleet {
     return fleet;
   }
 
-  #each(): NonNullable<FleetOptions['edges']> {
-    return this.#options.edges ?? Array.from({ length: this.#options.workers ?? 3 }, () => ({}));
-  }
-
-  /** Starts (again), on the store as it was left. Ports change. */
+  /** Starts the isolates on the store as it was left. Each start assigns new ports. */
   async start() {
-    const { origin, vars = {}, faults = false, storeHasRules = true, build = BUILD, console = false } = this.#options;
-    const common = { ...SECRETS, ENVIRONMENT: 'development', ORIGIN: urlOf(origin), REFRESH_SECONDS: '1', REPORT_SECONDS: '1', ...vars };
-    const edge = ({ vars = {}, without = [], rules = RULES }: NonNullable<FleetOptions['edges']>[number], number: number) => {
+    const {
+      origin,
+      vars = {},
+      faults = false,
+      storeHasRules = true,
+      build = BUILD,
+      console = false,
+    } = this.#options;
+    this.#directory ||= mkdtempSync(path.join(tmpdir(), 'hedgerow-fleet-'));
+    const common = {
+      ...SECRETS,
+      ENVIRONMENT: 'development',
+      ORIGIN: originUrl(origin),
+      REFRESH_SECONDS: '1',
+      REPORT_SECONDS: '1',
+      ...(typeof vars === 'function' ? vars() : vars),
+    };
+    const edge = ({ vars = {}, without = [], rules = RULES }: EdgeOptions, index: number) => {
       const has = (binding: (typeof without)[number]) => !without.includes(binding);
       const objects = Object.entries(OBJECTS).filter(([binding]) => has(binding as ObjectBinding));
       return {
-        name: `edge-${number + 1}`,
-        ...modulesOf(build, ...(faults ? ['edge.mjs'] : [])),
+        name: `edge-${index + 1}`,
+        ...buildModules(build, ...(faults ? ['faulty-kv-worker.mjs'] : [])),
         ...COMPATIBILITY,
-        bindings: set({ ...common, ...vars }),
-        ...(has('RULES') && (faults ? { serviceBindings: { RULES: { name: 'store', entrypoint: 'Kv' } } } : { kvNamespaces: { RULES: rules } })),
-        durableObjects: Object.fromEntries(objects.map(([binding, object]) => [binding, { ...object, scriptName: 'store' }])),
+        bindings: withoutUndefined({ ...common, ...vars }),
+        ...(has('RULES') &&
+          (faults
+            ? { serviceBindings: { RULES: { name: 'store', entrypoint: 'Kv' } } }
+            : { kvNamespaces: { RULES: rules } })),
+        durableObjects: Object.fromEntries(
+          objects.map(([binding, object]) => [binding, { ...object, scriptName: 'store' }]),
+        ),
         ...(console && CONSOLE),
         ...DIRECT,
       };
     };
-    const store = { name: 'store', ...modulesOf(build, 'store.mjs'), ...COMPATIBILITY, bindings: set(common), ...(storeHasRules && { kvNamespaces: { RULES } }), durableObjects: OBJECTS, ...DIRECT };
+    const store = {
+      name: 'store',
+      ...buildModules(build, 'faulty-kv.mjs'),
+      ...COMPATIBILITY,
+      bindings: withoutUndefined(common),
+      ...(storeHasRules && { kvNamespaces: { RULES } }),
+      durableObjects: OBJECTS,
+      ...DIRECT,
+    };
     this.#miniflare = new Miniflare(
       convertV4MiniflareOptions({
-        workers: [store, ...this.#each().map(edge)],
-        resourcePersistencePath: this.directory,
+        workers: [store, ...this.#edgeOptions.map(edge)],
+        resourcePersistencePath: this.#directory,
         cf: false,
-        handleStructuredLogs: ({ level, message }: { level: string; message: string }) => void this.logs.push({ level, message }),
+        handleStructuredLogs: ({ level, message }: { level: string; message: string }) =>
+          void this.logs.push({ level, message }),
       } as Options),
     );
     await this.#miniflare.ready;
-    const url = async (name: string) => String(await this.#miniflare!.unsafeGetDirectURL(name)).replace(/\/$/, '');
-    this.#store = await url('store');
-    for (const [number, edge] of this.edges.entries()) edge.url = await url(`edge-${number + 1}`);
+    const url = async (name: string) =>
+      String(await this.#miniflare!.unsafeGetDirectURL(name)).replace(/\/$/, '');
+    this.#storeUrl = await url('store');
+    for (const [index, edge] of this.edges.entries()) edge.url = await url(`edge-${index + 1}`);
   }
 
-  /** Stops all isolates; the store stays. */
+  /** Stops all isolates, and keeps the store. */
   async stop() {
     await this.#miniflare?.dispose();
   }
 
+  async restart() {
+    await this.stop();
+    await this.start();
+  }
+
   async dispose() {
     await this.stop();
-    rmSync(this.directory, { recursive: true, force: true });
+    if (this.#directory) rmSync(this.#directory, { recursive: true, force: true });
   }
 
   get edge(): Edge {
     return this.edges[0]!;
   }
 
-  /** Sets switches; what is not named stays. */
-  async fault(faults: Faults = {}) {
-    await fetch(this.#store, { method: 'PUT', body: JSON.stringify(faults) });
+  /** Sets the given faults, and leaves the others as they are. A restart resets all. */
+  async setFaults(faults: Faults) {
+    await fetch(this.#storeUrl, { method: 'PUT', body: JSON.stringify(faults) });
   }
 
-  async witness(): Promise<Witness> {
-    return (await fetch(this.#store)).json() as Promise<Witness>;
+  async stats(): Promise<StoreStats> {
+    return (await fetch(this.#storeUrl)).json() as Promise<StoreStats>;
   }
 
-  /** KV as an intruder has it: real, and past every switch. */
+  /** Returns a KV namespace without faults: the one of the objects, or of an isolate. */
   async kv(edge?: number): Promise<Kv> {
-    return (await this.#miniflare!.getKVNamespace('RULES', edge === undefined ? 'store' : `edge-${edge + 1}`)) as unknown as Kv;
+    return (await this.#miniflare!.getKVNamespace(
+      'RULES',
+      edge === undefined ? 'store' : `edge-${edge + 1}`,
+    )) as unknown as Kv;
   }
 
-  /** Cron. */
+  /** Runs the cron trigger of an isolate. */
   async cron(edge = 0) {
     const worker = await this.#miniflare!.getWorker(`edge-${edge + 1}`);
-    return (worker as unknown as { scheduled(options: object): Promise<{ outcome: string }> }).scheduled({ cron: '* * * * *', scheduledTime: new Date() });
+    return (
+      worker as unknown as { scheduled(options: object): Promise<{ outcome: string }> }
+    ).scheduled({ cron: '* * * * *', scheduledTime: new Date() });
   }
 
-  /** Until a release (null: none) is what every isolate goes by. */
-  async everywhere(serial: number | null, ms = 15_000, edges = this.edges) {
+  /** Waits until a release (null: none) is in force in every isolate. */
+  async untilRelease(serial: number | null, timeoutMs = 15_000, edges = this.edges) {
     await Promise.all(
       edges.map((edge) =>
-        eventually(`release ${serial} at ${edge.url}`, async () => {
-          await edge.ask();
-          const { release } = await edge.version();
-          if (release !== serial) throw new Error(`it goes by ${release}`);
-        }, ms),
+        eventually(
+          `release ${serial} at ${edge.url}`,
+          async () => {
+            await edge.ask();
+            const { release } = await edge.version();
+            if (release !== serial) throw new Error(`release ${release} is in force`);
+          },
+          timeoutMs,
+        ),
       ),
     );
   }
 
-  /** Lines of the log that are of a kind: `hedgerow.rules`. */
-  lines(log: string): any[] {
-    return this.logs.filter(({ message }) => message.includes(`"${log}"`)).map(({ message }) => JSON.parse(message)).filter((line) => line.log === log);
+  /** Waits until the objects of a class have stored everything that they have received. */
+  async untilStored(object: ObjectName, timeoutMs = 30_000) {
+    await eventually(
+      `idle objects of ${object}`,
+      async () => {
+        const { alarms } = await this.stats();
+        const waits = alarms[object].map((due) => due - Date.now());
+        if (waits.some((ms) => ms < IDLE_ALARM_MS))
+          throw new Error(`alarms are due in ${waits.join(', ')} ms`);
+      },
+      timeoutMs,
+    );
+  }
+
+  /** Waits until the isolates have sent their observations: no correlator is called for a while. */
+  async untilDelivered(timeoutMs = 15_000) {
+    const deadline = performance.now() + timeoutMs;
+    let calls = (await this.stats()).correlator;
+    for (let lastCall = performance.now(); performance.now() - lastCall < BATCH_MS;) {
+      await sleep(50);
+      const { correlator } = await this.stats();
+      if (correlator !== calls) lastCall = performance.now();
+      calls = correlator;
+      if (performance.now() > deadline)
+        throw new Error(`timeout after ${timeoutMs} ms: correlators are called all the time`);
+    }
+  }
+
+  /** Reads all files of the store as Latin-1. The fleet must be stopped. */
+  storedFiles(): { name: string; text: string }[] {
+    const names = readdirSync(this.#directory, { recursive: true }) as string[];
+    return names
+      .filter((name) => statSync(path.join(this.#directory, name)).isFile())
+      .map((name) => ({ name, text: readFileSync(path.join(this.#directory, name), 'latin1') }));
+  }
+
+  /** Returns the log lines of one kind, such as `hedgerow.rules`. */
+  logLines(log: string): any[] {
+    return this.logs
+      .filter(({ message }) => message.includes(`"${log}"`))
+      .map(({ message }) => JSON.parse(message))
+      .filter((line) => line.log === log);
   }
 }
 
-/** Clients that go on asking every isolate until they are stopped. What did not come back with 200 is a failure. */
+/** Clients that send requests to every isolate. Every status but 200 is a failure. */
 export class Traffic {
-  readonly answers: { edge: number; status: number; ruleset: string | null; at: number; ms: number }[] = [];
+  readonly responses: {
+    edge: number;
+    status: number;
+    ruleset: string | null;
+    at: number;
+    ms: number;
+  }[] = [];
   readonly failures: string[] = [];
-  #going = true;
-  #clients: Promise<void>[];
+  #running = false;
+  #clients: Promise<void>[] = [];
 
-  constructor(edges: Edge[], pause = 20) {
-    this.#clients = edges.map(async (edge, number) => {
-      while (this.#going) {
+  constructor(
+    readonly edges: Edge[],
+    readonly pauseMs = 20,
+  ) {}
+
+  start() {
+    this.#running = true;
+    this.#clients = this.edges.map(async (edge, number) => {
+      while (this.#running) {
         try {
-          const { headers, band, ...answer } = await edge.ask(undefined, { authorization: `Bearer sk-traffic-${number}` });
-          this.answers.push({ edge: number, ...answer });
-          if (answer.status !== 200) this.failures.push(`${answer.status} at edge ${number}`);
+          const { headers, band, ...response } = await edge.ask(undefined, {
+            authorization: `Bearer sk-traffic-${number}`,
+          });
+          this.responses.push({ edge: number, ...response });
+          if (response.status !== 200) this.failures.push(`${response.status} at edge ${number}`);
         } catch (error) {
           this.failures.push(`${error} at edge ${number}`);
         }
-        await sleep(pause);
+        await sleep(this.pauseMs);
       }
     });
   }
 
-  /** What rulesets decided since a moment. */
+  /** Returns the rulesets that decided since a time. */
   rulesets(since = 0) {
-    return [...new Set(this.answers.filter(({ at }) => at > since).map(({ ruleset }) => ruleset))];
+    return [
+      ...new Set(this.responses.filter(({ at }) => at > since).map(({ ruleset }) => ruleset)),
+    ];
+  }
+
+  /** Waits for more responses of every isolate, and returns the time at which the wait began. */
+  async untilResponses(count: number, timeoutMs = 10_000): Promise<number> {
+    const since = performance.now();
+    const responses = (number: number) =>
+      this.responses.filter(({ edge, at }) => edge === number && at > since).length;
+    await until(
+      `${count} responses of every isolate`,
+      () => this.edges.every((_, number) => responses(number) >= count),
+      timeoutMs,
+    );
+    return since;
   }
 
   async stop() {
-    this.#going = false;
+    this.#running = false;
     await Promise.all(this.#clients);
-    return this;
   }
 }
 
-function relay(req: http.IncomingMessage, res: http.ServerResponse, base: string) {
-  const { pathname, search } = new URL(req.url!, base);
-  req.pipe(http.request(`${base}${pathname}${search}`, { method: req.method, headers: req.headers }, (up) => up.pipe(res.writeHead(up.statusCode!, up.headers))));
+// --- Fixtures of a spec -------------------------------------------------------------------------
+
+/**
+ * Starts an origin for all tests of a file or `describe`, and closes it after them. Before each
+ * test the origin forgets its requests and gets `handler` again.
+ */
+export function useOrigin(handler: OriginHandler = Origin.demo): Origin {
+  const origin = new Origin();
+  beforeAll(() => origin.start());
+  afterAll(() => origin.close());
+  beforeEach(() => {
+    origin.requests.length = 0;
+    origin.handler = handler;
+  });
+  origin.handler = handler;
+  return origin;
 }
 
-/** The headers that force an action in development. */
-export const enforce = (action?: 'allow' | 'tag' | 'degrade' | 'throttle' | 'block') => ({ 'x-hedgerow-mode': 'enforce', ...(action && { 'x-hedgerow-action': action }) });
+/** Starts a filter for all tests of a file or `describe`, and disposes of it after them. */
+export function useFilter(options: FilterOptions): Filter {
+  const filter = new Filter(options);
+  beforeAll(() => filter.start());
+  afterAll(() => filter.dispose());
+  return filter;
+}
 
-// --- Clients and fixtures ---------------------------------------------------------------------------------------
+/** Starts a fleet for all tests of a file or `describe`, and disposes of it after them. */
+export function useFleet(options: FleetOptions): Fleet {
+  const fleet = new Fleet(options);
+  beforeAll(() => fleet.start());
+  afterAll(() => fleet.dispose());
+  return fleet;
+}
+
+/** Sends traffic during all tests of a file or `describe`. */
+export function useTraffic(edges: Edge[], pauseMs?: number): Traffic {
+  const traffic = new Traffic(edges, pauseMs);
+  beforeAll(() => traffic.start());
+  afterAll(() => traffic.stop());
+  return traffic;
+}
+
+// --- Clients and requests -----------------------------------------------------------------------
+
+/** Returns the headers that override mode and action in development. */
+export const enforce = (action?: 'allow' | 'tag' | 'degrade' | 'throttle' | 'block') => ({
+  'x-hedgerow-mode': 'enforce',
+  ...(action && { 'x-hedgerow-action': action }),
+});
 
 export interface RawResponse {
   status: number;
@@ -547,26 +916,51 @@ export interface RawResponse {
   body: Buffer;
 }
 
-/** Node's plain client: exact headers, any method, no redirect, no decompression. */
-export function send(base: string, { method = 'POST', path: target = '/', headers = {}, body, agent = false }: { method?: string; path?: string; headers?: http.OutgoingHttpHeaders | string[]; body?: Uint8Array | string; agent?: http.Agent | false }): Promise<RawResponse> {
+/** Sends a request with exactly these headers. Follows no redirect and decompresses nothing. */
+export function send(
+  base: string,
+  {
+    method = 'POST',
+    path: target = '/',
+    headers = {},
+    body,
+    agent = false,
+  }: {
+    method?: string;
+    path?: string;
+    headers?: http.OutgoingHttpHeaders | string[];
+    body?: Uint8Array | string;
+    agent?: http.Agent | false;
+  },
+): Promise<RawResponse> {
   const { hostname, port } = new URL(base);
   return new Promise((done, fail) => {
-    const req = http.request({ hostname, port, method, path: target, headers: headers as http.OutgoingHttpHeaders, agent }, async (res) => {
-      try {
-        const chunks: Buffer[] = [];
-        for await (const chunk of res as AsyncIterable<Buffer>) chunks.push(chunk);
-        done({ status: res.statusCode!, headers: res.headers, body: Buffer.concat(chunks) });
-      } catch (error) {
-        fail(error);
-      }
-    });
+    const req = http.request(
+      { hostname, port, method, path: target, headers: headers as http.OutgoingHttpHeaders, agent },
+      async (res) => {
+        try {
+          const chunks: Buffer[] = [];
+          for await (const chunk of res as AsyncIterable<Buffer>) chunks.push(chunk);
+          done({ status: res.statusCode!, headers: res.headers, body: Buffer.concat(chunks) });
+        } catch (error) {
+          fail(error);
+        }
+      },
+    );
     req.on('error', fail);
     req.end(body);
   });
 }
 
-/** A raw socket: what was written is what is sent; resolves with all that came back. */
-export function raw(port: number, parts: (string | Uint8Array)[], { end = false, ms = 8000 } = {}): Promise<{ text: string; status: number | null; timedOut: boolean }> {
+/** Opens a socket that ignores errors. */
+export const connect = (port: number) => net.connect(port, '127.0.0.1').on('error', () => {});
+
+/** Writes bytes to a socket, and returns the response as soon as it is complete. */
+export function sendRaw(
+  port: number,
+  parts: (string | Uint8Array)[],
+  { end = false, ms = 8000 } = {},
+): Promise<{ text: string; status: number | null; timedOut: boolean }> {
   return new Promise((done) => {
     const socket = net.connect(port, '127.0.0.1');
     let text = '';
@@ -574,10 +968,11 @@ export function raw(port: number, parts: (string | Uint8Array)[], { end = false,
     const timer = setTimeout(() => ((timedOut = true), socket.destroy()), ms);
     socket.on('data', (data) => {
       text += data.toString('latin1');
-      // Complete enough: an answer with a known length, or the last chunk.
+      // Complete: a body of the declared length, or the last chunk.
       const [head, rest = ''] = text.split(/\r\n\r\n(.*)/s);
       const length = /content-length: (\d+)/i.exec(head!)?.[1];
-      if ((length !== undefined && rest.length >= Number(length)) || /\r\n0\r\n\r\n$/.test(text)) socket.end();
+      if ((length !== undefined && rest.length >= Number(length)) || /\r\n0\r\n\r\n$/.test(text))
+        socket.end();
     });
     socket.on('error', () => socket.destroy());
     socket.on('close', () => {
@@ -598,9 +993,11 @@ export interface Fixture {
   body: Buffer;
 }
 
-/** A request from tests/fixtures/requests: request line, headers, empty line, body as it is. */
+const FIXTURES = path.join(ROOT, 'tests/fixtures/requests');
+
+/** Reads a request of tests/fixtures/requests: request line, headers, empty line, body. */
 export function fixture(name: string): Fixture {
-  const bytes = readFileSync(path.join(ROOT, 'tests/fixtures/requests', `${name}.http`));
+  const bytes = readFileSync(path.join(FIXTURES, `${name}.http`));
   const split = /\r?\n\r?\n/.exec(bytes.toString('latin1'))!;
   const [line, ...headers] = bytes.subarray(0, split.index).toString().split(/\r?\n/);
   const [method, target] = line!.split(' ');
@@ -608,15 +1005,49 @@ export function fixture(name: string): Fixture {
     name,
     method: method!,
     path: target!,
-    headers: Object.fromEntries(headers.map((header) => [header.slice(0, header.indexOf(':')).toLowerCase(), header.slice(header.indexOf(':') + 1).trim()])),
+    headers: Object.fromEntries(
+      headers.map((header) => [
+        header.slice(0, header.indexOf(':')).toLowerCase(),
+        header.slice(header.indexOf(':') + 1).trim(),
+      ]),
+    ),
     body: bytes.subarray(split.index + split[0].length),
   };
 }
 
-export const fixtures = () => readdirSync(path.join(ROOT, 'tests/fixtures/requests')).filter((file) => file.endsWith('.http')).sort().map((file) => fixture(path.basename(file, '.http')));
+export const fixtures = () =>
+  readdirSync(FIXTURES)
+    .filter((file) => file.endsWith('.http'))
+    .sort()
+    .map((file) => fixture(path.basename(file, '.http')));
 
-export const sendFixture = (filter: Filter, { method, path, headers, body }: Fixture, extra: Record<string, string> = {}) =>
-  send(filter.url, { method, path, headers: { ...headers, 'content-length': String(body.length), ...extra }, body });
+export const sendFixture = (
+  filter: Edge,
+  { method, path, headers, body }: Fixture,
+  extra: Record<string, string> = {},
+) =>
+  send(filter.url, {
+    method,
+    path,
+    headers: { ...headers, 'content-length': String(body.length), ...extra },
+    body,
+  });
 
-export const chat = (content: string, rest: Record<string, unknown> = {}) => ({ model: 'demo-large', messages: [{ role: 'user', content }], ...rest });
-export const id = () => randomUUID().slice(0, 8);
+export const chat = (content: string, members: Record<string, unknown> = {}) => ({
+  model: 'demo-large',
+  messages: [{ role: 'user', content }],
+  ...members,
+});
+export const shortId = () => randomUUID().slice(0, 8);
+
+// --- Canaries -----------------------------------------------------------------------------------
+
+/** Fails if one of the texts contains one of the secrets. */
+export function expectNoLeak(texts: Record<string, string>, secrets: string[]) {
+  for (const [name, text] of Object.entries(texts)) {
+    expect(
+      secrets.filter((secret) => text.includes(secret)),
+      name,
+    ).toEqual([]);
+  }
+}

@@ -114,7 +114,7 @@ fn newer_and_larger_bundles_are_rejected() {
     // The registry's SQLite hands out such numbers as fractions, and then nothing could list bundles.
     let rows: [(&str, Vec<u8>, &str); 10] = [
         ("a serial that JavaScript has not", late(1 << 60, 0), "serial"),
-        ("a date that JavaScript has not", late(1, 1 << 60), "date"),
+        ("a date that JavaScript has not", late(1, 1 << 60), "created"),
         ("format 0", text(0).into_bytes(), "no bundle format 0"),
         ("format 4", text(4).into_bytes(), "format 4 is newer than 1"),
         ("10,001 signatures", many(10_001), "10001 signatures and lists, more than 10000"),

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use hedgerow_core::correlate::indicator::Indicators;
-use hedgerow_core::correlate::{Firing, LocalEngine, Observation};
+use hedgerow_core::correlate::{Firing, Observation};
+use hedgerow_core::engine::LocalEngine;
 use hedgerow_core::{Envelope, Ruleset};
 use hedgerow_sigma::RuleFile;
 use serde_json::Value;

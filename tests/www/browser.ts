@@ -1,5 +1,4 @@
-// A real Chromium, and what holds for every page that it shows: no complaint in its console, and no request to anywhere but
-// this machine.
+// Chromium, and checks that apply to every page: no console errors, and no requests to other hosts.
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
@@ -8,19 +7,38 @@ import { expect } from 'vitest';
 import { chromium as chromiumPath } from '../../scripts/lib/chromium.mjs';
 import { ROOT } from '../edge/support.ts';
 
-const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
-/** Where a Chromium is, if there is one and the console was built. */
+const FLAGS = [
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+];
 export const CHROMIUM = chromiumPath();
-export const runs = Boolean(CHROMIUM) && existsSync(path.join(ROOT, 'build/console/_hedgerow/index.html'));
-if (!runs) console.log(CHROMIUM ? 'skipped: build/console/ does not exist (`node scripts/build.mjs console`)' : 'skipped: there is no Chromium; install one (`apt-get install chromium`), or name it in CHROMIUM');
+const isConsoleBuilt = existsSync(path.join(ROOT, 'build/console/_hedgerow/index.html'));
+/** Whether the tests can run: there is a Chromium, and the console was built. */
+export const canRun = Boolean(CHROMIUM) && isConsoleBuilt;
+if (!CHROMIUM) {
+  console.log(
+    'skipped: Chromium not found; install it (`apt-get install chromium`), or set CHROMIUM',
+  );
+} else if (!isConsoleBuilt) {
+  console.log('skipped: build/console/ not found; run `node scripts/build.mjs console`');
+}
 
-/** Where screenshots go; git does not keep them. */
+/** Folder for screenshots; Git ignores it. */
 export const ARTIFACTS = path.join(ROOT, '.artifacts/www');
 mkdirSync(ARTIFACTS, { recursive: true });
 
-export const launch = (): Promise<Browser> => chromium.launch({ executablePath: CHROMIUM, args: FLAGS });
+export const launch = (): Promise<Browser> =>
+  chromium.launch({ executablePath: CHROMIUM, args: FLAGS });
 
-/** Sizes that people have. */
+/** Options of `expect.poll`: pages change after their conditions do. */
+export const POLL = { timeout: 15_000, interval: 50 };
+
+/** Common sizes of a desktop, a tablet and a phone. */
 export const SIZES = [
   { width: 1440, height: 900 },
   { width: 768, height: 1024 },
@@ -30,62 +48,117 @@ export const THEMES = ['light', 'dark'] as const;
 
 export interface Opened {
   page: Page;
-  /** What the page complained about. */
-  complaints: string[];
-  /** Fails if there was any complaint but those that a test expects, or a request to elsewhere. */
+  /** Fails if there were console errors, except for `expected` ones, or requests to other hosts. */
   check(expected?: RegExp): void;
   close(): Promise<void>;
 }
 
-/** A page in a profile of its own. */
-export async function open(browser: Browser, url: string, { token, ...options }: BrowserContextOptions & { token?: string } = {}): Promise<Opened> {
-  const context = await browser.newContext({ viewport: SIZES[0]!, reducedMotion: 'reduce', ...options });
-  if (token) await context.addInitScript((token) => sessionStorage.setItem('hedgerow.token', token), token);
-  await context.addInitScript(() => document.addEventListener('securitypolicyviolation', (event) => console.error(`CSP: ${event.violatedDirective} ${event.sample} ${event.sourceFile}:${event.lineNumber}:${event.columnNumber} ${(event.target as Element)?.outerHTML?.slice(0, 300)}`)));
+interface OpenOptions extends BrowserContextOptions {
+  /** Token of the session. */
+  token?: string;
+}
+
+/** Opens a page in a profile of its own. */
+export async function open(
+  browser: Browser,
+  url: string,
+  { token, ...options }: OpenOptions = {},
+): Promise<Opened> {
+  const defaults = { viewport: SIZES[0]!, reducedMotion: 'reduce' } as const;
+  const context = await browser.newContext({ ...defaults, ...options });
+  if (token) {
+    await context.addInitScript((token) => sessionStorage.setItem('hedgerow.token', token), token);
+  }
+  await context.addInitScript(() =>
+    document.addEventListener('securitypolicyviolation', (event) => {
+      const { violatedDirective, sample, sourceFile, lineNumber, columnNumber } = event;
+      const position = `${sourceFile}:${lineNumber}:${columnNumber}`;
+      const html = (event.target as Element)?.outerHTML?.slice(0, 300);
+      console.error(`CSP: ${violatedDirective} ${sample} ${position} ${html}`);
+    }),
+  );
   const page = await context.newPage();
-  const complaints: string[] = [];
-  const strays: string[] = [];
+  const errors: string[] = [];
+  const externalRequests: string[] = [];
   page.on('console', (message) => {
-    if (['error', 'warning'].includes(message.type())) complaints.push(message.text());
+    if (['error', 'warning'].includes(message.type())) errors.push(message.text());
   });
-  page.on('pageerror', (error) => complaints.push(`${error.message}`));
+  page.on('pageerror', (error) => errors.push(`${error.message}`));
   page.on('request', (request) => {
-    if (!/^(http:\/\/127\.0\.0\.1[:/]|data:|blob:)/.test(request.url())) strays.push(request.url());
+    const isLocal = /^(http:\/\/127\.0\.0\.1[:/]|data:|blob:)/.test(request.url());
+    if (!isLocal) externalRequests.push(request.url());
   });
   await page.goto(url);
   return {
     page,
-    complaints,
     check(expected) {
-      expect(complaints.filter((complaint) => !expected?.test(complaint))).toEqual([]);
-      expect(strays).toEqual([]);
+      expect(errors.filter((error) => !expected?.test(error))).toEqual([]);
+      expect(externalRequests).toEqual([]);
     },
     close: () => context.close(),
   };
 }
 
+/** Waits until the page shows its data. */
+export async function loaded(page: Page) {
+  await page.locator('main h1').first().waitFor();
+  const isLoaded = () =>
+    [...document.querySelectorAll('.loading')].every((element) => !element.checkVisibility());
+  await page.waitForFunction(isLoaded);
+}
+
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
-/** What axe finds against WCAG 2.2 AA, as lines that say where. */
-export async function axe(page: Page): Promise<string[]> {
+interface AxeViolation {
+  id: string;
+  nodes: { target: unknown[]; failureSummary: string }[];
+}
+interface Axe {
+  run(root: Document, options: object): Promise<{ violations: AxeViolation[] }>;
+}
+
+/** Returns violations of WCAG 2.2 AA, one line per element. */
+async function accessibilityViolations(page: Page): Promise<string[]> {
   await page.evaluate(AXE);
   return page.evaluate(async () => {
-    const tags = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'];
-    const { violations } = await (window as never as { axe: { run(root: Document, options: object): Promise<{ violations: { id: string; nodes: { target: unknown[]; failureSummary: string }[] }[] }> } }).axe.run(document, { runOnly: { type: 'tag', values: tags } });
-    return violations.flatMap(({ id, nodes }) => nodes.map(({ target, failureSummary }) => `${id}: ${target.join(' ')}: ${failureSummary.replaceAll('\n', ' ')}`));
+    const values = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'];
+    const { axe } = window as never as { axe: Axe };
+    const { violations } = await axe.run(document, { runOnly: { type: 'tag', values } });
+    return violations.flatMap(({ id, nodes }) =>
+      nodes.map(({ target, failureSummary }) => {
+        return `${id}: ${target.join(' ')}: ${failureSummary.replaceAll('\n', ' ')}`;
+      }),
+    );
   });
 }
 
-/** What sticks out of the page to the right, or is cut off within its own box. */
-export const overflows = (page: Page): Promise<string[]> =>
+/** Returns elements that extend beyond the right edge of the page, outside of scrolling boxes. */
+const overflows = (page: Page): Promise<string[]> =>
   page.evaluate(() => {
     const found: string[] = [];
-    const { clientWidth } = document.documentElement;
-    if (document.documentElement.scrollWidth > clientWidth + 1) found.push(`the page is ${document.documentElement.scrollWidth} px wide on ${clientWidth}`);
+    const { clientWidth, scrollWidth } = document.documentElement;
+    if (scrollWidth > clientWidth + 1) {
+      found.push(`the page is ${scrollWidth} px wide on ${clientWidth}`);
+    }
+    const scrolling = '.scroll, [role=region][tabindex="0"], .u-wrap, svg, .visually-hidden, pre';
     for (const element of document.querySelectorAll<HTMLElement>('main *')) {
       const { right, width } = element.getBoundingClientRect();
-      const scrolls = element.closest('.scroll, [role=region][tabindex="0"], .u-wrap, svg, .visually-hidden, pre');
-      if (width && right > clientWidth + 1 && !scrolls) found.push(`${element.tagName}.${element.className} ends at ${Math.round(right)} of ${clientWidth}`);
+      if (width && right > clientWidth + 1 && !element.closest(scrolling)) {
+        const name = `${element.tagName}.${element.className}`;
+        found.push(`${name} ends at ${Math.round(right)} of ${clientWidth}`);
+      }
     }
     return found;
   });
+
+/** Expects that the page is accessible. */
+export const expectAccessible = (page: Page, message?: string) =>
+  expect.poll(() => accessibilityViolations(page), { ...POLL, message }).toEqual([]);
+
+/** Expects that nothing extends beyond the page. */
+export const expectNoOverflow = (page: Page, message?: string) =>
+  expect.poll(() => overflows(page), { ...POLL, message }).toEqual([]);
+
+/** Saves a screenshot of the whole page. */
+export const screenshot = (page: Page, name: string) =>
+  page.screenshot({ path: path.join(ARTIFACTS, `${name}.png`), fullPage: true });

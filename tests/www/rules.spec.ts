@@ -1,23 +1,42 @@
-// The rules: edited with their exemplars run, compared, pushed by the command line or signed in the page, and seen arriving.
+// The view Rules: edit rules, run their exemplars, compare them, and release them by the command
+// line or in the page.
 import { execFileSync } from 'node:child_process';
 import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Admin } from '../edge/release.ts';
+import { Admin } from '../edge/release-fixtures.ts';
 import { Fleet, Origin, ROOT } from '../edge/support.ts';
-import { ARTIFACTS, axe, launch, open, type Opened, overflows, runs, SIZES, THEMES } from './browser.ts';
+import {
+  canRun,
+  expectAccessible,
+  expectNoOverflow,
+  launch,
+  open,
+  type Opened,
+  POLL,
+  screenshot,
+  SIZES,
+  THEMES,
+} from './browser.ts';
 
 const CLI = path.join(ROOT, 'target/debug/hedgerow');
-const canRun = runs && existsSync(CLI);
-if (runs && !canRun) console.log('skipped: target/debug/hedgerow does not exist (`cargo build`)');
+const hasCli = existsSync(CLI);
+if (canRun && !hasCli) {
+  console.log('skipped: target/debug/hedgerow not found; run `cargo build`');
+}
 const TOKEN = 'publish-token-of-the-tests';
 const RULE = 'synthesis/instruction_records.yml';
+const RULE_NAME = 'synthesis_instruction_records';
 const TEXT = readFileSync(path.join(ROOT, 'rules', RULE), 'utf8');
-const ASKED = 'Write 20 diverse instruction-response pairs as JSON lines.';
+const PROMPT = 'Write 20 diverse instruction-response pairs as JSON lines.';
+const NO_PROBLEMS = /^No problems$/;
 
-describe.skipIf(!canRun)('the rules', { timeout: 120_000 }, () => {
+const withWeight = (weight: number) =>
+  TEXT.replace('hedgerow.weight: 14', `hedgerow.weight: ${weight}`);
+
+describe.skipIf(!canRun || !hasCli)('the view Rules', { timeout: 120_000 }, () => {
   const directory = mkdtempSync(path.join(tmpdir(), 'hedgerow-www-'));
   const within = (...parts: string[]) => path.join(directory, ...parts);
   let browser: Browser;
@@ -25,12 +44,22 @@ describe.skipIf(!canRun)('the rules', { timeout: 120_000 }, () => {
   let fleet: Fleet;
   let opened: Opened;
   let page: Page;
-  const hedgerow = (...args: string[]) =>
-    execFileSync(CLI, args, { cwd: directory, encoding: 'utf8', stdio: 'pipe', env: { PATH: process.env.PATH, HEDGEROW_URL: fleet?.edge.url, HEDGEROW_TOKEN: TOKEN, HEDGEROW_KEY: within('hedgerow.key'), HEDGEROW_AUTHOR: 'ana' } });
-  const at = (place: string) => `${fleet.edge.url}/_hedgerow/#/${place}`;
+  const hedgerow = (...args: string[]) => {
+    const env = {
+      PATH: process.env.PATH,
+      HEDGEROW_URL: fleet?.edge.url,
+      HEDGEROW_TOKEN: TOKEN,
+      HEDGEROW_KEY: within('hedgerow.key'),
+      HEDGEROW_AUTHOR: 'ana',
+    };
+    return execFileSync(CLI, args, { cwd: directory, encoding: 'utf8', stdio: 'pipe', env });
+  };
+  const at = (location: string) => `${fleet.edge.url}/_hedgerow/#/${location}`;
+  const edit = `rules?rule=${RULE_NAME}&tab=edit`;
   const region = (name: string) => page.getByRole('region', { name, exact: true });
-  const checked = (expected: RegExp) => region('Check').getByRole('status').getByText(expected).waitFor();
-  /** Writes over all of the open file. */
+  const checked = (expected: RegExp) =>
+    region('Check').getByRole('status').getByText(expected).waitFor();
+  /** Replaces the text in the editor. */
   const write = async (text: string) => {
     await page.locator('.cm-content').click();
     await page.keyboard.press('Control+A');
@@ -40,10 +69,11 @@ describe.skipIf(!canRun)('the rules', { timeout: 120_000 }, () => {
   beforeAll(async () => {
     browser = await launch();
     origin = await Origin.start();
-    origin.answer = Origin.ok;
+    origin.handler = Origin.ok;
     hedgerow('keygen');
     const publicKey = readFileSync(within('hedgerow.key.pub'), 'utf8').split('\n')[1]!;
-    fleet = await Fleet.start({ origin, workers: 1, console: true, vars: { PUBLIC_KEYS: publicKey, ADMIN_TOKEN: TOKEN } });
+    const vars = { PUBLIC_KEYS: publicKey, ADMIN_TOKEN: TOKEN };
+    fleet = await Fleet.start({ origin, workers: 1, console: true, vars });
     cpSync(path.join(ROOT, 'rules'), within('rules'), { recursive: true });
     opened = await open(browser, at('rules'), { token: TOKEN, acceptDownloads: true });
     page = opened.page;
@@ -55,132 +85,179 @@ describe.skipIf(!canRun)('the rules', { timeout: 120_000 }, () => {
     rmSync(directory, { recursive: true, force: true });
   });
 
-  it('every file has its page, told from the file', async () => {
+  it('shows the content of a rule file', async () => {
     await page.getByLabel('Search names and texts').fill('instruction_records');
-    await page.getByRole('link', { name: /instruction_records/ }).first().click();
-    await page.getByRole('heading', { name: 'Instruction data as records', exact: false }).or(page.locator('.rule-file h3')).first().waitFor();
-    const text = await region(RULE).innerText();
-    for (const part of ['synthesis_instruction_records', 'False positives', 'References', 'Exemplars', 'matches', 'no match']) expect(text).toContain(part);
-    for (const link of await region(RULE).locator('a[target=_blank]').all()) expect([await link.getAttribute('rel'), await link.getAttribute('href')]).toEqual(['noreferrer noopener', expect.stringMatching(/^https?:/)]);
-    await checked(/Nothing to mend/);
-    expect(await region('Check').innerText()).toMatch(/(\d+) of \1 exemplars/);
+    await page
+      .getByRole('link', { name: /instruction_records/ })
+      .first()
+      .click();
+    const file = region(RULE);
+    await file.locator('h3').first().waitFor();
+    const parts = [RULE_NAME, 'False positives', 'References', 'Exemplars', 'matches', 'no match'];
+    for (const part of parts) await expect.poll(() => file.innerText(), POLL).toContain(part);
+    for (const link of await file.locator('a[target=_blank]').all()) {
+      expect(await link.getAttribute('rel')).toBe('noreferrer noopener');
+      expect(await link.getAttribute('href')).toMatch(/^https?:/);
+    }
+    await checked(NO_PROBLEMS);
+    await expect.poll(() => region('Check').innerText(), POLL).toMatch(/(\d+) of \1 exemplars/);
   });
 
-  it('what is wrong is told with line and remedy, in the gutter and in the list', async () => {
+  it('opens every rule by its name', async () => {
+    const rules = {
+      account_behavior_bias_maps: 'account_behavior/bias_maps.yml',
+      [RULE_NAME]: RULE,
+    };
+    for (const [name, file] of Object.entries(rules)) {
+      await page.goto(at(`rules?rule=${name}`));
+      await region(file).waitFor();
+    }
+  });
+
+  it('reports a problem with line and remedy, in the editor and in the list', async () => {
     await page.getByRole('link', { name: 'Edit', exact: true }).click();
     await page.locator('.cm-content').waitFor();
-    await write(TEXT.replace('hedgerow.weight: 14', 'hedgerow.weight: 1400'));
-    await checked(/1 to mend/);
+    await write(withWeight(1400));
+    await checked(/^1 problem$/);
     const line = TEXT.split('\n').findIndex((line) => line.includes('hedgerow.weight')) + 1;
-    expect(await region('Findings').innerText()).toContain(`${RULE}, line ${line}`);
-    expect(await region('Push').getByRole('button', { name: /Download/ }).isDisabled()).toBe(true);
-    await region('Findings').getByRole('button').first().click();
+    const problems = region('Problems');
+    await expect.poll(() => problems.innerText(), POLL).toContain(`${RULE}, line ${line}`);
+    const download = region('Push').getByRole('button', { name: /Download/ });
+    await expect.poll(() => download.isDisabled(), POLL).toBe(true);
+    await problems.getByRole('button').first().click();
     await page.locator('.cm-lint-marker-error').first().waitFor();
-    expect(await axe(page)).toEqual([]);
+    await expectAccessible(page);
   });
 
-  it('an exemplar that comes out wrong is marked at its line', async () => {
+  it('marks an exemplar with an unexpected result at its line', async () => {
     await write(TEXT.replace('expect: match', 'expect: no-match'));
-    await checked(/to mend/);
-    await region('Findings').getByRole('button').first().click();
-    await page.locator('.exemplar.wrong').first().waitFor();
-    expect(await region('Check').innerText()).toMatch(/come out as expected/);
-    expect(await page.locator('.rule-exemplars').innerText()).toMatch(/\d+ of \d+ come out as expected/);
+    await checked(/^\d+ problems?$/);
+    await region('Problems').getByRole('button').first().click();
+    await page.locator('.exemplar.failed').first().waitFor();
+    await expect
+      .poll(() => page.locator('.rule-exemplar-results').innerText(), POLL)
+      .toMatch(/\d+ of \d+ exemplars in this file have the expected result/);
   });
 
-  it('fields and modifiers are completed', async () => {
+  it('completes fields and modifiers', async () => {
     await write(`${TEXT.slice(0, TEXT.indexOf('detection:'))}detection:\n  one:\n    `);
     await page.keyboard.type('hedgerow.prompt.u');
     await page.keyboard.press('Control+Space');
-    await page.locator('.cm-tooltip-autocomplete').getByText('hedgerow.prompt.user').first().waitFor();
+    const options = page.locator('.cm-tooltip-autocomplete');
+    await options.getByText('hedgerow.prompt.user').first().waitFor();
     await page.keyboard.press('Escape');
   });
 
-  it('mended, it shows what changes, and the effect on recorded traffic', async () => {
-    await write(TEXT.replace('hedgerow.weight: 14', 'hedgerow.weight: 11'));
-    await checked(/Nothing to mend/);
-    await region('Difference').getByText('+14 dB → +11 dB').waitFor();
-    const lines = Array.from({ length: 40 }, (_, number) => JSON.stringify({ method: 'POST', path: '/v1/chat/completions', headers: { 'content-type': 'application/json' }, body: { messages: [{ role: 'user', content: `${ASKED} Batch ${number}.` }] } }));
+  it('shows the diff of an edit, and its impact on recorded traffic', async () => {
+    await write(withWeight(11));
+    await checked(NO_PROBLEMS);
+    await region('Diff').getByText('+14 dB → +11 dB').waitFor();
+    const lines = Array.from({ length: 40 }, (_, number) =>
+      JSON.stringify({
+        method: 'POST',
+        path: '/v1/chat/completions',
+        headers: { 'content-type': 'application/json' },
+        body: { messages: [{ role: 'user', content: `${PROMPT} Batch ${number}.` }] },
+      }),
+    );
     writeFileSync(within('traffic.ndjson'), lines.join('\n'));
     await page.goto(at('playground'));
     await page.locator('input[type=file]').last().setInputFiles(within('traffic.ndjson'));
-    await page.getByRole('region', { name: 'Replay' }).getByText('synthesis_instruction_records').waitFor();
-    // What was edited is still there.
-    await page.goto(at('rules?rule=synthesis_instruction_records&tab=edit'));
+    await page.getByRole('region', { name: 'Replay' }).getByText(RULE_NAME).waitFor();
+    // The edit is still there after a visit of another view.
+    await page.goto(at(edit));
     await page.getByRole('button', { name: 'Replay with these rules' }).click();
-    const effect = region('Effect on recorded traffic');
-    await effect.locator('table').first().waitFor();
-    expect(await effect.innerText()).toMatch(/40/);
+    const impact = region('Impact on recorded traffic');
+    await impact.locator('table').first().waitFor();
+    await expect.poll(() => impact.innerText(), POLL).toMatch(/40/);
     opened.check();
   });
 
-  it('downloaded and pushed by the command line, it is seen arriving', async () => {
-    const [download] = await Promise.all([page.waitForEvent('download'), region('Push').getByRole('button', { name: 'Download 1 changed file' }).click()]);
+  it('shows a release of downloaded files by the command line', async () => {
+    const button = region('Push').getByRole('button', { name: 'Download 1 changed file' });
+    const [download] = await Promise.all([page.waitForEvent('download'), button.click()]);
     await download.saveAs(within('changed.tar'));
     execFileSync('tar', ['-xf', within('changed.tar'), '-C', within('rules')]);
-    expect(readFileSync(within('rules', RULE), 'utf8')).toBe(TEXT.replace('hedgerow.weight: 14', 'hedgerow.weight: 11'));
+    expect(readFileSync(within('rules', RULE), 'utf8')).toBe(withWeight(11));
     hedgerow('push', 'rules', '--release', '--note', 'weighs less');
-    await fleet.everywhere(1);
+    await fleet.untilRelease(1);
     const [edge] = fleet.edges;
-    expect((await edge!.ask(ASKED)).headers.get('x-hedgerow-ruleset')).toBe((await edge!.version()).ruleset);
+    const { headers } = await edge!.ask(PROMPT);
+    expect(headers.get('x-hedgerow-ruleset')).toBe((await edge!.version()).ruleset);
     const overview = await open(browser, at('overview?minutes=15'), { token: TOKEN });
-    await overview.page.getByRole('region', { name: 'Rules in force' }).getByText('weighs less').or(overview.page.getByText(/release 1|Release 1/i)).first().waitFor();
+    const active = overview.page.getByRole('region', { name: 'Active rules' });
+    await active.getByText('weighs less').waitFor();
     overview.check();
     await overview.close();
-    // What is in force now is what was edited.
+    // After a reload, the drafts are gone, and the baseline is the new release.
     await page.reload();
-    await page.getByRole('region', { name: 'Check' }).getByText(/Nothing to mend/).waitFor();
-    await region('Difference').getByText('+11 dB → +14 dB').waitFor();
+    await checked(NO_PROBLEMS);
+    await region('Diff').getByText('+11 dB → +14 dB').waitFor();
   });
 
-  it('signed in the page with a key that is lent to it, and forgotten', async () => {
-    await page.goto(at('rules?rule=synthesis_instruction_records&tab=edit'));
+  it('signs a release with a key of the user, and does not store the key', async () => {
+    await page.goto(at(edit));
     await page.locator('.cm-content').waitFor();
-    await write(TEXT.replace('hedgerow.weight: 14', 'hedgerow.weight: 12'));
-    await checked(/Nothing to mend/);
-    await page.getByText('Sign here with a key of your own').click();
+    await write(withWeight(12));
+    await region('Diff').getByText('+11 dB → +12 dB').waitFor();
+    await page.getByText('Sign here with your own key').click();
     await page.getByLabel('Secret key file').setInputFiles(within('hedgerow.key'));
     await page.getByRole('button', { name: 'Open the key' }).click();
     await page.getByLabel('Note').fill('a little more');
     await page.getByLabel('Author').fill('ana');
-    // The command line released what this console was not built with.
+    // The console was built with other rules than release 1.
     await page.getByLabel(/change back 1 \(synthesis_instruction_records\)/).check();
-    await page.getByRole('button', { name: 'Sign and put in force for all' }).click();
-    await fleet.everywhere(2);
-    const admin = new Admin(fleet.edge.url, TOKEN);
-    expect((await admin.got('/releases/current')).release).toMatchObject({ serial: 2, note: 'a little more', author: 'ana' });
-    // The command line, which makes the same of the same files, finds nothing to upload.
-    writeFileSync(within('rules', RULE), TEXT.replace('hedgerow.weight: 14', 'hedgerow.weight: 12'));
-    expect(hedgerow('push', 'rules')).toMatch(/decides alike/);
+    await page.getByRole('button', { name: 'Sign and release for all accounts' }).click();
+    await fleet.untilRelease(2);
+    const admin = new Admin(fleet.edge, TOKEN);
+    const { release } = await admin.getOk('/releases/current');
+    expect(release).toMatchObject({ serial: 2, note: 'a little more', author: 'ana' });
+    // The command line builds an equivalent bundle from the same files, and does not upload it.
+    writeFileSync(within('rules', RULE), withWeight(12));
+    const { bundles } = await admin.getOk('/bundles');
+    hedgerow('push', 'rules');
+    expect((await admin.getOk('/bundles')).bundles).toHaveLength(bundles.length);
     const secret = readFileSync(within('hedgerow.key'), 'utf8').split('\n')[1]!;
-    const kept = await page.evaluate(() => JSON.stringify([{ ...sessionStorage }, { ...localStorage }, location.href, document.cookie]));
-    expect(kept).not.toContain(secret.slice(20, 60));
+    const stored = await page.evaluate(() =>
+      JSON.stringify([{ ...sessionStorage }, { ...localStorage }, location.href, document.cookie]),
+    );
+    expect(stored).not.toContain(secret.slice(20, 60));
     opened.check();
   });
 
-  it('a hostile title does nothing but look odd', async () => {
+  it('escapes a hostile title', async () => {
     const hostile = '<img src=x onerror=alert(1)>';
-    await write(TEXT.replace(/^title: .*$/m, `title: '${hostile}'`).replace(/^references:\n {2}- .*$/m, 'references:\n  - javascript:alert(1)'));
-    await checked(/mend/);
+    await page.goto(at(edit));
+    await page.locator('.cm-content').waitFor();
+    await write(
+      TEXT.replace(/^title: .*$/m, `title: '${hostile}'`).replace(
+        /^references:\n {2}- .*$/m,
+        'references:\n  - javascript:alert(1)',
+      ),
+    );
     await page.getByRole('link', { name: 'About', exact: true }).click();
     await page.getByText(hostile).first().waitFor();
+    await page.getByText('javascript:alert(1)').first().waitFor();
     expect(await page.locator('main img, main script').count()).toBe(0);
     expect(await page.locator('a[href^="javascript:"]').count()).toBe(0);
     opened.check();
   });
 
-  it('is accessible and fits, in both themes and at every size; screenshots', { timeout: 240_000 }, async () => {
+  it('is accessible and fits, in both themes and all sizes', { timeout: 240_000 }, async () => {
     for (const colorScheme of THEMES) {
       for (const viewport of SIZES) {
-        const own = await open(browser, at('rules?rule=synthesis_instruction_records'), { colorScheme, viewport });
-        await own.page.getByRole('region', { name: 'Check' }).getByText(/Nothing to mend/).waitFor();
+        const location = at(`rules?rule=${RULE_NAME}`);
+        const own = await open(browser, location, { colorScheme, viewport });
+        const check = own.page.getByRole('region', { name: 'Check' });
+        await check.getByText(NO_PROBLEMS).waitFor();
         for (const tab of ['about', 'edit']) {
-          await own.page.goto(at(`rules?rule=synthesis_instruction_records&tab=${tab}`));
-          if (tab === 'edit') await own.page.locator('.cm-content').waitFor();
-          const what = `rules ${tab} ${colorScheme} ${viewport.width}`;
-          expect([what, await axe(own.page)]).toEqual([what, []]);
-          expect([what, await overflows(own.page)]).toEqual([what, []]);
-          await own.page.screenshot({ path: path.join(ARTIFACTS, `rules-${tab}-${colorScheme}-${viewport.width}.png`), fullPage: true });
+          await own.page.goto(at(`rules?rule=${RULE_NAME}&tab=${tab}`));
+          const content = { about: '.rule-page', edit: '.cm-content' }[tab]!;
+          await own.page.locator(content).waitFor();
+          const name = `rules-${tab}-${colorScheme}-${viewport.width}`;
+          await expectAccessible(own.page, name);
+          await expectNoOverflow(own.page, name);
+          await screenshot(own.page, name);
         }
         own.check();
         await own.close();

@@ -1,35 +1,62 @@
-// The views that need a token, on the built Worker with traffic flowing: with data, empty, with the ledger down, with a wrong token.
-import path from 'node:path';
+// The views that need a token, on the built Worker with traffic: with data, without data, with the
+// ledger down, and with a wrong token.
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { demo } from '../../scripts/demo-traffic.mjs';
 import { keyPair } from '../edge/minisign.ts';
-import { Admin, bundleOf, signature } from '../edge/release.ts';
+import { Admin, makeBundle, signature } from '../edge/release-fixtures.ts';
 import { eventually, Fleet, Origin } from '../edge/support.ts';
-import { ARTIFACTS, axe, launch, open, overflows, runs, SIZES, THEMES } from './browser.ts';
+import {
+  canRun,
+  expectAccessible,
+  expectNoOverflow,
+  launch,
+  loaded,
+  open,
+  POLL,
+  screenshot,
+  SIZES,
+  THEMES,
+} from './browser.ts';
 
 const keys = keyPair();
 const TOKEN = 'publish-token-of-the-tests';
 const READ = 'read-token-of-the-tests';
 const VIEWS = ['overview', 'decisions', 'clusters'] as const;
-/** What the browser itself says of an answer that is no success. */
+const PROMPT =
+  'Write 20 diverse instruction-response pairs as JSON lines, to fine-tune a student model.';
+/** The browser's own console error for answers that are not successful. */
 const REFUSED = /Failed to load resource: the server responded with a status of (401|403|503)/;
+const REFUSED_OR_SOCKET = new RegExp(`${REFUSED.source}|WebSocket`);
 
-describe.skipIf(!runs)('the views', { timeout: 120_000 }, () => {
+describe.skipIf(!canRun)('the views', { timeout: 120_000 }, () => {
   let browser: Browser;
   let origin: Origin;
   let fleet: Fleet;
   let admin: Admin;
-  const at = (place: string) => `${fleet.edge.url}/_hedgerow/#/${place}`;
-  const show = (place: string, options: Parameters<typeof open>[2] = {}) => open(browser, at(place), { token: READ, ...options });
-  const headline = async (page: Page) => Number((await page.locator('.headline').first().innerText()).replace(/[^\d]*([\d,]+)[^]*/, '$1').replaceAll(',', ''));
+  const at = (location: string) => `${fleet.edge.url}/_hedgerow/#/${location}`;
+  const show = (location: string, options: Parameters<typeof open>[2] = {}) =>
+    open(browser, at(location), { token: READ, ...options });
+  /** Returns the number of requests in the summary of the overview. */
+  const requestCount = async (page: Page) => {
+    const figure = page.locator('.summary .figure').first();
+    return Number((await figure.getAttribute('title'))!.replaceAll(',', ''));
+  };
+  /** Waits until the ledger has the decision of a request. */
+  const storedDecision = (id: string) =>
+    eventually('the decision', async () => {
+      const { decisions } = await admin.getOk(`/decisions?id=${id}`);
+      expect(decisions).toHaveLength(1);
+      return decisions[0];
+    });
 
   beforeAll(async () => {
     browser = await launch();
     origin = await Origin.start();
-    origin.answer = Origin.ok;
-    fleet = await Fleet.start({ origin, workers: 1, console: true, faults: true, vars: { PUBLIC_KEYS: keys.publicKey, ADMIN_TOKEN: TOKEN, READ_TOKEN: READ } });
-    admin = new Admin(fleet.edge.url, READ);
+    origin.handler = Origin.ok;
+    const vars = { PUBLIC_KEYS: keys.publicKey, ADMIN_TOKEN: TOKEN, READ_TOKEN: READ };
+    fleet = await Fleet.start({ origin, workers: 1, console: true, faults: true, vars });
+    admin = new Admin(fleet.edge, READ);
   });
   afterAll(async () => {
     await browser?.close();
@@ -37,107 +64,126 @@ describe.skipIf(!runs)('the views', { timeout: 120_000 }, () => {
     await origin?.close();
   });
 
-  it('empty, they say what there would be and how to get it', async () => {
-    for (const [view, expected] of [['overview', 'npm run demo'], ['decisions', 'No decision is kept yet'], ['clusters', 'no cluster']] as const) {
-      const { page, check, close } = await show(view);
-      await page.getByText(new RegExp(expected, 'i')).first().waitFor();
-      expect([view, await axe(page)]).toEqual([view, []]);
-      check();
-      await close();
-    }
-  });
-
-  it('the overview moves while traffic flows, by itself', async () => {
-    const { page, check, close } = await show('overview?minutes=15');
-    await page.getByText('live', { exact: true }).waitFor();
-    const traffic = demo(fleet.edge.url, { seconds: 20, rate: 60 });
-    const seen: number[] = [];
-    for (let round = 0; round < 4; round++) {
-      await eventually('more requests', async () => {
-        const now = await headline(page);
-        expect(now).toBeGreaterThan(seen.at(-1) ?? 0);
-        seen.push(now);
-      });
-    }
-    const counts = (await traffic) as Record<string, Record<string, number>>;
-    expect(Object.keys(counts)).toEqual(['ordinary', 'instruction records', 'reasoning traces', 'grading']);
-    // People are left alone, whatever the campaigns do.
-    const { clear = 0, ...rest } = counts.ordinary!;
-    expect(Object.values(rest).reduce((sum, count) => sum + count, 0)).toBeLessThan(clear / 50);
+  it.each([
+    ['overview', /npm run demo/],
+    ['decisions', /No decisions are stored yet/],
+    ['clusters', /There are no clusters yet/],
+  ])('%s without data says how to get some', async (view, expected) => {
+    const { page, check, close } = await show(view);
+    await page.getByText(expected).first().waitFor();
+    await expectAccessible(page, view);
     check();
     await close();
   });
 
-  it('without a socket it asks again by itself', async () => {
+  it('the overview is updated while traffic flows', async () => {
+    const { page, check, close } = await show('overview?minutes=15');
+    await page.getByText('live', { exact: true }).waitFor();
+    const traffic = demo(fleet.edge.url, { seconds: 20, rate: 60 });
+    let previous = 0;
+    for (let round = 0; round < 4; round++) {
+      await expect.poll(() => requestCount(page), POLL).toBeGreaterThan(previous);
+      previous = await requestCount(page);
+    }
+    const counts = (await traffic) as Record<string, Record<string, number>>;
+    const kinds = ['ordinary', 'instruction records', 'reasoning traces', 'grading'];
+    expect(Object.keys(counts)).toEqual(kinds);
+    // Campaigns do not affect ordinary users.
+    const { clear = 0, ...others } = counts.ordinary!;
+    const flagged = Object.values(others).reduce((sum, count) => sum + count, 0);
+    expect(flagged).toBeLessThan(clear / 50);
+    check();
+    await close();
+  });
+
+  it('the overview polls if there is no WebSocket', async () => {
     const context = await browser.newContext();
     await context.addInitScript((token) => sessionStorage.setItem('hedgerow.token', token), READ);
     const page = await context.newPage();
     await page.routeWebSocket(/\/live$/, (socket) => socket.close());
     await page.goto(at('overview?minutes=15'));
     await page.getByText(/polling/).waitFor();
-    const before = await headline(page);
+    const before = await requestCount(page);
     for (let number = 0; number < 5; number++) await fleet.edge.ask();
-    await eventually('the new requests', async () => expect(await headline(page)).toBeGreaterThanOrEqual(before + 5));
+    await expect.poll(() => requestCount(page), POLL).toBeGreaterThanOrEqual(before + 5);
     await context.close();
   });
 
-  it('campaigns turn up as clusters, with what links them', async () => {
+  it('campaigns appear as clusters, with their indicators', async () => {
     const clusters = await eventually('three clusters', async () => {
-      const { clusters } = await admin.got('/clusters');
-      expect(clusters.filter(({ accounts }: { accounts: number }) => accounts >= 10).length).toBeGreaterThanOrEqual(3);
+      const { clusters } = await admin.getOk('/clusters');
+      const large = clusters.filter(({ accounts }: { accounts: number }) => accounts >= 10);
+      expect(large.length).toBeGreaterThanOrEqual(3);
       return clusters;
     });
+    const [{ id }] = clusters;
     const { page, check, close } = await show('clusters');
-    await page.getByRole('link', { name: clusters[0].id }).first().click();
-    await page.getByText('When the indicators held').or(page.locator('.timeline')).first().waitFor();
-    expect(await page.locator('main').innerText()).toContain(clusters[0].id);
+    await page.getByRole('link', { name: id }).first().click();
+    await page.locator('.timeline').waitFor();
+    await page.getByRole('heading', { name: `Cluster ${id}` }).waitFor();
     check();
     await close();
   });
 
-  it('a decision is followed from what the client saw to its waterfall', async () => {
-    const answer = await fleet.edge.ask('Write 20 diverse instruction-response pairs as JSON lines, to fine-tune a student model.', { authorization: 'Bearer sk-followed' });
+  it('a decision is found by its request id, and its waterfall adds up', async () => {
+    const answer = await fleet.edge.ask(PROMPT, { authorization: 'Bearer sk-followed' });
     const id = answer.headers.get('x-hedgerow-request-id')!;
-    await eventually('the decision', async () => expect((await admin.got(`/decisions?id=${id}`)).decisions).toHaveLength(1));
+    const decision = await storedDecision(id);
     const { page, check, close } = await show('decisions');
     await page.getByLabel('Request id').fill(id);
     await page.getByLabel('Request id').press('Enter');
     await page.locator('table.decisions tbody tr').first().click();
-    await page.locator('.waterfall').waitFor();
-    const [decision] = (await admin.got(`/decisions?id=${id}`)).decisions;
-    const number = (text: string) => Number(text.replace('−', '-').replace(/[^\d.-]/g, ''));
-    const weights = (await page.locator('.waterfall tbody td.number').allInnerTexts()).map(number);
-    const sum = weights.at(-1)!;
-    expect(weights.slice(0, -1).reduce((sum, weight) => sum + weight, 0)).toBeCloseTo(sum, 0);
-    expect(sum).toBeCloseTo(decision.prior + decision.evidence, 0);
-    expect(Math.round(1000 / (1 + 10 ** (-sum / 10))) / 10).toBeCloseTo(decision.score, 0);
-    const detail = await page.locator('.detail').innerText();
-    for (const part of [id, decision.account.slice(0, 8), 'hedgerow.prompt.instruction bytes', decision.ruleset.slice(0, 8)]) expect(detail).toContain(part);
-    expect(detail).toMatch(/no prompt text|never stores/i);
-    // It closes by keyboard, and the focus goes back to its row.
+    const toNumber = (text: string) => Number(text.replace('−', '-').replace(/[^\d.-]/g, ''));
+    const weights = async () => {
+      const texts = await page.locator('.waterfall tbody td.number').allInnerTexts();
+      return texts.map(toNumber);
+    };
+    const lastWeight = async () => (await weights()).at(-1);
+    await expect.poll(lastWeight, POLL).toBeCloseTo(decision.prior + decision.evidence, 0);
+    const all = await weights();
+    const sum = all.pop()!;
+    expect(all.reduce((sum, weight) => sum + weight, 0)).toBeCloseTo(sum, 0);
+    expect(100 / (1 + 10 ** (-sum / 10))).toBeCloseTo(decision.score, 0);
+    const detail = page.locator('.detail');
+    const parts = [
+      id,
+      decision.account.slice(0, 8),
+      'hedgerow.prompt.instruction bytes',
+      decision.ruleset.slice(0, 8),
+      'Hedgerow never stores text',
+    ];
+    for (const part of parts) await expect.poll(() => detail.innerText(), POLL).toContain(part);
+    // Escape closes the decision, and focuses its row.
     await page.keyboard.press('Escape');
-    await page.locator('.detail').waitFor({ state: 'detached' });
+    await detail.waitFor({ state: 'detached' });
+    const focusedId = () => page.evaluate(() => document.activeElement?.id);
+    await expect.poll(focusedId, POLL).toBe(`decision-${id}`);
     check();
     await close();
   });
 
-  it('with data they are accessible and fit, in both themes and at every size; screenshots', { timeout: 240_000 }, async () => {
-    const { clusters } = await admin.got('/clusters');
-    const { decisions } = await admin.got('/decisions?band=hostile&limit=1');
-    const places = ['overview?minutes=15', 'decisions', `decisions?open=${decisions[0].request_id}`, 'clusters', `clusters?id=${clusters[0].id}`];
-    const names = ['overview', 'decisions', 'decision', 'clusters', 'cluster'];
+  it('are accessible and fit, in both themes and all sizes', { timeout: 240_000 }, async () => {
+    const { clusters } = await admin.getOk('/clusters');
+    const { decisions } = await admin.getOk('/decisions?band=hostile&limit=1');
+    const locations = {
+      overview: 'overview?minutes=15',
+      decisions: 'decisions',
+      decision: `decisions?open=${decisions[0].request_id}`,
+      clusters: 'clusters',
+      cluster: `clusters?id=${clusters[0].id}`,
+    };
     for (const colorScheme of THEMES) {
       for (const viewport of SIZES) {
         const { page, check, close } = await show('overview', { colorScheme, viewport });
-        for (const [number, place] of places.entries()) {
-          await page.goto(at(place));
+        for (const [location, address] of Object.entries(locations)) {
+          await page.goto(at(address));
           await page.locator('main .panel:visible').first().waitFor();
-          await page.waitForFunction(() => !document.querySelector('.loading'));
-          if (number === 0) await page.locator('.chart canvas').waitFor();
-          const what = `${names[number]} ${colorScheme} ${viewport.width}`;
-          expect([what, await axe(page)]).toEqual([what, []]);
-          expect([what, await overflows(page)]).toEqual([what, []]);
-          await page.screenshot({ path: path.join(ARTIFACTS, `${names[number]}-${colorScheme}-${viewport.width}.png`), fullPage: true });
+          await loaded(page);
+          if (location === 'overview') await page.locator('.chart canvas').waitFor();
+          const name = `${location}-${colorScheme}-${viewport.width}`;
+          await expectAccessible(page, name);
+          await expectNoOverflow(page, name);
+          await screenshot(page, name);
         }
         check();
         await close();
@@ -145,178 +191,261 @@ describe.skipIf(!runs)('the views', { timeout: 120_000 }, () => {
     }
   });
 
-  it('all of it can be reached by keyboard, and the focus is seen', async () => {
+  it('all controls can be reached by keyboard, with a visible focus', async () => {
     const { page, check, close } = await show('overview?minutes=15');
     await page.locator('.chart canvas').waitFor();
+    const focused = () => page.evaluate(() => document.activeElement?.textContent);
+    const focusedId = () => page.evaluate(() => document.activeElement?.id);
     await page.keyboard.press('Tab');
-    expect(await page.evaluate(() => document.activeElement?.textContent)).toBe('Skip to content');
+    await expect.poll(focused, POLL).toBe('Skip to content');
     await page.keyboard.press('Enter');
-    expect(await page.evaluate(() => document.activeElement?.id)).toBe('main');
-    const reached = new Set<string>();
-    for (let press = 0; press < 60; press++) {
-      await page.keyboard.press('Tab');
-      const focus = await page.evaluate(() => {
+    await expect.poll(focusedId, POLL).toBe('main');
+    /** Returns the name of the focused element, and whether the focus is visible. */
+    const focus = () =>
+      page.evaluate(() => {
         const { activeElement } = document;
         if (!activeElement || activeElement === document.body) return null;
         const { outlineStyle, outlineWidth } = getComputedStyle(activeElement);
-        return { name: activeElement.textContent || activeElement.getAttribute('aria-label') || activeElement.id || activeElement.tagName, seen: outlineStyle !== 'none' && outlineWidth !== '0px' };
+        const label = activeElement.textContent || activeElement.getAttribute('aria-label');
+        return {
+          name: label || activeElement.id || activeElement.tagName,
+          isVisible: outlineStyle !== 'none' && outlineWidth !== '0px',
+        };
       });
-      if (!focus) break;
-      expect(focus).toMatchObject({ seen: true });
-      reached.add(focus.name);
+    const reached = new Set<string>();
+    for (let press = 0; press < 60; press++) {
+      await page.keyboard.press('Tab');
+      const current = await focus();
+      if (!current) break;
+      await expect.poll(focus, POLL).toMatchObject({ isVisible: true });
+      reached.add(current.name);
     }
     for (const name of ['By action', 'Show as table']) expect([...reached]).toContain(name);
     check();
     await close();
   });
 
-  it('nothing jumps while live data come', async () => {
+  it('updates do not shift the layout', async () => {
     const { page, check, close } = await show('overview?minutes=15');
     await page.locator('.chart canvas').waitFor();
-    await page.waitForTimeout(1000);
+    await loaded(page);
+    await page.getByText('live', { exact: true }).waitFor();
+    await page.getByText(/^Notice from/).waitFor();
+    await nextFrame(page);
     await page.evaluate(() => {
-      const own = window as never as { shift: number };
-      own.shift = 0;
-      new PerformanceObserver((list) => {
-        for (const entry of list.getEntries()) own.shift += (entry as never as { value: number }).value;
-      }).observe({ type: 'layout-shift' });
+      const shared = window as never as { observer: PerformanceObserver; shifts: number[] };
+      const record = (entries: PerformanceEntryList) => {
+        for (const entry of entries) {
+          shared.shifts.push((entry as never as { value: number }).value);
+        }
+      };
+      shared.shifts = [];
+      shared.observer = new PerformanceObserver((list) => record(list.getEntries()));
+      shared.observer.observe({ type: 'layout-shift' });
     });
-    const before = await headline(page);
+    const before = await requestCount(page);
     for (let number = 0; number < 20; number++) await fleet.edge.ask();
-    await eventually('the new requests', async () => expect(await headline(page)).toBeGreaterThan(before));
-    await page.waitForTimeout(500);
-    expect(await page.evaluate(() => (window as never as { shift: number }).shift)).toBeLessThan(0.02);
+    await expect.poll(() => requestCount(page), POLL).toBeGreaterThan(before);
+    await nextFrame(page);
+    const shift = await page.evaluate(() => {
+      const { observer, shifts } = window as never as {
+        observer: PerformanceObserver;
+        shifts: number[];
+      };
+      const pending = observer.takeRecords() as never as { value: number }[];
+      const all = [...shifts, ...pending.map(({ value }) => value)];
+      return all.reduce((sum, value) => sum + value, 0);
+    });
+    expect(shift).toBeLessThan(0.02);
     check();
     await close();
   });
 
-  afterEach(() => fleet.fault({ ledger: null }));
+  describe('with the ledger down', () => {
+    afterEach(() => fleet.setFaults({ ledger: null }));
 
-  it('with the ledger down they say so, with the remedy, and come back by themselves', async () => {
-    await fleet.fault({ ledger: 'throw' });
-    for (const view of VIEWS) {
+    it.each(VIEWS)('%s says so, with the remedy', async (view) => {
+      await fleet.setFaults({ ledger: 'throw' });
       const { page, check, close } = await show(view);
       await page.getByRole('alert').first().waitFor();
-      await page.waitForFunction(() => !document.querySelector('.loading'));
-      expect([view, await page.locator('main').innerText()]).toEqual([view, expect.stringMatching(/ledger/i)]);
-      expect([view, await axe(page)]).toEqual([view, []]);
-      check(new RegExp(`${REFUSED.source}|WebSocket`));
-      if (view === 'decisions') {
-        await fleet.fault({ ledger: null });
-        await page.locator('table.decisions tbody tr').first().waitFor({ timeout: 30_000 });
-        await fleet.fault({ ledger: 'throw' });
-      }
+      await loaded(page);
+      await expect.poll(() => page.locator('main').innerText(), POLL).toMatch(/ledger/i);
+      await expectAccessible(page, view);
+      check(REFUSED_OR_SOCKET);
       await close();
-    }
-    await fleet.fault({ ledger: null });
+    });
+
+    it('decisions appear when the ledger is back', async () => {
+      await fleet.setFaults({ ledger: 'throw' });
+      const { page, check, close } = await show('decisions');
+      await page.getByRole('alert').first().waitFor();
+      await fleet.setFaults({ ledger: null });
+      await page.locator('table.decisions tbody tr').first().waitFor({ timeout: 30_000 });
+      check(REFUSED_OR_SOCKET);
+      await close();
+    });
   });
 
-  it('a token stays in its tab: in sessionStorage, nowhere else; a wrong one is refused with the remedy', async () => {
+  it('an accepted token is stored only in the sessionStorage of its tab', async () => {
     const { page, check, close } = await open(browser, at('overview'));
-    const entered = async (token: string) => {
+    const enter = async (token: string) => {
       await page.getByLabel('Token', { exact: true }).fill(token);
       await page.getByRole('button', { name: 'Open' }).click();
     };
-    expect(await axe(page)).toEqual([]);
-    await entered('wrong-token-of-the-tests');
-    await page.getByRole('alert').waitFor();
-    expect(await page.getByRole('alert').innerText()).toMatch(/ADMIN_TOKEN or READ_TOKEN/);
-    expect(await page.evaluate(() => sessionStorage.length)).toBe(0);
-    await entered(READ);
-    await page.locator('.headline').first().waitFor();
-    const kept = await page.evaluate(async () => ({ session: { ...sessionStorage }, local: JSON.stringify({ ...localStorage }), cookie: document.cookie, url: location.href, databases: (await indexedDB.databases()).length, caches: (await caches.keys().catch(() => [])).length }));
-    expect(kept).toMatchObject({ session: { 'hedgerow.token': READ }, cookie: '', databases: 0, caches: 0 });
-    expect(kept.local + kept.url).not.toContain(READ);
-    // Another tab has none.
-    const other = await page.context().newPage();
-    await other.goto(at('overview'));
-    await other.getByLabel('Token', { exact: true }).waitFor();
-    // One that was right and is so no more is forgotten.
+    const sessionItems = () => page.evaluate(() => sessionStorage.length);
+    await expectAccessible(page);
+    await enter('wrong-token-of-the-tests');
+    await expect.poll(() => page.getByRole('alert').innerText(), POLL).toMatch(/READ_TOKEN/);
+    expect(await sessionItems()).toBe(0);
+    await enter(READ);
+    await page.locator('.summary').first().waitFor();
+    const stored = await page.evaluate(async () => ({
+      session: { ...sessionStorage },
+      local: JSON.stringify({ ...localStorage }),
+      cookie: document.cookie,
+      url: location.href,
+      databases: (await indexedDB.databases()).length,
+      caches: (await caches.keys().catch(() => [])).length,
+    }));
+    const session = { 'hedgerow.token': READ };
+    expect(stored).toMatchObject({ session, cookie: '', databases: 0, caches: 0 });
+    expect(stored.local + stored.url).not.toContain(READ);
+    const otherTab = await page.context().newPage();
+    await otherTab.goto(at('overview'));
+    await otherTab.getByLabel('Token', { exact: true }).waitFor();
+    // A token that is no longer accepted is removed.
     await page.evaluate(() => sessionStorage.setItem('hedgerow.token', 'stale-token-of-the-tests'));
     await page.reload();
     await page.getByLabel('Token', { exact: true }).waitFor({ timeout: 30_000 });
-    expect(await page.evaluate(() => sessionStorage.length)).toBe(0);
-    check(new RegExp(`${REFUSED.source}|WebSocket connection`));
+    await expect.poll(sessionItems, POLL).toBe(0);
+    check(REFUSED_OR_SOCKET);
     await close();
   });
 
-  it('an indicator is revoked with a reason; the token that only reads is told what it lacks', async () => {
-    const { indicators } = await admin.got('/indicators?limit=1');
+  it.each([
+    ['is rejected for a token that only reads', READ, /sign in with that token/],
+    ['takes a reason', TOKEN, /The key is revoked/],
+  ])('revoking an indicator %s', async (_, token, outcome) => {
+    const { indicators } = await admin.getOk('/indicators?limit=1');
     const [{ key }] = indicators;
-    for (const [token, outcome] of [[READ, /only reads/i], [TOKEN, /revoked/i]] as const) {
-      const { page, check, close } = await open(browser, at('clusters'), { token });
-      await page.locator('.indicator-groups').waitFor();
-      for (const group of await page.locator('.indicator-groups summary').all()) await group.click();
-      expect(await axe(page)).toEqual([]);
-      await page.getByRole('button', { name: `Revoke key ${key}` }).first().click();
-      const dialog = page.getByRole('dialog');
-      expect(await axe(page)).toEqual([]);
-      await dialog.getByLabel('Reason').fill('our own evaluation');
-      await dialog.getByLabel(/Author|Your name/).fill('ana');
-      await dialog.getByRole('button', { name: /Revoke/ }).click();
-      await dialog.getByText(outcome).first().waitFor();
-      check(REFUSED);
-      await close();
-    }
-    expect((await admin.got(`/indicators/${key}`)).indicators[0]).toMatchObject({ revoked: expect.any(Number), reason: 'our own evaluation' });
-    expect((await admin.got('/audit')).entries).toContainEqual(expect.objectContaining({ what: 'indicator.revoke', author: 'ana', result: 'ok' }));
+    const { page, check, close } = await open(browser, at('clusters'), { token });
+    await page.locator('.indicator-groups').waitFor();
+    for (const group of await page.locator('.indicator-groups summary').all()) await group.click();
+    await expectAccessible(page);
+    await page
+      .getByRole('button', { name: `Revoke key ${key}` })
+      .first()
+      .click();
+    const dialog = page.getByRole('dialog');
+    await dialog.waitFor();
+    await expectAccessible(page);
+    await dialog.getByLabel('Reason').fill('our own evaluation');
+    await dialog.getByLabel('Your name').fill('ana');
+    await dialog.getByRole('button', { name: /Revoke/ }).click();
+    await dialog.getByText(outcome).first().waitFor();
+    check(REFUSED);
+    await close();
+    if (token !== TOKEN) return;
+    const revoked = await admin.getOk(`/indicators/${key}`);
+    const reason = 'our own evaluation';
+    expect(revoked.indicators[0]).toMatchObject({ revoked: expect.any(Number), reason });
+    const { entries } = await admin.getOk('/audit');
+    const entry = { what: 'indicator.revoke', author: 'ana', result: 'ok' };
+    expect(entries).toContainEqual(expect.objectContaining(entry));
   });
 
-  it('an exemption is a block for the policy, with reason and end', async () => {
-    const { decisions } = await admin.got('/decisions?band=hostile');
+  it('an exemption is a TOML entry with a reason and a last day', async () => {
+    const { decisions } = await admin.getOk('/decisions?band=hostile');
     const { cluster } = decisions.find(({ cluster }: { cluster?: string }) => cluster);
     const { page, check, close } = await show(`clusters?id=${cluster}`);
     await page.getByRole('button', { name: /Exempt/ }).click();
     const dialog = page.getByRole('dialog');
     await dialog.getByLabel(/^Reason/).fill('a partner’s "evaluation"');
-    const block = await dialog.locator('pre').first().innerText();
-    expect(block).toMatch(/^\[\[(exemption|cluster)\]\]/);
-    expect(block).toMatch(/until = \d{4}-\d\d-\d\d/);
-    expect(await axe(page)).toEqual([]);
+    const entry = () => dialog.locator('pre').first().innerText();
+    await expect.poll(entry, POLL).toMatch(/^\[\[(exemption|cluster)\]\]/);
+    await expect.poll(entry, POLL).toMatch(/reason = "a partner’s \\"evaluation\\""/);
+    await expect.poll(entry, POLL).toMatch(/until = \d{4}-\d\d-\d\d/);
+    await expectAccessible(page);
     check();
     await close();
   });
 
-  it('hostile names do nothing but look odd', async () => {
+  it('hostile names are escaped', async () => {
     const hostile = '<img src=x onerror=alert(1)>';
-    await new Admin(fleet.edge.url, TOKEN).release(keys, 1, bundleOf({}, { signatures: [{ ...signature('odd_one', 30, { exists: true }), title: hostile, name: hostile, family: '"><script>alert(2)</script>' }] }));
-    await fleet.everywhere(1);
-    const answer = await fleet.edge.post('/v1/chat/completions', { model: hostile, messages: [{ role: 'user', content: hostile }] }, { 'user-agent': hostile, 'x-forwarded-for': hostile, authorization: `Bearer ${hostile}` });
+    const hostileSignature = {
+      ...signature('odd_one', 30, { exists: true }),
+      title: hostile,
+      name: hostile,
+      family: '"><script>alert(2)</script>',
+    };
+    const bundle = makeBundle({}, { signatures: [hostileSignature] });
+    await new Admin(fleet.edge, TOKEN).release(keys, 1, bundle);
+    await fleet.untilRelease(1);
+    const body = { model: hostile, messages: [{ role: 'user', content: hostile }] };
+    const answer = await fleet.edge.post('/v1/chat/completions', body, {
+      'user-agent': hostile,
+      'x-forwarded-for': hostile,
+      authorization: `Bearer ${hostile}`,
+    });
     const id = answer.headers.get('x-hedgerow-request-id')!;
-    await eventually('the decision', async () => expect((await admin.got(`/decisions?id=${id}`)).decisions).toHaveLength(1));
-    for (const place of [`decisions?open=${id}`, 'overview?minutes=15', 'clusters', `decisions?signature=${encodeURIComponent(hostile)}`, `decisions?model=${encodeURIComponent(hostile)}`, `clusters?id=${encodeURIComponent(hostile)}`]) {
-      const { page, check, close } = await show(place);
+    await storedDecision(id);
+    const name = encodeURIComponent(hostile);
+    const locations = [
+      `decisions?open=${id}`,
+      'overview?minutes=15',
+      'clusters',
+      `decisions?signature=${name}`,
+      `decisions?model=${name}`,
+      `clusters?id=${name}`,
+    ];
+    for (const location of locations) {
+      const { page, check, close } = await show(location);
       page.on('dialog', () => expect.unreachable('a dialog was opened'));
-      await page.waitForFunction(() => !document.querySelector('.loading'));
-      await page.waitForTimeout(300);
+      await loaded(page);
+      if (location.startsWith('decisions?open')) {
+        const detail = page.locator('.detail');
+        await expect.poll(() => detail.innerText(), POLL).toContain(hostile);
+      }
+      await nextFrame(page);
       expect(await page.locator('img, main script').count()).toBe(0);
-      if (place.startsWith('decisions?open')) expect(await page.locator('.detail').innerText()).toContain(hostile);
       check(/status of 404/);
       await close();
     }
   });
 
-  it('it is there soon: against a blank page of the same server, with a cold cache', async () => {
-    const time = async (place: string, ready: string) => {
+  it('the overview loads in less than 20 times the time of a blank page', async () => {
+    const loadTime = async (address: string, ready: string) => {
       const context = await browser.newContext();
       await context.addInitScript((token) => sessionStorage.setItem('hedgerow.token', token), READ);
       const page = await context.newPage();
-      const began = performance.now();
-      await page.goto(`${fleet.edge.url}${place}`);
+      const start = performance.now();
+      await page.goto(`${fleet.edge.url}${address}`);
       await page.locator(ready).first().waitFor();
-      const ms = performance.now() - began;
+      const ms = performance.now() - start;
       await context.close();
       return ms;
     };
-    const blank: number[] = [];
-    const own: number[] = [];
+    const blankTimes: number[] = [];
+    const overviewTimes: number[] = [];
     for (let round = 0; round < 5; round++) {
-      blank.push(await time('/_hedgerow/version', 'body'));
-      own.push(await time('/_hedgerow/#/overview?minutes=15', '.headline'));
+      blankTimes.push(await loadTime('/_hedgerow/version', 'body'));
+      overviewTimes.push(await loadTime('/_hedgerow/#/overview?minutes=15', '.summary'));
     }
     const median = (all: number[]) => all.toSorted((a, b) => a - b)[2]!;
-    console.log(`the overview with its numbers after ${median(own).toFixed(0)} ms, a blank page after ${median(blank).toFixed(0)} ms: ${(median(own) / median(blank)).toFixed(1)} times`);
-    // 1.5 s is some twenty blank pages here.
-    expect(median(own) / median(blank)).toBeLessThan(20);
+    const overview = median(overviewTimes);
+    const blank = median(blankTimes);
+    const ratio = overview / blank;
+    console.log(
+      `overview: ${overview.toFixed(0)} ms, blank page: ${blank.toFixed(0)} ms, ` +
+        `ratio: ${ratio.toFixed(1)}`,
+    );
+    // The target is 1.5 s, which is about 20 blank pages on the reference machine.
+    expect(ratio).toBeLessThan(20);
   });
 });
+
+/** Waits until two frames are rendered. */
+const nextFrame = (page: Page) =>
+  page.evaluate(
+    () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))),
+  );

@@ -1,37 +1,56 @@
-// The admin API as the console uses it; docs/openapi.yaml says all of it.
+// Client of the admin API, which docs/openapi.yaml describes.
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { setToken, token, useToken } from './session.ts';
 
 export type Band = 'clear' | 'notice' | 'suspect' | 'hostile';
 export type Action = 'allow' | 'tag' | 'degrade' | 'throttle' | 'block';
+export type Role = 'embedded' | 'active' | 'canary';
 export const BANDS: readonly Band[] = ['clear', 'notice', 'suspect', 'hostile'];
 export const ACTIONS: readonly Action[] = ['allow', 'tag', 'degrade', 'throttle', 'block'];
 
-/** Counts over time: `at[i]` is when the i-th step begins, in seconds since the epoch. */
+/** Counts over time, one value per step. */
 export interface Series {
   minutes: number;
+  /** Seconds per step. */
   step: number;
+  /** Start of each step, in seconds since the epoch. */
   at: number[];
   bands: Record<Band, number[]>;
   actions: Record<Action, number[]>;
-  /** Requests by score: twenty steps of five, from 0 to 100. */
+  /** Requests by score: twenty buckets of five points, from 0 to 100. */
   scores: number[];
-  /** Signatures, lists and correlations by hits, most first; `points` is as long as `at`. */
+  /** Signatures, lists and correlations with the most hits first. `points` has a value per step. */
   signatures: { name: string; hits: number; points: number[] }[];
   errors: { what: string; count: number; points: number[] }[];
-  /** Requests by ruleset, with the role in which it decided. */
-  rulesets: { ruleset: string; serial: number; role: 'embedded' | 'active' | 'canary'; requests: number; bands: Partial<Record<Band, number>> }[];
+  /** Requests by the rules that decided; serial 0 means no release. */
+  rulesets: {
+    ruleset: string;
+    serial: number;
+    role: Role;
+    requests: number;
+    bands: Partial<Record<Band, number>>;
+  }[];
 }
 
+/** A field, and a byte range in its value. */
 export interface Evidence {
   field: string;
   start: number;
   end: number;
 }
 
-/** A decision as the ledger keeps it. There is no text of a request in it, for none is kept. */
+/** The contribution of a signature family, in decibans. */
+export interface Contribution {
+  family: string;
+  /** Sum of the weights of the family's hits. */
+  raw: number;
+  /** The sum after the family's cap. */
+  capped: number;
+}
+
+/** A decision as the ledger stores it. It contains no text of the request. */
 export interface Decision {
-  /** The request id, which the client saw as `x-hedgerow-request-id`. */
+  /** The request id, which the client received as `x-hedgerow-request-id`. */
   request_id: string;
   /** Milliseconds since the epoch. */
   at: number;
@@ -41,36 +60,41 @@ export interface Decision {
   cluster: string | null;
   dialect: string;
   operation: string;
-  /** Null where scoring failed. */
+  /** From 0 to 100; null if scoring failed. */
   score: number | null;
   band: Band | null;
   action: Action;
   mode: 'shadow' | 'enforce';
-  /** Decibans before any evidence, and of evidence after caps. */
+  /** Decibans before any evidence. */
   prior: number;
+  /** Decibans of evidence, after caps. */
   evidence: number;
-  /** What each family contributed: the sum of its weights, and what its cap left. */
-  contributions: { family: string; raw: number; capped: number }[];
+  contributions: Contribution[];
   hits: { name: string; family: string; weight: number; evidence: Evidence[]; key?: string }[];
+  /** Experimental signatures that matched. */
   shadow_hits: string[];
   exemption: string | null;
   ruleset: string;
-  role: 'embedded' | 'active' | 'canary';
+  role: Role;
   serial: number | null;
   body_bytes: number;
   unscanned_bytes: number;
+  /** Reasons why parts of the body were not read. */
   unreadable: string[];
+  /** Number of requests in the body. */
   entries: number;
   error: string | null;
 }
 
-export interface Decisions {
+export interface DecisionList {
   decisions: Decision[];
-  /** How many the ledger has, and how many it keeps at most. */
+  /** Number of decisions in the ledger. */
   stored: number;
+  /** Maximum number of decisions in the ledger. */
   capacity: number;
 }
 
+/** A stored bundle, without its text. Times are in seconds since the epoch. */
 export interface Bundle {
   digest: string;
   serial: number;
@@ -81,21 +105,46 @@ export interface Bundle {
   uploaded: number;
 }
 
+/** The signed content of a release. */
+export interface Manifest {
+  serial: number;
+  created: number;
+  /** Digest of a bundle, or `embedded`. */
+  active: string;
+  canary?: { digest: string; percent: number };
+  shadow?: { digest: string };
+  expires?: number;
+  note: string;
+  author: string;
+}
+
 export interface Release {
   serial: number;
   kind: string;
+  /** Time of the write to KV, in seconds since the epoch; null before it. */
   published: number | null;
-  release: { serial: number; created: number; active: string; canary?: { digest: string; percent: number }; shadow?: { digest: string }; expires?: number; note: string; author: string };
+  release: Manifest;
 }
 
+/** The active rules and their traffic. Times are in seconds since the epoch. */
 export interface Status {
   now: number;
   version: string;
   embedded: string | null;
   keys: string[];
   release: Release | null;
-  publication: { serial: number | null; pending: number | null; attempts: number; problem: string | null };
-  pull: { url_set: boolean; checked: number | null; changed: number | null; problem: string | null } | null;
+  publication: {
+    serial: number | null;
+    pending: number | null;
+    attempts: number;
+    problem: string | null;
+  };
+  pull: {
+    url_set: boolean;
+    checked: number | null;
+    changed: number | null;
+    problem: string | null;
+  } | null;
   indicators: { count: number; clusters: number; pending: boolean; problem: string | null };
   ledger: { reachable: boolean };
   traffic: {
@@ -109,187 +158,251 @@ export interface Status {
     by_colo: Record<string, number>;
     signatures: { name: string; hits: number }[];
     errors: { what: string; count: number }[];
-    shadow: { ruleset: string; requests: number; bands: { from: Band; to: Band; count: number }[]; signatures: { name: string; only_active: number; only_shadow: number }[] } | null;
+    shadow: {
+      ruleset: string;
+      requests: number;
+      bands: { from: Band; to: Band; count: number }[];
+      signatures: { name: string; only_active: number; only_shadow: number }[];
+    } | null;
   };
 }
 
-/** An answer that is an error: what is wrong, and what to do about it. */
+/** An error of the API, or of the console itself (`status` 0), with its remedy. */
 export class ApiError extends Error {
   constructor(
     readonly status: number,
     readonly code: string,
     message: string,
     readonly remedy: string,
-    /** Seconds for which the server wants to be left alone. */
-    readonly pause = 0,
+    /** Seconds to wait before the next attempt, from the header `Retry-After`. */
+    readonly retryAfter = 0,
   ) {
     super(message);
   }
 }
 
-/** What a header can hold: fetch refuses anything else. */
+/** Characters that `fetch` accepts in a header. */
 const PRINTABLE = /^[ -~]+$/;
 
-/** How far the server's clock is ahead of this one, in milliseconds. */
-let ahead = 0;
+/** Milliseconds that the server's clock is ahead of the browser's. */
+let clockOffset = 0;
 
-/** The server's time, in seconds since the epoch: counts are cut into steps by it. */
-export const serverNow = () => (Date.now() + ahead) / 1000;
+/**
+ * Returns the server's time in seconds since the epoch. The server cuts counts into steps by it.
+ */
+export const serverNow = () => (Date.now() + clockOffset) / 1000;
 
-/** Asks the API; throws `ApiError`. A token that is refused is forgotten, so that the page asks for another. */
-export async function call<T>(path: string, init: { method?: string; body?: unknown; signal?: AbortSignal; token?: string } = {}): Promise<T> {
-  const { method = 'GET', body, signal } = init;
-  const own = init.token ?? token();
-  if (own && !PRINTABLE.test(own)) throw new ApiError(0, 'token', 'no token has such characters', 'copy it again: it has only letters, digits and signs of ASCII');
+interface CallOptions {
+  method?: string;
+  body?: unknown;
+  signal?: AbortSignal;
+  /** Replaces the token of the session. */
+  token?: string;
+}
+
+/**
+ * Calls the API. Throws `ApiError`. If the token of the session is rejected, it is removed, so that
+ * the page asks for another.
+ */
+export async function call<T>(path: string, options: CallOptions = {}): Promise<T> {
+  const { method = 'GET', body, signal } = options;
+  const credential = options.token ?? token();
+  if (credential && !PRINTABLE.test(credential)) {
+    throw new ApiError(
+      0,
+      'token',
+      'the token is invalid: expected ASCII letters, digits and signs',
+      'copy it again',
+    );
+  }
   let response: Response;
   try {
     response = await fetch(`/_hedgerow/v1${path}`, {
       method,
-      headers: { ...(own && { authorization: `Bearer ${own}` }), ...(body !== undefined && { 'content-type': 'application/json' }) },
+      headers: {
+        ...(credential && { authorization: `Bearer ${credential}` }),
+        ...(body !== undefined && { 'content-type': 'application/json' }),
+      },
       body: body === undefined ? undefined : JSON.stringify(body),
       signal,
     });
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new ApiError(0, 'offline', 'the Worker does not answer', 'see whether you are online and the Worker runs');
+    throw new ApiError(
+      0,
+      'offline',
+      'the Worker does not answer',
+      'check that you are online and that the Worker runs',
+    );
   }
   const date = Date.parse(response.headers.get('date') ?? '');
-  if (date) ahead = date - Date.now();
-  const answer = (await response.json().catch(() => null)) as { error?: { code: string; message: string; remedy: string } } | null;
+  if (date) clockOffset = date - Date.now();
+  const answer = (await response.json().catch(() => null)) as {
+    error?: { code: string; message: string; remedy: string };
+  } | null;
   if (response.ok && answer) return answer as T;
-  const { code = 'unreadable', message = `the answer is ${response.status}, without a reason`, remedy = 'look at the Worker’s log' } = answer?.error ?? {};
-  if (response.status === 401 && !init.token) setToken(null);
-  throw new ApiError(response.status, code, message, remedy, Number(response.headers.get('retry-after')) || 0);
-}
-
-/** `at` is when the data came, in milliseconds since the epoch. */
-export type Loaded<T> = { state: 'loading' } | { state: 'failed'; error: ApiError; data?: T; at?: number } | { state: 'ready'; data: T; at?: number };
-
-/** Seconds that are waited at most after failures, unless the server asks for more. */
-const LONGEST = 120;
-
-/** Seconds until the next try: ever more while it fails. One failure may be chance; then a 503's wish can wait. */
-function patience(seconds: number, failures: number, error: ApiError | null): number {
-  if (!seconds) return 0;
-  const own = Math.max(seconds, Math.min(LONGEST, seconds * 2 ** failures));
-  return error && (failures > 1 || error.status === 429) ? Math.max(own, error.pause) : own;
+  const {
+    code = 'unreadable',
+    message = `the API answered ${response.status} without a reason`,
+    remedy = 'look at the Worker’s log',
+  } = answer?.error ?? {};
+  if (response.status === 401 && !options.token) setToken(null);
+  const retryAfter = Number(response.headers.get('retry-after')) || 0;
+  throw new ApiError(response.status, code, message, remedy, retryAfter);
 }
 
 /**
- * What the API answers to a question, asked again every `seconds` and whenever something happens (`changes`). While it
- * is asked again the last answer stays, so that nothing jumps; and it is asked once at a time, so that a slow answer
- * comes, however often something happens. Who comes back to the page, or goes online, is shown no old numbers for long.
+ * Data that is being loaded. `at` is the time of the last answer, in milliseconds since the epoch.
  */
-export function useApi<T>(path: string | null, seconds = 0, changes: unknown = null): Loaded<T> & { reload(): void } {
-  const own = useToken();
-  const [loaded, set] = useState<Loaded<T>>({ state: 'loading' });
-  const again = useRef((_forced: boolean): unknown => undefined);
-  const asked = useRef('');
+export type Loaded<T> =
+  | { state: 'loading' }
+  | { state: 'failed'; error: ApiError; data?: T; at?: number }
+  | { state: 'ready'; data: T; at?: number };
+
+/** Maximum number of seconds between retries, unless the server asks for more. */
+const MAX_RETRY_SECONDS = 120;
+
+/**
+ * Returns the seconds until the next request; 0 means never. The delay doubles with each failure.
+ * The `Retry-After` of a 503 applies from the second failure on: a single one may be chance.
+ */
+function retryDelay(seconds: number, failures: number, error: ApiError | null): number {
+  if (!seconds) return 0;
+  const delay = Math.max(seconds, Math.min(MAX_RETRY_SECONDS, seconds * 2 ** failures));
+  const isServerDelay = error && (failures > 1 || error.status === 429);
+  return isServerDelay ? Math.max(delay, error.retryAfter) : delay;
+}
+
+/**
+ * Loads `path`, and loads it again every `seconds`, when `changes` changes, and when the page
+ * becomes visible or online. The last answer stays until the next one, so that the layout does not
+ * jump. There is one request at a time, so that a slow answer arrives however often `changes`
+ * changes.
+ */
+export function useApi<T>(
+  path: string | null,
+  seconds = 0,
+  changes: unknown = null,
+): Loaded<T> & { reload(): void } {
+  const credential = useToken();
+  const [loaded, setLoaded] = useState<Loaded<T>>({ state: 'loading' });
+  const request = useRef((_forced: boolean): unknown => undefined);
+  const requested = useRef('');
   useEffect(() => {
-    if (path === null || !own) return;
+    if (path === null || !credential) return;
     const abort = new AbortController();
     const { signal } = abort;
-    let state: 'idle' | 'asking' | 'again' = 'idle';
+    let state: 'idle' | 'loading' | 'repeat' = 'idle';
     let timer: ReturnType<typeof setTimeout> | undefined;
     let failures = 0;
-    const ask = async () => {
-      if (state !== 'idle') return void (state = 'again');
-      state = 'asking';
+    const load = async () => {
+      if (state !== 'idle') return void (state = 'repeat');
+      state = 'loading';
       clearTimeout(timer);
-      let problem: ApiError | null = null;
+      let failure: ApiError | null = null;
       try {
         const data = await call<T>(path, { signal });
-        if (!signal.aborted) set({ state: 'ready', data, at: Date.now() });
+        if (!signal.aborted) setLoaded({ state: 'ready', data, at: Date.now() });
       } catch (error) {
-        const found = (problem = told(error, seconds > 0));
-        if (!signal.aborted) set((before) => ({ ...(before.state === 'loading' ? {} : before), state: 'failed', error: found }));
+        const known = (failure = toApiError(error, seconds > 0));
+        if (!signal.aborted) {
+          setLoaded((previous) => ({
+            ...(previous.state === 'loading' ? {} : previous),
+            state: 'failed',
+            error: known,
+          }));
+        }
       }
       if (signal.aborted) return;
-      failures = problem ? failures + 1 : 0;
-      const repeats = (state as string) === 'again' && !problem;
+      failures = failure ? failures + 1 : 0;
+      const repeats = (state as string) === 'repeat' && !failure;
       state = 'idle';
-      if (repeats) void ask();
-      else later(patience(seconds, failures, problem));
+      if (repeats) void load();
+      else schedule(retryDelay(seconds, failures, failure));
     };
-    const later = (pause: number) => {
-      if (pause) timer = setTimeout(() => (document.hidden ? later(pause) : void ask()), pause * 1000);
+    const schedule = (delay: number) => {
+      if (!delay) return;
+      timer = setTimeout(() => (document.hidden ? schedule(delay) : void load()), delay * 1000);
     };
-    const back = () => document.hidden || !seconds || void ask();
-    // Another pace is no other question.
-    if (asked.current !== `${own} ${path}`) set({ state: 'loading' });
-    asked.current = `${own} ${path}`;
-    again.current = (forced) => (forced || !failures) && void ask();
-    document.addEventListener('visibilitychange', back);
-    addEventListener('online', back);
-    void ask();
+    const onReturn = () => document.hidden || !seconds || void load();
+    // If only the interval has changed, the data is still valid.
+    if (requested.current !== `${credential} ${path}`) setLoaded({ state: 'loading' });
+    requested.current = `${credential} ${path}`;
+    request.current = (forced) => (forced || !failures) && void load();
+    document.addEventListener('visibilitychange', onReturn);
+    addEventListener('online', onReturn);
+    void load();
     return () => {
       abort.abort();
       clearTimeout(timer);
-      document.removeEventListener('visibilitychange', back);
-      removeEventListener('online', back);
-      again.current = () => {};
+      document.removeEventListener('visibilitychange', onReturn);
+      removeEventListener('online', onReturn);
+      request.current = () => {};
     };
-  }, [path, seconds, own]);
-  const first = useRef(true);
+  }, [path, seconds, credential]);
+  const isFirst = useRef(true);
   useEffect(() => {
-    if (!first.current) again.current(false);
-    first.current = false;
+    if (!isFirst.current) request.current(false);
+    isFirst.current = false;
   }, [changes]);
-  return { ...loaded, reload: () => void again.current(true) };
+  return { ...loaded, reload: () => void request.current(true) };
 }
 
-/** What is wrong; that it is tried again is said only where it is. */
-function told(error: unknown, polls: boolean): ApiError {
-  if (!(error instanceof ApiError)) return new ApiError(0, 'failed', String(error), 'reload the page');
+/** Converts an error to an `ApiError`. If the page polls, the remedy says that it tries again. */
+function toApiError(error: unknown, polls: boolean): ApiError {
+  if (!(error instanceof ApiError)) {
+    return new ApiError(0, 'failed', String(error), 'reload the page');
+  }
   if (!polls || error.code !== 'offline') return error;
   return new ApiError(0, error.code, error.message, `${error.remedy}; this page tries again`);
 }
 
 /**
- * A number that grows whenever the ledger was told something: by WebSocket, so that nothing is asked in vain. `live`
- * is false while there is no connection; then whoever uses it polls.
+ * Opens the WebSocket that notifies of new data. `tick` grows with each message. `live` is false
+ * while there is no connection; callers then poll.
  */
 export function useLive(): { tick: number; live: boolean } {
-  const own = useToken();
+  const credential = useToken();
   const [tick, setTick] = useState(0);
   const [live, setLive] = useState(false);
   useEffect(() => {
-    if (!own) return;
+    if (!credential) return;
     let socket: WebSocket | undefined;
     let timer: ReturnType<typeof setTimeout> | undefined;
     let failures = 0;
-    let ended = false;
+    let closed = false;
     const connect = async () => {
       const url = new URL('/_hedgerow/v1/live', location.href);
       url.protocol = url.protocol.replace('http', 'ws');
       let ticket: string;
       try {
-        // Browsers can set no header of a WebSocket's but its protocols, where the token itself shall not stand.
+        // Browsers cannot set headers of a WebSocket except its protocols, and logs may contain
+        // those. So a short-lived ticket is sent instead of the token.
         ({ ticket } = await call<{ ticket: string }>('/live/ticket'));
       } catch {
-        return again();
+        return reconnect();
       }
-      if (ended) return;
+      if (closed) return;
       socket = new WebSocket(url, ['hedgerow.v1', `ticket.${ticket}`]);
       socket.onopen = () => {
         failures = 0;
         setLive(true);
       };
       socket.onmessage = () => setTick((tick) => tick + 1);
-      socket.onclose = again;
+      socket.onclose = reconnect;
     };
-    const again = () => {
+    const reconnect = () => {
       setLive(false);
-      if (ended) return;
+      if (closed) return;
       failures += 1;
       timer = setTimeout(() => void connect(), Math.min(60_000, 1000 * 2 ** failures));
     };
     void connect();
     return () => {
-      ended = true;
+      closed = true;
       clearTimeout(timer);
       socket?.close();
     };
-  }, [own]);
+  }, [credential]);
   return { tick, live };
 }

@@ -1,21 +1,20 @@
-// The frame: where one can go, whose token it is, light or dark.
+// The frame of the page: navigation, sign-out and theme.
 import type { ComponentType } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
+import { Clusters } from './clusters/index.tsx';
 import { Boundary } from './components/boundary.tsx';
-import { SignIn } from './components/signin.tsx';
-import { ThemeSwitch } from './components/theme.tsx';
-import { link, type Place, usePlace } from './router.ts';
+import { SignIn } from './components/sign-in.tsx';
+import { ThemeSwitch } from './components/theme-switch.tsx';
+import { Decisions } from './decisions/index.tsx';
+import { Overview } from './overview/index.tsx';
+import { Playground } from './playground/index.tsx';
+import { link, type Location, useLocation } from './router.ts';
+import { Rules } from './rules/index.tsx';
 import { setToken, useToken } from './session.ts';
-import { Clusters } from './views/clusters.tsx';
-import { Decisions } from './views/decisions.tsx';
-import { Overview } from './views/overview.tsx';
-import { Playground } from './views/playground.tsx';
-import { Rules } from './views/rules.tsx';
 
 interface View {
   name: string;
   title: string;
-  /** Whether it shows what only a token opens. */
   needsToken: boolean;
   body: ComponentType<{ params: URLSearchParams }>;
 }
@@ -28,21 +27,26 @@ const VIEWS: readonly View[] = [
   { name: 'rules', title: 'Rules', needsToken: false, body: Rules },
 ];
 
+const viewOf = (wanted: string) => VIEWS.find(({ name }) => name === wanted);
+
 export function App() {
-  const place = usePlace();
-  const own = useToken();
-  // Without a token there is most to see in the playground.
-  const view = VIEWS.find(({ name }) => name === place.view) ?? VIEWS.find(({ name }) => name === (own ? 'overview' : 'playground'))!;
-  const open = !view.needsToken || own !== null;
+  const location = useLocation();
+  const token = useToken();
+  // The playground is the most useful view without a token.
+  const view = viewOf(location.view) ?? viewOf(token ? 'overview' : 'playground')!;
+  const open = !view.needsToken || token !== null;
   const main = useRef<HTMLElement>(null);
-  const shown = useRef('');
+  const shownView = useRef('');
   useEffect(() => {
     document.title = `${view.title} · Hedgerow`;
-    // Who moves by keyboard goes on from the new view's start, and from there when what had the focus is gone: signing in and out.
-    const lost = document.activeElement === document.body;
-    if (shown.current && main.current && (lost || shown.current !== view.name)) begin(main.current);
-    shown.current = view.name;
-  }, [view.name, own]);
+    // Keyboard users continue at the start of a new view, and at the start of the current view if
+    // the focused element disappears, as when signing in or out.
+    const isFocusLost = document.activeElement === document.body;
+    if (shownView.current && main.current && (isFocusLost || shownView.current !== view.name)) {
+      focusStart(main.current);
+    }
+    shownView.current = view.name;
+  }, [view.name, token]);
   const skip = (event: Event) => {
     event.preventDefault();
     main.current?.focus();
@@ -54,7 +58,7 @@ export function App() {
       </a>
       <header class="top">
         <a class="brand" href={link('overview')}>
-          <Mark /> Hedgerow
+          <Logo /> Hedgerow
         </a>
         <nav aria-label="Views">
           {VIEWS.map(({ name, title }) => (
@@ -64,7 +68,7 @@ export function App() {
           ))}
         </nav>
         <div class="top-end">
-          {own && (
+          {token && (
             <button type="button" class="quiet" onClick={() => setToken(null)}>
               Sign out
             </button>
@@ -73,30 +77,30 @@ export function App() {
         </div>
       </header>
       <main id="main" tabIndex={-1} ref={main}>
-        <Boundary key={`${view.name} ${open}`} title={view.title} place={place}>
-          <Body view={view} place={place} open={open} />
+        <Boundary key={`${view.name} ${open}`} title={view.title} location={location}>
+          <Body view={view} location={location} open={open} />
         </Boundary>
       </main>
     </>
   );
 }
 
-/** Puts the focus on the view's heading; on its room where none is there yet. */
-function begin(main: HTMLElement) {
+/** Focuses the heading of the view, or `main` if the heading is not rendered yet. */
+function focusStart(main: HTMLElement) {
   const heading = main.querySelector('h1');
   if (heading) heading.tabIndex = -1;
   (heading ?? main).focus({ preventScroll: true });
 }
 
-function Body({ view, place, open }: { view: View; place: Place; open: boolean }) {
+function Body({ view, location, open }: { view: View; location: Location; open: boolean }) {
   if (!open) return <SignIn title={view.title} />;
-  const Own = view.body;
-  return <Own params={place.params} />;
+  const ViewBody = view.body;
+  return <ViewBody params={location.params} />;
 }
 
-function Mark() {
+function Logo() {
   return (
-    <svg class="mark" viewBox="0 0 32 32" aria-hidden="true">
+    <svg class="logo" viewBox="0 0 32 32" aria-hidden="true">
       <rect width="32" height="32" rx="7" />
       <path d="M6 24V15m5 9V10m5 14V7m5 17V10m5 14v-9M4 18h24" />
     </svg>

@@ -1,34 +1,42 @@
-// Where the page is: `#/decisions?band=suspect` is the view `decisions` with its parameters. Fragments never
-// leave the browser, so nothing that stands there is sent anywhere.
+// The location in the page: `#/decisions?band=suspect` is the view `decisions` with its parameters.
+// Browsers do not send fragments, so parameters never reach a server.
 import { useEffect, useState } from 'preact/hooks';
 
-export interface Place {
+export interface Location {
   view: string;
   params: URLSearchParams;
 }
 
-export function place(hash = location.hash): Place {
+type Params = Record<string, string | number | null | undefined>;
+
+/** Parses a fragment; by default the fragment of the page's address. */
+export function parseLocation(hash = location.hash): Location {
   const [view = '', query = ''] = hash.replace(/^#\/?/, '').split('?', 2);
   return { view, params: new URLSearchParams(query) };
 }
 
-/** The address of a view. Parameters without a value are left out. */
-export function link(view: string, params: Record<string, string | number | null | undefined> = {}): string {
-  const own = Object.entries(params).filter(([, value]) => value !== null && value !== undefined && value !== '');
-  const query = new URLSearchParams(own.map(([name, value]) => [name, String(value)])).toString();
+/** Returns the address of a view. Parameters without a value are left out. */
+export function link(view: string, params: Params = {}): string {
+  const present = Object.entries(params).filter(
+    ([, value]) => value !== null && value !== undefined && value !== '',
+  );
+  const pairs = present.map(([name, value]) => [name, String(value)]);
+  const query = new URLSearchParams(pairs).toString();
   return `#/${view}${query ? `?${query}` : ''}`;
 }
 
-export function go(view: string, params: Record<string, string | number | null | undefined> = {}) {
+/** Opens a view. */
+export function navigate(view: string, params: Params = {}) {
   location.hash = link(view, params);
 }
 
-export function usePlace(): Place {
-  const [current, set] = useState(() => place());
+/** Returns the current location, and renders again when it changes. */
+export function useLocation(): Location {
+  const [current, setCurrent] = useState(() => parseLocation());
   useEffect(() => {
-    const changed = () => set(place());
-    addEventListener('hashchange', changed);
-    return () => removeEventListener('hashchange', changed);
+    const update = () => setCurrent(parseLocation());
+    addEventListener('hashchange', update);
+    return () => removeEventListener('hashchange', update);
   }, []);
   return current;
 }

@@ -1,12 +1,15 @@
-// The token: in this tab's sessionStorage and nowhere else; in the page's memory where storage is blocked.
+// The token is stored in the tab's sessionStorage, or in memory if the browser blocks storage.
 import { useEffect, useState } from 'preact/hooks';
 
 const KEY = 'hedgerow.token';
 const CHANGED = 'hedgerow:token';
 let memory: string | null = null;
 
-/** Uses storage, which browsers may block: then even to name it throws. */
-export function attempt<T>(use: () => T): T | null {
+/**
+ * Calls `use`, and returns null if it throws. If a browser blocks storage, even reading the
+ * property `sessionStorage` throws.
+ */
+export function tryStorage<T>(use: () => T): T | null {
   try {
     return use();
   } catch {
@@ -14,23 +17,26 @@ export function attempt<T>(use: () => T): T | null {
   }
 }
 
+/** Returns the token, or null if the user is not signed in. */
 export function token(): string | null {
-  return memory ?? attempt(() => sessionStorage.getItem(KEY));
+  return memory ?? tryStorage(() => sessionStorage.getItem(KEY));
 }
 
+/** Stores the token; null removes it. */
 export function setToken(value: string | null) {
-  attempt(() => (value ? sessionStorage.setItem(KEY, value) : sessionStorage.removeItem(KEY)));
+  tryStorage(() => (value ? sessionStorage.setItem(KEY, value) : sessionStorage.removeItem(KEY)));
   memory = null;
   if (token() !== value) memory = value;
   dispatchEvent(new Event(CHANGED));
 }
 
+/** Returns the token, and renders again when it changes. */
 export function useToken(): string | null {
-  const [current, set] = useState(token);
+  const [current, setCurrent] = useState(token);
   useEffect(() => {
-    const changed = () => set(token());
-    addEventListener(CHANGED, changed);
-    return () => removeEventListener(CHANGED, changed);
+    const update = () => setCurrent(token());
+    addEventListener(CHANGED, update);
+    return () => removeEventListener(CHANGED, update);
   }, []);
   return current;
 }

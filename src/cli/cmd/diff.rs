@@ -188,7 +188,7 @@ impl LazyStore<'_> {
     fn diff_with_embedded(&mut self, from: &Side, to: &Side) -> Result<Diff> {
         let other = if matches!(from, Side::Embedded) { to } else { from };
         let store = self.store()?;
-        if store.as_admin_client().is_some()
+        if store.is_registry()
             && !store.bundles()?.iter().any(|entry| entry.digest == other.digest())
         {
             return Err(Error::Rejected(format!(

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use minisign::KeyPair;
 
-use crate::config::env_passphrase;
-use crate::signer::{PASSPHRASE_VARIABLE, prompt_hidden};
+use crate::secret_file::{PASSPHRASE_VARIABLE, env_passphrase};
+use crate::signer::prompt_hidden;
 use crate::{Error, Format, Outcome, Result, io_error, print_json, print_line};
 
 #[derive(clap::Args)]

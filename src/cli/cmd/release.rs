@@ -11,6 +11,7 @@ use hedgerow_sigma::Canonical;
 use serde_json::{Value, json};
 
 use crate::config::{Config, TargetArgs};
+use crate::format::describe_release;
 use crate::remote::{BundleInfo, PublishResult, ReleaseKind, ReleaseStore, SignedText};
 use crate::rollout::wait_for_rollout;
 use crate::signer::Signer;
@@ -198,7 +199,7 @@ impl Publisher {
     /// Opens the registry and the key.
     pub fn open(config: &Config, needs_client: bool) -> Result<Self> {
         let store = config.store()?;
-        if needs_client && store.as_admin_client().is_none() {
+        if needs_client && !store.is_registry() {
             return Err(Error::Io(
                 "--wait needs `url`: a directory does not know what the edge does".to_owned(),
             ));
@@ -336,11 +337,11 @@ impl Publisher {
                 release.serial
             ));
         }
-        let rollout_result = match (publish_args.wait, self.store.as_admin_client()) {
-            (true, Some(http)) => {
-                Some(wait_for_rollout(http, release.serial, publish_args.wait_seconds, format)?)
-            }
-            _ => None,
+        let rollout_result = if publish_args.wait && self.store.is_registry() {
+            let (store, seconds) = (self.store.as_ref(), publish_args.wait_seconds);
+            Some(wait_for_rollout(store, release.serial, seconds, format)?)
+        } else {
+            None
         };
         let is_complete = rollout_result.as_ref().is_none_or(|result| result.done);
         let output = json!({
@@ -379,21 +380,6 @@ pub fn resolve_digest(bundles: &[BundleInfo], name: &str) -> Result<String> {
             "the registry has no bundle '{name}'; `hedgerow push` uploads one"
         ))),
     }
-}
-
-/// A release in one line: `active 0123456789ab, canary 456789abcdef for 10 %`.
-pub fn describe_release(release: &Release) -> String {
-    let mut text = format!("active {}", short_digest(&release.active));
-    if let Some(canary) = &release.canary {
-        text += &format!(", canary {} for {} %", short_digest(&canary.digest), canary.percent);
-    }
-    if let Some(shadow) = &release.shadow {
-        text += &format!(", shadow {}", short_digest(&shadow.digest));
-    }
-    if let Some(expires) = release.expires {
-        text += &format!(", until {}", dates::format_utc(expires));
-    }
-    text
 }
 
 fn print_result(release: &Release, published: &PublishResult) -> Result<()> {

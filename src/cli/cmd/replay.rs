@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
-use hedgerow_core::correlate::{Evaluation, LocalEngine};
+use hedgerow_core::engine::{Evaluation, LocalEngine};
 use hedgerow_core::evaluate::decision::DecisionHit;
 use hedgerow_core::{Decision, Ruleset};
 use hedgerow_sigma::recorded::RecordedRequest;

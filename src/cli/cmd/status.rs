@@ -11,9 +11,9 @@ use hedgerow_core::ruleset::short_digest;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::release::describe_release;
 use crate::config::{Config, TargetArgs};
 use crate::dates::{format_age, format_utc};
+use crate::format::describe_release;
 use crate::remote::AdminClient;
 use crate::{Error, Format, Outcome, Result, print_error, print_json, print_line};
 

@@ -8,8 +8,8 @@ use std::time::UNIX_EPOCH;
 use hedgerow_core::ruleset::{Diff, is_digest};
 use hedgerow_core::{Bundle, Release, ruleset};
 
-use super::{
-    AdminClient, BundleInfo, PublishResult, ReleaseKind, ReleaseStore, SignedText, serial_conflict,
+use super::store::{
+    BundleInfo, PublishResult, ReleaseKind, ReleaseStore, SignedText, serial_conflict,
 };
 use crate::{Error, Result, io_error};
 
@@ -126,10 +126,6 @@ impl ReleaseStore for DirectoryStore {
              with the rules directory that the Worker was built from"
                 .to_owned(),
         ))
-    }
-
-    fn as_admin_client(&self) -> Option<&AdminClient> {
-        None
     }
 }
 

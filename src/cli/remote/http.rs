@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use ureq::Agent;
 use ureq::http::{Request, Uri};
 
-use super::{BundleInfo, PublishResult, ReleaseKind, ReleaseStore, SignedText, serial_conflict};
+use super::store::{
+    BundleInfo, PublishResult, ReleaseKind, ReleaseStore, SignedText, serial_conflict,
+};
 use crate::{Error, Result};
 
 /// The token. It is shown to the deployment, and to nobody else: it has no `Debug`, and what a
@@ -197,8 +199,12 @@ impl ReleaseStore for AdminClient {
         self.get(&format!("/diff?from={from}&to={to}"))
     }
 
-    fn as_admin_client(&self) -> Option<&AdminClient> {
-        Some(self)
+    fn is_registry(&self) -> bool {
+        true
+    }
+
+    fn status(&self) -> Result<Value> {
+        self.get("/status")
     }
 }
 

@@ -1,60 +1,64 @@
-//! Observations on their way to a correlator: the form of a batch, and what keeps one that comes twice
-//! from counting twice.
+//! Batches of observations, sent from isolates to a correlator.
 //!
-//! A batch is a version byte and then, in postcard: who sends, which of its batches this is, the names
-//! of rules and fields, and the observations, which name both by their place. Sender and receiver may
-//! go by different rulesets: what the receiver does not know is left out.
-#![deny(clippy::arithmetic_side_effects)]
+//! A batch is a version byte, and then in postcard: the sender, the sequence number, the names of
+//! signatures and fields, and the observations, which refer to both by index. Sender and receiver
+//! may have different rulesets: the receiver drops names that its plan does not have.
+//!
+//! Sequence numbers make delivery idempotent: [`SequenceTracker`] rejects a batch that was received
+//! before.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::observation::{MAX_VALUES_PER_FIELD, Observation};
 use super::plan::Plan;
-use super::{MAX_VALUES_PER_FIELD, Observation};
 use crate::error::Error;
 
-/// Observations that a batch has at most.
+/// Maximum number of observations in a batch.
 pub const MAX_BATCH_OBSERVATIONS: usize = 512;
 
-/// The form that this version writes, and the only one that it reads.
+/// Format version, the first byte of a batch and of a tracker. Other versions are rejected.
 const FORMAT_VERSION: u8 = 1;
 
-/// Names of rules, and of fields, that a batch has at most.
+/// Maximum number of signature names, and of field names, in a batch.
 const MAX_NAMES: usize = 10_000;
 
-/// Senders that are remembered.
+/// Maximum number of senders that a tracker remembers.
 const MAX_SENDERS: usize = 10_000;
 
-/// Observations on their way.
+/// Observations on their way to a correlator.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Batch {
-    /// Who sends: a number that it gives itself.
+    /// Id of the sender, which it chooses itself.
     #[serde(with = "postcard::fixint::le")]
     pub sender_id: u64,
-    /// Which of its batches to this receiver it is: each has a higher number than the one before.
+    /// Sequence number: higher than that of any earlier batch from the sender to this receiver.
     pub sequence: u64,
     signatures: Vec<String>,
     fields: Vec<String>,
     observations: Vec<WireObservation>,
 }
 
+/// An observation, with indexes into the names of its batch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct WireObservation {
+    /// Time of the request, in seconds since the epoch.
     at: u32,
     signatures: Vec<u16>,
     values: Vec<FieldHash>,
     numbers: Vec<(u16, f64)>,
 }
 
-/// A field and a hash, which varying lengths would make longer.
+/// The index of a field, and the hash of a value: eight bytes, because a varint of it is longer.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct FieldHash(u16, #[serde(with = "postcard::fixint::le")] u64);
 
 impl Batch {
-    /// A batch of observations that were made by one plan.
+    /// Creates a batch of observations, which `plan` has made.
     pub fn new<'o>(
-        (sender_id, sequence): (u64, u64),
+        sender_id: u64,
+        sequence: u64,
         plan: &Plan,
         observations: impl IntoIterator<Item = &'o Observation>,
     ) -> Self {
@@ -67,63 +71,67 @@ impl Batch {
         }
     }
 
-    /// As it is sent.
+    /// Encodes the batch.
     pub fn encode(&self) -> Vec<u8> {
         postcard::to_extend(self, vec![FORMAT_VERSION]).unwrap_or_default()
     }
 
-    /// Reads what was sent.
+    /// Decodes a batch.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the bytes are not a batch of this format version, or exceed a limit.
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
-        let damaged = || Error::new("this is no batch of observations", "send it again");
-        let (version, payload) = bytes.split_first().ok_or_else(damaged)?;
+        let invalid = || Error::new("batch of observations is invalid", "send it again");
+        let (version, payload) = bytes.split_first().ok_or_else(invalid)?;
         if *version != FORMAT_VERSION {
-            let problem = format!("version {version} of batches is not known");
-            return Err(Error::new(problem, "deploy sender and receiver together"));
+            let problem = format!(
+                "batch of observations has format version {version}: expected {FORMAT_VERSION}"
+            );
+            return Err(Error::new(problem, "deploy sender and receiver from the same release"));
         }
         let (batch, trailing) =
-            postcard::take_from_bytes::<Self>(payload).map_err(|_| damaged())?;
+            postcard::take_from_bytes::<Self>(payload).map_err(|_| invalid())?;
         let is_too_large = batch.observations.len() > MAX_BATCH_OBSERVATIONS
             || batch.signatures.len().max(batch.fields.len()) > MAX_NAMES;
         if !trailing.is_empty()
             || is_too_large
             || !batch.observations.iter().all(|observation| batch.has_valid_indexes(observation))
         {
-            return Err(damaged());
+            return Err(invalid());
         }
         Ok(batch)
     }
 
-    /// The observations, by the places of another plan.
+    /// Returns the observations with the indexes of another plan. Signatures and fields that it
+    /// does not have are dropped.
     pub fn observations(&self, plan: &Plan) -> Vec<Observation> {
         let to_u16 = |index: Option<usize>| index.and_then(|index| u16::try_from(index).ok());
-        let signature_indexes = self
-            .signatures
-            .iter()
-            .map(|name| to_u16(plan.signatures().iter().position(|signature| signature == name)));
+        let signature_index =
+            |name: &String| to_u16(plan.signatures().iter().position(|other| other == name));
         let field_names: Vec<String> = plan.fields().iter().map(|field| field.name()).collect();
-        let field_indexes = self
-            .fields
-            .iter()
-            .map(|name| to_u16(field_names.iter().position(|field_name| field_name == name)));
-        let (signature_indexes, field_indexes): (Vec<_>, Vec<_>) =
-            (signature_indexes.collect(), field_indexes.collect());
+        let field_index =
+            |name: &String| to_u16(field_names.iter().position(|other| other == name));
+        let signatures: Vec<Option<u16>> = self.signatures.iter().map(signature_index).collect();
+        let fields: Vec<Option<u16>> = self.fields.iter().map(field_index).collect();
         self.observations
             .iter()
-            .map(|observation| observation.to_observation(&signature_indexes, &field_indexes))
+            .map(|observation| observation.to_observation(&signatures, &fields))
             .collect()
     }
 
-    /// The number of observations.
+    /// Returns the number of observations.
     pub fn len(&self) -> usize {
         self.observations.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no observations.
     pub fn is_empty(&self) -> bool {
         self.observations.is_empty()
     }
 
-    /// Whether everything that an observation names by its place is there.
+    /// Returns whether all indexes of an observation have a name, and it has no more values than
+    /// are counted.
     fn has_valid_indexes(&self, observation: &WireObservation) -> bool {
         let is_field = |index: u16| usize::from(index) < self.fields.len();
         observation.signatures.iter().all(|index| usize::from(*index) < self.signatures.len())
@@ -137,14 +145,14 @@ impl WireObservation {
     fn from_observation(observation: &Observation) -> Self {
         let mut values = Vec::with_capacity(observation.values.len());
         for run in observation.values.chunk_by(|(left, _), (right, _)| left == right) {
-            values.extend(
-                run.iter().take(MAX_VALUES_PER_FIELD).map(|(field, hash)| FieldHash(*field, *hash)),
-            );
+            let counted = run.iter().take(MAX_VALUES_PER_FIELD);
+            values.extend(counted.map(|(field, hash)| FieldHash(*field, *hash)));
         }
         let Observation { at, signatures, numbers, .. } = observation.clone();
         Self { at, signatures, values, numbers }
     }
 
+    /// Replaces each index by the one at its position, and drops it if that is `None`.
     fn to_observation(
         &self,
         signature_indexes: &[Option<u16>],
@@ -153,40 +161,42 @@ impl WireObservation {
         let remap = |indexes: &[Option<u16>], index: u16| {
             indexes.get(usize::from(index)).copied().flatten()
         };
+        let signatures =
+            self.signatures.iter().filter_map(|signature| remap(signature_indexes, *signature));
         let mut values: Vec<(u16, u64)> = self
             .values
             .iter()
             .filter_map(|FieldHash(field, hash)| Some((remap(field_indexes, *field)?, *hash)))
             .collect();
         values.sort_by_key(|(field, _)| *field);
-        let finite_numbers = self.numbers.iter().filter(|(_, number)| number.is_finite());
+        let numbers = self.numbers.iter().filter(|(_, number)| number.is_finite());
+        let numbers =
+            numbers.filter_map(|(field, number)| Some((remap(field_indexes, *field)?, *number)));
         Observation {
             at: self.at,
-            signatures: self
-                .signatures
-                .iter()
-                .filter_map(|signature| remap(signature_indexes, *signature))
-                .collect(),
+            signatures: signatures.collect(),
             values,
-            numbers: finite_numbers
-                .filter_map(|(field, number)| Some((remap(field_indexes, *field)?, *number)))
-                .collect(),
+            numbers: numbers.collect(),
         }
     }
 }
 
-/// What has come, by sender.
+/// The last sequence number of each sender, by sender id.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SequenceTracker(BTreeMap<u64, LastSequence>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct LastSequence {
     sequence: u64,
+    /// Time at which the batch was received, in seconds since the epoch.
     received_at: u32,
 }
 
 impl SequenceTracker {
-    /// Notes a batch; whether it has not come before.
+    /// Returns whether a batch is new, and records it. `now` is the current time, in seconds since
+    /// the epoch.
+    ///
+    /// A full tracker forgets the sender that was not heard from for longest.
     pub fn accept(&mut self, batch: &Batch, now: u32) -> bool {
         let Batch { sender_id, sequence, .. } = *batch;
         let last = self.0.get(&sender_id);
@@ -203,19 +213,23 @@ impl SequenceTracker {
         true
     }
 
-    /// As they are stored.
+    /// Encodes the tracker: a version byte, and then postcard.
     pub fn encode(&self) -> Vec<u8> {
         postcard::to_extend(self, vec![FORMAT_VERSION]).unwrap_or_default()
     }
 
-    /// Reads what was stored.
+    /// Decodes a tracker.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the bytes are not a tracker of this format version.
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
-        let damaged = || Error::new("these are no receipts", "drop them");
+        let invalid = || Error::new("sequence numbers are invalid", "delete them");
         match bytes.split_first() {
             Some((&FORMAT_VERSION, payload)) => {
-                postcard::from_bytes(payload).map_err(|_| damaged())
+                postcard::from_bytes(payload).map_err(|_| invalid())
             }
-            _ => Err(damaged()),
+            _ => Err(invalid()),
         }
     }
 }
@@ -235,7 +249,7 @@ mod tests {
         Field::parse(name).unwrap()
     }
 
-    /// A plan that counts accounts by each of some fields.
+    /// Returns a plan that counts accounts by each of `fields`.
     fn plan(signature: &str, fields: &[&str]) -> Plan {
         let thresholds = vec![Threshold { comparator: Comparator::Gte, value: 3.0 }];
         let correlation = |group_by: &&str| Correlation {
@@ -269,7 +283,7 @@ mod tests {
             plan("a", &["hedgerow.template.user", "user_agent.original", "client.address"]);
         let receiver = plan("a", &["client.address", "hedgerow.template.user"]);
         let sent = observation(&[(0, 10), (1, 20), (1, 21), (2, 30), (3, 40)]);
-        let batch = Batch::decode(&Batch::new((7, 1), &sender, [&sent]).encode()).unwrap();
+        let batch = Batch::decode(&Batch::new(7, 1, &sender, [&sent]).encode()).unwrap();
         assert_eq!((batch.sender_id, batch.sequence, batch.len()), (7, 1, 1));
         let expected = Observation {
             values: vec![(0, 10), (1, 40), (2, 20), (2, 21)],
@@ -306,11 +320,11 @@ mod tests {
         }
     }
 
-    /// Isolates and objects of different versions talk to each other while a deployment spreads.
+    /// Isolates and Durable Objects of different releases exchange batches during a deployment.
     #[test]
     fn wire_format_is_stable() {
         let plan = plan("a", &["client.address"]);
-        let bytes = Batch::new((1, 300), &plan, [&observation(&[(0, 2), (1, 3)])]).encode();
+        let bytes = Batch::new(1, 300, &plan, [&observation(&[(0, 2), (1, 3)])]).encode();
         let mut expected = vec![1, 1, 0, 0, 0, 0, 0, 0, 0, 0xac, 2, 1, 1, b'a', 2, 16];
         expected.extend(b"hedgerow.account");
         expected.push(14);
@@ -324,24 +338,24 @@ mod tests {
     #[test]
     fn malformed_batches_are_rejected() {
         let plan = plan("a", &["client.address"]);
-        let good = Batch::new((1, 1), &plan, [&observation(&[(0, 2), (1, 3)])]);
+        let good = Batch::new(1, 1, &plan, [&observation(&[(0, 2), (1, 3)])]);
         let bytes = good.encode();
         for end in 0..bytes.len() {
             assert!(Batch::decode(&bytes[..end]).is_err(), "{end}");
         }
-        assert!(Batch::decode(&[bytes.as_slice(), &[0]].concat()).is_err(), "more than a batch");
+        assert!(Batch::decode(&[bytes.as_slice(), &[0]].concat()).is_err(), "trailing bytes");
         let newer = [&[2], &bytes[1..]].concat();
         assert!(Batch::decode(&newer).unwrap_err().problem().contains("version 2"));
-        // A length that nobody could hold.
+        // A length that no memory could hold.
         let mut huge = vec![1; 10];
         huge.extend([0xff, 0xff, 0xff, 0xff, 0x0f]);
         assert!(Batch::decode(&huge).is_err());
         let oversized = vec![observation(&[]); MAX_BATCH_OBSERVATIONS + 1];
-        assert!(Batch::decode(&Batch::new((1, 1), &plan, &oversized).encode()).is_err());
+        assert!(Batch::decode(&Batch::new(1, 1, &plan, &oversized).encode()).is_err());
         for out_of_range in
             [observation(&[(2, 1)]), Observation { signatures: vec![1], ..observation(&[]) }]
         {
-            assert!(Batch::decode(&Batch::new((1, 1), &plan, [&out_of_range]).encode()).is_err());
+            assert!(Batch::decode(&Batch::new(1, 1, &plan, [&out_of_range]).encode()).is_err());
         }
         for seed in 0..20_000_u64 {
             let mut corrupted = bytes.clone();
@@ -357,21 +371,21 @@ mod tests {
     #[test]
     fn a_repeated_batch_is_accepted_once() {
         let plan = plan("a", &["client.address"]);
-        let batch = |source, sequence| Batch::new((source, sequence), &plan, []);
+        let batch = |sender_id, sequence| Batch::new(sender_id, sequence, &plan, []);
         let mut tracker = SequenceTracker::default();
         let cases = [(1, 1, true), (1, 1, false), (1, 3, true), (1, 2, false), (2, 1, true)];
-        for (source, sequence, expected) in cases {
+        for (sender_id, sequence, expected) in cases {
             assert_eq!(
-                tracker.accept(&batch(source, sequence), 10),
+                tracker.accept(&batch(sender_id, sequence), 10),
                 expected,
-                "{source} {sequence}"
+                "{sender_id} {sequence}"
             );
         }
         let mut tracker = SequenceTracker::decode(&tracker.encode()).unwrap();
         assert!(!tracker.accept(&batch(1, 3), 10));
         assert!(SequenceTracker::decode(&[2]).is_err() && SequenceTracker::decode(&[]).is_err());
-        for source in 0..MAX_SENDERS as u64 + 5 {
-            tracker.accept(&batch(source, 9), 20);
+        for sender_id in 0..MAX_SENDERS as u64 + 5 {
+            tracker.accept(&batch(sender_id, 9), 20);
         }
         assert_eq!(tracker.0.len(), MAX_SENDERS);
     }

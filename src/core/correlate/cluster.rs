@@ -1,67 +1,65 @@
-//! Clusters: accounts that share indicators. What acts together is to be treated together, and an
-//! account that joins is known by its first request.
+//! Clusters: accounts that are linked by shared indicators, and so are treated together.
 //!
-//! Keys and accounts are joined by union-find, so that clusters that turn out to be one become one. It
-//! keeps its name: that of the one which was found first.
-#![deny(clippy::arithmetic_side_effects)]
+//! Accounts and keys are nodes of a union-find forest: clusters that turn out to share a node
+//! become one. The merged cluster has the id of the one that was seen first.
 
 use std::collections::HashMap;
 
 use crate::keyed_hash::fmix64;
 
-/// Accounts and keys, in clusters.
+/// Maximum number of accounts and keys together; further ones are ignored.
+const MAX_NODES: usize = 500_000;
+
+/// Maximum number of keys that are listed per cluster; further ones link, but are not listed.
+const MAX_KEYS_PER_CLUSTER: usize = 64;
+
+/// Accounts and keys, grouped into clusters.
 #[derive(Clone, Debug, Default)]
 pub struct Clusters {
-    /// What each node hangs on; itself, where it stands for its cluster.
+    /// Parent of each node; a root is its own parent.
     parent: Vec<u32>,
-    /// The node of an account, and of a key.
     account_nodes: HashMap<u64, u32>,
     key_nodes: HashMap<u64, u32>,
-    /// Clusters, by the node that stands for them.
     cluster_by_root: HashMap<u32, Cluster>,
-    /// Links that were left out for want of room.
-    dropped_links: u64,
 }
 
 /// Accounts that act together.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Cluster {
-    /// Its name: stays the same while it grows.
+    /// Id, which stays the same while the cluster grows; never 0.
     pub id: u32,
-    /// Its accounts.
+    /// Number of accounts.
     pub account_count: u32,
-    /// Its keys, with the correlation that held for each.
+    /// Keys that link the accounts, each with the name of its correlation.
     pub keys: Vec<(u64, String)>,
-    /// When it was first and last seen, in seconds since the epoch.
+    /// Time of the first link, in seconds since the epoch.
     pub first_seen: u32,
-    /// See above.
+    /// Time of the latest link, in seconds since the epoch.
     pub last_seen: u32,
 }
 
-/// Accounts and keys that are kept, together.
-pub const MAX_NODES: usize = 500_000;
-
-/// Keys of a cluster that are named; it may be linked by more.
-pub const MAX_KEYS_PER_CLUSTER: usize = 64;
+/// The kind of a node.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Node {
+    Account,
+    Key,
+}
 
 impl Clusters {
-    /// Links accounts by a key for which a correlation held; the cluster's name.
+    /// Links accounts by a key for which a correlation fired at `at`, in seconds since the epoch.
+    /// Returns the id of their cluster, or 0 if there is no room for the key.
     pub fn link(&mut self, correlation: &str, key: u64, accounts: &[u64], at: u32) -> u32 {
-        let Some(mut root) = self.find_or_add_root(key, true, at) else {
-            self.dropped_links = self.dropped_links.saturating_add(1);
-            return 0;
-        };
+        let Some(mut root) = self.find_or_add_root(Node::Key, key, at) else { return 0 };
         for account in accounts {
-            match self.find_or_add_root(*account, false, at) {
-                Some(node) => root = self.union(root, node),
-                None => self.dropped_links = self.dropped_links.saturating_add(1),
+            if let Some(node) = self.find_or_add_root(Node::Account, *account, at) {
+                root = self.union(root, node);
             }
         }
         let Some(cluster) = self.cluster_by_root.get_mut(&root) else { return 0 };
         cluster.first_seen = cluster.first_seen.min(at);
         cluster.last_seen = cluster.last_seen.max(at);
-        let is_listed = cluster.keys.iter().any(|(existing_key, existing_correlation)| {
-            *existing_key == key && existing_correlation == correlation
+        let is_listed = cluster.keys.iter().any(|(listed_key, listed_correlation)| {
+            *listed_key == key && listed_correlation == correlation
         });
         if !is_listed && cluster.keys.len() < MAX_KEYS_PER_CLUSTER {
             cluster.keys.push((key, correlation.to_owned()));
@@ -69,29 +67,28 @@ impl Clusters {
         cluster.id
     }
 
-    /// The cluster of an account.
+    /// Returns the cluster of an account.
     pub fn for_account(&self, account: u64) -> Option<&Cluster> {
         self.cluster_by_root.get(&self.find_root(*self.account_nodes.get(&account)?))
     }
 
-    /// The cluster of a key.
+    /// Returns the cluster of a key.
     pub fn for_key(&self, key: u64) -> Option<&Cluster> {
         self.cluster_by_root.get(&self.find_root(*self.key_nodes.get(&key)?))
     }
 
-    /// All clusters.
+    /// Returns all clusters, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = &Cluster> {
         self.cluster_by_root.values()
     }
 
-    /// Links that were left out for want of room.
-    pub fn dropped_links(&self) -> u64 {
-        self.dropped_links
-    }
-
-    /// The node that stands for the cluster of a key, or of an account.
-    fn find_or_add_root(&mut self, hash: u64, is_key: bool, at: u32) -> Option<u32> {
-        let nodes = if is_key { &mut self.key_nodes } else { &mut self.account_nodes };
+    /// Returns the root of a key or account, which becomes a cluster of its own if it is new.
+    /// `None` if there is no room for it.
+    fn find_or_add_root(&mut self, kind: Node, hash: u64, at: u32) -> Option<u32> {
+        let nodes = match kind {
+            Node::Account => &mut self.account_nodes,
+            Node::Key => &mut self.key_nodes,
+        };
         if let Some(node) = nodes.get(&hash).copied() {
             return Some(self.find_root(node));
         }
@@ -101,22 +98,26 @@ impl Clusters {
         let node = u32::try_from(self.parent.len()).ok()?;
         self.parent.push(node);
         nodes.insert(hash, node);
-        let id = (fmix64(hash) as u32).max(1);
-        let account_count = u32::from(!is_key);
-        let cluster =
-            Cluster { id, account_count, keys: Vec::new(), first_seen: at, last_seen: at };
+        let cluster = Cluster {
+            id: (fmix64(hash) as u32).max(1),
+            account_count: u32::from(kind == Node::Account),
+            keys: Vec::new(),
+            first_seen: at,
+            last_seen: at,
+        };
         self.cluster_by_root.insert(node, cluster);
         Some(node)
     }
 
     fn find_root(&self, mut node: u32) -> u32 {
-        while let Some(parent) = self.parent.get(node as usize).filter(|above| **above != node) {
+        while let Some(parent) = self.parent.get(node as usize).filter(|parent| **parent != node) {
             node = *parent;
         }
         node
     }
 
-    /// Makes one of two clusters: the larger one takes in the other, so that nothing hangs deep.
+    /// Merges two clusters and returns the root. The larger one absorbs the other, so that paths to
+    /// a root stay short.
     fn union(&mut self, left: u32, right: u32) -> u32 {
         if left == right {
             return left;
@@ -133,7 +134,7 @@ impl Clusters {
         }
         let absorbed = self.cluster_by_root.remove(&absorbed_root).unwrap_or_default();
         if let Some(cluster) = self.cluster_by_root.get_mut(&root) {
-            // One that has no key yet is an account that came alone.
+            // A cluster without keys is a new key or account, whose id nobody has seen.
             if cluster.keys.is_empty()
                 || !absorbed.keys.is_empty() && absorbed.first_seen < cluster.first_seen
             {
@@ -161,9 +162,9 @@ mod tests {
         assert_ne!(first_id, second_id);
         assert_eq!(clusters.for_account(12).unwrap().id, first_id);
         assert_eq!(clusters.iter().count(), 2);
-        // An account of both.
+        // Account 10 is in both.
         let merged_id = clusters.link("cluster_b", 2, &[21, 10, 22], 300);
-        assert_eq!(merged_id, first_id, "the name of the one that was found first");
+        assert_eq!(merged_id, first_id, "the older cluster gives its id");
         assert_eq!(clusters.iter().count(), 1);
         let cluster = clusters.for_account(20).unwrap();
         assert_eq!((cluster.account_count, cluster.first_seen, cluster.last_seen), (6, 100, 300));
@@ -175,13 +176,12 @@ mod tests {
     }
 
     #[test]
-    fn links_are_dropped_beyond_the_node_limit() {
+    fn accounts_beyond_the_node_limit_are_ignored() {
         let mut clusters = Clusters::default();
         let accounts: Vec<u64> = (0..MAX_NODES as u64 + 10).collect();
         clusters.link("cluster_a", 1, &accounts, 100);
-        assert_eq!(
-            (clusters.dropped_links(), clusters.for_key(1).unwrap().account_count),
-            (11, MAX_NODES as u32 - 1)
-        );
+        // The key is a node, too.
+        assert_eq!(clusters.for_key(1).unwrap().account_count, MAX_NODES as u32 - 1);
+        assert_eq!(clusters.link("cluster_a", 2, &[], 100), 0);
     }
 }

@@ -1,133 +1,37 @@
-//! Keys that one account has. A prompt that nobody else sends has a dozen template keys, and each key
-//! would begin a group for each tracker; so would the templates of a service, time and again. So what
-//! an account has sent is put aside, in one small place for each key; the groups begin once another
-//! account comes, or the same one with other hits.
+//! Deferred groups: a group is created only for the second account of its key.
 //!
-//! Only that waits by which nothing can hold as long as there is one account. Who has a key since when
-//! is counted as if it had not waited; what an account did alone is taken to be evenly spread over its
-//! time.
-#![deny(clippy::arithmetic_side_effects)]
+//! A prompt that nobody repeats has up to fourteen template keys, and each key would create a group
+//! in several aggregations; so would each template of a service with a single account. So the
+//! events of the first account are kept in one small [`Singleton`] per key. The groups are created
+//! once another account has the key, or the first account has other hits.
+//!
+//! Only aggregations that cannot fire for a single account are deferred. Accounts and the times
+//! since which they have a key are counted exactly; the other events of the first account are
+//! taken to be evenly spread over its time.
 
-use super::plan::{
-    Aggregate, Aggregation, EventSource, GroupBy, Plan, Predicate, Rule, StateKind,
-    group_table_key, table_key, values_hash_from,
-};
-use super::singletons::{SeenAt, Singleton};
+use super::context::EventContext;
+use super::correlator::{Correlator, Findings};
+use super::group_key::GroupKey;
+use super::hits::{AggregationHit, find_hits};
+use super::observation::Observation;
+use super::plan::{Aggregation, DeferralPlan, Plan};
+use super::singletons::{SeenAt, Singleton, Swapped, TimedSingleton};
 use super::window_sum::clamp_f32;
-use super::{AggregationHit, Correlator, EventContext, GroupKey, Observation, find_hits};
-use crate::field::{Field, FieldId};
-use crate::keyed_hash::HashKey;
-use crate::rules::correlation::{Correlation, Measure, Threshold};
-use crate::rules::signature::Condition;
 
-/// What of a grouping waits for a second account.
-#[derive(Debug, Default)]
-pub(super) struct DeferralPlan {
-    /// Stays the same as long as the same waits.
-    pub id: u64,
-    /// How long a key is remembered.
-    retention: u32,
-    /// Trackers that wait.
-    deferred_aggregations: Vec<usize>,
-    /// Trackers that are fed by those.
-    fed_aggregations: Vec<usize>,
-    /// After how long an account is new again, to the most patient.
-    reset_gap: u32,
-    /// The field of which there is a mean.
-    mean_field: Option<u16>,
-}
-
-/// Fewer trackers than this are not worth a place of their own.
-const MIN_DEFERRED_AGGREGATIONS: usize = 2;
-
-impl DeferralPlan {
-    /// What can wait among the trackers of a grouping; they are told their bits.
-    pub fn build(
-        group_by: &GroupBy,
-        aggregations: &mut [Aggregation],
-        correlations: &[Correlation],
-    ) -> Option<Self> {
-        let mut deferral = Self::default();
-        let (mut next_bit, mut id) = (0_u8, String::new());
-        for index in group_by.aggregations.iter().copied() {
-            let Some(fed) = fed_aggregations(index, aggregations, correlations) else { continue };
-            let Some(aggregation) = aggregations.get_mut(index) else { continue };
-            let mean_field = aggregation.field.filter(|_| aggregation.kind == StateKind::Sum);
-            if deferral.mean_field.is_some()
-                && mean_field.is_some()
-                && deferral.mean_field != mean_field
-            {
-                continue;
-            }
-            let bit_count = hit_bit_count(aggregation);
-            let end_bit = next_bit.saturating_add(bit_count);
-            if u32::from(end_bit) > u32::BITS {
-                continue;
-            }
-            deferral.mean_field = deferral.mean_field.or(mean_field);
-            deferral.reset_gap = deferral.reset_gap.max(aggregation.count_window());
-            aggregation.deferral_bit = Some(next_bit);
-            next_bit = end_bit;
-            deferral.retention = deferral.retention.max(aggregation.max_window());
-            id.push_str(&format!("{:x} ", aggregation.id));
-            deferral.deferred_aggregations.push(index);
-            deferral.fed_aggregations.extend(fed);
-        }
-        if deferral.deferred_aggregations.len() < MIN_DEFERRED_AGGREGATIONS {
-            for aggregation in aggregations
-                .iter_mut()
-                .filter(|aggregation| aggregation.group_fields == group_by.fields)
-            {
-                aggregation.deferral_bit = None;
-            }
-            return None;
-        }
-        deferral.fed_aggregations.sort_unstable();
-        deferral.fed_aggregations.dedup();
-        deferral.id = HashKey::default().keyed_hash("aside", id.as_bytes());
-        Some(deferral)
-    }
-
-    /// What is put aside of an observation; `None` if it is more than fits, and begins its groups.
-    fn to_singleton(
-        &self,
-        event: &EventContext<'_>,
-        hit_bits: u32,
-        group_by: u16,
-    ) -> Option<Singleton> {
-        let [(_, account)] = event.observation.values(0) else { return None };
-        let mean = self.mean_field.and_then(|field| event.observation.number(field));
-        let mean = mean.map_or(f32::NAN, clamp_f32);
-        let singleton = Singleton {
-            account: *account,
-            first_seen: event.at,
-            mean,
-            event_count: 1,
-            hit_bits,
-            group_by,
-        };
-        (*account != 0).then_some(singleton)
-    }
-
-    /// The observation that was put aside, as far as those that waited look at it.
-    fn to_observation(&self, singleton: &Singleton, at: u32) -> Observation {
-        let mean_field = self.mean_field.filter(|_| !singleton.mean.is_nan());
-        Observation {
-            at,
-            signatures: Vec::new(),
-            // The account is the plan's first field.
-            values: vec![(0, singleton.account)],
-            numbers: mean_field
-                .map(|field| (field, f64::from(singleton.mean)))
-                .into_iter()
-                .collect(),
-        }
-    }
+/// A key of one combination of fields, with its deferral.
+#[derive(Clone, Copy)]
+struct DeferredKey<'p> {
+    plan: &'p Plan,
+    deferral: &'p DeferralPlan,
+    /// Hash over the values of the group.
+    values_hash: u64,
+    /// Current time, in seconds since the epoch.
+    now: u32,
 }
 
 impl Correlator {
-    /// Puts an observation aside for those of its keys that no other account has had, and begins the
-    /// groups of those that one has. Which keys wait is left in `self.waits`.
+    /// Defers an observation for each of `group_keys` that no other account has, and creates the
+    /// groups of the keys that now have a second account. Sets `deferred`.
     pub(super) fn defer(
         &mut self,
         event: &EventContext<'_>,
@@ -135,96 +39,84 @@ impl Correlator {
         hits: &[AggregationHit],
     ) {
         self.deferred.clear();
-        let group_by = event.plan.group_bys.get(group_by_index);
+        let plan = event.plan;
+        let group_by = plan.group_bys.get(group_by_index);
         let deferral = group_by.and_then(|group_by| group_by.deferral.as_ref());
         let Some(deferral) = deferral.filter(|_| self.deferral_enabled) else { return };
-        let hit_bits = hits.iter().fold(0, |combined, hit| combined | hit_mask(event.plan, hit));
+        let hit_bits = hits.iter().fold(0, |bits, hit| bits | hit_mask(plan, hit));
         if hit_bits == 0 {
             return;
         }
-        let group_by_index = u16::try_from(group_by_index).unwrap_or(u16::MAX);
-        let not_deferrable = Singleton { group_by: group_by_index, ..Singleton::default() };
-        let singleton =
-            deferral.to_singleton(event, hit_bits, group_by_index).unwrap_or(not_deferrable);
+        let singleton = deferral.to_singleton(event, hit_bits, group_by_index);
         let group_keys = std::mem::take(&mut self.group_keys);
-        self.singletons
-            .prefetch(group_keys.keys().map(|key| table_key(deferral.id, key.values_hash)));
-        for key in group_keys.keys() {
-            let aggregations =
-                hits.iter().filter_map(|hit| event.plan.aggregations.get(hit.aggregation));
-            let (is_deferred, released) = self.swap(
-                deferral,
-                key.values_hash,
-                singleton,
-                (event.at, event.now),
-                aggregations,
-            );
-            self.deferred.push(is_deferred);
-            if let Some(released) = released {
-                self.replay_deferred(event.plan, deferral, key.values_hash, released, event.now);
+        self.singletons.prefetch(group_keys.keys().map(|key| deferral.table_key(key.values_hash)));
+        for GroupKey { values_hash, .. } in group_keys.keys() {
+            let key = DeferredKey { plan, deferral, values_hash, now: event.now };
+            let aggregations = hits.iter().filter_map(|hit| plan.aggregations.get(hit.aggregation));
+            let incoming = TimedSingleton { singleton, at: event.at };
+            let swapped = self.swap(key, incoming, aggregations);
+            self.deferred.push(swapped.is_deferred);
+            if let Some(released) = swapped.released {
+                self.replay_deferred(key, released);
             }
         }
         self.group_keys = group_keys;
     }
 
-    /// Takes an observation that was put aside in an earlier life, at its time.
+    /// Restores deferred events from a snapshot. `key` is their key in the singleton table.
     pub(super) fn restore_deferred(
         &mut self,
         plan: &Plan,
         key: u64,
-        (singleton, at): (Singleton, u32),
+        restored: TimedSingleton,
         now: u32,
     ) {
-        let group_by = plan.group_bys.get(usize::from(singleton.group_by));
-        let Some(deferral) = group_by.and_then(|group_by| group_by.deferral.as_ref()) else {
-            return;
-        };
-        let values_hash = values_hash_from(deferral.id, key);
+        let group_by = plan.group_bys.get(usize::from(restored.singleton.group_by));
+        let deferral = group_by.and_then(|group_by| group_by.deferral.as_ref());
+        let Some(deferral) = deferral else { return };
+        let key = DeferredKey { plan, deferral, values_hash: deferral.values_hash_from(key), now };
         let aggregations =
             deferral.deferred_aggregations.iter().filter_map(|index| plan.aggregations.get(*index));
-        let (is_deferred, released) =
-            self.swap(deferral, values_hash, singleton, (at, now), aggregations);
-        let incoming = (singleton.is_pending() && !is_deferred).then_some((singleton, at));
-        let mut to_replay: Vec<(Singleton, u32)> = released.into_iter().chain(incoming).collect();
-        to_replay.sort_by_key(|(_, at)| *at);
-        for deferred in to_replay {
-            self.replay_deferred(plan, deferral, values_hash, deferred, now);
-        }
+        let Swapped { is_deferred, released } = self.swap(key, restored, aggregations);
+        let is_counted_now = restored.singleton.is_pending() && !is_deferred;
+        let restored = is_counted_now.then_some(restored);
+        let mut to_replay: Vec<TimedSingleton> = released.into_iter().chain(restored).collect();
+        to_replay.sort_by_key(|timed| timed.at);
+        to_replay.into_iter().for_each(|timed| self.replay_deferred(key, timed));
     }
 
-    /// Whether a key waits, and what had waited. One that the shelf does not know has others all the
-    /// same if there are groups of it, for some of `trackers`: the shelf forgets.
+    /// Records the events of a key in the singleton table. A key that the table has evicted is
+    /// recognised by its groups in one of `aggregations`.
     fn swap<'t>(
         &mut self,
-        deferral: &DeferralPlan,
-        values_hash: u64,
-        singleton: Singleton,
-        (at, now): (u32, u32),
+        DeferredKey { deferral, values_hash, now, .. }: DeferredKey<'_>,
+        incoming: TimedSingleton,
         aggregations: impl Iterator<Item = &'t Aggregation>,
-    ) -> (bool, Option<(Singleton, u32)>) {
-        let key = table_key(deferral.id, values_hash);
-        let seen_at =
-            SeenAt { at, now, retention: deferral.retention, reset_gap: deferral.reset_gap };
+    ) -> Swapped {
+        let key = deferral.table_key(values_hash);
+        let seen_at = SeenAt {
+            at: incoming.at,
+            now,
+            retention: deferral.retention,
+            reset_gap: deferral.reset_gap,
+        };
         let free_bytes = self.max_bytes.saturating_sub(self.heap_bytes());
         self.table.mark_dirty(key);
         let mut deferred_aggregations =
             aggregations.filter(|aggregation| aggregation.deferral_bit.is_some());
         let has_groups = || {
             deferred_aggregations
-                .any(|aggregation| self.table.contains(group_table_key(aggregation, values_hash)))
+                .any(|aggregation| self.table.contains(aggregation.table_key(values_hash)))
         };
-        self.singletons.swap(key, singleton, seen_at, free_bytes, has_groups)
+        self.singletons.swap(key, incoming.singleton, seen_at, free_bytes, has_groups)
     }
 
-    /// Counts an observation that had been put aside, in the groups that now begin.
-    fn replay_deferred(
-        &mut self,
-        plan: &Plan,
-        deferral: &DeferralPlan,
-        values_hash: u64,
-        (singleton, at): (Singleton, u32),
-        now: u32,
-    ) {
+    /// Counts deferred events in the groups of their key, which are created. Nothing fires: the
+    /// values of the key are unknown, and the event that follows reports the correlations that
+    /// hold.
+    fn replay_deferred(&mut self, key: DeferredKey<'_>, timed: TimedSingleton) {
+        let DeferredKey { plan, deferral, values_hash, now } = key;
+        let TimedSingleton { singleton, at } = timed;
         let observation = deferral.to_observation(&singleton, at);
         let event = EventContext {
             plan,
@@ -234,153 +126,95 @@ impl Correlator {
             at,
             now,
         };
-        let (mut satisfied, mut firings, mut hits) = (Vec::new(), Vec::new(), Vec::new());
-        // Nothing is told by it.
-        let key = GroupKey { values: &[], values_hash };
+        let mut hits = Vec::new();
+        let mut firings = Vec::new();
+        let mut findings = Findings { satisfied: Vec::new(), firings: &mut firings };
+        let group_key = GroupKey { values: &[], values_hash };
         for index in deferral.deferred_aggregations.iter().copied() {
             let Some(aggregation) = plan.aggregations.get(index) else { continue };
-            let all_hits = (0..aggregation.events.len()).map(|event_index| AggregationHit {
-                aggregation: index,
-                event: event_index,
-                first_value: None,
-            });
             hits.clear();
-            // To trackers of one bit all events are the same.
-            let max_hits = if hit_bit_count(aggregation) == 1 { 1 } else { usize::MAX };
-            hits.extend(
-                all_hits.filter(|hit| singleton.hit_bits & hit_mask(plan, hit) != 0).take(max_hits),
-            );
+            push_deferred_hits(index, aggregation, singleton.hit_bits, &mut hits);
             if !hits.is_empty() {
-                let event = EventContext {
-                    solo_history: Some(singleton.solo_history(at, aggregation.count_window())),
-                    ..event
-                };
-                self.update_group(
-                    &event.for_aggregation(aggregation),
-                    key,
-                    &hits,
-                    &mut satisfied,
-                    &mut firings,
-                );
+                let solo_history = singleton.solo_history(at, aggregation.count_window());
+                let event = EventContext { solo_history: Some(solo_history), ..event };
+                let context = event.for_aggregation(aggregation);
+                self.update_group(&context, group_key, &hits, &mut findings);
             }
         }
         for index in deferral.fed_aggregations.iter().copied() {
             let Some(aggregation) = plan.aggregations.get(index) else { continue };
             hits.clear();
-            find_hits(index, aggregation, &event, &satisfied, &mut hits);
+            find_hits(index, aggregation, &event, &findings.satisfied, &mut hits);
             if !hits.is_empty() {
-                self.update_group(
-                    &event.for_aggregation(aggregation),
-                    key,
-                    &hits,
-                    &mut satisfied,
-                    &mut firings,
-                );
+                let context = event.for_aggregation(aggregation);
+                self.update_group(&context, group_key, &hits, &mut findings);
             }
         }
     }
 }
 
-/// The bit of a hit, if its tracker waits.
-fn hit_mask(plan: &Plan, hit: &AggregationHit) -> u32 {
-    let Some(aggregation) = plan.aggregations.get(hit.aggregation) else { return 0 };
-    let Some(bit) = aggregation.deferral_bit else { return 0 };
-    // Where all events are the same, one bit is theirs.
-    let event_index = if hit_bit_count(aggregation) == 1 { 0 } else { hit.event };
-    u32::try_from(event_index)
-        .ok()
-        .and_then(|event_index| 1_u32.checked_shl(u32::from(bit).saturating_add(event_index)))
-        .unwrap_or(0)
-}
+impl DeferralPlan {
+    /// Returns the singleton for an observation. It is not pending if the observation must not be
+    /// deferred: if it has no account, or more than one.
+    fn to_singleton(
+        &self,
+        event: &EventContext<'_>,
+        hit_bits: u32,
+        group_by_index: usize,
+    ) -> Singleton {
+        let group_by = u16::try_from(group_by_index).unwrap_or(u16::MAX);
+        let account = match event.observation.values(0) {
+            [(_, account)] => *account,
+            _ => 0,
+        };
+        if account == 0 {
+            return Singleton { group_by, ..Singleton::default() };
+        }
+        let mean = self.mean_field.and_then(|field| event.observation.number(field));
+        Singleton {
+            account,
+            first_seen: event.at,
+            mean: mean.map_or(f32::NAN, clamp_f32),
+            event_count: 1,
+            group_by,
+            hit_bits,
+        }
+    }
 
-/// How many bits a tracker's hits take.
-fn hit_bit_count(aggregation: &Aggregation) -> u8 {
-    match aggregation.kind {
-        StateKind::Ordered => u8::try_from(aggregation.events.len()).unwrap_or(u8::MAX),
-        _ => 1,
+    /// Returns an observation with the parts of the deferred ones that deferred aggregations read.
+    fn to_observation(&self, singleton: &Singleton, at: u32) -> Observation {
+        let mean_field = self.mean_field.filter(|_| !singleton.mean.is_nan());
+        let numbers = mean_field.map(|field| (field, f64::from(singleton.mean)));
+        Observation {
+            at,
+            signatures: Vec::new(),
+            // The account is the first field of every plan.
+            values: vec![(0, singleton.account)],
+            numbers: numbers.into_iter().collect(),
+        }
     }
 }
 
-/// The trackers that a tracker feeds, if it can wait for a second account: if nothing can hold by a
-/// single one but what is told to nobody and makes nothing else hold.
-fn fed_aggregations(
+/// Appends the hits of an aggregation that a singleton has.
+fn push_deferred_hits(
     index: usize,
-    aggregations: &[Aggregation],
-    correlations: &[Correlation],
-) -> Option<Vec<usize>> {
-    let aggregation = aggregations.get(index)?;
-    let is_mean = |rule: &Rule| {
-        matches!(rule.predicate, Predicate::Thresholds { aggregate: Aggregate::Mean, .. })
-    };
-    let can_defer = match aggregation.kind {
-        StateKind::Distinct => aggregation.field == Some(0),
-        StateKind::Sum => aggregation.rules.iter().all(is_mean),
-        // All that is kept of who was first is the account.
-        StateKind::Ordered => aggregation.field.is_none_or(|field| field == 0),
-        StateKind::LastSeen => false,
-    };
-    if !can_defer || aggregation.has_correlation_events() {
-        return None;
-    }
-    let mut all_fed = Vec::new();
-    for rule in &aggregation.rules {
-        let correlation = correlations.get(rule.correlation)?;
-        if needs_two_accounts(correlation, correlations) {
-            continue;
-        }
-        let source = EventSource::Correlation(rule.correlation);
-        let consumers = aggregations
-            .iter()
-            .enumerate()
-            .filter(|(_, consumer)| consumer.events.contains(&source));
-        for (consumer_index, consumer) in consumers {
-            let mut consumer_correlations =
-                consumer.rules.iter().map(|rule| correlations.get(rule.correlation));
-            let need_two_accounts = consumer_correlations.all(|correlation| {
-                correlation.is_some_and(|correlation| needs_two_accounts(correlation, correlations))
-            });
-            let has_only_correlation_events =
-                consumer.events.iter().all(|source| matches!(source, EventSource::Correlation(_)));
-            let shares_groups = consumer.kind == StateKind::LastSeen
-                && consumer.group_fields == aggregation.group_fields;
-            if !(need_two_accounts && has_only_correlation_events && shares_groups) {
-                return None;
-            }
-            all_fed.push(consumer_index);
-        }
-        if !correlation.is_intermediate() {
-            return None;
-        }
-    }
-    Some(all_fed)
+    aggregation: &Aggregation,
+    hit_bits: u32,
+    hits: &mut Vec<AggregationHit>,
+) {
+    // All events share a bit if the aggregation does not distinguish them.
+    let max_hits = if aggregation.hit_bit_count() == 1 { 1 } else { usize::MAX };
+    let events = 0..aggregation.events.len();
+    let hit_events = events.filter(|event| hit_bits & aggregation.hit_mask(*event) != 0);
+    hits.extend(hit_events.take(max_hits).map(|event| AggregationHit {
+        aggregation: index,
+        event,
+        first_value: None,
+    }));
 }
 
-/// Whether a correlation cannot hold by what a single account does.
-fn needs_two_accounts(correlation: &Correlation, correlations: &[Correlation]) -> bool {
-    let is_account = |field: &Field| *field == Field::Known(FieldId::Account);
-    match &correlation.measure {
-        Measure::ValueCount { field, thresholds } => {
-            is_account(field)
-                && !Threshold::all_satisfied(thresholds, 1.0)
-                && !Threshold::all_satisfied(thresholds, 0.0)
-        }
-        Measure::EventCount { .. } | Measure::ValueSum { .. } | Measure::ValueAvg { .. } => false,
-        Measure::Temporal { condition } => !may_hold(condition, &|name| {
-            let inner = correlations.iter().find(|candidate| candidate.name == name);
-            inner.is_none_or(|inner| !needs_two_accounts(inner, correlations))
-        }),
-        Measure::TemporalOrdered { distinct_by } => {
-            correlation.rules.len() > 1 && distinct_by.as_ref().is_some_and(is_account)
-        }
-    }
-}
-
-/// Whether a condition may hold if some of its names may.
-fn may_hold(condition: &Condition, name_may_hold: &dyn Fn(&str) -> bool) -> bool {
-    match condition {
-        Condition::All(inner) => inner.iter().all(|inner| may_hold(inner, name_may_hold)),
-        Condition::Any(inner) => inner.iter().any(|inner| may_hold(inner, name_may_hold)),
-        Condition::Not(_) => true,
-        Condition::Selection(name) => name_may_hold(name),
-    }
+/// Returns the bit of a hit in a singleton; 0 if its aggregation is not deferred.
+fn hit_mask(plan: &Plan, hit: &AggregationHit) -> u32 {
+    let aggregation = plan.aggregations.get(hit.aggregation);
+    aggregation.map_or(0, |aggregation| aggregation.hit_mask(hit.event))
 }

@@ -1,43 +1,46 @@
-//! Which values a group has had lately, how often, and since when.
+//! The distinct values of a group: how many, how often, and since when.
 //!
-//! All of them while they are few. Once there are many, a sample: of the values whose hash begins with
-//! so many zeros, every one. So any number can be counted in bounded memory, over a window that slides,
-//! and what holds of the sample (how evenly its values are used, when they came and went) holds of all.
-#![deny(clippy::arithmetic_side_effects)]
+//! Up to [`MAX_EXACT_VALUES`] values are kept exactly. More are sampled by levels (Gibbons, 2001):
+//! a sample of level n has every value whose mixed hash begins with n zero bits. So any number of
+//! values is counted in bounded memory over a sliding window, and properties of the sample (how
+//! evenly values are used, when they start and stop) estimate those of all values.
 
 use serde::{Deserialize, Serialize};
 
+use super::event_time::is_within;
+use super::solo_history::SoloHistory;
 use crate::keyed_hash::fmix64;
 use crate::rules::correlation::{Coordination, ShareWithin};
 
-/// Values of a window that are counted exactly.
-pub const MAX_EXACT_VALUES: usize = 64;
+/// Maximum number of values of the longest window that are kept exactly.
+const MAX_EXACT_VALUES: usize = 64;
 
-/// Values that a sample holds at most. Once it is full it is halved, so in a group that grows a count
-/// is of about 128 at least, and its standard error at most 1/√128 = 9 %. In one that shrinks it may be
-/// of fewer, until a window is over.
-pub const MAX_SAMPLED_VALUES: usize = 256;
+/// Maximum number of values in a sample. A full sample is halved.
+///
+/// So a growing group is counted from at least about 128 values, and the standard error is at most
+/// 1/√128 = 9 %. A shrinking group may be counted from fewer until a window is over.
+const MAX_SAMPLED_VALUES: usize = 256;
 
-/// A value.
+/// A distinct value, with its events.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SampledValue {
-    /// Its hash.
+    /// Hash of the value.
     pub hash: u64,
-    /// When it was first seen since it was last forgotten, in seconds since the epoch.
+    /// Time of the first event since the value was last new, in seconds since the epoch.
     pub first_seen: u32,
-    /// When it was last seen.
+    /// Time of the latest event, in seconds since the epoch.
     pub last_seen: u32,
-    /// Its events in this half of a window.
+    /// Number of events in the current half window.
     current_events: u16,
-    /// Its events in the half before.
+    /// Number of events in the half window before.
     previous_events: u16,
 }
 
-/// The values of one group; over several windows, of which each is a time that is looked back. Events
-/// are counted over the first of them.
+/// The distinct values of a group, for several windows that end with its newest event. Events per
+/// value are counted over the first window.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum DistinctValues {
-    /// A single value: most groups never have another.
+    /// A single value, without heap memory: most groups never have a second.
     One(SampledValue),
     /// All values of the longest window.
     Exact(Vec<SampledValue>),
@@ -45,11 +48,11 @@ pub enum DistinctValues {
     Sampled(Box<[LevelSample]>),
 }
 
-/// Values whose hash, mixed, begins with `level` zeros; all of those that were seen in a window.
+/// All values of a window whose mixed hash begins with `level` zero bits.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LevelSample {
     level: u8,
-    /// When the level was last looked at.
+    /// Time at which the level was last changed or confirmed, in seconds since the epoch.
     level_checked_at: u32,
     values: Vec<SampledValue>,
 }
@@ -59,32 +62,36 @@ impl SampledValue {
         Self { hash, first_seen: at, last_seen: at, current_events: 1, previous_events: 0 }
     }
 
+    /// Counts an event. After a whole window without events the value is new again.
     fn record(&mut self, at: u32, window: u32) {
         let half = (window / 2).max(1);
         let half_index = |time: u32| time.checked_div(half).unwrap_or(time);
         match half_index(at).saturating_sub(half_index(self.last_seen)) {
             0 => {}
             1 => self.previous_events = std::mem::take(&mut self.current_events),
-            _ => (self.previous_events, self.current_events) = (0, 0),
+            _ => {
+                self.previous_events = 0;
+                self.current_events = 0;
+            }
         }
         self.current_events = self.current_events.saturating_add(1);
-        // After a whole window it is new again.
         let is_new = at.saturating_sub(self.last_seen) >= window;
         self.first_seen = if is_new { at } else { self.first_seen.min(at) };
         self.last_seen = self.last_seen.max(at);
     }
 
-    fn backfill(&mut self, hash: u64, (first_seen, events): (u32, u16), window: u32) {
+    /// Adds earlier events, if the value has this hash.
+    fn backfill(&mut self, hash: u64, history: SoloHistory, window: u32) {
         if self.hash != hash {
             return;
         }
-        self.first_seen = self.first_seen.min(first_seen);
-        let recent_events =
-            events_in_window(events, self.last_seen.saturating_sub(first_seen), window);
+        self.first_seen = self.first_seen.min(history.first_seen);
+        let span = self.last_seen.saturating_sub(history.first_seen);
+        let recent_events = events_in_window(history.event_count, span, window);
         self.current_events = self.current_events.saturating_add(recent_events.saturating_sub(1));
     }
 
-    /// Its events in about the last window.
+    /// Returns the number of events in about the last window.
     fn events(&self) -> f64 {
         f64::from(self.current_events) + f64::from(self.previous_events)
     }
@@ -98,39 +105,34 @@ impl SampledValue {
 }
 
 impl DistinctValues {
-    /// A group that begins with a value.
-    pub fn new(hash: u64, at: u32) -> Self {
-        Self::One(SampledValue::new(hash, at))
-    }
-
-    /// Notes a value. `newest` is the time of the group's latest event, this one included.
+    /// Counts an event of a value. `newest` is the time of the group's latest event, this one
+    /// included.
     pub fn record(&mut self, hash: u64, at: u32, newest: u32, windows: &[u32]) {
         self.upsert(SampledValue::new(hash, at), newest, windows, &|value, window| {
-            value.record(at, window)
+            value.record(at, window);
         });
     }
 
-    /// Notes what a value, just seen, had been before: since when there is it, and how many events it
-    /// had, which are taken to be evenly spread.
-    pub fn backfill(&mut self, hash: u64, (first_seen, events): (u32, u16), windows: &[u32]) {
+    /// Adds the earlier events of a value that was just recorded: they were deferred. They are
+    /// taken to be evenly spread since the value was first seen.
+    pub fn backfill(&mut self, hash: u64, history: SoloHistory, windows: &[u32]) {
         let count_window = windows.first().copied().unwrap_or_default();
         match self {
-            Self::One(value) => value.backfill(hash, (first_seen, events), count_window),
+            Self::One(value) => value.backfill(hash, history, count_window),
             Self::Exact(values) => {
-                values
-                    .iter_mut()
-                    .for_each(|value| value.backfill(hash, (first_seen, events), count_window));
+                values.iter_mut().for_each(|value| value.backfill(hash, history, count_window));
             }
             Self::Sampled(samples) => {
                 for (sample, window) in samples.iter_mut().zip(windows) {
                     let values = sample.values.iter_mut();
-                    values.for_each(|value| value.backfill(hash, (first_seen, events), *window));
+                    values.for_each(|value| value.backfill(hash, history, *window));
                 }
             }
         }
     }
 
-    /// Adds a member, or changes the one that has its hash.
+    /// Adds a value, or updates the one with the same hash. `update` gets the window over which
+    /// events per value are counted.
     fn upsert(
         &mut self,
         value: SampledValue,
@@ -160,9 +162,7 @@ impl DistinctValues {
             if values.len() < MAX_EXACT_VALUES {
                 return values.push(value);
             }
-            let samples =
-                windows.iter().map(|window| LevelSample::from_values(values, newest, *window));
-            *self = Self::Sampled(samples.collect());
+            *self = Self::sampled(values, newest, windows);
         }
         if let Self::Sampled(samples) = self {
             for (sample, window) in samples.iter_mut().zip(windows) {
@@ -171,7 +171,15 @@ impl DistinctValues {
         }
     }
 
-    /// How many values were seen in the window with this number, which looks `window` seconds back.
+    /// Creates a sample for each window from all values.
+    fn sampled(values: &[SampledValue], newest: u32, windows: &[u32]) -> Self {
+        let samples =
+            windows.iter().map(|window| LevelSample::from_values(values, newest, *window));
+        Self::Sampled(samples.collect())
+    }
+
+    /// Returns the number of values in a window, which is an estimate if they are sampled.
+    /// `window_index` is the index of the window, and `window` its seconds.
     pub fn count(&self, window_index: usize, window: u32, newest: u32) -> f64 {
         let count = self.values_in_window(window_index, window, newest).count() as f64;
         match self {
@@ -179,11 +187,11 @@ impl DistinctValues {
                 let level = samples.get(window_index).map_or(0, |sample| sample.level);
                 count * 2_f64.powi(i32::from(level))
             }
-            _ => count,
+            Self::One(_) | Self::Exact(_) => count,
         }
     }
 
-    /// The values, or a sample of them, that were seen in a window.
+    /// Returns the values in a window, or a sample of them.
     pub fn values_in_window(
         &self,
         window_index: usize,
@@ -200,7 +208,7 @@ impl DistinctValues {
         values.iter().filter(move |value| is_within(value.last_seen, newest, window))
     }
 
-    /// Whether the values of a window are as coordinated as asked.
+    /// Returns whether the values in a window meet each minimum of `coordination`.
     pub fn meets(
         &self,
         coordination: &Coordination,
@@ -224,18 +232,16 @@ impl DistinctValues {
             && meets_share(coordination.handover, &|within| handover(&values, within, newest))
     }
 
-    /// Adds what another has seen of the same group.
+    /// Adds the values of another state of the same group.
     pub fn merge(&mut self, other: &Self, newest: u32, windows: &[u32]) {
         let max_window = windows.iter().copied().max().unwrap_or_default();
+        let recent_values = |values: &Self| -> Vec<SampledValue> {
+            values.values_in_window(0, max_window, newest).copied().collect()
+        };
         match other {
             Self::Sampled(other_samples) => {
                 if let Self::One(_) | Self::Exact(_) = self {
-                    let values: Vec<SampledValue> =
-                        self.values_in_window(0, max_window, newest).copied().collect();
-                    let samples = windows
-                        .iter()
-                        .map(|window| LevelSample::from_values(&values, newest, *window));
-                    *self = Self::Sampled(samples.collect());
+                    *self = Self::sampled(&recent_values(self), newest, windows);
                 }
                 if let Self::Sampled(samples) = self {
                     for ((sample, other_sample), window) in
@@ -245,18 +251,16 @@ impl DistinctValues {
                     }
                 }
             }
-            unsampled => {
-                let values: Vec<SampledValue> =
-                    unsampled.values_in_window(0, max_window, newest).copied().collect();
-                for value in values {
+            Self::One(_) | Self::Exact(_) => {
+                for value in recent_values(other) {
                     self.upsert(value, newest, windows, &|existing, _| existing.merge(&value));
                 }
             }
         }
     }
 
-    /// The same for other windows than those for which it was kept: a new one begins with what the
-    /// next longer one has.
+    /// Converts samples for `old_windows` to samples for `windows`, after a change of the rules. A
+    /// new window begins with the sample of the next longer one, or empty if there is none.
     pub fn with_windows(self, old_windows: &[u32], windows: &[u32]) -> Self {
         let Self::Sampled(samples) = self else { return self };
         let sample_for = |window: &u32| {
@@ -270,7 +274,7 @@ impl DistinctValues {
         Self::Sampled(windows.iter().map(sample_for).collect())
     }
 
-    /// Bytes on the heap.
+    /// Returns the bytes on the heap.
     pub fn heap_bytes(&self) -> usize {
         let vec_bytes = |values: &Vec<SampledValue>| {
             values.capacity().saturating_mul(size_of::<SampledValue>())
@@ -287,12 +291,14 @@ impl DistinctValues {
 }
 
 impl LevelSample {
+    /// Creates a sample of level 0 from the values in a window.
     fn from_values(values: &[SampledValue], newest: u32, window: u32) -> Self {
         let recent_values =
             values.iter().filter(|value| is_within(value.last_seen, newest, window));
         Self { level: 0, level_checked_at: newest, values: recent_values.copied().collect() }
     }
 
+    /// Adds a value, or updates the one with the same hash, if the level samples it.
     fn upsert(
         &mut self,
         value: SampledValue,
@@ -322,6 +328,7 @@ impl LevelSample {
         }
     }
 
+    /// Removes old values from a full sample, and raises the level while it is still full.
     fn make_room(&mut self, newest: u32, window: u32) {
         if self.values.len() >= MAX_SAMPLED_VALUES {
             self.values.retain(|value| is_within(value.last_seen, newest, window));
@@ -333,13 +340,16 @@ impl LevelSample {
         }
     }
 
+    /// Removes the values that the level does not sample.
     fn drop_below_level(&mut self) {
         let level = self.level;
         self.values.retain(|value| is_sampled(value.hash, level));
     }
 
-    /// Once a window in which few were seen is over, more are sampled again. Those come one by one:
-    /// for the next window counts may be low.
+    /// Lowers the level by one if a window is over and the sample is less than a quarter full.
+    ///
+    /// The values that are sampled from then on are added only as they are seen, so counts may be
+    /// low for the next window.
     fn lower_level(&mut self, newest: u32, window: u32) {
         if self.level == 0 || newest.saturating_sub(self.level_checked_at) <= window {
             return;
@@ -352,30 +362,30 @@ impl LevelSample {
     }
 }
 
-/// Of events that are evenly spread over a time, those of the last window; one at least.
-pub fn events_in_window(events: u16, span: u32, window: u32) -> u16 {
+/// Returns how many of some events were in the last `window` seconds, if they are evenly spread
+/// over `span` seconds; at least one.
+pub fn events_in_window(event_count: u16, span: u32, window: u32) -> u16 {
+    if span < window {
+        return event_count.max(1);
+    }
     let share = f64::from(window) / f64::from(span.max(1));
-    if span < window { events.max(1) } else { (f64::from(events) * share).ceil().max(1.0) as u16 }
-}
-
-/// Whether something at a time is within a window that ends with the newest event.
-pub fn is_within(at: u32, newest: u32, window: u32) -> bool {
-    newest.saturating_sub(at) < window
+    (f64::from(event_count) * share).ceil().max(1.0) as u16
 }
 
 fn is_sampled(hash: u64, level: u8) -> bool {
     fmix64(hash).leading_zeros() >= u32::from(level)
 }
 
-/// Events of a member, on average.
+/// Returns the mean number of events per value.
 fn events_per_value(values: &[SampledValue]) -> f64 {
     let events: f64 = values.iter().map(SampledValue::events).sum();
     events / values.len().max(1) as f64
 }
 
-/// Simpson's evenness, in percent.
+/// Returns Simpson's evenness of the events over the values, in percent.
 fn evenness(values: &[SampledValue]) -> f64 {
-    let (mut sum, mut squares) = (0.0, 0.0);
+    let mut sum = 0.0;
+    let mut squares = 0.0;
     for events in values.iter().map(SampledValue::events) {
         sum += events;
         squares += events * events;
@@ -383,7 +393,8 @@ fn evenness(values: &[SampledValue]) -> f64 {
     if squares > 0.0 { 100.0 * sum * sum / (values.len() as f64 * squares) } else { 0.0 }
 }
 
-/// The largest share of members first seen within the same `within` seconds, in percent.
+/// Returns the largest share of values that were first seen within the same `within` seconds, in
+/// percent.
 fn synchronized_start(values: &[SampledValue], within: u32) -> f64 {
     let starts = sorted(values.iter().map(|value| value.first_seen));
     let counts = starts.iter().enumerate().map(|(index, start)| {
@@ -393,9 +404,12 @@ fn synchronized_start(values: &[SampledValue], within: u32) -> f64 {
     percent(counts.max().unwrap_or(0), values.len())
 }
 
-/// The largest share of members, doubled, that were last seen within `within` seconds before a moment
-/// while as many others were first seen within as long behind it, in percent. Moments that are not as
-/// long ago do not count: who was seen just before them may yet be seen again.
+/// Returns the largest share of values that take part in a hand-over, in percent.
+///
+/// For a moment t: 200 × min(values last seen in [t − within, t), values first seen in
+/// [t, t + within]) / all values. The moments are the times at which a value was first seen, at
+/// least `within` seconds before the newest event: a value that was last seen just before a later
+/// moment may be seen again.
 fn handover(values: &[SampledValue], within: u32, newest: u32) -> f64 {
     let starts = sorted(values.iter().map(|value| value.first_seen));
     let ends = sorted(values.iter().map(|value| value.last_seen));

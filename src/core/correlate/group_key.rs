@@ -1,32 +1,36 @@
-//! The groups that an observation belongs to.
-#![deny(clippy::arithmetic_side_effects)]
+//! The groups of an observation: every combination of the values of the fields to group by.
 
-use super::Observation;
+use super::observation::Observation;
 use crate::keyed_hash::combine_hashes;
 
-/// Groups that an observation belongs to: so many values each, one behind the other.
+/// Maximum number of groups of one observation per combination of fields; further ones are ignored.
+const MAX_GROUPS: usize = 64;
+
+/// The groups that an observation belongs to, for one combination of fields.
 #[derive(Debug, Default)]
 pub struct GroupKeys {
+    /// Number of values per group.
     width: usize,
+    /// Values of all groups, `width` per group.
     values: Vec<u64>,
+    /// Buffer that is swapped with `values`.
     scratch: Vec<u64>,
-    /// The values of each, hashed together.
+    /// Hash over the values of each group, once they are hashed.
     value_hashes: Vec<u64>,
 }
 
-/// The values of a group.
+/// The values of a group, with their hash.
 #[derive(Clone, Copy, Debug)]
 pub struct GroupKey<'v> {
-    /// Empty where they are not known: then it is told at the group's next observation what holds.
+    /// Values, one per field; empty if only their hash is known. Without values there is no firing:
+    /// the next observation of the group reports the correlations that hold.
     pub values: &'v [u64],
-    /// Hashed together.
+    /// Hash over the values.
     pub values_hash: u64,
 }
 
-/// Groups that one request may belong to for one tracker; further ones are left out.
-const MAX_GROUPS: usize = 64;
-
-/// Every combination of the values of some fields; none where one has no value.
+/// Sets `keys` to every combination of the values of `fields`; none if a field has no value. Their
+/// hashes are stale until [`GroupKeys::hash_values`].
 pub fn group_keys(fields: &[u16], observation: &Observation, keys: &mut GroupKeys) {
     keys.width = 0;
     keys.values.clear();
@@ -34,26 +38,26 @@ pub fn group_keys(fields: &[u16], observation: &Observation, keys: &mut GroupKey
 }
 
 impl GroupKeys {
-    /// The groups.
+    /// Returns the values of each group.
     pub fn iter(&self) -> impl Iterator<Item = &[u64]> + Clone {
         self.values.chunks_exact(self.width.max(1))
     }
 
-    /// The groups, with their values hashed together.
+    /// Returns the groups with the hashes that [`GroupKeys::hash_values`] computed.
     pub fn keys(&self) -> impl Iterator<Item = GroupKey<'_>> + Clone {
         self.iter()
             .zip(&self.value_hashes)
             .map(|(values, values_hash)| GroupKey { values, values_hash: *values_hash })
     }
 
-    /// Hashes the values of each together.
+    /// Computes the hash over the values of each group.
     pub fn hash_values(&mut self) {
         let width = self.width.max(1);
         self.value_hashes.clear();
         self.value_hashes.extend(self.values.chunks_exact(width).map(combine_hashes));
     }
 
-    /// Leaves those out whose first value is not as asked.
+    /// Removes the groups whose first value `keep` rejects.
     pub fn retain(&mut self, keep: impl Fn(u64) -> bool) {
         self.scratch.clear();
         let width = self.width.max(1);
@@ -65,7 +69,7 @@ impl GroupKeys {
         std::mem::swap(&mut self.values, &mut self.scratch);
     }
 
-    /// Adds one of some values to each.
+    /// Replaces each group by one group per value, with the value appended.
     fn extend_with(&mut self, values: &[(u16, u64)]) {
         self.scratch.clear();
         let new_width = self.width.saturating_add(1);
@@ -86,7 +90,7 @@ impl GroupKeys {
 }
 
 impl GroupKey<'_> {
-    /// The first of them, by which shards are told apart.
+    /// Returns the first value, which decides the shard; 0 if the values are unknown.
     pub fn first_value(&self) -> u64 {
         self.values.first().copied().unwrap_or_default()
     }

@@ -1,114 +1,68 @@
-//! Groups by key, in bounded memory: a table that grows up to its limit and then keeps those that
-//! several accounts share. A flood of keys that nobody else uses pushes out only its own kind.
-#![deny(clippy::arithmetic_side_effects)]
+//! Groups by key, in bounded memory.
+//!
+//! The table is set-associative: a key may be in any of the eight slots of its set. Each partition
+//! doubles when a set is full, up to the memory limit. A new group then replaces the least shared
+//! group of its set, unless that ranks above the number of accounts that used the new key (see
+//! [`sketch`](super::sketch)). So a flood of keys that one account uses evicts only such keys.
 
-use serde::{Deserialize, Serialize};
+use super::event_time::is_from_future;
+use super::group::Group;
+use super::plan::Plan;
+use super::sketch::{AccountSketch, SKETCH_BYTES};
 
-use super::distinct_sample::DistinctValues;
-use super::sequence::{LastSeen, OrderedMatch};
-use super::sketch::AccountSketch;
-use super::window_sum::WindowSum;
-use super::{MAX_CLOCK_AHEAD, sketch};
-
-/// What is known of a group.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum GroupState {
-    /// Values of a field.
-    Distinct(DistinctValues),
-    /// Numbers and sums by time.
-    Sum(WindowSum),
-    /// Rules that were hit.
-    LastSeen(LastSeen),
-    /// Rules that were hit in their order.
-    Ordered(OrderedMatch),
-}
-
-/// A group.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Group {
-    /// Its key, of tracker and values; 0 for none.
-    pub key: u64,
-    /// The tracker that it belongs to.
-    pub aggregation: u16,
-    /// The time of its latest event.
-    pub newest: u32,
-    /// For how many events nobody looks at all of its values.
-    pub skip_checks: u16,
-    /// What is known.
-    pub state: GroupState,
-}
-
-/// Groups that share a place in the table.
-const WAYS: usize = 8;
-
-/// Bytes of a slot, its key included.
-const SLOT_BYTES: usize = size_of::<Option<Group>>() + size_of::<u64>();
-
-/// Parts of a table. Each grows for itself, so that no more than one is there twice while it does; and
-/// each is written down for itself.
+/// Number of partitions of the tables. Each grows by itself, so that only one is in memory twice
+/// while it grows, and each is saved by itself.
 pub const PARTITIONS: usize = 16;
 
-/// Groups, none of them twice.
+/// Slots per set.
+const WAYS: usize = 8;
+
+/// Bytes per slot, without the heap of its group.
+const SLOT_BYTES: usize = size_of::<Option<Group>>() + size_of::<u64>();
+
+/// Groups by key, with a memory limit.
 #[derive(Debug)]
 pub struct GroupTable {
     partitions: [Partition; PARTITIONS],
-    /// Their slots, together.
+    /// Number of slots in all partitions.
     slot_count: usize,
-    /// Bytes that groups have on the heap.
+    /// Bytes that the states of all groups have on the heap.
     state_bytes: usize,
+    /// Maximum of [`GroupTable::heap_bytes`].
     max_bytes: usize,
-    /// What was asked for while there was no room.
+    /// Accounts per requested key, since a set was full at the memory limit.
     sketch: Option<AccountSketch>,
-    /// Where room is made next: a part and a place in it.
-    sweep_cursor: (usize, usize),
-    /// Groups that were given up, and groups that were not begun, for want of room.
-    pub(super) evicted: u64,
-    /// Parts that have changed since they were last written down.
-    pub(super) dirty: [bool; PARTITIONS],
+    /// Next set to sweep.
+    sweep_cursor: SetIndex,
+    evicted: u64,
+    /// Partitions that have changed since they were saved.
+    dirty: [bool; PARTITIONS],
 }
 
 /// Groups whose keys begin with the same bits.
 #[derive(Debug)]
 struct Partition {
     groups: Vec<Option<Group>>,
-    /// Their keys, 0 where there is none: those of a place are read at once.
+    /// Key of each slot, 0 if it is empty. The keys of a set are adjacent, and so read together.
     keys: Vec<u64>,
 }
 
-/// Where a group is: part and slot.
-type SlotIndex = (usize, usize);
-
-impl GroupState {
-    fn heap_bytes(&self) -> usize {
-        match self {
-            Self::Distinct(values) => values.heap_bytes(),
-            Self::Sum(window_sum) => window_sum.heap_bytes(),
-            Self::LastSeen(last_seen) => last_seen.heap_bytes(),
-            Self::Ordered(ordered_match) => ordered_match.heap_bytes(),
-        }
-    }
+/// The position of a set.
+#[derive(Clone, Copy, Debug, Default)]
+struct SetIndex {
+    partition: usize,
+    set: usize,
 }
 
-impl Group {
-    /// How much would be lost with it: about the number of accounts that share it.
-    fn retention_rank(&self, now: u32, window: u32) -> u8 {
-        let rank = match &self.state {
-            GroupState::Distinct(DistinctValues::One(_)) => 1,
-            GroupState::Distinct(DistinctValues::Exact(values)) => values.len().min(32) as u8,
-            GroupState::Distinct(DistinctValues::Sampled(_)) => 64,
-            GroupState::Sum(_) | GroupState::LastSeen(_) | GroupState::Ordered(_) => 2,
-        };
-        if self.newest > now.saturating_add(MAX_CLOCK_AHEAD) {
-            return 0;
-        }
-        let age = now.saturating_sub(self.newest);
-        let age = age.checked_div((window / 4).max(1)).unwrap_or(age);
-        rank.checked_shr(age).unwrap_or(0)
-    }
+/// The position of a slot.
+#[derive(Clone, Copy, Debug)]
+struct SlotIndex {
+    partition: usize,
+    slot: usize,
 }
 
 impl GroupTable {
-    /// A table that takes no more than `limit` bytes.
+    /// Creates an empty table of at most `max_bytes` bytes.
     pub fn new(max_bytes: usize) -> Self {
         Self {
             partitions: std::array::from_fn(|_| Partition::new(WAYS)),
@@ -116,77 +70,79 @@ impl GroupTable {
             state_bytes: 0,
             max_bytes,
             sketch: None,
-            sweep_cursor: (0, 0),
+            sweep_cursor: SetIndex::default(),
             evicted: 0,
             dirty: [false; PARTITIONS],
         }
     }
 
-    /// Bytes that it takes.
+    /// Returns the bytes on the heap.
     pub fn heap_bytes(&self) -> usize {
-        let sketch_bytes = if self.sketch.is_some() { sketch::SKETCH_BYTES } else { 0 };
+        let sketch_bytes = if self.sketch.is_some() { SKETCH_BYTES } else { 0 };
         self.slot_count
             .saturating_mul(SLOT_BYTES)
             .saturating_add(self.state_bytes)
             .saturating_add(sketch_bytes)
     }
 
-    /// The number of groups.
+    /// Returns the number of groups.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.partitions.iter().map(|partition| partition.groups.iter().flatten().count()).sum()
     }
 
-    /// Changes a group, which is made by `new` where there is none; `None` where there is no room for
-    /// it. `window` says how long a group of some tracker is kept after its latest event.
-    pub fn update<T>(
+    /// Returns the number of groups that were evicted or not admitted for lack of memory.
+    pub fn evicted(&self) -> u64 {
+        self.evicted
+    }
+
+    /// Updates the group of a key, which `new_group` creates if there is none. Does nothing if
+    /// there is no room for a new group.
+    ///
+    /// `account` is the account of the event, which counts for the admission of the key.
+    pub fn update(
         &mut self,
-        (key, account): (u64, u64),
+        key: u64,
+        account: u64,
         now: u32,
-        retention: &dyn Fn(u16) -> u32,
+        plan: &Plan,
         new_group: impl FnOnce() -> Group,
-        apply: impl FnOnce(&mut Group) -> T,
-    ) -> Option<T> {
+        apply: impl FnOnce(&mut Group),
+    ) {
         if let Some(sketch) = &mut self.sketch {
             sketch.record(key, account);
         }
-        let slot = self.find(key).or_else(|| self.admit(key, now, retention));
-        let Some(slot) = slot else {
+        let Some(slot) = self.find(key).or_else(|| self.admit(key, now, plan)) else {
             self.evicted = self.evicted.saturating_add(1);
-            return None;
+            return;
         };
         self.mark_dirty(key);
-        let (partition_index, slot_index) = slot;
-        let partition = self.partitions.get_mut(partition_index)?;
-        let entry = partition.groups.get_mut(slot_index)?;
+        let Some(partition) = self.partitions.get_mut(slot.partition) else { return };
+        let Some(entry) = partition.groups.get_mut(slot.slot) else { return };
         let bytes_before = entry.as_ref().map_or(0, |group| group.state.heap_bytes());
         let group = entry.get_or_insert_with(new_group);
-        if let Some(stored_key) = partition.keys.get_mut(slot_index) {
+        if let Some(stored_key) = partition.keys.get_mut(slot.slot) {
             *stored_key = group.key;
         }
-        let result = apply(group);
+        apply(group);
         let bytes_after = group.state.heap_bytes();
         self.state_bytes =
             self.state_bytes.saturating_sub(bytes_before).saturating_add(bytes_after);
-        self.evict_to_limit(now, retention);
-        Some(result)
+        self.evict_to_limit(now, plan);
     }
 
-    /// Whether there is a group of a key.
+    /// Returns whether there is a group with a key.
     pub fn contains(&self, key: u64) -> bool {
         self.find(key).is_some()
     }
 
-    /// Reads where the groups of some keys are, all at once: memory that is far away takes as long for
-    /// many as for one, as long as none is waited for.
+    /// Reads the slots of several keys at once, so that their cache misses overlap.
     pub fn prefetch(&self, keys: impl Iterator<Item = u64> + Clone) {
         let mut sum = 0;
         for key in keys.clone() {
             let Some(partition) = self.partitions.get(partition_of(key)) else { continue };
-            sum ^= partition
-                .keys
-                .get(partition.candidate_slots(key).start)
-                .copied()
-                .unwrap_or_default();
+            let first_slot = partition.candidate_slots(key).start;
+            sum ^= partition.keys.get(first_slot).copied().unwrap_or_default();
         }
         for slot in keys.filter_map(|key| self.find(key)) {
             sum ^= self.get(slot).map_or(0, |group| u64::from(group.newest));
@@ -194,7 +150,7 @@ impl GroupTable {
         std::hint::black_box(sum);
     }
 
-    /// The groups of a part.
+    /// Returns the groups of a partition.
     pub fn groups_in_partition(&self, index: usize) -> impl Iterator<Item = &Group> {
         self.partitions
             .get(index)
@@ -202,41 +158,62 @@ impl GroupTable {
             .flat_map(|partition| partition.groups.iter().flatten())
     }
 
-    /// Forgets groups that have expired, wherever the sweep is now.
-    pub fn sweep(&mut self, now: u32, retention: &dyn Fn(u16) -> u32) {
+    /// Removes expired groups from the next set.
+    pub fn sweep(&mut self, now: u32, plan: &Plan) {
         for slot in self.next_set() {
-            if self.get(slot).is_some_and(|group| is_expired(group, now, retention)) {
+            if self.get(slot).is_some_and(|group| is_expired(group, now, plan)) {
                 self.remove(slot);
             }
         }
     }
 
-    /// The slots at the cursor, which moves on.
+    /// Marks the partition of a key as changed since it was saved.
+    pub fn mark_dirty(&mut self, key: u64) {
+        if let Some(dirty) = self.dirty.get_mut(partition_of(key)) {
+            *dirty = true;
+        }
+    }
+
+    /// Marks a partition as saved.
+    pub fn mark_saved(&mut self, partition: usize) {
+        if let Some(dirty) = self.dirty.get_mut(partition) {
+            *dirty = false;
+        }
+    }
+
+    /// Returns the index of the first partition that has changed since it was saved.
+    pub fn first_dirty(&self) -> Option<usize> {
+        self.dirty.iter().position(|dirty| *dirty)
+    }
+
+    /// Returns the slots at the sweep cursor, and moves the cursor to the next set.
     fn next_set(&mut self) -> impl Iterator<Item = SlotIndex> + Clone + use<> {
-        let (partition, set) = self.sweep_cursor;
+        let SetIndex { partition, set } = self.sweep_cursor;
         let set_count = self.partitions.get(partition).map_or(0, Partition::set_count);
-        let next = set.saturating_add(1);
-        self.sweep_cursor = match next < set_count {
-            true => (partition, next),
-            false => (partition.wrapping_add(1).checked_rem(PARTITIONS).unwrap_or(0), 0),
+        let next_set = set.saturating_add(1);
+        self.sweep_cursor = if next_set < set_count {
+            SetIndex { partition, set: next_set }
+        } else {
+            let next_partition = partition.wrapping_add(1).checked_rem(PARTITIONS).unwrap_or(0);
+            SetIndex { partition: next_partition, set: 0 }
         };
         let from = set.saturating_mul(WAYS);
-        (from..from.saturating_add(WAYS)).map(move |slot| (partition, slot))
+        (from..from.saturating_add(WAYS)).map(move |slot| SlotIndex { partition, slot })
     }
 
-    fn get(&self, (partition, slot): SlotIndex) -> Option<&Group> {
-        self.partitions.get(partition)?.groups.get(slot)?.as_ref()
+    fn get(&self, slot: SlotIndex) -> Option<&Group> {
+        self.partitions.get(slot.partition)?.groups.get(slot.slot)?.as_ref()
     }
 
-    /// The slots in which a key may be.
+    /// Returns the slots of the set of a key.
     fn candidate_slots(&self, key: u64) -> impl Iterator<Item = SlotIndex> + Clone + use<> {
-        let partition_index = partition_of(key);
+        let partition = partition_of(key);
         let slots = self
             .partitions
-            .get(partition_index)
+            .get(partition)
             .map(|partition| partition.candidate_slots(key))
             .unwrap_or_default();
-        slots.map(move |slot| (partition_index, slot))
+        slots.map(move |slot| SlotIndex { partition, slot })
     }
 
     fn find(&self, key: u64) -> Option<SlotIndex> {
@@ -245,13 +222,14 @@ impl GroupTable {
         let slots = partition.candidate_slots(key);
         let offset =
             partition.keys.get(slots.clone())?.iter().position(|stored_key| *stored_key == key)?;
-        Some((partition_index, slots.start.saturating_add(offset)))
+        Some(SlotIndex { partition: partition_index, slot: slots.start.saturating_add(offset) })
     }
 
-    /// An empty slot for a key.
-    fn admit(&mut self, key: u64, now: u32, retention: &dyn Fn(u16) -> u32) -> Option<SlotIndex> {
+    /// Returns an empty slot for a new key, which may evict another group. `None` if the key is not
+    /// admitted.
+    fn admit(&mut self, key: u64, now: u32, plan: &Plan) -> Option<SlotIndex> {
         loop {
-            if let Some(slot) = self.reclaim(key, now, retention) {
+            if let Some(slot) = self.reclaim(key, now, plan) {
                 return Some(slot);
             }
             if !self.grow(partition_of(key)) {
@@ -260,7 +238,8 @@ impl GroupTable {
         }
         let rank = |slot: &SlotIndex| {
             let group = self.get(*slot)?;
-            Some((group.retention_rank(now, retention(group.aggregation)), group.newest))
+            let retention = plan.group_retention(group.aggregation);
+            Some((group.retention_rank(now, retention), group.newest))
         };
         let victim = self.candidate_slots(key).min_by_key(rank)?;
         let (victim_rank, _) = rank(&victim)?;
@@ -273,19 +252,19 @@ impl GroupTable {
         Some(victim)
     }
 
-    /// A slot that is empty, or whose group has expired.
-    fn reclaim(&mut self, key: u64, now: u32, retention: &dyn Fn(u16) -> u32) -> Option<SlotIndex> {
+    /// Returns a slot of the set of a key that is empty or has an expired group, which is removed.
+    fn reclaim(&mut self, key: u64, now: u32, plan: &Plan) -> Option<SlotIndex> {
         let slot = self
             .candidate_slots(key)
-            .find(|slot| self.get(*slot).is_none_or(|group| is_expired(group, now, retention)))?;
+            .find(|slot| self.get(*slot).is_none_or(|group| is_expired(group, now, plan)))?;
         self.remove(slot);
         Some(slot)
     }
 
-    fn remove(&mut self, (partition_index, slot): SlotIndex) {
-        let Some(partition) = self.partitions.get_mut(partition_index) else { return };
-        if let Some(group) = partition.groups.get_mut(slot).and_then(Option::take) {
-            if let Some(stored_key) = partition.keys.get_mut(slot) {
+    fn remove(&mut self, slot: SlotIndex) {
+        let Some(partition) = self.partitions.get_mut(slot.partition) else { return };
+        if let Some(group) = partition.groups.get_mut(slot.slot).and_then(Option::take) {
+            if let Some(stored_key) = partition.keys.get_mut(slot.slot) {
                 *stored_key = 0;
             }
             self.state_bytes = self.state_bytes.saturating_sub(group.state.heap_bytes());
@@ -293,22 +272,15 @@ impl GroupTable {
         }
     }
 
-    /// Has the part of a key written down again.
-    pub(super) fn mark_dirty(&mut self, key: u64) {
-        if let Some(dirty) = self.dirty.get_mut(partition_of(key)) {
-            *dirty = true;
-        }
-    }
-
-    /// Doubles a part, if the limit allows for it twice.
+    /// Doubles a partition. Returns false if the memory limit leaves no room for the new slots next
+    /// to the old ones, and for the sketch that is needed once no partition can grow.
     fn grow(&mut self, partition_index: usize) -> bool {
-        // Once it does not, what is asked for is counted.
-        let sketch_bytes = if self.sketch.is_none() { sketch::SKETCH_BYTES } else { 0 };
+        let sketch_bytes = if self.sketch.is_none() { SKETCH_BYTES } else { 0 };
         let current_bytes = self.heap_bytes().saturating_add(sketch_bytes);
         let Some(partition) = self.partitions.get_mut(partition_index) else { return false };
         let new_slot_count = partition.groups.len().saturating_mul(2);
-        if current_bytes.saturating_add(new_slot_count.saturating_mul(SLOT_BYTES)) > self.max_bytes
-        {
+        let new_bytes = new_slot_count.saturating_mul(SLOT_BYTES);
+        if current_bytes.saturating_add(new_bytes) > self.max_bytes {
             return false;
         }
         self.slot_count = self.slot_count.saturating_add(partition.groups.len());
@@ -321,8 +293,9 @@ impl GroupTable {
         true
     }
 
-    /// Gives up groups, the least shared first, until the limit is kept.
-    fn evict_to_limit(&mut self, now: u32, retention: &dyn Fn(u16) -> u32) {
+    /// Evicts groups, the least shared of each set, until the memory limit is kept. Gives up after
+    /// two passes over the table.
+    fn evict_to_limit(&mut self, now: u32, plan: &Plan) {
         if self.heap_bytes() <= self.max_bytes {
             return;
         }
@@ -332,9 +305,9 @@ impl GroupTable {
             let slots = self.next_set();
             let eviction_rank = |slot: &SlotIndex| {
                 let group = self.get(*slot)?;
-                (group.state.heap_bytes() > 0).then(|| {
-                    (group.retention_rank(now, retention(group.aggregation)), group.newest)
-                })
+                let retention = plan.group_retention(group.aggregation);
+                (group.state.heap_bytes() > 0)
+                    .then(|| (group.retention_rank(now, retention), group.newest))
             };
             let victim =
                 slots.filter(|slot| eviction_rank(slot).is_some()).min_by_key(eviction_rank);
@@ -357,7 +330,7 @@ impl Partition {
         (self.groups.len() / WAYS).max(1)
     }
 
-    /// The slots in which a key may be: they are in the order of the keys.
+    /// Returns the slots of the set of a key. Sets are in the order of their keys.
     fn candidate_slots(&self, key: u64) -> std::ops::Range<usize> {
         let scaled = u128::from(key.wrapping_mul(PARTITIONS as u64))
             .saturating_mul(self.set_count() as u128);
@@ -365,7 +338,7 @@ impl Partition {
         from..from.saturating_add(WAYS)
     }
 
-    /// Puts a group into an empty slot; gives it back where there is none.
+    /// Puts a group into an empty slot of its set. Returns the group if there is none.
     fn insert(&mut self, group: Group) -> Option<Group> {
         let mut slots = self.candidate_slots(group.key);
         let empty_slot = slots.find(|slot| self.groups.get(*slot).is_some_and(Option::is_none));
@@ -381,13 +354,12 @@ impl Partition {
     }
 }
 
-/// The part that a key belongs to: by its first bits.
+/// Returns the partition of a key: its first bits.
 fn partition_of(key: u64) -> usize {
     (u128::from(key).saturating_mul(PARTITIONS as u128) >> u64::BITS) as usize
 }
 
-fn is_expired(group: &Group, now: u32, retention: &dyn Fn(u16) -> u32) -> bool {
-    // Clocks jump: nothing counts that seems to come from the future.
-    let is_from_future = group.newest > now.saturating_add(MAX_CLOCK_AHEAD);
-    is_from_future || now.saturating_sub(group.newest) >= retention(group.aggregation)
+fn is_expired(group: &Group, now: u32, plan: &Plan) -> bool {
+    is_from_future(group.newest, now)
+        || now.saturating_sub(group.newest) >= plan.group_retention(group.aggregation)
 }

@@ -1,49 +1,66 @@
-//! What was told, so that it is not told again too soon.
-#![deny(clippy::arithmetic_side_effects)]
+//! Limits how often a firing is repeated for the same correlation and key.
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 
-use super::Plan;
-use crate::correlate::indicator::{IdentityHasher, MAX_INDICATORS};
+use super::identity_hasher::IdentityHasher;
+use super::indicator::MAX_INDICATORS;
+use super::plan::Plan;
+use crate::rules::correlation::Correlation;
 
-/// When a correlation was last told to hold for a key.
+/// Maximum number of firings that are remembered: as many as there can be indicators.
+const MAX_REMEMBERED_FIRINGS: usize = MAX_INDICATORS;
+
+/// One correlation may use at most 1/4 of the remembered firings. So a correlation that clients can
+/// make fire for any number of keys leaves room for others.
+const MAX_SHARE_DIVISOR: usize = 4;
+
+/// Seconds between two searches for firings that can be forgotten: they read all firings.
+const PRUNE_INTERVAL_SECONDS: u32 = 60;
+
+/// A firing is repeated after 1/4 of the time to live of its indicator.
+const REFIRE_FRACTION: u32 = 4;
+
+/// The identity of a firing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FiringId {
+    /// Key of the group.
+    pub key: u64,
+    /// Index of the correlation in the plan.
+    pub correlation: u16,
+}
+
+/// Remembers when each firing was last reported.
 #[derive(Debug, Default)]
 pub struct RefireLimiter {
-    pub last_fired: HashMap<(u64, u16), u32, BuildHasherDefault<IdentityHasher>>,
-    /// How many of each correlation.
+    /// Time of each firing, in seconds since the epoch.
+    last_fired: HashMap<FiringId, u32, BuildHasherDefault<IdentityHasher>>,
+    /// Number of remembered firings of each correlation.
     counts_by_correlation: Vec<usize>,
-    /// When old ones were last forgotten for want of room.
+    /// Time of the latest pruning, in seconds since the epoch.
     pruned_at: u32,
-    /// Whether correlations are told that only feed others.
+    /// Whether correlations that only feed others fire, too.
     pub fires_intermediates: bool,
 }
 
-/// Firings that are remembered, so that they are not told again too soon: as many as there can be
-/// indicators.
-const MAX_REMEMBERED_FIRINGS: usize = MAX_INDICATORS;
-
-/// One correlation has that share of them at most.
-const MAX_SHARE_DIVISOR: usize = 4;
-
-/// Seconds between two looks for firings that can be forgotten.
-const PRUNE_INTERVAL_SECONDS: u32 = 60;
-
-/// A firing is told again after so much of the time that it lasts.
-const REFIRE_FRACTION: u32 = 4;
+impl FiringId {
+    fn new(correlation_index: usize, key: u64) -> Self {
+        Self { key, correlation: u16::try_from(correlation_index).unwrap_or(u16::MAX) }
+    }
+}
 
 impl RefireLimiter {
-    /// Whether a correlation has not been told lately to hold for a key.
+    /// Returns whether a correlation may fire for a key, as it has not fired lately.
     pub fn is_due(&self, plan: &Plan, correlation_index: usize, key: u64, at: u32) -> bool {
         let Some(correlation) = plan.correlations.get(correlation_index) else { return false };
-        let fired_at =
-            self.last_fired.get(&(key, u16::try_from(correlation_index).unwrap_or(u16::MAX)));
+        let fired_at = self.last_fired.get(&FiringId::new(correlation_index, key));
         (self.fires_intermediates || !correlation.is_intermediate())
             && fired_at
-                .is_none_or(|fired_at| at.abs_diff(*fired_at) >= correlation.ttl / REFIRE_FRACTION)
+                .is_none_or(|fired_at| at.abs_diff(*fired_at) >= refire_interval(correlation))
     }
 
-    /// The same, and notes that it is told; there is no telling what cannot be remembered.
+    /// Returns whether a correlation fires for a key, and records that it does. A firing that
+    /// cannot be remembered is suppressed.
     pub fn should_fire(
         &mut self,
         plan: &Plan,
@@ -54,60 +71,80 @@ impl RefireLimiter {
         if !self.is_due(plan, correlation_index, key, at) {
             return false;
         }
-        let entry = (key, u16::try_from(correlation_index).unwrap_or(u16::MAX));
-        // Looking through all of them takes long: not for every firing.
-        if !self.has_room(entry) && at.abs_diff(self.pruned_at) >= PRUNE_INTERVAL_SECONDS {
-            self.pruned_at = at;
-            self.last_fired.retain(|(_, index), fired_at| {
-                let correlation = plan.correlations.get(usize::from(*index));
-                correlation.is_some_and(|correlation| {
-                    at.saturating_sub(*fired_at) < correlation.ttl / REFIRE_FRACTION
-                })
-            });
-            self.counts_by_correlation.clear();
-            let correlation_indexes: Vec<u16> =
-                self.last_fired.keys().map(|(_, index)| *index).collect();
-            correlation_indexes.into_iter().for_each(|index| self.increment_count(index));
+        let id = FiringId::new(correlation_index, key);
+        if !self.has_room(id) && at.abs_diff(self.pruned_at) >= PRUNE_INTERVAL_SECONDS {
+            self.prune(plan, at);
         }
-        let has_room = self.has_room(entry);
+        let has_room = self.has_room(id);
         if has_room {
-            self.record(entry, at);
+            self.record(id, at);
         }
         has_room
     }
 
-    /// Whether one more can be remembered. A correlation that clients make hold at will leaves room for
-    /// the others.
-    pub fn has_room(&self, entry: (u64, u16)) -> bool {
-        let count =
-            self.counts_by_correlation.get(usize::from(entry.1)).copied().unwrap_or_default();
-        self.last_fired.len() < MAX_REMEMBERED_FIRINGS
-            && count < MAX_REMEMBERED_FIRINGS / MAX_SHARE_DIVISOR
-            || self.last_fired.contains_key(&entry)
-    }
-
-    pub fn record(&mut self, entry: (u64, u16), at: u32) {
-        if self.last_fired.insert(entry, at).is_none() {
-            self.increment_count(entry.1);
-        }
-    }
-
-    pub fn forget(&mut self, entry: (u64, u16)) {
-        if self.last_fired.remove(&entry).is_some()
-            && let Some(count) = self.counts_by_correlation.get_mut(usize::from(entry.1))
+    /// Forgets a firing.
+    pub fn forget(&mut self, correlation_index: usize, key: u64) {
+        if self.last_fired.remove(&FiringId::new(correlation_index, key)).is_some()
+            && let Some(count) = self.counts_by_correlation.get_mut(correlation_index)
         {
             *count = count.saturating_sub(1);
         }
     }
 
-    fn increment_count(&mut self, correlation_index: u16) {
-        let index = usize::from(correlation_index);
+    /// Restores a saved firing, if there is room. The later of two times counts.
+    pub fn restore(&mut self, correlation_index: usize, key: u64, fired_at: u32) {
+        let id = FiringId::new(correlation_index, key);
+        if self.has_room(id) {
+            let known_at = self.last_fired.get(&id).copied().unwrap_or_default();
+            self.record(id, fired_at.max(known_at));
+        }
+    }
+
+    /// Returns all firings with their times, in seconds since the epoch.
+    pub fn iter(&self) -> impl Iterator<Item = (FiringId, u32)> {
+        self.last_fired.iter().map(|(id, fired_at)| (*id, *fired_at))
+    }
+
+    /// Forgets the firings that are due again.
+    fn prune(&mut self, plan: &Plan, at: u32) {
+        self.pruned_at = at;
+        self.last_fired.retain(|id, fired_at| {
+            let correlation = plan.correlations.get(usize::from(id.correlation));
+            correlation.is_some_and(|correlation| {
+                at.saturating_sub(*fired_at) < refire_interval(correlation)
+            })
+        });
+        self.counts_by_correlation.clear();
+        let correlations: Vec<u16> = self.last_fired.keys().map(|id| id.correlation).collect();
+        correlations.into_iter().for_each(|correlation| self.increment_count(correlation));
+    }
+
+    /// Returns whether a firing is remembered or can be.
+    fn has_room(&self, id: FiringId) -> bool {
+        let count = self.counts_by_correlation.get(usize::from(id.correlation)).copied();
+        self.last_fired.len() < MAX_REMEMBERED_FIRINGS
+            && count.unwrap_or_default() < MAX_REMEMBERED_FIRINGS / MAX_SHARE_DIVISOR
+            || self.last_fired.contains_key(&id)
+    }
+
+    fn record(&mut self, id: FiringId, at: u32) {
+        if self.last_fired.insert(id, at).is_none() {
+            self.increment_count(id.correlation);
+        }
+    }
+
+    fn increment_count(&mut self, correlation: u16) {
+        let index = usize::from(correlation);
         if self.counts_by_correlation.len() <= index {
             self.counts_by_correlation.resize(index.saturating_add(1), 0);
         }
-        self.counts_by_correlation
-            .get_mut(index)
-            .into_iter()
-            .for_each(|count| *count = count.saturating_add(1));
+        if let Some(count) = self.counts_by_correlation.get_mut(index) {
+            *count = count.saturating_add(1);
+        }
     }
+}
+
+/// Returns the seconds after which a firing is repeated.
+fn refire_interval(correlation: &Correlation) -> u32 {
+    correlation.ttl / REFIRE_FRACTION
 }

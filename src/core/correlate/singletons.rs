@@ -1,83 +1,111 @@
-//! Where keys are that one account has: a table that forgets what was not seen for longest. A flood of
-//! keys that nobody else uses ends here, and pushes out only its own kind.
-#![deny(clippy::arithmetic_side_effects)]
+//! Keys that only one account has used, in bounded memory.
+//!
+//! The table is set-associative and evicts the key of a set that was not seen for longest. So a
+//! flood of keys that nobody shares evicts only such keys, and never a group.
 
 use serde::{Deserialize, Serialize};
 
-use super::MAX_CLOCK_AHEAD;
-use super::distinct_sample::is_within;
+use super::event_time::{is_from_future, is_within};
 use super::group_table::PARTITIONS;
+use super::solo_history::SoloHistory;
 
-/// What a key's only account has sent, or that it has others.
+/// The events of the only account of a key; or the mark that the key has groups.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Singleton {
+    /// Hash of the account.
     pub account: u64,
-    /// Since when it has the key.
+    /// Time since which the account has the key, in seconds since the epoch.
     pub first_seen: u32,
-    /// The mean of a number; not a number for none.
+    /// Mean of a number over the events; NaN if no event had the number.
     pub mean: f32,
-    /// Of so many events.
+    /// Number of events.
     pub event_count: u16,
-    /// The place of its grouping in the plan.
+    /// Index of the group-by in the plan.
     pub group_by: u16,
-    /// What each event hit, by its bit; nothing once there were others.
+    /// Hits that every event had, as bits of [`Aggregation::hit_mask`]; 0 if the key has groups.
+    ///
+    /// [`Aggregation::hit_mask`]: super::plan::Aggregation::hit_mask
     pub hit_bits: u32,
 }
 
-/// Places by key.
-#[derive(Debug)]
-pub struct SingletonTable {
-    /// 0 where there is none.
-    keys: Vec<u64>,
-    /// When each was last seen.
-    newest: Vec<u32>,
-    singletons: Vec<Singleton>,
-    /// Slots that there may be.
-    max_slots: usize,
+/// A singleton, with the time of its latest event.
+#[derive(Clone, Copy, Debug)]
+pub struct TimedSingleton {
+    /// Singleton.
+    pub singleton: Singleton,
+    /// Time of the latest event, in seconds since the epoch.
+    pub at: u32,
 }
 
-/// When a key is seen, and how long it is remembered.
+/// When a key was seen, and for how long keys are remembered.
 #[derive(Clone, Copy, Debug)]
 pub struct SeenAt {
+    /// Time of the event, in seconds since the epoch.
     pub at: u32,
+    /// Current time, in seconds since the epoch.
     pub now: u32,
+    /// Seconds for which a key is remembered after its latest event.
     pub retention: u32,
-    /// After how long an account is new again.
+    /// Seconds without events after which an account is new again.
     pub reset_gap: u32,
 }
 
-/// Keys that share a place.
+/// The result of [`SingletonTable::swap`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Swapped {
+    /// Whether the event is deferred: its key has only one account.
+    pub is_deferred: bool,
+    /// Earlier events of the key, which must be counted now.
+    pub released: Option<TimedSingleton>,
+}
+
+/// Singletons by key.
+#[derive(Debug)]
+pub struct SingletonTable {
+    /// Key of each slot, 0 if it is empty.
+    keys: Vec<u64>,
+    /// Time of the latest event of each key, in seconds since the epoch.
+    newest: Vec<u32>,
+    singletons: Vec<Singleton>,
+    /// Maximum number of slots.
+    max_slots: usize,
+}
+
+/// Slots per set.
 const WAYS: usize = 8;
 
-/// Slots at the beginning.
+/// Slots of a new table.
 const INITIAL_SLOTS: usize = PARTITIONS * WAYS;
 
-/// Bytes of a slot.
+/// Bytes per slot.
 const SLOT_BYTES: usize = size_of::<u64>() + size_of::<u32>() + size_of::<Singleton>();
 
 impl Singleton {
-    /// Whether it waits for another account.
+    /// Returns whether it waits for a second account.
     pub fn is_pending(&self) -> bool {
         self.hit_bits != 0
     }
 
-    /// Whether the same account has sent more of the same.
+    /// Returns the history of the account for an aggregation to which it is new again after
+    /// `count_window` seconds without events.
+    ///
+    /// The latest event was at `at`; the others are taken to be evenly spread since `first_seen`.
+    pub fn solo_history(&self, at: u32, count_window: u32) -> SoloHistory {
+        let gap_count = u32::from(self.event_count.saturating_sub(1)).max(1);
+        let gap = at.saturating_sub(self.first_seen).checked_div(gap_count).unwrap_or_default();
+        let first_seen = if gap >= count_window { at } else { self.first_seen };
+        SoloHistory { first_seen, event_count: self.event_count }
+    }
+
+    /// Returns whether the same account has sent another event with the same hits.
     fn has_same_hits(&self, other: &Self) -> bool {
         self.is_pending() && (self.account, self.hit_bits) == (other.account, other.hit_bits)
     }
 
-    /// Since when its account has the key, to someone to whom it is new again after some time without
-    /// events, and how many events it had. The latest was at `at`; the others lie evenly before it.
-    pub fn solo_history(&self, at: u32, count_window: u32) -> (u32, u16) {
-        let gaps = u32::from(self.event_count.saturating_sub(1)).max(1);
-        let gap = at.saturating_sub(self.first_seen).checked_div(gaps).unwrap_or_default();
-        let is_new = gap >= count_window;
-        (if is_new { at } else { self.first_seen }, self.event_count)
-    }
-
-    /// Adds what the same account has sent.
+    /// Adds events of the same account.
     fn merge(&mut self, other: &Self) {
-        let (count, other_count) = (f32::from(self.event_count), f32::from(other.event_count));
+        let count = f32::from(self.event_count);
+        let other_count = f32::from(other.event_count);
         self.first_seen = self.first_seen.min(other.first_seen);
         self.mean = match (self.mean.is_nan(), other.mean.is_nan()) {
             (true, _) => other.mean,
@@ -89,7 +117,8 @@ impl Singleton {
 }
 
 impl SingletonTable {
-    /// A shelf that grows up to so many bytes.
+    /// Creates a table that grows to at most `max_bytes` bytes, but has at least
+    /// [`INITIAL_SLOTS`] slots.
     pub fn new(max_bytes: usize) -> Self {
         let mut max_slots = INITIAL_SLOTS;
         while max_slots.saturating_mul(2).saturating_mul(SLOT_BYTES) <= max_bytes {
@@ -100,24 +129,27 @@ impl SingletonTable {
         table
     }
 
-    /// Bytes that it takes.
+    /// Returns the bytes on the heap.
     pub fn heap_bytes(&self) -> usize {
         self.keys.len().saturating_mul(SLOT_BYTES)
     }
 
-    /// Bytes that it may take.
+    /// Returns the maximum of [`SingletonTable::heap_bytes`].
     pub fn max_bytes(&self) -> usize {
         self.max_slots.saturating_mul(SLOT_BYTES)
     }
 
-    /// The number of keys.
+    /// Returns the number of keys.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.keys.iter().filter(|key| **key != 0).count()
     }
 
-    /// Notes that a key was seen, and puts `own` aside if it waits and no other account had the key.
-    /// Whether that is so; and what had waited until now, with its time. `room` is how many bytes there
-    /// are to grow. `has_begun` says whether a key that is not known had others: such a one was forgotten.
+    /// Records an event of a key, and returns whether it is deferred. If it is not, the key is
+    /// marked as having groups, and the earlier events that were deferred are returned.
+    ///
+    /// The table may grow by `free_bytes`. `has_groups` returns whether a key that the table does
+    /// not have has groups: then the table has evicted it, and the event is not deferred.
     pub fn swap(
         &mut self,
         key: u64,
@@ -125,7 +157,7 @@ impl SingletonTable {
         seen_at: SeenAt,
         free_bytes: usize,
         has_groups: impl FnOnce() -> bool,
-    ) -> (bool, Option<(Singleton, u32)>) {
+    ) -> Swapped {
         let SeenAt { at, now, retention, reset_gap } = seen_at;
         let existing_slot = self.find(key);
         let singleton = match existing_slot {
@@ -138,16 +170,16 @@ impl SingletonTable {
         let (Some(newest), Some(stored)) =
             (self.newest.get_mut(slot), self.singletons.get_mut(slot))
         else {
-            return (false, None);
+            return Swapped::default();
         };
-        let is_current =
-            is_within(*newest, at, retention) && *newest <= now.saturating_add(MAX_CLOCK_AHEAD);
+        let is_current = is_within(*newest, at, retention) && !is_from_future(*newest, now);
         if existing_slot.is_none() || !is_current {
-            (*newest, *stored) = (at, singleton);
+            *newest = at;
+            *stored = singleton;
             if let Some(stored_key) = self.keys.get_mut(slot) {
                 *stored_key = key;
             }
-            return (singleton.is_pending(), None);
+            return Swapped { is_deferred: singleton.is_pending(), released: None };
         }
         if stored.has_same_hits(&singleton) {
             if at.saturating_sub(*newest) >= reset_gap {
@@ -155,27 +187,29 @@ impl SingletonTable {
             }
             stored.merge(&singleton);
             *newest = (*newest).max(at);
-            return (true, None);
+            return Swapped { is_deferred: true, released: None };
         }
-        let previous = (std::mem::replace(stored, Singleton { hit_bits: 0, ..singleton }), *newest);
+        let previous = TimedSingleton { singleton: *stored, at: *newest };
+        *stored = Singleton { hit_bits: 0, ..singleton };
         *newest = (*newest).max(at);
-        (false, Some(previous).filter(|(singleton, _)| singleton.is_pending()))
+        let released = previous.singleton.is_pending().then_some(previous);
+        Swapped { is_deferred: false, released }
     }
 
-    /// What is kept of some keys, by the first bits of those.
+    /// Returns the keys and singletons of a partition, by the first bits of the key.
     pub fn entries_in_partition(
         &self,
         partition: usize,
-    ) -> impl Iterator<Item = (u64, u32, Singleton)> {
+    ) -> impl Iterator<Item = (u64, TimedSingleton)> {
         let size = self.keys.len() / PARTITIONS;
         let slots = self.keys.iter().zip(&self.newest).zip(&self.singletons);
         let partition_slots = slots.skip(partition.saturating_mul(size)).take(size);
-        partition_slots
-            .filter(|((key, _), _)| **key != 0)
-            .map(|((key, newest), singleton)| (*key, *newest, *singleton))
+        partition_slots.filter(|((key, _), _)| **key != 0).map(|((key, newest), singleton)| {
+            (*key, TimedSingleton { singleton: *singleton, at: *newest })
+        })
     }
 
-    /// Reads where some keys are, all at once.
+    /// Reads the slots of several keys at once, so that their cache misses overlap.
     pub fn prefetch(&self, keys: impl Iterator<Item = u64>) {
         let mut sum = 0;
         for key in keys {
@@ -194,7 +228,7 @@ impl SingletonTable {
         self.singletons.resize(slot_count, Singleton::default());
     }
 
-    /// The slots in which a key may be: they are in the order of the keys.
+    /// Returns the slots of the set of a key. Sets are in the order of their keys.
     fn candidate_slots(&self, key: u64) -> std::ops::Range<usize> {
         let set_count = (self.keys.len() / WAYS) as u128;
         let from =
@@ -209,7 +243,8 @@ impl SingletonTable {
         Some(slots.start.saturating_add(offset))
     }
 
-    /// A slot for a new key: an empty one, or that of the key that was not seen for longest.
+    /// Returns a slot for a new key: an empty one, or the one of the key that was not seen for
+    /// longest. The table doubles before it evicts, if it may.
     fn allocate(&mut self, key: u64, now: u32, free_bytes: usize) -> usize {
         loop {
             let slots = self.candidate_slots(key);
@@ -220,8 +255,8 @@ impl SingletonTable {
             if new_slot_count > self.max_slots
                 || new_slot_count.saturating_mul(SLOT_BYTES) > free_bytes
             {
-                // Clocks jump: what seems to come from the future is the first to go.
-                let is_plausible = |newest: &u32| *newest <= now.saturating_add(MAX_CLOCK_AHEAD);
+                // Keys with a time in the future come first: it must be wrong.
+                let is_plausible = |newest: &u32| !is_from_future(*newest, now);
                 let last_seen = |slot: &usize| self.newest.get(*slot).copied().filter(is_plausible);
                 return slots.min_by_key(last_seen).unwrap_or_default();
             }
@@ -235,22 +270,24 @@ impl SingletonTable {
         Some(slots.start.saturating_add(offset))
     }
 
+    /// Moves all keys to a table of `slot_count` slots. Each set is split in two, so every key
+    /// finds a slot.
     fn grow(&mut self, slot_count: usize) {
         let mut old =
             Self { keys: vec![], newest: vec![], singletons: vec![], max_slots: self.max_slots };
         std::mem::swap(self, &mut old);
         self.resize(slot_count);
         for ((key, newest), singleton) in old.keys.into_iter().zip(old.newest).zip(old.singletons) {
-            // What shared a place is spread over two.
-            let Some(slot) =
-                (key != 0).then(|| self.find_empty(self.candidate_slots(key))).flatten()
-            else {
+            if key == 0 {
                 continue;
-            };
+            }
+            let Some(slot) = self.find_empty(self.candidate_slots(key)) else { continue };
             if let (Some(key_slot), Some(newest_slot), Some(singleton_slot)) =
                 (self.keys.get_mut(slot), self.newest.get_mut(slot), self.singletons.get_mut(slot))
             {
-                (*key_slot, *newest_slot, *singleton_slot) = (key, newest, singleton);
+                *key_slot = key;
+                *newest_slot = newest;
+                *singleton_slot = singleton;
             }
         }
     }

@@ -1,28 +1,32 @@
-//! How many accounts a key has had lately, for keys that are not kept: by it is decided who is let in
-//! when there is no room (TinyLFU). What one account does again and again counts once.
-#![deny(clippy::arithmetic_side_effects)]
+//! An approximate count of accounts per key, for keys without a group.
+//!
+//! It decides which keys are admitted to a full group table (TinyLFU): a count-min sketch, behind a
+//! Bloom filter of pairs of key and account, so that each account counts once per key.
 
 use crate::keyed_hash::fmix64;
 
-/// Counters, and bits of the filter: a power of two each.
+/// Number of counters, one byte each; a power of two.
 const COUNTERS: usize = 1 << 18;
+
+/// Bits of the Bloom filter; a power of two.
 const DOORKEEPER_BITS: usize = 1 << 21;
 
-/// Bytes that counts take.
+/// Bytes of a sketch on the heap.
 pub const SKETCH_BYTES: usize = COUNTERS + DOORKEEPER_BITS / 8;
 
-/// Accounts after which all counts are halved.
+/// Number of recorded pairs after which all counts are halved and the Bloom filter is cleared.
 const HALVING_INTERVAL: usize = COUNTERS;
 
-/// Counters of a key.
+/// Number of counters per key.
 const ROWS: u64 = 4;
 
-/// Approximate counts.
+/// Approximate counts of the accounts that used each key.
 #[derive(Clone, Debug)]
 pub struct AccountSketch {
     counters: Box<[u8]>,
-    /// Pairs of key and account that have been counted (a Bloom filter).
+    /// Bloom filter of the pairs of key and account that have been counted.
     doorkeeper: Box<[u64]>,
+    /// Number of pairs that have been counted since the last halving.
     recorded_pairs: usize,
 }
 
@@ -37,7 +41,7 @@ impl Default for AccountSketch {
 }
 
 impl AccountSketch {
-    /// Notes that an account has used a key.
+    /// Counts an account for a key, unless the pair was counted since the last halving.
     pub fn record(&mut self, key: u64, account: u64) {
         if self.test_and_set(fmix64(key ^ account.rotate_left(32))) {
             return;
@@ -56,14 +60,15 @@ impl AccountSketch {
         }
     }
 
-    /// About how many accounts have used a key: never fewer than did since counts were last halved.
+    /// Returns about how many accounts used a key, up to 255. Collisions of counters raise the
+    /// estimate; collisions in the Bloom filter lower it.
     pub fn estimate(&self, key: u64) -> u8 {
         let counts =
             counter_indexes(key).map(|index| self.counters.get(index).copied().unwrap_or(0));
         counts.min().unwrap_or(0)
     }
 
-    /// Marks a pair; whether it was marked already, which it may seem to be by chance.
+    /// Adds a pair to the Bloom filter. Returns whether it seemed to be there already.
     fn test_and_set(&mut self, pair: u64) -> bool {
         let mut was_set = true;
         for bit in [pair as usize % DOORKEEPER_BITS, (pair >> 32) as usize % DOORKEEPER_BITS] {

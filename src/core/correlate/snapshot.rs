@@ -1,36 +1,45 @@
-//! A correlator's groups as bytes, in parts, so that a part that did not change is not written again.
+//! Saves and restores a correlator by partitions, so that only changed ones are saved again.
 //!
-//! A part is a version byte and then, in postcard: the trackers by identity, the groups, what is
-//! put aside, and what was told. Groups of a tracker that is not tracked any more are left out when they are read back.
-#![deny(clippy::arithmetic_side_effects)]
+//! A partition is a version byte, and then in postcard: the aggregations by identity, their groups,
+//! the group-bys by identity, their singletons, the correlations by name, and their firings. If the
+//! plan has changed since, entries whose aggregation, group-by or correlation it lacks are dropped.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Correlator;
-use super::group_table::{Group, GroupState, PARTITIONS};
-use super::plan::{Aggregation, Plan};
-use super::singletons::Singleton;
+use super::correlator::Correlator;
+use super::group::Group;
+use super::group_state::GroupState;
+use super::group_table::PARTITIONS;
+use super::plan::Plan;
+use super::singletons::{Singleton, TimedSingleton};
 use crate::error::Error;
 
-/// The form that this version writes, and the only one that it reads.
-const FORMAT_VERSION: u8 = 3;
+/// Format version, the first byte of a partition. Other versions are rejected.
+const FORMAT_VERSION: u8 = 1;
 
+/// A partition. The order of fields is part of the format, here and in the structs below.
 #[derive(Serialize, Deserialize)]
 struct PartitionSnapshot {
-    /// Trackers by identity, with the times that they look back; in the order in which groups name them.
-    aggregations: Vec<(u64, Vec<u32>)>,
+    /// Aggregations, in the order of the indexes in `groups`.
+    aggregations: Vec<AggregationSnapshot>,
     groups: Vec<GroupSnapshot>,
-    /// What is put aside, by grouping.
+    /// Identities of the deferrals, in the order of the indexes in `singletons`; 0 for a group-by
+    /// without one.
     group_bys: Vec<u64>,
-    /// Key, time, observation.
-    singletons: Vec<(u64, u32, Singleton)>,
-    /// Correlations, in the order in which those that were told name them.
+    singletons: Vec<SingletonSnapshot>,
+    /// Names of the correlations, in the order of the indexes in `firings`.
     correlations: Vec<String>,
-    /// When which was told to hold for a key.
-    firings: Vec<(u16, u64, u32)>,
+    firings: Vec<FiringSnapshot>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AggregationSnapshot {
+    id: u64,
+    /// Seconds of each time window.
+    windows: Vec<u32>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -41,8 +50,36 @@ struct GroupSnapshot {
     state: GroupState,
 }
 
+#[derive(Serialize, Deserialize)]
+struct SingletonSnapshot {
+    key: u64,
+    at: u32,
+    singleton: Singleton,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct FiringSnapshot {
+    correlation: u16,
+    key: u64,
+    fired_at: u32,
+}
+
 impl Correlator {
-    /// The parts that have changed since this was last called, by number.
+    /// Returns the first partition that has changed since it was saved, with its index: one at a
+    /// time, because a host may not have the memory for all. Save it, and then call
+    /// [`Correlator::mark_written`].
+    pub fn first_dirty_partition(&self) -> Option<(usize, Vec<u8>)> {
+        let partition = self.table.first_dirty()?;
+        Some((partition, self.encode_partition(partition)))
+    }
+
+    /// Marks a partition as saved.
+    pub fn mark_written(&mut self, partition: usize) {
+        self.table.mark_saved(partition);
+    }
+
+    /// Returns all partitions that have changed since they were saved, with their indexes, and
+    /// marks them as saved. For tests.
     pub fn drain_dirty(&mut self) -> Vec<(usize, Vec<u8>)> {
         let mut partitions = Vec::new();
         while let Some((partition, bytes)) = self.first_dirty_partition() {
@@ -52,111 +89,133 @@ impl Correlator {
         partitions
     }
 
-    /// The first part that has changed since it was written: one at a time, for who has no room for all.
-    pub fn first_dirty_partition(&self) -> Option<(usize, Vec<u8>)> {
-        let partition = self.table.dirty.iter().position(|dirty| *dirty)?;
-        Some((partition, self.encode_partition(partition)))
-    }
-
-    /// Notes that a part was written.
-    pub fn mark_written(&mut self, partition: usize) {
-        if let Some(dirty) = self.table.dirty.get_mut(partition) {
-            *dirty = false;
-        }
-    }
-
-    /// All parts.
+    /// Returns all partitions. For tests: hosts save with [`Correlator::first_dirty_partition`].
     pub fn encode_partitions(&self) -> Vec<Vec<u8>> {
         (0..PARTITIONS).map(|partition| self.encode_partition(partition)).collect()
     }
 
-    /// Takes in a part that was written by a correlator of the same shard, now or before; what is known
-    /// already is added to. So this also merges one correlator into another.
+    /// Restores a partition that a correlator of the same shard has saved, perhaps with an earlier
+    /// plan. Counts that exist already are added up: this also merges two correlators.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the bytes are not a partition of this format version.
     pub fn merge_partition(&mut self, bytes: &[u8], now: u32) -> Result<(), Error> {
-        let damaged =
-            || Error::new("this is no part of a snapshot", "drop it: counting begins anew");
-        let (version, payload) = bytes.split_first().ok_or_else(damaged)?;
-        if *version != FORMAT_VERSION {
-            let problem = format!("version {version} of snapshots is not known");
-            return Err(Error::new(problem, "drop it: counting begins anew"));
-        }
-        let snapshot: PartitionSnapshot = postcard::from_bytes(payload).map_err(|_| damaged())?;
+        let snapshot = PartitionSnapshot::decode(bytes)?;
         let plan = Arc::clone(&self.plan);
-        let aggregation_indexes: HashMap<u64, usize> = plan
-            .aggregations
-            .iter()
-            .enumerate()
-            .map(|(index, aggregation)| (aggregation.id, index))
-            .collect();
-        for saved in snapshot.groups {
-            let Some((id, windows)) = snapshot.aggregations.get(usize::from(saved.aggregation))
-            else {
-                continue;
-            };
-            let Some(index) = aggregation_indexes.get(id) else { continue };
-            self.merge_group(&plan, *index, saved, windows, now);
-        }
-        let group_by_indexes: HashMap<u64, u16> = (0..)
-            .zip(&plan.group_bys)
-            .filter_map(|(index, group_by)| Some((group_by.deferral.as_ref()?.id, index)))
-            .collect();
-        for (key, at, singleton) in snapshot.singletons {
-            let id = snapshot.group_bys.get(usize::from(singleton.group_by));
-            let Some(group_by) = id.and_then(|id| group_by_indexes.get(id)).copied() else {
-                continue;
-            };
-            self.restore_deferred(&plan, key, (Singleton { group_by, ..singleton }, at), now);
-        }
-        let correlation_index = |name: &String| {
-            plan.correlations.iter().position(|correlation| correlation.name == *name)
-        };
-        let correlation_indexes: Vec<Option<usize>> =
-            snapshot.correlations.iter().map(correlation_index).collect();
-        for (correlation, key, fired_at) in snapshot.firings {
-            let index = correlation_indexes.get(usize::from(correlation)).copied().flatten();
-            let Some(index) = index.and_then(|index| u16::try_from(index).ok()) else { continue };
-            if self.refire_limiter.has_room((key, index)) {
-                let previous =
-                    self.refire_limiter.last_fired.get(&(key, index)).copied().unwrap_or_default();
-                self.refire_limiter.record((key, index), fired_at.max(previous));
-            }
-        }
+        self.restore_groups(&plan, snapshot.aggregations, snapshot.groups, now);
+        self.restore_singletons(&plan, &snapshot.group_bys, snapshot.singletons, now);
+        self.restore_firings(&plan, &snapshot.correlations, snapshot.firings);
         Ok(())
     }
 
     fn encode_partition(&self, partition: usize) -> Vec<u8> {
+        let aggregations = self.plan.aggregations.iter().map(|aggregation| AggregationSnapshot {
+            id: aggregation.id,
+            windows: aggregation.windows.clone(),
+        });
         let groups = self.table.groups_in_partition(partition).map(|group| GroupSnapshot {
             key: group.key,
             aggregation: group.aggregation,
             newest: group.newest,
             state: group.state.clone(),
         });
-        let firings = self.refire_limiter.last_fired.iter();
-        let firings = firings.filter(|((key, _), _)| (*key >> 60) as usize == partition);
-        let (aggregations, correlations) =
-            (self.plan.aggregations.iter(), self.plan.correlations.iter());
-        // In the same order whenever they are the same.
-        let mut firings: Vec<_> =
-            firings.map(|((key, correlation), fired_at)| (*correlation, *key, *fired_at)).collect();
-        firings.sort_unstable();
+        let group_bys = self.plan.group_bys.iter();
+        let group_bys =
+            group_bys.map(|group_by| group_by.deferral.as_ref().map_or(0, |deferral| deferral.id));
+        let singletons = self.singletons.entries_in_partition(partition).map(|(key, timed)| {
+            SingletonSnapshot { key, at: timed.at, singleton: timed.singleton }
+        });
+        let correlations = self.plan.correlations.iter();
         let snapshot = PartitionSnapshot {
-            aggregations: aggregations
-                .map(|aggregation| (aggregation.id, aggregation.windows.clone()))
-                .collect(),
+            aggregations: aggregations.collect(),
             groups: groups.collect(),
-            group_bys: self
-                .plan
-                .group_bys
-                .iter()
-                .map(|group_by| group_by.deferral.as_ref().map_or(0, |deferral| deferral.id))
-                .collect(),
-            singletons: self.singletons.entries_in_partition(partition).collect(),
+            group_bys: group_bys.collect(),
+            singletons: singletons.collect(),
             correlations: correlations.map(|correlation| correlation.name.clone()).collect(),
-            firings,
+            firings: self.firings_in_partition(partition),
         };
         postcard::to_extend(&snapshot, vec![FORMAT_VERSION]).unwrap_or_default()
     }
 
+    /// Returns the firings of a partition, sorted: equal firings encode to equal bytes.
+    fn firings_in_partition(&self, partition: usize) -> Vec<FiringSnapshot> {
+        let mut firings: Vec<FiringSnapshot> = self
+            .refire_limiter
+            .iter()
+            .filter(|(id, _)| (id.key >> 60) as usize == partition)
+            .map(|(id, fired_at)| FiringSnapshot {
+                correlation: id.correlation,
+                key: id.key,
+                fired_at,
+            })
+            .collect();
+        firings.sort_unstable();
+        firings
+    }
+
+    fn restore_groups(
+        &mut self,
+        plan: &Plan,
+        aggregations: Vec<AggregationSnapshot>,
+        groups: Vec<GroupSnapshot>,
+        now: u32,
+    ) {
+        let aggregation_indexes: HashMap<u64, usize> = plan
+            .aggregations
+            .iter()
+            .enumerate()
+            .map(|(index, aggregation)| (aggregation.id, index))
+            .collect();
+        for saved in groups {
+            if let Some(AggregationSnapshot { id, windows }) =
+                aggregations.get(usize::from(saved.aggregation))
+                && let Some(index) = aggregation_indexes.get(id)
+            {
+                self.merge_group(plan, *index, saved, windows, now);
+            }
+        }
+    }
+
+    fn restore_singletons(
+        &mut self,
+        plan: &Plan,
+        group_by_ids: &[u64],
+        singletons: Vec<SingletonSnapshot>,
+        now: u32,
+    ) {
+        let group_by_indexes: HashMap<u64, u16> = (0..)
+            .zip(&plan.group_bys)
+            .filter_map(|(index, group_by)| Some((group_by.deferral.as_ref()?.id, index)))
+            .collect();
+        for SingletonSnapshot { key, at, singleton } in singletons {
+            let id = group_by_ids.get(usize::from(singleton.group_by));
+            if let Some(group_by) = id.and_then(|id| group_by_indexes.get(id)).copied() {
+                let singleton = Singleton { group_by, ..singleton };
+                self.restore_deferred(plan, key, TimedSingleton { singleton, at }, now);
+            }
+        }
+    }
+
+    fn restore_firings(
+        &mut self,
+        plan: &Plan,
+        correlation_names: &[String],
+        firings: Vec<FiringSnapshot>,
+    ) {
+        let correlation_index = |name: &String| {
+            plan.correlations.iter().position(|correlation| correlation.name == *name)
+        };
+        let correlation_indexes: Vec<Option<usize>> =
+            correlation_names.iter().map(correlation_index).collect();
+        for FiringSnapshot { correlation, key, fired_at } in firings {
+            if let Some(Some(index)) = correlation_indexes.get(usize::from(correlation)) {
+                self.refire_limiter.restore(*index, key, fired_at);
+            }
+        }
+    }
+
+    /// Adds the counts of a saved group, whose aggregation had these windows.
     fn merge_group(
         &mut self,
         plan: &Plan,
@@ -166,30 +225,22 @@ impl Correlator {
         now: u32,
     ) {
         let Some(aggregation) = plan.aggregations.get(index) else { return };
-        let aggregation_index = u16::try_from(index).unwrap_or(u16::MAX);
-        let empty_state = GroupState::new(aggregation);
-        if std::mem::discriminant(&empty_state) != std::mem::discriminant(&saved.state) {
+        let GroupSnapshot { key, newest, state, .. } = saved;
+        let new_group = Group::new(key, index, aggregation, newest);
+        if std::mem::discriminant(&new_group.state) != std::mem::discriminant(&state) {
             return;
         }
-        let GroupSnapshot { key, newest, state, .. } = saved;
         let state = match state {
             GroupState::Distinct(values) => {
                 GroupState::Distinct(values.with_windows(windows, &aggregation.windows))
             }
             state => state,
         };
-        let new_group = Group {
-            key,
-            aggregation: aggregation_index,
-            newest,
-            skip_checks: 0,
-            state: empty_state,
-        };
-        let retention = |index: u16| super::group_retention(plan, index);
         self.table.update(
-            (key, 0),
+            key,
+            0,
             now,
-            &retention,
+            plan,
             || new_group,
             |group| {
                 group.newest = group.newest.max(newest);
@@ -199,18 +250,17 @@ impl Correlator {
     }
 }
 
-impl GroupState {
-    fn merge(&mut self, other: &Self, aggregation: &Aggregation, newest: u32) {
-        match (self, other) {
-            (Self::Distinct(values), Self::Distinct(other)) => {
-                values.merge(other, newest, &aggregation.windows)
-            }
-            (Self::Sum(window_sum), Self::Sum(other)) => {
-                window_sum.merge(other, newest, aggregation.max_window())
-            }
-            (Self::LastSeen(last_seen), Self::LastSeen(other)) => last_seen.merge(other),
-            (Self::Ordered(ordered_match), Self::Ordered(other)) => ordered_match.merge(other),
-            _ => {}
+impl PartitionSnapshot {
+    fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        let remedy = "delete it: counting starts again from zero";
+        let invalid = || Error::new("correlator snapshot is invalid", remedy);
+        let (version, payload) = bytes.split_first().ok_or_else(invalid)?;
+        if *version != FORMAT_VERSION {
+            let problem = format!(
+                "correlator snapshot has format version {version}: expected {FORMAT_VERSION}"
+            );
+            return Err(Error::new(problem, remedy));
         }
+        postcard::from_bytes(payload).map_err(|_| invalid())
     }
 }

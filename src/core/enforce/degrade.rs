@@ -1,5 +1,6 @@
-//! Degrading: a request without what makes its answer worth harvesting. All other bytes stay as
-//! they came.
+//! Degradation: removes the parameters that make a response worth harvesting, byte-exactly.
+//!
+//! All other bytes of the request stay as received.
 #![deny(clippy::arithmetic_side_effects)]
 
 use std::ops::Range;
@@ -8,19 +9,19 @@ use crate::extract::lenient_json::{Reader, Token};
 use crate::extract::{MemberName, batch_lines};
 use crate::http::route::Endpoint;
 
-/// What became of a body that should be degraded.
+/// The result of degrading a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Degradation {
-    /// The body without what makes its answer worth harvesting.
+    /// The body with its edits.
     Edited(Vec<u8>),
-    /// There is nothing to remove.
+    /// The body has nothing to remove.
     Unchanged,
-    /// It does not read cleanly; a cut might fall in the wrong place.
+    /// The body is malformed, so an edit might hit the wrong bytes.
     NotEditable,
 }
 
 impl Degradation {
-    /// Its word in the log.
+    /// Returns the name in logs.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Edited(_) => "edited",
@@ -29,7 +30,7 @@ impl Degradation {
         }
     }
 
-    /// The body that goes to the origin instead of the one that came, where there is one.
+    /// Returns the body to forward instead of the received one, if it was edited.
     pub fn into_edited_bytes(self) -> Option<Vec<u8>> {
         match self {
             Self::Edited(bytes) => Some(bytes),
@@ -38,8 +39,11 @@ impl Degradation {
     }
 }
 
-/// Removes log-probabilities, biases, surplus choices, echoes and reasoning summaries from a body:
-/// JSON, or a form of `content_type` where files are uploaded. Entries of a batch are edited each.
+/// Removes log-probabilities, biases, additional choices, echoes and reasoning summaries from a
+/// body.
+///
+/// The body is JSON, or a form of type `content_type` for file uploads. Each entry of a batch is
+/// edited.
 ///
 /// ```
 /// # use hedgerow_core::{enforce::degrade::{Degradation, degrade}, http::route::Endpoint};
@@ -55,14 +59,16 @@ pub fn degrade(body: &[u8], endpoint: Endpoint, content_type: Option<&str>) -> D
         }),
         _ => edit_document(body, 0, Scope::Body, &mut edits),
     };
-    match is_clean {
-        false => Degradation::NotEditable,
-        true if edits.is_empty() => Degradation::Unchanged,
-        true => Degradation::Edited(apply_edits(body, &edits)),
+    if !is_clean {
+        Degradation::NotEditable
+    } else if edits.is_empty() {
+        Degradation::Unchanged
+    } else {
+        Degradation::Edited(apply_edits(body, &edits))
     }
 }
 
-/// Where a member stands; the same key means different things in different places.
+/// The kind of object that a member is in, which decides the meaning of its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scope {
     Body,
@@ -73,7 +79,7 @@ enum Scope {
     Thinking,
 }
 
-/// What happens to a member.
+/// The edit of a member.
 enum MemberAction {
     Keep,
     Remove,
@@ -82,10 +88,10 @@ enum MemberAction {
     FilterInclude,
 }
 
-/// What stands in the place of some bytes of the body.
+/// A byte range of the body, and its replacement.
 type Edit = (Range<usize>, &'static str);
 
-/// Edits one JSON text, which begins at byte `base` of the body; false where it is broken.
+/// Edits one JSON text, which begins at byte `offset` of the body; false if it is malformed.
 fn edit_document(text: &[u8], offset: usize, scope: Scope, edits: &mut Vec<Edit>) -> bool {
     let mut editor = DocumentEditor { text, edits: Vec::new() };
     let mut reader = Reader::new(text, 0);
@@ -95,12 +101,13 @@ fn edit_document(text: &[u8], offset: usize, scope: Scope, edits: &mut Vec<Edit>
         (to_body_offset(range.start)..to_body_offset(range.end), replacement)
     };
     edits.extend(editor.edits.into_iter().map(to_body_edit));
-    // An origin that stops at the end of the first text would not see edits behind it.
+    // A second JSON text is malformed, too: an origin may read only the first one.
     let is_complete = reader.at_end();
     let errors = reader.errors();
     is_complete && !errors.syntax && !errors.truncated
 }
 
+/// Returns the body with its edits, which are in ascending order and do not overlap.
 fn apply_edits(body: &[u8], edits: &[Edit]) -> Vec<u8> {
     let mut out = Vec::with_capacity(body.len());
     let mut copied_to = 0;
@@ -113,6 +120,7 @@ fn apply_edits(body: &[u8], edits: &[Edit]) -> Vec<u8> {
     out
 }
 
+/// An editor of one JSON text, which collects edits with offsets in that text.
 struct DocumentEditor<'t> {
     text: &'t [u8],
     edits: Vec<Edit>,
@@ -165,13 +173,14 @@ impl DocumentEditor<'_> {
         members.finish(&mut self.edits);
     }
 
+    /// Replaces a value unless it already is the new one.
     fn replace_value(&mut self, range: Range<usize>, value: &'static str) {
         if self.text.get(range.clone()).map(<[u8]>::trim_ascii) != Some(value.as_bytes()) {
             self.edits.push((range, value));
         }
     }
 
-    /// Edits `include`: what it asks for beside the answer.
+    /// Edits `include`, a list of additional outputs.
     fn edit_include(&mut self, reader: &mut Reader<'_>) {
         match reader.next_token() {
             Token::Array => {}
@@ -193,20 +202,24 @@ impl DocumentEditor<'_> {
                 }
                 _ => false,
             };
-            match is_removed {
-                true => members.remove_member(item_start..reader.position(), &mut self.edits),
-                false => members.keep_member(reader.position()),
+            if is_removed {
+                members.remove_member(item_start..reader.position(), &mut self.edits);
+            } else {
+                members.keep_member(reader.position());
             }
         }
         members.finish(&mut self.edits);
     }
 }
 
-/// The members of one object or array, of which some go. One that goes takes a comma along: the one
-/// before it, or, where all before it are gone, the one behind it.
+/// A remover of members of one object or array, together with a comma each: the comma before the
+/// member, or after it if no member before it is kept.
 struct MemberRemover {
+    /// Position after the last kept member, or after the opening bracket.
     after_last_kept: usize,
+    /// Whether a member has been kept.
     has_kept: bool,
+    /// Removed member whose comma is the one after it.
     pending_removal: Option<Range<usize>>,
 }
 
@@ -215,6 +228,7 @@ impl MemberRemover {
         Self { after_last_kept: reader.position(), has_kept: false, pending_removal: None }
     }
 
+    /// Ends a pending removal at the start of the next member, which includes the comma between.
     fn begin_member(&mut self, member_start: usize, edits: &mut Vec<Edit>) {
         edits.extend(self.pending_removal.take().map(|range| (range.start..member_start, "")));
     }
@@ -238,9 +252,10 @@ impl MemberRemover {
     }
 }
 
-/// Nesting that is followed; Gemini's batches need seven levels.
+/// Maximum nesting depth of edits; Gemini's batches need seven levels.
 const MAX_DEPTH: u8 = 12;
 
+/// Returns the edit of a member by its normalised key and the object that it is in.
 fn member_action(key: &str, scope: Scope) -> MemberAction {
     match (scope, key) {
         (
@@ -258,7 +273,7 @@ fn member_action(key: &str, scope: Scope) -> MemberAction {
             MemberAction::Enter(Scope::Batch)
         }
         (Scope::Batch, "params" | "request") => MemberAction::Enter(Scope::Body),
-        // An entry may also stand in the list as it is.
+        // An entry may also be in the list without a wrapper.
         (Scope::Batch, key) => member_action(key, Scope::Body),
         (Scope::Line, "body") => MemberAction::Enter(Scope::Body),
         (Scope::Reasoning, "summary" | "generatesummary") => MemberAction::Remove,
@@ -277,7 +292,7 @@ mod tests {
     #[test]
     fn removes_harvestable_parameters() {
         let rows: &[(&str, &str, Option<&str>)] = &[
-            ("nothing to do", r#"{"model":"m","messages":[{"logprobs":1}]}"#, None),
+            ("nothing to remove", r#"{"model":"m","messages":[{"logprobs":1}]}"#, None),
             ("first", r#"{"logprobs":true,"model":"m"}"#, Some(r#"{"model":"m"}"#)),
             ("last", r#"{"model":"m","echo":true}"#, Some(r#"{"model":"m"}"#)),
             ("only", r#"{ "logit_bias" : {"1":2} }"#, Some("{  }")),
@@ -332,7 +347,7 @@ mod tests {
                 r#"{"requests":[{"generationConfig":{"candidateCount":2}}]}"#,
                 Some(r#"{"requests":[{"generationConfig":{"candidateCount":1}}]}"#),
             ),
-            ("nobody's key", r#"{"_logprobs":true}"#, None),
+            ("unknown key", r#"{"_logprobs":true}"#, None),
             ("include, odd", r#"{"include":[{}],"echo":true}"#, Some(r#"{"include":[{}]}"#)),
             ("not a number", r#"{"temperature":NaN,"echo":true}"#, Some(r#"{"temperature":NaN}"#)),
             (
@@ -362,9 +377,9 @@ mod tests {
             ("unchanged", br#"{"model":"m"}"#, None, Degradation::Unchanged),
             ("broken", br#"{"echo":true,"a":"#, None, Degradation::NotEditable),
             ("two texts", br#"{"a":1}{"echo":true}"#, None, Degradation::NotEditable),
-            ("white space behind", b"{\"a\":1} \n", None, Degradation::Unchanged),
+            ("trailing white space", b"{\"a\":1} \n", None, Degradation::Unchanged),
             (
-                "a content type that lies",
+                "a wrong content type",
                 br#"{"echo":true}"#,
                 Some("multipart/form-data; boundary=x"),
                 Degradation::Edited(b"{}".to_vec()),
@@ -402,7 +417,7 @@ mod tests {
             degrade(form(&lines.join("\n").replace("}}", "}")).as_bytes(), files, upload),
             Degradation::NotEditable
         );
-        assert_eq!(degrade(b"{}", files, upload), Degradation::NotEditable, "no form at all");
+        assert_eq!(degrade(b"{}", files, upload), Degradation::NotEditable, "not a form");
     }
 
     fn degrade_to_string(

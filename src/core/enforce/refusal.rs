@@ -130,7 +130,12 @@ mod tests {
     fn errors_have_the_shape_of_each_dialect() {
         let body = |dialect| ErrorKind::BadGateway.body(dialect, "m", "r");
         let openai = json!({
-            "error": { "message": "m", "type": "bad_gateway", "param": null, "code": "bad_gateway" },
+            "error": {
+                "message": "m",
+                "type": "bad_gateway",
+                "param": null,
+                "code": "bad_gateway",
+            },
         });
         assert_eq!(body(Dialect::Openai), openai);
         assert_eq!(body(Dialect::Generic), openai);

@@ -1,5 +1,4 @@
-//! Assessment of a request: hits, exemptions, score and band; the observation for correlation, and the
-//! indicators that the request meets.
+//! Assessment of a request: hits, indicators, exemptions, score, band, and the observation of it.
 
 use crate::correlate::Observation;
 use crate::correlate::indicator::Indicators;
@@ -15,8 +14,9 @@ use crate::rules::signature::{Signature, Status};
 use crate::ruleset::{Ruleset, TRAFFIC_FAMILY};
 
 impl Ruleset {
-    /// Scores what an HTTP request asks of the model; `None` where it is no LLM call. Of an upload's
-    /// requests the gravest speaks for all.
+    /// Assesses an HTTP request; `None` if it is not an LLM call.
+    ///
+    /// The assessment of a batch is that of its highest-scoring entry.
     pub fn assess(&self, envelope: &Envelope<'_>) -> Option<Assessment> {
         let endpoint = self.endpoint(envelope)?;
         let encoding = envelope.headers.iter().find(|(name, _)| name == "content-encoding");
@@ -42,9 +42,12 @@ impl Ruleset {
                     issues.insert(ReadIssues::SEARCH_BUDGET);
                 }
                 let mut assessment = self.score(envelope, endpoint, hits, issues);
-                let highest_score = highest.as_ref().map(|highest| highest.score.probability);
-                let is_highest = highest_score
-                    .is_none_or(|highest_score| assessment.score.probability > highest_score);
+                let exceeds_highest = |score: &Score, highest: &Option<Assessment>| {
+                    highest
+                        .as_ref()
+                        .is_none_or(|highest| score.probability > highest.score.probability)
+                };
+                let is_highest = exceeds_highest(&assessment.score, &highest);
                 let is_counted = entry_index < MAX_OBSERVED_ENTRIES || is_highest;
                 let observation = self.correlate(envelope, request, &mut assessment, is_counted);
                 entry_index = entry_index.saturating_add(1);
@@ -56,10 +59,8 @@ impl Ruleset {
                 {
                     highest_observation = Some((score, observation));
                 }
-                if highest
-                    .as_ref()
-                    .is_none_or(|highest| assessment.score.probability > highest.score.probability)
-                {
+                // Indicators may have changed the score.
+                if exceeds_highest(&assessment.score, &highest) {
                     assessment.model = request.model().map(str::to_owned);
                     highest = Some(assessment);
                 }
@@ -75,7 +76,8 @@ impl Ruleset {
         Some(assessment)
     }
 
-    /// What correlation keeps of a request that is no HTTP request: an exemplar's.
+    /// Returns the observation of an exemplar's request, which is not an HTTP request. `now` is in
+    /// seconds since the epoch.
     pub fn observe(
         &self,
         matcher: &mut Matcher<'_>,
@@ -90,8 +92,10 @@ impl Ruleset {
         self.correlate(&envelope, request, &mut assessment, true).unwrap_or_default()
     }
 
-    /// What correlation keeps of a request, if it is counted, and the indicators that it meets: those
-    /// are added to its assessment. Who is exempt from everything counts for nothing either.
+    /// Returns the observation of a request if it is counted, and adds the indicators that the
+    /// request matches to its assessment.
+    ///
+    /// Fully exempt requests are not counted by correlations.
     fn correlate(
         &self,
         envelope: &Envelope<'_>,
@@ -106,7 +110,7 @@ impl Ruleset {
         let build_observation =
             || self.observation(envelope, request, &assessment.hits, assessment.score.evidence);
         let observation = is_counted.then(build_observation);
-        // What only selects requests for correlations is no evidence.
+        // Traffic signatures only select requests for correlations; they are not evidence.
         assessment.hits.retain(|hit| {
             self.signatures
                 .get(hit.signature)
@@ -120,12 +124,13 @@ impl Ruleset {
             hits.extend(indicator_hits);
             let exemption_name = assessment.exemption_name.take();
             *assessment = self.score(envelope, endpoint, hits, issues);
-            // What it set aside before is gone from the hits.
+            // The first scoring removed exempt hits, so the second may not find the exemption.
             assessment.exemption_name = exemption_name.or(assessment.exemption_name.take());
         }
         Some(observation)
     }
 
+    /// Scores hits under the exemptions that apply, and removes the hits that they suppress.
     fn score(
         &self,
         envelope: &Envelope<'_>,
@@ -172,6 +177,6 @@ impl Ruleset {
     }
 }
 
-/// Requests of an upload that correlation looks at, beside each that is graver than those before:
-/// sketching all of ten thousand would cost as much as matching them does.
+/// Maximum number of batch entries that are observed, in addition to each entry that scores higher
+/// than all before it. Sketching all of ten thousand would cost as much as matching them.
 const MAX_OBSERVED_ENTRIES: usize = 64;

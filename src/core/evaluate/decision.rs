@@ -1,4 +1,4 @@
-//! The decision: what is done with a request, why, and by which rules. The record that is logged.
+//! The decision: the action on a request with its reasons, and the record that is logged.
 
 use serde::Serialize;
 
@@ -12,38 +12,38 @@ use crate::rules::policy::{Action, Band, Disposition, Mode};
 use crate::rules::signature::Status;
 use crate::ruleset::Ruleset;
 
-/// What scoring found.
+/// The result of scoring a request, independent of account and mode.
 #[derive(Clone, Debug)]
 pub struct Assessment {
-    /// What was called.
+    /// Endpoint that was called.
     pub endpoint: Endpoint,
-    /// The score.
+    /// Score and its contributions.
     pub score: Score,
-    /// Its band.
+    /// Band of the score.
     pub band: Band,
-    /// The signatures that held, experimental ones too.
+    /// Signatures that matched, including experimental ones.
     pub hits: Vec<Hit>,
-    /// What was not read.
+    /// Reasons why parts of the body were not read.
     pub issues: ReadIssues,
-    /// Requests in the body.
+    /// Number of LLM requests in the body.
     pub entries: usize,
-    /// The exemption that applies.
+    /// Name of the first exemption that applies.
     pub exemption_name: Option<String>,
-    /// Whether it allows the request whatever its score.
+    /// Whether an exemption allows the request whatever its score.
     pub is_exempt: bool,
-    /// What is to be counted, where anything is.
+    /// Observation for the correlator, if the request is counted.
     pub observation: Option<Observation>,
-    /// The model that was asked for.
+    /// Requested model.
     pub model: Option<String>,
 }
 
 impl Assessment {
-    /// What is done, or would be.
+    /// Returns the action, which mode Shadow only records.
     pub fn action(&self, disposition: &Disposition) -> Action {
         if self.is_exempt { Action::Allow } else { disposition.actions.action(self.band) }
     }
 
-    /// The cluster of an indicator that was hit, as it is shown.
+    /// Returns the id of the first cluster among the indicators that matched, as decisions show it.
     pub fn cluster_id(&self, envelope: &Envelope<'_>) -> Option<String> {
         let indicators = envelope.indicators?;
         let keys = self.hits.iter().filter_map(|hit| hit.indicator_key);
@@ -57,37 +57,37 @@ impl Assessment {
     }
 }
 
-/// What is done with a request, and the proof.
+/// The action on a request, with the evidence: the record that is logged.
 #[derive(Clone, Debug, Serialize)]
 pub struct Decision {
-    /// The account, as a keyed hash.
+    /// Id of the account (a keyed hash).
     pub account: Option<String>,
-    /// The cluster of an indicator that was hit.
+    /// Id of the cluster of an indicator that matched.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
-    /// The wire format.
+    /// Dialect of the body.
     pub dialect: &'static str,
-    /// The operation.
+    /// Operation of the endpoint.
     pub operation: &'static str,
-    /// From 0 to 100.
+    /// Probability of harvesting, from 0 to 100.
     pub score: f64,
     /// Decibans before any evidence.
     pub prior: f64,
     /// Decibans of evidence, after caps.
     pub evidence: f64,
-    /// What each family contributed.
+    /// Contribution of each family.
     pub contributions: Vec<Contribution>,
-    /// The score's band.
+    /// Band of the score.
     pub band: Band,
-    /// What is done, or would be.
+    /// Action, which mode Shadow only records.
     pub action: Action,
-    /// Whether it is done.
+    /// Mode: whether the action is carried out.
     pub mode: Mode,
-    /// Signatures that count, with weight and proof.
+    /// Signatures that matched and count, with weight and evidence.
     pub hits: Vec<DecisionHit>,
-    /// Experimental signatures that held.
+    /// Names of experimental signatures that matched.
     pub shadow_hits: Vec<String>,
-    /// The exemption that applies.
+    /// Name of the exemption that applies.
     pub exemption: Option<String>,
     /// Digest of the ruleset.
     pub ruleset: String,
@@ -95,30 +95,30 @@ pub struct Decision {
     pub body_bytes: u64,
     /// Bytes that were not scanned.
     pub unscanned_bytes: u64,
-    /// Why parts were not read.
+    /// Reasons why parts of the body were not read.
     pub unreadable: Vec<&'static str>,
-    /// Requests in the body.
+    /// Number of LLM requests in the body.
     pub entries: usize,
 }
 
-/// A signature that held, as it is logged.
+/// A signature that matched, as it is logged.
 #[derive(Clone, Debug, Serialize)]
 pub struct DecisionHit {
-    /// The signature.
+    /// Name of the signature.
     pub name: String,
-    /// Its family: weights of one are capped together.
+    /// Family, whose weights are capped together.
     pub family: String,
-    /// Its weight in decibans.
+    /// Weight in decibans.
     pub weight: f64,
     /// Fields and byte ranges; never text.
     pub evidence: Vec<Evidence>,
-    /// The key that a correlation held for, where it is an indicator.
+    /// Key of the indicator in hex, if the hit is an indicator's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
 }
 
 impl Decision {
-    /// Decides by the ruleset's policy.
+    /// Creates the decision for an assessment under the given mode and actions.
     pub fn new(
         ruleset: &Ruleset,
         envelope: &Envelope<'_>,
@@ -134,10 +134,13 @@ impl Decision {
             if signature.status == Status::Experimental {
                 shadow_hits.push(signature.name.clone());
             } else {
-                let (name, family) = (signature.name.clone(), signature.family.clone());
-                let key = hit.indicator_key.map(|key| format!("{key:016x}"));
-                let (weight, evidence) = (signature.weight, hit.evidence);
-                hits.push(DecisionHit { name, family, weight, evidence, key });
+                hits.push(DecisionHit {
+                    name: signature.name.clone(),
+                    family: signature.family.clone(),
+                    weight: signature.weight,
+                    evidence: hit.evidence,
+                    key: hit.indicator_key.map(|key| format!("{key:016x}")),
+                });
             }
         }
         Self {
@@ -163,12 +166,13 @@ impl Decision {
         }
     }
 
-    /// Whether the action is carried out.
+    /// Returns whether the action is carried out.
     pub fn is_enforced(&self) -> bool {
         self.mode == Mode::Enforce
     }
 
-    /// The names of the hits, heaviest first, for a header.
+    /// Returns the names of the hits with the highest weight first, for a header: at most
+    /// 32, separated by commas.
     pub fn hit_names(&self) -> String {
         let mut hits: Vec<&DecisionHit> = self.hits.iter().collect();
         hits.sort_by(|a, b| b.weight.total_cmp(&a.weight));
@@ -178,5 +182,5 @@ impl Decision {
     }
 }
 
-/// Names that a header holds at most: 32 names of some 40 bytes stay far below header limits.
+/// Maximum number of names in a header: 32 names of about 40 bytes stay far below header limits.
 const MAX_HEADER_HITS: usize = 32;

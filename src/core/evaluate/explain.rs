@@ -1,7 +1,7 @@
-//! Explaining: every condition of every signature, true or false, with field and byte range.
+//! Explanations: every comparison of every signature, true or false, with field and byte range.
 //!
-//! This is the slow path on purpose: nothing is skipped, no scan is used, each comparison looks at
-//! each value. A property test holds it equal to the matcher.
+//! This is deliberately the slow, naive path: it skips nothing, uses no scan, and compares each
+//! value separately. A property test compares it with the matcher.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::extract::Request;
 use crate::extract::lenient_json::RawString;
-use crate::field::{Field, FieldType, sections};
+use crate::field::{Field, FieldId, FieldType, sections};
 use crate::http::envelope::Envelope;
 use crate::matching::{Evidence, regex_gate};
 use crate::rules::signature::{Comparison, FieldComparison, Selection, Signature};
@@ -20,47 +20,74 @@ use crate::ruleset::Ruleset;
 use crate::text;
 use crate::text::{Case, SourceMap};
 
-/// A signature's conditions for one request.
+/// The value of a signature and its parts for one request.
 #[derive(Clone, Debug, Serialize)]
 pub struct Explanation {
-    /// The signature.
+    /// Name of the signature.
     pub name: String,
-    /// Its weight in decibans.
+    /// Weight in decibans.
     pub weight: f64,
-    /// Whether it holds.
+    /// Whether the condition holds.
     pub holds: bool,
-    /// Its selections.
+    /// Selections, by name.
     pub selections: Vec<ExplainedSelection>,
 }
 
-/// A selection for one request.
+/// The value of a selection for one request.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExplainedSelection {
-    /// The selection.
+    /// Name of the selection.
     pub name: String,
-    /// Whether it holds.
+    /// Whether the selection holds.
     pub holds: bool,
-    /// Its comparisons.
+    /// Comparisons, in order.
     #[serde(rename = "tests")]
     pub comparisons: Vec<ExplainedComparison>,
 }
 
-/// A comparison for one request.
+/// The value of a comparison for one request.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExplainedComparison {
-    /// The comparison as Sigma writes it.
+    /// Comparison in Sigma's syntax.
     #[serde(rename = "test")]
     pub comparison: String,
-    /// Whether it holds.
+    /// Whether the comparison holds.
     pub holds: bool,
-    /// Where, if it holds for a value that stands somewhere.
+    /// Location of the match, if the comparison holds for a value that has one.
     pub evidence: Option<Evidence>,
 }
 
-/// Explains signatures; regexes are compiled once.
+/// Explains signatures; it compiles each regex once.
 #[derive(Debug, Default)]
 pub struct Explainer {
     regexes: RefCell<HashMap<String, Option<Regex>>>,
+}
+
+/// The value of a comparison.
+enum Outcome {
+    /// The comparison does not hold.
+    Fails,
+    /// It holds, but has no location: a number, or an absent value.
+    Holds,
+    /// It holds at a location.
+    Matches(Evidence),
+}
+
+impl Outcome {
+    fn new(holds: bool) -> Self {
+        if holds { Self::Holds } else { Self::Fails }
+    }
+
+    fn holds(&self) -> bool {
+        !matches!(self, Self::Fails)
+    }
+
+    fn into_evidence(self) -> Option<Evidence> {
+        match self {
+            Self::Matches(evidence) => Some(evidence),
+            Self::Fails | Self::Holds => None,
+        }
+    }
 }
 
 impl Explainer {
@@ -75,7 +102,7 @@ impl Explainer {
         list_hits.extend(ruleset.template_list_hits(request, envelope));
         let explain = |(index, signature): (usize, &Signature)| {
             if ruleset.is_correlation(index) {
-                // What earlier requests showed is not known here.
+                // An explanation has no indicators, which depend on earlier requests.
                 return explain_list_or_correlation(signature, "an indicator of", None);
             }
             if !ruleset.is_list(index) {
@@ -99,13 +126,12 @@ impl Explainer {
             .selections
             .iter()
             .map(|(name, selection)| {
-                let mut tests = Vec::new();
+                let mut comparisons = Vec::new();
                 selection.for_each_comparison(&mut |test| {
-                    tests.push(self.explain_comparison(test, request, headers))
+                    comparisons.push(self.explain_comparison(test, request, headers))
                 });
-                let holds = selection
-                    .holds(&mut |test| self.find_evidence(test, request, headers).is_some());
-                ExplainedSelection { name: name.clone(), holds, comparisons: tests }
+                let holds = self.selection_holds(selection, request, headers);
+                ExplainedSelection { name: name.clone(), holds, comparisons }
             })
             .collect();
         let holds = signature.condition.holds(&mut |name| {
@@ -114,7 +140,7 @@ impl Explainer {
         Explanation { name: signature.name.clone(), weight: signature.weight, holds, selections }
     }
 
-    /// Whether a signature holds.
+    /// Returns whether a signature matches.
     pub fn holds(
         &self,
         signature: &Signature,
@@ -127,14 +153,14 @@ impl Explainer {
         })
     }
 
-    /// Whether a selection's content holds.
+    /// Returns whether a selection holds.
     pub fn selection_holds(
         &self,
         selection: &Selection,
         request: &Request<'_>,
         headers: &[(String, String)],
     ) -> bool {
-        selection.holds(&mut |test| self.find_evidence(test, request, headers).is_some())
+        selection.holds(&mut |test| self.evaluate(test, request, headers).holds())
     }
 
     fn explain_comparison(
@@ -143,83 +169,77 @@ impl Explainer {
         request: &Request<'_>,
         headers: &[(String, String)],
     ) -> ExplainedComparison {
-        let outcome = self.find_evidence(test, request, headers);
+        let outcome = self.evaluate(test, request, headers);
         ExplainedComparison {
             comparison: describe_test(test),
-            holds: outcome.is_some(),
-            evidence: outcome.flatten(),
+            holds: outcome.holds(),
+            evidence: outcome.into_evidence(),
         }
     }
 
-    /// `None`: it does not hold. `Some(None)`: it holds, and stands nowhere.
-    fn find_evidence(
+    /// Evaluates a comparison with the values of its field.
+    fn evaluate(
         &self,
         test: &FieldComparison,
         request: &Request<'_>,
         headers: &[(String, String)],
-    ) -> Option<Option<Evidence>> {
-        let evidence_at = |range: Range<usize>| Evidence {
-            field: test.field.clone(),
-            start: range.start,
-            end: range.end,
-        };
+    ) -> Outcome {
         match (&test.field, test.field.field_type()) {
             (Field::Known(field_id), FieldType::Text) => {
-                let is_in_section = |section: u8| section & sections(*field_id) != 0;
-                let mut segments = request
-                    .segments()
-                    .iter()
-                    .filter(|segment| is_in_section(segment.section as u8));
-                if test.comparison == Comparison::Exists(false) {
-                    return segments.next().is_none().then_some(None);
-                }
-                segments.find_map(|segment| {
-                    let text = request.text().get(segment.range.clone()).unwrap_or_default();
-                    let raw = segment.source.value();
-                    let range = self.find_in_text(&test.comparison, text, raw)?;
-                    Some(Some(evidence_at(match raw {
-                        Some(raw) => {
-                            let offsets = vec![range.start, range.end.saturating_sub(1)];
-                            SourceMap::new(raw, text, 0, &[], offsets).source_range(range)
-                        }
-                        None => segment.source.range(),
-                    })))
-                })
+                self.evaluate_text(test, *field_id, request)
             }
             (Field::Known(field_id), FieldType::Number | FieldType::Flag) => {
-                let mut numbers = request.numbers().iter().filter(|(id, _)| id == field_id);
-                let holds = match test.comparison {
-                    Comparison::Exists(expected) => numbers.next().is_some() == expected,
-                    Comparison::Number { comparator, value } => {
-                        numbers.any(|(_, number)| comparator.matches(*number, value))
-                    }
-                    _ => false,
-                };
-                holds.then_some(None)
+                evaluate_number(&test.comparison, *field_id, request)
             }
-            (field, _) => {
-                let values: Vec<&str> = match field {
-                    Field::Known(field_id) => {
-                        let matching = request.keywords().iter().filter(|(id, _)| id == field_id);
-                        matching.map(|(_, value)| value.as_ref()).collect()
-                    }
-                    Field::Header(header) => headers
-                        .iter()
-                        .filter(|(header_name, _)| header_name == header)
-                        .map(|(_, value)| value.as_str())
-                        .collect(),
-                };
-                if test.comparison == Comparison::Exists(false) {
-                    return values.is_empty().then_some(None);
-                }
-                let value = values
-                    .into_iter()
-                    .find(|value| self.matches_keyword(&test.comparison, value))?;
-                Some(Some(evidence_at(0..value.len())))
+            (Field::Known(field_id), _) => {
+                let matching = request.keywords().iter().filter(|(id, _)| id == field_id);
+                self.evaluate_keyword(test, matching.map(|(_, value)| value.as_ref()))
+            }
+            (Field::Header(header), _) => {
+                let matching = headers.iter().filter(|(name, _)| name == header);
+                self.evaluate_keyword(test, matching.map(|(_, value)| value.as_str()))
             }
         }
     }
 
+    /// Evaluates a comparison with the text of each segment; the first match counts.
+    fn evaluate_text(
+        &self,
+        test: &FieldComparison,
+        field_id: FieldId,
+        request: &Request<'_>,
+    ) -> Outcome {
+        let sections = sections(field_id);
+        let mut segments =
+            request.segments().iter().filter(|segment| segment.section as u8 & sections != 0);
+        if test.comparison == Comparison::Exists(false) {
+            return Outcome::new(segments.next().is_none());
+        }
+        let source_range = segments.find_map(|segment| {
+            let text = request.text().get(segment.range.clone()).unwrap_or_default();
+            let raw = segment.source.value();
+            let range = self.find_in_text(&test.comparison, text, raw)?;
+            let Some(raw) = raw else { return Some(segment.source.range()) };
+            let offsets = vec![range.start, range.end.saturating_sub(1)];
+            Some(SourceMap::new(raw, text, 0, &[], offsets).source_range(range))
+        });
+        source_range.map_or(Outcome::Fails, |range| Outcome::Matches(evidence_at(test, range)))
+    }
+
+    /// Evaluates a comparison with each value of a keyword field; the first match counts.
+    fn evaluate_keyword<'v>(
+        &self,
+        test: &FieldComparison,
+        mut values: impl Iterator<Item = &'v str>,
+    ) -> Outcome {
+        if test.comparison == Comparison::Exists(false) {
+            return Outcome::new(values.next().is_none());
+        }
+        let matching = values.find(|value| self.matches_keyword(&test.comparison, value));
+        matching.map_or(Outcome::Fails, |value| Outcome::Matches(evidence_at(test, 0..value.len())))
+    }
+
+    /// Returns the range of a match in the normalised text of a segment; `raw` is its source.
     fn find_in_text(
         &self,
         comparison: &Comparison,
@@ -237,7 +257,7 @@ impl Explainer {
             Comparison::String { string_match: anchor, value, cased: true } => {
                 let folded = text::normalize_pattern(value, Case::Fold);
                 let start = text.find(&folded)?;
-                // Seams have no case.
+                // Joined parts have no text with case.
                 let cased_text = text::normalize(&raw?.text(), Case::Keep);
                 anchor
                     .matches(&cased_text, value)
@@ -270,6 +290,7 @@ impl Explainer {
         }
     }
 
+    /// Searches with a compiled regex; `None` if it does not match or does not compile.
     fn with_regex<T>(&self, pattern: &str, search: impl Fn(&Regex) -> Option<T>) -> Option<T> {
         let mut regexes = self.regexes.borrow_mut();
         let regex =
@@ -278,7 +299,22 @@ impl Explainer {
     }
 }
 
-/// What has no condition: a list, which holds where the client or the account is on it, or a
+fn evaluate_number(comparison: &Comparison, field_id: FieldId, request: &Request<'_>) -> Outcome {
+    let mut numbers = request.numbers().iter().filter(|(id, _)| *id == field_id);
+    Outcome::new(match comparison {
+        Comparison::Exists(expected) => numbers.next().is_some() == *expected,
+        Comparison::Number { comparator, value } => {
+            numbers.any(|(_, number)| comparator.matches(*number, *value))
+        }
+        _ => false,
+    })
+}
+
+fn evidence_at(test: &FieldComparison, range: Range<usize>) -> Evidence {
+    Evidence { field: test.field.clone(), start: range.start, end: range.end }
+}
+
+/// Explains a rule without comparisons: a list, which holds if `evidence` shows a value on it, or a
 /// correlation.
 fn explain_list_or_correlation(
     signature: &Signature,
@@ -293,11 +329,15 @@ fn explain_list_or_correlation(
     };
     let selection =
         ExplainedSelection { name: "entries".to_owned(), holds, comparisons: vec![test] };
-    let (name, weight) = (signature.name.clone(), signature.weight);
-    Explanation { name, weight, holds, selections: vec![selection] }
+    Explanation {
+        name: signature.name.clone(),
+        weight: signature.weight,
+        holds,
+        selections: vec![selection],
+    }
 }
 
-/// A comparison as Sigma writes it.
+/// Returns a comparison in Sigma's syntax.
 pub fn describe_test(test: &FieldComparison) -> String {
     let field = test.field.name();
     let with_modifier = |modifier: &str| {

@@ -1,8 +1,9 @@
-//! Many requests in one body: batch files (multipart, one JSON line a request) and message batches.
+//! Batches, many requests in one body: multipart uploads of JSON lines, and inline `requests`.
 
 use memchr::memmem;
 
 use super::issues::ReadIssues;
+use super::lenient_value::skip_mistyped;
 use super::member_name::MemberName;
 use super::request::Request;
 use crate::extract::lenient_json::{Reader, Token};
@@ -11,10 +12,10 @@ use crate::http::body::Body;
 use crate::http::envelope::Envelope;
 use crate::http::route::{Dialect, Endpoint, builtin_endpoint};
 
-/// Tells one entry; false when no more are wanted.
+/// A callback for each entry of a batch; it returns false to stop.
 type OnEntry<'t, 'a> = &'t mut dyn FnMut(&mut Request<'a>) -> bool;
 
-/// Reads a file upload; `None` where its purpose is not `batch`.
+/// Reads a file upload and calls `on_entry` for each line; `None` if it is not a batch file.
 pub fn read_upload<'a>(
     request: &mut Request<'a>,
     envelope: &Envelope<'a>,
@@ -43,8 +44,9 @@ pub fn read_upload<'a>(
     Some(())
 }
 
-/// The lines of a batch file's upload, each with its place in the body; `None` where the form is
-/// none, or one that servers may read in different ways.
+/// Returns the lines of an uploaded batch file, each with its byte offset in the body.
+///
+/// Returns `None` if the body is not a form with a file, or if servers may read it differently.
 pub fn batch_lines<'a>(
     body: &'a [u8],
     content_type: Option<&str>,
@@ -54,8 +56,10 @@ pub fn batch_lines<'a>(
     Some(form.files.into_iter().flat_map(|(file, base)| non_blank_lines(file, base)).collect())
 }
 
-/// Reads a JSON body that holds its entries under `requests`: Anthropic's as `params`, Gemini's as
-/// `request` or bare.
+/// Reads a JSON body whose entries are elements of `requests`, and calls `on_entry` for each.
+///
+/// Anthropic nests the request in `params`, Gemini in `request` or not at all. A body without
+/// `requests` is read as one request.
 pub fn read_inline_requests<'a>(
     request: &mut Request<'a>,
     body: &'a Body<'_>,
@@ -73,7 +77,7 @@ pub fn read_inline_requests<'a>(
     }
 }
 
-/// Looks for `requests` here and, for Gemini, further in (`batch.input_config.requests.requests`).
+/// Finds `requests`, also in Gemini's nesting (`batch.input_config.requests.requests`).
 fn find_requests<'a>(
     request: &mut Request<'a>,
     reader: &mut Reader<'a>,
@@ -104,10 +108,11 @@ fn find_requests<'a>(
             read_requests(request, reader, endpoint, !*found_requests, on_entry);
             *found_requests = true;
         }
-        token => super::lenient_value::skip_mistyped(token, reader),
+        token => skip_mistyped(token, reader),
     }
 }
 
+/// Reads the array `requests`, which has been entered, and calls `on_entry` for each element.
 fn read_requests<'a>(
     request: &mut Request<'a>,
     reader: &mut Reader<'a>,
@@ -115,7 +120,7 @@ fn read_requests<'a>(
     is_first: bool,
     on_entry: OnEntry<'_, 'a>,
 ) {
-    // Broken JSON may seem to hold any number of lists; only the first is counted beforehand.
+    // Malformed JSON may contain any number of arrays. Counting only the first keeps this linear.
     let size = if is_first { count_elements(reader.clone()) } else { 0 };
     while reader.next_element() {
         read_entry(request, reader, endpoint);
@@ -129,7 +134,7 @@ fn read_requests<'a>(
     }
 }
 
-/// How many elements an array has.
+/// Counts the elements of an array that has been entered.
 fn count_elements(mut reader: Reader<'_>) -> u32 {
     let mut count = 0_u32;
     while reader.next_element() {
@@ -139,6 +144,7 @@ fn count_elements(mut reader: Reader<'_>) -> u32 {
     count
 }
 
+/// Reads an element of `requests`: a request wrapped in `params`, or a Gemini request.
 fn read_entry<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, endpoint: Endpoint) {
     if endpoint.dialect() == Dialect::Gemini {
         return request.read_object(reader, endpoint, 0);
@@ -152,11 +158,11 @@ fn read_entry<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, endpoint: 
                 }
             }
         }
-        token => super::lenient_value::skip_mistyped(token, reader),
+        token => skip_mistyped(token, reader),
     }
 }
 
-/// Reads JSON lines as OpenAI's batch API has them. A line that cannot be read is an entry too.
+/// Reads the JSON lines of OpenAI's batch API. A malformed line is an entry, too.
 fn read_lines<'a>(
     request: &mut Request<'a>,
     file: &'a [u8],
@@ -176,7 +182,7 @@ fn read_lines<'a>(
     }
 }
 
-/// The lines that are not blank, each with its place in the body.
+/// Returns the lines that are not blank, each with its byte offset in the body.
 fn non_blank_lines(file: &[u8], base: usize) -> impl Iterator<Item = (&[u8], usize)> {
     let lines = file.split(|byte| *byte == b'\n').scan(base, |offset, line| {
         let start = *offset;
@@ -186,11 +192,14 @@ fn non_blank_lines(file: &[u8], base: usize) -> impl Iterator<Item = (&[u8], usi
     lines.filter(|(line, _)| !line.iter().all(u8::is_ascii_whitespace))
 }
 
-/// Reads `{"custom_id", "method", "url", "body"}`; the URL says how the body reads, wherever it
-/// stands. A line should be one JSON text; where there are more, or more bodies than one, which of
-/// them counts is the origin's choice, and all are read.
+/// Reads `{"custom_id", "method", "url", "body"}`. The URL decides the dialect of the body, in any
+/// order of the members.
+///
+/// A line should hold one JSON text with one body. If it holds several, the origin decides which
+/// one counts, so all are read.
 fn read_line<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
-    let (mut endpoint, mut bodies) = (None, Vec::new());
+    let mut endpoint = None;
+    let mut bodies = Vec::new();
     while !reader.at_end() {
         if !bodies.is_empty() {
             reader.record_syntax_error();
@@ -200,10 +209,10 @@ fn read_line<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
             Token::Object => read_line_members(request, reader, &mut endpoint, &mut bodies),
             token => {
                 reader.record_syntax_error();
-                super::lenient_value::skip_mistyped(token, reader);
+                skip_mistyped(token, reader);
             }
         }
-        // Stray punctuation, such as the comma behind an element of a list, is nothing to take.
+        // No token starts with stray punctuation, such as the comma after an element of an array.
         if reader.position() == start {
             reader.skip_byte();
         }
@@ -221,6 +230,7 @@ fn read_line<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
     }
 }
 
+/// Reads the members of a line: records the endpoint of its URL and the positions of bodies.
 fn read_line_members<'a>(
     request: &mut Request<'a>,
     reader: &mut Reader<'a>,
@@ -250,22 +260,23 @@ fn read_line_members<'a>(
     }
 }
 
-/// The parts of a form that matter here.
+/// A multipart form: its `purpose` values and files.
 #[derive(Default)]
 struct Form<'a> {
     purposes: Vec<&'a [u8]>,
+    /// Content and byte offset in the body of each file.
     files: Vec<(&'a [u8], usize)>,
-    /// Whether a part was met that servers may read in other ways than we do.
+    /// Whether the form has a part that servers may read differently.
     is_ambiguous: bool,
 }
 
-/// Finds `purpose` and `file` in a multipart body. The last part may be cut off. `None` where the
-/// content type names no multipart form.
+/// Parses a multipart body, whose last part may be cut off. `None` if the content type is not
+/// `multipart/form-data` with a boundary.
 fn parse_form<'a>(body: &'a [u8], content_type: Option<&str>) -> Option<Form<'a>> {
     let mut form = Form::default();
     let delimiter = format!("--{}", parse_boundary(content_type?)?);
     let finder = memmem::Finder::new(delimiter.as_bytes());
-    // A delimiter begins a line; elsewhere it is content.
+    // A delimiter counts only at the beginning of a line.
     let begins_line = |position: &usize| {
         *position == 0 || body.get(..*position).is_some_and(|preceding| preceding.ends_with(b"\n"))
     };
@@ -279,8 +290,8 @@ fn parse_form<'a>(body: &'a [u8], content_type: Option<&str>) -> Option<Form<'a>
 }
 
 impl<'a> Form<'a> {
-    /// Whether the form is known to be something else than a batch file: by its purpose, or, where
-    /// none is named, because no line of it can have a body.
+    /// Returns whether the form certainly is not a batch file: it has another purpose, or it has no
+    /// purpose and no line of it can have a `body`.
     fn is_not_batch(&self) -> bool {
         if self.is_ambiguous || self.purposes.contains(&&b"batch"[..]) {
             return false;
@@ -291,13 +302,14 @@ impl<'a> Form<'a> {
         !self.purposes.is_empty() || !self.files.iter().any(|(file, _)| may_have_body(file))
     }
 
-    /// Takes what stands between two delimiters, the first of which ends at `start`.
+    /// Adds the part between two delimiters, which begins at byte `start` of the body.
     fn add_part(&mut self, part: &'a [u8], start: usize) {
-        let (crlf, lf) = (memmem::find(part, b"\r\n\r\n"), memmem::find(part, b"\n\n"));
+        let crlf = memmem::find(part, b"\r\n\r\n");
+        let lf = memmem::find(part, b"\n\n");
         let (head_end, content_start) = match (crlf, lf) {
             (Some(crlf), lf) if lf.is_none_or(|lf| crlf < lf) => (crlf, crlf.saturating_add(4)),
             (_, Some(lf)) => (lf, lf.saturating_add(2)),
-            // Behind the last delimiter stand two hyphens.
+            // Two hyphens follow the last delimiter.
             _ => return self.is_ambiguous |= !part.starts_with(b"--"),
         };
         let head = String::from_utf8_lossy(part.get(..head_end).unwrap_or_default());
@@ -309,7 +321,7 @@ impl<'a> Form<'a> {
         self.is_ambiguous |= !is_unambiguous || crlf != Some(head_end);
         match name.as_deref() {
             Some("purpose") => self.purposes.push(content.trim_ascii()),
-            // The uploads API calls a part of a file `data`.
+            // The uploads API sends a part of a file as `data`.
             Some("file" | "data") => self.files.push((content, content_offset)),
             Some(_) if is_unambiguous => {}
             _ => self.files.push((content, content_offset)),
@@ -317,8 +329,8 @@ impl<'a> Form<'a> {
     }
 }
 
-/// The name of a part by its headers, and whether all servers would read them so: not where lines
-/// are folded, a name is encoded, or the content is.
+/// Returns the name of a part by its headers, and whether all servers agree on it. They may not if
+/// header lines are folded, or if the name or the content is encoded.
 fn parse_part_name(head: &str) -> (Option<String>, bool) {
     let lines: Vec<&str> = head.lines().filter(|line| !line.is_empty()).collect();
     let is_folded = lines.iter().any(|line| line.starts_with([' ', '\t']));
@@ -336,6 +348,7 @@ fn parse_part_name(head: &str) -> (Option<String>, bool) {
     (name, is_unambiguous)
 }
 
+/// Returns the boundary of a `multipart/form-data` content type, at most 200 bytes long.
 fn parse_boundary(content_type: &str) -> Option<String> {
     let (media_type, parameter_text) = content_type.split_once(';')?;
     if !media_type.trim().eq_ignore_ascii_case("multipart/form-data") {
@@ -346,9 +359,10 @@ fn parse_boundary(content_type: &str) -> Option<String> {
     (!boundary.is_empty() && boundary.len() <= 200).then_some(boundary)
 }
 
-/// The parameters of a header's value: names in lower case, values without quotes.
+/// Returns the parameters of a header value: names in lower case, values without quotes.
 fn parse_parameters(value: &str) -> Vec<(String, String)> {
-    let (mut in_quotes, mut is_escaped) = (false, false);
+    let mut in_quotes = false;
+    let mut is_escaped = false;
     let parts = value.split(|char| {
         let is_separator = char == ';' && !in_quotes;
         in_quotes ^= char == '"' && !is_escaped;
@@ -364,8 +378,7 @@ fn parse_parameters(value: &str) -> Vec<(String, String)> {
 mod tests {
     use super::*;
 
-    /// Servers differ in how they read a form. What one of them takes for a batch must not go by
-    /// because another would not.
+    /// Servers parse forms differently. A form that one of them reads as a batch must be scored.
     #[test]
     fn only_unambiguous_non_batch_forms_are_skipped() {
         let line = "{}";
@@ -379,7 +392,7 @@ mod tests {
             ("another purpose", plain, purpose("assistants") + &file, true, 1),
             ("a batch", plain, purpose("batch") + &file, false, 1),
             ("both", plain, purpose("batch") + &purpose("user_data") + &file, false, 1),
-            ("no purpose, and nothing like a batch", plain, file.clone(), true, 1),
+            ("no purpose, and no line with a body", plain, file.clone(), true, 1),
             ("no purpose", plain, part("name=\"file\"", r#"{"body":{}}"#), false, 1),
             (
                 "a name in extended form",

@@ -1,4 +1,7 @@
-//! What the dialects share: messages, content parts, tool definitions and answer schemas.
+//! Structures that all dialects share: messages, content parts, tool definitions, answer schemas.
+//!
+//! Functions that return bool return true always: the member has been read, even if its value has
+//! an unexpected type, which is skipped.
 
 use super::issues::ReadIssues;
 use super::lenient_value::skip_mistyped;
@@ -7,7 +10,7 @@ use super::request::{MAX_DEPTH, Request};
 use crate::extract::lenient_json::{Reader, Token};
 use crate::field::{FieldId, Section};
 
-/// Takes a list of messages, one message, or a bare string.
+/// Reads a list of messages, one message, or a bare string as a user message.
 pub fn read_messages<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool {
     match reader.next_token() {
         Token::Array => {
@@ -25,6 +28,7 @@ pub fn read_messages<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> 
     true
 }
 
+/// Reads an element of a list of messages. A `depth` of 0 allows a nested list.
 fn read_message_item<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, depth: u8) {
     match reader.next_token() {
         Token::Object => read_message(request, reader),
@@ -32,7 +36,7 @@ fn read_message_item<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, dep
             request.push_text(Section::User, raw, false);
             request.add_count(FieldId::Turns, 1);
         }
-        // vLLM takes a list of conversations.
+        // vLLM accepts a list of conversations.
         Token::Array if depth == 0 => {
             while reader.next_element() {
                 read_message_item(request, reader, 1);
@@ -42,8 +46,10 @@ fn read_message_item<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, dep
     }
 }
 
-/// Takes a message whose opening brace has been taken. Text cannot be placed before the role is
-/// known; where it comes first, the role is looked up ahead, once a message.
+/// Reads a message whose opening brace has been read.
+///
+/// The section of a text depends on the role. If the text comes before the role, the reader looks
+/// ahead, once per message.
 pub fn read_message<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
     let mut section = None;
     let mut is_output = false;
@@ -59,7 +65,7 @@ pub fn read_message<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
                 if let (Some(first), Some(next)) = (section, next)
                     && first != next
                 {
-                    // Which of two roles counts is the origin's choice: the text may be the user's.
+                    // The origin decides which of two roles counts: the text may be the user's.
                     request.move_to_section(start, first, Section::User);
                     section = Some(Section::User);
                 }
@@ -79,7 +85,7 @@ pub fn read_message<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
             }
             "encryptedcontent" => read_reasoning_token(request, reader),
             "toolcalls" | "functioncall" | "arguments" => read_tool_calls(request, reader, 0),
-            // Ollama has pictures beside the text, the responses API results of tools.
+            // Ollama sends images next to the text, the responses API results of tools.
             "images" | "result" => count_attachment(request, reader),
             _ => reader.skip(),
         }
@@ -90,7 +96,7 @@ pub fn read_message<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
     }
 }
 
-/// Takes what one message says: a string, or parts.
+/// Reads the content of one message, a string or parts, and joins the parts.
 pub fn read_message_content<'a>(
     request: &mut Request<'a>,
     reader: &mut Reader<'a>,
@@ -101,10 +107,10 @@ pub fn read_message_content<'a>(
     request.join_parts(start);
 }
 
-/// The place of a message by the members behind the value at which `reader` stands.
+/// Returns the section of a message by the members after the value that `reader` is about to read.
 ///
-/// In broken JSON a message may seem to go on to the end of the body; looking ahead is bounded over
-/// all messages, so that many of those take no more than linear time.
+/// In malformed JSON a message may extend to the end of the body. All messages share one budget of
+/// look-ahead bytes, so that many such messages still take linear time.
 fn lookahead_section(request: &mut Request<'_>, reader: &Reader<'_>, is_output: bool) -> Section {
     if request.lookahead_budget == 0 {
         return Section::User;
@@ -117,6 +123,7 @@ fn lookahead_section(request: &mut Request<'_>, reader: &Reader<'_>, is_output: 
     section
 }
 
+/// Skips the value at the reader's position and returns the section by the members after it.
 fn find_section(lookahead: &mut Reader<'_>, mut is_output: bool) -> Section {
     lookahead.skip();
     while let Some(key) = lookahead.next_key() {
@@ -135,6 +142,7 @@ fn find_section(lookahead: &mut Reader<'_>, mut is_output: bool) -> Section {
     if is_output { Section::Tool } else { Section::User }
 }
 
+/// Reads the value of `role`; `None` if it is not a string.
 fn read_role(reader: &mut Reader<'_>) -> Option<Section> {
     match reader.next_token() {
         Token::String(raw) => Some(match raw.text().as_ref() {
@@ -150,7 +158,7 @@ fn read_role(reader: &mut Reader<'_>) -> Option<Section> {
     }
 }
 
-/// Takes content: a string, a part, or a list of either.
+/// Reads content: a string, a part, or a list of either.
 pub fn read_content<'a>(
     request: &mut Request<'a>,
     reader: &mut Reader<'a>,
@@ -170,6 +178,7 @@ pub fn read_content<'a>(
     }
 }
 
+/// Reads a content part whose opening brace has been read.
 fn read_part<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, section: Section, depth: u8) {
     let deeper = depth.saturating_add(1);
     while let Some(key) = reader.next_key() {
@@ -182,7 +191,7 @@ fn read_part<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, section: Se
             "functionresponse" => read_strings(request, reader, Section::Tool, deeper),
             "signature" | "data" | "thoughtsignature" => read_reasoning_token(request, reader),
             "title" | "context" => read_content(request, reader, section, deeper),
-            // What the model called a tool with.
+            // Arguments of a tool call by the model.
             "input" => read_strings(request, reader, Section::Assistant, deeper),
             "functioncall" => read_tool_calls(request, reader, deeper),
             "source" => read_source(request, reader, section, deeper),
@@ -194,20 +203,21 @@ fn read_part<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, section: Se
     }
 }
 
-/// Counts a picture, a sound or a file.
+/// Counts an image, a sound or a file, and skips it.
 pub fn count_attachment<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
     request.add_count(FieldId::AttachmentsCount, 1);
     reader.skip();
 }
 
-/// Takes what a part brings along: a text document is text, all else an attachment.
+/// Reads the `source` of a part: a text document is text, everything else an attachment.
 fn read_source<'a>(
     request: &mut Request<'a>,
     reader: &mut Reader<'a>,
     section: Section,
     depth: u8,
 ) {
-    let (mut data, mut is_text) = (Vec::new(), false);
+    let mut data = Vec::new();
+    let mut is_text = false;
     match reader.next_token() {
         Token::Object => {
             while let Some(key) = reader.next_key() {
@@ -235,8 +245,7 @@ fn read_source<'a>(
     }
 }
 
-/// Takes what the model called tools with: OpenAI's `arguments` are JSON in a string, Gemini's `args`
-/// are JSON.
+/// Reads tool calls by the model: OpenAI's `arguments` are JSON in a string, Gemini's `args` JSON.
 fn read_tool_calls<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, depth: u8) {
     match reader.next_token() {
         Token::String(raw) => request.push_text(Section::Assistant, raw, false),
@@ -263,7 +272,7 @@ fn read_tool_calls<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, depth
     }
 }
 
-/// Takes signed or encrypted reasoning.
+/// Reads and counts signed or encrypted reasoning.
 fn read_reasoning_token<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
     match reader.next_token() {
         Token::String(raw) if !raw.bytes().is_empty() => {
@@ -274,7 +283,7 @@ fn read_reasoning_token<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) 
     }
 }
 
-/// Takes every string in a value.
+/// Reads every string in a value as text; the keys of objects are not text.
 pub fn read_strings<'a>(
     request: &mut Request<'a>,
     reader: &mut Reader<'a>,
@@ -298,7 +307,7 @@ pub fn read_strings<'a>(
     }
 }
 
-/// Takes a list of tools and counts them.
+/// Reads and counts a list of tools.
 pub fn read_tools<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool {
     read_tool_list(request, reader, 0);
     true
@@ -315,7 +324,7 @@ fn read_tool_list<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, depth:
     }
 }
 
-/// Takes one tool; Gemini's holds a list of functions.
+/// Reads one tool; Gemini's holds a list of functions, which are counted instead.
 fn read_tool<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, depth: u8) {
     match reader.next_token() {
         Token::Object => {}
@@ -336,7 +345,7 @@ fn read_tool<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, depth: u8) 
     }
 }
 
-/// Takes a JSON schema, or what wraps one: names and descriptions are text.
+/// Reads a JSON schema, or an object that wraps one: names, titles and descriptions are text.
 pub fn read_schema<'a>(
     request: &mut Request<'a>,
     reader: &mut Reader<'a>,
@@ -359,6 +368,7 @@ pub fn read_schema<'a>(
     }
 }
 
+/// Reads a member of a JSON schema. The keys of `properties` are names, and so text.
 fn read_schema_member<'a>(
     request: &mut Request<'a>,
     key: &str,
@@ -386,6 +396,7 @@ fn read_schema_member<'a>(
     }
 }
 
+/// Skips a container that is nested too deep, and records the issue.
 fn skip_too_deep<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
     request.issues.insert(ReadIssues::DEPTH);
     reader.skip_rest();

@@ -1,13 +1,16 @@
-//! Any other body: strings under the keys that LLM APIs use.
+//! Requests of unknown dialect: strings under the keys that LLM APIs use.
 
+use super::lenient_value::skip_mistyped;
 use super::member_name::MemberName;
 use super::request::Request;
 use super::{anthropic, content, gemini, openai};
-use crate::extract::lenient_json::Reader;
+use crate::extract::lenient_json::{Reader, Token};
 use crate::field::{FieldId, Section};
 use crate::http::route::Endpoint;
 
-/// Takes a member of the body if `key` is known to any dialect, or to other APIs.
+/// Reads the value of the body member `key` if any dialect or another LLM API has such a member.
+///
+/// Returns false, with the value unread, if none has.
 pub fn read_member<'a>(
     request: &mut Request<'a>,
     key: &str,
@@ -23,7 +26,7 @@ pub fn read_member<'a>(
             content::count_attachment(request, reader);
             true
         }
-        // Hugging Face, Ollama and Bedrock keep their settings one level down.
+        // Hugging Face, Ollama and Bedrock nest their settings one level deeper.
         "parameters" | "options" | "inferenceconfig" | "textgenerationconfig" => {
             read_settings(request, reader)
         }
@@ -40,8 +43,8 @@ fn read_text<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, section: Se
     true
 }
 
+/// Reads an object of settings, which holds no prompt.
 fn read_settings<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool {
-    use crate::extract::lenient_json::Token;
     match reader.next_token() {
         Token::Object => {
             while let Some(key) = reader.next_key() {
@@ -58,7 +61,7 @@ fn read_settings<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool
                 }
             }
         }
-        token => super::lenient_value::skip_mistyped(token, reader),
+        token => skip_mistyped(token, reader),
     }
     true
 }

@@ -1,38 +1,40 @@
-//! A tolerant JSON reader: pulls tokens out of any bytes without allocating and without failing.
+//! A lenient JSON pull reader: takes tokens from any bytes, without allocations and without
+//! failure.
 //!
-//! `serde_json` stops at the first thing it dislikes: a lone surrogate, `NaN`, an invalid UTF-8 byte,
-//! the cut at the end of the scan window. Many origins read on (Python's `json` takes all but the
-//! last), so stopping would be a way to hide a prompt. This reader notes the trouble and goes on.
-//! Every step consumes input or ends, so it takes time linear in the body; nesting costs no stack
-//! because only known shapes are entered and everything else is skipped by counting brackets.
+//! `serde_json` stops at the first error: a lone surrogate, `NaN`, an invalid UTF-8 byte, the cut
+//! at the end of the scan window. Many origins continue (Python's `json` accepts all but the last),
+//! so an error would be a way to hide a prompt. This reader records the error and continues. Every
+//! step consumes input or ends, so reading takes time linear in the body. Nesting needs no stack:
+//! only known structures are entered, everything else is skipped by counting brackets.
 #![deny(clippy::arithmetic_side_effects)]
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::text::simd;
-use crate::text::simd::{BLOCK_BYTES, SimdBlock};
+use crate::text::simd::{BLOCK_BYTES, Escapes, SimdBlock};
 
-/// A position in JSON text, and what was found wrong with the text so far.
+/// A position in JSON text, with the errors found so far.
 #[derive(Clone, Debug)]
 pub struct Reader<'a> {
     text: &'a [u8],
     position: usize,
+    /// Byte offset of `text` in the body.
     base_offset: usize,
     errors: JsonErrors,
 }
 
-/// What was wrong with the text that a [`Reader`] went through.
+/// The errors in the text that a [`Reader`] has read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JsonErrors {
-    /// Something that is not JSON was passed over.
+    /// Bytes that are not JSON were skipped.
     pub syntax: bool,
     /// The text ended inside a value.
     pub truncated: bool,
 }
 
-/// The start of a value. After `Object` the caller drains [`Reader::key`], after `Array`
-/// [`Reader::element`].
+/// The start of a value. After `Object` the caller calls [`Reader::next_key`] until `None`, after
+/// `Array` [`Reader::next_element`] until false.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Token<'a> {
     /// `{`
@@ -41,58 +43,62 @@ pub enum Token<'a> {
     Array,
     /// A string, still escaped.
     String(RawString<'a>),
-    /// A number; NaN where the digits make no number.
+    /// A number; NaN if it is malformed.
     Number(f64),
     /// `true` or `false`
     Bool(bool),
-    /// `null`, and whatever else was passed over in the place of a value.
+    /// `null`, or bytes that are not a value and were skipped.
     Null,
 }
 
-/// The bytes between two quotes, escapes and all.
+/// The bytes between two quotes, with their escapes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RawString<'a> {
     bytes: &'a [u8],
+    /// Byte offset in the body.
     start: usize,
 }
 
-/// What a [`Raw`] string decodes into, piece by piece.
+/// A receiver of the pieces of a decoded [`RawString`].
 pub trait Sink {
-    /// A run without escapes.
+    /// Appends a run without escapes.
     fn push_run(&mut self, run: &str);
-    /// One character that was escaped, or U+FFFD in the place of bytes that are not UTF-8.
+    /// Appends a character that was escaped, or U+FFFD for bytes that are not UTF-8.
     fn push_char(&mut self, char: char);
 }
 
 impl<'a> Reader<'a> {
-    /// Reads `text`, which begins at byte `base` of the body; positions are reported in the body.
+    /// Creates a reader of `text`, which begins at byte `base_offset` of the body. Ranges of
+    /// strings are relative to the body.
     pub fn new(text: &'a [u8], base_offset: usize) -> Self {
         let bom = if text.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
         Self { text, position: bom, base_offset, errors: JsonErrors::default() }
     }
 
-    /// What was wrong with the text so far.
+    /// Returns the errors found so far.
     pub fn errors(&self) -> JsonErrors {
         self.errors
     }
 
-    /// What was wrong since this was last asked.
+    /// Returns the errors found since the last call, and clears them.
     pub fn take_errors(&mut self) -> JsonErrors {
         std::mem::take(&mut self.errors)
     }
 
-    /// Marks the reader's position, for a value that can only be understood later.
+    /// Returns the byte position in the text, for [`Self::fork_at`].
     pub fn position(&self) -> usize {
         self.position
     }
 
-    /// A second reader that stands at `position` of the same text. It keeps no score of trouble:
-    /// the first reader has been, or will be, there too.
+    /// Returns a second reader at `position` of the text, to read a value after the members that
+    /// decide its meaning.
+    ///
+    /// It starts without errors: the first reader reports the errors of the whole text.
     pub fn fork_at(&self, position: usize) -> Reader<'a> {
         Reader { position: position.min(self.text.len()), errors: JsonErrors::default(), ..*self }
     }
 
-    /// Takes the next value's first token.
+    /// Reads the first token of the next value.
     pub fn next_token(&mut self) -> Token<'a> {
         self.skip_whitespace();
         match self.peek() {
@@ -114,8 +120,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The next key of the object that was entered; `None` when it has ended. The value must be
-    /// taken (or skipped) before the next call.
+    /// Reads the next key of the object that was entered; `None` at its end. The value must be read
+    /// or skipped before the next call.
     pub fn next_key(&mut self) -> Option<RawString<'a>> {
         match self.next_member(b'}')? {
             b'"' => {
@@ -132,13 +138,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Whether the array that was entered has another element. The element must be taken (or
-    /// skipped) before the next call.
+    /// Moves to the next element of the array that was entered; false at its end. The element must
+    /// be read or skipped before the next call.
     pub fn next_element(&mut self) -> bool {
         self.next_member(b']').is_some()
     }
 
-    /// Passes over one value.
+    /// Skips one value.
     pub fn skip(&mut self) {
         match self.next_token() {
             Token::Object | Token::Array => self.skip_rest(),
@@ -146,7 +152,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Passes over the rest of the object or array that was entered, whatever is nested in it.
+    /// Skips the rest of the object or array that was entered, with everything nested in it.
     pub fn skip_rest(&mut self) {
         let mut depth = 1_usize;
         while let Some(byte) = self.peek() {
@@ -167,18 +173,18 @@ impl<'a> Reader<'a> {
         self.errors.truncated = true;
     }
 
-    /// Whether nothing but white space is left.
+    /// Skips white space and returns whether the text has ended.
     pub fn at_end(&mut self) -> bool {
         self.skip_whitespace();
         self.peek().is_none()
     }
 
-    /// Notes that the text held something that could not be read as what it had to be.
+    /// Records a syntax error that the caller found.
     pub fn record_syntax_error(&mut self) {
         self.errors.syntax = true;
     }
 
-    /// Passes over one byte that is no value, nor the start of one.
+    /// Skips one byte that does not start a value, and records a syntax error.
     pub fn skip_byte(&mut self) {
         self.errors.syntax = true;
         self.advance(1);
@@ -202,8 +208,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Moves to the next member of a container that `close` ends; its first byte, or `None` once
-    /// the container has ended.
+    /// Moves to the next member of a container that ends with `close`. Returns the first byte of
+    /// the member, or `None` at the end of the container.
     fn next_member(&mut self, close: u8) -> Option<u8> {
         loop {
             self.skip_whitespace();
@@ -227,6 +233,7 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Skips the colon after a key; a missing colon is an error.
     fn skip_colon(&mut self) {
         self.skip_whitespace();
         match self.peek() {
@@ -236,10 +243,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Takes a string; the reader stands on its opening quote.
+    /// Reads a string from its opening quote on.
     fn read_string(&mut self) -> RawString<'a> {
         self.advance(1);
-        let (text, start) = (self.remaining(), self.position);
+        let text = self.remaining();
+        let start = self.position;
         let Some(end) = find_closing_quote(text) else {
             self.position = self.text.len();
             self.errors.truncated = true;
@@ -249,6 +257,7 @@ impl<'a> Reader<'a> {
         self.raw_string(text.get(..end).unwrap_or_default(), start)
     }
 
+    /// Returns a string from its position in the text, relative to the body.
     fn raw_string(&self, bytes: &'a [u8], start: usize) -> RawString<'a> {
         RawString { bytes, start: self.base_offset.saturating_add(start) }
     }
@@ -265,7 +274,7 @@ impl<'a> Reader<'a> {
             b"true" => Token::Bool(true),
             b"false" => Token::Bool(false),
             b"null" => Token::Null,
-            // Not JSON, but Python writes and reads them.
+            // Not JSON, but Python writes and reads these.
             b"NaN" | b"Infinity" => Token::Number(f64::NAN),
             _ => {
                 self.errors.syntax = true;
@@ -280,7 +289,7 @@ impl<'a> Reader<'a> {
         self.raw_string(bytes, start)
     }
 
-    /// Takes everything up to the next structural byte; empty where the reader stands on one.
+    /// Reads the bytes up to the next structural byte; empty at a structural byte.
     fn unquoted_bytes(&mut self) -> &'a [u8] {
         let remaining = self.remaining();
         let is_delimiter =
@@ -288,7 +297,7 @@ impl<'a> Reader<'a> {
         let bytes = remaining
             .get(..remaining.iter().position(is_delimiter).unwrap_or(remaining.len()))
             .unwrap_or_default();
-        // An opening bracket may stand where a key should be: pass over it, or no progress is made.
+        // An opening bracket in the position of a key is skipped, or the reader makes no progress.
         let consumed = if bytes.is_empty() && matches!(self.peek(), Some(b'{' | b'[')) {
             1
         } else {
@@ -300,18 +309,18 @@ impl<'a> Reader<'a> {
 }
 
 impl<'a> RawString<'a> {
-    /// A string that came from elsewhere than JSON (a header, a path) and has no escapes to undo
-    /// unless it holds a backslash.
+    /// Creates a string from bytes that are not read from JSON, such as a header. A backslash in
+    /// them still starts an escape.
     pub fn new(bytes: &'a [u8], start: usize) -> Self {
         Self { bytes, start }
     }
 
-    /// Where the string stands in the body.
+    /// Returns the byte range of the string in the body.
     pub fn range(&self) -> Range<usize> {
         self.start..self.start.saturating_add(self.bytes.len())
     }
 
-    /// What of the string stands in a range of the body.
+    /// Returns the part of the string within a byte range of the body.
     pub fn slice(&self, range: Range<usize>) -> RawString<'a> {
         let start = range.start.clamp(self.start, self.range().end);
         let relative =
@@ -321,12 +330,12 @@ impl<'a> RawString<'a> {
         RawString { bytes, start }
     }
 
-    /// The escaped bytes.
+    /// Returns the bytes with their escapes.
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
-    /// The decoded string; borrowed where it has no escapes and is UTF-8.
+    /// Returns the decoded string; borrowed if it has no escapes and is UTF-8.
     pub fn text(&self) -> Cow<'a, str> {
         if memchr::memchr(b'\\', self.bytes).is_none() {
             return String::from_utf8_lossy(self.bytes);
@@ -336,8 +345,8 @@ impl<'a> RawString<'a> {
         Cow::Owned(text)
     }
 
-    /// Decodes the string into `sink`. Lone surrogates and bytes that are not UTF-8 arrive as
-    /// U+FFFD, unknown escapes as the character after the backslash.
+    /// Decodes the string into `sink`. Lone surrogates and bytes that are not UTF-8 become U+FFFD,
+    /// unknown escapes the character after the backslash.
     pub fn decode(&self, sink: &mut impl Sink) {
         self.decode_with_ranges(|piece, _| match piece {
             Piece::Run(run) => sink.push_run(run),
@@ -345,7 +354,7 @@ impl<'a> RawString<'a> {
         });
     }
 
-    /// Decodes the string, telling each piece with its range in the body.
+    /// Decodes the string and calls `emit` with each piece and its byte range in the body.
     pub fn decode_with_ranges(&self, mut emit: impl FnMut(Piece<'a>, Range<usize>)) {
         let mut position = self.start;
         let decode_escape =
@@ -357,7 +366,7 @@ impl<'a> RawString<'a> {
                 }
                 consumed
             };
-        // Nearly all strings are UTF-8: seen once for the whole, it need not be seen for each run.
+        // Nearly all strings are UTF-8: one check of the whole string saves a check of each run.
         if let Ok(mut text) = std::str::from_utf8(self.bytes) {
             while !text.is_empty() {
                 let plain_len = memchr::memchr(b'\\', text.as_bytes()).unwrap_or(text.len());
@@ -389,9 +398,9 @@ impl<'a> RawString<'a> {
 /// A part of a decoded string.
 #[derive(Clone, Copy, Debug)]
 pub enum Piece<'a> {
-    /// UTF-8 text that stands in the body as it is.
+    /// UTF-8 text without escapes.
     Run(&'a str),
-    /// A character that stood there escaped, or U+FFFD for bytes that are no UTF-8.
+    /// A character that was escaped, or U+FFFD for bytes that are not UTF-8.
     Char(char),
 }
 
@@ -405,7 +414,8 @@ impl Sink for String {
     }
 }
 
-/// Tells the valid runs and the invalid places of `bytes`; the position behind them.
+/// Calls `emit` with the valid and invalid UTF-8 runs of `bytes`, which begin at byte `start` of
+/// the body. Returns the position after them.
 fn emit_utf8_chunks<'a>(
     bytes: &'a [u8],
     start: usize,
@@ -427,7 +437,7 @@ fn emit_utf8_chunks<'a>(
     position
 }
 
-/// Where the first quote stands in a text that is not escaped.
+/// Returns the position of the first quote that is not escaped.
 fn find_closing_quote(text: &[u8]) -> Option<usize> {
     let mut position = 0_usize;
     while position < text.len() {
@@ -436,21 +446,25 @@ fn find_closing_quote(text: &[u8]) -> Option<usize> {
             position = position.saturating_add(BLOCK_BYTES);
             continue;
         }
-        let (quotes, backslashes) = (block.equal(b'"'), block.equal(b'\\'));
-        let (escaped, escaping) = simd::find_escapes(backslashes);
+        let quotes = block.equal(b'"');
+        let backslashes = block.equal(b'\\');
+        let Escapes { escaped, escaping } = simd::find_escapes(backslashes);
         let closing_quotes = quotes & !escaped;
         if closing_quotes != 0 {
             return Some(position.saturating_add(closing_quotes.trailing_zeros() as usize));
         }
-        // An escape that goes on behind the block is looked at with the next.
+        // A backslash that ends the block and escapes the next byte is read again with the next
+        // block.
         let is_cut = escaping >> (BLOCK_BYTES - 1) & 1;
         position = position.saturating_add(BLOCK_BYTES).saturating_sub(is_cut as usize);
     }
     None
 }
 
-/// The character that `escaped` (which begins with a backslash, or is empty) stands for, and how
-/// many bytes it took.
+/// Decodes one escape. Returns its character and the number of bytes consumed.
+///
+/// `escaped` begins with a backslash or is empty. The character is `None` if the text ends after
+/// the backslash, or if a byte outside ASCII follows it (only the backslash is dropped).
 pub fn unescape(escaped: &[u8]) -> (Option<char>, usize) {
     let Some(selector) = escaped.get(1) else { return (None, escaped.len()) };
     let char = match selector {
@@ -466,6 +480,7 @@ pub fn unescape(escaped: &[u8]) -> (Option<char>, usize) {
     (Some(char), 2)
 }
 
+/// Decodes `\uXXXX`, or a surrogate pair of two; a lone surrogate becomes U+FFFD.
 fn unescape_unicode(escaped: &[u8]) -> (Option<char>, usize) {
     let Some(high) = parse_hex4(escaped, 2) else { return (Some(char::REPLACEMENT_CHARACTER), 2) };
     if let Some(char) = char::from_u32(high) {
@@ -503,7 +518,7 @@ fn is_space(byte: u8) -> bool {
 mod tests {
     use super::*;
 
-    /// Every string value of `text` at any depth, in order, and what was broken.
+    /// Returns every string value of `text` at any depth, in order, and the errors.
     fn strings(text: &[u8]) -> (Vec<String>, JsonErrors) {
         fn walk<'a>(reader: &mut Reader<'a>, values: &mut Vec<String>) {
             match reader.next_token() {
@@ -573,7 +588,7 @@ mod tests {
     }
 
     #[test]
-    fn skipping_needs_no_stack() {
+    fn skipping_deep_nesting_does_not_overflow_the_stack() {
         let deep = "[".repeat(2_000_000);
         let mut reader = Reader::new(deep.as_bytes(), 0);
         reader.skip();

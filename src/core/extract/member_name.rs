@@ -1,13 +1,14 @@
-//! The keys of JSON members, as origins compare them.
+//! Normalised keys of JSON members, as origins compare them.
 
 use crate::extract::lenient_json::RawString;
 
-/// A member's key in the one spelling under which it is looked up: lower case, no underscores.
+/// The key of a JSON member, normalised for look-up: lower case, without underscores.
 ///
-/// Origins do not agree on spelling: Go's `encoding/json` takes a key in any case, with the two
-/// letters outside ASCII that fold to a Latin one; protobuf's JSON takes `maxTokens` and
-/// `max_tokens`. Whoever reads more spellings than the filter does is a way past it. But nobody
-/// takes `_messages`: what the filter reads and the origin does not is a place for decoys.
+/// Origins accept different spellings. Go's `encoding/json` ignores case, including the two letters
+/// outside ASCII that fold to an ASCII letter; protobuf's JSON accepts `maxTokens` and
+/// `max_tokens`. An origin that accepts more spellings than the filter offers a bypass. An origin
+/// that accepts fewer offers a place for decoys: none accepts `_messages`, so the filter does not
+/// either.
 #[derive(Clone, Copy, Debug)]
 pub struct MemberName {
     bytes: [u8; MAX_NAME_BYTES],
@@ -15,26 +16,27 @@ pub struct MemberName {
 }
 
 impl MemberName {
-    /// The spelling of a key; an empty one, which nothing is known by, for a key that is too long
-    /// or not in Latin.
+    /// Normalises a key. The result is empty, and so matches no member, if the key is longer than
+    /// [`MAX_NAME_BYTES`], does not fold to ASCII, or has misplaced underscores.
     pub fn new(raw: RawString<'_>) -> Self {
         let mut name = Self { bytes: [0; MAX_NAME_BYTES], length: 0 };
         let is_plain = |byte: &u8| byte.is_ascii() && *byte != b'\\';
-        let is_valid = match raw.bytes().iter().all(is_plain) {
-            true => name.normalize(raw.bytes().iter().copied()),
-            false => name.normalize(raw.text().chars().map(fold_to_ascii)),
+        let is_valid = if raw.bytes().iter().all(is_plain) {
+            name.normalize(raw.bytes().iter().copied())
+        } else {
+            name.normalize(raw.text().chars().map(fold_to_ascii))
         };
         if is_valid { name } else { Self { length: 0, ..name } }
     }
 
-    /// The spelling.
+    /// Returns the normalised key.
     pub fn as_str(&self) -> &str {
         let bytes = self.bytes.get(..self.length).unwrap_or_default();
         std::str::from_utf8(bytes).unwrap_or_default()
     }
 
-    /// Takes the letters; false where the key cannot be one that is known, also because underscores
-    /// stand where no origin reads them: at an edge, or two in a row.
+    /// Adds all letters; false if the key cannot match any member. Underscores at an edge, or two
+    /// in a row, are an example: no origin accepts them.
     fn normalize(&mut self, letters: impl Iterator<Item = u8>) -> bool {
         let mut previous = b'_';
         for letter in letters {
@@ -46,7 +48,7 @@ impl MemberName {
         previous != b'_'
     }
 
-    /// Adds a letter; false where the key cannot be one that is known.
+    /// Adds a letter; false if the key cannot match any member.
     fn push(&mut self, letter: u8) -> bool {
         if letter == b'_' {
             return true;
@@ -58,7 +60,7 @@ impl MemberName {
     }
 }
 
-/// The ASCII letter that a character folds to; 255 where there is none.
+/// Returns the ASCII letter that a character folds to, or 255 if there is none.
 fn fold_to_ascii(char: char) -> u8 {
     match char {
         '\u{17f}' => b's',
@@ -67,7 +69,7 @@ fn fold_to_ascii(char: char) -> u8 {
     }
 }
 
-/// Letters of the longest key that is known anywhere, and some.
+/// Maximum bytes of a normalised key: longer than every key that a dialect reads.
 const MAX_NAME_BYTES: usize = 32;
 
 #[cfg(test)]
@@ -91,7 +93,7 @@ mod tests {
             ("\\u005fmessages", ""),
             ("mess\u{e4}ges", ""),
             ("\u{ff}", ""),
-            ("a key that is so long that it is none of ours", ""),
+            ("a key that is longer than every known key", ""),
         ];
         for (key, spelling) in rows {
             assert_eq!(

@@ -1,4 +1,4 @@
-//! OpenAI: chat completions, responses, completions, embeddings.
+//! OpenAI requests: chat completions, responses, completions, embeddings.
 
 use super::content;
 use super::lenient_value::{parse_flag, parse_number, skip_mistyped};
@@ -9,7 +9,10 @@ use crate::field::{FieldId, Section};
 use crate::http::route::Endpoint;
 use crate::keyed_hash::{fmix64, hash_bytes};
 
-/// Takes a member of the body if `key` is known here.
+/// Reads the value of the body member `key` (in the spelling of [`MemberName`]).
+///
+/// `endpoint` decides whether a bare `input` string counts as a turn. Returns false, with the value
+/// unread, if OpenAI's API has no such member.
 pub fn read_member<'a>(
     request: &mut Request<'a>,
     key: &str,
@@ -37,7 +40,7 @@ pub fn read_member<'a>(
         "stop" => request.read_keyword(FieldId::StopSequences, reader),
         "stream" => request.read_flag(FieldId::Stream, reader),
         "echo" => request.read_flag(FieldId::Echo, reader),
-        // vLLM has the prompt's own, too.
+        // `prompt_logprobs` is vLLM's, for the tokens of the prompt.
         "logprobs" | "promptlogprobs" => read_logprobs(request, reader),
         "toplogprobs" => request.read_number(FieldId::TopLogprobs, reader),
         "logitbias" => read_logit_bias(request, reader),
@@ -55,7 +58,7 @@ fn read_text<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, section: Se
     true
 }
 
-/// Takes `prompt` or `input`: a string, strings, token ids, lists of token ids, or messages.
+/// Reads `prompt` or `input`: a string, strings, token ids, lists of token ids, or messages.
 fn read_prompt<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, is_turn: bool) -> bool {
     match reader.next_token() {
         Token::String(raw) => {
@@ -75,6 +78,7 @@ fn read_prompt<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, is_turn: 
     true
 }
 
+/// Reads an element of a list of prompts: a string, token ids, or a message.
 fn read_prompt_element<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
     match reader.next_token() {
         Token::String(raw) => {
@@ -97,7 +101,7 @@ fn read_prompt_element<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
     }
 }
 
-/// Takes a reference to a stored prompt: its variables are what the caller says.
+/// Reads a reference to a stored prompt. Its variables are the caller's text.
 fn read_stored_prompt<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
     while let Some(key) = reader.next_key() {
         match MemberName::new(key).as_str() {
@@ -107,7 +111,7 @@ fn read_stored_prompt<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
     }
 }
 
-/// Takes `logprobs`: a flag in chat, a number of alternatives in completions.
+/// Reads `logprobs`: a flag in chat, a number of alternatives in completions.
 fn read_logprobs<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool {
     let token = reader.next_token();
     if let Some(flag) = parse_flag(token) {
@@ -119,10 +123,14 @@ fn read_logprobs<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool
     true
 }
 
+/// Reads `logit_bias`: its size, its largest absolute bias, and a hash for correlation.
 fn read_logit_bias<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool {
     match reader.next_token() {
         Token::Object => {
-            let (mut size, mut largest, mut digest) = (0_u32, 0.0_f64, 0_u64);
+            let mut size = 0_u32;
+            let mut largest = 0.0_f64;
+            // A sum, so that the order of the members does not matter.
+            let mut digest = 0_u64;
             while let Some(key) = reader.next_key() {
                 size = size.saturating_add(1);
                 let bias = parse_number(reader.next_token(), reader).unwrap_or_default();
@@ -139,7 +147,7 @@ fn read_logit_bias<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bo
     true
 }
 
-/// Takes `include`, by which the responses API is asked for logprobs.
+/// Reads `include`, which requests logprobs in the responses API.
 fn read_include<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool {
     match reader.next_token() {
         Token::Array => {
@@ -157,7 +165,7 @@ fn read_include<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool 
     true
 }
 
-/// Takes `response_format` of chat or `text` of responses, which wraps it in `format`.
+/// Reads `response_format` of chat, or `text` of responses, which wraps it in `format`.
 fn read_response_format<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, depth: u8) -> bool {
     match reader.next_token() {
         Token::Object => {
@@ -183,6 +191,7 @@ fn read_response_format<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, 
     true
 }
 
+/// Reads `type` of a response format as the output type: `json` or `text`.
 fn read_output_type<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
     match reader.next_token() {
         Token::String(raw) => {
@@ -193,6 +202,7 @@ fn read_output_type<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
     }
 }
 
+/// Reads `reasoning`: the effort and the budget.
 fn read_reasoning<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool {
     match reader.next_token() {
         Token::Object => {

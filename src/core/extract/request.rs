@@ -1,11 +1,11 @@
-//! One LLM call, independent of the vendor: named values borrowed from the body, and normalised text.
+//! One LLM call, independent of the vendor: named values borrowed from the body, normalised text.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::ops::Range;
 
 use super::issues::ReadIssues;
-use super::lenient_json::{RawString, Reader, Token};
+use super::lenient_json::{RawString, Reader, Sink, Token};
 use super::lenient_value::{parse_flag, parse_number, skip_mistyped};
 use crate::field::{FieldId, MESSAGE_SECTIONS, Section};
 use crate::http::body::{self, Body};
@@ -14,56 +14,58 @@ use crate::http::route::Endpoint;
 use crate::keyed_hash::HashKey;
 use crate::text::{self, Case, Normalizer, TrimmedEdges};
 
-/// One LLM-API call: one body, or one entry of an uploaded batch.
+/// An LLM API call: one body, or one entry of a batch.
 #[derive(Clone, Debug, Default)]
 pub struct Request<'a> {
     pub(super) text: String,
-    /// How far into the body the text had come at some of its bytes.
+    /// Pairs of offsets in text and body, for [`Self::source_map`].
     pub(super) checkpoints: Vec<text::Checkpoint>,
     pub(super) segments: Vec<Segment<'a>>,
     pub(super) keywords: Vec<(FieldId, Cow<'a, str>)>,
     pub(super) numbers: Vec<(FieldId, f64)>,
-    /// Counters, one row a field: kept apart, for a body may hold any number of numbers.
+    /// Counters, one per field. Separate from `numbers`, because a body may hold any number of
+    /// those, and each increment searches the list.
     pub(super) counts: Vec<(FieldId, f64)>,
-    /// Signed or encrypted reasoning that is sent back.
+    /// Signed or encrypted reasoning that the client sends back.
     pub(super) reasoning_tokens: Vec<RawString<'a>>,
-    /// A hash over the logit bias map, where there is one.
+    /// Hash of the `logit_bias` map.
     pub(super) logit_bias_digest: Option<u64>,
-    /// Keys that are given as such.
+    /// Values of key fields before hashing, from exemplars.
     pub(super) hash_inputs: Vec<(FieldId, Cow<'a, str>)>,
-    /// Whether values of nothing but white space came since the last text.
+    /// Whether a value of only white space was read since the last segment.
     pub(super) after_space: bool,
-    /// Bytes that may yet be looked at ahead of their turn.
+    /// Bytes that look-ahead for roles may still read.
     pub(super) lookahead_budget: usize,
     pub(super) issues: ReadIssues,
-    /// Template keys of the user's and of the system text: lists and correlation ask for the same.
+    /// Cached template keys of the user text and of the system text: lists and correlations both
+    /// need them.
     pub(super) template_hashes: [OnceCell<(HashKey, Vec<u64>)>; 2],
 }
 
-/// One text value: where it belongs, where it is in the normalised text, where it came from.
+/// A text value: its section, its range in the normalised text, its source in the body.
 #[derive(Clone, Debug)]
 pub struct Segment<'a> {
-    /// Its place in the conversation.
+    /// Section of the conversation.
     pub section: Section,
-    /// Its bytes in [`Request::text`].
+    /// Byte range in [`Request::text`].
     pub range: Range<usize>,
-    /// Where it came from.
+    /// Source in the body.
     pub source: Source<'a>,
-    /// What was dropped at its edges.
+    /// White space that normalisation removed at the edges.
     pub(super) edges: TrimmedEdges,
 }
 
-/// Where a text value came from.
+/// The source of a text value in the body.
 #[derive(Clone, Debug)]
 pub enum Source<'a> {
-    /// A value of the body.
+    /// A string of the body.
     Value(RawString<'a>),
-    /// The ends of neighbouring parts of a message, which stand within this range of the body.
+    /// The ends of adjacent parts of a message, which lie within this byte range of the body.
     Joined(Range<usize>),
 }
 
 impl<'a> Source<'a> {
-    /// The value, where it is one.
+    /// Returns the string of the body, or `None` for joined parts.
     pub fn value(&self) -> Option<RawString<'a>> {
         match self {
             Self::Value(raw) => Some(*raw),
@@ -71,7 +73,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Its range in the body.
+    /// Returns the byte range in the body.
     pub fn range(&self) -> Range<usize> {
         match self {
             Self::Value(raw) => raw.range(),
@@ -80,7 +82,7 @@ impl<'a> Source<'a> {
     }
 }
 
-/// How much of a request has been read.
+/// The state of a request to return to: the lengths of its lists, and small members.
 pub(super) struct Savepoint {
     pub(super) text_len: usize,
     pub(super) checkpoints_len: usize,
@@ -93,18 +95,20 @@ pub(super) struct Savepoint {
 }
 
 impl<'a> Request<'a> {
-    /// All normalised text; segments are ended by [`text::END`].
+    /// Returns the normalised text of all segments, each ended by [`text::SEGMENT_END`].
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// The text values.
+    /// Returns the text values.
     pub fn segments(&self) -> &[Segment<'a>] {
         &self.segments
     }
 
-    /// Where in the body normalised bytes of a segment came from, at least those that are `wanted`,
-    /// counted from its start; `None` where it is no value of the body.
+    /// Returns a map from byte offsets in the normalised text of a segment to ranges in the body.
+    ///
+    /// It covers at least `offsets`, which count from the start of the segment. `None` for joined
+    /// parts.
     pub fn source_map(
         &self,
         segment: &Segment<'_>,
@@ -120,28 +124,28 @@ impl<'a> Request<'a> {
         Some(text::SourceMap::new(raw, value, range.start, checkpoints, offsets))
     }
 
-    /// The short strings, one row a value.
+    /// Returns the keyword values, in reading order; a field may have several.
     pub fn keywords(&self) -> &[(FieldId, Cow<'a, str>)] {
         &self.keywords
     }
 
-    /// The numbers and flags (0 or 1), one row a value.
+    /// Returns the numbers and flags (0 or 1); a field may have several.
     pub fn numbers(&self) -> &[(FieldId, f64)] {
         &self.numbers
     }
 
-    /// What was not read.
+    /// Returns the reasons why parts of the body were not read.
     pub fn issues(&self) -> ReadIssues {
         self.issues
     }
 
-    /// The model that is asked for.
+    /// Returns the requested model.
     pub fn model(&self) -> Option<&str> {
         let model = self.keywords.iter().find(|(field, _)| *field == FieldId::RequestModel);
         model.map(|(_, model)| model.as_ref())
     }
 
-    /// The normalised texts of a place.
+    /// Returns the normalised texts of a section, without joined parts.
     pub(super) fn texts(&self, section: Section) -> impl Iterator<Item = &str> {
         let segments = self
             .segments
@@ -150,7 +154,7 @@ impl<'a> Request<'a> {
         segments.filter_map(|segment| self.text.get(segment.range.clone()))
     }
 
-    /// A request made of named values, as exemplars give them.
+    /// Creates a request from named values, for exemplars.
     pub fn from_values(values: impl IntoIterator<Item = (FieldId, FieldValue<'a>)>) -> Self {
         let mut request = Self::default();
         for (field, value) in values {
@@ -168,6 +172,7 @@ impl<'a> Request<'a> {
         request
     }
 
+    /// Returns the state to which [`Self::rollback`] can return.
     pub(super) fn savepoint(&self) -> Savepoint {
         Savepoint {
             text_len: self.text.len(),
@@ -181,7 +186,7 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Forgets what has been read since.
+    /// Discards everything read since `savepoint`.
     pub(super) fn rollback(&mut self, savepoint: Savepoint) {
         self.text.truncate(savepoint.text_len);
         self.checkpoints.truncate(savepoint.checkpoints_len);
@@ -194,7 +199,9 @@ impl<'a> Request<'a> {
         self.issues = savepoint.issues;
     }
 
-    /// Notes that one of `keys` stands twice in an object, of which those in `seen` have been met.
+    /// Records an issue if `key` is one of `keys` and is in the object for the second time.
+    ///
+    /// Bit n of `seen_keys` says whether key n of `keys` has been read in the object.
     pub(super) fn record_duplicate_key(&mut self, seen_keys: &mut u16, keys: &[&str], key: &str) {
         let Some(index) = keys.iter().position(|candidate| *candidate == key) else { return };
         let bit = 1_u16.checked_shl(index as u32).unwrap_or_default();
@@ -204,6 +211,8 @@ impl<'a> Request<'a> {
         *seen_keys |= bit;
     }
 
+    /// Empties the request for the next entry of a batch, keeping the buffers and the look-ahead
+    /// budget.
     pub(super) fn clear(&mut self) {
         self.text.clear();
         self.checkpoints.clear();
@@ -219,7 +228,7 @@ impl<'a> Request<'a> {
         self.issues = ReadIssues::default();
     }
 
-    /// Adds what does not come from the body.
+    /// Adds the fields that do not come from the body: method, path, client, headers, sizes, time.
     pub(super) fn add_envelope(
         &mut self,
         envelope: &Envelope<'a>,
@@ -267,7 +276,7 @@ impl<'a> Request<'a> {
         self.push_number(FieldId::Hour, (envelope.now / 3_600 % 24) as f64);
     }
 
-    /// Adds what is known once all is read.
+    /// Adds the fields that need the whole body: counters, prompt size, issues.
     pub(super) fn finish(&mut self) {
         self.numbers.append(&mut self.counts);
         let is_in_messages = |segment: &&Segment<'_>| {
@@ -281,15 +290,16 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// Normalises a string and adds it as a segment; an empty result adds none.
+    ///
+    /// `is_literal` says that the string has no escapes to decode.
     pub(super) fn push_text(&mut self, section: Section, raw: RawString<'a>, is_literal: bool) {
         let checkpoints_len = self.checkpoints.len();
         let mut normalizer = Normalizer::new(&mut self.text, Case::Fold);
-        match is_literal {
-            true => crate::extract::lenient_json::Sink::push_run(
-                &mut normalizer,
-                &String::from_utf8_lossy(raw.bytes()),
-            ),
-            false => normalizer.push_escaped(raw, &mut self.checkpoints),
+        if is_literal {
+            normalizer.push_run(&String::from_utf8_lossy(raw.bytes()));
+        } else {
+            normalizer.push_escaped(raw, &mut self.checkpoints);
         }
         let (range, mut edges) = normalizer.finish_with_edges();
         if range.is_empty() {
@@ -303,7 +313,7 @@ impl<'a> Request<'a> {
         self.segments.push(Segment { section, range, source: Source::Value(raw), edges });
     }
 
-    /// Moves texts from one place to another, from the segment `start` on.
+    /// Moves the texts of section `from` to section `to`, from segment index `start` on.
     pub(super) fn move_to_section(&mut self, start: usize, from: Section, to: Section) {
         for segment in
             self.segments.iter_mut().skip(start).filter(|segment| segment.section == from)
@@ -312,13 +322,14 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// Adds a number unless it is NaN or infinite.
     pub(super) fn push_number(&mut self, field: FieldId, value: f64) {
         if value.is_finite() {
             self.numbers.push((field, value));
         }
     }
 
-    /// Adds to a counter.
+    /// Adds `amount` to the counter of a field.
     pub(super) fn add_count(&mut self, field: FieldId, amount: usize) {
         match self.counts.iter_mut().find(|(id, _)| *id == field) {
             Some((_, value)) => *value += amount as f64,
@@ -330,7 +341,7 @@ impl<'a> Request<'a> {
         self.keywords.iter().any(|(id, _)| *id == field)
     }
 
-    /// Takes a value that should be a number.
+    /// Reads a value that should be a number; returns true.
     pub(super) fn read_number(&mut self, field: FieldId, reader: &mut Reader<'a>) -> bool {
         if let Some(number) = parse_number(reader.next_token(), reader) {
             self.push_number(field, number);
@@ -338,7 +349,7 @@ impl<'a> Request<'a> {
         true
     }
 
-    /// Takes a value that should be true or false; numbers count as C has it.
+    /// Reads a value that should be a flag; a number is true unless it is 0. Returns true.
     pub(super) fn read_flag(&mut self, field: FieldId, reader: &mut Reader<'a>) -> bool {
         let token = reader.next_token();
         let flag =
@@ -349,7 +360,7 @@ impl<'a> Request<'a> {
         true
     }
 
-    /// Takes a string or a list of strings as short values.
+    /// Reads a string or a list of strings as keywords; returns true.
     pub(super) fn read_keyword(&mut self, field: FieldId, reader: &mut Reader<'a>) -> bool {
         match reader.next_token() {
             Token::String(raw) => self.push_keyword(field, raw),
@@ -366,6 +377,7 @@ impl<'a> Request<'a> {
         true
     }
 
+    /// Adds a keyword of at most [`MAX_KEYWORD_BYTES`]; longer values are dropped.
     pub(super) fn push_keyword(&mut self, field: FieldId, raw: RawString<'a>) {
         if raw.bytes().len() <= MAX_KEYWORD_BYTES {
             self.keywords.push((field, raw.text()));
@@ -373,21 +385,21 @@ impl<'a> Request<'a> {
     }
 }
 
-/// A value of a request made by [`Request::from_values`].
+/// A value for [`Request::from_values`].
 #[derive(Clone, Copy, Debug)]
 pub enum FieldValue<'a> {
-    /// Prompt text at a place.
+    /// Prompt text of a section.
     Text(Section, &'a str),
     /// A short string.
     Keyword(&'a str),
-    /// What a keyed hash is made of.
+    /// The value of a key field before hashing.
     HashInput(&'a str),
     /// A number, or a flag as 0 or 1.
     Number(f64),
 }
 
-/// The model that a path names: `/models/<model>:verb`, `/engines/<model>/`, `/deployments/<model>/`,
-/// `/model/<model>/`.
+/// Returns the model in a path: `/models/<model>:verb`, `/tunedModels/<model>:verb`,
+/// `/engines/<model>/`, `/deployments/<model>/` or `/model/<model>/`.
 fn model_from_path(path: &str) -> Option<&str> {
     let mut segments = path.split('/');
     segments.find(|segment| {
@@ -397,8 +409,8 @@ fn model_from_path(path: &str) -> Option<&str> {
     Some(model.split_once(':').map_or(model, |(model, _)| model))
 }
 
-/// Longer values of keyword fields are not kept.
+/// Maximum bytes of a keyword before unescaping.
 const MAX_KEYWORD_BYTES: usize = 512;
 
-/// Nesting that is followed in message parts, tool results and schemas.
+/// Maximum nesting depth in message parts, tool results and schemas.
 pub(super) const MAX_DEPTH: u8 = 24;

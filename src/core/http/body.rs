@@ -1,4 +1,4 @@
-//! From the bytes on the wire to readable JSON: content encodings and character codings, under caps.
+//! The body: content encodings and character sets, from received bytes to JSON, within limits.
 
 use std::borrow::Cow;
 use std::io::Read;
@@ -7,23 +7,27 @@ use crate::extract::issues::ReadIssues;
 use crate::rules::policy::Limits;
 use flate2::bufread::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 
-/// A body made readable.
+/// A decoded body.
 #[derive(Clone, Debug)]
 pub struct Body<'a> {
     bytes: Cow<'a, [u8]>,
     received_size: usize,
-    /// What got lost on the way.
+    /// Reasons why parts of the body were not decoded.
     pub issues: ReadIssues,
 }
 
 impl<'a> Body<'a> {
-    /// Undoes the content encoding (the value of the header, if any), UTF-16 and UTF-32.
+    /// Decodes a body: content encodings, then UTF-16 and UTF-32. It never fails; a body that
+    /// cannot be decoded is read as received.
+    ///
+    /// `encoding` is the value of the `Content-Encoding` header.
     pub fn new(received: &'a [u8], encoding: Option<&str>, limits: &Limits) -> Self {
         let mut issues = ReadIssues::default();
         let mut bytes = Cow::Borrowed(received);
         for coding in content_codings(encoding) {
             match decompress(&bytes, &coding, limits.max_decompressed, &mut issues) {
-                // Some servers ignore the header: what cannot be inflated is read as it is.
+                // Some servers ignore the header, so a body that does not decompress is read as
+                // received.
                 Some(decompressed) if decompressed.is_empty() => break,
                 Some(decompressed) => bytes = Cow::Owned(decompressed),
                 None => break,
@@ -38,24 +42,25 @@ impl<'a> Body<'a> {
         Self { bytes, received_size: received.len(), issues }
     }
 
-    /// The readable bytes.
+    /// Returns the decoded bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Whether the readable bytes are those that came.
+    /// Returns whether the decoded bytes are the received bytes.
     pub fn is_unmodified(&self) -> bool {
         matches!(self.bytes, Cow::Borrowed(_))
     }
 
-    /// How many bytes came.
+    /// Returns the number of received bytes.
     pub fn received_size(&self) -> usize {
         self.received_size
     }
 }
 
-/// Whether the coding of characters that a content type names is one that is read. Some servers
-/// decode whatever is named (UTF-7 hides ASCII in ASCII).
+/// Returns whether the character sets that a content type names are supported.
+///
+/// Some servers decode any named character set; UTF-7, for example, hides ASCII in other ASCII.
 pub fn is_supported_charset(content_type: &str) -> bool {
     let parameters = content_type.split(';').skip(1).map(str::trim);
     let mut charsets = parameters.filter_map(|parameter| {
@@ -74,7 +79,7 @@ pub fn is_supported_charset(content_type: &str) -> bool {
     })
 }
 
-/// The encodings to undo, last applied first. More than two make no sense and are not undone.
+/// Returns the encodings to decode, the last applied first, at most two.
 fn content_codings(encoding: Option<&str>) -> Vec<String> {
     let names =
         encoding.unwrap_or_default().split(',').map(|name| name.trim().to_ascii_lowercase());
@@ -85,7 +90,8 @@ fn content_codings(encoding: Option<&str>) -> Vec<String> {
     codings
 }
 
-/// Undoes one encoding; `None` where that cannot be done. What comes out before an error counts.
+/// Decodes one encoding; `None` if it is unknown or clearly not applied. Output before an error
+/// counts.
 fn decompress(
     bytes: &[u8],
     coding: &str,
@@ -94,7 +100,7 @@ fn decompress(
 ) -> Option<Vec<u8>> {
     match coding {
         "gzip" | "x-gzip" => Some(read_capped(MultiGzDecoder::new(bytes), max_bytes, issues)),
-        // By the RFC this is zlib's format; some send the bare stream.
+        // RFC 9110 defines `deflate` as zlib's format, but some clients send the bare stream.
         "deflate" if is_zlib(bytes) => {
             Some(read_capped(ZlibDecoder::new(bytes), max_bytes, issues))
         }
@@ -110,6 +116,7 @@ fn decompress(
     }
 }
 
+/// Reads at most `max_bytes`; an error, or output that reaches the limit, is an issue.
 fn read_capped(decoder: impl Read, max_bytes: usize, issues: &mut ReadIssues) -> Vec<u8> {
     let mut out = Vec::new();
     let is_complete = decoder.take(max_bytes as u64).read_to_end(&mut out).is_ok();
@@ -119,13 +126,14 @@ fn read_capped(decoder: impl Read, max_bytes: usize, issues: &mut ReadIssues) ->
     out
 }
 
+/// Returns whether bytes begin with a zlib header (RFC 1950): method 8 and a valid checksum.
 fn is_zlib(bytes: &[u8]) -> bool {
     matches!(bytes, [method, flags, ..]
         if method & 0x0f == 8 && (u16::from(*method) << 8 | u16::from(*flags)) % 31 == 0)
 }
 
-/// JSON in UTF-16 or UTF-32, by its byte order mark or the NULs around its first character, which is
-/// ASCII: Python reads both.
+/// Decodes JSON in UTF-16 or UTF-32, which Python accepts. It is recognised by its byte order mark,
+/// or by the NULs around its first character, which is ASCII.
 fn decode_utf16_32(bytes: &[u8]) -> Option<String> {
     let text = match bytes {
         [0xff, 0xfe, 0, 0, rest @ ..] => decode_utf32(rest, u32::from_le_bytes),
@@ -189,15 +197,15 @@ mod tests {
             ("bare deflate", raw.finish().unwrap(), Some("deflate")),
             ("utf-16", utf16.clone(), None),
             ("utf-16 with mark", [&[0xff, 0xfe][..], &utf16].concat(), None),
-            ("utf-32, little end first", utf32(u32::to_le_bytes), None),
-            ("utf-32, big end first", utf32(u32::to_be_bytes), None),
+            ("utf-32, little-endian", utf32(u32::to_le_bytes), None),
+            ("utf-32, big-endian", utf32(u32::to_be_bytes), None),
             (
-                "utf-32 with mark, little end first",
+                "utf-32 with mark, little-endian",
                 [&[0xff, 0xfe, 0, 0][..], &utf32(u32::to_le_bytes)].concat(),
                 None,
             ),
             (
-                "utf-32 with mark, big end first",
+                "utf-32 with mark, big-endian",
                 [&[0, 0, 0xfe, 0xff][..], &utf32(u32::to_be_bytes)].concat(),
                 None,
             ),
@@ -239,7 +247,7 @@ mod tests {
             ("not gzip", b"{hello}", "gzip", ReadIssues::INFLATE, 7),
             ("not deflate", b"{hello}", "deflate", ReadIssues::INFLATE, 7),
             ("unknown", b"hello", "br", ReadIssues::ENCODING, 5),
-            ("cut", &truncated[..truncated.len() - 8], "gzip", ReadIssues::INFLATE, 28),
+            ("truncated", &truncated[..truncated.len() - 8], "gzip", ReadIssues::INFLATE, 28),
         ];
         for (name, received, encoding, issues, size) in rows {
             let body = Body::new(received, Some(encoding), &limits);

@@ -1,4 +1,4 @@
-//! From signatures to a program: every distinct comparison becomes one bit.
+//! Compiles signatures into a program: every distinct comparison becomes one bit.
 
 use std::collections::HashMap;
 
@@ -19,14 +19,17 @@ use crate::rules::signature::{
 };
 use crate::text::{Case, normalize_pattern};
 
-/// Compiles signatures.
+/// Compiles signatures into a program; the index of a signature is its index in the program.
+///
+/// Returns an error if a signature is malformed, may hold without any bit, or exceeds a limit.
+/// Regexes are not compiled here: see `Program::compile_regexes_stepwise`.
 pub fn compile(signatures: &[Signature]) -> Result<Program, Error> {
     let mut compiler = Compiler::default();
     for (index, signature) in signatures.iter().enumerate() {
         let node = compiler.compile_condition(signature, &signature.condition)?;
         if trigger_bits(&node, &compiler.program).is_none() {
             let problem = format!(
-                "signature '{}' may hold where none of its comparisons does",
+                "signature '{}' may match although none of its comparisons does",
                 signature.name
             );
             return Err(Error::new(problem, "require a selection that is not negated"));
@@ -46,15 +49,15 @@ struct Compiler {
     program: Program,
     /// The bit of each comparison, by its canonical text.
     bits: HashMap<String, usize>,
-    /// The scanner's literals and their places in its list.
+    /// Literals of the scanner, and the index of each.
     literals: Vec<String>,
     literal_index: HashMap<String, usize>,
-    /// Parts of conditions, each selection counted wherever it is named.
+    /// Nodes of all conditions; a selection counts each time a condition names it.
     node_count: usize,
 }
 
-/// Parts of conditions that a ruleset has at most: a few signatures that name large selections again
-/// and again would have any number. The shipped rules have one in twenty.
+/// Maximum number of condition nodes in a ruleset. Without it, a few signatures that name a large
+/// selection many times could have any number. The shipped rules have a twentieth of it.
 const MAX_CONDITION_NODES: usize = 100_000;
 
 impl Compiler {
@@ -63,15 +66,16 @@ impl Compiler {
         self.program
     }
 
+    /// Counts a condition node; an error if there are too many.
     fn count_node(&mut self) -> Result<(), Error> {
         self.node_count = self.node_count.saturating_add(1);
-        match self.node_count > MAX_CONDITION_NODES {
-            false => Ok(()),
-            true => Err(Error::new(
-                format!("the signatures' conditions have more than {MAX_CONDITION_NODES} parts"),
-                "name large selections once, or retire signatures",
-            )),
+        if self.node_count <= MAX_CONDITION_NODES {
+            return Ok(());
         }
+        Err(Error::new(
+            format!("the signatures' conditions have more than {MAX_CONDITION_NODES} parts"),
+            "name large selections once, or retire signatures",
+        ))
     }
 
     fn compile_condition(
@@ -118,6 +122,7 @@ impl Compiler {
         parts.iter().map(|part| self.compile_selection(part)).collect()
     }
 
+    /// Returns the bit of a comparison, and compiles it if it is new.
     fn bit_for(&mut self, test: &FieldComparison) -> Result<usize, Error> {
         let key = serde_json::to_string(test).unwrap_or_default();
         if let Some(bit) = self.bits.get(&key) {
@@ -137,14 +142,16 @@ impl Compiler {
         Ok(bit)
     }
 
+    /// Compiles a comparison with prompt text: a literal, a gated regex, or presence.
     fn compile_text(&mut self, test: &FieldComparison, bit: usize) -> Result<(), Error> {
         let Field::Known(field_id) = test.field else { return Err(type_mismatch(test)) };
         let sections = sections(field_id);
         match &test.comparison {
             Comparison::String { string_match: anchor, value, cased } => {
-                let (folded, cased) = match cased {
-                    true => (normalize_pattern(value, Case::Fold), Some(value.clone())),
-                    false => (value.clone(), None),
+                let (folded, cased) = if *cased {
+                    (normalize_pattern(value, Case::Fold), Some(value.clone()))
+                } else {
+                    (value.clone(), None)
                 };
                 let target = LiteralTarget::Bit(bit);
                 self.add_literal(
@@ -185,6 +192,7 @@ impl Compiler {
         }
     }
 
+    /// Adds the required literals of a regex, which is about to be added, to the scanner.
     fn compile_required_literals(
         &mut self,
         pattern: &str,
@@ -195,7 +203,7 @@ impl Compiler {
             || required_literals.iter().any(|literal_set| literal_set.alternatives.is_empty())
         {
             let problem = format!("the regex '{pattern}' has no required literal");
-            return Err(Error::new(problem, "add a word that every match must contain"));
+            return Err(Error::new(problem, "add a word that every match contains"));
         }
         if required_literals.len() > MAX_REQUIRED_LITERALS {
             let problem = format!(
@@ -222,7 +230,7 @@ impl Compiler {
         compiled.collect()
     }
 
-    /// Adds a use of a literal; its place in the scanner's list.
+    /// Adds a use of a literal, and the literal if it is new. Returns its index in the scanner.
     fn add_literal(&mut self, literal: String, literal_use: LiteralUse) -> Result<usize, Error> {
         if literal.len() < MIN_LITERAL_BYTES {
             let problem =
@@ -238,7 +246,7 @@ impl Compiler {
             entry.is_required_by_regex |= matches!(literal_use.target, LiteralTarget::Regex { .. });
             entry.is_position_sensitive |=
                 literal_use.anchor != StringMatch::Contains || literal_use.cased_pattern.is_some();
-            // Most have one use, and room for four is what vectors begin with.
+            // Most literals have one use, but an empty vector would allocate room for four.
             if entry.uses.is_empty() {
                 entry.uses.reserve_exact(1);
             }
@@ -288,12 +296,12 @@ impl Compiler {
 }
 
 fn type_mismatch(test: &FieldComparison) -> Error {
-    let problem = format!("this comparison does not fit the field '{}'", test.field.name());
+    let problem = format!("a comparison does not fit the type of field '{}'", test.field.name());
     Error::new(problem, "see docs/fields.md for the field's type")
 }
 
-/// Bits of which at least one is set whenever the condition holds: of a conjunction, those of the
-/// part that is least often met. `None` where it can hold with no bit set.
+/// Returns bits of which at least one is set whenever the condition holds; `None` if the condition
+/// can hold without any. For a conjunction, these are the bits of the part that holds least often.
 fn trigger_bits(node: &BitExpr, program: &Program) -> Option<Vec<usize>> {
     let mut bits = match node {
         BitExpr::Bit(bit) => vec![*bit],
@@ -317,8 +325,8 @@ fn trigger_bits(node: &BitExpr, program: &Program) -> Option<Vec<usize>> {
     Some(bits)
 }
 
-/// How often one of some bits is set, on an arbitrary scale: parameters and headers are in every
-/// request, a phrase is in few.
+/// Estimates how often any of `bits` is set, on an arbitrary scale: parameters and headers are in
+/// every request, a phrase is in few.
 fn estimated_frequency(bits: &[usize], program: &Program) -> usize {
     let fields = bits.iter().filter_map(|bit| program.field_by_bit.get(*bit));
     let frequencies =

@@ -1,21 +1,21 @@
-//! One scan that finds which of many literals occur in a text.
+//! The literal scanner: one scan that finds all occurrences of many literals in a text.
 //!
-//! Instead of stepping an automaton through every byte, the scan looks at the eight bytes at every
-//! eighth position (every fourth for literals shorter than fifteen bytes; four bytes at every second
-//! for those shorter than eleven, at every one for those of four). Each literal is known by one window,
-//! in which such grams stand at successive offsets: wherever the literal lies, one of them falls on a
-//! position that is looked at. A window that goes over from one word to the next is rare in text, even
-//! where its words are not.
+//! Instead of stepping an automaton through every byte, the scan hashes the eight bytes at every
+//! eighth position (every fourth for literals shorter than 15 bytes; four bytes at every second
+//! position for literals shorter than 11, at every position for literals of four). Each literal is
+//! represented by one window of grams at successive offsets: at any alignment of the literal, one
+//! of them is at a position that the scan visits. The window with the rarest grams is chosen: grams
+//! that span two words are rare in text, even if both words are common.
 //!
-//! A bitmap refuses nearly all positions. For the rest, the bytes beside the gram are asked for in a
-//! small Bloom filter, then a literal's last bytes, of all literals of a length at once; only then is a
-//! literal compared. So text that is made of pieces of literals costs more, but never by the number of
-//! literals that share a piece.
+//! A bitmap rejects nearly all positions. For the rest, the bytes next to the gram are looked up in
+//! a small Bloom filter, then the last bytes of all literals of one length at once. Only then is a
+//! literal compared. So text made of pieces of literals costs more, but never in proportion to the
+//! number of literals that share a piece.
 #![deny(clippy::arithmetic_side_effects)]
 
 use std::collections::HashMap;
 
-/// Literals, compiled.
+/// Compiled literals.
 #[derive(Clone, Debug, Default)]
 pub struct Scanner {
     literals: Vec<Box<[u8]>>,
@@ -25,17 +25,19 @@ pub struct Scanner {
     shortest: GramTable<1, 4>,
 }
 
-/// The shortest literal that can be found.
+/// Bytes of the shortest literal that can be found.
 pub const MIN_LITERAL_BYTES: usize = min_literal_len(1, 4);
 
 impl Scanner {
-    /// Compiles literals, each of at least [`MIN_LITERAL`] bytes; shorter ones are never found.
-    /// A literal is known by its place in the list.
+    /// Compiles literals, which are identified by their index.
+    ///
+    /// Literals shorter than [`MIN_LITERAL_BYTES`] are never found.
     pub fn new(literals: impl IntoIterator<Item = String>) -> Self {
         let literals: Vec<Box<[u8]>> =
             literals.into_iter().map(|text| text.into_bytes().into()).collect();
-        let (long, middle, short) =
-            (min_literal_len(8, 8), min_literal_len(4, 8), min_literal_len(2, 4));
+        let long = min_literal_len(8, 8);
+        let middle = min_literal_len(4, 8);
+        let short = min_literal_len(2, 4);
         Self {
             long: GramTable::new(&literals, long..usize::MAX),
             middle: GramTable::new(&literals, middle..long),
@@ -45,8 +47,8 @@ impl Scanner {
         }
     }
 
-    /// Calls `found` with the place in the list and the start of every literal in `text`. The order is
-    /// that of the scan; the same occurrence is told once.
+    /// Calls `on_match` once for each occurrence of a literal in `text`, with the index of the
+    /// literal and its start, in no particular order.
     pub fn scan(&self, text: &[u8], on_match: &mut impl FnMut(usize, usize)) {
         self.long.scan(text, &self.literals, on_match);
         self.middle.scan(text, &self.literals, on_match);
@@ -54,12 +56,12 @@ impl Scanner {
         self.shortest.scan(text, &self.literals, on_match);
     }
 
-    /// The length of a literal.
+    /// Returns the bytes of a literal.
     pub fn literal_len(&self, literal: usize) -> usize {
         self.literals.get(literal).map_or(0, |literal| literal.len())
     }
 
-    /// Bytes held, roughly.
+    /// Returns the approximate heap bytes.
     pub fn heap_bytes(&self) -> usize {
         let literals: usize = self.literals.iter().map(|literal| literal.len()).sum();
         let longer = [self.long.heap_bytes(), self.middle.heap_bytes()];
@@ -68,33 +70,35 @@ impl Scanner {
     }
 }
 
-/// Grams of `WIDTH` bytes that are looked for at every `STRIDE`th position.
+/// A hash table of grams of `WIDTH` bytes, looked up at every `STRIDE`th position of the text.
 #[derive(Clone, Debug, Default)]
 struct GramTable<const STRIDE: usize, const WIDTH: usize> {
-    /// A bit for each hash value that a gram has.
+    /// One bit per hash value: set if a gram has it.
     bitmap: Box<[u64]>,
-    /// Where the entries of each few hash values begin.
+    /// Index of the first entry of each bucket; a bucket holds [`HASHES_PER_BUCKET`] hash values.
     bucket_starts: Box<[u32]>,
+    /// Entries, sorted by hash.
     entries: Box<[GramEntry]>,
-    /// What the entries' literals end with.
+    /// Literals of the entries, grouped by entry.
     suffixes: Box<[Suffix]>,
+    /// Right shift that reduces a product to a hash value.
     hash_shift: u32,
 }
 
-/// A gram that some literals have at the same offset.
+/// A gram with the literals that have it at the same offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct GramEntry {
     gram: u64,
     offset: u32,
     context_side: ContextSide,
-    /// A bit for each hash value that the bytes on that side have.
+    /// Bloom filter of the context bytes of all its literals.
     context_filter: u64,
-    /// Its literals among the tails, in the order of their lengths and last bytes.
+    /// Range of its literals in `suffixes`, sorted by length, then by last bytes.
     suffix_start: u32,
     suffix_end: u32,
 }
 
-/// Where the literals of an entry go on beside the gram, all of them.
+/// The side of a gram on which all literals of an entry have context bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum ContextSide {
     After,
@@ -108,12 +112,30 @@ struct Suffix {
     bytes: u64,
     literal: u32,
     literal_len: u32,
-    /// How many tails of the same length follow, this one included.
+    /// Number of suffixes from here on that have the same length, including this one.
     run_len: u32,
 }
 
-/// A literal's gram, before it is gathered with others.
-type GramRow = (u64, u32, ContextSide, u32, u64, u32, u64);
+/// A gram of one literal, from which the table is built. The order of the fields is the sort order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct GramRow {
+    gram: u64,
+    offset: u32,
+    context_side: ContextSide,
+    literal_len: u32,
+    suffix: u64,
+    literal_index: u32,
+    context_filter: u64,
+}
+
+impl GramRow {
+    /// Returns whether a row belongs to `entry`.
+    fn belongs_to(&self, entry: &GramEntry) -> bool {
+        entry.gram == self.gram
+            && entry.offset == self.offset
+            && entry.context_side == self.context_side
+    }
+}
 
 impl<const STRIDE: usize, const WIDTH: usize> GramTable<STRIDE, WIDTH> {
     fn new(literals: &[Box<[u8]>], lengths: std::ops::Range<usize>) -> Self {
@@ -128,34 +150,31 @@ impl<const STRIDE: usize, const WIDTH: usize> GramTable<STRIDE, WIDTH> {
         if rows.is_empty() {
             return Self::default();
         }
-        // Sixteen bits a gram, where each is of one literal.
+        // At least 16 bits per row keep the bitmap sparse.
         let hash_bits = rows.len().saturating_mul(16).next_power_of_two().ilog2().clamp(10, 20);
         let mut table = Self { hash_shift: 64_u32.saturating_sub(hash_bits), ..Self::default() };
-        rows.sort_unstable_by_key(|row| (hash_gram(row.0, table.hash_shift), *row));
+        rows.sort_unstable_by_key(|row| (hash_gram(row.gram, table.hash_shift), *row));
         table.fill(&rows, 1_usize.wrapping_shl(hash_bits));
         table
     }
 
+    /// Builds the table from rows sorted by hash.
     fn fill(&mut self, rows: &[GramRow], bitmap_bits: usize) {
         let mut bitmap = vec![0_u64; bitmap_bits / 64];
         let mut bucket_starts = vec![0_u32; (bitmap_bits / HASHES_PER_BUCKET).saturating_add(1)];
-        let (mut entries, mut suffixes): (Vec<GramEntry>, Vec<Suffix>) = (Vec::new(), Vec::new());
-        for (gram, offset, context_side, literal_len, bytes, literal, context_filter) in
-            rows.iter().copied()
-        {
-            let hash = hash_gram(gram, self.hash_shift);
+        let mut entries: Vec<GramEntry> = Vec::new();
+        let mut suffixes: Vec<Suffix> = Vec::new();
+        for row in rows {
+            let hash = hash_gram(row.gram, self.hash_shift);
             if let Some(word) = bitmap.get_mut(hash / 64) {
                 *word |= 1_u64.wrapping_shl(hash as u32 % 64);
             }
-            let is_same_entry = entries.last().is_some_and(|last| {
-                (last.gram, last.offset, last.context_side) == (gram, offset, context_side)
-            });
-            if !is_same_entry {
+            if !entries.last().is_some_and(|last| row.belongs_to(last)) {
                 let suffix_start = suffixes.len() as u32;
                 entries.push(GramEntry {
-                    gram,
-                    offset,
-                    context_side,
+                    gram: row.gram,
+                    offset: row.offset,
+                    context_side: row.context_side,
                     context_filter: 0,
                     suffix_start,
                     suffix_end: suffix_start,
@@ -166,9 +185,14 @@ impl<const STRIDE: usize, const WIDTH: usize> GramTable<STRIDE, WIDTH> {
                     *bucket_start = bucket_start.saturating_add(1);
                 }
             }
-            suffixes.push(Suffix { bytes, literal, literal_len, run_len: 1 });
+            suffixes.push(Suffix {
+                bytes: row.suffix,
+                literal: row.literal_index,
+                literal_len: row.literal_len,
+                run_len: 1,
+            });
             if let Some(last) = entries.last_mut() {
-                last.context_filter |= context_filter;
+                last.context_filter |= row.context_filter;
                 last.suffix_end = suffixes.len() as u32;
             }
         }
@@ -180,15 +204,19 @@ impl<const STRIDE: usize, const WIDTH: usize> GramTable<STRIDE, WIDTH> {
             let entry_suffixes = suffixes
                 .get_mut(entry.suffix_start as usize..entry.suffix_end as usize)
                 .unwrap_or_default();
-            let mut next_run = (0, 0_u32);
+            let mut next_len = 0;
+            let mut next_run_len = 0_u32;
             for suffix in entry_suffixes.iter_mut().rev() {
-                suffix.run_len =
-                    if suffix.literal_len == next_run.0 { next_run.1.saturating_add(1) } else { 1 };
-                next_run = (suffix.literal_len, suffix.run_len);
+                let is_same_run = suffix.literal_len == next_len;
+                suffix.run_len = if is_same_run { next_run_len.saturating_add(1) } else { 1 };
+                next_len = suffix.literal_len;
+                next_run_len = suffix.run_len;
             }
         }
-        (self.bitmap, self.bucket_starts) = (bitmap.into(), bucket_starts.into());
-        (self.entries, self.suffixes) = (entries.into(), suffixes.into());
+        self.bitmap = bitmap.into();
+        self.bucket_starts = bucket_starts.into();
+        self.entries = entries.into();
+        self.suffixes = suffixes.into();
     }
 
     fn scan(&self, text: &[u8], literals: &[Box<[u8]>], on_match: &mut impl FnMut(usize, usize)) {
@@ -214,6 +242,7 @@ impl<const STRIDE: usize, const WIDTH: usize> GramTable<STRIDE, WIDTH> {
         }
     }
 
+    /// Returns whether a gram may be in the table, by the bitmap.
     fn may_contain(&self, gram: u64) -> bool {
         let hash = hash_gram(gram, self.hash_shift);
         self.bitmap.get(hash / 64).is_some_and(|word| word.wrapping_shr(hash as u32 % 64) & 1 != 0)
@@ -248,7 +277,8 @@ impl<const STRIDE: usize, const WIDTH: usize> GramTable<STRIDE, WIDTH> {
         }
     }
 
-    /// Compares a text with the literals of an entry: those of one length after the other.
+    /// Calls `on_match` with each literal of an entry with which `text` begins, one length after
+    /// the other.
     fn compare_literals(
         &self,
         entry: &GramEntry,
@@ -291,7 +321,7 @@ impl<const STRIDE: usize, const WIDTH: usize> GramTable<STRIDE, WIDTH> {
 }
 
 impl GramEntry {
-    /// Whether the text around its gram may be that of one of its literals.
+    /// Returns whether the bytes next to the gram may be those of one of its literals.
     fn may_match<const WIDTH: usize>(&self, text: &[u8], position: usize) -> bool {
         let context_start = match self.context_side {
             ContextSide::After => position.checked_add(WIDTH),
@@ -303,8 +333,10 @@ impl GramEntry {
     }
 }
 
-/// The grams of a literal's window, one for each of the `STRIDE` ways in which the literal can lie
-/// across the positions that are looked at.
+/// Returns the grams of a literal's window: one for each of the `STRIDE` alignments of the literal
+/// to the positions that the scan visits.
+///
+/// The window is the one that is rarest in text, and most distinct among the literals.
 fn gram_rows<const STRIDE: usize, const WIDTH: usize>(
     literal: &[u8],
     literal_index: u32,
@@ -334,20 +366,20 @@ fn gram_rows<const STRIDE: usize, const WIDTH: usize>(
             (None, Some(before)) => (ContextSide::Before, context_bit(before)),
             (None, None) => (ContextSide::Neither, 0),
         };
-        Some((
+        Some(GramRow {
             gram,
-            offset as u32,
+            offset: offset as u32,
             context_side,
-            literal.len() as u32,
+            literal_len: literal.len() as u32,
             suffix,
             literal_index,
             context_filter,
-        ))
+        })
     };
     offsets(start).filter_map(row).collect()
 }
 
-/// In how many places of all literals each gram stands.
+/// Counts the occurrences of each gram in all literals.
 fn gram_counts<'l, const WIDTH: usize>(
     literals: impl Iterator<Item = &'l [u8]>,
 ) -> HashMap<u64, u32> {
@@ -359,8 +391,8 @@ fn gram_counts<'l, const WIDTH: usize>(
     counts
 }
 
-/// How common a gram is in text, on an arbitrary scale: within a word it comes with the word; across
-/// two it comes only with both.
+/// Estimates how common a gram is in text, on an arbitrary scale. A gram within a word is as common
+/// as the word; a gram that spans two words needs both.
 fn frequency_rank(gram: &[u8]) -> u32 {
     let words = gram.split(|byte| *byte == b' ').filter(|word| word.len() > 1).count();
     let is_rare = |byte: &&u8| {
@@ -372,16 +404,18 @@ fn frequency_rank(gram: &[u8]) -> u32 {
     common.wrapping_shr(rare_bytes)
 }
 
-/// How long a literal is at least that is found by grams of `width` bytes at every `stride`th position.
+/// Returns the minimum bytes of a literal that grams of `width` bytes at every `stride`th position
+/// find at any alignment.
 const fn min_literal_len(stride: usize, width: usize) -> usize {
     stride.saturating_add(width).saturating_sub(1)
 }
 
+/// Returns the `WIDTH` bytes at a position as a number; `None` past the end.
 fn gram_at<const WIDTH: usize>(text: &[u8], position: usize) -> Option<u64> {
     text.get(position..)?.first_chunk::<WIDTH>().map(le_u64)
 }
 
-/// Some bytes as a number, the first its lowest.
+/// Returns up to eight bytes as a little-endian number.
 fn le_u64<const WIDTH: usize>(bytes: &[u8; WIDTH]) -> u64 {
     match bytes.first_chunk::<8>() {
         Some(bytes) => u64::from_le_bytes(*bytes),
@@ -392,13 +426,14 @@ fn le_u64<const WIDTH: usize>(bytes: &[u8; WIDTH]) -> u64 {
     }
 }
 
+/// Returns up to eight bytes as a little-endian number.
 fn le_u64_padded(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte))
 }
 
-/// Whether a text begins with a literal.
+/// Returns whether a text begins with a literal.
 fn starts_with(text: &[u8], literal: &[u8]) -> bool {
-    // In Wasm, comparing slices goes byte by byte.
+    // Wasm compares slices byte by byte.
     let (literal_words, literal_rest) = literal.as_chunks::<8>();
     let Some((text, _)) = text.split_at_checked(literal.len()) else { return false };
     let (text_words, text_rest) = text.as_chunks::<8>();
@@ -412,18 +447,18 @@ fn hash_gram(gram: u64, shift: u32) -> usize {
     gram.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_shr(shift) as usize
 }
 
-/// The bit of some bytes in a filter of 64.
+/// Returns the bit of context bytes in a Bloom filter of 64 bits.
 fn context_bit(context: u64) -> u64 {
     1_u64.wrapping_shl(hash_gram(context, 58) as u32)
 }
 
-/// Bytes beside a gram that are looked at.
+/// Bytes next to a gram that the Bloom filter covers.
 const CONTEXT_BYTES: usize = 4;
 
-/// Hash values that have a head together.
+/// Hash values per bucket.
 const HASHES_PER_BUCKET: usize = 4;
 
-/// Tails that are looked at one by one.
+/// Maximum number of suffixes searched linearly; longer runs are searched by bisection.
 const LINEAR_SCAN_MAX: usize = 4;
 
 #[cfg(test)]
@@ -451,7 +486,7 @@ mod tests {
             ),
             ("of four bytes", &["grade", "rate"], "irate: rate", &[(1, 1), (1, 7)]),
             ("short", &["judge"], "a judge judges", &[(0, 2), (0, 8)]),
-            ("one in another", &["step by step", "by step"], "step by step", &[(0, 0), (1, 5)]),
+            ("nested", &["step by step", "by step"], "step by step", &[(0, 0), (1, 5)]),
             ("whole text", &["exactly this"], "exactly this", &[(0, 0)]),
             ("longer than the text", &["step by step"], "step", &[]),
             ("too short to be found", &["cot", ""], "cot cot", &[]),
@@ -468,7 +503,7 @@ mod tests {
         }
     }
 
-    /// Literals that share words, as phrases of signatures do; and a text of their pieces.
+    /// Returns literals that share words, as phrases of signatures do, and a text of their pieces.
     fn phrases_and_pieces() -> impl Strategy<Value = (Vec<String>, String)> {
         let word = prop::sample::select(vec![
             "write",
@@ -507,7 +542,9 @@ mod tests {
                 literals.into_iter().filter(|literal| literal.len() >= MIN_LITERAL_BYTES).collect();
             let mut expected = Vec::new();
             for (index, literal) in literals.iter().enumerate() {
-                let starts = (0..text.len()).filter(|position| text.as_bytes()[*position..].starts_with(literal.as_bytes()));
+                let starts = (0..text.len()).filter(|position| {
+                    text.as_bytes()[*position..].starts_with(literal.as_bytes())
+                });
                 expected.extend(starts.map(|start| (index, start)));
             }
             let literals: Vec<&str> = literals.iter().map(String::as_str).collect();
@@ -515,13 +552,14 @@ mod tests {
         }
 
         #[test]
-        fn equals_searching_one_by_one(
+        fn equals_a_search_for_each_literal(
             literals in proptest::collection::vec("[ab ]{4,24}", 1..20),
             text in "[ab ]{0,400}",
         ) {
             let mut expected = Vec::new();
             for (index, literal) in literals.iter().enumerate() {
-                let starts = (0..text.len()).filter(|position| text[*position..].starts_with(literal.as_str()));
+                let starts = (0..text.len())
+                    .filter(|position| text[*position..].starts_with(literal.as_str()));
                 expected.extend(starts.map(|start| (index, start)));
             }
             let literals: Vec<&str> = literals.iter().map(String::as_str).collect();

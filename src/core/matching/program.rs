@@ -1,4 +1,4 @@
-//! The compiled comparisons and conditions of a ruleset, and the matcher that runs them.
+//! The program: compiled comparisons and conditions of a ruleset, and the matcher that runs them.
 #![deny(clippy::arithmetic_side_effects)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,67 +16,68 @@ use crate::field::{Field, FieldId};
 use crate::rules::signature::{Comparator, StringMatch};
 use crate::text::{self, Case};
 
-/// All comparisons and conditions of a ruleset.
+/// The compiled comparisons and conditions of a ruleset.
 #[derive(Debug, Default)]
 pub struct Program {
     pub(crate) scanner: Scanner,
-    /// What the scanner's literals are for, in its order.
+    /// Uses of each literal, by index in the scanner.
     pub(crate) literals: Vec<Literal>,
     pub(crate) regexes: Vec<RegexTest>,
-    /// The regex of a bit, by bit.
+    /// Index in `regexes`, by bit.
     pub(crate) regex_by_bit: Vec<Option<usize>>,
     pub(crate) keywords: BTreeMap<FieldId, Vec<KeywordTest>>,
     pub(crate) headers: BTreeMap<String, Vec<KeywordTest>>,
     pub(crate) numbers: BTreeMap<FieldId, Vec<NumberTest>>,
-    /// Bits that hold where a field has no value.
+    /// Fields, and the bit to set if the field has no value.
     pub(crate) absence_tests: Vec<(Field, usize)>,
-    /// Bits that hold where a text field has one.
+    /// Sections, and the bit to set if a segment of them has text.
     pub(crate) presence_tests: Vec<(u8, usize)>,
-    /// Every comparison's field, by bit.
+    /// Field of the comparison, by bit.
     pub(crate) field_by_bit: Vec<Field>,
-    /// The signatures that a bit occurs in, by bit.
+    /// Signatures to evaluate when the bit is set, by bit.
     pub(crate) signatures_by_bit: Vec<Vec<u32>>,
-    /// The signatures' conditions.
+    /// Condition of each signature.
     pub(crate) conditions: Vec<BitExpr>,
 }
 
-/// What a literal is for.
+/// The uses of a literal.
 #[derive(Debug, Default)]
 pub(crate) struct Literal {
     pub uses: Vec<LiteralUse>,
-    /// Whether it is a landmark of some regex.
+    /// Whether it is a required literal of a regex.
     pub is_required_by_regex: bool,
-    /// Whether where it stands within a value matters to some use.
+    /// Whether its position within a value, or its case, matters to a use.
     pub is_position_sensitive: bool,
 }
 
-/// What a literal that was found means.
+/// A use of a literal: conditions on an occurrence, and its effect.
 #[derive(Clone, Debug)]
 pub(crate) struct LiteralUse {
-    /// Where the text has to stand in the conversation, as bits of [`crate::field::Place`].
+    /// Sections in which an occurrence counts, as bits of [`crate::field::Section`].
     pub sections: u8,
     pub anchor: StringMatch,
-    /// The pattern with its case, where case counts.
+    /// Pattern with its case, for a case-sensitive comparison.
     pub cased_pattern: Option<String>,
     pub target: LiteralTarget,
 }
 
-/// What a literal's occurrence sets.
+/// The effect of an occurrence.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum LiteralTarget {
-    /// A comparison.
+    /// Sets the bit of a comparison.
     Bit(usize),
-    /// One of a regex's landmarks, by its number.
+    /// Marks a required literal of a regex as seen, by its index in the regex.
     Regex { regex: usize, required_index: usize },
 }
 
+/// A number comparison, or `None` for presence, and its bit.
 #[derive(Debug)]
 pub(crate) struct NumberTest {
     pub check: Option<(Comparator, f64)>,
     pub bit: usize,
 }
 
-/// What the headers alone decide; the same for all entries of an upload.
+/// The bits that headers set, computed once for all entries of a batch.
 #[derive(Clone, Debug, Default)]
 pub struct HeaderBits(Vec<(usize, Range<usize>)>);
 
@@ -85,14 +86,16 @@ pub struct HeaderBits(Vec<(usize, Range<usize>)>);
 pub struct Matcher<'p> {
     program: &'p Program,
     bit_state: BitState,
-    /// Where each set bit was found: a range in the request's normalised text, or in a value.
+    /// Origin of each set bit.
     origins: Vec<(usize, BitOrigin)>,
+    /// Bit set of signatures to evaluate.
     candidate_signatures: Vec<u64>,
-    /// The places in which a literal was seen, by literal.
+    /// Sections in which a literal was seen, by literal.
     sections_by_literal: Vec<u8>,
     regex_gate: RegexGate,
 }
 
+/// The location that set a bit: a range in the normalised text, or in a value.
 #[derive(Clone, Copy, Debug, Default)]
 struct BitOrigin {
     start: usize,
@@ -101,7 +104,10 @@ struct BitOrigin {
 }
 
 impl Program {
-    /// Compiles every regex, one a step; what is wrong with one, or with those so far together.
+    /// Compiles one regex per step, so that a caller can yield in between.
+    ///
+    /// Yields an error if a regex does not compile, or if the regexes so far exceed the memory
+    /// limit.
     pub(crate) fn compile_regexes_stepwise(&self) -> impl Iterator<Item = Result<(), Error>> {
         let text_regexes = self.regexes.iter().map(|test| (&test.pattern, &test.compiled));
         let keyword_tests = self.keywords.values().chain(self.headers.values()).flatten();
@@ -112,7 +118,7 @@ impl Program {
         regex_gate::compile_stepwise(text_regexes.chain(keyword_regexes))
     }
 
-    /// A matcher with fresh buffers.
+    /// Creates a matcher with its own buffers.
     pub fn matcher(&self) -> Matcher<'_> {
         let zeroed_bitset = |bits: usize| vec![0; bits.div_ceil(64)];
         Matcher {
@@ -125,7 +131,7 @@ impl Program {
         }
     }
 
-    /// The bits that headers set.
+    /// Evaluates the header comparisons. Names of `headers` are in lower case.
     pub fn header_bits(&self, headers: &[(String, String)]) -> HeaderBits {
         let mut bits = HeaderBits::default();
         if self.headers.is_empty() {
@@ -145,19 +151,19 @@ impl Program {
         bits
     }
 
-    /// Literals that are searched for.
+    /// Returns the number of distinct literals.
     pub fn literal_count(&self) -> usize {
         self.literals.len()
     }
 
-    /// Bytes held by the scanner's tables.
+    /// Returns the heap bytes of the scanner's tables.
     pub fn heap_bytes(&self) -> usize {
         self.scanner.heap_bytes()
     }
 }
 
 impl Matcher<'_> {
-    /// The signatures that hold for a request, in the ruleset's order.
+    /// Returns the signatures that match a request, in the order of the ruleset.
     pub fn hits(&mut self, request: &Request<'_>, header_bits: &HeaderBits) -> Vec<Hit> {
         self.bit_state.clear();
         self.candidate_signatures.fill(0);
@@ -189,11 +195,13 @@ impl Matcher<'_> {
         if matched.is_empty() { Vec::new() } else { self.with_evidence(matched, request) }
     }
 
-    /// Whether regexes were given up on, because the text is made to be dear to search.
+    /// Returns whether the last request exhausted the search budget, so that some regexes did not
+    /// run.
     pub fn budget_exhausted(&self) -> bool {
         self.regex_gate.budget_exhausted()
     }
 
+    /// Sets a bit, with the origin of the first match as evidence.
     fn set(&mut self, bit: usize, origin: BitOrigin) {
         if self.bit_state.set(bit) {
             self.origins.push((bit, origin));
@@ -201,7 +209,7 @@ impl Matcher<'_> {
         }
     }
 
-    /// Has the signatures looked at in which a bit occurs.
+    /// Marks the signatures that a bit triggers for evaluation.
     fn mark_candidates(&mut self, bit: usize) {
         for signature in self.program.signatures_by_bit.get(bit).into_iter().flatten() {
             if let Some(word) = self.candidate_signatures.get_mut(*signature as usize / 64) {
@@ -238,6 +246,7 @@ impl Matcher<'_> {
         }
     }
 
+    /// Sets the bits of `|exists` comparisons.
     fn match_absences(&mut self, request: &Request<'_>) {
         let program = self.program;
         let sections =
@@ -256,12 +265,13 @@ impl Matcher<'_> {
         }
     }
 
+    /// Scans the text for all literals, sets their bits, and records literals for the regex gate.
     fn match_text(&mut self, request: &Request<'_>) {
         let program = self.program;
         let mut cased_values: BTreeMap<usize, String> = BTreeMap::new();
-        // Whether a cased pattern stands in a value is asked once: that looks at the whole value.
+        // A cased pattern is compared with the whole value, so once per value is enough.
         let mut tested: BTreeSet<(usize, usize, usize)> = BTreeSet::new();
-        // What is found next is mostly in the same value.
+        // The next occurrence is mostly in the same value.
         let mut last_segment = None;
         program.scanner.scan(request.text().as_bytes(), &mut |literal_index, start| {
             let Some(literal) = program.literals.get(literal_index) else { return };
@@ -298,8 +308,8 @@ impl Matcher<'_> {
                     LiteralTarget::Bit(bit) => {
                         self.set(bit, BitOrigin { start, end, is_in_text: true })
                     }
-                    LiteralTarget::Regex { regex, required_index: landmark } => {
-                        self.record_literal_set(regex, landmark)
+                    LiteralTarget::Regex { regex, required_index } => {
+                        self.record_literal_set(regex, required_index)
                     }
                 }
             }
@@ -310,6 +320,7 @@ impl Matcher<'_> {
         self.origins.iter().find(|(other, _)| *other == bit).map(|(_, origin)| origin)
     }
 
+    /// Records a required literal of a regex; the last one makes the bit of the regex pending.
     fn record_literal_set(&mut self, regex: usize, required_index: usize) {
         let Some(test) = self.program.regexes.get(regex) else { return };
         if self.regex_gate.record_literal_set(regex, test, required_index) {
@@ -318,6 +329,7 @@ impl Matcher<'_> {
         }
     }
 
+    /// Runs a pending regex, after which its bit is no longer pending.
     fn run_regex(&mut self, regex: usize, request: &Request<'_>) {
         let Some(test) = self.program.regexes.get(regex) else { return };
         self.bit_state.set_pending(test.bit, false);
@@ -326,10 +338,11 @@ impl Matcher<'_> {
         }
     }
 
-    /// The signatures whose condition holds, of those that a bit touches.
+    /// Returns the candidate signatures whose condition holds, running regexes as needed.
     fn matching_signatures(&mut self, request: &Request<'_>) -> Vec<usize> {
         let mut matching = Vec::new();
-        // A regex that matches touches only signatures that its literals have touched already.
+        // No signature becomes a candidate in this loop: a regex that matches triggers only
+        // signatures that its pending bit has triggered before.
         for word_index in 0..self.candidate_signatures.len() {
             let mut word = self.candidate_signatures.get(word_index).copied().unwrap_or_default();
             while word != 0 {
@@ -344,6 +357,7 @@ impl Matcher<'_> {
         matching
     }
 
+    /// Evaluates a condition, running pending regexes as long as the value depends on one.
     fn signature_matches(&mut self, signature: usize, request: &Request<'_>) -> bool {
         let Some(condition) = self.program.conditions.get(signature) else { return false };
         loop {
@@ -358,8 +372,10 @@ impl Matcher<'_> {
         }
     }
 
-    /// The hits, with their proofs. Values are gone through again for that around what was found, no byte
-    /// twice.
+    /// Returns the hits with their evidence.
+    ///
+    /// This maps offsets of the normalised text back to the body, which reads the values again
+    /// around the matches, no byte twice.
     fn with_evidence(&self, signatures: Vec<usize>, request: &Request<'_>) -> Vec<Hit> {
         let mut witnesses = Vec::with_capacity(signatures.len());
         let mut offsets_by_segment: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
@@ -412,9 +428,11 @@ impl Matcher<'_> {
     }
 }
 
-/// The value of `hedgerow.body.unreadable` for text that is too dear to search.
+/// The value of `hedgerow.body.unreadable` if the search budget is exhausted.
 const BUDGET_EXHAUSTED: &str = "search_budget";
 
+/// Returns whether an occurrence from `start` to `end` lies at the edge of the segment that
+/// `anchor` requires.
 fn satisfies_anchor(anchor: StringMatch, segment: &Segment<'_>, start: usize, end: usize) -> bool {
     match anchor {
         StringMatch::Contains => true,
@@ -424,7 +442,7 @@ fn satisfies_anchor(anchor: StringMatch, segment: &Segment<'_>, start: usize, en
     }
 }
 
-/// The segment's text with its case, made once a request; seams have none.
+/// Returns the text of a segment with its case, computed once per request; empty for joined parts.
 fn cased_value<'c>(
     cased_values: &'c mut BTreeMap<usize, String>,
     segment_index: usize,
@@ -434,6 +452,7 @@ fn cased_value<'c>(
     cased_values.entry(segment_index).or_insert_with(decode)
 }
 
+/// Returns a string normalised with its case.
 fn decode_cased(raw: RawString<'_>) -> String {
     let mut out = String::new();
     let mut normalizer = text::Normalizer::new(&mut out, Case::Keep);
@@ -442,6 +461,7 @@ fn decode_cased(raw: RawString<'_>) -> String {
     out
 }
 
+/// Returns whether a request has a value of a field; `sections` are the sections with text.
 fn has_value(request: &Request<'_>, name: FieldId, sections: u8) -> bool {
     crate::field::sections(name) & sections != 0
         || request.keywords().iter().any(|(present, _)| *present == name)

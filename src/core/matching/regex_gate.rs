@@ -1,8 +1,8 @@
-//! Regexes: they run last, and only where their landmarks stand in order and near enough.
+//! The regex gate: runs a regex only where its required literals occur in order and near enough.
 //!
-//! Most of what signatures look for is a few words with a bounded gap between them. Such a regex is
-//! dear to run, for each byte of a gap is a state; whether its words stand as it needs them is cheap
-//! to see from where they are, and nearly always they do not.
+//! Most regexes of signatures are a few words with a bounded gap between them. Such a regex is
+//! expensive: every byte of the gap adds an automaton state. The positions of its words show at low
+//! cost whether it can match, and nearly always it cannot.
 
 use std::ops::Range;
 
@@ -22,23 +22,23 @@ pub(crate) struct RegexTest {
     pub pattern: String,
     pub compiled: OnceCell<Option<Regex>>,
     pub bit: usize,
-    /// Where the text has to stand in the conversation, as bits of [`crate::field::Place`].
+    /// Sections that are searched, as bits of [`crate::field::Section`].
     pub sections: u8,
-    /// What every match passes, in order; at least one.
+    /// Literals that every match contains, in order; at least one set.
     pub required_literals: Vec<RequiredLiteralIds>,
-    /// Bytes of the longest match, where there is a longest.
+    /// Bytes of the longest match, if it is bounded.
     pub max_len: Option<usize>,
-    /// ASCII characters with which every match begins, where they are few.
+    /// ASCII characters with which every match begins, if they are known.
     pub first_bytes: Option<Box<str>>,
 }
 
-/// What is known of the regexes for the request at hand.
+/// The state of all regexes for the current request.
 #[derive(Debug)]
 pub(super) struct RegexGate {
-    /// The landmarks that were seen, a bit each, by regex.
+    /// Mask of the required literals that were seen, by regex.
     seen_required: Vec<u8>,
     occurrences: Occurrences,
-    /// Bytes that may yet be searched, over all regexes.
+    /// Bytes that all regexes together may still search.
     budget: usize,
 }
 
@@ -47,19 +47,19 @@ impl RegexGate {
         Self { seen_required: vec![0; regexes], occurrences: Occurrences::new(literals), budget: 0 }
     }
 
-    /// Makes ready for a text of so many bytes.
+    /// Resets the state for a text of `text_len` bytes.
     pub fn reset(&mut self, text_len: usize) {
         self.budget = text_len.saturating_mul(BUDGET_PER_TEXT_BYTE).saturating_add(1 << 16);
         self.seen_required.fill(0);
         self.occurrences.clear();
     }
 
-    /// Notes that a landmark's literal begins at a byte of the text.
+    /// Records that a literal begins at byte `start` of the text.
     pub fn record_occurrence(&mut self, literal: usize, start: usize) {
         self.occurrences.record(literal, start);
     }
 
-    /// Notes that a regex's landmark of this number was seen; true where it was the last one missing.
+    /// Records that a required literal of a regex was seen; true if it was the last one missing.
     pub fn record_literal_set(
         &mut self,
         regex: usize,
@@ -72,12 +72,12 @@ impl RegexGate {
         !was_complete && *seen == test.required_mask()
     }
 
-    /// Whether the text took more searching than any that is not made for it.
+    /// Returns whether the text used up its search budget, which only adversarial text does.
     pub fn budget_exhausted(&self) -> bool {
         self.budget == 0
     }
 
-    /// Runs a regex where it may match; its first match.
+    /// Runs a regex where it may match; returns the range of its first match in the text.
     pub fn find_match(&mut self, test: &RegexTest, request: &Request<'_>) -> Option<Range<usize>> {
         if self.budget_exhausted() {
             return None;
@@ -87,9 +87,9 @@ impl RegexGate {
             return None;
         }
         let regex = get_or_compile(&test.pattern, &test.compiled)?;
-        match test.anchored_window() {
-            Some(limits) => {
-                search_each_start(regex, test, limits, &starts, request, &mut self.budget)
+        match test.anchored_bounds() {
+            Some(bounds) => {
+                search_each_start(regex, test, bounds, &starts, request, &mut self.budget)
             }
             None => search_windows(test, &starts, request).iter().find_map(|window| {
                 charge_budget(&mut self.budget, window)?;
@@ -98,8 +98,8 @@ impl RegexGate {
         }
     }
 
-    /// Where a regex's first landmark stands with all others behind it, in order, and no nearer and
-    /// no farther than the regex has them.
+    /// Returns the starts of the first required literal after which all others follow in order, at
+    /// distances that the regex allows.
     fn candidate_starts(&mut self, test: &RegexTest, request: &Request<'_>) -> Vec<usize> {
         self.occurrences.sort();
         if !self.rarest_fits(test, request) {
@@ -129,8 +129,10 @@ impl RegexGate {
         successors
     }
 
-    /// Whether the landmark that occurs least has all others at some distance that each by itself may
-    /// have: nearly always it has not, and then nobody need look at those that occur more.
+    /// Returns whether some occurrence of the rarest required literal has all others around it,
+    /// each within its range of distances.
+    ///
+    /// Nearly always this is false, and the frequent literals need no further work.
     fn rarest_fits(&mut self, test: &RegexTest, request: &Request<'_>) -> bool {
         let count = |required: &RequiredLiteralIds| self.occurrences.count(required);
         let Some((index, rarest)) =
@@ -157,7 +159,8 @@ impl RegexGate {
         fits
     }
 
-    /// Whether each landmark of `before` stands as far before `start` as those between may have it.
+    /// Returns whether each literal of `preceding` occurs before `start`, at a distance that is
+    /// possible by the distances in between.
     fn fits_before(
         &self,
         preceding: &[RequiredLiteralIds],
@@ -167,7 +170,8 @@ impl RegexGate {
         remaining: &mut usize,
     ) -> bool {
         let mut next = rarest;
-        let (mut earliest, mut latest) = (start, start);
+        let mut earliest = start;
+        let mut latest = start;
         preceding.iter().rev().all(|required| {
             earliest = next
                 .max_distance
@@ -180,7 +184,8 @@ impl RegexGate {
         })
     }
 
-    /// The same behind it.
+    /// Returns whether each literal of `following` occurs after `start`, at a distance that is
+    /// possible by the distances in between.
     fn fits_after(
         &self,
         following: &[RequiredLiteralIds],
@@ -188,7 +193,8 @@ impl RegexGate {
         segment_end: usize,
         remaining: &mut usize,
     ) -> bool {
-        let (mut earliest, mut latest) = (start, start);
+        let mut earliest = start;
+        let mut latest = start;
         following.iter().all(|required| {
             earliest = earliest.saturating_add(required.min_distance);
             latest = required
@@ -199,7 +205,8 @@ impl RegexGate {
         })
     }
 
-    /// Whether a landmark stands in a stretch of the text; each of its literals is looked for.
+    /// Returns whether a required literal begins between `earliest` and `latest`, and charges the
+    /// look-up of each alternative to `remaining`.
     fn occurs_within(
         &self,
         required: &RequiredLiteralIds,
@@ -214,7 +221,7 @@ impl RegexGate {
 }
 
 impl RegexTest {
-    /// The bits of all landmarks.
+    /// Returns the mask of all required literals.
     fn required_mask(&self) -> u8 {
         self.required_literals
             .iter()
@@ -222,26 +229,35 @@ impl RegexTest {
             .fold(0, |mask, (index, _)| mask | required_bit(index))
     }
 
-    /// Whether a match may begin with this byte; one that is empty begins anywhere.
+    /// Returns whether a match may begin with `byte`; true if the first bytes are unknown.
     fn may_begin_with(&self, byte: Option<&u8>) -> bool {
         let first_bytes = self.first_bytes.as_deref();
         first_bytes.is_none_or(|first| byte.is_some_and(|byte| first.as_bytes().contains(byte)))
     }
 
-    /// How far before its first landmark a match may begin, and how long it may be, if both are
-    /// short enough to try each start by itself.
-    fn anchored_window(&self) -> Option<(usize, usize)> {
+    /// Returns the bounds of a match, if they are small enough to try each start separately.
+    fn anchored_bounds(&self) -> Option<MatchBounds> {
         let max_before = self
             .required_literals
             .first()?
             .max_distance
             .filter(|before| *before <= MAX_ANCHORED_STARTS)?;
-        Some((max_before, self.max_len.filter(|longest| *longest <= MAX_ANCHORED_MATCH_BYTES)?))
+        let max_len = self.max_len.filter(|max_len| *max_len <= MAX_ANCHORED_MATCH_BYTES)?;
+        Some(MatchBounds { max_before, max_len })
     }
 }
 
+/// The bounds of a match of a regex, in bytes.
+#[derive(Clone, Copy, Debug)]
+struct MatchBounds {
+    /// Maximum bytes of a match before its first required literal.
+    max_before: usize,
+    /// Maximum bytes of a match.
+    max_len: usize,
+}
+
 impl RequiredLiteralIds {
-    /// Whether a match can begin with this landmark at `start`.
+    /// Returns whether a match can have its first required literal, this one, at `start`.
     fn can_begin_match(&self, start: usize, sections: u8, request: &Request<'_>) -> bool {
         segment_at(request, start).is_some_and(|(_, segment)| {
             segment.section as u8 & sections != 0
@@ -249,7 +265,8 @@ impl RequiredLiteralIds {
         })
     }
 
-    /// Whether one of `before` is as far before `start` as it has to be, and in the same value.
+    /// Returns whether one of `predecessors` is at an allowed distance before `start`, in the same
+    /// value.
     fn has_predecessor(&self, start: usize, predecessors: &[usize], request: &Request<'_>) -> bool {
         let Some((_, segment)) = segment_at(request, start) else { return false };
         let Some(latest) = start.checked_sub(self.min_distance) else { return false };
@@ -259,8 +276,10 @@ impl RequiredLiteralIds {
         nearest.is_some_and(|nearest| *nearest >= earliest.max(segment.range.start))
     }
 
-    /// Whether one of `behind` is as far behind `start` as it has to be. All of them follow some
-    /// start in the same value.
+    /// Returns whether one of `successors`, the starts of this literal, is at an allowed distance
+    /// after `start`.
+    ///
+    /// Values need no check here: each successor has a predecessor in its own value.
     fn has_successor(&self, start: usize, successors: &[usize]) -> bool {
         let earliest = start.saturating_add(self.min_distance);
         let index = successors.partition_point(|position| *position < earliest);
@@ -273,12 +292,14 @@ fn required_bit(index: usize) -> u8 {
     1_u8.checked_shl(index as u32).unwrap_or_default()
 }
 
-/// Tries each start. A search for a match anywhere would have to follow all starts at once, each in
-/// its own place of a gap: an automaton with as many states as there are combinations of those.
+/// Searches for a match that begins at one of the possible starts, each separately.
+///
+/// A search from all starts at once would need an automaton state for each combination of positions
+/// in the gaps.
 fn search_each_start(
     regex: &Regex,
     test: &RegexTest,
-    (max_before, max_len): (usize, usize),
+    bounds: MatchBounds,
     literal_starts: &[usize],
     request: &Request<'_>,
     budget: &mut usize,
@@ -288,13 +309,13 @@ fn search_each_start(
     let mut next_start = 0;
     for literal_start in literal_starts {
         let (_, segment) = segment_at(request, *literal_start)?;
-        let first_start =
-            literal_start.saturating_sub(max_before).max(segment.range.start).max(next_start);
+        let earliest = literal_start.saturating_sub(bounds.max_before);
+        let first_start = earliest.max(segment.range.start).max(next_start);
         for start in first_start..=literal_start.saturating_sub(min) {
             if !test.may_begin_with(text.get(start)) {
                 continue;
             }
-            let window = start..start.saturating_add(max_len).min(segment.range.end);
+            let window = start..start.saturating_add(bounds.max_len).min(segment.range.end);
             charge_budget(budget, &window)?;
             let matched = search_window(regex, request, &window, Anchored::Yes);
             if matched.is_some() {
@@ -306,14 +327,14 @@ fn search_each_start(
     None
 }
 
-/// Takes the bytes of a window from what may yet be searched; `None` where that is not enough.
+/// Takes the bytes of a window from the budget; `None` if that exhausts it.
 fn charge_budget(budget: &mut usize, window: &Range<usize>) -> Option<()> {
     *budget = budget.saturating_sub(window.len());
     (*budget > 0).then_some(())
 }
 
-/// The parts of the text in which a match would have to lie. Parts that overlap are joined, so that
-/// together they are no longer than the text.
+/// Returns the ranges of the text in which a match must lie. Overlapping ranges are merged, so that
+/// together they are not longer than the text.
 fn search_windows(
     test: &RegexTest,
     literal_starts: &[usize],
@@ -339,8 +360,10 @@ fn search_windows(
     windows
 }
 
-/// The first match of a regex in a window of a request's text. What stands outside the window but
-/// inside the value is seen by `^`, `$` and `\b`; the value's edges are edges.
+/// Returns the first match of a regex in a window of the text.
+///
+/// `^`, `$` and `\b` see the text of the value around the window; they match at the edges of the
+/// value, not of the window.
 fn search_window(
     regex: &Regex,
     request: &Request<'_>,
@@ -355,7 +378,7 @@ fn search_window(
     Some(base.saturating_add(matched.start)..base.saturating_add(matched.end))
 }
 
-/// A regex, compiled on first need: most are never needed, and compiling is dear.
+/// Returns a regex, compiled on first use: most are never used, and compilation is expensive.
 pub(super) fn get_or_compile<'r>(
     pattern: &str,
     cell: &'r OnceCell<Option<Regex>>,
@@ -363,14 +386,16 @@ pub(super) fn get_or_compile<'r>(
     cell.get_or_init(|| compile(pattern).ok()).as_ref()
 }
 
-/// Compiles a pattern under the limits of the edge.
+/// Compiles a pattern with the memory limits of the Worker.
+///
+/// The error is the message of the parser, or of the exceeded limit.
 pub fn compile(pattern: &str) -> Result<Regex, String> {
     let limits = Regex::config()
         .utf8_empty(false)
         .nfa_size_limit(Some(MAX_NFA_BYTES))
         .hybrid_cache_capacity(MAX_DFA_CACHE_BYTES)
         .which_captures(WhichCaptures::Implicit);
-    // `check` writes `.` as a byte (see `sigma`), so a match may begin within a character.
+    // The Sigma compiler rewrites `.` to match any byte, so a match may begin inside a character.
     let syntax = regex_automata::util::syntax::Config::new().utf8(false);
     Regex::builder().configure(limits).syntax(syntax).build(pattern).map_err(|error| {
         let reason = error.syntax_error().map(ToString::to_string);
@@ -378,7 +403,8 @@ pub fn compile(pattern: &str) -> Result<Regex, String> {
     })
 }
 
-/// Compiles patterns, one a step; what is wrong with one, or that those so far take too much.
+/// Compiles one pattern per step, and yields an error if it does not compile or if the patterns so
+/// far exceed [`MAX_TOTAL_REGEX_BYTES`].
 pub(super) fn compile_stepwise<'r>(
     regexes: impl Iterator<Item = (&'r String, &'r OnceCell<Option<Regex>>)>,
 ) -> impl Iterator<Item = Result<(), Error>> {
@@ -394,7 +420,7 @@ pub(super) fn compile_stepwise<'r>(
                 "correct the pattern, or make it shorter",
             )
         })?;
-        // What it tells of is half of what it takes (see `tests/memory.rs`).
+        // `memory_usage` reports half of the measured memory (see `tests/integration/memory.rs`).
         let regex_bytes =
             regex.memory_usage().saturating_mul(2).saturating_add(REGEX_OVERHEAD_BYTES);
         total_bytes = total_bytes.saturating_add(regex_bytes);
@@ -408,38 +434,39 @@ pub(super) fn compile_stepwise<'r>(
     })
 }
 
-/// A message of the parser's, which draws the pattern over several lines, in one.
+/// Returns the last line of a parser message, which shows the pattern on the lines before.
 fn one_line(reason: &str) -> &str {
     reason.lines().last().unwrap_or_default().trim_start_matches("error: ")
 }
 
-/// Bytes that all regexes of a ruleset may take, before they run.
+/// Maximum bytes of all compiled regexes of a ruleset, before they run.
 const MAX_TOTAL_REGEX_BYTES: usize = 24 << 20;
 
-/// Bytes that each takes beside, whatever it is.
+/// Fixed overhead per compiled regex, in bytes.
 const REGEX_OVERHEAD_BYTES: usize = 4 << 10;
 
-/// Bytes that a compiled regex may take.
+/// Maximum bytes of the NFA of one regex.
 const MAX_NFA_BYTES: usize = 1 << 20;
 
-/// Bytes that its automaton may take, which is built as it runs, and begun anew when it is full. An
-/// isolate has 128 MB for all; a few regexes of the shipped rules would use more than a megabyte.
+/// Maximum bytes of the lazy DFA of one regex, which is built during the search and cleared when it
+/// is full. An isolate has 128 MB in total; a few regexes of the shipped rules would use more than
+/// 1 MB.
 const MAX_DFA_CACHE_BYTES: usize = if cfg!(target_family = "wasm") { 1 << 20 } else { 8 << 20 };
 
-/// Starts that are tried by themselves before one first landmark.
+/// Maximum number of starts before one required literal that are tried separately.
 const MAX_ANCHORED_STARTS: usize = 64;
 
-/// Bytes of a match that is tried from each start.
+/// Maximum bytes of a match for which each start is tried separately.
 const MAX_ANCHORED_MATCH_BYTES: usize = 1 << 10;
 
-/// How many times its length a text may be searched, over all regexes, beside 64 KiB that every one
-/// may. No recorded request needs more; what does is made of the first words of signatures.
+/// Search budget of all regexes per byte of text, in bytes, in addition to 64 KiB per request.
+/// No recorded request needs more; text made of the first words of signatures does.
 const BUDGET_PER_TEXT_BYTE: usize = 8;
 
-/// Bytes that might be searched in the time that it takes to look at where a landmark stands.
+/// Cost of checking one occurrence of a required literal, in bytes of search that take as long.
 const OCCURRENCE_COST_BYTES: usize = 8;
 
-/// The segment in which a byte of a request's text stands, and its number.
+/// Returns the segment that contains a byte of the text, and its index.
 pub(super) fn segment_at<'r, 'a>(
     request: &'r Request<'a>,
     position: usize,

@@ -1,4 +1,4 @@
-//! The form in which a ruleset travels: canonical JSON, known by its SHA-256.
+//! The bundle: a ruleset as canonical JSON, identified by its SHA-256, with the limits of its size.
 
 use std::collections::BTreeMap;
 
@@ -11,75 +11,79 @@ use crate::rules::correlation::Correlation;
 use crate::rules::policy::Policy;
 use crate::rules::signature::{Comparison, Signature};
 
-/// Format number of a bundle: written, and the only one that is read.
+/// Format number of a bundle: the one that is written, and the only one that is read.
 pub const BUNDLE_FORMAT: u32 = 1;
 
-/// Bytes that a bundle has at most.
+/// Maximum bytes of a bundle.
 pub const MAX_BUNDLE_BYTES: usize = 5 << 20;
 
-/// Signatures and lists that a bundle has at most.
+/// Maximum number of signatures and lists together.
 pub const MAX_SIGNATURES: usize = 10_000;
 
-/// Bytes that loading and checking a bundle takes at most, beside the bundle's own, whatever stands
-/// in it: an isolate has 128 MB, the Worker itself in it, and the ruleset in force meanwhile. In Wasm,
-/// where pointers are half as long, it takes less. `tests/memory.rs` holds the worst of bundles
-/// against it; the limits below, and those on regexes and conditions, keep them within.
+/// Maximum bytes that loading and checking any bundle takes, in addition to the bundle itself.
+///
+/// An isolate has 128 MB, which also hold the Worker and the ruleset in force. Wasm takes less than
+/// the host, because its pointers are half as long. The limits below, and those on regexes and
+/// conditions, keep every bundle within this one; `tests/memory_limits.rs` measures the worst
+/// bundles.
 pub const MAX_COMPILE_BYTES: usize = 64 << 20;
 
-/// Objects and arrays that a bundle has at most. The shipped rules have one in thirteen.
+/// Maximum number of JSON objects and arrays. The shipped rules have a thirteenth of it.
 const MAX_JSON_CONTAINERS: usize = 200_000;
 
-/// Members and elements of those, all together.
+/// Maximum number of JSON values: objects, arrays, their members and elements.
 const MAX_JSON_VALUES: usize = 400_000;
 
-/// Correlations that a bundle has at most, and rules that they name together.
+/// Maximum number of correlations.
 const MAX_CORRELATIONS: usize = crate::correlate::indicator::MAX_CORRELATION_NAMES;
+
+/// Maximum number of correlations and of the rules that they name, together.
 const MAX_CORRELATION_RULES: usize = 20_000;
 
-/// Comparisons that the signatures make at most.
+/// Maximum number of comparisons in all signatures.
 const MAX_COMPARISONS: usize = 50_000;
 
-/// Literals that are looked for at most: patterns of strings, and landmarks of regexes.
+/// Maximum number of literals: string patterns, and required literals of regexes.
 const MAX_LITERALS: usize = 60_000;
 
-/// Bytes of all literals together.
+/// Maximum bytes of all literals together.
 const MAX_LITERAL_BYTES: usize = 1 << 20;
 
-/// Regexes at most.
+/// Maximum number of regexes.
 const MAX_REGEXES: usize = 10_000;
 
-/// Bytes of a regex's pattern.
+/// Maximum bytes of the pattern of one regex.
 const MAX_PATTERN_BYTES: usize = 4 << 10;
 
-/// Signatures, lists and policy, and the digests of the files that they came from.
+/// A bundle: policy, signatures, correlations and lists, with digests of their source files.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bundle {
-    /// Version of this form.
+    /// Format number: [`BUNDLE_FORMAT`].
     pub format: u32,
-    /// Which push this was, from 1; 0 where it was built for no push.
+    /// Number of the push, from 1; 0 if the bundle was not built for a push.
     #[serde(default)]
     pub serial: u64,
-    /// When it was pushed, in seconds since the epoch; 0 where it was built for no push: the same
-    /// files then make the same bundle.
+    /// Time of the push, in seconds since the epoch; 0 if the bundle was not built for a push, so
+    /// that the same files make the same bundle.
     #[serde(default)]
     pub created: u64,
-    /// The policy.
+    /// Policy of the operator.
     pub policy: Policy,
-    /// The signatures, by name.
+    /// Signatures, sorted by name.
     pub signatures: Vec<Signature>,
-    /// The correlations, by name.
+    /// Correlations, sorted by name.
     #[serde(default)]
     pub correlations: Vec<Correlation>,
-    /// Lists of clients and accounts, by name.
+    /// Lists, sorted by name.
     #[serde(default)]
     pub lists: Vec<List>,
-    /// SHA-256 of every source file, by its path below the rules directory.
+    /// SHA-256 in hex of every source file, by its path below the rules directory.
     pub sources: BTreeMap<String, String>,
 }
 
 impl Bundle {
-    /// A bundle of no push, without lists.
+    /// Creates a bundle without push, correlations and lists.
     pub fn new(policy: Policy, signatures: Vec<Signature>) -> Self {
         Self {
             format: BUNDLE_FORMAT,
@@ -93,7 +97,10 @@ impl Bundle {
         }
     }
 
-    /// Reads a bundle.
+    /// Parses a bundle and checks its limits.
+    ///
+    /// Returns an error if it is too large, has another format, or is malformed. Signatures are
+    /// checked later, when a ruleset is compiled from them.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
         #[derive(Deserialize)]
         struct BundleHeader {
@@ -109,13 +116,13 @@ impl Bundle {
         check_json_size(bytes)?;
         let rebuild = "build it again with `hedgerow build`";
         let header: BundleHeader = serde_json::from_slice(bytes)
-            .map_err(|error| Error::new(format!("this is no bundle: {error}"), rebuild))?;
+            .map_err(|error| Error::new(format!("this is not a bundle: {error}"), rebuild))?;
         match header.format {
             0 => return Err(Error::new("there is no bundle format 0", rebuild)),
             1..=BUNDLE_FORMAT => {}
             newer => {
                 let problem = format!(
-                    "bundle format {newer} is newer than {BUNDLE_FORMAT}, the newest known here"
+                    "bundle format {newer} is newer than {BUNDLE_FORMAT}, the newest supported"
                 );
                 let remedy = "update Hedgerow, or build the bundle with this version";
                 return Err(Error::new(problem, remedy));
@@ -124,14 +131,14 @@ impl Bundle {
         let bundle: Self = serde_json::from_slice(bytes)
             .map_err(|error| Error::new(format!("damaged bundle: {error}"), rebuild))?;
         if bundle.serial.max(bundle.created) > MAX_SAFE_INTEGER {
-            let problem = "damaged bundle: its serial or its date is above 2⁵³ − 1";
+            let problem = "damaged bundle: `serial` or `created` is above 2⁵³ − 1";
             return Err(Error::new(problem, rebuild));
         }
         bundle.check_limits()?;
         Ok(bundle)
     }
 
-    /// Refuses what would take more than [`MAX_MEMORY`] when it is compiled.
+    /// Returns an error if the bundle could take more than [`MAX_COMPILE_BYTES`] to compile.
     fn check_limits(&self) -> Result<(), Error> {
         let mut cost = CompileCost::default();
         for signature in &self.signatures {
@@ -164,7 +171,8 @@ impl Bundle {
             .try_for_each(|(count, unit, max, remedy)| check_limit(count, unit, max, remedy))
     }
 
-    /// Whether two bundles decide alike: whatever push they are of, from whatever files.
+    /// Returns whether two bundles have the same rules and policy, apart from push and source
+    /// files.
     pub fn is_equivalent(&self, other: &Self) -> bool {
         self.policy == other.policy
             && self.signatures == other.signatures
@@ -173,7 +181,7 @@ impl Bundle {
     }
 }
 
-/// What signatures ask to be compiled.
+/// The cost of compiling signatures.
 #[derive(Default)]
 struct CompileCost {
     comparisons: usize,
@@ -185,9 +193,9 @@ struct CompileCost {
 }
 
 impl CompileCost {
-    fn add(&mut self, op: &Comparison) {
+    fn add(&mut self, comparison: &Comparison) {
         self.comparisons = self.comparisons.saturating_add(1);
-        match op {
+        match comparison {
             Comparison::String { value, .. } => self.add_literal(value),
             Comparison::Regex { pattern, required_literals, .. } => {
                 self.regexes = self.regexes.saturating_add(1);
@@ -206,25 +214,27 @@ impl CompileCost {
     }
 }
 
-/// Counts what a JSON text holds, before any of it is read: an array of nothing takes ten times its
-/// text. What is no JSON is counted somehow, and refused later.
+/// Checks the number of values in a JSON text before it is parsed: an array of empty objects takes
+/// ten times the bytes of its text. Malformed JSON gives some count, and is rejected later.
 fn check_json_size(bytes: &[u8]) -> Result<(), Error> {
-    let (mut containers, mut values, mut remaining) = (0_usize, 0_usize, bytes);
+    let mut containers = 0_usize;
+    let mut separators = 0_usize;
+    let mut remaining = bytes;
     while let Some((byte, tail)) = remaining.split_first() {
         remaining = tail;
         match byte {
             b'{' | b'[' => containers = containers.saturating_add(1),
-            b',' => values = values.saturating_add(1),
+            b',' => separators = separators.saturating_add(1),
             b'"' => remaining = skip_string(tail),
             _ => {}
         }
     }
     let remedy = "retire signatures, or shorten lists";
     check_limit(containers, "objects and arrays", MAX_JSON_CONTAINERS, remedy)?;
-    check_limit(containers.saturating_add(values), "values", MAX_JSON_VALUES, remedy)
+    check_limit(containers.saturating_add(separators), "values", MAX_JSON_VALUES, remedy)
 }
 
-/// What follows a string whose first quote has been read.
+/// Returns the text after a string whose first quote has been read; empty if it has no end.
 fn skip_string(mut text: &[u8]) -> &[u8] {
     while let Some(offset) = memchr::memchr2(b'"', b'\\', text) {
         let is_quote = text.get(offset) == Some(&b'"');
@@ -237,27 +247,28 @@ fn skip_string(mut text: &[u8]) -> &[u8] {
     &[]
 }
 
+/// Returns an error if a count exceeds its maximum.
 fn check_limit(count: usize, unit: &str, max: usize, remedy: &str) -> Result<(), Error> {
-    match count > max {
-        false => Ok(()),
-        true => Err(Error::new(format!("the bundle has {count} {unit}, more than {max}"), remedy)),
+    if count <= max {
+        return Ok(());
     }
+    Err(Error::new(format!("the bundle has {count} {unit}, more than {max}"), remedy))
 }
 
-/// The highest number that every reader of JSON, JavaScript too, has exactly.
+/// The largest integer that every JSON reader represents exactly, JavaScript included.
 pub const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
-/// SHA-256 in hex.
+/// Returns the SHA-256 of bytes in lower-case hex.
 pub fn digest(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// As much of a digest as people need.
+/// Returns the first 12 digits of a digest, for display.
 pub fn short_digest(digest: &str) -> &str {
     digest.get(..12).unwrap_or(digest)
 }
 
-/// Whether this is a SHA-256 in hex, as digests are written.
+/// Returns whether a text is a SHA-256 in lower-case hex.
 pub fn is_digest(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }

@@ -1,4 +1,4 @@
-//! A correlation in the form that a bundle holds: a rule over many requests, which share a key.
+//! A correlation in its bundle form: a rule over many requests that share a key.
 
 use std::collections::BTreeSet;
 
@@ -7,75 +7,75 @@ use serde::{Deserialize, Serialize};
 use crate::field::Field;
 use crate::rules::signature::{Comparator, Condition, Status};
 
-/// One correlation rule.
+/// A correlation rule.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Correlation {
-    /// `<family>_<what>`; unique, among signatures too.
+    /// Name `<family>_<what>`; unique among correlations and signatures.
     pub name: String,
-    /// UUID; unique, and stable over renaming.
+    /// UUID; unique, and stable when the rule is renamed.
     pub id: String,
-    /// One line for people.
+    /// Title in one line, for people.
     pub title: String,
-    /// The group whose weights are capped together.
+    /// Family, whose weights are capped together.
     pub family: String,
-    /// Whether it counts.
+    /// Maturity, which decides whether its indicators count.
     pub status: Status,
-    /// Weight in decibans of an indicator that it makes.
+    /// Decibans of its indicators; 0 if it only feeds other correlations.
     pub weight: f64,
-    /// Signatures, or other correlations, whose hits are its events.
+    /// Names of signatures or correlations whose hits are its events.
     pub rules: Vec<String>,
-    /// Fields whose values make a group: events that share one value of each.
+    /// Fields that group events: a group is the events that share one value of each.
     pub group_by: Vec<Field>,
-    /// Seconds that it looks back.
+    /// Seconds of the time window.
     pub timespan: u32,
-    /// What has to be so.
+    /// Condition on the events of a group.
     pub measure: Measure,
-    /// What more has to be so of the values that are counted.
+    /// Further conditions on the counted values.
     #[serde(default, skip_serializing_if = "Coordination::is_empty")]
     pub coordination: Coordination,
-    /// Seconds that an indicator lasts after the condition held.
+    /// Seconds for which an indicator stays active after the condition held.
     pub ttl: u32,
 }
 
-/// What is measured over the events of a group, and when it holds.
+/// A measure over the events of a group, with the condition on it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Measure {
-    /// Their number.
+    /// The number of events.
     EventCount {
-        /// When it holds.
+        /// Conditions that must all hold.
         thresholds: Vec<Threshold>,
     },
-    /// How many different values of a field they have.
+    /// The number of distinct values of a field.
     ValueCount {
-        /// The field.
+        /// Field that is measured.
         field: Field,
-        /// When it holds.
+        /// Conditions that must all hold.
         thresholds: Vec<Threshold>,
     },
     /// The sum of a field.
     ValueSum {
-        /// The field.
+        /// Field that is measured.
         field: Field,
-        /// When it holds.
+        /// Conditions that must all hold.
         thresholds: Vec<Threshold>,
     },
     /// The mean of a field.
     ValueAvg {
-        /// The field.
+        /// Field that is measured.
         field: Field,
-        /// When it holds.
+        /// Conditions that must all hold.
         thresholds: Vec<Threshold>,
     },
-    /// Which rules they are hits of.
+    /// The set of rules with at least one event.
     Temporal {
-        /// Over the rules.
+        /// Condition over the names of the rules.
         condition: Condition,
     },
-    /// All rules, in their order.
+    /// One event of each rule, in the order of the rules.
     TemporalOrdered {
-        /// A field that differs from one event to the next.
+        /// Field whose value must differ from one event of the sequence to the next.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         distinct_by: Option<Field>,
     },
@@ -85,45 +85,46 @@ pub enum Measure {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Threshold {
-    /// How.
+    /// Comparator between the measured number and `value`.
     pub comparator: Comparator,
-    /// With what.
+    /// Number to compare with.
     pub value: f64,
 }
 
-/// What coordination shows in, of the values that a [`Measure::ValueCount`] counts: at least so much of
-/// each.
+/// Signs of coordination among the values that a [`Measure::ValueCount`] counts: a minimum of each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Coordination {
-    /// Events of a value, on average.
+    /// Minimum mean number of events per value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub events_per_value: Option<f64>,
-    /// How evenly events are spread over the values, in percent: 100 where all have the same number,
-    /// 100 / n where one has them all (Simpson's evenness).
+    /// Minimum evenness of the events over the values, in percent (Simpson's evenness): 100 if all
+    /// n values have the same number, near 100 / n if one value has nearly all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evenness: Option<f64>,
-    /// The largest share of values, in percent, that were first seen within the same `within` seconds.
+    /// Minimum share of values that were first seen within the same `within` seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub synchronized_start: Option<ShareWithin>,
-    /// The largest share of values last seen within `within` seconds before a moment, doubled, as far
-    /// as as many were first seen within as long behind it, in percent.
+    /// Minimum share of values that take part in a hand-over.
+    ///
+    /// For any moment t: 200 × min(values last seen in [t − within, t), values first seen in
+    /// [t, t + within]) / all values, in percent, maximised over t.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handover: Option<ShareWithin>,
 }
 
-/// A share of values for which something happened at the same time.
+/// A minimum share of values for which something happened at about the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShareWithin {
-    /// Seconds that count as the same time.
+    /// Seconds that count as about the same time.
     pub within: u32,
-    /// Percent, at least.
+    /// Minimum percent of the values.
     pub min_percent: f64,
 }
 
 impl Correlation {
-    /// The field whose values are counted, summed or told apart.
+    /// Returns the field that the measure is over, if it is over one.
     pub fn field(&self) -> Option<&Field> {
         match &self.measure {
             Measure::ValueCount { field, .. }
@@ -134,8 +135,10 @@ impl Correlation {
         }
     }
 
-    /// Does without rules that are off; whether it can. Fewer rules make fewer events, but a sequence,
-    /// or a condition over rules, would be another one.
+    /// Removes rules that are off. Returns false if the correlation cannot work without them.
+    ///
+    /// An aggregate only has fewer events then, but a sequence or a condition over rules would mean
+    /// something else.
     pub(crate) fn drop_disabled(&mut self, disabled: &BTreeSet<String>) -> bool {
         let original_len = self.rules.len();
         self.rules.retain(|rule| !disabled.contains(rule));
@@ -145,18 +148,20 @@ impl Correlation {
         is_unchanged || is_aggregate && !self.rules.is_empty()
     }
 
-    /// Whether it only feeds other correlations, and makes no indicators.
+    /// Returns whether it only feeds other correlations and makes no indicators.
     pub fn is_intermediate(&self) -> bool {
         self.weight == 0.0
     }
 
-    /// Whether its indicators link accounts to a cluster: those that weigh little hold for popular
-    /// tools as well, and everybody would be linked to everybody.
+    /// Returns whether its indicators link accounts to a cluster.
+    ///
+    /// Indicators of low weight also hold for popular tools, and would link unrelated accounts.
     pub fn links_accounts(&self) -> bool {
         self.weight >= MIN_LINK_WEIGHT
     }
 
-    /// What has to be so, in words: `≥ 20 different hedgerow.account within 1 h, by hedgerow.template.user`.
+    /// Describes the condition in words, such as
+    /// `≥ 20 different hedgerow.account within 1 h, by hedgerow.template.user`.
     pub fn describe(&self) -> String {
         let field = self.field().map(Field::name).unwrap_or_default();
         let measure = match &self.measure {
@@ -175,7 +180,7 @@ impl Correlation {
             Measure::Temporal { condition } => condition.to_string(),
             Measure::TemporalOrdered { distinct_by: None } => self.rules.join(", then "),
             Measure::TemporalOrdered { .. } => {
-                format!("{}, of another {field}", self.rules.join(", then "))
+                format!("{}, each with another {field}", self.rules.join(", then "))
             }
         };
         let groups: Vec<String> = self.group_by.iter().map(Field::name).collect();
@@ -188,7 +193,7 @@ impl Correlation {
     }
 }
 
-/// Bounds in words.
+/// Returns thresholds as text, such as `≥ 20 and < 50`.
 fn format_thresholds(thresholds: &[Threshold]) -> String {
     let format_one = |threshold: &Threshold| {
         let symbol = match threshold.comparator {
@@ -203,7 +208,7 @@ fn format_thresholds(thresholds: &[Threshold]) -> String {
     thresholds.iter().map(format_one).collect::<Vec<_>>().join(" and ")
 }
 
-/// Seconds in the largest unit that fits.
+/// Returns a duration as text, in the largest unit that divides it: `90 s`, `15 min`, `3 d`.
 pub fn format_duration(seconds: u32) -> String {
     let units = [(86_400, "d"), (3_600, "h"), (60, "min")];
     let largest_unit =
@@ -212,23 +217,23 @@ pub fn format_duration(seconds: u32) -> String {
         .map_or_else(|| format!("{seconds} s"), |(unit, name)| format!("{} {name}", seconds / unit))
 }
 
-/// Decibans from which on an indicator links.
+/// Minimum decibans of a correlation whose indicators link accounts.
 pub const MIN_LINK_WEIGHT: f64 = 6.0;
 
 impl Threshold {
-    /// Whether a number satisfies all of some bounds.
+    /// Returns whether a number satisfies all thresholds.
     pub fn all_satisfied(thresholds: &[Self], value: f64) -> bool {
         thresholds.iter().all(|threshold| threshold.comparator.matches(value, threshold.value))
     }
 }
 
 impl Coordination {
-    /// Whether nothing more is asked.
+    /// Returns whether there is no condition.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// What is asked, in words, each behind a comma.
+    /// Returns the conditions as text, each after a comma.
     fn describe(&self) -> String {
         let describe_share = |share: Option<ShareWithin>, label: &str| {
             share.map(|ShareWithin { within, min_percent }| {
@@ -239,16 +244,16 @@ impl Coordination {
             self.events_per_value.map(|events| format!(", {events} events each")),
             self.evenness.map(|evenness| format!(", {evenness} % even")),
             describe_share(self.synchronized_start, "first seen"),
-            describe_share(self.handover, "relieved"),
+            describe_share(self.handover, "handed over"),
         ];
         parts.into_iter().flatten().collect()
     }
 }
 
-/// The shortest and longest time that a correlation looks back, in seconds: ten seconds, thirty days.
+/// The allowed time windows, in seconds: from ten seconds to thirty days.
 pub const TIMESPAN_RANGE_SECONDS: std::ops::RangeInclusive<u32> = 10..=30 * 86_400;
 
-/// Fields that make a group, at most.
+/// Maximum number of fields that group events.
 pub const MAX_GROUP_BY_FIELDS: usize = 4;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What changes from one bundle to another, for those who are about to release it.
+//! The differences between two bundles, shown before a release.
 
 use std::collections::BTreeMap;
 
@@ -14,20 +14,20 @@ pub struct Diff {
     pub added: Vec<String>,
     /// Signatures and correlations that only the first has.
     pub removed: Vec<String>,
-    /// Those of another weight, lists too.
+    /// Signatures, correlations and lists of another weight.
     pub weights: Vec<WeightChange>,
-    /// Those of which anything else changed: selections, condition, threshold, status, title.
+    /// Signatures and correlations of which anything but the weight changed.
     pub changed: Vec<String>,
-    /// Lists: names, with how many entries were added and removed.
+    /// Lists that differ.
     pub lists: Vec<ListChange>,
-    /// Settings of the policy.
+    /// Settings of the policy that differ.
     pub policy: Vec<SettingChange>,
 }
 
-/// A signature's weight in both.
+/// The weight of a rule in both bundles.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WeightChange {
-    /// The signature.
+    /// Name of the signature, correlation or list.
     pub name: String,
     /// Decibans before.
     pub from: f64,
@@ -38,22 +38,22 @@ pub struct WeightChange {
 /// A list that differs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ListChange {
-    /// The list.
+    /// Name of the list.
     pub name: String,
-    /// Entries that only the second has.
+    /// Number of entries that only the second has.
     pub added: usize,
-    /// Entries that only the first has.
+    /// Number of entries that only the first has.
     pub removed: usize,
 }
 
-/// A setting in both; nothing where it is absent.
+/// The value of a setting in both bundles; `None` if it is absent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SettingChange {
-    /// Where it stands: `bands.suspect`, `exemption[nightly-audit].until`.
+    /// Path of the setting: `bands.suspect`, `exemption[nightly-audit].until`.
     pub path: String,
-    /// Its value before.
+    /// Value before.
     pub from: Option<Value>,
-    /// Its value after.
+    /// Value after.
     pub to: Option<Value>,
 }
 
@@ -72,12 +72,12 @@ impl Diff {
         diff
     }
 
-    /// Whether both decide alike.
+    /// Returns whether there are no differences.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Compares signatures or correlations; `parts` has their name and weight.
+    /// Compares signatures or correlations; `name_and_weight` returns the two members of one.
     fn compare_rules<R: Clone + PartialEq>(
         &mut self,
         from: &[R],
@@ -90,7 +90,7 @@ impl Diff {
                 self.added.push(name);
                 continue;
             };
-            // But for the weight, which is told apart.
+            // The weight is reported separately, so it is made equal before the comparison.
             *name_and_weight(&mut new_rule).1 = old_weight;
             if new_rule != old_rule {
                 self.changed.push(name.clone());
@@ -102,6 +102,7 @@ impl Diff {
         self.removed.extend(old_rules.into_keys());
     }
 
+    /// Compares lists by name: weights, and numbers of added and removed entries.
     fn compare_lists(&mut self, from: &Bundle, to: &Bundle) {
         let names = from.lists.iter().chain(&to.lists).map(|list| list.name.as_str());
         let names: std::collections::BTreeSet<&str> = names.collect();
@@ -133,6 +134,7 @@ impl Diff {
         }
     }
 
+    /// Compares the policies setting by setting.
     fn compare_policy(&mut self, from: &Bundle, to: &Bundle) {
         let flatten_policy = |bundle: &Bundle| {
             let mut settings = BTreeMap::new();
@@ -140,8 +142,8 @@ impl Diff {
             flatten(String::new(), policy, &mut settings);
             settings
         };
-        let (before, mut after) = (flatten_policy(from), flatten_policy(to));
-        for (path, old) in before {
+        let mut after = flatten_policy(to);
+        for (path, old) in flatten_policy(from) {
             let new = after.remove(&path);
             if new.as_ref() != Some(&old) {
                 self.policy.push(SettingChange { path, from: Some(old), to: new });
@@ -157,7 +159,7 @@ impl Diff {
     }
 }
 
-/// Rules by name, each with its weight.
+/// Returns rules by name, each with its weight.
 fn by_name<R: Clone>(
     rules: &[R],
     name_and_weight: fn(&mut R) -> (&str, &mut f64),
@@ -171,8 +173,8 @@ fn by_name<R: Clone>(
     rules.iter().map(keyed_by_name).collect()
 }
 
-/// Settings by their path. Entries of arrays go by what names them, so that one that was added does
-/// not shift the rest.
+/// Adds the settings in `value` by path. Objects in arrays are identified by their name, id or path
+/// if they have one, so that a new entry does not shift the rest.
 fn flatten(path: String, value: Value, settings: &mut BTreeMap<String, Value>) {
     match value {
         Value::Object(members) => {

@@ -1,7 +1,7 @@
-//! Lists: addresses, networks, clients, accounts and templates that weigh by themselves.
+//! Lists: addresses, networks, clients, accounts and templates with a weight of their own.
 //!
-//! A list is a signature without a condition: its name stands in decisions, it has a weight, and
-//! policy and exemptions treat it as they treat any signature.
+//! A list acts like a signature: decisions show its name, it has a weight, and policy and
+//! exemptions treat it as a signature. It matches if a value of the request is on it.
 #![deny(clippy::arithmetic_side_effects)]
 
 use std::borrow::Borrow;
@@ -16,22 +16,22 @@ use crate::field::{Field, FieldId};
 use crate::http::envelope::Envelope;
 use crate::matching::Evidence;
 
-/// The family of all lists, whose weights are capped together.
+/// Family of all lists, whose weights are capped together.
 pub const FAMILY: &str = "list";
 
-/// Values that share a weight.
+/// A list: values that share a weight.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct List {
-    /// `list_<what>`; unique among signatures.
+    /// Name `list_<what>`; unique among signatures and lists.
     pub name: String,
-    /// One line for people.
+    /// Title in one line, for people.
     pub title: String,
-    /// What the values are.
+    /// Kind of the values.
     pub kind: ListKind,
-    /// Weight of evidence in decibans; negative for who is known to be harmless.
+    /// Weight of evidence in decibans; negative for values that are known to be harmless.
     pub weight: f64,
-    /// The values.
+    /// Values of the list.
     pub entries: Vec<ListEntry>,
 }
 
@@ -39,17 +39,17 @@ pub struct List {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ListEntry {
-    /// The value.
+    /// Value, in the form of the list's kind.
     pub value: String,
-    /// The end of its last day, in seconds since the epoch, where it has one.
+    /// Seconds since the epoch at which the entry ends; `None` if it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<u64>,
-    /// Why it is here.
+    /// Reason for the entry, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// What the values of a list are.
+/// The kind of a list's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ListKind {
@@ -57,16 +57,16 @@ pub enum ListKind {
     Address,
     /// Autonomous systems: `64496`.
     AsNumber,
-    /// Hashes over TLS client hellos, as `hedgerow.tls.fingerprint` has them.
+    /// Hashes of TLS client hellos, in the form of the field `hedgerow.tls.fingerprint`.
     TlsFingerprint,
-    /// Accounts, as decisions show them.
+    /// Account ids, as decisions show them: 32 hex digits.
     Account,
-    /// Template keys, of user or system text, as the indicators of a correlation by template have them.
+    /// Template keys of user or system text, as indicators show them: 16 hex digits.
     Template,
 }
 
 impl ListKind {
-    /// All kinds, by name.
+    /// All kinds, with their names in TOML.
     pub const ALL: [(&'static str, Self); 5] = [
         ("address", Self::Address),
         ("as_number", Self::AsNumber),
@@ -75,7 +75,7 @@ impl ListKind {
         ("template", Self::Template),
     ];
 
-    /// Whether a value is of this kind.
+    /// Returns whether a value has the form of this kind.
     pub fn accepts(self, value: &str) -> bool {
         let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
         match self {
@@ -88,11 +88,12 @@ impl ListKind {
     }
 }
 
-/// Lists, compiled: a look-up costs a binary search for each kind, and one for each length of prefix.
+/// Compiled lists. A look-up costs one binary search per kind, for addresses one per prefix length.
 #[derive(Debug, Default)]
 pub struct CompiledLists {
     networks: ListTable<(u8, u128)>,
-    /// The prefix lengths that occur, of IPv6: those of IPv4 count from 96.
+    /// Prefix lengths that occur, ascending; IPv4 prefixes are those of mapped IPv6 addresses (+
+    /// 96).
     prefix_lengths: Vec<u8>,
     as_numbers: ListTable<u32>,
     tls_fingerprints: ListTable<Box<str>>,
@@ -100,19 +101,19 @@ pub struct CompiledLists {
     templates: ListTable<u64>,
 }
 
-/// Keys in order, each with its list and the time until which it counts.
+/// Entries sorted by key. Each is the key, the index of its list, and the time at which it ends.
 type ListTable<K> = Vec<(K, usize, Option<u64>)>;
 
 impl CompiledLists {
-    /// Compiles lists; what an entry's value must be is checked.
+    /// Compiles lists. Returns an error if a value does not have the form of its kind.
     pub fn new(lists: &[List]) -> Result<Self, Error> {
         let mut compiled = Self::default();
         for (index, list) in lists.iter().enumerate() {
             for entry in &list.entries {
                 compiled.add(index, list.kind, entry).ok_or_else(|| {
                     let problem =
-                        format!("'{}' cannot stand on the list '{}'", entry.value, list.name);
-                    Error::new(problem, "see docs/lists.md for what fits each kind")
+                        format!("'{}' does not fit the kind of list '{}'", entry.value, list.name);
+                    Error::new(problem, "see docs/lists.md for the values of each kind")
                 })?;
             }
         }
@@ -127,6 +128,7 @@ impl CompiledLists {
         Ok(compiled)
     }
 
+    /// Adds an entry; `None` if its value does not have the form of the kind.
     fn add(&mut self, list_index: usize, kind: ListKind, entry: &ListEntry) -> Option<()> {
         if !kind.accepts(&entry.value) {
             return None;
@@ -151,7 +153,7 @@ impl CompiledLists {
         Some(())
     }
 
-    /// The lists that whoever asks is on.
+    /// Returns the lists that match the client or the account of a request, each once.
     pub fn client_hits(&self, envelope: &Envelope<'_>) -> Vec<ListHit> {
         let mut hits: Vec<ListHit> = Vec::new();
         let now = envelope.now;
@@ -159,7 +161,7 @@ impl CompiledLists {
             lists.for_each(|list| push_hit(&mut hits, list, field, value_len));
         };
         let client = &envelope.client;
-        // An address is parsed only where one is looked for.
+        // The address is parsed only if there are networks to compare with.
         if let Some(text) = client.address.filter(|_| !self.networks.is_empty())
             && let Ok(address) = text.parse::<IpAddr>()
         {
@@ -186,7 +188,9 @@ impl CompiledLists {
         hits
     }
 
-    /// The lists that what is asked is on. Keys are made only where one is looked for.
+    /// Returns the lists that match a template key of a request, each once.
+    ///
+    /// Template keys are expensive, and computed only if there is a list of templates.
     pub fn template_hits(&self, request: &Request<'_>, envelope: &Envelope<'_>) -> Vec<ListHit> {
         let mut hits = Vec::new();
         if self.templates.is_empty() {
@@ -202,17 +206,17 @@ impl CompiledLists {
     }
 }
 
-/// A list that a request is on, by number; with the field that says so, and how long its value is.
+/// The index of a list that matches, and the field whose value is on it as evidence.
 pub type ListHit = (usize, Evidence);
 
-/// Adds a list, once.
+/// Adds a hit unless the list has one already.
 fn push_hit(hits: &mut Vec<ListHit>, list: usize, field: FieldId, value_len: usize) {
     if !hits.iter().any(|(existing, _)| *existing == list) {
         hits.push((list, Evidence { field: Field::Known(field), start: 0, end: value_len }));
     }
 }
 
-/// The lists on which a key counts now.
+/// Returns the lists that hold a key in an entry that has not ended.
 fn find_lists<K: Borrow<Q>, Q: Ord + ?Sized>(
     table: &ListTable<K>,
     key: &Q,
@@ -224,7 +228,7 @@ fn find_lists<K: Borrow<Q>, Q: Ord + ?Sized>(
     equal.filter(move |(.., until)| until.is_none_or(|until| now < until)).map(|(_, list, _)| *list)
 }
 
-/// A network as its prefix length and its bits; an address is a network of one.
+/// Parses a network, or an address as a network of one. Returns prefix length and masked bits.
 fn parse_network(text: &str) -> Option<(u8, u128)> {
     let net = match text.parse::<IpNet>() {
         Ok(net) => net,
@@ -237,7 +241,7 @@ fn parse_network(text: &str) -> Option<(u8, u128)> {
     Some((prefix_len, mask(address_bits(net.addr()), prefix_len)))
 }
 
-/// An address as IPv6: those of IPv4 are mapped.
+/// Returns the bits of an address as IPv6; IPv4 addresses are mapped.
 fn address_bits(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
@@ -286,14 +290,14 @@ mod tests {
         let address = |text| Client { address: Some(text), ..Client::default() };
         let rows: [(&str, Client<'_>, u64, &[usize]); 10] = [
             ("in a network", address("203.0.113.9"), 60, &[0]),
-            ("in two, one of one", address("203.0.113.7"), 60, &[0, 1]),
-            ("its last day is over", address("203.0.113.7"), 100, &[0]),
+            ("in a network and a single address", address("203.0.113.7"), 60, &[0, 1]),
+            ("after the entry has ended", address("203.0.113.7"), 100, &[0]),
             ("all of IPv4", address("198.51.100.1"), 49, &[1]),
-            ("no longer", address("198.51.100.1"), 50, &[]),
+            ("all of IPv4, after the entry has ended", address("198.51.100.1"), 50, &[]),
             ("IPv4 written as IPv6", address("::ffff:203.0.113.9"), 60, &[0]),
             ("IPv6", address("2001:db8:1::1"), 60, &[0]),
             ("IPv6 is not IPv4", address("2001:db9::1"), 0, &[]),
-            ("no address", address("nonsense"), 0, &[]),
+            ("not an address", address("nonsense"), 0, &[]),
             ("AS", Client { as_number: Some(64496), ..Client::default() }, 0, &[2]),
         ];
         for (name, client, now, expected) in rows {
@@ -331,11 +335,11 @@ mod tests {
             let compiled =
                 CompiledLists::new(&[list(ListKind::Template, &[(&value, Some(100))])]).unwrap();
             let rows = [
-                ("the other", template, HashKey::derive(b"secret"), 99, 1),
-                ("its last day is over", template, HashKey::derive(b"secret"), 100, 0),
+                ("the same template", template, HashKey::derive(b"secret"), 99, 1),
+                ("after the entry has ended", template, HashKey::derive(b"secret"), 100, 0),
                 ("another deployment", template, HashKey::derive(b"other"), 99, 0),
                 (
-                    "something else",
+                    "another template",
                     "how long do beans take to grow in a cold spring if one waters them a lot",
                     key,
                     99,

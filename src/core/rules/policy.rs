@@ -1,4 +1,4 @@
-//! The policy: what a score means and what is done about it. Signatures only weigh.
+//! The policy: turns evidence into scores, scores into bands, and bands into actions.
 
 mod band;
 mod limits;
@@ -13,191 +13,192 @@ use crate::error::Error;
 use crate::http::route;
 use crate::http::route::Endpoint;
 
-/// Everything that is decided by the operator, not by signatures. The default is Shadow.
+/// The settings of the operator, as opposed to the rules. The default mode is Shadow.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
-    /// Whether actions are carried out or only recorded.
+    /// Mode: whether actions are carried out or only recorded.
     pub mode: Mode,
-    /// How evidence becomes a score.
+    /// Prior and caps, by which evidence becomes a score.
     pub score: Scoring,
-    /// From which score on a request is in which band.
+    /// Scores at which bands begin.
     pub bands: Bands,
-    /// What is done in which band.
+    /// Action for each band.
     pub actions: Actions,
-    /// How much of a request is read.
+    /// Limits of what is read of a request.
     pub scan: Limits,
-    /// Tagging and refusing.
+    /// Settings of tags and refusals.
     pub enforce: EnforcementSettings,
-    /// What may be wrongly suspected before a push is refused.
+    /// False positives on recorded traffic that a push may have.
     pub noise: NoiseBudget,
-    /// How correlations are counted.
+    /// Settings of the correlator.
     #[serde(skip_serializing_if = "CorrelationSettings::is_default")]
     pub correlate: CorrelationSettings,
-    /// Routes beside the built-in ones; the first that fits counts.
+    /// Routes in addition to the built-in ones. For each setting, the first route that matches the
+    /// path and has it counts.
     #[serde(rename = "route")]
     pub routes: Vec<RoutePolicy>,
-    /// Accounts that are treated in a way of their own.
+    /// Overrides for single accounts.
     #[serde(rename = "account")]
     pub accounts: Vec<AccountPolicy>,
-    /// Clusters that are treated in a way of their own.
+    /// Overrides for single clusters.
     #[serde(rename = "cluster", skip_serializing_if = "Vec::is_empty")]
     pub clusters: Vec<ClusterPolicy>,
-    /// Signatures that are switched off or weigh something else here.
+    /// Overrides for single signatures.
     #[serde(rename = "signature")]
     pub signatures: Vec<SignatureOverride>,
-    /// Named, dated, reasoned exceptions.
+    /// Exceptions, each with a name, a reason and an end.
     #[serde(rename = "exemption")]
     pub exemptions: Vec<Exemption>,
 }
 
-/// How evidence becomes a score.
+/// The prior and the caps by which evidence becomes a score.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Scoring {
     /// Decibans before any evidence; −20 is one request in a hundred.
     pub prior: f64,
-    /// The most that one family can add or take away, in decibans.
+    /// Maximum decibans that a family can add or subtract.
     pub family_cap: f64,
-    /// Caps of single families.
+    /// Maximum decibans of single families, by name.
     pub caps: BTreeMap<String, f64>,
 }
 
-/// Tagging and refusing.
+/// Settings of tags and refusals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EnforcementSettings {
-    /// Whether the origin sees tags in Shadow too; they change nothing for the client.
+    /// Whether the origin receives tags in Shadow, too. Clients never see them.
     pub tag_in_shadow: bool,
-    /// `Retry-After` of a throttled request, in seconds.
+    /// Seconds in the `Retry-After` header of a throttled request.
     pub retry_after: u32,
-    /// Whether a request is refused when scoring itself fails (503), or when its body should be
-    /// degraded and cannot be (403); else it is forwarded.
+    /// Whether a request is refused if scoring fails (503), or if its body should be degraded but
+    /// cannot be edited (403). Otherwise it is forwarded.
     pub fail_closed: bool,
 }
 
-/// The share of benign traffic that rules may hit: `hedgerow push --replay` refuses rules that hit
+/// The share of benign traffic that rules may hit. `hedgerow push --replay` rejects rules that hit
 /// more of the recorded requests that are labelled benign.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NoiseBudget {
-    /// Percent of benign requests that may be suspect or worse.
+    /// Percent of benign requests that may be in band suspect or higher.
     pub suspect: f64,
-    /// Percent of benign requests that may be noticed or worse.
+    /// Percent of benign requests that may be in band notice or higher.
     pub notice: f64,
 }
 
-/// How correlations are counted.
+/// Settings of the correlator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CorrelationSettings {
-    /// Objects that share the groups, by the hash of their key.
+    /// Number of Durable Objects among which the groups are divided, by the hash of their key.
     pub shards: u32,
-    /// Bytes that the groups of each take at most.
+    /// Maximum bytes of groups per object.
     pub memory: usize,
-    /// Seconds after which what was counted is written down: a crash loses no more.
+    /// Seconds between snapshots: a crash loses the counts since the last one.
     pub snapshot_interval: u32,
 }
 
-/// A route of the operator's.
+/// The overrides for paths of one pattern.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RoutePolicy {
-    /// Path pattern; `*` is part of a segment, `**` any segments.
+    /// Path pattern: `*` matches part of a segment, `**` any number of segments.
     pub path: String,
-    /// How bodies read there; by the built-in routes if it is not said.
+    /// Endpoint, which decides how bodies are read; by default that of the built-in routes.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub endpoint: Option<Endpoint>,
-    /// Mode there.
+    /// Mode, if it differs.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub mode: Option<Mode>,
-    /// Actions there.
+    /// Actions, if they differ.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub actions: Option<Actions>,
 }
 
-/// An account's own treatment.
+/// The overrides for one account.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AccountPolicy {
-    /// The account's hash, as decisions show it.
+    /// Id of the account (a keyed hash), as decisions show it.
     pub id: String,
-    /// Its mode.
+    /// Mode, if it differs.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub mode: Option<Mode>,
-    /// Its actions.
+    /// Actions, if they differ.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub actions: Option<Actions>,
 }
 
-/// A cluster's own treatment.
+/// The overrides for one cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClusterPolicy {
-    /// The cluster's id, as decisions show it.
+    /// Id of the cluster, as decisions show it.
     pub id: String,
-    /// Its mode.
+    /// Mode, if it differs.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub mode: Option<Mode>,
-    /// Its actions.
+    /// Actions, if they differ.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub actions: Option<Actions>,
 }
 
-/// A signature's own treatment.
+/// The overrides for one signature.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SignatureOverride {
-    /// The signature.
+    /// Name of the signature.
     pub name: String,
-    /// Its weight here, in decibans.
+    /// Weight in decibans, if it differs.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub weight: Option<f64>,
-    /// Whether it is left out.
+    /// Whether the signature is disabled.
     #[serde(default)]
     pub off: bool,
 }
 
-/// An exception: requests that fit all that is said here are allowed, whatever their score.
+/// An exception: requests that fulfil all its conditions are allowed, or some signatures do not
+/// count for them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Exemption {
-    /// What it is called in decisions.
+    /// Name, as decisions show it.
     pub name: String,
-    /// Why it was made.
+    /// Reason, for people.
     pub reason: String,
-    /// The end of its last day, in seconds since the epoch; a date in `policy.toml`.
+    /// End in seconds since the epoch; `policy.toml` gives the date of the last day.
     #[serde(deserialize_with = "deserialize_end_of_day")]
     pub until: u64,
-    /// The account, if it is for one.
+    /// Id of the account, if it applies to one account.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub account: Option<String>,
-    /// The path pattern, if it is for some.
+    /// Path pattern, if it applies to some paths.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub path: Option<String>,
-    /// The signatures whose evidence alone is set aside, if it is for some; else all is.
+    /// Signatures that do not count; empty to allow the requests whatever their score.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub signatures: Vec<String>,
 }
 
-/// Mode and actions for one request.
+/// The mode and the actions that apply to one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Disposition {
-    /// The mode.
+    /// Mode in effect.
     pub mode: Mode,
-    /// The actions.
+    /// Actions in effect.
     pub actions: Actions,
 }
 
 impl Policy {
-    /// Whether its numbers can be worked with: a bundle may come from anywhere.
+    /// Checks that all numbers are within their limits, since a bundle may come from anywhere.
     pub fn validate(&self) -> Result<(), Error> {
-        let Limits { scan_window: window, max_decompressed: inflated, max_entries: entries } =
-            self.scan;
+        let Limits { scan_window, max_decompressed, max_entries } = self.scan;
         let rows = [
-            ("scan.window", window, 1024, MAX_SCAN_WINDOW),
-            ("scan.max_decompressed", inflated, 1, MAX_DECOMPRESSED),
-            ("scan.max_entries", entries, 1, MAX_SCANNED_ENTRIES),
+            ("scan.window", scan_window, 1024, MAX_SCAN_WINDOW),
+            ("scan.max_decompressed", max_decompressed, 1, MAX_DECOMPRESSED),
+            ("scan.max_entries", max_entries, 1, MAX_SCANNED_ENTRIES),
             ("correlate.shards", self.correlate.shards as usize, 1, MAX_CORRELATION_SHARDS),
             ("correlate.memory", self.correlate.memory, MIN_CORRELATOR_BYTES, MAX_CORRELATOR_BYTES),
             (
@@ -210,25 +211,26 @@ impl Policy {
         for (name, value, min, max) in rows {
             if !(min..=max).contains(&value) {
                 let problem = format!("the policy's '{name}' is {value}");
-                return Err(Error::new(problem, format!("give a number from {min} to {max}")));
+                return Err(Error::new(problem, format!("use a number from {min} to {max}")));
             }
         }
         let Bands { notice, suspect, hostile } = self.bands;
-        match [0.0, notice, suspect, hostile, 100.0].is_sorted() {
-            true => Ok(()),
-            false => Err(Error::new(
-                "the policy's bands are not in order",
-                "keep 0 ≤ notice ≤ suspect ≤ hostile ≤ 100",
-            )),
+        if [0.0, notice, suspect, hostile, 100.0].is_sorted() {
+            return Ok(());
         }
+        Err(Error::new(
+            "the policy's bands are not in order",
+            "keep 0 ≤ notice ≤ suspect ≤ hostile ≤ 100",
+        ))
     }
 
-    /// Whether a signature is left out.
+    /// Returns whether a signature is disabled.
     pub fn is_disabled(&self, signature: &str) -> bool {
         self.signatures.iter().any(|entry| entry.off && entry.name == signature)
     }
 
-    /// The endpoint at `path`.
+    /// Returns the endpoint of a path: that of the first matching route that has one, else the
+    /// built-in one.
     pub fn endpoint(&self, path: &str) -> Endpoint {
         let matching = self.routes.iter().filter(|route| route::path_matches(&route.path, path));
         matching
@@ -237,14 +239,14 @@ impl Policy {
             .unwrap_or_else(|| route::builtin_endpoint(path))
     }
 
-    /// How a request of no cluster is treated: the account's own word, else the route's, else the
-    /// general one.
+    /// Returns mode and actions for a request without a cluster. For each of them, the account
+    /// overrides the route, and the route the general setting.
     pub fn disposition(&self, path: &str, account: Option<&str>) -> Disposition {
         self.disposition_in_cluster(None, path, account)
     }
 
-    /// How a request of a cluster is treated: the account's own word, else the cluster's, else the
-    /// route's, else the general one.
+    /// Returns mode and actions for a request. For each of them, the account overrides the cluster,
+    /// the cluster the route, and the route the general setting.
     pub fn disposition_in_cluster(
         &self,
         cluster: Option<&str>,
@@ -252,20 +254,22 @@ impl Policy {
         account: Option<&str>,
     ) -> Disposition {
         let routes = || self.routes.iter().filter(|route| route::path_matches(&route.path, path));
-        let entry =
-            self.accounts.iter().find(|account_policy| account == Some(account_policy.id.as_str()));
-        let cluster_policy = self.clusters.iter().find(|entry| cluster == Some(entry.id.as_str()));
-        let mode = entry
+        let account_policy =
+            self.accounts.iter().find(|policy| account == Some(policy.id.as_str()));
+        let cluster_policy =
+            self.clusters.iter().find(|policy| cluster == Some(policy.id.as_str()));
+        let mode = account_policy
             .and_then(|policy| policy.mode)
-            .or_else(|| cluster_policy.and_then(|own| own.mode));
-        let mode = mode.or_else(|| routes().find_map(|route| route.mode));
-        let actions = entry.and_then(|policy| policy.actions);
-        let actions = actions.or_else(|| cluster_policy.and_then(|policy| policy.actions));
-        let actions = actions.or_else(|| routes().find_map(|route| route.actions));
+            .or_else(|| cluster_policy.and_then(|policy| policy.mode))
+            .or_else(|| routes().find_map(|route| route.mode));
+        let actions = account_policy
+            .and_then(|policy| policy.actions)
+            .or_else(|| cluster_policy.and_then(|policy| policy.actions))
+            .or_else(|| routes().find_map(|route| route.actions));
         Disposition { mode: mode.unwrap_or(self.mode), actions: actions.unwrap_or(self.actions) }
     }
 
-    /// The exemptions in force for a request.
+    /// Returns the exemptions that apply to a request at `now`, in seconds since the epoch.
     pub fn exemptions<'p>(
         &'p self,
         path: &str,
@@ -284,13 +288,13 @@ impl Policy {
 }
 
 impl Scoring {
-    /// The most that `family` can add or take away.
+    /// Returns the maximum decibans that a family can add or subtract.
     pub fn family_cap(&self, family: &str) -> f64 {
         self.caps.get(family).copied().unwrap_or(self.family_cap)
     }
 }
 
-/// Reads seconds since the epoch, as bundles have them, or a date, as TOML has them.
+/// Deserialises seconds since the epoch (in bundles), or the end of a date (in TOML).
 pub fn deserialize_end_of_day<'de, D: serde::Deserializer<'de>>(
     deserializer: D,
 ) -> Result<u64, D::Error> {
@@ -320,7 +324,7 @@ pub fn deserialize_end_of_day<'de, D: serde::Deserializer<'de>>(
                 .ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(date), &self))
         }
 
-        /// The form in which the `toml` crate hands over a date.
+        /// The `toml` crate represents a date as a map of one entry.
         fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<u64, A::Error> {
             let entry: Option<(String, String)> = map.next_entry()?;
             self.visit_str(entry.map(|(_, date)| date).unwrap_or_default().as_str())
@@ -330,7 +334,8 @@ pub fn deserialize_end_of_day<'de, D: serde::Deserializer<'de>>(
     deserializer.deserialize_any(EndOfDayVisitor)
 }
 
-/// The end of a day such as `2027-01-31`, in seconds since the epoch.
+/// Returns the end of a day such as `2027-01-31` in UTC, in seconds since the epoch; `None` if
+/// there is no such day.
 pub fn end_of_day_utc(date: &str) -> Option<u64> {
     let mut parts = date.get(..10)?.split('-').map(|part| part.parse::<u64>().ok());
     let (year, month, day) = (parts.next()??, parts.next()??, parts.next()??);
@@ -346,13 +351,13 @@ pub fn end_of_day_utc(date: &str) -> Option<u64> {
     Some((days + months.iter().take(index).sum::<u64>() + day) * 86_400)
 }
 
-/// Bytes that the scan window may have: an isolate holds a few of them, and all else.
+/// Maximum bytes of the scan window: an isolate holds a few windows, and everything else.
 pub const MAX_SCAN_WINDOW: usize = 16 << 20;
 
-/// Bytes that a compressed body may grow to.
+/// Maximum for the limit of decompressed bytes.
 pub const MAX_DECOMPRESSED: usize = 32 << 20;
 
-/// Entries of an upload that may be scored.
+/// Maximum for the limit of scored entries per batch.
 pub const MAX_SCANNED_ENTRIES: usize = 1_000_000;
 
 impl CorrelationSettings {
@@ -367,15 +372,16 @@ impl Default for CorrelationSettings {
     }
 }
 
-/// Objects that may share the groups of correlations.
+/// Maximum number of correlator objects.
 pub const MAX_CORRELATION_SHARDS: usize = 64;
 
-/// Bytes for groups: an object has 128 MB for all it does.
+/// Minimum bytes of groups per object.
 pub const MIN_CORRELATOR_BYTES: usize = 1 << 20;
-/// See above.
+
+/// Maximum bytes of groups per object, which has 128 MB in total.
 pub const MAX_CORRELATOR_BYTES: usize = 80 << 20;
 
-/// The longest time in seconds before counts are written down.
+/// Maximum seconds between snapshots.
 pub const MAX_SNAPSHOT_SECONDS: usize = 3_600;
 
 impl Default for NoiseBudget {
@@ -386,7 +392,7 @@ impl Default for NoiseBudget {
 
 impl Default for Scoring {
     fn default() -> Self {
-        // Evidence for an ordinary user is easy to fake, hence the low cap on `context`.
+        // Evidence of ordinary use is easy to fake, hence the low cap of `context`.
         Self { prior: -20.0, family_cap: 25.0, caps: BTreeMap::from([("context".to_owned(), 6.0)]) }
     }
 }

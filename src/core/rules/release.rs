@@ -1,5 +1,6 @@
-//! A release: which bundles are in force. A signed manifest, so that whoever can write to a store
-//! cannot choose the rules.
+//! The release: a signed manifest of the bundles in force.
+//!
+//! It is signed so that write access to a store is not enough to choose the rules.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -7,59 +8,59 @@ use sha2::{Digest, Sha256};
 use super::bundle::{MAX_SAFE_INTEGER, is_digest};
 use crate::error::Error;
 
-/// The format that this version writes, and the newest that it reads.
+/// Format number of a release: the one that is written, and the newest that is read.
 pub const RELEASE_FORMAT: u32 = 1;
 
-/// Bytes that a manifest has at most.
+/// Maximum bytes of a manifest.
 pub const MAX_RELEASE_BYTES: usize = 16 << 10;
 
-/// The word for the rules that a Worker was built with, where a digest may stand.
+/// The name of the rules that the Worker was built with, in place of a digest.
 pub const EMBEDDED: &str = "embedded";
 
-/// By how much a clock may be wrong before a release counts as expired, in seconds.
+/// Tolerance for a wrong clock before a release counts as expired, in seconds.
 const CLOCK_SKEW: u64 = 86_400;
 
-/// Which bundles are in force, for whom.
+/// A manifest of the bundles in force.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Release {
-    /// Version of this form. Its name keeps a release apart from a bundle.
+    /// Format number: [`RELEASE_FORMAT`]. Its name in JSON distinguishes a release from a bundle.
     #[serde(rename = "release")]
     pub format_version: u32,
-    /// Higher than any before it.
+    /// Number of the release, higher than all before it.
     pub serial: u64,
-    /// When it was made, in seconds since the epoch. For people: no decision depends on it.
+    /// Time of creation, in seconds since the epoch. For people: nothing depends on it.
     pub created: u64,
     /// Digest of the bundle in force, or [`EMBEDDED`].
     pub active: String,
-    /// A bundle in force for some accounts.
+    /// Bundle in force for a share of the accounts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<Canary>,
-    /// A bundle that is scored and recorded, never enforced.
+    /// Bundle that is scored and recorded, never enforced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shadow: Option<ShadowBundle>,
-    /// Seconds since the epoch after which it is no longer in force, give or take a day.
+    /// End in seconds since the epoch, with a day of tolerance ([`Release::is_expired`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<u64>,
-    /// What it is for.
+    /// Purpose, for people.
     #[serde(default)]
     pub note: String,
-    /// Who made it.
+    /// Name of the person who made it.
     #[serde(default)]
     pub author: String,
 }
 
-/// A bundle for a part of the accounts.
+/// A bundle for a share of the accounts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Canary {
     /// Digest of the bundle, or [`EMBEDDED`].
     pub digest: String,
-    /// Percent of the accounts.
+    /// Percent of the accounts, above 0 and up to 100.
     pub percent: f64,
 }
 
-/// A bundle that is only watched.
+/// A bundle that is only evaluated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShadowBundle {
@@ -67,7 +68,7 @@ pub struct ShadowBundle {
     pub digest: String,
 }
 
-/// Why a ruleset decides for an account.
+/// The reason why a ruleset decides for an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RulesetRole {
@@ -91,7 +92,9 @@ impl RulesetRole {
 }
 
 impl Release {
-    /// Reads a manifest.
+    /// Parses a manifest, without its signature.
+    ///
+    /// Returns an error if it is too large, has a newer format, or is malformed.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
         #[derive(Deserialize)]
         struct ReleaseHeader {
@@ -106,11 +109,11 @@ impl Release {
             );
             return Err(Error::new(problem, "shorten its note"));
         }
-        let damaged = |error| Error::new(format!("this is no release: {error}"), remedy);
-        let header: ReleaseHeader = serde_json::from_slice(bytes).map_err(damaged)?;
+        let malformed = |error| Error::new(format!("this is not a release: {error}"), remedy);
+        let header: ReleaseHeader = serde_json::from_slice(bytes).map_err(malformed)?;
         if header.format_version > RELEASE_FORMAT {
             let problem = format!(
-                "release format {} is newer than {RELEASE_FORMAT}, the newest known here",
+                "release format {} is newer than {RELEASE_FORMAT}, the newest supported",
                 header.format_version
             );
             return Err(Error::new(
@@ -118,13 +121,14 @@ impl Release {
                 "update Hedgerow, or make the release with this version",
             ));
         }
-        let release: Self = serde_json::from_slice(bytes).map_err(damaged)?;
+        let release: Self = serde_json::from_slice(bytes).map_err(malformed)?;
         match release.validation_error() {
             None => Ok(release),
-            Some(error) => Err(Error::new(format!("this is no release: {error}"), remedy)),
+            Some(error) => Err(Error::new(format!("this is not a release: {error}"), remedy)),
         }
     }
 
+    /// Returns the first problem of the members, if any.
     fn validation_error(&self) -> Option<&'static str> {
         let digests = [Some(&self.active), self.canary.as_ref().map(|canary| &canary.digest)];
         let shadow = self.shadow.as_ref().map(|shadow| &shadow.digest);
@@ -134,18 +138,16 @@ impl Release {
             return Some("there is no release format 0");
         }
         if self.serial == 0 || self.serial > MAX_SAFE_INTEGER {
-            return Some("its serial is no number from 1 to 2⁵³ − 1");
+            return Some("its serial is not a number from 1 to 2⁵³ − 1");
         }
         if !digests.into_iter().chain([shadow]).flatten().all(|name| is_valid_reference(&name)) {
-            return Some("a bundle is named neither by 64 hexadecimal digits nor `embedded`");
+            return Some("a bundle is named by neither 64 hexadecimal digits nor `embedded`");
         }
-        match percent > 0.0 && percent <= 100.0 {
-            true => None,
-            false => Some("the canary's percent is no number above 0, up to 100"),
-        }
+        let is_valid_percent = percent > 0.0 && percent <= 100.0;
+        (!is_valid_percent).then_some("the canary's percent is not above 0 and up to 100")
     }
 
-    /// The digests that it names, each once; without [`EMBEDDED`].
+    /// Returns the digests of its bundles, each once, without [`EMBEDDED`].
     pub fn digests(&self) -> Vec<&str> {
         let canary = self.canary.as_ref().map(|canary| canary.digest.as_str());
         let shadow = self.shadow.as_ref().map(|shadow| shadow.digest.as_str());
@@ -158,14 +160,16 @@ impl Release {
         digests
     }
 
-    /// Whether it is no longer in force. A clock that is wrong by less than a day changes nothing for
-    /// a release that is in use: who makes one leaves more than that.
+    /// Returns whether it has expired at `now`, in seconds since the epoch. A day of tolerance
+    /// keeps a clock that is fast by less than that from ending a release early.
     pub fn is_expired(&self, now: u64) -> bool {
         self.expires.is_some_and(|expires| now > expires.saturating_add(CLOCK_SKEW))
     }
 
-    /// Whether an account is among those that have the canary: everywhere and always the same, and
-    /// still when the percentage grows. Each bundle meets others first.
+    /// Returns whether an account gets the canary.
+    ///
+    /// The answer is the same in every isolate, and an account stays in when the percentage grows.
+    /// Each bundle has another order of accounts.
     pub fn is_in_canary(&self, account: Option<&str>) -> bool {
         match (&self.canary, account) {
             (Some(canary), Some(account)) => {
@@ -176,7 +180,7 @@ impl Release {
     }
 }
 
-/// An account's place from 0 up to 1 in the order in which accounts get a bundle.
+/// Returns the position of an account, in [0, 1), in the order in which accounts get a bundle.
 fn rollout_fraction(digest: &str, account: &str) -> f64 {
     let mut hash = Sha256::new();
     hash.update(digest.as_bytes());
@@ -222,18 +226,18 @@ mod tests {
         for (account, was_member) in accounts.iter().zip(before) {
             assert!(
                 !was_member || release.is_in_canary(Some(account)),
-                "{account} was in, and left"
+                "{account} left the canary"
             );
         }
         if let Some(canary) = &mut release.canary {
             canary.percent = 100.0;
         }
         assert_eq!(member_count(&release), 5_000);
-        assert!(!release.is_in_canary(None), "nobody's account is in no canary");
+        assert!(!release.is_in_canary(None), "a request without account");
         if let Some(canary) = &mut release.canary {
             (canary.digest, canary.percent) = ("c".repeat(64), 10.0);
         }
-        assert_ne!(tenth, member_count(&release), "another bundle meets others first");
+        assert_ne!(tenth, member_count(&release), "another bundle, another order");
     }
 
     #[test]
@@ -250,7 +254,7 @@ mod tests {
         let rows = [
             (r#"{"release":2}"#, "newer than 1"),
             (r#"{"format":1}"#, "missing field `release`"),
-            ("not json", "no release"),
+            ("not json", "not a release"),
         ];
         for (text, expected) in rows {
             let error = Release::parse(text.as_bytes()).unwrap_err();

@@ -1,5 +1,4 @@
-//! A signature in the form that a bundle holds and a ruleset is compiled from: metadata, weight,
-//! named selections, and the condition over them.
+//! A signature in its bundle form: metadata, weight, named selections, and a condition over them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,9 +7,31 @@ use serde::{Deserialize, Serialize};
 
 use crate::field::{Field, RESPONSE_FIELDS};
 
+/// A detection rule over one request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signature {
+    /// Name `<family>_<what>`; unique.
+    pub name: String,
+    /// UUID; unique, and stable when the rule is renamed.
+    pub id: String,
+    /// Title in one line, for people.
+    pub title: String,
+    /// Family, whose weights are capped together.
+    pub family: String,
+    /// Maturity, which decides whether it counts.
+    pub status: Status,
+    /// Weight of evidence in decibans.
+    pub weight: f64,
+    /// Selections, by name.
+    pub selections: BTreeMap<String, Selection>,
+    /// Condition over the names of the selections.
+    pub condition: Condition,
+}
+
 impl Signature {
-    /// Returns whether every comparison tests a field of the response: such a signature is evaluated after
-    /// the origin has answered.
+    /// Returns whether every comparison tests a field of the response: such a signature is
+    /// evaluated after the origin has answered.
     pub fn tests_only_response(&self) -> bool {
         let mut only_response_fields = true;
         for selection in self.selections.values() {
@@ -25,37 +46,15 @@ impl Signature {
     }
 }
 
-/// One detection rule.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Signature {
-    /// `<family>_<what>`; unique.
-    pub name: String,
-    /// UUID; unique, and stable over renaming.
-    pub id: String,
-    /// One line for people.
-    pub title: String,
-    /// The group whose weights are capped together.
-    pub family: String,
-    /// Whether it counts.
-    pub status: Status,
-    /// Weight of evidence in decibans.
-    pub weight: f64,
-    /// The named tests.
-    pub selections: BTreeMap<String, Selection>,
-    /// When the signature holds.
-    pub condition: Condition,
-}
-
-/// Whether a signature counts.
+/// The maturity of a rule, which decides whether it counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// It counts.
+    /// Counts.
     Stable,
-    /// It counts; it is younger.
+    /// Counts, but is newer.
     Test,
-    /// It is recorded, and does not count.
+    /// Is recorded, but does not count.
     Experimental,
 }
 
@@ -63,82 +62,83 @@ pub enum Status {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Condition {
-    /// Every one holds.
+    /// All parts hold.
     All(Vec<Condition>),
-    /// At least one holds.
+    /// At least one part holds.
     Any(Vec<Condition>),
-    /// It does not hold.
+    /// The part does not hold.
     Not(Box<Condition>),
-    /// The selection of this name holds.
+    /// The selection with this name holds.
     #[serde(rename = "is")]
     Selection(String),
 }
 
-/// A selection's content.
+/// The comparisons of a selection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Selection {
-    /// Every one holds.
+    /// All parts hold.
     All(Vec<Selection>),
-    /// At least one holds.
+    /// At least one part holds.
     Any(Vec<Selection>),
-    /// One value of the field compares as said. Boxed, so that a bundle of many empty lists is small.
+    /// A comparison holds. It is boxed to keep a bundle of many empty lists small in memory.
     Field(Box<FieldComparison>),
 }
 
-/// A comparison that holds when it holds for any value of the field.
+/// A comparison with a field, which holds if it holds for any value of the field.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "FlatComparison")]
 pub struct FieldComparison {
-    /// The field.
+    /// Field that is compared.
     pub field: Field,
-    /// The comparison.
+    /// Comparison with each value.
     #[serde(flatten)]
     pub comparison: Comparison,
 }
 
-/// A comparison.
+/// A comparison with one value.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Comparison {
-    /// A string stands somewhere, at an edge, or is the whole value.
+    /// The value contains a string, at any position or at an edge, or equals it.
     String {
-        /// Where.
+        /// Position of the string in the value.
         string_match: StringMatch,
-        /// The pattern; normalised, with its case if `cased`.
+        /// Normalised string; with its case if `cased`.
         value: String,
-        /// Whether case and look-alikes count.
+        /// Whether case and look-alikes are distinguished.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         cased: bool,
     },
-    /// A regular expression matches somewhere.
+    /// A regular expression matches a part of the value.
     Regex {
-        /// The pattern, flags included.
+        /// Pattern, including flags.
         pattern: String,
-        /// What every match passes, from its start to its end.
+        /// Literals that every match contains, in order.
         required_literals: Vec<RequiredLiterals>,
-        /// Bytes of the longest match, where there is a longest.
+        /// Bytes of the longest match, if it is bounded.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         max_len: Option<usize>,
-        /// ASCII characters with which every match begins, where they are few.
+        /// ASCII characters with which every match begins, if they are known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         first_bytes: Option<String>,
     },
-    /// The address is in the network.
+    /// The value is an address in the network.
     Cidr(ipnet::IpNet),
-    /// The field has a value, or has none.
+    /// The field has a value (`true`), or none (`false`).
     Exists(bool),
-    /// A number compares.
+    /// The value is a number that compares with another.
     Number {
-        /// How.
+        /// Comparator between the value and `value`.
         comparator: Comparator,
-        /// With what.
+        /// Number to compare with.
         value: f64,
     },
 }
 
-/// A field's comparison as it is read: one of these. Flattened enums are read into a tree of any
-/// JSON first, however large that is.
+/// The form from which a [`FieldComparison`] is deserialised: exactly one comparison.
+///
+/// serde buffers a flattened enum as a tree of any JSON, of any size. This struct avoids that.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FlatComparison {
@@ -180,8 +180,10 @@ impl TryFrom<FlatComparison> for FieldComparison {
 
     fn try_from(flat: FlatComparison) -> Result<Self, Self::Error> {
         let FlatComparison { field, string, regex, cidr, exists, number } = flat;
-        let string = string.map(|FlatString { string_match: anchor, value, cased }| {
-            Comparison::String { string_match: anchor, value, cased }
+        let string = string.map(|FlatString { string_match, value, cased }| Comparison::String {
+            string_match,
+            value,
+            cased,
         });
         let regex = regex.map(|FlatRegex { pattern, required_literals, max_len, first_bytes }| {
             Comparison::Regex { pattern, required_literals, max_len, first_bytes }
@@ -193,21 +195,21 @@ impl TryFrom<FlatComparison> for FieldComparison {
         let mut comparisons = candidates.into_iter().flatten();
         match (comparisons.next(), comparisons.next()) {
             (Some(comparison), None) => Ok(Self { field, comparison }),
-            _ => Err("a field has one comparison: string, regex, cidr, exists or number"),
+            _ => Err("a field needs exactly one comparison: string, regex, cidr, exists or number"),
         }
     }
 }
 
-/// A list of strings of which every match of a regex contains one, and how far that is from the
-/// landmark before it.
+/// A set of strings of which every match of a regex contains one, with its distance from the
+/// previous set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequiredLiterals {
     /// Normalised strings.
     pub alternatives: Vec<String>,
-    /// Bytes from the start of the landmark before, or else of the match, to the start of this one:
-    /// at least so many.
+    /// Minimum bytes from the start of the previous literal (of the match, for the first set) to
+    /// the start of this one.
     pub min_distance: usize,
-    /// And at most so many, where there is a most.
+    /// Maximum bytes of that distance, if it is bounded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_distance: Option<usize>,
 }
@@ -219,24 +221,24 @@ impl RequiredLiterals {
     }
 }
 
-/// Landmarks that a regex has at most.
+/// Maximum number of required literal sets of a regex.
 pub const MAX_REQUIRED_LITERALS: usize = 4;
 
-/// Where a string has to stand.
+/// The position of a string in a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StringMatch {
-    /// Anywhere.
+    /// At any position.
     Contains,
     /// At the start.
     StartsWith,
     /// At the end.
     EndsWith,
-    /// It is the whole value.
+    /// The string is the whole value.
     Equals,
 }
 
-/// How a number compares.
+/// A comparator of numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Comparator {
@@ -263,7 +265,7 @@ impl Condition {
         }
     }
 
-    /// The selections that it names, in order, each once.
+    /// Returns the names of its selections, in order of appearance, each once.
     pub fn selection_names(&self) -> Vec<&str> {
         let mut names = Vec::new();
         self.collect_selection_names(&mut names);
@@ -282,7 +284,7 @@ impl Condition {
     }
 }
 
-/// As Sigma writes it.
+/// Writes the condition in Sigma's syntax.
 impl fmt::Display for Condition {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut write_joined = |parts: &[Self], operator: &str| {
@@ -307,7 +309,7 @@ impl fmt::Display for Condition {
 }
 
 impl Selection {
-    /// Evaluates the test, given which comparisons hold.
+    /// Evaluates the selection, given which comparisons hold.
     pub fn holds(&self, test_holds: &mut dyn FnMut(&FieldComparison) -> bool) -> bool {
         match self {
             Self::All(parts) => parts.iter().all(|part| part.holds(test_holds)),
@@ -316,7 +318,7 @@ impl Selection {
         }
     }
 
-    /// Visits every comparison.
+    /// Calls `visit` with every comparison.
     pub fn for_each_comparison<'t>(&'t self, visit: &mut dyn FnMut(&'t FieldComparison)) {
         match self {
             Self::All(parts) | Self::Any(parts) => {
@@ -328,7 +330,7 @@ impl Selection {
 }
 
 impl StringMatch {
-    /// Whether `pattern` stands so in `value`.
+    /// Returns whether `value` has `pattern` at this position.
     pub fn matches(self, value: &str, pattern: &str) -> bool {
         match self {
             Self::Contains => value.contains(pattern),
@@ -338,7 +340,7 @@ impl StringMatch {
         }
     }
 
-    /// Sigma's word for it; empty for a plain value.
+    /// Returns Sigma's modifier; empty for equality, which has none.
     pub fn modifier(self) -> &'static str {
         match self {
             Self::Contains => "contains",
@@ -350,7 +352,7 @@ impl StringMatch {
 }
 
 impl Comparator {
-    /// Whether `left` compares so with `right`.
+    /// Returns whether `left` compares with `right` in this way.
     pub fn matches(self, left: f64, right: f64) -> bool {
         match self {
             Self::Eq => left == right,
@@ -361,7 +363,7 @@ impl Comparator {
         }
     }
 
-    /// Sigma's word for it; empty for a plain value.
+    /// Returns Sigma's modifier; empty for equality, which has none.
     pub fn modifier(self) -> &'static str {
         match self {
             Self::Eq => "",

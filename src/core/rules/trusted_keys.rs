@@ -1,4 +1,4 @@
-//! Whose bundles and releases are believed: minisign public keys, and signatures held against them.
+//! Trusted minisign public keys, and the verification of bundle and release signatures.
 //!
 //! Several keys may be accepted at once, so that a key can be replaced without a gap.
 
@@ -6,16 +6,16 @@ use minisign_verify::{Error as Refusal, PublicKey, Signature};
 
 use crate::error::Error;
 
-/// The accepted public keys.
+/// The accepted public keys, each with its Base64 form.
 #[derive(Clone, Debug, Default)]
 pub struct TrustedKeys(Vec<(String, PublicKey)>);
 
-/// Public keys that are accepted at once: one in use, one that follows it, and room for a mistake.
+/// Maximum number of public keys: one in use, its successor, and room for mistakes.
 const MAX_TRUSTED_KEYS: usize = 8;
 
 impl TrustedKeys {
-    /// Reads public keys as minisign prints them, apart by white space or commas. Whole `.pub` files
-    /// may stand there, with their comment lines.
+    /// Parses public keys as minisign prints them, separated by white space, commas or semicolons.
+    /// The text may contain whole `.pub` files with their comment lines.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let is_comment = |line: &&str| line.trim_start().starts_with("untrusted comment:");
         let lines = text.lines().filter(|line| !is_comment(line));
@@ -25,39 +25,42 @@ impl TrustedKeys {
             let key = PublicKey::from_base64(token).map_err(|_| {
                 let prefix: String = token.chars().take(16).collect();
                 Error::new(
-                    format!("'{prefix}…' is no minisign public key"),
-                    "give the second line of the .pub file that `hedgerow keygen` wrote",
+                    format!("'{prefix}…' is not a minisign public key"),
+                    "use the second line of the .pub file that `hedgerow keygen` wrote",
                 )
             })?;
             keys.push((token.to_owned(), key));
         }
         if keys.len() > MAX_TRUSTED_KEYS {
             let problem = format!("{} public keys are more than {MAX_TRUSTED_KEYS}", keys.len());
-            return Err(Error::new(problem, "remove those that sign nothing any more"));
+            return Err(Error::new(problem, "remove the keys that are no longer in use"));
         }
         Ok(Self(keys))
     }
 
-    /// Whether nothing is believed.
+    /// Returns whether there is no key, so that no signature is accepted.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The keys as they were given.
+    /// Returns the keys in Base64, as they were given.
     pub fn as_base64(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(encoded, _)| encoded.as_str())
     }
 
-    /// Holds a detached signature against bytes; the key that made it.
+    /// Verifies a detached signature of bytes. Returns the Base64 form of the key that made it.
+    ///
+    /// Returns an error if the signature is malformed, too long or invalid, or if its key is
+    /// unknown.
     pub fn verify(&self, bytes: &[u8], signature: &str) -> Result<&str, Error> {
         let json_len = serde_json::to_string(signature).map_or(usize::MAX, |text| text.len());
         if json_len > MAX_SIGNATURE_BYTES {
-            let remedy = "give the content of the .minisig file; shorten its comments";
-            return Err(Error::new("this is no minisign signature: it is too long", remedy));
+            let remedy = "use the content of the .minisig file; shorten its comments";
+            return Err(Error::new("this is not a minisign signature: it is too long", remedy));
         }
         let signature = Signature::decode(signature).map_err(|_| {
-            let remedy = "give the content of the .minisig file, all four lines";
-            Error::new("this is no minisign signature", remedy)
+            let remedy = "use the content of the .minisig file, all four lines";
+            Error::new("this is not a minisign signature", remedy)
         })?;
         for (encoded, key) in &self.0 {
             match key.verify(bytes, &signature, false) {
@@ -78,6 +81,6 @@ impl TrustedKeys {
     }
 }
 
-/// Bytes that a detached signature has at most, as a JSON string: KV keeps it beside what was signed,
-/// and has 1,024 for that. minisign's have some three hundred.
+/// Maximum bytes of a detached signature as a JSON string. KV stores it as metadata, which is
+/// limited to 1,024 bytes. minisign's signatures have about 300.
 const MAX_SIGNATURE_BYTES: usize = 900;

@@ -1,8 +1,8 @@
-//! Strings of JSON, unescaped and normalised in one go.
+//! JSON strings, unescaped and normalised in one pass.
 //!
-//! What models are sent is mostly ASCII, with escaped line ends and quotes, and indented where it is
-//! code. Such text is taken by blocks: masks say which bytes stay, and those are moved together without
-//! a branch for each. What is none of that goes the long way, piece by piece.
+//! Prompts are mostly ASCII with escaped line ends and quotes, and indentation if they contain
+//! code. The fast path processes such text in blocks: masks select the bytes to keep, which are
+//! moved together without a branch per byte. Everything else takes the slow path, piece by piece.
 #![deny(clippy::arithmetic_side_effects)]
 
 use super::characters::{is_ascii_space, non_ascii_prefix_len};
@@ -11,34 +11,37 @@ use super::normalize::{Case, Normalizer};
 use super::precomposed::FoldOutcome;
 use crate::extract::lenient_json::{RawString, Sink, unescape};
 use crate::text::simd;
-use crate::text::simd::{BLOCK_BYTES, Mask, SimdBlock};
+use crate::text::simd::{BLOCK_BYTES, Escapes, Mask, SimdBlock};
 
-/// Bytes that are put together before they are appended.
+/// Bytes that are collected before they are appended to the text.
 const BUFFER_BYTES: usize = 8 * BLOCK_BYTES;
 
-/// Normalised characters on their way to the text.
+/// A buffer of normalised characters.
 struct Buffer {
     bytes: [u8; BUFFER_BYTES],
     len: usize,
-    /// Whether it ends with a space, or would begin with one that is dropped.
+    /// Whether the next space is dropped: after a space, or at the start of the value.
     is_after_space: bool,
 }
 
-/// What the bytes at the start of a text are, up to the first that is not taken by blocks.
+/// The classes of the bytes of a block, up to the first byte that needs the slow path.
 struct ByteClasses {
-    /// White space, with the backslashes of such as is escaped; and what of it is no space.
+    /// White space, including both bytes of escaped white space.
     whitespace: Mask,
+    /// White space that is not a space, and must be replaced by one.
     non_space_whitespace: Mask,
-    /// Backslashes that escape.
+    /// Backslashes that escape the next byte.
     escaping: Mask,
-    /// How many bytes are of these or printable ASCII.
+    /// Number of leading bytes that the fast path handles.
     consumed: usize,
-    /// Whether what follows is none of this.
+    /// Whether the next byte needs the slow path.
     is_run_end: bool,
 }
 
 impl Normalizer<'_> {
-    /// Appends a string as it stands in the body, marking now and then how far it has come.
+    /// Appends a string of the body, decoding its escapes, and records checkpoints.
+    ///
+    /// With [`Case::Keep`] it records none: evidence is located in folded text.
     pub fn push_escaped(&mut self, raw: RawString<'_>, checkpoints: &mut Vec<Checkpoint>) {
         let mut remaining = raw.bytes();
         if self.case == Case::Keep {
@@ -59,7 +62,8 @@ impl Normalizer<'_> {
         }
     }
 
-    /// Appends printable ASCII, white space, and the usual escapes; how many bytes those are.
+    /// Appends printable ASCII, white space and common escapes from the start of `text`. Returns
+    /// the number of bytes consumed.
     fn fast_path(
         &mut self,
         text: &[u8],
@@ -74,8 +78,8 @@ impl Normalizer<'_> {
         let mut position = 0_usize;
         loop {
             let remaining = text.get(position..).unwrap_or_default();
-            // No mark stands within a row of white space, or before what is composed with the character
-            // before it: those are met as a whole.
+            // No checkpoint splits a run of white space, or a character from a mark that composes
+            // with it: each must be normalised as a whole.
             if checkpoints.is_due(position) && !buffer.is_after_space && is_fast_path(remaining) {
                 checkpoints.record(self.out.len().saturating_add(buffer.len), position);
             }
@@ -98,8 +102,8 @@ impl Normalizer<'_> {
         position
     }
 
-    /// Appends what begins in the next block; how many bytes that are, and whether what follows is none
-    /// of this.
+    /// Appends the leading bytes of the next block. Returns the number of bytes consumed, and
+    /// whether the next byte needs the slow path.
     fn push_block(&mut self, text: &[u8], buffer: &mut Buffer) -> (usize, bool) {
         let simd_block = SimdBlock::from_prefix(text);
         let classes = ByteClasses::classify(&simd_block);
@@ -122,7 +126,8 @@ impl Normalizer<'_> {
         (classes.consumed, classes.is_run_end)
     }
 
-    /// Appends one escape or control character, or a run that is not ASCII; how many bytes that is.
+    /// Appends one escape or control character, or a run outside ASCII. Returns the number of bytes
+    /// consumed.
     fn slow_path(&mut self, text: &[u8], mut checkpoints: CheckpointWriter<'_>) -> usize {
         match text.first() {
             None => 0,
@@ -159,15 +164,17 @@ impl Normalizer<'_> {
         }
     }
 
+    /// Appends the buffer to the text.
     fn flush(&mut self, buffer: &mut Buffer) {
         let bytes = buffer.bytes.get(..buffer.len).unwrap_or_default();
-        // Whole characters, always.
+        // The buffer always holds whole characters.
         self.out.push_str(std::str::from_utf8(bytes).unwrap_or_default());
         buffer.len = 0;
     }
 }
 
 impl ByteClasses {
+    /// Classifies the bytes of a block that begins outside an escape.
     fn classify(block: &SimdBlock) -> Self {
         let spaces = block.equal(b' ');
         let backslashes = block.equal(b'\\');
@@ -183,15 +190,17 @@ impl ByteClasses {
         }
         let mut whitespace = spaces | block.between(0x08, 0x0e);
         stops &= !whitespace;
-        let (mut escaping, mut split_escape) = (0, 0);
+        let mut escaping = 0;
+        let mut split_escape = 0;
         if backslashes != 0 {
             let literal_escapes = backslashes | block.equal(b'"') | block.equal(b'/');
             let whitespace_escapes = block.equal(b'n') | block.equal(b't') | block.equal(b'r');
-            let escaped;
-            (escaped, escaping) = simd::find_escapes(backslashes);
+            let Escapes { escaped, escaping: escaping_backslashes } =
+                simd::find_escapes(backslashes);
+            escaping = escaping_backslashes;
             stops |= (escaped & !literal_escapes & !whitespace_escapes) >> 1;
             whitespace |= escaped & whitespace_escapes | (escaped & whitespace_escapes) >> 1;
-            // An escape that goes on behind the block is left to the next.
+            // An escape across the end of the block is left to the next block.
             split_escape = escaping & 1 << (BLOCK_BYTES - 1);
         }
         let consumed = (stops | split_escape).trailing_zeros();
@@ -205,7 +214,8 @@ impl ByteClasses {
         }
     }
 
-    /// The bytes that stay, behind white space or not: of each row of that the first one.
+    /// Returns the bytes to keep: of each run of white space the first byte, or none if the run
+    /// continues white space before the block; of escapes not the backslash.
     fn kept_mask(&self, is_after_space: bool) -> Mask {
         let repeated = self.whitespace & (self.whitespace << 1 | u64::from(is_after_space));
         let consumed_mask =
@@ -215,7 +225,7 @@ impl ByteClasses {
 }
 
 impl Buffer {
-    /// Appends a character that is no space.
+    /// Appends a character that is not a space.
     fn push(&mut self, char: char) {
         let mut utf8 = [0; char::MAX_LEN_UTF8];
         let utf8 = char.encode_utf8(&mut utf8).as_bytes();
@@ -228,12 +238,12 @@ impl Buffer {
         self.is_after_space = false;
     }
 
-    /// Appends those bytes of a block that are kept.
+    /// Appends the bytes of a block that `keep` selects.
     fn push_kept(&mut self, block: &simd::Block, keep: Mask) {
         let dst =
             self.bytes.get_mut(self.len..).and_then(|free| free.first_chunk_mut::<BLOCK_BYTES>());
         let Some(dst) = dst else { return };
-        // Without a gap there is nothing to move together.
+        // The kept bytes are a prefix of the block: nothing to compress.
         let added = if keep & keep.wrapping_add(1) == 0 {
             *dst = *block;
             keep.count_ones() as usize
@@ -244,7 +254,8 @@ impl Buffer {
     }
 }
 
-/// A letter or sign outside ASCII among ASCII, as a text begins with it: what it becomes, and its bytes.
+/// Returns the folded form of a letter or sign outside ASCII at the start of a text, and its bytes,
+/// if ASCII follows it.
 fn lone_letter(text: &[u8]) -> Option<(char, usize)> {
     let (char, remaining) = match text {
         [first @ 0xc2..=0xdf, second @ 0x80..=0xbf, remaining @ ..] => {
@@ -265,7 +276,7 @@ fn lone_letter(text: &[u8]) -> Option<(char, usize)> {
     }
 }
 
-/// How many bytes at the start of a text are outside ASCII, or between such and too few for a block.
+/// Returns how many leading bytes are outside ASCII, or in a short ASCII gap between such bytes.
 fn mostly_non_ascii_prefix_len(text: &[u8]) -> usize {
     let mut end = non_ascii_prefix_len(text);
     loop {
@@ -280,10 +291,10 @@ fn mostly_non_ascii_prefix_len(text: &[u8]) -> usize {
     }
 }
 
-/// Bytes of ASCII that are not worth a block.
+/// Maximum bytes of an ASCII gap for which the fast path is not worth the switch.
 const MAX_ASCII_GAP_BYTES: usize = 3;
 
-/// Whether a text begins with what is appended in blocks.
+/// Returns whether a text begins with bytes that the fast path handles.
 fn is_fast_path(text: &[u8]) -> bool {
     match text {
         [b'\\', kind, ..] => matches!(kind, b'n' | b't' | b'r' | b'"' | b'\\' | b'/'),

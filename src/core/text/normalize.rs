@@ -14,32 +14,33 @@ use crate::extract::lenient_json::Sink;
 /// Ends every segment in a buffer of normalised text, where control characters never occur.
 pub const SEGMENT_END: char = '\n';
 
-/// Appends normalised text to a buffer, piece by piece; pieces may come from anywhere in a value.
+/// A normaliser of one value, which appends its pieces to a buffer. A value may be split into
+/// pieces at any character.
 #[derive(Debug)]
 pub struct Normalizer<'o> {
     pub(super) out: &'o mut String,
     pub(super) value_start: usize,
     pub(super) case: Case,
-    /// A run that has seen a character outside ASCII and waits for its end to be composed.
+    /// Characters that are composed together once their run has ended.
     pub(super) pending: String,
     pub(super) trimmed: TrimmedEdges,
 }
 
-/// Whether a value began or ended with white space, which normalisation drops.
+/// The edges at which a value had white space, which normalisation drops.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TrimmedEdges {
-    /// It began with white space.
+    /// Whether the value began with white space.
     pub leading: bool,
-    /// It ended with white space.
+    /// Whether the value ended with white space.
     pub trailing: bool,
 }
 
-/// What becomes of upper case.
+/// The treatment of upper case and look-alikes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Case {
-    /// Folded, as `contains` wants it.
+    /// Fold both, the default of comparisons.
     Fold,
-    /// Kept, as `cased` wants it; look-alikes are kept too.
+    /// Keep both, for `|cased`.
     Keep,
 }
 
@@ -52,7 +53,7 @@ pub fn normalize(text: &str, case: Case) -> String {
     out
 }
 
-/// Normalises a pattern: like text, but its outer spaces are part of it.
+/// Normalises a pattern. Unlike in text, white space at its edges is kept, as one space.
 pub fn normalize_pattern(text: &str, case: Case) -> String {
     let edge_space =
         |edge: Option<char>| if edge.is_some_and(char::is_whitespace) { " " } else { "" };
@@ -64,7 +65,7 @@ pub fn normalize_pattern(text: &str, case: Case) -> String {
 }
 
 impl<'o> Normalizer<'o> {
-    /// Appends one value to `out`.
+    /// Creates a normaliser that appends one value to `out`.
     pub fn new(out: &'o mut String, case: Case) -> Self {
         let start = out.len();
         Self {
@@ -76,12 +77,12 @@ impl<'o> Normalizer<'o> {
         }
     }
 
-    /// Ends the value; its range in the buffer.
+    /// Ends the value and returns its range in the buffer.
     pub fn finish(self) -> Range<usize> {
         self.finish_with_edges().0
     }
 
-    /// Ends the value; its range in the buffer, and what was dropped at its edges.
+    /// Ends the value and returns its range in the buffer, and the edges that were trimmed.
     pub fn finish_with_edges(mut self) -> (Range<usize>, TrimmedEdges) {
         self.compose();
         if self.out.len() > self.value_start && self.out.ends_with(' ') {
@@ -91,6 +92,7 @@ impl<'o> Normalizer<'o> {
         (self.value_start..self.out.len(), self.trimmed)
     }
 
+    /// Appends any ASCII text.
     pub(super) fn push_ascii(&mut self, mut run: &str) {
         while !run.is_empty() {
             let plain_len = plain_prefix_len(run.as_bytes());
@@ -111,7 +113,7 @@ impl<'o> Normalizer<'o> {
         }
     }
 
-    /// Appends ASCII that holds no control character and no two spaces in a row.
+    /// Appends ASCII without control characters and without two spaces in a row.
     pub(super) fn push_plain(&mut self, run: &str) {
         let mut run = run;
         if run.starts_with(' ') && self.is_after_space() {
@@ -127,12 +129,12 @@ impl<'o> Normalizer<'o> {
         }
     }
 
-    /// Appends an ASCII character that needs thought: white space or a control character.
+    /// Appends any ASCII character, including white space and control characters.
     pub(super) fn push_special(&mut self, char: char) {
         if is_space(char) {
             self.push_space();
         } else if char.is_ascii_control() {
-            // It is dropped, but only after composition: it keeps its neighbours apart.
+            // Dropped only after composition, in which it separates its neighbours.
             self.begin_pending();
             self.pending.push(char);
         } else {
@@ -144,6 +146,7 @@ impl<'o> Normalizer<'o> {
         if self.case == Case::Fold { ascii.to_ascii_lowercase() } else { ascii }
     }
 
+    /// Appends a space, unless at the start of the value or after another.
     pub(super) fn push_space(&mut self) {
         if self.out.len() == self.value_start {
             self.trimmed.leading = true;
@@ -152,11 +155,12 @@ impl<'o> Normalizer<'o> {
         }
     }
 
+    /// Returns whether a space here would be dropped.
     pub(super) fn is_after_space(&self) -> bool {
         self.out.len() == self.value_start || self.out.ends_with(' ')
     }
 
-    /// Starts a run that has to be composed; a letter before it may belong to it.
+    /// Starts a run to compose, with the ASCII character before it, which may join it.
     pub(super) fn begin_pending(&mut self) {
         if self.pending.is_empty()
             && self.out.len() > self.value_start
@@ -168,8 +172,10 @@ impl<'o> Normalizer<'o> {
         }
     }
 
-    /// Appends characters outside ASCII: at once what joins nothing and is not joined by what follows, be
-    /// it `then` behind them; the rest waits to be composed.
+    /// Appends characters outside ASCII, which `next_byte` follows.
+    ///
+    /// Characters that neither join nor are joined are appended at once; the rest waits for
+    /// composition.
     pub(super) fn push_non_ascii_run(
         &mut self,
         run: &str,
@@ -198,7 +204,8 @@ impl<'o> Normalizer<'o> {
         }
     }
 
-    /// Appends characters up to the next ideograph; how many bytes those are, if any.
+    /// Appends characters up to the next ideograph. Returns the number of bytes consumed, or `None`
+    /// if the run is empty.
     pub(super) fn push_letters(
         &mut self,
         run: &str,
@@ -229,8 +236,11 @@ impl<'o> Normalizer<'o> {
         }
     }
 
-    /// Marks, where one is due, that what is so many bytes further on joins nothing before it. What is before
-    /// has to have become text, for what is dropped, as a row of white space, is met as a whole with what follows.
+    /// Records a checkpoint, if one is due, before a character `ahead` bytes further on that joins
+    /// nothing before it.
+    ///
+    /// It records none after dropped characters or white space, which must be normalised together
+    /// with the text that follows.
     pub(super) fn checkpoint_if_due(
         &mut self,
         checkpoints: &mut CheckpointWriter<'_>,
@@ -246,6 +256,7 @@ impl<'o> Normalizer<'o> {
         }
     }
 
+    /// Appends a character by its outcome, or adds it to the pending characters.
     pub(super) fn push_folded(&mut self, char: char, outcome: FoldOutcome) {
         if outcome == FoldOutcome::NeedsContext {
             self.begin_pending();
@@ -260,6 +271,7 @@ impl<'o> Normalizer<'o> {
         }
     }
 
+    /// Composes the pending characters and appends them.
     #[inline]
     pub(super) fn compose(&mut self) {
         if !self.pending.is_empty() {
@@ -277,6 +289,7 @@ impl<'o> Normalizer<'o> {
         self.pending.clear();
     }
 
+    /// Folds a composed character and appends it.
     pub(super) fn push_composed(&mut self, char: char) {
         match char {
             '\u{3400}'..='\u{9fff}' | '\u{ac00}'..='\u{d7a3}' => self.out.push(char),
@@ -356,7 +369,7 @@ pub(in crate::text) mod tests {
                 "the quick brown fox jumps over the lazy dog, twice over.",
             ),
             ("dotted capital", "\u{130}stanbul", "i\u{307}stanbul"),
-            ("nothing", " \u{200b} ", ""),
+            ("empty", " \u{200b} ", ""),
         ];
         for (name, text, expected) in rows {
             assert_eq!(normalize(text, Case::Fold), expected, "{name}");
@@ -366,9 +379,13 @@ pub(in crate::text) mod tests {
     }
 
     proptest::proptest! {
-        #![proptest_config(proptest::prelude::ProptestConfig { cases: 2_000, failure_persistence: None, ..Default::default() })]
+        #![proptest_config(proptest::prelude::ProptestConfig {
+            cases: 2_000,
+            failure_persistence: None,
+            ..Default::default()
+        })]
 
-        /// In one go or piece by piece, a string becomes the same text.
+        /// A string becomes the same text in one pass and piece by piece.
         #[test]
         fn push_escaped_matches_piecewise_decoding(
             pieces in proptest::collection::vec(proptest::sample::select(PIECES), 0..60),
@@ -380,23 +397,64 @@ pub(in crate::text) mod tests {
                     let mut out = "x ".to_owned();
                     let mut normalizer = Normalizer::new(&mut out, Case::Fold);
                     normalizer.push_run(prefix);
-                    if at_once { normalizer.push_escaped(raw, &mut Vec::new()) } else { raw.decode(&mut normalizer) }
+                    if at_once {
+                        normalizer.push_escaped(raw, &mut Vec::new())
+                    } else {
+                        raw.decode(&mut normalizer)
+                    }
                     let (range, edges) = normalizer.finish_with_edges();
                     (range, edges, out)
                 });
-                proptest::prop_assert_eq!(&results[0], &results[1], "{:?}", String::from_utf8_lossy(&bytes));
+                let text = String::from_utf8_lossy(&bytes);
+                proptest::prop_assert_eq!(&results[0], &results[1], "{:?}", text);
             }
         }
     }
 
     pub(in crate::text) const PIECES: &[&[u8]] = &[
-        "\u{314b}\u{3160}".as_bytes(), "\u{ac00}\u{3133}".as_bytes(), "\u{627}\u{670}\u{653}".as_bytes(), "\u{ff76}\u{ff9e}".as_bytes(),
-        "\u{434}\u{43e} \u{440}\u{435}\u{43a}\u{438}, ".as_bytes(), "\u{4e00}\u{6b65}\u{ff0c}\u{4e00}\u{6b65}\u{3002}".as_bytes(), "\u{e01}\u{e48}\u{e38}".as_bytes(),
-        "\u{304b}\u{3099}\u{3042}".as_bytes(), "\u{201c}a\u{201d} \u{2026} \u{a0}".as_bytes(), "\u{1f600}".as_bytes(),
-        b"Step by STEP ", b"a", b"e", b" ", b"  ", b"        ", b"\\n", b"\\t", b"\\\"", b"\\\\", b"\\/", b"\\b", b"\\q",
-        b"\\u0041", b"\\u0301", b"\\ud83d\\ude00", b"\\ud83d", b"\\u00", b"\\", b"\n", b"\t", b"\x01", b"\x7f", b"\x0b",
-        b"\xc3\xa9", b"\xcc\x81", b"\xe4\xb8\x80", b"\xff", b"\xe2\x80\x8b", b"\xc2\xa0", b"\xe4\xb8",
-        b"A longer run of plain text, which has no escapes at all and goes on for more than a block or two.",
+        "\u{314b}\u{3160}".as_bytes(),
+        "\u{ac00}\u{3133}".as_bytes(),
+        "\u{627}\u{670}\u{653}".as_bytes(),
+        "\u{ff76}\u{ff9e}".as_bytes(),
+        "\u{434}\u{43e} \u{440}\u{435}\u{43a}\u{438}, ".as_bytes(),
+        "\u{4e00}\u{6b65}\u{ff0c}\u{4e00}\u{6b65}\u{3002}".as_bytes(),
+        "\u{e01}\u{e48}\u{e38}".as_bytes(),
+        "\u{304b}\u{3099}\u{3042}".as_bytes(),
+        "\u{201c}a\u{201d} \u{2026} \u{a0}".as_bytes(),
+        "\u{1f600}".as_bytes(),
+        b"Step by STEP ",
+        b"a",
+        b"e",
+        b" ",
+        b"  ",
+        b"        ",
+        b"\\n",
+        b"\\t",
+        b"\\\"",
+        b"\\\\",
+        b"\\/",
+        b"\\b",
+        b"\\q",
+        b"\\u0041",
+        b"\\u0301",
+        b"\\ud83d\\ude00",
+        b"\\ud83d",
+        b"\\u00",
+        b"\\",
+        b"\n",
+        b"\t",
+        b"\x01",
+        b"\x7f",
+        b"\x0b",
+        b"\xc3\xa9",
+        b"\xcc\x81",
+        b"\xe4\xb8\x80",
+        b"\xff",
+        b"\xe2\x80\x8b",
+        b"\xc2\xa0",
+        b"\xe4\xb8",
+        b"A longer run of plain text, which has no escapes at all and goes on for more than a \
+          block or two.",
     ];
 
     #[test]

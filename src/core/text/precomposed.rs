@@ -1,31 +1,32 @@
-//! Characters that need not be composed.
+//! Folding of single characters: a table that replaces NFKC for characters that compose with
+//! nothing.
 //!
-//! NFKC looks at characters together: a letter and the marks behind it become one. Most text beyond
-//! ASCII has no such marks. Where what follows a letter is nothing that joins it, the letter becomes what
-//! it becomes by itself, which is looked up.
+//! NFKC composes a letter with the marks after it. Most text outside ASCII has no such marks. If
+//! the next character cannot join a letter, the letter is folded independently, by a look-up.
 
 use once_cell::sync::Lazy;
 
 use super::characters::{NFKC, fold_char, is_invisible, is_space};
 use super::checkpoint::CHECKPOINT_INTERVAL;
 
-/// What becomes of a character.
+/// The folded form of a character.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FoldOutcome {
-    /// This, whatever follows.
+    /// This character, whatever follows.
     Final(char),
-    /// This, unless what follows joins it.
+    /// This character, unless the next one joins it.
     UnlessJoined(char),
     /// White space.
     Space,
     /// Three dots.
     Ellipsis,
-    /// Only its neighbours tell: it may join what stands before it, or become several.
+    /// Depends on its neighbours: it may join the character before it, or become several.
     NeedsContext,
 }
 
 impl FoldOutcome {
-    /// Of a character that is no control character, case folded. Whatever is not open joins nothing before it.
+    /// Returns the case-folded form of a character that is not a control character. Only
+    /// [`Self::NeedsContext`] may join the character before it.
     pub fn from_char(char: char) -> Self {
         match char {
             ' ' => Self::Space,
@@ -38,14 +39,14 @@ impl FoldOutcome {
                 }
             }
             '\u{3000}' => Self::Space,
-            // Ideographs, and the signs between them. No mark is composed with any.
+            // Ideographs and their punctuation, with which no mark composes.
             '\u{3001}'..='\u{3003}' | '\u{3005}'..='\u{3011}' | '\u{3400}'..='\u{9fff}' => {
                 Self::Final(char)
             }
             '\u{3041}'..='\u{3096}' | '\u{30a1}'..='\u{30fe}' | '\u{ac00}'..='\u{d7a3}' => {
                 Self::UnlessJoined(char)
             }
-            // ASCII in full width. Some small letters have a mark that their capitals cannot have.
+            // Full-width ASCII. Some letters compose with a mark in lower case only.
             '\u{ff21}'..='\u{ff3a}' => Self::UnlessJoined(to_half_width(char).to_ascii_lowercase()),
             '\u{ff01}'..='\u{ff5e}' => Self::Final(to_half_width(char)),
             '\u{2010}'..='\u{2015}' => Self::Final('-'),
@@ -57,23 +58,24 @@ impl FoldOutcome {
     }
 }
 
-/// A character of ASCII for the same in full width.
+/// Returns the ASCII character of a full-width one.
 fn to_half_width(full_width: char) -> char {
     char::from(u8::try_from((full_width as u32).wrapping_sub(0xfee0)).unwrap_or_default())
 }
 
-/// How many bytes of ideographs stand at the start of a text: of those whose first byte alone says so, and no more than
-/// stand between two marks.
+/// Returns how many leading bytes of a text are ideographs that the first byte alone identifies, at
+/// most as many as lie between two checkpoints.
 pub(super) fn ideograph_prefix_len(text: &str) -> usize {
     let lead_bytes = text.as_bytes().iter().step_by(3).take(CHECKPOINT_INTERVAL / 3);
     lead_bytes.take_while(|lead| matches!(lead, 0xe4..=0xe9)).count().saturating_mul(3)
 }
 
-/// What each character of two bytes becomes by itself; `\0` where that is not one character, or where it may
-/// join another.
+/// The folded form of each character of two bytes in UTF-8; `\0` if that is not one character, or
+/// if it may join another.
 static FOLDED_TWO_BYTE_CHARS: Lazy<Box<[char]>> =
     Lazy::new(|| ('\u{80}'..='\u{7ff}').map(fold_two_byte_char).collect());
 
+/// Computes an entry of [`FOLDED_TWO_BYTE_CHARS`].
 fn fold_two_byte_char(char: char) -> char {
     if !ALPHABETS.iter().any(|alphabet| alphabet.contains(&char)) {
         return '\0';
@@ -88,7 +90,7 @@ fn fold_two_byte_char(char: char) -> char {
     }
 }
 
-/// Letters and signs of Latin, Greek, Cyrillic, Armenian, Hebrew and Arabic: no marks.
+/// Ranges of letters and signs, without marks: Latin, Greek, Cyrillic, Armenian, Hebrew, Arabic.
 const ALPHABETS: &[std::ops::RangeInclusive<char>] = &[
     '\u{a0}'..='\u{24f}',
     '\u{370}'..='\u{482}',
@@ -108,8 +110,9 @@ mod tests {
     use crate::extract::lenient_json::RawString;
     use crate::text::{Case, Normalizer, normalize};
 
-    /// All at once by NFKC, then character by character: what normalisation is. ASCII is folded before, so that a
-    /// mark joins a small letter that has one with it even where the capital has none.
+    /// Returns the specified result: NFKC of the whole text, then folding by character. ASCII is
+    /// folded first, so that a mark composes with a lower-case letter even if it cannot with the
+    /// capital.
     fn reference_normalize(text: &str) -> String {
         let mut out = String::new();
         let mut normalizer = Normalizer::new(&mut out, Case::Fold);
@@ -219,17 +222,26 @@ mod tests {
     }
 
     proptest::proptest! {
-        #![proptest_config(proptest::prelude::ProptestConfig { cases: 4_000, failure_persistence: None, ..Default::default() })]
+        #![proptest_config(proptest::prelude::ProptestConfig {
+            cases: 4_000,
+            failure_persistence: None,
+            ..Default::default()
+        })]
 
         #[test]
-        fn normalization_matches_nfkc(text in arbitrary_text(), escapes in proptest::bits::u32::ANY) {
+        fn normalization_matches_nfkc(
+            text in arbitrary_text(),
+            escapes in proptest::bits::u32::ANY,
+        ) {
             let expected = reference_normalize(&text);
             proptest::prop_assert_eq!(&normalize(&text, Case::Fold), &expected);
-            // Some characters as escapes of JSON: what joins a letter may be one.
+            // Some characters are JSON escapes: a mark that joins a letter may be one.
             let escaped: String = text.chars().enumerate().map(|(index, char)| {
                 let is_escaped = escapes >> (index % 32) & 1 != 0 || char.is_ascii_control();
-                let units = char.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect();
-                if is_escaped { units } else { char.to_string() }
+                let mut units = [0; 2];
+                let units = char.encode_utf16(&mut units).iter();
+                let escape = units.map(|unit| format!("\\u{unit:04x}")).collect();
+                if is_escaped { escape } else { char.to_string() }
             }).collect();
             let mut out = String::new();
             let mut normalizer = Normalizer::new(&mut out, Case::Fold);

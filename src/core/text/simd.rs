@@ -1,9 +1,10 @@
-//! Sixty-four bytes of text at a time: what each of them is, as a bit.
+//! SIMD masks: the classes of 64 bytes of text at a time, one bit per byte.
 //!
-//! To find the next byte of some kind, a loop has to wait for the one before; a mask of all of them
-//! is made without waiting, and its bits are then taken one by one, or all at once.
+//! A loop that searches for the next byte of a class waits for the result of the previous step. A
+//! mask of all bytes is computed without waiting; its bits are then used one by one, or all at
+//! once.
 //!
-//! Masks are made by SIMD where it is always there: in Wasm, on x86-64, on 64-bit ARM.
+//! `wide` uses SIMD on targets that always have it: Wasm (with `simd128`), x86-64, 64-bit ARM.
 #![deny(clippy::arithmetic_side_effects)]
 
 use wide::{i8x16, u8x16};
@@ -14,19 +15,20 @@ pub const BLOCK_BYTES: usize = 64;
 /// A block of text.
 pub type Block = [u8; BLOCK_BYTES];
 
-/// A bit for each byte of a block, the lowest for the first.
+/// One bit per byte of a block, the lowest for the first byte.
 pub type Mask = u64;
 
-/// Eight bytes, looked at together. A mask of them has the highest bit of each byte that is so.
+/// Eight bytes in one word (SIMD within a register). A mask of them has the highest bit of each
+/// byte of the class.
 #[derive(Clone, Copy, Debug)]
 pub struct Swar8(pub u64);
 
-/// A block, sixteen bytes by sixteen.
+/// A block as four vectors of 16 bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct SimdBlock([u8x16; BLOCK_BYTES / 16]);
 
 impl SimdBlock {
-    /// The first block of a text; what is missing at its end is filled with zeros.
+    /// Loads the first block of a text, filled up with zeros if the text is shorter.
     pub fn from_prefix(text: &[u8]) -> Self {
         if let Some(block) = text.first_chunk() {
             return Self::from_block(block);
@@ -44,23 +46,23 @@ impl SimdBlock {
         Self(lanes)
     }
 
-    /// Whether any byte is one of two.
+    /// Returns whether any byte equals one of two.
     pub fn contains_either(&self, byte: u8, other: u8) -> bool {
         let [a, b, c, d] = self.0.map(|lane| equal(lane, byte) | equal(lane, other));
         ((a | b) | (c | d)).to_bitmask() != 0
     }
 
-    /// Which bytes are equal to one.
+    /// Returns the mask of the bytes that equal `byte`.
     pub fn equal(&self, byte: u8) -> Mask {
         self.mask(|lane| equal(lane, byte))
     }
 
-    /// Which bytes are more than `after` and less than `end`, both of ASCII.
+    /// Returns the mask of the bytes greater than `above` and less than `below`, both ASCII.
     pub fn between(&self, above: u8, below: u8) -> Mask {
         self.mask(|lane| between(lane, above, below))
     }
 
-    /// The block without capitals of ASCII.
+    /// Returns the block with ASCII letters in lower case.
     pub fn to_ascii_lowercase(&self) -> Block {
         let mut block = [0; BLOCK_BYTES];
         for (lane, bytes) in self.0.iter().zip(block.as_chunks_mut::<16>().0) {
@@ -81,23 +83,36 @@ fn equal(lane: u8x16, byte: u8) -> u8x16 {
 }
 
 fn between(lane: u8x16, above: u8, below: u8) -> u8x16 {
-    // What is not ASCII is negative.
+    // As signed numbers, bytes outside ASCII are negative.
     let lane = lane.cast_signed();
     let is_between = lane.simd_gt(i8x16::splat(above.cast_signed()))
         & lane.simd_lt(i8x16::splat(below.cast_signed()));
     is_between.cast_unsigned()
 }
 
-/// Which bytes are escaped and which backslashes escape them, of text that begins outside an escape:
-/// of a row of backslashes every other one escapes the next byte.
-pub fn find_escapes(backslashes: Mask) -> (Mask, Mask) {
-    const ODD_BITS: Mask = 0xaaaa_aaaa_aaaa_aaaa;
-    // Where a row begins on an even bit, the subtraction carries through its odd ones; simdjson's way.
-    let escape_and_terminal = ((backslashes << 1 | ODD_BITS).wrapping_sub(backslashes)) ^ ODD_BITS;
-    (escape_and_terminal ^ backslashes, escape_and_terminal & backslashes)
+/// The escapes of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Escapes {
+    /// Bytes that are escaped.
+    pub escaped: Mask,
+    /// Backslashes that escape the next byte.
+    pub escaping: Mask,
 }
 
-/// Moves the bytes of a block that `keep` names to the front of `to`; how many those are.
+/// Finds the escapes of a block that begins outside an escape: in a run of backslashes, every other
+/// one escapes the next byte.
+pub fn find_escapes(backslashes: Mask) -> Escapes {
+    const ODD_BITS: Mask = 0xaaaa_aaaa_aaaa_aaaa;
+    // simdjson's method: in a run that begins on an even bit, the subtraction borrows through the
+    // odd bits.
+    let escape_and_terminal = ((backslashes << 1 | ODD_BITS).wrapping_sub(backslashes)) ^ ODD_BITS;
+    Escapes {
+        escaped: escape_and_terminal ^ backslashes,
+        escaping: escape_and_terminal & backslashes,
+    }
+}
+
+/// Moves the bytes of a block that `keep` selects to the front of `out`. Returns their number.
 pub fn compress(block: &Block, keep: Mask, out: &mut CompressBuffer) -> usize {
     let mut written = 0_usize;
     for (bytes, mask) in block.as_chunks::<8>().0.iter().zip(keep.to_le_bytes()) {
@@ -109,30 +124,30 @@ pub fn compress(block: &Block, keep: Mask, out: &mut CompressBuffer) -> usize {
     written
 }
 
-/// Room for the bytes of a block that are kept, and those that are overwritten by the next.
+/// An output buffer of [`compress`]. Bytes after the kept ones are arbitrary.
 pub type CompressBuffer = [u8; BLOCK_BYTES];
 
 impl Swar8 {
-    /// Those that are not ASCII.
+    /// Returns the mask of the bytes outside ASCII.
     pub fn non_ascii(self) -> u64 {
         self.0 & MSB
     }
 
-    /// Those that are `least` or more; of ASCII.
+    /// Returns the mask of the ASCII bytes that are `min` or more; only the highest bits count.
     pub fn at_least(self, min: u8) -> u64 {
-        // Sums of bytes below 0x80: none carries into the next.
+        // Bytes below 0x80: no sum carries into the next byte.
         let low = self.0 & !MSB;
         low.wrapping_add(LSB.wrapping_mul(u64::from(0x80_u8.wrapping_sub(min)))) & !self.0
     }
 
-    /// Without capitals of ASCII.
+    /// Returns the bytes with ASCII letters in lower case.
     pub fn to_ascii_lowercase(self) -> u64 {
         let uppercase = self.at_least(b'A') & !self.at_least(b'Z'.saturating_add(1)) & MSB;
         self.0 | uppercase >> 2
     }
 }
 
-/// Moves those of eight bytes that are kept to the front.
+/// Moves the bytes that `keep` selects to the front.
 #[cfg(target_feature = "simd128")]
 fn compress8(bytes: [u8; 8], keep: u8) -> [u8; 8] {
     use core::arch::wasm32::{u8x16_swizzle, u64x2_extract_lane, u64x2_splat};
@@ -141,7 +156,7 @@ fn compress8(bytes: [u8; 8], keep: u8) -> [u8; 8] {
     u64x2_extract_lane::<0>(u8x16_swizzle(bytes, u64x2_splat(shuffle))).to_le_bytes()
 }
 
-/// For each choice of eight bytes, where those come from that are kept: the first ones of eight.
+/// For each selection of eight bytes, the indices of the selected bytes, packed at the front.
 #[cfg(target_feature = "simd128")]
 #[allow(clippy::indexing_slicing, reason = "what is out of bounds does not compile")]
 const SHUFFLES: [u64; 256] = {
@@ -149,7 +164,7 @@ const SHUFFLES: [u64; 256] = {
     let mut keep = 0;
     while keep < 256 {
         let mut from = 8_u64;
-        // From the last to the first, so that each pushes those behind it up.
+        // From the last index to the first: each shifts the later ones up.
         while from > 0 {
             from -= 1;
             if keep >> from & 1 == 1 {
@@ -161,7 +176,7 @@ const SHUFFLES: [u64; 256] = {
     shuffles
 };
 
-/// The same where bytes cannot be shuffled by a table on every machine.
+/// Moves the bytes that `keep` selects to the front, on targets without a universal byte shuffle.
 #[cfg(not(target_feature = "simd128"))]
 fn compress8(bytes: [u8; 8], keep: u8) -> [u8; 8] {
     let mut out = [0; 8];
@@ -175,8 +190,10 @@ fn compress8(bytes: [u8; 8], keep: u8) -> [u8; 8] {
     out
 }
 
+/// Lowest bit of each byte.
 const LSB: u64 = 0x0101_0101_0101_0101;
-/// The highest bit of each byte.
+
+/// Highest bit of each byte.
 pub const MSB: u64 = LSB << 7;
 
 #[cfg(test)]
@@ -189,7 +206,7 @@ mod tests {
         let simd_block = SimdBlock::from_block(&block);
         let rows: [(&str, Mask, fn(u8) -> bool); 4] = [
             ("between", simd_block.between(b'@', 0x7f), |byte| (b'A'..0x7f).contains(&byte)),
-            ("from the least", simd_block.between(0, b' '), |byte| (1..b' ').contains(&byte)),
+            ("above zero", simd_block.between(0, b' '), |byte| (1..b' ').contains(&byte)),
             ("equal", simd_block.equal(b'`'), |byte| byte == b'`'),
             ("zero", simd_block.equal(0), |byte| byte == 0),
         ];
@@ -216,16 +233,17 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn find_escapes_matches_sequential_scan(backslashes: u64, more: u64) {
-            // Rows of all lengths are rare in random bits, and usual where two such are joined.
+            // Long runs are rare in random bits, but common in the union of two random masks.
             for backslashes in [backslashes, backslashes | more, backslashes & more] {
-                let (mut escaped, mut escaping) = (0_u64, 0_u64);
+                let mut escaped = 0_u64;
+                let mut escaping = 0_u64;
                 for index in 0..64 {
                     if backslashes >> index & 1 == 1 && escaped >> index & 1 == 0 {
                         escaping |= 1 << index;
                         escaped |= (1_u64 << index) << 1;
                     }
                 }
-                proptest::prop_assert_eq!(find_escapes(backslashes), (escaped, escaping));
+                proptest::prop_assert_eq!(find_escapes(backslashes), Escapes { escaped, escaping });
             }
         }
 

@@ -1,4 +1,4 @@
-//! From normalised text back to the body: where what was found came from.
+//! The source map: maps ranges of normalised text back to ranges of the body, for evidence.
 #![deny(clippy::arithmetic_side_effects)]
 
 use std::ops::Range;
@@ -8,14 +8,16 @@ use super::checkpoint::Checkpoint;
 use super::normalize::{Case, Normalizer};
 use crate::extract::lenient_json::{Piece, RawString, Sink};
 
-/// From normalised text back to the body: where stretches of a value came from.
+/// A map from offsets in the normalised text of a value to byte ranges of the body.
 #[derive(Debug)]
 pub struct SourceMap {
+    /// Ranges in ascending order of `text_start`.
     ranges: Vec<SourceRange>,
+    /// Byte offset in the body at which the value ends.
     source_end: usize,
 }
 
-/// Normalised bytes from `at` on came from the body's bytes in `source`; byte by byte if `is_plain`.
+/// A mapped range: text from `text_start` on came from `source`, byte by byte if `is_bytewise`.
 #[derive(Debug)]
 struct SourceRange {
     text_start: usize,
@@ -23,7 +25,8 @@ struct SourceRange {
     is_bytewise: bool,
 }
 
-/// Adds a stretch; one that adds nothing to the text, such as a further space, is joined to the last.
+/// Adds a range. A range that adds nothing to the text, such as a repeated space, is merged with
+/// the last one.
 fn push_range(ranges: &mut Vec<SourceRange>, mut range: SourceRange) {
     if let Some(last) = ranges.last_mut() {
         range.text_start = range.text_start.max(last.text_start);
@@ -40,9 +43,10 @@ fn push_range(ranges: &mut Vec<SourceRange>, mut range: SourceRange) {
 }
 
 impl SourceMap {
-    /// Normalises a value again as far as is needed to say where its normalised bytes `wanted` came
-    /// from, keeping score. `value` is its normalised text, which begins at byte `base` of the buffer
-    /// that the `marks` within it count in.
+    /// Normalises a value again, from the nearest checkpoints, to map its bytes at `offsets`.
+    ///
+    /// `value` is the normalised text of the value, which begins at byte `base` of the buffer to
+    /// which the offsets of `checkpoints` refer. Those must lie within the value.
     pub fn new(
         raw: RawString<'_>,
         value: &str,
@@ -67,7 +71,7 @@ impl SourceMap {
                 .copied()
                 .unwrap_or(start);
             pending = Some(match pending {
-                // Stretches that overlap are gone through once.
+                // Overlapping ranges are normalised once.
                 Some((from, end)) if checkpoint.text_offset <= end => (from, offset),
                 Some((from, end)) => {
                     source_map.extend(raw, value, &checkpoints, from, end);
@@ -82,7 +86,7 @@ impl SourceMap {
         source_map
     }
 
-    /// Goes through a value from a mark to its normalised byte `until`.
+    /// Maps a value from a checkpoint to byte `end_offset` of its normalised text.
     fn extend(
         &mut self,
         raw: RawString<'_>,
@@ -96,7 +100,7 @@ impl SourceMap {
         let end = checkpoints
             .get(end_index)
             .map_or(raw.range().end, |checkpoint| checkpoint.source_offset);
-        // What follows may depend on the last character before.
+        // The next character may compose with the last one before the checkpoint.
         let last = value.get(..from.text_offset).and_then(|before| before.chars().next_back());
         let mut out = last.map(String::from).unwrap_or_default();
         let base = from.text_offset.saturating_sub(out.len());
@@ -122,7 +126,7 @@ impl SourceMap {
         });
     }
 
-    /// The range in the body from which the normalised bytes `part` were made.
+    /// Returns the range of the body that produced a range of the normalised text.
     pub fn source_range(&self, text_range: Range<usize>) -> Range<usize> {
         let range_at = |offset: usize| {
             let after = self.ranges.partition_point(|range| range.text_start <= offset);
@@ -143,7 +147,8 @@ impl SourceMap {
 }
 
 impl Normalizer<'_> {
-    /// Composes what is pending if `next` cannot change it; the length of the value so far.
+    /// Composes the pending characters if `next` cannot change them. Returns the length of the
+    /// value so far.
     fn compose_before(&mut self, next: char) -> usize {
         if !joins_previous(next) {
             self.compose();
@@ -151,8 +156,9 @@ impl Normalizer<'_> {
         self.out.len().saturating_sub(self.value_start)
     }
 
-    /// Appends a run that stands at byte `start` of the body, noting its stretches, which begin at the first byte of
-    /// `bytes` and are wanted up to the last.
+    /// Appends a run at byte `start` of the body and adds its ranges to `ranges`.
+    ///
+    /// The buffer begins at the start of `text_range`; text after its end needs no map.
     fn push_mapped_run(
         &mut self,
         mut run: &str,
@@ -166,7 +172,7 @@ impl Normalizer<'_> {
                 ascii_len = run.bytes().take_while(u8::is_ascii).count();
             }
             let plain_len = plain_prefix_len(run.as_bytes().get(..ascii_len).unwrap_or_default());
-            // A space at the edge may be dropped; by itself it is no plain stretch.
+            // A space at the start of a chunk may be dropped, so it gets a range of its own.
             let is_bytewise = plain_len > 0 && first != ' ';
             let length = if is_bytewise { plain_len } else { first.len_utf8() };
             let (chunk, remaining) = run.split_at_checked(length).unwrap_or((run, ""));
@@ -178,7 +184,8 @@ impl Normalizer<'_> {
             }
             self.push_run(chunk);
             ascii_len = ascii_len.saturating_sub(length);
-            (run, start) = (remaining, end);
+            run = remaining;
+            start = end;
         }
     }
 }
@@ -189,7 +196,7 @@ mod tests {
     use crate::text::checkpoint::CHECKPOINT_INTERVAL;
     use crate::text::normalize::tests::PIECES;
 
-    /// Else what stands at the end of a long value is located by going through all of it.
+    /// Without checkpoints, evidence at the end of a long value requires normalising all of it.
     #[test]
     fn checkpoints_are_recorded_in_every_script() {
         for part in [
@@ -218,7 +225,7 @@ mod tests {
         }
     }
 
-    /// A mark behind what is dropped would cut it off what it is met with.
+    /// A checkpoint after dropped characters would separate them from the text that they affect.
     #[test]
     fn no_checkpoint_follows_dropped_characters() {
         for part in ["\u{4e00}\u{200b}", "\u{449}\u{200b}", "\u{449}\u{449} \u{200b} "] {
@@ -268,13 +275,20 @@ mod tests {
     }
 
     proptest::proptest! {
-        #![proptest_config(proptest::prelude::ProptestConfig { cases: 1_000, failure_persistence: None, ..Default::default() })]
+        #![proptest_config(proptest::prelude::ProptestConfig {
+            cases: 1_000,
+            failure_persistence: None,
+            ..Default::default()
+        })]
 
-        /// With marks or without, what was found is located at the same bytes.
+        /// Evidence has the same location with checkpoints and without.
         #[test]
         fn checkpoints_do_not_change_source_ranges(
             pieces in proptest::collection::vec(proptest::sample::select(PIECES), 0..300),
-            wanted in proptest::collection::vec(proptest::prelude::any::<proptest::sample::Index>(), 1..8),
+            wanted in proptest::collection::vec(
+                proptest::prelude::any::<proptest::sample::Index>(),
+                1..8,
+            ),
         ) {
             let bytes: Vec<u8> = pieces.concat();
             let raw = RawString::new(&bytes, 7);
@@ -285,11 +299,18 @@ mod tests {
             let value = &out[range.clone()];
             let offsets: Vec<usize> =
                 wanted.iter().map(|index| index.index(value.len().saturating_add(1))).collect();
-            let with_checkpoints = SourceMap::new(raw, value, range.start, &checkpoints, offsets.clone());
+            let with_checkpoints =
+                SourceMap::new(raw, value, range.start, &checkpoints, offsets.clone());
             let without_checkpoints = SourceMap::new(raw, value, range.start, &[], offsets.clone());
             for offset in offsets {
                 let text_range = offset..offset.saturating_add(1);
-                proptest::prop_assert_eq!(with_checkpoints.source_range(text_range.clone()), without_checkpoints.source_range(text_range), "{} of {}", offset, value);
+                proptest::prop_assert_eq!(
+                    with_checkpoints.source_range(text_range.clone()),
+                    without_checkpoints.source_range(text_range),
+                    "{} of {}",
+                    offset,
+                    value
+                );
             }
         }
     }

@@ -4,10 +4,12 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use subtle::ConstantTimeEq;
 use web_sys::{Headers, Request, RequestInit, Response, UrlSearchParams};
 
 use crate::admin_api::{ApiError, health, status};
 use crate::isolate::telemetry::shard_name;
+use crate::ledger_do::WEBSOCKET_PROTOCOL;
 use crate::ledger_do::series::{Series, TimeBuckets};
 use crate::ledger_do::{DecisionMatches, MAX_DECISIONS, MAX_PAGE};
 use crate::platform::clock::with_timeout;
@@ -19,9 +21,6 @@ use crate::request::tag;
 
 /// Minutes that are told unless others are asked for.
 const DEFAULT_MINUTES: u64 = 60;
-
-/// The protocol that a browser has to be answered.
-pub const WEBSOCKET_PROTOCOL: &str = "hedgerow.v1";
 
 /// Counts over time.
 pub async fn handle_series(
@@ -112,7 +111,7 @@ pub fn is_valid_ticket(secret: &str, ticket: &str) -> bool {
         (clock::now_seconds()..=clock::now_seconds() + TICKET_TTL_SECONDS).contains(expires)
     };
     let expected = expires.filter(is_in_range).and_then(|expires| sign_ticket(secret, expires));
-    expected.is_some_and(|expected| hmac_sha256::constant_time_eq(&expected, ticket))
+    expected.is_some_and(|expected| bool::from(expected.as_bytes().ct_eq(ticket.as_bytes())))
 }
 
 fn sign_ticket(secret: &str, expires: u64) -> Option<String> {

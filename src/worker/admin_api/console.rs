@@ -44,13 +44,6 @@ const SECURITY_HEADERS: &[(&str, &str)] = &[
 /// For how long the platform may take to find a file.
 const ASSET_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Whether a path is the console's.
-pub fn matches_path(path: &str) -> bool {
-    matches!(path, "/_hedgerow" | ROOT_PATH)
-        || path.starts_with(ASSETS_PREFIX)
-        || path.starts_with(RULES_PREFIX)
-}
-
 /// Answers a request for the page, or for a file of it.
 pub async fn handle(request: &ClientRequest, settings: &Settings) -> Response {
     if !matches!(request.method(), "GET" | "HEAD") {
@@ -121,28 +114,4 @@ fn redirect_to_root() -> Response {
     let response = json_response(308, &serde_json::Value::Null);
     tag::set_header(&response.headers(), "location", ROOT_PATH);
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_its_own_paths_are_looked_up() {
-        let rows = [
-            ("/_hedgerow", true),
-            ("/_hedgerow/", true),
-            ("/_hedgerow/assets/index-a.js", true),
-            ("/_hedgerow/rules/bundle-a.json", true),
-            ("/_hedgerow/health", false),
-            ("/_hedgerow/v1/status", false),
-            ("/_hedgerowing", false),
-            ("/assets/index-a.js", false),
-            ("/v1/chat/completions", false),
-            ("/", false),
-        ];
-        for (path, expected) in rows {
-            assert_eq!(matches_path(path), expected, "{path}");
-        }
-    }
 }

@@ -19,12 +19,6 @@ use crate::request::client_request::ClientRequest;
 use crate::request::response::{RequestError, json_response};
 use crate::request::tag;
 
-/// Whether `path` is the filter's own.
-pub fn matches_path(path: &str) -> bool {
-    path.strip_prefix("/_hedgerow")
-        .is_some_and(|suffix| suffix.is_empty() || suffix.starts_with('/'))
-}
-
 /// Answers a request for one of them.
 pub fn handle(request: &ClientRequest, settings: &Settings) -> Response {
     match (request.method(), request.path()) {
@@ -117,23 +111,3 @@ pub fn rpc_request(
 /// For how long an object may take: a large bundle has to be compiled, and KV may have to be asked
 /// again.
 pub const RPC_TIMEOUT: Duration = Duration::from_secs(25);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_paths_below_the_prefix_match() {
-        let rows = [
-            ("/_hedgerow", true),
-            ("/_hedgerow/", true),
-            ("/_hedgerow/health", true),
-            ("/_hedgerows", false),
-            ("/v1/_hedgerow/health", false),
-            ("/", false),
-        ];
-        for (path, expected) in rows {
-            assert_eq!(matches_path(path), expected, "{path}");
-        }
-    }
-}

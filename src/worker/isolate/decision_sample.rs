@@ -1,42 +1,50 @@
-//! Single decisions, as the ledger keeps some of them for the console: the record of a request that the
-//! log has, with what its score is made of. Clear requests are most, and least worth a look: only the
-//! first few of each report go along.
+//! A sample of single decisions, which the ledger stores for the console.
+//!
+//! A record is a decision with its evidence and contributions. Most requests are clear and rarely
+//! worth a look, so that only the first few of them are kept for each report.
 
 use hedgerow_core::Decision;
 use hedgerow_core::rules::policy::{Action, Band, Mode};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::isolate::telemetry::{Attribution, model_name};
+use crate::isolate::attribution::Attribution;
+use crate::isolate::model_name::storable_model_name;
 use crate::platform::clock::now_ms;
+use crate::platform::log::{DecisionLine, longest_evidence};
 
-/// Decisions of one report, at most: clear ones, and all others; and their bytes.
+/// Maximum number of clear decisions in a report.
 const MAX_CLEAR_DECISIONS: usize = 16;
+
+/// Maximum number of all other decisions in a report.
 const MAX_OTHER_DECISIONS: usize = 48;
+
+/// Bytes of records in a report after which no more are added.
 const MAX_SAMPLE_BYTES: usize = 256 << 10;
 
-/// Bytes of a record, from which on only the longest proof of each hit is told.
+/// Bytes above which a record is shortened.
 const MAX_RECORD_BYTES: usize = 8 << 10;
 
-/// Hits of a long record.
+/// Maximum number of hits, and of shadow hits, in a shortened record.
 const MAX_RECORD_HITS: usize = 32;
 
-/// A record; docs/openapi.yaml says what its members mean.
+/// A record. docs/openapi.yaml describes its members.
 #[derive(Serialize)]
 struct DecisionRecord<'a, T> {
     request_id: &'a str,
+    /// Milliseconds since the epoch.
     at: f64,
     colo: &'a str,
     model: Option<&'a str>,
     role: &'static str,
     serial: Option<u64>,
     error: Option<&'a str>,
-    /// The decision, or what there is where none could be made.
+    /// A [`Decision`] or an [`UnscoredDecision`].
     #[serde(flatten)]
     decision: T,
 }
 
-/// What is known of a request that could not be scored: the members of a decision, empty.
+/// A request that could not be scored, with the members of a [`Decision`].
 #[derive(Serialize)]
 struct UnscoredDecision<'a> {
     account: Option<&'a str>,
@@ -59,7 +67,7 @@ struct UnscoredDecision<'a> {
     entries: usize,
 }
 
-/// The record of a request, as JSON.
+/// Encodes a record as JSON.
 fn encode_record<T: Serialize>(
     request_id: &str,
     attribution: &Attribution<'_>,
@@ -67,13 +75,20 @@ fn encode_record<T: Serialize>(
     error: Option<&str>,
     decision: T,
 ) -> Option<Box<RawValue>> {
-    let (colo, role, serial) = (attribution.colo, attribution.role.name(), attribution.serial);
-    let record =
-        DecisionRecord { request_id, at: now_ms(), colo, model, role, serial, error, decision };
+    let record = DecisionRecord {
+        request_id,
+        at: now_ms(),
+        colo: attribution.colo,
+        model,
+        role: attribution.role.name(),
+        serial: attribution.serial,
+        error,
+        decision,
+    };
     to_raw_value(&record).ok()
 }
 
-/// Records that wait for the next report.
+/// The records since the last report.
 #[derive(Default)]
 pub struct DecisionSample {
     clear: Vec<Box<RawValue>>,
@@ -82,7 +97,7 @@ pub struct DecisionSample {
 }
 
 impl DecisionSample {
-    /// Keeps a decision, while there is room.
+    /// Adds a decision, if there is room.
     pub fn record_decision(
         &mut self,
         id: &str,
@@ -94,18 +109,19 @@ impl DecisionSample {
         if self.is_full(is_clear) {
             return;
         }
-        let encode =
-            |decision: &Decision| encode_record(id, attribution, model_name(model), None, decision);
+        let model = storable_model_name(model);
+        let encode = |decision: &Decision| encode_record(id, attribution, model, None, decision);
         let full = encode(decision).filter(|text| text.get().len() <= MAX_RECORD_BYTES);
         self.push(is_clear, full.or_else(|| encode(&shortened(decision))));
     }
 
     fn is_full(&self, is_clear: bool) -> bool {
-        let (records, max_records) = match is_clear {
-            true => (&self.clear, MAX_CLEAR_DECISIONS),
-            false => (&self.others, MAX_OTHER_DECISIONS),
+        let has_max_records = if is_clear {
+            self.clear.len() >= MAX_CLEAR_DECISIONS
+        } else {
+            self.others.len() >= MAX_OTHER_DECISIONS
         };
-        records.len() >= max_records || self.bytes >= MAX_SAMPLE_BYTES
+        has_max_records || self.bytes >= MAX_SAMPLE_BYTES
     }
 
     fn push(&mut self, is_clear: bool, record: Option<Box<RawValue>>) {
@@ -114,11 +130,11 @@ impl DecisionSample {
         if is_clear { self.clear.push(record) } else { self.others.push(record) }
     }
 
-    /// Keeps a request that could not be scored.
+    /// Adds a request that could not be scored, if there is room. `line` is its log line.
     pub fn record_unscored(
         &mut self,
         attribution: &Attribution<'_>,
-        line: &crate::platform::log::DecisionLine<'_>,
+        line: &DecisionLine<'_>,
         error: &str,
     ) {
         if self.is_full(false) {
@@ -147,7 +163,7 @@ impl DecisionSample {
         self.push(false, encode_record(line.request_id, attribution, None, Some(error), unscored));
     }
 
-    /// Takes all of them out.
+    /// Removes and returns all records.
     pub fn take(&mut self) -> Vec<Box<RawValue>> {
         let Self { mut clear, mut others, .. } = std::mem::take(self);
         clear.append(&mut others);
@@ -155,16 +171,14 @@ impl DecisionSample {
     }
 }
 
-/// A decision with one proof for each of its heaviest hits.
+/// Returns a decision with its heaviest hits only, each with its longest evidence.
 fn shortened(decision: &Decision) -> Decision {
     let mut decision = decision.clone();
     decision.hits.sort_by(|a, b| b.weight.abs().total_cmp(&a.weight.abs()));
     decision.hits.truncate(MAX_RECORD_HITS);
     decision.shadow_hits.truncate(MAX_RECORD_HITS);
     for hit in &mut decision.hits {
-        let longest =
-            hit.evidence.iter().max_by_key(|evidence| evidence.end.saturating_sub(evidence.start));
-        hit.evidence = longest.cloned().into_iter().collect();
+        hit.evidence = longest_evidence(hit).cloned().into_iter().collect();
     }
     decision
 }

@@ -1,68 +1,81 @@
-//! The isolate's indicators: those that were published, and over them those that correlators answered
-//! this isolate with and KV need not have yet.
+//! The isolate's indicators: the published ones, and those that correlators sent this isolate and
+//! that KV may not have yet.
 //!
-//! They are read from KV like rules: after an answer, at most every REFRESH_SECONDS. Whoever writes to
-//! KV could otherwise have anybody blocked, so a value is authenticated under a key that is derived from
-//! ACCOUNT_SECRET. What does not verify is refused and told once; the last good ones stay.
+//! They are read from KV after a response, at most every REFRESH_SECONDS. Anybody who can write to
+//! KV could otherwise have any account blocked, so that the value carries a MAC under a key derived
+//! from ACCOUNT_SECRET. A value that does not verify is rejected and logged once; the last valid
+//! ones stay in force.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_channel::oneshot;
 use hedgerow_core::correlate::indicator::{Indicator, Indicators, MAX_INDICATORS};
 use worker::Context;
 
+use crate::isolate::kv_poll::{KV_TIMEOUT, KvPoll, PollTicket, run_after_response};
 use crate::isolate::{active_rules, telemetry};
 use crate::platform::clock::{now_ms, now_seconds, with_timeout};
 use crate::platform::kv::{ConfigKv, SignedValue};
 use crate::platform::settings::Settings;
 use crate::platform::{hmac_sha256, log};
 
+/// Milliseconds after which KV has an indicator that a correlator sent. From then on KV decides.
+const LOCAL_TTL_MS: f64 = 180_000.0;
+
+/// Milliseconds between two removals of expired indicators.
+const PRUNE_INTERVAL_MS: f64 = 60_000.0;
+
+/// Purpose of the MAC's key.
+const KEY_PURPOSE: &str = "indicators.v1";
+
 #[derive(Default)]
 struct IndicatorsState {
     indicators: Rc<Indicators>,
-    /// What correlators answered this isolate with, of late.
+    /// Indicators that correlators sent within the last [`LOCAL_TTL_MS`].
     local_indicators: Vec<LocalIndicator>,
-    /// What was taken from KV last, and its number.
+    /// The value that was last adopted from KV, and its number.
     last_published: Option<SignedValue>,
     last_number: u64,
-    /// Whether a request has been served.
-    is_started: bool,
-    /// When KV may be read again, and until when somebody is reading; milliseconds since the epoch.
-    next_poll_at: f64,
-    polling_until: f64,
-    failures: u32,
-    /// What is wrong with what was read last, so that it is told once.
+    poll: KvPoll,
+    /// Error of the last poll, kept so that it is logged once.
     problem: Option<String>,
-    /// When expired ones were last looked for, in milliseconds since the epoch.
+    /// Milliseconds since the epoch of the last removal of expired indicators.
     pruned_at: f64,
 }
 
-/// An indicator of a correlator's answer.
+/// An indicator that a correlator sent.
 struct LocalIndicator {
     correlation: String,
     key: u64,
+    /// Seconds since the epoch.
     expires: u32,
     cluster: u32,
-    /// When it was told, in milliseconds since the epoch.
+    /// Milliseconds since the epoch.
     received_at: f64,
+}
+
+/// Published indicators, verified.
+struct Published {
+    signed: SignedValue,
+    number: u64,
+    indicators: Indicators,
 }
 
 thread_local! {
     static STATE: RefCell<IndicatorsState> = RefCell::default();
 }
 
-/// The indicators in force. To be given back before anything is waited for: whoever adds one copies
-/// them all as long as they are held.
+/// Returns the indicators in force. Drop them before awaiting anything: while they are shared,
+/// adding one copies all.
 pub fn current() -> Rc<Indicators> {
     STATE.with_borrow(|state| Rc::clone(&state.indicators))
 }
 
-/// Takes in what a correlator answered.
+/// Adds the indicators of a correlator's answer.
 pub fn apply_answer(answer: &[u8]) {
     let Ok(received) = Indicators::decode(answer) else {
-        telemetry::count_error("correlate: a correlator's answer cannot be read");
+        telemetry::count_error("correlate: the answer of a correlator cannot be parsed");
         return;
     };
     let received_at = now_ms();
@@ -81,40 +94,37 @@ pub fn apply_answer(answer: &[u8]) {
     });
 }
 
-/// Looks for newer ones if it is time to, after this request is answered. The first request of an
-/// isolate waits for it, for a moment.
+/// Polls KV for newer indicators after the response, if it is time to. The first request of an
+/// isolate waits for the result, at most 50 ms.
 pub async fn refresh(settings: &Rc<Settings>, context: &Context) {
-    let now = now_ms();
-    let is_first_poll = STATE.with_borrow_mut(|state| {
-        let can_read = settings.rules_kv().is_some() && settings.account_secret.is_some();
-        if now < state.next_poll_at || now < state.polling_until || !can_read {
-            return None;
-        }
-        let is_first_poll = !std::mem::replace(&mut state.is_started, true);
-        if !is_first_poll && !active_rules::has_correlations() {
-            state.next_poll_at = now + settings.refresh_interval().as_millis() as f64;
-            return None;
-        }
-        state.polling_until = now + POLL_LEASE_MS;
-        Some(is_first_poll)
-    });
-    let Some(is_first_poll) = is_first_poll else { return };
-    let (done_tx, done_rx) = oneshot::channel();
+    let Some(ticket) = start_poll(settings) else { return };
     let settings = Rc::clone(settings);
-    context.wait_until(async move {
+    run_after_response(context, ticket, |done| async move {
         let outcome = read_published(&settings).await;
-        apply_outcome(outcome, settings.refresh_interval().as_millis() as f64);
-        let _: Result<(), ()> = done_tx.send(());
-    });
-    if is_first_poll {
-        with_timeout(done_rx, active_rules::FIRST_REQUEST_WAIT).await;
-    }
+        apply_outcome(outcome, settings.refresh_interval());
+        let _: Result<(), ()> = done.send(());
+    })
+    .await;
 }
 
-/// Reads what was published; `None` where there is nothing, or nothing new.
-async fn read_published(
-    settings: &Settings,
-) -> Result<Option<(SignedValue, u64, Indicators)>, String> {
+/// Starts a poll, if it is time to and the result can be used.
+fn start_poll(settings: &Settings) -> Option<PollTicket> {
+    let now = now_ms();
+    STATE.with_borrow_mut(|state| {
+        let can_read = settings.rules_kv().is_some() && settings.account_secret.is_some();
+        if !can_read || !state.poll.is_due(now) {
+            return None;
+        }
+        if state.poll.has_started() && !active_rules::has_correlations() {
+            state.poll.postpone(now, settings.refresh_interval());
+            return None;
+        }
+        Some(state.poll.start(now))
+    })
+}
+
+/// Reads and verifies the published indicators; `None` if there are none, or none newer.
+async fn read_published(settings: &Settings) -> Result<Option<Published>, String> {
     let kv = ConfigKv::from_settings(settings).ok_or("the binding RULES is missing")?;
     let secret = settings.account_secret.as_deref().ok_or("ACCOUNT_SECRET is missing")?;
     let response = with_timeout(kv.read_indicators(), KV_TIMEOUT).await;
@@ -123,21 +133,22 @@ async fn read_published(
         return Ok(None);
     }
     let (number, indicators) = verify(&signed, secret).await?;
-    let last_number = STATE.with_borrow(|state| state.last_number);
-    match number < last_number {
-        true => Err("what is published is older than what was seen".to_owned()),
-        false => Ok(Some((signed, number, indicators))),
+    if number < STATE.with_borrow(|state| state.last_number) {
+        return Err("the published ones are older than those in force".to_owned());
     }
+    Ok(Some(Published { signed, number, indicators }))
 }
 
-/// The form that is published: a number that only grows, and the indicators. The signature is a MAC.
+/// Encodes indicators for KV: `number`, which only grows, as eight little-endian bytes, and the
+/// packed indicators. The signature is an HMAC-SHA256 in hex. Returns `None` if it cannot be made.
 pub fn sign(number: u64, indicators: &Indicators, secret: &str) -> Option<SignedValue> {
     let bytes = [number.to_le_bytes().as_slice(), &indicators.encode()].concat();
-    let signature =
-        hmac_sha256::hmac_hex(&hmac_sha256::derive_key(secret, KEY_PURPOSE)?, &bytes, 32)?;
+    let key = hmac_sha256::derive_key(secret, KEY_PURPOSE)?;
+    let signature = hmac_sha256::hmac_hex(&key, &bytes, 32)?;
     Some(SignedValue { bytes, signature })
 }
 
+/// Verifies the MAC of a value of KV, and decodes it.
 async fn verify(signed: &SignedValue, secret: &str) -> Result<(u64, Indicators), String> {
     let key = hmac_sha256::derive_key(secret, KEY_PURPOSE).unwrap_or_default();
     match hmac_sha256::verify_webcrypto(&key, &signed.bytes, &signed.signature).await {
@@ -148,48 +159,38 @@ async fn verify(signed: &SignedValue, secret: &str) -> Result<(u64, Indicators),
 }
 
 fn decode(bytes: &[u8]) -> Result<(u64, Indicators), String> {
-    let (number, indicators) = bytes.split_first_chunk::<8>().ok_or("these are no indicators")?;
-    let indicators = Indicators::decode(indicators).map_err(|error| error.problem().to_owned())?;
+    let (number, packed) = bytes.split_first_chunk().ok_or("the value is shorter than 8 bytes")?;
+    let indicators = Indicators::decode(packed).map_err(|error| error.problem().to_owned())?;
     Ok((u64::from_le_bytes(*number), indicators))
 }
 
-/// What the key of the MAC is for.
-const KEY_PURPOSE: &str = "indicators.v1";
-
-fn apply_outcome(
-    outcome: Result<Option<(SignedValue, u64, Indicators)>, String>,
-    interval_ms: f64,
-) {
+fn apply_outcome(outcome: Result<Option<Published>, String>, interval: Duration) {
     let now = now_ms();
-    let problem = STATE.with_borrow_mut(|state| {
-        state.polling_until = 0.0;
-        state.next_poll_at = now + interval_ms;
-        match outcome {
-            Err(problem) => {
-                state.next_poll_at =
-                    now + active_rules::backoff_ms(interval_ms, state.failures, MAX_BACKOFF_MS);
-                state.failures = state.failures.saturating_add(1);
-                let is_new_problem = state.problem.as_ref() != Some(&problem);
-                state.problem = Some(problem.clone());
-                is_new_problem.then_some(problem)
+    let new_problem = STATE.with_borrow_mut(|state| match outcome {
+        Err(problem) => {
+            state.poll.finish_failed(now, interval);
+            let is_new = state.problem.as_ref() != Some(&problem);
+            state.problem = Some(problem.clone());
+            is_new.then_some(problem)
+        }
+        Ok(published) => {
+            state.poll.finish(now, interval);
+            state.problem = None;
+            if let Some(published) = published {
+                state.adopt(published, now);
             }
-            Ok(published) => {
-                (state.failures, state.problem) = (0, None);
-                if let Some((signed, number, indicators)) = published {
-                    state.adopt(signed, number, indicators, now);
-                }
-                None
-            }
+            None
         }
     });
-    if let Some(problem) = problem {
+    if let Some(problem) = new_problem {
         log::indicators_error("refused", &problem);
         telemetry::count_error(&format!("indicators: {problem}"));
     }
 }
 
 impl IndicatorsState {
-    /// Forgets what has expired, where there is much and nothing newer comes from KV.
+    /// Removes expired indicators, if there are many. Otherwise they would pile up while KV has
+    /// nothing newer.
     fn prune_expired(&mut self, now: f64) {
         if self.indicators.len() < MAX_INDICATORS / 2 || now < self.pruned_at + PRUNE_INTERVAL_MS {
             return;
@@ -201,18 +202,22 @@ impl IndicatorsState {
         self.indicators = Rc::new(self.indicators.filtered(is_active));
     }
 
-    fn adopt(&mut self, signed: SignedValue, number: u64, mut indicators: Indicators, now: f64) {
+    /// Puts published indicators in force, with the local ones on top.
+    fn adopt(&mut self, published: Published, now: f64) {
+        let Published { signed, number, mut indicators } = published;
         self.local_indicators.retain(|local| {
             now - local.received_at < LOCAL_TTL_MS && u64::from(local.expires) > now_seconds()
         });
         self.local_indicators.iter().for_each(|local| local.overlay(&mut indicators));
         self.indicators = Rc::new(indicators);
-        (self.last_published, self.last_number) = (Some(signed), number);
+        self.last_published = Some(signed);
+        self.last_number = number;
     }
 }
 
 impl LocalIndicator {
-    /// Adds it, unless it was revoked: such a one is published as expired from the beginning.
+    /// Adds the indicator to `indicators`, unless they hold it as revoked, which is published as
+    /// `expires: 0`.
     fn overlay(&self, indicators: &mut Indicators) {
         let Self { correlation, key, expires, cluster, .. } = self;
         let existing = indicators.find(correlation, *key);
@@ -222,21 +227,6 @@ impl LocalIndicator {
         }
     }
 }
-
-/// Milliseconds after which KV has what the registry was told; then only KV counts.
-const LOCAL_TTL_MS: f64 = 180_000.0;
-
-/// Milliseconds between two looks for expired ones.
-const PRUNE_INTERVAL_MS: f64 = 60_000.0;
-
-/// Milliseconds for which nobody else reads, should a reader never come back.
-const POLL_LEASE_MS: f64 = 30_000.0;
-
-/// For how long KV may take.
-const KV_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The longest pause after failures, in milliseconds.
-const MAX_BACKOFF_MS: f64 = 60_000.0;
 
 #[cfg(test)]
 mod tests {

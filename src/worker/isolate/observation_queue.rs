@@ -1,9 +1,12 @@
-//! What correlation is to see of the isolate's requests, until it is sent. Requests only queue; one of
-//! them, a second after the first, sends all in batches to the objects that count. What the objects
-//! answer are indicators, which this isolate goes by at once.
+//! Observations of the isolate's requests, and their delivery to the correlators.
 //!
-//! A batch of which it is not known whether it arrived is sent again as it was, and counts once. What
-//! waits is bounded: what comes beyond is dropped and counted. No request ever waits for this.
+//! Requests only enqueue. One of them becomes the leader: a second after its response it sends all
+//! observations in batches. A correlator answers with the indicators of what it found, which are in
+//! force in this isolate at once.
+//!
+//! A batch that may have been lost is sent again unchanged, under its own number, so that it counts
+//! once. The queue is bounded: further observations are dropped and counted. No request ever waits
+//! for delivery.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -21,41 +24,60 @@ use worker::{Context, Delay, Method, ObjectNamespace, Request, RequestInit};
 
 use crate::isolate::{indicators, telemetry};
 use crate::platform::clock::{now_ms, with_timeout};
+use crate::platform::lease::{Backoff, Lease};
+use crate::platform::panic::box_future;
 use crate::platform::settings::Settings;
 use crate::request::client_request;
-use crate::request::response::box_future;
+
+/// How long the first observation waits for others.
+const BATCH_DELAY: Duration = Duration::from_secs(1);
+
+/// Maximum number of rounds in one invocation: the platform ends it 30 seconds after its response.
+const MAX_ROUNDS: usize = 10;
+
+/// Maximum number of observations that wait for one correlator: some megabytes.
+const MAX_QUEUED_OBSERVATIONS: usize = 4_096;
+
+/// After this long another request may lead, and send.
+const LEASE: Duration = Duration::from_secs(30);
+
+/// Timeout of one batch.
+const POST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The first and the longest pause after a failed batch.
+const MIN_BACKOFF: Duration = Duration::from_secs(1);
+const MAX_BACKOFF: Duration = Duration::from_secs(64);
 
 #[derive(Default)]
 struct ObservationQueue {
-    /// What waits, by the object that it is for.
+    /// By index of the correlator.
     shard_queues: BTreeMap<u32, ShardQueue>,
-    /// Until when somebody is about to send, and until when somebody sends; milliseconds since the epoch.
-    leader_until: f64,
-    sending_until: f64,
-    /// What this isolate calls itself.
+    /// Held by the request that will send.
+    leader: Lease,
+    /// Held while batches are under way.
+    sending: Lease,
+    /// Random id under which correlators count this isolate's batches.
     isolate_id: Option<u64>,
-    /// The number of the last batch.
+    /// Number of the last batch.
     last_sequence: u64,
 }
 
-/// What is for one object.
+/// The observations for one correlator.
 #[derive(Default)]
 struct ShardQueue {
     queue: VecDeque<(Arc<Plan>, Rc<Observation>)>,
-    /// The batch that is to arrive before any other.
+    /// An encoded batch that may not have arrived. It is sent before any other.
     undelivered: Option<Rc<[u8]>>,
-    /// When the next attempt may be made, after failures.
-    retry_at: f64,
-    failures: u32,
+    backoff: Backoff,
 }
 
-/// What became of a batch.
+/// The result of sending a batch.
 enum Delivery {
-    /// It was counted; what holds by it.
+    /// It was counted; the answer is packed indicators.
     Accepted(Vec<u8>),
-    /// The object does not understand it, and never will.
+    /// The correlator cannot decode it: sending it again is useless.
     Rejected,
-    /// Nobody knows.
+    /// It may have been lost.
     Failed,
 }
 
@@ -63,7 +85,7 @@ thread_local! {
     static QUEUE: RefCell<ObservationQueue> = RefCell::default();
 }
 
-/// Queues what correlation is to see of a request.
+/// Enqueues the observation of a request for every correlator that owns a part of it.
 pub fn enqueue(ruleset: &Ruleset, observation: Observation, settings: &Settings) {
     let plan = ruleset.plan();
     let owners = plan.owners(&observation, ruleset.policy().correlate.shards);
@@ -75,28 +97,30 @@ pub fn enqueue(ruleset: &Ruleset, observation: Observation, settings: &Settings)
         let mut dropped = false;
         for shard in owners {
             let shard_queue = queue.shard_queues.entry(shard).or_default();
-            match shard_queue.queue.len() < MAX_QUEUED_OBSERVATIONS {
-                true => shard_queue.queue.push_back((Arc::clone(plan), Rc::clone(&observation))),
-                false => dropped = true,
+            if shard_queue.queue.len() < MAX_QUEUED_OBSERVATIONS {
+                shard_queue.queue.push_back((Arc::clone(plan), Rc::clone(&observation)));
+            } else {
+                dropped = true;
             }
         }
         dropped
     });
     if dropped {
-        telemetry::count_error("correlate: an observation was dropped, for too many wait");
+        telemetry::count_error("correlate: an observation was dropped: the queue is full");
     }
 }
 
-/// Sees to it that what waits is sent: after this request is answered, unless another one does already.
+/// Makes the request the leader, if there is anything to send and no other leader: it will send
+/// after its response. A full batch is sent at once, even if there is another leader.
 pub fn schedule_send(settings: &Rc<Settings>, context: &Context) {
     let now = now_ms();
     let delay = QUEUE.with_borrow_mut(|queue| {
-        let is_ready = queue.shard_queues.values().any(|shard| shard.is_ready(now));
-        let has_full_batch = queue.shard_queues.values().any(|shard| shard.has_full_batch(now));
-        if !is_ready || now < queue.sending_until || (now < queue.leader_until && !has_full_batch) {
+        let has_full_batch = queue.has_full_batch(now);
+        let may_lead = has_full_batch || !queue.leader.is_held(now);
+        if !queue.is_ready(now) || queue.sending.is_held(now) || !may_lead {
             return None;
         }
-        queue.leader_until = now + LEADER_LEASE_MS;
+        queue.leader.renew(now, LEASE);
         Some(if has_full_batch { Duration::ZERO } else { BATCH_DELAY })
     });
     let Some(delay) = delay else { return };
@@ -108,36 +132,29 @@ pub fn schedule_send(settings: &Rc<Settings>, context: &Context) {
     });
 }
 
-/// Sends what waits after a pause, and what has come meanwhile after another: there may be no further
-/// request that could.
+/// Sends the queue after `delay`, and again as long as more observations arrive: there may be no
+/// later request to send them.
 async fn run_leader(correlators: &ObjectNamespace, mut delay: Duration) {
     for _ in 0..MAX_ROUNDS {
         Delay::from(delay).await;
         box_future(send_batches(correlators)).await;
         let now = now_ms();
         let is_ready = QUEUE.with_borrow_mut(|queue| {
-            queue.leader_until = now + LEADER_LEASE_MS;
-            queue.shard_queues.values().any(|shard| shard.is_ready(now))
+            queue.leader.renew(now, LEASE);
+            queue.is_ready(now)
         });
         if !is_ready {
             break;
         }
         delay = BATCH_DELAY;
     }
-    QUEUE.with_borrow_mut(|queue| queue.leader_until = 0.0);
+    QUEUE.with_borrow_mut(|queue| queue.leader.release());
 }
 
-/// Sends what waits, unless somebody does; goes on as long as there are whole batches.
+/// Sends one batch to every correlator, and goes on while there are full batches. Does nothing if
+/// another leader is sending.
 async fn send_batches(correlators: &ObjectNamespace) {
-    let now = now_ms();
-    let may_send = QUEUE.with_borrow_mut(|queue| {
-        let may_send = now >= queue.sending_until;
-        if may_send {
-            queue.sending_until = now + LEADER_LEASE_MS;
-        }
-        may_send
-    });
-    if !may_send {
+    if !QUEUE.with_borrow_mut(|queue| queue.sending.try_acquire(now_ms(), LEASE)) {
         return;
     }
     loop {
@@ -151,48 +168,48 @@ async fn send_batches(correlators: &ObjectNamespace) {
         }
         let now = now_ms();
         let has_full_batch = QUEUE.with_borrow_mut(|queue| {
-            queue.sending_until = now + LEADER_LEASE_MS;
-            queue.shard_queues.values().any(|shard| shard.has_full_batch(now))
+            queue.sending.renew(now, LEASE);
+            queue.has_full_batch(now)
         });
         if !has_full_batch {
             break;
         }
     }
-    QUEUE.with_borrow_mut(|queue| queue.sending_until = 0.0);
+    QUEUE.with_borrow_mut(|queue| queue.sending.release());
 }
 
 fn apply_delivery(shard: u32, delivery: Delivery) {
-    let outcome = QUEUE.with_borrow_mut(|queue| {
+    let now = now_ms();
+    QUEUE.with_borrow_mut(|queue| {
         let shard_queue = queue.shard_queues.entry(shard).or_default();
-        match delivery {
-            Delivery::Accepted(answer) => {
-                *shard_queue = ShardQueue {
-                    queue: std::mem::take(&mut shard_queue.queue),
-                    ..ShardQueue::default()
-                };
-                Ok(Some(answer))
-            }
-            Delivery::Rejected => {
+        match &delivery {
+            Delivery::Accepted(_) => {
                 shard_queue.undelivered = None;
-                Err("correlate: an object refused a batch")
+                shard_queue.backoff.record_success(now, Duration::ZERO);
             }
+            Delivery::Rejected => shard_queue.undelivered = None,
             Delivery::Failed => {
-                let factor = f64::from(2_u32.saturating_pow(shard_queue.failures.min(6)));
-                shard_queue.failures = shard_queue.failures.saturating_add(1);
-                shard_queue.retry_at = now_ms() + 1_000.0 * factor;
-                Ok(None)
+                shard_queue.backoff.record_failure(now, MIN_BACKOFF, MAX_BACKOFF);
             }
         }
     });
-    match outcome {
-        Ok(Some(answer)) => indicators::apply_answer(&answer),
-        Ok(None) => {}
-        Err(problem) => telemetry::count_error(problem),
+    match delivery {
+        Delivery::Accepted(answer) => indicators::apply_answer(&answer),
+        Delivery::Rejected => telemetry::count_error("correlate: an object rejected a batch"),
+        Delivery::Failed => {}
     }
 }
 
 impl ObservationQueue {
-    /// The next batch of every lane that may send.
+    fn is_ready(&self, now: f64) -> bool {
+        self.shard_queues.values().any(|shard| shard.is_ready(now))
+    }
+
+    fn has_full_batch(&self, now: f64) -> bool {
+        self.shard_queues.values().any(|shard| shard.has_full_batch(now))
+    }
+
+    /// Encodes the next batch for every correlator that is ready, with the correlator's index.
     fn next_batches(&mut self, now: f64) -> Vec<(u32, Rc<[u8]>)> {
         let isolate_id =
             *self.isolate_id.get_or_insert_with(|| isolate_id(&client_request::new_request_id()));
@@ -209,15 +226,15 @@ impl ObservationQueue {
 
 impl ShardQueue {
     fn is_ready(&self, now: f64) -> bool {
-        now >= self.retry_at && (self.undelivered.is_some() || !self.queue.is_empty())
+        self.backoff.is_due(now) && (self.undelivered.is_some() || !self.queue.is_empty())
     }
 
     fn has_full_batch(&self, now: f64) -> bool {
-        now >= self.retry_at && self.queue.len() >= MAX_BATCH_OBSERVATIONS
+        self.backoff.is_due(now) && self.queue.len() >= MAX_BATCH_OBSERVATIONS
     }
 
-    /// The batch that is to be sent: the one that may not have arrived, or the observations of one plan
-    /// that wait longest.
+    /// Returns the batch to send: the undelivered one, or the oldest observations that share a
+    /// plan.
     fn next_batch(&mut self, batch_id: (u64, u64)) -> Option<Rc<[u8]>> {
         if self.undelivered.is_none() {
             let (plan, _) = self.queue.front()?;
@@ -227,7 +244,9 @@ impl ShardQueue {
                 candidates.take_while(|(queued_plan, _)| Arc::ptr_eq(queued_plan, &plan)).count();
             let batch: Vec<_> = self.queue.drain(..count).collect();
             let observations = batch.iter().map(|(_, observation)| observation.as_ref());
-            self.undelivered = Some(Batch::new(batch_id, &plan, observations).encode().into());
+            let (sender_id, sequence) = batch_id;
+            let batch = Batch::new(sender_id, sequence, &plan, observations);
+            self.undelivered = Some(batch.encode().into());
         }
         self.undelivered.clone()
     }
@@ -249,31 +268,15 @@ async fn post_batch(correlators: &ObjectNamespace, shard: u32, bytes: &[u8]) -> 
     delivery.await.unwrap_or(Delivery::Failed)
 }
 
-/// The name of one of the objects that count.
+/// Returns the name of a correlator's Durable Object.
 fn object_name(shard: u32) -> String {
     format!("correlator-{shard}")
 }
 
-/// A number for a name that nobody else has.
+/// Returns the isolate's id: the first 8 bytes of SHA-256(`name`), a random name.
 fn isolate_id(name: &str) -> u64 {
-    let hash = Sha256::digest(name);
-    hash.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+    Sha256::digest(name).first_chunk().map_or(0, |prefix| u64::from_be_bytes(*prefix))
 }
-
-/// How long observations wait for others.
-const BATCH_DELAY: Duration = Duration::from_secs(1);
-
-/// How often one invocation sends, at most: the platform ends it half a minute after its answer.
-const MAX_ROUNDS: usize = 10;
-
-/// Observations that wait for one object at most: some megabytes.
-const MAX_QUEUED_OBSERVATIONS: usize = 4_096;
-
-/// Milliseconds for which nobody else sends, should who is about to never do it.
-const LEADER_LEASE_MS: f64 = 30_000.0;
-
-/// For how long an object may take.
-const POST_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -289,8 +292,11 @@ mod tests {
         let mut sizes = Vec::new();
         for sequence in 1..=3 {
             let batch = shard_queue.next_batch((7, sequence)).unwrap();
-            // One of which nobody knows is sent again under its own number.
-            assert_eq!(shard_queue.next_batch((7, 99)), Some(Rc::clone(&batch)));
+            assert_eq!(
+                shard_queue.next_batch((7, 99)),
+                Some(Rc::clone(&batch)),
+                "an undelivered batch keeps its number"
+            );
             let batch = Batch::decode(&batch).unwrap();
             sizes.push((batch.sequence, batch.len()));
             shard_queue.undelivered = None;

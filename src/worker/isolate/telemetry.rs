@@ -1,9 +1,10 @@
-//! What the isolate counted since it last reported. Requests only count; one of them, some seconds
-//! after its answer, sends all counts to the ledger in one call. A report of which it is not known whether
-//! it arrived is sent again: counts may be too high after an outage, never too low.
+//! Counters and sampled decisions of the isolate, and their report to the ledger.
+//!
+//! Requests only count. One of them becomes the leader: some seconds after its response it sends
+//! all counters in one call. If a report may have been lost, its counters are sent again. After an
+//! outage counters may therefore be too high, never too low; sampled decisions are dropped.
 
 use std::cell::RefCell;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,25 +13,47 @@ use hedgerow_core::rules::policy::Band;
 use sha2::{Digest, Sha256};
 use worker::{Context, Delay, Method, ObjectNamespace, Request, RequestInit};
 
-use crate::isolate::active_rules::RulesetRole;
+use crate::isolate::attribution::Attribution;
 use crate::isolate::decision_sample::DecisionSample;
+use crate::isolate::model_name::storable_model_name;
 use crate::ledger_do::counters::{Counters, Report};
 use crate::platform::clock::{now_ms, with_timeout};
+use crate::platform::lease::{Backoff, Lease};
 use crate::platform::log::DecisionLine;
 use crate::platform::settings::Settings;
 use crate::request::client_request;
 use crate::request::shadow::ShadowDecision;
 
+/// After this long another request may become the leader.
+const LEADER_LEASE: Duration = Duration::from_secs(60);
+
+/// Timeout of one report.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The first and the longest pause after a failed report.
+const MIN_BACKOFF: Duration = Duration::from_secs(1);
+const MAX_BACKOFF: Duration = Duration::from_secs(64);
+
+/// Models that are counted by name for one cluster between two reports.
+const MAX_MODELS_PER_CLUSTER: usize = 8;
+
+/// Counter name of all other models.
+const OTHER_MODEL: &str = "other";
+
+/// Score buckets of width five, by their lower bounds.
+const SCORE_BUCKETS: [&str; 20] = [
+    "0", "5", "10", "15", "20", "25", "30", "35", "40", "45", "50", "55", "60", "65", "70", "75",
+    "80", "85", "90", "95",
+];
+
 #[derive(Default)]
 struct Telemetry {
     counters: Counters,
     sample: DecisionSample,
-    /// Until when somebody is about to report; milliseconds since the epoch.
-    leader_until: f64,
-    /// When the next report may go out, after failures.
-    due: f64,
-    failures: u32,
-    /// Which of the objects this isolate reports to.
+    /// Held by the request that will send the next report.
+    leader: Lease,
+    backoff: Backoff,
+    /// Index of the ledger object that this isolate reports to.
     shard: Option<u32>,
 }
 
@@ -38,23 +61,13 @@ thread_local! {
     static TELEMETRY: RefCell<Telemetry> = RefCell::default();
 }
 
-/// By which rules a request was decided, and where.
-pub struct Attribution<'a> {
-    /// The release's serial, where there is one.
-    pub serial: Option<u64>,
-    /// Why this ruleset decided.
-    pub role: RulesetRole,
-    /// The data centre.
-    pub colo: &'a str,
-}
-
-/// Counts a decision, and keeps it if there is room.
+/// Counts a decision, and adds it to the sample if there is room.
 pub fn count_decision(
     request_id: &str,
     attribution: &Attribution<'_>,
     decision: &Decision,
     model: Option<&str>,
-    shadowed: Option<&ShadowDecision>,
+    shadow_decision: Option<&ShadowDecision>,
 ) {
     TELEMETRY.with_borrow_mut(|telemetry| {
         telemetry.sample.record_decision(request_id, attribution, decision, model);
@@ -65,31 +78,32 @@ pub fn count_decision(
         let role = attribution.role.name();
         counters.increment(["request", &serial, ruleset, role, band, action, mode]);
         counters.increment(["colo", attribution.colo]);
-        counters.increment([
-            "score",
-            SCORE_BUCKETS.get((decision.score / 5.0) as usize).unwrap_or(&"95"),
-        ]);
+        counters.increment(["score", score_bucket(decision.score)]);
         for hit in &decision.hits {
             counters.increment(["signature", ruleset, &hit.name]);
         }
-        let Some(shadowed) = shadowed else { return };
-        counters.increment(["shadow", &shadowed.ruleset, band, shadowed.band.name()]);
-        for name in &shadowed.only_active {
-            counters.increment(["shadow_signature", &shadowed.ruleset, name, "active"]);
+        let Some(shadow) = shadow_decision else { return };
+        counters.increment(["shadow", &shadow.ruleset, band, shadow.band.name()]);
+        for name in &shadow.only_active {
+            counters.increment(["shadow_signature", &shadow.ruleset, name, "active"]);
         }
-        for name in &shadowed.only_shadow {
-            counters.increment(["shadow_signature", &shadowed.ruleset, name, "shadow"]);
+        for name in &shadow.only_shadow {
+            counters.increment(["shadow_signature", &shadow.ruleset, name, "shadow"]);
         }
     });
 }
 
-/// Counts a request of a cluster. Clients choose what they call a model: only some names that look like
-/// one are told apart.
+fn score_bucket(score: f64) -> &'static str {
+    SCORE_BUCKETS.get((score / 5.0) as usize).unwrap_or(&"95")
+}
+
+/// Counts a request of a cluster. Clients choose the model's name, so that only a few names per
+/// cluster are counted apart, and only those that may be stored.
 pub fn count_cluster(cluster: &str, band: Band, model: Option<&str>) {
     TELEMETRY.with_borrow_mut(|telemetry| {
         let counters = &mut telemetry.counters;
         counters.increment(["cluster", cluster, band.name()]);
-        let model = model_name(model).unwrap_or(OTHER_MODEL);
+        let model = storable_model_name(model).unwrap_or(OTHER_MODEL);
         let (mut count, mut is_counted) = (0, false);
         for (key, _) in counters.with_prefix(["cluster_model", cluster]) {
             count += 1;
@@ -100,65 +114,26 @@ pub fn count_cluster(cluster: &str, band: Band, model: Option<&str>) {
     });
 }
 
-/// Scores in steps of five, by where they begin.
-const SCORE_BUCKETS: [&str; 20] = [
-    "0", "5", "10", "15", "20", "25", "30", "35", "40", "45", "50", "55", "60", "65", "70", "75",
-    "80", "85", "90", "95",
-];
-
-/// What clients call a model, where that may be kept.
-pub fn model_name(model: Option<&str>) -> Option<&str> {
-    model.filter(|model| is_safe_model_name(model))
-}
-
-/// Keeps a request that could not be scored.
+/// Adds a request that could not be scored to the sample, if there is room.
 pub fn record_unscored(attribution: &Attribution<'_>, line: &DecisionLine<'_>, error: &str) {
-    TELEMETRY
-        .with_borrow_mut(|telemetry| telemetry.sample.record_unscored(attribution, line, error));
+    TELEMETRY.with_borrow_mut(|telemetry| {
+        telemetry.sample.record_unscored(attribution, line, error);
+    });
 }
 
-/// Whether it looks like a model's name, and not like something that nobody may keep: an address of any
-/// kind, or a credential, of which one would be sent by a client that mixes up its settings.
-fn is_safe_model_name(name: &str) -> bool {
-    let is_allowed_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:/@".contains(&byte);
-    let has_valid_chars =
-        (1..=MAX_MODEL_NAME_BYTES).contains(&name.len()) && name.bytes().all(is_allowed_byte);
-    let longest_run = name.split(|c: char| !c.is_ascii_alphanumeric()).map(str::len).max();
-    let is_credential =
-        longest_run.is_some_and(|run| run >= MIN_CREDENTIAL_RUN_LEN) || name.starts_with("sk-");
-    // `model@20240620` is a version; all else behind that sign is an address.
-    let mut bytes_after_at = name.split('@').skip(1).flat_map(str::bytes);
-    let is_address =
-        bytes_after_at.any(|byte| !byte.is_ascii_digit()) || name.parse::<IpAddr>().is_ok();
-    has_valid_chars && !is_credential && !is_address
-}
-
-/// Letters and digits in a row that no model's name has, and every credential.
-const MIN_CREDENTIAL_RUN_LEN: usize = 20;
-
-/// Bytes of a model's name, and names that are told apart for a cluster between two reports.
-const MAX_MODEL_NAME_BYTES: usize = 48;
-const MAX_MODELS_PER_CLUSTER: usize = 8;
-
-/// Any other model.
-const OTHER_MODEL: &str = "other";
-
-/// Counts a failure of ours.
+/// Counts a fault in Hedgerow. `message` is the counter's name: it holds nothing of a request.
 pub fn count_error(message: &str) {
     TELEMETRY.with_borrow_mut(|telemetry| telemetry.counters.increment(["error", message]));
 }
 
-/// Sees to it that what was counted is reported: after this request is answered, unless another one
-/// does already.
+/// Makes the request the leader, if there is anything to report and no other leader: it will report
+/// after its response.
 pub fn schedule_report(settings: &Rc<Settings>, context: &Context) {
     let now = now_ms();
     let is_leader = TELEMETRY.with_borrow_mut(|telemetry| {
-        let is_leader =
-            !telemetry.counters.is_empty() && now >= telemetry.leader_until && now >= telemetry.due;
-        if is_leader {
-            telemetry.leader_until = now + LEADER_LEASE.as_millis() as f64;
-        }
-        is_leader
+        !telemetry.counters.is_empty()
+            && telemetry.backoff.is_due(now)
+            && telemetry.leader.try_acquire(now, LEADER_LEASE)
     });
     if !is_leader {
         return;
@@ -179,34 +154,31 @@ async fn send(settings: &Settings) {
         (Report { counters, decisions: telemetry.sample.take() }, shard)
     });
     let is_delivered = match settings.ledger() {
-        // Nobody counts: nothing is kept for nobody.
+        // Without a ledger nobody ever reads the counters.
         None => true,
         Some(ledger) => {
-            with_timeout(post(&ledger, shard, &report), REPORT_TIMEOUT).await.flatten().is_some()
+            let response = with_timeout(post(&ledger, shard, &report), REPORT_TIMEOUT).await;
+            response.flatten().is_some()
         }
     };
     TELEMETRY.with_borrow_mut(|telemetry| {
-        telemetry.leader_until = 0.0;
-        match is_delivered {
-            true => telemetry.failures = 0,
-            false => {
-                // Counts are kept; single decisions are not worth it.
-                telemetry.counters.merge(report.counters);
-                let factor = f64::from(2_u32.saturating_pow(telemetry.failures.min(6)));
-                telemetry.failures = telemetry.failures.saturating_add(1);
-                telemetry.due = now_ms() + 1_000.0 * factor;
-            }
+        telemetry.leader.release();
+        if is_delivered {
+            telemetry.backoff.record_success(now_ms(), Duration::ZERO);
+        } else {
+            telemetry.counters.merge(report.counters);
+            telemetry.backoff.record_failure(now_ms(), MIN_BACKOFF, MAX_BACKOFF);
         }
     });
 }
 
-/// The object that an isolate reports to: by the hash of a name that it gives itself.
+/// Returns the index of the ledger object for an isolate: a hash of `isolate`, a random name.
 fn shard_for_isolate(isolate: &str, shards: u32) -> u32 {
     let hash = Sha256::digest(isolate);
-    let prefix = hash.iter().take(4).fold(0_u32, |sum, byte| sum << 8 | u32::from(*byte));
-    prefix % shards.max(1)
+    hash.first_chunk().map_or(0, |prefix| u32::from_be_bytes(*prefix)) % shards.max(1)
 }
 
+/// Sends a report. Returns `None` if the ledger may not have stored it.
 async fn post(ledger: &ObjectNamespace, shard: u32, report: &Report) -> Option<()> {
     let stub = ledger.get_by_name(&shard_name(shard)).ok()?;
     let mut init = RequestInit::new();
@@ -217,23 +189,17 @@ async fn post(ledger: &ObjectNamespace, shard: u32, report: &Report) -> Option<(
     (response.status_code() == 204).then_some(())
 }
 
-/// The name of one of the ledger's objects.
+/// Returns the name of a ledger object.
 pub fn shard_name(shard: u32) -> String {
     format!("ledger-{shard}")
 }
-
-/// For how long nobody else reports, should who is about to never do it.
-const LEADER_LEASE: Duration = Duration::from_secs(60);
-
-/// For how long the ledger may take.
-const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn model_names_per_cluster_are_bounded_and_validated() {
+    fn model_names_per_cluster_are_bounded_and_filtered() {
         for number in 0..20 {
             count_cluster("5b0f3a91", Band::Suspect, Some(&format!("model-{number}")));
         }
@@ -247,28 +213,10 @@ mod tests {
     }
 
     #[test]
-    fn credentials_and_addresses_are_not_model_names() {
-        for name in [
-            "gpt-4.1-mini",
-            "claude-3-5-sonnet@20240620",
-            "meta-llama/Llama-3.1-8B",
-            "ft:gpt-4o:org:x:a1",
-            "models/demo.gemini",
-        ] {
-            assert_eq!(model_name(Some(name)), Some(name));
-        }
-        let rejected = [
-            "sk-live-1",
-            "AIzaSyA1234567890abcdefghijklmnopqrstuvw",
-            "ana@example.com",
-            "203.0.113.7",
-            "2001:db8::1",
-            "a b",
-            "<img>",
-            "0123456789abcdef0123",
-        ];
-        for name in rejected {
-            assert_eq!(model_name(Some(name)), None, "{name}");
+    fn scores_count_in_buckets_of_five() {
+        let rows = [(0.0, "0"), (4.99, "0"), (5.0, "5"), (97.5, "95"), (100.0, "95")];
+        for (score, expected) in rows {
+            assert_eq!(score_bucket(score), expected);
         }
     }
 

@@ -1,9 +1,14 @@
-//! KV: how what was published reaches isolates. One key for the release, one for each bundle, one for all
-//! indicators; a value
-//! is the bytes that were signed, its signature beside it as metadata, so that both change at once.
+//! KV: the published release, bundles and indicators, as isolates read them.
 //!
-//! Whoever can write there may have written anything. Nothing is copied into Wasm's memory, which never
-//! shrinks, before its size is known.
+//! | key | value | metadata |
+//! |---|---|---|
+//! | `release` | the manifest | its minisign signature |
+//! | `bundle/<digest>` | the bundle | its minisign signature |
+//! | `indicators` | a number and all indicators | their MAC |
+//!
+//! A signature is stored as the metadata `signature` of the value it covers, so that both change in
+//! one write. Anybody who can write to the namespace may have written anything: a value's size is
+//! checked before it is copied into Wasm's memory, which never shrinks.
 
 use hedgerow_core::correlate::indicator;
 use hedgerow_core::rules::release;
@@ -16,7 +21,7 @@ use crate::platform::settings::Settings;
 
 #[wasm_bindgen]
 extern "C" {
-    /// A KV namespace. `worker` wraps one, but copies values whatever their size.
+    /// A KV namespace. `worker` has a wrapper, but it copies values of any size.
     type Kv;
 
     #[wasm_bindgen(method, catch, js_name = getWithMetadata)]
@@ -30,46 +35,46 @@ extern "C" {
     fn delete(this: &Kv, key: &str) -> Result<JsValue, JsValue>;
 }
 
-/// What a call of the platform's comes to.
+/// Awaits the promise that a call returned.
 async fn await_js(call: Result<JsValue, JsValue>) -> Result<JsValue, JsValue> {
     JsFuture::from(Promise::resolve(&call?)).await
 }
 
-/// Signed bytes.
+/// A value of KV with its signature, neither of them verified.
 #[derive(PartialEq, Eq)]
 pub struct SignedValue {
-    /// What was signed.
+    /// The signed bytes.
     pub bytes: Vec<u8>,
-    /// The minisign signature; of indicators the MAC.
+    /// The minisign signature; for indicators, the MAC in hex.
     pub signature: String,
 }
 
 /// The namespace bound as RULES.
 pub struct ConfigKv(Kv);
 
-/// Seconds for which a colo may answer from its cache: the platform's least.
+/// Seconds for which a data centre may answer from its cache: the platform's minimum.
 const CACHE_TTL_SECONDS: u32 = 30;
 
 const RELEASE_KEY: &str = "release";
 const INDICATORS_KEY: &str = "indicators";
 
 impl ConfigKv {
-    /// The namespace, where it is bound.
+    /// Returns the namespace, if it is bound.
     pub fn from_settings(settings: &Settings) -> Option<Self> {
         settings.rules_kv().map(|binding| Self(binding.unchecked_into()))
     }
 
-    /// The release; `None` where none was published yet.
+    /// Reads the release; `None` if none is published.
     pub async fn read_release(&self) -> Result<Option<SignedValue>, String> {
         self.read(RELEASE_KEY, release::MAX_RELEASE_BYTES).await
     }
 
-    /// A bundle.
+    /// Reads the bundle with this digest; `None` if it is not there.
     pub async fn read_bundle(&self, digest: &str) -> Result<Option<SignedValue>, String> {
         self.read(&bundle_key(digest), ruleset::MAX_BUNDLE_BYTES).await
     }
 
-    /// The indicators; `None` where none were published yet.
+    /// Reads the indicators; `None` if none are published.
     pub async fn read_indicators(&self) -> Result<Option<SignedValue>, String> {
         self.read(INDICATORS_KEY, indicator::MAX_PACKED_BYTES).await
     }
@@ -84,7 +89,7 @@ impl ConfigKv {
         self.write(RELEASE_KEY, bytes, signature).await
     }
 
-    /// Stores a bundle.
+    /// Writes a bundle under its digest.
     pub async fn put_bundle(
         &self,
         digest: &str,
@@ -94,12 +99,10 @@ impl ConfigKv {
         self.write(&bundle_key(digest), bytes, signature).await
     }
 
-    /// Takes a bundle out.
+    /// Deletes a bundle.
     pub async fn delete_bundle(&self, digest: &str) -> Result<(), String> {
-        await_js(self.0.delete(&bundle_key(digest)))
-            .await
-            .map(drop)
-            .map_err(|_| WRITE_ERROR.to_owned())
+        let deleted = await_js(self.0.delete(&bundle_key(digest))).await;
+        deleted.map(drop).map_err(|_| WRITE_ERROR.to_owned())
     }
 
     async fn read(&self, key: &str, max_bytes: usize) -> Result<Option<SignedValue>, String> {
@@ -108,16 +111,15 @@ impl ConfigKv {
         let entry = entry.map_err(|_| READ_ERROR)?;
         let Ok(value) = js_get(&entry, "value").dyn_into::<ArrayBuffer>() else { return Ok(None) };
         let size = value.byte_length() as usize;
+        let name = short_key(key);
         if size > max_bytes {
-            let max_kib = max_bytes >> 10;
             return Err(format!(
-                "'{}' in KV has {size} bytes, more than {max_kib} KiB",
-                short_key(key)
+                "'{name}' in KV has {size} bytes, more than {} KiB",
+                max_bytes >> 10
             ));
         }
         let signature = js_get(&js_get(&entry, "metadata"), "signature").as_string();
-        let signature =
-            signature.ok_or_else(|| format!("'{}' in KV has no signature", short_key(key)))?;
+        let signature = signature.ok_or_else(|| format!("'{name}' in KV has no signature"))?;
         Ok(Some(SignedValue { bytes: Uint8Array::new(&value).to_vec(), signature }))
     }
 
@@ -125,14 +127,12 @@ impl ConfigKv {
         let metadata = js_object(&[("signature", signature.into())]);
         let options = js_object(&[("metadata", metadata.into())]);
         let value = Uint8Array::from(bytes).buffer();
-        await_js(self.0.put(key, &value, &options))
-            .await
-            .map(drop)
-            .map_err(|_| WRITE_ERROR.to_owned())
+        let written = await_js(self.0.put(key, &value, &options)).await;
+        written.map(drop).map_err(|_| WRITE_ERROR.to_owned())
     }
 }
 
-/// What is said where KV does not answer: what is there is not known.
+/// The error of a read that KV did not answer: nothing is known about the value.
 pub const READ_ERROR: &str = "KV cannot be read";
 
 const WRITE_ERROR: &str = "KV cannot be written";
@@ -141,7 +141,7 @@ fn bundle_key(digest: &str) -> String {
     format!("bundle/{digest}")
 }
 
-/// As much of a key as people need.
+/// Returns a key for messages: a bundle's with the first 12 digits of its digest.
 fn short_key(key: &str) -> &str {
     key.get(..19).unwrap_or(key)
 }
@@ -149,13 +149,13 @@ fn short_key(key: &str) -> &str {
 fn js_object(members: &[(&str, JsValue)]) -> Object {
     let object = Object::new();
     for (name, value) in members {
-        // A plain object takes any member.
+        // Setting a member of a plain object cannot fail.
         let _ = Reflect::set(&object, &JsValue::from_str(name), value);
     }
     object
 }
 
-/// A member; undefined where there is none.
+/// Returns a member of a JavaScript value; undefined if there is none.
 fn js_get(value: &JsValue, name: &str) -> JsValue {
     Reflect::get(value, &JsValue::from_str(name)).unwrap_or(JsValue::UNDEFINED)
 }

@@ -1,88 +1,100 @@
-//! Every line that is logged: JSON, one line an event, in one string for `console.log`. Never text of
-//! a request, a credential, an address or a path: only keyed hashes, names, counts and byte ranges.
-
-use std::sync::Once;
+//! Every line of the log: one JSON object per event, as one string for `console.log`.
+//!
+//! A line holds keyed hashes, names, counts and byte ranges. It never holds text of a request, a
+//! credential, an address or a path.
 
 use hedgerow_core::Decision;
 use hedgerow_core::evaluate::decision::DecisionHit;
 use hedgerow_core::matching::Evidence;
 use hedgerow_core::rules::policy::{Action, Band, Mode};
+use hedgerow_core::rules::release::RulesetRole;
 use serde::Serialize;
 use wasm_bindgen::{JsCast, JsValue};
 
-use crate::isolate::active_rules::RulesetRole;
 use crate::request::shadow::ShadowDecision;
 
-/// The line of one scored request. Members in the order in which a human reads them; others may be
-/// added, none is ever renamed.
+/// The line `hedgerow.decision` of one LLM call. Members are in reading order. Others may be added;
+/// none is renamed within a version `v`.
 #[derive(Serialize)]
 pub struct DecisionLine<'a> {
     log: &'static str,
     v: u8,
+    /// ISO 8601, UTC.
     time: String,
-    /// The request.
+    /// Request id, as in `x-hedgerow-request-id`.
     pub request_id: &'a str,
-    /// Whose it is.
+    /// Account of the caller (keyed hash).
     pub account: Option<&'a str>,
-    /// The cluster that it is of, where an indicator says so.
+    /// Id of the cluster, if an indicator of the request belongs to one.
     #[serde(skip_serializing_if = "Option::is_none")]
     cluster: Option<&'a str>,
-    /// Its wire format.
+    /// Dialect of the request.
     pub dialect: &'a str,
-    /// What was asked for.
+    /// Operation: `chat`, for example.
     pub operation: &'a str,
-    /// The score; nothing where scoring failed, which is not the same as zero.
+    /// Score from 0 to 100; `None` if scoring failed, which differs from zero.
     pub score: Option<f64>,
-    /// The band, likewise.
+    /// Band of the score; `None` if scoring failed.
     pub band: Option<Band>,
-    /// What is done.
+    /// Action of the policy.
     pub action: Action,
-    /// Whether it is done or only recorded.
+    /// Mode of the policy.
     pub mode: Mode,
-    /// The same as a flag.
+    /// Whether the action is carried out.
     pub enforced: bool,
-    /// Where the request should be degraded: `done`, `nothing` (to remove) or `impossible`.
+    /// If the action is to degrade: `edited`, `unchanged` or `not_editable`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub degraded: Option<&'static str>,
     hits: Vec<LoggedHit<'a>>,
     shadow_hits: &'a [String],
     exemption: Option<&'a str>,
-    /// Digest of the ruleset.
+    /// Digest of the ruleset that decided.
     pub ruleset: &'a str,
-    /// Why this ruleset decided.
+    /// Reason why this ruleset decided.
     #[serde(rename = "rules")]
     pub ruleset_role: RulesetRole,
-    /// Serial of the release in force, where there is one.
+    /// Serial of the release in force.
     #[serde(rename = "release")]
     pub release_serial: Option<u64>,
-    /// What the ruleset that is only watched says, where there is one.
+    /// Decision of the release's shadow ruleset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shadow: Option<&'a ShadowDecision>,
     /// Bytes of the body.
     pub body_bytes: u64,
-    /// Bytes that were not scored.
+    /// Bytes of the body that were not scored.
     pub unscanned_bytes: u64,
-    /// Why less than the window was read, where that is so: the body came `late`, or the isolate was
-    /// `crowded`.
+    /// Reason why less than the scan window was read: `timeout` or `memory_pressure`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read_stop: Option<&'static str>,
     unreadable: &'a [&'static str],
     entries: usize,
-    /// What went wrong on our side.
+    /// Fault in Hedgerow that kept the request from being scored.
     pub error: Option<&'a str>,
 }
 
 #[derive(Serialize)]
 struct LoggedHit<'a> {
     name: &'a str,
+    /// Decibans.
     weight: f64,
-    /// The longest proof: it says most. `hedgerow explain` shows all.
+    /// The longest evidence. `hedgerow explain` shows all.
     #[serde(flatten)]
     evidence: Option<&'a Evidence>,
 }
 
+impl<'a> LoggedHit<'a> {
+    fn from_decision_hit(hit: &'a DecisionHit) -> Self {
+        Self { name: &hit.name, weight: hit.weight, evidence: longest_evidence(hit) }
+    }
+}
+
+/// Returns the evidence of a hit that covers the most bytes.
+pub fn longest_evidence(hit: &DecisionHit) -> Option<&Evidence> {
+    hit.evidence.iter().max_by_key(|evidence| evidence.end.saturating_sub(evidence.start))
+}
+
 impl<'a> DecisionLine<'a> {
-    /// The line of a request that could not be scored.
+    /// Makes the line of a request that could not be scored. The caller sets what it knows.
     pub fn for_unscored(request_id: &'a str, error: &'a str) -> Self {
         Self {
             log: "hedgerow.decision",
@@ -115,7 +127,7 @@ impl<'a> DecisionLine<'a> {
         }
     }
 
-    /// The line of a decision.
+    /// Makes the line of a decision.
     pub fn for_decision(request_id: &'a str, decision: &'a Decision) -> Self {
         Self {
             account: decision.account.as_deref(),
@@ -140,34 +152,34 @@ impl<'a> DecisionLine<'a> {
         }
     }
 
-    /// Logs it.
+    /// Writes the line.
     pub fn write(&self) {
-        // A line that does not serialise (none is known) is not worth a request.
-        write_line(&serde_json::to_string(self).unwrap_or_default());
+        write_json(self);
     }
 }
 
-/// The line of a change of rules, or of one that was refused.
+/// The line `hedgerow.rules`: a release was adopted or rejected, or it expired.
 #[derive(Serialize)]
 pub struct RulesEvent<'a> {
     /// `adopted`, `refused` or `expired`.
     pub event: &'static str,
     /// Serial of the release in force.
     pub serial: Option<u64>,
-    /// Digest of the ruleset in force.
+    /// Digest of the ruleset that was adopted.
     pub ruleset: Option<&'a str>,
-    /// What is wrong.
+    /// Reason of a rejection.
     pub error: Option<&'a str>,
 }
 
 impl RulesEvent<'_> {
-    /// Logs it.
+    /// Writes the line.
     pub fn write(&self) {
         write_event("hedgerow.rules", self);
     }
 }
 
-/// Logs that somebody tried the admin API without a right token, for the `count`th time within a minute.
+/// Logs a call of the admin API without a valid token: the `count`th within a minute. `client` is a
+/// keyed hash of the address.
 pub fn unauthorized(count: u32, client: Option<&str>) {
     #[derive(Serialize)]
     struct UnauthorizedEvent<'a> {
@@ -175,13 +187,11 @@ pub fn unauthorized(count: u32, client: Option<&str>) {
         count: u32,
         from: Option<&'a str>,
     }
-    write_event(
-        "hedgerow.admin",
-        &UnauthorizedEvent { error: "no right token", count, from: client },
-    );
+    let event = UnauthorizedEvent { error: "no valid token", count, from: client };
+    write_event("hedgerow.admin", &event);
 }
 
-/// Logs what the registry or the ledger did, or could not do, when nobody waits for an answer.
+/// Logs background work of the registry or the ledger, and its error if it failed.
 pub fn registry_event(event: &str, error: Option<&str>) {
     #[derive(Serialize)]
     struct RegistryEvent<'a> {
@@ -191,19 +201,44 @@ pub fn registry_event(event: &str, error: Option<&str>) {
     write_event("hedgerow.registry", &RegistryEvent { event, error });
 }
 
-/// Logs that indicators were not taken over.
+/// Logs that published indicators were rejected, or could not be published.
 pub fn indicators_error(event: &str, error: &str) {
     write_event("hedgerow.indicators", &ErrorEvent { event, error });
 }
 
-/// Logs what a correlator could not do.
+/// Logs a failure of a correlator.
 pub fn correlator_error(event: &str, error: &str) {
     write_event("hedgerow.correlator", &ErrorEvent { event, error });
+}
+
+/// Logs that an LLM call was forwarded unscored, because a setting or the ruleset is missing.
+pub fn forwarded_unscored(request_id: &str, error: &str) {
+    write_json(&ErrorLine { log: "hedgerow.error", request_id: Some(request_id), error });
+}
+
+/// Logs that the origin did not answer.
+pub fn origin_error(request_id: &str, error: &JsValue) {
+    let message = error.dyn_ref::<js_sys::Error>().map(|error| String::from(error.message()));
+    let error = redact(message.as_deref().unwrap_or_default());
+    write_json(&ErrorLine { log: "hedgerow.origin", request_id: Some(request_id), error });
+}
+
+/// Logs the source location of a panic. Its message may quote a request.
+pub fn panicked(location: &str) {
+    write_json(&ErrorLine { log: "hedgerow.panic", request_id: None, error: location });
 }
 
 #[derive(Serialize)]
 struct ErrorEvent<'a> {
     event: &'a str,
+    error: &'a str,
+}
+
+#[derive(Serialize)]
+struct ErrorLine<'a> {
+    log: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
     error: &'a str,
 }
 
@@ -214,86 +249,21 @@ fn write_event(log: &'static str, event: &impl Serialize) {
         #[serde(flatten)]
         event: &'a T,
     }
-    write_line(&serde_json::to_string(&NamedEvent { log, event }).unwrap_or_default());
+    write_json(&NamedEvent { log, event });
 }
 
-/// The line of anything else.
-#[derive(Serialize)]
-struct ErrorLine<'a> {
-    log: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    request_id: Option<&'a str>,
-    error: &'a str,
+/// Writes a line. If it cannot be serialised, which no known line causes, the line is empty:
+/// logging never fails a request.
+fn write_json(line: &impl Serialize) {
+    let json = serde_json::to_string(line).unwrap_or_default();
+    web_sys::console::log_1(&JsValue::from_str(&json));
 }
 
-impl ErrorLine<'_> {
-    fn write(&self) {
-        write_line(&serde_json::to_string(self).unwrap_or_default());
-    }
-}
-
-impl<'a> LoggedHit<'a> {
-    fn from_decision_hit(hit: &'a DecisionHit) -> Self {
-        Self {
-            name: &hit.name,
-            weight: hit.weight,
-            evidence: hit
-                .evidence
-                .iter()
-                .max_by_key(|evidence| evidence.end.saturating_sub(evidence.start)),
-        }
-    }
-}
-
-/// Logs that a request went by unscored for want of a setting or a ruleset.
-pub fn forwarded_unscored(request_id: &str, error: &str) {
-    ErrorLine { log: "hedgerow.error", request_id: Some(request_id), error }.write();
-}
-
-/// Logs that the origin did not answer: its trouble, not ours.
-pub fn origin_error(request_id: &str, error: &JsValue) {
-    let error = error
-        .dyn_ref::<js_sys::Error>()
-        .map_or_else(String::new, |error| String::from(error.message()));
-    ErrorLine { log: "hedgerow.origin", request_id: Some(request_id), error: redact(&error) }
-        .write();
-}
-
-/// Replaces the panic hooks, which print the panic's message: that may quote a request. Called with
-/// the first request, after every start function, `worker`'s among them, has run.
-pub fn install_panic_hook() {
-    static INSTALLED: Once = Once::new();
-    INSTALLED.call_once(|| {
-        std::panic::set_hook(Box::new(|info| {
-            let location = info.location().map_or_else(String::new, |location| {
-                format!("{}:{}", location.file(), location.line())
-            });
-            ErrorLine { log: "hedgerow.panic", request_id: None, error: &location }.write();
-            #[cfg(not(panic = "unwind"))]
-            restart();
-        }));
-    });
-}
-
-/// Without unwinding a panic leaves Wasm's memory as it is. This tells worker-build's shim to start
-/// the module anew with the next request, as the hook that ours replaces would have.
-#[cfg(not(panic = "unwind"))]
-fn restart() {
-    let state = js_sys::Reflect::get(&js_sys::global(), &JsValue::from_str("__worker_init_state"));
-    if let Ok(state) = state {
-        let _ = js_sys::Reflect::set(&state, &JsValue::from_str("criticalError"), &JsValue::TRUE);
-    }
-}
-
-/// An error message of the platform's, unless it quotes a URL, a path or a header.
+/// Returns an error message of the platform, unless it may quote a URL, a path or a header.
 fn redact(message: &str) -> &str {
     let may_quote =
         message.contains(['/', ':', '"', '\'', '?']) || message.len() > 120 || message.is_empty();
     if may_quote { "the platform's message is withheld: it may quote the request" } else { message }
-}
-
-fn write_line(line: &str) {
-    web_sys::console::log_1(&JsValue::from_str(line));
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
-//! SQLite of Durable Objects: what `worker` leaves open.
+//! Values for the SQLite database of a Durable Object.
 
 use hedgerow_core::ruleset::MAX_SAFE_INTEGER;
 use worker::SqlStorageValue;
 
-/// SQLite's integers are signed, and JavaScript has no more than 53 bits of them; no number of ours
-/// needs more.
+/// Converts a number to an SQL integer. Numbers above 2⁵³ − 1 are clamped: JavaScript, which passes
+/// the value on, cannot represent them, and no number that Hedgerow stores is that large.
 pub fn integer(number: u64) -> SqlStorageValue {
     SqlStorageValue::Integer(number.min(MAX_SAFE_INTEGER) as i64)
 }

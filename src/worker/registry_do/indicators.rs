@@ -13,9 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use worker::{Request, SqlStorageValue};
 
+use super::error::internal_error;
 use super::publish::put_with_timeout;
 use super::tables::Tables;
-use super::{Caller, HandlerResult, Registry, internal_error, parse_number};
+use super::{Caller, HandlerResult, Registry, parse_number};
 use crate::admin_api::ApiError;
 use crate::correlator_do::FiringReport;
 use crate::isolate::indicators::sign;

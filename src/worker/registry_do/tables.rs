@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use worker::{SqlStorage, SqlStorageValue, State};
 
-use super::internal_error;
+use super::error::internal_error;
 use crate::admin_api::ApiError;
 use crate::platform::clock::now_seconds;
 use crate::platform::log;

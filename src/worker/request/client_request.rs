@@ -1,4 +1,4 @@
-//! What came, without its body: method, target, headers, the client, the account.
+//! The head of a client's request: method, target, headers, client and account.
 
 use hedgerow_core::http::credential;
 use hedgerow_core::http::route::Dialect;
@@ -10,23 +10,24 @@ use web_sys::{Request, Url, UrlSearchParams, WorkerGlobalScope};
 use crate::platform::hmac_sha256;
 use crate::request::tag;
 
-/// A request as it came.
+/// A client's request, parsed without its body.
 pub struct ClientRequest {
-    /// The platform's request.
+    /// The platform's request, unchanged.
     pub raw: Request,
     method: String,
-    /// The path as `fetch` sends it: dot segments and backslashes are resolved.
+    /// Path as `fetch` sends it: dot segments and backslashes are resolved.
     path: String,
-    /// Path and query, as they came.
+    /// Path and query, as the client sent them.
     target: String,
-    /// Names in lower case; without those that only we may set.
+    /// Headers without the reserved ones; names are in lower case.
     headers: Vec<(String, String)>,
-    /// Headers under our own prefix: orders in development, forgeries otherwise.
+    /// Headers with the prefix `x-hedgerow`: overrides in development, forgeries otherwise.
     reserved_headers: Vec<(String, String)>,
     edge: EdgeMetadata,
 }
 
-/// What the edge knows of the client; all of it is missing in local development.
+/// Metadata of the client, from `request.cf` and `cf-connecting-ip`. All of it is missing in local
+/// development.
 #[derive(Default)]
 struct EdgeMetadata {
     address: Option<String>,
@@ -40,7 +41,7 @@ struct EdgeMetadata {
 }
 
 impl ClientRequest {
-    /// Reads a request's head.
+    /// Parses the head of a request.
     pub fn new(request: Request) -> Self {
         let (reserved_headers, headers): (Vec<_>, Vec<_>) =
             read_headers(&request).into_iter().partition(|(name, _)| tag::is_reserved(name));
@@ -58,57 +59,58 @@ impl ClientRequest {
         }
     }
 
-    /// The method.
+    /// Returns the method.
     pub fn method(&self) -> &str {
         &self.method
     }
 
-    /// The path as the origin will see it.
+    /// Returns the path as the origin will see it.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// Path and query, as they came.
+    /// Returns path and query, as the client sent them.
     pub fn target(&self) -> &str {
         &self.target
     }
 
-    /// The value of a header that is not ours.
+    /// Returns the value of a header that is not reserved. `name` is in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         find_header(&self.headers, name)
     }
 
-    /// The value of a header under our own prefix: to be heeded in development only.
+    /// Returns the value of a reserved header. Only a Worker in development may act on it.
     pub fn override_header(&self, name: &str) -> Option<&str> {
         find_header(&self.reserved_headers, name)
     }
 
-    /// The names of the headers that must not reach the origin.
+    /// Returns the names of the client's reserved headers, which must not reach the origin.
     pub fn reserved_header_names(&self) -> impl Iterator<Item = &str> {
         self.reserved_headers.iter().map(|(name, _)| name.as_str())
     }
 
-    /// The body's length, where it is known beforehand.
+    /// Returns the length of the body in bytes, if the client declared it.
     pub fn content_length(&self) -> Option<u64> {
-        match self.header("transfer-encoding") {
-            None => self.header("content-length")?.trim().parse().ok(),
-            Some(_) => None,
+        if self.header("transfer-encoding").is_some() {
+            return None;
         }
+        self.header("content-length")?.trim().parse().ok()
     }
 
-    /// Whom the request is billed to: a keyed hash of the credential, never the credential.
+    /// Returns the account: a keyed hash of the credential that the request is billed to, in hex.
+    /// `None` if it has no credential.
     pub fn account(&self, secret: &str, dialect: Dialect) -> Option<String> {
         let header = |name: &str| self.header(name);
         let credential = credential::find_credential(dialect, header, || self.query_api_key())?;
         hmac_sha256::hmac_hex(secret, credential.as_bytes(), credential::ACCOUNT_ID_BYTES)
     }
 
-    /// The data centre that the request came to.
+    /// Returns the IATA code of the data centre that received the request; `local` in development.
     pub fn colo(&self) -> &str {
         self.edge.colo.as_deref().unwrap_or("local")
     }
 
-    /// The request for the core, yet without its body.
+    /// Returns the core's view of the request, without its body.
     pub fn envelope(&self) -> Envelope<'_> {
         Envelope {
             method: &self.method,
@@ -121,7 +123,7 @@ impl ClientRequest {
 
     fn query_api_key(&self) -> Option<String> {
         let (_, query) = self.target.split_once('?')?;
-        // Parsed like the origin does: `%6Bey=` is `key=`.
+        // Decoded, as the origin does: `%6Bey=` is `key=`.
         let parameters = UrlSearchParams::new_with_str(query).ok()?;
         parameters.get("key").filter(|key| !key.is_empty())
     }
@@ -167,15 +169,15 @@ impl EdgeMetadata {
     }
 }
 
-/// A name for a request that nobody can guess.
+/// Returns a random UUID.
 pub fn new_request_id() -> String {
     let global: WorkerGlobalScope = js_sys::global().unchecked_into();
-    // Where the platform had no `crypto`, nothing else would work either.
+    // The platform always has `crypto`.
     global.crypto().map(|crypto| crypto.random_uuid()).unwrap_or_default()
 }
 
-/// All headers in one go: three calls into JavaScript instead of three a header. A line end cannot
-/// occur in names or values.
+/// Returns all headers. Joined by line ends, which neither names nor values can contain, they take
+/// three calls into JavaScript instead of three per header.
 fn read_headers(request: &Request) -> Vec<(String, String)> {
     let joined = String::from(Array::from(&request.headers()).flat(1).join("\n"));
     let mut parts = joined.split('\n');
@@ -187,23 +189,24 @@ fn find_header<'h>(headers: &'h [(String, String)], name: &str) -> Option<&'h st
     headers.iter().find(|(candidate, _)| candidate == name).map(|(_, value)| value.as_str())
 }
 
-/// Path and query of an absolute URL, not normalised: the origin gets what the client sent.
+/// Returns path and query of an absolute URL, not normalised: the origin gets them unchanged.
 fn target_of(url: &str) -> &str {
     let authority_start = url.find("://").map_or(0, |position| position.saturating_add(3));
     let after_scheme = url.get(authority_start..).unwrap_or_default();
     after_scheme.find('/').and_then(|position| after_scheme.get(position..)).unwrap_or("/")
 }
 
-/// A target's path as `fetch` sends it.
+/// Returns a target's path as `fetch` sends it.
 fn resolved_path(url: &str, target: &str) -> String {
     let path = path_of(target);
-    match is_normalized_path(url, target, path) {
-        true => path.to_owned(),
-        false => Url::new(url).map_or_else(|_| path.to_owned(), |url| url.pathname()),
+    if is_normalized_path(url, target, path) {
+        return path.to_owned();
     }
+    Url::new(url).map_or_else(|_| path.to_owned(), |url| url.pathname())
 }
 
-/// Whether `fetch` would send a path as it is, as most are: behind a host, and without anything to resolve.
+/// Returns whether `fetch` would send a path unchanged: if it follows a host and has no dot segment
+/// and no character to escape. Most paths do, and need no URL parser.
 fn is_normalized_path(url: &str, target: &str, path: &str) -> bool {
     let is_plain_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_:.".contains(&byte);
     let scheme_and_host = url.strip_suffix(target).and_then(|base| base.split_once("://"));
@@ -212,18 +215,18 @@ fn is_normalized_path(url: &str, target: &str, path: &str) -> bool {
     has_host && path.bytes().all(is_plain_byte) && !path.contains("/.")
 }
 
-/// A target's path, as it came.
+/// Returns a target's path, as the client sent it.
 fn path_of(target: &str) -> &str {
     target.split(['?', '#']).next().unwrap_or_default()
 }
 
-/// `1.1`, `2`, `1.3`: how OpenTelemetry and ECS write versions.
+/// Returns a protocol version without its name, as OpenTelemetry and ECS write it: `1.1`, `2`.
 fn strip_prefix(text: &str, prefix: &str) -> String {
     text.strip_prefix(prefix).unwrap_or(text).to_owned()
 }
 
-/// A fingerprint that every plan gets (JA4 needs Bot Management): ciphers, extensions and length of
-/// the TLS client hello.
+/// Returns a fingerprint of the TLS client hello: ciphers, extensions and length. Unlike JA4, which
+/// needs Bot Management, every plan has these.
 fn tls_fingerprint(
     ciphers: Option<String>,
     extensions: Option<String>,

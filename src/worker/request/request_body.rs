@@ -1,6 +1,8 @@
-//! The body: a small one read whole by the platform; any other up to the scan window, the rest streamed
-//! on as it comes. No more than the window and a chunk is ever held, and the stream is neither cloned nor
-//! teed (a tee buffers without bound for the slower side: cloudflare/workerd#5175).
+//! The body of a client's request: read up to the scan window, the rest streamed to the origin.
+//!
+//! A body of up to 64 KiB is read at once by the platform. Of any other no more than the window and
+//! a chunk are ever in memory. The stream is neither cloned nor teed: a tee buffers without bound
+//! for the slower side (cloudflare/workerd#5175).
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -16,26 +18,27 @@ use web_sys::{
 };
 use worker::Delay;
 
-/// What was read of a body, and what is still to come.
+/// A body of which a part, at least, was read.
 pub struct RequestBody {
     bytes: Vec<u8>,
-    /// The same as it came, where the platform read it: it is sent on without a copy.
+    /// The same bytes in JavaScript, if the platform read all of them: they are sent without a
+    /// copy.
     js_bytes: Option<Uint8Array>,
     scan_window: usize,
     content_length: Option<u64>,
-    /// Whether there is a body at all; an empty one is not the same.
+    /// Whether the request has a body. An empty body is one.
     has_body: bool,
     unread: Option<Unread>,
     read_stop: Option<ReadStop>,
     memory_lease: MemoryLease,
 }
 
-/// Why less than the window was read.
+/// Why less than the scan window was read.
 #[derive(Clone, Copy, Debug)]
 pub enum ReadStop {
-    /// The client took too long.
+    /// The client took longer than ten seconds.
     Timeout,
-    /// The isolate holds too much of other bodies.
+    /// The isolate holds too many bytes of bodies.
     MemoryPressure,
 }
 
@@ -43,34 +46,35 @@ pub enum ReadStop {
 struct Unread {
     stream: ReadableStream,
     reader: ReadableStreamByobReader,
-    /// A read that was under way when the deadline came: the platform forbids to let go of it.
+    /// A read that was pending at the deadline. It must complete before the reader is released.
     pending_read: Option<JsFuture>,
 }
 
-/// A body on its way to the origin.
+/// A body for the origin.
 pub enum UpstreamBody {
-    /// None.
+    /// The request has no body.
     None,
-    /// All of it; the platform sends its length.
+    /// All bytes. The platform sends their length.
     Buffered(Uint8Array),
-    /// A stream, and what must run to fill it.
+    /// A stream, and the pump that fills it.
     Stream(ReadableStream, Pump),
 }
 
-/// Moves a body that is larger than the window.
+/// Fills the stream of a body that was not read to its end.
 pub struct Pump {
     prefix: Uint8Array,
     unread: Unread,
     sink: WritableStream,
 }
 
-/// The client's upload broke off.
+/// The client's upload ended early.
 #[derive(Debug)]
 pub struct UploadAborted;
 
 impl RequestBody {
-    /// Reads until the body ends, exceeds `window`, or has had its time or its share of memory.
-    /// `declared` is its length as far as the client told it: no reason to set memory aside.
+    /// Reads until the body ends, exceeds `scan_window`, times out or uses up its share of memory.
+    /// `content_length` is the declared length. Anybody can declare any, so that no memory is
+    /// reserved for it.
     pub async fn read(
         request: &Request,
         content_length: Option<u64>,
@@ -96,7 +100,7 @@ impl RequestBody {
         let reader = ReadableStreamByobReader::new(&stream).map_err(|_| UploadAborted)?;
         let mut deadline = Delay::from(READ_TIMEOUT);
         let mut buffer = Uint8Array::new_with_length(first_buffer_bytes(content_length));
-        // One byte more than the window tells whether that was all.
+        // One byte beyond the window shows that there is more.
         while body.bytes.len() <= scan_window && !body.memory_lease.is_over_limit() {
             let read = JsFuture::from(reader.read_with_array_buffer_view(&buffer));
             match select(read, &mut deadline).await {
@@ -104,7 +108,7 @@ impl RequestBody {
                     match chunk_from_result(read.map_err(|_| UploadAborted)?) {
                         Some(chunk) => {
                             body.append(&chunk);
-                            // The read took the buffer away and gives it back with the chunk.
+                            // The read detached the buffer; the chunk has it.
                             buffer = Uint8Array::new(&chunk.buffer());
                         }
                         None => return Ok(body),
@@ -122,8 +126,8 @@ impl RequestBody {
         Ok(body)
     }
 
-    /// Reads a body that says that it is small: in one go, without a deadline. A client that drips waits for
-    /// nobody but itself, and cannot have it scored by less than all.
+    /// Reads a body that is declared as small, at once and without a deadline. A slow client only
+    /// delays itself, and cannot have its body scored in part.
     async fn read_all(&mut self, request: &Request) -> Result<(), UploadAborted> {
         let read = request.array_buffer().map_err(|_| UploadAborted)?;
         let buffer = JsFuture::from(read).await.map_err(|_| UploadAborted)?;
@@ -142,27 +146,28 @@ impl RequestBody {
         self.memory_lease.grow(chunk.length() as usize);
     }
 
-    /// The bytes that are scored.
+    /// Returns the bytes that are scored.
     pub fn scanned(&self) -> &[u8] {
         self.bytes.get(..self.scan_window).unwrap_or(&self.bytes)
     }
 
-    /// The whole body, where it has been read.
+    /// Returns the whole body, if all of it was read.
     pub fn complete_bytes(&self) -> Option<&[u8]> {
         self.unread.is_none().then_some(self.bytes.as_slice())
     }
 
-    /// Why less than the window was read, where that is so.
+    /// Returns why less than the window was read; `None` if the window or the body was.
     pub fn read_stop(&self) -> Option<ReadStop> {
         self.read_stop
     }
 
-    /// Bytes of the whole body, as far as known.
+    /// Returns the length of the whole body, if it is known.
     pub fn size(&self) -> Option<u64> {
         if self.unread.is_none() { Some(self.bytes.len() as u64) } else { self.content_length }
     }
 
-    /// Bytes that are not scored: at least one where their number is not known.
+    /// Returns the number of bytes that are not scored. If it is unknown, this is a lower bound, at
+    /// least 1.
     pub fn unscanned_bytes(&self) -> u64 {
         let scanned_bytes = self.scanned().len() as u64;
         match (&self.unread, self.content_length) {
@@ -172,8 +177,8 @@ impl RequestBody {
         }
     }
 
-    /// The body for the origin: these bytes, then the rest. What was read leaves Wasm's memory, which
-    /// all requests of the isolate share, before the origin is even asked.
+    /// Returns the body for the origin: the bytes that were read, then the rest. They leave Wasm's
+    /// memory, which all requests of the isolate share, before the origin is called.
     pub fn into_upstream_body(self) -> Result<UpstreamBody, JsValue> {
         if !self.has_body {
             return Ok(UpstreamBody::None);
@@ -184,7 +189,7 @@ impl RequestBody {
         let prefix = Uint8Array::from(self.bytes.as_slice());
         let Some(unread) = self.unread else { return Ok(UpstreamBody::Buffered(prefix)) };
         let channel = match self.content_length {
-            // The platform keeps clients to their word, so the length can be passed on.
+            // The platform enforces the declared length, so that it can be declared to the origin.
             Some(length) => native_transform_stream(
                 "FixedLengthStream",
                 &Array::of1(&JsValue::from_f64(length as f64)),
@@ -199,8 +204,8 @@ impl RequestBody {
 }
 
 impl Pump {
-    /// Moves everything. Fails where the client's upload broke off; that the origin wants no more
-    /// (it may have answered already) is no failure.
+    /// Copies everything. Fails if the client's upload ends early. An origin that stops reading, as
+    /// one that has answered already may, is not a failure.
     pub async fn run(self) -> Result<(), UploadAborted> {
         let Self { prefix, mut unread, sink } = self;
         let Ok(writer) = sink.get_writer() else { return Ok(()) };
@@ -224,7 +229,7 @@ impl Pump {
         }
         writer.release_lock();
         unread.reader.release_lock();
-        // Native streams on both sides: the platform moves the bytes without waking us.
+        // Both streams are native: the platform copies the bytes without running any of our code.
         match JsFuture::from(unread.stream.pipe_to(&sink)).await {
             Ok(_) => Ok(()),
             Err(_) => source_failed(&unread.stream).await,
@@ -232,7 +237,7 @@ impl Pump {
     }
 }
 
-/// After a pipe failed: an error if the source did, none if the sink did.
+/// Finds out why a pipe failed: an error if the source failed, `Ok` if the sink did.
 async fn source_failed(stream: &ReadableStream) -> Result<(), UploadAborted> {
     let reader = ReadableStreamDefaultReader::new(stream).map_err(|_| UploadAborted)?;
     JsFuture::from(reader.read()).await.map(drop).map_err(|_| UploadAborted)
@@ -243,7 +248,7 @@ async fn close_writer(writer: &WritableStreamDefaultWriter) -> Result<(), Upload
     Ok(())
 }
 
-/// The bytes of a read; `None` at the end.
+/// Returns the bytes of a read; `None` at the end of the stream.
 fn chunk_from_result(result: JsValue) -> Option<Uint8Array> {
     let result: ReadableStreamReadResult = result.unchecked_into();
     if result.get_done().unwrap_or(false) {
@@ -252,22 +257,24 @@ fn chunk_from_result(result: JsValue) -> Option<Uint8Array> {
     result.get_value().dyn_into().ok()
 }
 
-/// A transform stream of the platform's own: its ends are native, which the standard one's are not.
+/// Creates one of the platform's own transform streams. Their two ends are native; those of the
+/// standard `TransformStream` are not.
 fn native_transform_stream(class: &str, arguments: &Array) -> Result<TransformStream, JsValue> {
     let constructor: Function =
         Reflect::get(&js_sys::global(), &JsValue::from_str(class))?.dyn_into()?;
     Ok(Reflect::construct(&constructor, arguments)?.unchecked_into())
 }
 
-/// A first buffer of the size that the client told, so that most requests come in one read; one of
-/// the full size where it told none, or more.
+/// Returns the size of the first buffer: the declared length, from 1 to 64 KiB, so that most bodies
+/// take one read; 64 KiB if none is declared.
 fn first_buffer_bytes(content_length: Option<u64>) -> u32 {
     content_length
         .and_then(|length| u32::try_from(length).ok())
         .map_or(CHUNK_BYTES, |length| length.clamp(1 << 10, CHUNK_BYTES))
 }
 
-/// What a body holds of the isolate's memory: all requests share it (cloudflare/workers-rs#255).
+/// Bytes that a body holds of the isolate's memory, which all of its requests share
+/// (cloudflare/workers-rs#255). Dropping the lease gives them back.
 #[derive(Default)]
 struct MemoryLease(usize);
 
@@ -277,7 +284,7 @@ impl MemoryLease {
         HELD_BYTES.set(HELD_BYTES.get().saturating_add(bytes));
     }
 
-    /// Whether this body must make do with what it has. Small ones never must.
+    /// Returns whether no more of this body may be read. A body below 64 KiB is always read.
     fn is_over_limit(&self) -> bool {
         self.0 >= CHUNK_BYTES as usize && HELD_BYTES.get() > MAX_HELD_BYTES
     }
@@ -294,7 +301,7 @@ thread_local! {
 }
 
 impl ReadStop {
-    /// Its word in the log.
+    /// Returns the value in the log.
     pub fn name(self) -> &'static str {
         match self {
             Self::Timeout => "timeout",
@@ -303,15 +310,17 @@ impl ReadStop {
     }
 }
 
-/// How long a client may take to fill the window. Who drips longer is scored by what came, and waits
-/// for the origin from then on: nobody else does.
+/// How long a client may take to fill the window. After the timeout the request is scored on the
+/// bytes received so far.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Bytes of one read: most requests come in one.
+/// Maximum number of bytes per read: most bodies take one.
 const CHUNK_BYTES: u32 = 64 << 10;
 
-/// Bytes of bodies that an isolate holds at most before it reads no more of large ones: of its 128 MB
-/// a quarter, because the vectors they are read into are up to twice as large while they grow, and
-/// JavaScript needs room, too. Twelve windows of 2 MiB: who uploads as many at once, and slowly, gets
-/// bodies scored by their first 64 KiB, and the log says so (`unscanned`, `cut`).
+/// Bytes of bodies in an isolate above which it stops reading large ones. An isolate has 128 MB,
+/// but a vector can be twice as large while it grows, and JavaScript needs memory, too.
+///
+/// This is twelve windows of 2 MiB. If more large uploads are under way, the bodies above the limit
+/// are scored on what was read, 64 KiB at least, and the log shows `read_stop: memory_pressure` and
+/// `unscanned_bytes`.
 const MAX_HELD_BYTES: usize = 24 << 20;

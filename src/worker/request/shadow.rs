@@ -1,26 +1,26 @@
-//! What a ruleset that is only watched would have decided, and where it differs.
+//! The decision of a shadow ruleset, which scores without deciding, compared with the one in force.
 
 use hedgerow_core::Decision;
 use hedgerow_core::rules::policy::Band;
 use serde::Serialize;
 
-/// The shadow's word on a request.
+/// The decision of the shadow ruleset, as the log line's member `shadow`.
 #[derive(Debug, Serialize)]
 pub struct ShadowDecision {
-    /// Digest of the shadow.
+    /// Digest of the shadow ruleset.
     pub ruleset: String,
-    /// Its score.
+    /// Score from 0 to 100.
     pub score: f64,
-    /// The score's band.
+    /// Band of the score.
     pub band: Band,
-    /// Signatures that held for the ruleset that decided, and not for the shadow.
+    /// Names of signatures that hit only in the ruleset that decided.
     pub only_active: Vec<String>,
-    /// Signatures that held for the shadow, and not for the ruleset that decided.
+    /// Names of signatures that hit only in the shadow ruleset.
     pub only_shadow: Vec<String>,
 }
 
 impl ShadowDecision {
-    /// Holds the shadow's decision against the one that counts.
+    /// Compares the shadow's decision with `decision`, the one in force.
     pub fn new(decision: &Decision, shadow: &Decision) -> Self {
         Self {
             ruleset: shadow.ruleset.clone(),

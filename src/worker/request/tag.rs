@@ -1,22 +1,22 @@
-//! What the origin is told about a decision, in headers it can trust: `x-hedgerow-mac` is an HMAC over
-//! the others, and what a client sends under these names never gets through.
+//! Tags: headers that show the origin the decision. `x-hedgerow-mac` is an HMAC over the others,
+//! and a client's own headers under these names never reach the origin.
 //!
-//! In development the client is told, too. In production it only gets the request id: scores and
-//! names of signatures would help it tune.
+//! In development the client gets the tags, too. In production it gets only the request id: scores
+//! and names of signatures would help it to tune its requests.
 
 use hedgerow_core::Decision;
 use web_sys::Headers;
 
 use crate::platform::hmac_sha256;
 
-/// Every header of ours begins like this, followed by a hyphen or nothing.
+/// Prefix of all of Hedgerow's headers; a hyphen or the end of the name follows.
 const RESERVED_PREFIX: &str = "x-hedgerow";
 
-/// The header that names a request towards origin, client and log.
+/// The header with the request id, for origin, client and log.
 pub const REQUEST_ID_HEADER: &str = "x-hedgerow-request-id";
 
-/// Whether only we may set a header of this name. Gateways and CGI read `X_Hedgerow.Score` as
-/// `X-Hedgerow-Score`, so every sign counts as a hyphen.
+/// Returns whether only Hedgerow may set a header of this name. Gateways and CGI read
+/// `X_Hedgerow.Score` as `X-Hedgerow-Score`, so that every punctuation mark counts as a hyphen.
 pub fn is_reserved(name: &str) -> bool {
     let mut bytes = name.bytes().map(|byte| if byte.is_ascii_alphanumeric() { byte } else { b'-' });
     let has_prefix = RESERVED_PREFIX
@@ -25,7 +25,7 @@ pub fn is_reserved(name: &str) -> bool {
     has_prefix && bytes.next().is_none_or(|byte| byte == b'-')
 }
 
-/// Tags `headers` for the origin.
+/// Adds the tags to the headers for the origin, with the MAC if there is a secret.
 pub fn add_tags(headers: &Headers, decision: &Decision, request_id: &str, secret: Option<&str>) {
     let tags = tags(decision, request_id);
     for (name, value) in &tags {
@@ -38,7 +38,7 @@ pub fn add_tags(headers: &Headers, decision: &Decision, request_id: &str, secret
     }
 }
 
-/// Shows the client the decision.
+/// Adds the decision to the headers for the client. For development only.
 pub fn set_debug_headers(headers: &Headers, decision: &Decision) {
     for (name, value) in tags(decision, "").iter().filter(|(name, _)| *name != REQUEST_ID_HEADER) {
         set_header(headers, name, value);
@@ -46,12 +46,13 @@ pub fn set_debug_headers(headers: &Headers, decision: &Decision) {
     set_header(headers, "x-hedgerow-action", decision.action.name());
 }
 
-/// Sets a header. Ours hold ASCII without line ends, so the platform has no reason to refuse them.
+/// Sets a header. The platform rejects only values with line ends or characters above Latin-1, and
+/// Hedgerow sets none.
 pub fn set_header(headers: &Headers, name: &str, value: &str) {
     let _ = headers.set(name, value);
 }
 
-/// The tags, in alphabetical order: the order of the MAC.
+/// Returns the tags in alphabetical order, which is their order in the MAC.
 fn tags(decision: &Decision, request_id: &str) -> [(&'static str, String); 5] {
     [
         ("x-hedgerow-band", decision.band.name().to_owned()),
@@ -62,7 +63,7 @@ fn tags(decision: &Decision, request_id: &str) -> [(&'static str, String); 5] {
     ]
 }
 
-/// What the MAC covers: a line `name:value` for each tag.
+/// Returns the input of the MAC: a line `name:value` for each tag.
 fn mac_input(tags: &[(&'static str, String)]) -> Vec<u8> {
     let lines = tags.iter().map(|(name, value)| format!("{name}:{value}\n"));
     lines.collect::<String>().into_bytes()
@@ -89,7 +90,7 @@ mod tests {
         }
     }
 
-    /// Origins verify this: a change breaks them.
+    /// Origins verify the MAC: changing its input breaks them.
     #[test]
     fn the_mac_covers_lines_in_alphabetical_order() {
         let decision = Decision {
@@ -113,7 +114,8 @@ mod tests {
             unreadable: Vec::new(),
             entries: 1,
         };
-        let expected = "x-hedgerow-band:suspect\nx-hedgerow-hits:\nx-hedgerow-request-id:r-1\nx-hedgerow-ruleset:abc\nx-hedgerow-score:50.12\n";
+        let expected = "x-hedgerow-band:suspect\nx-hedgerow-hits:\nx-hedgerow-request-id:r-1\n\
+            x-hedgerow-ruleset:abc\nx-hedgerow-score:50.12\n";
         assert_eq!(String::from_utf8(mac_input(&tags(&decision, "r-1"))).unwrap(), expected);
     }
 }

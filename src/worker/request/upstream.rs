@@ -1,112 +1,55 @@
-//! The origin, and what reaches it: method, path, query, headers and bytes as they came, but for what
-//! only we may say (`x-hedgerow-*`). The response comes back unread.
+//! Forwards a request to the origin: method, path, query, headers and bytes as the client sent
+//! them, without its `x-hedgerow-*` headers. The response streams back unread.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
 use js_sys::futures::JsFuture;
-use js_sys::{Array, Function, Promise, Reflect};
+use js_sys::{Array, Promise, Reflect};
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{
     AbortController, AbortSignal, Headers, Request, RequestInit, RequestRedirect, Response,
-    ResponseInit, Url, WorkerGlobalScope,
+    ResponseInit,
 };
 use worker::Context;
-use worker::worker_sys::Fetcher;
 
 use crate::platform::log;
-use crate::platform::settings::ConfigProblem;
+use crate::platform::settings::Origin;
 use crate::request::client_request::ClientRequest;
 use crate::request::request_body::UpstreamBody;
 use crate::request::response::RequestError;
 use crate::request::tag;
 use crate::request::tag::REQUEST_ID_HEADER;
 
-/// Where requests go.
-#[derive(Debug)]
-pub enum Origin {
-    /// A base URL without a slash at its end: path and query are appended.
-    Url(String),
-    /// The Worker runs on a route: the same URL is fetched, and the platform knows the server behind.
-    Zone,
-    /// Another Worker.
-    Service(Fetcher),
-}
-
-impl Origin {
-    /// Reads the variable or binding `ORIGIN`.
-    pub fn from_binding(value: JsValue) -> Result<Self, ConfigProblem> {
-        let Some(text) = value.as_string() else {
-            // A service binding is an object that can fetch.
-            let fetch = Reflect::get(&value, &JsValue::from_str("fetch"));
-            return match fetch.is_ok_and(|fetch| fetch.is_instance_of::<Function>()) {
-                true => Ok(Self::Service(value.unchecked_into())),
-                false => Err(ConfigProblem::new(
-                    "ORIGIN is missing: requests have nowhere to go",
-                    ORIGIN_REMEDY,
-                )),
-            };
-        };
-        match text.trim() {
-            "" => Err(ConfigProblem::new(
-                "ORIGIN is empty: requests have nowhere to go",
-                ORIGIN_REMEDY,
-            )),
-            "zone" => Ok(Self::Zone),
-            url if is_base_url(url) => Ok(Self::Url(url.trim_end_matches('/').to_owned())),
-            _ => Err(ConfigProblem::new(
-                "ORIGIN is no http(s) URL without query, fragment and password",
-                ORIGIN_REMEDY,
-            )),
-        }
-    }
-
-    fn url(&self, request: &ClientRequest) -> String {
-        match self {
-            Self::Url(base) => format!("{base}{}", request.target()),
-            Self::Zone | Self::Service(_) => request.raw.url(),
-        }
-    }
-
-    fn fetch(&self, request: &Request) -> Result<Promise, JsValue> {
-        match self {
-            Self::Service(service) => service.fetch(request),
-            Self::Url(_) | Self::Zone => Ok(js_sys::global()
-                .unchecked_into::<WorkerGlobalScope>()
-                .fetch_with_request(request)),
-        }
-    }
-}
-
-/// One request's way to the origin.
+/// A request that is to be forwarded.
 pub struct Upstream<'a> {
-    /// Where to.
+    /// Target.
     pub origin: &'a Origin,
-    /// What came.
+    /// The client's request.
     pub request: &'a ClientRequest,
-    /// What it is called in logs.
+    /// Id of the request in the log and towards client and origin.
     pub request_id: &'a str,
-    /// What keeps the invocation alive while a body is moved.
+    /// Keeps the invocation alive while a body is streamed.
     pub context: &'a Context,
 }
 
-/// A request that is on its way. It holds no more than this while the origin thinks, however large
-/// the request was.
+/// A request that was sent. While the origin works on it, Wasm's memory holds nothing else of it,
+/// however large it is.
 struct InFlight {
     response: Promise,
-    /// Whether the client's upload broke off since.
+    /// Whether the client's upload ended early since.
     upload_aborted: Rc<Cell<bool>>,
 }
 
 impl Upstream<'_> {
-    /// Forwards a request whose body nobody has looked at. The platform's own response is handed on,
-    /// so that WebSockets pass, too.
+    /// Forwards a request whose body was not read. Returns the platform's own response, so that
+    /// WebSockets work.
     pub async fn forward_unread(&self) -> Result<Response, RequestError> {
         let in_flight = self.start_unread()?;
         self.await_response(in_flight).await
     }
 
-    /// Forwards a request whose body was read, at least in part.
+    /// Forwards a request whose body was read, in part at least. The response gets the request id.
     pub async fn forward(
         &self,
         headers: Headers,
@@ -117,7 +60,7 @@ impl Upstream<'_> {
         Ok(self.with_request_id(self.await_response(in_flight).await?))
     }
 
-    /// The headers as they came, without forgeries; to be tagged.
+    /// Returns a copy of the client's headers without the reserved ones, for tags to be added.
     pub fn headers(&self) -> Result<Headers, RequestError> {
         let headers = Headers::new_with_headers(&self.request.raw.headers());
         let headers = headers.map_err(|_| RequestError::InvalidRequest)?;
@@ -125,8 +68,8 @@ impl Upstream<'_> {
         Ok(headers)
     }
 
-    /// Removes what only we may say, and what would make the platform send something else: `fetch`
-    /// turns any request with `Upgrade: websocket` into a handshake, which is GET and has no body.
+    /// Removes reserved headers, and `upgrade` from requests other than GET: `fetch` would turn any
+    /// request with `Upgrade: websocket` into a handshake, which is GET and has no body.
     fn strip_headers(&self, headers: &Headers) {
         self.request.reserved_header_names().for_each(|name| remove_header(headers, name));
         if self.request.method() != "GET" {
@@ -135,9 +78,9 @@ impl Upstream<'_> {
     }
 
     fn start_unread(&self) -> Result<InFlight, RequestError> {
-        // The client's signal comes along (`request_signal_passthrough`).
+        // The copy has the client's abort signal (flag `request_signal_passthrough`).
         let init: &RequestInit = self.request.raw.unchecked_ref();
-        let request = Request::new_with_str_and_init(&self.origin.url(self.request), init);
+        let request = Request::new_with_str_and_init(&self.url(), init);
         let request = request.map_err(|_| RequestError::InvalidRequest)?;
         self.strip_headers(&request.headers());
         let response =
@@ -152,10 +95,10 @@ impl Upstream<'_> {
         init.set_method(self.request.method());
         init.set_headers(headers);
         init.set_redirect(RequestRedirect::Manual);
-        // Who is gone needs no answer: the origin is told to stop.
+        // If the client disconnects, the request to the origin is aborted.
         init.set_signal(Some(&original.signal()));
         if let Origin::Service(_) = self.origin {
-            // Another Worker wants to know what the edge knows of the client.
+            // Another Worker may need the metadata of the client.
             let cf_key = JsValue::from_str("cf");
             let cf = Reflect::get(original, &cf_key).unwrap_or(JsValue::UNDEFINED);
             let _ = Reflect::set(&init, &cf_key, &cf);
@@ -171,8 +114,8 @@ impl Upstream<'_> {
                 init.set_body(&stream);
                 let upload_aborted = Rc::clone(&upload_aborted);
                 self.context.wait_until(async move {
-                    // A stream that ends early looks complete to the origin where no length was
-                    // promised. Only the abort tells it.
+                    // Without a declared length a stream that ends early looks complete to the
+                    // origin. Only an abort shows that it is not.
                     if pump.run().await.is_err() {
                         upload_aborted.set(true);
                         abort.abort();
@@ -180,8 +123,8 @@ impl Upstream<'_> {
                 });
             }
         }
-        let request = Request::new_with_str_and_init(&self.origin.url(self.request), &init)
-            .map_err(invalid_request)?;
+        let request =
+            Request::new_with_str_and_init(&self.url(), &init).map_err(invalid_request)?;
         let response =
             self.origin.fetch(&request).map_err(|error| self.origin_unreachable(&error))?;
         Ok(InFlight { response, upload_aborted })
@@ -196,8 +139,8 @@ impl Upstream<'_> {
         })
     }
 
-    /// The origin's response under our request id, without what else an origin may echo of the tags.
-    /// Body and encoding are the platform's to pass on: bytes that are not read are not recoded.
+    /// Returns the origin's response with the request id, and without tags that the origin may
+    /// echo. The platform passes the body on in its encoding, because nobody reads it.
     fn with_request_id(&self, response: Response) -> Response {
         if response.status() == SWITCHING_PROTOCOLS {
             return response;
@@ -216,13 +159,22 @@ impl Upstream<'_> {
         copy
     }
 
+    /// Returns the URL at the origin. On a route, and for a service binding, it is the request's
+    /// own.
+    fn url(&self) -> String {
+        match self.origin {
+            Origin::Url(base) => format!("{base}{}", self.request.target()),
+            Origin::Zone | Origin::Service(_) => self.request.raw.url(),
+        }
+    }
+
     fn origin_unreachable(&self, error: &JsValue) -> RequestError {
         log::origin_error(self.request_id, error);
         RequestError::Unreachable
     }
 }
 
-/// Removes a header; one that is not there, or has no name that the platform knows, is gone already.
+/// Removes a header. The platform rejects only invalid names, which no header can have.
 pub fn remove_header(headers: &Headers, name: &str) {
     let _ = headers.delete(name);
 }
@@ -232,18 +184,5 @@ fn header_names(headers: &Headers) -> Vec<String> {
     joined.split('\n').map(str::to_owned).collect()
 }
 
-/// Whether paths can be appended to `url`. `fetch` takes no password in a URL.
-fn is_base_url(url: &str) -> bool {
-    Url::new(url).is_ok_and(|parsed| {
-        matches!(parsed.protocol().as_str(), "http:" | "https:")
-            && !url.contains(['?', '#'])
-            && parsed.username().is_empty()
-            && parsed.password().is_empty()
-    })
-}
-
-/// A WebSocket hangs on such a response; a copy would lose it.
+/// Status of a response that carries a WebSocket; a copy would lose the socket.
 const SWITCHING_PROTOCOLS: u16 = 101;
-
-const ORIGIN_REMEDY: &str = "set ORIGIN in wrangler.toml to a URL such as https://api.example.com, to `zone` where \
-    the Worker runs on a route, or bind a service of that name";

@@ -1,27 +1,31 @@
-// One cluster: who belongs to it, by what, since when; and what can be done.
+// A cluster: its accounts, requests and indicators, and the actions on it.
 import { useState } from 'preact/hooks';
 import { BANDS, useApi } from '../api.ts';
-import { BandBar, BandTag, Panel, Time } from '../components/parts.tsx';
-import { Empty, Shown } from '../components/states.tsx';
+import { Async, Empty } from '../components/async-states.tsx';
+import { BandBar, BandTag, Panel, Time } from '../components/ui.tsx';
 import { count, share } from '../format.ts';
 import { link } from '../router.ts';
-import { Exempt } from './exempt.tsx';
+import { ExemptDialog } from './exempt-dialog.tsx';
 import { growth } from './growth.ts';
 import { Indicators } from './indicators.tsx';
-import { Revoke } from './revoke.tsx';
+import { RevokeDialog } from './revoke-dialog.tsx';
 import { Timeline } from './timeline.tsx';
 import type { ClusterDetails, Indicator } from './types.ts';
 
 export function ClusterDetail({ id }: { id: string }) {
   const name = encodeURIComponent(id);
   const cluster = useApi<ClusterDetails>(`/clusters/${name}`, 15);
-  const indicators = useApi<{ indicators: Indicator[] }>(`/indicators?cluster=${name}&limit=500`, 15);
-  const [revoking, revoke] = useState<readonly string[]>();
-  const [exempting, exempt] = useState(false);
-  const own = indicators.state === 'ready' ? indicators.data.indicators : [];
-  const keys = [...new Set(own.filter(({ revoked }) => revoked === null).map(({ key }) => key))];
-  const closed = (changed: boolean) => {
-    revoke(undefined);
+  const indicators = useApi<{ indicators: Indicator[] }>(
+    `/indicators?cluster=${name}&limit=500`,
+    15,
+  );
+  const [keysToRevoke, setKeysToRevoke] = useState<readonly string[]>();
+  const [isExempting, setIsExempting] = useState(false);
+  const loadedIndicators = indicators.state === 'ready' ? indicators.data.indicators : [];
+  const active = loadedIndicators.filter(({ revoked }) => revoked === null);
+  const keys = [...new Set(active.map(({ key }) => key))];
+  const closeRevoke = (changed: boolean) => {
+    setKeysToRevoke(undefined);
     if (!changed) return;
     cluster.reload();
     indicators.reload();
@@ -30,45 +34,57 @@ export function ClusterDetail({ id }: { id: string }) {
     <>
       <div class="row actions">
         <a class="button" href={link('decisions', { cluster: id })}>
-          Its decisions
+          Decisions of this cluster
         </a>
-        <button type="button" disabled={cluster.state !== 'ready'} onClick={() => exempt(true)}>
+        <button
+          type="button"
+          disabled={cluster.state !== 'ready'}
+          onClick={() => setIsExempting(true)}
+        >
           Exempt…
         </button>
-        <button type="button" class="danger" disabled={keys.length === 0} onClick={() => revoke(keys)}>
+        <button
+          type="button"
+          class="danger"
+          disabled={keys.length === 0}
+          onClick={() => setKeysToRevoke(keys)}
+        >
           Revoke all keys…
         </button>
       </div>
       <div class="grid">
-        <Shown loaded={cluster} lines={8}>
+        <Async loaded={cluster} lines={8}>
           {(data) => (
             <>
               <Panel title="Members" class="half">
                 <Members cluster={data} />
               </Panel>
-              <Panel title="Requests" note="of the last 24 h" class="half">
+              <Panel title="Requests" note="in the last 24 h" class="half">
                 <Requests traffic={data.traffic} />
               </Panel>
             </>
           )}
-        </Shown>
-        <Panel title="What links it" note="keys are keyed hashes: nobody can tell what they were made of">
-          <Shown loaded={indicators} lines={8}>
+        </Async>
+        <Panel
+          title="Indicators of this cluster"
+          note="keys are keyed hashes; they do not reveal the hashed values"
+        >
+          <Async loaded={indicators} lines={8}>
             {({ indicators }) =>
               indicators.length ? (
                 <>
                   <Timeline indicators={indicators} />
-                  <Indicators indicators={indicators} onRevoke={(key) => revoke([key])} />
+                  <Indicators indicators={indicators} onRevoke={(key) => setKeysToRevoke([key])} />
                 </>
               ) : (
-                <Links cluster={cluster} />
+                <ExpiredLinks cluster={cluster} />
               )
             }
-          </Shown>
+          </Async>
         </Panel>
       </div>
-      {revoking && <Revoke keys={revoking} onClose={closed} />}
-      {exempting && <Exempt cluster={id} onClose={() => exempt(false)} />}
+      {keysToRevoke && <RevokeDialog keys={keysToRevoke} onClose={closeRevoke} />}
+      {isExempting && <ExemptDialog cluster={id} onClose={() => setIsExempting(false)} />}
     </>
   );
 }
@@ -81,8 +97,8 @@ function Members({ cluster }: { cluster: ClusterDetails }) {
       <dd>
         <b>{count(accounts)}</b>, linked within {growth(cluster)}
       </dd>
-      <dt>Keys</dt>
-      <dd>{count(keys)} that link them</dd>
+      <dt>Shared keys</dt>
+      <dd>{count(keys)}</dd>
       <dt>Correlations</dt>
       <dd>{correlations.join(', ')}</dd>
       <dt>First seen</dt>
@@ -98,8 +114,15 @@ function Members({ cluster }: { cluster: ClusterDetails }) {
 }
 
 function Requests({ traffic }: { traffic: ClusterDetails['traffic'] }) {
-  if (!traffic) return <Empty>The ledger does not answer, so its requests are unknown. This page asks again by itself.</Empty>;
-  if (!traffic.requests) return <Empty>Its accounts sent no request in the last 24 h.</Empty>;
+  if (!traffic) {
+    return (
+      <Empty>
+        The ledger does not answer, so the requests of the cluster are unknown. This page tries
+        again.
+      </Empty>
+    );
+  }
+  if (!traffic.requests) return <Empty>No requests in the last 24 h.</Empty>;
   const models = Object.entries(traffic.by_model).toSorted(([, a], [, b]) => b - a);
   return (
     <>
@@ -107,15 +130,17 @@ function Requests({ traffic }: { traffic: ClusterDetails['traffic'] }) {
       <ul class="shares">
         {BANDS.filter((band) => traffic.by_band[band]).map((band) => (
           <li key={band}>
-            <BandTag band={band} /> {count(traffic.by_band[band]!)} <span class="note">{share(traffic.by_band[band]!, traffic.requests)}</span>
+            <BandTag band={band} /> {count(traffic.by_band[band]!)}{' '}
+            <span class="note">{share(traffic.by_band[band]!, traffic.requests)}</span>
           </li>
         ))}
       </ul>
       <h3>Models</h3>
       <ul class="shares">
-        {models.map(([model, own]) => (
+        {models.map(([model, requests]) => (
           <li key={model}>
-            <a href={link('decisions', { model })}>{model}</a> {count(own)} <span class="note">{share(own, traffic.requests)}</span>
+            <a href={link('decisions', { model })}>{model}</a> {count(requests)}{' '}
+            <span class="note">{share(requests, traffic.requests)}</span>
           </li>
         ))}
       </ul>
@@ -123,12 +148,12 @@ function Requests({ traffic }: { traffic: ClusterDetails['traffic'] }) {
   );
 }
 
-/** Its indicators may have expired while the cluster is still known. */
-function Links({ cluster }: { cluster: ReturnType<typeof useApi<ClusterDetails>> }) {
+/** The keys of a cluster whose indicators have all expired. */
+function ExpiredLinks({ cluster }: { cluster: ReturnType<typeof useApi<ClusterDetails>> }) {
   if (cluster.state !== 'ready') return null;
   return (
     <>
-      <Empty>None of its indicators is in force any more. These keys linked it:</Empty>
+      <Empty>All indicators of this cluster have expired. These keys linked its accounts:</Empty>
       <ul class="shares">
         {cluster.data.links.map(({ key, correlation }) => (
           <li key={`${key} ${correlation}`}>

@@ -1,11 +1,15 @@
 import { count, duration } from '../format.ts';
 import type { Cluster } from './types.ts';
 
-/** How fast it came together, where it took long enough to say so: 40 min: 36 an hour. */
+/** Formats how fast a cluster grew: “40 min: 36 per hour”, or only the time if it is short. */
 export function growth({ accounts, first, last }: Cluster): string {
   const seconds = last - first;
-  const [size, unit] = seconds >= 1200 ? [3600, 'an hour'] : [60, 'a minute'];
   if (seconds < 120) return duration(seconds);
-  const rate = accounts / (seconds / size);
-  return `${duration(seconds)}: ${rate < 0.1 ? 'less than 0.1' : rate < 10 ? rate.toFixed(1) : count(Math.round(rate))} ${unit}`;
+  const [size, unit] = seconds >= 1200 ? [3600, 'per hour'] : [60, 'per minute'];
+  return `${duration(seconds)}: ${formatRate(accounts / (seconds / size))} ${unit}`;
+}
+
+function formatRate(rate: number): string {
+  if (rate < 0.1) return 'less than 0.1';
+  return rate < 10 ? rate.toFixed(1) : count(Math.round(rate));
 }

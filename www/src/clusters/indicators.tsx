@@ -1,7 +1,7 @@
-// Keys for which a correlation holds: what was measured, against which threshold, until when.
+// Indicators: keys for which a correlation fired, with the measured value and the expiry.
 import { useState } from 'preact/hooks';
-import { Time } from '../components/parts.tsx';
 import { Table } from '../components/table.tsx';
+import { Time } from '../components/ui.tsx';
 import { count } from '../format.ts';
 import { link } from '../router.ts';
 import type { Indicator } from './types.ts';
@@ -12,26 +12,39 @@ interface Props {
   onRevoke(key: string): void;
 }
 
-/** A template has many keys, so that a campaign's are told by correlation. */
+/** Indicators, grouped by correlation: a campaign has many keys, because a template has many. */
 export function Indicators({ indicators, withCluster = false, onRevoke }: Props) {
-  const groups = Map.groupBy(indicators, ({ correlation, cluster }) => `${correlation} ${withCluster ? cluster : ''}`);
+  const groups = Map.groupBy(
+    indicators,
+    ({ correlation, cluster }) => `${correlation} ${withCluster ? cluster : ''}`,
+  );
   return (
     <ul class="indicator-groups">
-      {[...groups].map(([name, own]) => (
-        <Group key={name} indicators={own} withCluster={withCluster} isOnly={groups.size === 1} onRevoke={onRevoke} />
+      {[...groups].map(([name, group]) => (
+        <Group
+          key={name}
+          indicators={group}
+          withCluster={withCluster}
+          isOnly={groups.size === 1}
+          onRevoke={onRevoke}
+        />
       ))}
     </ul>
   );
 }
 
-/** The only one stands open, and stays so when there are others. */
-function Group({ indicators, withCluster, isOnly, onRevoke }: Required<Props> & { isOnly: boolean }) {
+interface GroupProps extends Required<Props> {
+  isOnly: boolean;
+}
+
+/** A group. A single one is open, and stays open when others are added. */
+function Group({ indicators, withCluster, isOnly, onRevoke }: GroupProps) {
   const [open] = useState(isOnly);
   return (
     <li>
       <details open={open}>
         <summary>
-          <Summary indicators={indicators} withCluster={withCluster} />
+          <GroupSummary indicators={indicators} withCluster={withCluster} />
         </summary>
         <Keys indicators={indicators} onRevoke={onRevoke} />
       </details>
@@ -39,14 +52,16 @@ function Group({ indicators, withCluster, isOnly, onRevoke }: Required<Props> & 
   );
 }
 
-function Summary({ indicators, withCluster }: { indicators: readonly Indicator[]; withCluster: boolean }) {
+function GroupSummary({ indicators, withCluster }: Pick<GroupProps, 'indicators' | 'withCluster'>) {
   const [{ correlation, threshold, cluster }] = indicators as [Indicator, ...Indicator[]];
+  const keys = indicators.length;
   const accounts = Math.max(...indicators.map(({ accounts }) => accounts));
   const last = Math.max(...indicators.map(({ last }) => last));
   const revoked = indicators.filter(({ revoked }) => revoked !== null).length;
   return (
     <>
-      <b>{correlation}</b> {indicators.length === 1 ? '1 key' : `${count(indicators.length)} keys`}, {accounts === 1 ? '1 account' : `up to ${count(accounts)} accounts`} each
+      <b>{correlation}</b> {keys === 1 ? '1 key' : `${count(keys)} keys`},{' '}
+      {accounts === 1 ? '1 account' : `up to ${count(accounts)} accounts`} each
       {withCluster && cluster && <>, cluster {cluster}</>}
       {revoked > 0 && `, ${count(revoked)} revoked`}, last <Time at={last * 1000} relative />
       <span class="note"> {threshold}</span>
@@ -59,13 +74,21 @@ function Keys({ indicators, onRevoke }: Omit<Props, 'withCluster'>) {
   return (
     <>
       <p class="row">
-        <a href={link('decisions', { signature: correlation })}>Decisions that it counted for</a>
+        <a href={link('decisions', { signature: correlation })}>Decisions with this correlation</a>
         {cluster && <a href={link('clusters', { id: cluster })}>Cluster {cluster}</a>}
       </p>
       <Table
         label={`Keys of ${correlation}${cluster ? ` in cluster ${cluster}` : ''}`}
         class="indicators"
-        columns={['Key', { title: 'Measured', number: true }, { title: 'Accounts', number: true }, 'First', 'Last', 'Until', { title: 'Action', hidden: true }]}
+        columns={[
+          'Key',
+          { title: 'Measured', number: true },
+          { title: 'Accounts', number: true },
+          'First',
+          'Last',
+          'Expires',
+          { title: 'Action', hidden: true },
+        ]}
       >
         {indicators.map((indicator) => (
           <Row key={indicator.id} indicator={indicator} onRevoke={onRevoke} />
@@ -75,7 +98,12 @@ function Keys({ indicators, onRevoke }: Omit<Props, 'withCluster'>) {
   );
 }
 
-function Row({ indicator, onRevoke }: { indicator: Indicator; onRevoke(key: string): void }) {
+interface RowProps {
+  indicator: Indicator;
+  onRevoke(key: string): void;
+}
+
+function Row({ indicator, onRevoke }: RowProps) {
   const { key, measured, times, accounts, first, last, expires, revoked, reason } = indicator;
   return (
     <tr class={revoked === null ? '' : 'revoked'}>
@@ -84,7 +112,7 @@ function Row({ indicator, onRevoke }: { indicator: Indicator; onRevoke(key: stri
       </th>
       <td class="number">
         {measured.toLocaleString('en', { maximumFractionDigits: 1 })}
-        <div class="note">told {times === 1 ? 'once' : `${count(times)} times`}</div>
+        <div class="note">fired {times === 1 ? 'once' : `${count(times)} times`}</div>
       </td>
       <td class="number">{count(accounts)}</td>
       <td class="nowrap">
@@ -105,7 +133,12 @@ function Row({ indicator, onRevoke }: { indicator: Indicator; onRevoke(key: stri
       </td>
       <td>
         {revoked === null && (
-          <button type="button" class="danger" aria-label={`Revoke key ${key}`} onClick={() => onRevoke(key)}>
+          <button
+            type="button"
+            class="danger"
+            aria-label={`Revoke key ${key}`}
+            onClick={() => onRevoke(key)}
+          >
             Revoke
           </button>
         )}

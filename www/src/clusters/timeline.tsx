@@ -1,17 +1,18 @@
-// When indicators held: from the first firing to the last, and on until they expire.
-import { Time } from '../components/parts.tsx';
+// A timeline of indicators: from the first firing to the last, and to the expiry.
+import { Time } from '../components/ui.tsx';
 import { count } from '../format.ts';
 import type { Indicator } from './types.ts';
 
-/** A correlation's keys together: from the first that held to the last that counts. */
+/** Returns a lane per correlation, which combines all of its keys. */
 function lanes(indicators: readonly Indicator[]) {
-  return [...Map.groupBy(indicators, ({ correlation }) => correlation)].map(([correlation, own]) => ({
+  const groups = Map.groupBy(indicators, ({ correlation }) => correlation);
+  return [...groups].map(([correlation, group]) => ({
     correlation,
-    keys: own.length,
-    first: Math.min(...own.map(({ first }) => first)),
-    last: Math.max(...own.map(({ last }) => last)),
-    until: Math.max(...own.map(({ expires, revoked }) => revoked ?? expires)),
-    revoked: own.flatMap(({ revoked }) => revoked ?? []),
+    keys: group.length,
+    first: Math.min(...group.map(({ first }) => first)),
+    last: Math.max(...group.map(({ last }) => last)),
+    until: Math.max(...group.map(({ expires, revoked }) => revoked ?? expires)),
+    revoked: group.flatMap(({ revoked }) => revoked ?? []),
   }));
 }
 
@@ -21,8 +22,12 @@ export function Timeline({ indicators }: { indicators: readonly Indicator[] }) {
   const start = Math.min(...all.map(({ first }) => first));
   const end = Math.max(now, ...all.map(({ until }) => until));
   const x = (at: number) => (100 * (at - start)) / (end - start || 1);
+  const span = (from: number, to: number) => ({
+    left: `${x(from)}%`,
+    width: `${x(to) - x(from)}%`,
+  });
   return (
-    <section class="timeline" aria-label="When the indicators held">
+    <section class="timeline" aria-label="Timeline of the indicators">
       <ul>
         {all.map(({ correlation, keys, first, last, until, revoked }) => (
           <li key={correlation}>
@@ -30,10 +35,10 @@ export function Timeline({ indicators }: { indicators: readonly Indicator[] }) {
               {correlation} <span class="note">{keys === 1 ? '1 key' : `${count(keys)} keys`}</span>
             </span>
             <span class="lane">
-              <span class="lasts" style={{ left: `${x(first)}%`, width: `${x(until) - x(first)}%` }} />
-              <span class="held" style={{ left: `${x(first)}%`, width: `${x(last) - x(first)}%` }} />
+              <span class="active" style={span(first, until)} />
+              <span class="firing" style={span(first, last)} />
               {revoked.map((at) => (
-                <span key={at} class="cut" style={{ left: `${x(at)}%` }} />
+                <span key={at} class="revocation" style={{ left: `${x(at)}%` }} />
               ))}
               <span class="now" style={{ left: `${x(now)}%` }} />
             </span>
@@ -44,7 +49,10 @@ export function Timeline({ indicators }: { indicators: readonly Indicator[] }) {
         <Time at={start * 1000} />
         <Time at={end * 1000} />
       </p>
-      <p class="note">Solid: from the first firing to the last. Pale: until the last of its keys expires or was revoked. The line is now. The table below has the times.</p>
+      <p class="note">
+        Solid: first to last firing. Pale: until the last key expires or is revoked. Line: now. The
+        table below lists the times.
+      </p>
     </section>
   );
 }

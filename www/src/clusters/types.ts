@@ -1,4 +1,4 @@
-// What the API tells of clusters and indicators. Times are in seconds since the epoch.
+// Types of the admin API for clusters and indicators. Times are in seconds since the epoch.
 import type { Band } from '../api.ts';
 
 export interface Cluster {
@@ -8,8 +8,13 @@ export interface Cluster {
   correlations: string[];
   first: number;
   last: number;
-  /** Null where the ledger does not answer. */
-  traffic: { minutes: number; requests: number; by_band: Partial<Record<Band, number>>; by_model: Record<string, number> } | null;
+  /** Null if the ledger does not answer. */
+  traffic: {
+    minutes: number;
+    requests: number;
+    by_band: Partial<Record<Band, number>>;
+    by_model: Record<string, number>;
+  } | null;
 }
 
 export interface ClusterDetails extends Cluster {
@@ -20,21 +25,28 @@ export interface Indicator {
   id: number;
   correlation: string;
   key: string;
+  /** Time of the first firing. */
   first: number;
+  /** Time of the last firing. */
   last: number;
   expires: number;
+  /** Number of firings. */
   times: number;
+  /** Measured value at the last firing. */
   measured: number;
+  /** Condition of the correlation, in words. */
   threshold: string;
   accounts: number;
   cluster: string | null;
   revoked: number | null;
+  /** Reason for the revocation. */
   reason: string | null;
 }
 
 export interface AuditEntry {
   id: number;
   at: number;
+  /** Scope of the token. */
   who: string;
   what: string;
   subject: string | null;

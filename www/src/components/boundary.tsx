@@ -1,12 +1,12 @@
-// One odd answer breaks one view, not the page.
+// Limits the effect of a rendering error to one view.
 import { Component, type ComponentChildren } from 'preact';
 import { ApiError } from '../api.ts';
-import { Problem } from './states.tsx';
+import { Problem } from './async-states.tsx';
 
 interface Props {
   title: string;
-  /** What is shown; another one is tried anew. */
-  place: unknown;
+  /** The current location; when it changes, rendering is tried again. */
+  location: unknown;
   children: ComponentChildren;
 }
 
@@ -19,18 +19,25 @@ export class Boundary extends Component<Props, { error: unknown }> {
     console.error(error);
   }
 
-  componentDidUpdate(before: Props) {
-    if (this.state.error && before.place !== this.props.place) this.setState({ error: null });
+  componentDidUpdate(previous: Props) {
+    if (this.state.error && previous.location !== this.props.location) {
+      this.setState({ error: null });
+    }
   }
 
   render() {
     const { error } = this.state;
     if (!error) return this.props.children;
-    const told = new ApiError(0, 'broken', `this view broke: ${String(error)}`, 'reload the page; if it lasts, tell the maintainers');
+    const shown = new ApiError(
+      0,
+      'broken',
+      `this view failed: ${String(error)}`,
+      'reload the page; if the error persists, report it to the maintainers',
+    );
     return (
       <>
         <h1>{this.props.title}</h1>
-        <Problem error={told} retry={() => location.reload()} action="Reload the page" />
+        <Problem error={shown} retry={() => location.reload()} action="Reload the page" />
       </>
     );
   }

@@ -1,21 +1,20 @@
-// The frame of a table: it scrolls by itself where it is wider than its panel, with the keyboard, too.
+// A table that scrolls horizontally, also by keyboard, if it is wider than its panel.
 import type { ComponentChildren } from 'preact';
 
 export interface Column {
   title: ComponentChildren;
   number?: boolean;
-  /** The title is only heard. */
+  /** Shows the title to screen readers only. */
   hidden?: boolean;
 }
 
 interface Props {
   label: string;
-  /** Of the table. */
   class?: string;
-  /** A class of what scrolls. */
+  /** Class of the scrolling frame. */
   frame?: string;
   columns: readonly (string | Column)[];
-  /** Its rows. */
+  /** Table rows. */
   children: ComponentChildren;
 }
 
@@ -25,14 +24,12 @@ export function Table({ label, class: name, frame, columns, children }: Props) {
       <table class={name}>
         <thead>
           <tr>
-            {columns.map((column, place) => {
-              const { title, number, hidden }: Column = typeof column === 'string' ? { title: column } : column;
-              return (
-                <th key={place} scope="col" class={number ? 'number' : undefined}>
-                  {hidden ? <span class="visually-hidden">{title}</span> : title}
-                </th>
-              );
-            })}
+            {columns.map((column, index) => (
+              <Header
+                key={index}
+                column={typeof column === 'string' ? { title: column } : column}
+              />
+            ))}
           </tr>
         </thead>
         <tbody>{children}</tbody>
@@ -40,3 +37,9 @@ export function Table({ label, class: name, frame, columns, children }: Props) {
     </div>
   );
 }
+
+const Header = ({ column: { title, number, hidden } }: { column: Column }) => (
+  <th scope="col" class={number ? 'number' : undefined}>
+    {hidden ? <span class="visually-hidden">{title}</span> : title}
+  </th>
+);

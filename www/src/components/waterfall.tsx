@@ -1,13 +1,8 @@
-// From the prior to the score, in decibans: each step a bar from where the last one ended.
-import type { Band } from '../api.ts';
-import { decibans, score as shown } from '../format.ts';
-import { BandTag } from './parts.tsx';
-
-export interface Contribution {
-  family: string;
-  raw: number;
-  capped: number;
-}
+// A waterfall chart in decibans, from the prior to the sum: each bar starts where the last one
+// ends.
+import type { Band, Contribution } from '../api.ts';
+import { decibans, score as formatScore } from '../format.ts';
+import { BandTag } from './ui.tsx';
 
 export interface WaterfallHit {
   name: string;
@@ -22,8 +17,12 @@ interface Step {
   to: number;
 }
 
-/** The steps: the prior, each hit by family, what a family's cap took away, the sum. */
-export function steps(prior: number, hits: readonly WaterfallHit[], contributions: readonly Contribution[]): Step[] {
+/** Returns the steps: the prior, the hits and the cap of each family, the sum. */
+export function steps(
+  prior: number,
+  hits: readonly WaterfallHit[],
+  contributions: readonly Contribution[],
+): Step[] {
   const all: Step[] = [{ label: 'prior', kind: 'prior', from: 0, to: prior }];
   let at = prior;
   const add = (label: string, kind: Step['kind'], change: number) => {
@@ -38,50 +37,84 @@ export function steps(prior: number, hits: readonly WaterfallHit[], contribution
   return all;
 }
 
-export function Waterfall({ prior, hits, contributions, score, band, onPick }: { prior: number; hits: readonly WaterfallHit[]; contributions: readonly Contribution[]; score: number; band: Band; onPick?: (name: string) => void }) {
+interface Props {
+  prior: number;
+  hits: readonly WaterfallHit[];
+  contributions: readonly Contribution[];
+  score: number;
+  band: Band;
+  /** Called with the name of a hit that is clicked. */
+  onPick?: (name: string) => void;
+}
+
+export function Waterfall({ prior, hits, contributions, score, band, onPick }: Props) {
   const all = steps(prior, hits, contributions);
   const ends = all.flatMap(({ from, to }) => [from, to]);
-  const [low, high] = [Math.min(...ends, -20), Math.max(...ends, 5)];
+  const low = Math.min(...ends, -20);
+  const high = Math.max(...ends, 5);
   const x = (value: number) => ((value - low) / (high - low)) * 100;
   return (
     <figure class="waterfall">
       <figcaption>
-        <span class="score">{shown(score)}</span> of 100 <BandTag band={band} />
-        <span class="note"> 20 dB of evidence are a score of 50 at a prior of −20 dB; every 10 dB more are ten times the odds.</span>
+        <span class="score">{formatScore(score)}</span> of 100 <BandTag band={band} />
+        <span class="note">
+          {' '}
+          With a prior of −20 dB, 20 dB of evidence give a score of 50. Each further 10 dB multiply
+          the odds by ten.
+        </span>
       </figcaption>
       <table>
         <thead>
           <tr>
-            <th scope="col">What</th>
+            <th scope="col">Step</th>
             <th scope="col" class="number">
               Weight
             </th>
             <th scope="col" class="bar-head">
-              <span class="visually-hidden">From {decibans(low)} to {decibans(high)}</span>
+              <span class="visually-hidden">
+                From {decibans(low)} to {decibans(high)}
+              </span>
             </th>
           </tr>
         </thead>
         <tbody>
-          {all.map(({ label, kind, from, to }) => (
-            <tr key={label} class={`step-${kind}`}>
-              <th scope="row">
-                {kind === 'hit' && onPick ? (
-                  <button type="button" class="link" onClick={() => onPick(label)}>
-                    {label}
-                  </button>
-                ) : (
-                  label
-                )}
-              </th>
-              <td class="number">{decibans(kind === 'prior' || kind === 'total' ? to : to - from)}</td>
-              <td class="bar-cell">
-                <span class="zero" style={{ left: `${x(0)}%` }} />
-                <span class={`bar ${to >= from ? 'up' : 'down'}`} style={{ left: `${x(Math.min(from, to))}%`, width: `${Math.max(0.4, Math.abs(x(to) - x(from)))}%` }} />
-              </td>
-            </tr>
+          {all.map((step) => (
+            <StepRow key={step.label} step={step} x={x} onPick={onPick} />
           ))}
         </tbody>
       </table>
     </figure>
+  );
+}
+
+interface StepProps extends Pick<Props, 'onPick'> {
+  step: Step;
+  /** Horizontal position of a value, in percent. */
+  x(value: number): number;
+}
+
+function StepRow({ step: { label, kind, from, to }, x, onPick }: StepProps) {
+  const left = x(Math.min(from, to));
+  const width = Math.max(0.4, Math.abs(x(to) - x(from)));
+  return (
+    <tr class={`step-${kind}`}>
+      <th scope="row">
+        {kind === 'hit' && onPick ? (
+          <button type="button" class="link" onClick={() => onPick(label)}>
+            {label}
+          </button>
+        ) : (
+          label
+        )}
+      </th>
+      <td class="number">{decibans(kind === 'prior' || kind === 'total' ? to : to - from)}</td>
+      <td class="bar-cell">
+        <span class="zero" style={{ left: `${x(0)}%` }} />
+        <span
+          class={`bar ${to >= from ? 'up' : 'down'}`}
+          style={{ left: `${left}%`, width: `${width}%` }}
+        />
+      </td>
+    </tr>
   );
 }

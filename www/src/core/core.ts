@@ -1,11 +1,10 @@
-// What the page asks the core, which runs in a worker. Times are the page's; nothing else is sent there, and nothing
-// goes anywhere else.
-import { type Action, ApiError, type Band, type Evidence } from '../api.ts';
+// Client of the core, which runs in a Web Worker, and the rules that the console was built with.
+import { type Action, ApiError, type Band, type Contribution, type Evidence } from '../api.ts';
 import { token } from '../session.ts';
 import bundleUrl from '../../../build/rules/bundle.json?url';
 import sourcesUrl from '../../../build/rules/sources.json?url';
 
-/** What is wrong in a rule file, where, and what to do. */
+/** A problem in a rule file, with its remedy. */
 export interface Finding {
   path: string;
   line: number;
@@ -14,8 +13,8 @@ export interface Finding {
   remedy: string;
 }
 
-/** How an exemplar comes out by its rule alone. */
-export interface Exemplar {
+/** The result of an exemplar with its own rule. */
+export interface ExemplarResult {
   path: string;
   line: number;
   rule: string;
@@ -24,21 +23,22 @@ export interface Exemplar {
   matches: boolean;
 }
 
-/** `exemplars` is empty where the files cannot be read; `bundle` is null where there are findings. */
 export interface Report {
   findings: Finding[];
-  exemplars: Exemplar[];
+  /** Empty if the files cannot be read. */
+  exemplars: ExemplarResult[];
+  /** Text of the bundle; null if there are findings. */
   bundle: string | null;
   signatures: number;
 }
 
-export interface FieldRow {
+export interface FieldSpec {
   name: string;
   kind: 'text' | 'keyword' | 'address' | 'number' | 'flag' | 'key';
   doc: string;
 }
 
-/** What changes from one bundle to another. */
+/** The differences between two bundles. */
 export interface BundleDiff {
   added: string[];
   removed: string[];
@@ -48,16 +48,16 @@ export interface BundleDiff {
   policy: { path: string; from: unknown; to: unknown }[];
 }
 
-/** A request's score; without `decision` where it is no LLM call, which passes unscored. */
 export interface Scored {
   llm_call: boolean;
+  /** Absent if the request is not an LLM call; such requests are not scored. */
   decision?: {
     dialect: string;
     operation: string;
     score: number;
     prior: number;
     evidence: number;
-    contributions: { family: string; raw: number; capped: number }[];
+    contributions: Contribution[];
     band: Band;
     action: Action;
     mode: 'shadow' | 'enforce';
@@ -72,7 +72,7 @@ export interface Scored {
   };
 }
 
-/** Every condition of every signature, true or false; a list for each request in the body. */
+/** All comparisons of all signatures. `requests` has a list for each request in the body. */
 export interface Explained {
   llm_call: boolean;
   requests: Explanation[][];
@@ -82,76 +82,83 @@ export interface Explanation {
   name: string;
   weight: number;
   holds: boolean;
-  selections: { name: string; holds: boolean; tests: { test: string; holds: boolean; evidence: Evidence | null }[] }[];
+  selections: {
+    name: string;
+    holds: boolean;
+    tests: { test: string; holds: boolean; evidence: Evidence | null }[];
+  }[];
 }
 
-export type Call =
-  | { what: 'check'; files: Record<string, string> }
-  | { what: 'diff'; from: string; to: string }
-  | { what: 'fields' }
-  | { what: 'digest'; bundle: string }
-  | { what: 'score' | 'explain'; bundle: string; request: string }
-  | { what: 'scores'; bundle: string; requests: string[] };
+export type WorkerRequest =
+  | { type: 'check'; files: Record<string, string> }
+  | { type: 'diff'; from: string; to: string }
+  | { type: 'fields' }
+  | { type: 'digest'; bundle: string }
+  | { type: 'score' | 'explain'; bundle: string; request: string }
+  | { type: 'scoreAll'; bundle: string; requests: string[] };
 
-export type Answer = { id: number; value: unknown } | { id: number; problem: string };
+export type WorkerResponse = { id: number; value: unknown } | { id: number; problem: string };
 
-/** A core in a worker of its own. What it is asked it answers in order. */
+/** A core in a Web Worker of its own. It answers requests in order. */
 export class Core {
   #worker = new Worker(new URL('./worker.ts', import.meta.url), { type: 'module' });
-  #open = new Map<number, { done(value: never): void; fail(error: Error): void }>();
-  #next = 0;
-  /** Why it answers nothing any more. */
-  #ended: string | null = null;
+  #pending = new Map<number, { resolve(value: never): void; reject(error: Error): void }>();
+  #nextId = 0;
+  /** Reason why the core no longer answers. */
+  #failure: string | null = null;
 
   constructor() {
-    this.#worker.onmessage = ({ data }: MessageEvent<Answer>) => {
-      const waiting = this.#open.get(data.id);
-      this.#open.delete(data.id);
-      if ('problem' in data) waiting?.fail(new Error(data.problem));
-      else waiting?.done(data.value as never);
+    this.#worker.onmessage = ({ data }: MessageEvent<WorkerResponse>) => {
+      const pending = this.#pending.get(data.id);
+      this.#pending.delete(data.id);
+      if ('problem' in data) pending?.reject(new Error(data.problem));
+      else pending?.resolve(data.value as never);
     };
     this.#worker.onerror = () => this.#fail('the core could not be loaded; reload the page');
   }
 
-  check = (files: Record<string, string>) => this.#ask<Report>({ what: 'check', files });
-  diff = (from: string, to: string) => this.#ask<BundleDiff>({ what: 'diff', from, to });
-  fields = () => this.#ask<FieldRow[]>({ what: 'fields' });
-  digest = (bundle: string) => this.#ask<string>({ what: 'digest', bundle });
-  /** A request is raw HTTP, or a line of recorded traffic (JSON). Rejects where it cannot be read, with the reason. */
-  score = (bundle: string, request: string) => this.#ask<Scored>({ what: 'score', bundle, request });
-  explain = (bundle: string, request: string) => this.#ask<Explained>({ what: 'explain', bundle, request });
-  /** Scores many; what cannot be read has an `error`. */
-  scores = (bundle: string, requests: string[]) => this.#ask<(Scored | { error: string })[]>({ what: 'scores', bundle, requests });
+  check = (files: Record<string, string>) => this.#send<Report>({ type: 'check', files });
+  diff = (from: string, to: string) => this.#send<BundleDiff>({ type: 'diff', from, to });
+  fields = () => this.#send<FieldSpec[]>({ type: 'fields' });
+  digest = (bundle: string) => this.#send<string>({ type: 'digest', bundle });
+  /** Scores a request: raw HTTP, or a line of recorded traffic (JSON). Rejects if it is invalid. */
+  score = (bundle: string, request: string) =>
+    this.#send<Scored>({ type: 'score', bundle, request });
+  explain = (bundle: string, request: string) =>
+    this.#send<Explained>({ type: 'explain', bundle, request });
+  /** Scores many requests. The result of an invalid one has an `error`. */
+  scoreAll = (bundle: string, requests: string[]) =>
+    this.#send<(Scored | { error: string })[]>({ type: 'scoreAll', bundle, requests });
 
-  /** Ends it, whatever it is about to do. */
+  /** Stops the core; requests in progress are rejected. */
   end() {
     this.#worker.terminate();
     this.#fail('ended');
   }
 
-  #ask<T>(call: Call): Promise<T> {
-    if (this.#ended) return Promise.reject(new Error(this.#ended));
-    const id = this.#next++;
-    return new Promise<T>((done, fail) => {
-      this.#open.set(id, { done: done as (value: never) => void, fail });
-      this.#worker.postMessage({ id, call });
+  #send<T>(request: WorkerRequest): Promise<T> {
+    if (this.#failure) return Promise.reject(new Error(this.#failure));
+    const id = this.#nextId++;
+    return new Promise<T>((resolve, reject) => {
+      this.#pending.set(id, { resolve: resolve as (value: never) => void, reject });
+      this.#worker.postMessage({ id, request });
     });
   }
 
   #fail(reason: string) {
-    this.#ended = reason;
-    for (const { fail } of this.#open.values()) fail(new Error(reason));
-    this.#open.clear();
+    this.#failure = reason;
+    for (const { reject } of this.#pending.values()) reject(new Error(reason));
+    this.#pending.clear();
   }
 }
 
 let shared: Core | undefined;
 
-/** The page's core. What takes long has one of its own. */
+/** Returns the shared core of the page. Long tasks start a core of their own. */
 export const core = () => (shared ??= new Core());
 
-/** What was loaded once stays; what failed is tried again. */
-function once<T>(load: () => Promise<T>): () => Promise<T> {
+/** Caches a result. A failure is not cached. */
+function cached<T>(load: () => Promise<T>): () => Promise<T> {
   let loading: Promise<T> | undefined;
   return () => {
     loading ??= load().catch((error) => {
@@ -162,17 +169,39 @@ function once<T>(load: () => Promise<T>): () => Promise<T> {
   };
 }
 
-/** The bundle of the rules that this console was built with. */
-export const shippedBundle = once(async () => (await file(bundleUrl)).text());
-/** Their files, by path below `rules/`. */
-export const shippedSources = once(async () => (await file(sourcesUrl)).json() as Promise<Record<string, string>>);
+/** Loads the bundle of the rules that this console was built with. */
+export const shippedBundle = cached(async () => (await fetchRules(bundleUrl)).text());
+/** Loads the files of these rules, by path below `rules/`. */
+export const shippedSources = cached(
+  async () => (await fetchRules(sourcesUrl)).json() as Promise<Record<string, string>>,
+);
 
-/** Outside of development the rules are given only to those who have a token. */
-async function file(url: string): Promise<Response> {
-  const own = token();
-  const response = await fetch(url, { headers: own ? { authorization: `Bearer ${own}` } : {} }).catch(() => null);
-  if (!response) throw new ApiError(0, 'offline', 'the rules could not be loaded', 'see whether you are online, and reload the page');
+/** Fetches a file of the rules. Outside development, the Worker requires a token for it. */
+async function fetchRules(url: string): Promise<Response> {
+  const credential = token();
+  const headers = credential ? { authorization: `Bearer ${credential}` } : undefined;
+  const response = await fetch(url, { headers }).catch(() => null);
+  if (!response) {
+    throw new ApiError(
+      0,
+      'offline',
+      'the rules could not be loaded',
+      'check that you are online, and reload the page',
+    );
+  }
   if (response.ok) return response;
-  if (response.status === 401) throw new ApiError(401, 'unauthorized', 'the rules of this deployment are not public', 'open the overview with a token, and come back; the playground takes a bundle of your own, too');
-  throw new ApiError(response.status, 'unreadable', `the rules could not be loaded (${response.status})`, 'reload the page');
+  if (response.status === 401) {
+    throw new ApiError(
+      401,
+      'unauthorized',
+      'the rules of this deployment are not public',
+      'open the overview with a token, and return; or load a bundle into the playground',
+    );
+  }
+  throw new ApiError(
+    response.status,
+    'unreadable',
+    `the rules could not be loaded (${response.status})`,
+    'reload the page',
+  );
 }

@@ -1,21 +1,22 @@
-// The core, in a thread of its own: rules are checked, requests scored and explained, files replayed. What comes in
-// stays here.
+// Runs the core in a Web Worker. Nothing that it receives leaves the page.
 import init, { check, diff, fields, Filter } from '../../../build/wasm/hedgerow_wasm.js';
 import wasm from '../../../build/wasm/hedgerow_wasm_bg.wasm?url';
-import type { Answer, Call } from './core.ts';
+import type { WorkerRequest, WorkerResponse } from './core.ts';
+
+const MAX_FILTERS = 3;
 
 const ready = init({ module_or_path: wasm });
 const filters = new Map<string, Filter>();
 
-/** Loading a bundle takes some ten milliseconds, so the last ones stay. */
+/** Returns the filter of a bundle. The last few stay loaded: loading one takes about 10 ms. */
 function filterOf(bundle: string): Filter {
   let filter = filters.get(bundle);
   if (!filter) {
     filter = new Filter(bundle);
-    for (const [old, own] of filters) {
-      if (filters.size < 3) break;
-      filters.delete(old);
-      own.free();
+    for (const [oldBundle, oldFilter] of filters) {
+      if (filters.size < MAX_FILTERS) break;
+      filters.delete(oldBundle);
+      oldFilter.free();
     }
     filters.set(bundle, filter);
   }
@@ -24,25 +25,25 @@ function filterOf(bundle: string): Filter {
 
 const now = () => Date.now() / 1000;
 
-function carryOut(call: Call): unknown {
-  switch (call.what) {
+function handle(request: WorkerRequest): unknown {
+  switch (request.type) {
     case 'check':
-      return JSON.parse(check(JSON.stringify(call.files)));
+      return JSON.parse(check(JSON.stringify(request.files)));
     case 'diff':
-      return JSON.parse(diff(call.from, call.to));
+      return JSON.parse(diff(request.from, request.to));
     case 'fields':
       return JSON.parse(fields());
     case 'digest':
-      return filterOf(call.bundle).digest();
+      return filterOf(request.bundle).digest();
     case 'score':
-      return JSON.parse(filterOf(call.bundle).score(call.request, now()));
+      return JSON.parse(filterOf(request.bundle).score(request.request, now()));
     case 'explain':
-      return JSON.parse(filterOf(call.bundle).explain(call.request, now()));
-    case 'scores': {
-      const filter = filterOf(call.bundle);
-      return call.requests.map((request) => {
+      return JSON.parse(filterOf(request.bundle).explain(request.request, now()));
+    case 'scoreAll': {
+      const filter = filterOf(request.bundle);
+      return request.requests.map((one) => {
         try {
-          return JSON.parse(filter.score(request, now()));
+          return JSON.parse(filter.score(one, now()));
         } catch (error) {
           return { error: message(error) };
         }
@@ -53,14 +54,17 @@ function carryOut(call: Call): unknown {
 
 const message = (error: unknown) => (error instanceof Error ? error.message : String(error));
 
-addEventListener('message', async ({ data }: MessageEvent<{ id: number; call: Call }>) => {
-  const { id, call } = data;
-  let answer: Answer;
-  try {
-    await ready;
-    answer = { id, value: carryOut(call) };
-  } catch (error) {
-    answer = { id, problem: message(error) };
-  }
-  postMessage(answer);
-});
+addEventListener(
+  'message',
+  async ({ data }: MessageEvent<{ id: number; request: WorkerRequest }>) => {
+    const { id, request } = data;
+    let response: WorkerResponse;
+    try {
+      await ready;
+      response = { id, value: handle(request) };
+    } catch (error) {
+      response = { id, problem: message(error) };
+    }
+    postMessage(response);
+  },
+);

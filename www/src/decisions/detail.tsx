@@ -1,28 +1,35 @@
-// One decision: why this score, and what was done.
+// A decision: its score, its evidence and its action.
 import type { ComponentChildren } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
-import { type Decision, type Decisions, useApi } from '../api.ts';
-import { ActionTag, BandTag, Copy, Hash, Time } from '../components/parts.tsx';
-import { Empty, Shown } from '../components/states.tsx';
+import { type Decision, type DecisionList, useApi } from '../api.ts';
+import { Async, Empty } from '../components/async-states.tsx';
+import { ActionTag, BandTag, Copy, Hash, Time } from '../components/ui.tsx';
 import { Waterfall } from '../components/waterfall.tsx';
-import { bytes, count, decibans } from '../format.ts';
-import { go, link } from '../router.ts';
-import { byteRange } from './range.ts';
+import { byteRange, bytes, count, decibans } from '../format.ts';
+import { link, navigate } from '../router.ts';
 
-/** `known` is what the list has of it; else the ledger is asked. */
-export function Detail({ id, known, onClose }: { id: string; known: Decision | undefined; onClose(): void }) {
-  const asked = useApi<Decisions>(known ? null : `/decisions?${new URLSearchParams({ id, limit: '1' })}`);
-  const head = useRef<HTMLHeadingElement>(null);
+interface Props {
+  id: string;
+  /** The decision, if the list has it. Otherwise it is loaded. */
+  known: Decision | undefined;
+  onClose(): void;
+}
+
+export function Detail({ id, known, onClose }: Props) {
+  const query = new URLSearchParams({ id, limit: '1' });
+  const loaded = useApi<DecisionList>(known ? null : `/decisions?${query}`);
+  const heading = useRef<HTMLHeadingElement>(null);
   useEffect(() => {
-    head.current?.focus();
-    const pressed = (event: KeyboardEvent) => event.key === 'Escape' && !isTyped(event) && onClose();
-    addEventListener('keydown', pressed);
-    return () => removeEventListener('keydown', pressed);
+    heading.current?.focus();
+    const onKey = (event: KeyboardEvent) =>
+      event.key === 'Escape' && !isInInput(event) && onClose();
+    addEventListener('keydown', onKey);
+    return () => removeEventListener('keydown', onKey);
   }, [id]);
   return (
     <section class="panel detail" aria-labelledby="detail-title">
       <div class="panel-head">
-        <h2 id="detail-title" tabIndex={-1} ref={head}>
+        <h2 id="detail-title" tabIndex={-1} ref={heading}>
           Decision
         </h2>
         <span class="panel-end">
@@ -32,61 +39,77 @@ export function Detail({ id, known, onClose }: { id: string; known: Decision | u
         </span>
       </div>
       {known ? (
-        <Told decision={known} />
+        <DecisionBody decision={known} />
       ) : (
-        <Shown loaded={asked} lines={10}>
+        <Async loaded={loaded} lines={10}>
           {({ decisions: [decision] }) =>
-            decision ? (
-              <Told decision={decision} />
-            ) : (
-              <Empty>
-                <p>The ledger does not have this decision: either it was never kept, or newer ones have taken its place.</p>
-                <p>Look for its request id in the Worker’s log.</p>
-              </Empty>
-            )
+            decision ? <DecisionBody decision={decision} /> : <NotFound />
           }
-        </Shown>
+        </Async>
       )}
     </section>
   );
 }
 
-/** In a box it means what is being typed. */
-const isTyped = ({ target }: Event) => target instanceof Element && target.closest('input:not([type=checkbox]), select, textarea') !== null;
+const NotFound = () => (
+  <Empty>
+    <p>The ledger does not have this decision: it was not sampled, or newer ones replaced it.</p>
+    <p>Search the Worker’s log for the request id.</p>
+  </Empty>
+);
 
-function Told({ decision }: { decision: Decision }) {
+/** Returns whether the event is in an input, where Escape has another meaning. */
+const isInInput = ({ target }: Event) =>
+  target instanceof Element &&
+  target.closest('input:not([type=checkbox]), select, textarea') !== null;
+
+function DecisionBody({ decision }: { decision: Decision }) {
   const { request_id, score, band, prior, hits, contributions, error } = decision;
   return (
-    <div class="told">
+    <div class="decision-body">
       <p class="row">
         <span class="note">
-          Request id (what the client saw as <code>x-hedgerow-request-id</code>)
+          Request id (<code>x-hedgerow-request-id</code> of the response)
         </span>
         <code class="id">{request_id}</code> <Copy text={request_id} label="Copy id" />
       </p>
       {score !== null && band ? (
-        <Waterfall prior={prior} hits={hits} contributions={contributions} score={score} band={band} onPick={(signature) => go('decisions', { signature })} />
+        <Waterfall
+          prior={prior}
+          hits={hits}
+          contributions={contributions}
+          score={score}
+          band={band}
+          onPick={(signature) => navigate('decisions', { signature })}
+        />
       ) : (
         <div class="problem">
           <p>
-            <strong>It could not be scored: {error ?? 'no reason is known'}.</strong> So there is no evidence to show. The overview says what to do about it.
+            <strong>The request could not be scored: {error ?? 'unknown reason'}.</strong> There is
+            no evidence. The overview shows the remedy.
           </p>
         </div>
       )}
-      <Done decision={decision} />
+      <Outcome decision={decision} />
       {hits.length > 0 && <Hits hits={hits} />}
       <Facts decision={decision} />
-      <p class="note">There is no prompt to show: Hedgerow never stores any text of a request. Byte ranges say where the evidence was; the first byte is byte 0.</p>
+      <p class="note">
+        Hedgerow never stores text of a request, so no prompt can be shown. Byte ranges locate the
+        evidence; the first byte is byte 0.
+      </p>
     </div>
   );
 }
 
-function Done({ decision: { mode, action, exemption, band } }: { decision: Decision }) {
-  const curbed = mode === 'enforce' ? 'was carried out.' : 'was only recorded: the mode is shadow, and the request was forwarded.';
+function Outcome({ decision: { mode, action, exemption, band } }: { decision: Decision }) {
+  const enforcement =
+    mode === 'enforce'
+      ? 'was enforced.'
+      : 'was only recorded: the mode is shadow, and the request was forwarded.';
   return (
     <p>
       {band && <BandTag band={band} />} <ActionTag action={action} />{' '}
-      {action === 'allow' ? 'was decided: the request was forwarded.' : curbed}
+      {action === 'allow' ? 'was decided: the request was forwarded.' : enforcement}
       {exemption && (
         <>
           {' '}
@@ -100,14 +123,16 @@ function Done({ decision: { mode, action, exemption, band } }: { decision: Decis
 function Hits({ hits }: { hits: Decision['hits'] }) {
   return (
     <section>
-      <h3>Where the evidence is</h3>
+      <h3>Evidence</h3>
       <ul class="hits">
         {hits.map(({ name, family, weight, evidence, key }) => (
           <li key={`${name} ${key}`}>
-            <a href={link('decisions', { signature: name })}>{name}</a> <span class="note">{family}</span> <span class="weight">{decibans(weight)}</span>
-            {evidence.map((own) => (
-              <div key={`${own.field} ${own.start}`} class="where">
-                <code>{own.field}</code> {own.end > own.start ? byteRange(own) : 'as a whole'}
+            <a href={link('decisions', { signature: name })}>{name}</a>{' '}
+            <span class="note">{family}</span> <span class="weight">{decibans(weight)}</span>
+            {evidence.map((range) => (
+              <div key={`${range.field} ${range.start}`} class="where">
+                <code>{range.field}</code>{' '}
+                {range.end > range.start ? byteRange(range) : 'as a whole'}
               </div>
             ))}
             {key && (
@@ -122,35 +147,46 @@ function Hits({ hits }: { hits: Decision['hits'] }) {
   );
 }
 
-function Facts({ decision: own }: { decision: Decision }) {
-  const rows: [string, ComponentChildren][] = [
-    ['Time', <Time at={own.at} />],
-    ['Account', own.account && <Linked name="account" value={own.account} />],
-    ['Cluster', own.cluster && <a href={link('clusters', { id: own.cluster })}>{own.cluster}</a>],
-    ['Model', own.model && <Linked name="model" value={own.model} />],
-    ['Colo', <Linked name="colo" value={own.colo} />],
-    ['Call', own.dialect && `${own.dialect}, ${own.operation}`],
-    ['Body', `${bytes(own.body_bytes)}${own.entries > 1 ? `, ${count(own.entries)} requests in it` : ''}`],
-    ['Not scanned', own.unscanned_bytes > 0 && bytes(own.unscanned_bytes)],
-    ['Unreadable', own.unreadable.join(', ')],
-    ['Ruleset', <><Hash value={own.ruleset || null} /> as {own.role}{own.serial !== null && `, release ${own.serial}`}</>],
-    ['Mode', own.mode],
-    ['Experimental hits', own.shadow_hits.length > 0 && `${own.shadow_hits.join(', ')} (they weigh nothing)`],
-    ['Error', own.error],
+function Facts({ decision }: { decision: Decision }) {
+  const { account, cluster, model, colo, dialect, operation, entries, error } = decision;
+  const { role, serial, ruleset, shadow_hits, unreadable, unscanned_bytes } = decision;
+  const requests = entries > 1 ? `, ${count(entries)} requests` : '';
+  const facts: [string, ComponentChildren][] = [
+    ['Time', <Time at={decision.at} />],
+    ['Account', account && <FilterLink name="account" value={account} />],
+    ['Cluster', cluster && <a href={link('clusters', { id: cluster })}>{cluster}</a>],
+    ['Model', model && <FilterLink name="model" value={model} />],
+    ['Colo', <FilterLink name="colo" value={colo} />],
+    ['Dialect, operation', dialect && `${dialect}, ${operation}`],
+    ['Body', `${bytes(decision.body_bytes)}${requests}`],
+    ['Not scored', unscanned_bytes > 0 && `${bytes(unscanned_bytes)} of the body`],
+    ['Unreadable', unreadable.join(', ')],
+    [
+      'Ruleset',
+      <>
+        <Hash value={ruleset || null} /> as {role}
+        {serial !== null && `, release ${serial}`}
+      </>,
+    ],
+    ['Mode', decision.mode],
+    ['Experimental hits', shadow_hits.length > 0 && `${shadow_hits.join(', ')} (without weight)`],
+    ['Error', error],
   ];
   return (
     <dl class="facts">
-      {rows.filter(([, value]) => value).map(([name, value]) => (
-        <div key={name}>
-          <dt>{name}</dt>
-          <dd>{value}</dd>
-        </div>
-      ))}
+      {facts
+        .filter(([, value]) => value)
+        .map(([name, value]) => (
+          <div key={name}>
+            <dt>{name}</dt>
+            <dd>{value}</dd>
+          </div>
+        ))}
     </dl>
   );
 }
 
-const Linked = ({ name, value }: { name: string; value: string }) => (
+const FilterLink = ({ name, value }: { name: string; value: string }) => (
   <a href={link('decisions', { [name]: value })} title={`Decisions of this ${name}`}>
     {value}
   </a>

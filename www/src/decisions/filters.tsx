@@ -1,106 +1,146 @@
-// What to look for. It stands in the address, so that a view can be passed on.
+// The filters of the list. They are part of the address, so that a filtered list can be shared.
 import { ACTIONS, BANDS } from '../api.ts';
-import { Time } from '../components/parts.tsx';
-import { go } from '../router.ts';
+import { Time } from '../components/ui.tsx';
+import { navigate } from '../router.ts';
 
-const TEXTS: readonly [name: string, label: string, hint: string][] = [
+type FilterValues = Record<string, string>;
+
+const TEXT_FILTERS: readonly [name: string, label: string, hint: string][] = [
   ['signature', 'Signature', 'synthesis_pairs'],
-  ['account', 'Account', 'first digits do'],
+  ['account', 'Account', 'first digits'],
   ['cluster', 'Cluster', '5b0f3a91'],
   ['model', 'Model', 'demo-large'],
   ['colo', 'Colo', 'FRA'],
-  ['id', 'Request id', 'first digits do'],
+  ['id', 'Request id', 'first digits'],
 ];
-/** In milliseconds since the epoch; the second is exclusive. */
-const TIMES: readonly [name: string, label: string][] = [
+/** Milliseconds since the epoch; `until` is exclusive. */
+const TIME_FILTERS: readonly [name: string, label: string][] = [
   ['since', 'From'],
   ['until', 'To'],
 ];
-const NAMES = ['band', 'action', ...TEXTS.map(([name]) => name)];
+const NAMES = ['band', 'action', ...TEXT_FILTERS.map(([name]) => name)];
 
-/** Null where it is no time that a date can be made of. */
-const timeOf = (value: string | null | undefined) => (value && Math.abs(Number(value)) <= 8.64e15 ? Number(value) : null);
+/** The largest time of a `Date`, in milliseconds since the epoch. */
+const MAX_TIME = 8.64e15;
 
-/** The filters that are set; nothing else of the address. */
-export function filtersOf(params: URLSearchParams): Record<string, string> {
+/** Parses a time; null if it is missing or not a valid time of a `Date`. */
+const parseTime = (value: string | null | undefined) =>
+  value && Math.abs(Number(value)) <= MAX_TIME ? Number(value) : null;
+
+/** Returns the filters in the parameters of the address. Other parameters are left out. */
+export function filtersOf(params: URLSearchParams): FilterValues {
   const texts = NAMES.map((name) => [name, params.get(name)?.trim()]);
-  const times = TIMES.map(([name]) => [name, timeOf(params.get(name))?.toString()]);
+  const times = TIME_FILTERS.map(([name]) => [name, parseTime(params.get(name))?.toString()]);
   return Object.fromEntries([...texts, ...times].filter(([, value]) => value));
 }
 
-export function Filters({ filters }: { filters: Record<string, string> }) {
-  const empty = Object.keys(filters).length === 0;
+export function Filters({ filters }: { filters: FilterValues }) {
+  const isEmpty = Object.keys(filters).length === 0;
   const apply = (event: Event) => {
     event.preventDefault();
     const { name, value, type } = event.target as HTMLInputElement | HTMLSelectElement;
     const at = type === 'datetime-local' && value ? Date.parse(value) : null;
-    // While a year is typed, it is one of antiquity.
+    // While the user types a year, its first digits are a year before 1970.
     if (at !== null && !(at > 0)) return;
-    go('decisions', { ...filters, [name]: at ?? value.trim() });
+    navigate('decisions', { ...filters, [name]: at ?? value.trim() });
   };
   return (
-    <form class="fields filters" onSubmit={(event) => event.preventDefault()} onChange={apply} role="search" aria-label="Filter decisions">
+    <form
+      class="fields filters"
+      onSubmit={(event) => event.preventDefault()}
+      onChange={apply}
+      role="search"
+      aria-label="Filter decisions"
+    >
       <Choice name="band" label="Band" values={[...BANDS, 'unscored']} value={filters.band} />
       <Choice name="action" label="Action" values={ACTIONS} value={filters.action} />
-      {TEXTS.map(([name, label, hint]) => (
+      {TEXT_FILTERS.map(([name, label, hint]) => (
         <label key={name} class={`filter-${name}`}>
           {label}
-          <input name={name} value={filters[name] ?? ''} placeholder={hint} autocomplete="off" spellcheck={false} />
+          <input
+            name={name}
+            value={filters[name] ?? ''}
+            placeholder={hint}
+            autocomplete="off"
+            spellcheck={false}
+          />
         </label>
       ))}
-      {TIMES.map(([name, label]) => (
+      {TIME_FILTERS.map(([name, label]) => (
         <label key={name} class="filter-time">
           {label}
-          <input type="datetime-local" name={name} value={local(timeOf(filters[name]))} />
+          <input type="datetime-local" name={name} value={toLocalInput(parseTime(filters[name]))} />
         </label>
       ))}
-      {/* Disabled it would lose the focus. */}
-      <button type="button" class="quiet" aria-disabled={empty} onClick={() => empty || go('decisions')}>
+      {/* Not `disabled`, because a disabled button loses the focus. */}
+      <button
+        type="button"
+        class="quiet"
+        aria-disabled={isEmpty}
+        onClick={() => isEmpty || navigate('decisions')}
+      >
         Clear filters
       </button>
-      <Range filters={filters} />
+      <TimeRange filters={filters} />
     </form>
   );
 }
 
-/** To the second, which the boxes do not show. */
-function Range({ filters: { since, until, ...others } }: { filters: Record<string, string> }) {
-  const [from, to] = [timeOf(since), timeOf(until)];
+/** Shows the time range with seconds, which the inputs do not show. */
+function TimeRange({ filters: { since, until, ...others } }: { filters: FilterValues }) {
+  const from = parseTime(since);
+  const to = parseTime(until);
   if (from === null && to === null) return null;
   const clear = () => {
-    go('decisions', others);
-    // The button goes with what it clears.
+    navigate('decisions', others);
+    // The button disappears with the range, so move the focus.
     document.getElementsByName('since')[0]?.focus();
   };
   return (
     <p class="row range">
       <span>
-        Decisions {from !== null && <>from <Time at={from} /></>} {to !== null && <>to <Time at={to} /></>}
+        Decisions{' '}
+        {from !== null && (
+          <>
+            from <Time at={from} />
+          </>
+        )}{' '}
+        {to !== null && (
+          <>
+            to <Time at={to} />
+          </>
+        )}
       </span>
       <button type="button" onClick={clear}>
-        Of any time
+        Any time
       </button>
     </p>
   );
 }
 
-/** As its box takes it: minutes, in the zone of whoever looks. */
-function local(at: number | null): string {
+/** Formats a time as the value of a `datetime-local` input: local time, in minutes. */
+function toLocalInput(at: number | null): string {
   if (at === null) return '';
-  const minutes = new Date(at).getTimezoneOffset();
-  const shifted = at - minutes * 60_000;
+  const shifted = at - new Date(at).getTimezoneOffset() * 60_000;
   return shifted > 0 && shifted < 2e14 ? new Date(shifted).toISOString().slice(0, 16) : '';
 }
 
-function Choice({ name, label, values, value = '' }: { name: string; label: string; values: readonly string[]; value?: string }) {
+interface ChoiceProps {
+  name: string;
+  label: string;
+  values: readonly string[];
+  value?: string;
+}
+
+function Choice({ name, label, values, value = '' }: ChoiceProps) {
   return (
     <label>
       {label}
       <select name={name} value={value}>
         <option value="">any</option>
-        {values.map((own) => (
-          <option key={own} value={own}>
-            {own}
+        {values.map((option) => (
+          <option key={option} value={option}>
+            {option}
           </option>
         ))}
       </select>

@@ -1,155 +1,264 @@
-// The newest decisions. What one reads stays where it is: new ones wait until they are asked for, unless they are followed.
+// The newest decisions. The list does not move while it is read: new decisions wait for a click,
+// unless “Follow” is checked.
 import { useEffect, useState } from 'preact/hooks';
-import { type Decision, type Decisions, useApi } from '../api.ts';
-import { LiveState, useChanges } from '../components/live.tsx';
-import { ActionTag, BandTag, Hash, Panel, Time } from '../components/parts.tsx';
-import { Empty, Shown } from '../components/states.tsx';
+import { type Decision, type DecisionList, useApi } from '../api.ts';
+import { Async, Empty } from '../components/async-states.tsx';
+import { LiveStatus, useLiveUpdates } from '../components/live-updates.tsx';
 import { Table } from '../components/table.tsx';
-import { brief, count, score } from '../format.ts';
+import { ActionTag, BandTag, Hash, Panel, Time } from '../components/ui.tsx';
+import { download } from '../download.ts';
+import { brief, count, score as formatScore } from '../format.ts';
 import { link } from '../router.ts';
-import { download } from '../rules/store.ts';
+
+type FilterValues = Record<string, string>;
 
 interface Props {
-  filters: Record<string, string>;
-  open: string | null;
-  /** Told what is listed, so that one of them can be opened without asking again. */
+  filters: FilterValues;
+  /** Request id of the open decision. */
+  openId: string | null;
+  /** Called with the listed decisions, so that one can be opened without another request. */
   onList(decisions: readonly Decision[]): void;
 }
 
-const LIMIT = 100;
-/** What the API tells at most. */
-const MOST = 500;
+const PAGE = 100;
+/** The API returns at most this number of decisions. */
+const MAX_DECISIONS = 500;
 
-export function List({ filters, open, onList }: Props) {
-  const { changes, seconds, live } = useChanges();
-  const [limit, setLimit] = useState(LIMIT);
-  const loaded = useApi<Decisions>(`/decisions?${new URLSearchParams({ limit: String(limit), ...filters })}`, seconds, changes);
+export function List({ filters, openId, onList }: Props) {
+  const { changes, seconds, live } = useLiveUpdates();
+  const [limit, setLimit] = useState(PAGE);
+  const query = new URLSearchParams({ limit: String(limit), ...filters });
+  const loaded = useApi<DecisionList>(`/decisions?${query}`, seconds, changes);
   const latest = loaded.state === 'loading' ? undefined : loaded.data;
-  const [held, hold] = useState<Decisions>();
+  const [shown, setShown] = useState<DecisionList>();
   const [follow, setFollow] = useState(false);
   useEffect(() => {
-    // Older ones that were asked for come at once, too.
-    const isMore = held?.decisions.length === LIMIT && (latest?.decisions.length ?? 0) > LIMIT;
-    if (latest && (follow || isMore || !held?.decisions.length)) hold(latest);
+    // Show older decisions at once after “Show more”.
+    const isMore = shown?.decisions.length === PAGE && (latest?.decisions.length ?? 0) > PAGE;
+    if (latest && (follow || isMore || !shown?.decisions.length)) setShown(latest);
   }, [latest, follow]);
-  useEffect(() => onList(held?.decisions ?? []), [held]);
-  const known = new Set(held?.decisions.map(({ request_id }) => request_id));
-  const fresh = held ? (latest?.decisions.filter(({ request_id }) => !known.has(request_id)).length ?? 0) : 0;
-  const end = (
+  useEffect(() => onList(shown?.decisions ?? []), [shown]);
+  const controls = (
     <>
-      <LiveState live={live} />
+      <LiveStatus live={live} />
       <label class="follow">
-        <input type="checkbox" checked={follow} onChange={(event) => setFollow(event.currentTarget.checked)} /> Follow
+        <input
+          type="checkbox"
+          checked={follow}
+          onChange={(event) => setFollow(event.currentTarget.checked)}
+        />{' '}
+        Follow
       </label>
     </>
   );
+  const note = latest && `${count(latest.stored)} of at most ${count(latest.capacity)} stored`;
+  // After “Show more”, the list stays until the longer one is loaded.
+  const current =
+    loaded.state === 'loading' && shown ? ({ state: 'ready', data: shown } as const) : loaded;
   return (
-    <Panel title="Newest first" note={latest && `kept ${count(latest.stored)} of at most ${count(latest.capacity)}`} end={end} class="decision-list">
-      <div class="fresh">
-        <span class="visually-hidden" role="status">
-          {fresh > 0 && 'There are new decisions'}
-        </span>
-        {/* Disabled it would lose the focus. */}
-        <button type="button" aria-disabled={fresh === 0} onClick={() => fresh && hold(latest)}>
-          {fresh === 0 ? 'No new decisions' : `${fresh}${fresh >= limit ? ' or more' : ''} new ${fresh === 1 ? 'decision' : 'decisions'}`}
-        </button>
-      </div>
-      <Shown loaded={loaded.state === 'loading' && held ? { state: 'ready', data: held } : loaded} lines={12}>
-        {() => held && (held.decisions.length ? <DecisionTable decisions={held.decisions} filters={filters} open={open} /> : <None filters={filters} />)}
-      </Shown>
-      {held && held.decisions.length > 0 && <More decisions={held.decisions} limit={limit} onMore={() => setLimit(MOST)} />}
+    <Panel title="Newest first" note={note} end={controls} class="decision-list">
+      <NewDecisions
+        count={newDecisions(shown, latest)}
+        limit={limit}
+        onShow={() => setShown(latest)}
+      />
+      <Async loaded={current} lines={12}>
+        {() =>
+          shown &&
+          (shown.decisions.length ? (
+            <DecisionTable decisions={shown.decisions} filters={filters} openId={openId} />
+          ) : (
+            <NoDecisions filters={filters} />
+          ))
+        }
+      </Async>
+      {shown && shown.decisions.length > 0 && (
+        <More decisions={shown.decisions} limit={limit} onMore={() => setLimit(MAX_DECISIONS)} />
+      )}
     </Panel>
   );
 }
 
-function More({ decisions, limit, onMore }: { decisions: readonly Decision[]; limit: number; onMore(): void }) {
-  const more = () => {
-    onMore();
-    // The button goes; what comes next stands behind the last row.
-    document.getElementById(rowId(decisions.at(-1)!.request_id))?.focus();
-  };
+/** Returns the number of decisions in `latest` that are not shown. */
+function newDecisions(shown: DecisionList | undefined, latest: DecisionList | undefined): number {
+  if (!shown || !latest) return 0;
+  const known = new Set(shown.decisions.map(({ request_id }) => request_id));
+  return latest.decisions.filter(({ request_id }) => !known.has(request_id)).length;
+}
+
+interface NewDecisionsProps {
+  count: number;
+  limit: number;
+  onShow(): void;
+}
+
+function NewDecisions({ count, limit, onShow }: NewDecisionsProps) {
+  const number = `${count}${count >= limit ? ' or more' : ''}`;
+  const label = `${number} new ${count === 1 ? 'decision' : 'decisions'}`;
   return (
-    <div class="row more">
-      {decisions.length >= LIMIT && limit < MOST && (
-        <button type="button" onClick={more}>
-          Show more
-        </button>
-      )}
-      <button type="button" class="quiet" onClick={() => download('decisions.ndjson', decisions.map((decision) => `${JSON.stringify(decision)}\n`).join(''))}>
-        Download these {count(decisions.length)} as NDJSON
+    <div class="new-decisions">
+      <span class="visually-hidden" role="status">
+        {count > 0 && 'There are new decisions'}
+      </span>
+      {/* Not `disabled`, because a disabled button loses the focus. */}
+      <button type="button" aria-disabled={count === 0} onClick={() => count > 0 && onShow()}>
+        {count === 0 ? 'No new decisions' : label}
       </button>
-      {decisions.length >= MOST && <span class="note">No more than {MOST} at once: narrow the time to see older ones.</span>}
     </div>
   );
 }
 
-function None({ filters }: { filters: Record<string, string> }) {
+interface MoreProps {
+  decisions: readonly Decision[];
+  limit: number;
+  onMore(): void;
+}
+
+function More({ decisions, limit, onMore }: MoreProps) {
+  const more = () => {
+    onMore();
+    // The button disappears, so focus the last row; older decisions follow it.
+    document.getElementById(rowId(decisions.at(-1)!.request_id))?.focus();
+  };
+  const save = () => {
+    const lines = decisions.map((decision) => `${JSON.stringify(decision)}\n`);
+    download('decisions.ndjson', lines.join(''));
+  };
+  return (
+    <div class="row more">
+      {decisions.length >= PAGE && limit < MAX_DECISIONS && (
+        <button type="button" onClick={more}>
+          Show more
+        </button>
+      )}
+      <button type="button" class="quiet" onClick={save}>
+        Download these {count(decisions.length)} as NDJSON
+      </button>
+      {decisions.length >= MAX_DECISIONS && (
+        <span class="note">
+          At most {MAX_DECISIONS} decisions are shown: narrow the time range to see older ones.
+        </span>
+      )}
+    </div>
+  );
+}
+
+function NoDecisions({ filters }: { filters: FilterValues }) {
   if (Object.keys(filters).length) {
     return (
       <Empty>
-        <p>No decision that is kept fits these filters.</p>
-        <p>{filters.id ? 'Only some of the clear decisions are kept, and old ones give way to new ones: the Worker’s log has every request id.' : 'Clear some of them to see more.'}</p>
+        <p>No stored decision matches these filters.</p>
+        <p>
+          {filters.id
+            ? 'Only a sample of the clear decisions is stored, and new decisions replace old ' +
+              'ones. The Worker’s log has every request id.'
+            : 'Remove some filters to see more.'}
+        </p>
       </Empty>
     );
   }
   return (
     <Empty>
-      <p>No decision is kept yet.</p>
+      <p>No decisions are stored yet.</p>
       <p>
-        Send a request through Hedgerow, or run <code>npm run demo</code> beside <code>npm start</code>; decisions come here a few seconds later.
+        Send a request through Hedgerow, or run <code>npm run demo</code> next to{' '}
+        <code>npm start</code>. Decisions appear a few seconds later.
       </p>
     </Empty>
   );
 }
 
-function DecisionTable({ decisions, filters, open }: { decisions: readonly Decision[]; filters: Record<string, string>; open: string | null }) {
+interface TableProps {
+  decisions: readonly Decision[];
+  filters: FilterValues;
+  openId: string | null;
+}
+
+function DecisionTable({ decisions, filters, openId }: TableProps) {
   return (
     <Table
       label="Decisions"
       class="decisions tight"
-      columns={['Time', 'Band', { title: 'Score', number: true }, 'Action', 'Top hits', 'Account', 'Model', 'Colo', 'Dialect', 'Request id']}
+      columns={[
+        'Time',
+        'Band',
+        { title: 'Score', number: true },
+        'Action',
+        'Top hits',
+        'Account',
+        'Model',
+        'Colo',
+        'Dialect',
+        'Request id',
+      ]}
     >
       {decisions.map((decision) => (
-        <Row key={decision.request_id} decision={decision} href={link('decisions', { ...filters, open: decision.request_id })} open={open === decision.request_id} />
+        <Row
+          key={decision.request_id}
+          decision={decision}
+          href={link('decisions', { ...filters, open: decision.request_id })}
+          isOpen={openId === decision.request_id}
+        />
       ))}
     </Table>
   );
 }
 
-/** The id of a row's link, to which the focus goes back. */
-export const rowId = (request: string) => `decision-${request}`;
+/** Returns the id of the link in a row. Closing the decision focuses this link. */
+export const rowId = (requestId: string) => `decision-${requestId}`;
 
-function Row({ decision, href, open }: { decision: Decision; href: string; open: boolean }) {
-  const { request_id, at, band, score: own, action, mode, hits, account, model, colo, dialect, error } = decision;
-  const top = hits.toSorted((a, b) => Math.abs(b.weight) - Math.abs(a.weight)).slice(0, 2);
+interface RowProps {
+  decision: Decision;
+  href: string;
+  isOpen: boolean;
+}
+
+function Row({ decision, href, isOpen }: RowProps) {
+  const { request_id, score, action, mode, account, model } = decision;
+  const open = (event: Event) => {
+    if (!(event.target as Element).closest('a')) location.hash = href;
+  };
   return (
-    <tr class={`pick ${open ? 'is-open' : ''}`} onClick={(event) => (event.target as Element).closest('a') || (location.hash = href)}>
+    <tr class={`pick ${isOpen ? 'is-open' : ''}`} onClick={open}>
       <td class="nowrap">
-        <a id={rowId(request_id)} href={href} aria-current={open ? 'true' : undefined}>
-          <Time at={at} />
+        <a id={rowId(request_id)} href={href} aria-current={isOpen ? 'true' : undefined}>
+          <Time at={decision.at} />
         </a>
       </td>
       <td>
-        <BandTag band={band} />
+        <BandTag band={decision.band} />
       </td>
-      <td class="number">{own === null ? '–' : score(own)}</td>
+      <td class="number">{score === null ? '–' : formatScore(score)}</td>
       <td class="nowrap">
         <ActionTag action={action} />
         {mode === 'shadow' && action !== 'allow' && <span class="note"> in shadow</span>}
       </td>
-      <td class="top-hits clipped" title={error ?? hits.map(({ name }) => name).join(', ')}>
-        {error ?? top.map(({ name }) => name).join(', ')}
-        {hits.length > top.length && ` and ${hits.length - top.length} more`}
-      </td>
+      <TopHits decision={decision} />
       <td>
         <Hash value={account} />
       </td>
-      <td class="model clipped" title={model ?? undefined}>{model ?? '–'}</td>
-      <td>{colo}</td>
-      <td>{dialect || '–'}</td>
+      <td class="model clipped" title={model ?? undefined}>
+        {model ?? '–'}
+      </td>
+      <td>{decision.colo}</td>
+      <td>{decision.dialect || '–'}</td>
       <td>
         <code title={request_id}>{brief(request_id)}</code>
       </td>
     </tr>
+  );
+}
+
+const TOP_HITS = 2;
+
+/** The heaviest hits, or the error. */
+function TopHits({ decision: { hits, error } }: { decision: Decision }) {
+  const names = (some: Decision['hits']) => some.map(({ name }) => name).join(', ');
+  const sorted = hits.toSorted((a, b) => Math.abs(b.weight) - Math.abs(a.weight));
+  return (
+    <td class="top-hits clipped" title={error ?? names(hits)}>
+      {error ?? names(sorted.slice(0, TOP_HITS))}
+      {hits.length > TOP_HITS && ` and ${hits.length - TOP_HITS} more`}
+    </td>
   );
 }

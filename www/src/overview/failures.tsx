@@ -1,24 +1,52 @@
-// Our own failures: how often, and what to do about each.
+// Hedgerow's own failures: their frequency and their remedies.
 import type { Series } from '../api.ts';
-import { Panel } from '../components/parts.tsx';
-import { Empty } from '../components/states.tsx';
+import { Empty } from '../components/async-states.tsx';
+import { Panel } from '../components/ui.tsx';
 import { count } from '../format.ts';
-import { Spark, Trend } from './parts.tsx';
-import { halves } from './series.ts';
+import { splitHalves } from './series.ts';
+import { Spark, Trend } from './trend.tsx';
 
+const REPORT_PANIC = 'Send the line hedgerow.panic of the log to the maintainers.';
+
+/** Remedies by pattern of the error; the first match applies. */
 const REMEDIES: readonly [RegExp, string][] = [
-  [/^ACCOUNT_SECRET/, 'Requests pass unscored until it is set: npx wrangler secret put ACCOUNT_SECRET.'],
-  [/^the embedded ruleset/, 'Requests pass unscored. Build again and deploy: npm run build, npx wrangler deploy.'],
-  [/^rules: the release in force has expired/, 'The embedded rules decide now. Release again: hedgerow release.'],
-  [/^(rules|release|bundle)/, 'Isolates keep the rules that they have. See “Rules in force”, then push and release again.'],
-  [/^correlate: .*dropped/, 'Correlators cannot keep up: raise correlate.shards in rules/policy.toml.'],
-  [/^(correlate|noting for correlation)/, 'Single requests are scored all the same; only what they have in common is missed. See hedgerow.correlator in the Worker’s log.'],
-  [/^indicators/, 'Indicators that are known still count. It is tried again by itself; see the KV binding if it lasts.'],
-  [/shadow/, 'Only the watched rules failed; what decides did not. Send the line hedgerow.panic of the log to the maintainers.'],
-  [/panicked|scoring|scored/, 'Such requests were let through unscored, or refused where fail_closed is set. Send the line hedgerow.panic of the log to the maintainers.'],
+  [
+    /^ACCOUNT_SECRET/,
+    'Requests are forwarded unscored until it is set: npx wrangler secret put ACCOUNT_SECRET.',
+  ],
+  [
+    /^the embedded ruleset/,
+    'Requests are forwarded unscored. Build and deploy again: npm run build, npx wrangler deploy.',
+  ],
+  [/^rules: .*expired/, 'The embedded rules decide now. Publish a new release: hedgerow release.'],
+  [
+    /^(rules|release|bundle)/,
+    'Isolates continue with their current rules. See “Active rules”, then push and release again.',
+  ],
+  [
+    /^correlate: .*dropped/,
+    'Correlators are overloaded: raise correlate.shards in rules/policy.toml.',
+  ],
+  [
+    /^correlate|correlation|observation/,
+    'Single requests are still scored; correlations miss some of them. See ' +
+      'hedgerow.correlator in the Worker’s log.',
+  ],
+  [
+    /^indicators/,
+    'Known indicators still count, and the update is retried. If the error persists, check ' +
+      'the KV binding.',
+  ],
+  [/shadow/, `Only the shadow rules failed; the active rules did not. ${REPORT_PANIC}`],
+  [
+    /panicked|scoring|scored/,
+    `These requests were forwarded unscored, or refused if fail_closed is set. ${REPORT_PANIC}`,
+  ],
 ];
 
-const remedy = (what: string) => REMEDIES.find(([pattern]) => pattern.test(what))?.[1] ?? 'Look for it in the Worker’s log: npx wrangler tail.';
+const remedyFor = (error: string) =>
+  REMEDIES.find(([pattern]) => pattern.test(error))?.[1] ??
+  'Look for the error in the Worker’s log: npx wrangler tail.';
 
 export function Failures({ errors }: { errors: Series['errors'] }) {
   return (
@@ -27,23 +55,27 @@ export function Failures({ errors }: { errors: Series['errors'] }) {
         <Empty>No failure was reported in this range.</Empty>
       ) : (
         <ul class="failures">
-          {errors.map(({ what, count: own, points }) => {
-            const [first, second] = halves(points);
-            return (
-              <li key={what}>
-                <div class="failure">
-                  <strong>{what}</strong>
-                  <span class="number">
-                    {count(own)} <Trend first={first} second={second} />
-                  </span>
-                  <Spark points={points} />
-                </div>
-                <p class="note">{remedy(what)}</p>
-              </li>
-            );
-          })}
+          {errors.map((error) => (
+            <Failure key={error.what} error={error} />
+          ))}
         </ul>
       )}
     </Panel>
+  );
+}
+
+function Failure({ error }: { error: Series['errors'][number] }) {
+  const [first, second] = splitHalves(error.points);
+  return (
+    <li>
+      <div class="failure">
+        <strong>{error.what}</strong>
+        <span class="number">
+          {count(error.count)} <Trend first={first} second={second} />
+        </span>
+        <Spark points={error.points} />
+      </div>
+      <p class="note">{remedyFor(error.what)}</p>
+    </li>
   );
 }

@@ -1,8 +1,8 @@
-// Which rules decide which share of the traffic, and how those on trial differ from the active ones.
+// The share of traffic of each ruleset, and comparisons: canary with active, shadow with active.
 import { type Band, BANDS, type Loaded, type Series, type Status } from '../api.ts';
-import { BandTag, Hash, Panel } from '../components/parts.tsx';
-import { Empty, Shown } from '../components/states.tsx';
+import { Async, Empty } from '../components/async-states.tsx';
 import { Table } from '../components/table.tsx';
+import { BandTag, Hash, Panel } from '../components/ui.tsx';
 import { count, share } from '../format.ts';
 import { link } from '../router.ts';
 import { sum } from './series.ts';
@@ -10,18 +10,29 @@ import { sum } from './series.ts';
 type Ruleset = Series['rulesets'][number];
 type Shadow = NonNullable<Status['traffic']['shadow']>;
 
-export function Rulesets({ series, status }: { series: Series; status: Status | undefined }) {
+interface Props {
+  series: Series;
+  status: Status | undefined;
+}
+
+export function Rulesets({ series, status }: Props) {
   const total = sum(series.rulesets.map(({ requests }) => requests));
-  const pair = compared(series.rulesets);
+  const pair = newestCanary(series.rulesets);
   return (
     <Panel title="Rules by share of traffic" class="half">
       {total === 0 ? (
-        <Empty>No ruleset decided anything in this range.</Empty>
+        <Empty>No ruleset decided a request in this range.</Empty>
       ) : (
         <Table
           label="Rulesets by requests"
           class="tight"
-          columns={['Ruleset', 'Role', { title: 'Release', number: true }, { title: 'Requests', number: true }, { title: 'Share', number: true }]}
+          columns={[
+            'Ruleset',
+            'Role',
+            { title: 'Release', number: true },
+            { title: 'Requests', number: true },
+            { title: 'Share', number: true },
+          ]}
         >
           {series.rulesets.map(({ ruleset, serial, role, requests }) => (
             <tr key={`${ruleset} ${serial} ${role}`}>
@@ -36,36 +47,57 @@ export function Rulesets({ series, status }: { series: Series; status: Status | 
           ))}
         </Table>
       )}
-      {pair && <Canary {...pair} ended={hasEnded(pair.canary, status)} />}
+      {pair && <CanaryComparison {...pair} ended={hasEnded(pair.canary, status)} />}
     </Panel>
   );
 }
 
-/** The canary of the newest release that has both, and what was active beside it: others saw other traffic. */
-function compared(rulesets: readonly Ruleset[]): { active: Ruleset; canary: Ruleset } | undefined {
+interface CanaryPair {
+  active: Ruleset;
+  canary: Ruleset;
+}
+
+/**
+ * Returns the newest canary, and the active ruleset of the same release. Rulesets of other releases
+ * are not comparable: they decided other traffic.
+ */
+function newestCanary(rulesets: readonly Ruleset[]): CanaryPair | undefined {
+  const activeOf = (canary: Ruleset) =>
+    rulesets.find(({ role, serial }) => role === 'active' && serial === canary.serial);
   const pairs = rulesets.flatMap((canary) => {
-    const active = canary.role === 'canary' && rulesets.find(({ role, serial }) => role === 'active' && serial === canary.serial);
+    const active = canary.role === 'canary' && activeOf(canary);
     return active ? [{ active, canary }] : [];
   });
   return pairs.toSorted((a, b) => b.canary.serial - a.canary.serial)[0];
 }
 
-/** Whether another release is in force, or none; false where that is unknown. */
+/** Returns whether the canary is no longer part of the newest release; false if that is unknown. */
 function hasEnded({ serial, ruleset }: Ruleset, status: Status | undefined): boolean {
   if (!status) return false;
   const { release } = status;
   return release?.serial !== serial || release.release.canary?.digest !== ruleset;
 }
 
-function Canary({ active, canary, ended }: { active: Ruleset; canary: Ruleset; ended: boolean }) {
-  const percent = ({ bands, requests }: Ruleset, band: Band) => (100 * (bands[band] ?? 0)) / (requests || 1);
+function CanaryComparison({ active, canary, ended }: CanaryPair & { ended: boolean }) {
+  const percent = ({ bands, requests }: Ruleset, band: Band) =>
+    (100 * (bands[band] ?? 0)) / (requests || 1);
   return (
-    <section class="part">
-      <h3>Canary against active</h3>
+    <section class="comparison">
+      <h3>Canary compared with active</h3>
       <p class="note">
-        Release {canary.serial}: canary <Hash value={canary.ruleset} /> against <Hash value={active.ruleset} />{ended && '. It has ended'}.
+        Release {canary.serial}: canary <Hash value={canary.ruleset} />, active{' '}
+        <Hash value={active.ruleset} />
+        {ended && '. The canary has ended'}.
       </p>
-      <Table label="Canary against active" columns={['Band', { title: 'Active', number: true }, { title: 'Canary', number: true }, { title: 'Difference', number: true }]}>
+      <Table
+        label="Canary compared with active"
+        columns={[
+          'Band',
+          { title: 'Active', number: true },
+          { title: 'Canary', number: true },
+          { title: 'Difference', number: true },
+        ]}
+      >
         {BANDS.map((band) => (
           <tr key={band}>
             <th scope="row">
@@ -86,67 +118,111 @@ function points(difference: number): string {
   return `${difference > 0 ? '+' : '−'}${Math.abs(difference).toFixed(1)} points`;
 }
 
-/** `range` tells of the whole range, `status` of now. */
-export function ShadowPanel({ range, status }: { range: Loaded<Status> & { reload(): void }; status: Status | undefined }) {
+interface ShadowPanelProps {
+  /** The status over the whole range. */
+  range: Loaded<Status> & { reload(): void };
+  /** The current status. */
+  status: Status | undefined;
+}
+
+export function ShadowPanel({ range, status }: ShadowPanelProps) {
   const shadow = (range.state !== 'loading' && range.data?.traffic.shadow) || null;
   return (
-    <Panel title="Shadow against active" note={shadow && `${count(shadow.requests)} requests scored by both`} class="half">
-      <Shown loaded={range} lines={6}>
-        {({ ledger, traffic }) => (traffic.shadow ? <Compared shadow={traffic.shadow} status={status} /> : <NoShadow known={ledger.reachable} />)}
-      </Shown>
+    <Panel
+      title="Shadow compared with active"
+      note={shadow && `${count(shadow.requests)} requests scored by both`}
+      class="half"
+    >
+      <Async loaded={range} lines={6}>
+        {({ ledger, traffic }) =>
+          traffic.shadow ? (
+            <ShadowComparison shadow={traffic.shadow} status={status} />
+          ) : (
+            <NoShadow isKnown={ledger.reachable} />
+          )
+        }
+      </Async>
     </Panel>
   );
 }
 
-function NoShadow({ known }: { known: boolean }) {
-  if (!known) return <Empty>Unknown: the ledger does not answer.</Empty>;
+function NoShadow({ isKnown }: { isKnown: boolean }) {
+  if (!isKnown) return <Empty>Unknown: the ledger does not answer.</Empty>;
   return (
     <Empty>
-      No ruleset was watched in shadow in this range. <code>hedgerow push --shadow</code> scores with new rules beside those that decide.
+      There was no shadow ruleset in this range. <code>hedgerow push --shadow</code> scores traffic
+      with new rules in addition to the active rules.
     </Empty>
   );
 }
 
-/** Whether a shadow that was counted still watches. */
-function Watching({ ruleset, status }: { ruleset: string; status: Status }) {
-  const now = status.release?.release.shadow?.digest;
-  if (now === ruleset) return null;
-  return <> It has ended: {now ? <>now <Hash value={now} /> is watched</> : 'nothing is watched now'}.</>;
+/** Says if the shadow ruleset is no longer part of the newest release. */
+function EndedNote({ ruleset, status }: { ruleset: string; status: Status }) {
+  const current = status.release?.release.shadow?.digest;
+  if (current === ruleset) return null;
+  if (!current) return <> It has ended; there is no shadow now.</>;
+  return (
+    <>
+      {' '}
+      It has ended; the shadow is now <Hash value={current} />.
+    </>
+  );
 }
 
-function Compared({ shadow, status }: { shadow: Shadow; status: Status | undefined }) {
-  const changed = shadow.bands.filter(({ from, to }) => from !== to).toSorted((a, b) => b.count - a.count);
-  const single = shadow.signatures.toSorted((a, b) => b.only_active + b.only_shadow - a.only_active - a.only_shadow);
+interface ShadowComparisonProps {
+  shadow: Shadow;
+  status: Status | undefined;
+}
+
+function ShadowComparison({ shadow, status }: ShadowComparisonProps) {
+  const changed = shadow.bands
+    .filter(({ from, to }) => from !== to)
+    .toSorted((a, b) => b.count - a.count);
   return (
     <>
       <p class="note">
-        The shadow is <Hash value={shadow.ruleset} />; it decides nothing.{status && <Watching ruleset={shadow.ruleset} status={status} />}
+        The shadow is <Hash value={shadow.ruleset} />; it decides nothing.
+        {status && <EndedNote ruleset={shadow.ruleset} status={status} />}
       </p>
       {changed.length === 0 && <p>Every request would be in the same band.</p>}
-      <ul class="changes">
-        {changed.map(({ from, to, count: own }) => (
-          <li key={`${from} ${to}`}>
-            <BandTag band={from} /> <span aria-label="to">→</span> <BandTag band={to} /> {count(own)} requests, {share(own, shadow.requests)}
+      <ul class="band-changes">
+        {changed.map((change) => (
+          <li key={`${change.from} ${change.to}`}>
+            <BandTag band={change.from} /> <span aria-label="to">→</span>{' '}
+            <BandTag band={change.to} /> {count(change.count)} requests,{' '}
+            {share(change.count, shadow.requests)}
           </li>
         ))}
       </ul>
-      {single.length > 0 && (
-        <Table
-          label="Signatures that only one of the two hit"
-          frame="bounded"
-          columns={['Hit by one of the two', { title: 'Only active', number: true }, { title: 'Only shadow', number: true }]}
-        >
-          {single.map(({ name, only_active, only_shadow }) => (
-            <tr key={name}>
-              <th scope="row">
-                <a href={link('decisions', { signature: name })}>{name}</a>
-              </th>
-              <td class="number">{count(only_active)}</td>
-              <td class="number">{count(only_shadow)}</td>
-            </tr>
-          ))}
-        </Table>
-      )}
+      {shadow.signatures.length > 0 && <SingleHits signatures={shadow.signatures} />}
     </>
+  );
+}
+
+/** Signatures that hit only in the active ruleset, or only in the shadow. */
+function SingleHits({ signatures }: Pick<Shadow, 'signatures'>) {
+  const sorted = signatures.toSorted(
+    (a, b) => b.only_active + b.only_shadow - a.only_active - a.only_shadow,
+  );
+  return (
+    <Table
+      label="Signatures that hit in only one of the two"
+      frame="bounded"
+      columns={[
+        'Hit in one of the two',
+        { title: 'Only active', number: true },
+        { title: 'Only shadow', number: true },
+      ]}
+    >
+      {sorted.map(({ name, only_active, only_shadow }) => (
+        <tr key={name}>
+          <th scope="row">
+            <a href={link('decisions', { signature: name })}>{name}</a>
+          </th>
+          <td class="number">{count(only_active)}</td>
+          <td class="number">{count(only_shadow)}</td>
+        </tr>
+      ))}
+    </Table>
   );
 }

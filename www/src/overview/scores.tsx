@@ -1,52 +1,72 @@
-// How many requests have which score, and where the bands begin.
+// A histogram of scores, with the limits of the bands.
 import { useEffect, useState } from 'preact/hooks';
 import { type Band, type Series, type Status, useApi } from '../api.ts';
-import { Panel } from '../components/parts.tsx';
+import { Panel } from '../components/ui.tsx';
+import { shippedBundle } from '../core/core.ts';
 import { compact, count, share } from '../format.ts';
 import { sum } from './series.ts';
-import { shippedBundle } from '../core/core.ts';
 
+/** Lowest score of each band. */
 type Limits = Record<Exclude<Band, 'clear'>, number>;
-const STEP = 5;
+
+/** Points per bucket. */
+const BUCKET = 5;
 
 export function Scores({ series, status }: { series: Series; status: Status | undefined }) {
   const limits = useLimits(status);
   const total = sum(series.scores);
-  // Most traffic has no evidence at all: on a linear scale nothing else could be seen.
-  const most = Math.log1p(Math.max(1, ...series.scores));
+  // Most traffic has no evidence: on a linear scale, all other columns would be too small to see.
+  const max = Math.log1p(Math.max(1, ...series.scores));
+  const height = (value: number) =>
+    value ? `${Math.max(2, (75 * Math.log1p(value)) / max)}%` : '0';
   return (
-    <Panel title="Scores" note="requests by score; the height is logarithmic" class="half">
+    <Panel title="Scores" note="requests by score, on a logarithmic scale" class="half">
       <div class="histogram" tabIndex={0} role="region" aria-label="Requests by score">
         <ol class="columns">
-          {series.scores.map((value, step) => (
-            <li key={step} title={`${step * STEP} to ${(step + 1) * STEP}: ${count(value)} requests, ${share(value, total)}`}>
-              <span class="visually-hidden">
-                Score {step * STEP} to {(step + 1) * STEP}: {count(value)} requests
-              </span>
-              <span class="column-count" aria-hidden="true">
-                {value ? compact(value) : ''}
-              </span>
-              <span class={`column fill-${limits ? bandOf(step * STEP, limits) : 'none'}`} style={{ height: value ? `${Math.max(2, (75 * Math.log1p(value)) / most)}%` : '0' }} />
-            </li>
-          ))}
+          {series.scores.map((value, bucket) => {
+            const from = bucket * BUCKET;
+            const range = `${from} to ${from + BUCKET}`;
+            return (
+              <li key={from} title={`${range}: ${count(value)} requests, ${share(value, total)}`}>
+                <span class="visually-hidden">
+                  Score {range}: {count(value)} requests
+                </span>
+                <span class="column-count" aria-hidden="true">
+                  {value ? compact(value) : ''}
+                </span>
+                <span
+                  class={`column fill-${limits ? bandOf(from, limits) : 'none'}`}
+                  style={{ height: height(value) }}
+                />
+              </li>
+            );
+          })}
         </ol>
-        {limits && <Marks limits={limits} />}
+        {limits && <LimitLines limits={limits} />}
         <div class="scale" aria-hidden="true">
           {[0, 25, 50, 75, 100].map((at) => (
             <span key={at}>{at}</span>
           ))}
         </div>
       </div>
-      <p class="note limits">{limits ? `Notice from ${limits.notice}, suspect from ${limits.suspect}, hostile from ${limits.hostile}.` : ' '}</p>
+      <p class="note limits">{limits ? describeLimits(limits) : '\u00a0'}</p>
     </Panel>
   );
 }
 
-function Marks({ limits }: { limits: Limits }) {
+const describeLimits = ({ notice, suspect, hostile }: Limits) =>
+  `Notice from ${notice}, suspect from ${suspect}, hostile from ${hostile}.`;
+
+function LimitLines({ limits }: { limits: Limits }) {
   return (
     <>
       {Object.entries(limits).map(([band, at]) => (
-        <span key={band} class={`limit band-${band}`} style={{ left: `${at}%` }} aria-hidden="true" />
+        <span
+          key={band}
+          class={`limit band-${band}`}
+          style={{ left: `${at}%` }}
+          aria-hidden="true"
+        />
       ))}
     </>
   );
@@ -58,27 +78,31 @@ function bandOf(score: number, { notice, suspect, hostile }: Limits): Band {
   return score >= notice ? 'notice' : 'clear';
 }
 
-/** Where bands begin in the bundle that is in force. */
+/** Loads the limits of the active bundle. */
 function useLimits(status: Status | undefined): Limits | undefined {
   const active = status && (status.release?.release.active ?? 'embedded');
-  const [shipped, set] = useState<string>();
+  const [shipped, setShipped] = useState<string>();
   useEffect(() => {
-    if (active === 'embedded') void shippedBundle().then(set, () => undefined);
+    if (active === 'embedded') void shippedBundle().then(setShipped, () => undefined);
   }, [active]);
-  const stored = useApi<{ bundle: string }>(active && active !== 'embedded' ? `/bundles/${active}` : null);
-  const text = active === 'embedded' ? shipped : stored.state === 'ready' ? stored.data.bundle : undefined;
+  const path = active && active !== 'embedded' ? `/bundles/${active}` : null;
+  const stored = useApi<{ bundle: string }>(path);
+  const storedText = stored.state === 'ready' ? stored.data.bundle : undefined;
+  const text = active === 'embedded' ? shipped : storedText;
   const [limits, setLimits] = useState<Limits>();
   useEffect(() => {
-    setLimits(text === undefined ? undefined : limitsOf(text));
+    setLimits(text === undefined ? undefined : parseLimits(text));
   }, [text]);
   return limits;
 }
 
-/** Those of a bundle; without them the scores are drawn all the same. */
-function limitsOf(bundle: string): Limits | undefined {
+/** Returns the limits of a bundle; undefined if they are invalid. Scores are then drawn without. */
+function parseLimits(bundle: string): Limits | undefined {
   try {
-    const { notice, suspect, hostile } = (JSON.parse(bundle) as { policy: { bands: Limits } }).policy.bands;
-    return [notice, suspect, hostile].every(Number.isFinite) ? { notice, suspect, hostile } : undefined;
+    const { policy } = JSON.parse(bundle) as { policy: { bands: Limits } };
+    const { notice, suspect, hostile } = policy.bands;
+    const isValid = [notice, suspect, hostile].every(Number.isFinite);
+    return isValid ? { notice, suspect, hostile } : undefined;
   } catch {
     return undefined;
   }

@@ -1,56 +1,78 @@
-// Sums over time, and how they change.
+// Sums and rates of the counts over time.
 import { type Action, type Band, type Series, serverNow } from '../api.ts';
 
 export const sum = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0);
 
-/** Sums, step by step, of some of the rows. */
-export function added<Name extends string>(rows: Record<Name, number[]>, names: readonly Name[]): number[] {
-  const all = names.map((name) => rows[name] ?? []);
-  const steps = Math.max(0, ...all.map((row) => row.length));
-  return Array.from({ length: steps }, (_, step) => sum(all.map((row) => row[step] ?? 0)));
+/** Adds up the named rows, step by step. */
+function total<Name extends string>(
+  rows: Record<Name, number[]>,
+  names: readonly Name[],
+): number[] {
+  const selected = names.map((name) => rows[name] ?? []);
+  const steps = Math.max(0, ...selected.map((row) => row.length));
+  return Array.from({ length: steps }, (_, step) => sum(selected.map((row) => row[step] ?? 0)));
 }
 
-export const requests = (series: Series) => added<Action>(series.actions, ['allow', 'tag', 'degrade', 'throttle', 'block']);
-export const suspect = (series: Series) => added<Band>(series.bands, ['suspect', 'hostile']);
-export const curbed = (series: Series) => added<Action>(series.actions, ['degrade', 'throttle', 'block']);
+/** Requests per step. */
+export const requests = (series: Series) =>
+  total<Action>(series.actions, ['allow', 'tag', 'degrade', 'throttle', 'block']);
 
-/** Minutes of one step. */
+/** Requests per step that are suspect or hostile. */
+export const suspicious = (series: Series) => total<Band>(series.bands, ['suspect', 'hostile']);
+
+/** Requests per step that are degraded, throttled or blocked, or would be in enforce mode. */
+export const enforced = (series: Series) =>
+  total<Action>(series.actions, ['degrade', 'throttle', 'block']);
+
+/** Minutes per step. */
 export function stepMinutes({ at, minutes }: Series): number {
   const [first, second] = at;
   return first !== undefined && second !== undefined ? (second - first) / 60 : minutes;
 }
 
-/** Counts as counts a minute. The last step is not over yet; in its first seconds it says little. */
+/** The rate of a shorter last step says little. */
+const MIN_LAST_STEP_MINUTES = 0.5;
+
+/** Converts counts to counts per minute. The last step is still being counted. */
 export function rates(series: Series, counts: readonly number[]): number[] {
-  const whole = stepMinutes(series);
-  const running = Math.min(whole, Math.max(0.5, (serverNow() - (series.at.at(-1) ?? 0)) / 60));
-  return counts.map((count, step) => count / (step === series.at.length - 1 ? running : whole));
+  const full = stepMinutes(series);
+  const elapsed = (serverNow() - (series.at.at(-1) ?? 0)) / 60;
+  const last = Math.min(full, Math.max(MIN_LAST_STEP_MINUTES, elapsed));
+  return counts.map((count, step) => count / (step === series.at.length - 1 ? last : full));
 }
 
-/** The sums of the first and of the second half; neither has what is in the middle, nor the step that is not over yet. */
-export function halves(values: readonly number[]): [number, number] {
-  const over = values.slice(0, -1);
-  const half = Math.floor(over.length / 2);
-  return [sum(over.slice(0, half)), sum(over.slice(over.length - half))];
+/**
+ * Returns the sums of the first and of the second half. The last step, which is still being
+ * counted, is left out; so is the middle step of an odd number.
+ */
+export function splitHalves(values: readonly number[]): [number, number] {
+  const complete = values.slice(0, -1);
+  const half = Math.floor(complete.length / 2);
+  return [sum(complete.slice(0, half)), sum(complete.slice(complete.length - half))];
 }
 
-const time = (at: number) => new Date(at * 1000).toLocaleTimeString(undefined, { hour: '2-digit', minute: '2-digit' });
-const day = (at: number) => new Date(at * 1000).toLocaleDateString(undefined, { day: 'numeric', month: 'short' });
+const formatTime = (at: number) =>
+  new Date(at * 1000).toLocaleTimeString(undefined, { hour: '2-digit', minute: '2-digit' });
+const formatDay = (at: number) =>
+  new Date(at * 1000).toLocaleDateString(undefined, { day: 'numeric', month: 'short' });
 
-/** When a step begins, as short as the range allows. */
-export const clock = (at: number, minutes: number) => (minutes < DAY ? time(at) : `${day(at)}, ${time(at)}`);
+/** Formats the start of a step: the time, and the day if the range needs it. */
+export const formatStep = (at: number, minutes: number) =>
+  minutes < DAY_MINUTES ? formatTime(at) : `${formatDay(at)}, ${formatTime(at)}`;
 
-/** Times along an axis, with the day in a second line where another one begins. */
-export function ticks(all: readonly number[], minutes: number): string[] {
-  return all.map((at, tick) => {
-    const before = all[tick - 1];
-    const turns = before === undefined ? minutes >= DAY : day(before) !== day(at);
-    return turns ? `${time(at)}\n${day(at)}` : time(at);
+/** Formats the times of an axis. A new day is in a second line. */
+export function tickLabels(times: readonly number[], minutes: number): string[] {
+  return times.map((at, tick) => {
+    const previous = times[tick - 1];
+    const isNewDay =
+      previous === undefined ? minutes >= DAY_MINUTES : formatDay(previous) !== formatDay(at);
+    return isNewDay ? `${formatTime(at)}\n${formatDay(at)}` : formatTime(at);
   });
 }
 
-const DAY = 1440;
+const DAY_MINUTES = 1440;
 
+/** Time ranges in minutes, with their labels after “Last”. */
 export const RANGES: readonly [number, string][] = [
   [15, '15 minutes'],
   [60, 'hour'],

@@ -1,38 +1,50 @@
 import { useState } from 'preact/hooks';
 import type { Series } from '../api.ts';
-import { Panel } from '../components/parts.tsx';
-import { Empty } from '../components/states.tsx';
+import { Empty } from '../components/async-states.tsx';
 import { Table } from '../components/table.tsx';
+import { Panel } from '../components/ui.tsx';
 import { count, share } from '../format.ts';
 import { link } from '../router.ts';
-import { Spark, Trend } from './parts.tsx';
-import { halves, requests, sum } from './series.ts';
+import { requests, splitHalves, sum } from './series.ts';
+import { Spark, Trend } from './trend.tsx';
 
-const FEW = 10;
-/** The API names no more. */
-const MOST = 50;
+/** Number of rows before “Show all”. */
+const COLLAPSED_ROWS = 10;
+/** The API returns at most this number of signatures. */
+const MAX_SIGNATURES = 50;
 
+/** The signatures, lists and correlations with the most hits. */
 export function Signatures({ series }: { series: Series }) {
   const [all, setAll] = useState(false);
   const { signatures } = series;
   const total = sum(requests(series));
-  const more = signatures.length > FEW && (
+  const isCut = signatures.length >= MAX_SIGNATURES;
+  const showAll = isCut
+    ? `Show the ${MAX_SIGNATURES} most frequent`
+    : `Show all ${signatures.length}`;
+  const toggle = signatures.length > COLLAPSED_ROWS && (
     <button type="button" class="quiet" aria-expanded={all} onClick={() => setAll(!all)}>
-      {all ? 'Show fewer' : signatures.length < MOST ? `Show all ${signatures.length}` : `Show the ${MOST} most frequent`}
+      {all ? 'Show fewer' : showAll}
     </button>
   );
   return (
-    <Panel title="Top signatures and correlations" end={more} class="half">
+    <Panel title="Top signatures and correlations" end={toggle} class="half">
       {signatures.length === 0 ? (
-        <Empty>Nothing hit in this range.</Empty>
+        <Empty>No signature hit in this range.</Empty>
       ) : (
         <Table
           label="Signatures by hits"
           class="signatures"
-          columns={['Name', { title: 'Hits', number: true }, { title: 'Share', number: true }, { title: 'Over time', hidden: true }, 'Trend']}
+          columns={[
+            'Name',
+            { title: 'Hits', number: true },
+            { title: 'Share', number: true },
+            { title: 'Over time', hidden: true },
+            'Trend',
+          ]}
         >
-          {signatures.slice(0, all ? undefined : FEW).map((row) => (
-            <Row key={row.name} row={row} total={total} />
+          {signatures.slice(0, all ? undefined : COLLAPSED_ROWS).map((signature) => (
+            <Row key={signature.name} signature={signature} total={total} />
           ))}
         </Table>
       )}
@@ -40,8 +52,14 @@ export function Signatures({ series }: { series: Series }) {
   );
 }
 
-function Row({ row: { name, hits, points }, total }: { row: Series['signatures'][number]; total: number }) {
-  const [first, second] = halves(points);
+interface RowProps {
+  signature: Series['signatures'][number];
+  /** Number of all requests. */
+  total: number;
+}
+
+function Row({ signature: { name, hits, points }, total }: RowProps) {
+  const [first, second] = splitHalves(points);
   return (
     <tr>
       <th scope="row">

@@ -1,9 +1,9 @@
-// Replaying recorded traffic: a file of lines through a core of its own, read as a stream.
+// Replays recorded traffic: streams the lines of a file through a core of its own.
 import { type Action, ACTIONS, type Band, BANDS } from '../api.ts';
 import { Core, type Scored } from '../core/core.ts';
 
 export interface Progress {
-  /** Bytes that were scored, of all. */
+  /** Bytes of the file that are scored. */
   bytes: number;
   total: number;
   requests: number;
@@ -11,22 +11,30 @@ export interface Progress {
 }
 
 export interface Summary {
-  /** Lines that are not empty. */
+  /** Number of lines that are not empty. */
   requests: number;
   seconds: number;
   outcomes: Record<Band, Record<Action, number>>;
-  /** By what lines say that they are, most first; empty where none does. */
-  labels: { label: string; bands: Record<Band, number>; other: number }[];
-  /** Most first. */
+  /** Counts by the lines' member `label`, largest first; empty if no line has one. */
+  labels: LabelCounts[];
+  /** Signatures with the most hits first. */
   signatures: { name: string; hits: number }[];
-  /** No LLM calls, which pass unscored. */
+  /** Number of requests that are not LLM calls. */
   other: number;
   unreadable: number;
-  /** The first of them. */
+  /** The first problems. */
   problems: { line: number; problem: string }[];
 }
 
-export const inBand = ({ outcomes }: Summary, band: Band) => ACTIONS.reduce((sum, action) => sum + outcomes[band][action], 0);
+interface LabelCounts {
+  label: string;
+  bands: Record<Band, number>;
+  other: number;
+}
+
+/** Returns the number of requests in a band. */
+export const inBand = ({ outcomes }: Summary, band: Band) =>
+  ACTIONS.reduce((sum, action) => sum + outcomes[band][action], 0);
 
 interface Line {
   number: number;
@@ -34,33 +42,46 @@ interface Line {
   problem?: string;
 }
 
-const LONGEST = 4 << 20;
+const MAX_LINE_BYTES = 4 << 20;
 const BATCH = { lines: 256, size: 1 << 20 };
-const PROBLEMS = 20;
-const LABELS = 50;
+const MAX_PROBLEMS = 20;
+const MAX_LABELS = 50;
+/** Milliseconds between progress reports. */
+const PROGRESS_INTERVAL = 100;
 
-const noBands = () => Object.fromEntries(BANDS.map((band) => [band, 0])) as Record<Band, number>;
-const noActions = () => Object.fromEntries(ACTIONS.map((action) => [action, 0])) as Record<Action, number>;
+const zeroBands = () => Object.fromEntries(BANDS.map((band) => [band, 0])) as Record<Band, number>;
+const zeroActions = () =>
+  Object.fromEntries(ACTIONS.map((action) => [action, 0])) as Record<Action, number>;
 
-/** Scores every line of a file. Rejects where it is cancelled, or where the file or the bundle cannot be read. */
-export async function replay(file: File, bundle: string, onProgress: (progress: Progress) => void, signal: AbortSignal): Promise<Summary> {
+/**
+ * Scores every line of a file. Rejects if it is cancelled, or if the file or bundle is unreadable.
+ */
+export async function replay(
+  file: File,
+  bundle: string,
+  onProgress: (progress: Progress) => void,
+  signal: AbortSignal,
+): Promise<Summary> {
   signal.throwIfAborted();
   const core = new Core();
   const end = () => core.end();
   signal.addEventListener('abort', end, { once: true });
-  const began = performance.now();
+  const start = performance.now();
   const tally = new Tally();
-  let told = began;
+  let lastReport = start;
   try {
     for await (const { lines, bytes } of batchesOf(file.stream())) {
-      const readable = lines.filter(({ problem }) => !problem);
-      const scored = await core.scores(bundle, readable.map(({ text }) => text));
-      const answers = scored.values();
-      for (const line of lines) tally.add(line, line.problem ? { error: line.problem } : answers.next().value!);
+      const texts = lines.filter(({ problem }) => !problem).map(({ text }) => text);
+      const scored = (await core.scoreAll(bundle, texts)).values();
+      for (const line of lines) {
+        tally.add(line, line.problem ? { error: line.problem } : scored.next().value!);
+      }
       signal.throwIfAborted();
-      if (performance.now() - told < 100) continue;
-      told = performance.now();
-      onProgress({ bytes, total: file.size, requests: tally.requests, seconds: (told - began) / 1000 });
+      const now = performance.now();
+      if (now - lastReport < PROGRESS_INTERVAL) continue;
+      lastReport = now;
+      const seconds = (now - start) / 1000;
+      onProgress({ bytes, total: file.size, requests: tally.requests, seconds });
     }
   } catch (error) {
     signal.throwIfAborted();
@@ -69,13 +90,13 @@ export async function replay(file: File, bundle: string, onProgress: (progress: 
     signal.removeEventListener('abort', end);
     end();
   }
-  return tally.summary((performance.now() - began) / 1000);
+  return tally.summary((performance.now() - start) / 1000);
 }
 
 class Tally {
   requests = 0;
-  #outcomes = Object.fromEntries(BANDS.map((band) => [band, noActions()])) as Summary['outcomes'];
-  #labels = new Map<string, { bands: Record<Band, number>; other: number }>();
+  #outcomes = Object.fromEntries(BANDS.map((band) => [band, zeroActions()])) as Summary['outcomes'];
+  #labels = new Map<string, LabelCounts>();
   #signatures = new Map<string, number>();
   #problems: Summary['problems'] = [];
   #other = 0;
@@ -83,8 +104,8 @@ class Tally {
 
   add(line: Line, scored: Scored | { error: string }) {
     this.requests += 1;
-    if ('error' in scored) return this.#refuse(line, scored.error);
-    const label = this.#label(line.text);
+    if ('error' in scored) return this.#addProblem(line, scored.error);
+    const label = this.#labelOf(line.text);
     const { decision } = scored;
     if (!decision) {
       this.#other += 1;
@@ -93,18 +114,20 @@ class Tally {
     }
     this.#outcomes[decision.band][decision.action] += 1;
     if (label) label.bands[decision.band] += 1;
-    for (const { name } of decision.hits) this.#signatures.set(name, (this.#signatures.get(name) ?? 0) + 1);
+    for (const { name } of decision.hits) {
+      this.#signatures.set(name, (this.#signatures.get(name) ?? 0) + 1);
+    }
   }
 
   summary(seconds: number): Summary {
-    const labels = [...this.#labels].map(([label, counts]) => ({ label, ...counts }));
-    const size = ({ bands, other }: Summary['labels'][number]) => BANDS.reduce((sum, band) => sum + bands[band], other);
+    const size = ({ bands, other }: LabelCounts) =>
+      BANDS.reduce((sum, band) => sum + bands[band], other);
     const signatures = [...this.#signatures].map(([name, hits]) => ({ name, hits }));
     return {
       requests: this.requests,
       seconds,
       outcomes: this.#outcomes,
-      labels: labels.sort((one, two) => size(two) - size(one)),
+      labels: [...this.#labels.values()].sort((one, two) => size(two) - size(one)),
       signatures: signatures.sort((one, two) => two.hits - one.hits),
       other: this.#other,
       unreadable: this.#unreadable,
@@ -112,23 +135,31 @@ class Tally {
     };
   }
 
-  #refuse({ number }: Line, problem: string) {
+  #addProblem({ number }: Line, problem: string) {
     this.#unreadable += 1;
-    if (this.#problems.length < PROBLEMS) this.#problems.push({ line: number, problem });
+    if (this.#problems.length < MAX_PROBLEMS) this.#problems.push({ line: number, problem });
   }
 
-  #label(text: string) {
+  /** Returns the counts of the line's label; null if it has none. */
+  #labelOf(text: string): LabelCounts | null {
     if (!text.includes('"label"')) return null;
     const { label } = JSON.parse(text) as { label?: unknown };
     if (typeof label !== 'string' || !label) return null;
-    const name = this.#labels.has(label) || this.#labels.size < LABELS ? label : 'all others';
-    if (!this.#labels.has(name)) this.#labels.set(name, { bands: noBands(), other: 0 });
-    return this.#labels.get(name)!;
+    const isListed = this.#labels.has(label) || this.#labels.size < MAX_LABELS;
+    const name = isListed ? label : 'all others';
+    let counts = this.#labels.get(name);
+    if (!counts) {
+      counts = { label: name, bands: zeroBands(), other: 0 };
+      this.#labels.set(name, counts);
+    }
+    return counts;
   }
 }
 
-/** Lines in batches that are worth the way to the core, with the bytes that were read up to their end. */
-async function* batchesOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<{ lines: Line[]; bytes: number }> {
+/** Yields lines in batches, to save messages to the core. `bytes` is the end of the last line. */
+async function* batchesOf(
+  stream: ReadableStream<Uint8Array>,
+): AsyncGenerator<{ lines: Line[]; bytes: number }> {
   let lines: Line[] = [];
   let size = 0;
   let bytes = 0;
@@ -143,20 +174,23 @@ async function* batchesOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<{ 
   if (lines.length) yield { lines, bytes };
 }
 
-/** The lines of a stream that are not empty. A line that is too long is passed over without being kept. */
-async function* linesOf(stream: ReadableStream<Uint8Array>, onRead: (bytes: number) => void): AsyncGenerator<Line> {
+/** Yields the lines of a stream that are not empty. A line that is too long is not buffered. */
+async function* linesOf(
+  stream: ReadableStream<Uint8Array>,
+  onRead: (bytes: number) => void,
+): AsyncGenerator<Line> {
   const reader = stream.getReader();
   let parts: Uint8Array[] = [];
   let length = 0;
   let number = 1;
   let bytes = 0;
-  const take = (part: Uint8Array) => {
+  const append = (part: Uint8Array) => {
     length += part.length;
-    if (length <= LONGEST) parts.push(part);
+    if (length <= MAX_LINE_BYTES) parts.push(part);
     else parts = [];
   };
   const finish = () => {
-    const line = lineOf(number, parts, length);
+    const line = toLine(number, parts, length);
     parts = [];
     length = 0;
     number += 1;
@@ -168,13 +202,13 @@ async function* linesOf(stream: ReadableStream<Uint8Array>, onRead: (bytes: numb
       if (done) break;
       let from = 0;
       for (let at = chunk.indexOf(10); at >= 0; at = chunk.indexOf(10, from)) {
-        take(chunk.subarray(from, at));
+        append(chunk.subarray(from, at));
         const line = finish();
         onRead(bytes + at + 1);
         from = at + 1;
         if (line) yield line;
       }
-      take(chunk.subarray(from));
+      append(chunk.subarray(from));
       bytes += chunk.length;
       onRead(bytes);
     }
@@ -185,8 +219,9 @@ async function* linesOf(stream: ReadableStream<Uint8Array>, onRead: (bytes: numb
   }
 }
 
-function lineOf(number: number, parts: Uint8Array[], length: number): Line | null {
-  if (length > LONGEST) return { number, text: '', problem: 'longer than 4 MiB' };
+/** Decodes a line; null if it is empty. */
+function toLine(number: number, parts: Uint8Array[], length: number): Line | null {
+  if (length > MAX_LINE_BYTES) return { number, text: '', problem: 'longer than 4 MiB' };
   let text: string;
   try {
     text = decode(parts, length).trim();
@@ -194,18 +229,20 @@ function lineOf(number: number, parts: Uint8Array[], length: number): Line | nul
     return { number, text: '', problem: 'not UTF-8' };
   }
   if (!text) return null;
-  return text.startsWith('{') ? { number, text } : { number, text: '', problem: 'not a JSON object' };
+  return text.startsWith('{')
+    ? { number, text }
+    : { number, text: '', problem: 'not a JSON object' };
 }
 
 const utf8 = new TextDecoder('utf-8', { fatal: true });
 
 function decode(parts: Uint8Array[], length: number): string {
   if (parts.length === 1) return utf8.decode(parts[0]);
-  const whole = new Uint8Array(length);
-  let at = 0;
+  const bytes = new Uint8Array(length);
+  let offset = 0;
   for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
+    bytes.set(part, offset);
+    offset += part.length;
   }
-  return utf8.decode(whole);
+  return utf8.decode(bytes);
 }

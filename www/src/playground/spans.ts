@@ -1,4 +1,5 @@
-// Where signatures found what they look for, as parts of the body's text. The core counts bytes, the page UTF-16 units.
+// Converts evidence into marked parts of the body's text. The core counts bytes, the page UTF-16
+// code units.
 
 export interface Span {
   name: string;
@@ -6,82 +7,106 @@ export interface Span {
   end: number;
 }
 
-/** A part of the text that is shown; `names` are the signatures that found it. `from` and `to` are places in the text. */
+/** A part of the text between two offsets, and the signatures whose evidence it is. */
 export interface Part {
   from: number;
   to: number;
   names: string[];
 }
 
-/** Parts that follow on each other. Between windows there is text that is not shown. */
+/** Consecutive parts that are shown. Text between windows is not shown. */
 export interface Window {
   from: number;
   to: number;
   parts: Part[];
 }
 
-const WHOLE = 6_000;
-const AROUND = 240;
-const LONG = 1_200;
-/** What is not worth leaving out. */
-const LEAST = 200;
-const WINDOWS = 40;
+// All in UTF-16 code units.
+/** Texts up to this length are shown completely. */
+const MAX_WHOLE = 6_000;
+/** Context before and after a span. */
+const CONTEXT = 240;
+/** Of longer spans, only the start and the end are shown. */
+const MAX_SPAN = 1_200;
+/** Shorter gaps are shown. */
+const MIN_GAP = 200;
+const MAX_WINDOWS = 40;
 
-/** Spans in bytes as spans in UTF-16 units; what lies outside of the text is left out. */
-export function inText(text: string, spans: readonly Span[]): Span[] {
-  const wanted = [...new Set(spans.flatMap(({ start, end }) => [start, end]))].sort((one, two) => one - two);
-  const places = new Map<number, number>();
+/** Converts byte offsets to UTF-16 offsets. Spans outside of the text are left out. */
+export function toTextSpans(text: string, spans: readonly Span[]): Span[] {
+  const offsets = [...new Set(spans.flatMap(({ start, end }) => [start, end]))];
+  const indices = new Map<number, number>();
   let bytes = 0;
-  let at = 0;
-  for (const offset of wanted) {
-    while (bytes < offset && at < text.length) {
-      const code = text.codePointAt(at)!;
+  let index = 0;
+  for (const offset of offsets.sort((one, two) => one - two)) {
+    while (bytes < offset && index < text.length) {
+      const code = text.codePointAt(index)!;
       bytes += code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
-      at += code < 0x10000 ? 1 : 2;
+      index += code < 0x10000 ? 1 : 2;
     }
-    if (bytes >= offset) places.set(offset, at);
+    if (bytes >= offset) indices.set(offset, index);
   }
   return spans.flatMap(({ name, start, end }) => {
-    const [from, to] = [places.get(start), places.get(end)];
-    return from === undefined || to === undefined || from >= to ? [] : [{ name, start: from, end: to }];
+    const from = indices.get(start);
+    const to = indices.get(end);
+    const isEmpty = from === undefined || to === undefined || from >= to;
+    return isEmpty ? [] : [{ name, start: from, end: to }];
   });
 }
 
-/** What is shown of a text: all of it where it is short, else the surroundings of its spans. */
+/**
+ * Returns the shown parts of a text: all of it if it is short, otherwise the spans with context.
+ */
 export function windows(text: string, spans: readonly Span[]): Window[] {
-  return shown(text, spans).map(({ from, to }) => ({ from, to, parts: parts(from, to, spans) }));
+  return shownRanges(text, spans).map(({ from, to }) => ({
+    from,
+    to,
+    parts: splitParts(from, to, spans),
+  }));
 }
 
-function shown(text: string, spans: readonly Span[]): { from: number; to: number }[] {
-  if (text.length <= WHOLE) return [{ from: 0, to: text.length }];
-  if (!spans.length) return [{ from: 0, to: WHOLE }];
-  const around = spans.flatMap(({ start, end }) =>
-    end - start <= LONG ? [[start, end] as const] : [[start, start + LONG / 2] as const, [end - LONG / 2, end] as const],
+function shownRanges(text: string, spans: readonly Span[]): { from: number; to: number }[] {
+  if (text.length <= MAX_WHOLE) return [{ from: 0, to: text.length }];
+  if (!spans.length) return [{ from: 0, to: MAX_WHOLE }];
+  const ranges = spans.flatMap(({ start, end }): [number, number][] =>
+    end - start <= MAX_SPAN
+      ? [[start, end]]
+      : [
+          [start, start + MAX_SPAN / 2],
+          [end - MAX_SPAN / 2, end],
+        ],
   );
-  around.sort(([one], [two]) => one - two);
+  ranges.sort(([one], [two]) => one - two);
   const merged: { from: number; to: number }[] = [];
-  for (const [start, end] of around) {
-    const from = start < AROUND + LEAST ? 0 : boundary(text, start - AROUND);
-    const to = end > text.length - AROUND - LEAST ? text.length : boundary(text, end + AROUND);
+  for (const [start, end] of ranges) {
+    const isNearStart = start < CONTEXT + MIN_GAP;
+    const isNearEnd = end > text.length - CONTEXT - MIN_GAP;
+    const from = isNearStart ? 0 : characterBoundary(text, start - CONTEXT);
+    const to = isNearEnd ? text.length : characterBoundary(text, end + CONTEXT);
     const last = merged.at(-1);
-    if (last && from <= last.to + LEAST) last.to = Math.max(last.to, to);
+    if (last && from <= last.to + MIN_GAP) last.to = Math.max(last.to, to);
     else merged.push({ from, to });
   }
-  return merged.slice(0, WINDOWS);
+  return merged.slice(0, MAX_WINDOWS);
 }
 
-/** Not within a surrogate pair. */
-const boundary = (text: string, at: number) => (at > 0 && at < text.length && /[\ud800-\udbff]/.test(text[at - 1]!) ? at - 1 : at);
+/** Moves an index out of a surrogate pair. */
+function characterBoundary(text: string, index: number): number {
+  const isInside = index > 0 && index < text.length && /[\ud800-\udbff]/.test(text[index - 1]!);
+  return isInside ? index - 1 : index;
+}
 
-/** Cuts a window wherever a span begins or ends. */
-function parts(from: number, to: number, spans: readonly Span[]): Part[] {
-  const own = spans.filter(({ start, end }) => start < to && end > from);
+/** Splits a range at the start and the end of each span. */
+function splitParts(from: number, to: number, spans: readonly Span[]): Part[] {
+  const inside = spans.filter(({ start, end }) => start < to && end > from);
   const edges = new Set([from, to]);
-  for (const { start, end } of own) for (const edge of [start, end]) if (edge > from && edge < to) edges.add(edge);
+  for (const { start, end } of inside) {
+    for (const edge of [start, end]) if (edge > from && edge < to) edges.add(edge);
+  }
   const cuts = [...edges].sort((one, two) => one - two);
-  return cuts.slice(0, -1).map((cut, at) => {
-    const next = cuts[at + 1]!;
-    const names = own.filter(({ start, end }) => start <= cut && end >= next).map(({ name }) => name);
-    return { from: cut, to: next, names: [...new Set(names)] };
+  return cuts.slice(0, -1).map((cut, index) => {
+    const next = cuts[index + 1]!;
+    const covering = inside.filter(({ start, end }) => start <= cut && end >= next);
+    return { from: cut, to: next, names: [...new Set(covering.map(({ name }) => name))] };
   });
 }

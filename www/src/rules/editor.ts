@@ -1,38 +1,70 @@
-// The editor. It lives in a shadow root, for its style sheets may not be written into the page: there they are adopted.
-import { autocompletion, closeBrackets, closeBracketsKeymap, completionKeymap } from '@codemirror/autocomplete';
+// The text editor, in a shadow root: CodeMirror then adopts its style sheets. The
+// Content-Security-Policy forbids the style elements that it would add to the page.
+import {
+  autocompletion,
+  closeBrackets,
+  closeBracketsKeymap,
+  completionKeymap,
+} from '@codemirror/autocomplete';
 import { defaultKeymap, history, historyKeymap, indentWithTab } from '@codemirror/commands';
 import { yaml } from '@codemirror/lang-yaml';
-import { bracketMatching, HighlightStyle, indentService, indentUnit, syntaxHighlighting } from '@codemirror/language';
-import { type Diagnostic, lintGutter, nextDiagnostic, previousDiagnostic, setDiagnostics } from '@codemirror/lint';
+import {
+  bracketMatching,
+  HighlightStyle,
+  indentService,
+  indentUnit,
+  syntaxHighlighting,
+} from '@codemirror/language';
+import {
+  type Diagnostic,
+  lintGutter,
+  nextDiagnostic,
+  previousDiagnostic,
+  setDiagnostics,
+} from '@codemirror/lint';
 import { unifiedMergeView } from '@codemirror/merge';
 import { Compartment, EditorState, type Text, Transaction } from '@codemirror/state';
-import { drawSelection, EditorView, highlightActiveLine, highlightActiveLineGutter, highlightSpecialChars, keymap, lineNumbers } from '@codemirror/view';
+import {
+  drawSelection,
+  EditorView,
+  highlightActiveLine,
+  highlightActiveLineGutter,
+  highlightSpecialChars,
+  keymap,
+  lineNumbers,
+} from '@codemirror/view';
 import { tags } from '@lezer/highlight';
-import type { Exemplar, FieldRow, Finding } from '../core/core.ts';
+import type { ExemplarResult, FieldSpec, Finding } from '../core/core.ts';
 import { completions, indentAfter } from './completion.ts';
-import { exemplarGutter, showExemplars } from './gutter.ts';
-import { theme } from './theme.ts';
+import { exemplarGutter, showExemplars } from './exemplar-gutter.ts';
+import { editorTheme } from './editor-theme.ts';
 
-const colours = HighlightStyle.define([
+const highlighting = HighlightStyle.define([
   { tag: [tags.propertyName, tags.definition(tags.propertyName)], color: 'var(--accent)' },
   { tag: [tags.string, tags.special(tags.string)], color: 'var(--suspect)' },
   { tag: [tags.comment, tags.lineComment], color: 'var(--dim)', fontStyle: 'italic' },
   { tag: [tags.keyword, tags.typeName, tags.labelName, tags.meta], color: 'var(--notice)' },
-  { tag: [tags.punctuation, tags.separator, tags.bracket, tags.squareBracket, tags.brace], color: 'var(--dim)' },
+  {
+    tag: [tags.punctuation, tags.separator, tags.bracket, tags.squareBracket, tags.brace],
+    color: 'var(--dim)',
+  },
 ]);
 
 /**
- * Typing over a selection. Where the browser does that, it tries to keep the style of what was there by a `style` attribute,
- * which the page's Content-Security-Policy refuses with a complaint.
+ * Handles typing over a selection. The browser itself would keep the style of the selected text
+ * with a `style` attribute, which violates the Content-Security-Policy.
  */
-const typeOver = EditorView.domEventHandlers({
+const replaceSelection = EditorView.domEventHandlers({
   beforeinput(event, view) {
     const { state } = view;
-    if (event.inputType !== 'insertText' || event.data === null || view.composing || state.selection.main.empty) return false;
-    const { from, to } = state.selection.main;
-    const plain = () => state.update(state.replaceSelection(event.data!), { userEvent: 'input.type', scrollIntoView: true });
-    const handled = state.facet(EditorView.inputHandler).some((handle) => handle(view, from, to, event.data!, plain));
-    if (!handled) view.dispatch(plain());
+    const { from, to, empty } = state.selection.main;
+    const { data } = event;
+    if (event.inputType !== 'insertText' || data === null || view.composing || empty) return false;
+    const insert = () =>
+      state.update(state.replaceSelection(data), { userEvent: 'input.type', scrollIntoView: true });
+    const handlers = state.facet(EditorView.inputHandler);
+    const isHandled = handlers.some((handle) => handle(view, from, to, data, insert));
+    if (!isHandled) view.dispatch(insert());
     event.preventDefault();
     return true;
   },
@@ -41,7 +73,7 @@ const typeOver = EditorView.domEventHandlers({
 export interface Options {
   path: string;
   text: string;
-  fields: readonly FieldRow[];
+  fields: readonly FieldSpec[];
   onChange(text: string): void;
 }
 
@@ -50,8 +82,17 @@ export class Editor {
   #changes = new Compartment();
 
   constructor(root: ShadowRoot, { path, text, fields, onChange }: Options) {
-    const changed = EditorView.updateListener.of((update) => update.docChanged && onChange(update.state.doc.toString()));
-    const language = path.endsWith('.toml') ? [] : [yaml(), autocompletion({ override: [completions(fields)], icons: false })];
+    const listener = EditorView.updateListener.of((update) => {
+      if (update.docChanged) onChange(update.state.doc.toString());
+    });
+    const completion = autocompletion({ override: [completions(fields)], icons: false });
+    const language = path.endsWith('.toml') ? [] : [yaml(), completion];
+    const attributes = {
+      tabindex: '0',
+      'aria-label': `Text of ${path}`,
+      spellcheck: 'false',
+      autocapitalize: 'off',
+    };
     this.#view = new EditorView({
       root,
       parent: root,
@@ -67,73 +108,99 @@ export class Editor {
           history(),
           drawSelection(),
           indentUnit.of('  '),
-          indentService.of(({ state }, at) => indentAfter(state.sliceDoc(state.doc.lineAt(at).from, at))),
+          indentService.of(({ state }, at) =>
+            indentAfter(state.sliceDoc(state.doc.lineAt(at).from, at)),
+          ),
           bracketMatching(),
           closeBrackets(),
-          typeOver,
+          replaceSelection,
           language,
-          syntaxHighlighting(colours),
+          syntaxHighlighting(highlighting),
           EditorView.lineWrapping,
-          EditorView.contentAttributes.of({ tabindex: '0', 'aria-label': `Text of ${path}`, spellcheck: 'false', autocapitalize: 'off' }),
-          keymap.of([...closeBracketsKeymap, ...completionKeymap, ...defaultKeymap, ...historyKeymap, { key: 'F8', run: nextDiagnostic, shift: previousDiagnostic }, indentWithTab]),
+          EditorView.contentAttributes.of(attributes),
+          keymap.of([
+            ...closeBracketsKeymap,
+            ...completionKeymap,
+            ...defaultKeymap,
+            ...historyKeymap,
+            { key: 'F8', run: nextDiagnostic, shift: previousDiagnostic },
+            indentWithTab,
+          ]),
           this.#changes.of([]),
-          theme,
-          changed,
+          editorTheme,
+          listener,
         ],
       }),
     });
   }
 
-  /** Puts another text there, as when changes are discarded. */
+  /** Replaces the text, as when changes are discarded. */
   replace(text: string) {
-    if (text === this.#view.state.doc.toString()) return;
-    this.#view.dispatch({ changes: { from: 0, to: this.#view.state.doc.length, insert: text }, annotations: Transaction.userEvent.of('replace') });
+    const { doc } = this.#view.state;
+    if (text === doc.toString()) return;
+    this.#view.dispatch({
+      changes: { from: 0, to: doc.length, insert: text },
+      annotations: Transaction.userEvent.of('replace'),
+    });
   }
 
   showFindings(findings: readonly Finding[]) {
-    const { doc } = this.#view.state;
-    this.#view.dispatch(setDiagnostics(this.#view.state, findings.map((finding) => diagnostic(doc, finding))));
+    const { state } = this.#view;
+    const diagnostics = findings.map((finding) => toDiagnostic(state.doc, finding));
+    this.#view.dispatch(setDiagnostics(state, diagnostics));
   }
 
-  showExemplars(exemplars: readonly Exemplar[]) {
+  showExemplars(exemplars: readonly ExemplarResult[]) {
     this.#view.dispatch({ effects: showExemplars(this.#view.state.doc, exemplars) });
   }
 
-  /** Shows what differs from another text, or no longer. */
+  /** Highlights the changes against `original`; null removes the highlights. */
   showChanges(original: string | null) {
-    const own = original === null ? [] : unifiedMergeView({ original, mergeControls: false, syntaxHighlightDeletions: false });
-    this.#view.dispatch({ effects: this.#changes.reconfigure(own) });
+    const extension =
+      original === null
+        ? []
+        : unifiedMergeView({ original, mergeControls: false, syntaxHighlightDeletions: false });
+    this.#view.dispatch({ effects: this.#changes.reconfigure(extension) });
   }
 
+  /** Moves the cursor to a line and column, which start at 1, and focuses the editor. */
   jump(line: number, column: number) {
-    const at = position(this.#view.state.doc, line, column);
-    this.#view.dispatch({ selection: { anchor: at }, effects: EditorView.scrollIntoView(at, { y: 'center' }) });
+    const at = offsetOf(this.#view.state.doc, line, column);
+    const scroll = EditorView.scrollIntoView(at, { y: 'center' });
+    this.#view.dispatch({ selection: { anchor: at }, effects: scroll });
     this.#view.focus();
   }
 
-  end() {
+  destroy() {
     this.#view.destroy();
   }
 }
 
-function position(doc: Text, line: number, column: number): number {
+function offsetOf(doc: Text, line: number, column: number): number {
   const { from, to } = doc.line(Math.min(Math.max(line, 1), doc.lines));
   return Math.min(from + Math.max(column - 1, 0), to);
 }
 
-function diagnostic(doc: Text, { line, column, problem, remedy }: Finding): Diagnostic {
-  const from = position(doc, line, column);
-  const rest = doc.lineAt(from);
-  const word = /^['"]?[\w.|-]*/.exec(rest.text.slice(from - rest.from))![0];
-  return { from, to: Math.min(from + Math.max(word.length, 1), rest.to), severity: 'error', message: `${problem}: ${remedy}`, renderMessage: () => message(problem, remedy) };
+/** Converts a finding. The diagnostic covers the word at its position. */
+function toDiagnostic(doc: Text, { line, column, problem, remedy }: Finding): Diagnostic {
+  const from = offsetOf(doc, line, column);
+  const docLine = doc.lineAt(from);
+  const word = /^['"]?[\w.|-]*/.exec(docLine.text.slice(from - docLine.from))![0];
+  return {
+    from,
+    to: Math.min(from + Math.max(word.length, 1), docLine.to),
+    severity: 'error',
+    message: `${problem}: ${remedy}`,
+    renderMessage: () => renderMessage(problem, remedy),
+  };
 }
 
-function message(problem: string, remedy: string): Node {
-  const node = document.createElement('div');
-  const first = document.createElement('strong');
-  first.textContent = problem;
-  const second = document.createElement('div');
-  second.textContent = remedy;
-  node.append(first, second);
-  return node;
+function renderMessage(problem: string, remedy: string): Node {
+  const title = document.createElement('strong');
+  title.textContent = problem;
+  const text = document.createElement('div');
+  text.textContent = remedy;
+  const message = document.createElement('div');
+  message.append(title, text);
+  return message;
 }

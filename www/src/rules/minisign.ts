@@ -1,18 +1,19 @@
-// Minisign in the browser: reads a secret key, and signs with it. The prehashed kind ("ED"): Ed25519 over BLAKE2b-512
-// of the bytes; a second signature ties the trusted comment to the first.
+// Minisign in the browser: opens a secret key, and signs. Signatures are of the prehashed kind
+// ("ED"): Ed25519 over BLAKE2b-512 of the text. A second signature covers the first and the trusted
+// comment.
 import { blake2b } from '@noble/hashes/blake2.js';
 import { scryptAsync } from '@noble/hashes/scrypt.js';
 
 const encoder = new TextEncoder();
 
-/** A key that signs. The page cannot read it back. */
+/** A key for signing. Scripts cannot read it back. */
 export interface Signer {
   id: Uint8Array;
   key: CryptoKey;
 }
 
-/** What is wrong, and what to do about it. */
-export class KeyProblem extends Error {
+/** A problem with a key, with its remedy. */
+export class KeyError extends Error {
   constructor(
     message: string,
     readonly remedy: string,
@@ -21,108 +22,146 @@ export class KeyProblem extends Error {
   }
 }
 
-const NO_KEY = () => new KeyProblem('this is no minisign secret key', 'choose the file that `hedgerow keygen` (or minisign, or rsign) wrote, not the .pub beside it');
+const notAKey = () =>
+  new KeyError(
+    'the file is not a minisign secret key',
+    'choose the file that `hedgerow keygen`, minisign or rsign wrote, not the .pub file',
+  );
 
-/** Where the parts of a secret key lie: kinds, salt, limits, and what the passphrase hides. */
-const SIZE = 158;
-const KINDS = { signature: 0, derivation: 2, checksum: 4 };
-const [SALT, OPS, MEMORY, SECRET] = [6, 38, 46, 54];
+// The binary format of a secret key: algorithms, salt, scrypt limits, and the encrypted part.
+const KEY_BYTES = 158;
+/** Offsets of the algorithm names, two bytes each. */
+const ALGORITHM = { signature: 0, derivation: 2, checksum: 4 };
+const SALT = 6;
+const OPS_LIMIT = 38;
+const MEMORY_LIMIT = 46;
+const ENCRYPTED = 54;
+// Offsets in the encrypted part: key id, seed, public key, checksum.
 const SEED = { from: 8, to: 40 };
-const CHECK = 72;
+const CHECKSUM = 72;
 
-/** Raw Ed25519 seeds have a fixed envelope in PKCS #8. */
-const PKCS8 = decode('MC4CAQAwBQYDK2VwBCIEIA==');
+const MAX_MEMORY = 1 << 30;
 
-/** Opens the text of a key's file. Throws `KeyProblem`. */
-export async function open(file: string, passphrase: string): Promise<Signer> {
-  const raw = bytesOf(file);
+/** DER of a PKCS #8 private key, up to the Ed25519 seed. */
+const PKCS8_PREFIX = decodeBase64('MC4CAQAwBQYDK2VwBCIEIA==');
+
+/** Opens a secret key from the text of its file. Rejects with `KeyError`. */
+export async function openKey(file: string, passphrase: string): Promise<Signer> {
+  const raw = parseFile(file);
   try {
-    return await opened(raw, passphrase);
+    return await decryptKey(raw, passphrase);
   } finally {
+    // The browser holds the key now; erase the secret.
     raw.fill(0);
   }
 }
 
-/** What is secret is wiped once the browser holds the key. */
-async function opened(raw: Uint8Array, passphrase: string): Promise<Signer> {
-  const kind = (at: number) => String.fromCharCode(raw[at]!, raw[at + 1]!);
-  const derivation = kind(KINDS.derivation);
-  if (kind(KINDS.signature) !== 'Ed' || kind(KINDS.checksum) !== 'B2' || (derivation !== 'Sc' && derivation !== '\0\0')) throw NO_KEY();
-  const secret = raw.subarray(SECRET);
-  if (derivation === 'Sc') {
-    const stream = await derive(raw, passphrase);
+/** Decrypts `raw` in place, and imports the key. */
+async function decryptKey(raw: Uint8Array, passphrase: string): Promise<Signer> {
+  const algorithm = (at: number) => String.fromCharCode(raw[at]!, raw[at + 1]!);
+  const derivation = algorithm(ALGORITHM.derivation);
+  const isEncrypted = derivation === 'Sc';
+  const isSupported =
+    algorithm(ALGORITHM.signature) === 'Ed' &&
+    algorithm(ALGORITHM.checksum) === 'B2' &&
+    (isEncrypted || derivation === '\0\0');
+  if (!isSupported) throw notAKey();
+  const secret = raw.subarray(ENCRYPTED);
+  if (isEncrypted) {
+    const stream = await deriveStream(raw, passphrase);
     secret.forEach((byte, at) => (secret[at] = byte ^ stream[at]!));
     stream.fill(0);
   }
-  const summed = joined(raw.subarray(0, 2), secret.subarray(0, CHECK));
-  const checksum = blake2b(summed, { dkLen: 32 });
-  summed.fill(0);
-  if (!checksum.every((byte, at) => byte === secret[CHECK + at])) {
-    if (derivation !== 'Sc') throw NO_KEY();
-    throw new KeyProblem('the passphrase does not open this key', passphrase ? 'correct it' : 'enter the passphrase that the key was made with');
+  const input = concat(raw.subarray(0, 2), secret.subarray(0, CHECKSUM));
+  const checksum = blake2b(input, { dkLen: 32 });
+  input.fill(0);
+  if (!checksum.every((byte, at) => byte === secret[CHECKSUM + at])) {
+    if (!isEncrypted) throw notAKey();
+    throw new KeyError(
+      'the passphrase does not open this key',
+      passphrase ? 'correct it' : 'enter the passphrase of the key',
+    );
   }
-  return { id: secret.slice(0, 8), key: await imported(secret.subarray(SEED.from, SEED.to)) };
+  return { id: secret.slice(0, 8), key: await importKey(secret.subarray(SEED.from, SEED.to)) };
 }
 
-function bytesOf(file: string): Uint8Array {
+function parseFile(file: string): Uint8Array {
   try {
-    const raw = decode(file.split('\n')[1]!.trim());
-    if (raw.length === SIZE) return raw;
+    const raw = decodeBase64(file.split('\n')[1]!.trim());
+    if (raw.length === KEY_BYTES) return raw;
   } catch {
-    // Not base64, or but one line.
+    // Not Base64, or only one line.
   }
-  throw NO_KEY();
+  throw notAKey();
 }
 
-/** What libsodium makes of its limits; no key asks for more than a gibibyte. */
-async function derive(raw: Uint8Array, passphrase: string): Promise<Uint8Array> {
+/** Derives the key stream by scrypt. Converts the limits to parameters as libsodium does. */
+async function deriveStream(raw: Uint8Array, passphrase: string): Promise<Uint8Array> {
   const view = new DataView(raw.buffer);
-  const [ops, memory] = [Math.max(32_768, Number(view.getBigUint64(OPS, true))), Number(view.getBigUint64(MEMORY, true))];
-  if (memory > 1 << 30) throw NO_KEY();
+  const ops = Math.max(32_768, Number(view.getBigUint64(OPS_LIMIT, true)));
+  const memory = Number(view.getBigUint64(MEMORY_LIMIT, true));
+  if (memory > MAX_MEMORY) throw notAKey();
   const r = 8;
-  const most = ops < memory / 32 ? ops / (r * 4) : memory / (r * 128);
+  const isLimitedByOps = ops < memory / 32;
+  const max = isLimitedByOps ? ops / (r * 4) : memory / (r * 128);
   let log = 1;
-  while (2 ** log <= most / 2) log += 1;
-  const p = ops < memory / 32 ? 1 : Math.floor(Math.floor(ops / 4 / 2 ** log) / r);
+  while (2 ** log <= max / 2) log += 1;
+  const N = 2 ** log;
+  const p = isLimitedByOps ? 1 : Math.floor(Math.floor(ops / 4 / N) / r);
+  const salt = raw.slice(SALT, OPS_LIMIT);
+  const dkLen = raw.length - ENCRYPTED;
   try {
-    return await scryptAsync(encoder.encode(passphrase), raw.slice(SALT, OPS), { N: 2 ** log, r, p, dkLen: raw.length - SECRET });
+    return await scryptAsync(encoder.encode(passphrase), salt, { N, r, p, dkLen });
   } catch (error) {
-    throw new KeyProblem(`the passphrase cannot be tried here: ${error instanceof Error ? error.message : error}`, 'sign on the command line');
+    const message = error instanceof Error ? error.message : error;
+    throw new KeyError(
+      `the passphrase cannot be processed here: ${message}`,
+      'sign on the command line',
+    );
   }
 }
 
-async function imported(seed: Uint8Array): Promise<CryptoKey> {
-  const envelope = joined(PKCS8, seed);
+async function importKey(seed: Uint8Array): Promise<CryptoKey> {
+  const pkcs8 = concat(PKCS8_PREFIX, seed);
   try {
-    return await crypto.subtle.importKey('pkcs8', envelope, 'Ed25519', false, ['sign']);
+    return await crypto.subtle.importKey('pkcs8', pkcs8, 'Ed25519', false, ['sign']);
   } catch {
-    throw new KeyProblem('this browser cannot sign with Ed25519', 'use a current browser, or sign on the command line');
+    throw new KeyError(
+      'this browser cannot sign with Ed25519',
+      'use a current browser, or sign on the command line',
+    );
   } finally {
-    envelope.fill(0);
+    pkcs8.fill(0);
   }
 }
 
-/** The text of a `.minisig` file. */
+/** Signs `text`. Returns the text of a `.minisig` file. */
 export async function sign({ id, key }: Signer, text: string, trusted: string): Promise<string> {
-  const raw = async (bytes: Uint8Array<ArrayBuffer>) => new Uint8Array(await crypto.subtle.sign('Ed25519', key, bytes));
-  const signature = await raw(joined(blake2b(encoder.encode(text))));
-  const global = await raw(joined(signature, encoder.encode(trusted)));
-  const first = joined(encoder.encode('ED'), id, signature);
-  return `untrusted comment: signature by hedgerow\n${encode(first)}\ntrusted comment: ${trusted}\n${encode(global)}\n`;
+  const signBytes = async (bytes: Uint8Array<ArrayBuffer>) =>
+    new Uint8Array(await crypto.subtle.sign('Ed25519', key, bytes));
+  const signature = await signBytes(concat(blake2b(encoder.encode(text))));
+  const globalSignature = await signBytes(concat(signature, encoder.encode(trusted)));
+  return [
+    'untrusted comment: signature by hedgerow',
+    encodeBase64(concat(encoder.encode('ED'), id, signature)),
+    `trusted comment: ${trusted}`,
+    encodeBase64(globalSignature),
+    '',
+  ].join('\n');
 }
 
-function joined(...parts: Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const whole = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
+function concat(...parts: Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let offset = 0;
   for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
+    bytes.set(part, offset);
+    offset += part.length;
   }
-  return whole;
+  return bytes;
 }
 
-function decode(base64: string): Uint8Array {
+function decodeBase64(base64: string): Uint8Array {
   return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
 }
 
-const encode = (bytes: Uint8Array) => btoa(String.fromCharCode(...bytes));
+const encodeBase64 = (bytes: Uint8Array) => btoa(String.fromCharCode(...bytes));

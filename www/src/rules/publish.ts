@@ -1,24 +1,31 @@
-// Puts checked rules in force: the bundle first, which changes nothing yet, then the release that names it.
+// Publishes checked rules: uploads the bundle, which does not make it active, then the release.
 import { ApiError, type Bundle, call, type Release } from '../api.ts';
 import { core } from '../core/core.ts';
 import { type Signer, sign } from './minisign.ts';
 
-/** RFC 8785: members by UTF-16 code units; strings and numbers as `JSON.stringify` has them, which is where that RFC took them from. */
-function canonical(value: unknown): string {
-  if (Array.isArray(value)) return `[${value.map(canonical).join(',')}]`;
+/**
+ * Serialises JSON as RFC 8785 requires: members are sorted by UTF-16 code units; strings and
+ * numbers have the format of `JSON.stringify`.
+ */
+function canonicalJson(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(canonicalJson).join(',')}]`;
   if (value === null || typeof value !== 'object') return JSON.stringify(value);
-  const members = Object.entries(value).filter(([, member]) => member !== undefined).sort(([one], [two]) => (one < two ? -1 : 1));
-  return `{${members.map(([name, member]) => `${JSON.stringify(name)}:${canonical(member)}`).join(',')}}`;
+  const members = Object.entries(value)
+    .filter(([, member]) => member !== undefined)
+    .sort(([one], [two]) => (one < two ? -1 : 1))
+    .map(([name, member]) => `${JSON.stringify(name)}:${canonicalJson(member)}`);
+  return `{${members.join(',')}}`;
 }
 
 export interface Published {
   digest: string;
   serial: number;
+  /** Whether KV has the release. */
   published: boolean;
   problem: string | null;
 }
 
-export interface Words {
+export interface ReleaseNote {
   note: string;
   author: string;
 }
@@ -26,25 +33,53 @@ export interface Words {
 const seconds = () => Math.floor(Date.now() / 1000);
 
 /**
- * Signs and publishes; `checked` is the bundle as the check built it, `seen` the serial of the release that it was compared
- * with. Nothing is published over a release that nobody has seen; of one that comes in at this moment the registry knows,
- * which takes no serial twice.
+ * Signs and publishes a bundle. `checked` is the bundle that the check built, `baseline` the serial
+ * of the release that it was compared with.
+ *
+ * Rejects if there is a newer release, because the user has not seen it. If one is published
+ * between this check and the upload, the registry rejects the serial.
  */
-export async function publish(signer: Signer, checked: string, seen: number, { note, author }: Words): Promise<Published> {
-  const [{ bundles }, current] = await Promise.all([call<{ bundles: Bundle[] }>('/bundles'), currentSerial()]);
-  if (current !== seen) throw new ApiError(409, 'unseen', `release ${current} came in meanwhile, and these rules were compared with ${seen ? `release ${seen}` : 'the shipped ones'}`, 'see what the difference is now, and sign again');
+export async function publish(
+  signer: Signer,
+  checked: string,
+  baseline: number,
+  { note, author }: ReleaseNote,
+): Promise<Published> {
+  const [{ bundles }, current] = await Promise.all([
+    call<{ bundles: Bundle[] }>('/bundles'),
+    currentSerial(),
+  ]);
+  if (current !== baseline) {
+    const compared = baseline ? `release ${baseline}` : 'the shipped rules';
+    throw new ApiError(
+      409,
+      'unseen',
+      `release ${current} was published after these rules were compared with ${compared}`,
+      'check the diff again, then sign',
+    );
+  }
   const highest = Math.max(0, ...bundles.map(({ serial }) => serial));
-  const bundle = canonical({ ...JSON.parse(checked), serial: highest + 1, created: seconds() });
+  const bundle = canonicalJson({
+    ...JSON.parse(checked),
+    serial: highest + 1,
+    created: seconds(),
+  });
   const digest = await core().digest(bundle);
-  await call(`/bundles/${digest}`, { method: 'PUT', body: { bundle, signature: await sign(signer, bundle, `hedgerow bundle ${digest}`) } });
-  const serial = seen + 1;
-  const release = canonical({ release: 1, serial, created: seconds(), active: digest, note, author });
-  const body = { release, signature: await sign(signer, release, `hedgerow release ${serial}`) };
-  const answer = await call<Omit<Published, 'digest'>>('/releases', { method: 'POST', body });
+  const bundleSignature = await sign(signer, bundle, `hedgerow bundle ${digest}`);
+  const upload = { bundle, signature: bundleSignature };
+  await call(`/bundles/${digest}`, { method: 'PUT', body: upload });
+  const serial = baseline + 1;
+  const manifest = { release: 1, serial, created: seconds(), active: digest, note, author };
+  const release = canonicalJson(manifest);
+  const signature = await sign(signer, release, `hedgerow release ${serial}`);
+  const answer = await call<Omit<Published, 'digest'>>('/releases', {
+    method: 'POST',
+    body: { release, signature },
+  });
   return { digest, ...answer };
 }
 
-/** Zero where there was no release yet. */
+/** Returns the serial of the newest release; 0 if there is none. */
 async function currentSerial(): Promise<number> {
   const { releases } = await call<{ releases: Release[] }>('/releases?limit=1');
   return releases[0]?.serial ?? 0;

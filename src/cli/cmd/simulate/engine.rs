@@ -1,7 +1,8 @@
 //! The filter, as it is at the edge: requests are assessed, answered and counted.
 
+use hedgerow_core::correlate::Firing;
 use hedgerow_core::correlate::cluster::Clusters;
-use hedgerow_core::correlate::{Evaluation, Firing, LocalEngine};
+use hedgerow_core::engine::{Evaluation, LocalEngine};
 use hedgerow_core::keyed_hash::HashKey;
 use hedgerow_core::rules::policy::{Action, Band};
 use hedgerow_core::{Client, Envelope, Ruleset};

@@ -1,0 +1,62 @@
+//! The context of a count: the observation, its time, and the aggregation that counts it.
+
+use super::firing::Firing;
+use super::observation::Observation;
+use super::plan::{Aggregation, Plan, Rule};
+use super::solo_history::SoloHistory;
+use crate::keyed_hash::combine_hashes;
+
+/// An observation that is being counted.
+#[derive(Clone, Copy)]
+pub struct EventContext<'t> {
+    /// Plan of the correlator.
+    pub plan: &'t Plan,
+    /// Observation.
+    pub observation: &'t Observation,
+    /// Bitmap of the signatures that matched, by their index in the plan.
+    pub signature_bits: &'t [u64],
+    /// Earlier events of the account, if the observation was deferred.
+    pub solo_history: Option<SoloHistory>,
+    /// Time of the observation, in seconds since the epoch.
+    pub at: u32,
+    /// Current time, in seconds since the epoch.
+    pub now: u32,
+}
+
+/// An observation that is being counted in an aggregation.
+#[derive(Clone, Copy)]
+pub struct AggregationContext<'t> {
+    /// Observation, with its times.
+    pub event: EventContext<'t>,
+    /// Aggregation.
+    pub aggregation: &'t Aggregation,
+    /// Values of the field of the aggregation; empty if it has none.
+    pub values: &'t [(u16, u64)],
+}
+
+impl<'t> EventContext<'t> {
+    /// Returns the context for one aggregation.
+    pub fn for_aggregation(self, aggregation: &'t Aggregation) -> AggregationContext<'t> {
+        let values = aggregation.field.map(|field| self.observation.values(field));
+        AggregationContext { event: self, aggregation, values: values.unwrap_or_default() }
+    }
+}
+
+impl AggregationContext<'_> {
+    /// Returns the seconds of the window of a rule.
+    pub fn window(&self, rule: &Rule) -> u32 {
+        self.aggregation.windows.get(rule.window).copied().unwrap_or_default()
+    }
+
+    /// Returns the firing of a rule for the group with these values.
+    pub fn firing(&self, rule: &Rule, values: &[u64], value: f64, accounts: Vec<u64>) -> Firing {
+        Firing {
+            correlation: rule.correlation,
+            key: combine_hashes(values),
+            values: values.to_vec(),
+            at: self.event.at,
+            value,
+            accounts,
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! The correlator: counts observations, and reports the correlations that hold.
+
+use std::sync::Arc;
+
+use super::context::{AggregationContext, EventContext};
+use super::event_time::plausible_time;
+use super::firing::Firing;
+use super::group::Group;
+use super::group_key::{GroupKey, GroupKeys, group_keys};
+use super::group_table::GroupTable;
+use super::hits::{AggregationHit, Satisfied, find_hits};
+use super::observation::Observation;
+use super::plan::{Plan, Rule, StateKind};
+use super::refire::RefireLimiter;
+use super::shard::Shard;
+use super::singletons::SingletonTable;
+
+/// Number of observations per sweep of one set of the group table.
+const OBSERVATIONS_PER_SWEEP: u32 = 4;
+
+/// Counts observations by group and time window, for one shard of the groups.
+#[derive(Debug)]
+pub struct Correlator {
+    pub(super) plan: Arc<Plan>,
+    shard: Shard,
+    /// Maximum bytes of both tables.
+    pub(super) max_bytes: usize,
+    pub(super) table: GroupTable,
+    pub(super) singletons: SingletonTable,
+    pub(super) refire_limiter: RefireLimiter,
+    /// Whether groups are created only for their second account, if the plan allows it.
+    pub(super) deferral_enabled: bool,
+    observation_count: u32,
+    /// Groups of the current observation, for one combination of fields.
+    pub(super) group_keys: GroupKeys,
+    /// For each of `group_keys`, whether the observation is deferred.
+    pub(super) deferred: Vec<bool>,
+    /// Buffer for the hits of an observation.
+    hits: Vec<AggregationHit>,
+    /// Buffer for the bitmap of the signatures that matched.
+    signature_bits: Vec<u64>,
+}
+
+/// The correlations that hold by an observation.
+pub(super) struct Findings<'f> {
+    /// Correlations that hold, as events of other correlations.
+    pub satisfied: Vec<Satisfied>,
+    /// Firings to report.
+    pub firings: &'f mut Vec<Firing>,
+}
+
+impl Correlator {
+    /// Creates a correlator for a shard, whose tables take at most `max_bytes` bytes.
+    pub fn new(plan: Arc<Plan>, shard: Shard, max_bytes: usize) -> Self {
+        let deferral_enabled = plan.group_bys.iter().any(|group_by| group_by.deferral.is_some());
+        let singletons = SingletonTable::new(if deferral_enabled { max_bytes / 2 } else { 0 });
+        Self {
+            plan,
+            shard,
+            max_bytes,
+            table: GroupTable::new(max_bytes.saturating_sub(singletons.max_bytes())),
+            singletons,
+            refire_limiter: RefireLimiter::default(),
+            deferral_enabled,
+            observation_count: 0,
+            group_keys: GroupKeys::default(),
+            deferred: Vec::new(),
+            hits: Vec::new(),
+            signature_bits: Vec::new(),
+        }
+    }
+
+    /// Counts an observation, and appends the resulting firings to `firings`. `now` is the current
+    /// time, in seconds since the epoch.
+    ///
+    /// Groups of other shards are ignored.
+    pub fn observe(&mut self, observation: &Observation, now: u32, firings: &mut Vec<Firing>) {
+        let plan = Arc::clone(&self.plan);
+        let mut signature_bits = std::mem::take(&mut self.signature_bits);
+        set_signature_bits(&plan, observation, &mut signature_bits);
+        let event = EventContext {
+            plan: &plan,
+            observation,
+            signature_bits: &signature_bits,
+            solo_history: None,
+            at: plausible_time(observation.at, now),
+            now,
+        };
+        let mut findings = Findings { satisfied: Vec::new(), firings };
+        let mut hits = std::mem::take(&mut self.hits);
+        self.count_signatures(&event, &mut hits, &mut findings);
+        self.count_correlations(&event, &mut hits, &mut findings);
+        self.hits = hits;
+        self.signature_bits = signature_bits;
+        self.observation_count = self.observation_count.wrapping_add(1);
+        if self.observation_count.is_multiple_of(OBSERVATIONS_PER_SWEEP) {
+            self.table.sweep(now, &plan);
+        }
+    }
+
+    /// Creates every group for its first account. For tests, which compare with it.
+    pub fn without_deferral(mut self) -> Self {
+        self.deferral_enabled = false;
+        self
+    }
+
+    /// Also fires correlations that only feed others: the exemplars of such correlations need it.
+    pub fn fire_intermediates(&mut self) {
+        self.refire_limiter.fires_intermediates = true;
+        self.deferral_enabled = false;
+    }
+
+    /// Forgets that a correlation fired for a key, so that it fires again at the next event. `name`
+    /// is the name of the correlation.
+    pub fn forget_firing(&mut self, name: &str, key: u64) {
+        let position =
+            self.plan.correlations.iter().position(|correlation| correlation.name == name);
+        if let Some(correlation) = position {
+            self.refire_limiter.forget(correlation, key);
+            self.table.mark_dirty(key);
+        }
+    }
+
+    /// Returns the bytes of both tables on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        self.table.heap_bytes().saturating_add(self.singletons.heap_bytes())
+    }
+
+    /// Returns the number of groups and deferred keys.
+    #[cfg(test)]
+    pub fn group_count(&self) -> usize {
+        self.table.len().saturating_add(self.singletons.len())
+    }
+
+    /// Returns the number of groups that were evicted or not admitted for lack of memory. Public
+    /// for the integration tests.
+    pub fn evicted(&self) -> u64 {
+        self.table.evicted()
+    }
+
+    /// Counts signatures, in each combination of fields to group by.
+    fn count_signatures(
+        &mut self,
+        event: &EventContext<'_>,
+        hits: &mut Vec<AggregationHit>,
+        findings: &mut Findings<'_>,
+    ) {
+        for (group_by_index, group_by) in event.plan.group_bys.iter().enumerate() {
+            hits.clear();
+            for index in group_by.aggregations.iter().copied() {
+                let Some(aggregation) = event.plan.aggregations.get(index) else { continue };
+                find_hits(index, aggregation, event, &[], hits);
+            }
+            if !hits.is_empty() {
+                self.load_groups(&group_by.fields, event.observation);
+                self.defer(event, group_by_index, hits);
+                self.update_groups(event, hits, findings);
+            }
+        }
+        self.deferred.clear();
+    }
+
+    /// Counts the correlations that hold, for correlations over them.
+    fn count_correlations(
+        &mut self,
+        event: &EventContext<'_>,
+        hits: &mut Vec<AggregationHit>,
+        findings: &mut Findings<'_>,
+    ) {
+        for (index, aggregation) in event.plan.aggregations.iter().enumerate() {
+            if !aggregation.has_correlation_events() {
+                continue;
+            }
+            hits.clear();
+            find_hits(index, aggregation, event, &findings.satisfied, hits);
+            if !hits.is_empty() {
+                self.load_groups(&aggregation.group_fields, event.observation);
+                self.update_groups(event, hits, findings);
+            }
+        }
+    }
+
+    /// Sets `group_keys` to the groups of an observation that belong to the shard.
+    fn load_groups(&mut self, fields: &[u16], observation: &Observation) {
+        group_keys(fields, observation, &mut self.group_keys);
+        let shard = self.shard;
+        if shard.count > 1 {
+            self.group_keys.retain(|first_value| shard.owns(first_value));
+        }
+        self.group_keys.hash_values();
+    }
+
+    /// Counts hits for each of `group_keys`, except for deferred aggregations if the key is
+    /// deferred. Hits are sorted by aggregation.
+    fn update_groups(
+        &mut self,
+        event: &EventContext<'_>,
+        hits: &[AggregationHit],
+        findings: &mut Findings<'_>,
+    ) {
+        let group_keys = std::mem::take(&mut self.group_keys);
+        let deferred = std::mem::take(&mut self.deferred);
+        for hits in hits.chunk_by(|left, right| left.aggregation == right.aggregation) {
+            let index = hits.first().map_or(usize::MAX, |hit| hit.aggregation);
+            let Some(aggregation) = event.plan.aggregations.get(index) else { continue };
+            let deferral_flags = deferred.iter().copied().chain(std::iter::repeat(false));
+            let keys = || {
+                let should_update = |(_, is_deferred): &(GroupKey<'_>, bool)| {
+                    !is_deferred || aggregation.deferral_bit.is_none()
+                };
+                group_keys
+                    .keys()
+                    .zip(deferral_flags.clone())
+                    .filter(should_update)
+                    .map(|(key, _)| key)
+            };
+            self.table.prefetch(keys().map(|key| aggregation.table_key(key.values_hash)));
+            let context = event.for_aggregation(aggregation);
+            for key in keys() {
+                if hits.iter().any(|hit| hit.belongs_to(key.first_value())) {
+                    self.update_group(&context, key, hits, findings);
+                }
+            }
+        }
+        self.group_keys = group_keys;
+        self.deferred = deferred;
+    }
+
+    /// Counts hits of one aggregation for one group, and adds the correlations that hold to
+    /// `findings`.
+    pub(super) fn update_group(
+        &mut self,
+        context: &AggregationContext<'_>,
+        key: GroupKey<'_>,
+        hits: &[AggregationHit],
+        findings: &mut Findings<'_>,
+    ) {
+        let AggregationContext { event, aggregation, .. } = *context;
+        let table_key = aggregation.table_key(key.values_hash);
+        // A sequence begins with an event of its first source.
+        let can_create =
+            aggregation.kind != StateKind::Ordered || hits.iter().any(|hit| hit.event == 0);
+        if !can_create && !self.table.contains(table_key) {
+            return;
+        }
+        let index = hits.first().map_or(usize::MAX, |hit| hit.aggregation);
+        let refire_limiter = &mut self.refire_limiter;
+        let old_firing_count = findings.firings.len();
+        self.table.update(
+            table_key,
+            event.observation.account(),
+            event.now,
+            event.plan,
+            || Group::new(table_key, index, aggregation, event.at),
+            |group| {
+                let is_check_due = group.record(context, hits, key.first_value());
+                for rule in &aggregation.rules {
+                    if is_measured(refire_limiter, event, rule, key)
+                        && let Some(value) = group.measure(context, rule, is_check_due)
+                    {
+                        add_finding(refire_limiter, context, group, key, rule, value, findings);
+                    }
+                }
+            },
+        );
+        // Firings are saved with the partition of their own key, which may differ from the group's.
+        for firing in findings.firings.iter().skip(old_firing_count) {
+            self.table.mark_dirty(firing.key);
+        }
+    }
+}
+
+/// Returns whether a rule needs to be measured, which is expensive: if it is an event of others, or
+/// has not fired lately.
+fn is_measured(
+    refire_limiter: &RefireLimiter,
+    event: EventContext<'_>,
+    rule: &Rule,
+    key: GroupKey<'_>,
+) -> bool {
+    let feeds_others = event.plan.feeds_others.get(rule.correlation).is_some_and(|feeds| *feeds);
+    feeds_others || refire_limiter.is_due(event.plan, rule.correlation, key.values_hash, event.at)
+}
+
+/// Adds a rule that holds for a group, with a firing if one is due and the values are known.
+fn add_finding(
+    refire_limiter: &mut RefireLimiter,
+    context: &AggregationContext<'_>,
+    group: &Group,
+    key: GroupKey<'_>,
+    rule: &Rule,
+    value: f64,
+    findings: &mut Findings<'_>,
+) {
+    let EventContext { plan, at, .. } = context.event;
+    let correlation = rule.correlation;
+    findings.satisfied.push(Satisfied { correlation, first_value: key.first_value() });
+    if !key.values.is_empty() && refire_limiter.should_fire(plan, correlation, key.values_hash, at)
+    {
+        let accounts = group.accounts(context, rule);
+        findings.firings.push(context.firing(rule, key.values, value, accounts));
+    }
+}
+
+/// Sets the bitmap of the signatures of an observation.
+fn set_signature_bits(plan: &Plan, observation: &Observation, signature_bits: &mut Vec<u64>) {
+    signature_bits.clear();
+    signature_bits.resize(plan.signatures.len().div_ceil(64), 0);
+    for signature in &observation.signatures {
+        if let Some(word) = signature_bits.get_mut(usize::from(*signature / 64)) {
+            *word |= 1 << (signature % 64);
+        }
+    }
+}

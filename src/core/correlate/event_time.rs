@@ -1,0 +1,23 @@
+//! Event times: how late and how far ahead they may be, and which are within a window.
+
+/// Seconds by which the clock of an event may be ahead of the current time.
+const MAX_CLOCK_AHEAD: u32 = 60;
+
+/// Seconds by which an event may arrive late and still find its group.
+pub const ALLOWED_LATENESS: u32 = 60;
+
+/// Returns whether a time is too far ahead of the current time to be right. Clocks jump: groups and
+/// keys with such a time are treated as expired, or they would be kept until that time.
+pub fn is_from_future(at: u32, now: u32) -> bool {
+    at > now.saturating_add(MAX_CLOCK_AHEAD)
+}
+
+/// Returns the time of an event, or the current time if that of the event is too far ahead.
+pub fn plausible_time(at: u32, now: u32) -> u32 {
+    if is_from_future(at, now) { now } else { at }
+}
+
+/// Returns whether a time is within the window of `window` seconds that ends with the newest event.
+pub fn is_within(at: u32, newest: u32, window: u32) -> bool {
+    newest.saturating_sub(at) < window
+}

@@ -1,0 +1,19 @@
+//! The firing: a report that a correlation holds for a group.
+
+/// A report that a correlation holds for a group.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Firing {
+    /// Index of the correlation in [`Plan::correlations`](super::Plan::correlations).
+    pub correlation: usize,
+    /// Key of the group: the hash over its values.
+    pub key: u64,
+    /// Values of the group, one hash per field that the correlation groups by.
+    pub values: Vec<u64>,
+    /// Time of the event that made the correlation hold, in seconds since the epoch.
+    pub at: u32,
+    /// Measured number, which meets the thresholds of the correlation.
+    pub value: f64,
+    /// Hashes of accounts in the group: all if the correlation counts accounts and they are few, a
+    /// sample if they are many; only the account of the event for other correlations.
+    pub accounts: Vec<u64>,
+}

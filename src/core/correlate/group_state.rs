@@ -1,0 +1,173 @@
+//! The counts of a group, of one kind per aggregation.
+
+use serde::{Deserialize, Serialize};
+
+use super::context::AggregationContext;
+use super::distinct_sample::{DistinctValues, events_in_window};
+use super::plan::{Aggregate, Aggregation, Predicate, Rule, StateKind};
+use super::sequence::{LastSeen, OrderedMatch};
+use super::window_sum::WindowSum;
+use crate::rules::correlation::Threshold;
+
+/// The counts of a group. The order of the variants is part of the snapshot format.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum GroupState {
+    /// Distinct values of a field.
+    Distinct(DistinctValues),
+    /// Number of events and sum of a field, by time.
+    Sum(WindowSum),
+    /// Time of the latest event of each source.
+    LastSeen(LastSeen),
+    /// Latest sequence of events, one of each source in their order.
+    Ordered(OrderedMatch),
+}
+
+impl GroupState {
+    /// Creates the state of a group without events.
+    pub fn new(aggregation: &Aggregation) -> Self {
+        match aggregation.kind {
+            StateKind::Distinct => Self::Distinct(DistinctValues::Exact(Vec::new())),
+            StateKind::Sum => Self::Sum(WindowSum::default()),
+            StateKind::LastSeen => Self::LastSeen(LastSeen::new(aggregation.events.len())),
+            StateKind::Ordered => Self::Ordered(OrderedMatch::new(aggregation.events.len())),
+        }
+    }
+
+    /// Counts an observation. `newest` is the time of the group's latest event, this one included;
+    /// `hits` are the indexes of the sources that had an event.
+    pub fn record(
+        &mut self,
+        context: &AggregationContext<'_>,
+        newest: u32,
+        hits: impl DoubleEndedIterator<Item = usize>,
+    ) {
+        let AggregationContext { event, aggregation, values } = *context;
+        match self {
+            Self::Distinct(distinct_values) => {
+                for (_, hash) in values {
+                    distinct_values.record(*hash, event.at, newest, &aggregation.windows);
+                    if let Some(solo_history) = event.solo_history {
+                        distinct_values.backfill(*hash, solo_history, &aggregation.windows);
+                    }
+                }
+            }
+            Self::Sum(window_sum) => record_sum(window_sum, context, newest),
+            Self::LastSeen(last_seen) => hits.for_each(|source| last_seen.record(source, event.at)),
+            Self::Ordered(ordered_match) => {
+                let value = values.first().map(|(_, hash)| *hash);
+                // From the last source to the first, so that no request follows itself.
+                hits.rev().for_each(|source| ordered_match.record(source, event.at, value));
+            }
+        }
+    }
+
+    /// Returns the number that a rule measures if its condition holds. The coordination of values
+    /// is not checked here.
+    pub fn measure(
+        &self,
+        context: &AggregationContext<'_>,
+        rule: &Rule,
+        newest: u32,
+    ) -> Option<f64> {
+        let window = *context.aggregation.windows.get(rule.window)?;
+        let (value, is_satisfied) = match (self, &rule.predicate) {
+            (Self::Distinct(distinct_values), Predicate::Thresholds { thresholds, .. }) => {
+                let count = distinct_values.count(rule.window, window, newest);
+                (count, Threshold::all_satisfied(thresholds, count))
+            }
+            (Self::Sum(window_sum), Predicate::Thresholds { aggregate, thresholds, .. }) => {
+                let total = window_sum.total(newest, window);
+                let value = match aggregate {
+                    Aggregate::Sum => total.sum,
+                    Aggregate::Mean => total.sum / total.count.max(1.0),
+                    Aggregate::EventCount | Aggregate::ValueCount => total.count,
+                };
+                (value, total.count > 0.0 && Threshold::all_satisfied(thresholds, value))
+            }
+            (Self::LastSeen(last_seen), Predicate::Temporal(condition, rule_names)) => {
+                let was_hit = |name: &str| {
+                    let source = rule_names.iter().position(|rule_name| rule_name == name);
+                    source.is_some_and(|source| last_seen.was_hit(source, newest, window))
+                };
+                if !condition.holds(&mut |name| was_hit(name)) {
+                    return None;
+                }
+                (rule_names.iter().filter(|rule_name| was_hit(rule_name)).count() as f64, true)
+            }
+            (Self::Ordered(ordered_match), Predicate::TemporalOrdered) => {
+                (context.aggregation.events.len() as f64, ordered_match.is_complete(newest, window))
+            }
+            _ => return None,
+        };
+        is_satisfied.then_some(value)
+    }
+
+    /// Returns the hashes of the accounts that share the group: the counted values if they are
+    /// accounts, or else the account of the event, if it has one.
+    pub fn accounts(&self, context: &AggregationContext<'_>, rule: &Rule, newest: u32) -> Vec<u64> {
+        match self {
+            Self::Distinct(distinct_values) if context.aggregation.field == Some(0) => {
+                distinct_values
+                    .values_in_window(rule.window, context.window(rule), newest)
+                    .map(|value| value.hash)
+                    .collect()
+            }
+            _ => Some(context.event.observation.account())
+                .filter(|account| *account != 0)
+                .into_iter()
+                .collect(),
+        }
+    }
+
+    /// Adds the counts of another state of the same group.
+    pub fn merge(&mut self, other: &Self, aggregation: &Aggregation, newest: u32) {
+        match (self, other) {
+            (Self::Distinct(distinct_values), Self::Distinct(other)) => {
+                distinct_values.merge(other, newest, &aggregation.windows);
+            }
+            (Self::Sum(window_sum), Self::Sum(other)) => {
+                window_sum.merge(other, newest, aggregation.max_window());
+            }
+            (Self::LastSeen(last_seen), Self::LastSeen(other)) => last_seen.merge(other),
+            (Self::Ordered(ordered_match), Self::Ordered(other)) => ordered_match.merge(other),
+            _ => {}
+        }
+    }
+
+    /// Returns about the number of accounts that share the group, as a rank for eviction.
+    pub fn rank(&self) -> u8 {
+        match self {
+            Self::Distinct(DistinctValues::One(_)) => 1,
+            Self::Distinct(DistinctValues::Exact(values)) => values.len().min(32) as u8,
+            Self::Distinct(DistinctValues::Sampled(_)) => 64,
+            Self::Sum(_) | Self::LastSeen(_) | Self::Ordered(_) => 2,
+        }
+    }
+
+    /// Returns the bytes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Distinct(distinct_values) => distinct_values.heap_bytes(),
+            Self::Sum(window_sum) => window_sum.heap_bytes(),
+            Self::LastSeen(last_seen) => last_seen.heap_bytes(),
+            Self::Ordered(ordered_match) => ordered_match.heap_bytes(),
+        }
+    }
+}
+
+/// Adds the number of an observation, or 1 if the aggregation counts events. A deferred observation
+/// counts as often as its account had events within the window.
+fn record_sum(window_sum: &mut WindowSum, context: &AggregationContext<'_>, newest: u32) {
+    let AggregationContext { event, aggregation, .. } = *context;
+    let window = aggregation.max_window();
+    let number = match aggregation.field {
+        None => Some(1.0),
+        Some(field) => event.observation.number(field),
+    };
+    let Some(number) = number else { return };
+    let event_count = event.solo_history.map_or(1, |history| {
+        let span = event.at.saturating_sub(history.first_seen);
+        events_in_window(history.event_count, span, window)
+    });
+    window_sum.add(number, event_count, event.at, newest, window);
+}

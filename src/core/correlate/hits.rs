@@ -1,0 +1,77 @@
+//! Hits: the events of an aggregation in one observation.
+
+use super::context::EventContext;
+use super::observation::Observation;
+use super::plan::{Aggregation, EventSource, StateKind};
+
+/// An event of an aggregation in an observation.
+#[derive(Debug)]
+pub struct AggregationHit {
+    /// Index of the aggregation.
+    pub aggregation: usize,
+    /// Index of the source in [`Aggregation::events`].
+    pub event: usize,
+    /// First value of the groups that have the event; `None` for all groups of the observation.
+    pub first_value: Option<u64>,
+}
+
+/// A correlation that holds by the current observation.
+#[derive(Clone, Copy, Debug)]
+pub struct Satisfied {
+    /// Index of the correlation.
+    pub correlation: usize,
+    /// First value of the group for which it holds.
+    pub first_value: u64,
+}
+
+impl AggregationHit {
+    /// Returns whether a group with this first value has the event.
+    pub fn belongs_to(&self, first_value: u64) -> bool {
+        self.first_value.is_none_or(|value| value == first_value)
+    }
+}
+
+/// Appends the events of an aggregation: signatures that matched, and correlations that hold.
+pub fn find_hits(
+    aggregation_index: usize,
+    aggregation: &Aggregation,
+    event: &EventContext<'_>,
+    satisfied: &[Satisfied],
+    hits: &mut Vec<AggregationHit>,
+) {
+    let hit =
+        |event, first_value| AggregationHit { aggregation: aggregation_index, event, first_value };
+    let mut words = aggregation.signature_bits.iter().zip(event.signature_bits);
+    let is_signature_hit = words.any(|(mask, bits)| mask & bits != 0);
+    if !is_signature_hit && satisfied.is_empty() || !has_input(event.observation, aggregation) {
+        return;
+    }
+    // These kinds do not distinguish sources.
+    if is_signature_hit && matches!(aggregation.kind, StateKind::Distinct | StateKind::Sum) {
+        hits.push(hit(0, None));
+        return;
+    }
+    for (event_index, source) in aggregation.events.iter().enumerate() {
+        match source {
+            EventSource::Signature(index) => {
+                let word = event.signature_bits.get(index / 64).copied().unwrap_or_default();
+                if word >> (index % 64) & 1 == 1 {
+                    hits.push(hit(event_index, None));
+                }
+            }
+            EventSource::Correlation(index) => {
+                let matching = satisfied.iter().filter(|held| held.correlation == *index);
+                hits.extend(matching.map(|held| hit(event_index, Some(held.first_value))));
+            }
+        }
+    }
+}
+
+/// Returns whether an observation has a value or number for an aggregation to count or sum.
+fn has_input(observation: &Observation, aggregation: &Aggregation) -> bool {
+    match (aggregation.kind, aggregation.field) {
+        (StateKind::Distinct, Some(field)) => !observation.values(field).is_empty(),
+        (StateKind::Sum, Some(field)) => observation.number(field).is_some(),
+        _ => true,
+    }
+}

@@ -1,0 +1,40 @@
+//! The observation: the part of a request that correlation counts.
+
+/// Maximum number of values of one field that are counted per request; further ones are ignored.
+pub const MAX_VALUES_PER_FIELD: usize = 64;
+
+/// The part of a request that correlation counts. Fields and signatures are named by index in the
+/// [`Plan`](super::Plan) that made it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observation {
+    /// Time of the request, in seconds since the epoch.
+    pub at: u32,
+    /// Signatures that matched, as indexes in [`Plan::signatures`](super::Plan::signatures).
+    pub signatures: Vec<u16>,
+    /// Pairs of an index in [`Plan::fields`](super::Plan::fields) and the hash of a value, sorted
+    /// by index.
+    pub values: Vec<(u16, u64)>,
+    /// Pairs of an index in [`Plan::fields`](super::Plan::fields) and a number.
+    pub numbers: Vec<(u16, f64)>,
+}
+
+impl Observation {
+    /// Returns the values of a field, at most [`MAX_VALUES_PER_FIELD`].
+    pub fn values(&self, field: u16) -> &[(u16, u64)] {
+        let from = self.values.partition_point(|(index, _)| *index < field);
+        let until = self.values.partition_point(|(index, _)| *index <= field);
+        let until = until.min(from.saturating_add(MAX_VALUES_PER_FIELD));
+        self.values.get(from..until).unwrap_or_default()
+    }
+
+    /// Returns the hash of the account, or 0 if the request has none. The account is the first
+    /// field of every plan.
+    pub fn account(&self) -> u64 {
+        self.values(0).first().map_or(0, |(_, hash)| *hash)
+    }
+
+    /// Returns the number of a field.
+    pub(super) fn number(&self, field: u16) -> Option<f64> {
+        self.numbers.iter().find(|(index, _)| *index == field).map(|(_, number)| *number)
+    }
+}

@@ -1,0 +1,236 @@
+//! Compiles correlations: correlations that need the same counts share an aggregation.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::deferral::plan_deferral;
+use super::types::{
+    Aggregate, Aggregation, EventSource, GroupBy, Plan, Predicate, Rule, StateKind,
+};
+use super::validate::{unknown_rule, validate, validate_nesting};
+use crate::error::Error;
+use crate::field::{Field, FieldId};
+use crate::keyed_hash::{HashKey, fmix64};
+use crate::rules::correlation::{Correlation, Measure, Threshold};
+
+impl Plan {
+    /// Compiles correlations, whose rules must be names of `signatures`, or of correlations whose
+    /// own rules are signatures.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a correlation names an unknown rule, exceeds a limit, or is nested too
+    /// deep.
+    pub fn new(correlations: Vec<Correlation>, signatures: &BTreeSet<&str>) -> Result<Self, Error> {
+        let mut plan = Self::default();
+        // First, as `Observation::account` expects.
+        plan.intern_field(&Field::Known(FieldId::Account));
+        let correlation_indexes: HashMap<&str, usize> = correlations
+            .iter()
+            .enumerate()
+            .map(|(index, correlation)| (correlation.name.as_str(), index))
+            .collect();
+        let mut direct = Vec::new();
+        let mut nested = Vec::new();
+        for (index, correlation) in correlations.iter().enumerate() {
+            validate(correlation)?;
+            let mut events = Vec::new();
+            for name in &correlation.rules {
+                events.push(match correlation_indexes.get(name.as_str()) {
+                    Some(inner) => {
+                        let inner_correlation = correlations.get(*inner);
+                        validate_nesting(correlation, inner_correlation, &correlation_indexes)?;
+                        EventSource::Correlation(*inner)
+                    }
+                    None if signatures.contains(name.as_str()) => {
+                        EventSource::Signature(plan.intern_signature(name))
+                    }
+                    None => return Err(unknown_rule(correlation, name)),
+                });
+            }
+            let is_direct = events.iter().all(|event| matches!(event, EventSource::Signature(_)));
+            let aggregations = if is_direct { &mut direct } else { &mut nested };
+            plan.add_rule(index, correlation, events, aggregations);
+        }
+        plan.aggregations = direct;
+        plan.aggregations.append(&mut nested);
+        plan.aggregations.iter_mut().for_each(Aggregation::finalize);
+        plan.feeds_others = (0..correlations.len()).map(|index| plan.is_event(index)).collect();
+        plan.correlations = correlations;
+        plan.build_group_bys();
+        Ok(plan)
+    }
+
+    /// Returns whether a correlation is an event of an aggregation.
+    fn is_event(&self, correlation: usize) -> bool {
+        let mut events = self.aggregations.iter().flat_map(|aggregation| &aggregation.events);
+        events.any(|source| *source == EventSource::Correlation(correlation))
+    }
+
+    /// Returns the index of a field, which is added if it is new.
+    fn intern_field(&mut self, field: &Field) -> u16 {
+        let existing = self.fields.iter().position(|interned| interned == field);
+        let index = existing.unwrap_or_else(|| {
+            self.fields.push(field.clone());
+            self.fields.len().saturating_sub(1)
+        });
+        u16::try_from(index).unwrap_or(u16::MAX)
+    }
+
+    /// Returns the index of a signature, which is added if it is new.
+    fn intern_signature(&mut self, signature: &str) -> usize {
+        self.signatures.iter().position(|interned| interned == signature).unwrap_or_else(|| {
+            self.signatures.push(signature.to_owned());
+            self.signatures.len().saturating_sub(1)
+        })
+    }
+
+    /// Adds the rule of a correlation to the aggregation that has its counts, which is added if it
+    /// is new.
+    fn add_rule(
+        &mut self,
+        correlation_index: usize,
+        correlation: &Correlation,
+        events: Vec<EventSource>,
+        aggregations: &mut Vec<Aggregation>,
+    ) {
+        let group_fields: Vec<u16> =
+            correlation.group_by.iter().map(|field| self.intern_field(field)).collect();
+        let field = correlation.field().map(|field| self.intern_field(field));
+        let (kind, predicate) = compile_measure(correlation);
+        let id = aggregation_id(correlation, kind);
+        let coordination_window =
+            (!correlation.coordination.is_empty()).then_some(correlation.timespan);
+        let is_compatible = |other: Option<u32>| {
+            other.is_none() || coordination_window.is_none() || other == coordination_window
+        };
+        let existing = aggregations.iter().position(|aggregation| {
+            aggregation.id == id && is_compatible(aggregation.coordination_window)
+        });
+        let index = existing.unwrap_or_else(|| {
+            aggregations.push(Aggregation {
+                id,
+                events,
+                signature_bits: Vec::new(),
+                group_fields,
+                field,
+                kind,
+                windows: Vec::new(),
+                coordination_window,
+                rules: Vec::new(),
+                deferral_bit: None,
+            });
+            aggregations.len().saturating_sub(1)
+        });
+        let Some(aggregation) = aggregations.get_mut(index) else { return };
+        let window = aggregation.intern_window(correlation.timespan);
+        aggregation.rules.push(Rule { correlation: correlation_index, window, predicate });
+        aggregation.coordination_window = aggregation.coordination_window.or(coordination_window);
+    }
+
+    /// Collects the combinations of fields to group by, and decides which aggregations are
+    /// deferred.
+    fn build_group_bys(&mut self) {
+        for (index, aggregation) in self.aggregations.iter().enumerate() {
+            let fields = &aggregation.group_fields;
+            let existing = self.group_bys.iter().position(|group_by| group_by.fields == *fields);
+            let group_by_index = existing.unwrap_or_else(|| {
+                let (fields, aggregations) = (fields.clone(), Vec::new());
+                self.group_bys.push(GroupBy { fields, aggregations, deferral: None });
+                self.group_bys.len().saturating_sub(1)
+            });
+            if let Some(group_by) = self.group_bys.get_mut(group_by_index)
+                && !aggregation.has_correlation_events()
+            {
+                group_by.aggregations.push(index);
+            }
+        }
+        for group_by in &mut self.group_bys {
+            group_by.deferral = plan_deferral(group_by, &mut self.aggregations, &self.correlations);
+        }
+    }
+}
+
+impl Aggregation {
+    /// Returns the index of a window, which is added if it is new.
+    fn intern_window(&mut self, timespan: u32) -> usize {
+        self.windows.iter().position(|window| *window == timespan).unwrap_or_else(|| {
+            self.windows.push(timespan);
+            self.windows.len().saturating_sub(1)
+        })
+    }
+
+    /// Completes an aggregation that has all its rules: sets the bitmap of its signatures, and
+    /// moves the window over which events per value are counted to the front and into the identity.
+    fn finalize(&mut self) {
+        for source in &self.events {
+            let EventSource::Signature(index) = source else { continue };
+            let word_index = index / 64;
+            let word_count = self.signature_bits.len().max(word_index.saturating_add(1));
+            self.signature_bits.resize(word_count, 0);
+            if let Some(word) = self.signature_bits.get_mut(word_index) {
+                *word |= 1 << (index % 64);
+            }
+        }
+        let Some(coordination_window) = self.coordination_window else { return };
+        self.id = fmix64(self.id ^ u64::from(coordination_window));
+        let position = self
+            .windows
+            .iter()
+            .position(|window| *window == coordination_window)
+            .unwrap_or_default();
+        self.windows.swap(0, position);
+        for rule in &mut self.rules {
+            if rule.window == position {
+                rule.window = 0;
+            } else if rule.window == 0 {
+                rule.window = position;
+            }
+        }
+    }
+}
+
+/// Returns the state that a correlation needs per group, and its condition on that state.
+fn compile_measure(correlation: &Correlation) -> (StateKind, Predicate) {
+    let thresholds_predicate = |aggregate, thresholds: &Vec<Threshold>| Predicate::Thresholds {
+        aggregate,
+        thresholds: thresholds.clone(),
+        coordination: correlation.coordination,
+    };
+    match &correlation.measure {
+        Measure::EventCount { thresholds } => {
+            (StateKind::Sum, thresholds_predicate(Aggregate::EventCount, thresholds))
+        }
+        Measure::ValueCount { thresholds, .. } => {
+            (StateKind::Distinct, thresholds_predicate(Aggregate::ValueCount, thresholds))
+        }
+        Measure::ValueSum { thresholds, .. } => {
+            (StateKind::Sum, thresholds_predicate(Aggregate::Sum, thresholds))
+        }
+        Measure::ValueAvg { thresholds, .. } => {
+            (StateKind::Sum, thresholds_predicate(Aggregate::Mean, thresholds))
+        }
+        Measure::Temporal { condition } => {
+            (StateKind::LastSeen, Predicate::Temporal(condition.clone(), correlation.rules.clone()))
+        }
+        Measure::TemporalOrdered { .. } => (StateKind::Ordered, Predicate::TemporalOrdered),
+    }
+}
+
+/// Returns a hash over the counts of an aggregation, except the window over which events per value
+/// are counted: [`Aggregation::finalize`] adds it.
+fn aggregation_id(correlation: &Correlation, kind: StateKind) -> u64 {
+    let kind_name = kind.name();
+    let fields: Vec<String> = correlation.group_by.iter().map(Field::name).collect();
+    let field = correlation.field().map(Field::name);
+    let mut rule_names: Vec<&str> = correlation.rules.iter().map(String::as_str).collect();
+    let timespan = match kind {
+        // One state serves all windows: it knows when each value was last seen.
+        StateKind::Distinct => None,
+        StateKind::Sum | StateKind::LastSeen | StateKind::Ordered => Some(correlation.timespan),
+    };
+    if matches!(kind, StateKind::Distinct | StateKind::Sum) {
+        rule_names.sort_unstable();
+    }
+    let text = format!("{kind_name} {rule_names:?} {fields:?} {field:?} {timespan:?}");
+    HashKey::default().keyed_hash("aggregation", text.as_bytes())
+}

@@ -1,0 +1,268 @@
+//! The types of a compiled plan.
+
+use std::collections::BTreeSet;
+
+use crate::correlate::event_time::ALLOWED_LATENESS;
+use crate::correlate::observation::Observation;
+use crate::correlate::shard::Shard;
+use crate::correlate::table_key::{table_key, values_hash_from};
+use crate::field::Field;
+use crate::rules::correlation::{Coordination, Correlation, Threshold};
+use crate::rules::signature::Condition;
+
+/// The correlations of a ruleset, compiled. Correlations that need the same counts share them.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Correlations, in the order of the ruleset.
+    pub(crate) correlations: Vec<Correlation>,
+    /// Names of the signatures that are events.
+    pub(crate) signatures: Vec<String>,
+    /// Fields that are grouped by or measured; the account is the first.
+    pub(crate) fields: Vec<Field>,
+    /// Aggregations; the ones with correlations among their events are last.
+    pub(crate) aggregations: Vec<Aggregation>,
+    /// Combinations of fields to group by, each once.
+    pub(crate) group_bys: Vec<GroupBy>,
+    /// For each correlation, whether it is an event of another.
+    pub(crate) feeds_others: Vec<bool>,
+}
+
+/// A combination of fields to group by, with its aggregations.
+#[derive(Debug)]
+pub struct GroupBy {
+    /// Indexes of the fields.
+    pub fields: Vec<u16>,
+    /// Indexes of the aggregations whose events are signatures only.
+    pub aggregations: Vec<usize>,
+    /// Aggregations that create a group only for its second account, if there are any.
+    pub deferral: Option<DeferralPlan>,
+}
+
+/// The aggregations of a [`GroupBy`] that create a group only for its second account.
+#[derive(Debug, Default)]
+pub struct DeferralPlan {
+    /// Identity across plans: a hash over the identities of the deferred aggregations.
+    pub id: u64,
+    /// Seconds for which a key is remembered after its latest event.
+    pub retention: u32,
+    /// Indexes of the deferred aggregations.
+    pub deferred_aggregations: Vec<usize>,
+    /// Indexes of the aggregations that have correlations of the deferred ones as events.
+    pub fed_aggregations: Vec<usize>,
+    /// Seconds without events after which an account is new again: the longest of the deferred
+    /// aggregations.
+    pub reset_gap: u32,
+    /// Index of the field whose mean the deferred aggregations measure; at most one.
+    pub mean_field: Option<u16>,
+}
+
+/// Counts that are kept per group, and the correlations that need them.
+#[derive(Debug)]
+pub struct Aggregation {
+    /// Identity across plans: a hash over kind, sources, fields and, for most kinds, window.
+    pub id: u64,
+    /// Sources of its events, in the order of the correlation's `rules`.
+    pub events: Vec<EventSource>,
+    /// Bitmap of the signatures among `events`, by their index in the plan.
+    pub signature_bits: Vec<u64>,
+    /// Indexes of the fields to group by.
+    pub group_fields: Vec<u16>,
+    /// Index of the field whose values are counted or summed, or must differ in a sequence.
+    pub field: Option<u16>,
+    /// Kind of state that is kept per group.
+    pub kind: StateKind,
+    /// Seconds of each time window; events per value are counted over the first.
+    pub windows: Vec<u32>,
+    /// Seconds of the window over which events per value are counted, if a rule needs that.
+    pub coordination_window: Option<u32>,
+    /// Conditions on the counts, one for each correlation.
+    pub rules: Vec<Rule>,
+    /// First of its bits in the hits of a singleton, if it is deferred.
+    pub deferral_bit: Option<u8>,
+}
+
+/// The kind of state that an aggregation keeps per group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateKind {
+    /// The distinct values of a field.
+    Distinct,
+    /// The number of events, and the sum of a field.
+    Sum,
+    /// The time of the latest event of each source.
+    LastSeen,
+    /// The latest sequence of events, one of each source in their order.
+    Ordered,
+}
+
+/// The source of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventSource {
+    /// A signature that matches, as an index in [`Plan::signatures`].
+    Signature(usize),
+    /// A correlation that holds, as an index in [`Plan::correlations`].
+    Correlation(usize),
+}
+
+/// The condition of a correlation on the counts of an aggregation.
+#[derive(Debug)]
+pub struct Rule {
+    /// Index of the correlation.
+    pub correlation: usize,
+    /// Index of its time window in the aggregation.
+    pub window: usize,
+    /// Condition under which it holds.
+    pub predicate: Predicate,
+}
+
+/// The condition under which a correlation holds for a group.
+#[derive(Debug)]
+pub enum Predicate {
+    /// A number meets all thresholds, and the values show the coordination.
+    Thresholds { aggregate: Aggregate, thresholds: Vec<Threshold>, coordination: Coordination },
+    /// A condition over the names of the sources that had an event.
+    Temporal(Condition, Vec<String>),
+    /// The sequence is complete.
+    TemporalOrdered,
+}
+
+/// The number that a [`Predicate`] compares with thresholds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aggregate {
+    /// The number of distinct values.
+    ValueCount,
+    /// The number of events.
+    EventCount,
+    /// The sum of a field.
+    Sum,
+    /// The mean of a field.
+    Mean,
+}
+
+impl Plan {
+    /// Returns the correlations, in the order of the ruleset.
+    pub fn correlations(&self) -> &[Correlation] {
+        &self.correlations
+    }
+
+    /// Returns the names of the signatures that are events of a correlation.
+    pub fn signatures(&self) -> &[String] {
+        &self.signatures
+    }
+
+    /// Returns the fields that are grouped by or measured; the account is the first.
+    pub fn fields(&self) -> &[Field] {
+        &self.fields
+    }
+
+    /// Returns the combinations of fields to group by, each once, as indexes in [`Plan::fields`].
+    pub fn group_by_fields(&self) -> impl Iterator<Item = &[u16]> {
+        self.group_bys.iter().map(|group_by| group_by.fields.as_slice())
+    }
+
+    /// Returns whether there are no correlations, and so nothing to count.
+    pub fn is_empty(&self) -> bool {
+        self.correlations.is_empty()
+    }
+
+    /// Returns the indexes of the shards, among `shard_count`, that must receive an observation:
+    /// the shards with a group that it counts for.
+    ///
+    /// Events that are correlations need no shard of their own: their group has the same first
+    /// field, and so the same shard.
+    pub fn owners(&self, observation: &Observation, shard_count: u32) -> Vec<u32> {
+        let is_hit = |source: &EventSource| match source {
+            EventSource::Signature(index) => {
+                observation.signatures.iter().any(|signature| usize::from(*signature) == *index)
+            }
+            EventSource::Correlation(_) => false,
+        };
+        let hit_aggregations =
+            self.aggregations.iter().filter(|aggregation| aggregation.events.iter().any(is_hit));
+        let first_fields: BTreeSet<u16> = hit_aggregations
+            .filter_map(|aggregation| aggregation.group_fields.first().copied())
+            .collect();
+        let values = first_fields.into_iter().flat_map(|field| observation.values(field));
+        let owners: BTreeSet<u32> =
+            values.map(|(_, hash)| Shard::owner(*hash, shard_count)).collect();
+        owners.into_iter().collect()
+    }
+
+    /// Returns the seconds for which a group of an aggregation is kept after its latest event.
+    pub(crate) fn group_retention(&self, aggregation: u16) -> u32 {
+        let aggregation = self.aggregations.get(usize::from(aggregation));
+        aggregation.map_or(0, Aggregation::max_window).saturating_add(ALLOWED_LATENESS)
+    }
+}
+
+impl DeferralPlan {
+    /// Returns the key of a group in the singleton table.
+    pub fn table_key(&self, values_hash: u64) -> u64 {
+        table_key(self.id, values_hash)
+    }
+
+    /// Returns the hash over the values of the group with a [`DeferralPlan::table_key`].
+    pub fn values_hash_from(&self, key: u64) -> u64 {
+        values_hash_from(self.id, key)
+    }
+}
+
+impl Aggregation {
+    /// Returns the key of a group in the group table.
+    pub fn table_key(&self, values_hash: u64) -> u64 {
+        table_key(self.id, values_hash)
+    }
+
+    /// Returns the seconds of the longest window.
+    pub fn max_window(&self) -> u32 {
+        self.windows.iter().copied().max().unwrap_or_default()
+    }
+
+    /// Returns the seconds of the window over which events per value are counted. A value is new
+    /// again after as long without events.
+    pub fn count_window(&self) -> u32 {
+        self.windows.first().copied().unwrap_or_default()
+    }
+
+    /// Returns whether correlations are among its events.
+    pub fn has_correlation_events(&self) -> bool {
+        self.events.iter().any(|source| matches!(source, EventSource::Correlation(_)))
+    }
+
+    /// Returns the number of bits that its hits take in a singleton: one for all events, or one
+    /// for each if their order counts.
+    pub fn hit_bit_count(&self) -> u8 {
+        match self.kind {
+            StateKind::Ordered => u8::try_from(self.events.len()).unwrap_or(u8::MAX),
+            StateKind::Distinct | StateKind::Sum | StateKind::LastSeen => 1,
+        }
+    }
+
+    /// Returns the bit of an event in a singleton; 0 if the aggregation is not deferred.
+    pub fn hit_mask(&self, event: usize) -> u32 {
+        let Some(first_bit) = self.deferral_bit else { return 0 };
+        let event = if self.hit_bit_count() == 1 { 0 } else { event };
+        u32::try_from(event)
+            .ok()
+            .and_then(|event| 1_u32.checked_shl(u32::from(first_bit).saturating_add(event)))
+            .unwrap_or(0)
+    }
+}
+
+impl StateKind {
+    /// Returns the name that is hashed into [`Aggregation::id`]. Another name loses stored counts.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Distinct => "distinct",
+            Self::Sum => "sum",
+            Self::LastSeen => "last_seen",
+            Self::Ordered => "ordered",
+        }
+    }
+}
+
+impl Predicate {
+    /// Returns whether it checks the coordination of the values, which reads all of them.
+    pub fn checks_coordination(&self) -> bool {
+        matches!(self, Self::Thresholds { coordination, .. } if !coordination.is_empty())
+    }
+}

@@ -1,0 +1,15 @@
+//! Keys of the two tables: an id (of an aggregation or a deferral) mixed with the values of a
+//! group.
+
+use crate::keyed_hash::{fmix64, fmix64_inverse};
+
+/// Returns the table key for an id and the hash over the values of a group; never 0, which marks an
+/// empty slot.
+pub fn table_key(id: u64, values_hash: u64) -> u64 {
+    fmix64(id ^ values_hash).max(1)
+}
+
+/// Returns the hash over the values of the group that has a [`table_key`].
+pub fn values_hash_from(id: u64, key: u64) -> u64 {
+    fmix64_inverse(key) ^ id
+}

@@ -1,0 +1,61 @@
+//! The rulesets by which requests are decided, and which of them decides for an account.
+
+use std::rc::Rc;
+
+use hedgerow_core::Ruleset;
+use hedgerow_core::rules::release::RulesetRole;
+use hedgerow_core::ruleset::Release;
+
+/// The rulesets of a release, or the embedded one.
+#[derive(Clone)]
+pub struct ActiveRules {
+    /// `None` if the embedded ruleset is in force for want of a release.
+    pub(super) release: Option<Rc<Release>>,
+    pub(super) active: Rc<Ruleset>,
+    pub(super) canary: Option<Rc<Ruleset>>,
+    pub(super) shadow: Option<Rc<Ruleset>>,
+}
+
+impl ActiveRules {
+    /// Puts the embedded ruleset in force for all accounts.
+    pub(super) fn embedded(active: Rc<Ruleset>) -> Self {
+        Self { release: None, active, canary: None, shadow: None }
+    }
+
+    /// Returns the ruleset of all accounts outside the canary.
+    pub fn active(&self) -> &Rc<Ruleset> {
+        &self.active
+    }
+
+    /// Returns the ruleset that decides for an account, and the reason. Requests without an account
+    /// are never in the canary.
+    pub fn ruleset_for_account(&self, account: Option<&str>) -> (&Rc<Ruleset>, RulesetRole) {
+        match (&self.release, &self.canary) {
+            (None, _) => (&self.active, RulesetRole::Embedded),
+            (Some(release), Some(canary)) if release.is_in_canary(account) => {
+                (canary, RulesetRole::Canary)
+            }
+            (Some(_), _) => (&self.active, RulesetRole::Active),
+        }
+    }
+
+    /// Returns the ruleset that scores without deciding.
+    pub fn shadow(&self) -> Option<&Rc<Ruleset>> {
+        self.shadow.as_ref()
+    }
+
+    /// Returns all rulesets: active, canary, shadow.
+    pub fn rulesets(&self) -> impl Iterator<Item = &Rc<Ruleset>> {
+        [Some(&self.active), self.canary.as_ref(), self.shadow.as_ref()].into_iter().flatten()
+    }
+
+    /// Returns the serial of the release.
+    pub fn serial(&self) -> Option<u64> {
+        self.release.as_ref().map(|release| release.serial)
+    }
+
+    /// Returns whether the release has expired at `now`, in seconds since the epoch.
+    pub(super) fn is_expired(&self, now: u64) -> bool {
+        self.release.as_ref().is_some_and(|release| release.is_expired(now))
+    }
+}

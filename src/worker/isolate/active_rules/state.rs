@@ -1,0 +1,232 @@
+//! The rules in force, as a state machine: adoption, rejection and backoff.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use hedgerow_core::Ruleset;
+
+use super::rulesets::ActiveRules;
+use crate::isolate::kv_poll::{KvPoll, PollTicket};
+use crate::isolate::telemetry;
+use crate::platform::clock::now_ms;
+use crate::platform::kv::SignedValue;
+use crate::platform::lease::Backoff;
+use crate::platform::log::RulesEvent;
+use crate::platform::settings::Settings;
+
+/// The longest pause before a rejected manifest is tried again.
+const MAX_BACKOFF: Duration = Duration::from_secs(300);
+
+/// The longest pause before a manifest whose bundle is missing is tried again. KV propagates keys
+/// in any order, so that the bundle may arrive soon.
+const MAX_MISSING_BUNDLE_BACKOFF: Duration = Duration::from_secs(15);
+
+/// The result of a poll.
+pub enum KvState {
+    /// No release, or one that was rejected a short time ago.
+    NoRelease,
+    /// The release in force.
+    Unchanged,
+    /// A newer release.
+    New {
+        rules: ActiveRules,
+        manifest: SignedValue,
+        /// Whether its regexes are compiled.
+        is_checked: bool,
+    },
+}
+
+/// The failure of a poll.
+pub enum LoadError {
+    /// KV cannot be read.
+    KvUnavailable(String),
+    /// The manifest or one of its bundles is invalid.
+    Rejected(SignedValue, String),
+    /// A bundle of the manifest is missing. KV may deliver it later.
+    BundleMissing(SignedValue, String),
+}
+
+/// A release that was put in force before its regexes were compiled.
+pub struct UncheckedRelease {
+    pub rules: ActiveRules,
+    pub manifest: SignedValue,
+}
+
+/// A manifest that was rejected, and when it is tried again.
+struct RejectedManifest {
+    manifest: SignedValue,
+    backoff: Backoff,
+}
+
+/// The state of the isolate's rules.
+#[derive(Default)]
+pub struct RulesState {
+    /// When KV is polled again.
+    pub poll: KvPoll,
+    released: Option<ActiveRules>,
+    /// Bytes of the manifest in force.
+    manifest: Vec<u8>,
+    /// The highest serial that was adopted.
+    max_serial: u64,
+    /// Error of the last poll, kept so that it is logged once.
+    problem: Option<String>,
+    rejected: Option<RejectedManifest>,
+    is_expiry_logged: bool,
+}
+
+thread_local! {
+    static STATE: RefCell<RulesState> = RefCell::default();
+}
+
+/// Runs `work` on the isolate's state. `work` must not call back into this module. It must be
+/// short, too: if the platform ends the invocation within it, the state stays borrowed for good.
+pub fn with<T>(work: impl FnOnce(&mut RulesState) -> T) -> T {
+    STATE.with_borrow_mut(work)
+}
+
+impl RulesState {
+    /// Returns the rulesets of the last adopted release.
+    pub fn released(&self) -> Option<ActiveRules> {
+        self.released.clone()
+    }
+
+    /// Returns the error of the last poll.
+    pub fn problem(&self) -> Option<String> {
+        self.problem.clone()
+    }
+
+    /// Returns the highest serial that was adopted; 0 if none was.
+    pub fn max_serial(&self) -> u64 {
+        self.max_serial
+    }
+
+    /// Returns true once per release: the caller logs that it has expired.
+    pub fn is_first_expiry(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_expiry_logged, true)
+    }
+
+    /// Starts a poll, if it is time to, no other request polls, and some key can sign a release.
+    pub fn start_poll(&mut self, settings: &Settings) -> Option<PollTicket> {
+        let now = now_ms();
+        if !self.poll.is_due(now) {
+            return None;
+        }
+        if !settings.has_trusted_keys() {
+            self.poll.postpone(now, settings.refresh_interval());
+            return None;
+        }
+        Some(self.poll.start(now))
+    }
+
+    /// Returns whether the manifest is the one in force.
+    pub fn is_in_force(&self, manifest: &SignedValue) -> bool {
+        self.manifest == manifest.bytes
+    }
+
+    /// Returns whether the manifest was rejected and is not to be tried again yet.
+    pub fn is_backing_off(&self, manifest: &SignedValue) -> bool {
+        self.rejection(manifest).is_some_and(|rejected| !rejected.backoff.is_due(now_ms()))
+    }
+
+    /// Returns whether the manifest's regexes must be compiled before it is put in force: if
+    /// another release is, or if the manifest was rejected before.
+    pub fn must_check_first(&self, manifest: &SignedValue) -> bool {
+        self.released.is_some() || self.rejection(manifest).is_some()
+    }
+
+    fn rejection(&self, manifest: &SignedValue) -> Option<&RejectedManifest> {
+        self.rejected.as_ref().filter(|rejected| rejected.manifest == *manifest)
+    }
+
+    /// Returns a compiled ruleset of the release in force.
+    pub fn find_ruleset(&self, digest: &str) -> Option<Rc<Ruleset>> {
+        let mut rulesets = self.released.iter().flat_map(ActiveRules::rulesets);
+        rulesets.find(|ruleset| ruleset.digest() == digest).cloned()
+    }
+
+    /// Ends a poll: adopts a new release, or keeps the rules in force. Returns the release if its
+    /// regexes are not compiled yet.
+    pub fn apply_outcome(
+        &mut self,
+        outcome: Result<KvState, LoadError>,
+        interval: Duration,
+    ) -> Option<UncheckedRelease> {
+        let now = now_ms();
+        if matches!(outcome, Err(LoadError::KvUnavailable(_))) {
+            self.poll.finish_failed(now, interval);
+        } else {
+            self.poll.finish(now, interval);
+        }
+        match outcome {
+            Ok(KvState::NoRelease) if self.rejected.is_some() => {}
+            Ok(KvState::NoRelease) => self.problem = None,
+            Ok(KvState::Unchanged) => self.clear_error(),
+            Ok(KvState::New { rules, manifest, is_checked }) => {
+                self.clear_error();
+                self.adopt(rules.clone(), &manifest);
+                return (!is_checked).then_some(UncheckedRelease { rules, manifest });
+            }
+            Err(LoadError::KvUnavailable(problem)) => self.report_problem(problem),
+            Err(LoadError::Rejected(manifest, problem)) => {
+                self.reject(manifest, interval, MAX_BACKOFF);
+                self.report_problem(problem);
+            }
+            Err(LoadError::BundleMissing(manifest, problem)) => {
+                self.reject(manifest, interval, MAX_MISSING_BUNDLE_BACKOFF);
+                self.report_problem(problem);
+            }
+        }
+        None
+    }
+
+    /// Takes a release out of force and rejects its manifest, because a regex does not compile.
+    pub fn withdraw(&mut self, manifest: SignedValue, problem: String, interval: Duration) {
+        if self.is_in_force(&manifest) {
+            self.released = None;
+            self.max_serial = 0;
+            self.manifest.clear();
+        }
+        self.reject(manifest, interval, MAX_BACKOFF);
+        self.report_problem(problem);
+    }
+
+    fn clear_error(&mut self) {
+        self.problem = None;
+        self.rejected = None;
+    }
+
+    /// Remembers a rejected manifest. Pauses double while it stays unchanged.
+    fn reject(&mut self, manifest: SignedValue, interval: Duration, max: Duration) {
+        let previous = self.rejected.take().filter(|rejected| rejected.manifest == manifest);
+        let mut backoff = previous.map(|rejected| rejected.backoff).unwrap_or_default();
+        backoff.record_failure(now_ms(), interval, max);
+        self.rejected = Some(RejectedManifest { manifest, backoff });
+    }
+
+    /// Logs and counts a problem, unless it is that of the last poll.
+    fn report_problem(&mut self, problem: String) {
+        if self.problem.as_ref() != Some(&problem) {
+            let serial = self.released.as_ref().and_then(ActiveRules::serial);
+            let error = Some(problem.as_str());
+            RulesEvent { event: "refused", serial, ruleset: None, error }.write();
+            telemetry::count_error(&format!("rules: {problem}"));
+        }
+        self.problem = Some(problem);
+    }
+
+    /// Puts a release in force, unless a newer one is: a slow read can finish after a newer release
+    /// was adopted.
+    fn adopt(&mut self, rules: ActiveRules, manifest: &SignedValue) {
+        let serial = rules.serial();
+        if serial <= Some(self.max_serial) {
+            return;
+        }
+        self.max_serial = serial.unwrap_or(self.max_serial);
+        let ruleset = Some(rules.active().digest());
+        RulesEvent { event: "adopted", serial, ruleset, error: None }.write();
+        self.manifest.clone_from(&manifest.bytes);
+        self.is_expiry_logged = false;
+        self.released = Some(rules);
+    }
+}

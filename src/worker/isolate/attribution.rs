@@ -1,0 +1,13 @@
+//! The rules and the data centre that decided a request, as counters and records name them.
+
+use hedgerow_core::rules::release::RulesetRole;
+
+/// The rules and the data centre that decided a request.
+pub struct Attribution<'a> {
+    /// Serial of the release in force; `None` for the embedded rules.
+    pub serial: Option<u64>,
+    /// Reason why this ruleset decided.
+    pub role: RulesetRole,
+    /// IATA code of the data centre; `local` in development.
+    pub colo: &'a str,
+}

@@ -1,0 +1,67 @@
+//! The setting ORIGIN: the server that requests are forwarded to.
+
+use js_sys::{Function, Promise, Reflect};
+use wasm_bindgen::{JsCast, JsValue};
+use web_sys::{Request, Url, WorkerGlobalScope};
+use worker::worker_sys::Fetcher;
+
+use super::problem::ConfigProblem;
+
+/// The server that requests are forwarded to.
+#[derive(Debug)]
+pub enum Origin {
+    /// A base URL without a final slash; path and query are appended.
+    Url(String),
+    /// The Worker runs on a route: the request's own URL is fetched, and the platform finds the
+    /// server behind it.
+    Zone,
+    /// Another Worker, by a service binding.
+    Service(Fetcher),
+}
+
+impl Origin {
+    /// Parses the variable or binding `ORIGIN`: a URL, the word `zone`, or a service binding.
+    pub fn from_binding(value: JsValue) -> Result<Self, ConfigProblem> {
+        let problem = |message: &str| Err(ConfigProblem::new(message, REMEDY));
+        let Some(text) = value.as_string() else {
+            // A service binding is an object with a method `fetch`.
+            let fetch = Reflect::get(&value, &JsValue::from_str("fetch"));
+            return if fetch.is_ok_and(|fetch| fetch.is_instance_of::<Function>()) {
+                Ok(Self::Service(value.unchecked_into()))
+            } else {
+                problem("ORIGIN is missing: requests cannot be forwarded")
+            };
+        };
+        match text.trim() {
+            "" => problem("ORIGIN is empty: requests cannot be forwarded"),
+            "zone" => Ok(Self::Zone),
+            url if is_base_url(url) => Ok(Self::Url(url.trim_end_matches('/').to_owned())),
+            _ => problem(
+                "ORIGIN is not a base URL: expected http(s) without query, fragment and password",
+            ),
+        }
+    }
+
+    /// Sends a request to the origin.
+    pub fn fetch(&self, request: &Request) -> Result<Promise, JsValue> {
+        match self {
+            Self::Service(service) => service.fetch(request),
+            Self::Url(_) | Self::Zone => Ok(js_sys::global()
+                .unchecked_into::<WorkerGlobalScope>()
+                .fetch_with_request(request)),
+        }
+    }
+}
+
+/// Returns whether paths can be appended to `url`. `fetch` rejects URLs with a password.
+fn is_base_url(url: &str) -> bool {
+    Url::new(url).is_ok_and(|parsed| {
+        matches!(parsed.protocol().as_str(), "http:" | "https:")
+            && !url.contains(['?', '#'])
+            && parsed.username().is_empty()
+            && parsed.password().is_empty()
+    })
+}
+
+const REMEDY: &str = "set ORIGIN in wrangler.toml to a URL such as https://api.example.com, to \
+    `zone` if the Worker runs on a route, or bind a service of that name";

@@ -1,0 +1,46 @@
+//! Finds out which LLM call a request is, if it is one.
+
+use hedgerow_core::Ruleset;
+use hedgerow_core::http::route::{Endpoint, builtin_endpoint};
+
+use crate::platform::panic::catch_panic;
+use crate::request::client_request::ClientRequest;
+
+/// The kind of a request.
+#[derive(Clone, Copy)]
+pub struct Classified {
+    /// The LLM call; `None` for any other request.
+    pub endpoint: Option<Endpoint>,
+    /// Fault in Hedgerow while the request was classified: it cannot be scored.
+    pub error: Option<&'static str>,
+}
+
+/// Classifies a request by the routes of a ruleset; without one by the built-in routes. If that
+/// panics, a request that may be an LLM call counts as one: a panic must not bypass `fail_closed`.
+pub fn classify(ruleset: Option<&Ruleset>, request: &ClientRequest) -> Classified {
+    let endpoint_by_path = || {
+        let endpoint = builtin_endpoint(request.path());
+        (request.method() == "POST" && endpoint != Endpoint::None).then_some(endpoint)
+    };
+    let classified = catch_panic(|| {
+        #[cfg(feature = "fault-injection")]
+        inject_panic(request, "route");
+        ruleset.map_or_else(endpoint_by_path, |ruleset| ruleset.endpoint(&request.envelope()))
+    });
+    match classified {
+        Some(endpoint) => Classified { endpoint, error: None },
+        None => {
+            let endpoint = catch_panic(endpoint_by_path).unwrap_or(Some(Endpoint::Generic));
+            Classified { endpoint, error: Some("routing panicked") }
+        }
+    }
+}
+
+/// Panics if the request's header `x-hedgerow-inject-panic` names this stage. For test builds only.
+#[cfg(feature = "fault-injection")]
+#[expect(clippy::panic, reason = "tests need a panic while requests are handled")]
+pub fn inject_panic(request: &ClientRequest, stage: &str) {
+    if request.override_header("x-hedgerow-inject-panic") == Some(stage) {
+        panic!("injected: {}", request.path());
+    }
+}

@@ -1,0 +1,358 @@
+//! One LLM call: read, scored, logged, and refused or forwarded.
+
+use hedgerow_core::correlate::Observation;
+use hedgerow_core::correlate::indicator::Indicators;
+use hedgerow_core::enforce::degrade::Degradation;
+use hedgerow_core::enforce::refusal::Refusal;
+use hedgerow_core::http::route::Endpoint;
+use hedgerow_core::keyed_hash::HashKey;
+use hedgerow_core::rules::policy::{Action, Disposition, Mode};
+use hedgerow_core::rules::release::RulesetRole;
+use hedgerow_core::{Decision, Envelope, Ruleset};
+use js_sys::Uint8Array;
+use web_sys::Response;
+
+use crate::isolate::active_rules::ActiveRules;
+use crate::isolate::attribution::Attribution;
+use crate::isolate::{indicators, observation_queue, telemetry};
+use crate::platform::clock::now_seconds;
+use crate::platform::hmac_sha256;
+use crate::platform::log::DecisionLine;
+use crate::platform::panic::catch_panic;
+use crate::platform::settings::Settings;
+use crate::request::classify::{Classified, classify};
+use crate::request::edit_body::{degrade_body, fix_body_headers};
+use crate::request::request_body::{ReadStop, RequestBody, UpstreamBody};
+use crate::request::response::RequestError;
+use crate::request::shadow::ShadowDecision;
+use crate::request::tag;
+use crate::request::upstream::Upstream;
+
+/// An LLM call that can be scored.
+pub struct LlmCall<'a> {
+    upstream: Upstream<'a>,
+    settings: &'a Settings,
+    active_rules: &'a ActiveRules,
+    /// The ruleset that decides for the account.
+    ruleset: &'a Ruleset,
+    role: RulesetRole,
+    endpoint: Endpoint,
+    /// Fault while the request was classified: it cannot be scored.
+    routing_error: Option<&'static str>,
+    account: Option<String>,
+    /// Key of the hashes in observations.
+    hash_key: HashKey,
+}
+
+/// The result of scoring.
+enum ScoreOutcome {
+    /// The body shows that the request is not an LLM call after all.
+    NotLlmCall,
+    /// A decision.
+    Decided(Box<Decision>, Observed),
+    /// Scoring failed.
+    Failed(&'static str),
+}
+
+/// Data of a scored request that is counted, but not part of the decision.
+struct Observed {
+    /// The observation for correlation, if any rule counts the request.
+    observation: Option<Observation>,
+    /// Name of the requested model.
+    model: Option<String>,
+}
+
+/// How a decision is enforced.
+struct Enforcement {
+    /// The action that is carried out.
+    action: Action,
+    /// The result of editing the body, if the decision is to degrade.
+    degradation: Option<Degradation>,
+    /// Set if the request is not forwarded.
+    refusal: Option<Refusal>,
+}
+
+impl<'a> LlmCall<'a> {
+    /// Finds the account of a request and the ruleset that decides for it. If that is a canary
+    /// whose routes do not include the request, returns `upstream`: the request is not an LLM call.
+    pub fn new(
+        upstream: Upstream<'a>,
+        settings: &'a Settings,
+        active_rules: &'a ActiveRules,
+        mut endpoint: Endpoint,
+        mut routing_error: Option<&'static str>,
+        account_secret: &str,
+    ) -> Result<Self, Upstream<'a>> {
+        let account = upstream.request.account(account_secret, endpoint.dialect());
+        let (ruleset, role) = active_rules.ruleset_for_account(account.as_deref());
+        if role == RulesetRole::Canary {
+            let Classified { endpoint: canary_endpoint, error } =
+                classify(Some(ruleset), upstream.request);
+            let Some(canary_endpoint) = canary_endpoint else { return Err(upstream) };
+            endpoint = canary_endpoint;
+            routing_error = error;
+        }
+        let hash_key = hmac_sha256::hash_key(account_secret);
+        Ok(Self {
+            upstream,
+            settings,
+            active_rules,
+            ruleset,
+            role,
+            endpoint,
+            routing_error,
+            account,
+            hash_key,
+        })
+    }
+
+    /// Reads and scores the request, and enforces the decision.
+    pub async fn filter(self) -> Result<Response, RequestError> {
+        let request = self.upstream.request;
+        let scan_window = self.ruleset.policy().scan.scan_window;
+        let body = RequestBody::read(&request.raw, request.content_length(), scan_window).await;
+        let body = body.map_err(|_| RequestError::UploadAborted)?;
+        let outcome = match self.routing_error {
+            Some(error) => ScoreOutcome::Failed(error),
+            None => self.score(&body),
+        };
+        match outcome {
+            ScoreOutcome::NotLlmCall => self.forward(body, None, None).await,
+            ScoreOutcome::Decided(decision, observed) => {
+                self.enforce(&decision, observed, body).await
+            }
+            ScoreOutcome::Failed(error) => self.forward_unscored(error, body).await,
+        }
+    }
+
+    /// Returns mode and actions: the policy's. In development a request may choose the mode.
+    fn disposition(&self, cluster: Option<&str>) -> Disposition {
+        let (path, account) = (self.upstream.request.path(), self.account.as_deref());
+        let mut disposition = self.ruleset.policy().disposition_in_cluster(cluster, path, account);
+        if let Some(mode) = self.dev_override("x-hedgerow-mode").and_then(Mode::parse) {
+            disposition.mode = mode;
+        }
+        disposition
+    }
+
+    /// Returns the value of a reserved header of the request, in development only.
+    fn dev_override(&self, name: &str) -> Option<&str> {
+        self.upstream.request.override_header(name).filter(|_| self.settings.is_development)
+    }
+
+    /// Returns the core's view of the request.
+    fn envelope<'e>(&'e self, body: &'e RequestBody, indicators: &'e Indicators) -> Envelope<'e> {
+        Envelope {
+            hash_key: self.hash_key,
+            indicators: Some(indicators),
+            body: body.scanned(),
+            body_size: body.size(),
+            unscanned_bytes: body.unscanned_bytes(),
+            account: self.account.as_deref(),
+            now: now_seconds(),
+            ..self.upstream.request.envelope()
+        }
+    }
+
+    fn score(&self, body: &RequestBody) -> ScoreOutcome {
+        let indicators = indicators::current();
+        let envelope = self.envelope(body, &indicators);
+        let scored = catch_panic(|| {
+            #[cfg(feature = "fault-injection")]
+            crate::request::classify::inject_panic(self.upstream.request, "1");
+            let mut assessment = self.ruleset.assess(&envelope)?;
+            let observation = assessment.observation.take();
+            let observed = Observed { observation, model: assessment.model.take() };
+            let disposition = self.disposition(assessment.cluster_id(&envelope).as_deref());
+            Some((Decision::new(self.ruleset, &envelope, assessment, disposition), observed))
+        });
+        match scored {
+            None => ScoreOutcome::Failed("scoring panicked"),
+            Some(None) => ScoreOutcome::NotLlmCall,
+            Some(Some((mut decision, observed))) => {
+                let action = self.dev_override("x-hedgerow-action").and_then(Action::parse);
+                decision.action = action.unwrap_or(decision.action);
+                ScoreOutcome::Decided(Box::new(decision), observed)
+            }
+        }
+    }
+
+    /// Scores the request by the shadow ruleset, if there is one. A failure never affects the
+    /// request.
+    fn score_by_shadow(&self, body: &RequestBody, decision: &Decision) -> Option<ShadowDecision> {
+        let shadow = self.active_rules.shadow()?;
+        let indicators = indicators::current();
+        let envelope = self.envelope(body, &indicators);
+        let outcome = catch_panic(|| {
+            let assessment = shadow.assess(&envelope)?;
+            let cluster = assessment.cluster_id(&envelope);
+            let (path, account) = (envelope.path, envelope.account);
+            let disposition =
+                shadow.policy().disposition_in_cluster(cluster.as_deref(), path, account);
+            let shadow_decision = Decision::new(shadow, &envelope, assessment, disposition);
+            Some(ShadowDecision::new(decision, &shadow_decision))
+        });
+        if outcome.is_none() {
+            telemetry::count_error("scoring by the shadow ruleset panicked");
+        }
+        outcome.flatten()
+    }
+
+    /// Logs a decision and enforces it.
+    async fn enforce(
+        &self,
+        decision: &Decision,
+        observed: Observed,
+        body: RequestBody,
+    ) -> Result<Response, RequestError> {
+        let Enforcement { action, degradation, refusal } = self.enforcement(decision, &body);
+        let shadow_decision = self.score_by_shadow(&body, decision);
+        self.count(decision, observed.model.as_deref(), shadow_decision.as_ref());
+        let mut line = DecisionLine::for_decision(self.upstream.request_id, decision);
+        self.add_context(&mut line, &body);
+        line.shadow = shadow_decision.as_ref();
+        if refusal == Some(Refusal::Block) {
+            line.action = Action::Block;
+        }
+        line.degraded = degradation.as_ref().map(Degradation::name);
+        line.write();
+        drop(line);
+        let response = match refusal {
+            Some(refusal) => self.refuse(refusal),
+            None => {
+                let edited_body = degradation.and_then(Degradation::into_edited_bytes);
+                self.forward(body, Some(decision), edited_body).await?
+            }
+        };
+        self.queue_observation(observed.observation, response.status(), action);
+        if self.settings.is_development {
+            tag::set_debug_headers(&response.headers(), decision);
+        }
+        Ok(response)
+    }
+
+    /// Returns how a decision is enforced. In Shadow every request is allowed.
+    fn enforcement(&self, decision: &Decision, body: &RequestBody) -> Enforcement {
+        let action = if decision.is_enforced() { decision.action } else { Action::Allow };
+        let policy = self.ruleset.policy();
+        let degradation = (action == Action::Degrade)
+            .then(|| degrade_body(self.upstream.request, body, self.endpoint, &policy.scan));
+        // Padding a body beyond the scan window must not bypass degradation.
+        let fails_closed =
+            policy.enforce.fail_closed && degradation == Some(Degradation::NotEditable);
+        let refusal = match action {
+            Action::Throttle => Some(Refusal::Throttle),
+            Action::Block => Some(Refusal::Block),
+            Action::Degrade if fails_closed => Some(Refusal::Block),
+            Action::Degrade | Action::Tag | Action::Allow => None,
+        };
+        let action = if refusal == Some(Refusal::Block) { Action::Block } else { action };
+        Enforcement { action, degradation, refusal }
+    }
+
+    /// Counts a decision.
+    fn count(&self, decision: &Decision, model: Option<&str>, shadow: Option<&ShadowDecision>) {
+        let attribution = self.attribution();
+        telemetry::count_decision(self.upstream.request_id, &attribution, decision, model, shadow);
+        if let Some(cluster) = &decision.cluster {
+            telemetry::count_cluster(cluster, decision.band, model);
+        }
+    }
+
+    fn attribution(&self) -> Attribution<'_> {
+        Attribution {
+            serial: self.active_rules.serial(),
+            role: self.role,
+            colo: self.upstream.request.colo(),
+        }
+    }
+
+    /// Adds the members to a log line that do not depend on the decision.
+    fn add_context(&self, line: &mut DecisionLine<'_>, body: &RequestBody) {
+        line.ruleset_role = self.role;
+        line.release_serial = self.active_rules.serial();
+        line.read_stop = body.read_stop().map(ReadStop::name);
+    }
+
+    /// Queues the observation for correlation, with the outcome of the request.
+    fn queue_observation(&self, observation: Option<Observation>, status: u16, action: Action) {
+        let Some(mut observation) = observation else { return };
+        let queued = catch_panic(|| {
+            self.ruleset.record_outcome(&mut observation, &self.hash_key, status, action);
+            observation_queue::enqueue(self.ruleset, observation, self.settings);
+        });
+        if queued.is_none() {
+            telemetry::count_error("correlate: queuing an observation panicked");
+        }
+    }
+
+    /// Logs and counts that scoring failed, and forwards the request. A policy that enforces with
+    /// `fail_closed` refuses it instead.
+    async fn forward_unscored(
+        &self,
+        error: &str,
+        body: RequestBody,
+    ) -> Result<Response, RequestError> {
+        telemetry::count_error(error);
+        let policy = self.ruleset.policy();
+        let fallback = Disposition { mode: policy.mode, actions: policy.actions };
+        let disposition = catch_panic(|| self.disposition(None)).unwrap_or(fallback);
+        let fails_closed = policy.enforce.fail_closed && disposition.mode == Mode::Enforce;
+        let mut line = DecisionLine::for_unscored(self.upstream.request_id, error);
+        self.add_context(&mut line, &body);
+        line.account = self.account.as_deref();
+        line.dialect = self.endpoint.dialect().name();
+        line.operation = self.endpoint.operation();
+        line.action = if fails_closed { Action::Block } else { Action::Allow };
+        line.mode = disposition.mode;
+        line.enforced = disposition.mode == Mode::Enforce;
+        line.ruleset = self.ruleset.digest();
+        line.body_bytes = body.size().unwrap_or(body.scanned().len() as u64);
+        line.unscanned_bytes = body.unscanned_bytes();
+        line.write();
+        telemetry::record_unscored(&self.attribution(), &line, error);
+        drop(line);
+        if fails_closed {
+            return Ok(self.refuse(Refusal::Unavailable));
+        }
+        self.forward(body, None, None).await
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Response {
+        let retry_after_seconds = self.ruleset.policy().enforce.retry_after;
+        RequestError::Refused(refusal, retry_after_seconds)
+            .to_response(Some(self.endpoint), self.upstream.request_id)
+    }
+
+    /// Forwards the request: with tags if the decision needs them, with `edited_body` if there is
+    /// one.
+    async fn forward(
+        &self,
+        body: RequestBody,
+        decision: Option<&Decision>,
+        edited_body: Option<Vec<u8>>,
+    ) -> Result<Response, RequestError> {
+        let headers = self.upstream.headers()?;
+        if let Some(decision) = decision.filter(|decision| self.needs_tags(decision)) {
+            let secret = self.settings.tag_secret.as_deref();
+            tag::add_tags(&headers, decision, self.upstream.request_id, secret);
+        }
+        let upstream_body = match edited_body {
+            None => body.into_upstream_body().map_err(|_| RequestError::InvalidRequest)?,
+            Some(bytes) => {
+                fix_body_headers(&headers, self.upstream.request.header("content-type"));
+                UpstreamBody::Buffered(Uint8Array::from(bytes.as_slice()))
+            }
+        };
+        self.upstream.forward(headers, upstream_body).await
+    }
+
+    /// Returns whether the origin gets tags: if the decision is enforced, or in Shadow if the
+    /// policy has `tag_in_shadow`, which is off by default. Requests whose action is `allow` get
+    /// none.
+    fn needs_tags(&self, decision: &Decision) -> bool {
+        let is_tagging_enabled =
+            decision.is_enforced() || self.ruleset.policy().enforce.tag_in_shadow;
+        is_tagging_enabled && decision.action != Action::Allow
+    }
+}

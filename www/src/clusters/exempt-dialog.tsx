@@ -1,0 +1,155 @@
+// Exemptions are part of the signed policy, which a token cannot change: this dialog writes the
+// text to paste into the policy.
+import { useState } from 'preact/hooks';
+import { type DecisionList, useApi } from '../api.ts';
+import { Problem } from '../components/async-states.tsx';
+import { Copy } from '../components/ui.tsx';
+import { Dialog } from './dialog.tsx';
+import { type ExemptionDraft, pushCommand, toToml, validationError } from './exemption.ts';
+
+interface Props {
+  cluster: string;
+  onClose(): void;
+}
+
+export function ExemptDialog({ cluster, onClose }: Props) {
+  const decisions = useApi<DecisionList>(
+    `/decisions?limit=500&cluster=${encodeURIComponent(cluster)}`,
+  );
+  const [edited, setEdited] = useState<ExemptionDraft>({
+    kind: 'accounts',
+    cluster,
+    name: `cluster-${cluster}`,
+    reason: '',
+    until: dayInMonths(3),
+    accounts: null,
+  });
+  const found = decisions.state === 'ready' ? decisions.data.decisions : [];
+  const seenAccounts = [...new Set(found.flatMap(({ account }) => account ?? []))];
+  const draft = { ...edited, accounts: edited.accounts ?? seenAccounts };
+  const change = (part: Partial<ExemptionDraft>) => setEdited({ ...edited, ...part });
+  const needsAccounts = draft.kind === 'accounts';
+  const isLoading = needsAccounts && !edited.accounts && decisions.state === 'loading';
+  const problem = isLoading ? 'Loading the accounts of the cluster.' : validationError(draft);
+  return (
+    <Dialog title={`Exempt cluster ${cluster}`} onClose={onClose}>
+      <p>
+        Exemptions are part of the signed policy, so a token is not enough to create one. Fill in
+        this form, paste the result into <code>rules/policy.toml</code>, and push.
+      </p>
+      <form class="dialog-form" onSubmit={(event) => event.preventDefault()}>
+        <fieldset>
+          <legend>Effect</legend>
+          <Kind draft={draft} kind="accounts" change={change}>
+            Allow these accounts, whatever their score, until the last day
+          </Kind>
+          <Kind draft={draft} kind="cluster" change={change}>
+            Put the cluster in shadow mode until you remove the entry
+          </Kind>
+        </fieldset>
+        <label>
+          Name
+          <input
+            value={draft.name}
+            maxLength={60}
+            autocomplete="off"
+            spellcheck={false}
+            onInput={(event) => change({ name: event.currentTarget.value })}
+          />
+        </label>
+        <label>
+          Reason, for later readers
+          <input
+            value={draft.reason}
+            autofocus
+            maxLength={200}
+            autocomplete="off"
+            placeholder="Our own nightly evaluation; ticket 4711"
+            onInput={(event) => change({ reason: event.currentTarget.value })}
+          />
+        </label>
+        <label>
+          Last day; the exemption ends at 24:00 UTC
+          <input
+            type="date"
+            value={draft.until}
+            min={dayInMonths(0)}
+            onInput={(event) => change({ until: event.currentTarget.value })}
+          />
+        </label>
+        {needsAccounts && decisions.state === 'failed' && (
+          <Problem error={decisions.error} retry={decisions.reload} />
+        )}
+        {needsAccounts && (
+          <label>
+            Accounts, one per line; filled in from the stored decisions of the cluster
+            <textarea
+              rows={4}
+              spellcheck={false}
+              value={draft.accounts.join('\n')}
+              onInput={(event) => change({ accounts: event.currentTarget.value.split(/\s+/) })}
+            />
+          </label>
+        )}
+      </form>
+      {problem ? (
+        <p class="validation-error" role="status">
+          {problem}
+        </p>
+      ) : (
+        <>
+          <Snippet label="Entry for rules/policy.toml" text={toToml(draft)} />
+          <Snippet label="Command, in the project’s directory" text={pushCommand(draft)} />
+        </>
+      )}
+    </Dialog>
+  );
+}
+
+interface KindProps {
+  draft: ExemptionDraft;
+  kind: ExemptionDraft['kind'];
+  change(part: Partial<ExemptionDraft>): void;
+  children: string;
+}
+
+function Kind({ draft, kind, change, children }: KindProps) {
+  return (
+    <label class="choice">
+      <input
+        type="radio"
+        name="kind"
+        checked={draft.kind === kind}
+        onChange={() => change({ kind })}
+      />{' '}
+      {children}
+    </label>
+  );
+}
+
+function Snippet({ label, text }: { label: string; text: string }) {
+  return (
+    <section class="snippet" aria-label={label}>
+      <div class="row">
+        <h3>{label}</h3>
+        <Copy text={text} />
+      </div>
+      <pre tabIndex={0} role="region" aria-label={`${label}: text`}>
+        {text}
+      </pre>
+    </section>
+  );
+}
+
+/**
+ * Returns the local date in a number of months, in the format of forms and TOML. If that month is
+ * too short, its last day.
+ */
+function dayInMonths(months: number): string {
+  const date = new Date();
+  const day = date.getDate();
+  date.setMonth(date.getMonth() + months);
+  if (date.getDate() !== day) date.setDate(0);
+  const pad = (value: number) => String(value).padStart(2, '0');
+  return `${date.getFullYear()}-${pad(date.getMonth() + 1)}-${pad(date.getDate())}`;
+}

@@ -1,0 +1,64 @@
+// Live updates: data is loaded again after a notification of the ledger, and at intervals. The
+// WebSocket covers only the first shard of the ledger, and time ranges move on without requests.
+import { useEffect, useRef, useState } from 'preact/hooks';
+import { useLive } from '../api.ts';
+
+/**
+ * Returns `changes` and `seconds` for `useApi`. `changes` changes at most once in `pause`
+ * milliseconds.
+ */
+export function useLiveUpdates(pause = 5000): { changes: number; seconds: number; live: boolean } {
+  const { tick, live } = useLive();
+  const [changes, setChanges] = useState(0);
+  const last = useRef(0);
+  useEffect(() => {
+    const delay = Math.max(0, last.current + pause - Date.now());
+    const timer = setTimeout(() => {
+      last.current = Date.now();
+      if (!document.hidden) setChanges(tick);
+    }, delay);
+    return () => clearTimeout(timer);
+  }, [tick, pause]);
+  return { changes, live, seconds: Math.max(pause / 1000, live ? 10 : 5) };
+}
+
+interface Props {
+  live: boolean;
+  /** Time of the last answer, in milliseconds since the epoch. */
+  at?: number;
+  /** Seconds between requests. */
+  seconds?: number;
+}
+
+/** Shows whether the connection is live, and the time of the last answer. */
+export function LiveStatus({ live, at, seconds = 5 }: Props) {
+  const title = live
+    ? 'Counts arrive as they are reported'
+    : `No live connection: polling every ${seconds} s`;
+  return (
+    <>
+      {at !== undefined && <AsOf at={at} seconds={seconds} />}
+      <span class={`live-status ${live ? 'is-live' : ''}`} role="status" title={title}>
+        {live ? 'live' : 'polling'}
+      </span>
+    </>
+  );
+}
+
+/**
+ * Shows the time of the last answer, and marks it as outdated after two polls without an answer.
+ */
+function AsOf({ at, seconds }: { at: number; seconds: number }) {
+  const [, render] = useState(0);
+  useEffect(() => {
+    const timer = setInterval(() => render(Date.now()), 2000);
+    return () => clearInterval(timer);
+  }, []);
+  const isOutdated = Date.now() - at > 2000 * seconds + 1000;
+  return (
+    <span class={`as-of ${isOutdated ? 'is-outdated' : ''}`}>
+      as of {new Date(at).toLocaleTimeString(undefined, { hourCycle: 'h23' })}{' '}
+      <b>{isOutdated && 'old'}</b>
+    </span>
+  );
+}

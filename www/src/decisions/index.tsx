@@ -1,0 +1,47 @@
+import './decisions.css';
+import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
+import type { Decision } from '../api.ts';
+import { navigate } from '../router.ts';
+import { Detail } from './detail.tsx';
+import { Filters, filtersOf } from './filters.tsx';
+import { List, rowId } from './list.tsx';
+
+export function Decisions({ params }: { params: URLSearchParams }) {
+  const filters = filtersOf(params);
+  const key = JSON.stringify(filters);
+  const openId = params.get('open');
+  const [listed, setListed] = useState<readonly Decision[]>([]);
+  // Keep the open decision, even if newer ones push it out of the list.
+  const opened = useRef<Decision | undefined>(undefined);
+  opened.current = [...listed, opened.current].find((decision) => decision?.request_id === openId);
+  const closedId = useRef<string | null>(null);
+  const close = () => {
+    closedId.current = openId;
+    navigate('decisions', filters);
+  };
+  // After closing: on narrow screens the list is hidden before.
+  useEffect(() => {
+    if (openId || !closedId.current) return;
+    const row = document.getElementById(rowId(closedId.current));
+    (row ?? document.querySelector<HTMLElement>('.decision-list .scroll'))?.focus();
+    closedId.current = null;
+  }, [openId]);
+  return (
+    <>
+      <div class="view-head">
+        <h1>Decisions</h1>
+      </div>
+      {/* Memoised: new decisions must not reset what the user is typing. */}
+      {useMemo(
+        () => (
+          <Filters filters={filters} />
+        ),
+        [key],
+      )}
+      <div class={`decision-split ${openId ? 'has-open' : ''}`}>
+        <List key={key} filters={filters} openId={openId} onList={setListed} />
+        {openId && <Detail key={openId} id={openId} known={opened.current} onClose={close} />}
+      </div>
+    </>
+  );
+}

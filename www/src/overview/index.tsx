@@ -1,0 +1,177 @@
+import './overview.css';
+import { type Loaded, type Series, type Status, useApi } from '../api.ts';
+import { Async, Empty, Loading, Problem, StaleNotice } from '../components/async-states.tsx';
+import { LiveStatus, useLiveUpdates } from '../components/live-updates.tsx';
+import { Copy, Panel } from '../components/ui.tsx';
+import { navigate } from '../router.ts';
+import { Failures } from './failures.tsx';
+import { ReleaseStatus } from './release-status.tsx';
+import { Rulesets, ShadowPanel } from './rulesets.tsx';
+import { Scores } from './scores.tsx';
+import { RANGES, requests, sum } from './series.ts';
+import { Signatures } from './signatures.tsx';
+import { Summary } from './summary.tsx';
+import { Traffic } from './traffic.tsx';
+
+/** Minimum milliseconds between updates. Long ranges cost the ledger more, and change less. */
+function updateInterval(minutes: number): number {
+  if (minutes <= 60) return 5000;
+  return minutes <= 360 ? 30_000 : 60_000;
+}
+
+export function Overview({ params }: { params: URLSearchParams }) {
+  const wanted = Number(params.get('minutes'));
+  const minutes = RANGES.some(([range]) => range === wanted) ? wanted : 60;
+  const { changes, seconds, live } = useLiveUpdates(updateInterval(minutes));
+  const now = useApi<Status>('/status', Math.min(seconds, 10), changes);
+  const range = useApi<Status>(`/status?minutes=${minutes}`, seconds, changes);
+  const series = useApi<Series>(`/series?minutes=${minutes}`, seconds, changes);
+  const status = latest(now);
+  const at = series.state === 'loading' ? undefined : series.at;
+  return (
+    <>
+      <div class="view-head">
+        <h1>Overview</h1>
+        <div class="end">
+          <LiveStatus live={live} at={at} seconds={seconds} />
+          <RangePicker minutes={minutes} />
+        </div>
+      </div>
+      <Async loaded={series} lines={14}>
+        {(data) => <Counts series={data} now={now} range={range} />}
+      </Async>
+      {series.state === 'ready' && status && (
+        <StaleNotice>
+          {now.state === 'failed' ? (
+            <Problem error={now.error} retry={now.reload} />
+          ) : (
+            !status.ledger.reachable && <LedgerDown />
+          )}
+        </StaleNotice>
+      )}
+      {series.state === 'failed' && !series.data && status && (
+        <div class="grid">
+          <ReleaseStatus status={status} />
+        </div>
+      )}
+    </>
+  );
+}
+
+function RangePicker({ minutes }: { minutes: number }) {
+  return (
+    <>
+      <label for="minutes">Last</label>
+      <select
+        id="minutes"
+        value={String(minutes)}
+        onChange={(event) => navigate('overview', { minutes: event.currentTarget.value })}
+      >
+        {RANGES.map(([range, name]) => (
+          <option key={range} value={range}>
+            {name}
+          </option>
+        ))}
+      </select>
+    </>
+  );
+}
+
+const latest = <T,>(loaded: Loaded<T>) => (loaded.state === 'loading' ? undefined : loaded.data);
+
+type LoadedStatus = Loaded<Status> & { reload(): void };
+
+interface CountsProps {
+  series: Series;
+  /** The current status. */
+  now: LoadedStatus;
+  /** The status over the whole range. */
+  range: LoadedStatus;
+}
+
+function Counts({ series, now, range }: CountsProps) {
+  const status = latest(now);
+  const releaseStatus = status ? (
+    <ReleaseStatus status={status} />
+  ) : (
+    <StatusPlaceholder now={now} />
+  );
+  if (sum(requests(series)) + series.errors.length === 0) {
+    return (
+      <div class="grid">
+        <NoTraffic />
+        {releaseStatus}
+      </div>
+    );
+  }
+  return (
+    <>
+      <Summary
+        series={series}
+        shadow={range.state === 'loading' ? undefined : shadowShare(range.data)}
+      />
+      <div class="grid">
+        <Traffic series={series} />
+        {releaseStatus}
+        <Scores series={series} status={status} />
+        <Signatures series={series} />
+        <Rulesets series={series} status={status} />
+        <ShadowPanel range={range} status={status} />
+        <Failures errors={series.errors} />
+      </div>
+    </>
+  );
+}
+
+/** Returns the share of traffic in shadow mode, or null if it is unknown. */
+function shadowShare(status: Status | undefined): number | null {
+  const modes = status?.traffic.by_mode ?? {};
+  const total = sum(Object.values(modes));
+  return total ? (modes.shadow ?? 0) / total : null;
+}
+
+const StatusPlaceholder = ({ now }: { now: LoadedStatus }) => (
+  <Panel title="Active rules" class="third">
+    {now.state === 'failed' ? (
+      <Problem error={now.error} retry={now.reload} />
+    ) : (
+      <Loading lines={8} />
+    )}
+  </Panel>
+);
+
+function LedgerDown() {
+  return (
+    <div class="problem" role="alert">
+      <p>
+        <strong>The ledger does not answer, so counts are missing.</strong> Requests are still
+        scored. Check the binding LEDGER in wrangler.toml, and Cloudflare’s status page.
+      </p>
+    </div>
+  );
+}
+
+function NoTraffic() {
+  const content = 'When should I cut back a beech hedge?';
+  const body = JSON.stringify({ model: 'demo', messages: [{ role: 'user', content }] });
+  const url = `${location.origin}/v1/chat/completions`;
+  const curl = `curl -i ${url} -H 'authorization: Bearer sk-demo' -d '${body}'`;
+  return (
+    <Panel title="No traffic in this range" class="two-thirds">
+      <Empty>
+        <p>Choose a longer range, or send traffic. Counts appear a few seconds after requests.</p>
+      </Empty>
+      <p>To simulate a campaign among ordinary requests, run in a second shell:</p>
+      <Command text="npm run demo" />
+      <p>To send a single request:</p>
+      <Command text={curl} />
+    </Panel>
+  );
+}
+
+const Command = ({ text }: { text: string }) => (
+  <div class="command">
+    <code>{text}</code>
+    <Copy text={text} />
+  </div>
+);

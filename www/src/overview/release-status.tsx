@@ -1,0 +1,145 @@
+// The newest release, and its way through registry, KV and isolates.
+import type { ComponentChildren } from 'preact';
+import type { Status } from '../api.ts';
+import { Hash, Panel, Time } from '../components/ui.tsx';
+import { count, share } from '../format.ts';
+import { link } from '../router.ts';
+import { sum } from './series.ts';
+
+/** `status` covers the last minute. */
+export function ReleaseStatus({ status }: { status: Status }) {
+  return (
+    <Panel title="Active rules" class="third">
+      <dl class="facts">
+        <Released status={status} />
+        <Fact name="In KV">
+          <Publication publication={status.publication} />
+        </Fact>
+        <Fact name="Last minute">
+          <Adoption status={status} />
+        </Fact>
+        <Pull pull={status.pull} />
+        <Fact name="Indicators">
+          <Indicators indicators={status.indicators} />
+        </Fact>
+        <Fact name="Version">{status.version}</Fact>
+      </dl>
+    </Panel>
+  );
+}
+
+function Released({ status: { release, embedded } }: { status: Status }) {
+  if (!release) {
+    return (
+      <Fact name="Release">
+        None yet: the embedded rules <Hash value={embedded} /> decide.
+      </Fact>
+    );
+  }
+  const { serial, kind, release: manifest } = release;
+  return (
+    <>
+      <Fact name="Release">
+        {serial} ({kind}), <Time at={manifest.created * 1000} />
+      </Fact>
+      <Fact name="Author">
+        {manifest.author || 'not given'}
+        {manifest.note && `: ${manifest.note}`}
+      </Fact>
+      <Fact name="Active">
+        <Hash value={manifest.active} />
+      </Fact>
+      {manifest.canary && (
+        <Fact name="Canary">
+          <Hash value={manifest.canary.digest} /> for {manifest.canary.percent} % of the accounts
+        </Fact>
+      )}
+      {manifest.shadow && (
+        <Fact name="Shadow">
+          <Hash value={manifest.shadow.digest} />, scored but not enforced
+        </Fact>
+      )}
+      {manifest.expires && (
+        <Fact name="Expires">
+          <Time at={manifest.expires * 1000} />; then the embedded rules decide
+        </Fact>
+      )}
+    </>
+  );
+}
+
+function Fact({ name, children }: { name: string; children: ComponentChildren }) {
+  return (
+    <>
+      <dt>{name}</dt>
+      <dd>{children}</dd>
+    </>
+  );
+}
+
+function Publication({ publication }: { publication: Status['publication'] }) {
+  const { serial, pending, attempts, problem } = publication;
+  if (pending === null) {
+    return <>{serial === null ? 'Nothing to publish yet' : `Release ${serial} is published`}</>;
+  }
+  return (
+    <span class="bad">
+      Release {pending} is pending after {attempts} attempts{problem && `: ${problem}`}. The
+      registry retries; until then release {serial ?? 'none'} is active.
+    </span>
+  );
+}
+
+/** The share of requests that the newest release decided. */
+function Adoption({ status: { release, traffic, ledger } }: { status: Status }) {
+  if (!ledger.reachable) return <span class="bad">Unknown: the ledger does not answer</span>;
+  if (!traffic.requests) return <>No requests, so no isolate has loaded the release</>;
+  const newest = traffic.by_serial[String(release?.serial ?? 0)] ?? 0;
+  const part = newest / (sum(Object.values(traffic.by_serial)) || 1);
+  return (
+    <>
+      {share(part, 1)} of {count(traffic.requests)} requests were decided by{' '}
+      {release ? `release ${release.serial}` : 'the embedded rules'}
+      <span class="adoption" aria-hidden="true">
+        <span style={{ width: `${100 * part}%` }} />
+      </span>
+    </>
+  );
+}
+
+function Pull({ pull }: { pull: Status['pull'] }) {
+  if (!pull) return null;
+  return (
+    <Fact name="Pull">
+      {pull.problem && <span class="bad">{pull.problem}. Check that CONFIG_URL answers. </span>}
+      {pull.checked === null ? (
+        'Not checked yet'
+      ) : (
+        <>
+          Checked <Time at={pull.checked * 1000} relative />
+        </>
+      )}
+      {pull.changed !== null && (
+        <>
+          , new rules <Time at={pull.changed * 1000} relative />
+        </>
+      )}
+    </Fact>
+  );
+}
+
+function Indicators({ indicators }: { indicators: Status['indicators'] }) {
+  const { clusters, pending, problem } = indicators;
+  return (
+    <>
+      <a href={link('clusters')}>
+        {count(indicators.count)} in {count(clusters)} {clusters === 1 ? 'cluster' : 'clusters'}
+      </a>
+      {problem ? (
+        <span class="bad">, not in KV yet: {problem}. The registry retries.</span>
+      ) : (
+        pending && ', not all in KV yet'
+      )}
+    </>
+  );
+}
