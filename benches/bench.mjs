@@ -46,6 +46,7 @@ const HEDGEROW = commandLine({ release: true });
 const MODULE = 'build/wasm-with-peers';
 const SCENARIO = 'scenarios/campaign-a.toml';
 
+/** Measures everything, prints the report, checks the limits, and writes the results. */
 async function bench() {
   await setup();
   // Measures with the Node that wrangler uses.
@@ -106,7 +107,7 @@ async function bench() {
   console.log('written: docs/benchmarks.json, docs/benchmarks.md');
 }
 
-/** Checks the limits that may not be exceeded. Prints each exceeded one and fails the run. */
+/** Checks the limits. Prints each limit that is exceeded, and then fails the run. */
 function checkLimits({ rows, indicators, flood }) {
   const totals = rows.filter(
     ({ phase, host, peer }) => phase === 'total' && host === 'wasm' && peer,
@@ -130,13 +131,16 @@ function checkLimits({ rows, indicators, flood }) {
         (row) =>
           row.literals === 500 && row.bytes >= 4096 && ['english', 'code'].includes(row.text),
       )
-      .map((row) => [
-        row.ours_us + sketch(row) <= row.peer_us / 2,
-        `total and sketch, ${kib(row.bytes)} of ${row.text}: ${round(row.ours_us + sketch(row), 2)} µs, limit half of the peer's ${row.peer_us} µs`,
+      .map((row) => ({ ...row, us: row.ours_us + sketch(row) }))
+      .map(({ bytes, text, us, peer_us }) => [
+        us <= peer_us / 2,
+        `total and sketch, ${kib(bytes)} of ${text}: ${round(us, 2)} µs, ` +
+          `limit half of the peer's ${peer_us} µs`,
       ]),
     [
       Math.max(indicators.load_ms, indicators.cold_ms) <= 20,
-      `loading ${indicators.count} indicators: ${indicators.load_ms} ms, ${indicators.cold_ms} ms cold, limit 20 ms`,
+      `loading ${indicators.count} indicators: ${indicators.load_ms} ms, ` +
+        `${indicators.cold_ms} ms cold, limit 20 ms`,
     ],
     [
       flood.bytes <= flood.limit,
@@ -331,8 +335,9 @@ function measureReplay() {
   const bodies = Array.from({ length: 100 }, (_, i) =>
     body(i % 4 === 3 ? 'code' : 'english', 2000 + i),
   );
+  const headers = { 'content-type': 'application/json', 'user-agent': 'bench' };
   const line = (text) =>
-    `${JSON.stringify({ method: 'POST', path: '/v1/chat/completions', headers: { 'content-type': 'application/json', 'user-agent': 'bench' }, body: text })}\n`;
+    `${JSON.stringify({ method: 'POST', path: '/v1/chat/completions', headers, body: text })}\n`;
   const file = path.join(DIR, 'replay.ndjson');
   const repeats = QUICK ? 20 : 400;
   writeFileSync(
@@ -363,6 +368,7 @@ function measureReplay() {
   };
 }
 
+/** Returns the bytes of the built Worker's Wasm, raw and gzipped. */
 function sizes() {
   const files = readdirSync(fromRoot('build'))
     .filter((file) => file.endsWith('.wasm'))
@@ -389,13 +395,18 @@ function startup() {
   return active.length ? median(active) : null;
 }
 
+/** Returns the environment of a run: date, commit, machine and versions. */
 function about() {
   const version = (name) =>
     JSON.parse(readFileSync(fromRoot('node_modules', name, 'package.json'), 'utf8')).version;
+  const commit = tryCapture('git', ['rev-parse', '--short=12', 'HEAD']) ?? 'none';
+  const inputs = ['src', 'rules', 'Cargo.lock'];
+  const changes = tryCapture('git', ['status', '--porcelain', '--', ...inputs]);
+  const gib = Math.round(totalmem() / 2 ** 30);
   return {
     date: new Date().toISOString().slice(0, 10),
-    commit: `${tryCapture('git', ['rev-parse', '--short=12', 'HEAD']) ?? 'none'}${tryCapture('git', ['status', '--porcelain', '--', 'src', 'rules', 'Cargo.lock']) ? ' with changes' : ''}`,
-    cpu: `${cpus()[0].model.trim()}, ${cpus().length} cores, ${Math.round(totalmem() / 2 ** 30)} GiB`,
+    commit: `${commit}${changes ? ' with changes' : ''}`,
+    cpu: `${cpus()[0].model.trim()}, ${cpus().length} cores, ${gib} GiB`,
     node: process.versions.node,
     v8: process.versions.v8,
     workerd: version('workerd'),

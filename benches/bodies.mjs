@@ -46,18 +46,20 @@ export const LITERALS = VERBS.flatMap((verb) =>
   KINDS.flatMap((kind) => THINGS.map((thing) => `${verb} ${kind} ${thing}`)),
 );
 
-const NOUNS =
-  'gate hedge field lane orchard ditch wall path meadow barn stream bird spring summer harvest letter garden neighbour stone water road morning evening bridge river season tool basket ladder roof window table kitchen bread market village winter cloud weather frost seed root branch leaf'
-    .split(' ')
-    .concat(THINGS);
-const ACTIONS =
-  'keeps holds opens crosses follows finds carries brings leaves turns meets covers marks takes shows needs asks gives mends counts'
-    .split(' ')
-    .concat(VERBS);
-const ADJECTIVES =
-  'old quiet narrow green early late heavy small broad bright wet warm low plain soft long'
-    .split(' ')
-    .concat(KINDS);
+const words = (...lines) => lines.join(' ').split(' ');
+
+const NOUNS = words(
+  'gate hedge field lane orchard ditch wall path meadow barn stream bird spring summer harvest',
+  'letter garden neighbour stone water road morning evening bridge river season tool basket ladder',
+  'roof window table kitchen bread market village winter cloud weather frost seed root branch leaf',
+).concat(THINGS);
+const ACTIONS = words(
+  'keeps holds opens crosses follows finds carries brings leaves turns meets covers marks takes',
+  'shows needs asks gives mends counts',
+).concat(VERBS);
+const ADJECTIVES = words(
+  'old quiet narrow green early late heavy small broad bright wet warm low plain soft long',
+).concat(KINDS);
 const CONJUNCTIONS = ['and', 'but', 'while', 'because', 'so that', 'before', 'although', 'where'];
 
 /** The vocabulary of `prose` without the words of the literals, and without the literals. */
@@ -68,6 +70,7 @@ const EVERYDAY = [
   0,
 ];
 
+/** Returns a sentence; `next` returns random numbers. `literalShare` of all have a literal. */
 function prose(
   next,
   [nouns, actions, adjectives, literalShare] = [NOUNS, ACTIONS, ADJECTIVES, 0.015],
@@ -82,21 +85,27 @@ function prose(
       : next() < 0.5
         ? `${clause()} ${pick(CONJUNCTIONS)} ${clause()}`
         : clause();
-  return `${text[0].toUpperCase()}${text.slice(1)}${next() < 0.1 ? '?' : '.'}${next() < 0.12 ? '\n\n' : ' '}`;
+  const end = next() < 0.1 ? '?' : '.';
+  return `${text[0].toUpperCase()}${text.slice(1)}${end}${next() < 0.12 ? '\n\n' : ' '}`;
 }
 
+/** Returns a few lines of Python. Their characters need escapes in JSON. */
 function code(next) {
   const pick = (list) => list[Math.floor(next() * list.length)];
   const name = () => `${pick(ACTIONS)}_${pick(NOUNS)}`;
   const n = () => Math.floor(next() * 1000);
   return pick([
     () =>
-      `def ${name()}(${pick(NOUNS)}, ${pick(ADJECTIVES)}=${n()}):\n    """Return "${pick(NOUNS)}" or None."""\n`,
+      `def ${name()}(${pick(NOUNS)}, ${pick(ADJECTIVES)}=${n()}):\n` +
+      `    """Return "${pick(NOUNS)}" or None."""\n`,
     () =>
-      `    for ${pick(NOUNS)} in range(${n()}):\n        if ${name()}["${pick(ADJECTIVES)}"] >= ${n()} and not ${name()}:\n            ${name()}(${n()}, '${pick(NOUNS)}')\n`,
+      `    for ${pick(NOUNS)} in range(${n()}):\n` +
+      `        if ${name()}["${pick(ADJECTIVES)}"] >= ${n()} and not ${name()}:\n` +
+      `            ${name()}(${n()}, '${pick(NOUNS)}')\n`,
     () => `    # ${prose(next).trim()}\n`,
     () =>
-      `    return {"${pick(NOUNS)}": ${name()}[${n()}], "path": "C:\\\\${pick(NOUNS)}\\\\${pick(NOUNS)}"}\n\n`,
+      `    return {"${pick(NOUNS)}": ${name()}[${n()}], ` +
+      `"path": "C:\\\\${pick(NOUNS)}\\\\${pick(NOUNS)}"}\n\n`,
   ])();
 }
 
@@ -155,8 +164,19 @@ export const literals = (count) => {
 };
 
 /** Common Chinese characters, in no order. */
-const HAN =
-  '的一是不了人我在有他这中大来上国个到说们为子和你地出道也时年得就那要下以生会自着去之过家学对可她里后小么心多天而能好都然没日于起还发成事只作当想看文无开手用主行方又如前所本见经头面公同三已老从动两长知民样现分将外但身些与高意进把法此实回二理美点月明其种声全工己话儿者向情部正名定女问力机给等几很业最间新什打便位因重被走电四第门相次东政海口使教西再平真听世气信北少关并内加化由却代军产入先山五太水万市眼体别处总才场师书比住员九笑性通目华报立马命张活难神数件安表原车白应路期叫死常提感金何更反合放做系计或司利受光王果亲界及今京务制解各任至清物台象记边共风战干接它许八特觉望直服毛林题建南度统色字请爱让认算论百吃义科怎元社术结六功指思非流每青管夫连远资队跟带花快条院变联言权往展该领传近留红治决周保达办运武半候七必城父强步完革深区即求品士转量空甚众技轻程告江语英基派满式李息写呢识极令黄德收脸钱党倒未持取设始版双历越史商千片容研像找友孩站广改议形委早房音火际则首单据导影失拿网香似斯专石若兵弟谁校读志飞观争究包组造落视济喜离虽坏兴切装';
+const HAN = [
+  '的一是不了人我在有他这中大来上国个到说们为子和你地出道也时年得就那要下以生会自着去之过家学',
+  '对可她里后小么心多天而能好都然没日于起还发成事只作当想看文无开手用主行方又如前所本见经头面',
+  '公同三已老从动两长知民样现分将外但身些与高意进把法此实回二理美点月明其种声全工己话儿者向情',
+  '部正名定女问力机给等几很业最间新什打便位因重被走电四第门相次东政海口使教西再平真听世气信北',
+  '少关并内加化由却代军产入先山五太水万市眼体别处总才场师书比住员九笑性通目华报立马命张活难神',
+  '数件安表原车白应路期叫死常提感金何更反合放做系计或司利受光王果亲界及今京务制解各任至清物台',
+  '象记边共风战干接它许八特觉望直服毛林题建南度统色字请爱让认算论百吃义科怎元社术结六功指思非',
+  '流每青管夫连远资队跟带花快条院变联言权往展该领传近留红治决周保达办运武半候七必城父强步完革',
+  '深区即求品士转量空甚众技轻程告江语英基派满式李息写呢识极令黄德收脸钱党倒未持取设始版双历越',
+  '史商千片容研像找友孩站广改议形委早房音火际则首单据导影失拿网香似斯专石若兵弟谁校读志飞观争',
+  '究包组造落视济喜离虽坏兴切装',
+].join('');
 
 /**
  * Returns normalised text of about `bytes` bytes for the literal search: the text of a chat,
@@ -198,6 +218,10 @@ export function text(kind, bytes, literals) {
 /** A text that a shipped signature matches. */
 const MATCHING = 'Generate 20 diverse instruction and response pairs to train a language model.';
 
+/** The words with which matches of signatures end, and the words with which they begin. */
+const LAST_WORDS = 'training data, instruction pairs, questions and answers for the dataset. ';
+const FIRST_WORDS = 'generate write create synthesize rewrite produce collect ';
+
 /**
  * Returns bodies that are made expensive, by name. The Worker scores at most a scan window of each.
  */
@@ -216,11 +240,7 @@ export function worstCases(literals) {
       chat(message(text('near misses', 5 << 20, literals).toString())),
     ),
     '2 MiB of signature words, last words first': Buffer.from(
-      chat(
-        message(
-          `${'training data, instruction pairs, questions and answers for the dataset. '.repeat(14_000)}${'generate write create synthesize rewrite produce collect '.repeat(18_000)}`,
-        ),
-      ),
+      chat(message(`${LAST_WORDS.repeat(14_000)}${FIRST_WORDS.repeat(18_000)}`)),
     ),
     '2 MiB of combining characters': Buffer.from(chat(message(`a${'\u0301'.repeat(1 << 20)}`))),
     // A match is located in the body, too, starting at the last checkpoint before it.
@@ -246,6 +266,12 @@ export function ruleFiles(all = LITERALS) {
     const number = String(i).padStart(3, '0');
     const exemplar = (name, expect, text) =>
       `    - {name: ${name}, expect: ${expect}, event: {hedgerow.prompt.user: '${text}'}}`;
+    const exemplars = [
+      exemplar('first', 'match', literals[0]),
+      exemplar('last', 'match', literals[9]),
+      exemplar('half', 'no-match', literals[0].slice(0, -4)),
+      exemplar('other', 'no-match', 'the old gate'),
+    ];
     return [
       `synthesis/bench_${number}.yml`,
       `title: Benchmark literals ${number}
@@ -266,7 +292,7 @@ falsepositives: [none, it is never deployed]
 level: low
 custom_attributes:
   rsigma.exemplars:
-${[exemplar('first', 'match', literals[0]), exemplar('last', 'match', literals[9]), exemplar('half', 'no-match', literals[0].slice(0, -4)), exemplar('other', 'no-match', 'the old gate')].join('\n')}
+${exemplars.join('\n')}
 `,
     ];
   });

@@ -19,6 +19,7 @@ import { body, ruleFiles } from './bodies.mjs';
 const RECORD = fromRoot('benches/instructions.json');
 const DIR = fromRoot('build/instructions');
 const HEDGEROW = commandLine({ release: true });
+/** Relative increase that is not a regression. */
 const TOLERANCE = 0.03;
 /** Kind of text, bytes of a body, number of requests. */
 const KINDS = [
@@ -30,8 +31,8 @@ const KINDS = [
 ];
 
 /**
- * Returns the reason if the instructions cannot be counted here. Throws if there are more than
- * recorded.
+ * Counts the instructions per request. Returns the reason if they cannot be counted here. Throws if
+ * a count exceeds the record by more than 3 %; with `accept` it replaces the record instead.
  */
 export async function instructions({ accept = false } = {}) {
   if (tryCapture('valgrind', ['--version']) === null)
@@ -102,14 +103,15 @@ function environment() {
   ].join(', ');
 }
 
+/** Prints each count with its change. Throws if a count exceeds the record by more than 3 %. */
 function compare(current, record) {
   const regressions = [];
   for (const [name, { digest, per_request }] of Object.entries(current.rules)) {
     for (const [kind, instructions] of Object.entries(per_request)) {
       const change = instructions / record.rules[name].per_request[kind] - 1;
-      console.log(
-        `  ${name} rules, ${kind}: ${instructions.toLocaleString('en')} instructions per request, ${change >= 0 ? '+' : '−'}${(100 * Math.abs(change)).toFixed(1)} %`,
-      );
+      const percent = `${change >= 0 ? '+' : '−'}${(100 * Math.abs(change)).toFixed(1)} %`;
+      const counted = `${instructions.toLocaleString('en')} instructions per request`;
+      console.log(`  ${name} rules, ${kind}: ${counted}, ${percent}`);
       // A change of the rules may change the cost: only equal rules are compared.
       if (digest === record.rules[name].digest && !(change <= TOLERANCE))
         regressions.push(`${name} rules, ${kind}`);
@@ -117,7 +119,8 @@ function compare(current, record) {
   }
   if (regressions.length)
     throw new Failure(
-      `instructions per request exceed the record by more than 3 %: ${regressions.join('; ')}\n  run \`npm run instructions -- --accept\` if the change is worth it`,
+      `instructions per request exceed the record by more than 3 %: ${regressions.join('; ')}\n` +
+        '  run `npm run instructions -- --accept` if the change is worth it',
     );
 }
 

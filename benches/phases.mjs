@@ -19,8 +19,11 @@ let sampleMs;
 let sink = 0;
 
 /**
+ * Measures everything that runs in Wasm, and returns the rows of the report.
+ *
  * `bundles`: texts of bundles, by the number of their literals and `shipped`. `directory`: location
- * of the Wasm module.
+ * of the Wasm module. `scratch`: directory for temporary files. Settings: `rounds`, the number of
+ * samples, and `sampleMs`, their length.
  */
 export async function inWasm({ directory, bundles, scratch, ...settings }) {
   ({ rounds, sampleMs } = settings);
@@ -218,9 +221,10 @@ function scans(module) {
       for (const bytes of [64 << 10, 1 << 20]) {
         const input = plainText(text, bytes, patterns);
         search.load(input);
-        if (search.scan(1) !== search.scan_dfa(1))
+        const [found, expected] = [search.scan(1), search.scan_dfa(1)];
+        if (found !== expected)
           throw new Failure(
-            `the scan finds ${search.scan(1)} literals in ${text}, aho-corasick ${search.scan_dfa(1)}`,
+            `the scan finds ${found} literals in ${text}: expected ${expected}, as aho-corasick`,
           );
         const [ours_us, dfa_us, sum_us] = interleaved(
           ...['scan', 'scan_dfa', 'scan_baseline'].map((method) => (n) => {
@@ -328,6 +332,7 @@ function calibrate(task) {
   return Math.max(1, Math.round((n * sampleMs) / Math.max(timed(task, n), 0.01)));
 }
 
+/** Returns the milliseconds of `n` runs of a task. */
 function timed(task, n) {
   const began = performance.now();
   task(n);

@@ -43,6 +43,7 @@ async function profile() {
   }
 }
 
+/** Profiles one Worker for five seconds after a warm-up, and prints the times. */
 async function profileWorker(directory, origin) {
   const worker = await serve(directory, origin);
   const load = async (seconds) =>
@@ -65,11 +66,10 @@ async function profileWorker(directory, origin) {
   const { profile } = await inspector.call('Profiler.stop');
   inspector.close();
   await worker.miniflare.dispose();
-  console.log(
-    `${directory}: ${(profile.timeDeltas.reduce((sum, delta) => sum + delta, 0) / requests).toFixed(0)} µs per request`,
-  );
-  for (const [part, us] of Object.entries(inclusiveTimes(profile)))
-    if (us) console.log(`  ${(us / requests).toFixed(0).padStart(4)}  ${part}`);
+  const us = profile.timeDeltas.reduce((sum, delta) => sum + delta, 0);
+  console.log(`${directory}: ${(us / requests).toFixed(0)} µs per request`);
+  for (const [part, partUs] of Object.entries(inclusiveTimes(profile)))
+    if (partUs) console.log(`  ${(partUs / requests).toFixed(0).padStart(4)}  ${part}`);
 }
 
 /** Returns the microseconds of each part, including the functions it calls. */

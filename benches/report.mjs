@@ -32,11 +32,9 @@ export function terminalReport(result) {
 
 const table = (columns, rows) => {
   const line = (cells) => `| ${cells.join(' | ')} |`;
-  return [
-    line(columns),
-    `|${columns.map((name) => (/^(phase|host|text|body|against)$/.test(name) ? '---' : '---:')).join('|')}|`,
-    ...rows.map(line),
-  ].join('\n');
+  const isText = (name) => /^(phase|host|text|body|against)$/.test(name);
+  const alignment = columns.map((name) => (isText(name) ? '---' : '---:'));
+  return [line(columns), `|${alignment.join('|')}|`, ...rows.map(line)].join('\n');
 };
 
 const phaseTable = (rows) =>
@@ -125,58 +123,106 @@ function scanTable(scans) {
   );
 }
 
+/**
+ * Wraps a paragraph or, with an indent for its further lines, an item at 120 characters. A number
+ * stays with its unit.
+ */
+function wrap(text, indent = '') {
+  const lines = [''];
+  for (const word of text.trim().split(/(?<!\d)\s+|\s+(?!KiB|MiB|ms|µs|%)/)) {
+    const line = lines.at(-1);
+    if (!line.trim()) lines[lines.length - 1] += word;
+    else if (line.length + 1 + word.length <= 120) lines[lines.length - 1] += ` ${word}`;
+    else lines.push(indent + word);
+  }
+  return lines.join('\n');
+}
+
+const item = (text) => wrap(`- ${text}`, '  ');
+
 /** Returns the results that are not in a table, as paragraphs of Markdown. */
-function paragraphs({
-  memory,
-  reload,
-  indicators,
-  flood,
-  online,
-  replay,
-  simulate,
-  wasm,
-  startup_ms,
-  wasm_instantiate_ms,
-}) {
-  const wasmMemory = ({ empty, loaded, scored }) =>
-    `${mib(loaded)} (${mib(empty)} when empty), and ${mib(scored)} after scoring a hundred bodies of 4 KiB`;
-  const process = ([name, { process, heap }]) =>
-    `| ${name === 'ours' ? 'Hedgerow' : `\`${name}\``} | ${mib(process)} | ${mib(heap)} |`;
+const paragraphs = (result) => [
+  startParagraph(result),
+  wasmMemoryParagraph(result.memory.wasm),
+  processParagraph(result.memory),
+  reloadParagraph(result.reload),
+  indicatorsParagraph(result.indicators),
+  floodParagraph(result.flood),
+  [
+    'Correlators in workerd, with `REFRESH_SECONDS=1` (`tests/edge/correlate.spec.ts`):',
+    ...result.online.map(item),
+  ].join('\n'),
+  commandParagraph(result),
+];
+
+const startParagraph = ({ wasm, startup_ms, wasm_instantiate_ms }) =>
+  wrap(`
+    The Worker's Wasm: ${kib(wasm.raw)} raw, ${kib(wasm.gzip)} gzipped.
+    Start-up: ${startup_ms ?? 'not measured'} ms active (\`wrangler check startup\`).
+    Compiling and instantiating the Wasm module in Node and loading a bundle:
+    ${wasm_instantiate_ms} ms.`);
+
+function wasmMemoryParagraph(wasm) {
+  const sizes = ({ empty, loaded, scored }) =>
+    `${mib(loaded)} (${mib(empty)} when empty), ` +
+    `and ${mib(scored)} after scoring a hundred bodies of 4 KiB`;
+  return [
+    'Wasm memory:',
+    item(`with the shipped rules: ${sizes(wasm.shipped)};`),
+    item(`with 5,000 literals in 500 signatures: ${sizes(wasm[5000])}.`),
+  ].join('\n');
+}
+
+function processParagraph(memory) {
   const workers = Object.entries(memory).filter(([name]) => name !== 'wasm');
-  const processes = workers.length
-    ? `workerd after twenty requests (proportional set size, and V8's heap):
+  if (!workers.length) return 'The memory of workerd was not measured.';
+  const row = ([name, { process, heap }]) =>
+    `| ${name === 'ours' ? 'Hedgerow' : `\`${name}\``} | ${mib(process)} | ${mib(heap)} |`;
+  const rest = wrap(`
+    The rest of a process is V8's code for the module and, for Hedgerow, the KV namespace and
+    Durable Objects that the local simulation runs in the same process.`);
+  return `workerd after twenty requests (proportional set size, and V8's heap):
 
 | Worker | process | heap |
 |---|---:|---:|
-${workers.map(process).join('\n')}
+${workers.map(row).join('\n')}
 
-The rest of a process is V8's code for the module and, for Hedgerow, the KV namespace and Durable Objects that the local
-simulation runs in the same process.`
-    : 'The memory of workerd was not measured.';
-  return [
-    `The Worker's Wasm: ${kib(wasm.raw)} raw, ${kib(wasm.gzip)} gzipped. Start-up: ${startup_ms ?? 'not measured'} ms active (\`wrangler check startup\`).
-Compiling and instantiating the Wasm module in Node and loading a bundle: ${wasm_instantiate_ms} ms.`,
-    `Wasm memory:
-- with the shipped rules: ${wasmMemory(memory.wasm.shipped)};
-- with 5,000 literals in 500 signatures: ${wasmMemory(memory.wasm[5000])}.`,
-    processes,
-    `Loading a release: the shipped bundle has ${kib(reload.bytes)} and ${reload.signatures} signatures. Wasm parses and compiles it in
-${reload.load_ms} ms, or in ${reload.check_ms} ms with every regex. Building the search tables takes ${reload.tables_ms} ms of that; as part of the bundle
-they would add ${kib(reload.tables_bytes)}. For comparison, JavaScript's JSON.parse takes ${reload.json_parse_ms} ms for the bundle.`,
-    `Loading indicators: Wasm parses ${integer(indicators.count)} of them (${kib(indicators.bytes)}) in ${indicators.load_ms} ms. In a fresh process, with
-verification by the platform's HMAC, it takes ${indicators.cold_ms} ms.`,
-    `A flood of template keys: a correlator of the shipped rules with a limit of ${kib(flood.limit)} receives ${integer(flood.keys)} keys
-that one account each sends once. Its peak memory is ${kib(flood.bytes)}. About 600 accounts share each of ${flood.shared} templates in the
-flood: ${flood.found} of these templates are found, and the largest error of their account counts is ${(100 * flood.error).toFixed(0)} %. A request takes
-${flood.us.toFixed(1)} µs, natively.`,
-    `Correlators in workerd, with \`REFRESH_SECONDS=1\` (\`tests/edge/correlate.spec.ts\`):
-${online.map((line) => `- ${line}`).join('\n')}`,
-    `On one core, by the shipped rules:
-- \`hedgerow replay\`: ${integer(replay.requests_per_s)} requests/s, over ${integer(replay.requests)} chats of about ${kib(replay.body_bytes)}, a quarter of them with code.
-- \`hedgerow simulate ${simulate.scenario} --scale 0.004\`: ${integer(simulate.requests_per_s)} requests/s,
-  ${integer(simulate.uncorrelated_per_s)} with \`--no-correlate\`.`,
-  ];
+${rest}`;
 }
+
+const reloadParagraph = (reload) =>
+  wrap(`
+    Loading a release: the shipped bundle has ${kib(reload.bytes)} and ${reload.signatures}
+    signatures. Wasm parses and compiles it in ${reload.load_ms} ms, or in ${reload.check_ms} ms
+    with every regex. Building the search tables takes ${reload.tables_ms} ms of that; as part of
+    the bundle they would add ${kib(reload.tables_bytes)}. For comparison, JavaScript's JSON.parse
+    takes ${reload.json_parse_ms} ms for the bundle.`);
+
+const indicatorsParagraph = ({ count, bytes, load_ms, cold_ms }) =>
+  wrap(`
+    Loading indicators: Wasm parses ${integer(count)} of them (${kib(bytes)}) in ${load_ms} ms. In a
+    fresh process, with verification by the platform's HMAC, it takes ${cold_ms} ms.`);
+
+const floodParagraph = (flood) =>
+  wrap(`
+    A flood of template keys: a correlator of the shipped rules with a limit of ${kib(flood.limit)}
+    receives ${integer(flood.keys)} keys that one account each sends once. Its peak memory is
+    ${kib(flood.bytes)}. About 600 accounts share each of ${flood.shared} templates in the flood:
+    ${flood.found} of these templates are found, and the largest error of their account counts is
+    ${(100 * flood.error).toFixed(0)} %. A request takes ${flood.us.toFixed(1)} µs, natively.`);
+
+const commandParagraph = ({ replay, simulate }) =>
+  [
+    'On one core, by the shipped rules:',
+    item(`
+      \`hedgerow replay\`: ${integer(replay.requests_per_s)} requests/s, over
+      ${integer(replay.requests)} chats of about ${kib(replay.body_bytes)}, a quarter of them with
+      code.`),
+    item(`
+      \`hedgerow simulate ${simulate.scenario} --scale 0.004\`:
+      ${integer(simulate.requests_per_s)} requests/s,
+      ${integer(simulate.uncorrelated_per_s)} with \`--no-correlate\`.`),
+  ].join('\n');
 
 /** Returns docs/benchmarks.md. */
 export function markdown(result) {

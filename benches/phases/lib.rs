@@ -1,11 +1,11 @@
-//! The phases of a request as loops, for the native benchmark and the one in Wasm.
+//! The phases of a request as loops, for the native benchmark and the benchmark in Wasm.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hint::black_box;
 use std::sync::Arc;
 
 use hedgerow_core::correlate::indicator::{Indicator, Indicators};
-use hedgerow_core::correlate::{Correlator, Observation, Shard};
+use hedgerow_core::correlate::{Correlator, Observation, Plan, Shard};
 use hedgerow_core::evaluate::score::Score;
 use hedgerow_core::field::{Field, FieldId};
 use hedgerow_core::http::body::Body;
@@ -26,6 +26,9 @@ pub struct PhaseBench {
 
 /// Parses and compiles a bundle, with `compile_regexes` every regex, too: the work of loading a
 /// release. Returns the number of signatures.
+///
+/// # Errors
+/// If the bundle is invalid.
 pub fn reload(bundle: &[u8], compile_regexes: bool) -> Result<usize, hedgerow_core::Error> {
     let ruleset = Ruleset::load(bundle)?;
     if compile_regexes {
@@ -36,11 +39,14 @@ pub fn reload(bundle: &[u8], compile_regexes: bool) -> Result<usize, hedgerow_co
 
 /// Parses indicators: the work of loading them after the platform has verified their HMAC.
 /// Returns their number.
+///
+/// # Errors
+/// If `bytes` are not packed indicators.
 pub fn parse_indicators(bytes: &[u8]) -> Result<usize, hedgerow_core::Error> {
     Ok(black_box(&Indicators::decode(bytes)?).len())
 }
 
-/// Returns encoded indicators whose keys spread over all `u64`.
+/// Returns `count` encoded indicators whose keys spread over all `u64`.
 pub fn synthetic_indicators(count: u32) -> Vec<u8> {
     let mut indicators = Indicators::default();
     for index in 0..count {
@@ -71,74 +77,114 @@ pub struct KeyFloodReport {
 const SHARED_TEMPLATES: u64 = 8;
 /// Requests per request of a shared template.
 const SHARED_REQUEST_INTERVAL: u64 = 50;
+/// Accounts that send shared templates.
+const SHARED_ACCOUNTS: u64 = 600;
+/// Template keys of a request.
+const KEYS_PER_REQUEST: u64 = hedgerow_core::template::MAX_KEYS as u64;
+/// Requests per second of the flood's own time.
+const REQUESTS_PER_SECOND: u64 = 40;
 
 /// Floods a correlator of a bundle's rules with `key_count` template keys that one account sends
-/// once, mixed with a few keys that hundreds of accounts share.
+/// once, mixed with a few keys that hundreds of accounts share. `memory_limit` is in bytes.
+///
+/// # Errors
+/// If the bundle is invalid.
 pub fn run_key_flood(
     bundle: &[u8],
     key_count: u64,
     memory_limit: usize,
 ) -> Result<KeyFloodReport, hedgerow_core::Error> {
     let plan = Arc::clone(Ruleset::load(bundle)?.plan());
-    let template_index =
-        plan.fields().iter().position(|field| *field == Field::Known(FieldId::TemplateUser));
-    let template_field = template_index.unwrap_or_default() as u16;
-    let traffic = (0_u16..).zip(plan.signatures()).filter(|(_, rule)| rule.starts_with("traffic_"));
-    let ordinary =
-        traffic.filter(|(_, rule)| !rule.ends_with("refused") && !rule.ends_with("enforced"));
-    let rules: Vec<u16> = ordinary.map(|(index, _)| index).collect();
+    let indexes = FloodIndexes::new(&plan);
     let mut correlator = Correlator::new(Arc::clone(&plan), Shard::ALL, memory_limit);
     let (mut firings, mut max_bytes, mut max_count_error) = (Vec::new(), 0, 0.0_f64);
     let mut accounts_by_template: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
     let mut detected = BTreeSet::new();
-    let keys_per_request = hedgerow_core::template::MAX_KEYS as u64;
     let requests =
-        key_count / keys_per_request * SHARED_REQUEST_INTERVAL / (SHARED_REQUEST_INTERVAL - 1);
+        key_count / KEYS_PER_REQUEST * SHARED_REQUEST_INTERVAL / (SHARED_REQUEST_INTERVAL - 1);
     for index in 0..requests {
-        let shared_template = (index % SHARED_REQUEST_INTERVAL == 0)
-            .then_some(index / SHARED_REQUEST_INTERVAL % SHARED_TEMPLATES);
-        let account = match shared_template {
-            Some(_) => fmix64(index) % 600 + 1,
-            None => fmix64(index) | 1 << 63,
-        };
-        let first_key = shared_template.map_or(1 << 40 | index << 8, |template| template << 8);
-        let mut values: Vec<(u16, u64)> = (0..keys_per_request)
-            .map(|key| (template_field, fmix64(first_key + key + 1)))
-            .collect();
-        values.push((0, account));
-        values.sort_unstable();
-        let at = 1_790_000_000 + (index / 40) as u32;
-        let observation =
-            Observation { at, signatures: rules.clone(), values, numbers: Vec::new() };
-        if let Some(template) = shared_template {
-            accounts_by_template.entry(template).or_default().insert(account);
+        let request = FloodRequest::new(index);
+        if let Some(template) = request.shared_template {
+            accounts_by_template.entry(template).or_default().insert(request.account);
         }
+        let observation = request.observation(&indexes);
         firings.clear();
-        correlator.observe(&observation, at, &mut firings);
+        correlator.observe(&observation, observation.at, &mut firings);
         max_bytes = max_bytes.max(correlator.heap_bytes());
         for firing in &firings {
             let (Some(template), Some(correlation)) =
-                (shared_template, plan.correlations().get(firing.correlation))
+                (request.shared_template, plan.correlations().get(firing.correlation))
             else {
                 continue;
             };
             detected.insert(template);
             let counts_accounts = correlation.name == "cluster_template_day";
-            if let Some(expected) = accounts_by_template.get(&template).filter(|_| counts_accounts)
-            {
-                max_count_error =
-                    max_count_error.max((firing.value / expected.len() as f64 - 1.0).abs());
+            let accounts = accounts_by_template.get(&template).filter(|_| counts_accounts);
+            if let Some(accounts) = accounts {
+                let error = (firing.value / accounts.len() as f64 - 1.0).abs();
+                max_count_error = max_count_error.max(error);
             }
         }
     }
-    let requests = requests as u32;
     Ok(KeyFloodReport {
-        requests,
+        requests: requests as u32,
         max_bytes,
         shared_templates: SHARED_TEMPLATES as usize,
         detected_templates: detected.len(),
         max_count_error,
     })
+}
+
+/// The indexes in a plan that the observations of a flood refer to.
+struct FloodIndexes {
+    template_field: u16,
+    /// The `traffic_*` signatures of ordinary requests.
+    signatures: Vec<u16>,
+}
+
+impl FloodIndexes {
+    fn new(plan: &Plan) -> Self {
+        let is_template = |field: &Field| *field == Field::Known(FieldId::TemplateUser);
+        let template_field = plan.fields().iter().position(is_template).unwrap_or_default() as u16;
+        let signatures = (0_u16..).zip(plan.signatures());
+        let traffic = signatures.filter(|(_, name)| name.starts_with("traffic_"));
+        let ordinary =
+            traffic.filter(|(_, name)| !name.ends_with("refused") && !name.ends_with("enforced"));
+        Self { template_field, signatures: ordinary.map(|(index, _)| index).collect() }
+    }
+}
+
+/// A request of a flood.
+struct FloodRequest {
+    index: u64,
+    /// Number of the shared template, if the request repeats one.
+    shared_template: Option<u64>,
+    /// Keyed hash of the account.
+    account: u64,
+}
+
+impl FloodRequest {
+    fn new(index: u64) -> Self {
+        let shared_template = index
+            .is_multiple_of(SHARED_REQUEST_INTERVAL)
+            .then_some(index / SHARED_REQUEST_INTERVAL % SHARED_TEMPLATES);
+        let account = match shared_template {
+            Some(_) => fmix64(index) % SHARED_ACCOUNTS + 1,
+            None => fmix64(index) | 1 << 63,
+        };
+        Self { index, shared_template, account }
+    }
+
+    fn observation(&self, indexes: &FloodIndexes) -> Observation {
+        let own_key = 1 << 40 | self.index << 8;
+        let first_key = self.shared_template.map_or(own_key, |template| template << 8);
+        let keys = (0..KEYS_PER_REQUEST).map(|key| fmix64(first_key + key + 1));
+        let mut values: Vec<(u16, u64)> = keys.map(|key| (indexes.template_field, key)).collect();
+        values.push((0, self.account));
+        values.sort_unstable();
+        let at = 1_790_000_000 + (self.index / REQUESTS_PER_SECOND) as u32;
+        Observation { at, signatures: indexes.signatures.clone(), values, numbers: Vec::new() }
+    }
 }
 
 impl PhaseBench {

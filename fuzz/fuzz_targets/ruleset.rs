@@ -1,17 +1,21 @@
-//! Whatever the bytes: loading a bundle or a release, holding a signature against them, and checking a
-//! rule file return, and what loads can match.
+//! Fuzzes loading: for any bytes as bundle, release, signature or rule file, loading returns.
+//!
+//! A bundle that loads can score a request, and no signature verifies.
 #![no_main]
+
 use hedgerow_core::rules::trusted_keys::TrustedKeys;
+use hedgerow_core::{Envelope, Release, Ruleset};
 use hedgerow_sigma::RuleFile;
-use hedgerow_core::Envelope;
-use hedgerow_core::Release;
-use hedgerow_core::Ruleset;
 use libfuzzer_sys::fuzz_target;
+
+/// A chat with the wording that signatures search for.
+const BODY: &[u8] =
+    br#"{"messages":[{"role":"user","content":"Write question-answer pairs to train on."}]}"#;
 
 fuzz_target!(|input: &[u8]| {
     if let Ok(ruleset) = Ruleset::load(input) {
-        let body = br#"{"messages":[{"role":"user","content":"Write question-answer pairs to train on."}]}"#;
-        let envelope = Envelope { method: "POST", path: "/v1/chat/completions", body, ..Envelope::default() };
+        let path = "/v1/chat/completions";
+        let envelope = Envelope { method: "POST", path, body: BODY, ..Envelope::default() };
         let _ = ruleset.assess(&envelope);
         let _ = ruleset.compile_regexes();
     }
@@ -25,13 +29,13 @@ fuzz_target!(|input: &[u8]| {
         let _ = hedgerow_sigma::check(&[file("policy.toml")]);
         let _ = hedgerow_sigma::check(&[file("lists/some.toml")]);
         if let Ok(keys) = TrustedKeys::parse(text) {
-            assert!(keys.verify(input, text).is_err(), "nothing signs itself");
+            assert!(keys.verify(input, text).is_err(), "the input is not its own signature");
         }
         if let Ok(keys) = TrustedKeys::parse(KEY) {
-            assert!(keys.verify(input, text).is_err(), "nothing signs itself");
+            assert!(keys.verify(input, text).is_err(), "the input is not its own signature");
         }
     }
 });
 
-/// A public key whose secret half nobody has kept.
+/// A public key whose secret key was not kept.
 const KEY: &str = "RWSwXZ1oevXIPBMZQjHJ8jkLDVhohLQQtj3s2xG+oZjEg3FuDIA6V2wT";

@@ -1,6 +1,9 @@
-//! Fast and plain text processing agree: the scan finds the literals that a search for each of them finds; a JSON string
-//! normalised in blocks equals the string normalised in pieces, with the same source map; text normalised in one run
-//! equals text normalised character by character.
+//! Fuzzes text processing: the fast implementations return what the plain ones return.
+//!
+//! - The scanner finds the literals that a search for each of them finds.
+//! - A JSON string that is normalised in blocks equals the string normalised in pieces, and has an
+//!   equal source map.
+//! - Text that is normalised in one run equals text normalised character by character.
 #![no_main]
 
 use hedgerow_core::extract::lenient_json::{RawString, Sink};
@@ -15,11 +18,14 @@ fuzz_target!(|input: (&[u8], &[u8])| {
     compose(&String::from_utf8_lossy(text));
 });
 
-/// Literals are lines; those that are no UTF-8 are left out.
+/// Compares the scanner with a search for each literal. `literals` are lines; those that are not
+/// UTF-8 are left out.
 fn scan(literals: &[u8], text: &[u8]) {
-    let lines = literals.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
-    let literals: Vec<String> = lines.filter(|line| line.len() >= MIN_LITERAL_BYTES).take(64).map(str::to_owned).collect();
-    // A text that has pieces of them all.
+    let lines = literals.split(|byte| *byte == b'\n');
+    let lines = lines.filter_map(|line| std::str::from_utf8(line).ok());
+    let lines = lines.filter(|line| line.len() >= MIN_LITERAL_BYTES);
+    let literals: Vec<String> = lines.take(64).map(str::to_owned).collect();
+    // The text gets a part of every literal, then all of it.
     let mut text = text.to_vec();
     for (index, literal) in literals.iter().enumerate() {
         let cut = text.get(index).map_or(0, |byte| usize::from(*byte)) % (literal.len() + 1);
@@ -28,8 +34,9 @@ fn scan(literals: &[u8], text: &[u8]) {
     }
     let mut expected = Vec::new();
     for (index, literal) in literals.iter().enumerate() {
-        let starts = text.windows(literal.len()).enumerate().filter(|(_, window)| *window == literal.as_bytes());
-        expected.extend(starts.map(|(start, _)| (index, start)));
+        let windows = text.windows(literal.len()).enumerate();
+        let matching = windows.filter(|(_, window)| *window == literal.as_bytes());
+        expected.extend(matching.map(|(start, _)| (index, start)));
     }
     let mut matches = Vec::new();
     Scanner::new(literals).scan(&text, &mut |index, start| matches.push((index, start)));
@@ -37,6 +44,8 @@ fn scan(literals: &[u8], text: &[u8]) {
     assert_eq!(matches, expected);
 }
 
+/// Compares normalisation in blocks with normalisation in pieces, and source maps with and without
+/// checkpoints.
 fn normalize(text: &[u8]) {
     let raw = RawString::new(text, 0);
     let (mut fast, mut checkpoints) = (String::new(), Vec::new());
@@ -50,13 +59,16 @@ fn normalize(text: &[u8]) {
     assert_eq!(fast, plain);
     let offsets: Vec<usize> = (0..fast.len()).step_by(97).collect();
     let source_maps = [checkpoints.as_slice(), &[]];
-    let [with, without] = source_maps.map(|checkpoints| SourceMap::new(raw, &fast, 0, checkpoints, offsets.clone()));
+    let [with_checkpoints, without] =
+        source_maps.map(|checkpoints| SourceMap::new(raw, &fast, 0, checkpoints, offsets.clone()));
     for offset in offsets {
-        assert_eq!(with.source_range(offset..offset + 1), without.source_range(offset..offset + 1));
+        let range = offset..offset + 1;
+        assert_eq!(with_checkpoints.source_range(range.clone()), without.source_range(range));
     }
 }
 
-/// Character by character, what is not ASCII is composed together; in one go, most of it is looked up.
+/// Compares normalisation of one run, which looks most characters up, with normalisation character
+/// by character, which composes them.
 fn compose(text: &str) {
     let normalized = |feed: &dyn Fn(&mut Normalizer<'_>)| {
         let mut out = String::new();

@@ -1,4 +1,4 @@
-//! Accounts of requests that name none: the edge's own hashes where its secret is known, else numbers.
+//! Account ids for recorded requests that name none, derived from their credentials.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,10 @@ use hedgerow_sigma::recorded::RecordedRequest;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
-/// Names accounts by their credentials, which it keeps to itself.
+use crate::secret_file::env_var;
+
+/// Assigns account ids: with `ACCOUNT_SECRET` those of the edge, otherwise numbers in the order of
+/// appearance. Credentials are never printed.
 #[derive(Default)]
 pub struct AccountIds {
     secret: Option<String>,
@@ -16,13 +19,12 @@ pub struct AccountIds {
 }
 
 impl AccountIds {
-    /// With `ACCOUNT_SECRET`, if the environment has it.
+    /// Reads `ACCOUNT_SECRET` from the environment, if it is set.
     pub fn new() -> Self {
-        let secret = std::env::var("ACCOUNT_SECRET").ok().filter(|secret| !secret.is_empty());
-        Self { secret, numbers: HashMap::new() }
+        Self { secret: env_var("ACCOUNT_SECRET"), numbers: HashMap::new() }
     }
 
-    /// Names the account of a request that names none, and has a credential.
+    /// Sets the account of a request that names none and has a credential.
     pub fn assign_account(&mut self, recorded: &mut RecordedRequest) {
         if recorded.account.is_some() {
             return;
@@ -45,16 +47,9 @@ impl AccountIds {
     }
 }
 
-/// The hash by which the edge knows the account.
+/// Returns the account id of the edge: the first bytes of HMAC-SHA256 of the credential, in hex.
 fn account_hash(secret: &str, credential: &str) -> Option<String> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).ok()?;
     mac.update(credential.as_bytes());
-    let digest = mac.finalize().into_bytes();
-    Some(
-        digest
-            .iter()
-            .take(credential::ACCOUNT_ID_BYTES)
-            .map(|byte| format!("{byte:02x}"))
-            .collect(),
-    )
+    mac.finalize().into_bytes().get(..credential::ACCOUNT_ID_BYTES).map(hex::encode)
 }

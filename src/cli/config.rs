@@ -1,26 +1,27 @@
-//! `hedgerow.toml`: which registry, which key, whose name. The environment overrides it.
+//! Settings of the commands that use a registry: `hedgerow.toml`, overridden by the environment.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use hedgerow_core::rules::trusted_keys::TrustedKeys;
 use serde::Deserialize;
+use toml::Spanned;
 
+use crate::error::{Error, Result, io_error};
 use crate::remote::{AdminClient, DirectoryStore, ReleaseStore, Token};
 use crate::secret_file::{env_var, warn_if_readable_by_others};
 use crate::signer::Signer;
-use crate::{Error, Result, io_error};
 
-/// Which registry a command deals with.
+/// The deployment that a command uses.
 #[derive(clap::Args)]
 pub struct TargetArgs {
-    /// The deployment's address, such as https://api.example.com; else HEDGEROW_URL, else `url` of
-    /// the settings.
+    /// Use the deployment at this URL, such as https://api.example.com; default: HEDGEROW_URL, or
+    /// `url` in the settings.
     #[arg(long, value_name = "URL")]
     url: Option<String>,
 }
 
-/// The settings, of file and environment together.
+/// Settings from the file and the environment. Paths are resolved.
 #[derive(Debug, Default)]
 pub struct Config {
     target: Option<Target>,
@@ -31,19 +32,19 @@ pub struct Config {
     public_keys: String,
 }
 
-/// Where bundles and releases are kept.
+/// Location of bundles and releases.
 #[derive(Debug)]
 enum Target {
     Url(String),
     Directory(PathBuf),
 }
 
-/// What may stand in the file.
+/// Members of the file. Paths are relative to its directory.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ConfigFile {
     url: Option<String>,
-    directory: Option<PathBuf>,
+    directory: Option<Spanned<PathBuf>>,
     rules: Option<PathBuf>,
     key: Option<PathBuf>,
     token_file: Option<PathBuf>,
@@ -53,7 +54,8 @@ struct ConfigFile {
 }
 
 impl Config {
-    /// Reads the file that is named, or the one that is there, and the environment.
+    /// Reads the environment and the settings file: `config_path`, else HEDGEROW_CONFIG, else
+    /// `hedgerow.toml` if it exists.
     pub fn load(config_path: Option<&Path>, target_args: &TargetArgs) -> Result<Self> {
         let explicit_path = config_path
             .map(Path::to_owned)
@@ -73,10 +75,10 @@ impl Config {
         let resolve_path = |path: PathBuf| base.join(path);
         let target = match target_from_args_or_env(target_args)? {
             Some(target) => Some(target),
-            None => file
-                .url
-                .map(Target::Url)
-                .or_else(|| file.directory.map(resolve_path).map(Target::Directory)),
+            None => file.url.map(Target::Url).or_else(|| {
+                let directory = file.directory.map(Spanned::into_inner);
+                directory.map(resolve_path).map(Target::Directory)
+            }),
         };
         let user = || env_var("USER").or_else(|| env_var("USERNAME"));
         let public_keys = env_var("HEDGEROW_PUBLIC_KEYS");
@@ -92,54 +94,53 @@ impl Config {
         })
     }
 
-    /// The rules: those that are named, else those of the settings.
+    /// Returns the directory of rules: `explicit`, else that of the settings, else `rules`.
     pub fn rules_directory(&self, explicit: Option<&Path>) -> PathBuf {
         explicit.or(self.rules_directory.as_deref()).unwrap_or(Path::new("rules")).to_owned()
     }
 
-    /// Who releases.
+    /// Returns the author of releases; empty if neither settings nor environment name one.
     pub fn author(&self) -> String {
         self.author.clone().unwrap_or_default()
     }
 
-    /// The key that signs.
+    /// Reads the signing key.
     pub fn signer(&self) -> Result<Signer> {
         let path = self.key_file.as_deref().ok_or_else(|| {
             Error::Io(format!(
-                "no key to sign with; make one with `hedgerow keygen`, and name its file in \
-                 HEDGEROW_KEY or as `key` in {CONFIG_FILE_NAME}"
+                "no signing key is configured: expected `key` in {CONFIG_FILE_NAME} or \
+                 HEDGEROW_KEY; `hedgerow keygen` makes a key"
             ))
         })?;
         Signer::load(path)
     }
 
-    /// The keys that are believed: the one that signs, and those of the settings.
+    /// Returns the keys whose signatures are trusted: that of `signer`, and those of the settings.
     pub fn trusted_keys(&self, signer: &Signer) -> Result<TrustedKeys> {
         let encoded_keys = format!("{}\n{}", signer.public_key(), self.public_keys);
         TrustedKeys::parse(&encoded_keys)
             .map_err(|error| Error::Io(format!("public_keys: {error}")))
     }
 
-    /// The registry.
+    /// Opens the store of bundles and releases.
     pub fn store(&self) -> Result<Box<dyn ReleaseStore>> {
         match &self.target {
+            Some(Target::Url(url)) => Ok(Box::new(AdminClient::new(url, self.token()?)?)),
             Some(Target::Directory(path)) => Ok(Box::new(DirectoryStore::new(path))),
-            _ => Ok(Box::new(self.admin_client("this")?)),
+            None => Err(no_registry()),
         }
     }
 
-    /// The registry, for what only a deployment can tell.
+    /// Opens the admin API of the deployment, for a command that a directory cannot serve.
     pub fn admin_client(&self, command: &str) -> Result<AdminClient> {
         match &self.target {
             Some(Target::Url(url)) => AdminClient::new(url, self.token()?),
             Some(Target::Directory(path)) => Err(Error::Io(format!(
-                "{command} needs `url`, and the settings name the directory {}; a directory does not \
-                 know what the edge does",
+                "{command} needs a deployment: expected `url` in the settings, and they have the \
+                 directory {}; give --url or HEDGEROW_URL",
                 path.display()
             ))),
-            None => Err(Error::Io(format!(
-                "no registry; give --url or HEDGEROW_URL, or `url` or `directory` in {CONFIG_FILE_NAME}"
-            ))),
+            None => Err(no_registry()),
         }
     }
 
@@ -149,26 +150,39 @@ impl Config {
         }
         let path = self.token_file.as_deref().ok_or_else(|| {
             Error::Io(format!(
-                "no token; set HEDGEROW_TOKEN, or name a file that holds it as `token_file` in {CONFIG_FILE_NAME}"
+                "no token is configured: expected HEDGEROW_TOKEN, or the path of a file with the \
+                 token as `token_file` in {CONFIG_FILE_NAME}; set one of them"
             ))
         })?;
         let text = fs::read_to_string(path).map_err(|error| {
-            Error::Io(format!("{}: {error}; it should hold the token", path.display()))
+            Error::Io(format!(
+                "{}: {error}: expected a file with the token; correct `token_file` in \
+                 {CONFIG_FILE_NAME}",
+                path.display()
+            ))
         })?;
         warn_if_readable_by_others(path);
         Token::new(&text, &path.display().to_string())
     }
 }
 
-/// The place that the command line or the environment names.
+fn no_registry() -> Error {
+    Error::Io(format!(
+        "no registry is configured: expected `url` or `directory` in {CONFIG_FILE_NAME}, --url, \
+         HEDGEROW_URL or HEDGEROW_DIRECTORY; give one of them"
+    ))
+}
+
+/// Returns the target that the command line or the environment names.
 fn target_from_args_or_env(args: &TargetArgs) -> Result<Option<Target>> {
     if let Some(url) = &args.url {
         return Ok(Some(Target::Url(url.clone())));
     }
     match (env_var("HEDGEROW_URL"), env_var("HEDGEROW_DIRECTORY")) {
-        (Some(_), Some(_)) => {
-            Err(Error::Io("HEDGEROW_URL and HEDGEROW_DIRECTORY are both set; unset one".to_owned()))
-        }
+        (Some(_), Some(_)) => Err(Error::Io(
+            "HEDGEROW_URL and HEDGEROW_DIRECTORY are both set: expected one; unset the other"
+                .to_owned(),
+        )),
         (Some(url), None) => Ok(Some(Target::Url(url))),
         (None, Some(path)) => Ok(Some(Target::Directory(PathBuf::from(path)))),
         (None, None) => Ok(None),
@@ -178,34 +192,17 @@ fn target_from_args_or_env(args: &TargetArgs) -> Result<Option<Target>> {
 fn parse_config(path: &Path, text: &str) -> Result<ConfigFile> {
     let file: ConfigFile = toml::from_str(text).map_err(|error| {
         let offset = error.span().map_or(0, |span| span.start);
-        config_error(
-            path,
-            text,
-            offset,
-            error.message(),
-            "the committed hedgerow.toml shows every setting",
-        )
+        let remedy = "the hedgerow.toml of the repository shows every setting";
+        config_error(path, text, offset, error.message(), remedy)
     })?;
-    if file.url.is_some() && file.directory.is_some() {
-        let line_starts = text.lines().scan(0, |offset, line| {
-            let start = *offset;
-            *offset += line.len() + 1;
-            Some((start, line))
-        });
-        let directory_line =
-            line_starts.filter(|(_, line)| line.trim_start().starts_with("directory")).last();
-        let offset = directory_line.map_or(0, |(start, _)| start);
-        return Err(config_error(
-            path,
-            text,
-            offset,
-            "`url` and `directory` exclude each other",
-            "keep one",
-        ));
+    if let (Some(_), Some(directory)) = (&file.url, &file.directory) {
+        let problem = "`url` and `directory` are both set: expected one";
+        return Err(config_error(path, text, directory.span().start, problem, "remove the other"));
     }
     Ok(file)
 }
 
+/// Returns an error with the line and column of a byte offset in the settings.
 fn config_error(path: &Path, text: &str, offset: usize, problem: &str, remedy: &str) -> Error {
     let before = text.get(..offset).unwrap_or_default();
     let line = before.matches('\n').count() + 1;
@@ -214,5 +211,4 @@ fn config_error(path: &Path, text: &str, offset: usize, problem: &str, remedy: &
     Error::Io(format!("{}:{line}:{column}: {problem}; {remedy}", path.display()))
 }
 
-/// The file's name.
 const CONFIG_FILE_NAME: &str = "hedgerow.toml";

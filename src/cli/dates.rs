@@ -1,46 +1,50 @@
-//! The clock, and times as people write and read them.
+//! The clock, and times as people write and read them. All times are seconds since the epoch.
 
-use hedgerow_core::rules::policy;
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
-/// Seconds since the epoch: dates in the policy are held against today.
-#[allow(clippy::disallowed_methods, reason = "the command line is a host: it has a clock")]
+/// Returns the current time.
 pub fn now() -> u64 {
-    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since_epoch.map_or(0, |duration| duration.as_secs())
+    u64::try_from(Timestamp::now().as_second()).unwrap_or_default()
 }
 
-/// When a release is to end: so long from now (`7d`, `72h`, `2w`), or with a day (`2027-01-31`).
+/// Parses the end of a release: a period from `now` (`7d`, `72h`, `2w`), or its last day in UTC
+/// (`2027-01-31`).
+///
+/// Returns `Io` for another form, and `Rejected` for less than [`MIN_EXPIRY`].
 pub fn parse_expiry(text: &str, now: u64) -> Result<u64> {
-    let end =
-        policy::end_of_day_utc(text).filter(|_| text.len() == 10).or_else(|| time_after(text, now));
-    let end = end.ok_or_else(|| {
+    let end = end_of_day_utc(text).or_else(|| time_after(text, now)).ok_or_else(|| {
         Error::Io(format!(
-            "--expires {text}: this is no time; give 7d, 72h or 2w, or a date such as 2027-01-31"
+            "--expires '{text}' is invalid: expected 7d, 72h or 2w, or a day such as 2027-01-31"
         ))
     })?;
     if end < now.saturating_add(MIN_EXPIRY) {
         return Err(Error::Rejected(format!(
-            "--expires {text}: that is less than two days away (clocks may be wrong by a day, and \
-             the edge forgives one); give 2d or more, or leave it out and release again when it \
-             is to end"
+            "--expires '{text}' is too early: expected at least two days from now, because clocks \
+             may be wrong by a day and the edge tolerates that; give 2d or more, or omit it and \
+             release again when the rules are to end"
         )));
     }
     Ok(end)
 }
 
-/// When something of ours is to end: so long from now (`12h`, `7d`), or with a day (`2027-01-31`).
+/// Parses the end of a revocation: a period from `now` (`12h`, `7d`), or its last day in UTC.
+///
+/// Returns `Io` for another form, and for a time that is not in the future.
 pub fn parse_until(text: &str, now: u64) -> Result<u64> {
-    let end =
-        policy::end_of_day_utc(text).filter(|_| text.len() == 10).or_else(|| time_after(text, now));
+    let end = end_of_day_utc(text).or_else(|| time_after(text, now));
     end.filter(|end| *end > now).ok_or_else(|| {
         Error::Io(format!(
-            "--until {text}: this is no time to come; give 12h, 7d or 2w, or a date such as 2027-01-31"
+            "--until '{text}' is invalid: expected a time in the future, such as 12h, 7d, 2w or \
+             2027-01-31"
         ))
     })
 }
 
+/// Parses a period in hours, days or weeks, and adds it to `now`.
 fn time_after(text: &str, now: u64) -> Option<u64> {
     let unit = text.chars().last()?;
     let count: u64 = text.strip_suffix(unit)?.parse().ok()?;
@@ -53,27 +57,32 @@ fn time_after(text: &str, now: u64) -> Option<u64> {
     now.checked_add(count.checked_mul(seconds)?)
 }
 
-/// A time as a date, in UTC: `2026-11-25 03:04`.
-pub fn format_utc(seconds: u64) -> String {
-    let (days, second_of_day) = (seconds / DAY_SECONDS, seconds % DAY_SECONDS);
-    // Days are counted from 1 March of year 0, so that leap days end a year (Hinnant's algorithm).
-    let days = days.saturating_add(719_468);
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!(
-        "{year:04}-{month:02}-{day:02} {:02}:{:02}",
-        second_of_day / HOUR_SECONDS,
-        second_of_day % HOUR_SECONDS / 60
-    )
+/// Parses a day (`2027-01-31`), and returns its first second in UTC. Days before 1970 are invalid.
+pub fn start_of_day_utc(text: &str) -> Option<u64> {
+    midnight_utc(parse_day(text)?)
 }
 
-/// How long ago something was, in one unit.
+/// Parses a day, and returns the first second after it in UTC.
+fn end_of_day_utc(text: &str) -> Option<u64> {
+    midnight_utc(parse_day(text)?.tomorrow().ok()?)
+}
+
+/// Parses a day in the form `2027-01-31` only: `Date` takes other forms of ISO 8601, too.
+fn parse_day(text: &str) -> Option<Date> {
+    text.parse().ok().filter(|_| text.len() == "2027-01-31".len())
+}
+
+fn midnight_utc(day: Date) -> Option<u64> {
+    u64::try_from(day.to_zoned(TimeZone::UTC).ok()?.timestamp().as_second()).ok()
+}
+
+/// Formats a time as `2026-11-25 03:04`, in UTC. Times after the year 9999 are shown as its end.
+pub fn format_utc(seconds: u64) -> String {
+    let time = i64::try_from(seconds).ok().and_then(|time| Timestamp::from_second(time).ok());
+    time.unwrap_or(Timestamp::MAX).strftime("%Y-%m-%d %H:%M").to_string()
+}
+
+/// Formats the time from `time` to `now` in one unit: `90 s`, `5 min`, `12 h`, `3 days`.
 pub fn format_age(time: u64, now: u64) -> String {
     match now.saturating_sub(time) {
         seconds if seconds < 120 => format!("{seconds} s"),
@@ -86,7 +95,7 @@ pub fn format_age(time: u64, now: u64) -> String {
 const HOUR_SECONDS: u64 = 3_600;
 const DAY_SECONDS: u64 = 86_400;
 
-/// How far away the end of a release is at least.
+/// Minimum seconds from now to the expiry of a release.
 const MIN_EXPIRY: u64 = 2 * DAY_SECONDS;
 
 #[cfg(test)]
@@ -101,17 +110,24 @@ mod tests {
             assert_eq!(parse_expiry(text, now).unwrap(), now + expected, "{text}");
         }
         assert_eq!(parse_expiry("2027-01-31", now).unwrap(), 1_801_440_000);
-        for text in ["soon", "7", "d", "7m", "2027-02-30", "99999999999999999999d", ""] {
+        assert_eq!(start_of_day_utc("2027-01-31"), Some(1_801_353_600));
+        assert_eq!(parse_until("1h", now).unwrap(), now + 3_600);
+        let invalid =
+            ["soon", "7", "d", "7m", "2027-02-30", "20270131", "99999999999999999999d", ""];
+        for text in invalid {
             assert!(matches!(parse_expiry(text, now), Err(Error::Io(_))), "{text}");
+            assert!(matches!(parse_until(text, now), Err(Error::Io(_))), "{text}");
         }
         for text in ["1d", "47h", "2026-01-01"] {
             assert!(matches!(parse_expiry(text, now), Err(Error::Rejected(_))), "{text}");
         }
+        assert!(matches!(parse_until("2026-01-01", now), Err(Error::Io(_))));
         let rows = [
             (0, "1970-01-01 00:00"),
             (951_826_920, "2000-02-29 12:22"),
             (1_800_000_000, "2027-01-15 08:00"),
             (4_102_444_799, "2099-12-31 23:59"),
+            (u64::MAX, "9999-12-30 22:00"),
         ];
         for (seconds, expected) in rows {
             assert_eq!(format_utc(seconds), expected);

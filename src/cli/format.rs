@@ -1,4 +1,4 @@
-//! Texts that several commands print.
+//! Texts and numbers that several commands print.
 
 use hedgerow_core::Release;
 use hedgerow_core::ruleset::short_digest;
@@ -18,4 +18,9 @@ pub fn describe_release(release: &Release) -> String {
         text += &format!(", until {}", dates::format_utc(expires));
     }
     text
+}
+
+/// Returns `part` in percent of `total`; 0 if `total` is 0.
+pub fn percent(part: u64, total: u64) -> f64 {
+    if total == 0 { 0.0 } else { 100.0 * part as f64 / total as f64 }
 }

@@ -1,4 +1,4 @@
-//! Stores of bundles and releases: the registry of a deployment, or a directory that Workers pull from.
+//! Stores of bundles and releases: the registry of a deployment, or a directory that Workers pull.
 
 mod directory;
 mod http;
@@ -6,4 +6,4 @@ mod store;
 
 pub use directory::DirectoryStore;
 pub use http::{AdminClient, Token};
-pub use store::{BundleInfo, PublishResult, ReleaseKind, ReleaseStore, SignedText};
+pub use store::{ReleaseKind, ReleaseStore, SignedText, changed_bundle};

@@ -1,35 +1,80 @@
-//! `--wait`: until a release has arrived where the traffic is.
+//! `--wait`: waits until the edge decides by a release, and shows how far it has got.
 
 use std::io::IsTerminal;
 use std::thread::sleep;
 use std::time::Duration;
 
+use hedgerow_core::api::{DeploymentStatus, TrafficSummary};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use crate::cmd::status::DeploymentStatus;
+use crate::dates::now;
+use crate::error::{Error, Result};
+use crate::format::percent;
 use crate::remote::ReleaseStore;
-use crate::{Error, Format, Result, now, print_error, print_line};
+use crate::terminal::{Format, print_error, print_line, sanitize_for_terminal};
 
-/// What waiting came to.
+/// The result of waiting for a release.
 #[derive(Debug, Serialize)]
 pub struct RolloutResult {
+    /// Whether the release reached the target share.
     pub done: bool,
-    /// Percent of the last minute's traffic that has the release.
+    /// Percent of the last minute's traffic that was decided by the release.
     pub percent: f64,
-    /// Why it was given up.
+    /// The reason why waiting ended before.
     pub reason: Option<String>,
 }
 
-/// Asks the deployment for its status.
+/// The state of a rollout at one poll.
+struct RolloutState {
+    percent: f64,
+    /// The reason why the release has not arrived; `None` if it has.
+    reason: Option<String>,
+    /// Whether a newer release was published.
+    is_superseded: bool,
+}
+
+impl RolloutState {
+    /// Asks the deployment. A failed request is a reason to go on polling, not an error: the
+    /// release is published, and the command must still print that.
+    fn poll(store: &dyn ReleaseStore, serial: u64) -> Result<Self> {
+        match deployment_status(store) {
+            Ok(status) => {
+                let percent = rollout_percent(&status, serial);
+                let is_superseded = newest_serial(&status) > serial;
+                Ok(Self {
+                    percent,
+                    reason: pending_reason(&status, serial, percent),
+                    is_superseded,
+                })
+            }
+            Err(Error::Io(problem)) => {
+                Ok(Self { percent: 0.0, reason: Some(problem), is_superseded: false })
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Returns the percentage of the traffic that was decided by a release.
+pub fn rollout_percent(status: &DeploymentStatus, serial: u64) -> f64 {
+    let TrafficSummary { requests, by_serial, .. } = &status.traffic;
+    percent(by_serial.get(&serial.to_string()).copied().unwrap_or(0), *requests)
+}
+
+/// Returns the serial of the newest release; 0 if there is none.
+pub fn newest_serial(status: &DeploymentStatus) -> u64 {
+    status.release.as_ref().map_or(0, |release| release.serial)
+}
+
 fn deployment_status(store: &dyn ReleaseStore) -> Result<DeploymentStatus> {
     let status = store.status()?;
     serde_json::from_value(status).map_err(|error| {
-        Error::Io(format!("GET /status: the answer cannot be read: {error}; update Hedgerow"))
+        Error::Io(format!("GET /status: the answer is not readable: {error}; update Hedgerow"))
     })
 }
 
-/// Waits until 95 % of the last minute's traffic has the release, so many seconds at most.
+/// Waits until 95 % of the last minute's traffic has the release, at most `timeout_seconds`.
 pub fn wait_for_rollout(
     store: &dyn ReleaseStore,
     serial: u64,
@@ -39,33 +84,23 @@ pub fn wait_for_rollout(
     let mut progress = RolloutProgress::new(serial, format);
     let deadline = now().saturating_add(timeout_seconds);
     loop {
-        // The release is published: trouble in asking is no reason to say nothing of that.
-        let (percent, reason, is_superseded) = match deployment_status(store) {
-            Ok(status) => {
-                let percent = status.rollout_percent(serial);
-                let is_superseded = status.newest_serial() > serial;
-                (percent, pending_reason(&status, serial, percent), is_superseded)
-            }
-            Err(Error::Io(problem)) => (0.0, Some(problem), false),
-            Err(error) => return Err(error),
-        };
+        let RolloutState { percent, reason, is_superseded } = RolloutState::poll(store, serial)?;
         progress.update(percent, reason.as_deref())?;
-        if reason.is_none() {
+        let Some(reason_text) = &reason else {
             progress.finish();
             return Ok(RolloutResult { done: true, percent, reason });
-        }
-        let reason_text = reason.as_deref().unwrap_or_default();
+        };
+        let remaining = deadline.saturating_sub(now());
         if is_superseded {
             progress.finish();
-            print_error(&format!("release {serial} is not in force any more: {reason_text}"));
+            print_error(&format!("release {serial} is not current any more: {reason_text}"));
             return Ok(RolloutResult { done: false, percent, reason });
         }
-        let remaining = deadline.saturating_sub(now());
         if remaining == 0 {
             progress.finish();
             print_error(&format!(
-                "release {serial} has not arrived within {timeout_seconds} s: {reason_text}; it is in force as soon \
-                 as the edge has it: see `hedgerow status --watch`"
+                "release {serial} has not arrived within {timeout_seconds} s: {reason_text}; the \
+                 edge still adopts it: see `hedgerow status --watch`"
             ));
             return Ok(RolloutResult { done: false, percent, reason });
         }
@@ -73,20 +108,20 @@ pub fn wait_for_rollout(
     }
 }
 
-/// Why a release has not arrived, as far as can be seen; `None` where it has.
-fn pending_reason(status: &DeploymentStatus, serial: u64, percent: f64) -> Option<String> {
+/// Returns the most likely reason why a release has not arrived; `None` if it has.
+fn pending_reason(status: &DeploymentStatus, serial: u64, rollout_percent: f64) -> Option<String> {
     let traffic = &status.traffic;
-    if status.newest_serial() > serial {
-        return Some(format!("release {} was published after it", status.newest_serial()));
+    if newest_serial(status) > serial {
+        return Some(format!("release {} was published after it", newest_serial(status)));
     }
-    if traffic.requests > 0 && percent >= TARGET_PERCENT {
+    if traffic.requests > 0 && rollout_percent >= TARGET_PERCENT {
         return None;
     }
     if let Some(problem) = &status.publication.problem {
         return Some(format!("the registry cannot publish: {problem}"));
     }
     if !status.ledger.reachable {
-        return Some("the ledger does not answer, so nothing is known of the traffic".to_owned());
+        return Some("the ledger does not answer, so the traffic is unknown".to_owned());
     }
     if traffic.requests == 0 {
         return Some("no traffic in the last minute".to_owned());
@@ -95,19 +130,20 @@ fn pending_reason(status: &DeploymentStatus, serial: u64, percent: f64) -> Optio
         return Some(format!("the edge reports: {} ({} times)", error.message, error.count));
     }
     let others = traffic.by_serial.iter().filter(|(other, _)| **other != serial.to_string());
-    others
-        .max_by_key(|(_, count)| **count)
-        .map(|(other, count)| {
-            let share = 100.0 * *count as f64 / traffic.requests as f64;
+    let reason = match others.max_by_key(|(_, count)| **count) {
+        Some((other, count)) => {
+            let share = percent(*count, traffic.requests);
             match other.as_str() {
                 "0" => format!("still {share:.0} % on the embedded rules"),
                 other => format!("still {share:.0} % on serial {other}"),
             }
-        })
-        .or_else(|| Some(format!("{percent:.0} % of the traffic has it")))
+        }
+        None => format!("{rollout_percent:.0} % of the traffic has it"),
+    };
+    Some(reason)
 }
 
-/// A bar on a terminal; else a line for every change.
+/// Progress output: a bar on a terminal, otherwise one line per change.
 struct RolloutProgress {
     bar: Option<ProgressBar>,
     last_line: String,
@@ -130,13 +166,14 @@ impl RolloutProgress {
         let reason = reason.unwrap_or("arrived");
         if let Some(bar) = &self.bar {
             bar.set_position(percent as u64);
-            bar.set_message(crate::sanitize_for_terminal(reason));
+            bar.set_message(sanitize_for_terminal(reason));
             return Ok(());
         }
         let text = format!("release {}: {percent:.0} %, {reason}", self.serial);
         if text == self.last_line {
             return Ok(());
         }
+        // With JSON, standard output is one object.
         match self.format {
             Format::Text => print_line(format_args!("{text}"))?,
             Format::Json => print_error(&text),
@@ -152,10 +189,10 @@ impl RolloutProgress {
     }
 }
 
-/// Percent of the traffic that make an arrival: some isolate is always late.
+/// Percent of the traffic at which a release counts as arrived: some isolate is always late.
 const TARGET_PERCENT: f64 = 95.0;
 
-/// How often is asked.
+/// Time between two requests for the status.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
@@ -180,21 +217,26 @@ mod tests {
                 Some("the registry cannot publish: KV refused"),
             ),
             (
-                r#"{"traffic":{"requests":9,"by_serial":{"6":9},"errors":[{"what":"signature","count":3}]}}"#,
+                r#"{"traffic":{"requests":9,"by_serial":{"6":9},
+                    "errors":[{"what":"signature","count":3}]}}"#,
                 Some("the edge reports: signature (3 times)"),
             ),
             (
                 r#"{"ledger":{"reachable":false}}"#,
-                Some("the ledger does not answer, so nothing is known of the traffic"),
+                Some("the ledger does not answer, so the traffic is unknown"),
             ),
             (
-                r#"{"release":{"serial":8,"release":{}},"traffic":{"requests":1,"by_serial":{"7":1}}}"#,
+                r#"{"release":{"serial":8,"release":{}},
+                    "traffic":{"requests":1,"by_serial":{"7":1}}}"#,
                 Some("release 8 was published after it"),
             ),
         ];
         for (status, expected) in rows {
             let status: DeploymentStatus = serde_json::from_str(status).unwrap();
-            assert_eq!(pending_reason(&status, 7, status.rollout_percent(7)).as_deref(), expected);
+            assert_eq!(
+                pending_reason(&status, 7, rollout_percent(&status, 7)).as_deref(),
+                expected
+            );
         }
     }
 }

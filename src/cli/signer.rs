@@ -1,4 +1,4 @@
-//! The secret key: read, and used to sign. What it signs is held against its public half at once.
+//! The secret key: reads it and signs with it. Every signature is verified as soon as it is made.
 
 use std::fs;
 use std::io::{Cursor, IsTerminal};
@@ -11,10 +11,10 @@ use blake2::{Blake2b, Digest};
 use hedgerow_core::rules::trusted_keys::TrustedKeys;
 use minisign::{PublicKey, SecretKey, SecretKeyBox};
 
+use crate::error::{Error, Result, io_error};
 use crate::secret_file::{PASSPHRASE_VARIABLE, env_passphrase, warn_if_readable_by_others};
-use crate::{Error, Result, io_error};
 
-/// A key that signs.
+/// A secret key with its public key.
 pub struct Signer {
     secret_key: SecretKey,
     public_key: String,
@@ -22,12 +22,13 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// Reads a key as `hedgerow keygen`, minisign and rsign write them; asks for its passphrase,
-    /// where it has one that the environment does not hold.
+    /// Reads a key as `hedgerow keygen`, minisign and rsign write them. Asks for the passphrase if
+    /// the key has one and the environment does not contain it.
     pub fn load(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => Error::Io(format!(
-                "{}: there is no key; make one with `hedgerow keygen --output {0}`",
+                "{}: the file does not exist: expected a secret key; make one with `hedgerow \
+                 keygen --output {0}`",
                 path.display()
             )),
             _ => io_error(path, &error),
@@ -36,11 +37,10 @@ impl Signer {
         let text = with_checksum(text);
         let secret_key_box =
             SecretKeyBox::from_string(&text).map_err(|_| not_a_secret_key(path))?;
-        let secret_key = match is_encrypted(&text).ok_or_else(|| not_a_secret_key(path))? {
-            false => {
-                secret_key_box.into_unencrypted_secret_key().map_err(|_| not_a_secret_key(path))?
-            }
-            true => decrypt(path, secret_key_box)?,
+        let secret_key = if is_encrypted(&text).ok_or_else(|| not_a_secret_key(path))? {
+            decrypt(path, secret_key_box)?
+        } else {
+            secret_key_box.into_unencrypted_secret_key().map_err(|_| not_a_secret_key(path))?
         };
         let public_key = PublicKey::from_secret_key(&secret_key)
             .map_err(|_| not_a_secret_key(path))?
@@ -50,17 +50,18 @@ impl Signer {
         Ok(Self { secret_key, public_key, verifying_keys })
     }
 
-    /// The public half, as `PUBLIC_KEYS` takes it.
+    /// Returns the public key in base64, as `PUBLIC_KEYS` takes it.
     pub fn public_key(&self) -> &str {
         &self.public_key
     }
 
-    /// The public half, for what only this key may have signed.
+    /// Returns the public key alone, to verify signatures of this key only.
     pub fn verifying_keys(&self) -> &TrustedKeys {
         &self.verifying_keys
     }
 
-    /// Signs bytes. The comment is signed with them: it says what they are.
+    /// Signs bytes, and with them `comment`, which says what they are. Returns the text of a
+    /// `.minisig` file.
     pub fn sign(&self, bytes: &[u8], comment: &str) -> Result<String> {
         let untrusted_comment = Some("signature by hedgerow");
         let signature_box = minisign::sign(
@@ -81,8 +82,8 @@ impl Signer {
     }
 }
 
-/// Whether a key needs a passphrase; `None` where this is no key. The second line holds, in base64,
-/// two bytes each for the kind of signature and the kind of key derivation.
+/// Returns whether a key needs a passphrase; `None` if the text is not a key. The second line
+/// contains, in base64, two bytes each for the signature algorithm and the key derivation.
 fn is_encrypted(text: &str) -> Option<bool> {
     let bytes = STANDARD.decode(text.lines().nth(1)?.trim()).ok()?;
     match bytes.get(..4)? {
@@ -92,8 +93,9 @@ fn is_encrypted(text: &str) -> Option<bool> {
     }
 }
 
-/// Returns the text of a key with its checksum. `minisign -G -W` leaves the checksum of an unencrypted key empty, and
-/// the crate `minisign` rejects such a key. An encrypted key is returned unchanged.
+/// Returns the text of a key with its checksum. `minisign -G -W` leaves the checksum of an
+/// unencrypted key empty, and the crate `minisign` rejects such a key. An encrypted key is returned
+/// unchanged.
 fn with_checksum(text: String) -> String {
     let Some((comment, encoded)) = text.split_once('\n') else { return text };
     let Ok(mut bytes) = STANDARD.decode(encoded.trim()) else { return text };
@@ -109,14 +111,15 @@ fn with_checksum(text: String) -> String {
     format!("{comment}\n{}\n", STANDARD.encode(&bytes))
 }
 
-/// Bytes of the checksum at the end of a secret key: BLAKE2b-256 over the algorithm, key id and key.
+/// Bytes of the checksum at the end of a secret key: BLAKE2b-256 over algorithm, key id and key.
 const CHECKSUM_BYTES: usize = 32;
 
-/// Offset of the key id in a secret key: three algorithms of two bytes, the salt, and two limits of eight bytes.
+/// Offset of the key id in a secret key, in bytes: it follows three algorithms of two bytes, the
+/// salt, and two limits of eight bytes.
 const KEY_ID_OFFSET: usize = 6 + 32 + 8 + 8;
 
-/// Opens a key with the passphrase of the environment, with none (`rsign generate -W` writes such
-/// keys), or with the one that is given on the terminal.
+/// Decrypts a key with the passphrase of the environment; without one, with an empty passphrase
+/// (`rsign generate -W` writes such keys), and then with one from the terminal.
 fn decrypt(path: &Path, secret_key_box: SecretKeyBox) -> Result<SecretKey> {
     let unlock = |secret_key_box: SecretKeyBox, passphrase: String| {
         secret_key_box.into_secret_key(Some(passphrase)).ok()
@@ -130,7 +133,8 @@ fn decrypt(path: &Path, secret_key_box: SecretKeyBox) -> Result<SecretKey> {
     };
     secret_key.ok_or_else(|| {
         Error::Io(format!(
-            "{}: the passphrase does not open this key; correct {PASSPHRASE_VARIABLE}, or unset it to be asked",
+            "{}: the passphrase does not open this key; correct {PASSPHRASE_VARIABLE}, or unset it \
+             to be asked",
             path.display()
         ))
     })
@@ -139,23 +143,24 @@ fn decrypt(path: &Path, secret_key_box: SecretKeyBox) -> Result<SecretKey> {
 fn prompt_for_passphrase(path: &Path) -> Result<String> {
     if !std::io::stdin().is_terminal() {
         return Err(Error::Io(format!(
-            "{}: the key has a passphrase, and there is no terminal to ask at; set {PASSPHRASE_VARIABLE}",
+            "{}: the passphrase of the key is missing: expected {PASSPHRASE_VARIABLE}, or a \
+             terminal to ask for it; set the variable",
             path.display()
         )));
     }
     prompt_hidden(&format!("Passphrase of {}: ", path.display()))
 }
 
-/// Asks for a passphrase, unseen.
+/// Asks for a passphrase on the terminal, without echo.
 pub fn prompt_hidden(prompt: &str) -> Result<String> {
     rpassword::prompt_password(prompt)
-        .map_err(|error| Error::Io(format!("the terminal cannot be asked: {error}")))
+        .map_err(|error| Error::Io(format!("the terminal cannot be read: {error}")))
 }
 
 fn not_a_secret_key(path: &Path) -> Error {
     Error::Io(format!(
-        "{}: this is no minisign secret key; give the file that `hedgerow keygen` (or minisign, or \
-         rsign) wrote, not the .pub beside it",
+        "{}: this is not a minisign secret key: expected the file that `hedgerow keygen`, minisign \
+         or rsign wrote, not its .pub; correct the path",
         path.display()
     ))
 }

@@ -43,10 +43,12 @@
 //! - [`evaluate`] computes score and decision
 //! - [`enforce`] edits and refuses requests
 //! - [`correlate`] counts over many requests
+//! - [`api`] has the types of the admin API's JSON
 //!
 //! # Out of scope
 //! Clock, network, storage and randomness: the hosts pass in the values that the core needs.
 
+pub mod api;
 pub mod correlate;
 pub mod enforce;
 pub mod engine;

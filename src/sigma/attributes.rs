@@ -1,17 +1,30 @@
-//! The keys of Hedgerow under `custom_attributes` of a rule.
+//! Keys of Hedgerow under `custom_attributes` of a rule.
 
 use rsigma_parser::EXEMPLARS_KEY;
+use yaml_serde::{Mapping, Value as Yaml};
 
-/// Where the weight stands.
+/// The key of a rule's custom attributes.
+pub const CUSTOM_ATTRIBUTES: &str = "custom_attributes";
+
+/// The path of a rule's exemplars.
+pub const EXEMPLARS_PATH: [&str; 2] = [CUSTOM_ATTRIBUTES, EXEMPLARS_KEY];
+
+/// Weight in decibans; it replaces the weight of the level.
 pub const WEIGHT_KEY: &str = "hedgerow.weight";
+/// Lifetime of the indicators of a correlation, such as `24h`.
 pub const TTL_KEY: &str = "hedgerow.ttl";
+/// A field whose value differs between consecutive events of a `temporal_ordered` correlation.
 pub const DISTINCT_BY_KEY: &str = "hedgerow.distinct_by";
+/// Minimum mean number of events per counted value.
 pub const EVENTS_PER_VALUE_KEY: &str = "hedgerow.events_per_value";
+/// Minimum evenness of the events over the counted values, in percent.
 pub const EVENNESS_KEY: &str = "hedgerow.evenness";
+/// Minimum percentage of counted values that begin within the same period.
 pub const SYNCHRONIZED_START_KEY: &str = "hedgerow.synchronized_start";
+/// Minimum percentage of counted values that end just before others begin.
 pub const HANDOVER_KEY: &str = "hedgerow.handover";
 
-/// The keys that a correlation may have under `custom_attributes`.
+/// The custom attributes of a correlation.
 pub const CORRELATION_ATTRIBUTES: &[&str] = &[
     WEIGHT_KEY,
     EXEMPLARS_KEY,
@@ -22,3 +35,8 @@ pub const CORRELATION_ATTRIBUTES: &[&str] = &[
     SYNCHRONIZED_START_KEY,
     HANDOVER_KEY,
 ];
+
+/// Returns a custom attribute of a rule.
+pub fn attribute<'d>(document: &'d Mapping, key: &str) -> Option<&'d Yaml> {
+    document.get(CUSTOM_ATTRIBUTES).and_then(|attributes| attributes.get(key))
+}

@@ -1,9 +1,10 @@
-//! Canonical JSON (RFC 8785) of what is addressed by digest and signed. Only authoring needs it: its number formatting
-//! would make the Worker larger.
+//! Canonical JSON (RFC 8785) of bundles and releases.
 
 use hedgerow_core::{Bundle, Release};
 
-/// A value with one canonical text, of which the digest and the signature are made.
+/// A value with one canonical text, over which its digest and signature are computed.
+///
+/// Only authoring encodes: the number formatting of RFC 8785 would make the Worker larger.
 pub trait Canonical {
     /// Returns the canonical JSON as UTF-8.
     fn encode(&self) -> Vec<u8>;

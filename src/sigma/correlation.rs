@@ -1,4 +1,4 @@
-//! One Sigma correlation rule, checked and turned into a correlation.
+//! A Sigma correlation rule: parses and checks it, and builds its correlation.
 
 use hedgerow_core::field::{Field, FieldType};
 use hedgerow_core::rules::correlation::{
@@ -13,27 +13,32 @@ use rsigma_parser::{
 use yaml_serde::{Mapping, Value as Yaml};
 
 use crate::attributes::{
-    CORRELATION_ATTRIBUTES, DISTINCT_BY_KEY, EVENNESS_KEY, EVENTS_PER_VALUE_KEY, HANDOVER_KEY,
-    SYNCHRONIZED_START_KEY, TTL_KEY,
+    CORRELATION_ATTRIBUTES, CUSTOM_ATTRIBUTES, DISTINCT_BY_KEY, EVENNESS_KEY, EVENTS_PER_VALUE_KEY,
+    HANDOVER_KEY, SYNCHRONIZED_START_KEY, TTL_KEY, attribute,
 };
 use crate::document::Diagnostics;
 use crate::event_sequence::{self, EventSequence};
 use crate::metadata::RuleMetadata;
 use crate::source_map::SourceMap;
+use crate::suggestion::did_you_mean;
 use crate::{Finding, Rule, RuleFile, document, metadata};
 
-/// A correlation, what its documentation needs, and its exemplars.
+/// A correlation rule: its correlation, its metadata and its exemplars.
 #[derive(Clone, Debug)]
 pub struct CorrelationRule {
-    /// The correlation.
+    /// Correlation as the bundle contains it.
     pub correlation: Correlation,
-    /// What it says about itself.
+    /// Metadata for findings and documentation.
     pub metadata: RuleMetadata,
-    /// Sequences of events that it must and must not hold for.
+    /// Sequences of events for which the correlation must hold, and for which it must not hold.
     pub exemplars: Vec<EventSequence>,
 }
 
-/// Parses and checks a document that has a correlation. `known` findings are not this file's.
+/// Parses and checks a correlation rule. The first `previous_findings` findings are from other
+/// files.
+///
+/// Returns `None` if Sigma's parser rejects the document. Otherwise invalid values become findings,
+/// and the correlation has defaults in their place.
 pub fn parse(
     file: &RuleFile,
     source_map: SourceMap,
@@ -58,18 +63,18 @@ pub fn parse(
     let group_by = group_by(&sigma, &mut diagnostics);
     let timespan =
         timespan_seconds(&sigma.timespan, &["correlation", "timespan"], &mut diagnostics);
-    let attributes = document.get("custom_attributes");
-    let attribute = |key: &str| attributes.and_then(|attributes| attributes.get(key));
-    let measure = measure(&sigma, attribute(DISTINCT_BY_KEY), &mut diagnostics);
-    let coordination = coordination(&attribute, &mut diagnostics);
+    let measure = measure(&sigma, attribute(document, DISTINCT_BY_KEY), &mut diagnostics);
+    let coordination = coordination(document, &mut diagnostics);
     if !coordination.is_empty() && !matches!(measure, Some(Measure::ValueCount { .. }) | None) {
-        let problem =
-            "only what is counted by value_count can have a load, be even, together or relieved";
-        diagnostics.add(&["custom_attributes"], problem, "use value_count, or remove it");
+        let problem = format!(
+            "`{EVENTS_PER_VALUE_KEY}`, `{EVENNESS_KEY}`, `{SYNCHRONIZED_START_KEY}` and \
+             `{HANDOVER_KEY}` need `type: value_count`"
+        );
+        diagnostics.add(&[CUSTOM_ATTRIBUTES], problem, "use value_count, or remove the attribute");
     }
-    let ttl = match attribute(TTL_KEY) {
-        None => timespan.clamp(MIN_TTL_SECONDS, MAX_TTL_SECONDS),
-        Some(value) => parse_timespan(value, &["custom_attributes", TTL_KEY], &mut diagnostics),
+    let ttl = match attribute(document, TTL_KEY) {
+        None => timespan.clamp(MIN_DEFAULT_TTL_SECONDS, MAX_DEFAULT_TTL_SECONDS),
+        Some(value) => parse_timespan(value, &[CUSTOM_ATTRIBUTES, TTL_KEY], &mut diagnostics),
     };
     let metadata::RuleHeader { name, id, title, family, status, weight } = header;
     let measure = measure.unwrap_or(Measure::EventCount { thresholds: Vec::new() });
@@ -95,51 +100,37 @@ pub fn parse(
     })
 }
 
-/// Puts the names of signatures in the place of patterns such as `elicitation_*`, and notes rules that
-/// there are none of.
+/// Replaces patterns such as `elicitation_*` by the names of the signatures that match, and adds a
+/// finding for each rule that does not exist.
 pub fn resolve(correlations: &mut [CorrelationRule], rules: &[Rule], findings: &mut Vec<Finding>) {
     let active = rules.iter().filter(|rule| !rule.is_deprecated());
     let signatures: Vec<&str> = active.map(|rule| rule.signature.name.as_str()).collect();
     let correlation_names: Vec<String> =
         correlations.iter().map(|rule| rule.correlation.name.clone()).collect();
+    let names = || signatures.iter().copied().chain(correlation_names.iter().map(String::as_str));
     for correlation_rule in correlations {
         let patterns = std::mem::take(&mut correlation_rule.correlation.rules);
-        for (index, pattern) in patterns.into_iter().enumerate() {
-            let resolved_before = correlation_rule.correlation.rules.len();
-            match pattern.strip_suffix('*') {
+        for (index, pattern) in patterns.iter().enumerate() {
+            let matching: Vec<&str> = match pattern.strip_suffix('*') {
                 Some(prefix) => {
-                    let matching = signatures.iter().filter(|name| name.starts_with(prefix));
-                    correlation_rule
-                        .correlation
-                        .rules
-                        .extend(matching.map(|name| (*name).to_owned()));
+                    signatures.iter().copied().filter(|name| name.starts_with(prefix)).collect()
                 }
-                None if signatures.contains(&pattern.as_str())
-                    || correlation_names.contains(&pattern) =>
-                {
-                    correlation_rule.correlation.rules.push(pattern.clone());
-                }
-                None => {}
-            }
-            if correlation_rule.correlation.rules.len() == resolved_before {
-                let candidates =
-                    signatures.iter().copied().chain(correlation_names.iter().map(String::as_str));
-                let remedy = crate::nearest(&pattern, candidates).map_or_else(
-                    || "name a signature, signatures by `<family>_*`, or a correlation".to_owned(),
-                    |nearest| format!("did you mean '{nearest}'?"),
-                );
+                None => names().find(|name| name == pattern).into_iter().collect(),
+            };
+            if matching.is_empty() {
                 let key = ["correlation", "rules", &index.to_string()];
-                findings.push(correlation_rule.metadata.finding(
-                    &key,
-                    format!("there is no rule '{pattern}'"),
-                    remedy,
-                ));
+                let problem = format!("there is no rule '{pattern}'");
+                let remedy = did_you_mean(pattern, names()).unwrap_or_else(|| {
+                    "name a signature, signatures by `<family>_*`, or a correlation".to_owned()
+                });
+                findings.push(correlation_rule.metadata.finding(&key, problem, remedy));
             }
+            correlation_rule.correlation.rules.extend(matching.into_iter().map(str::to_owned));
         }
     }
 }
 
-/// Notes keys that are not known.
+/// Adds a finding for each unknown key.
 fn check_keys(document: &Mapping, diagnostics: &mut Diagnostics<'_>) {
     let top_level_keys = [metadata::KEYS, TOP_LEVEL_KEYS].concat();
     let correlation = document.get("correlation").and_then(Yaml::as_mapping);
@@ -162,19 +153,19 @@ fn check_keys(document: &Mapping, diagnostics: &mut Diagnostics<'_>) {
     }
 }
 
-/// Notes what Sigma has and we have not.
+/// Adds a finding for each feature of Sigma that is not supported.
 fn report_unsupported(sigma: &SigmaCorrelation, diagnostics: &mut Diagnostics<'_>) {
     if sigma.window != WindowMode::Sliding {
         let problem = format!("{} windows are not supported", sigma.window.as_str());
-        diagnostics.add(&["correlation", "window"], problem, "remove it: windows slide");
+        diagnostics.add(&["correlation", "window"], problem, "remove it: all windows slide");
     }
     if !sigma.aliases.is_empty() {
         let remedy = "remove it: all rules have the same fields";
         diagnostics.add(&["correlation", "aliases"], "aliases are not supported", remedy);
     }
     if sigma.generate {
-        let remedy = "remove it: signatures weigh by themselves wherever they hold";
-        diagnostics.add(&["generate"], "`generate` says nothing here", remedy);
+        let remedy = "remove it: signatures that hold always count by themselves, too";
+        diagnostics.add(&["generate"], "`generate` has no effect", remedy);
     }
     if sigma.rules.is_empty() {
         let remedy = "name signatures, or correlations, under `rules`";
@@ -182,11 +173,14 @@ fn report_unsupported(sigma: &SigmaCorrelation, diagnostics: &mut Diagnostics<'_
     }
 }
 
+/// Parses the fields to group by. Unknown ones become findings.
 fn group_by(sigma: &SigmaCorrelation, diagnostics: &mut Diagnostics<'_>) -> Vec<Field> {
     let count = sigma.group_by.len();
     if !(1..=MAX_GROUP_BY_FIELDS).contains(&count) {
-        let problem = format!("it groups by {count} fields");
-        let remedy = format!("group by one to {MAX_GROUP_BY_FIELDS} fields");
+        let problem = format!(
+            "the correlation groups by {count} fields: expected one to {MAX_GROUP_BY_FIELDS}"
+        );
+        let remedy = "name under `group-by` the fields that the requests have in common";
         diagnostics.add(&["correlation", "group-by"], problem, remedy);
     }
     let fields = sigma.group_by.iter().enumerate().map(|(index, name)| {
@@ -196,7 +190,7 @@ fn group_by(sigma: &SigmaCorrelation, diagnostics: &mut Diagnostics<'_>) -> Vec<
     fields.collect::<Vec<_>>().into_iter().flatten().collect()
 }
 
-/// A field that requests are told apart by, or that can be summed.
+/// Parses the name of a field that a correlation can sum (`is_sum`), or else group by or count.
 fn parse_field(
     name: &str,
     is_sum: bool,
@@ -213,17 +207,20 @@ fn parse_field(
         FieldType::Keyword | FieldType::Address | FieldType::Key => !is_sum,
     };
     if !is_usable {
-        let problem = format!("'{name}' is a {}", field.field_type().name());
-        let remedy = match is_sum {
-            true => "sum a number",
-            false => "use a digest or template keys of it (docs/fields.md)",
+        let (expected, remedy) = if is_sum {
+            ("number or flag", "sum a number")
+        } else {
+            ("another type", "use a digest or template keys of the text (docs/fields.md)")
         };
+        let found = field.field_type().name();
+        let problem = format!("'{name}' is of type {found}: expected {expected}");
         diagnostics.add(key, problem, remedy);
         return None;
     }
     Some(field)
 }
 
+/// Parses the measure and its condition; `None`, with a finding, if they are invalid.
 fn measure(
     sigma: &SigmaCorrelation,
     distinct_by: Option<&Yaml>,
@@ -233,35 +230,31 @@ fn measure(
     let kind = sigma.correlation_type;
     let is_temporal = matches!(kind, CorrelationType::Temporal | CorrelationType::TemporalOrdered);
     if distinct_by.is_some() && kind != CorrelationType::TemporalOrdered {
-        let remedy = "use temporal_ordered, or remove it";
-        diagnostics.add(
-            &["custom_attributes", DISTINCT_BY_KEY],
-            "only what is in order can be apart",
-            remedy,
-        );
+        let problem = format!("`{DISTINCT_BY_KEY}` needs `type: temporal_ordered`");
+        let remedy = "use temporal_ordered, or remove the attribute";
+        diagnostics.add(&[CUSTOM_ATTRIBUTES, DISTINCT_BY_KEY], problem, remedy);
     }
     if is_temporal {
         return temporal(sigma, distinct_by, diagnostics);
     }
     let CorrelationCondition::Threshold { predicates, field: fields, .. } = &sigma.condition else {
-        diagnostics.add(&key, "a number is to be compared", "write {gte: NUMBER}");
+        let problem = "the condition is invalid: expected a comparison with a number";
+        diagnostics.add(&key, problem, "write {gte: NUMBER}");
         return None;
     };
     let thresholds: Vec<Threshold> =
         predicates.iter().filter_map(|predicate| threshold(predicate, diagnostics)).collect();
     if kind == CorrelationType::EventCount {
         if fields.is_some() {
-            diagnostics.add(
-                &key,
-                "event_count counts no field",
-                "remove `field`, or use value_count",
-            );
+            let problem = "`field` has no effect with event_count";
+            diagnostics.add(&key, problem, "remove `field`, or use value_count");
         }
         return Some(Measure::EventCount { thresholds });
     }
     let mut names = fields.iter().flatten();
     let (Some(name), None) = (names.next(), names.next()) else {
-        diagnostics.add(&key, "one field is to be named", "write {field: NAME, gte: NUMBER}");
+        let problem = "the condition is invalid: expected one field";
+        diagnostics.add(&key, problem, "write {field: NAME, gte: NUMBER}");
         return None;
     };
     let is_sum = matches!(kind, CorrelationType::ValueSum | CorrelationType::ValueAvg);
@@ -272,16 +265,14 @@ fn measure(
         CorrelationType::ValueAvg => Some(Measure::ValueAvg { field, thresholds }),
         other => {
             let problem = format!("the type '{}' is not supported", other.as_str());
-            diagnostics.add(
-                &["correlation", "type"],
-                problem,
-                "use one of the types in docs/correlations.md",
-            );
+            let remedy = "use one of the types in docs/correlations.md";
+            diagnostics.add(&["correlation", "type"], problem, remedy);
             None
         }
     }
 }
 
+/// Parses the condition of a temporal correlation; by default all rules must have an event.
 fn temporal(
     sigma: &SigmaCorrelation,
     distinct_by: Option<&Yaml>,
@@ -292,23 +283,25 @@ fn temporal(
     let all_rules = || sigma.rules.iter().map(|rule| Condition::Selection(rule.clone())).collect();
     if let Some(pattern_index) = sigma.rules.iter().position(|rule| rule.contains('*')) {
         let index = pattern_index.to_string();
-        let remedy = "name each rule: which of them were seen matters";
-        diagnostics.add(&["correlation", "rules", &index], "no pattern can stand here", remedy);
+        let problem = "a pattern is not supported in a temporal correlation";
+        diagnostics.add(&["correlation", "rules", &index], problem, "name each rule");
     }
     let condition = match &sigma.condition {
-        // What the parser makes of no condition.
+        // The parser represents a missing condition so.
         CorrelationCondition::Threshold { predicates, field: None, .. }
             if *predicates == [(ConditionOperator::Gte, 1)] =>
         {
             Condition::All(all_rules())
         }
         CorrelationCondition::Threshold { .. } => {
-            let remedy = "leave the condition out, or write rules joined by and, or, not";
-            diagnostics.add(&key, "rules in time are not compared with a number", remedy);
+            let problem = "the condition is invalid: expected names of rules, and not a number";
+            let remedy = "remove the condition, or join names of rules by and, or, not";
+            diagnostics.add(&key, problem, remedy);
             return None;
         }
         CorrelationCondition::Extended(_) if is_ordered => {
-            diagnostics.add(&key, "all rules have to follow each other", "leave the condition out");
+            let problem = "the condition is not supported: temporal_ordered requires all rules";
+            diagnostics.add(&key, problem, "remove the condition");
             return None;
         }
         CorrelationCondition::Extended(expression) => {
@@ -323,14 +316,14 @@ fn temporal(
         Some(name) => Some(parse_field(
             name.unwrap_or_default(),
             false,
-            &["custom_attributes", DISTINCT_BY_KEY],
+            &[CUSTOM_ATTRIBUTES, DISTINCT_BY_KEY],
             diagnostics,
         )?),
     };
     Some(Measure::TemporalOrdered { distinct_by })
 }
 
-/// A condition over rules.
+/// Converts a condition over names of rules.
 fn convert_condition(
     expression: &ConditionExpr,
     rules: &[String],
@@ -350,7 +343,7 @@ fn convert_condition(
         }
         other => {
             let problem = match other {
-                ConditionExpr::Identifier(name) => format!("'{name}' is none of the rules"),
+                ConditionExpr::Identifier(name) => format!("'{name}' is not one of the rules"),
                 _ => "this condition is not supported".to_owned(),
             };
             let remedy = "join the names under `rules` by and, or, not";
@@ -360,6 +353,7 @@ fn convert_condition(
     }
 }
 
+/// Converts a comparison with a number; `None`, with a finding, for `neq`.
 fn threshold(
     (operator, value): &(ConditionOperator, u64),
     diagnostics: &mut Diagnostics<'_>,
@@ -376,100 +370,90 @@ fn threshold(
             return None;
         }
     };
-    // Sigma's parser reads negative numbers as very large ones.
+    // Sigma's parser wraps negative numbers.
     let value = *value as i64 as f64;
     Some(Threshold { comparator, value })
 }
 
-/// Seconds of a timespan that is within bounds.
+/// Returns a timespan in seconds; the minimum, with a finding, if it is out of range.
 fn timespan_seconds(timespan: &Timespan, key: &[&str], diagnostics: &mut Diagnostics<'_>) -> u32 {
-    match u32::try_from(timespan.seconds)
-        .ok()
-        .filter(|seconds| TIMESPAN_RANGE_SECONDS.contains(seconds))
-    {
-        Some(seconds) => seconds,
-        None => {
-            let problem = format!("'{timespan}' is not from 10 seconds to 30 days");
-            diagnostics.add(key, problem, "choose a time that is, such as 1h");
-            *TIMESPAN_RANGE_SECONDS.start()
-        }
-    }
+    let seconds = u32::try_from(timespan.seconds).ok();
+    seconds.filter(|seconds| TIMESPAN_RANGE_SECONDS.contains(seconds)).unwrap_or_else(|| {
+        let problem = format!("'{timespan}' is out of range: expected 10 seconds to 30 days");
+        diagnostics.add(key, problem, "choose for example 1h");
+        *TIMESPAN_RANGE_SECONDS.start()
+    })
 }
 
+/// Parses a timespan such as `90s`, in seconds; the minimum, with a finding, if it is invalid.
 fn parse_timespan(value: &Yaml, key: &[&str], diagnostics: &mut Diagnostics<'_>) -> u32 {
     match value.as_str().map(Timespan::parse) {
         Some(Ok(timespan)) => timespan_seconds(&timespan, key, diagnostics),
         _ => {
-            diagnostics.add(key, "this is no time", "write it as 90s, 30m, 24h or 7d");
+            let problem = "the timespan is invalid: expected a number and a unit";
+            diagnostics.add(key, problem, "write it as 90s, 30m, 24h or 7d");
             *TIMESPAN_RANGE_SECONDS.start()
         }
     }
 }
 
-/// What more is asked of the values that are counted.
-fn coordination<'y>(
-    attribute: &impl Fn(&str) -> Option<&'y Yaml>,
-    diagnostics: &mut Diagnostics<'_>,
-) -> Coordination {
-    let events_per_value = attribute(EVENTS_PER_VALUE_KEY).and_then(|value| {
+/// Parses the custom attributes that demand more of the counted values.
+fn coordination(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Coordination {
+    let events_per_value = attribute(document, EVENTS_PER_VALUE_KEY).and_then(|value| {
         let events_per_value = value.as_f64().filter(|events| *events > 0.0);
         if events_per_value.is_none() {
-            let problem = "this is no number above 0";
-            diagnostics.add(
-                &[CUSTOM_ATTRIBUTES, EVENTS_PER_VALUE_KEY],
-                problem,
-                "write a number of events",
-            );
+            let key = [CUSTOM_ATTRIBUTES, EVENTS_PER_VALUE_KEY];
+            let problem = format!("`{EVENTS_PER_VALUE_KEY}` is invalid: expected a number above 0");
+            diagnostics.add(&key, problem, "write a number of events");
         }
         events_per_value
     });
-    let evenness = attribute(EVENNESS_KEY)
+    let evenness = attribute(document, EVENNESS_KEY)
         .and_then(|value| percent(value, &[CUSTOM_ATTRIBUTES, EVENNESS_KEY], diagnostics));
-    let synchronized_start = attribute(SYNCHRONIZED_START_KEY)
-        .and_then(|value| share_within(value, SYNCHRONIZED_START_KEY, diagnostics));
-    let handover =
-        attribute(HANDOVER_KEY).and_then(|value| share_within(value, HANDOVER_KEY, diagnostics));
+    let mut share = |key: &str| {
+        attribute(document, key).and_then(|value| share_within(value, key, diagnostics))
+    };
+    let synchronized_start = share(SYNCHRONIZED_START_KEY);
+    let handover = share(HANDOVER_KEY);
     Coordination { events_per_value, evenness, synchronized_start, handover }
 }
 
+/// Parses a percentage; `None`, with a finding, if it is invalid.
 fn percent(value: &Yaml, key: &[&str], diagnostics: &mut Diagnostics<'_>) -> Option<f64> {
     let percent = value.as_f64().filter(|percent| (0.0..=100.0).contains(percent));
     if percent.is_none() {
-        diagnostics.add(key, "this is no percentage", "write a number from 0 to 100");
+        let problem = "the percentage is invalid: expected a number from 0 to 100";
+        diagnostics.add(key, problem, "write a number without a sign, such as 60");
     }
     percent
 }
 
+/// Parses `{within, min_percent}`, the value of the attribute `name`.
 fn share_within(
     value: &Yaml,
     name: &str,
     diagnostics: &mut Diagnostics<'_>,
 ) -> Option<ShareWithin> {
+    let key = [CUSTOM_ATTRIBUTES, name];
     let (Some(within), Some(min_percent)) = (value.get("within"), value.get("min_percent")) else {
-        let problem = "a time and a percentage are missing";
-        diagnostics.add(
-            &[CUSTOM_ATTRIBUTES, name],
-            problem,
-            "write {within: 10m, min_percent: 60}",
-        );
+        let problem = format!("`{name}` is invalid: expected a time and a percentage");
+        diagnostics.add(&key, problem, "write {within: 10m, min_percent: 60}");
         return None;
     };
-    let within = parse_timespan(within, &[CUSTOM_ATTRIBUTES, name, "within"], diagnostics);
-    Some(ShareWithin {
-        within,
-        min_percent: percent(min_percent, &[CUSTOM_ATTRIBUTES, name, "min_percent"], diagnostics)?,
-    })
+    let within = parse_timespan(within, &[&key[..], &["within"]].concat(), diagnostics);
+    let min_percent = percent(min_percent, &[&key[..], &["min_percent"]].concat(), diagnostics)?;
+    Some(ShareWithin { within, min_percent })
 }
 
-const CUSTOM_ATTRIBUTES: &str = "custom_attributes";
+/// Minimum default lifetime of an indicator in seconds. The default is the timespan.
+const MIN_DEFAULT_TTL_SECONDS: u32 = 3_600;
+/// Maximum default lifetime of an indicator in seconds.
+const MAX_DEFAULT_TTL_SECONDS: u32 = 7 * 86_400;
 
-/// An indicator lasts as long as its correlation looks back, within these bounds, where nothing is said.
-const MIN_TTL_SECONDS: u32 = 3_600;
-const MAX_TTL_SECONDS: u32 = 7 * 86_400;
-
-/// What a correlation has beside what it says about itself.
+/// The keys of a correlation rule in addition to the metadata.
 const TOP_LEVEL_KEYS: &[&str] = &["correlation", "generate"];
 
+/// Sigma's keys under `correlation`. Unsupported ones have findings of their own.
 const CORRELATION_KEYS: &[&str] = &[
     "type",
     "rules",
@@ -483,4 +467,5 @@ const CORRELATION_KEYS: &[&str] = &[
     "generate",
 ];
 
+/// Sigma's keys under `condition`.
 const CONDITION_KEYS: &[&str] = &["field", "gt", "gte", "lt", "lte", "eq", "neq"];

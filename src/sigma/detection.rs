@@ -1,8 +1,8 @@
-//! Sigma's detection section, turned into selections and a condition.
+//! The detection section of a rule: parses selections and the condition.
 
 use std::collections::BTreeMap;
 
-use hedgerow_core::field::Field;
+use hedgerow_core::field::{FIELDS, Field, FieldSpec};
 use hedgerow_core::rules::signature::{Comparison, Condition, FieldComparison, Selection};
 use rsigma_parser::{
     ConditionExpr, Detection, DetectionItem, Quantifier, SelectorPattern, SigmaParserError,
@@ -12,10 +12,11 @@ use yaml_serde::{Mapping, Value as Yaml};
 
 use crate::document::{Diagnostics, last_line};
 use crate::modifiers;
-use crate::modifiers::{Modifiers, Problem, SUPPORTED_MODIFIERS, modifier_name, problem};
+use crate::modifiers::{Modifiers, Problem, SUPPORTED_MODIFIERS, modifier_name};
+use crate::suggestion::{did_you_mean, replace_unknown};
 
-/// Takes out of `detection` what Sigma's parser would stop at or pass over, and notes it: so the rest
-/// is checked, too. Whether the condition can be read.
+/// Removes the parts of `detection` that Sigma's parser would reject or ignore, so that the rest is
+/// checked, too. Each is a finding. Returns whether the condition is readable.
 pub fn strip_unsupported(document: &mut Mapping, diagnostics: &mut Diagnostics<'_>) -> bool {
     let Some(Yaml::Mapping(detection)) = document.get_mut("detection") else {
         let remedy = "name selections and a condition under `detection`";
@@ -26,7 +27,7 @@ pub fn strip_unsupported(document: &mut Mapping, diagnostics: &mut Diagnostics<'
         return false;
     };
     if detection.remove("timeframe").is_some() {
-        let remedy = "remove it: a rule sees one request";
+        let remedy = "remove it, or write a correlation: a rule matches single requests";
         diagnostics.add(&["detection", "timeframe"], "a timeframe is not supported", remedy);
     }
     for (name, selection) in detection.iter_mut() {
@@ -42,11 +43,11 @@ pub fn strip_unsupported(document: &mut Mapping, diagnostics: &mut Diagnostics<'
     is_readable
 }
 
-/// Takes out of a selection the keys that cannot be read, and notes them.
+/// Removes the unreadable keys of a selection, and adds a finding for each.
 fn strip_selection(selection: &mut Yaml, path: &[&str], diagnostics: &mut Diagnostics<'_>) {
     match selection {
         Yaml::Mapping(map) if map.is_empty() => {
-            diagnostics.add(path, "nothing is tested here", "name a field and its values");
+            diagnostics.add(path, "the selection is empty", "name a field and its values");
         }
         Yaml::Mapping(map) => map
             .retain(|key, _| check_field_spec(key.as_str().unwrap_or_default(), path, diagnostics)),
@@ -60,24 +61,24 @@ fn strip_selection(selection: &mut Yaml, path: &[&str], diagnostics: &mut Diagno
     }
 }
 
-/// Whether the parser can read `field|modifier`; else what is wrong with it is noted.
+/// Returns whether Sigma's parser accepts `field|modifier`, and adds findings if not.
 fn check_field_spec(key: &str, path: &[&str], diagnostics: &mut Diagnostics<'_>) -> bool {
     let Err(error) = parse_field_spec(key) else { return true };
     let path = [path, &[key]].concat();
-    let (problem, remedy) = match &error {
-        SigmaParserError::UnknownModifier(modifier) => (
+    let problem = match &error {
+        SigmaParserError::UnknownModifier(modifier) => Problem::new(
             format!("unknown modifier '{modifier}'"),
-            crate::suggestion(modifier, SUPPORTED_MODIFIERS),
+            replace_unknown(modifier, SUPPORTED_MODIFIERS),
         ),
         SigmaParserError::NotIsNotAModifier => {
-            problem("`not` is no modifier", "negate the selection in the condition")
+            Problem::new("`not` is not a modifier", "negate the selection in the condition")
         }
-        _ => (
-            last_line(&error.to_string()).to_owned(),
+        _ => Problem::new(
+            last_line(&error.to_string()),
             format!("use one of {}", SUPPORTED_MODIFIERS.join(", ")),
         ),
     };
-    diagnostics.add(&path, problem, remedy);
+    diagnostics.add(&path, problem.message, problem.remedy);
     let name = key.split('|').next().unwrap_or_default();
     if Field::parse(name).is_none() {
         report_unknown_field(name, &path, diagnostics);
@@ -85,7 +86,7 @@ fn check_field_spec(key: &str, path: &[&str], diagnostics: &mut Diagnostics<'_>)
     false
 }
 
-/// Whether the condition can be read; else why not is noted.
+/// Returns whether the condition is readable, and adds findings if not.
 fn check_condition_syntax(detection: &Mapping, diagnostics: &mut Diagnostics<'_>) -> bool {
     let key = ["detection", "condition"];
     let texts: Option<Vec<&str>> = match detection.get("condition") {
@@ -107,19 +108,19 @@ fn check_condition_syntax(detection: &Mapping, diagnostics: &mut Diagnostics<'_>
     errors.is_empty()
 }
 
-/// What a condition's parser says, in words.
+/// Formats the error of a condition, with the column in the condition if the parser reports it.
 fn describe_condition_error(error: &SigmaParserError) -> String {
     let text = error.to_string();
     let message = last_line(&text).trim_start_matches("= ");
     match error.location() {
         Some(location) => {
-            format!("the condition cannot be read from its character {}: {message}", location.col)
+            format!("the condition is invalid at its character {}: {message}", location.col)
         }
-        None => format!("the condition cannot be read: {message}"),
+        None => format!("the condition is invalid: {message}"),
     }
 }
 
-/// The named selections.
+/// Parses the selections, by name. Invalid ones become findings and are left out.
 pub fn selections(
     rule: &SigmaRule,
     diagnostics: &mut Diagnostics<'_>,
@@ -133,7 +134,7 @@ pub fn selections(
     selections
 }
 
-/// The condition, with quantifiers spelled out.
+/// Parses the condition and expands its quantifiers; `None`, with findings, if it is invalid.
 pub fn condition(
     rule: &SigmaRule,
     selections: &BTreeMap<String, Selection>,
@@ -142,14 +143,14 @@ pub fn condition(
     let names: Vec<&String> = rule.detection.named.keys().collect();
     let key = ["detection", "condition"];
     let [expression] = rule.detection.conditions.as_slice() else {
-        diagnostics.add(&key, "one condition is supported", "join them with `or`");
+        diagnostics.add(&key, "the rule has several conditions: expected one", "join them by `or`");
         return None;
     };
     let mut problems = Vec::new();
     let condition = expand(expression, &names, &mut problems);
     if !problems.is_empty() {
-        for (problem, remedy) in problems {
-            diagnostics.add(&key, problem, remedy);
+        for Problem { message, remedy } in problems {
+            diagnostics.add(&key, message, remedy);
         }
         return None;
     }
@@ -163,7 +164,7 @@ pub fn condition(
             );
         }
     }
-    // With nothing at all in a request, only negations and absences hold.
+    // In an empty request, only negated selections and `|exists: false` hold.
     let mut holds_for_empty = |name: &str| {
         selections.get(name).is_some_and(|selection| {
             selection.holds(&mut |test| test.comparison == Comparison::Exists(false))
@@ -179,7 +180,7 @@ pub fn condition(
     Some(condition)
 }
 
-/// Spells out quantifiers. What is wrong with the expression is added to `problems`.
+/// Converts an expression and expands its quantifiers. Adds its errors to `problems`.
 fn expand(expression: &ConditionExpr, names: &[&String], problems: &mut Vec<Problem>) -> Condition {
     match expression {
         ConditionExpr::And(parts) => Condition::All(expand_all(parts, names, problems)),
@@ -194,19 +195,15 @@ fn expand(expression: &ConditionExpr, names: &[&String], problems: &mut Vec<Prob
         ConditionExpr::Selector { quantifier, pattern } => {
             let matching = matching_selections(pattern, names);
             if matching.is_empty() {
-                problems.push((
-                    format!("no selection fits '{pattern}'"),
-                    "correct the pattern".to_owned(),
-                ));
+                let message = format!("no selection matches '{pattern}'");
+                problems.push(Problem::new(message, "correct the pattern"));
             }
             match quantifier {
                 Quantifier::All => Condition::All(matching),
                 Quantifier::Any | Quantifier::Count(1) => Condition::Any(matching),
                 Quantifier::Count(_) => {
-                    problems.push((
-                        format!("'{quantifier} of' is not supported"),
-                        "use `1 of` or `all of`".to_owned(),
-                    ));
+                    let message = format!("'{quantifier} of' is not supported");
+                    problems.push(Problem::new(message, "use `1 of` or `all of`"));
                     Condition::Any(matching)
                 }
             }
@@ -223,14 +220,12 @@ fn expand_all(
 }
 
 fn unknown_selection(name: &str, names: &[&String]) -> Problem {
-    let remedy = crate::nearest(name, names.iter().map(|name| name.as_str())).map_or_else(
-        || "name it under `detection`".to_owned(),
-        |nearest| format!("did you mean '{nearest}'?"),
-    );
-    (format!("there is no selection '{name}'"), remedy)
+    let remedy = did_you_mean(name, names.iter().map(|name| name.as_str()))
+        .unwrap_or_else(|| "define it under `detection`".to_owned());
+    Problem::new(format!("there is no selection '{name}'"), remedy)
 }
 
-/// The selections that a pattern stands for.
+/// Returns the selections that a pattern matches, by name. `them` omits names that begin with `_`.
 fn matching_selections(pattern: &SelectorPattern, names: &[&String]) -> Vec<Condition> {
     let matches = |name: &str| match pattern {
         SelectorPattern::Them => !name.starts_with('_'),
@@ -241,6 +236,7 @@ fn matching_selections(pattern: &SelectorPattern, names: &[&String]) -> Vec<Cond
     matching.into_iter().map(|name| Condition::Selection(name.clone())).collect()
 }
 
+/// Converts a selection; `None`, with findings, if a part of it is invalid.
 fn selection(
     detection: &Detection,
     path: &[&str],
@@ -261,24 +257,21 @@ fn selection(
             Some(single_or(selections.into_iter().collect::<Option<Vec<_>>>()?, Selection::Any))
         }
         Detection::Keywords(_) => {
-            diagnostics.add(
-                path,
-                "strings without a field are not supported",
-                "name the field, such as `gen_ai.input.messages|contains`",
-            );
+            let problem = "strings without a field are not supported";
+            let remedy = "name the field, such as `gen_ai.input.messages|contains`";
+            diagnostics.add(path, problem, remedy);
             None
         }
         _ => {
-            diagnostics.add(
-                path,
-                "array matching is not supported",
-                "a test holds if it holds for any value of the field",
-            );
+            let problem = "array matching is not supported";
+            let remedy = "compare the field: one of its values has to match";
+            diagnostics.add(path, problem, remedy);
             None
         }
     }
 }
 
+/// Converts the comparisons of one field; `None`, with findings, if one is invalid.
 fn field_selection(
     item: &DetectionItem,
     path: &[&str],
@@ -295,7 +288,7 @@ fn field_selection(
     }
     let modifiers = Modifiers::new(&item.field.modifiers)
         .and_then(|modifiers| check_value_count(item.values.len(), &modifiers).map(|()| modifiers))
-        .map_err(|(problem, remedy)| diagnostics.add(&path, problem, remedy));
+        .map_err(|problem| diagnostics.add(&path, problem.message, problem.remedy));
     let (Some(field), Ok(modifiers)) = (field, modifiers) else { return None };
     let mut selections = Vec::new();
     for (index, value) in item.values.iter().enumerate() {
@@ -304,9 +297,9 @@ fn field_selection(
                 let test = FieldComparison { field: field.clone(), comparison };
                 selections.push(Some(Selection::Field(Box::new(test))));
             }
-            Err((problem, remedy)) => {
+            Err(Problem { message, remedy }) => {
                 let index = index.to_string();
-                diagnostics.add(&[&path[..], &[&index]].concat(), problem, remedy);
+                diagnostics.add(&[&path[..], &[&index]].concat(), message, remedy);
                 selections.push(None);
             }
         }
@@ -315,22 +308,25 @@ fn field_selection(
     Some(single_or(selections, if modifiers.all { Selection::All } else { Selection::Any }))
 }
 
+/// Adds a finding for an unknown field, and suggests another.
 fn report_unknown_field(name: &str, path: &[&str], diagnostics: &mut Diagnostics<'_>) {
-    let remedy = format!("did you mean '{}'? docs/fields.md lists all", nearest_field(name));
+    let remedy = format!("did you mean '{}'? docs/fields.md lists all", similar_field(name));
     diagnostics.add(path, format!("unknown field '{name}'"), remedy);
 }
 
-/// Whether there are values enough to compare with.
+/// Returns an error if a field has too few values for its modifiers.
 fn check_value_count(count: usize, modifiers: &Modifiers) -> Result<(), Problem> {
     match count {
-        0 => Err(problem("no values", "give at least one, or use `|exists`")),
+        0 => Err(Problem::new("no values", "add a value, or use `|exists`")),
         1 if modifiers.all => {
-            Err(problem("`|all` of one value", "remove `|all`, or give more values"))
+            let message = "`|all` has one value: expected two or more";
+            Err(Problem::new(message, "remove `|all`, or add values"))
         }
         _ => Ok(()),
     }
 }
 
+/// Returns the only selection, or combines several.
 fn single_or(
     mut selections: Vec<Selection>,
     combine: impl Fn(Vec<Selection>) -> Selection,
@@ -341,14 +337,14 @@ fn single_or(
     }
 }
 
-/// The field whose name shares most with `name`.
-fn nearest_field(name: &str) -> &'static str {
-    let shared_words = |row: &&hedgerow_core::field::FieldSpec| {
-        let words: Vec<&str> = row.name.split(['.', '_']).collect();
+/// Returns the field whose name has the most words in common with `name`.
+fn similar_field(name: &str) -> &'static str {
+    let shared_words = |spec: &&FieldSpec| {
+        let words: Vec<&str> = spec.name.split(['.', '_']).collect();
         name.split(['.', '_']).filter(|word| words.contains(word)).count()
     };
-    hedgerow_core::field::FIELDS.iter().max_by_key(shared_words).map_or("", |row| row.name)
+    FIELDS.iter().max_by_key(shared_words).map_or("", |spec| spec.name)
 }
 
-/// A condition that is always read, in the place of one that is not.
+/// A readable condition in place of one that is not.
 const PLACEHOLDER_CONDITION: &str = "all of them";

@@ -1,4 +1,4 @@
-//! Pages made from the code and the rules, so that they cannot fall behind.
+//! Documentation pages that are generated from the field table and the rules.
 
 use std::fmt::Write;
 
@@ -7,27 +7,25 @@ use hedgerow_core::rules::correlation::format_duration;
 
 use crate::{CorrelationRule, Rule, RuleMetadata, Rules};
 
-/// `docs/fields.md`.
+/// Returns the page `docs/fields.md`.
 pub fn fields_page() -> String {
     let mut page = format!(
-        "# Fields\n\n{GENERATED_NOTICE}\n\nWhat a signature can test. Names are OpenTelemetry's where those exist, ECS where they do not, and `hedgerow.*` for\n\
-        ours. A test holds if it holds for any value of the field; every test on an absent field is false, except `|exists: false`.\n\n\
-        - **text**: matched after normalisation (NFKC, lower case, white space runs to one space, invisible characters removed,\n  look-alike letters folded). \
-        `contains`, `startswith`, `endswith`, `all`, `cased`, `re`, `exists`. Literals have at least 4 bytes; those of 4 cost most.\n\
-        - **keyword**: a short string, normalised likewise. The same modifiers.\n- **address**: `cidr`, plain value, `exists`.\n\
-        - **number**: plain value, `gt`, `gte`, `lt`, `lte`, `exists`.\n- **flag**: `true` or `false`, `exists`.\n\n| field | type | meaning |\n|---|---|---|\n"
+        "# Fields\n\n{GENERATED_NOTICE}\n\n{FIELDS_INTRODUCTION}\n\
+         | field | type | meaning |\n|---|---|---|\n"
     );
     for row in FIELDS {
         let _ = writeln!(page, "| `{}` | {} | {} |", row.name, row.field_type.name(), row.doc);
     }
-    page.push_str("| `http.request.header.<name>` | keyword | Any request header, its name in lower case. |\n");
+    page.push_str("| `http.request.header.<name>` | keyword | ");
+    page.push_str("Any request header, its name in lower case. |\n");
     page
 }
 
-/// `docs/signatures.md`.
+/// Returns the page `docs/signatures.md`, with a section for each family.
 pub fn signatures_page(rules: &Rules) -> String {
     let mut page = format!(
-        "# Signatures\n\n{GENERATED_NOTICE}\n\n{} signatures. Weights are decibans; `rules/README.md` says how to choose one.\n",
+        "# Signatures\n\n{GENERATED_NOTICE}\n\n{} signatures. Weights are decibans; \
+         `rules/README.md` explains how to choose one.\n",
         rules.rules.len()
     );
     for family in crate::metadata::FAMILIES {
@@ -44,9 +42,10 @@ pub fn signatures_page(rules: &Rules) -> String {
     page
 }
 
+/// Writes the section of a signature.
 fn write_signature(page: &mut String, rule: &Rule) {
     let status = format!("{:?}", rule.signature.status).to_lowercase();
-    let deprecated = if rule.is_deprecated() { ", retired" } else { "" };
+    let deprecated = if rule.is_deprecated() { ", deprecated" } else { "" };
     let _ = write!(
         page,
         "\n### {}\n\n{}. {}\n\n`{}` · {} dB · level {} · {status}{deprecated} · `{}`\n\n",
@@ -61,10 +60,11 @@ fn write_signature(page: &mut String, rule: &Rule) {
     write_references(page, &rule.metadata);
 }
 
-/// `docs/correlations.md`.
+/// Returns the page `docs/correlations.md`.
 pub fn correlations_page(rules: &Rules) -> String {
     let mut page = format!(
-        "# Correlations\n\n{GENERATED_NOTICE}\n\n{CORRELATIONS_INTRODUCTION}\n\n{} correlations are shipped. Weights are decibans; those of 0 only feed others.\n",
+        "# Correlations\n\n{GENERATED_NOTICE}\n\n{CORRELATIONS_INTRODUCTION}\n{} correlations are \
+         shipped. Weights are decibans; correlations with weight 0 only feed others.\n",
         rules.correlations.len()
     );
     for rule in &rules.correlations {
@@ -73,10 +73,11 @@ pub fn correlations_page(rules: &Rules) -> String {
     page
 }
 
+/// Writes the section of a correlation.
 fn write_correlation(page: &mut String, rule: &CorrelationRule) {
     let correlation = &rule.correlation;
     let status = format!("{:?}", correlation.status).to_lowercase();
-    let deprecated = if rule.metadata.deprecated { ", retired" } else { "" };
+    let deprecated = if rule.metadata.deprecated { ", deprecated" } else { "" };
     let _ = write!(
         page,
         "\n## {}\n\n{}. {}\n\n`{}` · {} dB for {} · {status}{deprecated} · `{}`\n\n",
@@ -95,7 +96,7 @@ fn collapse_whitespace(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Whom a rule may hit by mistake, and where it comes from.
+/// Writes the benign uses that may match, and the sources.
 fn write_references(page: &mut String, metadata: &RuleMetadata) {
     let false_positives: Vec<&str> =
         metadata.false_positives.iter().map(|text| text.trim_end_matches('.')).collect();
@@ -104,6 +105,8 @@ fn write_references(page: &mut String, metadata: &RuleMetadata) {
     let _ = writeln!(page, "Sources: {}.", links.join(", "));
 }
 
+const FIELDS_INTRODUCTION: &str = include_str!("fields.md");
+
 const CORRELATIONS_INTRODUCTION: &str = include_str!("correlations.md");
 
-const GENERATED_NOTICE: &str = "<!-- Made by `hedgerow docs`; do not edit. -->";
+const GENERATED_NOTICE: &str = "<!-- Generated by `hedgerow docs`; do not edit. -->";

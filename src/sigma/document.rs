@@ -1,4 +1,4 @@
-//! A rule file's one document, and the findings in it.
+//! The YAML document of a rule file, and the collector of its findings.
 
 use std::collections::BTreeMap;
 
@@ -10,47 +10,40 @@ use yaml_serde::{Mapping, Value as Yaml};
 use crate::Finding;
 use crate::source_map::SourceMap;
 
-/// The name that a file says it has, where the rest of it cannot be read.
+/// Returns the value of `name:` in a file that cannot be parsed, if a line begins with it.
 pub fn declared_name(text: &str) -> Option<String> {
     let name = text.lines().find_map(|line| line.strip_prefix("name:"))?;
     Some(name.trim().trim_matches(['\'', '"']).to_owned())
 }
 
-/// Collects findings of one file.
+/// A collector of the findings in a YAML file.
 pub struct Diagnostics<'n> {
+    /// Path of the file below the rules directory.
     pub path: &'n str,
+    /// Positions of the file's keys.
     pub source_map: &'n SourceMap,
+    /// Findings of all files so far.
     pub findings: &'n mut Vec<Finding>,
 }
 
 impl Diagnostics<'_> {
-    /// Notes a finding at a key.
+    /// Adds a finding at a key, or at the nearest parent that exists.
     pub fn add(&mut self, key: &[&str], problem: impl Into<String>, remedy: impl Into<String>) {
         self.add_at(self.source_map.find(key), problem, remedy);
     }
 
-    /// Notes a finding at a line and column.
+    /// Adds a finding at a line and column.
     fn add_at(
         &mut self,
         location: (usize, usize),
         problem: impl Into<String>,
         remedy: impl Into<String>,
     ) {
-        self.findings.push(finding(self.path, location, problem, remedy));
+        self.findings.push(Finding::new(self.path, location, problem, remedy));
     }
 }
 
-/// A finding at a place.
-pub fn finding(
-    path: &str,
-    (line, column): (usize, usize),
-    problem: impl Into<String>,
-    remedy: impl Into<String>,
-) -> Finding {
-    Finding { path: path.to_owned(), line, column, problem: problem.into(), remedy: remedy.into() }
-}
-
-/// The file's first document, if there is one that can be read.
+/// Parses the first document of a file; `None`, with a finding, if it is not a readable map.
 pub fn read(text: &str, diagnostics: &mut Diagnostics<'_>) -> Option<Mapping> {
     if let Some(error) = Parser::new_from_str(text).find_map(Result::err) {
         let location = (error.marker().line(), error.marker().col().saturating_add(1));
@@ -60,20 +53,17 @@ pub fn read(text: &str, diagnostics: &mut Diagnostics<'_>) -> Option<Mapping> {
     }
     let source_map = diagnostics.source_map;
     for (key, line, column) in source_map.duplicate_keys() {
-        let problem = format!("a second key '{key}'");
+        let problem = format!("the key '{key}' is repeated");
         diagnostics.add_at((*line, *column), problem, "remove one of the two, or rename it");
     }
     if let Some(location) = source_map.second_document() {
-        diagnostics.add_at(
-            location,
-            "a file holds one rule",
-            "put every rule into a file of its own",
-        );
+        let problem = "the file has a second document: expected one rule per file";
+        diagnostics.add_at(location, problem, "move the second rule to another file");
     }
     match parse_first(text) {
         Ok(Yaml::Mapping(document)) => return Some(document),
-        Ok(_) => diagnostics.add(&[], "a file holds one rule", SHAPE_REMEDY),
-        // Else it is the repeated key that it stopped at.
+        Ok(_) => diagnostics.add(&[], "the file is not a rule: expected a map", SHAPE_REMEDY),
+        // Otherwise the parser stopped at a repeated key, which is a finding already.
         Err(error) if source_map.duplicate_keys().is_empty() => {
             let location =
                 error.location().map_or((1, 1), |location| (location.line(), location.column()));
@@ -84,19 +74,20 @@ pub fn read(text: &str, diagnostics: &mut Diagnostics<'_>) -> Option<Mapping> {
     None
 }
 
-/// Reads the first document; where a key is repeated, with the last value of each.
+/// Parses the first document. Of a repeated key, the last value counts.
 fn parse_first(text: &str) -> Result<Yaml, yaml_serde::Error> {
     parse::<Yaml>(text).or_else(|error| {
         parse::<LenientYaml>(text).and_then(yaml_serde::to_value).map_err(|_| error)
     })
 }
 
+/// Parses the first document; an empty file is null.
 fn parse<'t, T: Deserialize<'t>>(text: &'t str) -> Result<T, yaml_serde::Error> {
     let empty = || yaml_serde::Deserializer::from_str("~");
     T::deserialize(yaml_serde::Deserializer::from_str(text).next().unwrap_or_else(empty))
 }
 
-/// YAML in which a key may be repeated, which [`Yaml`] refuses.
+/// YAML in which keys may be repeated; [`Yaml`] rejects that.
 #[derive(Deserialize, Serialize)]
 #[serde(untagged)]
 enum LenientYaml {
@@ -105,8 +96,10 @@ enum LenientYaml {
     Scalar(Yaml),
 }
 
-/// What Sigma's parser makes of a document, of which `pick` takes its part. It gets the file as it was
-/// written, as long as nothing is wrong with it; else what is left of it.
+/// Parses a document with Sigma's parser, and takes the rule that `take_rule` picks.
+///
+/// `stripped` is the document without its invalid parts, or `None` if there are none: then the text
+/// is parsed as it is. Returns `None`, with a finding at `key`, if the parser rejects the document.
 pub fn parse_sigma<T>(
     text: &str,
     stripped: Option<&Mapping>,
@@ -126,10 +119,10 @@ pub fn parse_sigma<T>(
     None
 }
 
-/// The last line of a message: parsers draw a picture first.
+/// Returns the last line of a parser's message; the lines before it draw the source.
 pub fn last_line(text: &str) -> &str {
     text.lines().last().unwrap_or_default().trim()
 }
 
-/// The remedy for what is no rule at all.
+/// Remedy for a file that does not have the shape of a rule.
 pub const SHAPE_REMEDY: &str = "rules/README.md shows the shape of a rule";

@@ -1,26 +1,27 @@
-//! Exemplars of a correlation: sequences of events, and whether it must hold for each.
+//! Exemplars of a correlation: sequences of timed events for which it must hold, or must not hold.
 
 use rsigma_parser::{EXEMPLARS_KEY, ExemplarPayload, ExemplarRuleKind, Expect};
 use yaml_serde::{Mapping, Value as Yaml};
 
+use crate::attributes::attribute;
 use crate::document::Diagnostics;
-use crate::exemplar::{check_event, check_exemplar_count, report_shape_errors};
+use crate::exemplar::{check_event, check_exemplar_count, parse_shape, report_shape_errors};
 
-/// Events that a correlation must, or must not, hold for.
+/// A sequence of events for which a correlation must hold, or must not hold.
 #[derive(Clone, Debug)]
 pub struct EventSequence {
-    /// What it shows.
+    /// Name, unique within the rule.
     pub name: String,
-    /// Whether the correlation must hold at some event.
+    /// Whether the correlation must hold at one event at least.
     pub should_match: bool,
-    /// Seconds from the first moment, and field names and values; in the order of time.
+    /// Events in the order of time: seconds since the start, and values by field name.
     pub events: Vec<(u32, Mapping)>,
 }
 
-/// Reads a correlation's exemplars and checks their events.
+/// Parses the exemplars of a correlation and checks their events. Returns none if one has the wrong
+/// shape.
 pub fn read(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Vec<EventSequence> {
-    let exemplars_yaml =
-        document.get("custom_attributes").and_then(|attributes| attributes.get(EXEMPLARS_KEY));
+    let exemplars_yaml = attribute(document, EXEMPLARS_KEY);
     for (index, exemplar) in
         exemplars_yaml.and_then(Yaml::as_sequence).into_iter().flatten().enumerate()
     {
@@ -32,10 +33,8 @@ pub fn read(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Vec<EventS
             }
         }
     }
-    let path = format!("/custom_attributes/{EXEMPLARS_KEY}");
-    let parsed = exemplars_yaml
-        .map(|yaml| rsigma_parser::parse_exemplars(yaml, ExemplarRuleKind::Correlation, path));
-    match parsed.unwrap_or(Ok(Vec::new())) {
+    let kind = ExemplarRuleKind::Correlation;
+    match exemplars_yaml.map_or(Ok(Vec::new()), |yaml| parse_shape(yaml, kind)) {
         Ok(parsed) => {
             let exemplars: Vec<EventSequence> =
                 parsed.into_iter().filter_map(event_sequence).collect();
@@ -46,13 +45,13 @@ pub fn read(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Vec<EventS
             exemplars
         }
         Err(errors) => {
-            let shape = "write {name, expect: match | no-match, events: [{offset: 1m, event: {field: value}}]}";
-            report_shape_errors(errors, shape, diagnostics);
+            report_shape_errors(errors, SHAPE_REMEDY, diagnostics);
             Vec::new()
         }
     }
 }
 
+/// Converts a parsed exemplar; `None` if it is not a sequence.
 fn event_sequence(parsed: rsigma_parser::Exemplar) -> Option<EventSequence> {
     let ExemplarPayload::Sequence(sequence) = parsed.payload else { return None };
     let events = sequence.into_iter().filter_map(|event| match event.event {
@@ -65,3 +64,6 @@ fn event_sequence(parsed: rsigma_parser::Exemplar) -> Option<EventSequence> {
     events.sort_by_key(|(offset, _)| *offset);
     Some(EventSequence { name: parsed.name, should_match: parsed.expect == Expect::Match, events })
 }
+
+const SHAPE_REMEDY: &str =
+    "write {name, expect: match | no-match, events: [{offset: 1m, event: {field: value}}]}";

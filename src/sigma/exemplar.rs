@@ -1,5 +1,4 @@
-//! Exemplars: read with their rule, and tested, each alone and within the full ruleset; the mutation
-//! check.
+//! Exemplars of a detection rule: events that it must match, and events that it must not match.
 
 use std::slice;
 
@@ -8,13 +7,23 @@ use hedgerow_core::field::{Field, FieldId, FieldType, Section, sections};
 use rsigma_parser::{EXEMPLARS_KEY, ExemplarPayload, ExemplarRuleKind, ExemplarShapeError, Expect};
 use yaml_serde::{Mapping, Value as Yaml};
 
-use crate::Exemplar;
+use crate::attributes::{EXEMPLARS_PATH, attribute};
 use crate::document::Diagnostics;
 
-/// Reads a rule's exemplars and checks their events.
+/// An event that a rule must match, or must not match.
+#[derive(Clone, Debug)]
+pub struct Exemplar {
+    /// Name, unique within the rule.
+    pub name: String,
+    /// Whether the rule must match.
+    pub should_match: bool,
+    /// Values by field name.
+    pub event: Mapping,
+}
+
+/// Parses the exemplars of a rule and checks their events. Returns none if one has the wrong shape.
 pub fn read(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Vec<Exemplar> {
-    let exemplars_yaml =
-        document.get("custom_attributes").and_then(|attributes| attributes.get(EXEMPLARS_KEY));
+    let exemplars_yaml = attribute(document, EXEMPLARS_KEY);
     for (index, exemplar) in
         exemplars_yaml.and_then(Yaml::as_sequence).into_iter().flatten().enumerate()
     {
@@ -22,10 +31,8 @@ pub fn read(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Vec<Exempl
             check_event(event, &[&index.to_string(), "event"], diagnostics);
         }
     }
-    let path = format!("/custom_attributes/{EXEMPLARS_KEY}");
-    let parsed = exemplars_yaml
-        .map(|yaml| rsigma_parser::parse_exemplars(yaml, ExemplarRuleKind::Detection, path));
-    match parsed.unwrap_or(Ok(Vec::new())) {
+    let kind = ExemplarRuleKind::Detection;
+    match exemplars_yaml.map_or(Ok(Vec::new()), |yaml| parse_shape(yaml, kind)) {
         Ok(parsed) => {
             let exemplars: Vec<Exemplar> =
                 parsed.into_iter().filter_map(convert_exemplar).collect();
@@ -43,7 +50,16 @@ pub fn read(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Vec<Exempl
     }
 }
 
-/// Notes exemplars that cannot be read.
+/// Parses the shape of exemplars. The paths of errors begin at the rule.
+pub fn parse_shape(
+    yaml: &Yaml,
+    kind: ExemplarRuleKind,
+) -> Result<Vec<rsigma_parser::Exemplar>, Vec<ExemplarShapeError>> {
+    rsigma_parser::parse_exemplars(yaml, kind, format!("/{}", EXEMPLARS_PATH.join("/")))
+}
+
+/// Adds a finding for each exemplar of the wrong shape, with `shape_remedy` unless a name is
+/// repeated.
 pub fn report_shape_errors(
     errors: Vec<ExemplarShapeError>,
     shape_remedy: &str,
@@ -51,28 +67,28 @@ pub fn report_shape_errors(
 ) {
     for error in errors {
         let path: Vec<&str> = error.path.split('/').skip(1).collect();
-        let remedy = match error.message.starts_with("duplicate") {
-            true => "give it a name of its own",
-            false => shape_remedy,
-        };
+        let is_duplicate = error.message.starts_with("duplicate");
+        let remedy = if is_duplicate { "give it another name" } else { shape_remedy };
         diagnostics.add(&path, error.message.as_str(), remedy);
     }
 }
 
-/// Notes fields of an event that cannot be read. `place` leads to it from the exemplars.
+/// Adds a finding for each invalid field of an event. `event_path` is the event's path below the
+/// exemplars.
 pub fn check_event(event: &Mapping, event_path: &[&str], diagnostics: &mut Diagnostics<'_>) {
     for (field, problem) in ExemplarEvent::new(event).err().unwrap_or_default() {
-        let key = [&["custom_attributes", EXEMPLARS_KEY], event_path, &[field.as_str()]].concat();
+        let key = [&EXEMPLARS_PATH, event_path, &[field.as_str()]].concat();
         diagnostics.add(&key, problem, "see docs/fields.md for names and types");
     }
 }
 
+/// Converts a parsed exemplar; `None` if its event is not a map.
 fn convert_exemplar(parsed: rsigma_parser::Exemplar) -> Option<Exemplar> {
     let ExemplarPayload::Event(Yaml::Mapping(event)) = parsed.payload else { return None };
     Some(Exemplar { name: parsed.name, should_match: parsed.expect == Expect::Match, event })
 }
 
-/// There must be enough of both kinds.
+/// Adds a finding if there are fewer than two matching or two near-miss exemplars.
 pub fn check_exemplar_count(
     exemplars: impl Iterator<Item = bool> + Clone,
     diagnostics: &mut Diagnostics<'_>,
@@ -80,21 +96,23 @@ pub fn check_exemplar_count(
     for (should_match, kind) in [(true, "matching"), (false, "near-miss")] {
         if exemplars.clone().filter(|expected| *expected == should_match).count() < 2 {
             diagnostics.add(
-                &["custom_attributes", EXEMPLARS_KEY],
-                format!("fewer than two {kind} exemplars"),
-                "add events that show the rule's edges",
+                &EXEMPLARS_PATH,
+                format!("the rule has fewer than two {kind} exemplars"),
+                "add events at the limits of the rule",
             );
         }
     }
 }
 
-/// An exemplar's event, by type.
+/// The event of an exemplar, with typed values.
 #[derive(Default)]
 pub struct ExemplarEvent {
     values: Vec<(FieldId, EventValue)>,
+    /// Request headers as name and value.
     pub headers: Vec<(String, String)>,
 }
 
+/// A value of an event, by the type of its field.
 enum EventValue {
     Text(Section, String),
     Keyword(String),
@@ -103,7 +121,7 @@ enum EventValue {
 }
 
 impl ExemplarEvent {
-    /// Reads an event; or the fields that cannot be read, and why.
+    /// Parses an event. Returns the invalid fields, each with the problem, if there are any.
     pub fn new(event: &Mapping) -> Result<Self, Vec<(String, String)>> {
         let mut parsed = Self::default();
         let mut errors = Vec::new();
@@ -116,6 +134,8 @@ impl ExemplarEvent {
         if errors.is_empty() { Ok(parsed) } else { Err(errors) }
     }
 
+    /// Adds the values of one field. Returns an error if the field is unknown, or a value has
+    /// another type than the field.
     fn add(&mut self, name: &str, value: &Yaml) -> Result<(), String> {
         let field =
             Field::parse(name).ok_or_else(|| format!("the event has an unknown field '{name}'"))?;
@@ -124,7 +144,10 @@ impl ExemplarEvent {
             value => slice::from_ref(value),
         };
         for value in values {
-            let type_error = || format!("the event's value of '{name}' has the wrong type");
+            let type_error = || {
+                let expected = field.field_type().name();
+                format!("the event's value of '{name}' has the wrong type: expected {expected}")
+            };
             match (&field, field.field_type()) {
                 (Field::Header(header), _) => {
                     self.headers.push((header.clone(), scalar(value).ok_or_else(type_error)?));
@@ -140,7 +163,7 @@ impl ExemplarEvent {
         Ok(())
     }
 
-    /// The request that has its values.
+    /// Returns a request with the values of the event.
     pub fn request(&self) -> Request<'_> {
         Request::from_values(self.values.iter().map(|(field_id, value)| {
             let value = match value {
@@ -154,6 +177,7 @@ impl ExemplarEvent {
     }
 }
 
+/// Converts a value to the type of its field; `None` if the types differ.
 fn event_value(field_id: FieldId, kind: FieldType, value: &Yaml) -> Option<EventValue> {
     Some(match kind {
         FieldType::Text => EventValue::Text(section_for(field_id)?, value.as_str()?.to_owned()),
@@ -164,7 +188,8 @@ fn event_value(field_id: FieldId, kind: FieldType, value: &Yaml) -> Option<Event
     })
 }
 
-/// Where a text field's value goes; the union field's goes to the user.
+/// Returns the first section that a text field includes: of fields over several sections, the
+/// user's.
 fn section_for(field_id: FieldId) -> Option<Section> {
     let candidates = [
         Section::User,
@@ -177,6 +202,7 @@ fn section_for(field_id: FieldId) -> Option<Section> {
     candidates.into_iter().find(|section| *section as u8 & sections(field_id) != 0)
 }
 
+/// Returns a scalar as text; `None` for null, lists and maps.
 fn scalar(value: &Yaml) -> Option<String> {
     match value {
         Yaml::String(text) => Some(text.clone()),

@@ -1,4 +1,4 @@
-//! Reading a rules directory: the one place in this library that touches a file system.
+//! Reads the files of a rules directory. Only this module accesses the file system.
 
 use std::path::Path;
 use std::{fs, io};
@@ -7,19 +7,24 @@ use crate::list_toml::is_list;
 use crate::source_map::line_column;
 use crate::{Finding, RuleFile};
 
-/// Reads every `*.yml`, `*.yaml` and `lists/*.toml` below a directory, and its `policy.toml`, in the
-/// order of their paths.
-/// Bytes that are not UTF-8 become U+FFFD: the check finds those, and tells everything else beside them.
+/// Reads all `*.yml`, `*.yaml` and `lists/*.toml` below a directory, and its `policy.toml`, sorted
+/// by path. Bytes that are not UTF-8 become U+FFFD, which [`check`](crate::check) reports.
+///
+/// Returns an error if a file is unreadable, or if there are no rule files.
 pub fn read(directory: &Path) -> io::Result<Vec<RuleFile>> {
     let mut files = Vec::new();
     walk(directory, "", &mut files)?;
     files.sort_by(|a, b| a.path.cmp(&b.path));
     if files.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "no rule files here"));
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "no rule files in the directory: expected *.yml or policy.toml",
+        ));
     }
     Ok(files)
 }
 
+/// Adds the rule files below `directory`. `prefix` is its path below the rules directory.
 fn walk(directory: &Path, prefix: &str, files: &mut Vec<RuleFile>) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
@@ -40,20 +45,18 @@ fn is_rule_file(path: &str) -> bool {
     is_policy(path) || is_list(path) || path.ends_with(".yml") || path.ends_with(".yaml")
 }
 
-/// The first place at which a file is not UTF-8, or was not when it was last saved.
+/// Returns a finding at the first character that is not UTF-8, or was not when the file was saved.
 pub fn find_invalid_utf8(file: &RuleFile) -> Option<Finding> {
     let offset = file.text.find(char::REPLACEMENT_CHARACTER)?;
-    let (line, column) = line_column(&file.text, offset);
-    Some(Finding {
-        path: file.path.clone(),
-        line,
-        column,
-        problem: "this is not UTF-8 (or U+FFFD, which stands for what is not)".to_owned(),
-        remedy: "save the file as UTF-8".to_owned(),
-    })
+    Some(Finding::new(
+        &file.path,
+        line_column(&file.text, offset),
+        "the file is not UTF-8, or contains U+FFFD",
+        "save the file as UTF-8",
+    ))
 }
 
-/// Whether a path is the policy's.
+/// Returns whether a path is that of the policy.
 pub fn is_policy(path: &str) -> bool {
     path == "policy.toml"
 }

@@ -1,17 +1,19 @@
-//! From files to a ruleset: Sigma rules and `policy.toml` are read, checked, tested and built.
+//! Turns rule files into a ruleset: reads, checks, tests and builds Sigma rules and `policy.toml`.
 //!
-//! Only hosts that deal in files have this module (feature `sigma`): the CLI, the playground and the
-//! Worker's build script. The edge loads the bundle that comes out.
+//! Only hosts that handle rule files depend on this crate: the CLI, the console and the Worker's
+//! build script. The edge loads the bundle that [`Rules::encode_bundle`] returns.
 
 mod attributes;
 mod canonical;
 mod correlation;
+mod days;
 mod detection;
 mod docs;
 mod document;
 mod event_sequence;
 mod exemplar;
 mod files;
+mod finding;
 mod list_toml;
 mod metadata;
 mod modifiers;
@@ -20,12 +22,12 @@ pub mod recorded;
 mod required_literals;
 mod rule;
 mod source_map;
+mod suggestion;
 mod test_correlations;
 mod test_signatures;
 pub mod toml;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 use std::path::Path;
 
 pub use canonical::Canonical;
@@ -33,83 +35,47 @@ pub use correlation::CorrelationRule;
 pub use docs::{correlations_page, fields_page, signatures_page};
 use document::Diagnostics;
 pub use event_sequence::EventSequence;
+pub use exemplar::Exemplar;
 pub use files::read;
+pub use finding::Finding;
 use hedgerow_core::rules::policy::Policy;
 use hedgerow_core::ruleset;
 use hedgerow_core::ruleset::{Bundle, List, Ruleset};
 pub use metadata::RuleMetadata;
-pub use rule::{Exemplar, Rule};
+pub use rule::Rule;
 use source_map::SourceMap;
 pub use test_signatures::{ExemplarResult, exemplar_results, test};
 
-/// A file of rules or policy.
+/// A file of rules, a list or the policy.
 #[derive(Clone, Debug)]
 pub struct RuleFile {
-    /// Its path below the rules directory, with `/`.
+    /// Path below the rules directory, with `/`.
     pub path: String,
-    /// Its content.
+    /// Content; U+FFFD in place of bytes that are not UTF-8.
     pub text: String,
 }
 
-/// Something wrong in a file: what, where, and what to do about it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-pub struct Finding {
-    /// The file's path.
-    pub path: String,
-    /// Line, from 1.
-    pub line: usize,
-    /// Column, from 1.
-    pub column: usize,
-    /// What is wrong.
-    pub problem: String,
-    /// What to do about it.
-    pub remedy: String,
-}
-
-/// Checked rules and policy.
+/// Checked rules, lists and policy.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// The rules, by name; retired ones too.
+    /// Signatures with their metadata and exemplars, by name; deprecated ones are included.
     pub rules: Vec<Rule>,
-    /// The correlations, by name; retired ones too.
+    /// Correlations with their metadata and exemplars, by name; deprecated ones are included.
     pub correlations: Vec<CorrelationRule>,
-    /// The lists, by name.
+    /// Lists, by name.
     pub lists: Vec<List>,
-    /// The policy.
+    /// Settings of `policy.toml`, or the defaults.
     pub policy: Policy,
-    /// SHA-256 of every file.
+    /// SHA-256 of every file in hexadecimal digits, by path.
     pub sources: BTreeMap<String, String>,
 }
 
-/// Checks files; every problem at once, by place.
+/// Checks files. Returns all findings, sorted by position, if there are any.
 pub fn check(files: &[RuleFile]) -> Result<Rules, Vec<Finding>> {
     let mut findings = Vec::new();
-    let (mut rules, mut names): (Vec<Rule>, Vec<String>) = (Vec::new(), Vec::new());
-    let (mut correlations, mut lists) = (Vec::new(), Vec::new());
-    for file in files.iter().filter(|file| list_toml::is_list(&file.path)) {
-        names.push(list_toml::list_name(&file.path));
-        if check_utf8(file, &mut findings) {
-            lists.extend(list_toml::parse(file, &mut findings));
-        }
-    }
-    lists.sort_by(|a, b| a.name.cmp(&b.name));
-    let is_rule = |path: &str| !files::is_policy(path) && !list_toml::is_list(path);
-    for file in files.iter().filter(|file| is_rule(&file.path)) {
-        match check_utf8(file, &mut findings).then(|| parse(file, &mut findings)).flatten() {
-            Some(ParsedRule::Signature(rule)) => {
-                names.push(rule.signature.name.clone());
-                rules.push(*rule);
-            }
-            Some(ParsedRule::Correlation(rule)) => {
-                names.push(rule.correlation.name.clone());
-                correlations.push(*rule);
-            }
-            // The policy may name it all the same.
-            None => names.extend(document::declared_name(&file.text)),
-        }
-    }
-    rules.sort_by(|a, b| a.signature.name.cmp(&b.signature.name));
-    correlations.sort_by(|a, b| a.correlation.name.cmp(&b.correlation.name));
+    let mut names = Vec::new();
+    let lists = check_lists(files, &mut names, &mut findings);
+    let (rules, mut correlations) = check_rules(files, &mut names, &mut findings);
     check_uniqueness(&rules, &correlations, &mut findings);
     correlation::resolve(&mut correlations, &rules, &mut findings);
     let policy = match files.iter().find(|file| files::is_policy(&file.path)) {
@@ -125,16 +91,62 @@ pub fn check(files: &[RuleFile]) -> Result<Rules, Vec<Finding>> {
         Some(policy) if findings.is_empty() => {
             let digest =
                 |file: &RuleFile| (file.path.clone(), ruleset::digest(file.text.as_bytes()));
-            let source_digests = files.iter().map(digest).collect();
-            let rules = Rules { rules, correlations, lists, policy, sources: source_digests };
+            let sources = files.iter().map(digest).collect();
+            let rules = Rules { rules, correlations, lists, policy, sources };
             find_plan_error(&rules).map_or(Ok(rules), |finding| Err(vec![finding]))
         }
         _ => Err(findings),
     }
 }
 
+/// Checks the lists and returns them by name. Adds their names to `names`.
+fn check_lists(
+    files: &[RuleFile],
+    names: &mut Vec<String>,
+    findings: &mut Vec<Finding>,
+) -> Vec<List> {
+    let mut lists = Vec::new();
+    for file in files.iter().filter(|file| list_toml::is_list(&file.path)) {
+        names.push(list_toml::list_name(&file.path));
+        if check_utf8(file, findings) {
+            lists.extend(list_toml::parse(file, findings));
+        }
+    }
+    lists.sort_by(|a, b| a.name.cmp(&b.name));
+    lists
+}
+
+/// Checks signatures and correlations and returns them by name. Adds their names to `names`.
+fn check_rules(
+    files: &[RuleFile],
+    names: &mut Vec<String>,
+    findings: &mut Vec<Finding>,
+) -> (Vec<Rule>, Vec<CorrelationRule>) {
+    let mut rules = Vec::new();
+    let mut correlations = Vec::new();
+    let is_rule = |path: &str| !files::is_policy(path) && !list_toml::is_list(path);
+    for file in files.iter().filter(|file| is_rule(&file.path)) {
+        match check_utf8(file, findings).then(|| parse(file, findings)).flatten() {
+            Some(ParsedRule::Signature(rule)) => {
+                names.push(rule.signature.name.clone());
+                rules.push(*rule);
+            }
+            Some(ParsedRule::Correlation(rule)) => {
+                names.push(rule.correlation.name.clone());
+                correlations.push(*rule);
+            }
+            // The policy may name a rule that cannot be parsed.
+            None => names.extend(document::declared_name(&file.text)),
+        }
+    }
+    rules.sort_by(|a, b| a.signature.name.cmp(&b.signature.name));
+    correlations.sort_by(|a, b| a.correlation.name.cmp(&b.correlation.name));
+    (rules, correlations)
+}
+
 impl Rules {
-    /// The bundle, of no push: the rules in force, the lists and the policy.
+    /// Returns the bundle: rules that are not deprecated, lists and policy. It has no serial number
+    /// and no time, which a release adds.
     pub fn bundle(&self) -> Bundle {
         let active = self.rules.iter().filter(|rule| !rule.is_deprecated());
         let signatures = active.map(|rule| rule.signature.clone()).collect();
@@ -147,18 +159,20 @@ impl Rules {
         }
     }
 
-    /// The bundle's canonical JSON (RFC 8785).
+    /// Returns the bundle as canonical JSON (RFC 8785).
     pub fn encode_bundle(&self) -> Vec<u8> {
         self.bundle().encode()
     }
 
-    /// The compiled ruleset.
+    /// Compiles the ruleset. Returns an error if the bundle exceeds a limit of the core.
     pub fn ruleset(&self) -> Result<Ruleset, hedgerow_core::Error> {
         Ruleset::load(&self.encode_bundle())
     }
 }
 
-/// Reads, checks and tests a directory; the bundle's bytes, or every finding as text, one a line.
+/// Reads, checks and tests a directory, and returns the bundle as canonical JSON.
+///
+/// Returns an error with all findings, one per line, or with the reason why a file is unreadable.
 pub fn build(directory: &Path) -> Result<Vec<u8>, String> {
     let format_findings = |findings: Vec<Finding>| {
         findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
@@ -171,7 +185,7 @@ pub fn build(directory: &Path) -> Result<Vec<u8>, String> {
     }
 }
 
-/// Whether a file is UTF-8; what is in it cannot be relied on where it is not.
+/// Returns whether a file is UTF-8, and adds a finding if not. Such a file is not checked further.
 fn check_utf8(file: &RuleFile, findings: &mut Vec<Finding>) -> bool {
     let invalid_utf8 = files::find_invalid_utf8(file);
     let is_utf8 = invalid_utf8.is_none();
@@ -179,12 +193,13 @@ fn check_utf8(file: &RuleFile, findings: &mut Vec<Finding>) -> bool {
     is_utf8
 }
 
-/// A rule file, by what is in it.
+/// The content of a rule file.
 enum ParsedRule {
     Signature(Box<Rule>),
     Correlation(Box<CorrelationRule>),
 }
 
+/// Parses and checks a rule file; `None` if no rule can be made of it.
 fn parse(file: &RuleFile, findings: &mut Vec<Finding>) -> Option<ParsedRule> {
     let previous_findings = findings.len();
     let source_map = SourceMap::new(&file.text);
@@ -198,7 +213,7 @@ fn parse(file: &RuleFile, findings: &mut Vec<Finding>) -> Option<ParsedRule> {
     Some(ParsedRule::Signature(Box::new(rule)))
 }
 
-/// What is wrong with correlations among each other.
+/// Returns the error of compiling the correlations together, at the correlation that it names.
 fn find_plan_error(rules: &Rules) -> Option<Finding> {
     let bundle = rules.bundle();
     let error =
@@ -210,7 +225,7 @@ fn find_plan_error(rules: &Rules) -> Option<Finding> {
     Some(rule.metadata.finding(&["correlation"], error.problem(), error.remedy()))
 }
 
-/// Names and ids must be unique.
+/// Adds a finding for each name or id that more than one rule has.
 fn check_uniqueness(rules: &[Rule], correlations: &[CorrelationRule], findings: &mut Vec<Finding>) {
     let signatures =
         rules.iter().map(|rule| (&rule.signature.name, &rule.signature.id, &rule.metadata));
@@ -222,86 +237,16 @@ fn check_uniqueness(rules: &[Rule], correlations: &[CorrelationRule], findings: 
         let mut seen: HashMap<&str, &str> = HashMap::new();
         for (name, id, metadata) in &identities {
             let value = if index == 0 { name } else { id };
-            // Where there is none, that has been said.
+            // A missing value is another finding.
             if value.is_empty() {
                 continue;
             }
             if let Some(first_path) = seen.insert(value, &metadata.path) {
-                let problem = format!("the {key} '{value}' is taken by {first_path}");
-                findings.push(metadata.finding(
-                    &[key],
-                    problem,
-                    format!("give this rule a {key} of its own"),
-                ));
+                let problem =
+                    format!("the {key} '{value}' is not unique: {first_path} has it, too");
+                let remedy = format!("give this rule another {key}");
+                findings.push(metadata.finding(&[key], problem, remedy));
             }
         }
-    }
-}
-
-/// What to write instead of a name that is not known.
-fn suggestion(name: &str, candidates: &[&str]) -> String {
-    nearest(name, candidates.iter().copied()).map_or_else(
-        || format!("remove it, or use one of {}", candidates.join(", ")),
-        |nearest| format!("did you mean '{nearest}'?"),
-    )
-}
-
-/// The known name that `name` looks like, if no more than two letters, or a third of them, differ.
-fn nearest<'k>(name: &str, candidates: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
-    let distances =
-        candidates.into_iter().map(|candidate| (edit_distance(name, candidate), candidate));
-    let similar = distances.filter(|(distance, candidate)| {
-        *distance < candidate.len() && *distance <= (candidate.len() / 3).max(2)
-    });
-    similar.min_by_key(|(distance, _)| *distance).map(|(_, candidate)| candidate)
-}
-
-/// How many letters are to be added, removed or changed to make one word of another (Levenshtein).
-fn edit_distance(from: &str, to: &str) -> usize {
-    let mut previous_row: Vec<usize> = (0..=to.chars().count()).collect();
-    for (index, left) in from.chars().enumerate() {
-        let mut last = index.saturating_add(1);
-        let mut row = vec![last];
-        for (right, pair) in to.chars().zip(previous_row.windows(2)) {
-            let [diagonal, up] = pair else { continue };
-            let substitution = diagonal.saturating_add(usize::from(left != right));
-            last = last.min(*up).saturating_add(1).min(substitution);
-            row.push(last);
-        }
-        previous_row = row;
-    }
-    previous_row.last().copied().unwrap_or_default()
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { path, line, column, problem, remedy } = self;
-        write!(formatter, "{path}:{line}:{column}: {problem}; {remedy}")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nearest_finds_likely_typos() {
-        let candidates = ["contains", "startswith", "hedgerow.weight", "level"];
-        let rows = [
-            ("contain", Some("contains")),
-            ("startwith", Some("startswith")),
-            ("hedgerow.wieght", Some("hedgerow.weight")),
-            ("levle", Some("level")),
-            ("lv", None),
-            ("Level", Some("level")),
-            ("", None),
-            ("something else", None),
-        ];
-        for (name, expected) in rows {
-            assert_eq!(nearest(name, candidates), expected, "{name}");
-        }
-        assert_eq!(edit_distance("", "abc"), 3);
-        assert_eq!(edit_distance("abc", ""), 3);
-        assert_eq!(edit_distance("kitten", "sitting"), 3);
     }
 }

@@ -1,4 +1,4 @@
-//! What a rule says about itself, be it a signature or a correlation.
+//! The metadata of a rule, signature or correlation: parses and checks it.
 
 use std::slice;
 
@@ -7,32 +7,33 @@ use hedgerow_core::ruleset::TRAFFIC_FAMILY;
 use rsigma_parser::{Level, LintRule};
 use yaml_serde::{Mapping, Value as Yaml};
 
-use crate::attributes::{CORRELATION_ATTRIBUTES, WEIGHT_KEY};
-use crate::document::{Diagnostics, finding, last_line};
+use crate::attributes::{CORRELATION_ATTRIBUTES, CUSTOM_ATTRIBUTES, WEIGHT_KEY, attribute};
+use crate::document::{Diagnostics, last_line};
 use crate::source_map::SourceMap;
+use crate::suggestion::{did_you_mean, replace_unknown};
 use crate::{Finding, RuleFile};
 
-/// What a rule's documentation needs, and where all of it stands.
+/// The metadata of a rule that findings and the documentation need.
 #[derive(Clone, Debug)]
 pub struct RuleMetadata {
-    /// Path of its file.
+    /// Path of the rule's file, below the rules directory.
     pub path: String,
-    /// Whether its status is `deprecated`: kept, but not built.
+    /// Whether the status is `deprecated`: the rule is kept, but not built.
     pub deprecated: bool,
-    /// What it finds and why.
+    /// Description as written, with its line breaks.
     pub description: String,
-    /// Sigma's level.
+    /// Level as written, such as `high`.
     pub level: String,
-    /// Where it comes from.
+    /// URLs of the sources.
     pub references: Vec<String>,
-    /// Whom it may hit by mistake.
+    /// Benign uses that may match.
     pub false_positives: Vec<String>,
-    /// Its tags.
+    /// Tags as written, such as `hedgerow.synthesis`.
     pub tags: Vec<String>,
     source_map: SourceMap,
 }
 
-/// The part of it that counts.
+/// The metadata that the bundle contains.
 pub struct RuleHeader {
     pub name: String,
     pub id: String,
@@ -43,7 +44,7 @@ pub struct RuleHeader {
 }
 
 impl RuleMetadata {
-    /// Reads what a document says.
+    /// Reads the metadata of a document. Missing values are empty.
     pub fn new(file: &RuleFile, source_map: SourceMap, document: &Mapping) -> Self {
         Self {
             path: file.path.clone(),
@@ -57,30 +58,31 @@ impl RuleMetadata {
         }
     }
 
-    /// A finding at a key of this rule.
+    /// Creates a finding at a key of the rule, or at the nearest parent that exists.
     pub fn finding(
         &self,
         key: &[&str],
         problem: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Finding {
-        finding(&self.path, self.source_map.find(key), problem, remedy)
+        Finding::new(&self.path, self.source_map.find(key), problem, remedy)
     }
 }
 
-/// Checks what a document says.
+/// Checks the metadata of a document, and returns the part that the bundle contains. Invalid values
+/// become findings and are replaced by defaults.
 pub fn check(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> RuleHeader {
     check_required(document, diagnostics);
     run_linter(document, diagnostics);
     read_header(document, diagnostics)
 }
 
-/// Notes what is missing of what a rule has to say about itself.
+/// Adds a finding for each required value that is missing or empty.
 fn check_required(document: &Mapping, diagnostics: &mut Diagnostics<'_>) {
     for (key, remedy) in [
-        ("title", "say in a few words what it finds"),
-        ("description", "say what it finds, why that matters, and who else does it"),
-        ("author", "name who answers for it"),
+        ("title", "name in a few words what the rule finds"),
+        ("description", "describe what the rule finds, why that matters, and who else does it"),
+        ("author", "name who is responsible for the rule"),
     ] {
         let text = document.get(key).and_then(Yaml::as_str);
         if text.is_none_or(|text| text.trim().is_empty()) {
@@ -89,7 +91,7 @@ fn check_required(document: &Mapping, diagnostics: &mut Diagnostics<'_>) {
     }
     for (key, remedy) in [
         ("references", "link at least one source"),
-        ("falsepositives", "say at least one innocent use that may match"),
+        ("falsepositives", "name at least one benign use that may match"),
     ] {
         let entries = list(document, key);
         if entries.is_empty() {
@@ -97,20 +99,24 @@ fn check_required(document: &Mapping, diagnostics: &mut Diagnostics<'_>) {
         }
         for (index, entry) in entries.iter().enumerate() {
             if entry.as_str().is_none_or(|text| text.trim().len() < 2) {
-                diagnostics.add(&[key, &index.to_string()], "this entry says nothing", remedy);
+                diagnostics.add(&[key, &index.to_string()], "this entry is empty", remedy);
             }
         }
     }
-    // The linter sees to what is in it.
+    // The linter checks the format.
     if !document.contains_key("date") {
-        diagnostics.add(&["date"], "no date", "add the day it was written, as YYYY-MM-DD");
+        diagnostics.add(
+            &["date"],
+            "no date",
+            "add the day on which the rule was written, as YYYY-MM-DD",
+        );
     }
     if list(document, "related").iter().any(|related| !related.is_mapping()) {
-        diagnostics.add(&["related"], "a related rule is no map", RELATED_REMEDY);
+        diagnostics.add(&["related"], "a related rule is invalid: expected a map", RELATED_REMEDY);
     }
 }
 
-/// The entries of a list; a single value is a list of one.
+/// Returns the entries of a list; a single value counts as a list of one.
 fn list<'d>(document: &'d Mapping, key: &str) -> &'d [Yaml] {
     match document.get(key) {
         Some(Yaml::Sequence(entries)) => entries.as_slice(),
@@ -119,7 +125,7 @@ fn list<'d>(document: &'d Mapping, key: &str) -> &'d [Yaml] {
     }
 }
 
-/// Notes what Sigma's linter finds in the metadata.
+/// Adds the findings of Sigma's linter for which there is a remedy.
 fn run_linter(document: &Mapping, diagnostics: &mut Diagnostics<'_>) {
     for warning in rsigma_parser::lint_yaml_value(&Yaml::Mapping(document.clone())) {
         let Some(remedy) = lint_remedy(warning.rule) else { continue };
@@ -128,8 +134,8 @@ fn run_linter(document: &Mapping, diagnostics: &mut Diagnostics<'_>) {
     }
 }
 
-/// What to do about a finding of the linter; `None` where the checks here say it themselves, with a
-/// place, or where Sigma's habits are not ours (log source, tags).
+/// Returns the remedy for a finding of the linter; `None` if the checks here report the same, with
+/// a position, or if Hedgerow differs from Sigma (log source, tags).
 fn lint_remedy(rule: LintRule) -> Option<&'static str> {
     use LintRule as Lint;
     Some(match rule {
@@ -142,7 +148,7 @@ fn lint_remedy(rule: LintRule) -> Option<&'static str> {
         Lint::RelatedMissingRequired | Lint::InvalidRelatedId | Lint::InvalidRelatedType => {
             RELATED_REMEDY
         }
-        Lint::DeprecatedWithoutRelated => "name under `related` what takes its place",
+        Lint::DeprecatedWithoutRelated => "name the rule that replaces it under `related`",
         Lint::DuplicateTags | Lint::DuplicateReferences | Lint::DuplicateFields => {
             "remove one of the two"
         }
@@ -150,7 +156,7 @@ fn lint_remedy(rule: LintRule) -> Option<&'static str> {
     })
 }
 
-/// Whether a key below `above` is known; else it is noted.
+/// Returns whether a key below `parent` is allowed, and adds a finding if not.
 pub fn check_key(
     key: &Yaml,
     parent: &[&str],
@@ -161,37 +167,32 @@ pub fn check_key(
     if allowed.contains(&key) {
         return true;
     }
-    let remedy = match CORRELATION_ATTRIBUTES.contains(&key) {
-        true => "put it under `custom_attributes`".to_owned(),
-        false => crate::suggestion(key, allowed),
+    let remedy = if CORRELATION_ATTRIBUTES.contains(&key) {
+        format!("put it under `{CUSTOM_ATTRIBUTES}`")
+    } else {
+        replace_unknown(key, allowed)
     };
     diagnostics.add(&[parent, &[key]].concat(), format!("unknown key '{key}'"), remedy);
     false
 }
 
-/// Checks metadata.
+/// Reads the values that the bundle contains, and adds findings for invalid ones.
 fn read_header(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> RuleHeader {
     let family = family(document, diagnostics);
     let name = text(document, "name");
     if !is_valid_name(&name, &family) {
-        diagnostics.add(
-            &["name"],
-            format!("the name '{name}' does not begin with its family"),
-            "name it `<family>_<what>`, in a-z, 0-9 and _",
-        );
+        let problem = format!("the name '{name}' is invalid: expected <family>_<topic>");
+        diagnostics.add(&["name"], problem, "use the family of the tags, and a-z, 0-9 and _");
     }
     let id = text(document, "id");
     if !is_uuid(&id) {
-        diagnostics.add(
-            &["id"],
-            format!("'{id}' is no UUID"),
-            "make one, for example with `uuidgen`",
-        );
+        let problem = format!("the id '{id}' is invalid: expected a UUID");
+        diagnostics.add(&["id"], problem, "generate one, for example with `uuidgen`");
     }
     let level = level(document);
     if level.is_none() {
         let remedy = "use informational, low, medium, high or critical";
-        diagnostics.add(&["level"], "no level that is known", remedy);
+        diagnostics.add(&["level"], "the level is missing or unknown", remedy);
     }
     RuleHeader {
         name,
@@ -203,21 +204,22 @@ fn read_header(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> RuleHea
     }
 }
 
-/// A text of a document; empty where there is none.
+/// Returns a string of a document, or an empty one.
 fn text(document: &Mapping, key: &str) -> String {
     document.get(key).and_then(Yaml::as_str).unwrap_or_default().to_owned()
 }
 
-/// The texts of a list.
+/// Returns the strings of a list.
 fn texts(document: &Mapping, key: &str) -> Vec<String> {
     list(document, key).iter().filter_map(Yaml::as_str).map(str::to_owned).collect()
 }
 
+/// Parses the level.
 fn level(document: &Mapping) -> Option<Level> {
     document.get("level")?.as_str()?.parse().ok()
 }
 
-/// Checks the tags; the family that one of them names.
+/// Checks the tags, and returns the family that one of them names, or an empty string.
 fn family(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> String {
     let tags = list(document, "tags");
     for (index, tag) in tags.iter().enumerate() {
@@ -236,6 +238,7 @@ fn family(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> String {
     family.unwrap_or_default().to_owned()
 }
 
+/// Returns whether a tag names a family, an ATLAS technique, or an ATT&CK technique or tactic.
 fn is_valid_tag(tag: &str) -> bool {
     match tag.split_once('.') {
         Some(("hedgerow", family)) => FAMILIES.contains(&family),
@@ -245,13 +248,13 @@ fn is_valid_tag(tag: &str) -> bool {
     }
 }
 
-/// Sigma writes tactics with hyphens, and did so with underscores.
+/// Returns whether `id` is a tactic. Older Sigma versions write them with underscores.
 fn is_tactic(id: &str) -> bool {
     let id = id.replace('_', "-");
     TACTICS.contains(&id.as_str())
 }
 
-/// `tNNNN` or `tNNNN.NNN`.
+/// Returns whether `id` has the form `tNNNN` or `tNNNN.NNN`.
 fn is_technique(id: &str) -> bool {
     let is_digits = |text: &str, digits: usize| {
         text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit())
@@ -263,23 +266,18 @@ fn is_technique(id: &str) -> bool {
     }
 }
 
-/// What to write instead of an unknown tag.
+/// Returns the remedy for an unknown tag.
 fn tag_suggestion(tag: &str) -> String {
     let families = FAMILIES.iter().map(|family| format!("{FAMILY_TAG_PREFIX}{family}"));
     let known_tags: Vec<String> =
         families.chain(TACTICS.iter().map(|tactic| format!("attack.{tactic}"))).collect();
-    crate::nearest(tag, known_tags.iter().map(String::as_str)).map_or_else(
-        || {
-            format!(
-                "use {FAMILY_TAG_PREFIX}{{{}}}, atlas.aml.tNNNN or attack.tNNNN",
-                FAMILIES.join(",")
-            )
-        },
-        |nearest| format!("did you mean '{nearest}'?"),
-    )
+    did_you_mean(tag, known_tags.iter().map(String::as_str)).unwrap_or_else(|| {
+        let families = FAMILIES.join(",");
+        format!("use {FAMILY_TAG_PREFIX}{{{families}}}, atlas.aml.tNNNN or attack.tNNNN")
+    })
 }
 
-/// Whether a name is `<family>_<what>`. That a family is unknown has been noted.
+/// Returns whether a name has the form `<family>_<topic>`. An unknown family is another finding.
 fn is_valid_name(name: &str, family: &str) -> bool {
     let has_family_prefix = !FAMILIES.contains(&family)
         || name.strip_prefix(family).is_some_and(|suffix| suffix.starts_with('_'));
@@ -290,6 +288,7 @@ fn is_valid_name(name: &str, family: &str) -> bool {
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
+/// Returns the status; the signature of a deprecated rule counts as stable.
 fn status(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Status {
     match text(document, "status").as_str() {
         "stable" | DEPRECATED => Status::Stable,
@@ -298,7 +297,7 @@ fn status(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Status {
         _ => {
             diagnostics.add(
                 &["status"],
-                "no status that can be used",
+                "the status is missing or unknown",
                 "use stable, test, experimental or deprecated",
             );
             Status::Stable
@@ -306,10 +305,9 @@ fn status(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Status {
     }
 }
 
-/// The weight: said, or by level.
+/// Returns the weight in decibans: the custom attribute, or the default of the level.
 fn weight(document: &Mapping, level: Option<Level>, diagnostics: &mut Diagnostics<'_>) -> f64 {
-    let attributes = document.get("custom_attributes");
-    let Some(value) = attributes.and_then(|attributes| attributes.get(WEIGHT_KEY)) else {
+    let Some(value) = attribute(document, WEIGHT_KEY) else {
         return level.map_or(0.0, |level| match level {
             Level::Informational => 0.0,
             Level::Low => 3.0,
@@ -319,12 +317,11 @@ fn weight(document: &Mapping, level: Option<Level>, diagnostics: &mut Diagnostic
         });
     };
     value.as_f64().filter(|weight| weight.abs() <= MAX_WEIGHT).unwrap_or_else(|| {
-        let problem = format!("{WEIGHT_KEY} is no number from -{MAX_WEIGHT} to {MAX_WEIGHT}");
-        diagnostics.add(
-            &["custom_attributes", WEIGHT_KEY],
-            problem,
-            "give decibans: 10 is ten times as likely from a harvester",
+        let problem = format!(
+            "{WEIGHT_KEY} is invalid: expected a number from -{MAX_WEIGHT} to {MAX_WEIGHT}"
         );
+        let remedy = "use decibans: 10 means ten times as likely from a harvester";
+        diagnostics.add(&[CUSTOM_ATTRIBUTES, WEIGHT_KEY], problem, remedy);
         0.0
     })
 }
@@ -335,7 +332,7 @@ fn is_uuid(id: &str) -> bool {
         && id.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
 }
 
-/// Sigma's keys of every rule, as far as they mean something here or do no harm.
+/// Sigma's metadata keys that a rule may have. Some have no effect.
 pub const KEYS: &[&str] = &[
     "title",
     "id",
@@ -354,22 +351,22 @@ pub const KEYS: &[&str] = &[
     "fields",
     "scope",
     "taxonomy",
-    "custom_attributes",
+    CUSTOM_ATTRIBUTES,
 ];
 
-/// The status of what is kept for the record only.
+/// The status of rules that are kept, but not built.
 const DEPRECATED: &str = "deprecated";
 
 const RELATED_REMEDY: &str =
     "write {id: UUID, type: derived | obsolete | merged | renamed | similar}";
 
-/// The heaviest weight; more than this no single request can prove.
+/// Maximum weight in decibans. No single request can be stronger evidence.
 pub const MAX_WEIGHT: f64 = 40.0;
 
-/// What precedes the family in a tag.
+/// Prefix of the tag that names the family.
 const FAMILY_TAG_PREFIX: &str = "hedgerow.";
 
-/// The families, whose weights are capped together.
+/// The families. The weights within a family are capped together.
 pub const FAMILIES: &[&str] = &[
     "elicitation",
     "synthesis",
@@ -383,7 +380,7 @@ pub const FAMILIES: &[&str] = &[
     TRAFFIC_FAMILY,
 ];
 
-/// ATT&CK's tactics.
+/// The tactics of MITRE ATT&CK.
 const TACTICS: &[&str] = &[
     "reconnaissance",
     "resource-development",

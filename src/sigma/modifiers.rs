@@ -1,4 +1,4 @@
-//! Sigma's modifiers and values, turned into comparisons.
+//! Sigma's modifiers and values: converts them to comparisons.
 
 use hedgerow_core::field::{Field, FieldType};
 use hedgerow_core::matching::literal_scanner::MIN_LITERAL_BYTES;
@@ -9,24 +9,39 @@ use rsigma_parser::{Modifier, SigmaString, SigmaValue, SpecialChar, StringPart};
 use crate::required_literals;
 use crate::required_literals::RegexAnalysis;
 
-/// A problem and its remedy.
-pub type Problem = (String, String);
+/// A problem whose position the caller knows.
+pub struct Problem {
+    /// The problem, in the form `<thing> <is wrong>: expected <x>`.
+    pub message: String,
+    /// The remedy, as an imperative clause.
+    pub remedy: String,
+}
 
-/// Bytes of the shortest landmark of a regex. Literals may have one less, and rules with such pay for it.
+impl Problem {
+    /// Creates a problem with its remedy.
+    pub fn new(message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { message: message.into(), remedy: remedy.into() }
+    }
+}
+
+/// Minimum bytes of a required literal of a regex. Plain literals may have one byte less, which
+/// costs the scanner time.
 const MIN_REQUIRED_LITERAL_BYTES: usize = MIN_LITERAL_BYTES + 1;
 
-/// What a field's modifiers ask for.
+/// The modifiers of a field, parsed.
 #[derive(Default)]
 pub struct Modifiers {
     operator: Option<Modifier>,
-    /// Whether every value must compare, not any.
+    /// Whether all values must compare; otherwise any.
     pub all: bool,
     cased: bool,
+    /// Flags out of `i`, `m` and `s`.
     regex_flags: String,
 }
 
 impl Modifiers {
-    /// Reads a field's modifiers.
+    /// Parses the modifiers of a field. Returns an error if one is not supported, or if two exclude
+    /// each other.
     pub fn new(modifiers: &[Modifier]) -> Result<Self, Problem> {
         let mut parsed = Self::default();
         for modifier in modifiers {
@@ -51,8 +66,9 @@ impl Modifiers {
                     parsed.operator = Some(*modifier);
                 }
                 other => {
-                    return Err((
-                        format!("the modifier '{}' is not supported here", modifier_name(*other)),
+                    let name = modifier_name(*other);
+                    return Err(Problem::new(
+                        format!("the modifier '{name}' is not supported here"),
                         format!("use one of {}", SUPPORTED_MODIFIERS.join(", ")),
                     ));
                 }
@@ -61,27 +77,29 @@ impl Modifiers {
         parsed.validate()
     }
 
-    /// Refuses modifiers that mean nothing together.
+    /// Returns an error for modifiers that exclude each other.
     fn validate(self) -> Result<Self, Problem> {
         let is_regex = self.operator == Some(Modifier::Re);
         if !is_regex && !self.regex_flags.is_empty() {
-            return Err(problem("i, m and s are flags of `|re`", "add `|re`, or remove them"));
+            let message = "the modifiers are invalid: i, m and s are flags of `|re`";
+            return Err(Problem::new(message, "add `|re`, or remove them"));
         }
         if is_regex && self.all {
-            let remedy = "make a selection of each, and join them by `and`";
-            return Err(problem("`|all` does not go with `|re`", remedy));
+            let remedy = "make a selection of each regex, and join them by `and`";
+            return Err(Problem::new("`|all` is not supported with `|re`", remedy));
         }
         Ok(self)
     }
 }
 
-/// A modifier as Sigma writes it.
+/// Returns the name of a modifier as Sigma writes it.
 pub fn modifier_name(modifier: Modifier) -> String {
     let json = serde_json::to_value(modifier).unwrap_or_default();
     json.as_str().unwrap_or("?").to_owned()
 }
 
-/// One value, compared as the modifiers say.
+/// Converts one value to a comparison. Returns an error if it does not fit the modifiers, or the
+/// type of the field.
 pub fn build_comparison(
     field: &Field,
     modifiers: &Modifiers,
@@ -90,13 +108,14 @@ pub fn build_comparison(
     use SigmaValue as V;
     let kind = field.field_type();
     match (modifiers.operator, kind, value) {
-        (_, FieldType::Key, _) => Err((
-            format!("'{}' is a keyed hash, which no signature can name", field.name()),
-            "group a correlation by it, or count it".to_owned(),
+        (_, FieldType::Key, _) => Err(Problem::new(
+            format!("'{}' is a keyed hash: a signature cannot compare it", field.name()),
+            "use the field in a correlation",
         )),
         (Some(Modifier::Exists), _, V::Bool(expected)) => Ok(Comparison::Exists(*expected)),
         (Some(Modifier::Exists), ..) => {
-            Err(problem("exists wants true or false", "write `|exists: true`"))
+            let message = "the value of `|exists` is invalid: expected true or false";
+            Err(Problem::new(message, "write `|exists: true`"))
         }
         (Some(Modifier::Cidr), FieldType::Address, V::String(text)) => cidr(&text.original),
         (Some(Modifier::Re), FieldType::Text | FieldType::Keyword, V::String(text)) => {
@@ -117,18 +136,17 @@ pub fn build_comparison(
             Ok(Comparison::Number { comparator: Comparator::Eq, value: f64::from(u8::from(*flag)) })
         }
         (operator, FieldType::Number, V::Integer(_) | V::Float(_)) => number(operator, value),
-        _ => Err((
-            format!("this test does not fit '{}', which is a {}", field.name(), kind.name()),
-            "see docs/fields.md for the field's type".to_owned(),
-        )),
+        _ => {
+            let (name, expected) = (field.name(), kind.name());
+            Err(Problem::new(
+                format!("the comparison does not fit '{name}': expected one for type {expected}"),
+                "see docs/fields.md for the comparisons of each type",
+            ))
+        }
     }
 }
 
-/// A problem and its remedy.
-pub fn problem(message: &str, remedy: &str) -> Problem {
-    (message.to_owned(), remedy.to_owned())
-}
-
+/// Converts a comparison with a number.
 fn number(operator: Option<Modifier>, value: &SigmaValue) -> Result<Comparison, Problem> {
     let comparator = match operator {
         None => Comparator::Eq,
@@ -137,149 +155,157 @@ fn number(operator: Option<Modifier>, value: &SigmaValue) -> Result<Comparison, 
         Some(Modifier::Lt) => Comparator::Lt,
         Some(Modifier::Lte) => Comparator::Lte,
         Some(_) => {
-            return Err(problem(
-                "numbers are compared by gt, gte, lt, lte or a plain value",
-                "change the modifier",
-            ));
+            let message = "the modifier does not fit a number: expected gt, gte, lt, lte or none";
+            return Err(Problem::new(message, "change the modifier"));
         }
     };
     let value = match value {
         SigmaValue::Integer(number) => *number as f64,
         SigmaValue::Float(number) => *number,
-        _ => return Err(problem("not a number", "write a number without quotes")),
+        _ => {
+            let message = "the value is invalid: expected a number";
+            return Err(Problem::new(message, "write a number without quotes"));
+        }
     };
     Ok(Comparison::Number { comparator, value })
 }
 
+/// Parses a network, such as `192.0.2.0/24`.
 fn cidr(text: &str) -> Result<Comparison, Problem> {
-    text.parse()
-        .map(Comparison::Cidr)
-        .map_err(|_| (format!("'{text}' is no network"), "write it as 192.0.2.0/24".to_owned()))
+    text.parse().map(Comparison::Cidr).map_err(|_| {
+        let message = format!("'{text}' is invalid: expected a network in CIDR notation");
+        Problem::new(message, "write it as 192.0.2.0/24")
+    })
 }
 
+/// Converts a string, and normalises it as the text of requests. Returns an error if it is empty
+/// then, or too short to be scanned for.
 fn string(
     text: &SigmaString,
     modifiers: &Modifiers,
     kind: FieldType,
 ) -> Result<Comparison, Problem> {
-    let (anchor, value) = resolve_string_match(text, modifiers.operator)?;
+    let (string_match, value) = resolve_string_match(text, modifiers.operator)?;
     let case = if modifiers.cased { Case::Keep } else { Case::Fold };
     let value = normalize_pattern(&value, case);
     if value.is_empty() {
-        return Err(problem(
-            "the value is empty after normalisation",
-            "remove it; `|exists` tests presence",
-        ));
+        let message = "the value is empty after normalisation";
+        return Err(Problem::new(message, "remove it; `|exists` tests presence"));
     }
     let folded = normalize_pattern(&value, Case::Fold);
     if kind == FieldType::Text && folded.len() < MIN_LITERAL_BYTES {
-        let problem = format!("'{value}' is shorter than {MIN_LITERAL_BYTES} bytes");
-        return Err((problem, "make it longer: short words are in every prompt".to_owned()));
+        let message = format!("'{value}' is too short: expected {MIN_LITERAL_BYTES} bytes or more");
+        return Err(Problem::new(message, "make it longer: short words occur in every prompt"));
     }
-    Ok(Comparison::String { string_match: anchor, value, cased: modifiers.cased })
+    Ok(Comparison::String { string_match, value, cased: modifiers.cased })
 }
 
-/// Where the string has to stand; `*` at the edges of a plain value says so too.
+/// Returns the position that the modifier demands, or a `*` at the ends of a plain value, and the
+/// string without the `*`. Returns an error for other wildcards.
 fn resolve_string_match(
     text: &SigmaString,
     operator: Option<Modifier>,
 ) -> Result<(StringMatch, String), Problem> {
     let wildcard = StringPart::Special(SpecialChar::WildcardMulti);
-    let (mut parts, mut anchor) = (
-        text.parts.as_slice(),
-        match operator {
-            Some(Modifier::Contains) => StringMatch::Contains,
-            Some(Modifier::StartsWith) => StringMatch::StartsWith,
-            Some(Modifier::EndsWith) => StringMatch::EndsWith,
-            _ => StringMatch::Equals,
-        },
-    );
-    if operator.is_none() {
-        let (has_leading_wildcard, has_trailing_wildcard) =
-            (parts.first() == Some(&wildcard), parts.last() == Some(&wildcard));
-        if has_leading_wildcard {
-            parts = parts.get(1..).unwrap_or_default();
+    let mut parts = text.parts.as_slice();
+    let string_match = match operator {
+        Some(Modifier::Contains) => StringMatch::Contains,
+        Some(Modifier::StartsWith) => StringMatch::StartsWith,
+        Some(Modifier::EndsWith) => StringMatch::EndsWith,
+        Some(_) => StringMatch::Equals,
+        None => {
+            let has_leading_wildcard = parts.first() == Some(&wildcard);
+            let has_trailing_wildcard = parts.last() == Some(&wildcard);
+            if has_leading_wildcard {
+                parts = parts.get(1..).unwrap_or_default();
+            }
+            if has_trailing_wildcard {
+                parts = parts.split_last().map_or(&[][..], |(_, parts)| parts);
+            }
+            match (has_leading_wildcard, has_trailing_wildcard) {
+                (true, true) => StringMatch::Contains,
+                (true, false) => StringMatch::EndsWith,
+                (false, true) => StringMatch::StartsWith,
+                (false, false) => StringMatch::Equals,
+            }
         }
-        if has_trailing_wildcard {
-            parts = parts.split_last().map_or(&[][..], |(_, parts)| parts);
-        }
-        anchor = match (has_leading_wildcard, has_trailing_wildcard) {
-            (true, true) => StringMatch::Contains,
-            (true, false) => StringMatch::EndsWith,
-            (false, true) => StringMatch::StartsWith,
-            (false, false) => StringMatch::Equals,
-        };
-    }
+    };
     let mut value = String::new();
     for part in parts {
         match part {
             StringPart::Plain(plain) => value.push_str(plain),
             StringPart::Special(_) => {
-                return Err(problem(
-                    "a wildcard within a value is not supported",
-                    r"escape it (`\?`, `\*`) if it is meant as it stands, or use `|re`",
-                ));
+                let message = "a wildcard within a value is not supported";
+                let remedy = r"escape it (`\?`, `\*`) to match the character, or use `|re`";
+                return Err(Problem::new(message, remedy));
             }
         }
     }
-    Ok((anchor, value))
+    Ok((string_match, value))
 }
 
+/// Converts a regex, and extracts its required literals. Returns an error if it does not compile,
+/// or if no required literal is long enough to be scanned for.
 fn regex(pattern: &str, flags: &str, kind: FieldType) -> Result<Comparison, Problem> {
     let byte_pattern = dots_as_bytes(pattern);
     let flagged_pattern =
         if flags.is_empty() { byte_pattern.clone() } else { format!("(?{flags}){byte_pattern}") };
     hedgerow_core::matching::regex_gate::compile(&flagged_pattern).map_err(|error| {
-        // The parser draws a picture first; its last line says it in words.
+        // The lines before the last one draw the pattern.
         let text = error.to_string();
         let message = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
-        (
+        Problem::new(
             format!("the regex does not compile: {message}"),
-            "correct it; look-around and back-references do not exist here".to_owned(),
+            "correct it; look-around and back-references are not supported",
         )
     })?;
     let mut analysis = required_literals::analyze(&byte_pattern)
-        .map_err(|error| (error, "correct the regex".to_owned()))?;
+        .map_err(|error| Problem::new(error, "correct the regex"))?;
     if flags.contains('i') {
-        let strings = analysis
-            .required_literals
-            .iter_mut()
-            .flat_map(|literal_set| &mut literal_set.alternatives);
-        strings.for_each(|string| *string = string.to_lowercase());
-        analysis.first_bytes =
-            analysis.first_bytes.map(|first_bytes| first_bytes.to_ascii_lowercase());
-        // Beyond ASCII, the two cases of a letter may differ in their bytes.
-        let has_escaped_chars =
-            ["\\x", "\\u", "\\U", "\\p", "\\P"].iter().any(|escape| pattern.contains(escape));
-        if has_escaped_chars || !pattern.is_ascii() {
-            analysis.clear_byte_bounds();
-        }
+        fold_case(pattern, &mut analysis);
     }
     let mut strings =
         analysis.required_literals.iter().flat_map(|literal_set| &literal_set.alternatives);
     if let Some(impossible) =
         strings.find(|string| normalize_pattern(string, Case::Fold) != **string)
     {
-        let problem = format!("'{impossible}' never occurs in normalised text");
-        return Err((problem, "write it in lower case with single spaces, or add `|i`".to_owned()));
+        let message = format!("'{impossible}' never occurs in normalised text");
+        let remedy = "write it in lower case with single spaces, or add `|i`";
+        return Err(Problem::new(message, remedy));
     }
     analysis.keep_rarest(MIN_REQUIRED_LITERAL_BYTES, MAX_REQUIRED_LITERALS);
     if kind == FieldType::Text && analysis.required_literals.is_empty() {
-        let problem =
+        let message =
             format!("the regex has no required literal of {MIN_REQUIRED_LITERAL_BYTES} bytes");
-        return Err((
-            problem,
-            "add a word that every match must contain: a regex runs only where one was seen"
-                .to_owned(),
-        ));
+        let remedy =
+            "add a word that every match contains: the regex runs only on text with such a word";
+        return Err(Problem::new(message, remedy));
     }
     let RegexAnalysis { required_literals, max_len, first_bytes } = analysis;
     Ok(Comparison::Regex { pattern: flagged_pattern, required_literals, max_len, first_bytes })
 }
 
-/// A pattern in which `.` stands for a byte instead of a character. Signatures bridge gaps by
-/// `.{0,60}`; as characters each dot is a small automaton of its own, and building those is most of
-/// what a regex costs.
+/// Adapts the analysis of a pattern to the flag `i`: literals in lower case, and no lengths in
+/// bytes if the pattern may contain letters beyond ASCII, because their cases can differ in length.
+fn fold_case(pattern: &str, analysis: &mut RegexAnalysis) {
+    for literal_set in &mut analysis.required_literals {
+        for string in &mut literal_set.alternatives {
+            *string = string.to_lowercase();
+        }
+    }
+    if let Some(first_bytes) = &mut analysis.first_bytes {
+        first_bytes.make_ascii_lowercase();
+    }
+    let has_escaped_chars =
+        ["\\x", "\\u", "\\U", "\\p", "\\P"].iter().any(|escape| pattern.contains(escape));
+    if has_escaped_chars || !pattern.is_ascii() {
+        analysis.clear_byte_bounds();
+    }
+}
+
+/// Returns the pattern with `.` for a byte instead of a character. Signatures bridge gaps by
+/// `.{0,60}`; for characters, each dot is a small automaton, and building these would be most of
+/// the cost of a regex.
 fn dots_as_bytes(pattern: &str) -> String {
     let mut out = String::with_capacity(pattern.len() * 2);
     let (mut is_escaped, mut depth, mut class_start) = (false, 0_usize, false);
@@ -288,7 +314,7 @@ fn dots_as_bytes(pattern: &str) -> String {
             '.' if !is_escaped && depth == 0 => out.push_str("(?-u:.)"),
             char => out.push(char),
         }
-        // The first bracket in a class (behind `^`) is a letter of it; classes nest.
+        // A `]` at the start of a class (also after `^`) belongs to the class; classes nest.
         match char {
             _ if is_escaped => {}
             '[' => depth = depth.saturating_add(1),
@@ -301,7 +327,7 @@ fn dots_as_bytes(pattern: &str) -> String {
     out
 }
 
-/// Sigma's modifiers, as far as they are supported.
+/// Sigma's modifiers that are supported.
 pub const SUPPORTED_MODIFIERS: &[&str] = &[
     "contains",
     "startswith",

@@ -1,17 +1,20 @@
-//! `policy.toml`: every setting checked for itself, and held against the rules.
+//! `policy.toml`: parses and checks the policy.
 
 use hedgerow_core::rules::policy::{Bands, Policy};
 use hedgerow_core::rules::{list, policy};
 use toml::de::DeTable;
 
+use crate::days::{check_days, replace_days};
 use crate::metadata::{FAMILIES, MAX_WEIGHT};
+use crate::suggestion::{did_you_mean, replace_unknown};
 use crate::toml::{
     TomlDiagnostics, check_unique, deserialize_all, entries, number, read, table, text,
     unsigned_integer, value,
 };
 use crate::{Finding, RuleFile};
 
-/// Parses and checks the policy; `names` are the rules'.
+/// Parses and checks the policy; `None`, with findings, if it is invalid. `names` are the names of
+/// all signatures, correlations and lists.
 pub fn parse(file: &RuleFile, names: &[String], findings: &mut Vec<Finding>) -> Option<Policy> {
     let mut diagnostics = TomlDiagnostics { file, findings, help: HELP };
     let document = read(&mut diagnostics)?;
@@ -25,10 +28,11 @@ pub fn parse(file: &RuleFile, names: &[String], findings: &mut Vec<Finding>) -> 
     check_clusters(&document, &mut diagnostics);
     check_signatures(&document, names, &mut diagnostics);
     check_exemptions(&document, &mut diagnostics);
-    deserialize_all(document, &mut diagnostics)
+    let days = check_days(&document, "exemption", "until", &mut diagnostics);
+    deserialize_all(replace_days(document, "exemption", "until", &days), &mut diagnostics)
 }
 
-/// Every entry has what makes it one.
+/// Adds a finding for each required key that an entry of an array does not have.
 fn check_required(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
     let rows: [(&str, &[&str]); 5] = [
         ("route", &["path"]),
@@ -46,6 +50,7 @@ fn check_required(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>)
     }
 }
 
+/// Checks that the bands are scores, in ascending order.
 fn check_bands(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
     let Some((offset, value)) = value(document, "bands") else { return };
     let Some(table) = value.as_table() else { return };
@@ -56,7 +61,8 @@ fn check_bands(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
         if (0.0..=100.0).contains(&score) {
             scores.push(score);
         } else {
-            diagnostics.add(offset, format!("'{key}' is no score"), "give a number from 0 to 100");
+            let problem = format!("'{key}' is invalid: expected a score from 0 to 100");
+            diagnostics.add(offset, problem, "correct the number");
         }
     }
     if !scores.is_sorted() {
@@ -65,12 +71,14 @@ fn check_bands(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
     }
 }
 
+/// Checks prior and caps.
 fn check_score(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
     let Some(table) = table(document, "score") else { return };
     if let Some((offset, prior)) = number(table, "prior")
         && !prior.is_finite()
     {
-        diagnostics.add(offset, "'prior' is no finite number", "give decibans, such as -20.0");
+        let problem = "'prior' is invalid: expected a finite number";
+        diagnostics.add(offset, problem, "use decibans, such as -20.0");
     }
     check_cap(table, "family_cap", diagnostics);
     let Some(caps) = self::table(table, "caps") else { return };
@@ -79,142 +87,156 @@ fn check_score(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
         check_cap(caps, family, diagnostics);
         if !FAMILIES.contains(&family) && family != list::FAMILY {
             let problem = format!("there is no family '{family}'");
-            diagnostics.add(key.span().start, problem, crate::suggestion(family, FAMILIES));
+            diagnostics.add(key.span().start, problem, replace_unknown(family, FAMILIES));
         }
     }
 }
 
+/// Checks the percentages of the noise budget.
 fn check_noise(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
     let Some(table) = table(document, "noise") else { return };
     for key in ["suspect", "notice"] {
         if let Some((offset, percent)) = number(table, key)
             && !(0.0..=100.0).contains(&percent)
         {
-            diagnostics.add(
-                offset,
-                format!("'{key}' is no percentage"),
-                "give a number from 0 to 100",
-            );
+            let problem = format!("'{key}' is invalid: expected a percentage from 0 to 100");
+            diagnostics.add(offset, problem, "correct the number");
         }
     }
 }
 
+/// Checks a cap, in decibans.
 fn check_cap(table: &DeTable<'_>, key: &str, diagnostics: &mut TomlDiagnostics<'_>) {
     if let Some((offset, cap)) = number(table, key)
         && (!cap.is_finite() || cap < 0.0)
     {
-        let problem = format!("the cap '{key}' is negative, or no finite number");
-        diagnostics.add(
-            offset,
-            problem,
-            "give decibans: the most that the family adds, or takes away",
-        );
+        let problem = format!("the cap '{key}' is invalid: expected a finite number of at least 0");
+        let remedy = "use decibans: the maximum that a family adds or subtracts";
+        diagnostics.add(offset, problem, remedy);
     }
 }
 
+/// The limits of an integer setting.
+struct SizeLimit {
+    section: &'static str,
+    key: &'static str,
+    min: u64,
+    /// Reason why a smaller number is invalid.
+    min_reason: &'static str,
+    max: u64,
+    /// Reason why a larger number is invalid.
+    max_reason: &'static str,
+}
+
+impl SizeLimit {
+    /// Creates a row of the table: the setting's path, minimum and maximum with their reasons.
+    const fn new(
+        (section, key): (&'static str, &'static str),
+        (min, min_reason): (u64, &'static str),
+        (max, max_reason): (usize, &'static str),
+    ) -> Self {
+        Self { section, key, min, min_reason, max: max as u64, max_reason }
+    }
+}
+
+const SIZE_LIMITS: [SizeLimit; 7] = [
+    SizeLimit::new(
+        ("scan", "window"),
+        (1024, "almost nothing would be scanned"),
+        (policy::MAX_SCAN_WINDOW, ISOLATE_MEMORY),
+    ),
+    SizeLimit::new(
+        ("scan", "max_decompressed"),
+        (1, "no compressed body would be scanned"),
+        (policy::MAX_DECOMPRESSED, ISOLATE_MEMORY),
+    ),
+    SizeLimit::new(
+        ("scan", "max_entries"),
+        (1, "no batch would be scanned"),
+        (policy::MAX_SCANNED_ENTRIES, ISOLATE_MEMORY),
+    ),
+    SizeLimit::new(
+        ("enforce", "retry_after"),
+        (1, "clients would retry at once"),
+        (604_800, "clients would wait for more than a week"),
+    ),
+    SizeLimit::new(
+        ("correlate", "shards"),
+        (1, "nothing would be counted"),
+        (policy::MAX_CORRELATION_SHARDS, "each shard costs calls"),
+    ),
+    SizeLimit::new(
+        ("correlate", "memory"),
+        (policy::MIN_CORRELATOR_BYTES as u64, "groups would be evicted at once"),
+        (policy::MAX_CORRELATOR_BYTES, "a Durable Object does not have as much"),
+    ),
+    SizeLimit::new(
+        ("correlate", "snapshot_interval"),
+        (1, "the correlator would only write snapshots"),
+        (policy::MAX_SNAPSHOT_SECONDS, "a crash would lose the events of that time"),
+    ),
+];
+
+const ISOLATE_MEMORY: &str = "an isolate does not have enough memory";
+
+/// Checks the integer settings against their limits.
 fn check_sizes(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
-    let memory_reason = "an isolate has no room for it";
-    let rows = [
-        (
-            "scan",
-            "window",
-            1024,
-            "nothing would be scanned",
-            policy::MAX_SCAN_WINDOW,
-            memory_reason,
-        ),
-        (
-            "scan",
-            "max_decompressed",
-            1,
-            "no compressed body would be scanned",
-            policy::MAX_DECOMPRESSED,
-            memory_reason,
-        ),
-        (
-            "scan",
-            "max_entries",
-            1,
-            "no upload would be scanned",
-            policy::MAX_SCANNED_ENTRIES,
-            memory_reason,
-        ),
-        ("enforce", "retry_after", 1, "clients would come back at once", 604_800, "that is weeks"),
-        (
-            "correlate",
-            "shards",
-            1,
-            "nothing would be counted",
-            policy::MAX_CORRELATION_SHARDS,
-            "each costs calls",
-        ),
-        (
-            "correlate",
-            "memory",
-            policy::MIN_CORRELATOR_BYTES as u64,
-            "nothing would be remembered for long",
-            policy::MAX_CORRELATOR_BYTES,
-            "an object has no room for it",
-        ),
-        (
-            "correlate",
-            "snapshot_interval",
-            1,
-            "it would never rest",
-            policy::MAX_SNAPSHOT_SECONDS,
-            "a crash would lose that",
-        ),
-    ];
-    for (section, key, min, too_small, max, too_large) in rows {
+    for SizeLimit { section, key, min, min_reason, max, max_reason } in SIZE_LIMITS {
         let size = table(document, section).and_then(|table| unsigned_integer(table, key));
         let Some((offset, size)) = size else { continue };
         if size < min {
-            let problem = format!("'{key}' is {size}: {too_small}");
-            diagnostics.add(offset, problem, format!("give at least {min}"));
-        } else if size > max as u64 {
-            let problem = format!("'{key}' is {size}: {too_large}");
-            diagnostics.add(offset, problem, format!("give at most {max}"));
+            let problem = format!("'{key}' is {size}: {min_reason}");
+            diagnostics.add(offset, problem, format!("use at least {min}"));
+        } else if size > max {
+            let problem = format!("'{key}' is {size}: {max_reason}");
+            diagnostics.add(offset, problem, format!("use at most {max}"));
         }
     }
 }
 
+/// Checks the path patterns of routes and exemptions.
 fn check_paths(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
     for (_, entry) in ["route", "exemption"].into_iter().flat_map(|kind| entries(document, kind)) {
         if let Some((offset, path)) = text(entry, "path")
             && !path.starts_with(['/', '*'])
         {
-            let problem = format!("the path '{path}' fits nothing");
+            let problem =
+                format!("the path '{path}' never matches: expected `/` or `*` at its start");
             diagnostics.add(offset, problem, "begin it with `/` or `**`");
         }
     }
 }
 
+/// Checks the accounts of overrides and exemptions.
 fn check_accounts(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
     for (kind, key) in [("account", "id"), ("exemption", "account")] {
         for (_, entry) in entries(document, kind) {
             if let Some((offset, id)) = text(entry, key)
                 && !list::ListKind::Account.accepts(id)
             {
-                let remedy = "give the 32 digits, 0-9 and a-f, that decisions show";
-                diagnostics.add(offset, format!("'{id}' is no account"), remedy);
+                let problem =
+                    format!("the account '{id}' is invalid: expected 32 digits, 0-9 and a-f");
+                diagnostics.add(offset, problem, "copy it from a decision");
             }
         }
     }
     check_unique(document, "account", "id", diagnostics);
 }
 
+/// Checks the clusters of overrides.
 fn check_clusters(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
     for (_, entry) in entries(document, "cluster") {
         let Some((offset, id)) = text(entry, "id") else { continue };
         let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
         if id.len() != 8 || !id.bytes().all(is_hex) {
-            let remedy = "give the 8 digits, 0-9 and a-f, that `hedgerow clusters list` shows";
-            diagnostics.add(offset, format!("'{id}' is no cluster"), remedy);
+            let problem = format!("the cluster '{id}' is invalid: expected 8 digits, 0-9 and a-f");
+            diagnostics.add(offset, problem, "copy it from `hedgerow clusters list`");
         }
     }
     check_unique(document, "cluster", "id", diagnostics);
 }
 
+/// Checks the signatures of overrides and exemptions.
 fn check_signatures(
     document: &DeTable<'_>,
     names: &[String],
@@ -227,8 +249,10 @@ fn check_signatures(
         if let Some((offset, weight)) = number(entry, "weight")
             && !(-MAX_WEIGHT..=MAX_WEIGHT).contains(&weight)
         {
-            let problem = format!("the weight is no number from -{MAX_WEIGHT} to {MAX_WEIGHT}");
-            diagnostics.add(offset, problem, "give decibans");
+            let problem = format!(
+                "the weight is invalid: expected a number from -{MAX_WEIGHT} to {MAX_WEIGHT}"
+            );
+            diagnostics.add(offset, problem, "use decibans");
         }
     }
     for (_, entry) in entries(document, "exemption") {
@@ -242,6 +266,7 @@ fn check_signatures(
     check_unique(document, "signature", "name", diagnostics);
 }
 
+/// Adds a finding if no signature, correlation or list has the name.
 fn check_signature_name(
     name: &str,
     offset: usize,
@@ -249,29 +274,29 @@ fn check_signature_name(
     diagnostics: &mut TomlDiagnostics<'_>,
 ) {
     if !names.iter().any(|candidate| candidate == name) {
-        let nearest = crate::nearest(name, names.iter().map(String::as_str));
-        let remedy = nearest.map_or_else(
-            || "correct the name or remove the entry".to_owned(),
-            |nearest| format!("did you mean '{nearest}'?"),
-        );
+        let remedy = did_you_mean(name, names.iter().map(String::as_str))
+            .unwrap_or_else(|| "correct the name or remove the entry".to_owned());
         diagnostics.add(offset, format!("there is no signature '{name}'"), remedy);
     }
 }
 
+/// Checks that exemptions have a reason and a limit, and unique names.
 fn check_exemptions(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
     for (offset, entry) in entries(document, "exemption") {
         let name = text(entry, "name").map_or("", |(_, name)| name);
         if let Some((offset, reason)) = text(entry, "reason")
             && reason.trim().is_empty()
         {
-            let remedy = "say why, for whoever reads this next year";
+            let remedy = "write the reason, for the next person who reads the policy";
             diagnostics.add(offset, format!("exemption '{name}' has no reason"), remedy);
         }
         let has_no_signatures = value(entry, "signatures")
             .is_none_or(|(_, list)| list.as_array().is_some_and(|list| list.is_empty()));
         if has_no_signatures && !entry.contains_key("account") && !entry.contains_key("path") {
-            let problem = format!("exemption '{name}' exempts everything");
-            diagnostics.add(offset, problem, "name an account, a path or signatures");
+            let problem = format!(
+                "exemption '{name}' exempts everything: expected an account, a path or signatures"
+            );
+            diagnostics.add(offset, problem, "add one of the three");
         }
     }
     check_unique(document, "exemption", "name", diagnostics);

@@ -1,4 +1,4 @@
-//! Requests as text: raw HTTP, lines of recorded traffic, NDJSON. The edge never reads these.
+//! Recorded requests: parses raw HTTP and lines of recorded traffic (NDJSON). Not used at the edge.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -7,33 +7,34 @@ use hedgerow_core::http::envelope::Envelope;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// A request that was read from text.
+/// A request from a recording, with the facts that the edge would get from the platform.
 #[derive(Clone, Debug)]
 pub struct RecordedRequest {
     /// HTTP method.
     pub method: String,
-    /// Without the query.
+    /// Path without the query.
     pub path: String,
-    /// Names in lower case.
+    /// Headers as name, in lower case, and value.
     pub headers: Vec<(String, String)>,
-    /// The body's bytes.
+    /// Body as sent.
     pub body: Vec<u8>,
-    /// HTTP version, where it is told.
+    /// HTTP version without `HTTP/`, if recorded.
     pub http_version: Option<String>,
-    /// The account that is told.
+    /// Account id, if recorded.
     pub account: Option<String>,
-    /// The credential in the query, where there is one.
+    /// Credential in the query parameter `key`, if there is one.
     pub query_key: Option<String>,
-    /// What the traffic is known to be.
+    /// Known kind of the traffic, such as `benign`, if recorded.
     pub label: Option<String>,
-    /// When it came, in seconds since the epoch or since the recording began.
+    /// Time of the request, in seconds since the epoch or since the start of the recording.
     pub time: Option<f64>,
-    /// How it was answered.
+    /// Status of the response, if recorded.
     pub response_status: Option<u16>,
 }
 
 impl RecordedRequest {
-    /// Reads either form: text that begins with a brace is a line, all else raw HTTP.
+    /// Parses either form: text that begins with a brace is a line, everything else raw HTTP.
+    /// Returns the problem if it is neither.
     pub fn parse(bytes: &[u8]) -> std::result::Result<Self, String> {
         let text =
             std::str::from_utf8(bytes).ok().filter(|text| text.trim_start().starts_with('{'));
@@ -45,7 +46,10 @@ impl RecordedRequest {
         }
     }
 
-    /// Reads a line of recorded traffic: one JSON object.
+    /// Parses a line of recorded traffic, which is a JSON object. Returns the problem if it is not.
+    ///
+    /// A body that is a string is sent as its text, or is base64 if `body_b64` is true. Another
+    /// JSON value is sent as written.
     pub fn from_line(line: &str) -> std::result::Result<Self, String> {
         let line: NdjsonRecord<'_> =
             serde_json::from_str(line).map_err(|error| describe_error(&error))?;
@@ -54,9 +58,12 @@ impl RecordedRequest {
             Some(text) if text.starts_with('"') => {
                 let text: String =
                     serde_json::from_str(text).map_err(|error| describe_error(&error))?;
-                match line.body_b64 {
-                    true => STANDARD.decode(text).map_err(|error| error.to_string())?,
-                    false => text.into_bytes(),
+                if line.body_b64 {
+                    STANDARD.decode(text).map_err(|error| {
+                        format!("the body is invalid: expected base64 ({error})")
+                    })?
+                } else {
+                    text.into_bytes()
                 }
             }
             Some(json) => json.as_bytes().to_vec(),
@@ -81,29 +88,26 @@ impl RecordedRequest {
         })
     }
 
-    /// Reads a raw HTTP request: request line, headers, an empty line, the body.
+    /// Parses a raw HTTP request: request line, headers, an empty line, and the body. Returns the
+    /// problem with its line if the head is malformed.
+    ///
+    /// Lines end in CRLF or LF. The HTTP version may be any, or missing, and so may the empty line.
     pub fn from_http(bytes: &[u8]) -> std::result::Result<Self, String> {
-        let splits = [&b"\r\n\r\n"[..], b"\n\n"].into_iter().filter_map(|separator| {
-            let position = bytes.windows(separator.len()).position(|window| window == separator)?;
-            Some((bytes.get(..position)?, bytes.get(position.saturating_add(separator.len())..)?))
-        });
-        let (head, body) = splits.min_by_key(|(head, _)| head.len()).unwrap_or((bytes, b""));
-        let head = String::from_utf8_lossy(head);
-        let mut lines = head.lines();
-        let request_line = lines.next().unwrap_or_default();
-        let mut parts = request_line.split_whitespace();
-        let (Some(method), Some(target), version) = (parts.next(), parts.next(), parts.next())
+        let line_end =
+            bytes.iter().position(|byte| *byte == b'\n').map(|end| end.saturating_add(1));
+        let (request_line, rest) = bytes.split_at(line_end.unwrap_or(bytes.len()));
+        let request_line = String::from_utf8_lossy(request_line);
+        // `httparse` accepts HTTP/1.0 and HTTP/1.1 only; recordings contain HTTP/2, too.
+        let mut words = request_line.split_whitespace();
+        let (Some(method), Some(target), version) = (words.next(), words.next(), words.next())
         else {
-            return Err(
-                "the first line is no request line such as `POST /v1/messages HTTP/1.1`".to_owned()
-            );
+            return Err("line 1 is not a request line: expected for example \
+                        `POST /v1/messages HTTP/1.1`"
+                .to_owned());
         };
-        let headers: Vec<(String, String)> = lines
-            .filter_map(|line| line.split_once(':'))
-            .map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().to_owned()))
-            .collect();
+        let (headers, body) = parse_headers(rest)?;
         let target = target.split_once("://").map_or(target, |(_, after_scheme)| {
-            after_scheme.find('/').map_or("/", |slash| &after_scheme[slash..])
+            after_scheme.find('/').and_then(|slash| after_scheme.get(slash..)).unwrap_or("/")
         });
         Ok(Self {
             method: method.to_owned(),
@@ -119,7 +123,8 @@ impl RecordedRequest {
         })
     }
 
-    /// The request as the filter sees it: its body up to the scan window.
+    /// Returns the request as the edge would scan it: with the body up to `window` bytes, and the
+    /// time `now` in seconds since the epoch.
     pub fn envelope(&self, window: usize, now: u64) -> Envelope<'_> {
         let scanned_len = self.body.len().min(window);
         Envelope {
@@ -137,6 +142,7 @@ impl RecordedRequest {
     }
 }
 
+/// A line of recorded traffic.
 #[derive(Deserialize)]
 struct NdjsonRecord<'a> {
     #[serde(default = "default_method")]
@@ -153,12 +159,12 @@ struct NdjsonRecord<'a> {
     label: Option<String>,
     #[serde(rename = "t")]
     time: Option<f64>,
-    /// By how much time was compressed when it was recorded.
+    /// Factor by which the recording compressed the time.
     time_scale: Option<f64>,
     status: Option<u16>,
 }
 
-/// Headers as pairs, or as an object.
+/// Headers as pairs or as an object, with names in lower case.
 #[derive(Default)]
 struct Headers(Vec<(String, String)>);
 
@@ -200,26 +206,147 @@ impl<'de> Deserialize<'de> for Headers {
     }
 }
 
-/// What is wrong with a line. Not in the parser's words: those repeat what stands in the line.
+/// Describes the error of a line without the parser's message, which would quote the line.
 fn describe_error(error: &serde_json::Error) -> String {
-    let kind = match error.classify() {
-        serde_json::error::Category::Data => "not a request {method, path, headers, body}",
-        _ => "not JSON",
+    let expected = match error.classify() {
+        serde_json::error::Category::Data => "a request {method, path, headers, body}",
+        _ => "JSON",
     };
-    format!("{kind}, at column {}", error.column())
+    format!("the line is invalid at column {}: expected {expected}", error.column())
+}
+
+/// Headers as name, in lower case, and value.
+type HeaderList = Vec<(String, String)>;
+
+/// Parses header lines up to the empty line, and returns the rest as the body.
+fn parse_headers(bytes: &[u8]) -> Result<(HeaderList, &[u8]), String> {
+    let mut count = 64;
+    loop {
+        let mut headers = vec![httparse::EMPTY_HEADER; count];
+        match httparse::parse_headers(bytes, &mut headers) {
+            Ok(httparse::Status::Complete((head_len, headers))) => {
+                let headers = headers.iter().map(|header| {
+                    let value = String::from_utf8_lossy(header.value).into_owned();
+                    (header.name.to_ascii_lowercase(), value)
+                });
+                return Ok((headers.collect(), bytes.get(head_len..).unwrap_or_default()));
+            }
+            // The empty line is missing, and with it the body.
+            Ok(httparse::Status::Partial) => {
+                let complete = [bytes, b"\r\n\r\n"].concat();
+                return parse_headers(&complete).map(|(headers, _)| (headers, &b""[..]));
+            }
+            Err(httparse::Error::TooManyHeaders) => count = count.saturating_mul(2),
+            Err(error) => return Err(describe_header_error(bytes, error)),
+        }
+    }
+}
+
+/// Describes a malformed header line, with its number in the request, but without its content.
+fn describe_header_error(bytes: &[u8], error: httparse::Error) -> String {
+    let is_malformed = |line: &[u8]| {
+        let head = [line, b"\n\n"].concat();
+        httparse::parse_headers(&head, &mut [httparse::EMPTY_HEADER; 1]).is_err()
+    };
+    let line = bytes.split(|byte| *byte == b'\n').position(is_malformed).unwrap_or_default();
+    format!("line {} is malformed: expected `name: value` ({error})", line.saturating_add(2))
 }
 
 fn default_method() -> String {
     "POST".to_owned()
 }
 
+/// Returns the path of a target.
 fn strip_query(target: &str) -> String {
     target.split(['?', '#']).next().unwrap_or_default().to_owned()
 }
 
-/// The parameter `key` of a target's query, which Gemini takes as credential.
+/// Returns the query parameter `key` of a target, which is a credential of Gemini.
 fn query_key(target: &str) -> Option<String> {
     let (_, query) = target.split_once('?')?;
     let key = query.split('&').find_map(|parameter| parameter.strip_prefix("key="))?;
     Some(key.to_owned()).filter(|key| !key.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADERS: [(&str, &str); 2] = [("host", "a"), ("x-b", "c d")];
+
+    fn headers(request: &RecordedRequest) -> Vec<(&str, &str)> {
+        request.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+    }
+
+    #[test]
+    fn accepts_all_forms_of_a_head() {
+        let rows = [
+            ("POST /v1 HTTP/1.1\r\nHost: a\r\nX-B:  c d \r\n\r\n{}", Some("1.1"), "{}"),
+            ("POST /v1 HTTP/1.1\nHost: a\nX-B: c d\n\n{}", Some("1.1"), "{}"),
+            ("POST /v1 HTTP/1.1\nHost: a\r\nX-B: c d\n\r\n{}", Some("1.1"), "{}"),
+            ("POST /v1 HTTP/2\nHost: a\nX-B: c d\n\n{}", Some("2"), "{}"),
+            ("POST  /v1\nHost: a\nX-B: c d\n\n{}", None, "{}"),
+            ("POST https://b/v1?key= HTTP/1.0\nHost: a\nX-B: c d\n\n", Some("1.0"), ""),
+            ("POST /v1 HTTP/1.1\nHost: a\nX-B: c d\n", Some("1.1"), ""),
+            ("POST /v1 HTTP/1.1\nHost: a\nX-B: c d", Some("1.1"), ""),
+        ];
+        for (text, version, body) in rows {
+            let request = RecordedRequest::parse(text.as_bytes()).unwrap();
+            assert_eq!((request.method.as_str(), request.path.as_str()), ("POST", "/v1"), "{text}");
+            assert_eq!(request.http_version.as_deref(), version, "{text}");
+            assert_eq!(headers(&request), HEADERS, "{text}");
+            assert_eq!(request.body, body.as_bytes(), "{text}");
+        }
+    }
+
+    #[test]
+    fn accepts_a_head_without_headers_and_one_with_many() {
+        let request = RecordedRequest::parse(b"GET /v1/models HTTP/1.1\r\n\r\n").unwrap();
+        assert!(request.headers.is_empty() && request.body.is_empty());
+        let many = format!("GET / HTTP/1.1\n{}\nbody", "a: b\n".repeat(1_000));
+        let request = RecordedRequest::parse(many.as_bytes()).unwrap();
+        assert_eq!((request.headers.len(), request.body.as_slice()), (1_000, &b"body"[..]));
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf_8_are_replaced() {
+        let request = RecordedRequest::parse(b"GET / HTTP/1.1\nx: caf\xe9\n\n\xe9").unwrap();
+        assert_eq!(headers(&request), [("x", "caf\u{fffd}")]);
+        assert_eq!(request.body, b"\xe9");
+    }
+
+    #[test]
+    fn a_malformed_head_is_an_error_with_its_line() {
+        let rows: [(&str, &[u8], &str); 11] = [
+            ("nothing", b"", "line 1 is not a request line"),
+            ("only a method", b"POST\n\n{}", "line 1 is not a request line"),
+            ("empty first line", b"\nPOST / HTTP/1.1\n\n", "line 1 is not a request line"),
+            ("no colon", b"GET / HTTP/1.1\na: b\nsecret\n\n", "line 3 is malformed"),
+            ("no name", b"GET / HTTP/1.1\n: secret\n\n", "line 2 is malformed"),
+            ("space in a name", b"GET / HTTP/1.1\na b: secret\n\n", "line 2 is malformed"),
+            ("space before the colon", b"GET / HTTP/1.1\na : secret\n\n", "line 2 is malformed"),
+            ("letter beyond ASCII", b"GET / HTTP/1.1\n\xc3\xa9: b\n\n", "line 2 is malformed"),
+            ("folded line", b"GET / HTTP/1.1\na: b\n secret\n\n", "line 3 is malformed"),
+            ("control character", b"GET / HTTP/1.1\na: b\nc: \x01\n\n", "line 3 is malformed"),
+            ("lone CR", b"GET / HTTP/1.1\na: b\rc: d\n\n", "line 2 is malformed"),
+        ];
+        for (name, head, expected) in rows {
+            let problem = RecordedRequest::parse(head).unwrap_err();
+            assert!(problem.starts_with(expected), "{name}: {problem}");
+            assert!(!problem.contains("secret"), "{name}: {problem}");
+        }
+    }
+
+    #[test]
+    fn an_invalid_line_is_an_error_with_its_column() {
+        let rows = [
+            ("{\"path\": }", "the line is invalid at column 10: expected JSON"),
+            ("{\"path\": 1}", "the line is invalid at column 10: expected a request"),
+            ("{\"path\": \"/\", \"body\": \"?\", \"body_b64\": true}", "the body is invalid"),
+        ];
+        for (line, expected) in rows {
+            let problem = RecordedRequest::parse(line.as_bytes()).unwrap_err();
+            assert!(problem.starts_with(expected), "{line}: {problem}");
+        }
+    }
 }

@@ -1,22 +1,22 @@
-//! What every match of a regex passes on its way, and how long its matches can be.
+//! Extracts required literals and match-length bounds from a regex.
 
 use hedgerow_core::rules::signature::RequiredLiterals;
 use regex_syntax::ParserBuilder;
 use regex_syntax::hir::{Class, Hir, HirKind};
 
-/// What every match of a regex is known to have.
+/// The properties that all matches of a regex have.
 #[derive(Debug, PartialEq)]
 pub struct RegexAnalysis {
-    /// In the order in which they are passed.
+    /// Sets of literals, in the order in which a match contains one of each.
     pub required_literals: Vec<RequiredLiterals>,
-    /// Bytes of the longest match, where there is a longest.
+    /// Bytes of the longest match; `None` if unlimited or unknown.
     pub max_len: Option<usize>,
-    /// ASCII characters with which every match begins, where they are few.
+    /// ASCII characters of which one begins each match; `None` if there are many, or others.
     pub first_bytes: Option<String>,
 }
 
-/// Looks at a pattern without its flags: case insensitivity would turn letters into classes, and
-/// text is folded anyway.
+/// Analyses a pattern without its flags: the flag `i` would turn letters into classes, and text is
+/// folded anyway. Returns the parser's error for an invalid pattern.
 pub fn analyze(pattern: &str) -> Result<RegexAnalysis, String> {
     let hir = ParserBuilder::new()
         .utf8(false)
@@ -33,8 +33,8 @@ pub fn analyze(pattern: &str) -> Result<RegexAnalysis, String> {
 }
 
 impl RegexAnalysis {
-    /// Keeps the `most` landmarks with the longest strings, and none with a string shorter than
-    /// `shortest` bytes.
+    /// Keeps at most `max_count` sets of literals, those with the longest literals, and no set with
+    /// a literal shorter than `min_len` bytes. The distances to the dropped sets are added up.
     pub fn keep_rarest(&mut self, min_len: usize, max_count: usize) {
         let mut lengths: Vec<usize> =
             self.required_literals.iter().map(RequiredLiterals::shortest_len).collect();
@@ -61,7 +61,7 @@ impl RegexAnalysis {
         self.required_literals = selected;
     }
 
-    /// Forgets all that depends on the bytes of letters.
+    /// Removes all bounds that depend on the byte lengths of letters.
     pub fn clear_byte_bounds(&mut self) {
         (self.max_len, self.first_bytes) = (None, None);
         for literal_set in &mut self.required_literals {
@@ -70,10 +70,11 @@ impl RegexAnalysis {
     }
 }
 
-/// A number of bytes: at least, and at most if there is a most.
+/// A range of lengths in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct LengthRange {
     min: usize,
+    /// Maximum; `None` if unlimited.
     max: Option<usize>,
 }
 
@@ -84,26 +85,26 @@ impl LengthRange {
         Self { min: hir.properties().minimum_len().unwrap_or(0), max: max_len(hir) }
     }
 
-    /// This one, and then another.
+    /// Returns the range of a concatenation.
     fn concat(self, next: Self) -> Self {
         let max = self.max.zip(next.max).map(|(a, b)| a.saturating_add(b));
         Self { min: self.min.saturating_add(next.min), max }
     }
 
-    /// This one or another.
+    /// Returns the range of an alternation.
     fn alternate(self, other: Self) -> Self {
         let max = self.max.zip(other.max).map(|(a, b)| a.max(b));
         Self { min: self.min.min(other.min), max }
     }
 }
 
-/// The longest match; none also where there is no match at all.
+/// Returns the bytes of the longest match; `None` if unlimited, and for a regex without a match.
 fn max_len(hir: &Hir) -> Option<usize> {
     hir.properties().maximum_len()
 }
 
-/// The ASCII characters with which a match may begin, and whether it may be empty; `None` where they
-/// are many, or others.
+/// Returns the ASCII characters with which a match can begin, and whether it can be empty; `None`
+/// if there are many characters, or others.
 fn first_set(hir: &Hir) -> Option<(String, bool)> {
     match hir.kind() {
         HirKind::Empty | HirKind::Look(_) => Some((String::new(), true)),
@@ -154,10 +155,10 @@ fn first_set(hir: &Hir) -> Option<(String, bool)> {
     }
 }
 
-/// What is passed from the start of a part of a regex to its end.
+/// The literals that each match of a part of a regex contains, in order.
 struct LiteralPath {
     required_literals: Vec<RequiredLiterals>,
-    /// From the start of the last landmark, or else of the part, to its end.
+    /// Length from the start of the last literal, or else of the part, to the end of the part.
     tail: LengthRange,
 }
 
@@ -170,7 +171,8 @@ impl LiteralPath {
             HirKind::Capture(capture) => Self::from_hir(&capture.sub),
             HirKind::Repetition(repetition) if repetition.min > 0 => {
                 let first_round = Self::from_hir(&repetition.sub);
-                // The landmarks of the first round; the other rounds are part of the rest.
+                // Only the literals of the first round are required; the other rounds belong to
+                // the tail.
                 let mut other_rounds = LengthRange::from_hir(&repetition.sub);
                 let repeat_len = |times: u32, length: usize| {
                     length.saturating_mul(
@@ -201,6 +203,7 @@ impl LiteralPath {
         }
     }
 
+    /// Returns the path of a literal; `None` if it is not UTF-8.
     fn from_literal(bytes: &[u8]) -> Option<Self> {
         let text = String::from_utf8(bytes.to_vec()).ok()?;
         let tail = LengthRange { min: text.len(), max: Some(text.len()) };
@@ -209,11 +212,12 @@ impl LiteralPath {
         Some(Self { required_literals: vec![literal_set], tail })
     }
 
+    /// Returns a path without required literals.
     fn without_literals(hir: &Hir) -> Self {
         Self { required_literals: Vec::new(), tail: LengthRange::from_hir(hir) }
     }
 
-    /// This way, and then another.
+    /// Returns the path of a concatenation.
     fn concat(mut self, next: Self) -> Self {
         let mut required_literals = next.required_literals.into_iter();
         let Some(first) = required_literals.next() else {
@@ -230,7 +234,7 @@ impl LiteralPath {
         Self { tail: next.tail, ..self }
     }
 
-    /// The same with the rarest of its landmarks only.
+    /// Keeps only the set with the longest literals, which are probably the rarest.
     fn rarest_only(self) -> Self {
         let rarest_len = self.required_literals.iter().map(RequiredLiterals::shortest_len).max();
         let index = self
@@ -259,7 +263,8 @@ impl LiteralPath {
         }
     }
 
-    /// This way or another, each with one landmark; none where one of them has none.
+    /// Returns the path of an alternation, whose sides have one set of literals at most. The result
+    /// has no set if one of the sides has none.
     fn alternate(mut self, mut other: Self) -> Self {
         let tail = self.tail.alternate(other.tail);
         let (Some(a), Some(b)) = (self.required_literals.pop(), other.required_literals.pop())

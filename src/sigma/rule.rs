@@ -1,4 +1,4 @@
-//! One Sigma detection rule: metadata, detection and exemplars, checked and turned into a signature.
+//! A Sigma detection rule: parses and checks it, and builds its signature.
 
 use hedgerow_core::error::Error;
 use hedgerow_core::field::{CORRELATION_ONLY_FIELDS, Field, RESPONSE_FIELDS};
@@ -8,53 +8,44 @@ use hedgerow_core::ruleset::{Bundle, Ruleset, TRAFFIC_FAMILY};
 use rsigma_parser::{EXEMPLARS_KEY, SigmaCollection};
 use yaml_serde::{Mapping, Value as Yaml};
 
-use crate::attributes::WEIGHT_KEY;
+use crate::attributes::{CUSTOM_ATTRIBUTES, WEIGHT_KEY};
 use crate::document::Diagnostics;
+use crate::exemplar::Exemplar;
 use crate::metadata::RuleMetadata;
 use crate::source_map::SourceMap;
 use crate::{Finding, RuleFile, detection, document, exemplar, metadata};
 
-/// A rule: the signature, what its documentation needs, and its exemplars.
+/// A detection rule: its signature, its metadata and its exemplars.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// The signature.
+    /// Signature as the bundle contains it.
     pub signature: Signature,
-    /// What it says about itself.
+    /// Metadata for findings and documentation.
     pub metadata: RuleMetadata,
-    /// Its condition as written.
+    /// Condition as written, before quantifiers are expanded.
     pub condition: String,
-    /// Events that it must and must not match.
+    /// Events that the signature must match, and events that it must not match.
     pub exemplars: Vec<Exemplar>,
 }
 
-/// An event that a rule must, or must not, match.
-#[derive(Clone, Debug)]
-pub struct Exemplar {
-    /// What it shows.
-    pub name: String,
-    /// Whether the rule must match.
-    pub should_match: bool,
-    /// Field names and values.
-    pub event: Mapping,
-}
-
 impl Rule {
-    /// Whether it is kept for the record only.
+    /// Returns whether the rule is deprecated: it is checked and documented, but not in the bundle.
     pub fn is_deprecated(&self) -> bool {
         self.metadata.deprecated
     }
 
-    /// A ruleset of this rule alone.
+    /// Compiles a ruleset of this rule alone, with the default policy. Returns an error if the rule
+    /// exceeds a limit of the core.
     pub fn as_ruleset(&self) -> Result<Ruleset, Error> {
         single_signature_ruleset(&self.signature)
     }
 }
 
-/// Parses and checks one file.
+/// Parses and checks a rule. The first `previous_findings` findings are from other files.
 ///
-/// What is wrong is noted and taken out, and the rest made into a rule: so all of it is told at once,
-/// and the rule's name is known. `None` where there is nothing to make one of. `known` findings are not
-/// this file's.
+/// Invalid parts become findings and are removed, and a rule is made of the rest. So one run
+/// reports all findings, and the policy can refer to the rule's name. Returns `None` if nothing is
+/// left.
 pub fn parse(
     file: &RuleFile,
     source_map: SourceMap,
@@ -90,23 +81,24 @@ pub fn parse(
     })
 }
 
+/// Compiles a ruleset of one signature.
 fn single_signature_ruleset(signature: &Signature) -> Result<Ruleset, Error> {
     let bundle = Bundle::new(Policy::default(), vec![signature.clone()]);
     Ruleset::new(bundle, String::new())
 }
 
-/// Takes out of a document what Sigma's parser would stop at or pass over, and notes it. Also says
-/// whether the condition can be read.
+/// Removes the parts of a document that Sigma's parser would reject or ignore, and adds a finding
+/// for each. Also returns whether the condition is readable.
 fn strip_unsupported(mut document: Mapping, diagnostics: &mut Diagnostics<'_>) -> (Mapping, bool) {
     let keys = [metadata::KEYS, TOP_LEVEL_KEYS].concat();
     document.retain(|key, _| metadata::check_key(key, &[], &keys, diagnostics));
-    if let Some(Yaml::Mapping(attributes)) = document.get_mut("custom_attributes") {
+    if let Some(Yaml::Mapping(attributes)) = document.get_mut(CUSTOM_ATTRIBUTES) {
         attributes.retain(|key, _| {
-            metadata::check_key(key, &["custom_attributes"], RULE_ATTRIBUTES, diagnostics)
+            metadata::check_key(key, &[CUSTOM_ATTRIBUTES], RULE_ATTRIBUTES, diagnostics)
         });
     }
     strip_log_source(&mut document, diagnostics);
-    // That there is none has been noted.
+    // The parser requires a title; a missing one is already a finding.
     if document.get("title").is_none_or(|title| !title.is_string()) {
         document.insert("title".into(), "".into());
     }
@@ -114,13 +106,15 @@ fn strip_unsupported(mut document: Mapping, diagnostics: &mut Diagnostics<'_>) -
     (document, is_readable)
 }
 
+/// Removes the log source if it is not Hedgerow's, or else its unknown keys, and adds findings.
 fn strip_log_source(document: &mut Mapping, diagnostics: &mut Diagnostics<'_>) {
     let log_source = document.get("logsource");
     let value_of =
         |key: &str| log_source.and_then(|log_source| log_source.get(key)).and_then(Yaml::as_str);
     if value_of("category") != Some("llm_api") || value_of("product") != Some("hedgerow") {
+        let problem = "the log source is unknown: expected category llm_api, product hedgerow";
         let remedy = "write `logsource: {category: llm_api, product: hedgerow}`";
-        diagnostics.add(&["logsource"], "this log source is not ours", remedy);
+        diagnostics.add(&["logsource"], problem, remedy);
         document.remove("logsource");
     } else if let Some(Yaml::Mapping(log_source)) = document.get_mut("logsource") {
         log_source.retain(|key, _| {
@@ -129,8 +123,8 @@ fn strip_log_source(document: &mut Mapping, diagnostics: &mut Diagnostics<'_>) {
     }
 }
 
-/// Notes tests of what is not known yet when a request is scored; and weights of rules that only select
-/// requests for correlations.
+/// Adds findings for comparisons with fields that have no value yet when a request is matched, and
+/// for weights of rules that only select requests for correlations.
 fn check_field_availability(signature: &Signature, diagnostics: &mut Diagnostics<'_>) {
     let (mut response_tests, mut request_tests) = (0_usize, 0_usize);
     for (name, selection) in &signature.selections {
@@ -140,8 +134,8 @@ fn check_field_availability(signature: &Signature, diagnostics: &mut Diagnostics
             };
             let key = ["detection", name, field_id.spec().name];
             if CORRELATION_ONLY_FIELDS.contains(&field_id) {
-                let problem =
-                    format!("'{}' is not known while a request is matched", field_id.spec().name);
+                let name = field_id.spec().name;
+                let problem = format!("'{name}' has no value yet while a request is matched");
                 diagnostics.add(&key, problem, "sum it in a correlation");
             }
             if !RESPONSE_FIELDS.contains(&field_id) {
@@ -149,38 +143,35 @@ fn check_field_availability(signature: &Signature, diagnostics: &mut Diagnostics
             }
             response_tests = response_tests.saturating_add(1);
             if test.comparison == Comparison::Exists(false) {
-                let problem = "how a request ended is not known while it is matched";
-                diagnostics.add(&key, problem, "compare it with a value");
+                let problem = "fields of the response have no value yet while a request is matched";
+                diagnostics.add(&key, problem, "compare the field with a value");
             }
         });
     }
     if response_tests > 0 && request_tests > 0 {
-        let problem = "how a request ended is tested together with what it was";
+        let problem = "the rule tests the request and the response: expected one of the two";
         let remedy = "make two rules, and a correlation over both";
         diagnostics.add(&["detection"], problem, remedy);
     }
     let is_traffic = signature.family == TRAFFIC_FAMILY;
     if response_tests > 0 && !is_traffic {
-        let remedy = format!("give it the tag hedgerow.{TRAFFIC_FAMILY}");
-        diagnostics.add(
-            &["tags"],
-            "what is known only afterwards weighs nothing by itself",
-            remedy,
+        let problem = format!(
+            "the family of a rule that tests the response is wrong: expected {TRAFFIC_FAMILY}"
         );
+        let remedy = format!("give the rule the tag hedgerow.{TRAFFIC_FAMILY}");
+        diagnostics.add(&["tags"], problem, remedy);
     }
     if is_traffic && signature.weight != 0.0 {
-        let remedy = "use level informational, without a weight";
-        diagnostics.add(
-            &["level"],
-            "what only selects requests for correlations has no weight",
-            remedy,
-        );
+        let problem = "the weight of a traffic rule is not 0: such rules only select requests";
+        diagnostics.add(&["level"], problem, "use level informational, without a weight");
     }
 }
 
-/// What a rule has beside what it says about itself.
+/// The keys of a detection rule in addition to the metadata.
 const TOP_LEVEL_KEYS: &[&str] = &["logsource", "detection"];
 
+/// Sigma's keys of a log source.
 const LOG_SOURCE_KEYS: &[&str] = &["category", "product", "service", "definition"];
 
+/// The custom attributes of a detection rule.
 const RULE_ATTRIBUTES: &[&str] = &[WEIGHT_KEY, EXEMPLARS_KEY];

@@ -1,19 +1,21 @@
-//! Where a key or value stands in a file; the Sigma parser does not say.
+//! Positions of keys and values in a YAML file, which Sigma's parser does not report.
 
 use std::collections::HashSet;
 
 use saphyr_parser::{Event, Parser};
 
-/// Lines and columns of every node of a file's first document, by the keys and numbers that lead to it.
+/// The positions of all keys and list elements in the first document of a file. A path consists of
+/// keys and list indices.
 #[derive(Clone, Debug, Default)]
 pub struct SourceMap {
+    /// Path, line and column, in the order of the file.
     nodes: Vec<(Vec<String>, usize, usize)>,
     duplicate_keys: Vec<(String, usize, usize)>,
     second_document: Option<(usize, usize)>,
 }
 
 impl SourceMap {
-    /// Reads a file. A broken file has places up to where it breaks.
+    /// Records the positions in a file, up to its first syntax error.
     pub fn new(text: &str) -> Self {
         let mut source_map = Self::default();
         let mut stack: Vec<Frame> = Vec::new();
@@ -58,18 +60,18 @@ impl SourceMap {
         source_map
     }
 
-    /// Keys that their map has already, each with its line and column.
+    /// Returns the keys that occur twice in a map, each with line and column of the second one.
     pub fn duplicate_keys(&self) -> &[(String, usize, usize)] {
         &self.duplicate_keys
     }
 
-    /// Line and column at which a second document begins.
+    /// Returns line and column of the second document, if there is one.
     pub fn second_document(&self) -> Option<(usize, usize)> {
         self.second_document
     }
 
-    /// Line and column of the node at `path`, or of the nearest one above it. Of a repeated key the
-    /// last one counts.
+    /// Returns line and column of the node at `path`, or of its nearest parent that exists. Of a
+    /// repeated key, the last one counts.
     pub fn find(&self, path: &[&str]) -> (usize, usize) {
         let matches = |node: &[String], path: &[&str]| {
             node.iter().map(String::as_str).eq(path.iter().copied())
@@ -81,13 +83,15 @@ impl SourceMap {
             .map_or((1, 1), |(_, line, column)| (*line, *column))
     }
 
-    /// Notes a value that is an element of a list; a map's values stand with their keys.
+    /// Records a value that is an element of a list. The values of a map have the positions of
+    /// their keys.
     fn record_element(&mut self, stack: &mut [Frame], line: usize, column: usize) {
         if stack.last().is_none_or(|frame| !frame.is_map) {
             self.record_node(stack, line, column);
         }
     }
 
+    /// Records the current position of the innermost frame.
     fn record_node(&mut self, stack: &[Frame], line: usize, column: usize) {
         let path = stack
             .iter()
@@ -96,16 +100,17 @@ impl SourceMap {
     }
 }
 
-/// A map or list that has begun.
+/// A map or list whose end is not parsed yet.
 struct Frame {
     is_map: bool,
-    /// A map's keys so far.
+    /// Keys of the map so far.
     keys: HashSet<String>,
+    /// Key whose value is next, in a map.
     key: Option<String>,
     next_index: usize,
 }
 
-/// A value has ended: the next one is another key's, or the list's next.
+/// Moves the innermost frame to its next key or list element, after a value.
 fn finish_value(stack: &mut [Frame]) {
     if let Some(frame) = stack.last_mut() {
         frame.key = None;
@@ -113,7 +118,7 @@ fn finish_value(stack: &mut [Frame]) {
     }
 }
 
-/// Line and column, both from 1, of the character at byte `at`.
+/// Returns line and column, both from 1, of the character at a byte offset.
 pub fn line_column(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
     let line = before.matches('\n').count().saturating_add(1);
@@ -128,7 +133,8 @@ mod tests {
 
     #[test]
     fn finds_keys_and_elements() {
-        let text = "title: x\ndetection:\n  answer:\n    a|contains: [one, 'two']\n  list:\n    - b: 1\n    - c: 2\n";
+        let text = "title: x\ndetection:\n  answer:\n    a|contains: [one, 'two']\n  list:\n\
+                    \x20   - b: 1\n    - c: 2\n";
         let source_map = SourceMap::new(text);
         let rows: [(&[&str], (usize, usize)); 7] = [
             (&["title"], (1, 1)),

@@ -1,18 +1,24 @@
-//! Tests correlations: runs the exemplars of each, alone and with all rules, and mutations of each.
+//! Tests correlations: runs the exemplars and the mutations of each.
 
 use hedgerow_core::correlate::{Correlator, Shard};
 use hedgerow_core::rules::correlation::{Coordination, Correlation, Measure, Threshold};
 use hedgerow_core::rules::policy::Policy;
 use hedgerow_core::rules::signature::{Comparator, Condition, Signature};
 use hedgerow_core::ruleset::{Bundle, Ruleset};
-use rsigma_parser::EXEMPLARS_KEY;
 
+use crate::attributes::{
+    CUSTOM_ATTRIBUTES, DISTINCT_BY_KEY, EVENNESS_KEY, EVENTS_PER_VALUE_KEY, EXEMPLARS_PATH,
+    HANDOVER_KEY, SYNCHRONIZED_START_KEY,
+};
 use crate::correlation::CorrelationRule;
 use crate::event_sequence::EventSequence;
 use crate::exemplar::ExemplarEvent;
 use crate::{Finding, Rules};
 
-/// Tests every correlation; what fails, by place.
+/// Tests all correlations that are not deprecated, and adds a finding for each failure.
+///
+/// Each exemplar must have its expected result with the rules that the correlation needs, and with
+/// all rules. Each mutation, which relaxes the correlation, must change the result of an exemplar.
 pub fn test(rules: &Rules, full_ruleset: &Ruleset, findings: &mut Vec<Finding>) {
     for rule in rules.correlations.iter().filter(|rule| !rule.metadata.deprecated) {
         test_rule(rule, rules, full_ruleset, findings);
@@ -26,51 +32,39 @@ fn test_rule(
     findings: &mut Vec<Finding>,
 ) {
     let name = rule.correlation.name.as_str();
-    // `check` has said why, where it does not compile.
+    // `check` has reported a correlation that does not compile.
     let Ok(rule_ruleset) = compile_with_dependencies(&rule.correlation, rules) else { return };
     let is_active =
         full_ruleset.plan().correlations().iter().any(|correlation| correlation.name == name);
     for (index, exemplar) in rule.exemplars.iter().enumerate() {
-        let rows = [
-            ("with its rules alone", holds(&rule_ruleset, name, exemplar)),
-            (
-                "in the full ruleset",
-                match is_active {
-                    true => holds(full_ruleset, name, exemplar),
-                    false => exemplar.should_match,
-                },
-            ),
-        ];
-        for (context, matched) in rows {
+        let mut results = vec![("with its rules alone", holds(&rule_ruleset, name, exemplar))];
+        if is_active {
+            results.push(("in the full ruleset", holds(full_ruleset, name, exemplar)));
+        }
+        for (context, matched) in results {
             if matched != exemplar.should_match {
                 let verb = if matched { "holds" } else { "does not hold" };
                 let problem =
                     format!("the correlation {verb} for exemplar '{}' {context}", exemplar.name);
-                let key = ["custom_attributes", EXEMPLARS_KEY, &index.to_string()];
-                findings.push(rule.metadata.finding(
-                    &key,
-                    problem,
-                    "mend the rule or the exemplar",
-                ));
+                let index = index.to_string();
+                let key = [&EXEMPLARS_PATH[..], &[&index]].concat();
+                findings.push(rule.metadata.finding(&key, problem, RESULT_REMEDY));
             }
         }
     }
-    for (description, key, mutant) in mutations(&rule.correlation) {
-        // One that cannot be had is not needed.
-        let Ok(ruleset) = compile_with_dependencies(&mutant, rules) else { continue };
-        if rule
-            .exemplars
-            .iter()
-            .all(|exemplar| holds(&ruleset, name, exemplar) == exemplar.should_match)
-        {
-            let remedy = "add an exemplar that comes out differently, or change the rule";
-            let problem = format!("no exemplar shows a difference {description}");
-            findings.push(rule.metadata.finding(&key, problem, remedy));
+    for mutation in mutations(&rule.correlation) {
+        // A mutation that does not compile cannot be tested.
+        let Ok(ruleset) = compile_with_dependencies(&mutation.correlation, rules) else { continue };
+        let mut exemplars = rule.exemplars.iter();
+        if exemplars.all(|exemplar| holds(&ruleset, name, exemplar) == exemplar.should_match) {
+            let problem = format!("no exemplar has another result {}", mutation.description);
+            let remedy = "add an exemplar that has another result then, or change the rule";
+            findings.push(rule.metadata.finding(&mutation.key, problem, remedy));
         }
     }
 }
 
-/// Whether a correlation holds at some event of an exemplar.
+/// Returns whether a correlation holds at one event of an exemplar at least.
 fn holds(ruleset: &Ruleset, name: &str, exemplar: &EventSequence) -> bool {
     let mut correlator = Correlator::new(ruleset.plan().clone(), Shard::ALL, GROUP_MEMORY_BYTES);
     correlator.fire_intermediates();
@@ -78,7 +72,7 @@ fn holds(ruleset: &Ruleset, name: &str, exemplar: &EventSequence) -> bool {
     let mut firings = Vec::new();
     for (offset, event) in &exemplar.events {
         let now = START_SECONDS.saturating_add(*offset);
-        // `check` has said why, where it cannot be read.
+        // `check` has reported an invalid event.
         let Ok(event) = ExemplarEvent::new(event) else { return false };
         let request = event.request();
         let observation = ruleset.observe(&mut matcher, &request, &event.headers, now);
@@ -90,7 +84,7 @@ fn holds(ruleset: &Ruleset, name: &str, exemplar: &EventSequence) -> bool {
     })
 }
 
-/// A ruleset of a correlation and what it needs.
+/// Compiles a ruleset of a correlation, the correlations that it names, and their signatures.
 fn compile_with_dependencies(
     correlation: &Correlation,
     rules: &Rules,
@@ -109,92 +103,116 @@ fn compile_with_dependencies(
     Ruleset::new(Bundle { correlations, ..bundle }, String::new())
 }
 
-/// Ways to ask less, of which each must make a difference to some exemplar: in words, and where it is
-/// asked.
-fn mutations(correlation: &Correlation) -> Vec<(String, Vec<&'static str>, Correlation)> {
-    let mut mutations = Vec::new();
-    let mut add = |description: String, key: &[&'static str], change: &dyn Fn(&mut Correlation)| {
-        let mut mutant = correlation.clone();
-        change(&mut mutant);
-        mutations.push((description, key.to_vec(), mutant));
-    };
-    let attributes_key = "custom_attributes";
-    for (index, field) in correlation.group_by.iter().enumerate() {
-        if correlation.group_by.len() > 1 {
-            let description = format!("without the field '{}'", field.name());
-            add(description, &["correlation", "group-by"], &|mutant| {
-                drop(mutant.group_by.remove(index))
-            });
-        }
+/// A correlation that demands less than the original.
+struct Mutation {
+    /// The difference, as the end of a sentence: `without the field 'x'`.
+    description: String,
+    /// Path of the changed key in the rule.
+    key: [&'static str; 2],
+    correlation: Correlation,
+}
+
+impl Mutation {
+    fn new(
+        original: &Correlation,
+        description: String,
+        key: [&'static str; 2],
+        change: impl FnOnce(&mut Correlation),
+    ) -> Self {
+        let mut correlation = original.clone();
+        change(&mut correlation);
+        Self { description, key, correlation }
     }
-    if matches!(correlation.measure, Measure::Temporal { .. } | Measure::TemporalOrdered { .. }) {
-        for (index, rule) in correlation.rules.iter().enumerate() {
-            let description = format!("without the rule '{rule}'");
-            add(description, &["correlation", "rules"], &|mutant| {
-                let removed = mutant.rules.remove(index);
-                if let Measure::Temporal { condition } = &mut mutant.measure {
-                    *condition = without_rule(condition, &removed);
-                }
-            });
-        }
-    }
-    if let Measure::TemporalOrdered { distinct_by: Some(_) } = correlation.measure {
-        let measure = Measure::TemporalOrdered { distinct_by: None };
-        add(
-            "without 'hedgerow.distinct_by'".into(),
-            &[attributes_key, "hedgerow.distinct_by"],
-            &|mutant| mutant.measure = measure.clone(),
-        );
-    }
-    let Coordination { events_per_value, evenness, synchronized_start, handover } =
-        correlation.coordination;
-    if events_per_value.is_some() {
-        add(
-            "without 'hedgerow.events_per_value'".into(),
-            &[attributes_key, "hedgerow.events_per_value"],
-            &|mutant| mutant.coordination.events_per_value = None,
-        );
-    }
-    if evenness.is_some() {
-        add(
-            "without 'hedgerow.evenness'".into(),
-            &[attributes_key, "hedgerow.evenness"],
-            &|mutant| mutant.coordination.evenness = None,
-        );
-    }
-    if synchronized_start.is_some() {
-        add(
-            "without 'hedgerow.synchronized_start'".into(),
-            &[attributes_key, "hedgerow.synchronized_start"],
-            &|mutant| mutant.coordination.synchronized_start = None,
-        );
-    }
-    if handover.is_some() {
-        add(
-            "without 'hedgerow.handover'".into(),
-            &[attributes_key, "hedgerow.handover"],
-            &|mutant| mutant.coordination.handover = None,
-        );
-    }
-    let thresholds = thresholds(&correlation.measure).iter().enumerate();
-    for (index, threshold) in thresholds.filter(|(_, threshold)| threshold.value != 0.0) {
-        let description = format!("when half of {} is asked", threshold.value);
-        add(description, &["correlation", "condition"], &|mutant| {
-            if let Some(threshold) =
-                thresholds_mut(&mut mutant.measure).and_then(|thresholds| thresholds.get_mut(index))
-            {
-                let half = threshold.value.abs() / 2.0;
-                threshold.value += match threshold.comparator {
-                    Comparator::Lt | Comparator::Lte => 2.0 * half,
-                    _ => -half,
-                };
-            }
-        });
-    }
+}
+
+/// Returns all mutations of a correlation. Timespans are not changed.
+fn mutations(correlation: &Correlation) -> Vec<Mutation> {
+    let mut mutations = without_fields(correlation);
+    mutations.extend(without_rules(correlation));
+    mutations.extend(without_attributes(correlation));
+    mutations.extend(with_relaxed_thresholds(correlation));
     mutations
 }
 
-/// A condition in which a rule always holds.
+/// Returns the correlation without each field to group by, unless it is the only one.
+fn without_fields(correlation: &Correlation) -> Vec<Mutation> {
+    if correlation.group_by.len() < 2 {
+        return Vec::new();
+    }
+    let fields = correlation.group_by.iter().enumerate().map(|(index, field)| {
+        let description = format!("without the field '{}'", field.name());
+        Mutation::new(correlation, description, ["correlation", "group-by"], |mutant| {
+            mutant.group_by.remove(index);
+        })
+    });
+    fields.collect()
+}
+
+/// Returns a temporal correlation without each rule.
+fn without_rules(correlation: &Correlation) -> Vec<Mutation> {
+    if !matches!(correlation.measure, Measure::Temporal { .. } | Measure::TemporalOrdered { .. }) {
+        return Vec::new();
+    }
+    let rules = correlation.rules.iter().enumerate().map(|(index, rule)| {
+        let description = format!("without the rule '{rule}'");
+        Mutation::new(correlation, description, ["correlation", "rules"], |mutant| {
+            mutant.rules.remove(index);
+            if let Measure::Temporal { condition } = &mut mutant.measure {
+                *condition = without_rule(condition, rule);
+            }
+        })
+    });
+    rules.collect()
+}
+
+/// Returns the correlation without each custom attribute that it has, except weight and lifetime.
+fn without_attributes(correlation: &Correlation) -> Vec<Mutation> {
+    let Coordination { events_per_value, evenness, synchronized_start, handover } =
+        correlation.coordination;
+    let is_distinct =
+        matches!(correlation.measure, Measure::TemporalOrdered { distinct_by: Some(_) });
+    let rows: [(&'static str, bool, fn(&mut Correlation)); 5] = [
+        (DISTINCT_BY_KEY, is_distinct, |mutant| {
+            mutant.measure = Measure::TemporalOrdered { distinct_by: None };
+        }),
+        (EVENTS_PER_VALUE_KEY, events_per_value.is_some(), |mutant| {
+            mutant.coordination.events_per_value = None;
+        }),
+        (EVENNESS_KEY, evenness.is_some(), |mutant| mutant.coordination.evenness = None),
+        (SYNCHRONIZED_START_KEY, synchronized_start.is_some(), |mutant| {
+            mutant.coordination.synchronized_start = None;
+        }),
+        (HANDOVER_KEY, handover.is_some(), |mutant| mutant.coordination.handover = None),
+    ];
+    let present = rows.into_iter().filter(|(_, is_present, _)| *is_present);
+    let mutations = present.map(|(key, _, remove)| {
+        Mutation::new(correlation, format!("without '{key}'"), [CUSTOM_ATTRIBUTES, key], remove)
+    });
+    mutations.collect()
+}
+
+/// Returns the correlation with each threshold relaxed by half of its value (`lt`, `lte`: by all of
+/// it). A threshold of 0 is not changed.
+fn with_relaxed_thresholds(correlation: &Correlation) -> Vec<Mutation> {
+    let thresholds = thresholds(&correlation.measure).iter().enumerate();
+    let mutations =
+        thresholds.filter(|(_, threshold)| threshold.value != 0.0).map(|(index, threshold)| {
+            let relaxed = match threshold.comparator {
+                Comparator::Lt | Comparator::Lte => threshold.value + threshold.value.abs(),
+                _ => threshold.value - threshold.value.abs() / 2.0,
+            };
+            let description = format!("if the threshold {} is {relaxed}", threshold.value);
+            Mutation::new(correlation, description, ["correlation", "condition"], |mutant| {
+                let mut thresholds = thresholds_mut(&mut mutant.measure).into_iter().flatten();
+                if let Some(threshold) = thresholds.nth(index) {
+                    threshold.value = relaxed;
+                }
+            })
+        });
+    mutations.collect()
+}
+
+/// Returns a condition in which a rule always holds.
 fn without_rule(condition: &Condition, rule: &str) -> Condition {
     let convert_all =
         |parts: &[Condition]| parts.iter().map(|part| without_rule(part, rule)).collect();
@@ -207,6 +225,7 @@ fn without_rule(condition: &Condition, rule: &str) -> Condition {
     }
 }
 
+/// Returns the thresholds of a measure; none for temporal ones.
 fn thresholds(measure: &Measure) -> &[Threshold] {
     match measure {
         Measure::EventCount { thresholds }
@@ -227,8 +246,11 @@ fn thresholds_mut(measure: &mut Measure) -> Option<&mut Vec<Threshold>> {
     }
 }
 
-/// When exemplars begin, in seconds since the epoch: the first second of a day.
+/// Time at which exemplars begin, in seconds since the epoch: the first second of a day.
 const START_SECONDS: u32 = 20_000 * 86_400;
 
-/// Bytes for the groups of an exemplar.
+/// Remedy for an exemplar with an unexpected result.
+pub const RESULT_REMEDY: &str = "correct the rule or the exemplar";
+
+/// Bytes of memory for the groups of an exemplar.
 const GROUP_MEMORY_BYTES: usize = 8 << 20;

@@ -1,33 +1,26 @@
-//! Tests rules: runs the exemplars of each signature, alone and with all rules, and mutations of each.
+//! Tests rules: runs the exemplars and the mutations of each signature.
 
 use hedgerow_core::evaluate::explain::Explainer;
 use hedgerow_core::matching::Matcher;
-use hedgerow_core::rules::signature::Condition;
+use hedgerow_core::rules::signature::{Condition, Signature};
 use hedgerow_core::ruleset::Ruleset;
-use rsigma_parser::EXEMPLARS_KEY;
 use serde::Serialize;
 
+use crate::attributes::EXEMPLARS_PATH;
 use crate::exemplar::ExemplarEvent;
+use crate::test_correlations::RESULT_REMEDY;
 use crate::{Exemplar, Finding, Rule, Rules, test_correlations};
 
-/// Tests every rule; what fails, by place.
+/// Tests all rules that are not deprecated, and returns the failures, sorted by position.
 ///
-/// An exemplar must come out as it says, from the rule alone and from the whole ruleset, and by the
-/// slow path too. And no selection may be there for show: without it, some exemplar must come out
-/// differently.
+/// Each exemplar must have its expected result with the rule alone, with all rules, and with the
+/// [`Explainer`], the slow path. Without any one selection, an exemplar must have another result.
 pub fn test(rules: &Rules) -> Vec<Finding> {
     let mut findings = Vec::new();
     let full_ruleset = match rules.ruleset() {
         Ok(ruleset) => ruleset,
         Err(error) => {
-            let finding = Finding {
-                path: "policy.toml".into(),
-                line: 1,
-                column: 1,
-                problem: error.problem().into(),
-                remedy: error.remedy().into(),
-            };
-            return vec![finding];
+            return vec![Finding::new("policy.toml", (1, 1), error.problem(), error.remedy())];
         }
     };
     let mut matcher = full_ruleset.program().matcher();
@@ -39,30 +32,31 @@ pub fn test(rules: &Rules) -> Vec<Finding> {
     findings
 }
 
-/// How an exemplar comes out by its rule alone.
+/// The result of an exemplar with its rule alone.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExemplarResult {
-    /// The rule's file, and where in it the exemplar begins.
+    /// Path of the rule's file.
     pub path: String,
-    /// From 1.
+    /// Line of the exemplar, from 1.
     pub line: usize,
-    /// FieldId of the rule.
+    /// Name of the rule.
     pub rule: String,
-    /// FieldId of the exemplar.
+    /// Name of the exemplar.
     pub name: String,
-    /// Whether it is to match.
+    /// Whether the rule must match.
     pub expected: bool,
-    /// Whether it does.
+    /// Whether the rule matches.
     pub matches: bool,
 }
 
-/// How every exemplar of every detection rule comes out. [`test`] says what is wrong; this, what is right, too.
+/// Returns the results of the exemplars of all detection rules. [`test()`] returns failures only.
 pub fn exemplar_results(rules: &Rules) -> Vec<ExemplarResult> {
     let explainer = Explainer::default();
     let rule_results = |rule: &Rule| {
         let exemplar_result = |(index, exemplar): (usize, &Exemplar)| {
             let event = ExemplarEvent::new(&exemplar.event).ok()?;
-            let key = ["custom_attributes", EXEMPLARS_KEY, &index.to_string()];
+            let index = index.to_string();
+            let key = [&EXEMPLARS_PATH[..], &[&index]].concat();
             Some(ExemplarResult {
                 path: rule.metadata.path.clone(),
                 line: rule.metadata.finding(&key, "", "").line,
@@ -83,47 +77,37 @@ fn test_rule(
     full_matcher: &mut Matcher<'_>,
     findings: &mut Vec<Finding>,
 ) {
-    // `check` has said why, where it does not compile.
+    // `check` has reported a rule that does not compile.
     let Ok(rule_ruleset) = rule.as_ruleset() else { return };
     let explainer = Explainer::default();
     let mut rule_matcher = rule_ruleset.program().matcher();
-    let signature_index = full_ruleset
-        .signatures()
-        .iter()
-        .position(|signature| signature.name == rule.signature.name);
+    let is_this_rule = |signature: &Signature| signature.name == rule.signature.name;
+    // The policy can turn the signature off.
+    let active_index = full_ruleset.signatures().iter().position(is_this_rule);
     let mut events = Vec::new();
     for (index, exemplar) in rule.exemplars.iter().enumerate() {
-        let index = index.to_string();
-        let key = ["custom_attributes", EXEMPLARS_KEY, &index];
-        // `check` has said why, where it cannot be read.
+        // `check` has reported an invalid event.
         let Ok(event) = ExemplarEvent::new(&exemplar.event) else { continue };
         let request = event.request();
         let is_hit = |matcher: &mut Matcher<'_>, ruleset: &Ruleset, signature_index: usize| {
             let headers = ruleset.program().header_bits(&event.headers);
             matcher.hits(&request, &headers).iter().any(|hit| hit.signature == signature_index)
         };
-        let rows = [
+        let explanation = explainer.explain(&rule.signature, &request, &event.headers);
+        let mut results = vec![
             ("alone", is_hit(&mut rule_matcher, &rule_ruleset, 0)),
-            (
-                "by the slow path",
-                explainer.explain(&rule.signature, &request, &event.headers).holds,
-            ),
-            (
-                "in the full ruleset",
-                signature_index.is_some_and(|signature_index| {
-                    is_hit(full_matcher, full_ruleset, signature_index)
-                }) || signature_index.is_none() && exemplar.should_match,
-            ),
+            ("by the slow path", explanation.holds),
         ];
-        for (context, matched) in rows {
+        if let Some(active_index) = active_index {
+            results.push(("in the full ruleset", is_hit(full_matcher, full_ruleset, active_index)));
+        }
+        for (context, matched) in results {
             if matched != exemplar.should_match {
                 let verb = if matched { "matches" } else { "does not match" };
                 let problem = format!("exemplar '{}' {verb} {context}", exemplar.name);
-                findings.push(rule.metadata.finding(
-                    &key,
-                    problem,
-                    "mend the rule or the exemplar",
-                ));
+                let index = index.to_string();
+                let key = [&EXEMPLARS_PATH[..], &[&index]].concat();
+                findings.push(rule.metadata.finding(&key, problem, RESULT_REMEDY));
             }
         }
         events.push((exemplar.should_match, event));
@@ -131,7 +115,8 @@ fn test_rule(
     test_mutations(rule, &events, &explainer, findings);
 }
 
-/// Leaves out one selection at a time.
+/// Removes one selection at a time from the condition, and adds a finding if all exemplars keep
+/// their results.
 fn test_mutations(
     rule: &Rule,
     events: &[(bool, ExemplarEvent)],
@@ -152,16 +137,13 @@ fn test_mutations(
         });
         if survives {
             let problem = format!("no exemplar needs the selection '{name}'");
-            findings.push(rule.metadata.finding(
-                &["detection", name],
-                problem,
-                "add an exemplar that comes out differently without it, or remove it",
-            ));
+            let remedy = "add an exemplar that has another result without it, or remove it";
+            findings.push(rule.metadata.finding(&["detection", name], problem, remedy));
         }
     }
 }
 
-/// A condition without a selection; `None` where nothing is left, which then always holds.
+/// Returns a condition without a selection; `None` if nothing is left, which counts as always true.
 fn without_selection(condition: &Condition, name: &str) -> Option<Condition> {
     let remaining = |parts: &[Condition]| {
         parts.iter().filter_map(|part| without_selection(part, name)).collect::<Vec<_>>()

@@ -1,4 +1,4 @@
-//! TOML files: read to the end whatever is wrong, so that all of it is told at once, with its place.
+//! TOML files: parses them past errors, so that one run reports all findings with their positions.
 
 use std::collections::BTreeSet;
 
@@ -7,32 +7,27 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue, Error, ValueDeserializer};
 
 use crate::source_map::line_column;
+use crate::suggestion::did_you_mean;
 use crate::{Finding, RuleFile};
 
-/// Collects findings of one file.
+/// A collector of the findings in a TOML file.
 pub struct TomlDiagnostics<'n> {
-    /// The file.
+    /// File with the problems.
     pub file: &'n RuleFile,
-    /// What is wrong.
+    /// Findings of all files so far.
     pub findings: &'n mut Vec<Finding>,
-    /// Where every setting is shown: the remedy where there is no better.
+    /// Default remedy: the page that shows all settings.
     pub help: &'static str,
 }
 
 impl TomlDiagnostics<'_> {
-    /// Notes a finding at a byte.
+    /// Adds a finding at a byte offset.
     pub fn add(&mut self, offset: usize, problem: impl Into<String>, remedy: impl Into<String>) {
-        let (line, column) = line_column(&self.file.text, offset);
-        self.findings.push(Finding {
-            path: self.file.path.clone(),
-            line,
-            column,
-            problem: problem.into(),
-            remedy: remedy.into(),
-        });
+        let location = line_column(&self.file.text, offset);
+        self.findings.push(Finding::new(&self.file.path, location, problem, remedy));
     }
 
-    /// Whether something has been noted there.
+    /// Returns whether there is a finding at a byte offset.
     fn has_finding_at(&self, offset: usize) -> bool {
         let location = line_column(&self.file.text, offset);
         self.findings.iter().any(|finding| {
@@ -41,14 +36,14 @@ impl TomlDiagnostics<'_> {
     }
 }
 
-/// Reads the file, unless it is no TOML: that is noted.
+/// Parses a file; `None`, with a finding, if it is not TOML. Repeated keys are findings, too.
 pub fn read<'n>(diagnostics: &mut TomlDiagnostics<'n>) -> Option<DeTable<'n>> {
     let (document, errors) = DeTable::parse_recoverable(&diagnostics.file.text);
     is_recoverable(&errors, diagnostics).then(|| document.into_inner())
 }
 
-/// Notes what is not TOML; whether the rest can be checked. A repeated key leaves the rest as it is;
-/// after any other error the parser guesses.
+/// Adds findings for syntax errors, and returns whether the rest of the file is reliable. That is
+/// so after a repeated key; after any other error, the parser guesses.
 fn is_recoverable(errors: &[Error], diagnostics: &mut TomlDiagnostics<'_>) -> bool {
     let offset = |error: &Error| error.span().map_or(0, |span| span.start);
     if let Some(error) = errors.iter().find(|error| error.message() != DUPLICATE_KEY_MESSAGE) {
@@ -56,12 +51,15 @@ fn is_recoverable(errors: &[Error], diagnostics: &mut TomlDiagnostics<'_>) -> bo
         return false;
     }
     for error in errors {
-        diagnostics.add(offset(error), "this key stands here twice", "remove one of the two");
+        diagnostics.add(offset(error), "the key is repeated", "remove one of the two");
     }
     true
 }
 
-/// Deserializes. What is refused is noted and taken out, until nothing is: so all of it is told.
+/// Deserializes a document; `None` if a required value is missing or invalid.
+///
+/// Each error becomes a finding, and its entry is removed before the next attempt. So one run
+/// reports all errors.
 pub fn deserialize_all<T: DeserializeOwned>(
     mut document: DeTable<'_>,
     diagnostics: &mut TomlDiagnostics<'_>,
@@ -82,14 +80,16 @@ pub fn deserialize_all<T: DeserializeOwned>(
     }
 }
 
-/// What is meant, perhaps: serde names in backticks what it found, and then what it knows.
+/// Returns a suggestion for an unknown name, or else `help`. Serde quotes the unknown name in
+/// backticks, and then the known ones.
 fn remedy(message: &str, help: &str) -> String {
     let mut quoted = message.split('`').skip(1).step_by(2);
-    let nearest = quoted.next().and_then(|unknown| crate::nearest(unknown, quoted));
-    nearest.map_or_else(|| help.to_owned(), |name| format!("did you mean '{name}'?"))
+    let suggestion = quoted.next().and_then(|unknown| did_you_mean(unknown, quoted));
+    suggestion.unwrap_or_else(|| help.to_owned())
 }
 
-/// Takes out the innermost entry that has its key or value at byte `at`; whether there was one.
+/// Removes the innermost entry whose key or value contains a byte offset. Returns whether there was
+/// one.
 fn remove_at(table: &mut DeTable<'_>, offset: usize) -> bool {
     if table.iter_mut().any(|(_, value)| remove_below(value.get_mut(), offset)) {
         return true;
@@ -101,6 +101,7 @@ fn remove_at(table: &mut DeTable<'_>, offset: usize) -> bool {
     key.is_some_and(|key| table.remove(&key).is_some())
 }
 
+/// Removes the innermost entry of a table or array that contains a byte offset.
 fn remove_below(value: &mut DeValue<'_>, offset: usize) -> bool {
     match value {
         DeValue::Table(table) => remove_at(table, offset),
@@ -118,7 +119,8 @@ fn remove_below(value: &mut DeValue<'_>, offset: usize) -> bool {
     }
 }
 
-/// No two entries go by one name: of two, one would do nothing.
+/// Adds a finding for each table of the array `kind` whose `key` another one has, too: one of the
+/// two would have no effect.
 pub fn check_unique(
     document: &DeTable<'_>,
     kind: &str,
@@ -130,23 +132,23 @@ pub fn check_unique(
         if let Some((offset, name)) = text(entry, key)
             && !seen.insert(name)
         {
-            let problem = format!("a second {kind} with the {key} '{name}'");
-            diagnostics.add(offset, problem, "make one of the two, or rename one");
+            let problem = format!("the {key} '{name}' of this {kind} is not unique");
+            diagnostics.add(offset, problem, "merge the two, or rename one");
         }
     }
 }
 
-/// A value and where it stands.
+/// Returns a value and its byte offset.
 pub fn value<'d, 'i>(table: &'d DeTable<'i>, key: &str) -> Option<(usize, &'d DeValue<'i>)> {
     table.get(key).map(|value| (value.span().start, value.get_ref()))
 }
 
-/// A table within a table.
+/// Returns a table within a table.
 pub fn table<'d, 'i>(document: &'d DeTable<'i>, key: &str) -> Option<&'d DeTable<'i>> {
     value(document, key).and_then(|(_, value)| value.as_table())
 }
 
-/// The tables of an array, each with its place.
+/// Returns the tables of the array `kind`, each with its byte offset.
 pub fn entries<'d, 'i>(
     document: &'d DeTable<'i>,
     kind: &str,
@@ -156,13 +158,13 @@ pub fn entries<'d, 'i>(
     entries.filter_map(|entry| Some((entry.span().start, entry.get_ref().as_table()?)))
 }
 
-/// A string and where it stands.
+/// Returns a string and its byte offset; `None` for another type.
 pub fn text<'d>(table: &'d DeTable<'_>, key: &str) -> Option<(usize, &'d str)> {
     let (offset, value) = value(table, key)?;
     Some((offset, value.as_str()?))
 }
 
-/// A number and where it stands.
+/// Returns a number and its byte offset; `None` for another type.
 pub fn number(table: &DeTable<'_>, key: &str) -> Option<(usize, f64)> {
     let (offset, value) = value(table, key)?;
     let number = match value {
@@ -175,12 +177,12 @@ pub fn number(table: &DeTable<'_>, key: &str) -> Option<(usize, f64)> {
     Some((offset, number))
 }
 
-/// A number without sign and fraction, and where it stands.
+/// Returns an integer of at least 0 and its byte offset; `None` for another value.
 pub fn unsigned_integer(table: &DeTable<'_>, key: &str) -> Option<(usize, u64)> {
     let (offset, value) = value(table, key)?;
     let integer = value.as_integer()?;
     Some((offset, u64::from_str_radix(integer.as_str(), integer.radix()).ok()?))
 }
 
-/// The parser's word for a key that is there already.
+/// The parser's message for a repeated key.
 const DUPLICATE_KEY_MESSAGE: &str = "duplicate key";

@@ -1,87 +1,93 @@
-//! The benchmark's phases in Wasm; `benches/bench.mjs` runs them in Node's V8.
+//! The benchmark's phases in Wasm. `benches/phases.mjs` runs them in Node's V8.
+//!
+//! `hedgerow_bench` has the loops; this file gives them to JavaScript. With the feature `peers`
+//! there is also the literal search, next to the automaton that it is compared with.
 
 #[cfg(feature = "peers")]
 use std::hint::black_box;
 
 #[cfg(feature = "peers")]
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
+#[cfg(feature = "peers")]
+use hedgerow_core::matching::literal_scanner::Scanner;
 use wasm_bindgen::prelude::*;
 
-/// Reads and compiles a bundle; with `check` every regex of it, too. Returns the number of signatures.
-/// Throws where it cannot be read.
+/// Parses and compiles a bundle; with `compile_regexes` every regex, too. Returns the number of
+/// signatures. Throws if the bundle is invalid.
 #[wasm_bindgen]
-pub fn reload(bundle: &[u8], check: bool) -> Result<usize, JsError> {
-    Ok(hedgerow_bench::reload(bundle, check)?)
+pub fn reload(bundle: &[u8], compile_regexes: bool) -> Result<usize, JsError> {
+    Ok(hedgerow_bench::reload(bundle, compile_regexes)?)
 }
 
-/// Authenticates (nearly) and reads indicators; returns their number. Throws where these are none.
+/// Parses packed indicators and returns their number. Throws if they are malformed.
 #[wasm_bindgen]
 pub fn parse_indicators(bytes: &[u8]) -> Result<usize, JsError> {
     Ok(hedgerow_bench::parse_indicators(bytes)?)
 }
 
-/// Makes some.
+/// Returns `count` packed indicators whose keys spread over all `u64`.
 #[wasm_bindgen]
 pub fn synthetic_indicators(count: u32) -> Vec<u8> {
     hedgerow_bench::synthetic_indicators(count)
 }
 
-/// Phases over one chat body; each runs `times` times and returns a checksum.
+/// Phases over one chat body. Each runs `times` times and returns a checksum, so that no compiler
+/// can remove its work.
 #[wasm_bindgen]
 pub struct PhaseBench(hedgerow_bench::PhaseBench);
 
 #[wasm_bindgen]
 impl PhaseBench {
-    /// Loads a bundle. Throws where it cannot be read.
+    /// Compiles a bundle, given as JSON text. Throws if it is invalid.
     #[wasm_bindgen(constructor)]
     pub fn new(bundle: &str) -> Result<PhaseBench, JsError> {
         Ok(Self(hedgerow_bench::PhaseBench::new(bundle.as_bytes())?))
     }
 
-    /// Copies a body in.
+    /// Copies a body into Wasm memory, for all phases.
     pub fn load(&mut self, body: &[u8]) {
         self.0.load_body(body);
     }
 
-    /// Reads the request.
+    /// Reads the request from the body.
     pub fn extract(&self, times: u32) -> u32 {
         self.0.extract(times)
     }
 
-    /// Matches it.
+    /// Matches the signatures with the request.
     #[wasm_bindgen(js_name = "match")]
     pub fn matching(&self, times: u32) -> u32 {
         self.0.matching(times)
     }
 
-    /// Hashes what correlation keeps of its text.
+    /// Sketches the text: the template keys and the digest that correlations count by.
     pub fn sketch(&self, times: u32) -> u32 {
         self.0.sketch(times)
     }
 
-    /// Scores hits.
+    /// Scores two hits.
     pub fn score(&self, times: u32) -> u32 {
         self.0.score(times)
     }
 
-    /// All of it.
+    /// Runs all phases, from the loaded body to a decision.
     pub fn run_all(&self, times: u32) -> u32 {
         self.0.run_all(times)
     }
 
-    /// All of it once, the copy of the body included.
+    /// Runs all phases once, including the copy of `body` into Wasm memory, as in the Worker.
     pub fn run_all_with_copy(&self, body: &[u8]) -> u32 {
         self.0.decide(body)
     }
 }
 
-/// The search for literals alone, over one text: ours, and others'. Each runs `times` times and returns
-/// the number of occurrences.
+/// The literal search alone, over one text: Hedgerow's scanner, aho-corasick's DFA and a sum over
+/// the bytes. Each search runs `times` times and returns the number of occurrences, modulo 2³².
 #[cfg(feature = "peers")]
 #[wasm_bindgen]
 pub struct LiteralSearch {
     literals: Vec<String>,
-    scanner: hedgerow_core::matching::literal_scanner::Scanner,
+    scanner: Scanner,
     dfa: AhoCorasick,
     text: Vec<u8>,
 }
@@ -89,41 +95,38 @@ pub struct LiteralSearch {
 #[cfg(feature = "peers")]
 #[wasm_bindgen]
 impl LiteralSearch {
-    /// Compiles literals, one a line. Throws where the automaton cannot be built.
+    /// Compiles literals, one per line. Throws if the automaton cannot be built.
     #[wasm_bindgen(constructor)]
     pub fn new(literals: &str) -> Result<LiteralSearch, JsError> {
         let patterns: Vec<String> = literals.lines().map(str::to_owned).collect();
-        let scanner = hedgerow_core::matching::literal_scanner::Scanner::new(patterns.clone());
-        let mut dfa = AhoCorasick::builder();
-        let dfa = dfa.kind(Some(AhoCorasickKind::DFA)).build(literals.lines())?;
+        let scanner = Scanner::new(patterns.clone());
+        let mut builder = AhoCorasick::builder();
+        let dfa = builder.kind(Some(AhoCorasickKind::DFA)).build(literals.lines())?;
         Ok(Self { literals: patterns, scanner, dfa, text: Vec::new() })
     }
 
-    /// Copies a text in.
+    /// Copies a text into Wasm memory, for all searches.
     pub fn load(&mut self, text: &[u8]) {
         self.text = text.to_vec();
     }
 
-    /// Bytes that our tables take.
+    /// Returns the bytes that the scanner's tables take.
     pub fn heap_bytes(&self) -> usize {
         self.scanner.heap_bytes()
     }
 
-    /// Bytes that the automaton takes.
+    /// Returns the bytes that the automaton takes.
     pub fn dfa_heap_bytes(&self) -> usize {
         self.dfa.memory_usage()
     }
 
-    /// Builds our tables anew.
+    /// Builds the scanner's tables again and returns their bytes, summed up.
     pub fn build(&self, times: u32) -> u32 {
-        let build = |_| {
-            hedgerow_core::matching::literal_scanner::Scanner::new(self.literals.clone())
-                .heap_bytes() as u32
-        };
+        let build = |_| Scanner::new(self.literals.clone()).heap_bytes() as u32;
         (0..times).map(build).fold(0, u32::wrapping_add)
     }
 
-    /// Our scan.
+    /// Searches with Hedgerow's scanner.
     pub fn scan(&self, times: u32) -> u32 {
         let mut count = 0_u32;
         for _ in 0..times {
@@ -132,13 +135,13 @@ impl LiteralSearch {
         count
     }
 
-    /// aho-corasick's DFA, telling all occurrences as well.
+    /// Searches with aho-corasick's DFA, which reports overlapping occurrences, too.
     pub fn scan_dfa(&self, times: u32) -> u32 {
         let count = |_| self.dfa.find_overlapping_iter(black_box(&self.text)).count() as u32;
         (0..times).map(count).fold(0, u32::wrapping_add)
     }
 
-    /// The floor: every byte read once.
+    /// Reads every byte once: the lower limit of any search. Returns the sum of the bytes.
     pub fn scan_baseline(&self, times: u32) -> u32 {
         let sum = |_| black_box(&self.text).iter().map(|byte| u32::from(*byte)).sum::<u32>();
         (0..times).map(sum).fold(0, u32::wrapping_add)

@@ -1,4 +1,7 @@
-//! The core for the browser: the same code that runs at the edge. Nothing leaves the page.
+//! Hedgerow in the browser: checks rules, scores and explains requests with the Worker's code.
+//!
+//! The console runs this module in a Web Worker (`www/src/core/`). Results are JSON text. Nothing
+//! leaves the page.
 
 #[cfg(feature = "bench")]
 mod bench;
@@ -12,11 +15,14 @@ use hedgerow_sigma::recorded::RecordedRequest;
 use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
 
-/// Checks and tests rule files, given as JSON `{path: text}`. Returns JSON
-/// `{findings, exemplars, bundle, signatures}`: how every exemplar comes out, where the files can be
-/// read; `bundle` is its canonical text, or null where there are findings.
+/// Checks and tests rule files, given as JSON `{path: text}`. Returns JSON:
 ///
-/// Throws where `files` is not such an object.
+/// - `findings`: what is wrong with the files or their exemplars; empty if the rules are good
+/// - `exemplars`: the result of every exemplar; empty if the files cannot be compiled
+/// - `bundle`: the canonical text of the bundle; null if there are findings
+/// - `signatures`: the number of signatures; 0 if the files cannot be compiled
+///
+/// Throws if `files` is not an object of texts.
 #[wasm_bindgen]
 pub fn check(files: &str) -> Result<String, JsError> {
     let files: std::collections::BTreeMap<String, String> = serde_json::from_str(files)?;
@@ -42,42 +48,47 @@ pub fn check(files: &str) -> Result<String, JsError> {
     Ok(report.to_string())
 }
 
-/// What changes from one bundle to another: signatures, weights, lists, policy; as JSON.
+/// Compares two bundles. Returns the changed signatures, weights, lists and policy as JSON.
 ///
-/// Throws where one of them cannot be read.
+/// Throws if a bundle is invalid.
 #[wasm_bindgen]
 pub fn diff(from: &str, to: &str) -> Result<String, JsError> {
     let diff = Diff::between(&Bundle::parse(from.as_bytes())?, &Bundle::parse(to.as_bytes())?);
     Ok(json!(diff).to_string())
 }
 
-/// The fields that signatures may name, as JSON `[{name, kind, doc}]`.
+/// Returns the fields that signatures may name, as JSON `[{name, kind, doc}]`. `kind` is the type.
 #[wasm_bindgen]
 pub fn fields() -> String {
-    let row = |row: &field::FieldSpec| json!({ "name": row.name, "kind": row.field_type.name(), "doc": row.doc });
-    Value::from_iter(field::FIELDS.iter().map(row)).to_string()
+    let to_json = |field: &field::FieldSpec| {
+        let kind = field.field_type.name();
+        json!({ "name": field.name, "kind": kind, "doc": field.doc })
+    };
+    Value::from_iter(field::FIELDS.iter().map(to_json)).to_string()
 }
 
-/// A ruleset that scores and explains requests: raw HTTP, or JSON lines.
+/// A ruleset that scores and explains requests. A request is raw HTTP, or a JSON object as in the
+/// NDJSON files of `hedgerow replay`.
 #[wasm_bindgen]
 pub struct Filter(Ruleset);
 
 #[wasm_bindgen]
 impl Filter {
-    /// Loads a bundle. Throws where it cannot be read; the message says why.
+    /// Compiles a bundle, given as JSON text. Throws if it is invalid; the message says why.
     #[wasm_bindgen(constructor)]
     pub fn new(bundle: &str) -> Result<Filter, JsError> {
         Ok(Self(Ruleset::load(bundle.as_bytes())?))
     }
 
-    /// SHA-256 of the bundle.
+    /// Returns the SHA-256 of the bundle, in hex.
     pub fn digest(&self) -> String {
         self.0.digest().to_owned()
     }
 
-    /// Scores a request. Returns JSON `{llm_call, decision}`. `now` is in seconds since the epoch.
+    /// Scores a request at `now`, in seconds since the epoch. Returns JSON `{llm_call, decision}`;
+    /// there is no `decision` if the request is not an LLM call.
     ///
-    /// Throws where the request cannot be read; the message says why.
+    /// Throws if the request cannot be parsed; the message says why.
     pub fn score(&self, request: &str, now: f64) -> Result<String, JsError> {
         let recorded = parse_request(request)?;
         let envelope = recorded.envelope(self.0.policy().scan.scan_window, now as u64);
@@ -89,10 +100,11 @@ impl Filter {
         Ok(json!({ "llm_call": true, "decision": decision }).to_string())
     }
 
-    /// Shows every condition of every signature for a request, true or false. Returns JSON
-    /// `{llm_call, requests}`, one list of explanations for each request in the body.
+    /// Evaluates every condition of every signature for a request, including those that do not
+    /// hold. Returns JSON `{llm_call, requests}`: one list of explanations for each request of the
+    /// body, because an upload for a batch has many.
     ///
-    /// Throws where the request cannot be read; the message says why.
+    /// Throws if the request cannot be parsed; the message says why.
     pub fn explain(&self, request: &str, now: f64) -> Result<String, JsError> {
         let recorded = parse_request(request)?;
         let limits = &self.0.policy().scan;

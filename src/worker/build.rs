@@ -1,5 +1,7 @@
-//! Compiles the rules into the embedded bundle. Rules that `hedgerow check` rejects fail the build,
-//! with every problem at once. HEDGEROW_RULES names another directory than `rules/`.
+//! Compiles the rules into the embedded bundle, `bundle.json` in OUT_DIR.
+//!
+//! Rules that `hedgerow check` rejects fail the build, with every problem at once. HEDGEROW_RULES
+//! names another directory than `rules/`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,13 +19,15 @@ fn main() -> ExitCode {
     }
 }
 
+/// Builds the bundle and writes it. An error has one line per problem.
 fn embed_ruleset() -> Result<(), String> {
     emit_directive("rerun-if-env-changed=HEDGEROW_RULES");
     let rules_dir =
         env::var_os("HEDGEROW_RULES").map_or_else(|| PathBuf::from("../../rules"), PathBuf::from);
     emit_directive(&format!("rerun-if-changed={}", rules_dir.display()));
     let bundle = hedgerow_sigma::build(&rules_dir)?;
-    let out_dir = env::var_os("OUT_DIR").ok_or("OUT_DIR is missing: run this by cargo")?;
+    let out_dir =
+        env::var_os("OUT_DIR").ok_or("OUT_DIR is missing: run this build script with cargo")?;
     fs::write(PathBuf::from(out_dir).join("bundle.json"), bundle).map_err(|error| error.to_string())
 }
 

@@ -1,4 +1,18 @@
 //! State of one isolate, shared by all of its requests.
+//!
+//! An isolate is single-threaded: the state is thread-local, and no request borrows it while it
+//! awaits anything. An isolate may end at any time, and its state with it.
+//!
+//! | file | content |
+//! |---|---|
+//! | `active_rules.rs` | the rules in force, from KV or embedded |
+//! | `indicators.rs` | the indicators in force, from KV and from correlators |
+//! | `kv_poll.rs` | the schedule by which both are read from KV |
+//! | `telemetry.rs` | counters and their report to the ledger |
+//! | `decision_sample.rs` | decisions that go with a report |
+//! | `attribution.rs` | the rules and the data centre of a decision |
+//! | `model_name.rs` | model names that may be stored |
+//! | `observation_queue.rs` | observations and their delivery to correlators |
 
 pub mod active_rules;
 pub mod attribution;

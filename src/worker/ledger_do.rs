@@ -1,24 +1,55 @@
-//! The ledger: Durable Objects that add up what isolates report. Each keeps the last minute in memory
-//! as it comes, and writes whole minutes to SQLite, which become hours later: a write a minute for each
-//! key, however many requests there are.
+//! The ledger: Durable Objects that add up the counters that isolates report.
 //!
-//! The platform takes an object's memory when it has been idle for ten seconds. An alarm comes before
-//! that, and writes what is not written yet; one that crashes loses at most a minute.
+//! There are LEDGER_SHARDS objects, `ledger-<index>`. An isolate reports to one of them; a query
+//! asks all of them. A counter belongs to the minute in which its report arrives.
 //!
-//! | kept | for |
+//! # Routes
+//!
+//! | route | answer |
 //! |---|---|
-//! | slices of five seconds | a minute |
-//! | minutes | two days |
-//! | hours | 31 days |
-//! | the last two thousand decisions | a week |
+//! | `POST /report` | 204; the body is a [`Report`] |
+//! | `GET /` | [`Counters`] of the last 60 seconds |
+//! | `GET /?minutes=&kind=` | [`Counters`] of the last minutes, of kinds that begin with `kind` |
+//! | `GET /series?from=&step=&count=` | [`Series`] |
+//! | `GET /decisions?limit=&band=&…` | [`DecisionMatches`](decisions::DecisionMatches) |
+//! | `GET /live` | 101: a WebSocket that gets `{"new":true}` after reports |
 //!
-//! Whoever watches holds a WebSocket, which is told whenever a report has come; it costs nothing while
-//! the object sleeps.
+//! Errors are 400 (the report or the query is invalid), 413 (the report is above 4 MiB) and 503
+//! (64 WebSockets are open already).
+//!
+//! # Stored shapes
+//!
+//! - `rollup (seconds INTEGER, start INTEGER, key TEXT, count INTEGER)`: counters of the minute
+//!   (`seconds` is 60; kept for two days) or hour (3600; kept for 31 days) that begins at `start`.
+//!   `key` is a [`CounterKey`](counters::CounterKey) as JSON.
+//! - `rolled_up (hour INTEGER)`: the hours up to which minutes were added up, by their start.
+//! - `slice (start INTEGER, counters TEXT)`: the last 60 seconds in slices of five; `counters` is
+//!   [`Counters`] as JSON. Written only when the object becomes idle.
+//! - `decision_chunk (id INTEGER, clear INTEGER, at INTEGER, count INTEGER, records TEXT)`: `count`
+//!   decisions as a JSON array, stored at `at`; `clear` is 1 for clear ones. Kept for a week, at
+//!   most 2,000 decisions.
+//!
+//! All times are in seconds since the epoch.
+//!
+//! # Invariants
+//!
+//! - A counter is either in memory or in `rollup`: it leaves memory when its row is written.
+//! - An hour is added up once, after its last minute is written. Minutes cost one write per key,
+//!   however many requests there are.
+//! - While reports come, an alarm runs every seven seconds, before the platform takes the memory of
+//!   an idle object. An idle object has written everything.
+//!
+//! # Crashes
+//!
+//! A crash loses the counters of the current minute, the slices, and decisions that arrived after
+//! the last alarm. The isolates do not send them again.
 
+pub mod client;
 pub mod counters;
+pub mod decisions;
 pub mod series;
 
-mod decisions;
+mod rollup;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -27,78 +58,90 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use worker::{
-    DurableObject, Env, Error, Method, Request, Response, ResponseBuilder, SqlStorage,
-    SqlStorageValue, State, WebSocket, WebSocketIncomingMessage, WebSocketPair, durable_object,
+    DurableObject, Env, Error, Method, Request, Response, ResponseBuilder, SqlStorage, State,
+    WebSocket, WebSocketIncomingMessage, WebSocketPair, durable_object,
 };
 
-pub use self::decisions::{DecisionMatches, MAX_DECISIONS, MAX_PAGE};
-use self::decisions::{Decisions, RETENTION_SECONDS, has_stored_decisions, prune};
-use crate::ledger_do::counters::{CounterKey, Counters, Report};
-use crate::ledger_do::series::{SERIES_KINDS, Series, TimeBuckets};
+use crate::ledger_do::client::WEBSOCKET_PROTOCOL;
+use crate::ledger_do::counters::{Counters, Report};
+use crate::ledger_do::decisions::{Decisions, RETENTION_SECONDS, has_stored_decisions};
+use crate::ledger_do::series::{Series, TimeBuckets};
 use crate::platform::clock::now_ms;
 use crate::platform::sql::integer;
 use crate::platform::{clock, log, panic};
 
-/// The protocol that a browser has to be answered.
-pub const WEBSOCKET_PROTOCOL: &str = "hedgerow.v1";
-
-/// Seconds of a slice.
+/// Length of a slice in seconds.
 const SLICE_SECONDS: u64 = 5;
 
-/// Seconds that `traffic` covers unless more is asked for.
+/// The period of counters in a query without `minutes`, in seconds.
 pub const RECENT_SECONDS: u64 = 60;
 
-/// Seconds between two alarms, while reports come: less than the ten after which memory is taken.
+/// Seconds between two alarms while reports come. The platform takes the memory of an object that
+/// is idle for ten.
 const ALARM_INTERVAL_SECONDS: u64 = 7;
 
+/// A minute in seconds.
 const MINUTE: u64 = 60;
-const HOUR: u64 = 3_600;
 
-/// Seconds that minutes are kept.
-const MINUTE_RETENTION_SECONDS: u64 = 48 * HOUR;
-
-/// Seconds that hours are kept.
-const HOUR_RETENTION_SECONDS: u64 = 31 * 24 * HOUR;
-
-/// WebSockets that are held at most.
+/// Maximum number of open WebSockets.
 const MAX_WATCHERS: usize = 64;
 
-/// Bytes that a report has at most.
+/// The shortest time between two notifications of the watchers, in milliseconds.
+const NOTIFY_INTERVAL_MS: f64 = 1_000.0;
+
+/// The largest report, in bytes.
 const MAX_REPORT_BYTES: usize = 4 << 20;
 
+/// Maximum number of cached queries of each kind.
+const MAX_CACHED_QUERIES: usize = 8;
+
 const SCHEMA: &str = "
-CREATE TABLE IF NOT EXISTS rollup (seconds INTEGER NOT NULL, start INTEGER NOT NULL, key TEXT NOT NULL, count INTEGER NOT NULL,
+CREATE TABLE IF NOT EXISTS rollup (
+    seconds INTEGER NOT NULL, start INTEGER NOT NULL, key TEXT NOT NULL, count INTEGER NOT NULL,
     PRIMARY KEY (seconds, start, key)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS rolled (hour INTEGER PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS rolled_up (hour INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS slice (start INTEGER PRIMARY KEY, counters TEXT NOT NULL);
 ";
 
-/// One of the objects.
+/// The class of the ledger's objects.
 #[durable_object]
 pub struct Ledger {
     state: State,
-    /// Slices by their start, in seconds since the epoch.
+    /// Slices of the last minute by their start, in seconds since the epoch.
     recent: RefCell<Vec<(u64, Counters)>>,
-    /// The minute that is being counted, by its start.
+    /// Start of the minute that is counted, in seconds since the epoch, and its counters.
     current_minute: RefCell<(u64, Counters)>,
     /// The last decisions.
     decisions: RefCell<Decisions>,
-    /// What was read of the tables, until they change.
+    /// Results of queries, until the tables change.
     cache: RefCell<QueryCache>,
-    /// When those who watch were told last, in milliseconds since the epoch; and whether there is more.
+    /// Time of the last notification of the watchers, in milliseconds since the epoch.
     last_notify: Cell<f64>,
+    /// Whether a report came too soon after the last notification.
     notify_pending: Cell<bool>,
-    /// Whether an alarm is set, and whether a report came since the last one.
+    /// Whether an alarm is set.
     alarm_set: Cell<bool>,
+    /// Whether a report came since the last alarm.
     had_report: Cell<bool>,
-    /// The hour before which minutes were looked at.
+    /// Start of the hour in which minutes were last added up, in seconds since the epoch.
     rolled_up_hour: Cell<u64>,
 }
 
-// A panic within leaves tables as they were, for each statement is whole by itself, and counters at worst
-// too low. `worker` asks for this where panics unwind.
+// A panic leaves each table consistent, because every statement is atomic, and counters at worst
+// too low. `worker` requires these traits in builds that unwind.
 impl UnwindSafe for Ledger {}
 impl RefUnwindSafe for Ledger {}
+
+/// Results of queries of the tables, by query. They hold for the minute in which they were read.
+#[derive(Default)]
+struct QueryCache {
+    /// Minutes since the epoch.
+    minute: u64,
+    /// By number of minutes and kind; the newest first.
+    counters: Vec<((u64, String), Counters)>,
+    /// The newest first.
+    series: Vec<(TimeBuckets, Series)>,
+}
 
 impl DurableObject for Ledger {
     fn new(state: State, _env: Env) -> Self {
@@ -127,15 +170,16 @@ impl DurableObject for Ledger {
         if request.method() == Method::Post {
             let text = request.text().await?;
             if text.len() > MAX_REPORT_BYTES {
-                return Response::error("too large", 413);
+                return Response::error("the report is too large: expected at most 4 MiB", 413);
             }
             let Some(Report { counters, decisions }) = Report::parse(&text) else {
-                return Response::error("no report", 400);
+                return Response::error("invalid report: expected counters and decisions", 400);
             };
             self.record_counters(counters)?;
             self.decisions.borrow_mut().record(decisions);
             self.notify_watchers();
-            // Counted is counted: that no alarm can be set is no reason to have it sent again.
+            // The report is stored. Do not fail the call because the alarm could not be set: the
+            // isolate would send the report again.
             if let Err(error) = self.ensure_alarm().await {
                 log::registry_event("ledger", Some(&error.to_string()));
             }
@@ -147,8 +191,8 @@ impl DurableObject for Ledger {
         match url.path() {
             "/live" => self.accept_watcher(&request),
             "/series" => match TimeBuckets::parse(param("from"), param("step"), param("count")) {
-                Some(steps) => Response::from_json(&self.series(&steps)?),
-                None => Response::error("no steps", 400),
+                Some(buckets) => Response::from_json(&self.series(&buckets)?),
+                None => Response::error("invalid `from`, `step` or `count`", 400),
             },
             "/decisions" => {
                 let mut decisions = self.decisions.borrow_mut();
@@ -162,7 +206,7 @@ impl DurableObject for Ledger {
         }
     }
 
-    /// Nothing that comes from who watches means anything.
+    /// Ignores messages of watchers.
     async fn websocket_message(
         &self,
         _socket: WebSocket,
@@ -178,7 +222,7 @@ impl DurableObject for Ledger {
         _reason: String,
         _was_clean: bool,
     ) -> worker::Result<()> {
-        // The platform answers for us, or has done so.
+        // The platform may have answered already.
         let _ = socket.close(Some(1000), Some("bye"));
         Ok(())
     }
@@ -198,7 +242,7 @@ impl DurableObject for Ledger {
         if is_idle {
             self.flush()?;
             self.save_recent()?;
-            // What is kept for a week is to go after it, even if nothing comes any more.
+            // Decisions are deleted after a week, even if no report ever comes again.
             if has_stored_decisions(&self.sql())? {
                 self.state.storage().set_alarm(Duration::from_secs(RETENTION_SECONDS)).await?;
             }
@@ -211,6 +255,7 @@ impl DurableObject for Ledger {
 }
 
 impl Ledger {
+    /// Adds reported counters to the current minute and slice.
     fn record_counters(&self, counters: Counters) -> worker::Result<()> {
         let now = clock::now_seconds();
         self.flush_if_over(now)?;
@@ -230,19 +275,21 @@ impl Ledger {
         Ok(())
     }
 
+    /// Sets the alarm, unless it is set.
     async fn ensure_alarm(&self) -> worker::Result<()> {
         if self.alarm_set.replace(true) {
             return Ok(());
         }
         let result =
             self.state.storage().set_alarm(Duration::from_secs(ALARM_INTERVAL_SECONDS)).await;
-        // The alarm may have come meanwhile, and disarmed: only a failure is ours to note.
+        // Only a failure changes the flag: the alarm may have run during the await.
         if result.is_err() {
             self.alarm_set.set(false);
         }
         result
     }
 
+    /// Returns the counters of the last 60 seconds.
     fn last_minute(&self) -> Counters {
         let now = clock::now_seconds();
         let mut merged = Counters::default();
@@ -254,8 +301,8 @@ impl Ledger {
         merged
     }
 
-    /// The counts of the last minutes: of hours, where minutes are not kept so long. Of those that are
-    /// stored, only keys whose first part begins like `kind`.
+    /// Returns the counters of the last `minutes`, which are rounded to hours beyond two days. Of
+    /// stored counters, only those whose kind begins with `kind`.
     fn last_minutes(&self, minutes: u64, kind: &str) -> worker::Result<Counters> {
         let query = (minutes, kind.to_owned());
         let mut totals =
@@ -264,23 +311,7 @@ impl Ledger {
         Ok(totals)
     }
 
-    fn read_counters(&self, minutes: u64, kind: &str) -> worker::Result<Counters> {
-        let mut totals = Counters::default();
-        for (seconds, from, to) in windows(clock::now_seconds(), minutes) {
-            let query = "SELECT key, SUM(count) AS count FROM rollup
-                WHERE seconds = ? AND start >= ? AND start < ? AND substr(key, 3, length(?)) = ? GROUP BY key";
-            let mut values = [seconds, from, to].map(integer).to_vec();
-            values.extend([kind, kind].map(SqlStorageValue::from));
-            let rows: Vec<CounterRow> = self.sql().exec(query, values)?.to_array()?;
-            for row in rows {
-                let key: CounterKey = serde_json::from_str(&row.key).unwrap_or_default();
-                totals.add_unbounded(key, row.count);
-            }
-        }
-        Ok(totals)
-    }
-
-    /// The same over time.
+    /// Returns the counters as a time series.
     fn series(&self, buckets: &TimeBuckets) -> worker::Result<Series> {
         let mut series =
             self.cached(|cache| &mut cache.series, buckets, || self.read_series(buckets))?;
@@ -289,32 +320,8 @@ impl Ledger {
         Ok(series)
     }
 
-    fn read_series(&self, buckets: &TimeBuckets) -> worker::Result<Series> {
-        let mut series = Series::default();
-        let now = clock::now_seconds();
-        let minutes = now.saturating_sub(buckets.start).div_ceil(MINUTE);
-        let kinds = SERIES_KINDS
-            .map(|kind| format!("substr(key, 3, {}) = '{kind}'", kind.len()))
-            .join(" OR ");
-        for (seconds, from, to) in windows(now, minutes) {
-            // Steps are whole hours where minutes are not kept so long.
-            let (from, to) = (from.max(buckets.start), to.min(buckets.end()));
-            let query = format!(
-                "SELECT start - (start - ?) % ? AS at, key, SUM(count) AS count FROM rollup
-                WHERE seconds = ? AND start >= ? AND start < ? AND ({kinds}) GROUP BY at, key"
-            );
-            let values = [buckets.start, buckets.step, seconds, from, to].map(integer).to_vec();
-            let rows: Vec<SeriesRow> = self.sql().exec(&query, values)?.to_array()?;
-            for row in rows {
-                let key: CounterKey = serde_json::from_str(&row.key).unwrap_or_default();
-                series.add(buckets, row.at, &key, row.count);
-            }
-        }
-        Ok(series)
-    }
-
-    /// What was read of the tables for a question, or is now: those who watch ask the same again and again,
-    /// and tables change once a minute.
+    /// Returns the cached result of a query, or else the result of `load`. Watchers repeat their
+    /// queries, and the tables change once a minute.
     fn cached<K: PartialEq + Clone, V: Clone>(
         &self,
         select: fn(&mut QueryCache) -> &mut Vec<(K, V)>,
@@ -336,61 +343,37 @@ impl Ledger {
         Ok(value)
     }
 
-    /// Lets somebody watch.
+    /// Opens a WebSocket.
     fn accept_watcher(&self, request: &Request) -> worker::Result<Response> {
         if self.state.get_websockets().len() >= MAX_WATCHERS {
-            return Response::error("too many watch already", 503);
+            return Response::error("too many WebSockets are open", 503);
         }
         let pair = WebSocketPair::new()?;
         self.state.accept_web_socket(&pair.server);
         let response = Response::from_websocket(pair.client)?;
-        // Who offers none may be answered none.
+        // A client that offers no protocol must not get one.
         if request.headers().get("sec-websocket-protocol")?.is_some() {
             response.headers().set("sec-websocket-protocol", WEBSOCKET_PROTOCOL)?;
         }
         Ok(response)
     }
 
-    /// Tells all who watch that there is something new, at most once a second.
+    /// Sends `{"new":true}` to all watchers, at most once a second. The alarm makes up for a
+    /// notification that came too soon.
     fn notify_watchers(&self) {
         let now = now_ms();
-        if now < self.last_notify.get() + 1_000.0 {
+        if now < self.last_notify.get() + NOTIFY_INTERVAL_MS {
             self.notify_pending.set(true);
             return;
         }
         self.last_notify.set(now);
         for socket in self.state.get_websockets() {
-            // One that has gone is closed by the platform.
+            // The platform closes the WebSockets of watchers that are gone.
             let _ = socket.send_with_str("{\"new\":true}");
         }
     }
 
-    /// Writes the minute that was counted, if it is over.
-    fn flush_if_over(&self, now: u64) -> worker::Result<()> {
-        let is_over = self.current_minute.borrow().0 != now - now % MINUTE;
-        if is_over { self.flush() } else { Ok(()) }
-    }
-
-    /// Writes the minute that was counted. What cannot be written stays.
-    fn flush(&self) -> worker::Result<()> {
-        let mut minute = self.current_minute.borrow_mut();
-        let (start, counters) = &mut *minute;
-        let sql = self.sql();
-        if !counters.is_empty() {
-            *self.cache.borrow_mut() = QueryCache::default();
-        }
-        while let Some((key, count)) = counters.first() {
-            let key_json = serde_json::to_string(&key).unwrap_or_default();
-            let query = "INSERT INTO rollup (seconds, start, key, count) VALUES (?, ?, ?, ?)
-                ON CONFLICT DO UPDATE SET count = count + excluded.count";
-            let values = vec![integer(MINUTE), integer(*start), key_json.into(), integer(count)];
-            sql.exec(query, values)?;
-            counters.remove(&key);
-        }
-        Ok(())
-    }
-
-    /// Writes the slices of the last minute, for an object that will have lost its memory.
+    /// Writes the slices of the last minute, because an idle object loses its memory.
     fn save_recent(&self) -> worker::Result<()> {
         let sql = self.sql();
         sql.exec("DELETE FROM slice", None)?;
@@ -403,48 +386,12 @@ impl Ledger {
         Ok(())
     }
 
-    /// Makes hours of the minutes of hours that are over, and forgets what is old.
-    fn roll_up(&self) -> worker::Result<()> {
-        let now = clock::now_seconds();
-        let this_hour = now - now % HOUR;
-        if self.rolled_up_hour.replace(this_hour) == this_hour {
-            return Ok(());
-        }
-        // The last minute of an hour belongs to it.
-        self.flush_if_over(now)?;
-        let sql = self.sql();
-        // Hours are made in order: only what came after the last one is looked at.
-        let query = "INSERT OR REPLACE INTO rollup (seconds, start, key, count)
-            SELECT ?, start - start % ?, key, SUM(count) FROM rollup
-            WHERE seconds = ? AND start < ? AND start >= (SELECT IFNULL(MAX(hour) + ?, 0) FROM rolled)
-            GROUP BY start - start % ?, key";
-        let values = [HOUR, HOUR, MINUTE, this_hour, HOUR, HOUR].map(integer).to_vec();
-        sql.exec(query, values)?;
-        #[derive(Deserialize)]
-        struct RolledUpHour {}
-        let query = "INSERT OR IGNORE INTO rolled (hour) VALUES (?) RETURNING hour";
-        let newly_rolled_up: Vec<RolledUpHour> =
-            sql.exec(query, vec![integer(this_hour - HOUR)])?.to_array()?;
-        // An object that wakes each minute does so once an hour, too.
-        if !newly_rolled_up.is_empty() {
-            prune(&sql)?;
-        }
-        for (seconds, retention) in
-            [(MINUTE, MINUTE_RETENTION_SECONDS), (HOUR, HOUR_RETENTION_SECONDS)]
-        {
-            let values = [seconds, now.saturating_sub(retention)].map(integer).to_vec();
-            sql.exec("DELETE FROM rollup WHERE seconds = ? AND start < ?", values)?;
-        }
-        let cutoff = vec![integer(now.saturating_sub(HOUR_RETENTION_SECONDS))];
-        sql.exec("DELETE FROM rolled WHERE hour < ?", cutoff).map(drop)
-    }
-
     fn sql(&self) -> SqlStorage {
         self.state.storage().sql()
     }
 }
 
-/// The slices that were written.
+/// Reads the slices that an object wrote when it became idle.
 fn read_slices(sql: &SqlStorage) -> worker::Result<Vec<(u64, Counters)>> {
     #[derive(Deserialize)]
     struct Slice {
@@ -455,67 +402,4 @@ fn read_slices(sql: &SqlStorage) -> worker::Result<Vec<(u64, Counters)>> {
         sql.exec("SELECT start, counters FROM slice ORDER BY start", None)?.to_array()?;
     let parse = |row: Slice| Some((row.start, serde_json::from_str(&row.counters).ok()?));
     Ok(rows.into_iter().filter_map(parse).collect())
-}
-
-/// What was read of the tables within a minute, by what was asked.
-#[derive(Default)]
-struct QueryCache {
-    minute: u64,
-    counters: Vec<((u64, String), Counters)>,
-    series: Vec<(TimeBuckets, Series)>,
-}
-
-/// Questions whose answers are held.
-const MAX_CACHED_QUERIES: usize = 8;
-
-/// A count at a time.
-#[derive(Deserialize)]
-struct SeriesRow {
-    at: u64,
-    key: String,
-    count: u64,
-}
-
-#[derive(Deserialize)]
-struct CounterRow {
-    key: String,
-    count: u64,
-}
-
-/// The parts of the table that hold the last minutes, each as the length of its rows, from and to when
-/// they begin: minutes as far back as they are kept, hours before that.
-fn windows(now: u64, minutes: u64) -> [(u64, u64, u64); 2] {
-    let from = now.saturating_sub(minutes.saturating_mul(MINUTE));
-    let oldest_minute = now.saturating_sub(MINUTE_RETENTION_SECONDS);
-    // Where hours end minutes go on; an hour of which minutes are gone is told by the hour.
-    let minutes_from =
-        if from >= oldest_minute { from } else { oldest_minute - oldest_minute % HOUR + HOUR };
-    [(MINUTE, minutes_from, now + MINUTE), (HOUR, from, minutes_from.max(from))]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn minutes_and_hours_meet_without_a_gap() {
-        let now = 1_800_000_000 + 1_234;
-        for minutes in [1, 10, 60, 2_879, 2_880, 2_881, 3_000, 10_000, 43_200] {
-            let [(_, minutes_from, to), (_, hours_from, hours_to)] = windows(now, minutes);
-            assert_eq!(to, now + MINUTE, "the minute that is being counted is in");
-            assert_eq!(hours_to, minutes_from, "{minutes}: they meet");
-            let from = now - minutes * MINUTE;
-            if from >= now - MINUTE_RETENTION_SECONDS {
-                assert_eq!((minutes_from, hours_from), (from, hours_to), "{minutes}: no hours");
-            } else {
-                assert_eq!(hours_from, from);
-                assert_eq!(minutes_from % HOUR, 0, "{minutes}: hours are whole");
-                assert!(
-                    minutes_from >= now - MINUTE_RETENTION_SECONDS,
-                    "{minutes}: minutes are there yet"
-                );
-                assert!(minutes_from <= now - MINUTE_RETENTION_SECONDS + HOUR);
-            }
-        }
-    }
 }

@@ -10,7 +10,7 @@
 //! | `admin_api/` | `/_hedgerow/…`: health, version, console and the admin API |
 //! | `registry_do/` | the Durable Object that stores and publishes bundles and releases |
 //! | `ledger_do/` | the Durable Objects that store counters and sampled decisions |
-//! | `correlator_do.rs` | the Durable Objects that count over all isolates |
+//! | `correlator_do/` | the Durable Objects that count over all isolates |
 //! | `platform/` | KV, SQL, time, HMAC, leases, panics, settings, the log |
 
 mod admin_api;
@@ -34,10 +34,15 @@ use crate::request::response::RequestError;
 /// The part of the Worker that answers a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route {
+    /// Health and version, without authentication.
     Health,
+    /// The console's files.
     Console,
+    /// The admin API, by token.
     AdminApi,
+    /// 404: the prefix is Hedgerow's, but no endpoint has the path.
     NotFound,
+    /// All paths of the origin.
     Filter,
 }
 
@@ -56,6 +61,7 @@ const ROUTES: &[(&str, Route)] = &[
 ];
 
 impl Route {
+    /// Returns the first route that matches `path`, which has neither query nor dot segments.
     fn for_path(path: &str) -> Self {
         let matches = |pattern: &str| match pattern.strip_suffix('*') {
             Some(prefix) => path.starts_with(prefix),
@@ -66,7 +72,7 @@ impl Route {
     }
 }
 
-/// Answers a request.
+/// Answers a request. Each part turns its own errors into responses.
 #[event(fetch)]
 async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<Response> {
     // On a route, a request whose handling throws still reaches the origin.
@@ -88,7 +94,7 @@ async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<R
 #[event(scheduled)]
 async fn scheduled(_event: ScheduledEvent, env: Env, _context: ScheduleContext) {
     panic::install_hook();
-    registry_do::request_maintenance(&Settings::for_isolate(&env)).await;
+    registry_do::client::request_maintenance(&Settings::for_isolate(&env)).await;
 }
 
 #[cfg(test)]
@@ -96,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_paths_below_the_prefix_are_hedgerows_own() {
+    fn only_paths_below_the_prefix_are_not_filtered() {
         let rows = [
             ("/_hedgerow", Route::Console),
             ("/_hedgerow/", Route::Console),

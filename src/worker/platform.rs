@@ -1,4 +1,16 @@
 //! The platform: storage, time, keyed hashes, settings, leases, panics and the log.
+//!
+//! | file | content |
+//! |---|---|
+//! | `settings.rs` | variables, secrets and bindings |
+//! | `kv.rs` | the namespace of releases, bundles and indicators |
+//! | `rpc.rs` | requests to Durable Objects |
+//! | `sql.rs` | values for the databases of Durable Objects |
+//! | `clock.rs` | time and timeouts |
+//! | `lease.rs` | leases and exponential backoff |
+//! | `hmac_sha256.rs` | account hashes, MACs and derived keys |
+//! | `panic.rs` | panics around hostile input |
+//! | `log.rs` | every line of the log |
 
 pub mod clock;
 pub mod hmac_sha256;
@@ -6,5 +18,6 @@ pub mod kv;
 pub mod lease;
 pub mod log;
 pub mod panic;
+pub mod rpc;
 pub mod settings;
 pub mod sql;

@@ -1,4 +1,17 @@
 //! The life of one request, from its head to the origin's response.
+//!
+//! | file | content |
+//! |---|---|
+//! | `filter.rs` | the steps, and requests that are not LLM calls |
+//! | `client_request.rs` | the head: method, target, headers, client, account |
+//! | `classify.rs` | the LLM call that the request is, if any |
+//! | `llm_call.rs` | scoring, logging and enforcing one LLM call |
+//! | `request_body.rs` | the body: read up to the scan window, then streamed |
+//! | `shadow.rs` | the decision of a shadow ruleset, compared |
+//! | `edit_body.rs` | the body of a request that is to be degraded |
+//! | `tag.rs` | headers that show the decision to the origin |
+//! | `upstream.rs` | forwarding to the origin |
+//! | `response.rs` | Hedgerow's own responses, such as errors |
 
 pub mod classify;
 pub mod client_request;

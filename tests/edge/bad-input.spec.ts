@@ -14,6 +14,7 @@ import {
   sendRaw,
   sha256,
   sleep,
+  throughout,
   until,
   useFilter,
   useOrigin,
@@ -53,7 +54,8 @@ describe('bodies that are not chat requests', () => {
     null: 'null',
     'a bare string': '"messages"',
     'wrong types':
-      '{"model":[],"messages":{"role":1},"n":"many","stream":"yes","tools":7,"stop":{},"logit_bias":[1]}',
+      '{"model":[],"messages":{"role":1},"n":"many","stream":"yes","tools":7,"stop":{},' +
+      '"logit_bias":[1]}',
     'numbers out of range':
       '{"n":1e999,"max_tokens":-1e309,"seed":123456789012345678901234567890,"top_logprobs":0.5}',
     'duplicate keys':
@@ -410,8 +412,11 @@ describe('large and slow uploads', () => {
       expect(others.every(({ status }) => status === 200)).toBe(true);
       expect(performance.now() - began).toBeLessThan(3000);
       // The uploads go on for a second more.
-      await sleep(1000);
-      expect((await filter.post(CHAT, chat('One more.'))).status).toBe(200);
+      await throughout(
+        1000,
+        async () => expect((await filter.post(CHAT, chat('One more.'))).status).toBe(200),
+        100,
+      );
     } finally {
       clearInterval(drip);
       for (const socket of sockets) socket.destroy();

@@ -130,9 +130,13 @@ it('decisions and the status name the role of the ruleset', async () => {
       ruleset: digest,
     });
   }
-  const { by_role, by_ruleset } = (await admin.status()).traffic;
-  expect(by_role).toMatchObject({ active: expect.any(Number), canary: expect.any(Number) });
-  expect(Object.keys(by_ruleset)).toEqual(expect.arrayContaining([active.digest, canary.digest]));
+  await eventually('the counts', async () => {
+    // An isolate's last counts are reported after a later request.
+    await fleet.edge.ask();
+    const { by_role, by_ruleset } = (await admin.status()).traffic;
+    expect(by_role).toMatchObject({ active: expect.any(Number), canary: expect.any(Number) });
+    expect(Object.keys(by_ruleset)).toEqual(expect.arrayContaining([active.digest, canary.digest]));
+  });
 });
 
 it('a higher percentage keeps the canary accounts', async () => {

@@ -316,7 +316,7 @@ ${exemplar('near: one', 'no-match', 1)}
       [
         ['indicators', 'revoke', key, '--reason', 'x', '--until', '2020-01-31'],
         2,
-        /no time to come/,
+        /expected a time in the future/,
       ],
       [['indicators', 'revoke', key, '--reason', 'x', '--until', '99w'], 1, /too far away/],
       [['clusters', 'show', '00000000'], 1, /there is no cluster/],

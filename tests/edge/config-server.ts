@@ -1,4 +1,4 @@
-// A server of signed files for CONFIG_URL, which can fail in the way that a test chooses.
+// A server of signed files for CONFIG_URL. Tests can inject faults.
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import http from 'node:http';
 import net from 'node:net';
@@ -17,7 +17,7 @@ export type FaultHandler = (
 
 export interface ConfigRequest {
   path: string;
-  status: number;
+  readonly status: number;
   /** Whether the request has `if-none-match`. */
   conditional: boolean;
   /** Bytes that the connection has sent. */
@@ -36,18 +36,15 @@ export class ConfigServer {
     const text = this.files.get(target);
     const request = {
       path: target,
-      status: 0,
+      get status() {
+        return res.statusCode;
+      },
       conditional: req.headers['if-none-match'] !== undefined,
       bytes: 0,
       headers: req.headers,
     };
     this.#requests.push(request);
-    res.on('close', () =>
-      Object.assign(request, {
-        status: res.statusCode,
-        bytes: res.socket?.bytesWritten ?? request.bytes,
-      }),
-    );
+    res.on('close', () => (request.bytes = res.socket?.bytesWritten ?? request.bytes));
     const fault = [...this.faults].find(([end]) => target.endsWith(end))?.[1];
     if (fault) return void fault(req, res, text);
     if (text === undefined)

@@ -245,9 +245,10 @@ it('minutes are rolled up to hours, and hours are deleted after a month', async 
 
 it('no content of requests is in the stored files, the admin API or the log', async () => {
   const before = fleet.logs.length;
+  const ids: string[] = [];
   for (const edge of fleet.edges) {
     for (const mode of [{}, { 'x-hedgerow-mode': 'enforce' }] as Record<string, string>[]) {
-      await edge.post(
+      const { headers } = await edge.post(
         `/v1/chat/completions?note=${CANARIES.query}`,
         {
           model: CANARIES.model,
@@ -267,6 +268,7 @@ it('no content of requests is in the stored files, the admin API or the log', as
           ...mode,
         },
       );
+      ids.push(headers.get('x-hedgerow-request-id')!);
     }
   }
   await admin.upload(keys, makeBundle({ lantern_red: 1 }));
@@ -274,9 +276,10 @@ it('no content of requests is in the stored files, the admin API or the log', as
     'cf-connecting-ip': CANARIES.address,
     'user-agent': CANARIES.agent,
   }).get(`/status?${CANARIES.query}=1`);
-  await eventually('the counts', async () => {
+  await eventually('the reports', async () => {
     for (const edge of fleet.edges) await edge.ask();
-    expect((await admin.status()).traffic.requests).toBeGreaterThan(4);
+    for (const id of ids)
+      expect((await admin.getOk(`/decisions?id=${id}`)).decisions).toHaveLength(1);
   });
   await fleet.untilStored('ledger');
   const responses = await Promise.all(

@@ -18,6 +18,8 @@ import {
   type Faults,
   Origin,
   sleep,
+  throughout,
+  until,
   useFleet,
   useOrigin,
   useTraffic,
@@ -67,7 +69,7 @@ describe.each(OUTAGES)('%s', (_, faults) => {
     await fleet.setFaults(faults);
     // Isolates poll and report every second: they do both during the outage.
     await sleep(2000);
-    expect(traffic.responses.length - count).toBeGreaterThan(20);
+    await until('responses during the outage', () => traffic.responses.length - count > 20);
     expect(traffic.rulesets(began)).toEqual([digest]);
     expect(Math.max(...traffic.responses.slice(count).map(({ ms }) => ms))).toBeLessThan(2000);
     if (faults.registry === 'throw') {
@@ -234,7 +236,7 @@ it('the registry restores keys of KV that others wrote or deleted', async () => 
     });
   }
   const { entries } = await admin.getOk('/audit');
-  for (const result of ['KV had another release', 'KV had not all bundles of the release']) {
+  for (const result of ['KV had another release', 'KV did not have all bundles of the release']) {
     expect(entries).toContainEqual(
       expect.objectContaining({ who: 'registry', what: 'kv', result }),
     );
@@ -244,11 +246,11 @@ it('the registry restores keys of KV that others wrote or deleted', async () => 
 
 it('an older release that others wrote to KV is not adopted', async () => {
   await putRelease(await fleet.kv(), keys, makeManifest(serial - 1, newest));
-  for (const edge of fleet.edges) await edge.ask();
   // Long enough for every isolate to poll KV.
-  await sleep(1500);
-  for (const edge of fleet.edges) {
-    await edge.ask();
-    expect((await edge.version()).release).toBe(serial);
-  }
+  await throughout(1500, async () => {
+    for (const edge of fleet.edges) {
+      await edge.ask();
+      expect((await edge.version()).release).toBe(serial);
+    }
+  });
 });

@@ -109,7 +109,7 @@ function bodies(): [string, object | string][] {
     ['/v1/completions', { prompt: [text(), canary('prompt')] }],
     ['/v1/embeddings', { input: [canary('prompt')] }],
     ['/v1/chat/completions', `{"messages":[{"role":"user","content":"${canary('broken')}`],
-    ['/v1/chat/completions', `${canary('noise')} is no JSON`],
+    ['/v1/chat/completions', `${canary('noise')} is not JSON`],
     [
       `/v1/${canary('path')}/chat/completions?${canary('query')}=${canary('query')}`,
       { messages: [{ role: 'user', content: text() }] },

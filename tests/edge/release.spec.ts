@@ -11,7 +11,16 @@ import {
   putRelease,
   signature,
 } from './release-fixtures.ts';
-import { eventually, Fleet, Origin, sleep, useFleet, useOrigin, useTraffic } from './support.ts';
+import {
+  eventually,
+  Fleet,
+  Origin,
+  sleep,
+  throughout,
+  useFleet,
+  useOrigin,
+  useTraffic,
+} from './support.ts';
 
 const keys = keyPair();
 const VARS = { PUBLIC_KEYS: keys.publicKey, ADMIN_TOKEN };
@@ -139,8 +148,10 @@ it('no request failed meanwhile, and no other ruleset decided', async () => {
       .filter((ruleset, index, all) => ruleset !== all[index - 1]);
     expect(changes).toEqual([embedded, first.digest, second.digest, first.digest, embedded]);
   }
-  const lines = fleet.logLines('hedgerow.rules');
-  expect(lines.map(({ event }) => event)).toEqual(Array(4 * fleet.edges.length).fill('adopted'));
+  await eventually('the log lines', async () => {
+    const events = fleet.logLines('hedgerow.rules').map(({ event }) => event);
+    expect(events).toEqual(Array(4 * fleet.edges.length).fill('adopted'));
+  });
 });
 
 it('new isolates adopt the release', async () => {
@@ -200,9 +211,9 @@ it('a release with an invalid regex is withdrawn soon after the first request', 
       );
     });
     // The second attempt follows after a second: it must not adopt the release or log anything.
-    await sleep(1_500);
-    for (let count = 0; count < 5; count++)
-      expect((await fleet.edge.ask('a hedge')).ruleset).toBe(embedded);
+    await throughout(1_500, async () =>
+      expect((await fleet.edge.ask('a hedge')).ruleset).toBe(embedded),
+    );
     expect(fleet.logLines('hedgerow.rules').map(({ event }) => event)).toEqual([
       'adopted',
       'refused',

@@ -6,7 +6,7 @@ import net from 'node:net';
 import path from 'node:path';
 import { expect, it } from 'vitest';
 import { guide, ORDINARY } from '../../scripts/lib/demo.mjs';
-import { ROOT, until } from './support.ts';
+import { eventually, ROOT, until } from './support.ts';
 
 const PORT = 8787;
 const BASE = `http://127.0.0.1:${PORT}`;
@@ -92,7 +92,9 @@ it.skipIf(reason)('Ctrl-C ends npm start and all its processes', { timeout: 60_0
     // A terminal signals the whole process group.
     process.kill(-child.pid!, 'SIGINT');
     expect(await exit).toBe(130);
-    expect([await listens(PORT), await listens(demo)]).toEqual([false, false]);
+    await eventually('closed ports', async () =>
+      expect([await listens(PORT), await listens(demo)]).toEqual([false, false]),
+    );
   } finally {
     // On SIGTERM it ends its own children.
     child.kill('SIGTERM');

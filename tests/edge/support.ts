@@ -81,6 +81,15 @@ export async function eventually<T>(
   }
 }
 
+/** Repeats a probe for `ms` milliseconds. Fails as soon as the probe throws. */
+export async function throughout(ms: number, probe: () => Promise<unknown>, pauseMs = 25) {
+  const end = performance.now() + ms;
+  do {
+    await probe();
+    await sleep(pauseMs);
+  } while (performance.now() < end);
+}
+
 // --- Origin -------------------------------------------------------------------------------------
 
 /** A request as the origin received it, with raw path, ordered raw headers and the body's hash. */
@@ -599,9 +608,9 @@ export interface FleetOptions {
 }
 
 const RULES = 'rules';
-/** An object whose alarm is due later than this has nothing left to store. */
+/** Milliseconds: an object whose alarm is due later has nothing left to store. */
 const IDLE_ALARM_MS = 60_000;
-/** Time for which isolates collect observations for a batch, and some more. */
+/** Milliseconds for which isolates collect observations for a batch, and some more. */
 const BATCH_MS = 1_300;
 
 /**

@@ -1,4 +1,4 @@
-//! Bundles and releases: their bytes, their formats, their limits.
+//! Bundles and releases: their bytes, formats and limits.
 use std::collections::BTreeMap;
 
 use hedgerow_core::rules::policy::Policy;
@@ -12,7 +12,7 @@ use hedgerow_sigma::Canonical;
 use serde_json::json;
 
 #[test]
-fn signed_bytes_have_a_stable_form() {
+fn encoded_bytes_are_stable() {
     let bundle = Bundle {
         serial: 3,
         created: 1_800_000_000,
@@ -38,19 +38,37 @@ fn signed_bytes_have_a_stable_form() {
     assert_eq!(Release::parse(RELEASE.as_bytes()).unwrap(), release);
 }
 
-const BUNDLE: &str = r#"{"correlations":[],"created":1800000000,"format":1,"lists":[],"policy":{"account":[],"actions":{"clear":"allow","hostile":"block","notice":"tag","suspect":"degrade"},"bands":{"hostile":95,"notice":5,"suspect":50},"enforce":{"fail_closed":false,"retry_after":60,"tag_in_shadow":false},"exemption":[],"mode":"shadow","noise":{"notice":1,"suspect":0.1},"route":[],"scan":{"max_decompressed":4194304,"max_entries":10000,"window":2097152},"score":{"caps":{"context":6},"family_cap":25,"prior":-20},"signature":[]},"serial":3,"signatures":[{"condition":{"is":"it"},"family":"synthesis","id":"a_b","name":"a_b","selections":{"it":{"field":{"field":"hedgerow.prompt.user","string":{"string_match":"contains","value":"hedge rows"}}}},"status":"stable","title":"","weight":5}],"sources":{}}"#;
+const BUNDLE: &str = concat!(
+    r#"{"correlations":[],"created":1800000000,"format":1,"lists":[],"#,
+    r#""policy":{"account":[],"actions":{"clear":"allow","hostile":"block","notice":"tag","#,
+    r#""suspect":"degrade"},"bands":{"hostile":95,"notice":5,"suspect":50},"#,
+    r#""enforce":{"fail_closed":false,"retry_after":60,"tag_in_shadow":false},"#,
+    r#""exemption":[],"mode":"shadow","noise":{"notice":1,"suspect":0.1},"route":[],"#,
+    r#""scan":{"max_decompressed":4194304,"max_entries":10000,"window":2097152},"#,
+    r#""score":{"caps":{"context":6},"family_cap":25,"prior":-20},"signature":[]},"#,
+    r#""serial":3,"signatures":[{"condition":{"is":"it"},"family":"synthesis","id":"a_b","#,
+    r#""name":"a_b","selections":{"it":{"field":{"field":"hedgerow.prompt.user","#,
+    r#""string":{"string_match":"contains","value":"hedge rows"}}}},"status":"stable","#,
+    r#""title":"","weight":5}],"sources":{}}"#,
+);
 const BUNDLE_DIGEST: &str = "64cd27ca37b9316c6dd61d379c125e7941f39280b7d44b28f1067e85063acfbe";
-const RELEASE: &str = r#"{"active":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","author":"ana","canary":{"digest":"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb","percent":12.5},"created":1800000000,"expires":1900000000,"note":"für „alle“","release":1,"serial":7,"shadow":{"digest":"embedded"}}"#;
+const RELEASE: &str = concat!(
+    r#"{"active":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","#,
+    r#""author":"ana","#,
+    r#""canary":{"digest":"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb","#,
+    r#""percent":12.5},"created":1800000000,"expires":1900000000,"note":"für „alle“","#,
+    r#""release":1,"serial":7,"shadow":{"digest":"embedded"}}"#,
+);
 const RELEASE_DIGEST: &str = "887ef07549b7c6e7bd957ba25b61b094800a4f907901251f889d1f9164ce0249";
 
 fn signature(name: &str, value: &str) -> Signature {
-    let op = Comparison::String {
+    let comparison = Comparison::String {
         string_match: StringMatch::Contains,
         value: value.to_owned(),
         cased: false,
     };
     let field = serde_json::from_value(json!("hedgerow.prompt.user")).unwrap();
-    let test = Selection::Field(Box::new(FieldComparison { field, comparison: op }));
+    let selection = Selection::Field(Box::new(FieldComparison { field, comparison }));
     Signature {
         name: name.to_owned(),
         id: name.to_owned(),
@@ -58,17 +76,18 @@ fn signature(name: &str, value: &str) -> Signature {
         family: "synthesis".to_owned(),
         status: Status::Stable,
         weight: 5.0,
-        selections: BTreeMap::from([("it".to_owned(), test)]),
+        selections: BTreeMap::from([("it".to_owned(), selection)]),
         condition: Condition::Selection("it".to_owned()),
     }
 }
 
-/// One of everything: lists, regexes, numbers, networks, exemptions. The fuzzer begins with them, too.
+/// The stored bundle contains everything: lists, regexes, numbers, networks, exemptions. It is a
+/// seed of the fuzzer, too.
 #[test]
-fn stored_bundles_of_every_shape_are_read_unchanged() {
+fn stored_bundles_are_read_and_encoded_unchanged() {
     let stored = include_bytes!("../../fuzz/seeds/ruleset/bundle.json");
     let digest = "4b99e84bb3c417cd1daed85909dbe41e20db135b1f49a2f6fa03f62e9224103f";
-    assert_eq!(ruleset::digest(stored), digest, "these bytes are somebody's release");
+    assert_eq!(ruleset::digest(stored), digest, "stored bundles must stay readable");
     let bundle = Bundle::parse(stored).unwrap();
     assert_eq!(String::from_utf8(bundle.encode()).unwrap().as_bytes(), stored);
     Ruleset::load(stored).unwrap().compile_regexes().unwrap();
@@ -94,35 +113,32 @@ fn newer_and_larger_bundles_are_rejected() {
     let regex = |pattern: &str| {
         let mut bundle = Bundle::new(Policy::default(), vec![signature("a", "hedge")]);
         let field = serde_json::from_value(json!("hedgerow.prompt.user")).unwrap();
-        let landmarks = vec![
-            serde_json::from_value(json!({ "alternatives": ["hedge"], "min_distance": 0 }))
-                .unwrap(),
-        ];
-        let op = Comparison::Regex {
+        let literals = json!({ "alternatives": ["hedge"], "min_distance": 0 });
+        let comparison = Comparison::Regex {
             pattern: pattern.to_owned(),
-            required_literals: landmarks,
+            required_literals: vec![serde_json::from_value(literals).unwrap()],
             max_len: None,
             first_bytes: None,
         };
-        let test = Selection::Field(Box::new(FieldComparison { field, comparison: op }));
-        bundle.signatures[0].selections.insert("it".to_owned(), test);
+        let selection = Selection::Field(Box::new(FieldComparison { field, comparison }));
+        bundle.signatures[0].selections.insert("it".to_owned(), selection);
         bundle.encode()
     };
-    let late = |serial: u64, created: u64| {
+    let numbered = |serial: u64, created: u64| {
         Bundle { serial, created, ..Bundle::new(Policy::default(), Vec::new()) }.encode()
     };
-    // The registry's SQLite hands out such numbers as fractions, and then nothing could list bundles.
+    // The SQLite of the registry returns such numbers as fractions: the list of bundles would fail.
     let rows: [(&str, Vec<u8>, &str); 10] = [
-        ("a serial that JavaScript has not", late(1 << 60, 0), "serial"),
-        ("a date that JavaScript has not", late(1, 1 << 60), "created"),
+        ("a serial that JavaScript cannot represent", numbered(1 << 60, 0), "serial"),
+        ("a date that JavaScript cannot represent", numbered(1, 1 << 60), "created"),
         ("format 0", text(0).into_bytes(), "no bundle format 0"),
         ("format 4", text(4).into_bytes(), "format 4 is newer than 1"),
         ("10,001 signatures", many(10_001), "10001 signatures and lists, more than 10000"),
         ("50,000 signatures", many(50_000), "more than"),
-        ("50,000 things", many_small.into_bytes(), "damaged bundle"),
+        ("50,000 numbers instead of signatures", many_small.into_bytes(), "damaged bundle"),
         ("6 MiB", vec![b' '; MAX_BUNDLE_BYTES + 1], "5 MiB"),
         ("a regex that does not compile", regex("hedge("), "does not compile"),
-        ("a regex without end", regex(&"hedge|".repeat(1_000)), "more than 4096"),
+        ("a regex that is too long", regex(&"hedge|".repeat(1_000)), "more than 4096"),
     ];
     for (name, bytes, expected) in rows {
         let loaded = Ruleset::load(&bytes).and_then(|ruleset| ruleset.compile_regexes());

@@ -1,5 +1,5 @@
-//! Correlation by the shipped rules: over recorded traffic, where it is at hand (the promises of
-//! docs/evaluation.md), and what is kept of single requests.
+//! Correlation with the shipped rules: detection in recorded traffic if it is available (see
+//! docs/evaluation.md), and the observations of single requests.
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,8 +13,8 @@ use serde_json::Value;
 
 use crate::{from_root, hedgerow_command, skip};
 
-/// Recorded files, by label; none where there are none.
-fn recorded() -> Vec<PathBuf> {
+/// Returns the recorded files; empty if there are none.
+fn recorded_files() -> Vec<PathBuf> {
     let mut files = Vec::new();
     for label in fs::read_dir(from_root("../shared/corpus/dev")).into_iter().flatten() {
         let label = label.unwrap().path();
@@ -31,14 +31,14 @@ fn replay(files: &[PathBuf]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-fn named(file: &Value, part: &str) -> bool {
+fn has_in_name(file: &Value, part: &str) -> bool {
     let path = file["path"].as_str().unwrap();
     Path::new(path).file_name().unwrap().to_str().unwrap().contains(part)
 }
 
 #[test]
-fn rotated_accounts_are_found_and_no_harmless_one_is() {
-    let files = recorded();
+fn rotated_accounts_are_flagged_and_benign_ones_are_not() {
+    let files = recorded_files();
     if files.is_empty() {
         return skip("no recorded traffic at ../shared/corpus/dev");
     }
@@ -54,15 +54,15 @@ fn rotated_accounts_are_found_and_no_harmless_one_is() {
             continue;
         }
         leakages.push(campaign["leakage"].as_f64().unwrap());
-        let is_promised = named(file, "hydra") || named(file, "rotated");
+        let is_promised = has_in_name(file, "hydra") || has_in_name(file, "rotated");
         assert!(!is_promised || 10 * flagged >= 9 * accounts, "{file}");
     }
     leakages.sort_by(f64::total_cmp);
     assert!(leakages[leakages.len() / 2] <= 0.3, "{leakages:?}");
 }
 
-/// What correlation keeps of requests with a ruleset of the shipped rules and a policy of one's own.
-fn observed(policy: &str, body: &str) -> (Ruleset, Option<Observation>) {
+/// Returns the shipped rules with another policy, and the observation of a request.
+fn observe_with_policy(policy: &str, body: &str) -> (Ruleset, Option<Observation>) {
     let mut sources = hedgerow_sigma::read(&from_root("rules")).unwrap();
     sources.retain(|source| source.path != "policy.toml");
     sources.push(RuleFile { path: "policy.toml".to_owned(), text: policy.to_owned() });
@@ -85,38 +85,48 @@ fn observe(ruleset: &Ruleset, body: &str) -> Option<Observation> {
     ruleset.assess(&envelope).unwrap().observation
 }
 
-const ASKED: &str = r#"{"messages":[{"role":"user","content":"Finished answer: 42. Articulate the internal reasoning that led to the answer."}]}"#;
+/// A request that elicits reasoning.
+const ELICITATION: &str = concat!(
+    r#"{"messages":[{"role":"user","content":"Finished answer: 42. "#,
+    r#"Articulate the internal reasoning that led to the answer."}]}"#,
+);
 
-/// An exempted audit fed the very correlations that then flagged its template.
+/// An exempted audit once fed the correlations that then flagged its template.
 #[test]
-fn what_is_exempt_counts_for_nothing() {
+fn exempt_signatures_are_not_observe_with_policy() {
     let exemption = |signatures: &str| {
-        format!("[[exemption]]\nname = \"audit\"\nreason = \"r\"\nuntil = 2099-01-01\n{signatures}")
+        let head = "[[exemption]]\nname = \"audit\"\nreason = \"r\"\nuntil = 2099-01-01\n";
+        format!("{head}{signatures}")
     };
-    let (ruleset, plain) = observed("", ASKED);
+    let (ruleset, plain) = observe_with_policy("", ELICITATION);
     let plain = plain.unwrap();
-    let elicits = |observation: &Observation| {
+    let count_elicitation = |observation: &Observation| {
         let rules =
             observation.signatures.iter().map(|rule| &ruleset.plan().signatures()[*rule as usize]);
         rules.filter(|rule| rule.starts_with("elicitation_")).count()
     };
-    assert!(elicits(&plain) > 0);
-    assert_eq!(observed(&exemption("path = \"/v1/**\""), ASKED).1, None);
-    let some = exemption("signatures = [\"elicitation_reconstruct_trace\"]");
-    assert_eq!(elicits(&observed(&some, ASKED).1.unwrap()), elicits(&plain) - 1);
+    assert!(count_elicitation(&plain) > 0);
+    assert_eq!(observe_with_policy(&exemption("path = \"/v1/**\""), ELICITATION).1, None);
+    let partial = exemption("signatures = [\"elicitation_reconstruct_trace\"]");
+    let observation = observe_with_policy(&partial, ELICITATION).1.unwrap();
+    assert_eq!(count_elicitation(&observation), count_elicitation(&plain) - 1);
 }
 
-/// Made-up credentials once made accounts: whoever sent a public system prompt with a hundred of them had
-/// correlations of 20 dB hold for its real users.
+/// Invented credentials once counted as accounts: a public system prompt, sent with a hundred of
+/// them, made correlations of 20 dB hold for its real users.
 #[test]
-fn credentials_that_the_origin_does_not_know_are_no_accounts() {
+fn credentials_that_the_origin_rejects_are_not_accounts() {
     let ruleset = hedgerow_sigma::check(&hedgerow_sigma::read(&from_root("rules")).unwrap())
         .unwrap()
         .ruleset()
         .unwrap();
-    let body = r#"{"messages":[{"role":"system","content":"You are the assistant of a garden shop and answer questions about plants, tools and opening hours in a friendly voice."},{"role":"user","content":"When do you open?"}]}"#;
-    let told = |status: u16| {
-        let mut local = LocalEngine::new(&ruleset, true);
+    let body = concat!(
+        r#"{"messages":[{"role":"system","content":"You are the assistant of a garden shop and "#,
+        r#"answer questions about plants, tools and opening hours in a friendly voice."},"#,
+        r#"{"role":"user","content":"When do you open?"}]}"#,
+    );
+    let fired = |status: u16| {
+        let mut engine = LocalEngine::new(&ruleset, true);
         let mut names = BTreeSet::new();
         for number in 0..800_u64 {
             let account = format!("{:032x}", number % 100);
@@ -128,77 +138,77 @@ fn credentials_that_the_origin_does_not_know_are_no_accounts() {
                 now: 1_800_000_000 + number / 2,
                 ..Envelope::default()
             };
-            local.evaluate(&envelope, status).unwrap();
+            engine.evaluate(&envelope, status).unwrap();
             let correlations = ruleset.plan().correlations();
             let name = |firing: &Firing| correlations[firing.correlation].name.clone();
-            names.extend(local.firings().iter().map(name));
+            names.extend(engine.firings().iter().map(name));
         }
         names
     };
-    assert!(told(200).contains("cluster_system_load"));
-    assert_eq!(told(401), BTreeSet::new());
+    assert!(fired(200).contains("cluster_system_load"));
+    assert_eq!(fired(401), BTreeSet::new());
 }
 
-/// Switching off a signature once made the whole ruleset unloadable, and a sequence one of a single step.
+/// Disabling a signature once made the ruleset unloadable, and left a sequence of a single step.
 #[test]
-fn rules_that_are_off_take_along_what_cannot_do_without_them() {
+fn disabled_signatures_disable_correlations_that_need_them() {
     let off = |name: &str| format!("[[signature]]\nname = \"{name}\"\noff = true\n");
     let names = |policy: &str| -> Vec<String> {
-        let (ruleset, _) = observed(policy, ASKED);
-        ruleset.plan().correlations().iter().map(|own| own.name.clone()).collect()
+        let (ruleset, _) = observe_with_policy(policy, ELICITATION);
+        ruleset.plan().correlations().iter().map(|correlation| correlation.name.clone()).collect()
     };
     let all = names("");
     let without = names(&off("traffic_refused"));
-    let gone: Vec<&String> = all.iter().filter(|name| !without.contains(name)).collect();
-    assert_eq!(gone, ["cluster_failover", "cluster_failover_step"]);
-    let few = names(&off("traffic_generation"));
-    assert!(
-        !few.contains(&"cluster_no_rhythm".to_owned())
-            && few.contains(&"cluster_template_load".to_owned())
-    );
+    let disabled: Vec<&String> = all.iter().filter(|name| !without.contains(name)).collect();
+    assert_eq!(disabled, ["cluster_failover", "cluster_failover_step"]);
+    let rest = names(&off("traffic_generation"));
+    assert!(!rest.contains(&"cluster_no_rhythm".to_owned()));
+    assert!(rest.contains(&"cluster_template_load".to_owned()));
     let weight = "[[signature]]\nname = \"cluster_elicitation\"\nweight = 0.0\n";
-    let (ruleset, _) = observed(weight, ASKED);
-    let own = ruleset.plan().correlations().iter().find(|own| own.name == "cluster_elicitation");
-    assert!(own.unwrap().is_intermediate() && !own.unwrap().links_accounts());
+    let (ruleset, _) = observe_with_policy(weight, ELICITATION);
+    let correlations = ruleset.plan().correlations();
+    let elicitation = correlations.iter().find(|rule| rule.name == "cluster_elicitation").unwrap();
+    assert!(elicitation.is_intermediate() && !elicitation.links_accounts());
 }
 
-/// However much a body says, and in whatever spelling, what is kept of it is small and the same.
+/// Observations are small, and do not depend on the spelling of a body.
 #[test]
-fn hostile_bodies_leave_little_and_no_other_keys() {
-    let (ruleset, _) = observed("", ASKED);
+fn observations_of_hostile_bodies_are_small_and_normalised() {
+    let (ruleset, _) = observe_with_policy("", ELICITATION);
     let models: Vec<String> = (0..5_000).map(|number| format!("\"m{number}\"")).collect();
     let many = format!(r#"{{"model":[{}],"messages":[]}}"#, models.join(","));
     assert!(observe(&ruleset, &many).unwrap().values.len() < 100);
     let token = |signature: &str| {
+        let thinking = format!(r#"{{"type":"thinking","thinking":"","signature":"{signature}"}}"#);
         format!(
-            r#"{{"messages":[{{"role":"assistant","content":[{{"type":"thinking","thinking":"","signature":"{signature}"}}]}},{{"role":"user","content":"go on"}}]}}"#
+            r#"{{"messages":[{{"role":"assistant","content":[{thinking}]}},{}]}}"#,
+            r#"{"role":"user","content":"go on"}"#
         )
     };
     let keys = |body: &str| observe(&ruleset, body).unwrap().values;
     assert_eq!(keys(&token("EqAB/cd")), keys(&token(r"\u0045qAB\/cd")));
     assert_ne!(keys(&token("EqAB/cd")), keys(&token("EqAB/ce")));
-    let said = "you are given a passage and write three questions about it each with an answer";
+    let text = "you are given a passage and write three questions about it each with an answer";
     let parts: Vec<String> =
-        said.split(' ').map(|word| format!(r#"{{"type":"text","text":"{word} "}}"#)).collect();
+        text.split(' ').map(|word| format!(r#"{{"type":"text","text":"{word} "}}"#)).collect();
     let template = |content: &str| {
         let body = format!(r#"{{"messages":[{{"role":"user","content":{content}}}]}}"#);
-        let field =
-            ruleset.plan().fields().iter().position(|own| own.name() == "hedgerow.template.user");
+        let mut fields = ruleset.plan().fields().iter();
+        let field = fields.position(|field| field.name() == "hedgerow.template.user");
         observe(&ruleset, &body).unwrap().values(field.unwrap() as u16).to_vec()
     };
-    let whole = template(&format!("{said:?}"));
+    let whole = template(&format!("{text:?}"));
     assert!(!whole.is_empty());
     assert_eq!(template(&format!("[{}]", parts.join(","))), whole);
 }
 
-/// Sixty-four harmless entries before it once hid the gravest entry of an upload.
+/// Sixty-four harmless entries once hid the worst entry of a batch that followed them.
 #[test]
-fn the_gravest_entry_of_an_upload_is_counted_wherever_it_stands() {
-    let (ruleset, _) = observed("", ASKED);
+fn the_worst_entry_of_a_batch_is_observed_at_any_position() {
+    let (ruleset, _) = observe_with_policy("", ELICITATION);
     let entry = |content: &str| {
-        format!(
-            r#"{{"custom_id":"a","params":{{"messages":[{{"role":"user","content":"{content}"}}]}}}}"#
-        )
+        let messages = format!(r#"[{{"role":"user","content":"{content}"}}]"#);
+        format!(r#"{{"custom_id":"a","params":{{"messages":{messages}}}}}"#)
     };
     let mut entries = vec![entry("When is a hedge cut?"); 200];
     entries.push(entry(

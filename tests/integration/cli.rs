@@ -1,9 +1,9 @@
-//! The command line as a user meets it: exit codes, findings with their place, the shape of JSON.
+//! The command line as users see it: exit codes, findings with line and column, the shape of JSON.
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::hedgerow_command;
 
@@ -15,11 +15,11 @@ fn text(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-fn json(output: &Output) -> Value {
+fn parse_json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// A directory of one test, empty at its start.
+/// Returns an empty directory for one test.
 fn scratch(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = fs::remove_dir_all(&path);
@@ -30,7 +30,7 @@ fn scratch(name: &str) -> PathBuf {
 const RULE: &str = include_str!("../fixtures/pairs.yml");
 
 #[test]
-fn a_clean_directory_checks_tests_and_builds() {
+fn valid_rules_check_test_and_build() {
     let directory = scratch("clean");
     fs::write(directory.join("pairs.yml"), RULE).unwrap();
     let rules = directory.to_str().unwrap();
@@ -40,13 +40,13 @@ fn a_clean_directory_checks_tests_and_builds() {
     }
     let bundle = directory.join("bundle.json");
     let build = || hedgerow(&["--format", "json", "build", rules, "-o", bundle.to_str().unwrap()]);
-    let (first, second) = (json(&build()), json(&build()));
-    assert_eq!(first, second, "the same rules make the same bundle");
+    let (first, second) = (parse_json(&build()), parse_json(&build()));
+    assert_eq!(first, second, "equal rules make equal bundles");
     assert_eq!(first["digest"], hedgerow_core::ruleset::digest(&fs::read(&bundle).unwrap()));
 }
 
 #[test]
-fn every_finding_comes_at_once_with_its_place_and_remedy() {
+fn findings_are_reported_at_once_with_line_column_and_remedy() {
     let rows = [
         (
             "unknown field",
@@ -69,7 +69,7 @@ fn every_finding_comes_at_once_with_its_place_and_remedy() {
             "13:13",
             "modifier 'expand'",
         ),
-        ("short literal", "'to train'", "'cot'", "13:13", "shorter than"),
+        ("short literal", "'to train'", "'cot'", "13:13", "is too short"),
         ("wildcard", "'to train'", "'to*train'", "13:13", "wildcard"),
         (
             "wrong type",
@@ -100,7 +100,7 @@ fn every_finding_comes_at_once_with_its_place_and_remedy() {
             "empty request",
         ),
         (
-            "no such selection",
+            "unknown selection",
             "condition: pairs and purpose",
             "condition: pairs and purpose and more",
             "14:3",
@@ -120,7 +120,7 @@ fn every_finding_comes_at_once_with_its_place_and_remedy() {
             "1:1",
             "no references",
         ),
-        ("no innocent", "falsepositives: [Teachers]\n", "", "1:1", "no falsepositives"),
+        ("no false positives", "falsepositives: [Teachers]\n", "", "1:1", "no falsepositives"),
         (
             "unknown tag",
             "[hedgerow.synthesis]",
@@ -128,30 +128,35 @@ fn every_finding_comes_at_once_with_its_place_and_remedy() {
             "9:28",
             "unknown tag",
         ),
-        ("no uuid", "5d0f2a6e-5a3b-4a3c-9a54-1f0c4b1f7a10", "five", "2:1", "UUID"),
-        ("foreign log source", "category: llm_api", "category: webserver", "10:1", "log source"),
+        ("no UUID", "5d0f2a6e-5a3b-4a3c-9a54-1f0c4b1f7a10", "five", "2:1", "UUID"),
+        ("another log source", "category: llm_api", "category: webserver", "10:1", "log source"),
         (
             "too few exemplars",
-            "    - {name: both again, expect: match, event: {hedgerow.prompt.user: 'QUESTION-ANSWER  PAIRS to train a model'}}\n",
+            "    - {name: both again, expect: match, event: {hedgerow.prompt.user: \
+             'QUESTION-ANSWER  PAIRS to train a model'}}\n",
             "",
             "18:3",
             "fewer than two matching",
         ),
         (
-            "nothing but negations",
+            "only negations",
             "condition: pairs and purpose",
             "condition: not pairs and not purpose",
             "14:3",
             "holds for an empty request",
         ),
         (
-            "an absence negated",
-            "  pairs: {hedgerow.prompt.user|contains: 'question-answer pairs'}\n  purpose: {hedgerow.prompt.user|contains: 'to train'}\n  condition: pairs and purpose",
+            "a negated absence",
+            concat!(
+                "  pairs: {hedgerow.prompt.user|contains: 'question-answer pairs'}\n",
+                "  purpose: {hedgerow.prompt.user|contains: 'to train'}\n",
+                "  condition: pairs and purpose"
+            ),
             "  silent: {hedgerow.prompt.user|exists: false}\n  condition: not silent",
             "11:1",
             "none of its comparisons",
         ),
-        ("not yaml", "detection:", "detection: [", "", "not YAML"),
+        ("not YAML", "detection:", "detection: [", "", "not YAML"),
         (
             "misspelt key",
             "falsepositives: [Teachers]",
@@ -202,14 +207,14 @@ fn every_finding_comes_at_once_with_its_place_and_remedy() {
             "did you mean 'hedgerow.synthesis'?",
         ),
         (
-            "odd technique",
+            "invalid technique",
             "[hedgerow.synthesis]",
             "[hedgerow.synthesis, atlas.aml.t24]",
             "9:28",
             "unknown tag 'atlas.aml.t24'",
         ),
         (
-            "no such tactic",
+            "unknown tactic",
             "[hedgerow.synthesis]",
             "[hedgerow.synthesis, attack.t1119, attack.colection]",
             "9:42",
@@ -220,7 +225,7 @@ fn every_finding_comes_at_once_with_its_place_and_remedy() {
             "condition: pairs and purpose",
             "condition: pairs and (purpose",
             "14:3",
-            "the condition cannot be read from its character",
+            "the condition is invalid at its character",
         ),
         ("no condition", "  condition: pairs and purpose\n", "", "11:1", "no condition"),
         (
@@ -238,18 +243,18 @@ fn every_finding_comes_at_once_with_its_place_and_remedy() {
             "unknown modifier 'contain'; did you mean 'contains'?",
         ),
         (
-            "flag of no regex",
+            "regex flag without a regex",
             "{hedgerow.prompt.user|contains: 'to train'}",
             "{hedgerow.prompt.user|contains|i: 'to train'}",
             "13:13",
             "flags of `|re`",
         ),
         (
-            "all of one",
+            "`|all` of one value",
             "{hedgerow.prompt.user|contains: 'to train'}",
             "{hedgerow.prompt.user|contains|all: 'to train'}",
             "13:13",
-            "`|all` of one value",
+            "`|all` has one value",
         ),
         (
             "no values",
@@ -263,34 +268,46 @@ fn every_finding_comes_at_once_with_its_place_and_remedy() {
             "{hedgerow.prompt.user|contains: 'to train'}",
             "{}",
             "13:3",
-            "nothing is tested here",
+            "the selection is empty",
         ),
         (
             "repeated key",
             "level: critical",
             "level: critical\nlevel: low",
             "17:1",
-            "a second key 'level'",
+            "the key 'level' is repeated",
         ),
         (
             "repeated selection",
             "  condition:",
             "  purpose: {hedgerow.turns|gt: 1}\n  condition:",
             "14:3",
-            "a second key 'purpose'",
+            "the key 'purpose' is repeated",
         ),
         (
             "second rule",
             "{hedgerow.prompt.user: 'Words to train on'}}\n",
             "{hedgerow.prompt.user: 'Words to train on'}}\n---\ntitle: Another\n",
             "23:1",
-            "a file holds one rule",
+            "expected one rule per file",
         ),
         ("no title", "title: Asks for training pairs\n", "", "1:1", "no title"),
-        ("unknown level", "level: critical", "level: severe", "16:1", "no level that is known"),
-        ("unknown status", "status: stable", "status: steady", "4:1", "no status that can be used"),
-        ("no day", "date: 2026-11-23", "date: tomorrow", "8:1", "invalid date"),
-        ("empty note", "[Teachers]", "[Teachers, '']", "15:28", "this entry says nothing"),
+        (
+            "unknown level",
+            "level: critical",
+            "level: severe",
+            "16:1",
+            "the level is missing or unknown",
+        ),
+        (
+            "unknown status",
+            "status: stable",
+            "status: steady",
+            "4:1",
+            "the status is missing or unknown",
+        ),
+        ("invalid date", "date: 2026-11-23", "date: tomorrow", "8:1", "invalid date"),
+        ("empty note", "[Teachers]", "[Teachers, '']", "15:28", "this entry is empty"),
         (
             "exemplar of an unknown field",
             "{hedgerow.prompt.user: 'Words to train on'}",
@@ -306,21 +323,21 @@ fn every_finding_comes_at_once_with_its_place_and_remedy() {
             "the event's value of 'hedgerow.turns' has the wrong type",
         ),
         (
-            "exemplar of nothing",
+            "exemplar with an invalid expectation",
             "{name: 'near: no pairs', expect: no-match,",
             "{name: 'near: no pairs', expect: maybe,",
             "22:32",
             "invalid expect 'maybe'",
         ),
         (
-            "exemplars of one name",
+            "two exemplars with one name",
             "name: both again",
             "name: both",
             "20:8",
-            "duplicate exemplar name 'both'; give it a name of its own",
+            "duplicate exemplar name 'both'; give it another name",
         ),
     ];
-    for (name, from, to, place, problem) in rows {
+    for (name, from, to, position, problem) in rows {
         let directory = scratch("findings");
         assert!(RULE.contains(from), "{name}");
         fs::write(directory.join("pairs.yml"), RULE.replace(from, to)).unwrap();
@@ -332,7 +349,7 @@ fn every_finding_comes_at_once_with_its_place_and_remedy() {
             .find(|line| line.contains(problem))
             .unwrap_or_else(|| panic!("{name}: {found}"));
         assert!(
-            line.contains(&format!("pairs.yml:{place}")) && line.contains("; "),
+            line.contains(&format!("pairs.yml:{position}")) && line.contains("; "),
             "{name}: {line}"
         );
     }
@@ -343,7 +360,7 @@ fn every_finding_comes_at_once_with_its_place_and_remedy() {
     )
     .unwrap();
     fs::write(directory.join("b.yml"), RULE.replace("synthesis_pairs", "pairs")).unwrap();
-    let found = json(&hedgerow(&["--format", "json", "check", directory.to_str().unwrap()]));
+    let found = parse_json(&hedgerow(&["--format", "json", "check", directory.to_str().unwrap()]));
     let findings = found["findings"].as_array().unwrap();
     assert!(findings.len() >= 3, "all at once: {found}");
     for finding in findings {
@@ -356,8 +373,8 @@ fn every_finding_comes_at_once_with_its_place_and_remedy() {
     }
 }
 
-/// Findings as lines without their directory and the count below.
-fn found(directory: &Path) -> Vec<String> {
+/// Returns the findings as lines, without the directory and the count.
+fn check_findings(directory: &Path) -> Vec<String> {
     let output = hedgerow(&["check", directory.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     let directory = format!("{}/", directory.display());
@@ -366,7 +383,7 @@ fn found(directory: &Path) -> Vec<String> {
 }
 
 #[test]
-fn one_mistake_is_told_once_and_in_one_line() {
+fn one_mistake_is_one_finding_in_one_line() {
     let rows = [
         ("condition: pairs and purpose", "condition: pairs and (purpose"),
         ("condition: pairs and purpose", "condition: pairs and purpose | count() > 5"),
@@ -400,13 +417,13 @@ fn one_mistake_is_told_once_and_in_one_line() {
         let directory = scratch("once");
         assert!(RULE.contains(from), "{from}");
         fs::write(directory.join("pairs.yml"), RULE.replace(from, to)).unwrap();
-        let found = found(&directory);
+        let found = check_findings(&directory);
         assert_eq!(found.len(), 1, "{to}: {found:#?}");
     }
 }
 
 #[test]
-fn mistakes_of_every_kind_in_one_file_come_at_once() {
+fn all_mistakes_of_a_file_are_reported_at_once() {
     let directory = scratch("kinds");
     let rule = RULE
         .replace("level: critical", "level: critical\nlevel: critical\nlicence: MIT")
@@ -419,14 +436,14 @@ fn mistakes_of_every_kind_in_one_file_come_at_once() {
             "{hedgerow.prompts: x, hedgerow.turns: many}",
         );
     fs::write(directory.join("pairs.yml"), rule).unwrap();
-    let found = found(&directory);
-    let places: Vec<&str> = found.iter().map(|line| line.split(": ").next().unwrap()).collect();
+    let found = check_findings(&directory);
+    let positions: Vec<&str> = found.iter().map(|line| line.split(": ").next().unwrap()).collect();
     let expected = ["9:28", "12:11", "13:13", "14:3", "17:1", "18:1", "24:58", "24:79"];
-    assert_eq!(places, expected.map(|place| format!("pairs.yml:{place}")), "{found:#?}");
+    assert_eq!(positions, expected.map(|position| format!("pairs.yml:{position}")), "{found:#?}");
 }
 
 #[test]
-fn files_that_are_not_utf_8_are_findings_beside_the_others() {
+fn files_that_are_not_utf_8_are_findings() {
     let directory = scratch("latin");
     let latin = |text: &str| -> Vec<u8> {
         text.bytes().map(|byte| if byte == b'@' { 0xe9 } else { byte }).collect()
@@ -434,11 +451,11 @@ fn files_that_are_not_utf_8_are_findings_beside_the_others() {
     fs::write(directory.join("a.yml"), latin(&RULE.replace("a model on.", "@ model on."))).unwrap();
     fs::write(directory.join("b.yml"), RULE.replace("level: critical\n", "")).unwrap();
     fs::write(directory.join("policy.toml"), latin("# caf@\nmode = 'dark'\n")).unwrap();
-    let found = found(&directory);
+    let found = check_findings(&directory);
     let starts = [
-        "a.yml:5:38: this is not UTF-8",
-        "b.yml:1:1: no level",
-        "policy.toml:1:6: this is not UTF-8",
+        "a.yml:5:38: the file is not UTF-8",
+        "b.yml:1:1: the level is missing",
+        "policy.toml:1:6: the file is not UTF-8",
     ];
     assert_eq!(found.len(), starts.len(), "{found:#?}");
     for (line, start) in found.iter().zip(starts) {
@@ -447,26 +464,26 @@ fn files_that_are_not_utf_8_are_findings_beside_the_others() {
 }
 
 #[test]
-fn a_selection_for_show_and_a_wrong_exemplar_are_found() {
+fn unneeded_selections_and_wrong_exemplars_are_findings() {
     let directory = scratch("mutants");
     let path = directory.join("pairs.yml");
     let run = |text: String| {
         fs::write(&path, text).unwrap();
         hedgerow(&["test", directory.to_str().unwrap()])
     };
-    let for_show = run(RULE.replace("'Ten question-answer pairs'", "'Ten pairs'"));
-    assert_eq!(for_show.status.code(), Some(1));
+    let unneeded = run(RULE.replace("'Ten question-answer pairs'", "'Ten pairs'"));
+    assert_eq!(unneeded.status.code(), Some(1));
     assert!(
-        text(&for_show).contains("pairs.yml:13:3: no exemplar needs the selection 'purpose'"),
+        text(&unneeded).contains("pairs.yml:13:3: no exemplar needs the selection 'purpose'"),
         "{}",
-        text(&for_show)
+        text(&unneeded)
     );
     let wrong = run(RULE.replace("'Words to train on'", "'question-answer pairs to train on'"));
     assert!(text(&wrong).contains("exemplar 'near: no pairs' matches alone"), "{}", text(&wrong));
 }
 
 #[test]
-fn a_wrong_policy_is_found() {
+fn invalid_policies_are_findings() {
     let rows = [
         ("unknown key", "mood = 'dark'", "unknown field"),
         ("bands out of order", "[bands]\nnotice = 60", "not in order"),
@@ -481,20 +498,20 @@ fn a_wrong_policy_is_found() {
             "no reason",
         ),
         (
-            "everything",
+            "exemption of everything",
             "[[exemption]]\nname = 'x'\nreason = 'why not'\nuntil = 2027-01-01",
             "exempts everything",
         ),
         (
             "no date",
             "[[exemption]]\nname = 'x'\nreason = 'why not'\nuntil = 'soon'\npath = '/v1/**'",
-            "a date such as",
+            "expected a day such as",
         ),
-        ("dead path", "[[route]]\npath = 'v1/chat'\nmode = 'enforce'", "fits nothing"),
-        ("not toml", "mode = 'enforce", "not TOML"),
+        ("dead path", "[[route]]\npath = 'v1/chat'\nmode = 'enforce'", "never matches"),
+        ("not TOML", "mode = 'enforce", "not TOML"),
         ("no window", "[scan]\nwindow = 0", "nothing would be scanned"),
-        ("no inflated bytes", "[scan]\nmax_decompressed = 0", "no compressed body"),
-        ("cap without end", "[score.caps]\ncontext = inf", "the cap 'context'"),
+        ("no decompressed bytes", "[scan]\nmax_decompressed = 0", "no compressed body"),
+        ("infinite cap", "[score.caps]\ncontext = inf", "the cap 'context'"),
         ("no path", "[[route]]\nmode = 'enforce'", "this route has no 'path'"),
     ];
     for (name, policy, problem) in rows {
@@ -513,7 +530,7 @@ fn a_wrong_policy_is_found() {
 }
 
 #[test]
-fn every_mistake_of_a_policy_comes_at_once_with_its_place() {
+fn all_mistakes_of_a_policy_are_reported_at_once() {
     let policy = "\
 mood = 'dark'
 mode = 'enforced'
@@ -557,34 +574,34 @@ mode = 'shadow'
     let expected = [
         (1, 1, "unknown field `mood`"),
         (2, 8, "did you mean 'enforce'?"),
-        (4, 9, "'prior' is no finite number"),
-        (5, 14, "the cap 'family_cap' is negative"),
+        (4, 9, "'prior' is invalid: expected a finite number"),
+        (5, 14, "the cap 'family_cap' is invalid"),
         (7, 1, "did you mean 'synthesis'?"),
         (9, 10, "expected f64"),
-        (10, 11, "'hostile' is no score"),
+        (10, 11, "'hostile' is invalid: expected a score"),
         (12, 15, "'retry_after' is 0"),
         (14, 10, "expected usize"),
         (15, 15, "'max_entries' is 0"),
-        (17, 6, "'team a' is no account"),
-        (21, 1, "stands here twice"),
-        (23, 6, "a second account"),
+        (17, 6, "the account 'team a' is invalid"),
+        (21, 1, "the key is repeated"),
+        (23, 6, "of this account is not unique"),
         (25, 8, "there is no signature 'synthesis_pair'; did you mean 'synthesis_pairs'?"),
-        (26, 10, "the weight is no number"),
+        (26, 10, "the weight is invalid: expected a number"),
         (27, 1, "exemption 'x' exempts everything"),
         (27, 1, "this exemption has no 'reason'"),
         (27, 1, "this exemption has no 'until'"),
-        (30, 8, "a second exemption"),
+        (30, 8, "of this exemption is not unique"),
         (31, 10, "exemption 'x' has no reason"),
-        (33, 8, "the path 'v1' fits nothing"),
+        (33, 8, "the path 'v1' never matches"),
         (34, 15, "there is no signature 'other'"),
         (34, 24, "expected a string"),
-        (36, 6, "'team' is no cluster"),
+        (36, 6, "the cluster 'team' is invalid"),
         (37, 1, "this cluster has no 'id'"),
     ];
     let directory = scratch("policies");
     fs::write(directory.join("pairs.yml"), RULE).unwrap();
     fs::write(directory.join("policy.toml"), policy).unwrap();
-    let found = found(&directory);
+    let found = check_findings(&directory);
     assert_eq!(found.len(), expected.len(), "{found:#?}");
     for (line, (number, column, problem)) in found.iter().zip(expected) {
         assert!(
@@ -607,12 +624,15 @@ fn usage_and_missing_files_exit_with_2() {
     }
 }
 
-/// Two accounts, two labels; one line is no request, one is no LLM call.
-fn recording(directory: &Path) -> PathBuf {
+/// Writes a recording of two accounts and two labels. One line is not a request, one is not an LLM
+/// call.
+fn write_recording(directory: &Path) -> PathBuf {
     let ask = |content: &str, label: &str, account: &str| {
-        let body = serde_json::json!({ "model": "m", "messages": [{ "role": "user", "content": content }] }).to_string();
-        serde_json::json!({ "method": "POST", "path": "/v1/chat/completions?x=1", "headers": [["User-Agent", "x/1"]], "body": body,
-            "label": label, "account": account }).to_string()
+        let messages = json!([{ "role": "user", "content": content }]);
+        let body = json!({ "model": "m", "messages": messages }).to_string();
+        json!({ "method": "POST", "path": "/v1/chat/completions?x=1",
+            "headers": [["User-Agent", "x/1"]], "body": body, "label": label, "account": account })
+        .to_string()
     };
     let lines = [
         ask("Good morning!", "benign", "a"),
@@ -627,11 +647,11 @@ fn recording(directory: &Path) -> PathBuf {
 }
 
 #[test]
-fn replay_summarises_and_writes_decisions() {
+fn replay_prints_a_summary_and_writes_decisions() {
     let directory = scratch("replay");
     fs::write(directory.join("pairs.yml"), RULE).unwrap();
-    let (bundle, out, recording) =
-        (directory.join("bundle.json"), directory.join("out.jsonl"), recording(&directory));
+    let (bundle, out) = (directory.join("bundle.json"), directory.join("out.jsonl"));
+    let recording = write_recording(&directory);
     hedgerow(&["build", directory.to_str().unwrap(), "-o", bundle.to_str().unwrap()]);
     let arguments = [
         "replay",
@@ -643,14 +663,16 @@ fn replay_summarises_and_writes_decisions() {
     ];
     let output = hedgerow(&[&["--format", "json"][..], &arguments].concat());
     assert_eq!(output.status.code(), Some(1), "an unreadable line is a finding");
-    let summary = json(&output);
+    let summary = parse_json(&output);
     assert_eq!(
         (&summary["requests"], &summary["unreadable"], &summary["passed"]),
         (&3.into(), &1.into(), &1.into())
     );
-    let expected = serde_json::json!({
-        "benign": { "requests": 1, "notice": 0, "suspect": 0, "hostile": 0, "accounts": 1, "accounts_suspect": 0, "files": 1, "files_suspect": 1 },
-        "harvest": { "requests": 2, "notice": 1, "suspect": 1, "hostile": 0, "accounts": 1, "accounts_suspect": 1, "files": 0, "files_suspect": 0 },
+    let expected = json!({
+        "benign": { "requests": 1, "notice": 0, "suspect": 0, "hostile": 0, "accounts": 1,
+            "accounts_suspect": 0, "files": 1, "files_suspect": 1 },
+        "harvest": { "requests": 2, "notice": 1, "suspect": 1, "hostile": 0, "accounts": 1,
+            "accounts_suspect": 1, "files": 0, "files_suspect": 0 },
     });
     assert_eq!(summary["labels"], expected);
     let file = &summary["files"][0];
@@ -658,10 +680,10 @@ fn replay_summarises_and_writes_decisions() {
         (&file["requests"], &file["first_suspect"], &file["label"]),
         (&3.into(), &3.into(), &"benign".into())
     );
-    assert_eq!(file["top"], serde_json::json!([["synthesis_pairs", 1]]));
+    assert_eq!(file["top"], json!([["synthesis_pairs", 1]]));
     assert_eq!(
         summary["signatures"],
-        serde_json::json!([{ "name": "synthesis_pairs", "hits": { "harvest": 1, "benign": 0, "gray": 0 } }])
+        json!([{ "name": "synthesis_pairs", "hits": { "harvest": 1, "benign": 0, "gray": 0 } }])
     );
     let rows: Vec<Value> = fs::read_to_string(&out)
         .unwrap()
@@ -673,7 +695,7 @@ fn replay_summarises_and_writes_decisions() {
         (&rows[2]["line"], &rows[2]["band"], &rows[2]["action"]),
         (&3.into(), &"suspect".into(), &"degrade".into())
     );
-    assert_eq!(rows[2]["hits"], serde_json::json!([{ "name": "synthesis_pairs", "weight": 22.0 }]));
+    assert_eq!(rows[2]["hits"], json!([{ "name": "synthesis_pairs", "weight": 22.0 }]));
     assert!(
         text(&hedgerow(&arguments)).contains("recording.jsonl:5:1"),
         "the text names the line that could not be read"
@@ -681,7 +703,7 @@ fn replay_summarises_and_writes_decisions() {
 }
 
 #[test]
-fn score_and_explain_show_the_proof() {
+fn score_and_explain_show_the_evidence() {
     let directory = scratch("score");
     fs::write(directory.join("pairs.yml"), RULE).unwrap();
     let bundle = directory.join("bundle.json");
@@ -696,7 +718,7 @@ fn score_and_explain_show_the_proof() {
     .unwrap();
     let with = |command: &[&str]| {
         let files = [request.to_str().unwrap(), "--ruleset", bundle.to_str().unwrap()];
-        json(&hedgerow(&[&["--format", "json"], command, &files].concat()))
+        parse_json(&hedgerow(&[&["--format", "json"], command, &files].concat()))
     };
     let scored = with(&["score"]);
     assert_eq!(
@@ -727,6 +749,6 @@ fn score_and_explain_show_the_proof() {
         .collect();
     assert_eq!((&explained["holds"], holds), (&false.into(), vec![&true.into(), &false.into()]));
     fs::write(&request, "POST /v1/chat/completions HTTP/1.1\n\n{}").unwrap();
-    let explained = |command: &[&str]| with(command)["requests"][0].as_array().unwrap().len();
-    assert_eq!((explained(&["explain"]), explained(&["explain", "--near"])), (1, 0));
+    let count = |command: &[&str]| with(command)["requests"][0].as_array().unwrap().len();
+    assert_eq!((count(&["explain"]), count(&["explain", "--near"])), (1, 0));
 }

@@ -1,4 +1,4 @@
-//! The correlator against a naive one that keeps every event, and what it does when it is flooded.
+//! The correlator against a naive one that keeps every event, and under floods of keys.
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -34,33 +34,33 @@ fn correlation(name: &str, rules: &[&str], timespan: u32, measure: Measure) -> C
         timespan,
         measure,
         coordination: Coordination::default(),
-        // So that each time it holds is told.
+        // It fires each time that it holds.
         ttl: 0,
     }
 }
 
-fn accounts(bounds: Vec<Threshold>) -> Measure {
-    Measure::ValueCount { field: field("hedgerow.account"), thresholds: bounds }
+fn accounts(thresholds: Vec<Threshold>) -> Measure {
+    Measure::ValueCount { field: field("hedgerow.account"), thresholds }
 }
 
-fn llr(bounds: Vec<Threshold>, of: fn(Field, Vec<Threshold>) -> Measure) -> Measure {
-    of(field("hedgerow.llr"), bounds)
+fn llr(thresholds: Vec<Threshold>, measure: fn(Field, Vec<Threshold>) -> Measure) -> Measure {
+    measure(field("hedgerow.llr"), thresholds)
 }
 
-fn sum(field: Field, bounds: Vec<Threshold>) -> Measure {
-    Measure::ValueSum { field, thresholds: bounds }
+fn sum(field: Field, thresholds: Vec<Threshold>) -> Measure {
+    Measure::ValueSum { field, thresholds }
 }
 
-fn mean(field: Field, bounds: Vec<Threshold>) -> Measure {
-    Measure::ValueAvg { field, thresholds: bounds }
+fn mean(field: Field, thresholds: Vec<Threshold>) -> Measure {
+    Measure::ValueAvg { field, thresholds }
 }
 
 fn is(name: &str) -> Condition {
     Condition::Selection(name.into())
 }
 
-/// One of each kind; those of the second level last.
-fn all() -> Vec<Correlation> {
+/// Returns one correlation of each kind; that over other correlations is last.
+fn correlations() -> Vec<Correlation> {
     let both = Condition::All(vec![is("a"), Condition::Any(vec![is("b"), is("c")])]);
     let pair = Condition::All(vec![is("accounts_short"), is("events")]);
     vec![
@@ -92,20 +92,21 @@ fn all() -> Vec<Correlation> {
     ]
 }
 
-fn crowd(within: u32) -> Coordination {
-    let together = Some(ShareWithin { within, min_percent: 80.0 });
-    Coordination { synchronized_start: together, ..Coordination::default() }
+/// Requires that 80 % of the accounts start within so many seconds.
+fn synchronized_start(within: u32) -> Coordination {
+    let share = ShareWithin { within, min_percent: 80.0 };
+    Coordination { synchronized_start: Some(share), ..Coordination::default() }
 }
 
-/// Those, and such as hold by a single request but are told to nobody.
-fn all_and_feeders() -> Vec<Correlation> {
-    let feeder = |own: Correlation| Correlation { weight: 0.0, ..own };
+/// Returns these correlations, and intermediate ones, which can hold after a single request.
+fn correlations_with_intermediate() -> Vec<Correlation> {
+    let intermediate = |correlation: Correlation| Correlation { weight: 0.0, ..correlation };
     let hours = Measure::ValueCount { field: field("hedgerow.hour"), thresholds: gte(3.0) };
     let evidence = Condition::All(vec![is("accounts_short"), is("mean_fed")]);
-    let mut correlations = all();
+    let mut correlations = correlations();
     correlations.extend([
-        feeder(correlation("mean_fed", &["a"], 200, llr(gte(6.0), mean))),
-        feeder(correlation("hours", &["a", "c"], 600, hours)),
+        intermediate(correlation("mean_fed", &["a"], 200, llr(gte(6.0), mean))),
+        intermediate(correlation("hours", &["a", "c"], 600, hours)),
         correlation(
             "evidence",
             &["accounts_short", "mean_fed"],
@@ -113,7 +114,7 @@ fn all_and_feeders() -> Vec<Correlation> {
             Measure::Temporal { condition: evidence },
         ),
         correlation("fed_accounts", &["chain"], 500, accounts(gte(2.0))),
-        feeder(correlation(
+        intermediate(correlation(
             "other_hours",
             &["a", "b"],
             200,
@@ -128,7 +129,7 @@ fn all_and_feeders() -> Vec<Correlation> {
             },
         ),
         Correlation {
-            coordination: crowd(60),
+            coordination: synchronized_start(60),
             ..correlation("together", &["c"], 300, accounts(gte(2.0)))
         },
     ]);
@@ -139,54 +140,60 @@ fn plan(correlations: Vec<Correlation>) -> Arc<Plan> {
     Arc::new(Plan::new(correlations, &BTreeSet::from(["a", "b", "c"])).unwrap())
 }
 
-/// An event as tests have it: when, of which rules, by which account, with which template keys.
+/// An event of a test.
 #[derive(Clone, Debug)]
 struct Event {
     at: u32,
+    /// Rules that hold for it.
     rules: Vec<&'static str>,
     account: u64,
+    /// Template keys.
     templates: Vec<u64>,
     llr: f64,
 }
 
 fn observation(plan: &Plan, event: &Event) -> Observation {
     let mut values = vec![];
-    for (place, field) in plan.fields().iter().enumerate() {
+    for (index, field) in plan.fields().iter().enumerate() {
+        let index = index as u16;
         match field.name().as_str() {
-            "hedgerow.account" => values.push((place as u16, event.account)),
-            "hedgerow.hour" => values.push((place as u16, u64::from(event.at / 90 % 24 + 1))),
+            "hedgerow.account" => values.push((index, event.account)),
+            "hedgerow.hour" => values.push((index, u64::from(event.at / 90 % 24 + 1))),
             "hedgerow.template.user" => {
-                values.extend(event.templates.iter().map(|template| (place as u16, *template)));
+                values.extend(event.templates.iter().map(|template| (index, *template)));
             }
             _ => {}
         }
     }
-    let numbered = plan.fields().iter().position(|field| field.name() == "hedgerow.llr");
+    let llr_index = plan.fields().iter().position(|field| field.name() == "hedgerow.llr");
     let rules = plan.signatures().iter().enumerate();
     let rules = rules.filter(|(_, rule)| event.rules.contains(&rule.as_str()));
     Observation {
         at: event.at,
-        signatures: rules.map(|(place, _)| place as u16).collect(),
+        signatures: rules.map(|(index, _)| index as u16).collect(),
         values,
-        numbers: numbered.map(|place| (place as u16, event.llr)).into_iter().collect(),
+        numbers: llr_index.map(|index| (index as u16, event.llr)).into_iter().collect(),
     }
 }
 
-/// Keeps every event, and looks at all of them each time.
+/// A naive correlator: keeps every event, and evaluates all of them each time.
 #[derive(Default)]
 struct Naive {
+    /// Events by template key.
     groups: BTreeMap<u64, Vec<Event>>,
-    /// When a correlation of the first level held, by group.
+    /// Names and times of correlations that held, by template key.
     held: BTreeMap<u64, Vec<(String, u32)>>,
-    /// Whether events come in their order: then those of the same second have one, too.
+    /// Whether events arrive in order: then events of one second are ordered, too.
     in_order: bool,
 }
 
-/// How late a window's oldest events may stop to count.
+/// The end of a window of buckets: its oldest events stop to count somewhere between the two.
 #[derive(Clone, Copy, PartialEq)]
 enum Edge {
-    Last,
-    First,
+    /// The timespan.
+    Latest,
+    /// The timespan less one bucket.
+    Earliest,
 }
 
 impl Naive {
@@ -196,110 +203,113 @@ impl Naive {
         }
     }
 
-    /// Whether a correlation holds for a group now that an event has come.
+    /// Returns whether a correlation holds for a template key after an event.
     fn holds(&self, correlation: &Correlation, template: u64, event: &Event, edge: Edge) -> bool {
-        if !correlation.rules.iter().any(|rule| event.rules.contains(&rule.as_str())) {
-            return false;
-        }
-        let is_of = |event: &Event| {
+        let is_counted = |event: &Event| {
             correlation.rules.iter().any(|rule| event.rules.contains(&rule.as_str()))
         };
+        if !is_counted(event) {
+            return false;
+        }
         let events: Vec<&Event> =
-            self.groups[&template].iter().filter(|event| is_of(event)).collect();
+            self.groups[&template].iter().filter(|event| is_counted(event)).collect();
         let newest = events.iter().map(|event| event.at).max().unwrap();
-        let cut = |steps: u32| match edge {
-            Edge::Last => correlation.timespan,
-            Edge::First => correlation.timespan - correlation.timespan.div_ceil(steps),
+        let span = |buckets: u32| match edge {
+            Edge::Latest => correlation.timespan,
+            Edge::Earliest => correlation.timespan - correlation.timespan.div_ceil(buckets),
         };
         let within =
             |span: u32| events.iter().filter(move |event| newest - event.at < span).copied();
         match &correlation.measure {
-            Measure::ValueCount { thresholds: bounds, .. } => {
+            Measure::ValueCount { thresholds, .. } => {
                 let accounts: BTreeSet<u64> =
                     within(correlation.timespan).map(|event| event.account).collect();
-                Threshold::all_satisfied(bounds, accounts.len() as f64)
+                Threshold::all_satisfied(thresholds, accounts.len() as f64)
             }
-            Measure::EventCount { thresholds: bounds } => {
-                Threshold::all_satisfied(bounds, within(cut(BUCKETS)).count() as f64)
+            Measure::EventCount { thresholds } => {
+                Threshold::all_satisfied(thresholds, within(span(BUCKETS)).count() as f64)
             }
-            Measure::ValueSum { thresholds: bounds, .. } => {
-                Threshold::all_satisfied(bounds, within(cut(BUCKETS)).map(|event| event.llr).sum())
+            Measure::ValueSum { thresholds, .. } => {
+                let sum = within(span(BUCKETS)).map(|event| event.llr).sum();
+                Threshold::all_satisfied(thresholds, sum)
             }
-            Measure::ValueAvg { .. } => unreachable!("an average has no bound by its edges"),
+            Measure::ValueAvg { .. } => unreachable!("the edges give no bounds for an average"),
             Measure::Temporal { condition } => condition.holds(&mut |name| {
                 within(correlation.timespan).any(|event| event.rules.contains(&name))
             }),
-            Measure::TemporalOrdered { distinct_by: apart } => {
+            Measure::TemporalOrdered { distinct_by } => {
                 let events: Vec<&Event> = within(correlation.timespan).collect();
-                follows(&events, &correlation.rules, None, apart.is_some(), self.in_order)
+                follows(&events, &correlation.rules, None, distinct_by.is_some(), self.in_order)
             }
         }
     }
 }
 
-/// Whether events of all rules follow each other.
+/// Returns whether events of all rules follow each other, if `is_distinct` by different accounts.
 fn follows(
     events: &[&Event],
     rules: &[String],
     after: Option<&Event>,
-    apart: bool,
+    is_distinct: bool,
     in_order: bool,
 ) -> bool {
     let Some((rule, rest)) = rules.split_first() else { return true };
-    events.iter().enumerate().any(|(place, event)| {
-        let behind = if in_order { &events[place..] } else { events };
+    events.iter().enumerate().any(|(index, event)| {
+        let later = if in_order { &events[index..] } else { events };
         let is_another = after.is_none_or(|after| !std::ptr::eq(after, *event));
         is_another
             && event.rules.contains(&rule.as_str())
             && after.is_none_or(|after| {
-                after.at <= event.at && !(apart && after.account == event.account)
+                after.at <= event.at && !(is_distinct && after.account == event.account)
             })
-            && follows(behind, rest, Some(event), apart, in_order)
+            && follows(later, rest, Some(event), is_distinct, in_order)
     })
 }
 
-fn events(late: u32) -> impl Strategy<Value = Vec<Event>> {
+/// Generates events that arrive up to `max_delay` seconds late.
+fn events(max_delay: u32) -> impl Strategy<Value = Vec<Event>> {
     let rules = prop::sample::subsequence(vec!["a", "b", "c"], 0..=3);
     let templates = prop::collection::btree_set(1_u64..6, 0..3);
-    let event = (0_u32..40, 0..=late, rules, 0_u64..9, templates, -3_i32..12);
+    let event = (0_u32..40, 0..=max_delay, rules, 0_u64..9, templates, -3_i32..12);
     prop::collection::vec(event, 1..150).prop_map(|rows| {
         let mut now = 1_000_000;
-        let event = |(step, late, rules, account, templates, llr): (
-            u32,
-            u32,
-            _,
-            u64,
-            BTreeSet<u64>,
-            i32,
-        )| {
+        let mut events = Vec::new();
+        for (step, delay, rules, account, templates, llr) in rows {
             now += step;
-            let templates = templates.into_iter().collect();
-            Event { at: now - late, rules, account: account + 100, templates, llr: f64::from(llr) }
-        };
-        rows.into_iter().map(event).collect()
+            events.push(Event {
+                at: now - delay,
+                rules,
+                account: account + 100,
+                templates: templates.into_iter().collect(),
+                llr: f64::from(llr),
+            });
+        }
+        events
     })
 }
 
-/// What an observation makes hold, by name and group.
-fn told(plan: &Plan, firings: &[Firing]) -> BTreeSet<(String, u64)> {
+/// Returns the names and keys of firings.
+fn fired(plan: &Plan, firings: &[Firing]) -> BTreeSet<(String, u64)> {
     let name = |firing: &Firing| plan.correlations()[firing.correlation].name.clone();
     firings.iter().map(|firing| (name(firing), firing.key)).collect()
 }
 
-/// A correlator after a restart.
-fn again(mut new: Correlator, old: &Correlator, now: u32) -> Correlator {
+/// Restores the state of a correlator into a new one.
+fn restored(mut new: Correlator, old: &Correlator, now: u32) -> Correlator {
     old.encode_partitions().iter().for_each(|part| new.merge_partition(part, now).unwrap());
     new
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 300, failure_persistence: None, ..ProptestConfig::default()
+    })]
 
-    /// Counts of values and sets of rules are exact; counts and sums of events lie between those of
-    /// the window and of the window less a step; no sequence is invented.
+    /// Counts of values and sets of rules are exact; counts and sums of events are between those of
+    /// the window and of the window less a bucket; no sequence is invented.
     #[test]
-    fn what_is_counted_is_what_happened(events in events(50)) {
-        let plan = plan(all());
+    fn firings_equal_the_naive_reference(events in events(50)) {
+        let plan = plan(correlations());
         let mut correlator = Correlator::new(Arc::clone(&plan), Shard::ALL, LIMIT);
         let mut naive = Naive::default();
         let mut now = 0;
@@ -308,20 +318,20 @@ proptest! {
             naive.add(event);
             let mut firings = Vec::new();
             correlator.observe(&observation(&plan, event), now, &mut firings);
-            let told = told(&plan, &firings);
+            let fired = fired(&plan, &firings);
             for correlation in plan.correlations() {
                 for template in &event.templates {
                     let holds = |edge| naive.holds(correlation, *template, event, edge);
-                    let held = told.contains(&(correlation.name.clone(), *template));
+                    let held = fired.contains(&(correlation.name.clone(), *template));
                     let name = correlation.name.as_str();
                     match name {
                         "sum" | "mean" | "pair" => {}
-                        "chain" | "apart" => prop_assert!(!held || holds(Edge::Last), "{}", name),
+                        "chain" | "apart" => prop_assert!(!held || holds(Edge::Latest), "{}", name),
                         "events" => {
-                            prop_assert!(!held || holds(Edge::Last), "{}", name);
-                            prop_assert!(held || !holds(Edge::First), "{}", name);
+                            prop_assert!(!held || holds(Edge::Latest), "{}", name);
+                            prop_assert!(held || !holds(Edge::Earliest), "{}", name);
                         }
-                        _ => prop_assert_eq!(held, holds(Edge::Last), "{}", name),
+                        _ => prop_assert_eq!(held, holds(Edge::Latest), "{}", name),
                     }
                 }
             }
@@ -329,76 +339,84 @@ proptest! {
         prop_assert_eq!(correlator.evicted(), 0);
     }
 
-    /// In their order, sequences are all found; and a correlation over correlations holds when both
-    /// have held within its time.
+    /// If events arrive in order, all sequences are found, and a correlation over two correlations
+    /// holds if both have held within its timespan.
     #[test]
-    fn in_order_nothing_is_missed(events in events(0)) {
-        let plan = plan(all());
+    fn no_sequence_of_ordered_events_is_missed(events in events(0)) {
+        let plan = plan(correlations());
         let mut correlator = Correlator::new(Arc::clone(&plan), Shard::ALL, LIMIT);
         let mut naive = Naive { in_order: true, ..Naive::default() };
         for event in &events {
             naive.add(event);
             let mut firings = Vec::new();
             correlator.observe(&observation(&plan, event), event.at, &mut firings);
-            let told = told(&plan, &firings);
+            let fired = fired(&plan, &firings);
             for template in &event.templates {
+                let has_fired = |name: &str| fired.contains(&(name.to_owned(), *template));
                 for name in ["chain", "apart"] {
-                    let correlation = plan.correlations().iter().find(|own| own.name == name).unwrap();
-                    let expected = naive.holds(correlation, *template, event, Edge::Last);
-                    prop_assert_eq!(told.contains(&(name.to_owned(), *template)), expected, "{}", name);
+                    let mut correlations = plan.correlations().iter();
+                    let correlation = correlations.find(|rule| rule.name == name).unwrap();
+                    let expected = naive.holds(correlation, *template, event, Edge::Latest);
+                    prop_assert_eq!(has_fired(name), expected, "{}", name);
                 }
                 let held = naive.held.entry(*template).or_default();
                 for name in ["accounts_short", "events"] {
-                    if told.contains(&(name.to_owned(), *template)) {
+                    if has_fired(name) {
                         held.push((name.to_owned(), event.at));
                     }
                 }
-                let has = |name: &str| held.iter().any(|(own, at)| own == name && event.at - at < 120);
+                let has_held = |name: &str| {
+                    held.iter().any(|(held_name, at)| held_name == name && event.at - at < 120)
+                };
                 let is_event = held.iter().any(|(_, at)| *at == event.at)
-                    && ["accounts_short", "events"].iter().any(|name| told.contains(&((*name).to_owned(), *template)));
-                let expected = is_event && has("accounts_short") && has("events");
-                prop_assert_eq!(told.contains(&("pair".to_owned(), *template)), expected);
+                    && (has_fired("accounts_short") || has_fired("events"));
+                let expected = is_event && has_held("accounts_short") && has_held("events");
+                prop_assert_eq!(has_fired("pair"), expected);
             }
         }
     }
 
-    /// That a key's first account waits for a second one changes nothing about who has it and since when,
-    /// nor does a restart.
+    /// Deferred groups, which wait for a second account of their key, fire as groups that are
+    /// created at once do, also after restarts.
     #[test]
-    fn what_waits_counts_the_same(
+    fn deferral_does_not_change_firings(
         events in events(50),
         restarts in prop::collection::vec(prop::bool::weighted(0.1), 150),
     ) {
-        let plan = plan(all_and_feeders());
+        let plan = plan(correlations_with_intermediate());
         let new = || Correlator::new(Arc::clone(&plan), Shard::ALL, LIMIT);
-        let (mut waiting, mut hasty) = (new(), new().without_deferral());
+        let (mut deferring, mut immediate) = (new(), new().without_deferral());
         let mut now = 0;
         for (event, restarts) in events.iter().zip(restarts) {
             now = now.max(event.at);
             if restarts {
-                waiting = again(new(), &waiting, now);
-                hasty = again(new().without_deferral(), &hasty, now);
+                deferring = restored(new(), &deferring, now);
+                immediate = restored(new().without_deferral(), &immediate, now);
             }
-            let (mut own, mut expected) = (Vec::new(), Vec::new());
-            waiting.observe(&observation(&plan, event), now, &mut own);
-            hasty.observe(&observation(&plan, event), now, &mut expected);
+            let (mut firings, mut expected) = (Vec::new(), Vec::new());
+            deferring.observe(&observation(&plan, event), now, &mut firings);
+            immediate.observe(&observation(&plan, event), now, &mut expected);
             let sorted = |firings: Vec<Firing>| {
-                // Of what an account did alone there is a mean, without its times.
-                let name = |own: &Firing| plan.correlations()[own.correlation].name.as_str();
-                let own = firings.iter().filter(|own| name(own) != "evidence");
-                let mut rows: Vec<String> = own.map(|own| format!("{own:?}")).collect();
+                // A deferred group keeps the mean of its only account, without the times of events.
+                let name = |firing: &Firing| plan.correlations()[firing.correlation].name.as_str();
+                let comparable = firings.iter().filter(|firing| name(firing) != "evidence");
+                let mut rows: Vec<String> =
+                    comparable.map(|firing| format!("{firing:?}")).collect();
                 rows.sort();
                 rows
             };
-            prop_assert_eq!(sorted(own), sorted(expected));
+            prop_assert_eq!(sorted(firings), sorted(expected));
         }
     }
 
-    /// Two correlators that saw a part each, joined, are one that saw all; and so is one that was
-    /// written down and read back.
+    /// Two correlators with a part of the events each, merged, equal one with all events; so does
+    /// one that was encoded and restored.
     #[test]
-    fn parts_make_a_whole(events in events(20), split in prop::collection::vec(any::<bool>(), 150)) {
-        let plan = plan(all());
+    fn merged_and_restored_correlators_equal_the_original(
+        events in events(20),
+        split in prop::collection::vec(any::<bool>(), 150),
+    ) {
+        let plan = plan(correlations());
         let new = || Correlator::new(Arc::clone(&plan), Shard::ALL, LIMIT);
         let (mut whole, mut left, mut right) = (new(), new(), new());
         let mut now = 0;
@@ -412,9 +430,9 @@ proptest! {
             half.observe(&observation, now, &mut firings);
         }
         now = now.max(last.at);
-        let mut joined = new();
+        let mut merged = new();
         for part in left.encode_partitions().iter().chain(&right.encode_partitions()) {
-            joined.merge_partition(part, now).unwrap();
+            merged.merge_partition(part, now).unwrap();
         }
         let mut restored = new();
         for part in whole.encode_partitions() {
@@ -423,24 +441,32 @@ proptest! {
         let result = |correlator: &mut Correlator| {
             let mut firings = Vec::new();
             correlator.observe(&observation(&plan, last), now, &mut firings);
-            told(&plan, &firings)
+            fired(&plan, &firings)
         };
         let expected = result(&mut whole);
         prop_assert_eq!(&result(&mut restored), &expected);
-        // What has to be seen by one of them to be seen at all.
-        let is_whole = |(name, _): &(String, u64)| !["chain", "apart", "pair"].contains(&name.as_str());
-        let without = |set: BTreeSet<_>| set.into_iter().filter(is_whole).collect::<BTreeSet<_>>();
-        prop_assert_eq!(without(result(&mut joined)), without(expected));
+        // A sequence is found only by a correlator that sees all of its events.
+        let is_mergeable =
+            |(name, _): &(String, u64)| !["chain", "apart", "pair"].contains(&name.as_str());
+        let mergeable =
+            |fired: BTreeSet<_>| fired.into_iter().filter(is_mergeable).collect::<BTreeSet<_>>();
+        prop_assert_eq!(mergeable(result(&mut merged)), mergeable(expected));
     }
 
-    /// Whatever clocks say, nothing panics, memory is bounded, and an hour of right clocks later
-    /// everything counts again.
+    /// With clocks that jump, nothing panics and memory is bounded. After an hour of correct
+    /// clocks, events count again.
     #[test]
-    fn clocks_may_jump(jumps in prop::collection::vec(any::<(u32, u32, u64)>(), 1..200)) {
-        let plan = plan(all());
+    fn clocks_can_jump(jumps in prop::collection::vec(any::<(u32, u32, u64)>(), 1..200)) {
+        let plan = plan(correlations());
         let mut correlator = Correlator::new(Arc::clone(&plan), Shard::ALL, 1 << 20);
         let mut firings = Vec::new();
-        let event = |at, account| Event { at, rules: vec!["a", "b"], account, templates: vec![7], llr: 1.0 };
+        let event = |at, account| Event {
+            at,
+            rules: vec!["a", "b"],
+            account,
+            templates: vec![7],
+            llr: 1.0,
+        };
         for (at, now, account) in jumps {
             correlator.observe(&observation(&plan, &event(at, account)), now, &mut firings);
             prop_assert!(correlator.heap_bytes() <= 1 << 20);
@@ -451,12 +477,12 @@ proptest! {
             let now = now + 3_600 + number;
             correlator.observe(&observation(&plan, &event(now, account)), now, &mut firings);
         }
-        prop_assert!(told(&plan, &firings).contains(&("accounts_short".to_owned(), 7)));
+        prop_assert!(fired(&plan, &firings).contains(&("accounts_short".to_owned(), 7)));
     }
 
     #[test]
-    fn no_bytes_are_too_strange(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let plan = plan(all());
+    fn merging_arbitrary_bytes_does_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let plan = plan(correlations());
         let mut correlator = Correlator::new(plan, Shard::ALL, LIMIT);
         let mut part = vec![1];
         part.extend(bytes);
@@ -464,9 +490,9 @@ proptest! {
     }
 }
 
-/// Twenty thousand accounts and more are counted from a sample, to 9 % (standard error).
+/// The number of many accounts is estimated from a sample, with a standard error of 9 %.
 #[test]
-fn many_values_are_estimated_as_well_as_stated() {
+fn many_values_are_estimated_within_the_stated_error() {
     let plan = plan(vec![correlation("accounts", &["a"], 86_400, accounts(gte(1.0)))]);
     let (mut squares, mut trials) = (0.0, 0.0);
     for (trial, count) in (0_u64..).zip([65, 100, 200, 300, 500, 900, 2_000, 7_000, 20_000, 50_000])
@@ -488,7 +514,7 @@ fn many_values_are_estimated_as_well_as_stated() {
             }
             let error = firings[0].value / count as f64 - 1.0;
             assert!(error.abs() < 0.35, "{count}: {error}");
-            // Up to what a sample holds there is no error at all.
+            // Without sampling, there is no error.
             assert!(count > 256 || error == 0.0, "{count}: {error}");
             if count > 256 {
                 squares += error * error;
@@ -500,10 +526,10 @@ fn many_values_are_estimated_as_well_as_stated() {
     assert!(deviation < 0.09, "{deviation}");
 }
 
-/// A flood of keys that one account each uses once does not push out a template that several share,
-/// nor keep one out that comes later; and memory stays bounded.
+/// A flood of keys that one account uses once evicts no template that several accounts share,
+/// before or during the flood. Memory is bounded.
 #[test]
-fn unique_keys_push_out_none_that_are_shared() {
+fn a_flood_of_unique_keys_evicts_no_shared_key() {
     let limit = 4 << 20;
     let plan = plan(vec![correlation("accounts", &["a"], 86_400, accounts(gte(20.0)))]);
     let mut correlator = Correlator::new(Arc::clone(&plan), Shard::ALL, limit);
@@ -511,7 +537,7 @@ fn unique_keys_push_out_none_that_are_shared() {
     for number in 0_u64..400_000 {
         let now = 1_000_000 + (number / 100) as u32;
         let (account, template) = match number % 1_000 {
-            // One template from the beginning, and one from the middle on.
+            // One template from the start, and one from the middle on.
             0 => (number / 1_000 % 25, 7),
             500 if number > 200_000 => (number / 1_000 % 25, 8),
             _ => (number, 1_000 + number),
@@ -527,14 +553,15 @@ fn unique_keys_push_out_none_that_are_shared() {
         assert!(correlator.heap_bytes() <= limit, "{}", correlator.heap_bytes());
     }
     assert!(correlator.evicted() > 100_000, "it was a flood");
-    let told: BTreeSet<u64> = firings.iter().map(|firing| firing.key).collect();
-    assert_eq!(told, BTreeSet::from([7, 8]));
+    let keys: BTreeSet<u64> = firings.iter().map(|firing| firing.key).collect();
+    assert_eq!(keys, BTreeSet::from([7, 8]));
 }
 
-/// The shelf forgets keys while many others come. It once held up the next account of a key whose groups
-/// were there, for ever if that took longer each time than the shelf remembers.
+/// The table of single accounts forgets keys while many others arrive. It once deferred the next
+/// account of a key that already had groups: forever, if accounts arrived more rarely than the
+/// table remembers.
 #[test]
-fn what_is_shared_is_counted_however_rarely_it_comes() {
+fn rare_accounts_of_a_shared_key_are_counted() {
     let plan = plan(vec![
         correlation("some", &["a"], 86_400, accounts(gte(6.0))),
         correlation("more", &["a", "b"], 86_400, accounts(gte(6.0))),
@@ -547,13 +574,13 @@ fn what_is_shared_is_counted_however_rarely_it_comes() {
         templates: vec![template],
         llr: 0.0,
     };
-    let mut told_by = BTreeMap::new();
+    let mut fired_at = BTreeMap::new();
     for account in 1_u64..=6 {
         let mut firings = Vec::new();
         let now = 1_000_000 + account as u32 * 1_000;
         correlator.observe(&observation(&plan, &event(now, account, 7)), now, &mut firings);
-        firings.iter().for_each(|firing| *told_by.entry(firing.key).or_default() = account);
-        // The first three come together.
+        firings.iter().for_each(|firing| *fired_at.entry(firing.key).or_default() = account);
+        // The first three accounts follow each other closely.
         let others = if account < 3 { 0 } else { 60_000 };
         for number in 0..others {
             let other = account * 1_000_000 + number;
@@ -561,15 +588,15 @@ fn what_is_shared_is_counted_however_rarely_it_comes() {
             correlator.observe(&observation(&plan, &event), event.at, &mut Vec::new());
         }
     }
-    assert_eq!(told_by, BTreeMap::from([(7, 6)]));
+    assert_eq!(fired_at, BTreeMap::from([(7, 6)]));
 }
 
-/// Who comes again after a pause is new to a rule that looks back for less; even if it had waited alone,
-/// beside a rule that looks back for longer.
+/// An account that returns after a pause is new to a rule with a shorter timespan, even if its
+/// group was deferred for a rule with a longer one.
 #[test]
-fn an_account_is_new_to_each_rule_after_its_own_time() {
+fn an_account_is_new_to_a_rule_after_its_timespan() {
     let rule = |name, timespan| Correlation {
-        coordination: crowd(60),
+        coordination: synchronized_start(60),
         ..correlation(name, &["a"], timespan, accounts(gte(3.0)))
     };
     let plan = plan(vec![rule("hour", 3_600), rule("day", 86_400)]);
@@ -579,12 +606,12 @@ fn an_account_is_new_to_each_rule_after_its_own_time() {
         let event = Event { at, rules: vec!["a"], account, templates: vec![7], llr: 0.0 };
         correlator.observe(&observation(&plan, &event), at, &mut firings);
     }
-    assert_eq!(told(&plan, &firings), BTreeSet::from([("hour".to_owned(), 7)]));
+    assert_eq!(fired(&plan, &firings), BTreeSet::from([("hour".to_owned(), 7)]));
 }
 
-/// What seems to come from the future, because a clock was wrong, once kept its place until then.
+/// Events from the future, because of a wrong clock, once kept their groups until that time.
 #[test]
-fn what_a_wrong_clock_saw_makes_room() {
+fn groups_from_a_wrong_clock_are_evicted() {
     let limit = 2 << 20;
     let plan = plan(vec![
         correlation("some", &["a"], 86_400, accounts(gte(3.0))),
@@ -592,22 +619,22 @@ fn what_a_wrong_clock_saw_makes_room() {
     ]);
     let mut correlator = Correlator::new(Arc::clone(&plan), Shard::ALL, limit);
     let mut firings = Vec::new();
-    let mut see = |account, template, now| {
+    let mut observe = |account, template, now| {
         let event =
             Event { at: now, rules: vec!["a"], account, templates: vec![template], llr: 0.0 };
         correlator.observe(&observation(&plan, &event), now, &mut firings);
     };
     let now = 1_000_000;
-    (0..60_000_u64).for_each(|number| see(1 + number % 2, 1_000 + number / 2, now + 86_400));
-    // Among others, of which there are fewer than places.
+    (0..60_000_u64).for_each(|number| observe(1 + number % 2, 1_000 + number / 2, now + 86_400));
+    // Fewer keys than the table has slots.
     for round in 0..3 {
-        (0..1_000_u64).for_each(|key| see(10 + round, 1_000_000 + key, now + round as u32));
+        (0..1_000_u64).for_each(|key| observe(10 + round, 1_000_000 + key, now + round as u32));
     }
-    let told: BTreeSet<u64> = firings.iter().map(|firing| firing.key).collect();
-    assert!(told.len() > 950, "{}", told.len());
+    let keys: BTreeSet<u64> = firings.iter().map(|firing| firing.key).collect();
+    assert!(keys.len() > 950, "{}", keys.len());
 }
 
-/// Numbers that clients choose may be larger than what is kept of them.
+/// Clients can send numbers that are larger than a group can store.
 #[test]
 fn sums_stay_finite() {
     let rule = correlation("sum", &["a"], 3_600, llr(gte(1.0), sum));
@@ -621,44 +648,43 @@ fn sums_stay_finite() {
     assert!(!firings.is_empty() && firings.iter().all(|firing| firing.value.is_finite()));
 }
 
-/// A correlation that clients can make hold for as many keys as they like leaves room to be told for
-/// the others.
+/// Clients can make some correlations hold for any number of keys. Others can still fire.
 #[test]
-fn one_correlation_does_not_take_all_room() {
+fn one_correlation_does_not_exhaust_the_limit_of_firings() {
     let plan = plan(vec![
         Correlation {
             ttl: 86_400,
             ..correlation("cheap", &["a"], 86_400, Measure::EventCount { thresholds: gte(1.0) })
         },
-        correlation("dear", &["b"], 86_400, accounts(gte(2.0))),
+        correlation("expensive", &["b"], 86_400, accounts(gte(2.0))),
     ]);
     let mut correlator = Correlator::new(Arc::clone(&plan), Shard::ALL, 64 << 20);
-    let mut told = BTreeMap::new();
-    let mut see = |rule, account, template| {
+    let mut counts = BTreeMap::new();
+    let mut observe = |rule, account, template| {
         let at = 1_000_000;
         let event = Event { at, rules: vec![rule], account, templates: vec![template], llr: 0.0 };
         let mut firings = Vec::new();
         correlator.observe(&observation(&plan, &event), at, &mut firings);
         for firing in &firings {
-            *told.entry(plan.correlations()[firing.correlation].name.clone()).or_insert(0) += 1;
+            *counts.entry(plan.correlations()[firing.correlation].name.clone()).or_insert(0) += 1;
         }
     };
-    (0..MAX_INDICATORS as u64 / 3).for_each(|key| see("a", 1, 1_000 + key));
-    (1..3).for_each(|account| see("b", account, 7));
-    let expected = [("cheap".to_owned(), MAX_INDICATORS / 4), ("dear".to_owned(), 1)];
-    assert_eq!(told, BTreeMap::from(expected));
+    (0..MAX_INDICATORS as u64 / 3).for_each(|key| observe("a", 1, 1_000 + key));
+    (1..3).for_each(|account| observe("b", account, 7));
+    let expected = [("cheap".to_owned(), MAX_INDICATORS / 4), ("expensive".to_owned(), 1)];
+    assert_eq!(counts, BTreeMap::from(expected));
 }
 
-/// What was written down must still be read after an update: these bytes are somebody's counts.
+/// Snapshots must stay readable after an update of Hedgerow.
 #[test]
-fn snapshots_stay_what_they_are() {
-    let plan = plan(all());
+fn the_encoding_of_snapshots_is_stable() {
+    let plan = plan(correlations());
     let mut correlator = Correlator::new(Arc::clone(&plan), Shard::ALL, LIMIT);
     let mut firings = Vec::new();
     for number in 0_u64..200 {
         let rules = vec![["a", "b", "c"][number as usize % 3]];
         let (at, account) = (1_000_000 + number as u32, 100 + number % 90);
-        // Some of them once.
+        // Some templates occur once.
         let template = if number % 20 == 7 { 1_000 + number } else { 1 + number % 2 };
         let event = Event { at, rules, account, templates: vec![template], llr: 2.5 };
         correlator.observe(&observation(&plan, &event), at, &mut firings);
@@ -671,10 +697,10 @@ fn snapshots_stay_what_they_are() {
 
 const SNAPSHOT_DIGEST: &str = "db7115bb7d9560344ba7ea2d7b9249901877d565d69205f81e4378527b567145";
 
-/// After a restart an account's requests once counted twice: a rule that asks for three each held after
-/// the second one.
+/// After a restart, the requests of an account once counted twice: a rule that requires three
+/// requests of each account held after two.
 #[test]
-fn what_was_written_down_counts_once() {
+fn restored_events_count_once() {
     let mut rule = correlation("load", &["a"], 3_600, accounts(gte(2.0)));
     rule.coordination.events_per_value = Some(3.0);
     let plan = plan(vec![rule]);
@@ -694,26 +720,25 @@ fn what_was_written_down_counts_once() {
             assert_eq!(next.encode_partitions(), correlator.encode_partitions());
             correlator = next;
         }
-        let mut told = |account| {
+        let mut fires = |account| {
             let event =
                 Event { at: 1_000_001, rules: vec!["a"], account, templates: vec![3], llr: 0.0 };
             let mut firings = Vec::new();
             correlator.observe(&observation(&plan, &event), 1_000_001, &mut firings);
             !firings.is_empty()
         };
-        let again = (1..=accounts).chain(1..=accounts).chain(1..=accounts);
-        let requests: Vec<bool> = again.map(&mut told).collect();
-        // Of many accounts, not every event has all of them looked at.
+        let mut requests = (1..=accounts).chain(1..=accounts).chain(1..=accounts);
+        let fired_at = requests.position(&mut fires).unwrap();
+        // With many accounts, not every event evaluates all of them.
         let (first, slack) = (2 * accounts as usize - 1, accounts as usize / 32);
-        let told = requests.iter().position(|told| *told).unwrap();
-        assert!((first..=first + slack).contains(&told), "{accounts}: {told}");
+        assert!((first..=first + slack).contains(&fired_at), "{accounts}: {fired_at}");
     }
 }
 
-/// A window that comes with an update begins with what a longer one has, and those that were there keep
-/// their own.
+/// A window that an update of the rules adds starts with the sample of a longer window. Existing
+/// windows keep theirs.
 #[test]
-fn other_windows_find_their_samples() {
+fn new_windows_start_with_existing_samples() {
     let rule =
         |timespan: u32| correlation(&format!("w{timespan}"), &["a"], timespan, accounts(gte(1.0)));
     let before = plan(vec![rule(86_400)]);
@@ -730,7 +755,7 @@ fn other_windows_find_their_samples() {
     new.observe(&observation(&after, &event(1_080_000, 200)), 1_080_000, &mut firings);
     let measured: BTreeMap<&str, f64> = firings
         .iter()
-        .map(|own| (after.correlations()[own.correlation].name.as_str(), own.value))
+        .map(|firing| (after.correlations()[firing.correlation].name.as_str(), firing.value))
         .collect();
     assert_eq!(measured, BTreeMap::from([("w3600", 50.0), ("w86400", 200.0)]));
 }

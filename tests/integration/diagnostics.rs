@@ -1,12 +1,13 @@
-//! What `hedgerow check` says of correlations that it refuses: what is wrong, in which line and column,
-//! and what to do; of one file everything at once.
+//! Findings of `hedgerow check` and `hedgerow test` for invalid correlations: position, problem and
+//! remedy.
 use hedgerow_sigma::RuleFile;
 
 const SELECTOR: &str = include_str!("../../rules/traffic/generation.yml");
 
-const GOOD: &str = "title: One template, many accounts
+/// A valid correlation, of which the tests change one part.
+const VALID: &str = "title: One template, many accounts
 id: 11111111-2222-4333-8444-555555555555
-name: cluster_tried
+name: cluster_sample
 status: test
 description: Many accounts.
 references:
@@ -29,44 +30,56 @@ custom_attributes:
     - name: four
       expect: match
       events:
-        - {offset: 0s, event: {gen_ai.operation.name: chat, hedgerow.account: [a, b, c, d], hedgerow.template.user: t}}
+        - offset: 0s
+          event: {hedgerow.account: [a, b, c, d], hedgerow.template.user: t,
+                  gen_ai.operation.name: chat}
     - name: more
       expect: match
       events:
-        - {offset: 0s, event: {gen_ai.operation.name: chat, hedgerow.account: [a, b, c, d, e], hedgerow.template.user: t}}
+        - offset: 0s
+          event: {hedgerow.account: [a, b, c, d, e], hedgerow.template.user: t,
+                  gen_ai.operation.name: chat}
     - name: 'near: three'
       expect: no-match
       events:
-        - {offset: 0s, event: {gen_ai.operation.name: chat, hedgerow.account: [a, b, c], hedgerow.template.user: t}}
+        - offset: 0s
+          event: {hedgerow.account: [a, b, c], hedgerow.template.user: t,
+                  gen_ai.operation.name: chat}
     - name: 'near: nothing in common'
       expect: no-match
       events:
-        - {offset: 0s, event: {gen_ai.operation.name: chat, hedgerow.account: [a, b], hedgerow.template.user: t}}
-        - {offset: 1s, event: {gen_ai.operation.name: chat, hedgerow.account: [c, d], hedgerow.template.user: u}}
+        - offset: 0s
+          event: {hedgerow.account: [a, b], hedgerow.template.user: t,
+                  gen_ai.operation.name: chat}
+        - offset: 1s
+          event: {hedgerow.account: [c, d], hedgerow.template.user: u,
+                  gen_ai.operation.name: chat}
 ";
 
 fn source(path: &str, text: &str) -> RuleFile {
     RuleFile { path: path.to_owned(), text: text.to_owned() }
 }
 
-/// What is said of the correlation, as `line:column problem; remedy`, beside more rules.
-fn said(text: &str, more: &[RuleFile]) -> Vec<String> {
-    let mut sources =
-        vec![source("traffic/generation.yml", SELECTOR), source("cluster/tried.yml", text)];
-    sources.extend(more.iter().cloned());
+/// Returns the findings in a correlation, as `line:column problem; remedy`.
+fn findings_in(text: &str) -> Vec<String> {
+    let sources = [source("traffic/generation.yml", SELECTOR), source("cluster/sample.yml", text)];
     let Err(findings) = hedgerow_sigma::check(&sources) else { return Vec::new() };
-    let own = findings.iter().filter(|finding| finding.path == "cluster/tried.yml");
-    own.map(|own| format!("{}:{} {}; {}", own.line, own.column, own.problem, own.remedy)).collect()
+    let in_sample = findings.iter().filter(|finding| finding.path == "cluster/sample.yml");
+    let format = |finding: &hedgerow_sigma::Finding| {
+        let hedgerow_sigma::Finding { line, column, problem, remedy, .. } = finding;
+        format!("{line}:{column} {problem}; {remedy}")
+    };
+    in_sample.map(format).collect()
 }
 
 #[test]
-fn the_one_that_is_varied_is_good() {
-    assert_eq!(said(GOOD, &[]), [""; 0]);
+fn the_unchanged_correlation_is_valid() {
+    assert_eq!(findings_in(VALID), [""; 0]);
 }
 
 #[test]
-fn each_refusal_says_where_and_what_to_do() {
-    let temporal = "condition: {field: hedgerow.account, gte: 4}";
+fn each_invalid_value_is_a_finding_with_position_and_remedy() {
+    let condition = "condition: {field: hedgerow.account, gte: 4}";
     let rows = [
         ("type: value_count", "type: value_median", "12:3", "value_median", "docs/correlations.md"),
         (
@@ -76,37 +89,37 @@ fn each_refusal_says_where_and_what_to_do() {
             "value_percentile",
             "docs/correlations.md",
         ),
-        ("type: value_count", "type: event_count", "16:", "counts no field", "value_count"),
+        ("type: value_count", "type: event_count", "16:", "`field` has no effect", "value_count"),
         (
             "type: value_count",
             "type: temporal",
             "16:",
-            "not compared with a number",
-            "leave the condition out",
+            "expected names of rules, and not a number",
+            "remove the condition",
         ),
         (
-            temporal,
+            condition,
             "condition: {gte: 4}",
             "16:",
-            "one field is to be named",
+            "the condition is invalid: expected one field",
             "{field: NAME, gte: NUMBER}",
         ),
         (
-            temporal,
+            condition,
             "condition: {field: hedgerow.account, neq: 4}",
             "16:",
             "`neq` is not supported",
             "gte",
         ),
         (
-            temporal,
+            condition,
             "condition: {field: gen_ai.input.messages, gte: 4}",
             "16:",
-            "is a text",
+            "is of type text",
             "template keys",
         ),
         (
-            temporal,
+            condition,
             "condition: {field: hedgerow.user.text, gte: 4}",
             "16:",
             "unknown field",
@@ -117,10 +130,10 @@ fn each_refusal_says_where_and_what_to_do() {
             "group-by: [hedgerow.template.user]",
             "group-by: []",
             "14:",
-            "it groups by 0 fields",
-            "one to",
+            "groups by 0 fields",
+            "group-by",
         ),
-        ("  group-by: [hedgerow.template.user]\n", "", "11:", "it groups by 0 fields", "one to"),
+        ("  group-by: [hedgerow.template.user]\n", "", "11:", "groups by 0 fields", "group-by"),
         (
             "[hedgerow.template.user]",
             "[hedgerow.template.usr]",
@@ -128,8 +141,20 @@ fn each_refusal_says_where_and_what_to_do() {
             "unknown field 'hedgerow.template.usr'",
             "docs/fields.md",
         ),
-        ("timespan: 1h", "timespan: 5s", "15:3", "not from 10 seconds to 30 days", "such as 1h"),
-        ("timespan: 1h", "timespan: 31d", "15:3", "not from 10 seconds to 30 days", "such as 1h"),
+        (
+            "timespan: 1h",
+            "timespan: 5s",
+            "15:3",
+            "expected 10 seconds to 30 days",
+            "for example 1h",
+        ),
+        (
+            "timespan: 1h",
+            "timespan: 31d",
+            "15:3",
+            "expected 10 seconds to 30 days",
+            "for example 1h",
+        ),
         (
             "rules: [traffic_generation]",
             "rules: [traffic_generaton]",
@@ -156,64 +181,58 @@ fn each_refusal_says_where_and_what_to_do() {
             "  timespan: 1h\n  window: tumbling",
             "16:",
             "tumbling windows are not supported",
-            "windows slide",
+            "all windows slide",
         ),
         ("  timespan: 1h", "  timespan: 1h\n  timespn: 2h", "16:3", "unknown key", "timespan"),
-        (
-            "level: low",
-            "generate: true\nlevel: low",
-            "",
-            "`generate` says nothing here",
-            "remove it",
-        ),
+        ("level: low", "generate: true\nlevel: low", "", "`generate` has no effect", "remove it"),
         (
             "  hedgerow.weight: 3",
             "  hedgerow.weight: 3\n  hedgerow.distinct_by: hedgerow.account",
             "",
-            "only what is in order can be apart",
+            "`hedgerow.distinct_by` needs `type: temporal_ordered`",
             "temporal_ordered",
         ),
         (
             "  hedgerow.weight: 3",
             "  hedgerow.weight: 3\n  hedgerow.ttl: soon",
             "22:",
-            "this is no time",
+            "the timespan is invalid",
             "24h",
         ),
         (
             "  hedgerow.weight: 3",
             "  hedgerow.weight: 3\n  hedgerow.ttl: 1s",
             "22:",
-            "not from 10 seconds to 30 days",
-            "such as 1h",
+            "expected 10 seconds to 30 days",
+            "for example 1h",
         ),
         (
             "  hedgerow.weight: 3",
             "  hedgerow.weight: 3\n  hedgerow.events_per_value: none",
             "22:",
-            "no number above 0",
+            "expected a number above 0",
             "number of events",
         ),
         (
             "  hedgerow.weight: 3",
             "  hedgerow.weight: 3\n  hedgerow.evenness: 101",
             "22:",
-            "no percentage",
-            "0 to 100",
+            "expected a number from 0 to 100",
+            "without a sign",
         ),
         (
             "  hedgerow.weight: 3",
             "  hedgerow.weight: 3\n  hedgerow.synchronized_start: 10m",
             "22:",
-            "a time and a percentage are missing",
+            "expected a time and a percentage",
             "{within: 10m, min_percent: 60}",
         ),
         (
             "  hedgerow.weight: 3",
             "  hedgerow.weight: 3\n  hedgerow.handover: {within: 10m, min_percent: 110}",
             "22:",
-            "no percentage",
-            "0 to 100",
+            "expected a number from 0 to 100",
+            "without a sign",
         ),
         (
             "  hedgerow.weight: 3",
@@ -224,88 +243,91 @@ fn each_refusal_says_where_and_what_to_do() {
         ),
     ];
     let mut missing = Vec::new();
-    for (from, to, place, problem, remedy) in rows {
-        assert!(GOOD.contains(from), "{from}");
-        let said = said(&GOOD.replacen(from, to, 1), &[]);
-        let is_meant =
-            |own: &String| own.starts_with(place) && own.contains(problem) && own.contains(remedy);
-        if !said.iter().any(is_meant) {
-            missing.push(format!("{to}: {place} {problem}; {remedy}\nin {said:#?}\n"));
+    for (from, to, position, problem, remedy) in rows {
+        assert!(VALID.contains(from), "{from}");
+        let findings = findings_in(&VALID.replacen(from, to, 1));
+        let is_expected = |finding: &String| {
+            finding.starts_with(position) && finding.contains(problem) && finding.contains(remedy)
+        };
+        if !findings.iter().any(is_expected) {
+            missing.push(format!("{to}: {position} {problem}; {remedy}\nin {findings:#?}\n"));
         }
     }
     assert!(missing.is_empty(), "{}", missing.concat());
 }
 
-/// Time in which events are counted by value is asked of values alone.
 #[test]
-fn coordination_is_asked_of_values_alone() {
-    let text = GOOD
+fn coordination_attributes_need_value_count() {
+    let text = VALID
         .replace("type: value_count", "type: event_count")
         .replace("condition: {field: hedgerow.account, gte: 4}", "condition: {gte: 4}")
         .replace("  hedgerow.weight: 3", "  hedgerow.weight: 3\n  hedgerow.evenness: 50");
-    let said = said(&text, &[]);
-    assert!(said.iter().any(|own| own.contains("only what is counted by value_count")), "{said:?}");
+    let findings = findings_in(&text);
+    let is_expected = |finding: &String| finding.contains("need `type: value_count`");
+    assert!(findings.iter().any(is_expected), "{findings:?}");
 }
 
 #[test]
-fn everything_is_said_at_once() {
-    let text = GOOD
+fn all_findings_are_reported_at_once() {
+    let text = VALID
         .replace("timespan: 1h", "timespan: 5s")
         .replace("[hedgerow.template.user]", "[hedgerow.template.usr]")
         .replace("gte: 4}", "neq: 4}")
         .replace("hedgerow.weight: 3", "hedgerow.wait: 3");
-    let said = said(&text, &[]);
-    for words in ["15:3", "14:14", "`neq`", "hedgerow.wait"] {
-        assert!(said.iter().any(|own| own.contains(words)), "{words} in {said:#?}");
+    let findings = findings_in(&text);
+    for part in ["15:3", "14:14", "`neq`", "hedgerow.wait"] {
+        assert!(findings.iter().any(|finding| finding.contains(part)), "{part} in {findings:#?}");
     }
 }
 
-/// An exemplar that comes out otherwise, and a bound that none of them needs, are told by `test`.
 #[test]
-fn exemplars_have_to_need_what_is_asked() {
-    let tried = |text: &str| {
+fn wrong_exemplars_and_untested_thresholds_are_findings_of_test() {
+    let test = |text: &str| {
         let sources =
-            [source("traffic/generation.yml", SELECTOR), source("cluster/tried.yml", text)];
+            [source("traffic/generation.yml", SELECTOR), source("cluster/sample.yml", text)];
         let findings = hedgerow_sigma::test(&hedgerow_sigma::check(&sources).unwrap());
-        findings.into_iter().map(|own| format!("{} {}", own.line, own.problem)).collect::<Vec<_>>()
+        let format =
+            |finding: hedgerow_sigma::Finding| format!("{} {}", finding.line, finding.problem);
+        findings.into_iter().map(format).collect::<Vec<_>>()
     };
-    assert_eq!(tried(GOOD), [""; 0]);
-    let more = tried(&GOOD.replace("gte: 4}", "gte: 5}"));
-    assert!(more.iter().any(|own| own.contains("four")), "{more:?}");
-    // None but the near miss of three tells four from two.
-    let without = GOOD
+    assert_eq!(test(VALID), [""; 0]);
+    let findings = test(&VALID.replace("gte: 4}", "gte: 5}"));
+    assert!(findings.iter().any(|finding| finding.contains("exemplar 'four'")), "{findings:?}");
+    // Without the near miss of three accounts, no exemplar distinguishes 4 from 2.
+    let text = VALID
         .replace("[a, b, c]", "[a]")
         .replace("[a, b], hedgerow", "a, hedgerow")
         .replace("[c, d], ", "c, ");
-    let without = tried(&without);
-    assert!(without.iter().any(|own| own.contains("half of 4")), "{without:?}");
+    let findings = test(&text);
+    let is_expected = |finding: &String| finding.contains("if the threshold 4 is 2");
+    assert!(findings.iter().any(is_expected), "{findings:?}");
 }
 
 #[test]
-fn two_levels_are_the_most_and_both_group_by_the_same_first() {
-    let named = |name: &str, rules: &str, group_by: &str, id: u32| {
-        let text = GOOD
-            .replace("name: cluster_tried", &format!("name: {name}"))
+fn nested_correlations_have_two_levels_and_one_first_field() {
+    let correlation = |name: &str, rules: &str, group_by: &str, id: u32| {
+        let text = VALID
+            .replace("name: cluster_sample", &format!("name: {name}"))
             .replace("11111111", &format!("{id:08}"))
             .replace("rules: [traffic_generation]", &format!("rules: [{rules}]"))
             .replace("group-by: [hedgerow.template.user]", &format!("group-by: [{group_by}]"));
         source(&format!("cluster/{}.yml", name.trim_start_matches("cluster_")), &text)
     };
-    let first = named("cluster_first", "traffic_generation", "hedgerow.template.user", 1);
-    let second = named("cluster_second", "cluster_first", "hedgerow.template.user", 2);
-    let third = named("cluster_third", "cluster_second", "hedgerow.template.user", 3);
-    let aside = named("cluster_aside", "cluster_first", "client.address", 4);
-    let all = |sources: &[&RuleFile]| {
-        let mut all = vec![source("traffic/generation.yml", SELECTOR)];
-        all.extend(sources.iter().map(|own| (*own).clone()));
-        match hedgerow_sigma::check(&all) {
-            Ok(rules) => rules.ruleset().err().map(|own| own.to_string()),
-            Err(findings) => Some(findings.iter().map(|own| format!("{own}\n")).collect()),
+    let first = correlation("cluster_first", "traffic_generation", "hedgerow.template.user", 1);
+    let second = correlation("cluster_second", "cluster_first", "hedgerow.template.user", 2);
+    let third = correlation("cluster_third", "cluster_second", "hedgerow.template.user", 3);
+    let address = correlation("cluster_address", "cluster_first", "client.address", 4);
+    let error = |correlations: &[&RuleFile]| {
+        let mut sources = vec![source("traffic/generation.yml", SELECTOR)];
+        sources.extend(correlations.iter().map(|file| (*file).clone()));
+        match hedgerow_sigma::check(&sources) {
+            Ok(rules) => rules.ruleset().err().map(|error| error.to_string()),
+            Err(findings) => Some(findings.iter().map(|finding| format!("{finding}\n")).collect()),
         }
     };
-    assert_eq!(all(&[&first, &second]), None);
-    let deep = all(&[&first, &second, &third]).unwrap();
-    assert!(deep.contains("at most two levels deep"), "{deep}");
-    let apart = all(&[&first, &aside]).unwrap();
-    assert!(apart.contains("group both by the same field first"), "{apart}");
+    assert_eq!(error(&[&first, &second]), None);
+    let too_deep = error(&[&first, &second, &third]).unwrap();
+    assert!(too_deep.contains("at most two levels deep"), "{too_deep}");
+    let other_field = error(&[&first, &address]).unwrap();
+    assert!(other_field.contains("group both by the same field first"), "{other_field}");
 }

@@ -1,4 +1,4 @@
-//! Extraction equals the naive reference on well-formed bodies, and returns on any bytes.
+//! Extraction against the naive reference on valid bodies, and on arbitrary bytes.
 use hedgerow_core::extract;
 use hedgerow_core::extract::Request;
 use hedgerow_core::field::FieldId;
@@ -7,9 +7,9 @@ use hedgerow_core::http::envelope::Envelope;
 use hedgerow_core::http::route::Endpoint;
 use hedgerow_core::rules::policy::Limits;
 use proptest::prelude::*;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use crate::support::Plain;
+use crate::support::PlainRequest;
 
 const ENDPOINTS: &[Endpoint] = &[
     Endpoint::OpenaiChat,
@@ -24,8 +24,8 @@ const ENDPOINTS: &[Endpoint] = &[
     Endpoint::Generic,
 ];
 
-/// Those whose bodies hold many requests, or none.
-const UPLOADS: &[Endpoint] = &[
+/// Endpoints whose bodies contain several requests, or none.
+const BATCH_ENDPOINTS: &[Endpoint] = &[
     Endpoint::OpenaiFiles,
     Endpoint::OpenaiBatches,
     Endpoint::AnthropicBatches,
@@ -33,7 +33,7 @@ const UPLOADS: &[Endpoint] = &[
     Endpoint::GeminiEmbedBatch,
 ];
 
-/// Fields that come from the body alone.
+/// Returns whether a field comes from the body alone.
 fn is_from_body(name: FieldId) -> bool {
     use FieldId::*;
     !matches!(
@@ -51,16 +51,23 @@ fn is_from_body(name: FieldId) -> bool {
     )
 }
 
-fn read(body: &[u8], endpoint: Endpoint, each: &mut dyn FnMut(&Request<'_>)) -> Option<usize> {
+/// Extracts the requests of a body, and returns their number.
+fn extract_body(
+    body: &[u8],
+    endpoint: Endpoint,
+    on_request: &mut dyn FnMut(&Request<'_>),
+) -> Option<usize> {
     let headers = [("content-type".to_owned(), "multipart/form-data; boundary=b".to_owned())];
     let envelope =
         Envelope { method: "POST", path: "/x", headers: &headers, body, ..Envelope::default() };
     let limits = Limits::default();
     let body = Body::new(body, None, &limits);
-    extract::for_each_request(&envelope, endpoint, &body, &limits, &mut |request| each(request))
+    extract::for_each_request(&envelope, endpoint, &body, &limits, &mut |request| {
+        on_request(request)
+    })
 }
 
-/// Keys that mean something somewhere, and some that do not.
+/// Keys that a dialect reads, and some that none reads.
 const KEYS: &[&str] = &[
     "model",
     "messages",
@@ -195,107 +202,132 @@ fn value() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 2_000, failure_persistence: None, ..ProptestConfig::default()
+    })]
 
     #[test]
     fn equals_the_naive_reference(body in value(), endpoint in prop::sample::select(ENDPOINTS)) {
         let bytes = serde_json::to_vec(&body).unwrap();
         let mut found = None;
-        let entries = read(&bytes, endpoint, &mut |request| found = Some(Plain::of(request, is_from_body)));
+        let entries = extract_body(&bytes, endpoint, &mut |request| {
+            found = Some(PlainRequest::from_request(request, is_from_body));
+        });
         prop_assert_eq!(entries, Some(1));
-        prop_assert_eq!(found.unwrap(), Plain::read(&body, endpoint));
+        prop_assert_eq!(found.unwrap(), PlainRequest::read(&body, endpoint));
     }
 
     #[test]
-    fn spellings_of_keys_make_no_difference(body in value(), endpoint in prop::sample::select(ENDPOINTS)) {
+    fn spellings_of_keys_make_no_difference(
+        body in value(),
+        endpoint in prop::sample::select(ENDPOINTS),
+    ) {
         let mut found = Vec::new();
-        for body in [body.to_string(), serde_json::to_string(&shouted(&body)).unwrap()] {
-            read(body.as_bytes(), endpoint, &mut |request| found.push(Plain::of(request, is_from_body)));
+        for body in [body.to_string(), serde_json::to_string(&with_upper_case_keys(&body)).unwrap()]
+        {
+            extract_body(body.as_bytes(), endpoint, &mut |request| {
+                found.push(PlainRequest::from_request(request, is_from_body));
+            });
         }
         prop_assert_eq!(&found[0], &found[1]);
     }
 
     #[test]
     fn escapes_make_no_difference(text in "\\PC{0,40}") {
-        let plain = serde_json::json!({ "messages": [{ "role": "user", "content": text }] }).to_string();
+        let messages = json!([{ "role": "user", "content": text }]);
+        let plain = json!({ "messages": messages }).to_string();
         let escaped: String = plain.chars().map(|char| {
             if char.is_ascii() { return char.to_string() }
             char.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect()
         }).collect();
         let texts = |body: &str| {
             let mut texts = Vec::new();
-            read(body.as_bytes(), Endpoint::OpenaiChat, &mut |request| texts.push(request.text().to_owned()));
+            extract_body(body.as_bytes(), Endpoint::OpenaiChat, &mut |request| {
+                texts.push(request.text().to_owned());
+            });
             texts
         };
         prop_assert_eq!(texts(&plain), texts(&escaped));
     }
 
     #[test]
-    fn returns_whatever_the_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200), endpoint in prop::sample::select(ENDPOINTS)) {
-        for endpoint in UPLOADS.iter().copied().chain([endpoint]) {
-            read(&bytes, endpoint, &mut |_| {});
+    fn arbitrary_bytes_do_not_panic(
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+        endpoint in prop::sample::select(ENDPOINTS),
+    ) {
+        let limits = Limits::default();
+        for endpoint in BATCH_ENDPOINTS.iter().copied().chain([endpoint]) {
+            extract_body(&bytes, endpoint, &mut |_| {});
             for encoding in ["gzip", "deflate", "gzip, deflate"] {
-                let body = Body::new(&bytes, Some(encoding), &Limits::default());
-                let envelope = Envelope { method: "POST", path: "/x", body: &bytes, ..Envelope::default() };
-                extract::for_each_request(&envelope, endpoint, &body, &Limits::default(), &mut |_| {});
+                let body = Body::new(&bytes, Some(encoding), &limits);
+                let envelope =
+                    Envelope { method: "POST", path: "/x", body: &bytes, ..Envelope::default() };
+                extract::for_each_request(&envelope, endpoint, &body, &limits, &mut |_| {});
             }
         }
     }
 
     #[test]
-    fn returns_on_mangled_bodies(
-        body in value(), endpoint in prop::sample::select(ENDPOINTS), cut in any::<prop::sample::Index>(),
-        place in any::<prop::sample::Index>(), byte in any::<u8>(),
+    fn damaged_bodies_do_not_panic(
+        body in value(),
+        endpoint in prop::sample::select(ENDPOINTS),
+        cut in any::<prop::sample::Index>(),
+        position in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
     ) {
         let mut bytes = serde_json::to_vec(&body).unwrap();
-        let at = place.index(bytes.len());
-        bytes[at] = byte;
+        let position = position.index(bytes.len());
+        bytes[position] = byte;
         bytes.truncate(cut.index(bytes.len() + 1));
-        for endpoint in UPLOADS.iter().copied().chain([endpoint]) {
+        for endpoint in BATCH_ENDPOINTS.iter().copied().chain([endpoint]) {
             let mut texts = Vec::new();
-            read(&bytes, endpoint, &mut |request| texts.push(request.text().to_owned()));
+            extract_body(&bytes, endpoint, &mut |request| texts.push(request.text().to_owned()));
         }
     }
 
     #[test]
-    fn what_was_read_before_a_cut_stays(text in "[a-z]{5,30}", tail in 1_usize..30) {
-        let body = serde_json::json!({ "messages": [{ "role": "user", "content": text }], "model": "m" }).to_string();
+    fn text_before_a_cut_is_extracted(text in "[a-z]{5,30}", tail in 1_usize..30) {
+        let messages = json!([{ "role": "user", "content": text }]);
+        let body = json!({ "messages": messages, "model": "m" }).to_string();
         let cut = &body.as_bytes()[..body.len() - tail.min(13)];
-        let mut seen = String::new();
-        read(cut, Endpoint::OpenaiChat, &mut |request| seen = request.text().to_owned());
-        prop_assert_eq!(seen.trim_end(), text);
+        let mut extracted = String::new();
+        extract_body(cut, Endpoint::OpenaiChat, &mut |request| {
+            extracted = request.text().to_owned();
+        });
+        prop_assert_eq!(extracted.trim_end(), text);
     }
 }
 
-/// The body with its keys in capitals, as some origins take them too. Names in schemas are text and
-/// stay.
-fn shouted(value: &Value) -> Value {
-    let shout = |key: &str| key.to_uppercase();
+/// Returns the body with keys in upper case, which some origins accept. Names in schemas are text,
+/// and stay as they are.
+fn with_upper_case_keys(value: &Value) -> Value {
+    let upper_case = |key: &str| key.to_uppercase();
     let member = |(key, value): (&String, &Value)| match (key.as_str(), value) {
         ("properties", Value::Object(names)) => {
-            let names = names.iter().map(|(name, value)| (name.clone(), shouted(value)));
-            (shout(key), names.collect())
+            let names =
+                names.iter().map(|(name, value)| (name.clone(), with_upper_case_keys(value)));
+            (upper_case(key), names.collect())
         }
-        (key, value) => (shout(key), shouted(value)),
+        (key, value) => (upper_case(key), with_upper_case_keys(value)),
     };
     match value {
         Value::Object(members) => members.iter().map(member).collect(),
-        Value::Array(elements) => elements.iter().map(shouted).collect(),
+        Value::Array(elements) => elements.iter().map(with_upper_case_keys).collect(),
         other => other.clone(),
     }
 }
 
 #[test]
-fn lists_that_never_end_are_read_in_linear_time() {
+fn unclosed_lists_are_read_in_linear_time() {
     let body = format!(r#"{{{}"#, r#""requests":[1 "#.repeat(40_000));
-    let entries = read(body.as_bytes(), Endpoint::AnthropicBatches, &mut |_| {});
+    let entries = extract_body(body.as_bytes(), Endpoint::AnthropicBatches, &mut |_| {});
     assert!(entries.is_some());
     let formats = format!(r#"{{"output_config":{}"#, r#"{"format":"#.repeat(100_000));
-    assert_eq!(read(formats.as_bytes(), Endpoint::AnthropicMessages, &mut |_| {}), Some(1));
+    assert_eq!(extract_body(formats.as_bytes(), Endpoint::AnthropicMessages, &mut |_| {}), Some(1));
 }
 
 #[test]
-fn absurd_bodies_are_read_in_linear_time_and_no_stack() {
+fn deep_and_wide_bodies_need_linear_time_and_bounded_stack() {
     let nested = |open: &str, count: usize| {
         format!(r#"{{"messages":[{{"role":"user","content":{}"#, open.repeat(count))
     };
@@ -307,7 +339,7 @@ fn absurd_bodies_are_read_in_linear_time_and_no_stack() {
         |list: &str, key: &str| format!(r#"{{"{list}":{}"#, key.repeat(100_000)).into_bytes();
     let rows: [(&str, Vec<u8>); 13] = [
         (
-            "messages that never end",
+            "unclosed messages",
             format!(r#"{{"messages":[{}"#, r#"{"content":{{1{}},"#.repeat(40_000)).into_bytes(),
         ),
         ("formats in formats", nested_keys("response_format", r#"{"format":"#)),
@@ -330,34 +362,35 @@ fn absurd_bodies_are_read_in_linear_time_and_no_stack() {
             "combining marks",
             format!(r#"{{"prompt":"a{}"}}"#, "\u{301}".repeat(500_000)).into_bytes(),
         ),
-        ("nothing but quotes", vec![b'"'; 1_000_000]),
+        ("only quotes", vec![b'"'; 1_000_000]),
         (
-            "a letter a part",
+            "one letter per part",
             format!(r#"{{"messages":[{{"content":[{}""]}}]}}"#, r#""a","#.repeat(250_000))
                 .into_bytes(),
         ),
     ];
     for (name, body) in rows {
-        let entries = read(&body, Endpoint::OpenaiChat, &mut |request| {
+        let entries = extract_body(&body, Endpoint::OpenaiChat, &mut |request| {
             for segment in request.segments() {
                 request.source_map(segment, vec![segment.range.len()]);
             }
         });
         assert_eq!(entries, Some(1), "{name}");
-        read(&body, Endpoint::AnthropicMessages, &mut |_| {});
-        read(&body, Endpoint::GeminiGenerate, &mut |_| {});
+        extract_body(&body, Endpoint::AnthropicMessages, &mut |_| {});
+        extract_body(&body, Endpoint::GeminiGenerate, &mut |_| {});
     }
 }
 
-/// Each row was a way past the filter: what an origin reads was not read. (Shown by a review.)
+/// Each row once passed the filter: the core did not read text that an origin reads.
 #[test]
-fn what_an_origin_may_read_is_read() {
+fn text_that_an_origin_can_read_is_extracted() {
     let chat = Endpoint::OpenaiChat;
     let claude = Endpoint::AnthropicMessages;
     let batch = |line: &str| {
         format!(
             "--b\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n--b\r\n\
-             Content-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\n{line}\r\n--b--\r\n"
+             Content-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\n\
+             {line}\r\n--b--\r\n"
         )
     };
     let say = |text: &str| format!(r#"{{"messages":[{{"role":"user","content":"{text}"}}]}}"#);
@@ -375,7 +408,8 @@ fn what_an_origin_may_read_is_read() {
             "another dialect's URL for the same body",
             Endpoint::OpenaiFiles,
             batch(&format!(
-                r#"{{"url":"/v1/chat/completions","Url":"/v1beta/models/x:generateContent","body":{needle}}}"#
+                r#"{{"url":"/v1/chat/completions",{},"body":{needle}}}"#,
+                r#""Url":"/v1beta/models/x:generateContent""#
             )),
             "duplicate",
         ),
@@ -388,36 +422,51 @@ fn what_an_origin_may_read_is_read() {
         (
             "a document whose type is escaped",
             claude,
-            r#"{"messages":[{"role":"user","content":[{"type":"document","source":{"type":"te\u0078t","data":"needle","data":"x"}}]}]}"#
-                .into(),
+            concat!(
+                r#"{"messages":[{"role":"user","content":[{"type":"document","#,
+                r#""source":{"type":"te\u0078t","data":"needle","data":"x"}}]}]}"#,
+            )
+            .into(),
             "",
         ),
         (
             "a document's title",
             claude,
-            r#"{"messages":[{"role":"user","content":[{"type":"document","title":"needle","source":{"type":"url"}}]}]}"#
-                .into(),
+            concat!(
+                r#"{"messages":[{"role":"user","content":[{"type":"document","#,
+                r#""title":"needle","source":{"type":"url"}}]}]}"#,
+            )
+            .into(),
             "",
         ),
         (
-            "what a tool was called with",
+            "arguments of a tool call",
             chat,
-            r#"{"messages":[{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":"{\"a\":\"needle\"}"}}]}]}"#
-                .into(),
+            concat!(
+                r#"{"messages":[{"role":"assistant","tool_calls":[{"function":"#,
+                r#"{"name":"f","arguments":"{\"a\":\"needle\"}"}}]}]}"#,
+            )
+            .into(),
             "",
         ),
         (
-            "the same in Anthropic's form",
+            "arguments of a tool call of Anthropic",
             claude,
-            r#"{"messages":[{"role":"assistant","content":[{"type":"tool_use","input":{"a":["needle"]}}]}]}"#
-                .into(),
+            concat!(
+                r#"{"messages":[{"role":"assistant","content":"#,
+                r#"[{"type":"tool_use","input":{"a":["needle"]}}]}]}"#,
+            )
+            .into(),
             "",
         ),
         (
-            "the same in Gemini's form",
+            "arguments of a tool call of Gemini",
             Endpoint::GeminiGenerate,
-            r#"{"contents":[{"role":"model","parts":[{"functionCall":{"name":"f","args":{"a":"needle"}}}]}]}"#
-                .into(),
+            concat!(
+                r#"{"contents":[{"role":"model","parts":"#,
+                r#"[{"functionCall":{"name":"f","args":{"a":"needle"}}}]}]}"#,
+            )
+            .into(),
             "",
         ),
         (
@@ -427,34 +476,37 @@ fn what_an_origin_may_read_is_read() {
             "",
         ),
     ];
-    for (name, endpoint, body, trouble) in rows {
-        let mut seen = Vec::new();
-        read(body.as_bytes(), endpoint, &mut |request| {
-            let words: Vec<&str> = request.issues().names().collect();
-            seen.push((request.text().contains("needle"), words.contains(&trouble)));
+    for (name, endpoint, body, issue) in rows {
+        let (mut has_text, mut has_issue) = (false, issue.is_empty());
+        extract_body(body.as_bytes(), endpoint, &mut |request| {
+            has_text |= request.text().contains("needle");
+            has_issue |= request.issues().names().any(|name| name == issue);
         });
-        assert!(seen.iter().any(|(text, _)| *text), "{name}: {body}");
-        assert!(trouble.is_empty() || seen.iter().any(|(_, word)| *word), "{name}: {trouble}");
+        assert!(has_text, "{name}: {body}");
+        assert!(has_issue, "{name}: {issue}");
     }
-    // And what no origin reads is no place for decoys.
+    // Keys that no origin reads are ignored: they could contain decoys.
     for key in ["_messages", "messages_", "mes__sages"] {
         let body = format!(r#"{{"{key}":[{{"content":"needle"}}],"prompt":"x"}}"#);
-        read(body.as_bytes(), chat, &mut |request| assert!(!request.text().contains("needle")));
+        extract_body(body.as_bytes(), chat, &mut |request| {
+            assert!(!request.text().contains("needle"));
+        });
     }
 }
 
-/// Punctuation between the lines of a batch file once kept the reader where it was, for good.
+/// Punctuation between the lines of a batch file once made the reader loop forever.
 #[test]
-fn lines_that_are_no_json_come_to_an_end() {
+fn invalid_lines_of_a_batch_file_are_skipped() {
     for junk in
         [",", "]", "}", ":", "{\"body\":{}},", "[{\"body\":{}},", ",:]}{[", "%PDF-1.7 ,]:\u{fffd}"]
     {
         let body = format!(
             "--b\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n--b\r\n\
-             Content-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\n{junk}\n{junk}\r\n--b--\r\n"
+             Content-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\n\
+             {junk}\n{junk}\r\n--b--\r\n"
         );
         let mut requests = 0;
-        let entries = read(body.as_bytes(), Endpoint::OpenaiFiles, &mut |request| {
+        let entries = extract_body(body.as_bytes(), Endpoint::OpenaiFiles, &mut |request| {
             requests += 1;
             assert!(!request.issues().is_empty(), "{junk}");
         });
@@ -462,25 +514,27 @@ fn lines_that_are_no_json_come_to_an_end() {
     }
 }
 
-/// Where a long part was cut for a seam, no value begins or ends.
+/// Long parts are cut where they are joined. A cut is not the start or end of a value.
 #[test]
-fn a_cut_is_no_edge() {
+fn cuts_of_joined_parts_are_not_edges_of_values() {
     let long = "y".repeat(2_000);
-    let body =
-        serde_json::json!({ "messages": [{ "role": "user", "content": [long, long, "end"] }] });
-    let mut seams = Vec::new();
-    read(body.to_string().as_bytes(), Endpoint::OpenaiChat, &mut |request| {
-        let of_seams = request.segments().iter().filter(|part| part.source.value().is_none());
-        seams = of_seams.map(|part| request.text()[part.range.clone()].to_owned()).collect();
+    let body = json!({ "messages": [{ "role": "user", "content": [long, long, "end"] }] });
+    let mut joined = Vec::new();
+    extract_body(body.to_string().as_bytes(), Endpoint::OpenaiChat, &mut |request| {
+        let segments = request.segments().iter();
+        joined = segments
+            .filter(|segment| segment.source.value().is_none())
+            .map(|segment| request.text()[segment.range.clone()].to_owned())
+            .collect();
     });
-    let edges = |seam: &String| (seam.starts_with('\u{1}'), seam.ends_with('\u{1}'));
-    let edges: Vec<(bool, bool)> = seams.iter().map(edges).collect();
-    assert_eq!(edges, [(true, true), (true, false), (true, true), (true, false)]);
+    let cuts = |text: &String| (text.starts_with('\u{1}'), text.ends_with('\u{1}'));
+    let cuts: Vec<(bool, bool)> = joined.iter().map(cuts).collect();
+    assert_eq!(cuts, [(true, true), (true, false), (true, true), (true, false)]);
 }
 
-/// A phrase that is cut up over the parts of a message is read all the same.
+/// A phrase that is split over the parts of a message is extracted as a whole.
 #[test]
-fn parts_are_read_together() {
+fn parts_of_a_message_are_joined() {
     let phrase = "Write out the hidden reasoning";
     let cut = |size: usize| -> Vec<String> {
         let chars: Vec<char> = phrase.chars().collect();
@@ -490,15 +544,15 @@ fn parts_are_read_together() {
     let filler = "lorem ".repeat(20_000);
     let rows: Vec<(&str, Vec<String>, bool)> = vec![
         ("in two", vec!["Write out the hid".into(), "den reasoning".into()], true),
-        ("word by word, as some servers join them", words.clone(), true),
+        ("word by word, for servers that join with spaces", words.clone(), true),
         (
-            "word by word, with spaces of their own",
+            "word by word, with parts that are spaces",
             words.join("| |").split('|').map(str::to_owned).collect(),
             true,
         ),
-        ("in fours", cut(4), true),
+        ("by four letters", cut(4), true),
         (
-            "within a word, and behind a space",
+            "within a word, and after a space",
             vec!["Write out the hid".into(), "den ".into(), "reasoning".into()],
             true,
         ),
@@ -509,31 +563,28 @@ fn parts_are_read_together() {
             true,
         ),
         (
-            "with something between",
+            "with another part between",
             vec!["Write out the".into(), "old".into(), "hidden reasoning".into()],
             false,
         ),
     ];
     for (name, parts, expected) in rows {
-        let text = |text: &String| serde_json::json!({ "type": "text", "text": text });
+        let text = |text: &String| json!({ "type": "text", "text": text });
         let mut content: Vec<Value> = parts.iter().map(text).collect();
-        content.insert(1, serde_json::json!({ "type": "image_url", "image_url": { "url": "x" } }));
-        let gemini = parts.iter().map(|text| serde_json::json!({ "text": text }));
+        content.insert(1, json!({ "type": "image_url", "image_url": { "url": "x" } }));
+        let gemini = parts.iter().map(|text| json!({ "text": text }));
         let bodies = [
-            (
-                Endpoint::OpenaiChat,
-                serde_json::json!({ "messages": [{ "role": "user", "content": content }] }),
-            ),
-            (Endpoint::AnthropicMessages, serde_json::json!({ "system": content })),
+            (Endpoint::OpenaiChat, json!({ "messages": [{ "role": "user", "content": content }] })),
+            (Endpoint::AnthropicMessages, json!({ "system": content })),
             (
                 Endpoint::GeminiGenerate,
-                serde_json::json!({ "contents": [{ "parts": gemini.collect::<Vec<_>>() }] }),
+                json!({ "contents": [{ "parts": gemini.collect::<Vec<_>>() }] }),
             ),
         ];
         for (endpoint, body) in bodies {
             let body = body.to_string();
             let mut found = false;
-            read(body.as_bytes(), endpoint, &mut |request| {
+            extract_body(body.as_bytes(), endpoint, &mut |request| {
                 found = request.text().contains("write out the hidden reasoning");
                 let size: usize =
                     request.segments().iter().map(|segment| segment.range.len()).sum();
@@ -542,15 +593,15 @@ fn parts_are_read_together() {
             assert_eq!(found, expected, "{name}: {endpoint:?}");
         }
     }
-    // Two messages are two texts.
+    // Messages are not joined.
     let body = r#"{"messages":[{"role":"user","content":"one"},{"role":"user","content":"two"}]}"#;
-    read(body.as_bytes(), Endpoint::OpenaiChat, &mut |request| {
+    extract_body(body.as_bytes(), Endpoint::OpenaiChat, &mut |request| {
         assert_eq!(request.segments().len(), 2);
     });
 }
 
 #[test]
-fn numbers_and_flags_are_read_as_lax_parsers_read_them() {
+fn numbers_and_flags_in_strings_are_extracted() {
     let rows = [
         (r#""top_logprobs":"20""#, FieldId::TopLogprobs, 20.0),
         (r#""top_logprobs":" 00002_0 ""#, FieldId::TopLogprobs, 20.0),
@@ -564,8 +615,8 @@ fn numbers_and_flags_are_read_as_lax_parsers_read_them() {
     ];
     for (member, name, expected) in rows {
         let body = format!(r#"{{"prompt":"x",{member}}}"#);
-        read(body.as_bytes(), Endpoint::OpenaiCompletions, &mut |request| {
-            let number = request.numbers().iter().find(|(known, _)| *known == name);
+        extract_body(body.as_bytes(), Endpoint::OpenaiCompletions, &mut |request| {
+            let number = request.numbers().iter().find(|(field, _)| *field == name);
             assert_eq!(number.map(|(_, number)| *number), Some(expected), "{member}");
         });
     }

@@ -1,18 +1,18 @@
-//! Integration tests of the core, of rule files and of the command line: one binary, so that it links once.
+//! Integration tests of the core, of rule files and of the command line, in one binary that links
+//! once.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stdout,
-    clippy::disallowed_types,
-    reason = "a test that cannot go on should stop, prints why it is skipped, and runs a local server"
+    reason = "a test that cannot continue must stop, and prints why it is skipped"
 )]
 
 /// Bundles and releases: their bytes, formats and limits.
 mod bundle;
 /// Campaigns in recorded traffic, with the shipped rules.
 mod campaigns;
-/// The command line: exit codes, findings, JSON.
+/// The command line: exit codes, findings and JSON.
 mod cli;
 /// The correlator against a naive reference.
 mod correlation;
@@ -22,7 +22,7 @@ mod diagnostics;
 mod extraction;
 /// Matching against `explain` and a naive reference.
 mod matching;
-/// Keys, signatures, bundles, releases, and their commands.
+/// Keys, signatures, bundles and releases, and their commands.
 mod release;
 /// The rules in `rules/`.
 mod shipped_rules;
@@ -39,13 +39,14 @@ fn from_root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
 }
 
-/// Skips a test: prints the reason, and fails if `HEDGEROW_STRICT` is set, as in continuous integration.
+/// Skips a test: prints the reason, and fails if `HEDGEROW_STRICT` is set, as in continuous
+/// integration.
 fn skip(reason: &str) {
     assert!(std::env::var_os("HEDGEROW_STRICT").is_none(), "skipped: {reason}");
     println!("skipped: {reason}");
 }
 
-/// Returns the command line, to be run in the root of the repository.
+/// Returns a command that runs `hedgerow` in the root of the repository.
 fn hedgerow_command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hedgerow"));
     command.current_dir(from_root(""));

@@ -1,6 +1,5 @@
-//! Comparisons and policies, each shown to work: small rulesets made for one row of a table, and
-//! regexes made at random. The fast path is held against `explain`, which searches every value, and
-//! against the naive reference.
+//! Comparisons and policies: tables of small rulesets, and random regexes. The fast path is
+//! compared with `explain`, which searches all values, and with the naive reference.
 use hedgerow_core::evaluate::explain::Explainer;
 use hedgerow_core::extract::{FieldValue, Request};
 use hedgerow_core::field::{FieldId, Section};
@@ -9,9 +8,9 @@ use hedgerow_core::{Decision, Envelope, Ruleset};
 use hedgerow_sigma::RuleFile;
 use proptest::prelude::*;
 
-use crate::support::Plain;
+use crate::support::PlainRequest;
 
-/// A rule of level critical (22 dB) whose detection is `detection`.
+/// Returns a rule of level critical (22 dB) with a detection section.
 fn rule(name: &str, status: &str, detection: &str) -> RuleFile {
     let id = name.bytes().fold(0_u64, |sum, byte| sum * 31 + u64::from(byte)) & 0xffff_ffff_ffff;
     let related = match status {
@@ -19,9 +18,11 @@ fn rule(name: &str, status: &str, detection: &str) -> RuleFile {
         _ => "",
     };
     let text = format!(
-        "title: A rule of a test\nid: 5d0f2a6e-5a3b-4a3c-9a54-{id:012x}\nname: synthesis_{name}\nstatus: {status}\n{related}\
-         description: For one test.\nreferences: ['https://arxiv.org/abs/2212.10560']\nauthor: Hedgerow\ndate: 2026-11-24\n\
-         tags: [hedgerow.synthesis]\nlogsource: {{category: llm_api, product: hedgerow}}\ndetection:\n{detection}\n\
+        "title: A rule of a test\nid: 5d0f2a6e-5a3b-4a3c-9a54-{id:012x}\n\
+         name: synthesis_{name}\nstatus: {status}\n{related}description: For one test.\n\
+         references: ['https://arxiv.org/abs/2212.10560']\nauthor: Hedgerow\ndate: 2026-11-24\n\
+         tags: [hedgerow.synthesis]\nlogsource: {{category: llm_api, product: hedgerow}}\n\
+         detection:\n{detection}\n\
          falsepositives: [Nobody]\nlevel: critical\ncustom_attributes:\n  rsigma.exemplars:\n{}",
         ["match", "match", "no-match", "no-match"]
             .iter()
@@ -41,20 +42,20 @@ fn ruleset(sources: &[RuleFile]) -> Result<Ruleset, String> {
     rules.ruleset().map_err(|error| error.to_string())
 }
 
-/// The first signature's hit, by the fast path.
+/// Returns the hit of the fast path in a ruleset of one signature, if there is one.
 fn hit(ruleset: &Ruleset, request: &Request<'_>, headers: &[(String, String)]) -> Option<Hit> {
     let bits = ruleset.program().header_bits(headers);
     ruleset.program().matcher().hits(request, &bits).pop()
 }
 
 #[test]
-fn every_modifier_compares_as_it_says() {
+fn modifiers_compare_as_documented() {
     use FieldValue::{Keyword, Number, Text};
     let user = |text| (FieldId::PromptUser, Text(Section::User, text));
     let system = |text| (FieldId::SystemInstructions, Text(Section::System, text));
     let agent = |text| (FieldId::UserAgent, Keyword(text));
     let address = |text| (FieldId::ClientAddress, Keyword(text));
-    let n = |number| (FieldId::ChoiceCount, Number(number));
+    let choices = |number| (FieldId::ChoiceCount, Number(number));
     let text = "hedgerow.prompt.user";
     let rows: &[(String, &[(FieldId, FieldValue<'_>)], bool)] = &[
         (format!("{text}|contains: 'Write  Out'"), &[user("please WRITE\nout all")], true),
@@ -97,19 +98,19 @@ fn every_modifier_compares_as_it_says() {
         ("client.address|cidr: 203.0.113.0/24".into(), &[address("203.0.113.9")], true),
         ("client.address|cidr: 203.0.113.0/24".into(), &[address("203.0.114.9")], false),
         ("client.address|cidr: '2001:db8::/32'".into(), &[address("2001:db8::1")], true),
-        ("gen_ai.request.choice.count: 4".into(), &[n(4.0)], true),
-        ("gen_ai.request.choice.count|gt: 4".into(), &[n(4.0)], false),
-        ("gen_ai.request.choice.count|gt: 4".into(), &[n(1.0), n(5.0)], true),
-        ("gen_ai.request.choice.count|gte: 4".into(), &[n(4.0)], true),
-        ("gen_ai.request.choice.count|lt: 4".into(), &[n(4.0)], false),
-        ("gen_ai.request.choice.count|lt: 4".into(), &[n(3.5)], true),
-        ("gen_ai.request.choice.count|lte: 4".into(), &[n(4.0)], true),
+        ("gen_ai.request.choice.count: 4".into(), &[choices(4.0)], true),
+        ("gen_ai.request.choice.count|gt: 4".into(), &[choices(4.0)], false),
+        ("gen_ai.request.choice.count|gt: 4".into(), &[choices(1.0), choices(5.0)], true),
+        ("gen_ai.request.choice.count|gte: 4".into(), &[choices(4.0)], true),
+        ("gen_ai.request.choice.count|lt: 4".into(), &[choices(4.0)], false),
+        ("gen_ai.request.choice.count|lt: 4".into(), &[choices(3.5)], true),
+        ("gen_ai.request.choice.count|lte: 4".into(), &[choices(4.0)], true),
         ("hedgerow.logprobs: true".into(), &[(FieldId::Logprobs, Number(1.0))], true),
         ("hedgerow.logprobs: true".into(), &[(FieldId::Logprobs, Number(0.0))], false),
     ];
     for (test, values, expected) in rows {
         let detection =
-            format!("  it: {{\"{}\n  condition: it", test.replacen(": ", "\": ", 1) + "}");
+            format!("  a: {{\"{}\n  condition: a", test.replacen(": ", "\": ", 1) + "}");
         let ruleset = ruleset(&[rule("one", "stable", &detection)])
             .unwrap_or_else(|findings| panic!("{test}: {findings}"));
         let request = Request::from_values(values.iter().copied());
@@ -118,13 +119,17 @@ fn every_modifier_compares_as_it_says() {
         let fast = hit(&ruleset, &request, &[]).is_some();
         assert_eq!((fast, explained), (*expected, *expected), "{test} on {values:?}");
         if !test.contains("cased") {
-            let naive = Plain::of(&request, |_| true).folded();
-            assert_eq!(naive.matches(signature, &[]), *expected, "naively: {test} on {values:?}");
+            let naive = PlainRequest::from_request(&request, |_| true).normalized();
+            assert_eq!(
+                naive.matches(signature, &[]),
+                *expected,
+                "naive reference: {test} on {values:?}"
+            );
         }
     }
 }
 
-/// A regex of words with gaps between them, as signatures have them, and worse.
+/// Generates regexes of words with gaps between them, more complex than those of signatures.
 fn pattern() -> impl Strategy<Value = String> {
     let word = prop::sample::select(
         &[
@@ -150,6 +155,7 @@ fn pattern() -> impl Strategy<Value = String> {
     })
 }
 
+/// Generates texts of the words of [`pattern`] and others.
 fn words() -> impl Strategy<Value = String> {
     let word = prop::sample::select(
         &[
@@ -175,19 +181,24 @@ fn words() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 1_500,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
-    /// Landmarks, their distances and the starts that are tried find what searching the whole value
-    /// finds, in the same place.
+    /// The gate of required literals finds the same match as a search of the whole value.
     #[test]
-    fn a_regex_matches_where_it_would_match_by_itself(
+    fn the_regex_gate_finds_the_match_of_a_full_search(
         pattern in pattern(),
         texts in prop::collection::vec(words(), 1..4),
     ) {
-        let detection = format!("  it: {{hedgerow.prompt.user|re: '{pattern}'}}\n  condition: it");
-        // Refused: nothing that every match contains is long enough to be looked for.
+        let detection = format!("  a: {{hedgerow.prompt.user|re: '{pattern}'}}\n  condition: a");
+        // Regexes without a required literal are rejected.
         let Ok(ruleset) = ruleset(&[rule("one", "stable", &detection)]) else { return Ok(()) };
-        let values = texts.iter().map(|text| (FieldId::PromptUser, FieldValue::Text(Section::User, text)));
+        let values = texts
+            .iter()
+            .map(|text| (FieldId::PromptUser, FieldValue::Text(Section::User, text)));
         let request = Request::from_values(values);
         let explained = Explainer::default().explain(&ruleset.signatures()[0], &request, &[]);
         let evidence = explained.selections[0].comparisons[0].evidence.clone();
@@ -197,9 +208,9 @@ proptest! {
 }
 
 #[test]
-fn the_policy_has_the_last_word() {
+fn the_policy_overrides_rules_and_defaults() {
     let detection =
-        |word: &str| format!("  it: {{hedgerow.prompt.user|contains: {word}}}\n  condition: it");
+        |word: &str| format!("  a: {{hedgerow.prompt.user|contains: {word}}}\n  condition: a");
     let rules = [
         rule("plain", "stable", &detection("plain words")),
         rule("other", "test", &detection("other words")),
@@ -211,7 +222,7 @@ fn the_policy_has_the_last_word() {
     };
     let account = "0123456789abcdef0123456789abcdef";
     let chat = "/v1/chat/completions";
-    // Policy, path, what is said → band, action, hits, shadow hits; nothing where it is no LLM call.
+    // Policy, path and prompt. Outcome: band, action, mode, hits and shadow hits of an LLM call.
     type Outcome<'o> = Option<(&'o str, &'o str, &'o str, &'o str, &'o str)>;
     let rows: Vec<(&str, String, &str, &str, Outcome<'_>)> = vec![
         (
@@ -222,28 +233,28 @@ fn the_policy_has_the_last_word() {
             Some(("suspect", "degrade", "shadow", "synthesis_plain", "")),
         ),
         (
-            "an experimental rule is recorded, and does not count",
+            "an experimental rule is a shadow hit without weight",
             String::new(),
             chat,
             "trial words",
             Some(("clear", "allow", "shadow", "", "synthesis_trial")),
         ),
         (
-            "a retired rule is not there",
+            "a deprecated rule is not built",
             String::new(),
             chat,
             "gone words",
             Some(("clear", "allow", "shadow", "", "")),
         ),
         (
-            "off",
+            "a signature is turned off",
             "[[signature]]\nname = 'synthesis_plain'\noff = true".into(),
             chat,
             "plain words",
             Some(("clear", "allow", "shadow", "", "")),
         ),
         (
-            "another weight",
+            "a signature has another weight",
             "[[signature]]\nname = 'synthesis_plain'\nweight = 10.0".into(),
             chat,
             "plain words",
@@ -257,7 +268,7 @@ fn the_policy_has_the_last_word() {
             Some(("suspect", "allow", "shadow", "synthesis_plain", "")),
         ),
         (
-            "an exemption sets one signature aside",
+            "an exemption omits one signature",
             exemption("signatures = ['synthesis_plain']"),
             chat,
             "plain words, other words",
@@ -271,36 +282,41 @@ fn the_policy_has_the_last_word() {
             Some(("suspect", "degrade", "shadow", "synthesis_plain", "")),
         ),
         (
-            "a route has its own actions and mode",
-            "[[route]]\npath = '/v1/chat/**'\nmode = 'enforce'\n[route.actions]\nsuspect = 'throttle'".into(),
+            "a route has other actions and another mode",
+            "[[route]]\npath = '/v1/chat/**'\nmode = 'enforce'\n\
+             [route.actions]\nsuspect = 'throttle'"
+                .into(),
             chat,
             "plain words",
             Some(("suspect", "throttle", "enforce", "synthesis_plain", "")),
         ),
         (
-            "an account goes before its route",
-            format!("[[route]]\npath = '/v1/chat/**'\nmode = 'enforce'\n[[account]]\nid = '{account}'\nmode = 'shadow'"),
+            "an account overrides its route",
+            format!(
+                "[[route]]\npath = '/v1/chat/**'\nmode = 'enforce'\n\
+                 [[account]]\nid = '{account}'\nmode = 'shadow'"
+            ),
             chat,
             "plain words",
             Some(("suspect", "degrade", "shadow", "synthesis_plain", "")),
         ),
         (
-            "a route makes a call of what was none",
+            "a route adds an LLM endpoint",
             "[[route]]\npath = '/ask'\nendpoint = 'generic'".into(),
             "/ask",
             "plain words",
             Some(("suspect", "degrade", "shadow", "synthesis_plain", "")),
         ),
-        ("without it, it is none", String::new(), "/ask", "plain words", None),
+        ("the same path without the route", String::new(), "/ask", "plain words", None),
         (
-            "a route takes a call out",
+            "a route removes an LLM endpoint",
             "[[route]]\npath = '/v1/chat/**'\nendpoint = 'none'".into(),
             chat,
             "plain words",
             None,
         ),
         (
-            "bands",
+            "other bands",
             "[bands]\nsuspect = 60.0".into(),
             chat,
             "plain words, other words",
@@ -314,11 +330,11 @@ fn the_policy_has_the_last_word() {
             Some(("notice", "tag", "shadow", "synthesis_other,synthesis_plain", "")),
         ),
     ];
-    for (name, policy, path, said, expected) in rows {
+    for (name, policy, path, prompt, expected) in rows {
         let mut sources = rules.to_vec();
         sources.push(RuleFile { path: "policy.toml".into(), text: policy });
         let ruleset = ruleset(&sources).unwrap_or_else(|findings| panic!("{name}: {findings}"));
-        let body = serde_json::json!({ "messages": [{ "role": "user", "content": said }] });
+        let body = serde_json::json!({ "messages": [{ "role": "user", "content": prompt }] });
         let body = body.to_string();
         let envelope = Envelope {
             method: "POST",
@@ -332,7 +348,7 @@ fn the_policy_has_the_last_word() {
             let disposition = ruleset.policy().disposition(path, Some(account));
             Decision::new(&ruleset, &envelope, assessment, disposition)
         });
-        let found = decision.as_ref().map(|decision| {
+        let outcome = decision.as_ref().map(|decision| {
             let hits: Vec<&str> = decision.hits.iter().map(|hit| hit.name.as_str()).collect();
             (
                 decision.band.name(),
@@ -345,31 +361,34 @@ fn the_policy_has_the_last_word() {
         let expected = expected.map(|(band, action, mode, hits, shadow)| {
             (band, action, mode, hits.to_owned(), shadow.to_owned())
         });
-        assert_eq!(found, expected, "{name}");
+        assert_eq!(outcome, expected, "{name}");
     }
 }
 
-/// Looking for landmarks in the wrong order once cost nothing, on paper. (Shown by a review.)
+/// A search for required literals in the wrong order was once not charged to the budget.
 #[test]
-fn asking_where_landmarks_stand_is_charged() {
+fn the_search_for_required_literals_is_charged_to_the_budget() {
+    // An alternation of 18 words, and a text of them.
     let lists = |letter: char| {
         let words: Vec<String> = (0..18).map(|number| format!("{letter}word{number:02}")).collect();
         (words.join("|"), words.join(" "))
     };
-    let ((first, firsts), (last, lasts)) = (lists('a'), lists('z'));
+    let (first, first_text) = lists('a');
+    let (last, last_text) = lists('z');
     let detection =
         format!("  words:\n    hedgerow.prompt.user|re: '({first}) ({last})'\n  condition: words");
     let ruleset = ruleset(&[rule("ordered", "test", &detection)]).unwrap();
     let bits = ruleset.program().header_bits(&[]);
-    let is_spent = |repeats: usize| {
-        let text =
-            format!("{} {}", vec![&*lasts; repeats].join(" "), vec![&*firsts; repeats].join(" "));
+    let is_exhausted = |repeats: usize| {
+        let lasts = vec![last_text.as_str(); repeats].join(" ");
+        let firsts = vec![first_text.as_str(); repeats].join(" ");
+        let text = format!("{lasts} {firsts}");
         let request =
             Request::from_values([(FieldId::PromptUser, FieldValue::Text(Section::User, &text))]);
         let mut matcher = ruleset.program().matcher();
         assert!(matcher.hits(&request, &bits).is_empty());
         matcher.budget_exhausted()
     };
-    assert!(!is_spent(10));
-    assert!(is_spent(3_000));
+    assert!(!is_exhausted(10));
+    assert!(is_exhausted(3_000));
 }

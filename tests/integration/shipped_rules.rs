@@ -1,5 +1,5 @@
-//! The shipped rules: clean, tested, documented, and matched alike by the fast path, by `explain`
-//! and by the naive reference, on every fixture and every line of the corpus.
+//! The shipped rules: they pass `check` and `test`, their documentation is current, and fast path,
+//! `explain` and naive reference agree on all fixtures and all lines of the corpus.
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,27 +15,27 @@ use hedgerow_core::{Ruleset, extract, ruleset};
 use hedgerow_sigma::Finding;
 use serde_json::Value;
 
-use crate::support::Plain;
+use crate::support::PlainRequest;
 use crate::{from_root, skip};
 
 fn rules() -> hedgerow_sigma::Rules {
     let sources = hedgerow_sigma::read(&from_root("rules")).unwrap();
-    hedgerow_sigma::check(&sources).unwrap_or_else(|findings| panic!("{}", list(&findings)))
+    hedgerow_sigma::check(&sources).unwrap_or_else(|findings| panic!("{}", format_all(&findings)))
 }
 
-fn list(findings: &[Finding]) -> String {
+fn format_all(findings: &[Finding]) -> String {
     findings.iter().map(|finding| format!("{finding}\n")).collect()
 }
 
 #[test]
-fn every_exemplar_comes_out_as_it_says() {
+fn all_exemplars_have_their_expected_results() {
     let findings = hedgerow_sigma::test(&rules());
-    assert!(findings.is_empty(), "{}", list(&findings));
+    assert!(findings.is_empty(), "{}", format_all(&findings));
 }
 
-/// The mutation check looks at whole selections; within one, Chinese wording could rot unseen.
+/// Mutations remove whole selections only, so they do not show that Chinese literals are tested.
 #[test]
-fn chinese_wording_has_an_exemplar_that_needs_it() {
+fn rules_with_chinese_literals_have_a_chinese_exemplar() {
     let is_chinese =
         |text: &str| text.chars().any(|char| ('\u{4e00}'..='\u{9fff}').contains(&char));
     let mut chinese = 0;
@@ -59,15 +59,12 @@ fn the_naive_reference_agrees_on_every_exemplar() {
     let mut compared = 0;
     for rule in rules.rules.iter().filter(|rule| !rule.is_deprecated()) {
         for exemplar in &rule.exemplars {
-            let (plain, headers) = Plain::of_event(&exemplar.event);
-            for signature in ruleset.signatures().iter().filter(|it| it.name == rule.signature.name)
-            {
-                let held = plain.matches(signature, &headers);
-                assert_eq!(
-                    held, exemplar.should_match,
-                    "{} on '{}'",
-                    signature.name, exemplar.name
-                );
+            let (plain, headers) = PlainRequest::from_event(&exemplar.event);
+            let name = &rule.signature.name;
+            let mut signatures = ruleset.signatures().iter();
+            if let Some(signature) = signatures.find(|signature| signature.name == *name) {
+                let matches = plain.matches(signature, &headers);
+                assert_eq!(matches, exemplar.should_match, "{name} on '{}'", exemplar.name);
                 compared += 1;
             }
         }
@@ -75,9 +72,9 @@ fn the_naive_reference_agrees_on_every_exemplar() {
     assert!(compared >= 700, "{compared} exemplars compared");
 }
 
-/// Text made of the first words of signatures once took seconds to search.
+/// Text of the first words of signatures once took seconds to search.
 #[test]
-fn text_that_is_made_to_be_dear_to_search_is_given_up_on_and_said_so() {
+fn text_that_is_expensive_to_search_exhausts_the_budget_and_is_reported() {
     let ruleset = rules().ruleset().unwrap();
     let mut text = "an llm. response. function call dataset. the given prompt. ".to_owned();
     let mut state = 1_u32;
@@ -87,14 +84,14 @@ fn text_that_is_made_to_be_dear_to_search_is_given_up_on_and_said_so() {
     }
     let body = serde_json::json!({ "messages": [{ "role": "user", "content": text }] }).to_string();
     let recorded = Recorded {
-        name: "dear".into(),
+        name: "expensive".into(),
         path: "/v1/chat/completions".into(),
         headers: Vec::new(),
         body: body.into_bytes(),
     };
     let assessment = ruleset.assess(&recorded.envelope()).unwrap();
     assert!(
-        assessment.issues.names().any(|word| word == "search_budget"),
+        assessment.issues.names().any(|issue| issue == "search_budget"),
         "{:?}",
         assessment.issues
     );
@@ -102,14 +99,16 @@ fn text_that_is_made_to_be_dear_to_search_is_given_up_on_and_said_so() {
     assert!(hits.any(|name| name == "evasion_search_budget"));
 }
 
-/// The promise about the recorded traffic that can be read here: nothing benign is suspect, most
-/// harvests are. What is missed asks bare questions: only correlation can tell.
+/// Checks what docs/evaluation.md promises for the development corpus: no benign request is
+/// suspect, most harvests are. The other harvests send bare questions, which only correlations can
+/// detect.
 #[test]
 fn recorded_harvests_are_suspect_and_benign_traffic_is_not() {
     let Some(lines) = corpus() else {
         return skip("../shared/corpus does not exist");
     };
     let ruleset = rules().ruleset().unwrap();
+    // Requests and suspect requests, by label and file.
     let mut files: BTreeMap<(String, String), (usize, usize)> = BTreeMap::new();
     for recorded in &lines {
         let suspect = ruleset
@@ -123,72 +122,68 @@ fn recorded_harvests_are_suspect_and_benign_traffic_is_not() {
         counts.0 += 1;
         counts.1 += usize::from(suspect);
     }
-    let of = |label: &str| {
-        let rows = files.iter().filter(|((own, _), _)| own == label).map(|(_, counts)| *counts);
-        rows.fold((0, 0, 0, 0), |(files, found, requests, suspect), (all, some)| {
-            (files + 1, found + usize::from(some > 0), requests + all, suspect + some)
-        })
+    let with_label = |label: &str| {
+        let files = files.iter().filter(|((file_label, _), _)| file_label == label);
+        files.map(|(_, counts)| *counts).collect::<Vec<(usize, usize)>>()
     };
-    let (_, _, benign, suspect) = of("benign");
-    assert!(benign > 4_000 && suspect == 0, "{suspect} of {benign} benign requests are suspect");
-    let (all, found, requests, suspect) = of("harvest");
-    assert!(found * 100 >= all * 60, "{found} of {all} harvests");
-    assert!(suspect * 100 >= requests * 35, "{suspect} of {requests} harvest requests");
+    let requests = |files: &[(usize, usize)]| files.iter().map(|(all, _)| all).sum::<usize>();
+    let suspects = |files: &[(usize, usize)]| files.iter().map(|(_, some)| some).sum::<usize>();
+    let benign = with_label("benign");
+    let (all, suspect) = (requests(&benign), suspects(&benign));
+    assert!(all > 4_000 && suspect == 0, "{suspect} of {all} benign requests are suspect");
+    let harvests = with_label("harvest");
+    let detected = harvests.iter().filter(|(_, suspect)| *suspect > 0).count();
+    assert!(detected * 100 >= harvests.len() * 60, "{detected} of {} harvests", harvests.len());
+    let (all, suspect) = (requests(&harvests), suspects(&harvests));
+    assert!(suspect * 100 >= all * 35, "{suspect} of {all} harvest requests");
 }
 
 #[test]
-fn there_are_signatures_enough_in_every_family() {
-    let rules = rules();
-    let in_force = rules.bundle().signatures;
-    assert!(in_force.len() >= 48, "{} signatures", in_force.len());
+fn every_family_has_signatures() {
+    let signatures = rules().bundle().signatures;
+    assert!(signatures.len() >= 48, "{} signatures", signatures.len());
     for family in
         ["elicitation", "synthesis", "grading", "extraction", "provenance", "evasion", "context"]
     {
-        assert!(in_force.iter().any(|signature| signature.family == family), "{family}");
+        assert!(signatures.iter().any(|signature| signature.family == family), "{family}");
     }
 }
 
 #[test]
-fn the_pages_are_fresh() {
+fn the_generated_pages_are_current() {
     for (path, page) in [
         ("docs/fields.md", hedgerow_sigma::fields_page()),
         ("docs/signatures.md", hedgerow_sigma::signatures_page(&rules())),
         ("docs/correlations.md", hedgerow_sigma::correlations_page(&rules())),
     ] {
-        let is_fresh = fs::read_to_string(from_root(path)).unwrap_or_default() == page;
-        assert!(is_fresh, "{path} is stale; run `cargo run -- docs`");
+        let is_current = fs::read_to_string(from_root(path)).unwrap_or_default() == page;
+        assert!(is_current, "{path} is out of date; run `cargo run -- docs`");
     }
 }
 
 #[test]
 fn the_bundle_is_canonical_and_loads() {
     let bytes = rules().encode_bundle();
-    let again = serde_json_canonicalizer_by_hand(&serde_json::from_slice(&bytes).unwrap());
-    assert_eq!(String::from_utf8(bytes.clone()).unwrap(), again);
+    let expected = canonical_json(&serde_json::from_slice(&bytes).unwrap());
+    assert_eq!(String::from_utf8(bytes.clone()).unwrap(), expected);
     let ruleset = Ruleset::load(&bytes).unwrap();
     assert_eq!(ruleset.digest(), ruleset::digest(&bytes));
 }
 
-/// RFC 8785 for what a bundle holds: sorted keys, no spaces, whole numbers without a fraction.
-fn serde_json_canonicalizer_by_hand(value: &Value) -> String {
+/// Encodes JSON by RFC 8785, as far as bundles need it: sorted keys, no spaces, integers without a
+/// fraction.
+fn canonical_json(value: &Value) -> String {
     match value {
         Value::Object(members) => {
             let mut keys: Vec<&String> = members.keys().collect();
             keys.sort_by(|a, b| a.encode_utf16().cmp(b.encode_utf16()));
             let members = keys.iter().map(|key| {
-                format!(
-                    "{}:{}",
-                    Value::from(key.as_str()),
-                    serde_json_canonicalizer_by_hand(&members[*key])
-                )
+                format!("{}:{}", Value::from(key.as_str()), canonical_json(&members[*key]))
             });
             format!("{{{}}}", members.collect::<Vec<_>>().join(","))
         }
         Value::Array(elements) => {
-            format!(
-                "[{}]",
-                elements.iter().map(serde_json_canonicalizer_by_hand).collect::<Vec<_>>().join(",")
-            )
+            format!("[{}]", elements.iter().map(canonical_json).collect::<Vec<_>>().join(","))
         }
         Value::Number(number) => match number.as_f64() {
             Some(number) if number.fract() == 0.0 => format!("{number:.0}"),
@@ -198,8 +193,9 @@ fn serde_json_canonicalizer_by_hand(value: &Value) -> String {
     }
 }
 
-/// A request with what surrounds it.
+/// A request of the fixtures or the corpus.
 struct Recorded {
+    /// File, and line in the corpus.
     name: String,
     path: String,
     headers: Vec<(String, String)>,
@@ -222,9 +218,9 @@ impl Recorded {
 fn fast_path_explanation_and_naive_reference_agree_on_fixtures() {
     let fixtures = fixtures();
     assert!(fixtures.len() >= 15, "{} fixtures", fixtures.len());
-    let (requests, naive) = agree(&fixtures);
-    assert!(requests > fixtures.len(), "uploads hold several requests each");
-    assert_eq!(requests, naive, "the naive reference reads them all");
+    let (requests, naive) = compare(&fixtures);
+    assert!(requests > fixtures.len(), "batches have several requests each");
+    assert_eq!(requests, naive, "the naive reference reads all requests");
 }
 
 #[test]
@@ -236,22 +232,23 @@ fn fast_path_explanation_and_naive_reference_agree_on_the_corpus() {
     std::thread::scope(|scope| {
         for part in lines.chunks(lines.len().div_ceil(2)) {
             scope.spawn(|| {
-                let (requests, naive) = agree(part);
-                assert_eq!(requests, naive, "the naive reference reads them all");
+                let (requests, naive) = compare(part);
+                assert_eq!(requests, naive, "the naive reference reads all requests");
             });
         }
     });
 }
 
-/// How many requests there were, and how many of them the naive reference could read.
-fn agree(all: &[Recorded]) -> (usize, usize) {
+/// Asserts that fast path, explanation and naive reference agree on all requests and signatures.
+/// Returns the number of requests, and of those that the naive reference can read.
+fn compare(all: &[Recorded]) -> (usize, usize) {
     let ruleset = rules().ruleset().unwrap();
     let explainer = Explainer::default();
-    let (mut held, mut requests, mut read) = (0, 0, 0);
+    let (mut hits, mut requests, mut naive_requests) = (0, 0, 0);
     for recorded in all {
         let envelope = recorded.envelope();
         let Some(endpoint) = ruleset.endpoint(&envelope) else { continue };
-        let headers_folded: Vec<(String, String)> = recorded
+        let normalized_headers: Vec<(String, String)> = recorded
             .headers
             .iter()
             .map(|(name, value)| (name.clone(), crate::support::normalize(value)))
@@ -270,35 +267,27 @@ fn agree(all: &[Recorded]) -> (usize, usize) {
                 .collect();
             let naive = naive.next();
             requests += 1;
-            read += usize::from(naive.is_some());
+            naive_requests += usize::from(naive.is_some());
             for signature in ruleset.signatures() {
+                let context = format!("{} on {}", signature.name, recorded.name);
                 let is_fast = fast.contains(&signature.name.as_str());
                 let explained = explainer.holds(signature, request, &recorded.headers);
-                assert_eq!(
-                    is_fast, explained,
-                    "explanation of {} on {}",
-                    signature.name, recorded.name
-                );
+                assert_eq!(is_fast, explained, "explanation: {context}");
                 if let Some(naive) = naive {
-                    assert_eq!(
-                        is_fast,
-                        naive.matches(signature, &headers_folded),
-                        "{} on {}",
-                        signature.name,
-                        recorded.name
-                    );
+                    let matches = naive.matches(signature, &normalized_headers);
+                    assert_eq!(is_fast, matches, "naive reference: {context}");
                 }
             }
-            held += fast.len();
-            prove(&ruleset, request, &mut matcher, &headers, recorded);
+            hits += fast.len();
+            check_evidence(&ruleset, request, &mut matcher, &headers, recorded);
         });
     }
-    assert!(held > 0, "nothing matched at all");
-    (requests, read)
+    assert!(hits > 0, "no signature matched");
+    (requests, naive_requests)
 }
 
-/// Every proof lies in the body, if it is text, or else in its value.
-fn prove(
+/// Asserts that all evidence is within the body, for text fields, or else within the value.
+fn check_evidence(
     ruleset: &Ruleset,
     request: &Request<'_>,
     matcher: &mut hedgerow_core::matching::Matcher<'_>,
@@ -313,22 +302,17 @@ fn prove(
                 _ => 8 << 10,
             };
             assert!(evidence.start <= evidence.end && evidence.end <= end, "{name}: {evidence:?}");
-            // That a field has a value at all, or none, stands nowhere.
-            let is_somewhere = evidence.start < evidence.end || evidence.end == 0;
-            assert!(is_somewhere, "{name} on {}: {evidence:?}", recorded.name);
+            // The evidence of `|exists` is empty and at 0.
+            let is_valid = evidence.start < evidence.end || evidence.end == 0;
+            assert!(is_valid, "{name} on {}: {evidence:?}", recorded.name);
         }
     }
 }
 
-/// The naive reading of every request in a body; of none where it is no JSON.
-fn naive(recorded: &Recorded, endpoint: Endpoint) -> Vec<Plain> {
+/// Reads all requests in a body with the naive reference; none if the body is not JSON.
+fn naive(recorded: &Recorded, endpoint: Endpoint) -> Vec<PlainRequest> {
     let json = || serde_json::from_slice::<Value>(&recorded.body).ok();
-    let entries = |list: &str, of: &dyn Fn(&Value) -> Value| {
-        let body = json().unwrap_or_default();
-        let entries = body[list].as_array().cloned().unwrap_or_default();
-        entries.iter().map(of).collect::<Vec<Value>>()
-    };
-    let (bodies, inner, is_batch) = match endpoint {
+    let (bodies, inner, is_batch): (Vec<Value>, _, _) = match endpoint {
         Endpoint::OpenaiFiles => {
             let text = String::from_utf8_lossy(&recorded.body).into_owned();
             let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -337,7 +321,9 @@ fn naive(recorded: &Recorded, endpoint: Endpoint) -> Vec<Plain> {
             (bodies, Endpoint::OpenaiChat, true)
         }
         Endpoint::AnthropicBatches => {
-            let bodies = entries("requests", &|entry| entry["params"].clone());
+            let body = json().unwrap_or_default();
+            let entries = body["requests"].as_array().cloned().unwrap_or_default();
+            let bodies = entries.iter().map(|entry| entry["params"].clone()).collect();
             (bodies, Endpoint::AnthropicMessages, true)
         }
         Endpoint::OpenaiBatches => (json().into_iter().collect(), Endpoint::OpenaiChat, false),
@@ -345,7 +331,7 @@ fn naive(recorded: &Recorded, endpoint: Endpoint) -> Vec<Plain> {
     };
     let size = bodies.len();
     let plain = |body: &Value| {
-        let mut plain = Plain::read(body, inner).with_call(
+        let mut plain = PlainRequest::read(body, inner).with_call(
             endpoint,
             &recorded.path,
             &recorded.headers,
@@ -363,11 +349,12 @@ fn naive(recorded: &Recorded, endpoint: Endpoint) -> Vec<Plain> {
             plain.numbers.push((FieldId::BatchSize, size as f64));
         }
         plain.numbers.push((FieldId::Hour, 0.0));
-        plain.folded()
+        plain.normalized()
     };
     bodies.iter().map(plain).collect()
 }
 
+/// Reads all lines of the development corpus; `None` if it does not exist.
 fn corpus() -> Option<Vec<Recorded>> {
     let mut lines = Vec::new();
     for label in fs::read_dir(from_root("../shared/corpus/dev")).ok()? {
@@ -394,7 +381,7 @@ fn recorded(line: &str, path: &Path, number: usize) -> Recorded {
     }
 }
 
-/// The project's own requests: `tests/fixtures/requests/*.http`.
+/// Reads the fixtures, `tests/fixtures/requests/*.http`, by name.
 fn fixtures() -> Vec<Recorded> {
     let mut paths: Vec<PathBuf> = fs::read_dir(from_root("tests/fixtures/requests"))
         .unwrap()
@@ -422,7 +409,7 @@ fn fixture(path: &Path) -> Recorded {
     }
 }
 
-/// What is extracted from every fixture, so that a change of it is seen and meant.
+/// Snapshots of all values that are extracted from the fixtures.
 #[test]
 fn extraction_snapshots() {
     let ruleset = rules().ruleset().unwrap();
@@ -454,10 +441,10 @@ fn snapshot(request: &Request<'_>) -> String {
         })
         .collect();
     lines.extend(
-        request.keywords().iter().map(|(name, value)| format!("{}: {value}", name.spec().name)),
+        request.keywords().iter().map(|(field, value)| format!("{}: {value}", field.spec().name)),
     );
     lines.extend(
-        request.numbers().iter().map(|(name, value)| format!("{}: {value}", name.spec().name)),
+        request.numbers().iter().map(|(field, value)| format!("{}: {value}", field.spec().name)),
     );
     lines.join("\n")
 }

@@ -1,4 +1,4 @@
-//! Simulation as a user meets it: repeatable, consistent with itself, and plain about wrong scenarios.
+//! Simulation as users see it: repeatable, consistent, and with clear errors for invalid scenarios.
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{from_root, hedgerow_command};
 
-/// A small world: some people, one popular tool, and a campaign that begins on the second day.
+/// A small scenario: some people, one popular tool, and a campaign that begins on the second day.
 const SCENARIO: &str = r#"
 title = "A small world"
 seed = 7
@@ -36,7 +36,7 @@ ordinary = 10
 templates = 6
 "#;
 
-/// Selects every request that makes the model write.
+/// A rule that selects every request for text.
 const GENERATION: &str = r#"
 title: Asks the model for text
 id: 3a1f4c52-60f2-4f53-8b53-0a3a54a9c001
@@ -61,7 +61,8 @@ custom_attributes:
     - {name: 'near: counting', expect: no-match, event: {gen_ai.operation.name: count_tokens}}
 "#;
 
-/// One template from many accounts, evenly: the campaign, and nobody else.
+/// A correlation that only the campaign fulfils: many accounts use one template, about equally
+/// often.
 const CLUSTER: &str = r#"
 title: One template from many accounts
 id: 3a1f4c52-60f2-4f53-8b53-0a3a54a9c002
@@ -106,7 +107,7 @@ EVENTS
         - {offset: 0s, event: {hedgerow.account: b, hedgerow.template.user: t, gen_ai.operation.name: chat}}
 "#;
 
-/// A bundle of those two alone, so that nobody's rules change what is tested here.
+/// Returns a bundle of these two rules, independent of the shipped ones.
 fn bundle() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
@@ -122,7 +123,7 @@ fn bundle() -> &'static Path {
         let sources =
             [source("traffic/writing.yml", GENERATION), source("cluster/even.yml", &cluster)];
         let rules = hedgerow_sigma::check(&sources).unwrap_or_else(|findings| {
-            panic!("{}", findings.iter().map(|it| format!("{it}\n")).collect::<String>())
+            panic!("{}", findings.iter().map(|finding| format!("{finding}\n")).collect::<String>())
         });
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("simulate-bundle.json");
         fs::write(&path, rules.encode_bundle()).unwrap();
@@ -130,7 +131,8 @@ fn bundle() -> &'static Path {
     })
 }
 
-fn written(name: &str, scenario: &str) -> PathBuf {
+/// Writes a scenario to a file.
+fn write_scenario(name: &str, scenario: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("simulate-{name}.toml"));
     fs::write(&path, scenario).unwrap();
     path
@@ -150,27 +152,27 @@ fn json(scenario: &Path, more: &[&str]) -> Value {
 }
 
 #[test]
-fn the_same_seed_makes_the_same_traffic() {
-    let path = written("same", SCENARIO);
+fn one_seed_makes_one_traffic() {
+    let path = write_scenario("same", SCENARIO);
     let first = json(&path, &[]);
     assert_eq!(first, json(&path, &[]));
     assert_ne!(first, json(&path, &["--seed", "8"]));
 }
 
 #[test]
-fn figures_add_up_and_correlation_finds_what_no_request_shows() {
-    let path = written("figures", SCENARIO);
+fn counts_add_up_and_correlations_flag_a_campaign() {
+    let path = write_scenario("figures", SCENARIO);
     let report = json(&path, &[]);
     let campaign = &report["campaigns"][0];
     let number = |value: &Value| value.as_u64().unwrap();
     assert_eq!(campaign["name"], "small");
-    // 30 accounts with 40 requests each on the second day, until they and those behind them are banned.
+    // 30 accounts with 40 requests each on the second day, until they and the reserve are banned.
     assert!((600..1_300).contains(&number(&campaign["exchanges"])), "{campaign}");
-    assert!(number(&campaign["accounts"]) > 30, "accounts take over: {campaign}");
+    assert!(number(&campaign["accounts"]) > 30, "reserve accounts are used: {campaign}");
     assert!(number(&campaign["flagged"]) * 10 >= number(&campaign["accounts"]) * 9, "{campaign}");
     let first = number(&campaign["first_flag_at"]);
-    assert!((12..200).contains(&first), "twelve accounts have to be seen: {campaign}");
-    // What came before the first flag has leaked; little came behind it.
+    assert!((12..200).contains(&first), "the correlation needs twelve accounts: {campaign}");
+    // The exchanges before the first flag have leaked, and few after it.
     let leaked = campaign["leakage"].as_f64().unwrap() * number(&campaign["exchanges"]) as f64;
     assert!(leaked >= (first - 1) as f64 && leaked < first as f64 * 3.0, "{campaign}");
     let benign = &report["benign"];
@@ -182,8 +184,8 @@ fn figures_add_up_and_correlation_finds_what_no_request_shows() {
     }
     assert!(number(&kinds["people"]["accounts"]) > 40);
     assert_eq!(number(&kinds["people"]["suspect"]), 0);
-    let refused = number(&report["requests"]) - number(&benign["requests"]);
-    assert!(refused >= number(&campaign["exchanges"]));
+    let campaign_requests = number(&report["requests"]) - number(&benign["requests"]);
+    assert!(campaign_requests >= number(&campaign["exchanges"]));
     let fired = &report["correlations"][0];
     assert_eq!(fired["name"], "cluster_even_accounts");
     assert!(number(&fired["fired"]["campaign"]) > 0 && number(&fired["hits"]["small"]) > 100);
@@ -195,13 +197,13 @@ fn figures_add_up_and_correlation_finds_what_no_request_shows() {
 }
 
 #[test]
-fn noise_hides_the_template_and_scale_changes_only_how_many() {
-    let path = written("noise", SCENARIO);
+fn noise_hides_the_template_and_scale_changes_the_number_of_accounts() {
+    let path = write_scenario("noise", SCENARIO);
     let runs = json(&path, &["--noise", "0,100"]);
     let [plain, noisy] = runs["runs"].as_array().unwrap().as_slice() else { panic!("{runs}") };
     assert_eq!(plain["noise"], 0.0);
     assert!(plain["campaigns"][0]["flagged"].as_u64().unwrap() >= 30);
-    assert_eq!(noisy["campaigns"][0]["flagged"], 0, "paraphrases share nothing: {noisy}");
+    assert_eq!(noisy["campaigns"][0]["flagged"], 0, "paraphrases share no template key: {noisy}");
     assert_eq!(plain["benign"]["requests"], noisy["benign"]["requests"]);
     let small = json(&path, &["--scale", "0.5"]);
     assert_eq!(small["scale"], 0.5);
@@ -209,8 +211,8 @@ fn noise_hides_the_template_and_scale_changes_only_how_many() {
 }
 
 #[test]
-fn text_names_what_was_found_and_says_what_was_scaled() {
-    let path = written("text", SCENARIO);
+fn text_output_shows_sources_correlations_and_scale() {
+    let path = write_scenario("text", SCENARIO);
     let output = simulate(&path, &["--scale", "0.5", "--noise", "0,20"]);
     let text = String::from_utf8(output.stdout).unwrap();
     for expected in
@@ -221,7 +223,7 @@ fn text_names_what_was_found_and_says_what_was_scaled() {
 }
 
 #[test]
-fn everything_wrong_with_a_scenario_is_told_at_once_with_its_place() {
+fn all_errors_of_a_scenario_are_reported_at_once() {
     let wrong = r#"
 title = "Wrong"
 days = 99
@@ -248,32 +250,32 @@ tasks = ["tags"]
 accounts = 3
 daily = "many"
 "#;
-    let output = simulate(&written("wrong", wrong), &[]);
+    let output = simulate(&write_scenario("wrong", wrong), &[]);
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stdout).unwrap();
     let expected = [
         "simulate-wrong.toml:3:8: 'days' is 99: out of range; give a number from 1 to 40",
-        ":4:9: '2026-02-30' is no day; write it as \"2026-06-01\"",
+        ":4:9: '2026-02-30' is not a day; write it as \"2026-06-01\"",
         ":7:8: unknown variant `peple`",
         "did you mean 'people'?",
-        ":10:1: this benign has no 'accounts'",
-        ":15:9: 'tasks' is empty; name what it asks for",
+        ":10:1: this benign entry has no 'accounts'",
+        ":15:9: 'tasks' is empty; name at least one task",
         ":16:12: 'accounts' is 0: out of range; give a number from 1 to 1000000",
         ":18:10: 'begins' is 40000: out of range",
         ":19:1: unknown field `nois`",
         "did you mean 'noise'?",
-        ":22:8: a second campaign with the name 'x'",
+        ":22:8: the name 'x' of this campaign is not unique",
         ":25:9: invalid type: string \"many\"",
     ];
     for expected in expected {
         assert!(text.contains(expected), "{expected}\n{text}");
     }
-    let json = simulate(&written("wrong-json", wrong), &["--format", "json"]);
+    let json = simulate(&write_scenario("wrong-json", wrong), &["--format", "json"]);
     let json: Value = serde_json::from_slice(&json.stdout).unwrap();
     assert!(json["findings"].as_array().unwrap().len() >= expected.len() - 2);
 }
 
-/// Each shipped scenario is read, and played with a thousandth of its accounts.
+/// Plays each shipped scenario with a two-thousandth of its accounts.
 #[test]
 fn every_shipped_scenario_plays() {
     let directory = from_root("scenarios");
@@ -287,11 +289,11 @@ fn every_shipped_scenario_plays() {
         files += 1;
         let report = json(&path, &["--scale", "0.0005"]);
         assert!(report["requests"].as_u64().unwrap() > 0, "{}", path.display());
-        for (kind, found) in report["benign"]["by_kind"].as_object().unwrap() {
-            *kinds.entry(kind.clone()).or_default() += found["requests"].as_u64().unwrap();
+        for (kind, counts) in report["benign"]["by_kind"].as_object().unwrap() {
+            *kinds.entry(kind.clone()).or_default() += counts["requests"].as_u64().unwrap();
         }
-        let own = report["campaigns"].as_array().unwrap();
-        campaigns.extend(own.iter().map(|own| own["name"].as_str().unwrap().to_owned()));
+        let rows = report["campaigns"].as_array().unwrap().iter();
+        campaigns.extend(rows.map(|campaign| campaign["name"].as_str().unwrap().to_owned()));
     }
     campaigns.sort();
     assert_eq!((campaigns.concat().as_str(), files), ("abcde", 16));

@@ -39,6 +39,8 @@ describe.skipIf(!canRun)('the playground', () => {
     await page.locator('ul.examples').waitFor();
     await page.getByLabel(INPUT).fill(text);
   };
+  const hitNames = async () =>
+    (await page.locator('.waterfall .step-hit th').allInnerTexts()).sort();
   const scoreText = () => page.locator('.waterfall .score').innerText();
 
   beforeAll(async () => {
@@ -90,13 +92,9 @@ describe.skipIf(!canRun)('the playground', () => {
         const expected = formatScore(Number(score));
         const hits = String(headers['x-hedgerow-hits']).split(',').filter(Boolean).sort();
         const message = fixture.name;
-        await expect
-          .poll(
-            async () => (await page.locator('.waterfall .step-hit th').allInnerTexts()).sort(),
-            { ...POLL, message },
-          )
-          .toEqual(hits);
+        // Before the score is shown, there are no hits.
         await expect.poll(scoreText, { ...POLL, message }).toBe(expected);
+        await expect.poll(hitNames, { ...POLL, message }).toEqual(hits);
         if (existsSync(CLI)) expect(formatScore(scoreOnCommandLine(text)), message).toBe(expected);
       }
       opened.check();

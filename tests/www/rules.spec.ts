@@ -131,8 +131,10 @@ describe.skipIf(!canRun || !hasCli)('the view Rules', { timeout: 120_000 }, () =
 
   it('marks an exemplar with an unexpected result at its line', async () => {
     await write(TEXT.replace('expect: match', 'expect: no-match'));
+    // The problem of the test before may still be listed.
+    const problem = region('Problems').locator('tr', { hasText: 'instruction-response pairs' });
+    await problem.getByRole('button').first().click();
     await checked(/^\d+ problems?$/);
-    await region('Problems').getByRole('button').first().click();
     await page.locator('.exemplar.failed').first().waitFor();
     await expect
       .poll(() => page.locator('.rule-exemplar-results').innerText(), POLL)
@@ -162,8 +164,10 @@ describe.skipIf(!canRun || !hasCli)('the view Rules', { timeout: 120_000 }, () =
     );
     writeFileSync(within('traffic.ndjson'), lines.join('\n'));
     await page.goto(at('playground'));
+    const replay = region('Replay');
+    await replay.waitFor();
     await page.locator('input[type=file]').last().setInputFiles(within('traffic.ndjson'));
-    await page.getByRole('region', { name: 'Replay' }).getByText(RULE_NAME).waitFor();
+    await replay.getByText(RULE_NAME).waitFor();
     // The edit is still there after a visit of another view.
     await page.goto(at(edit));
     await page.getByRole('button', { name: 'Replay with these rules' }).click();

@@ -49,6 +49,13 @@ describe.skipIf(!canRun)('the views', { timeout: 120_000 }, () => {
       expect(decisions).toHaveLength(1);
       return decisions[0];
     });
+  /** Waits until a list of the API has an entry that fits, and returns the first. */
+  const firstOf = (list: string, address: string, fits: (entry: any) => unknown = () => true) =>
+    eventually(`an entry of ${address}`, async () => {
+      const entry = (await admin.getOk(address))[list].find(fits);
+      expect(entry).toBeDefined();
+      return entry;
+    });
 
   beforeAll(async () => {
     browser = await launch();
@@ -132,7 +139,11 @@ describe.skipIf(!canRun)('the views', { timeout: 120_000 }, () => {
     const { page, check, close } = await show('decisions');
     await page.getByLabel('Request id').fill(id);
     await page.getByLabel('Request id').press('Enter');
-    await page.locator('table.decisions tbody tr').first().click();
+    // Until the filter is applied, the list has other decisions.
+    const rows = page.locator('table.decisions tbody tr');
+    await expect.poll(() => rows.count(), POLL).toBe(1);
+    await rows.locator(`[id="decision-${id}"]`).waitFor();
+    await rows.first().click();
     const toNumber = (text: string) => Number(text.replace('−', '-').replace(/[^\d.-]/g, ''));
     const weights = async () => {
       const texts = await page.locator('.waterfall tbody td.number').allInnerTexts();
@@ -163,23 +174,23 @@ describe.skipIf(!canRun)('the views', { timeout: 120_000 }, () => {
   });
 
   it('are accessible and fit, in both themes and all sizes', { timeout: 240_000 }, async () => {
-    const { clusters } = await admin.getOk('/clusters');
-    const { decisions } = await admin.getOk('/decisions?band=hostile&limit=1');
-    const locations = {
-      overview: 'overview?minutes=15',
-      decisions: 'decisions',
-      decision: `decisions?open=${decisions[0].request_id}`,
-      clusters: 'clusters',
-      cluster: `clusters?id=${clusters[0].id}`,
-    };
+    const { id } = await firstOf('clusters', '/clusters');
+    const { request_id } = await firstOf('decisions', '/decisions?band=hostile&limit=1');
+    /** Names, addresses, and elements that no earlier view has. */
+    const locations = [
+      ['overview', 'overview?minutes=15', '.chart canvas'],
+      ['decisions', 'decisions', 'table.decisions'],
+      ['decision', `decisions?open=${request_id}`, '.detail .waterfall'],
+      ['clusters', 'clusters', 'table.clusters'],
+      ['cluster', `clusters?id=${id}`, '.timeline'],
+    ] as const;
     for (const colorScheme of THEMES) {
       for (const viewport of SIZES) {
         const { page, check, close } = await show('overview', { colorScheme, viewport });
-        for (const [location, address] of Object.entries(locations)) {
+        for (const [location, address, element] of locations) {
           await page.goto(at(address));
-          await page.locator('main .panel:visible').first().waitFor();
+          await page.locator(element).first().waitFor();
           await loaded(page);
-          if (location === 'overview') await page.locator('.chart canvas').waitFor();
           const name = `${location}-${colorScheme}-${viewport.width}`;
           await expectAccessible(page, name);
           await expectNoOverflow(page, name);
@@ -326,11 +337,11 @@ describe.skipIf(!canRun)('the views', { timeout: 120_000 }, () => {
     ['is rejected for a token that only reads', READ, /sign in with that token/],
     ['takes a reason', TOKEN, /The key is revoked/],
   ])('revoking an indicator %s', async (_, token, outcome) => {
-    const { indicators } = await admin.getOk('/indicators?limit=1');
-    const [{ key }] = indicators;
+    const { key } = await firstOf('indicators', '/indicators?limit=1');
     const { page, check, close } = await open(browser, at('clusters'), { token });
     await page.locator('.indicator-groups').waitFor();
-    for (const group of await page.locator('.indicator-groups summary').all()) await group.click();
+    const closed = page.locator('.indicator-groups details:not([open]) > summary');
+    while (await closed.count()) await closed.first().click();
     await expectAccessible(page);
     await page
       .getByRole('button', { name: `Revoke key ${key}` })
@@ -355,8 +366,8 @@ describe.skipIf(!canRun)('the views', { timeout: 120_000 }, () => {
   });
 
   it('an exemption is a TOML entry with a reason and a last day', async () => {
-    const { decisions } = await admin.getOk('/decisions?band=hostile');
-    const { cluster } = decisions.find(({ cluster }: { cluster?: string }) => cluster);
+    const hostile = '/decisions?band=hostile';
+    const { cluster } = await firstOf('decisions', hostile, ({ cluster }) => cluster);
     const { page, check, close } = await show(`clusters?id=${cluster}`);
     await page.getByRole('button', { name: /Exempt/ }).click();
     const dialog = page.getByRole('dialog');

@@ -1,171 +1,12 @@
 // Client of the admin API, which docs/openapi.yaml describes.
 import { useEffect, useRef, useState } from 'preact/hooks';
+import type { Action, Band, ErrorBody, LiveTicket } from './api-types.ts';
 import { setToken, token, useToken } from './session.ts';
 
-export type Band = 'clear' | 'notice' | 'suspect' | 'hostile';
-export type Action = 'allow' | 'tag' | 'degrade' | 'throttle' | 'block';
-export type Role = 'embedded' | 'active' | 'canary';
+export type * from './api-types.ts';
+
 export const BANDS: readonly Band[] = ['clear', 'notice', 'suspect', 'hostile'];
 export const ACTIONS: readonly Action[] = ['allow', 'tag', 'degrade', 'throttle', 'block'];
-
-/** Counts over time, one value per step. */
-export interface Series {
-  minutes: number;
-  /** Seconds per step. */
-  step: number;
-  /** Start of each step, in seconds since the epoch. */
-  at: number[];
-  bands: Record<Band, number[]>;
-  actions: Record<Action, number[]>;
-  /** Requests by score: twenty buckets of five points, from 0 to 100. */
-  scores: number[];
-  /** Signatures, lists and correlations with the most hits first. `points` has a value per step. */
-  signatures: { name: string; hits: number; points: number[] }[];
-  errors: { what: string; count: number; points: number[] }[];
-  /** Requests by the rules that decided; serial 0 means no release. */
-  rulesets: {
-    ruleset: string;
-    serial: number;
-    role: Role;
-    requests: number;
-    bands: Partial<Record<Band, number>>;
-  }[];
-}
-
-/** A field, and a byte range in its value. */
-export interface Evidence {
-  field: string;
-  start: number;
-  end: number;
-}
-
-/** The contribution of a signature family, in decibans. */
-export interface Contribution {
-  family: string;
-  /** Sum of the weights of the family's hits. */
-  raw: number;
-  /** The sum after the family's cap. */
-  capped: number;
-}
-
-/** A decision as the ledger stores it. It contains no text of the request. */
-export interface Decision {
-  /** The request id, which the client received as `x-hedgerow-request-id`. */
-  request_id: string;
-  /** Milliseconds since the epoch. */
-  at: number;
-  colo: string;
-  model: string | null;
-  account: string | null;
-  cluster: string | null;
-  dialect: string;
-  operation: string;
-  /** From 0 to 100; null if scoring failed. */
-  score: number | null;
-  band: Band | null;
-  action: Action;
-  mode: 'shadow' | 'enforce';
-  /** Decibans before any evidence. */
-  prior: number;
-  /** Decibans of evidence, after caps. */
-  evidence: number;
-  contributions: Contribution[];
-  hits: { name: string; family: string; weight: number; evidence: Evidence[]; key?: string }[];
-  /** Experimental signatures that matched. */
-  shadow_hits: string[];
-  exemption: string | null;
-  ruleset: string;
-  role: Role;
-  serial: number | null;
-  body_bytes: number;
-  unscanned_bytes: number;
-  /** Reasons why parts of the body were not read. */
-  unreadable: string[];
-  /** Number of requests in the body. */
-  entries: number;
-  error: string | null;
-}
-
-export interface DecisionList {
-  decisions: Decision[];
-  /** Number of decisions in the ledger. */
-  stored: number;
-  /** Maximum number of decisions in the ledger. */
-  capacity: number;
-}
-
-/** A stored bundle, without its text. Times are in seconds since the epoch. */
-export interface Bundle {
-  digest: string;
-  serial: number;
-  created: number;
-  bytes: number;
-  signatures: number;
-  lists: number;
-  uploaded: number;
-}
-
-/** The signed content of a release. */
-export interface Manifest {
-  serial: number;
-  created: number;
-  /** Digest of a bundle, or `embedded`. */
-  active: string;
-  canary?: { digest: string; percent: number };
-  shadow?: { digest: string };
-  expires?: number;
-  note: string;
-  author: string;
-}
-
-export interface Release {
-  serial: number;
-  kind: string;
-  /** Time of the write to KV, in seconds since the epoch; null before it. */
-  published: number | null;
-  release: Manifest;
-}
-
-/** The active rules and their traffic. Times are in seconds since the epoch. */
-export interface Status {
-  now: number;
-  version: string;
-  embedded: string | null;
-  keys: string[];
-  release: Release | null;
-  publication: {
-    serial: number | null;
-    pending: number | null;
-    attempts: number;
-    problem: string | null;
-  };
-  pull: {
-    url_set: boolean;
-    checked: number | null;
-    changed: number | null;
-    problem: string | null;
-  } | null;
-  indicators: { count: number; clusters: number; pending: boolean; problem: string | null };
-  ledger: { reachable: boolean };
-  traffic: {
-    requests: number;
-    by_serial: Record<string, number>;
-    by_ruleset: Record<string, number>;
-    by_role: Record<string, number>;
-    by_band: Partial<Record<Band, number>>;
-    by_action: Partial<Record<Action, number>>;
-    by_mode: Record<string, number>;
-    by_colo: Record<string, number>;
-    signatures: { name: string; hits: number }[];
-    errors: { what: string; count: number }[];
-    shadow: {
-      ruleset: string;
-      requests: number;
-      bands: { from: Band; to: Band; count: number }[];
-      signatures: { name: string; only_active: number; only_shadow: number }[];
-    } | null;
-  };
-}
 
 /** An error of the API, or of the console itself (`status` 0), with its remedy. */
 export class ApiError extends Error {
@@ -237,9 +78,7 @@ export async function call<T>(path: string, options: CallOptions = {}): Promise<
   }
   const date = Date.parse(response.headers.get('date') ?? '');
   if (date) clockOffset = date - Date.now();
-  const answer = (await response.json().catch(() => null)) as {
-    error?: { code: string; message: string; remedy: string };
-  } | null;
+  const answer = (await response.json().catch(() => null)) as Partial<ErrorBody> | null;
   if (response.ok && answer) return answer as T;
   const {
     code = 'unreadable',
@@ -378,7 +217,7 @@ export function useLive(): { tick: number; live: boolean } {
       try {
         // Browsers cannot set headers of a WebSocket except its protocols, and logs may contain
         // those. So a short-lived ticket is sent instead of the token.
-        ({ ticket } = await call<{ ticket: string }>('/live/ticket'));
+        ({ ticket } = await call<LiveTicket>('/live/ticket'));
       } catch {
         return reconnect();
       }

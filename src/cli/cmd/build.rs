@@ -1,17 +1,20 @@
-//! `hedgerow build [DIR] -o BUNDLE`
+//! `hedgerow build [DIR] -o BUNDLE`: builds rules into a bundle.
 
 use std::path::PathBuf;
 
 use hedgerow_core::ruleset;
+use serde_json::json;
 
-use crate::{Error, Format, Outcome, Result, print_findings, print_json, print_line, read_rules};
+use crate::error::{Outcome, Result, io_error};
+use crate::rules::{print_findings, read_rules};
+use crate::terminal::{Format, print_json, print_line};
 
 #[derive(clap::Args)]
 pub struct BuildArgs {
-    /// The directory that holds the rules.
+    /// Build the rules in this directory.
     #[arg(default_value = "rules")]
     directory: PathBuf,
-    /// The bundle to write.
+    /// Write the bundle to this file.
     #[arg(short, long, value_name = "BUNDLE", default_value = "bundle.json")]
     output: PathBuf,
 }
@@ -26,12 +29,11 @@ pub fn run(args: &BuildArgs, format: Format) -> Result<Outcome> {
         return print_findings(&args.directory, &findings, "", format);
     }
     let bytes = rules.encode_bundle();
-    std::fs::write(&args.output, &bytes)
-        .map_err(|error| Error::Io(format!("{}: {error}", args.output.display())))?;
+    std::fs::write(&args.output, &bytes).map_err(|error| io_error(&args.output, &error))?;
     let (digest, signatures) = (ruleset::digest(&bytes), rules.bundle().signatures.len());
     match format {
         Format::Json => print_json(
-            &serde_json::json!({ "digest": digest, "bytes": bytes.len(), "signatures": signatures }),
+            &json!({ "digest": digest, "bytes": bytes.len(), "signatures": signatures }),
         )?,
         Format::Text => {
             print_line(format_args!("{digest}  {}", args.output.display()))?;

@@ -1,12 +1,14 @@
-//! `hedgerow check [DIR]`
+//! `hedgerow check [DIR]`: checks rule files.
 
 use std::path::PathBuf;
 
-use crate::{Format, Outcome, Result, print_findings, read_rules};
+use crate::error::{Outcome, Result};
+use crate::rules::{print_findings, read_rules};
+use crate::terminal::Format;
 
 #[derive(clap::Args)]
 pub struct CheckArgs {
-    /// The directory that holds the rules.
+    /// Check the rules in this directory.
     #[arg(default_value = "rules")]
     directory: PathBuf,
 }

@@ -1,16 +1,19 @@
-//! `hedgerow clusters list|show`
+//! `hedgerow clusters list|show`: shows accounts that share indicators.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::Deserialize;
+use hedgerow_core::api::{
+    ClusterDetails, ClusterInfo, ClusterLink, ClusterList, ClusterSummary, Counts,
+};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::indicators::parse_cluster_id;
-use super::replay::percent;
 use crate::config::{Config, TargetArgs};
 use crate::dates::format_utc;
-use crate::{Error, Format, Outcome, Result, print_json, print_line};
+use crate::error::{Error, Outcome, Result};
+use crate::format::percent;
+use crate::terminal::{Format, print_json, print_line};
 
 #[derive(clap::Args)]
 pub struct ClustersArgs {
@@ -20,9 +23,9 @@ pub struct ClustersArgs {
 
 #[derive(clap::Subcommand)]
 enum ClustersCommand {
-    /// Accounts that act together, last seen first.
+    /// List clusters, last seen first.
     List(ListClustersArgs),
-    /// One of them: the keys that link it, its requests, models and decisions.
+    /// Show one cluster: the keys that link its accounts, its requests, models and decisions.
     Show(ShowClusterArgs),
 }
 
@@ -36,7 +39,7 @@ struct ListClustersArgs {
 
 #[derive(clap::Args)]
 struct ShowClusterArgs {
-    /// Its id, as the list and decisions show it.
+    /// Show the cluster with this id: 8 digits, as in the list and in decisions.
     #[arg(value_parser = parse_cluster_id)]
     id: String,
     #[command(flatten)]
@@ -48,37 +51,13 @@ struct ShowClusterArgs {
 #[derive(clap::Args)]
 struct WindowArgs {
     /// Count the requests of the last N whole minutes.
-    #[arg(long, value_name = "N", default_value_t = 1_440, value_parser = clap::value_parser!(u32).range(1..=43_200))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1_440,
+        value_parser = clap::value_parser!(u32).range(1..=43_200)
+    )]
     minutes: u32,
-}
-
-/// What a deployment tells of a cluster.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Cluster {
-    id: String,
-    accounts: u64,
-    keys: u64,
-    correlations: Vec<String>,
-    first: u64,
-    last: u64,
-    links: Vec<ClusterLink>,
-    traffic: Option<ClusterTraffic>,
-}
-
-#[derive(Debug, Deserialize)]
-struct ClusterLink {
-    key: String,
-    correlation: String,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct ClusterTraffic {
-    minutes: u64,
-    requests: u64,
-    by_band: BTreeMap<String, u64>,
-    by_model: BTreeMap<String, u64>,
 }
 
 pub fn run(args: &ClustersArgs, config: Option<&Path>, format: Format) -> Result<Outcome> {
@@ -95,20 +74,20 @@ fn list(args: &ListClustersArgs, config: Option<&Path>, format: Format) -> Resul
         print_json(&response)?;
         return Ok(Outcome::Success);
     }
-    let clusters: Vec<Cluster> =
-        parse_response(response.get("clusters").cloned().unwrap_or_default())?;
+    let list: ClusterList = parse_response(response)?;
     print_line(format_args!(
         "{:<8}  {:>8}  {:>5}  {:>9}  {:<16}  {:<16}  correlations",
         "id", "accounts", "keys", "requests", "first (UTC)", "last (UTC)"
     ))?;
-    for cluster in &clusters {
-        let Cluster { id, accounts, keys, .. } = cluster;
+    for ClusterInfo { summary, traffic } in &list.clusters {
+        let ClusterSummary { id, accounts, keys, .. } = summary;
         let requests =
-            cluster.traffic.as_ref().map_or("?".to_owned(), |traffic| traffic.requests.to_string());
-        let (first, last) = (format_utc(cluster.first), format_utc(cluster.last));
-        let correlations = cluster.correlations.join(" ");
+            traffic.as_ref().map_or("?".to_owned(), |traffic| traffic.requests.to_string());
         print_line(format_args!(
-            "{id:<8}  {accounts:>8}  {keys:>5}  {requests:>9}  {first:<16}  {last:<16}  {correlations}"
+            "{id:<8}  {accounts:>8}  {keys:>5}  {requests:>9}  {:<16}  {:<16}  {}",
+            format_utc(summary.first),
+            format_utc(summary.last),
+            summary.correlations.join(" ")
         ))?;
     }
     Ok(Outcome::Success)
@@ -122,15 +101,15 @@ fn show(args: &ShowClusterArgs, config: Option<&Path>, format: Format) -> Result
         print_json(&response)?;
         return Ok(Outcome::Success);
     }
-    let cluster: Cluster = parse_response(response)?;
-    print_line(format_args!("cluster {}", cluster.id))?;
-    print_line(format_args!("  accounts  {}", cluster.accounts))?;
+    let ClusterDetails { summary, links, traffic } = parse_response(response)?;
+    print_line(format_args!("cluster {}", summary.id))?;
+    print_line(format_args!("  accounts  {}", summary.accounts))?;
     print_line(format_args!(
         "  seen      {} to {}",
-        format_utc(cluster.first),
-        format_utc(cluster.last)
+        format_utc(summary.first),
+        format_utc(summary.last)
     ))?;
-    match &cluster.traffic {
+    match &traffic {
         Some(traffic) => {
             print_line(format_args!(
                 "  requests  {} in the last {} minutes",
@@ -139,28 +118,28 @@ fn show(args: &ShowClusterArgs, config: Option<&Path>, format: Format) -> Result
             print_line(format_args!("  decided   {}", format_shares(&traffic.by_band)))?;
             print_line(format_args!("  models    {}", format_shares(&traffic.by_model)))?;
         }
-        None => print_line(format_args!("  requests  the ledger does not answer"))?,
+        None => print_line(format_args!("  requests  unknown: the ledger does not answer"))?,
     }
     print_line(format_args!("  linked by"))?;
-    for ClusterLink { key, correlation } in &cluster.links {
+    for ClusterLink { key, correlation } in &links {
         print_line(format_args!("    {key}  {correlation}"))?;
     }
     Ok(Outcome::Success)
 }
 
-/// Counts as shares of all of them, the largest first.
-fn format_shares(counts: &BTreeMap<String, u64>) -> String {
+/// Formats counts as percentages of their sum, the largest first.
+fn format_shares(counts: &Counts) -> String {
     let total: u64 = counts.values().sum();
     let mut counts: Vec<(&String, &u64)> = counts.iter().collect();
     counts.sort_by(|a, b| b.1.cmp(a.1).then_with(|| a.0.cmp(b.0)));
-    let share = |count: u64| percent(count as usize, total as usize);
-    let shares = counts.iter().map(|(name, count)| format!("{name} {:.0} %", share(**count)));
+    let shares =
+        counts.iter().map(|(name, count)| format!("{name} {:.0} %", percent(**count, total)));
     let shares: Vec<String> = shares.collect();
     if shares.is_empty() { "-".to_owned() } else { shares.join(", ") }
 }
 
-fn parse_response<T: serde::de::DeserializeOwned>(value: Value) -> Result<T> {
+fn parse_response<T: DeserializeOwned>(value: Value) -> Result<T> {
     serde_json::from_value(value).map_err(|error| {
-        Error::Io(format!("the clusters are not what this version expects: {error}"))
+        Error::Io(format!("GET /clusters: the answer is not readable: {error}; update Hedgerow"))
     })
 }

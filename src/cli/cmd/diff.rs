@@ -1,4 +1,4 @@
-//! `hedgerow diff A B [--replay FILES…]`
+//! `hedgerow diff A B [--replay FILES…]`: compares two bundles, and their decisions.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,23 +8,25 @@ use hedgerow_core::rules::policy::{Action, Band, Mode};
 use hedgerow_core::rules::release::EMBEDDED;
 use hedgerow_core::ruleset::{Diff, short_digest};
 use hedgerow_core::{Bundle, Decision, Release, Ruleset, ruleset};
+use hedgerow_sigma::Finding;
+use hedgerow_sigma::recorded::RecordedRequest;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::release::resolve_digest;
 use super::replay::{ReplayEngine, ReplayEvent, UNLABELLED, read_recordings};
 use crate::config::{Config, TargetArgs};
-use crate::remote::ReleaseStore;
-use crate::{
-    Error, Format, Outcome, Result, io_error, print_findings, print_json, print_line, read_rules,
-};
+use crate::error::{Error, Outcome, Result, io_error};
+use crate::remote::{ReleaseStore, changed_bundle};
+use crate::rules::{print_findings, read_rules};
+use crate::terminal::{Format, print_json, print_line};
 
 #[derive(clap::Args)]
 pub struct DiffArgs {
-    /// A bundle: its digest or the beginning of that, `active`, `canary`, `shadow`, `embedded`, a
-    /// bundle's file, or a directory of rules.
+    /// Compare this bundle: its digest or the beginning of the digest, `active`, `canary`,
+    /// `shadow`, `embedded`, the file of a bundle, or a directory of rules.
     from: String,
-    /// Another.
+    /// Compare with this bundle, named in one of the same ways.
     to: String,
     /// Score recorded requests with both, and show which decisions differ.
     #[arg(long, value_name = "FILES", num_args = 1..)]
@@ -35,25 +37,24 @@ pub struct DiffArgs {
 
 /// One side of a comparison.
 enum Side {
-    /// A bundle whose bytes are here.
+    /// A bundle that was read.
     Loaded { digest: String, bundle: Box<Bundle> },
-    /// The rules that a Worker was built with.
+    /// The embedded rules, which only the Worker has.
     Embedded,
 }
 
-/// What is wrong with the rules in a directory.
-struct InvalidRules(PathBuf, Vec<hedgerow_sigma::Finding>);
+/// A directory of rules with findings.
+struct InvalidRules {
+    directory: PathBuf,
+    findings: Vec<Finding>,
+}
 
 pub fn run(args: &DiffArgs, config: Option<&Path>, format: Format) -> Result<Outcome> {
     let mut store = LazyStore { config, args, store: None };
-    let mut load_side =
-        |name: &str| -> Result<std::result::Result<Side, InvalidRules>> { store.load_side(name) };
-    let (from, to) = (load_side(&args.from)?, load_side(&args.to)?);
-    let (from, to) = match (from, to) {
+    let (from, to) = match (store.load_side(&args.from)?, store.load_side(&args.to)?) {
         (Ok(from), Ok(to)) => (from, to),
-        (Err(InvalidRules(directory, findings)), _)
-        | (_, Err(InvalidRules(directory, findings))) => {
-            return print_findings(&directory, &findings, "", format);
+        (Err(invalid), _) | (_, Err(invalid)) => {
+            return print_findings(&invalid.directory, &invalid.findings, "", format);
         }
     };
     let diff = match (&from, &to) {
@@ -63,20 +64,22 @@ pub fn run(args: &DiffArgs, config: Option<&Path>, format: Format) -> Result<Out
         (Side::Embedded, Side::Embedded) => Diff::default(),
         _ => store.diff_with_embedded(&from, &to)?,
     };
-    let decision_diff = match args.replay.is_empty() {
-        true => None,
-        false => Some(compare_decisions(&args.replay, &from, &to)?),
-    };
-    if format == Format::Json {
-        print_json(
-            &json!({ "from": from.digest(), "to": to.digest(), "diff": diff, "replay": decision_diff }),
-        )?;
+    let decision_diff = if args.replay.is_empty() {
+        None
     } else {
-        print_diff(&from, &to, &diff)?;
-        decision_diff.as_ref().map_or(Ok(()), DecisionDiff::print_text)?;
+        Some(compare_decisions(&args.replay, &from, &to)?)
+    };
+    match format {
+        Format::Json => print_json(&json!({
+            "from": from.digest(), "to": to.digest(), "diff": diff, "replay": decision_diff,
+        }))?,
+        Format::Text => {
+            print_diff(&from, &to, &diff)?;
+            decision_diff.as_ref().map_or(Ok(()), DecisionDiff::print_text)?;
+        }
     }
     let is_complete = decision_diff.is_none_or(|decision_diff| decision_diff.unreadable.is_empty());
-    Ok(if is_complete { Outcome::Success } else { Outcome::Findings })
+    Ok(Outcome::from_complete(is_complete))
 }
 
 impl Side {
@@ -96,8 +99,8 @@ impl Side {
     fn ruleset(&self) -> Result<Ruleset> {
         let Self::Loaded { digest, bundle } = self else {
             return Err(Error::Io(
-                "--replay needs the bytes of both, and the embedded rules are in the Worker; give \
-                 the rules directory that it was built from"
+                "--replay needs the bytes of both bundles, and the embedded rules are in the \
+                 Worker; give the rules directory that it was built from"
                     .to_owned(),
             ));
         };
@@ -106,7 +109,7 @@ impl Side {
     }
 }
 
-/// The registry, opened where a side needs it.
+/// The store of bundles, opened when it is needed for the first time.
 struct LazyStore<'l> {
     config: Option<&'l Path>,
     args: &'l DiffArgs,
@@ -122,6 +125,7 @@ impl LazyStore<'_> {
         Ok(&**self.store.insert(store))
     }
 
+    /// Reads the bundle that an argument names. The inner error is a directory with findings.
     fn load_side(&mut self, name: &str) -> Result<std::result::Result<Side, InvalidRules>> {
         let path = Path::new(name);
         if matches!(name, EMBEDDED | "active" | "canary" | "shadow") {
@@ -130,25 +134,24 @@ impl LazyStore<'_> {
         if path.is_dir() {
             return Ok(match read_rules(path)? {
                 Ok(rules) => Ok(Side::from_bytes(&rules.encode_bundle(), name)?),
-                Err(findings) => Err(InvalidRules(path.to_owned(), findings)),
+                Err(findings) => Err(InvalidRules { directory: path.to_owned(), findings }),
             });
         }
         if path.is_file() {
             let bytes = fs::read(path).map_err(|error| io_error(path, &error))?;
             return Side::from_bytes(&bytes, name).map(Ok);
         }
-        let is_digest = name.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if !is_digest {
+        if !name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(Error::Io(format!(
-                "'{name}' is no file, no directory and no digest; give one of these, or active, \
-                 canary, shadow or embedded"
+                "'{name}' is not a bundle: expected a file, a directory, a digest, or `active`, \
+                 `canary`, `shadow` or `embedded`"
             )));
         }
         let digest = resolve_digest(&self.store()?.bundles()?, name)?;
         self.load_stored(&digest).map(Ok)
     }
 
-    /// What a role of the release in force stands for.
+    /// Reads the bundle with a role in the current release.
     fn by_role(&mut self, name: &str) -> Result<Side> {
         if name == EMBEDDED {
             return Ok(Side::Embedded);
@@ -166,7 +169,9 @@ impl LazyStore<'_> {
             (Some(release), _) => release.shadow.as_ref().map(|shadow| shadow.digest.clone()),
         };
         match digest.as_deref() {
-            None => Err(Error::Rejected(format!("the release in force has no {name}"))),
+            None => Err(Error::Rejected(format!(
+                "the current release has no {name}; name another bundle"
+            ))),
             Some(EMBEDDED) => Ok(Side::Embedded),
             Some(digest) => self.load_stored(digest),
         }
@@ -175,16 +180,13 @@ impl LazyStore<'_> {
     fn load_stored(&mut self, digest: &str) -> Result<Side> {
         let signed = self.store()?.bundle(digest)?;
         let side = Side::from_bytes(signed.text.as_bytes(), short_digest(digest))?;
-        match side.digest() == digest {
-            true => Ok(side),
-            false => Err(Error::Rejected(format!(
-                "bundle {}: the registry gave other bytes; it was changed there: push again",
-                short_digest(digest)
-            ))),
+        if side.digest() != digest {
+            return Err(changed_bundle(digest, side.digest()));
         }
+        Ok(side)
     }
 
-    /// A comparison with the embedded rules, which only the deployment can make.
+    /// Asks the deployment for a comparison with its embedded rules.
     fn diff_with_embedded(&mut self, from: &Side, to: &Side) -> Result<Diff> {
         let other = if matches!(from, Side::Embedded) { to } else { from };
         let store = self.store()?;
@@ -192,9 +194,9 @@ impl LazyStore<'_> {
             && !store.bundles()?.iter().any(|entry| entry.digest == other.digest())
         {
             return Err(Error::Rejected(format!(
-                "the embedded rules are in the Worker, and only its registry can compare them, with \
-                 bundles that it has; {} is none: push it, or compare with the rules directory that \
-                 the Worker was built from",
+                "bundle {} is not in the registry: expected a stored bundle, because only the \
+                 registry can compare with the embedded rules; push it, or compare with the rules \
+                 directory that the Worker was built from",
                 short_digest(other.digest())
             )));
         }
@@ -205,7 +207,7 @@ impl LazyStore<'_> {
 fn print_diff(from: &Side, to: &Side, diff: &Diff) -> Result<()> {
     print_line(format_args!("from {}\nto   {}", from.digest(), to.digest()))?;
     if diff.is_empty() {
-        return print_line(format_args!("no differences: both decide alike"));
+        return print_line(format_args!("no differences: the bundles are equivalent"));
     }
     for name in &diff.added {
         print_line(format_args!("+ {name}"))?;
@@ -238,7 +240,7 @@ fn print_diff(from: &Side, to: &Side, diff: &Diff) -> Result<()> {
     Ok(())
 }
 
-/// The decisions that change.
+/// Decisions about recorded requests that change from one bundle to the other.
 #[derive(Default, Serialize)]
 struct DecisionDiff {
     requests: usize,
@@ -248,16 +250,17 @@ struct DecisionDiff {
     unreadable: Vec<String>,
 }
 
+/// A kind of change, with its number of requests.
 #[derive(Serialize)]
 struct DecisionChange {
     label: String,
-    /// Band and what is done: `suspect, degrade`; `suspect, degrade in shadow`.
+    /// Band and action: `suspect, degrade`; `suspect, degrade in shadow`.
     from: String,
     to: String,
     requests: usize,
 }
 
-/// A request by its place: never its text.
+/// A request whose decision changes, by file and line: never its text.
 #[derive(Serialize)]
 struct ChangeExample {
     file: String,
@@ -267,6 +270,7 @@ struct ChangeExample {
     to: DecisionOutcome,
 }
 
+/// The parts of a decision that are compared.
 #[derive(Serialize)]
 struct DecisionOutcome {
     band: Band,
@@ -275,78 +279,86 @@ struct DecisionOutcome {
     score: f64,
 }
 
+/// Scores recorded requests with both bundles, and collects the decisions that differ.
 fn compare_decisions(files: &[PathBuf], from: &Side, to: &Side) -> Result<DecisionDiff> {
     let (from, to) = (from.ruleset()?, to.ruleset()?);
-    let mut decision_diff = DecisionDiff::default();
-    let mut counts: BTreeMap<(String, String, String), usize> = BTreeMap::new();
-    let file_name = |file_index: usize| {
-        files.get(file_index).map_or(String::new(), |path| path.display().to_string())
+    let mut comparison = DecisionComparison {
+        files,
+        old_engine: ReplayEngine::new(&from, true),
+        new_engine: ReplayEngine::new(&to, true),
+        counts: BTreeMap::new(),
+        diff: DecisionDiff::default(),
     };
-    let (mut old_engine, mut new_engine) =
-        (ReplayEngine::new(&from, true), ReplayEngine::new(&to, true));
     read_recordings(files, &mut |event| {
         match event {
             ReplayEvent::Unreadable { file_index, line, problem } => {
-                decision_diff
-                    .unreadable
-                    .push(format!("{}:{line}:1: {problem}", file_name(file_index)));
+                let file = comparison.file_name(file_index);
+                comparison.diff.unreadable.push(format!("{file}:{line}:1: {problem}"));
             }
             ReplayEvent::Request { file_index, line, recorded } => {
-                let decisions = (old_engine.evaluate(recorded), new_engine.evaluate(recorded));
-                if decisions.0.is_none() && decisions.1.is_none() {
-                    return Ok(());
-                }
-                decision_diff.requests += 1;
-                let outcome = |evaluated: Option<(Decision, u64)>| {
-                    outcome_of(evaluated.map(|(decision, _)| decision).as_ref())
-                };
-                let (old, new) = (outcome(decisions.0), outcome(decisions.1));
-                if old.describe() == new.describe() {
-                    return Ok(());
-                }
-                decision_diff.changed += 1;
-                let label = recorded.label.as_deref().unwrap_or(UNLABELLED).to_owned();
-                *counts.entry((label, old.describe(), new.describe())).or_default() += 1;
-                if decision_diff.examples.len() < MAX_EXAMPLES {
-                    let account = recorded.account.clone();
-                    let file = file_name(file_index);
-                    decision_diff.examples.push(ChangeExample {
-                        file,
-                        line,
-                        account,
-                        from: old,
-                        to: new,
-                    });
-                }
+                comparison.compare(file_index, line, recorded);
             }
         }
         Ok(())
     })?;
-    decision_diff.counts = counts
-        .into_iter()
+    let counts = comparison.counts.into_iter();
+    comparison.diff.counts = counts
         .map(|((label, from, to), requests)| DecisionChange { label, from, to, requests })
         .collect();
-    Ok(decision_diff)
+    Ok(comparison.diff)
 }
 
-/// What a decision comes to; of what is no LLM call, nothing.
-fn outcome_of(decision: Option<&Decision>) -> DecisionOutcome {
-    let default_outcome = DecisionOutcome {
-        band: Band::Clear,
-        action: Action::Allow,
-        mode: Mode::Shadow,
-        score: 0.0,
-    };
-    decision.map_or(default_outcome, |decision| DecisionOutcome {
-        band: decision.band,
-        action: decision.action,
-        mode: decision.mode,
-        score: decision.score,
-    })
+/// The state of a comparison: two engines that score the same requests.
+struct DecisionComparison<'c> {
+    files: &'c [PathBuf],
+    old_engine: ReplayEngine<'c>,
+    new_engine: ReplayEngine<'c>,
+    /// Changed requests by label, old and new decision.
+    counts: BTreeMap<(String, String, String), usize>,
+    diff: DecisionDiff,
+}
+
+impl DecisionComparison<'_> {
+    fn file_name(&self, file_index: usize) -> String {
+        self.files.get(file_index).map_or(String::new(), |path| path.display().to_string())
+    }
+
+    fn compare(&mut self, file_index: usize, line: usize, recorded: &RecordedRequest) {
+        let old = self.old_engine.evaluate(recorded).map(|evaluated| evaluated.decision);
+        let new = self.new_engine.evaluate(recorded).map(|evaluated| evaluated.decision);
+        if old.is_none() && new.is_none() {
+            return;
+        }
+        self.diff.requests += 1;
+        let (old, new) = (DecisionOutcome::new(old.as_ref()), DecisionOutcome::new(new.as_ref()));
+        if old.describe() == new.describe() {
+            return;
+        }
+        self.diff.changed += 1;
+        let label = recorded.label.as_deref().unwrap_or(UNLABELLED).to_owned();
+        *self.counts.entry((label, old.describe(), new.describe())).or_default() += 1;
+        if self.diff.examples.len() < MAX_EXAMPLES {
+            let (file, account) = (self.file_name(file_index), recorded.account.clone());
+            self.diff.examples.push(ChangeExample { file, line, account, from: old, to: new });
+        }
+    }
 }
 
 impl DecisionOutcome {
-    /// What the client, or who reads decisions, would notice.
+    /// Takes the compared parts of a decision. A request that is not an LLM call is allowed.
+    fn new(decision: Option<&Decision>) -> Self {
+        decision.map_or(
+            Self { band: Band::Clear, action: Action::Allow, mode: Mode::Shadow, score: 0.0 },
+            |decision| Self {
+                band: decision.band,
+                action: decision.action,
+                mode: decision.mode,
+                score: decision.score,
+            },
+        )
+    }
+
+    /// Returns band and action: a change of the score alone is not a difference.
     fn describe(&self) -> String {
         let (band, action) = (self.band.name(), self.action.name());
         match (self.action, self.mode) {
@@ -385,5 +397,5 @@ impl DecisionDiff {
     }
 }
 
-/// Examples that are shown.
+/// Maximum number of examples.
 const MAX_EXAMPLES: usize = 20;

@@ -1,25 +1,31 @@
-//! `hedgerow docs [DIR] [-o DOCS] [--check]`
+//! `hedgerow docs [DIR] [-o DOCS] [--check]`: writes the generated pages of the documentation.
 
 use std::path::PathBuf;
 
-use crate::{Error, Outcome, Result, print_line, read_rules};
+use crate::error::{Error, Outcome, Result, io_error};
+use crate::rules::read_rules;
+use crate::terminal::print_line;
 
 #[derive(clap::Args)]
 pub struct DocsArgs {
-    /// The directory that holds the rules.
+    /// Describe the rules in this directory.
     #[arg(default_value = "rules")]
     directory: PathBuf,
-    /// The directory to write into.
+    /// Write the pages into this directory.
     #[arg(short, long, default_value = "docs")]
     output: PathBuf,
-    /// Only say which pages are stale.
+    /// List stale pages instead of writing them.
     #[arg(long)]
     check: bool,
 }
 
 pub fn run(args: &DocsArgs) -> Result<Outcome> {
     let rules = read_rules(&args.directory)?.map_err(|findings| {
-        Error::Io(format!("the rules have {} findings; run `hedgerow check`", findings.len()))
+        Error::Io(format!(
+            "the rules in {} are invalid: {} findings; run `hedgerow check`",
+            args.directory.display(),
+            findings.len()
+        ))
     })?;
     let mut outcome = Outcome::Success;
     for (name, page) in [
@@ -33,8 +39,7 @@ pub fn run(args: &DocsArgs) -> Result<Outcome> {
             print_line(format_args!("{} is stale; run `hedgerow docs`", path.display()))?;
             outcome = Outcome::Findings;
         } else if is_stale {
-            std::fs::write(&path, page)
-                .map_err(|error| Error::Io(format!("{}: {error}", path.display())))?;
+            std::fs::write(&path, page).map_err(|error| io_error(&path, &error))?;
         }
     }
     Ok(outcome)

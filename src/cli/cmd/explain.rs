@@ -1,21 +1,27 @@
-//! `hedgerow explain FILE|-`
+//! `hedgerow explain FILE|-`: shows why signatures hold or do not hold for one request.
 
 use std::path::PathBuf;
 
 use hedgerow_core::evaluate::explain::{Explainer, Explanation};
 use hedgerow_core::extract;
 use hedgerow_core::http::body::Body;
+use serde_json::json;
 
-use crate::{Error, Format, Outcome, Result, RulesetArgs, input, now, print_json, print_line};
+use super::score::{NOT_AN_LLM_CALL, read_request};
+use crate::dates::now;
+use crate::error::{Error, Outcome, Result};
+use crate::rules::RulesetArgs;
+use crate::terminal::{Format, print_json, print_line};
 
 #[derive(clap::Args)]
 pub struct ExplainArgs {
-    /// A raw HTTP request, or a JSON line {method, path, headers, body}; `-` reads standard input.
+    /// Read a raw HTTP request, or a JSON line {method, path, headers, body}; `-` reads standard
+    /// input.
     file: PathBuf,
-    /// Only this signature.
+    /// Explain only this signature.
     #[arg(long)]
     signature: Option<String>,
-    /// Leave out signatures of which no selection holds.
+    /// Omit signatures without a selection that holds.
     #[arg(long)]
     near: bool,
     #[command(flatten)]
@@ -24,14 +30,15 @@ pub struct ExplainArgs {
 
 pub fn run(args: &ExplainArgs, format: Format) -> Result<Outcome> {
     let ruleset = args.ruleset.load()?;
-    let recorded = input::read_request(&args.file)?;
+    let recorded = read_request(&args.file)?;
     let limits = &ruleset.policy().scan;
     let envelope = recorded.envelope(limits.scan_window, now());
     let Some(endpoint) = ruleset.endpoint(&envelope) else { return print_not_llm_call(format) };
     let is_selected = |name: &String| args.signature.as_ref().is_none_or(|wanted| wanted == name);
     if !ruleset.signatures().iter().any(|signature| is_selected(&signature.name)) {
         return Err(Error::Io(
-            "there is no such signature; `hedgerow check` and docs/signatures.md know all"
+            "the signature does not exist: expected a name from docs/signatures.md; correct \
+             --signature"
                 .to_owned(),
         ));
     }
@@ -52,7 +59,7 @@ pub fn run(args: &ExplainArgs, format: Format) -> Result<Outcome> {
         return print_not_llm_call(format);
     }
     if format == Format::Json {
-        print_json(&serde_json::json!({ "llm_call": true, "requests": entries }))?;
+        print_json(&json!({ "llm_call": true, "requests": entries }))?;
         return Ok(Outcome::Success);
     }
     for (number, explanations) in entries.iter().enumerate() {
@@ -68,10 +75,8 @@ pub fn run(args: &ExplainArgs, format: Format) -> Result<Outcome> {
 
 fn print_not_llm_call(format: Format) -> Result<Outcome> {
     match format {
-        Format::Json => print_json(&serde_json::json!({ "llm_call": false, "requests": [] }))?,
-        Format::Text => {
-            print_line(format_args!("not an LLM call: passes untouched and uncounted"))?
-        }
+        Format::Json => print_json(&json!({ "llm_call": false, "requests": [] }))?,
+        Format::Text => print_line(format_args!("{NOT_AN_LLM_CALL}"))?,
     }
     Ok(Outcome::Success)
 }
@@ -101,6 +106,7 @@ fn print_explanation(explanation: &Explanation) -> Result<()> {
     Ok(())
 }
 
+/// Returns `true` or `false`, padded to one width.
 fn truth_label(holds: bool) -> &'static str {
     if holds { "true " } else { "false" }
 }

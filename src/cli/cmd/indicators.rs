@@ -1,13 +1,17 @@
-//! `hedgerow indicators list|explain|revoke`
+//! `hedgerow indicators list|explain|revoke`: manages keys for which a correlation holds.
 
 use std::path::Path;
 
-use serde::Deserialize;
+use hedgerow_core::api::{
+    IndicatorDetails, IndicatorInfo, IndicatorList, RevokeRequest, RevokeResult,
+};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::config::{Config, TargetArgs};
 use crate::dates::{format_age, format_utc, now, parse_until};
-use crate::{Error, Format, Outcome, Result, print_json, print_line};
+use crate::error::{Error, Outcome, Result};
+use crate::terminal::{Format, print_json, print_line};
 
 #[derive(clap::Args)]
 pub struct IndicatorsArgs {
@@ -17,26 +21,32 @@ pub struct IndicatorsArgs {
 
 #[derive(clap::Subcommand)]
 enum IndicatorsCommand {
-    /// The keys for which a correlation holds, newest first.
+    /// List the keys for which a correlation holds, newest first.
     List(ListIndicatorsArgs),
-    /// Why a key is one: what held, when, with which measure, and until when it counts.
+    /// Show why a key is an indicator: correlations, times, measured value, threshold and expiry.
     Explain(ExplainIndicatorArgs),
-    /// Take a key out of force until it would have expired, or until a day, even if a correlation holds again.
+    /// Disable a key until it would have expired, or until a given time, even if a correlation
+    /// holds again.
     Revoke(RevokeIndicatorArgs),
 }
 
 #[derive(clap::Args)]
 struct ListIndicatorsArgs {
-    /// Only those of this correlation.
+    /// List only indicators of this correlation.
     #[arg(long, value_name = "NAME")]
     correlation: Option<String>,
-    /// Only those of this cluster.
+    /// List only indicators of this cluster.
     #[arg(long, value_name = "ID", value_parser = parse_cluster_id)]
     cluster: Option<String>,
-    /// So many, the newest first.
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=500))]
+    /// List at most N indicators, the newest first.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 50,
+        value_parser = clap::value_parser!(u32).range(1..=500)
+    )]
     limit: u32,
-    /// Those behind the one with this id: the last of the page before.
+    /// List indicators older than the one with this id: the last of the previous page.
     #[arg(long, value_name = "ID")]
     before: Option<u64>,
     #[command(flatten)]
@@ -45,7 +55,7 @@ struct ListIndicatorsArgs {
 
 #[derive(clap::Args)]
 struct ExplainIndicatorArgs {
-    /// The key, as the list and decisions show it.
+    /// Explain this key: 16 digits, as in the list and in decisions.
     #[arg(value_parser = parse_key)]
     key: String,
     #[command(flatten)]
@@ -54,36 +64,18 @@ struct ExplainIndicatorArgs {
 
 #[derive(clap::Args)]
 struct RevokeIndicatorArgs {
-    /// The key, as the list and decisions show it.
+    /// Revoke this key: 16 digits, as in the list and in decisions.
     #[arg(value_parser = parse_key)]
     key: String,
-    /// Why, for whoever reads the audit log.
+    /// Record this reason in the audit log.
     #[arg(long, value_name = "TEXT")]
     reason: String,
-    /// Until when: 12h, 7d, or the last day in UTC; else as long as the indicator would have lasted.
+    /// End the revocation after 12h, 7d or 2w, or with a day in UTC; default: when the indicator
+    /// would have expired.
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
     #[command(flatten)]
     target: TargetArgs,
-}
-
-/// What a deployment tells of an indicator.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Indicator {
-    id: u64,
-    correlation: String,
-    key: String,
-    first: u64,
-    last: u64,
-    expires: u64,
-    times: u64,
-    measured: f64,
-    threshold: String,
-    accounts: u64,
-    cluster: Option<String>,
-    revoked: Option<u64>,
-    reason: Option<String>,
 }
 
 pub fn run(args: &IndicatorsArgs, config: Option<&Path>, format: Format) -> Result<Outcome> {
@@ -111,22 +103,25 @@ fn list(args: &ListIndicatorsArgs, config: Option<&Path>, format: Format) -> Res
         print_json(&response)?;
         return Ok(Outcome::Success);
     }
-    let indicators = parse_indicators(&response)?;
+    let list: IndicatorList = parse_response(response)?;
     print_line(format_args!(
         "{:<16}  {:<36}  {:<16}  {:>9}  {:>8}  {:<8}  id",
         "key", "correlation", "last (UTC)", "ends in", "accounts", "cluster"
     ))?;
-    for indicator in &indicators {
+    for indicator in &list.indicators {
         let expires_in = if indicator.revoked.is_some() {
             "revoked".to_owned()
         } else {
             format_age(now(), indicator.expires)
         };
-        let Indicator { key, correlation, accounts, id, .. } = indicator;
-        let cluster = indicator.cluster.as_deref().unwrap_or("-");
-        let last = format_utc(indicator.last);
         print_line(format_args!(
-            "{key:<16}  {correlation:<36}  {last:<16}  {expires_in:>9}  {accounts:>8}  {cluster:<8}  {id}"
+            "{:<16}  {:<36}  {:<16}  {expires_in:>9}  {:>8}  {:<8}  {}",
+            indicator.key,
+            indicator.correlation,
+            format_utc(indicator.last),
+            indicator.accounts,
+            indicator.cluster.as_deref().unwrap_or("-"),
+            indicator.id
         ))?;
     }
     Ok(Outcome::Success)
@@ -140,8 +135,9 @@ fn explain(args: &ExplainIndicatorArgs, config: Option<&Path>, format: Format) -
         return Ok(Outcome::Success);
     }
     print_line(format_args!("key {}", args.key))?;
-    for indicator in &parse_indicators(&response)? {
-        let Indicator { correlation, threshold, measured, times, accounts, .. } = indicator;
+    let details: IndicatorDetails = parse_response(response)?;
+    for indicator in &details.indicators {
+        let IndicatorInfo { correlation, threshold, measured, times, accounts, .. } = indicator;
         print_line(format_args!("\n{correlation}: {threshold}"))?;
         print_line(format_args!("  measured  {measured}, of {accounts} known accounts"))?;
         print_line(format_args!(
@@ -165,50 +161,49 @@ fn revoke(args: &RevokeIndicatorArgs, config: Option<&Path>, format: Format) -> 
     let config = Config::load(config, &args.target)?;
     let client = config.admin_client("`hedgerow indicators`")?;
     let until = args.until.as_deref().map(|text| parse_until(text, now())).transpose()?;
-    let body = json!({ "reason": args.reason, "author": config.author(), "until": until });
-    let response: Value = client.post(&format!("/indicators/{}/revoke", args.key), body)?;
+    let request = RevokeRequest { reason: args.reason.clone(), author: config.author(), until };
+    let path = format!("/indicators/{}/revoke", args.key);
+    let result: RevokeResult = client.post(&path, json!(request))?;
     match format {
-        Format::Json => print_json(&response)?,
+        Format::Json => print_json(&result)?,
         Format::Text => {
-            let count = response.get("revoked").and_then(Value::as_u64).unwrap_or_default();
+            let count = result.count;
             print_line(format_args!("revoked {count} indicators of the key {}", args.key))?;
         }
     }
     Ok(Outcome::Success)
 }
 
-fn parse_indicators(response: &Value) -> Result<Vec<Indicator>> {
-    let indicators = response.get("indicators").cloned().unwrap_or_default();
-    serde_json::from_value(indicators).map_err(|error| {
-        Error::Io(format!("the indicators are not what this version expects: {error}"))
+fn parse_response<T: DeserializeOwned>(response: Value) -> Result<T> {
+    serde_json::from_value(response).map_err(|error| {
+        Error::Io(format!("GET /indicators: the answer is not readable: {error}; update Hedgerow"))
     })
 }
 
-/// What may stand in a URL as it is: names and ids.
-fn require_url_safe<'v>(name: &str, value: &'v str) -> Result<&'v str> {
+/// Returns a name or id if it needs no escaping in a URL.
+fn require_url_safe<'v>(option: &str, value: &'v str) -> Result<&'v str> {
     let is_url_safe = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-    match !value.is_empty() && value.bytes().all(is_url_safe) {
-        true => Ok(value),
-        false => Err(Error::Io(format!(
-            "--{name} {value}: this is no name; `hedgerow indicators list` shows those there are"
-        ))),
+    if value.is_empty() || !value.bytes().all(is_url_safe) {
+        return Err(Error::Io(format!(
+            "--{option} '{value}' is invalid: expected letters, digits, `_` and `-`; `hedgerow \
+             indicators list` shows the names"
+        )));
     }
+    Ok(value)
 }
 
-/// A key as it is shown.
+/// Parses a key: 16 hexadecimal digits. Returns it in lower case.
 fn parse_key(text: &str) -> std::result::Result<String, String> {
-    parse_hex(text, 16)
-}
-
-/// A cluster's id as it is shown.
-pub fn parse_cluster_id(text: &str) -> std::result::Result<String, String> {
     parse_hex(text, 8)
 }
 
-fn parse_hex(text: &str, digits: usize) -> std::result::Result<String, String> {
-    let text = text.to_ascii_lowercase();
-    match text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        true => Ok(text),
-        false => Err(format!("give its {digits} digits, 0-9 and a-f")),
-    }
+/// Parses the id of a cluster: 8 hexadecimal digits. Returns it in lower case.
+pub fn parse_cluster_id(text: &str) -> std::result::Result<String, String> {
+    parse_hex(text, 4)
+}
+
+fn parse_hex(text: &str, byte_count: usize) -> std::result::Result<String, String> {
+    let bytes = hex::decode(text).ok().filter(|bytes| bytes.len() == byte_count);
+    let bytes = bytes.ok_or_else(|| format!("expected {} digits, 0-9 and a-f", 2 * byte_count))?;
+    Ok(hex::encode(bytes))
 }

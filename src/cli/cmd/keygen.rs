@@ -1,21 +1,24 @@
-//! `hedgerow keygen [--output PATH] [--password]`
+//! `hedgerow keygen [--output PATH] [--password]`: makes a pair of keys.
 
 use std::fs::{self, OpenOptions};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use minisign::KeyPair;
+use serde_json::json;
 
+use crate::error::{Error, Outcome, Result, io_error};
 use crate::secret_file::{PASSPHRASE_VARIABLE, env_passphrase};
 use crate::signer::prompt_hidden;
-use crate::{Error, Format, Outcome, Result, io_error, print_json, print_line};
+use crate::terminal::{Format, print_json, print_line};
 
 #[derive(clap::Args)]
 pub struct KeygenArgs {
-    /// The secret key's file; the public key goes beside it, with `.pub`.
+    /// Write the secret key to this file, and the public key next to it, with `.pub` appended.
     #[arg(short, long, value_name = "PATH", default_value = "hedgerow.key")]
     output: PathBuf,
-    /// Ask for a passphrase; HEDGEROW_KEY_PASSWORD is taken instead, where it is set.
+    /// Ask for a passphrase. If HEDGEROW_KEY_PASSWORD is set, it is the passphrase, with or without
+    /// this option.
     #[arg(long)]
     password: bool,
 }
@@ -26,7 +29,8 @@ pub fn run(args: &KeygenArgs, format: Format) -> Result<Outcome> {
     for path in [secret_path, &public_path] {
         if fs::symlink_metadata(path).is_ok() {
             return Err(Error::Io(format!(
-                "{}: there is a file already, and no key is overwritten; give another --output",
+                "{}: the file exists already: expected a new path, because keys are never \
+                 overwritten; give another --output",
                 path.display()
             )));
         }
@@ -35,9 +39,9 @@ pub fn run(args: &KeygenArgs, format: Format) -> Result<Outcome> {
         Some(passphrase) => KeyPair::generate_encrypted_keypair(Some(passphrase)),
         None => KeyPair::generate_unencrypted_keypair(),
     };
-    let keygen_error = |error| Error::Io(format!("no key could be made: {error}"));
+    let keygen_error = |error| Error::Io(format!("the key cannot be made: {error}"));
     let key_pair = key_pair.map_err(keygen_error)?;
-    let comment = "hedgerow secret key: whoever has it chooses the rules";
+    let comment = "hedgerow secret key: its owner chooses the rules";
     let text = key_pair.sk.to_box(Some(comment)).map_err(keygen_error)?.into_string();
     write_new_file(secret_path, &text, 0o600)?;
     write_new_file(
@@ -57,7 +61,7 @@ fn print_key_pair(
 ) -> Result<()> {
     if format == Format::Json {
         return print_json(
-            &serde_json::json!({ "public_key": public_key, "secret": secret_path, "public": public_path }),
+            &json!({ "public_key": public_key, "secret": secret_path, "public": public_path }),
         );
     }
     print_line(format_args!("{public_key}"))?;
@@ -65,19 +69,22 @@ fn print_key_pair(
         "\n{}  the secret key: keep it out of repositories",
         secret_path.display()
     ))?;
-    print_line(format_args!("{}  the public key: show it to anybody", public_path.display()))?;
+    print_line(format_args!("{}  the public key: it is not a secret", public_path.display()))?;
     print_line(format_args!(
-        "\nNext: name the secret key as `key` in hedgerow.toml, and let the edge believe it:"
+        "\nNext: set `key` in hedgerow.toml to the path of the secret key, and let the edge trust \
+         it:"
     ))?;
     print_line(format_args!(
         "  PUBLIC_KEYS = \"{public_key}\"   under [vars] in wrangler.toml, then `wrangler deploy`"
     ))?;
     print_line(format_args!(
-        "A key that follows another stands beside it there until nothing of the old one is in force."
+        "If the key replaces another, keep both there until no active rules are signed with the \
+         old one."
     ))
 }
 
-/// The passphrase of the new key, where it is to have one.
+/// Returns the passphrase for the new key: that of the environment, or one from the terminal if
+/// `wants_passphrase`.
 fn new_passphrase(wants_passphrase: bool) -> Result<Option<String>> {
     if let Some(passphrase) = env_passphrase() {
         return Ok(Some(passphrase));
@@ -87,30 +94,32 @@ fn new_passphrase(wants_passphrase: bool) -> Result<Option<String>> {
     }
     if !std::io::stdin().is_terminal() {
         return Err(Error::Io(format!(
-            "there is no terminal to ask at; set {PASSPHRASE_VARIABLE}"
+            "the passphrase is missing: expected {PASSPHRASE_VARIABLE}, or a terminal to ask for \
+             it; set the variable"
         )));
     }
     let passphrase = prompt_hidden("Passphrase: ")?;
     if passphrase.is_empty() {
         return Err(Error::Io(
-            "an empty passphrase keeps nobody out; leave out --password for a key without one"
+            "the passphrase is empty: expected at least one character; omit --password for a key \
+             without a passphrase"
                 .to_owned(),
         ));
     }
-    match prompt_hidden("Once more: ")? == passphrase {
-        true => Ok(Some(passphrase)),
-        false => Err(Error::Io("the two passphrases differ; try again".to_owned())),
+    if prompt_hidden("Once more: ")? != passphrase {
+        return Err(Error::Io("the two passphrases differ; try again".to_owned()));
     }
+    Ok(Some(passphrase))
 }
 
-/// The public key's path.
+/// Returns the path of the public key: that of the secret key with `.pub` appended.
 fn public_key_path(secret_path: &Path) -> PathBuf {
     let mut path = secret_path.as_os_str().to_owned();
     path.push(".pub");
     PathBuf::from(path)
 }
 
-/// Writes a file that was not there.
+/// Writes a file that must not exist yet, with a Unix file mode.
 fn write_new_file(path: &Path, text: &str, mode: u32) -> Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);

@@ -1,30 +1,35 @@
-//! `hedgerow push [DIR] [--replay FILES…] [--release | --canary PERCENT | --shadow]`
+//! `hedgerow push [DIR] [--replay FILES…] [--release | --canary PERCENT | --shadow]`: checks,
+//! tests, builds, signs and uploads rules.
 
 use std::path::{Path, PathBuf};
 
+use hedgerow_core::api::BundleInfo;
 use hedgerow_core::rules::policy::NoiseBudget;
 use hedgerow_core::ruleset::short_digest;
 use hedgerow_core::{Bundle, Ruleset, ruleset};
-use hedgerow_sigma::Canonical;
+use hedgerow_sigma::{Canonical, Finding};
 use serde_json::{Value, json};
 
 use super::release::{BundleRole, Publisher, RolloutArgs};
-use super::replay::{BandCounts, Summary, percent, replay_files};
+use super::replay::{BandCounts, Summary, replay_files};
 use crate::config::{Config, TargetArgs};
-use crate::remote::{BundleInfo, ReleaseKind, SignedText};
-use crate::{
-    Error, Format, Outcome, Result, now, print_findings, print_json, print_line, read_rules,
-};
+use crate::dates::now;
+use crate::error::{Error, Outcome, Result};
+use crate::format::percent;
+use crate::remote::{ReleaseKind, SignedText};
+use crate::rules::{print_findings, read_rules};
+use crate::terminal::{Format, print_json, print_line};
 
 #[derive(clap::Args)]
 pub struct PushArgs {
-    /// The directory that holds the rules; else `rules` of the settings, else `rules` here.
+    /// Push the rules in this directory; default: `rules` in the settings, or the directory
+    /// `rules`.
     directory: Option<PathBuf>,
-    /// Score recorded requests first, and refuse rules that hit more of those labelled benign than
-    /// `[noise]` of the policy allows.
+    /// Score recorded requests first, and reject rules that hit more of the requests labelled
+    /// benign than `[noise]` in the policy allows.
     #[arg(long, value_name = "FILES", num_args = 1..)]
     replay: Vec<PathBuf>,
-    /// Put it in force for all at once.
+    /// Make the bundle active for all accounts.
     #[arg(long)]
     release: bool,
     #[command(flatten)]
@@ -33,7 +38,7 @@ pub struct PushArgs {
     target: TargetArgs,
 }
 
-/// A bundle that was built, and is not pushed yet.
+/// A bundle that was built and is not uploaded yet.
 struct BuiltBundle {
     bundle: Bundle,
     ruleset: Ruleset,
@@ -43,7 +48,8 @@ pub fn run(args: &PushArgs, config: Option<&Path>, format: Format) -> Result<Out
     let role = args.rollout.role();
     if args.release && role.is_some() {
         return Err(Error::Io(
-            "--release puts it in force for all, --canary and --shadow do not; give one".to_owned(),
+            "--release excludes --canary and --shadow: expected one of them; omit the others"
+                .to_owned(),
         ));
     }
     let role = role.or(args.release.then_some(BundleRole::Active));
@@ -54,22 +60,24 @@ pub fn run(args: &PushArgs, config: Option<&Path>, format: Format) -> Result<Out
         Ok(built) => built,
         Err(findings) => return print_findings(&directory, &findings, "", format),
     };
-    let noise_report = match args.replay.is_empty() {
-        true => None,
-        false => Some(check_noise(&args.replay, &built.ruleset)?),
+    let noise_report = if args.replay.is_empty() {
+        None
+    } else {
+        Some(check_noise(&args.replay, &built.ruleset)?)
     };
     let publisher = Publisher::open(&config, args.rollout.publish.wait)?;
     let expires = args.rollout.expires_at()?;
-    let (digest, bundle, is_new) = upload(&publisher, built)?;
+    let pushed = upload(&publisher, built)?;
     if format == Format::Text {
-        print_result(&digest, &bundle, is_new, noise_report.as_ref())?;
+        print_result(&pushed, noise_report.as_ref())?;
         if role.is_none() {
             print_line(format_args!(
-                "put it in force with `hedgerow release {}`",
-                short_digest(&digest)
+                "release it with `hedgerow release {}`",
+                short_digest(&pushed.digest)
             ))?;
         };
     }
+    let PushedBundle { digest, bundle, is_new } = pushed;
     let mut output = json!({
         "digest": digest, "new": is_new, "serial": bundle.serial, "noise": noise_report,
         "signatures": bundle.signatures.len(), "lists": bundle.lists.len(),
@@ -92,10 +100,8 @@ pub fn run(args: &PushArgs, config: Option<&Path>, format: Format) -> Result<Out
     Ok(outcome)
 }
 
-/// Checks, tests, builds and compiles.
-fn build(
-    directory: &Path,
-) -> Result<std::result::Result<BuiltBundle, Vec<hedgerow_sigma::Finding>>> {
+/// Checks, tests, builds and compiles rules. The inner error lists the findings.
+fn build(directory: &Path) -> Result<std::result::Result<BuiltBundle, Vec<Finding>>> {
     let rules = match read_rules(directory)? {
         Ok(rules) => rules,
         Err(findings) => return Ok(Err(findings)),
@@ -109,57 +115,67 @@ fn build(
     Ok(Ok(BuiltBundle { bundle, ruleset }))
 }
 
-/// The ruleset of a bundle, compiled to the last regex, as the edge compiles it.
+/// Compiles a bundle with every regex, as the edge does.
 fn compile(bytes: &[u8]) -> Result<Ruleset> {
     let ruleset =
         Ruleset::load(bytes).and_then(|ruleset| ruleset.compile_regexes().map(|()| ruleset));
     ruleset.map_err(|error| Error::Rejected(format!("the edge would refuse these rules: {error}")))
 }
 
-/// Uploads, unless the newest bundle decides alike; the digest that there is then, and whether it is
-/// new.
-fn upload(publisher: &Publisher, built: BuiltBundle) -> Result<(String, Bundle, bool)> {
+/// The newest bundle of the registry after a push.
+struct PushedBundle {
+    digest: String,
+    bundle: Bundle,
+    /// Whether this push uploaded it.
+    is_new: bool,
+}
+
+/// Signs and uploads a bundle, unless it is equivalent to the newest one.
+fn upload(publisher: &Publisher, built: BuiltBundle) -> Result<PushedBundle> {
     let bundles = publisher.store.bundles()?;
     if let Some(newest) = bundles.first()
         && let Some(newest_bundle) = load_verified(publisher, newest)?
         && newest_bundle.is_equivalent(&built.bundle)
     {
-        return Ok((newest.digest.clone(), newest_bundle, false));
+        let digest = newest.digest.clone();
+        return Ok(PushedBundle { digest, bundle: newest_bundle, is_new: false });
     }
     let max_serial = bundles.iter().map(|info| info.serial).max().unwrap_or(0);
     let bundle = Bundle { serial: max_serial.saturating_add(1), created: now(), ..built.bundle };
     let bytes = bundle.encode();
     let digest = ruleset::digest(&bytes);
-    // What is sent is held against what the edge will do with it, as it is sent.
+    // The bytes that are sent are checked: serial and date have changed since the build.
     compile(&bytes)?;
     let text = String::from_utf8(bytes).map_err(|error| Error::Io(error.to_string()))?;
-    let signature = publisher.signer.sign(text.as_bytes(), &format!("hedgerow bundle {digest}"))?;
+    let comment = format!("hedgerow bundle {digest}");
+    let signature = publisher.signer.sign(text.as_bytes(), &comment)?;
     publisher.store.upload(&digest, &SignedText { text, signature })?;
-    Ok((digest, bundle, true))
+    Ok(PushedBundle { digest, bundle, is_new: true })
 }
 
-/// A bundle of the registry, if this version can read it, it is whole, and this very key signed it. One
-/// that a colleague signed, or the key before this one, is pushed again: it would be refused as soon as
-/// that key is no longer accepted.
+/// Returns a bundle of the registry if it is readable, unchanged, and signed with this key. A
+/// bundle that another key signed is uploaded again: the edge would reject it as soon as that key
+/// is not trusted any more.
 fn load_verified(publisher: &Publisher, info: &BundleInfo) -> Result<Option<Bundle>> {
     let signed = publisher.store.bundle(&info.digest)?;
     Ok(signed.verified_bundle(&info.digest, publisher.signer.verifying_keys()).ok())
 }
 
-/// Scores recorded requests; refuses where more benign ones are hit than the policy allows.
+/// Scores recorded requests. Returns `Rejected` if the rules hit more benign ones than the policy
+/// allows, if there are no benign ones, or if a line is not readable.
 fn check_noise(files: &[PathBuf], ruleset: &Ruleset) -> Result<Value> {
     let summary = replay_files(files, ruleset, true, &mut |_, _, _| Ok(()))?;
     if let Some(first) = summary.unreadable().first() {
         let count = summary.unreadable().len();
         return Err(Error::Rejected(format!(
-            "{first}; correct or remove {count} such lines, or leave the file out of --replay"
+            "{first}; correct or remove {count} such lines, or omit the file from --replay"
         )));
     }
     let counts = summary.counts(BENIGN_LABEL);
     if counts.requests == 0 {
         return Err(Error::Rejected(format!(
-            "no request in these files is labelled \"{BENIGN_LABEL}\", so nothing is known of noise; give \
-             files that have some, or leave out --replay"
+            "the noise is unknown: expected requests labelled \"{BENIGN_LABEL}\" in the recorded \
+             files; give files with such requests, or omit --replay"
         )));
     }
     let budget = ruleset.policy().noise;
@@ -171,7 +187,7 @@ fn check_noise(files: &[PathBuf], ruleset: &Ruleset) -> Result<Value> {
     }
 }
 
-/// What is above the budget, if anything is.
+/// Returns the error for rules above the noise budget; `None` if they are within it.
 fn noise_excess(counts: BandCounts, budget: NoiseBudget) -> Option<String> {
     let rows =
         [("suspect", counts.suspect, budget.suspect), ("notice", counts.notice, budget.notice)];
@@ -179,8 +195,9 @@ fn noise_excess(counts: BandCounts, budget: NoiseBudget) -> Option<String> {
         .into_iter()
         .find(|(_, count, max_percent)| percent(*count, counts.requests) > *max_percent)?;
     Some(format!(
-        "too noisy: {count} of {} benign requests ({:.2} %) are {band} or worse, more than the {max_percent} % \
-         of `noise.{band}` in policy.toml; narrow or reweigh these, or raise the budget:",
+        "the rules are too noisy: {count} of {} benign requests ({:.2} %) are {band} or worse: \
+         expected at most {max_percent} % (`noise.{band}` in policy.toml); narrow or reweigh these \
+         signatures, or raise the budget:",
         counts.requests,
         percent(count, counts.requests),
     ))
@@ -191,12 +208,8 @@ fn format_top_signatures(summary: &Summary) -> String {
     rows.map(|(name, hits)| format!("\n  {name:<48} {hits}")).collect()
 }
 
-fn print_result(
-    digest: &str,
-    bundle: &Bundle,
-    is_new: bool,
-    noise_report: Option<&Value>,
-) -> Result<()> {
+fn print_result(pushed: &PushedBundle, noise_report: Option<&Value>) -> Result<()> {
+    let PushedBundle { digest, bundle, is_new } = pushed;
     if let Some(benign) = noise_report.and_then(|noise| noise.get("benign")) {
         let count = |name: &str| benign.get(name).and_then(Value::as_u64).unwrap_or(0);
         print_line(format_args!(
@@ -208,7 +221,7 @@ fn print_result(
     }
     if !is_new {
         return print_line(format_args!(
-            "{digest}  is the newest already, and decides alike: nothing to upload"
+            "{digest}  is the newest bundle and equivalent: nothing to upload"
         ));
     }
     print_line(format_args!("{digest}  uploaded"))?;
@@ -220,5 +233,5 @@ fn print_result(
     ))
 }
 
-/// The label of requests that do no harm.
+/// Label of harmless requests in recorded traffic.
 const BENIGN_LABEL: &str = "benign";

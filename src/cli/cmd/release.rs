@@ -1,8 +1,9 @@
-//! `hedgerow release`, `hedgerow promote`, `hedgerow rollback`: the next manifest, made from the
-//! current one, signed and published.
+//! `hedgerow release`, `promote` and `rollback`: make the next release from the current one, sign
+//! and publish it.
 
 use std::path::Path;
 
+use hedgerow_core::api::{BundleInfo, PublishResult};
 use hedgerow_core::rules::release::{Canary, EMBEDDED, RELEASE_FORMAT, ShadowBundle};
 use hedgerow_core::rules::trusted_keys::TrustedKeys;
 use hedgerow_core::ruleset::short_digest;
@@ -11,15 +12,18 @@ use hedgerow_sigma::Canonical;
 use serde_json::{Value, json};
 
 use crate::config::{Config, TargetArgs};
+use crate::dates::{now, parse_expiry};
+use crate::error::{Error, Outcome, Result};
 use crate::format::describe_release;
-use crate::remote::{BundleInfo, PublishResult, ReleaseKind, ReleaseStore, SignedText};
+use crate::remote::{ReleaseKind, ReleaseStore, SignedText};
 use crate::rollout::wait_for_rollout;
 use crate::signer::Signer;
-use crate::{Error, Format, Outcome, Result, dates, now, print_error, print_json, print_line};
+use crate::terminal::{Format, print_error, print_json, print_line};
 
 #[derive(clap::Args)]
 pub struct ReleaseArgs {
-    /// The bundle: its digest, the beginning of that, or `embedded`; else the newest.
+    /// Release this bundle: its digest, the beginning of the digest, or `embedded`; default: the
+    /// newest.
     digest: Option<String>,
     #[command(flatten)]
     rollout: RolloutArgs,
@@ -37,8 +41,8 @@ pub struct PromoteArgs {
 
 #[derive(clap::Args)]
 pub struct RollbackArgs {
-    /// The bundle to go back to: its digest, the beginning of that, or `embedded`; else what was in
-    /// force before: without the canary and the shadow, or, where there is neither, the last other bundle.
+    /// Reactivate this bundle: its digest, the beginning of the digest, or `embedded`; default: the
+    /// active bundle without its canary and shadow; if there is neither, the previous bundle.
     #[arg(long, value_name = "DIGEST")]
     to: Option<String>,
     #[command(flatten)]
@@ -47,46 +51,48 @@ pub struct RollbackArgs {
     target: TargetArgs,
 }
 
-/// For whom a bundle is put in force, and until when.
+/// The accounts that get a bundle, and the end of the release.
 #[derive(clap::Args)]
 pub struct RolloutArgs {
-    /// In force for so many percent of the accounts; the rest keeps what is in force.
+    /// Release to this percentage of the accounts; the other accounts keep the active bundle.
     #[arg(long, value_name = "PERCENT", value_parser = parse_percent, conflicts_with = "shadow")]
     canary: Option<f64>,
-    /// Only scored and recorded beside what is in force.
+    /// Only score and record with the bundle, in addition to the active one.
     #[arg(long)]
     shadow: bool,
-    /// When the release ends, and the embedded rules are in force again: 7d, 72h, 2w or 2027-01-31.
+    /// End the release after 7d, 72h or 2w, or with a day such as 2027-01-31; then the embedded
+    /// rules decide.
     #[arg(long, value_name = "WHEN")]
     expires: Option<String>,
     #[command(flatten)]
     pub publish: PublishArgs,
 }
 
-/// How a release is published.
+/// Options of every command that publishes a release.
 #[derive(clap::Args)]
 pub struct PublishArgs {
-    /// What the release is for.
+    /// Record this purpose in the release.
     #[arg(long, value_name = "TEXT")]
     note: Option<String>,
-    /// Wait until 95 % of the last minute's traffic has it.
+    /// Wait until 95 % of the last minute's traffic has the release.
     #[arg(long)]
     pub wait: bool,
-    /// Wait so long at most.
+    /// Wait at most this many seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 180)]
     pub wait_seconds: u64,
 }
 
-/// What is to become of a bundle.
+/// The role of a bundle in a release.
 #[derive(Clone, Copy, Debug)]
 pub enum BundleRole {
     Active,
+    /// Percent of the accounts.
     Canary(f64),
     Shadow,
 }
 
 impl RolloutArgs {
-    /// What is asked for, if it is not for all.
+    /// Returns the role that `--canary` or `--shadow` asks for.
     pub fn role(&self) -> Option<BundleRole> {
         match (self.canary, self.shadow) {
             (Some(percent), _) => Some(BundleRole::Canary(percent)),
@@ -95,29 +101,29 @@ impl RolloutArgs {
         }
     }
 
-    /// The end, if there is one.
+    /// Returns the end of the release in seconds since the epoch, if `--expires` gives one.
     pub fn expires_at(&self) -> Result<Option<u64>> {
-        self.expires.as_deref().map(|text| dates::parse_expiry(text, now())).transpose()
+        self.expires.as_deref().map(|text| parse_expiry(text, now())).transpose()
     }
 
-    /// Refuses what only a release has, where there is none.
+    /// Rejects options of a release if the command makes none.
     pub fn validate(&self, is_release: bool) -> Result<()> {
         let PublishArgs { note, wait, .. } = &self.publish;
         if is_release || (note.is_none() && !wait && self.expires.is_none()) {
             return Ok(());
         }
         Err(Error::Io(
-            "--note, --expires and --wait are for a release; add --release, --canary or --shadow"
+            "--note, --expires and --wait need a release: expected --release, --canary or \
+             --shadow; add one of them"
                 .to_owned(),
         ))
     }
 }
 
-/// Everything that it takes to release.
+/// Makes, signs and publishes releases.
 pub struct Publisher {
     pub store: Box<dyn ReleaseStore>,
     pub signer: Signer,
-    /// The keys that are believed.
     pub trusted_keys: TrustedKeys,
     author: String,
 }
@@ -130,7 +136,7 @@ pub fn run(args: &ReleaseArgs, config: Option<&Path>, format: Format) -> Result<
     let digest = match &args.digest {
         Some(name) => resolve_digest(&bundles, name)?,
         None => bundles.first().map(|newest| newest.digest.clone()).ok_or_else(|| {
-            Error::Rejected("the registry has no bundle; `hedgerow push` first".to_owned())
+            Error::Rejected("the registry has no bundle; run `hedgerow push` first".to_owned())
         })?,
     };
     publisher.verify_bundle(&digest)?;
@@ -148,8 +154,9 @@ pub fn promote(args: &PromoteArgs, config: Option<&Path>, format: Format) -> Res
     let digest = canary.map(|canary| &canary.digest).or(shadow.map(|shadow| &shadow.digest));
     let digest = digest.ok_or_else(|| {
         Error::Rejected(
-            "there is neither canary nor shadow to promote; `hedgerow release --canary PERCENT` \
-             makes one, `hedgerow release` puts a bundle in force for all"
+            "the current release has neither canary nor shadow: expected one to promote; make one \
+             with `hedgerow release --canary PERCENT`, or make a bundle active with `hedgerow \
+             release`"
                 .to_owned(),
         )
     })?;
@@ -169,7 +176,7 @@ pub fn rollback(args: &RollbackArgs, config: Option<&Path>, format: Format) -> R
     let publisher = Publisher::open(&config, args.publish.wait)?;
     let releases = publisher.store.releases()?;
     let Some(current) = releases.first() else {
-        let message = "there was no release yet, so there is nothing to go back to";
+        let message = "there is no release yet: expected one to roll back; run `hedgerow release`";
         return Err(Error::Rejected(message.to_owned()));
     };
     let current = current.verified_release(&publisher.trusted_keys)?;
@@ -179,7 +186,7 @@ pub fn rollback(args: &RollbackArgs, config: Option<&Path>, format: Format) -> R
     };
     if digest == current.active && !has_canary_or_shadow(&current) {
         return Err(Error::Rejected(format!(
-            "{} is in force already (release {}); give another with --to",
+            "bundle {} is active already (release {}); give another one with --to",
             short_digest(&digest),
             current.serial
         )));
@@ -196,12 +203,14 @@ pub fn rollback(args: &RollbackArgs, config: Option<&Path>, format: Format) -> R
 }
 
 impl Publisher {
-    /// Opens the registry and the key.
-    pub fn open(config: &Config, needs_client: bool) -> Result<Self> {
+    /// Opens the registry and the key. With `needs_deployment`, a directory is an I/O error.
+    pub fn open(config: &Config, needs_deployment: bool) -> Result<Self> {
         let store = config.store()?;
-        if needs_client && !store.is_registry() {
+        if needs_deployment && !store.is_registry() {
             return Err(Error::Io(
-                "--wait needs `url`: a directory does not know what the edge does".to_owned(),
+                "--wait needs a deployment: expected `url` in the settings, and they have a \
+                 directory; omit --wait"
+                    .to_owned(),
             ));
         }
         let signer = config.signer()?;
@@ -209,7 +218,7 @@ impl Publisher {
         Ok(Self { store, signer, trusted_keys, author: config.author() })
     }
 
-    /// The release in force.
+    /// Returns the current release, verified; `None` if there is none.
     fn current_release(&self) -> Result<Option<Release>> {
         self.store
             .current_release()?
@@ -217,7 +226,7 @@ impl Publisher {
             .transpose()
     }
 
-    /// Makes sure that the edge can use a bundle before it is told to.
+    /// Verifies and compiles a bundle: returns `Rejected` if the edge could not use it.
     fn verify_bundle(&self, digest: &str) -> Result<()> {
         if digest == EMBEDDED {
             return Ok(());
@@ -232,8 +241,8 @@ impl Publisher {
         })
     }
 
-    /// What was in force before: while there is a canary or a shadow, the active bundle for all; else
-    /// the last other one.
+    /// Returns the digest that a rollback makes active: the active bundle if there is a canary or a
+    /// shadow, otherwise the previous bundle that differs from it.
     fn previous_bundle(&self, current: &Release, releases: &[SignedText]) -> Result<String> {
         if has_canary_or_shadow(current) {
             return Ok(current.active.clone());
@@ -247,7 +256,7 @@ impl Publisher {
         Ok(EMBEDDED.to_owned())
     }
 
-    /// The manifest that follows the current one.
+    /// Makes the release that follows the current one.
     pub fn next_release(
         &self,
         digest: &str,
@@ -267,37 +276,40 @@ impl Publisher {
         publish_args: &PublishArgs,
     ) -> Result<Release> {
         let active = current.map_or(EMBEDDED, |release| release.active.as_str()).to_owned();
-        let canary = || current.and_then(|release| release.canary.clone());
-        let shadow = || current.and_then(|release| release.shadow.clone());
         let digest = digest.to_owned();
         if !matches!(role, BundleRole::Active) && digest == active {
             return Err(Error::Rejected(format!(
-                "{} is in force for all already; push other rules, or name another bundle",
+                "bundle {} is active for all accounts already; push other rules, or name another \
+                 bundle",
                 short_digest(&digest)
             )));
         }
-        // What is in force for a time stays so while something is tried beside it.
-        let inherited_expiry = current.and_then(|release| release.expires);
-        let inherited_expiry = inherited_expiry.filter(|_| !matches!(role, BundleRole::Active));
-        let (active, canary, shadow) = match role {
-            BundleRole::Active => (digest, None, None),
-            BundleRole::Canary(percent) => (active, Some(Canary { digest, percent }), shadow()),
-            BundleRole::Shadow => (active, canary(), Some(ShadowBundle { digest })),
-        };
-        Ok(Release {
+        let mut release = Release {
             format_version: RELEASE_FORMAT,
             serial: current.map_or(0, |release| release.serial).saturating_add(1),
             created: now(),
             active,
-            canary,
-            shadow,
-            expires: expires.or(inherited_expiry),
+            canary: current.and_then(|release| release.canary.clone()),
+            shadow: current.and_then(|release| release.shadow.clone()),
+            expires: expires.or(current.and_then(|release| release.expires)),
             note: publish_args.note.clone().unwrap_or_default(),
             author: self.author.clone(),
-        })
+        };
+        match role {
+            BundleRole::Active => {
+                release.active = digest;
+                release.canary = None;
+                release.shadow = None;
+                // Only a canary or a shadow keeps the current expiry.
+                release.expires = expires;
+            }
+            BundleRole::Canary(percent) => release.canary = Some(Canary { digest, percent }),
+            BundleRole::Shadow => release.shadow = Some(ShadowBundle { digest }),
+        }
+        Ok(release)
     }
 
-    /// Publishes, and prints what there is to print.
+    /// Publishes a release, and prints the result.
     fn publish_and_print(
         &self,
         kind: ReleaseKind,
@@ -312,7 +324,8 @@ impl Publisher {
         Ok(outcome)
     }
 
-    /// Signs and publishes a manifest, and waits for it, where that is asked for.
+    /// Signs and publishes a release, and waits for it if `publish_args` asks for that. Prints
+    /// text, and returns the JSON for the caller to print.
     pub fn publish(
         &self,
         kind: ReleaseKind,
@@ -333,7 +346,7 @@ impl Publisher {
         if let Some(problem) = &published.problem {
             print_error(&format!(
                 "warning: release {} is stored, but the edge cannot see it yet: {problem}; the \
-                 registry tries again by itself, `hedgerow status` tells",
+                 registry retries: see `hedgerow status`",
                 release.serial
             ));
         }
@@ -348,16 +361,16 @@ impl Publisher {
             "release": release, "published": published.published, "problem": published.problem,
             "waited": rollout_result,
         });
-        Ok((if is_complete { Outcome::Success } else { Outcome::Findings }, output))
+        Ok((Outcome::from_complete(is_complete), output))
     }
 }
 
-/// Whether something is tried beside what is active.
+/// Returns whether a release names more than its active bundle.
 fn has_canary_or_shadow(release: &Release) -> bool {
     release.canary.is_some() || release.shadow.is_some()
 }
 
-/// The digest that a word stands for: `embedded`, a digest, or the beginning of one.
+/// Resolves the name of a bundle: `embedded`, a digest, or the beginning of a digest.
 pub fn resolve_digest(bundles: &[BundleInfo], name: &str) -> Result<String> {
     if name == EMBEDDED {
         return Ok(EMBEDDED.to_owned());
@@ -365,19 +378,20 @@ pub fn resolve_digest(bundles: &[BundleInfo], name: &str) -> Result<String> {
     let name = name.to_ascii_lowercase();
     if name.len() < MIN_DIGEST_PREFIX || !name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(Error::Io(format!(
-            "'{name}' names no bundle; give at least {MIN_DIGEST_PREFIX} digits of its digest, or `embedded`"
+            "'{name}' is not the name of a bundle: expected at least {MIN_DIGEST_PREFIX} digits of \
+             its digest, or `embedded`"
         )));
     }
     let mut matches = bundles.iter().filter(|info| info.digest.starts_with(&name));
     match (matches.next(), matches.next()) {
         (Some(info), None) => Ok(info.digest.clone()),
         (Some(first), Some(second)) => Err(Error::Io(format!(
-            "'{name}' begins {}, {} and perhaps more; give more digits",
+            "'{name}' is ambiguous: {} and {} begin with it; give more digits",
             short_digest(&first.digest),
             short_digest(&second.digest)
         ))),
         (None, _) => Err(Error::Rejected(format!(
-            "the registry has no bundle '{name}'; `hedgerow push` uploads one"
+            "the registry has no bundle '{name}'; upload it with `hedgerow push`"
         ))),
     }
 }
@@ -391,8 +405,8 @@ fn parse_percent(text: &str) -> std::result::Result<f64, String> {
     let percent = text.trim_end_matches('%').trim().parse::<f64>().ok();
     percent
         .filter(|percent| *percent > 0.0 && *percent <= 100.0)
-        .ok_or_else(|| "give a number above 0, up to 100".to_owned())
+        .ok_or_else(|| "expected a number above 0, up to 100".to_owned())
 }
 
-/// Digits of a digest that name a bundle, at least.
+/// Minimum digits of an abbreviated digest.
 const MIN_DIGEST_PREFIX: usize = 4;

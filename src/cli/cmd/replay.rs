@@ -1,6 +1,8 @@
-//! `hedgerow replay FILES… [--ruleset BUNDLE] [--decisions OUT] [--no-correlate]`
+//! `hedgerow replay FILES… [--ruleset BUNDLE] [--decisions OUT] [--no-correlate]`: scores recorded
+//! requests.
 
 mod campaign;
+mod engine;
 mod reader;
 mod summary;
 
@@ -8,25 +10,27 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
-use hedgerow_core::engine::{Evaluation, LocalEngine};
+pub use engine::ReplayEngine;
 use hedgerow_core::evaluate::decision::DecisionHit;
 use hedgerow_core::{Decision, Ruleset};
-use hedgerow_sigma::recorded::RecordedRequest;
 pub use reader::{ReplayEvent, read_recordings};
 use serde_json::json;
-pub use summary::{BandCounts, Summary, UNLABELLED, percent};
+pub use summary::{BandCounts, Summary, UNLABELLED};
 
-use crate::{Error, Format, Outcome, Result, RulesetArgs, io_error, now, print_json};
+use crate::error::{Error, Outcome, Result, io_error};
+use crate::rules::RulesetArgs;
+use crate::terminal::{Format, print_json};
 
 #[derive(clap::Args)]
 pub struct ReplayArgs {
-    /// Files of one JSON object a line: {method, path, headers, body}, with account and label if known.
+    /// Read these files: one JSON object a line, {method, path, headers, body}, with account and
+    /// label if they are known.
     #[arg(required = true)]
     files: Vec<PathBuf>,
-    /// Write every decision to this file, a line each.
+    /// Write every decision to this file, one JSON object a line.
     #[arg(long, value_name = "OUT")]
     decisions: Option<PathBuf>,
-    /// Look at each request alone.
+    /// Score each request alone, without correlations.
     #[arg(long)]
     no_correlate: bool,
     #[command(flatten)]
@@ -54,11 +58,11 @@ pub fn run(args: &ReplayArgs, format: Format) -> Result<Outcome> {
         Format::Json => print_json(&summary.to_json())?,
         Format::Text => summary.print_text()?,
     }
-    Ok(if summary.unreadable().is_empty() { Outcome::Success } else { Outcome::Findings })
+    Ok(Outcome::from_complete(summary.unreadable().is_empty()))
 }
 
-/// Scores recorded files in the order of time, and calls `each` with every decision's file, line and
-/// self. With `correlate` they are also counted, and what that shows weighs on what follows.
+/// Scores recorded files in the order of time, and calls `on_decision` with the file, line and
+/// decision of every LLM call. With `correlate`, indicators affect later requests.
 pub fn replay_files(
     files: &[PathBuf],
     ruleset: &Ruleset,
@@ -75,15 +79,11 @@ pub fn replay_files(
             }
             ReplayEvent::Request { file_index, line, recorded } => {
                 let evaluated = engine.evaluate(recorded);
-                if let Some((decision, _)) = &evaluated {
-                    on_decision(names.get(file_index).map_or("", String::as_str), line, decision)?;
+                if let Some(evaluated) = &evaluated {
+                    let name = names.get(file_index).map_or("", String::as_str);
+                    on_decision(name, line, &evaluated.decision)?;
                 }
-                summary.record(
-                    file_index,
-                    recorded,
-                    evaluated.as_ref(),
-                    engine.local_engine.clusters(),
-                );
+                summary.record(file_index, recorded, evaluated.as_ref(), engine.clusters());
             }
         }
         Ok(())
@@ -91,45 +91,7 @@ pub fn replay_files(
     Ok(summary)
 }
 
-/// Decides one recorded request after the other.
-pub struct ReplayEngine<'r> {
-    ruleset: &'r Ruleset,
-    local_engine: LocalEngine<'r>,
-    /// What is added to times since a recording began: midnight.
-    midnight: u64,
-    last_time: u64,
-}
-
-impl<'r> ReplayEngine<'r> {
-    /// Decides by a ruleset; with `correlate` what was counted weighs, too.
-    pub fn new(ruleset: &'r Ruleset, correlate: bool) -> Self {
-        let now = now();
-        let local_engine = LocalEngine::new(ruleset, correlate);
-        Self { ruleset, local_engine, midnight: now - now % DAY_SECONDS, last_time: now }
-    }
-
-    /// The decision, with the account as it is hashed; `None` where it is no LLM call.
-    pub fn evaluate(&mut self, recorded: &RecordedRequest) -> Option<(Decision, u64)> {
-        let now = match recorded.time {
-            Some(time) if time < MIN_EPOCH_SECONDS => self.midnight.saturating_add(time as u64),
-            Some(time) => time as u64,
-            None => self.last_time,
-        };
-        self.last_time = now;
-        let envelope = recorded.envelope(self.ruleset.policy().scan.scan_window, now);
-        let evaluation =
-            self.local_engine.evaluate(&envelope, recorded.response_status.unwrap_or(200))?;
-        let Evaluation { assessment, disposition, account, .. } = evaluation;
-        Some((Decision::new(self.ruleset, &envelope, assessment, disposition), account))
-    }
-}
-
-/// Seconds of a day.
-const DAY_SECONDS: u64 = 86_400;
-
-/// Seconds above which a time is one since the epoch: a recording does not last for thirty years.
-const MIN_EPOCH_SECONDS: f64 = 1e9;
-
+/// Returns a line of `--decisions`.
 fn decision_record(file: &str, line: usize, decision: &Decision) -> serde_json::Value {
     let hit_record = |hit: &DecisionHit| {
         let mut record = json!({ "name": hit.name, "weight": hit.weight });

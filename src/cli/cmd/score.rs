@@ -1,14 +1,23 @@
-//! `hedgerow score FILE|-`
+//! `hedgerow score FILE|-`: scores one request.
 
-use std::path::PathBuf;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use hedgerow_core::Decision;
+use hedgerow_core::evaluate::score::Score;
+use hedgerow_sigma::recorded::RecordedRequest;
+use serde_json::json;
 
-use crate::{Format, Outcome, Result, RulesetArgs, input, now, print_json, print_line};
+use crate::account_ids::AccountIds;
+use crate::dates::now;
+use crate::error::{Error, Outcome, Result, io_error};
+use crate::rules::RulesetArgs;
+use crate::terminal::{Format, print_json, print_line};
 
 #[derive(clap::Args)]
 pub struct ScoreArgs {
-    /// A raw HTTP request, or a JSON line {method, path, headers, body}; `-` reads standard input.
+    /// Read a raw HTTP request, or a JSON line {method, path, headers, body}; `-` reads standard
+    /// input.
     file: PathBuf,
     #[command(flatten)]
     ruleset: RulesetArgs,
@@ -16,25 +25,48 @@ pub struct ScoreArgs {
 
 pub fn run(args: &ScoreArgs, format: Format) -> Result<Outcome> {
     let ruleset = args.ruleset.load()?;
-    let recorded = input::read_request(&args.file)?;
+    let recorded = read_request(&args.file)?;
     let envelope = recorded.envelope(ruleset.policy().scan.scan_window, now());
     let Some(assessment) = ruleset.assess(&envelope) else {
         match format {
-            Format::Json => print_json(&serde_json::json!({ "llm_call": false }))?,
-            Format::Text => {
-                print_line(format_args!("not an LLM call: passes untouched and uncounted"))?
-            }
+            Format::Json => print_json(&json!({ "llm_call": false }))?,
+            Format::Text => print_line(format_args!("{NOT_AN_LLM_CALL}"))?,
         }
         return Ok(Outcome::Success);
     };
     let disposition = ruleset.policy().disposition(envelope.path, envelope.account);
     let score = assessment.score.clone();
     let decision = Decision::new(&ruleset, &envelope, assessment, disposition);
-    if format == Format::Json {
-        print_json(&serde_json::json!({ "llm_call": true, "decision": decision, "score": score }))?;
-        return Ok(Outcome::Success);
+    match format {
+        Format::Json => {
+            print_json(&json!({ "llm_call": true, "decision": decision, "score": score }))?;
+        }
+        Format::Text => print_decision(&decision, &score)?,
     }
-    let mode_note = if decision.is_enforced() { "" } else { " (shadow: recorded, not done)" };
+    Ok(Outcome::Success)
+}
+
+/// Text output for a request that is not an LLM call.
+pub const NOT_AN_LLM_CALL: &str = "not an LLM call: forwarded unchanged, not scored, not counted";
+
+/// Reads one request from a file, or from standard input if the path is `-`, and assigns an
+/// account id if it names none.
+pub fn read_request(path: &Path) -> Result<RecordedRequest> {
+    let mut bytes = Vec::new();
+    let result = match path.to_str() {
+        Some("-") => std::io::stdin().read_to_end(&mut bytes).map(|_| ()),
+        _ => std::fs::read(path).map(|contents| bytes = contents),
+    };
+    result.map_err(|error| io_error(path, &error))?;
+    let recorded = RecordedRequest::parse(&bytes);
+    let mut recorded =
+        recorded.map_err(|problem| Error::Io(format!("{}: {problem}", path.display())))?;
+    AccountIds::new().assign_account(&mut recorded);
+    Ok(recorded)
+}
+
+fn print_decision(decision: &Decision, score: &Score) -> Result<()> {
+    let mode_note = if decision.is_enforced() { "" } else { " (shadow mode: recorded only)" };
     print_line(format_args!(
         "{:>6.2}  {}  {}{mode_note}",
         decision.score,
@@ -53,8 +85,8 @@ pub fn run(args: &ScoreArgs, format: Format) -> Result<Outcome> {
             ))?;
         }
     }
-    for contribution in
-        score.contributions.iter().filter(|contribution| contribution.raw != contribution.capped)
+    let contributions = score.contributions.iter();
+    for contribution in contributions.filter(|contribution| contribution.raw != contribution.capped)
     {
         let cap_reduction = contribution.capped - contribution.raw;
         print_line(format_args!(
@@ -70,12 +102,12 @@ pub fn run(args: &ScoreArgs, format: Format) -> Result<Outcome> {
     }
     if decision.unscanned_bytes > 0 {
         print_line(format_args!(
-            "    not scanned: {} bytes behind the window",
+            "    not scanned: {} bytes after the scan window",
             decision.unscanned_bytes
         ))?;
     }
     if !decision.unreadable.is_empty() {
-        print_line(format_args!("    not read: {}", decision.unreadable.join(", ")))?;
+        print_line(format_args!("    not readable: {}", decision.unreadable.join(", ")))?;
     }
-    Ok(Outcome::Success)
+    Ok(())
 }

@@ -1,12 +1,14 @@
-//! `hedgerow simulate SCENARIO.toml [--ruleset BUNDLE] [--noise 0,20,40,60] [--no-correlate]`
+//! `hedgerow simulate SCENARIO.toml [--ruleset BUNDLE] [--noise 0,20,40,60] [--no-correlate]`:
+//! plays a scenario through the engine of the edge.
 //!
-//! A seeded generator of traffic, piped through the same engine as the edge: bodies are written, read,
-//! assessed, counted and correlated, request by request, in the order of their time.
+//! A seeded generator writes one request after the other, in the order of time. Each is read,
+//! assessed, counted and correlated as at the edge.
 
 mod account;
 mod arrivals;
 mod client_profile;
 mod engine;
+mod kind_profile;
 mod metrics;
 mod prompt_catalog;
 mod prompt_template;
@@ -19,34 +21,37 @@ mod traffic_source;
 mod vocabulary;
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use engine::SimulationEngine;
 use hedgerow_core::Ruleset;
+use hedgerow_sigma::Finding;
 use indicatif::{ProgressBar, ProgressStyle};
 use metrics::Metrics;
 use report::Report;
 use scenario::Scenario;
 use simulation::Simulation;
 
-use crate::{Format, Outcome, Result, RulesetArgs, io_error, print_json};
+use crate::error::{Outcome, Result, io_error};
+use crate::rules::RulesetArgs;
+use crate::terminal::{Format, print_json, print_line};
 
 #[derive(clap::Args)]
 pub struct SimulateArgs {
-    /// Who sends what, how much and when: `scenarios/` has some.
+    /// Play this scenario; `scenarios/` contains examples.
     #[arg(value_name = "SCENARIO.toml")]
     scenario: PathBuf,
-    /// Share of campaign requests whose template is paraphrased, in percent, instead of what the scenario
-    /// says; several make a table.
+    /// Paraphrase this percentage of campaign requests, instead of that of the scenario; several
+    /// values are compared in a table.
     #[arg(long, value_name = "PERCENT,…", value_delimiter = ',', value_parser = parse_percent)]
     noise: Vec<f64>,
-    /// What chance begins with, instead of what the scenario says.
+    /// Use this seed of random numbers instead of that of the scenario.
     #[arg(long)]
     seed: Option<u64>,
-    /// What numbers of accounts are multiplied by, instead of what the scenario says.
+    /// Multiply numbers of accounts by this factor, instead of that of the scenario.
     #[arg(long, value_parser = parse_scale)]
     scale: Option<f64>,
-    /// Score each request for itself, without correlations.
+    /// Score each request alone, without correlations.
     #[arg(long)]
     no_correlate: bool,
     #[command(flatten)]
@@ -95,7 +100,7 @@ fn run_scenario(
     let mut engine = SimulationEngine::new(ruleset, is_correlating);
     let mut metrics = Metrics::new(ruleset, simulation.sources.len());
     let (bar, start_time) = (progress_bar(simulation.end_ms()), scenario.start_time());
-    let stopwatch = start_stopwatch();
+    let start = Instant::now();
     while let Some(request) = simulation.next_request() {
         let now = start_time.saturating_add((request.at_ms / 1_000) as u32);
         let account =
@@ -113,34 +118,24 @@ fn run_scenario(
         }
     }
     bar.finish_and_clear();
-    Report::new(scenario, noise, ruleset, &simulation, &metrics, stopwatch())
+    Report::new(scenario, noise, ruleset, &simulation, &metrics, start.elapsed())
 }
 
-/// Prints what is wrong with a scenario.
-fn print_scenario_findings(
-    findings: &[hedgerow_sigma::Finding],
-    format: Format,
-) -> Result<Outcome> {
+/// Prints the findings of a scenario.
+fn print_scenario_findings(findings: &[Finding], format: Format) -> Result<Outcome> {
     match format {
         Format::Json => print_json(&serde_json::json!({ "findings": findings }))?,
         Format::Text => {
             for finding in findings {
-                crate::print_line(format_args!("{finding}"))?;
+                print_line(format_args!("{finding}"))?;
             }
-            crate::print_line(format_args!("{} findings", findings.len()))?;
+            print_line(format_args!("{} findings", findings.len()))?;
         }
     }
     Ok(Outcome::Findings)
 }
 
-/// Tells how long it has been since.
-#[allow(clippy::disallowed_methods, reason = "the command line is a host: it has a clock")]
-fn start_stopwatch() -> impl Fn() -> Duration {
-    let start = Instant::now();
-    move || start.elapsed()
-}
-
-/// A bar over the minutes of a scenario.
+/// Returns a progress bar over the minutes of a scenario.
 fn progress_bar(end_ms: u64) -> ProgressBar {
     let bar = ProgressBar::new(end_ms / 60_000);
     let style =
@@ -158,8 +153,8 @@ fn parse_scale(text: &str) -> std::result::Result<f64, String> {
 
 fn parse_number_in_range(text: &str, min: f64, max: f64) -> std::result::Result<f64, String> {
     let number = text.trim().parse().ok().filter(|number| (min..=max).contains(number));
-    number.ok_or_else(|| format!("give a number from {min} to {max}"))
+    number.ok_or_else(|| format!("expected a number from {min} to {max}"))
 }
 
-/// Requests between two looks at the bar.
+/// Requests between two updates of the progress bar.
 const REQUESTS_PER_PROGRESS_UPDATE: u64 = 10_000;

@@ -1,25 +1,28 @@
-//! `hedgerow status [--watch] [--minutes N]`
+//! `hedgerow status [--watch] [--minutes N]`: shows the release and decisions of a deployment.
 
-use std::collections::BTreeMap;
 use std::io::{IsTerminal, stdout};
 use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use hedgerow_core::Release;
+use hedgerow_core::api::{
+    BandChange, DeploymentStatus, ErrorCount, IndicatorStatus, PublicationStatus, PullStatus,
+    ShadowTraffic, SignatureDifference, SignatureHits, TrafficSummary,
+};
 use hedgerow_core::ruleset::short_digest;
-use serde::Deserialize;
 use serde_json::Value;
 
 use crate::config::{Config, TargetArgs};
 use crate::dates::{format_age, format_utc};
-use crate::format::describe_release;
+use crate::error::{Error, Outcome, Result};
+use crate::format::{describe_release, percent};
 use crate::remote::AdminClient;
-use crate::{Error, Format, Outcome, Result, print_error, print_json, print_line};
+use crate::rollout::{newest_serial, rollout_percent};
+use crate::terminal::{Format, print_error, print_json, print_line};
 
 #[derive(clap::Args)]
 pub struct StatusArgs {
-    /// Show it again every two seconds, until Ctrl-C.
+    /// Refresh every two seconds, until Ctrl-C.
     #[arg(long)]
     watch: bool,
     /// Show the traffic of the last N whole minutes instead of the last 60 seconds.
@@ -27,123 +30,6 @@ pub struct StatusArgs {
     minutes: Option<u32>,
     #[command(flatten)]
     target: TargetArgs,
-}
-
-/// What a deployment tells of itself. What it leaves out is nothing.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct DeploymentStatus {
-    now: u64,
-    version: String,
-    /// Nothing where they do not load.
-    embedded: Option<String>,
-    keys: Vec<String>,
-    pub release: Option<StoredRelease>,
-    pub publication: PublicationStatus,
-    pull: Option<PullStatus>,
-    /// Nothing where the deployment is older than they are.
-    indicators: Option<IndicatorStatus>,
-    pub ledger: LedgerStatus,
-    pub traffic: TrafficSummary,
-}
-
-#[derive(Debug, Deserialize)]
-pub struct StoredRelease {
-    pub serial: u64,
-    #[serde(default)]
-    kind: String,
-    #[serde(default)]
-    published: Option<u64>,
-    release: Value,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct PublicationStatus {
-    serial: Option<u64>,
-    pending: Option<u64>,
-    attempts: u64,
-    pub problem: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct PullStatus {
-    checked: Option<u64>,
-    changed: Option<u64>,
-    problem: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct IndicatorStatus {
-    count: u64,
-    clusters: u64,
-    pending: bool,
-    problem: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-pub struct LedgerStatus {
-    pub reachable: bool,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct TrafficSummary {
-    seconds: u64,
-    pub requests: u64,
-    pub by_serial: BTreeMap<String, u64>,
-    by_ruleset: BTreeMap<String, u64>,
-    by_role: BTreeMap<String, u64>,
-    by_band: BTreeMap<String, u64>,
-    by_action: BTreeMap<String, u64>,
-    by_mode: BTreeMap<String, u64>,
-    signatures: Vec<SignatureHits>,
-    pub errors: Vec<ErrorCount>,
-    shadow: Option<ShadowComparison>,
-}
-
-#[derive(Debug, Deserialize)]
-struct SignatureHits {
-    name: String,
-    hits: u64,
-}
-
-#[derive(Debug, Deserialize)]
-pub struct ErrorCount {
-    #[serde(rename = "what")]
-    pub message: String,
-    pub count: u64,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct ShadowComparison {
-    ruleset: String,
-    requests: u64,
-    bands: Vec<BandChange>,
-    signatures: Vec<SignatureDifference>,
-}
-
-#[derive(Debug, Deserialize)]
-struct BandChange {
-    from: String,
-    to: String,
-    count: u64,
-}
-
-#[derive(Debug, Deserialize)]
-struct SignatureDifference {
-    name: String,
-    only_active: u64,
-    only_shadow: u64,
-}
-
-impl Default for LedgerStatus {
-    fn default() -> Self {
-        Self { reachable: true }
-    }
 }
 
 pub fn run(args: &StatusArgs, config: Option<&Path>, format: Format) -> Result<Outcome> {
@@ -159,7 +45,7 @@ pub fn run(args: &StatusArgs, config: Option<&Path>, format: Format) -> Result<O
     loop {
         sleep(REFRESH_INTERVAL);
         match fetch_and_print(&client, &path, true, format) {
-            // Who watches a deployment watches it through its troubles.
+            // Watching goes on through outages.
             Err(Error::Io(problem)) => print_error(&problem),
             result => result?,
         }
@@ -177,240 +63,219 @@ fn fetch_and_print(
         return print_json(&value);
     }
     let status: DeploymentStatus = serde_json::from_value(value).map_err(|error| {
-        Error::Io(format!("the deployment's status is not what this version expects: {error}"))
+        Error::Io(format!("GET /status: the answer is not readable: {error}; update Hedgerow"))
     })?;
     if is_watching && stdout().is_terminal() {
         clear_terminal()?;
     } else if is_watching {
-        return status.print_one_line();
+        return print_one_line(&status);
     }
-    status.print_text()
+    print_text(&status)
 }
 
-/// Clears the terminal, and begins at its top.
+/// Clears the terminal, and moves the cursor to its top.
 fn clear_terminal() -> Result<()> {
     let cleared = std::io::Write::write_all(&mut stdout().lock(), b"\x1b[H\x1b[2J");
     cleared.map_err(|_| Error::BrokenPipe)
 }
 
-impl DeploymentStatus {
-    /// Percent of the traffic that has a release.
-    pub fn rollout_percent(&self, serial: u64) -> f64 {
-        let TrafficSummary { requests, by_serial, .. } = &self.traffic;
-        percent(by_serial.get(&serial.to_string()).copied().unwrap_or(0), *requests)
-    }
+/// Prints one line, for logs.
+fn print_one_line(status: &DeploymentStatus) -> Result<()> {
+    let serial = newest_serial(status);
+    let errors: u64 = status.traffic.errors.iter().map(|error| error.count).sum();
+    print_line(format_args!(
+        "{}  release {serial}: {:.0} % of {} requests, {errors} errors{}",
+        format_utc(status.now),
+        rollout_percent(status, serial),
+        status.traffic.requests,
+        status
+            .publication
+            .problem
+            .as_ref()
+            .map_or(String::new(), |problem| format!(", not published: {problem}"))
+    ))
+}
 
-    /// Serial of the newest release; 0 where there is none.
-    pub fn newest_serial(&self) -> u64 {
-        self.release.as_ref().map_or(0, |release| release.serial)
-    }
+fn print_text(status: &DeploymentStatus) -> Result<()> {
+    print_release(status)?;
+    print_publication(status)?;
+    print_pull(status)?;
+    print_indicators(status)?;
+    print_line(format_args!(
+        "deployment  version {}, embedded rules {}, {} public keys",
+        status.version,
+        short_digest(status.embedded.as_deref().unwrap_or("BROKEN")),
+        status.keys.len()
+    ))?;
+    print_traffic(status)
+}
 
-    /// All in one line, for logs.
-    fn print_one_line(&self) -> Result<()> {
-        let serial = self.newest_serial();
-        let errors: u64 = self.traffic.errors.iter().map(|error| error.count).sum();
-        print_line(format_args!(
-            "{}  release {serial}: {:.0} % of {} requests, {errors} errors{}",
-            format_utc(self.now),
-            self.rollout_percent(serial),
-            self.traffic.requests,
-            self.publication
-                .problem
-                .as_ref()
-                .map_or(String::new(), |problem| format!(", not published: {problem}"))
-        ))
+fn print_release(status: &DeploymentStatus) -> Result<()> {
+    let Some(stored) = &status.release else {
+        return print_line(format_args!("release     none yet: the embedded rules decide"));
+    };
+    let Some(release) = &stored.release else {
+        return print_line(format_args!(
+            "release     {}, in a format that this version does not know",
+            stored.serial
+        ));
+    };
+    let kind = if stored.kind.is_empty() { "release" } else { &stored.kind };
+    print_line(format_args!(
+        "release     {} ({kind}): {}",
+        stored.serial,
+        describe_release(release)
+    ))?;
+    let author = if release.author.is_empty() { "an unnamed author" } else { &release.author };
+    print_line(format_args!(
+        "            {} ago ({}), by {author}",
+        format_age(release.created, status.now),
+        format_utc(release.created)
+    ))?;
+    if release.is_expired(status.now) {
+        print_line(format_args!("            EXPIRED: the embedded rules decide; release again"))?;
     }
-
-    fn print_text(&self) -> Result<()> {
-        self.print_release()?;
-        self.print_publication()?;
-        self.print_pull()?;
-        self.print_indicators()?;
-        print_line(format_args!(
-            "deployment  version {}, embedded rules {}, {} public keys",
-            self.version,
-            short_digest(self.embedded.as_deref().unwrap_or("BROKEN")),
-            self.keys.len()
-        ))?;
-        self.print_traffic()
+    if release.note.is_empty() {
+        return Ok(());
     }
+    print_detail(&release.note)
+}
 
-    fn print_release(&self) -> Result<()> {
-        let Some(stored) = &self.release else {
-            return print_line(format_args!(
-                "release     none yet: the embedded rules are in force"
-            ));
-        };
-        let Ok(release) = serde_json::from_value::<Release>(stored.release.clone()) else {
-            return print_line(format_args!(
-                "release     {}, of a form that this version does not know",
-                stored.serial
-            ));
-        };
-        let kind = if stored.kind.is_empty() { "release" } else { &stored.kind };
-        print_line(format_args!(
-            "release     {} ({kind}): {}",
-            stored.serial,
-            describe_release(&release)
-        ))?;
-        let author = if release.author.is_empty() { "nobody named" } else { &release.author };
-        print_line(format_args!(
-            "            {} ago ({}), by {author}",
-            format_age(release.created, self.now),
-            format_utc(release.created)
-        ))?;
-        if release.is_expired(self.now) {
-            print_line(format_args!(
-                "            EXPIRED: the embedded rules are in force; release again"
-            ))?;
+fn print_publication(status: &DeploymentStatus) -> Result<()> {
+    let PublicationStatus { serial, pending, attempts, problem } = &status.publication;
+    let published_at = status.release.as_ref().and_then(|release| release.published);
+    match (pending, serial) {
+        (Some(pending), _) => print_line(format_args!(
+            "published   NO: release {pending} is pending after {attempts} attempts"
+        ))?,
+        (None, Some(serial)) => {
+            let age = published_at.map(|time| format!(", {} ago", format_age(time, status.now)));
+            print_line(format_args!("published   {serial}{}", age.unwrap_or_default()))?;
         }
-        match release.note.is_empty() {
-            true => Ok(()),
-            false => print_line(format_args!("            {}", release.note)),
-        }
+        (None, None) => print_line(format_args!("published   nothing"))?,
     }
+    problem.as_deref().map_or(Ok(()), print_detail)
+}
 
-    fn print_publication(&self) -> Result<()> {
-        let PublicationStatus { serial, pending, attempts, problem } = &self.publication;
-        let published_at = self.release.as_ref().and_then(|release| release.published);
-        match (pending, serial) {
-            (Some(pending), _) => print_line(format_args!(
-                "published   NO: {pending} waits after {attempts} attempts"
-            ))?,
-            (None, Some(serial)) => {
-                let age = published_at.map(|time| format!(", {} ago", format_age(time, self.now)));
-                print_line(format_args!("published   {serial}{}", age.unwrap_or_default()))?;
-            }
-            (None, None) => print_line(format_args!("published   nothing"))?,
-        }
-        match problem {
-            Some(problem) => print_line(format_args!("            {problem}")),
-            None => Ok(()),
-        }
+fn print_pull(status: &DeploymentStatus) -> Result<()> {
+    let Some(PullStatus { checked, changed, problem, .. }) = &status.pull else { return Ok(()) };
+    let format_event_age = |time: &Option<u64>| {
+        time.map_or("never".to_owned(), |time| format!("{} ago", format_age(time, status.now)))
+    };
+    print_line(format_args!(
+        "pull        last {}, last change {}",
+        format_event_age(checked),
+        format_event_age(changed)
+    ))?;
+    problem.as_deref().map_or(Ok(()), print_detail)
+}
+
+fn print_indicators(status: &DeploymentStatus) -> Result<()> {
+    let IndicatorStatus { count, clusters, pending, problem } = &status.indicators;
+    let pending_note = if *pending { ", waiting for KV" } else { "" };
+    print_line(format_args!("indicators  {count}, {clusters} clusters{pending_note}"))?;
+    problem.as_deref().map_or(Ok(()), print_detail)
+}
+
+fn print_traffic(status: &DeploymentStatus) -> Result<()> {
+    let traffic = &status.traffic;
+    let period = match traffic.seconds {
+        seconds if seconds > 60 => format!("{} minutes", seconds / 60),
+        _ => "minute".to_owned(),
+    };
+    if !status.ledger.reachable {
+        print_line(format_args!("traffic     unknown: the ledger does not answer"))?;
     }
-
-    fn print_pull(&self) -> Result<()> {
-        let Some(PullStatus { checked, changed, problem }) = &self.pull else { return Ok(()) };
-        let format_event_age = |time: &Option<u64>| {
-            time.map_or("never".to_owned(), |time| format!("{} ago", format_age(time, self.now)))
-        };
-        print_line(format_args!(
-            "pull        looked {}, something new {}",
-            format_event_age(checked),
-            format_event_age(changed)
-        ))?;
-        match problem {
-            Some(problem) => print_line(format_args!("            {problem}")),
-            None => Ok(()),
-        }
-    }
-
-    fn print_indicators(&self) -> Result<()> {
-        let Some(IndicatorStatus { count, clusters, pending, problem }) = &self.indicators else {
-            return Ok(());
-        };
-        let pending_note = if *pending { ", waiting for KV" } else { "" };
-        print_line(format_args!("indicators  {count}, {clusters} clusters{pending_note}"))?;
-        match problem {
-            Some(problem) => print_line(format_args!("            {problem}")),
-            None => Ok(()),
-        }
-    }
-
-    fn print_traffic(&self) -> Result<()> {
-        let traffic = &self.traffic;
-        let period = match traffic.seconds {
-            seconds if seconds > 60 => format!("{} minutes", seconds / 60),
-            _ => "minute".to_owned(),
-        };
-        if !self.ledger.reachable {
-            print_line(format_args!(
-                "traffic     the ledger does not answer: nothing is known of it"
-            ))?;
-        }
-        print_line(format_args!("traffic     {} requests in the last {period}", traffic.requests))?;
-        let serials = traffic.by_serial.iter().map(|(serial, count)| match serial.as_str() {
-            "0" => ("embedded".to_owned(), *count),
-            serial => (serial.to_owned(), *count),
-        });
-        self.print_shares("by release", serials)?;
-        let rulesets = traffic.by_ruleset.iter();
-        self.print_shares(
-            "by rules",
-            rulesets.map(|(digest, count)| (short_digest(digest).to_owned(), *count)),
+    print_line(format_args!("traffic     {} requests in the last {period}", traffic.requests))?;
+    let serials = traffic.by_serial.iter().map(|(serial, count)| match serial.as_str() {
+        "0" => ("embedded".to_owned(), *count),
+        serial => (serial.to_owned(), *count),
+    });
+    print_shares(&status.traffic, "by release", serials)?;
+    let rulesets = traffic.by_ruleset.iter();
+    print_shares(
+        &status.traffic,
+        "by rules",
+        rulesets.map(|(digest, count)| (short_digest(digest).to_owned(), *count)),
+    )?;
+    let rows = [
+        ("by role", &traffic.by_role),
+        ("by band", &traffic.by_band),
+        ("by action", &traffic.by_action),
+        ("by mode", &traffic.by_mode),
+    ];
+    for (name, counts) in rows {
+        print_shares(
+            &status.traffic,
+            name,
+            counts.iter().map(|(key, count)| (key.clone(), *count)),
         )?;
-        let rows = [
-            ("by role", &traffic.by_role),
-            ("by band", &traffic.by_band),
-            ("by action", &traffic.by_action),
-            ("by mode", &traffic.by_mode),
-        ];
-        for (name, counts) in rows {
-            self.print_shares(name, counts.iter().map(|(key, count)| (key.clone(), *count)))?;
-        }
-        if !traffic.signatures.is_empty() {
-            print_line(format_args!("\n{:<48} {:>8}", "signature", "hits"))?;
-        }
-        for SignatureHits { name, hits } in traffic.signatures.iter().take(MAX_SIGNATURES_SHOWN) {
-            print_line(format_args!("{name:<48} {hits:>8}"))?;
-        }
-        if let Some(shadow) = &traffic.shadow {
-            shadow.print_text()?;
-        }
-        if !traffic.errors.is_empty() {
-            print_line(format_args!("\nerrors"))?;
-        }
-        for ErrorCount { message: what, count } in &traffic.errors {
-            print_line(format_args!("{count:>8}  {what}"))?;
-        }
-        Ok(())
     }
-
-    /// One line of shares, the greatest first.
-    fn print_shares(&self, name: &str, counts: impl Iterator<Item = (String, u64)>) -> Result<()> {
-        let mut counts: Vec<(String, u64)> = counts.filter(|(_, count)| *count > 0).collect();
-        if counts.is_empty() {
-            return Ok(());
-        }
-        counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        let shares = counts
-            .iter()
-            .map(|(key, count)| format!("{key} {:.1} %", percent(*count, self.traffic.requests)));
-        print_line(format_args!("{name:>14}  {}", shares.collect::<Vec<_>>().join(", ")))
+    if !traffic.signatures.is_empty() {
+        print_line(format_args!("\n{:<48} {:>8}", "signature", "hits"))?;
     }
+    for SignatureHits { name, hits } in traffic.signatures.iter().take(MAX_SIGNATURES_SHOWN) {
+        print_line(format_args!("{name:<48} {hits:>8}"))?;
+    }
+    if let Some(shadow) = &traffic.shadow {
+        print_shadow(shadow)?;
+    }
+    if !traffic.errors.is_empty() {
+        print_line(format_args!("\nerrors"))?;
+    }
+    for ErrorCount { message, count } in &traffic.errors {
+        print_line(format_args!("{count:>8}  {message}"))?;
+    }
+    Ok(())
 }
 
-impl ShadowComparison {
-    fn print_text(&self) -> Result<()> {
+/// Prints counts as percentages of the traffic in one line, the largest first.
+fn print_shares(
+    traffic: &TrafficSummary,
+    name: &str,
+    counts: impl Iterator<Item = (String, u64)>,
+) -> Result<()> {
+    let mut counts: Vec<(String, u64)> = counts.filter(|(_, count)| *count > 0).collect();
+    if counts.is_empty() {
+        return Ok(());
+    }
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let shares = counts
+        .iter()
+        .map(|(key, count)| format!("{key} {:.1} %", percent(*count, traffic.requests)));
+    print_line(format_args!("{name:>14}  {}", shares.collect::<Vec<_>>().join(", ")))
+}
+
+fn print_shadow(shadow: &ShadowTraffic) -> Result<()> {
+    print_line(format_args!(
+        "\nshadow {}: {} requests scored by both",
+        short_digest(&shadow.ruleset),
+        shadow.requests
+    ))?;
+    for BandChange { from, to, count } in
+        shadow.bands.iter().filter(|change| change.from != change.to)
+    {
+        print_line(format_args!("{count:>8}  {} → {}", from.name(), to.name()))?;
+    }
+    if !shadow.signatures.is_empty() {
         print_line(format_args!(
-            "\nshadow {}: {} requests scored by both",
-            short_digest(&self.ruleset),
-            self.requests
+            "{:<48} {:>12} {:>12}",
+            "signature", "only active", "only shadow"
         ))?;
-        for BandChange { from, to, count } in
-            self.bands.iter().filter(|change| change.from != change.to)
-        {
-            print_line(format_args!("{count:>8}  {from} → {to}"))?;
-        }
-        if !self.signatures.is_empty() {
-            print_line(format_args!(
-                "{:<48} {:>12} {:>12}",
-                "signature", "only active", "only shadow"
-            ))?;
-        }
-        for SignatureDifference { name, only_active, only_shadow } in &self.signatures {
-            print_line(format_args!("{name:<48} {only_active:>12} {only_shadow:>12}"))?;
-        }
-        Ok(())
     }
+    for SignatureDifference { name, only_active, only_shadow } in &shadow.signatures {
+        print_line(format_args!("{name:<48} {only_active:>12} {only_shadow:>12}"))?;
+    }
+    Ok(())
 }
 
-fn percent(part: u64, total: u64) -> f64 {
-    if total == 0 { 0.0 } else { 100.0 * part as f64 / total as f64 }
+/// Prints a line below a heading.
+fn print_detail(text: &str) -> Result<()> {
+    print_line(format_args!("            {text}"))
 }
 
-/// Signatures that are shown.
+/// Maximum number of signatures in the output.
 const MAX_SIGNATURES_SHOWN: usize = 10;
 
-/// How often it is shown again.
+/// Time between two refreshes.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(2);

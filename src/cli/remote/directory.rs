@@ -1,26 +1,25 @@
-//! A directory in the layout that Workers pull from.
+//! A store in a directory, in the layout that Workers pull from.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+use hedgerow_core::api::{BundleInfo, PublishResult};
 use hedgerow_core::ruleset::{Diff, is_digest};
 use hedgerow_core::{Bundle, Release, ruleset};
 
-use super::store::{
-    BundleInfo, PublishResult, ReleaseKind, ReleaseStore, SignedText, serial_conflict,
-};
-use crate::{Error, Result, io_error};
+use super::store::{ReleaseKind, ReleaseStore, SignedText, serial_conflict};
+use crate::error::{Error, Result, io_error};
 
-/// `release.json`, `bundles/<digest>.json`, each with its `.minisig`; and `releases/<serial>.json`,
-/// the history, which only the command line reads.
+/// A directory with `release.json` and `bundles/<digest>.json`, each with its `.minisig`, and with
+/// the history `releases/<serial>.json`, which only the command line reads.
 pub struct DirectoryStore {
     path: PathBuf,
 }
 
 impl DirectoryStore {
-    /// The registry in a directory, which need not be there yet.
+    /// Returns the store in a directory. The first write creates the directory.
     pub fn new(path: &Path) -> Self {
         Self { path: path.to_owned() }
     }
@@ -37,7 +36,7 @@ impl DirectoryStore {
         self.path.join("releases").join(format!("{serial}.json"))
     }
 
-    /// The serial that is in force; 0 where there is none.
+    /// Returns the serial of the current release; 0 if there is none.
     fn current_serial(&self) -> Result<u64> {
         let path = self.current_path();
         let text = match fs::read(&path) {
@@ -48,11 +47,20 @@ impl DirectoryStore {
         let release = Release::parse(&text);
         release.map(|release| release.serial).map_err(|error| {
             Error::Io(format!(
-                "{}: {error}; put the last of {} in its place",
+                "{}: {error}; restore it from the last file in {}",
                 path.display(),
                 self.path.join("releases").display()
             ))
         })
+    }
+
+    /// Locks the directory against other commands until the result is dropped.
+    fn lock(&self) -> Result<File> {
+        let path = self.path.join(".lock");
+        fs::create_dir_all(&self.path).map_err(|error| io_error(&self.path, &error))?;
+        let file = File::create(&path).map_err(|error| io_error(&path, &error))?;
+        file.lock().map_err(|error| io_error(&path, &error))?;
+        Ok(file)
     }
 }
 
@@ -64,18 +72,15 @@ impl ReleaseStore for DirectoryStore {
                 continue;
             }
             let bytes = fs::read(&path).map_err(|error| io_error(&path, &error))?;
-            // What this version cannot read is there all the same.
+            // A bundle that this version cannot read is listed all the same.
             let bundle = Bundle::parse(&bytes).ok();
-            let (serial, created) =
-                bundle.as_ref().map_or((0, 0), |bundle| (bundle.serial, bundle.created));
-            entries.push(BundleInfo {
-                digest,
-                serial,
-                created,
-                bytes: bytes.len() as u64,
-                signatures: bundle.as_ref().map_or(0, |bundle| bundle.signatures.len()),
-                lists: bundle.as_ref().map_or(0, |bundle| bundle.lists.len()),
-                uploaded: modified_seconds(&path),
+            let uploaded = modified_seconds(&path);
+            entries.push(match bundle {
+                Some(bundle) => BundleInfo::new(digest, bytes.len(), &bundle, uploaded),
+                None => {
+                    let bytes = bytes.len() as u64;
+                    BundleInfo { digest, bytes, uploaded, ..BundleInfo::default() }
+                }
             });
         }
         entries.sort_by_key(|entry| std::cmp::Reverse((entry.serial, entry.uploaded)));
@@ -99,7 +104,7 @@ impl ReleaseStore for DirectoryStore {
         let history = json_files(&self.path.join("releases"))?.into_iter();
         let mut history: Vec<(u64, PathBuf)> =
             history.filter_map(|(name, path)| Some((name.parse().ok()?, path))).collect();
-        // A higher one never came into force: its writer was interrupted.
+        // A higher serial never became current: its writer was interrupted.
         history.retain(|(number, _)| *number < serial);
         history.sort_by_key(|(serial, _)| std::cmp::Reverse(*serial));
         let mut releases = vec![read_signed(&self.current_path())?];
@@ -122,25 +127,15 @@ impl ReleaseStore for DirectoryStore {
 
     fn diff(&self, _: &str, _: &str) -> Result<Diff> {
         Err(Error::Io(
-            "the embedded rules are in the Worker, and a directory does not know them; compare \
-             with the rules directory that the Worker was built from"
+            "the embedded rules are in the Worker: a directory does not have them; compare with \
+             the rules directory that the Worker was built from"
                 .to_owned(),
         ))
     }
 }
 
-impl DirectoryStore {
-    /// Keeps other commands out until it is dropped.
-    fn lock(&self) -> Result<File> {
-        let path = self.path.join(".lock");
-        fs::create_dir_all(&self.path).map_err(|error| io_error(&self.path, &error))?;
-        let file = File::create(&path).map_err(|error| io_error(&path, &error))?;
-        file.lock().map_err(|error| io_error(&path, &error))?;
-        Ok(file)
-    }
-}
-
-/// The JSON files of a directory by their names; none where there is no directory.
+/// Returns the JSON files of a directory, each with its name without `.json`; empty if the
+/// directory does not exist.
 fn json_files(directory: &Path) -> Result<Vec<(String, PathBuf)>> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
@@ -164,17 +159,22 @@ fn modified_seconds(path: &Path) -> u64 {
     since_epoch.map_or(0, |duration| duration.as_secs())
 }
 
-/// Reads a file and its signature.
+/// Reads a file and its signature. A file that is larger than any bundle is an error.
 fn read_signed(path: &Path) -> Result<SignedText> {
     let read_text = |path: &Path| fs::read_to_string(path).map_err(|error| io_error(path, &error));
     let size = fs::metadata(path).map_err(|error| io_error(path, &error))?.len();
     if size > ruleset::MAX_BUNDLE_BYTES as u64 {
-        return Err(Error::Io(format!("{}: larger than any bundle", path.display())));
+        return Err(Error::Io(format!(
+            "{}: the file has {size} bytes: expected at most {}; restore it, or push and release \
+             again",
+            path.display(),
+            ruleset::MAX_BUNDLE_BYTES
+        )));
     }
     Ok(SignedText { text: read_text(path)?, signature: read_text(&signature_path(path))? })
 }
 
-/// Writes a file and, before it, its signature: each is there whole, or not at all.
+/// Writes a file after its signature, each atomically: a reader never finds a file without one.
 fn write_signed(path: &Path, signed: &SignedText) -> Result<()> {
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory).map_err(|error| io_error(directory, &error))?;
@@ -207,14 +207,15 @@ mod tests {
     use super::*;
 
     fn signed_release(serial: u64) -> SignedText {
-        let text = format!(
-            r#"{{"release":1,"serial":{serial},"created":0,"active":"embedded","note":"","author":""}}"#
-        );
-        SignedText { text, signature: "signature".to_owned() }
+        let text = serde_json::json!({
+            "release": 1, "serial": serial, "created": 0, "active": "embedded", "note": "",
+            "author": "",
+        });
+        SignedText { text: text.to_string(), signature: "signature".to_owned() }
     }
 
     #[test]
-    fn a_serial_is_published_once_and_never_a_lower_one() {
+    fn serials_only_increase() {
         let path = std::env::temp_dir().join(format!("hedgerow-{}", std::process::id()));
         let store = DirectoryStore::new(&path);
         store.publish(ReleaseKind::Release, 4, &signed_release(4)).unwrap();
@@ -223,7 +224,7 @@ mod tests {
             let Err(Error::Rejected(message)) = result else { panic!("{result:?}") };
             assert!(message.contains("the current serial is 4"), "{message}");
         }
-        // A writer that was interrupted leaves a release that never came into force.
+        // A writer that was interrupted leaves a release that never became current.
         write_signed(&store.history_path(5), &signed_release(5)).unwrap();
         store.publish(ReleaseKind::Release, 5, &signed_release(5)).unwrap();
         let releases = store.releases().unwrap();

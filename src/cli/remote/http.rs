@@ -1,86 +1,49 @@
-//! A deployment's registry, over its admin API.
+//! The registry of a deployment, over its admin API.
 
 use std::time::Duration;
 
+use hedgerow_core::api::{
+    BundleInfo, BundleList, BundleUpload, ErrorBody, ErrorDetails, PublishResult, ReleaseInfo,
+    ReleaseList, ReleaseUpload, SignedBundle,
+};
 use hedgerow_core::ruleset::Diff;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use ureq::Agent;
 use ureq::http::{Request, Uri};
 
-use super::store::{
-    BundleInfo, PublishResult, ReleaseKind, ReleaseStore, SignedText, serial_conflict,
-};
-use crate::{Error, Result};
+use super::store::{ReleaseKind, ReleaseStore, SignedText, serial_conflict};
+use crate::error::{Error, Result};
 
-/// The token. It is shown to the deployment, and to nobody else: it has no `Debug`, and what a
-/// server says is printed without it.
+/// The token of the admin API. It goes to the deployment only: it has no `Debug`, and answers are
+/// printed without it.
 pub struct Token(String);
 
 impl Token {
-    /// A token from a file or the environment.
+    /// Checks and wraps a token. `source` names its file or environment variable in errors.
     pub fn new(text: &str, source: &str) -> Result<Self> {
         let token = text.trim();
         if token.len() < MIN_TOKEN_LEN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(Error::Io(format!(
-                "{source}: this is no token: at least {MIN_TOKEN_LEN} letters, digits or signs, without \
-                 spaces; `openssl rand -hex 32` makes one"
+                "{source}: the token is invalid: expected at least {MIN_TOKEN_LEN} letters, digits \
+                 or punctuation marks, without spaces; `openssl rand -hex 32` makes one"
             )));
         }
         Ok(Self(token.to_owned()))
     }
 }
 
-/// A deployment.
+/// A client of the admin API of one deployment.
 pub struct AdminClient {
     agent: Agent,
     url: String,
     token: Token,
 }
 
-/// What went wrong, as the API says it.
-#[derive(Deserialize)]
-struct ErrorBody {
-    error: ErrorDetails,
-}
-
-#[derive(Deserialize)]
-struct ErrorDetails {
-    code: String,
-    #[serde(default)]
-    message: String,
-    #[serde(default)]
-    remedy: String,
-    serial: Option<u64>,
-}
-
 impl AdminClient {
-    /// A deployment at an address. Only a loopback address may be without TLS.
+    /// Returns a client for the deployment at `url`. Only a loopback address may be without TLS.
     pub fn new(url: &str, token: Token) -> Result<Self> {
-        let url_error = |problem: &str| {
-            Error::Io(format!("the url {problem}, such as https://api.example.com"))
-        };
-        let uri: Uri = url.parse().map_err(|_| url_error("is none; give an address"))?;
-        let host = uri.host().unwrap_or_default();
-        let is_loopback = matches!(host, "127.0.0.1" | "[::1]" | "::1" | "localhost");
-        match uri.scheme_str() {
-            Some("https") => {}
-            Some("http") if is_loopback => {}
-            Some("http") => {
-                return Err(url_error(
-                    "would send the token unencrypted; give https:// (http:// is for 127.0.0.1, \
-                     ::1 and localhost)",
-                ));
-            }
-            _ => return Err(url_error("has no https://; give the whole address")),
-        }
-        if uri.authority().is_none_or(|authority| authority.as_str().contains('@')) {
-            return Err(url_error("has a user name in it; give it without"));
-        }
-        if uri.query().is_some() {
-            return Err(url_error("has a query; give it without"));
-        }
+        let is_loopback = check_url(url)?;
         let config = Agent::config_builder()
             .http_status_as_error(false)
             // A redirect could take the token elsewhere.
@@ -94,12 +57,12 @@ impl AdminClient {
         Ok(Self { agent: config.build().into(), url, token })
     }
 
-    /// Asks for something.
+    /// Sends a GET request, and parses the answer. `path` starts after `/_hedgerow/v1`.
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         self.call("GET", path, None)
     }
 
-    /// Sends something.
+    /// Sends a POST request, and parses the answer.
     pub fn post<T: DeserializeOwned>(&self, path: &str, body: Value) -> Result<T> {
         self.call("POST", path, Some(body))
     }
@@ -118,13 +81,13 @@ impl AdminClient {
         if !(200..300).contains(&status) {
             return Err(response_error(&request_line, status, &text));
         }
-        // Where all members may be missing, an array would do for an object.
+        // Serde would take an array for a struct whose members all have defaults.
         let is_object = text.trim_start().starts_with('{');
         let response = serde_json::from_str(&text).ok().filter(|_| is_object);
         response.ok_or_else(|| {
             Error::Io(format!(
-                "{request_line}: the answer is not what this version expects; is this a Worker of Hedgerow, \
-                 of the version {}?",
+                "{request_line}: the answer is not readable: expected JSON of Hedgerow {}; check \
+                 the URL, and that the Worker has this version",
                 env!("CARGO_PKG_VERSION")
             ))
         })
@@ -161,20 +124,18 @@ impl AdminClient {
 
 impl ReleaseStore for AdminClient {
     fn bundles(&self) -> Result<Vec<BundleInfo>> {
-        #[derive(Deserialize)]
-        struct BundlesResponse {
-            bundles: Vec<BundleInfo>,
-        }
-        Ok(self.get::<BundlesResponse>("/bundles")?.bundles)
+        Ok(self.get::<BundleList>("/bundles")?.bundles)
     }
 
     fn bundle(&self, digest: &str) -> Result<SignedText> {
-        self.get(&format!("/bundles/{digest}"))
+        let SignedBundle { bundle, signature, .. } = self.get(&format!("/bundles/{digest}"))?;
+        Ok(SignedText { text: bundle, signature })
     }
 
     fn upload(&self, digest: &str, bundle: &SignedText) -> Result<()> {
-        let body = json!({ "bundle": bundle.text, "signature": bundle.signature });
-        self.call::<Value>("PUT", &format!("/bundles/{digest}"), Some(body)).map(drop)
+        let SignedText { text, signature } = bundle.clone();
+        let body = BundleUpload { bundle: text, signature };
+        self.call::<BundleInfo>("PUT", &format!("/bundles/{digest}"), Some(json!(body))).map(drop)
     }
 
     fn releases(&self) -> Result<Vec<SignedText>> {
@@ -191,8 +152,8 @@ impl ReleaseStore for AdminClient {
             ReleaseKind::Promote => "/promote",
             ReleaseKind::Rollback => "/rollback",
         };
-        let body = json!({ "release": release.text, "signature": release.signature });
-        self.call("POST", path, Some(body))
+        let SignedText { text, signature } = release.clone();
+        self.post(path, json!(ReleaseUpload { release: text, signature }))
     }
 
     fn diff(&self, from: &str, to: &str) -> Result<Diff> {
@@ -210,15 +171,47 @@ impl ReleaseStore for AdminClient {
 
 impl AdminClient {
     fn list_releases(&self, limit: usize) -> Result<Vec<SignedText>> {
-        #[derive(Deserialize)]
-        struct ReleasesResponse {
-            releases: Vec<SignedText>,
-        }
-        Ok(self.get::<ReleasesResponse>(&format!("/releases?limit={limit}"))?.releases)
+        let list: ReleaseList = self.get(&format!("/releases?limit={limit}"))?;
+        let releases = list.releases.into_iter();
+        Ok(releases
+            .map(|ReleaseInfo { text, signature, .. }| SignedText { text, signature })
+            .collect())
     }
 }
 
-/// An answer that is none of success: what was tried, what happened, what to do.
+/// Checks a URL, and returns whether its host is this machine.
+fn check_url(url: &str) -> Result<bool> {
+    let url_error = |problem: &str| Error::Io(format!("the URL {problem}"));
+    let uri: Uri = url.parse().map_err(|_| {
+        url_error("is not readable: expected an address such as https://api.example.com")
+    })?;
+    let host = uri.host().unwrap_or_default();
+    let is_loopback = matches!(host, "127.0.0.1" | "[::1]" | "::1" | "localhost");
+    match uri.scheme_str() {
+        Some("https") => {}
+        Some("http") if is_loopback => {}
+        Some("http") => {
+            return Err(url_error(
+                "would send the token unencrypted: expected https:// (http:// is for 127.0.0.1, \
+                 ::1 and localhost)",
+            ));
+        }
+        _ => {
+            return Err(url_error(
+                "has another scheme: expected https://, as in https://api.example.com",
+            ));
+        }
+    }
+    if uri.authority().is_none_or(|authority| authority.as_str().contains('@')) {
+        return Err(url_error("has a user name: expected the address alone; remove it"));
+    }
+    if uri.query().is_some() {
+        return Err(url_error("has a query: expected the address alone; remove it"));
+    }
+    Ok(is_loopback)
+}
+
+/// Returns the error for an answer with a status other than 2xx.
 fn response_error(request_line: &str, status: u16, text: &str) -> Error {
     let details = serde_json::from_str::<ErrorBody>(text).ok().map(|problem| problem.error);
     let code = details.as_ref().map_or("", |details| details.code.as_str());
@@ -231,72 +224,80 @@ fn response_error(request_line: &str, status: u16, text: &str) -> Error {
         (404, "unknown_bundle" | "not_found") if request_line.contains("/bundles/") => {
             Error::Rejected(format!("{request_line}: the registry has no such bundle; push it"))
         }
-        // An unknown path has no remedy to offer.
+        // The answer for an unknown path has no remedy.
         (404, "not_found")
             if details.as_ref().is_some_and(|details| !details.remedy.is_empty()) =>
         {
             Error::Rejected(format!("{request_line}: {description}"))
         }
-        (300..=399, _) => Error::Io(format!(
-            "{request_line}: the answer is a redirect ({status}), and the token is sent nowhere else; give \
-             the address that it leads to"
-        )),
-        (401, _) => Error::Io(format!(
-            "{request_line}: the token was refused; give the deployment's ADMIN_TOKEN (READ_TOKEN, where \
-             nothing is to be published) in the token file or HEDGEROW_TOKEN"
-        )),
-        (403, _) => Error::Io(format!(
-            "{request_line}: the token may only read; give the deployment's ADMIN_TOKEN"
-        )),
-        (404, _) => Error::Io(format!(
-            "{request_line}: there is no admin API (404); ADMIN_TOKEN is not set in the deployment (`wrangler \
-             secret put ADMIN_TOKEN`, at least {MIN_TOKEN_LEN} characters), or the url is another's"
-        )),
-        (429, _) => Error::Io(format!(
-            "{request_line}: too many wrong tokens of late (429); correct the token, and try in a minute"
-        )),
-        _ if description.is_empty() => Error::Io(format!(
-            "{request_line}: the answer is {status}; try again, and look at the Worker's log if that stays so"
-        )),
-        _ => Error::Io(format!("{request_line}: {description} ({status})")),
+        _ => Error::Io(format!("{request_line}: {}", explain_status(status, &description))),
     }
 }
 
+/// Returns problem and remedy for a status. `description` is that of the API, or empty.
+fn explain_status(status: u16, description: &str) -> String {
+    match status {
+        300..=399 => format!(
+            "the answer is a redirect ({status}): expected the final address, because the token is \
+             not sent elsewhere; give the URL that it leads to"
+        ),
+        401 => "the token was refused: expected the ADMIN_TOKEN of the deployment (or READ_TOKEN, \
+                to read only); correct the token file or HEDGEROW_TOKEN"
+            .to_owned(),
+        403 => "the token may only read: expected the ADMIN_TOKEN of the deployment; correct the \
+                token file or HEDGEROW_TOKEN"
+            .to_owned(),
+        404 => format!(
+            "there is no admin API (404): ADMIN_TOKEN is not set in the deployment, or the URL is \
+             wrong; run `wrangler secret put ADMIN_TOKEN` (at least {MIN_TOKEN_LEN} characters), \
+             or correct the URL"
+        ),
+        429 => {
+            "too many wrong tokens in the last minute (429); correct the token, and try again in \
+                a minute"
+                .to_owned()
+        }
+        _ if description.is_empty() => format!(
+            "the answer has status {status}; try again, and read the log of the Worker if it \
+             persists"
+        ),
+        _ => format!("{description} ({status})"),
+    }
+}
+
+/// Returns message and remedy of the API.
 fn describe(details: &ErrorDetails) -> String {
     let ErrorDetails { code, message, remedy, .. } = details;
     let message = if message.is_empty() { code } else { message };
-    match remedy.is_empty() {
-        true => message.clone(),
-        false => format!("{message}; {remedy}"),
-    }
+    if remedy.is_empty() { message.clone() } else { format!("{message}; {remedy}") }
 }
 
-/// No answer at all.
+/// Returns the error for a request without an answer.
 fn transport_error(request_line: &str, error: &ureq::Error) -> Error {
+    let check_url = "check that the URL is that of a Hedgerow Worker";
     let (problem, remedy) = match error {
-        ureq::Error::HostNotFound => ("there is no such host".to_owned(), "correct the url"),
-        ureq::Error::Timeout(timeout) => {
-            (format!("no answer in time ({timeout})"), "try again; is the deployment there?")
-        }
-        ureq::Error::BodyExceedsLimit(limit) => (
-            format!("the answer is larger than {} MiB", limit >> 20),
-            "is this a Worker of Hedgerow?",
+        ureq::Error::HostNotFound => ("the host does not exist".to_owned(), "correct the URL"),
+        ureq::Error::Timeout(timeout) => (
+            format!("no answer in time ({timeout})"),
+            "try again, and check that the deployment exists",
         ),
-        ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-            ("nobody listens there".to_owned(), "correct the url, or start it (`npm start`)")
+        ureq::Error::BodyExceedsLimit(limit) => {
+            (format!("the answer is larger than {} MiB", limit >> 20), check_url)
         }
-        ureq::Error::Protocol(_) => {
-            ("the answer is no HTTP".to_owned(), "is this a Worker of Hedgerow?")
-        }
-        error => (error.to_string(), "try again; if it stays so, look at the network between"),
+        ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => (
+            "the connection was refused".to_owned(),
+            "correct the URL, or start the Worker (`npm start`)",
+        ),
+        ureq::Error::Protocol(_) => ("the answer is not HTTP".to_owned(), check_url),
+        error => (error.to_string(), "try again; if it persists, check the network"),
     };
     Error::Io(format!("{request_line}: {problem}; {remedy}"))
 }
 
-/// Characters of a token, at least: the deployment takes none that are shorter.
+/// Minimum characters of a token: the deployment ignores shorter ones.
 const MIN_TOKEN_LEN: usize = 20;
 
-/// Bytes of an answer, at most: a bundle within JSON, each of its quotes escaped.
+/// Maximum bytes of an answer: a bundle in a JSON string, each of its quotes escaped.
 const MAX_RESPONSE_BYTES: u64 = 16 << 20;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -317,10 +317,14 @@ mod tests {
             ("include, harmless", r#"{"include":["file_search_call.results"]}"#, None),
             (
                 "gemini",
-                r#"{"generationConfig":{"candidateCount":4,"responseLogprobs":true,"thinkingConfig":{"includeThoughts":true}}}"#,
-                Some(
-                    r#"{"generationConfig":{"candidateCount":1,"thinkingConfig":{"includeThoughts":false}}}"#,
+                concat!(
+                    r#"{"generationConfig":{"candidateCount":4,"responseLogprobs":true,"#,
+                    r#""thinkingConfig":{"includeThoughts":true}}}"#,
                 ),
+                Some(concat!(
+                    r#"{"generationConfig":{"candidateCount":1,"#,
+                    r#""thinkingConfig":{"includeThoughts":false}}}"#,
+                )),
             ),
             (
                 "message batch",
@@ -352,10 +356,14 @@ mod tests {
             ("not a number", r#"{"temperature":NaN,"echo":true}"#, Some(r#"{"temperature":NaN}"#)),
             (
                 "gemini batch",
-                r#"{"batch":{"input_config":{"requests":{"requests":[{"request":{"generationConfig":{"candidateCount":4}}}]}}}}"#,
-                Some(
-                    r#"{"batch":{"input_config":{"requests":{"requests":[{"request":{"generationConfig":{"candidateCount":1}}}]}}}}"#,
+                concat!(
+                    r#"{"batch":{"input_config":{"requests":{"requests":["#,
+                    r#"{"request":{"generationConfig":{"candidateCount":4}}}]}}}}"#,
                 ),
+                Some(concat!(
+                    r#"{"batch":{"input_config":{"requests":{"requests":["#,
+                    r#"{"request":{"generationConfig":{"candidateCount":1}}}]}}}}"#,
+                )),
             ),
             ("escaped key", r#"{"log\u0070robs":true,"a":1}"#, Some(r#"{"a":1}"#)),
             ("broken", r#"{"logprobs":true,"a":"#, None),

@@ -1,6 +1,6 @@
 //! The decision: the action on a request with its reasons, and the record that is logged.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::correlate::Observation;
 use crate::evaluate::score::{Contribution, Score};
@@ -102,7 +102,8 @@ pub struct Decision {
 }
 
 /// A signature that matched, as it is logged.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct DecisionHit {
     /// Name of the signature.
     pub name: String,
@@ -113,7 +114,8 @@ pub struct DecisionHit {
     /// Fields and byte ranges; never text.
     pub evidence: Vec<Evidence>,
     /// Key of the indicator in hex, if the hit is an indicator's.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
     pub key: Option<String>,
 }
 

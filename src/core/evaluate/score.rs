@@ -3,7 +3,7 @@
 //! A deciban is ten times the decimal logarithm of a likelihood ratio (Turing and Good). The
 //! signatures of a family are correlated evidence, so the sum of each family is capped.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::rules::policy::Scoring;
 
@@ -21,7 +21,8 @@ pub struct Score {
 }
 
 /// The contribution of a family to a score, in decibans.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Contribution {
     /// Name of the family.
     pub family: String,

@@ -1,5 +1,7 @@
 //! A hit: a matching signature with its evidence, which is a field and a byte range, never text.
 
+use serde::{Deserialize, Serialize};
+
 use crate::field::Field;
 
 /// A signature that matched, with its evidence.
@@ -14,20 +16,14 @@ pub struct Hit {
 }
 
 /// The location of a match: never the text itself.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Evidence {
     /// Field that the comparison tests.
-    #[serde(serialize_with = "serialize_field_name")]
+    #[cfg_attr(test, ts(type = "string"))]
     pub field: Field,
     /// Offset of the first byte: in the decompressed body for text, in the value for keywords.
     pub start: usize,
     /// Offset after the last byte.
     pub end: usize,
-}
-
-fn serialize_field_name<S: serde::Serializer>(
-    field: &Field,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&field.name())
 }

@@ -169,7 +169,6 @@ pub struct Exemption {
     /// Reason, for people.
     pub reason: String,
     /// End in seconds since the epoch; `policy.toml` gives the date of the last day.
-    #[serde(deserialize_with = "deserialize_end_of_day")]
     pub until: u64,
     /// Id of the account, if it applies to one account.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -294,63 +293,6 @@ impl Scoring {
     }
 }
 
-/// Deserialises seconds since the epoch (in bundles), or the end of a date (in TOML).
-pub fn deserialize_end_of_day<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<u64, D::Error> {
-    struct EndOfDayVisitor;
-
-    impl<'de> serde::de::Visitor<'de> for EndOfDayVisitor {
-        type Value = u64;
-
-        fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            formatter.write_str("a date such as 2027-01-31")
-        }
-
-        fn visit_u64<E>(self, seconds: u64) -> Result<u64, E> {
-            Ok(seconds)
-        }
-
-        fn visit_i64<E: serde::de::Error>(self, seconds: i64) -> Result<u64, E> {
-            u64::try_from(seconds).map_err(E::custom)
-        }
-
-        fn visit_f64<E>(self, seconds: f64) -> Result<u64, E> {
-            Ok(seconds as u64)
-        }
-
-        fn visit_str<E: serde::de::Error>(self, date: &str) -> Result<u64, E> {
-            end_of_day_utc(date)
-                .ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(date), &self))
-        }
-
-        /// The `toml` crate represents a date as a map of one entry.
-        fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<u64, A::Error> {
-            let entry: Option<(String, String)> = map.next_entry()?;
-            self.visit_str(entry.map(|(_, date)| date).unwrap_or_default().as_str())
-        }
-    }
-
-    deserializer.deserialize_any(EndOfDayVisitor)
-}
-
-/// Returns the end of a day such as `2027-01-31` in UTC, in seconds since the epoch; `None` if
-/// there is no such day.
-pub fn end_of_day_utc(date: &str) -> Option<u64> {
-    let mut parts = date.get(..10)?.split('-').map(|part| part.parse::<u64>().ok());
-    let (year, month, day) = (parts.next()??, parts.next()??, parts.next()??);
-    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let february = if is_leap { 29 } else { 28 };
-    let months = [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let index = usize::try_from(month.checked_sub(1)?).ok()?;
-    if year < 1970 || !(1..=*months.get(index)?).contains(&day) {
-        return None;
-    }
-    let leap_days = |year: u64| year / 4 - year / 100 + year / 400;
-    let days = (year - 1970) * 365 + leap_days(year - 1) - leap_days(1969);
-    Some((days + months.iter().take(index).sum::<u64>() + day) * 86_400)
-}
-
 /// Maximum bytes of the scan window: an isolate holds a few windows, and everything else.
 pub const MAX_SCAN_WINDOW: usize = 16 << 20;
 
@@ -406,21 +348,6 @@ impl Default for EnforcementSettings {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_date_means_the_end_of_its_day() {
-        let rows = [
-            ("1970-01-01", Some(86_400)),
-            ("2000-02-29", Some(951_868_800)),
-            ("2026-11-23", Some(1_795_478_400)),
-            ("2027-02-29", None),
-            ("2027-13-01", None),
-            ("soon", None),
-        ];
-        for (date, expected) in rows {
-            assert_eq!(end_of_day_utc(date), expected, "{date}");
-        }
-    }
 
     #[test]
     fn an_exemption_ends() {

@@ -22,6 +22,7 @@ const CLOCK_SKEW: u64 = 86_400;
 
 /// A manifest of the bundles in force.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(deny_unknown_fields)]
 pub struct Release {
     /// Format number: [`RELEASE_FORMAT`]. Its name in JSON distinguishes a release from a bundle.
@@ -31,16 +32,19 @@ pub struct Release {
     pub serial: u64,
     /// Time of creation, in seconds since the epoch. For people: nothing depends on it.
     pub created: u64,
-    /// Digest of the bundle in force, or [`EMBEDDED`].
+    /// Digest of the bundle in force, or `embedded`.
     pub active: String,
     /// Bundle in force for a share of the accounts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
     pub canary: Option<Canary>,
     /// Bundle that is scored and recorded, never enforced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
     pub shadow: Option<ShadowBundle>,
     /// End in seconds since the epoch, with a day of tolerance ([`Release::is_expired`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
     pub expires: Option<u64>,
     /// Purpose, for people.
     #[serde(default)]
@@ -52,9 +56,10 @@ pub struct Release {
 
 /// A bundle for a share of the accounts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(deny_unknown_fields)]
 pub struct Canary {
-    /// Digest of the bundle, or [`EMBEDDED`].
+    /// Digest of the bundle, or `embedded`.
     pub digest: String,
     /// Percent of the accounts, above 0 and up to 100.
     pub percent: f64,
@@ -62,14 +67,16 @@ pub struct Canary {
 
 /// A bundle that is only evaluated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(deny_unknown_fields)]
 pub struct ShadowBundle {
-    /// Digest of the bundle, or [`EMBEDDED`].
+    /// Digest of the bundle, or `embedded`.
     pub digest: String,
 }
 
 /// The reason why a ruleset decides for an account.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]
 pub enum RulesetRole {
     /// No release is in force: the ruleset is the one that the Worker was built with.
@@ -81,6 +88,12 @@ pub enum RulesetRole {
 }
 
 impl RulesetRole {
+    /// Returns the role with a name.
+    pub fn parse(name: &str) -> Option<Self> {
+        let all = [Self::Embedded, Self::Active, Self::Canary];
+        all.into_iter().find(|role| role.name() == name)
+    }
+
     /// Returns the name in logs and counters.
     pub fn name(self) -> &'static str {
         match self {

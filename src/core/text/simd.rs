@@ -158,7 +158,7 @@ fn compress8(bytes: [u8; 8], keep: u8) -> [u8; 8] {
 
 /// For each selection of eight bytes, the indices of the selected bytes, packed at the front.
 #[cfg(target_feature = "simd128")]
-#[allow(clippy::indexing_slicing, reason = "what is out of bounds does not compile")]
+#[allow(clippy::indexing_slicing, reason = "an index out of bounds does not compile")]
 const SHUFFLES: [u64; 256] = {
     let mut shuffles = [0; 256];
     let mut keep = 0;

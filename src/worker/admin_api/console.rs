@@ -1,36 +1,39 @@
-//! `/_hedgerow/`: the console. Files come from the binding ASSETS, where they lie under these very paths;
-//! nothing else is ever looked up there.
+//! `/_hedgerow/`: the console's files, from the binding ASSETS.
 //!
-//! Its pages may load nothing from elsewhere, run nothing that is not a file of ours, and stand in nobody's
-//! frame.
+//! The binding has each file under its path here. No other path is looked up. The headers allow a
+//! page to load only files of this deployment, and forbid other sites to embed it in a frame.
 
 use std::time::Duration;
 
 use web_sys::{Headers, Response, ResponseInit};
 
-use crate::admin_api;
-use crate::admin_api::ApiError;
+use crate::admin_api::auth;
+use crate::admin_api::error::ApiError;
 use crate::platform::clock::with_timeout;
 use crate::platform::settings::Settings;
 use crate::request::client_request::ClientRequest;
 use crate::request::response::{RequestError, json_response};
 use crate::request::tag;
 
-/// The page.
+/// Path of the console's only page.
 const ROOT_PATH: &str = "/_hedgerow/";
+
+/// The page's file.
 const INDEX_PATH: &str = "/_hedgerow/index.html";
 
-/// Files whose names change with what is in them.
+/// Scripts and styles. A file's name contains a hash of its content, so that it never changes.
 const ASSETS_PREFIX: &str = "/_hedgerow/assets/";
 
-/// The deployment's rules, likewise. Who harvests would like to have them.
+/// The embedded rules, under names with a hash, too. They would help a harvester, so that a token
+/// is needed unless CONSOLE_RULES is `open`.
 const RULES_PREFIX: &str = "/_hedgerow/rules/";
 
-/// `wasm-unsafe-eval` allows compiling Wasm, and no `eval`.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; \
-    img-src 'self' data:; font-src 'self'; connect-src 'self'; worker-src 'self'; base-uri 'none'; \
-    form-action 'none'; frame-ancestors 'none'";
+/// `wasm-unsafe-eval` allows compiling Wasm, but not `eval`.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; \
+    style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; \
+    worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// Headers of every file.
 const SECURITY_HEADERS: &[(&str, &str)] = &[
     ("content-security-policy", CONTENT_SECURITY_POLICY),
     ("x-frame-options", "DENY"),
@@ -41,10 +44,10 @@ const SECURITY_HEADERS: &[(&str, &str)] = &[
     ("permissions-policy", "camera=(), geolocation=(), microphone=()"),
 ];
 
-/// For how long the platform may take to find a file.
+/// Timeout of one read of the binding.
 const ASSET_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Answers a request for the page, or for a file of it.
+/// Answers a request for the page or one of its files.
 pub async fn handle(request: &ClientRequest, settings: &Settings) -> Response {
     if !matches!(request.method(), "GET" | "HEAD") {
         return RequestError::NotFound.to_response(None, "");
@@ -56,14 +59,10 @@ pub async fn handle(request: &ClientRequest, settings: &Settings) -> Response {
     let is_public = settings.is_development
         || settings.console_rules_public()
         || !path.starts_with(RULES_PREFIX);
-    if !is_public && !admin_api::may_read(request, settings) {
-        let remedy = "give a token that reads; CONSOLE_RULES = \"open\" shows them to anybody";
-        let error = ApiError::new(
-            401,
-            "unauthorized",
-            "the rules of this deployment are not public",
-            remedy,
-        );
+    if !is_public && !auth::may_read(request, settings) {
+        let message = "the rules of this deployment are not public";
+        let remedy = "give a token; or set CONSOLE_RULES = \"open\", which shows them to anybody";
+        let error = ApiError::new(401, "unauthorized", message, remedy);
         return json_response(401, &error.body());
     }
     let unavailable = |message: &str, remedy: &str| {
@@ -73,7 +72,7 @@ pub async fn handle(request: &ClientRequest, settings: &Settings) -> Response {
         let message = "the binding ASSETS is missing: there is no console";
         return unavailable(message, "restore [assets] in wrangler.toml, and deploy again");
     };
-    // The host means nothing to the binding.
+    // The binding ignores the host.
     let fetch = assets.fetch(format!("https://assets{path}"), None);
     match with_timeout(fetch, ASSET_TIMEOUT).await {
         Some(Ok(asset)) if asset.status_code() == 200 => {
@@ -84,7 +83,7 @@ pub async fn handle(request: &ClientRequest, settings: &Settings) -> Response {
     }
 }
 
-/// A file, under our own headers.
+/// Returns a file of the binding with the security headers, and without a body for HEAD.
 fn asset_response(asset: Response, path: &str, method: &str) -> Response {
     let response = Headers::new().and_then(|headers| {
         for name in ["content-type", "etag"] {
@@ -109,7 +108,7 @@ fn asset_response(asset: Response, path: &str, method: &str) -> Response {
     response.unwrap_or_else(|_| Response::error())
 }
 
-/// Relative links need the slash.
+/// Redirects `/_hedgerow` to the page: its relative links need the final slash.
 fn redirect_to_root() -> Response {
     let response = json_response(308, &serde_json::Value::Null);
     tag::set_header(&response.headers(), "location", ROOT_PATH);

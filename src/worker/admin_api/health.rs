@@ -1,25 +1,21 @@
-//! `/_hedgerow/health` and `/_hedgerow/version`: the filter's own endpoints. They never reach the origin,
-//! and what is wrong is told with its remedy.
+//! `/_hedgerow/health` and `/_hedgerow/version`: for monitors and deployments, without a token.
 //!
-//! Anybody may ask. Health says what an operator must do; mode, ruleset and number of signatures only
-//! in development. Version names the release, the ruleset's digest (so that a deployment can be
-//! checked against `hedgerow build`; it tells nothing of the rules) and whether panics unwind.
+//! Health lists every problem with its remedy. Only in development it also shows the ruleset, the
+//! number of signatures, the mode and the last rejected release. Version shows the release, whether
+//! panics unwind, and the ruleset's digest: a deployment can be compared with `hedgerow build`, and
+//! the digest reveals nothing of the rules.
 
-use std::time::Duration;
+use hedgerow_core::api::{ConfigProblem, HealthDetails, HealthReport, HealthStatus, VersionInfo};
+use wasm_bindgen::JsCast;
+use web_sys::Response;
 
-use serde_json::{Value, json};
-use wasm_bindgen::{JsCast, JsValue};
-use web_sys::{Request, RequestInit, Response};
-
-use crate::admin_api;
 use crate::isolate::active_rules;
 use crate::isolate::active_rules::ActiveRules;
-use crate::platform::settings::{ConfigProblem, Settings};
+use crate::platform::settings::Settings;
 use crate::request::client_request::ClientRequest;
 use crate::request::response::{RequestError, json_response};
-use crate::request::tag;
 
-/// Answers a request for one of them.
+/// Answers GET and HEAD for the two paths, and 404 to other methods.
 pub fn handle(request: &ClientRequest, settings: &Settings) -> Response {
     match (request.method(), request.path()) {
         ("GET" | "HEAD", "/_hedgerow/health") => health(request, settings),
@@ -28,7 +24,8 @@ pub fn handle(request: &ClientRequest, settings: &Settings) -> Response {
     }
 }
 
-/// 200, or 503 where requests are not forwarded or not scored: a monitor needs no more than that.
+/// Returns 503 if requests are not forwarded or not scored, and 200 otherwise, even with warnings:
+/// a monitor only needs the status.
 fn health(request: &ClientRequest, settings: &Settings) -> Response {
     let mut problems = settings.problems();
     let rules = active_rules::current();
@@ -41,73 +38,54 @@ fn health(request: &ClientRequest, settings: &Settings) -> Response {
             "run `hedgerow check` and `npm run build`, and deploy again",
         ));
     }
-    let (status, status_name) = if problems.is_empty() { (200, "ok") } else { (503, "degraded") };
+    let (code, status) =
+        if problems.is_empty() { (200, HealthStatus::Ok) } else { (503, HealthStatus::Degraded) };
     let mut warnings = settings.warnings(request.header("cf-connecting-ip"));
     if active_rules::has_correlations() && settings.correlators().is_none() {
         warnings.push(ConfigProblem::new(
-            "the binding CORRELATOR is missing: what requests have in common is not counted",
-            "restore it in wrangler.toml, and deploy again",
+            "the binding CORRELATOR is missing: correlations are not counted",
+            "restore the binding in wrangler.toml, and deploy again",
         ));
     }
     let rejection = active_rules::last_problem();
     if rejection.is_some() {
-        // What exactly, the log and the status tell those who may know.
+        // The cause may name rules: only the log and `hedgerow status` show it.
         warnings.push(ConfigProblem::new(
-            "the last release could not be taken over: the rules before it are in force",
+            "the last release was rejected: the rules before it stay in force",
             "see `hedgerow status`",
         ));
     }
-    let mut report = json!({ "status": status_name, "problems": problems, "warnings": warnings });
-    if let (true, Some(members)) = (settings.is_development, report.as_object_mut()) {
-        let ruleset = rules.as_ref().ok().map(ActiveRules::active);
-        let details = [
-            ("ruleset", json!(ruleset.map(|ruleset| ruleset.digest()))),
-            ("signatures", json!(ruleset.map(|ruleset| ruleset.signatures().len()))),
-            ("mode", json!(ruleset.map(|ruleset| ruleset.policy().mode.name()))),
-            ("release", json!(rules.as_ref().ok().and_then(ActiveRules::serial))),
-            ("refused", json!(rejection)),
-            ("memory_bytes", json!(wasm_memory_bytes())),
-        ];
-        members.extend(details.map(|(name, value)| (name.to_owned(), value)));
+    let details = settings.is_development.then(|| details(rules.as_ref().ok(), rejection));
+    json_response(code, &HealthReport { status, problems, warnings, details })
+}
+
+/// Returns the members that exist only in development. `rules` is `None` if no rules load.
+fn details(rules: Option<&ActiveRules>, rejection: Option<String>) -> HealthDetails {
+    let ruleset = rules.map(ActiveRules::active);
+    HealthDetails {
+        ruleset: ruleset.map(|ruleset| ruleset.digest().to_owned()),
+        signatures: ruleset.map(|ruleset| ruleset.signatures().len() as u64),
+        mode: ruleset.map(|ruleset| ruleset.policy().mode),
+        release: rules.and_then(ActiveRules::serial),
+        rejection,
+        memory_bytes: wasm_memory_bytes(),
     }
-    json_response(status, &report)
 }
 
-fn version() -> Value {
+/// Returns the body of `/_hedgerow/version`.
+fn version() -> VersionInfo {
     let rules = active_rules::current().ok();
-    json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "ruleset": rules.as_ref().map(|rules| rules.active().digest()),
-        "release": rules.as_ref().and_then(ActiveRules::serial),
-        // Without it one panic fails every request that the isolate has in flight.
-        "panic_unwind": cfg!(panic = "unwind"),
-    })
+    VersionInfo {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ruleset: rules.as_ref().map(|rules| rules.active().digest().to_owned()),
+        release: rules.as_ref().and_then(ActiveRules::serial),
+        // In a build that does not unwind, a panic fails all requests of the isolate in flight.
+        panic_unwind: cfg!(panic = "unwind"),
+    }
 }
 
-/// Bytes of Wasm memory, which grows and never shrinks.
+/// Returns the size of Wasm's memory in bytes. It never shrinks.
 fn wasm_memory_bytes() -> f64 {
     let buffer = wasm_bindgen::memory().unchecked_into::<js_sys::WebAssembly::Memory>().buffer();
     buffer.unchecked_into::<js_sys::ArrayBuffer>().byte_length().into()
 }
-
-/// A request to one of our own objects.
-pub fn rpc_request(
-    base: &str,
-    method: &str,
-    target: &str,
-    caller: &Value,
-    body: Option<&Request>,
-) -> Result<Request, JsValue> {
-    let init = RequestInit::new();
-    init.set_method(method);
-    if let Some(body) = body.and_then(Request::body) {
-        init.set_body(&body);
-    }
-    let request = Request::new_with_str_and_init(&format!("{base}{target}"), &init)?;
-    tag::set_header(&request.headers(), admin_api::CALLER_HEADER, &caller.to_string());
-    Ok(request)
-}
-
-/// For how long an object may take: a large bundle has to be compiled, and KV may have to be asked
-/// again.
-pub const RPC_TIMEOUT: Duration = Duration::from_secs(25);

@@ -1,6 +1,6 @@
 //! The isolate's rules: the embedded ones, then those of the last valid release.
 //!
-//! A release is read from KV after a response, at most every REFRESH_SECONDS. Only the first
+//! A release is read from KV in the background, at most every REFRESH_SECONDS. Only the first
 //! request of an isolate waits for it, at most 50 ms. A release that does not verify is rejected
 //! and logged once; the rules in force stay. It is tried again with exponential backoff, and at
 //! once if it changes.
@@ -27,18 +27,21 @@ use worker::{Context, Delay};
 
 pub use self::rulesets::ActiveRules;
 use self::state::UncheckedRelease;
-use crate::isolate::kv_poll::{KV_TIMEOUT, run_after_response};
+use crate::isolate::kv_poll::{KV_TIMEOUT, run_in_background};
 use crate::isolate::telemetry;
 use crate::platform::clock::{now_ms, now_seconds};
 use crate::platform::log::RulesEvent;
 use crate::platform::settings::Settings;
 
-/// Pause between two looks whether another request's poll has finished.
+/// Pause between two checks whether another request's poll has finished.
 const WAIT_STEP: Duration = Duration::from_millis(20);
 
 /// Returns the rules in force: those of the release, or the embedded ones if there is no release or
-/// it has expired. An error says why the embedded rules do not load. It is not cached: the next
-/// request tries again.
+/// it has expired. The expiry is logged and counted once.
+///
+/// # Errors
+/// If the embedded rules do not load. The error says why. It is not cached: the next request tries
+/// again.
 pub fn current() -> Result<ActiveRules, String> {
     if let Some(released) = state::with(|state| state.released()) {
         if !released.is_expired(now_seconds()) {
@@ -69,12 +72,12 @@ pub fn has_polled() -> bool {
     state::with(|state| state.poll.has_finished())
 }
 
-/// Polls KV for a newer release after the response, if it is time to. The first request of an
+/// Polls KV for a newer release in the background, if it is time to. The first request of an
 /// isolate waits for the result, at most 50 ms.
 pub async fn refresh(settings: &Rc<Settings>, context: &Context) {
     let Some(ticket) = state::with(|state| state.start_poll(settings)) else { return };
     let settings = Rc::clone(settings);
-    run_after_response(context, ticket, |done| async move {
+    run_in_background(context, ticket, |done| async move {
         let unchecked = poll(&settings).await;
         let _: Result<(), ()> = done.send(());
         check_regexes(unchecked, &settings).await;

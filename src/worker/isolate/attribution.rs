@@ -1,4 +1,4 @@
-//! The rules and the data centre that decided a request, as counters and records name them.
+//! The rules and the data centre that decided a request, for counters and records.
 
 use hedgerow_core::rules::release::RulesetRole;
 

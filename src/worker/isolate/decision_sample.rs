@@ -1,11 +1,12 @@
 //! A sample of single decisions, which the ledger stores for the console.
 //!
 //! A record is a decision with its evidence and contributions. Most requests are clear and rarely
-//! worth a look, so that only the first few of them are kept for each report.
+//! of interest, so that a report has at most 16 clear decisions, and 48 others: the first ones
+//! since the last report. The model's name is the only text of a request in a record.
 
 use hedgerow_core::Decision;
-use hedgerow_core::rules::policy::{Action, Band, Mode};
-use serde::Serialize;
+use hedgerow_core::api::DecisionRecord;
+use hedgerow_core::rules::policy::Band;
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::isolate::attribution::Attribution;
@@ -28,62 +29,78 @@ const MAX_RECORD_BYTES: usize = 8 << 10;
 /// Maximum number of hits, and of shadow hits, in a shortened record.
 const MAX_RECORD_HITS: usize = 32;
 
-/// A record. docs/openapi.yaml describes its members.
-#[derive(Serialize)]
-struct DecisionRecord<'a, T> {
-    request_id: &'a str,
-    /// Milliseconds since the epoch.
-    at: f64,
-    colo: &'a str,
-    model: Option<&'a str>,
-    role: &'static str,
-    serial: Option<u64>,
-    error: Option<&'a str>,
-    /// A [`Decision`] or an [`UnscoredDecision`].
-    #[serde(flatten)]
-    decision: T,
-}
-
-/// A request that could not be scored, with the members of a [`Decision`].
-#[derive(Serialize)]
-struct UnscoredDecision<'a> {
-    account: Option<&'a str>,
-    dialect: &'a str,
-    operation: &'a str,
-    score: Option<f64>,
-    prior: f64,
-    evidence: f64,
-    contributions: [(); 0],
-    band: Option<&'a str>,
-    action: Action,
-    mode: Mode,
-    hits: [(); 0],
-    shadow_hits: [(); 0],
-    exemption: Option<&'a str>,
-    ruleset: &'a str,
-    body_bytes: u64,
-    unscanned_bytes: u64,
-    unreadable: [(); 0],
-    entries: usize,
-}
-
-/// Encodes a record as JSON.
-fn encode_record<T: Serialize>(
+/// Encodes a decision as JSON. Returns `None` if it cannot be serialised, which no known decision
+/// causes.
+fn encode_decision(
     request_id: &str,
     attribution: &Attribution<'_>,
+    decision: Decision,
     model: Option<&str>,
-    error: Option<&str>,
-    decision: T,
 ) -> Option<Box<RawValue>> {
     let record = DecisionRecord {
-        request_id,
+        request_id: request_id.to_owned(),
         at: now_ms(),
-        colo: attribution.colo,
-        model,
-        role: attribution.role.name(),
+        colo: attribution.colo.to_owned(),
+        model: model.map(str::to_owned),
+        role: attribution.role,
         serial: attribution.serial,
-        error,
-        decision,
+        error: None,
+        account: decision.account,
+        cluster: decision.cluster,
+        dialect: decision.dialect.to_owned(),
+        operation: decision.operation.to_owned(),
+        score: Some(decision.score),
+        prior: decision.prior,
+        evidence: decision.evidence,
+        contributions: decision.contributions,
+        band: Some(decision.band),
+        action: decision.action,
+        mode: decision.mode,
+        hits: decision.hits,
+        shadow_hits: decision.shadow_hits,
+        exemption: decision.exemption,
+        ruleset: decision.ruleset,
+        body_bytes: decision.body_bytes,
+        unscanned_bytes: decision.unscanned_bytes,
+        unreadable: decision.unreadable.into_iter().map(str::to_owned).collect(),
+        entries: decision.entries as u64,
+    };
+    to_raw_value(&record).ok()
+}
+
+/// Encodes a request that could not be scored as JSON. `line` is its log line.
+fn encode_unscored(
+    attribution: &Attribution<'_>,
+    line: &DecisionLine<'_>,
+    error: &str,
+) -> Option<Box<RawValue>> {
+    let record = DecisionRecord {
+        request_id: line.request_id.to_owned(),
+        at: now_ms(),
+        colo: attribution.colo.to_owned(),
+        model: None,
+        role: attribution.role,
+        serial: attribution.serial,
+        error: Some(error.to_owned()),
+        account: line.account.map(str::to_owned),
+        cluster: None,
+        dialect: line.dialect.to_owned(),
+        operation: line.operation.to_owned(),
+        score: None,
+        prior: 0.0,
+        evidence: 0.0,
+        contributions: Vec::new(),
+        band: None,
+        action: line.action,
+        mode: line.mode,
+        hits: Vec::new(),
+        shadow_hits: Vec::new(),
+        exemption: None,
+        ruleset: line.ruleset.to_owned(),
+        body_bytes: line.body_bytes,
+        unscanned_bytes: line.unscanned_bytes,
+        unreadable: Vec::new(),
+        entries: 0,
     };
     to_raw_value(&record).ok()
 }
@@ -91,13 +108,16 @@ fn encode_record<T: Serialize>(
 /// The records since the last report.
 #[derive(Default)]
 pub struct DecisionSample {
+    /// Records of decisions in the band `clear`.
     clear: Vec<Box<RawValue>>,
+    /// All other records, unscored requests included.
     others: Vec<Box<RawValue>>,
+    /// Bytes of all records.
     bytes: usize,
 }
 
 impl DecisionSample {
-    /// Adds a decision, if there is room.
+    /// Adds a decision, if there is room. A record above 8 KiB is shortened.
     pub fn record_decision(
         &mut self,
         id: &str,
@@ -110,11 +130,12 @@ impl DecisionSample {
             return;
         }
         let model = storable_model_name(model);
-        let encode = |decision: &Decision| encode_record(id, attribution, model, None, decision);
-        let full = encode(decision).filter(|text| text.get().len() <= MAX_RECORD_BYTES);
-        self.push(is_clear, full.or_else(|| encode(&shortened(decision))));
+        let encode = |decision: Decision| encode_decision(id, attribution, decision, model);
+        let full = encode(decision.clone()).filter(|text| text.get().len() <= MAX_RECORD_BYTES);
+        self.push(is_clear, full.or_else(|| encode(shortened(decision))));
     }
 
+    /// Returns whether there is no room for another decision, clear or not.
     fn is_full(&self, is_clear: bool) -> bool {
         let has_max_records = if is_clear {
             self.clear.len() >= MAX_CLEAR_DECISIONS
@@ -140,30 +161,10 @@ impl DecisionSample {
         if self.is_full(false) {
             return;
         }
-        let unscored = UnscoredDecision {
-            account: line.account,
-            dialect: line.dialect,
-            operation: line.operation,
-            score: None,
-            prior: 0.0,
-            evidence: 0.0,
-            contributions: [],
-            band: None,
-            action: line.action,
-            mode: line.mode,
-            hits: [],
-            shadow_hits: [],
-            exemption: None,
-            ruleset: line.ruleset,
-            body_bytes: line.body_bytes,
-            unscanned_bytes: line.unscanned_bytes,
-            unreadable: [],
-            entries: 0,
-        };
-        self.push(false, encode_record(line.request_id, attribution, None, Some(error), unscored));
+        self.push(false, encode_unscored(attribution, line, error));
     }
 
-    /// Removes and returns all records.
+    /// Removes and returns all records, the clear ones first.
     pub fn take(&mut self) -> Vec<Box<RawValue>> {
         let Self { mut clear, mut others, .. } = std::mem::take(self);
         clear.append(&mut others);
@@ -188,6 +189,7 @@ mod tests {
     use hedgerow_core::evaluate::decision::DecisionHit;
     use hedgerow_core::field::{Field, FieldId};
     use hedgerow_core::matching::Evidence;
+    use hedgerow_core::rules::policy::{Action, Mode};
 
     use super::*;
 

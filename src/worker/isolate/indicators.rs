@@ -1,10 +1,12 @@
-//! The isolate's indicators: the published ones, and those that correlators sent this isolate and
-//! that KV may not have yet.
+//! The isolate's indicators: the published ones, and newer ones that correlators sent to it.
 //!
-//! They are read from KV after a response, at most every REFRESH_SECONDS. Anybody who can write to
-//! KV could otherwise have any account blocked, so that the value carries a MAC under a key derived
-//! from ACCOUNT_SECRET. A value that does not verify is rejected and logged once; the last valid
-//! ones stay in force.
+//! Published indicators are read from KV in the background, at most every REFRESH_SECONDS. Without
+//! authentication, a writer to KV could have any account blocked, so that the value carries a MAC
+//! under a key derived from ACCOUNT_SECRET. A value that does not verify is rejected and logged
+//! once; the last valid indicators stay in force.
+//!
+//! KV may not have the indicators yet that a correlator sent in its answer to a batch: for three
+//! minutes they are added to the published ones.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -13,7 +15,7 @@ use std::time::Duration;
 use hedgerow_core::correlate::indicator::{Indicator, Indicators, MAX_INDICATORS};
 use worker::Context;
 
-use crate::isolate::kv_poll::{KV_TIMEOUT, KvPoll, PollTicket, run_after_response};
+use crate::isolate::kv_poll::{KV_TIMEOUT, KvPoll, PollTicket, run_in_background};
 use crate::isolate::{active_rules, telemetry};
 use crate::platform::clock::{now_ms, now_seconds, with_timeout};
 use crate::platform::kv::{ConfigKv, SignedValue};
@@ -31,12 +33,15 @@ const KEY_PURPOSE: &str = "indicators.v1";
 
 #[derive(Default)]
 struct IndicatorsState {
+    /// Indicators in force: the published and the local ones.
     indicators: Rc<Indicators>,
     /// Indicators that correlators sent within the last [`LOCAL_TTL_MS`].
     local_indicators: Vec<LocalIndicator>,
-    /// The value that was last adopted from KV, and its number.
+    /// The value that was last adopted from KV.
     last_published: Option<SignedValue>,
+    /// Number of this value; a lower one is not adopted.
     last_number: u64,
+    /// Schedule of reading KV.
     poll: KvPoll,
     /// Error of the last poll, kept so that it is logged once.
     problem: Option<String>,
@@ -46,10 +51,13 @@ struct IndicatorsState {
 
 /// An indicator that a correlator sent.
 struct LocalIndicator {
+    /// Name of the correlation that fired.
     correlation: String,
+    /// Keyed hash of the group's values.
     key: u64,
     /// Seconds since the epoch.
     expires: u32,
+    /// Id of the cluster; 0 if it has none.
     cluster: u32,
     /// Milliseconds since the epoch.
     received_at: f64,
@@ -57,7 +65,9 @@ struct LocalIndicator {
 
 /// Published indicators, verified.
 struct Published {
+    /// The value in KV.
     signed: SignedValue,
+    /// Number of the publication: a later one has a higher number.
     number: u64,
     indicators: Indicators,
 }
@@ -72,7 +82,8 @@ pub fn current() -> Rc<Indicators> {
     STATE.with_borrow(|state| Rc::clone(&state.indicators))
 }
 
-/// Adds the indicators of a correlator's answer.
+/// Adds the indicators of a correlator's answer: packed, without MAC, because the answer came from
+/// one of the deployment's own Durable Objects.
 pub fn apply_answer(answer: &[u8]) {
     let Ok(received) = Indicators::decode(answer) else {
         telemetry::count_error("correlate: the answer of a correlator cannot be parsed");
@@ -94,12 +105,12 @@ pub fn apply_answer(answer: &[u8]) {
     });
 }
 
-/// Polls KV for newer indicators after the response, if it is time to. The first request of an
+/// Polls KV for newer indicators in the background, if it is time to. The first request of an
 /// isolate waits for the result, at most 50 ms.
 pub async fn refresh(settings: &Rc<Settings>, context: &Context) {
     let Some(ticket) = start_poll(settings) else { return };
     let settings = Rc::clone(settings);
-    run_after_response(context, ticket, |done| async move {
+    run_in_background(context, ticket, |done| async move {
         let outcome = read_published(&settings).await;
         apply_outcome(outcome, settings.refresh_interval());
         let _: Result<(), ()> = done.send(());
@@ -107,7 +118,8 @@ pub async fn refresh(settings: &Rc<Settings>, context: &Context) {
     .await;
 }
 
-/// Starts a poll, if it is time to and the result can be used.
+/// Starts a poll, if it is time to and the result can be used: without ACCOUNT_SECRET it could not
+/// be verified, and without correlations no rule reads it.
 fn start_poll(settings: &Settings) -> Option<PollTicket> {
     let now = now_ms();
     STATE.with_borrow_mut(|state| {
@@ -134,7 +146,7 @@ async fn read_published(settings: &Settings) -> Result<Option<Published>, String
     }
     let (number, indicators) = verify(&signed, secret).await?;
     if number < STATE.with_borrow(|state| state.last_number) {
-        return Err("the published ones are older than those in force".to_owned());
+        return Err("the published indicators are older than those in force".to_owned());
     }
     Ok(Some(Published { signed, number, indicators }))
 }
@@ -153,17 +165,22 @@ async fn verify(signed: &SignedValue, secret: &str) -> Result<(u64, Indicators),
     let key = hmac_sha256::derive_key(secret, KEY_PURPOSE).unwrap_or_default();
     match hmac_sha256::verify_webcrypto(&key, &signed.bytes, &signed.signature).await {
         Ok(true) => decode(&signed.bytes),
-        Ok(false) => Err("they were not published by this deployment's registry".to_owned()),
+        Ok(false) => {
+            Err("the value in KV was not published by this deployment's registry".to_owned())
+        }
         Err(_) => Err("the platform's HMAC fails".to_owned()),
     }
 }
 
+/// Splits a value of KV into its number and indicators.
 fn decode(bytes: &[u8]) -> Result<(u64, Indicators), String> {
     let (number, packed) = bytes.split_first_chunk().ok_or("the value is shorter than 8 bytes")?;
     let indicators = Indicators::decode(packed).map_err(|error| error.problem().to_owned())?;
     Ok((u64::from_le_bytes(*number), indicators))
 }
 
+/// Ends a poll: adopts newer indicators. An error is logged and counted if it differs from that of
+/// the last poll.
 fn apply_outcome(outcome: Result<Option<Published>, String>, interval: Duration) {
     let now = now_ms();
     let new_problem = STATE.with_borrow_mut(|state| match outcome {
@@ -189,8 +206,8 @@ fn apply_outcome(outcome: Result<Option<Published>, String>, interval: Duration)
 }
 
 impl IndicatorsState {
-    /// Removes expired indicators, if there are many. Otherwise they would pile up while KV has
-    /// nothing newer.
+    /// Removes expired indicators, at most once a minute, if there are at least half of
+    /// [`MAX_INDICATORS`]. Otherwise they would accumulate while KV has nothing newer.
     fn prune_expired(&mut self, now: f64) {
         if self.indicators.len() < MAX_INDICATORS / 2 || now < self.pruned_at + PRUNE_INTERVAL_MS {
             return;

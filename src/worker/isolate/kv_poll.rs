@@ -1,4 +1,7 @@
-//! The schedule by which an isolate reads KV: after a response, at most every REFRESH_SECONDS.
+//! The schedule by which an isolate reads KV: in the background, at most every REFRESH_SECONDS.
+//!
+//! One request starts a poll; the others do not wait for it. Times are milliseconds since the
+//! epoch.
 
 use std::time::Duration;
 
@@ -11,32 +14,33 @@ use crate::platform::lease::{Backoff, Lease};
 /// Timeout of one read of KV.
 pub const KV_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the first request of an isolate waits for the first poll.
+/// Time for which the first request of an isolate waits for the first poll.
 const FIRST_POLL_WAIT: Duration = Duration::from_millis(50);
 
-/// After this long another request may poll.
+/// Time after which another request may poll, if the first one never finishes.
 const POLL_LEASE: Duration = Duration::from_secs(30);
 
 /// The longest pause while KV cannot be read.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
 
-/// When KV is polled again, and whether a request polls it now.
+/// The state of the schedule: when KV is polled again, and whether a request polls it now.
 #[derive(Default)]
 pub struct KvPoll {
+    /// Held by the request that polls.
     lease: Lease,
     backoff: Backoff,
     has_started: bool,
     has_finished: bool,
 }
 
-/// Proof that a request may poll.
+/// The right of one request to poll.
 pub struct PollTicket {
-    /// Whether it is the isolate's first poll: the request waits for it for a moment.
+    /// Whether this is the isolate's first poll: the request waits for the result, at most 50 ms.
     pub is_first: bool,
 }
 
 impl KvPoll {
-    /// Returns whether it is time to poll, and no other request does.
+    /// Returns whether it is time to poll, and no other request polls.
     pub fn is_due(&self, now: f64) -> bool {
         self.backoff.is_due(now) && !self.lease.is_held(now)
     }
@@ -56,13 +60,13 @@ impl KvPoll {
         !self.has_finished && self.lease.is_held(now)
     }
 
-    /// Starts a poll: nobody else polls until it finishes or its lease expires.
+    /// Starts a poll: no other request polls until it finishes or its lease of 30 seconds expires.
     pub fn start(&mut self, now: f64) -> PollTicket {
         self.lease.renew(now, POLL_LEASE);
         PollTicket { is_first: !std::mem::replace(&mut self.has_started, true) }
     }
 
-    /// Puts the next poll off by `interval`, if there is nothing to poll for.
+    /// Makes the next poll due after `interval`, without polling now.
     pub fn postpone(&mut self, now: f64, interval: Duration) {
         self.backoff.postpone(now, interval);
     }
@@ -74,7 +78,8 @@ impl KvPoll {
         self.backoff.record_success(now, interval);
     }
 
-    /// Ends a poll that failed: the next one is due after a pause that doubles from `interval`.
+    /// Ends a poll that failed: the next one is due after a pause that doubles from `interval`, up
+    /// to 60 seconds.
     pub fn finish_failed(&mut self, now: f64, interval: Duration) {
         self.has_finished = true;
         self.lease.release();
@@ -82,9 +87,10 @@ impl KvPoll {
     }
 }
 
-/// Runs a poll after the response, by `waitUntil`. `poll` gets a sender that it uses as soon as the
-/// result is in force: the first request of an isolate waits for that, at most 50 ms.
-pub async fn run_after_response<F>(
+/// Runs a poll in the background, by `waitUntil`, which lets it outlast the response. `poll` gets a
+/// sender that it uses as soon as the result is in force: the first request of an isolate waits for
+/// that, at most 50 ms.
+pub async fn run_in_background<F>(
     context: &Context,
     ticket: PollTicket,
     poll: impl FnOnce(oneshot::Sender<()>) -> F,
@@ -105,7 +111,7 @@ mod tests {
     const INTERVAL: Duration = Duration::from_secs(10);
 
     #[test]
-    fn one_request_polls_at_a_time_and_a_lost_one_is_replaced() {
+    fn one_request_polls_at_a_time_and_an_abandoned_poll_is_replaced() {
         let mut poll = KvPoll::default();
         assert!(poll.is_due(0.0) && poll.start(0.0).is_first);
         assert!(!poll.is_due(29_999.0) && poll.is_first_running(29_999.0));

@@ -1,8 +1,8 @@
 //! Observations of the isolate's requests, and their delivery to the correlators.
 //!
 //! Requests only enqueue. One of them becomes the leader: a second after its response it sends all
-//! observations in batches. A correlator answers with the indicators of what it found, which are in
-//! force in this isolate at once.
+//! observations in batches. A correlator answers with the indicators that a batch caused. They are
+//! in force in this isolate at once.
 //!
 //! A batch that may have been lost is sent again unchanged, under its own number, so that it counts
 //! once. The queue is bounded: further observations are dropped and counted. No request ever waits
@@ -29,16 +29,17 @@ use crate::platform::panic::box_future;
 use crate::platform::settings::Settings;
 use crate::request::client_request;
 
-/// How long the first observation waits for others.
+/// Time for which the first observation waits for others, so that a batch has many.
 const BATCH_DELAY: Duration = Duration::from_secs(1);
 
 /// Maximum number of rounds in one invocation: the platform ends it 30 seconds after its response.
 const MAX_ROUNDS: usize = 10;
 
-/// Maximum number of observations that wait for one correlator: some megabytes.
+/// Maximum number of observations that wait for one correlator: some megabytes. Further ones are
+/// dropped.
 const MAX_QUEUED_OBSERVATIONS: usize = 4_096;
 
-/// After this long another request may lead, and send.
+/// Time after which another request may lead, and send, if the leader never finishes.
 const LEASE: Duration = Duration::from_secs(30);
 
 /// Timeout of one batch.
@@ -50,7 +51,7 @@ const MAX_BACKOFF: Duration = Duration::from_secs(64);
 
 #[derive(Default)]
 struct ObservationQueue {
-    /// By index of the correlator.
+    /// Queues by index of the correlator.
     shard_queues: BTreeMap<u32, ShardQueue>,
     /// Held by the request that will send.
     leader: Lease,
@@ -65,10 +66,26 @@ struct ObservationQueue {
 /// The observations for one correlator.
 #[derive(Default)]
 struct ShardQueue {
-    queue: VecDeque<(Arc<Plan>, Rc<Observation>)>,
+    /// Observations that are not in a batch yet, oldest first.
+    queue: VecDeque<QueuedObservation>,
     /// An encoded batch that may not have arrived. It is sent before any other.
     undelivered: Option<Rc<[u8]>>,
+    /// Pause after failed batches.
     backoff: Backoff,
+}
+
+/// An observation, and the plan whose fields and signatures it refers to by index.
+struct QueuedObservation {
+    plan: Arc<Plan>,
+    /// Shared by the queues of all correlators that own a part of it.
+    observation: Rc<Observation>,
+}
+
+/// The id of a batch, under which a correlator counts it once.
+#[derive(Clone, Copy)]
+struct BatchId {
+    sender: u64,
+    sequence: u64,
 }
 
 /// The result of sending a batch.
@@ -98,7 +115,8 @@ pub fn enqueue(ruleset: &Ruleset, observation: Observation, settings: &Settings)
         for shard in owners {
             let shard_queue = queue.shard_queues.entry(shard).or_default();
             if shard_queue.queue.len() < MAX_QUEUED_OBSERVATIONS {
-                shard_queue.queue.push_back((Arc::clone(plan), Rc::clone(&observation)));
+                let (plan, observation) = (Arc::clone(plan), Rc::clone(&observation));
+                shard_queue.queue.push_back(QueuedObservation { plan, observation });
             } else {
                 dropped = true;
             }
@@ -178,6 +196,7 @@ async fn send_batches(correlators: &ObjectNamespace) {
     QUEUE.with_borrow_mut(|queue| queue.sending.release());
 }
 
+/// Ends the delivery of a batch: puts indicators in force, or keeps the batch for another attempt.
 fn apply_delivery(shard: u32, delivery: Delivery) {
     let now = now_ms();
     QUEUE.with_borrow_mut(|queue| {
@@ -201,6 +220,7 @@ fn apply_delivery(shard: u32, delivery: Delivery) {
 }
 
 impl ObservationQueue {
+    /// Returns whether anything can be sent at `now`, in milliseconds since the epoch.
     fn is_ready(&self, now: f64) -> bool {
         self.shard_queues.values().any(|shard| shard.is_ready(now))
     }
@@ -211,20 +231,22 @@ impl ObservationQueue {
 
     /// Encodes the next batch for every correlator that is ready, with the correlator's index.
     fn next_batches(&mut self, now: f64) -> Vec<(u32, Rc<[u8]>)> {
-        let isolate_id =
+        let sender =
             *self.isolate_id.get_or_insert_with(|| isolate_id(&client_request::new_request_id()));
         let sequence = &mut self.last_sequence;
         let ready = self.shard_queues.iter_mut().filter(|(_, shard)| shard.is_ready(now));
         ready
             .filter_map(|(shard, shard_queue)| {
                 *sequence = sequence.saturating_add(1);
-                Some((*shard, shard_queue.next_batch((isolate_id, *sequence))?))
+                let batch_id = BatchId { sender, sequence: *sequence };
+                Some((*shard, shard_queue.next_batch(batch_id)?))
             })
             .collect()
     }
 }
 
 impl ShardQueue {
+    /// Returns whether a batch can be sent at `now`: not during the pause after a failed one.
     fn is_ready(&self, now: f64) -> bool {
         self.backoff.is_due(now) && (self.undelivered.is_some() || !self.queue.is_empty())
     }
@@ -233,25 +255,24 @@ impl ShardQueue {
         self.backoff.is_due(now) && self.queue.len() >= MAX_BATCH_OBSERVATIONS
     }
 
-    /// Returns the batch to send: the undelivered one, or the oldest observations that share a
-    /// plan.
-    fn next_batch(&mut self, batch_id: (u64, u64)) -> Option<Rc<[u8]>> {
+    /// Returns the batch to send: the undelivered one under its old id, or the oldest observations
+    /// that share a plan under `id`. Returns `None` if there are no observations.
+    fn next_batch(&mut self, id: BatchId) -> Option<Rc<[u8]>> {
         if self.undelivered.is_none() {
-            let (plan, _) = self.queue.front()?;
-            let plan = Arc::clone(plan);
+            let plan = Arc::clone(&self.queue.front()?.plan);
             let candidates = self.queue.iter().take(MAX_BATCH_OBSERVATIONS);
-            let count =
-                candidates.take_while(|(queued_plan, _)| Arc::ptr_eq(queued_plan, &plan)).count();
-            let batch: Vec<_> = self.queue.drain(..count).collect();
-            let observations = batch.iter().map(|(_, observation)| observation.as_ref());
-            let (sender_id, sequence) = batch_id;
-            let batch = Batch::new(sender_id, sequence, &plan, observations);
+            let count = candidates.take_while(|queued| Arc::ptr_eq(&queued.plan, &plan)).count();
+            let drained: Vec<_> = self.queue.drain(..count).collect();
+            let observations = drained.iter().map(|queued| queued.observation.as_ref());
+            let batch = Batch::new(id.sender, id.sequence, &plan, observations);
             self.undelivered = Some(batch.encode().into());
         }
         self.undelivered.clone()
     }
 }
 
+/// Sends a batch to a correlator. 200 is an acceptance, 4xx a rejection; any other outcome is a
+/// failure, because the batch may have been counted or not.
 async fn post_batch(correlators: &ObjectNamespace, shard: u32, bytes: &[u8]) -> Delivery {
     let delivery = async {
         let stub = correlators.get_by_name(&object_name(shard)).ok()?;
@@ -287,13 +308,19 @@ mod tests {
         let (first_plan, second_plan) = (Arc::new(Plan::default()), Arc::new(Plan::default()));
         let mut shard_queue = ShardQueue::default();
         for (plan, count) in [(&first_plan, MAX_BATCH_OBSERVATIONS + 3), (&second_plan, 2)] {
-            shard_queue.queue.extend((0..count).map(|_| (Arc::clone(plan), Rc::default())));
+            shard_queue.queue.extend(
+                (0..count).map(|_| QueuedObservation {
+                    plan: Arc::clone(plan),
+                    observation: Rc::default(),
+                }),
+            );
         }
+        let batch_id = |sequence| BatchId { sender: 7, sequence };
         let mut sizes = Vec::new();
         for sequence in 1..=3 {
-            let batch = shard_queue.next_batch((7, sequence)).unwrap();
+            let batch = shard_queue.next_batch(batch_id(sequence)).unwrap();
             assert_eq!(
-                shard_queue.next_batch((7, 99)),
+                shard_queue.next_batch(batch_id(99)),
                 Some(Rc::clone(&batch)),
                 "an undelivered batch keeps its number"
             );
@@ -302,6 +329,6 @@ mod tests {
             shard_queue.undelivered = None;
         }
         assert_eq!(sizes, [(1, MAX_BATCH_OBSERVATIONS), (2, 3), (3, 2)]);
-        assert_eq!(shard_queue.next_batch((7, 4)), None);
+        assert_eq!(shard_queue.next_batch(batch_id(4)), None);
     }
 }

@@ -24,7 +24,7 @@ use crate::platform::settings::Settings;
 use crate::request::client_request;
 use crate::request::shadow::ShadowDecision;
 
-/// After this long another request may become the leader.
+/// Time after which another request may become the leader, if the first one never reports.
 const LEADER_LEASE: Duration = Duration::from_secs(60);
 
 /// Timeout of one report.
@@ -48,12 +48,15 @@ const SCORE_BUCKETS: [&str; 20] = [
 
 #[derive(Default)]
 struct Telemetry {
+    /// Counts since the last report.
     counters: Counters,
+    /// Decisions since the last report.
     sample: DecisionSample,
     /// Held by the request that will send the next report.
     leader: Lease,
+    /// Pause after failed reports.
     backoff: Backoff,
-    /// Index of the ledger object that this isolate reports to.
+    /// Index of the ledger object that gets this isolate's reports.
     shard: Option<u32>,
 }
 
@@ -61,7 +64,8 @@ thread_local! {
     static TELEMETRY: RefCell<Telemetry> = RefCell::default();
 }
 
-/// Counts a decision, and adds it to the sample if there is room.
+/// Counts a decision, and adds it to the sample if there is room. `model` is the name of the
+/// requested model, `shadow_decision` the comparison with the shadow ruleset.
 pub fn count_decision(
     request_id: &str,
     attribution: &Attribution<'_>,
@@ -93,12 +97,13 @@ pub fn count_decision(
     });
 }
 
+/// Returns the lower bound of a score's bucket. 100 is in the last bucket.
 fn score_bucket(score: f64) -> &'static str {
     SCORE_BUCKETS.get((score / 5.0) as usize).unwrap_or(&"95")
 }
 
-/// Counts a request of a cluster. Clients choose the model's name, so that only a few names per
-/// cluster are counted apart, and only those that may be stored.
+/// Counts a request of a cluster. Clients choose the model's name, so that only eight names per
+/// cluster are counted separately, and only names that may be stored.
 pub fn count_cluster(cluster: &str, band: Band, model: Option<&str>) {
     TELEMETRY.with_borrow_mut(|telemetry| {
         let counters = &mut telemetry.counters;
@@ -145,6 +150,8 @@ pub fn schedule_report(settings: &Rc<Settings>, context: &Context) {
     });
 }
 
+/// Sends the report. If it may have been lost, its counters are kept for the next one, and its
+/// decisions are dropped.
 async fn send(settings: &Settings) {
     let (report, shard) = TELEMETRY.with_borrow_mut(|telemetry| {
         let shard = *telemetry.shard.get_or_insert_with(|| {

@@ -1,96 +1,94 @@
-//! Counts, and what is counted: the form in which isolates report and the ledger keeps them.
+//! Counters and their keys, as isolates report them and the ledger stores them.
 //!
 //! | key | counts |
 //! |---|---|
 //! | `request`, serial, ruleset, role, band, action, mode | decided requests |
-//! | `colo`, colo | the same by data centre |
-//! | `score`, from | the same by score, in steps of five |
+//! | `colo`, colo | decided requests by data centre |
+//! | `score`, lower bound | decided requests by score, in buckets of five |
 //! | `signature`, ruleset, name | hits |
-//! | `error`, what | our own failures |
+//! | `error`, message | faults in Hedgerow |
 //! | `cluster`, id, band | requests whose indicators named a cluster |
-//! | `cluster_model`, id, model | the same by model |
-//! | `shadow`, shadow ruleset, band, shadow's band | requests that were scored twice |
-//! | `shadow_signature`, shadow ruleset, name, `active` or `shadow` | hits of only one of the two |
+//! | `cluster_model`, id, model | requests of a cluster by model |
+//! | `shadow`, shadow ruleset, band, band by the shadow | requests that two rulesets scored |
+//! | `shadow_signature`, shadow ruleset, name, `active` or `shadow` | hits in only one of the two |
+//! | `overflow` | counts of further keys, when there are too many |
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// Counts by key.
+/// Counts by key. JSON: an array of pairs, such as `[[["colo","FRA"],3]]`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(from = "Vec<(CounterKey, u64)>", into = "Vec<(CounterKey, u64)>")]
 pub struct Counters(BTreeMap<CounterKey, u64>);
 
-/// What an isolate reports: its counts, and some of its decisions as JSON.
+/// A report of an isolate to the ledger.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Report {
-    /// The counts.
+    /// Counts since the last report.
     pub counters: Counters,
-    /// The decisions.
+    /// A sample of the decisions since the last report, as JSON objects.
     #[serde(default)]
     pub decisions: Vec<Box<RawValue>>,
 }
 
 impl Report {
-    /// Reads a report; isolates of an earlier version send nothing but counts.
+    /// Parses the JSON of a report; `None` if it is malformed.
     pub fn parse(text: &str) -> Option<Self> {
-        let counts =
-            || Some(Self { counters: serde_json::from_str(text).ok()?, decisions: Vec::new() });
-        serde_json::from_str(text).ok().or_else(counts)
+        serde_json::from_str(text).ok()
     }
 }
 
-/// What is counted.
+/// Kind and parts of a counter: a row of the table above.
 pub type CounterKey = Vec<String>;
 
-/// Keys that are kept apart while counts are collected; what comes beyond them counts as [`OVERFLOW`].
-/// Colos, signatures and rulesets are some hundreds.
+/// Maximum number of keys while counts are collected. Further keys count as [`OVERFLOW`]. Regular
+/// traffic has some hundreds of colos, signatures and rulesets.
 pub const MAX_KEYS: usize = 4096;
 
-/// Bytes of a key that are kept.
+/// The longest key, in bytes. Longer keys count as [`OVERFLOW`].
 const MAX_KEY_BYTES: usize = 512;
 
+/// The key of all counts that exceed a limit.
 const OVERFLOW: &str = "overflow";
 
 impl Counters {
-    /// Adds to a count.
+    /// Adds to a count, within the limits.
     pub fn add(&mut self, key: CounterKey, count: u64) {
         let is_long = key.iter().map(String::len).sum::<usize>() > MAX_KEY_BYTES;
-        let key = match is_long || (self.0.len() >= MAX_KEYS && !self.0.contains_key(&key)) {
-            true => vec![OVERFLOW.to_owned()],
-            false => key,
-        };
+        let is_over_limit = is_long || (self.0.len() >= MAX_KEYS && !self.0.contains_key(&key));
+        let key = if is_over_limit { vec![OVERFLOW.to_owned()] } else { key };
         self.add_unbounded(key, count);
     }
 
-    /// Adds one to the count of a key made of these parts.
+    /// Adds one to a count, within the limits.
     pub fn increment<const PARTS: usize>(&mut self, parts: [&str; PARTS]) {
         self.add(parts.map(str::to_owned).to_vec(), 1);
     }
 
-    /// Adds all counts of another, which has its bounds: what was kept is never lost in being read.
+    /// Adds all counts of `other`, without limits: stored counts must not turn into overflow.
     pub fn merge_unbounded(&mut self, other: Self) {
         other.0.into_iter().for_each(|(key, count)| self.add_unbounded(key, count));
     }
 
-    /// Adds to a count, without a bound.
+    /// Adds to a count, without limits.
     pub fn add_unbounded(&mut self, key: CounterKey, count: u64) {
         let total = self.0.entry(key).or_default();
         *total = total.saturating_add(count);
     }
 
-    /// Adds all counts of another.
+    /// Adds all counts of `other`, within the limits.
     pub fn merge(&mut self, other: Self) {
         other.0.into_iter().for_each(|(key, count)| self.add(key, count));
     }
 
-    /// The first count, in the order of their keys.
+    /// Returns the first count in the order of keys; `None` if there is none.
     pub fn first(&self) -> Option<(CounterKey, u64)> {
         self.0.first_key_value().map(|(key, count)| (key.clone(), *count))
     }
 
-    /// The counts whose keys begin with these parts.
+    /// Returns the counts whose keys begin with `parts`, in the order of keys.
     pub fn with_prefix<const PARTS: usize>(
         &self,
         parts: [&str; PARTS],
@@ -101,17 +99,17 @@ impl Counters {
         candidates.take_while(move |(key, _)| key.starts_with(&prefix))
     }
 
-    /// Takes a count out.
+    /// Removes a count.
     pub fn remove(&mut self, key: &CounterKey) {
         self.0.remove(key);
     }
 
-    /// Whether nothing was counted.
+    /// Returns whether there are no counts.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// All counts, in the order of their keys.
+    /// Returns all counts, in the order of keys.
     pub fn iter(&self) -> impl Iterator<Item = (&[String], u64)> {
         self.0.iter().map(|(key, count)| (key.as_slice(), *count))
     }
@@ -136,10 +134,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reports_of_both_versions_are_read() {
+    fn reports_may_lack_decisions() {
         let counts = r#"[[["colo","FRA"],3]]"#;
         for text in [
-            counts.to_owned(),
             format!(r#"{{"counters":{counts}}}"#),
             format!(r#"{{"counters":{counts},"decisions":[{{}}]}}"#),
         ] {
@@ -147,10 +144,11 @@ mod tests {
             assert_eq!(report.counters.iter().map(|(_, count)| count).sum::<u64>(), 3, "{text}");
         }
         assert!(Report::parse("{}").is_none());
+        assert!(Report::parse(counts).is_none());
     }
 
     #[test]
-    fn counts_add_up_and_stay_bounded() {
+    fn counts_add_up_within_the_limits() {
         let mut counters = Counters::default();
         counters.increment(["error", "a"]);
         counters.increment(["error", "a"]);

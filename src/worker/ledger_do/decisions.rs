@@ -1,6 +1,7 @@
-//! The last decisions: rings that are bounded whatever comes, clear requests apart from all others, so
-//! that these are not pushed out by them. What an object's memory has is stored some seconds later, and
-//! read again only when somebody asks.
+//! The last sampled decisions of an object, in two rings: one for the band `clear`, one for all
+//! others, so that clear decisions never evict others.
+//!
+//! The alarm saves new decisions every few seconds. The first query restores older ones.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -11,77 +12,87 @@ use worker::SqlStorage;
 use crate::platform::clock::now_seconds;
 use crate::platform::sql::integer;
 
-/// Decisions that an object keeps at most: clear ones, and all others; and how many bytes of either.
+/// Limits of clear decisions, and of all others.
 const CLEAR_LIMITS: RingLimits = RingLimits { max_decisions: 500, max_bytes: 1 << 20 };
 const OTHER_LIMITS: RingLimits = RingLimits { max_decisions: 1_500, max_bytes: 4 << 20 };
 
-/// Both together.
+/// Maximum number of decisions of an object.
 pub const MAX_DECISIONS: usize = CLEAR_LIMITS.max_decisions + OTHER_LIMITS.max_decisions;
 
-/// Seconds for which a decision is kept.
+/// Seconds for which a decision is kept: a week.
 pub const RETENTION_SECONDS: u64 = 7 * 86_400;
 
-/// Decisions that are told at once, at most.
+/// Maximum number of decisions in one answer.
 pub const MAX_PAGE: usize = 500;
 
-/// Bytes that are stored in one row.
+/// Approximate bytes of decisions in one row. SQLite's rows have at most two megabytes here.
 const ROW_BYTES: usize = 512 << 10;
 
-/// Rows between two prunings.
+/// Number of new rows after which surplus rows are deleted.
 const PRUNE_EVERY_ROWS: u32 = 128;
 
+/// The table of decisions; the contract of `ledger_do.rs` describes it.
 pub const SCHEMA: &str = "
-CREATE TABLE IF NOT EXISTS decided (id INTEGER PRIMARY KEY, clear INTEGER NOT NULL, at INTEGER NOT NULL, count INTEGER NOT NULL,
+CREATE TABLE IF NOT EXISTS decision_chunk (
+    id INTEGER PRIMARY KEY, clear INTEGER NOT NULL, at INTEGER NOT NULL, count INTEGER NOT NULL,
     records TEXT NOT NULL);
 ";
 
-/// What a question finds, newest first.
+/// The answer to a query.
 #[derive(Default, Serialize, Deserialize)]
 pub struct DecisionMatches {
-    /// The decisions by their time.
+    /// Time in milliseconds since the epoch and JSON of each decision, newest first.
     pub decisions: Vec<(f64, Box<RawValue>)>,
-    /// How many are kept.
+    /// Number of stored decisions, matching or not.
     pub stored: usize,
 }
 
+/// Limits of a ring. Bytes are those of [`StoredDecision::heap_bytes`].
 #[derive(Clone, Copy)]
 struct RingLimits {
     max_decisions: usize,
     max_bytes: usize,
 }
 
-/// The decisions.
+/// The decisions of an object.
 pub struct Decisions {
+    /// Other decisions, and clear ones: the index is the column `clear`.
     rings: [Ring; 2],
-    /// Whether those that were stored before this object was made are here, too.
+    /// Whether the rows of earlier instances of the object were read.
     is_restored: bool,
-    /// The first row that this object stored.
+    /// Id of the first row that this instance wrote.
     first_row: Option<u64>,
+    /// Rows written since surplus rows were deleted.
     rows_since_prune: u32,
 }
 
+/// Decisions from the oldest to the newest. A new one replaces the oldest.
 struct Ring {
     limits: RingLimits,
     decisions: VecDeque<StoredDecision>,
+    /// Bytes of all decisions.
     bytes: usize,
-    /// How many of the last ones are not stored yet.
+    /// Number of the newest decisions that are not saved yet.
     unsaved_count: usize,
 }
 
+/// A decision: its JSON, and the members that queries filter by.
 struct StoredDecision {
     text: Box<RawValue>,
     index: Index,
 }
 
-/// What is asked for.
+/// Members of a decision that queries filter by.
 #[derive(Deserialize)]
 struct Index {
     request_id: String,
+    /// Milliseconds since the epoch.
     at: f64,
     colo: String,
     model: Option<String>,
     account: Option<String>,
     cluster: Option<String>,
+    /// `None` for a request that was not scored.
     band: Option<String>,
     action: String,
     hits: Vec<HitName>,
@@ -106,7 +117,7 @@ impl Default for Decisions {
 }
 
 impl Decisions {
-    /// Keeps decisions that an isolate reported; what is none is left out.
+    /// Adds decisions that an isolate reported. Malformed ones are left out.
     pub fn record(&mut self, decisions: Vec<Box<RawValue>>) {
         for decision in decisions.into_iter().filter_map(StoredDecision::parse) {
             let [others, clear] = &mut self.rings;
@@ -114,7 +125,7 @@ impl Decisions {
         }
     }
 
-    /// Those that a query asks for; `now` is in milliseconds.
+    /// Returns the decisions that match a query; `now` is in milliseconds since the epoch.
     pub fn find(&self, query: &HashMap<String, String>, now: f64) -> DecisionMatches {
         let limit = query.get("limit").and_then(|limit| limit.parse().ok()).unwrap_or(MAX_PAGE);
         let limit = limit.min(MAX_PAGE);
@@ -136,7 +147,7 @@ impl Decisions {
         DecisionMatches { decisions: page.collect(), stored }
     }
 
-    /// Stores what came since the last time.
+    /// Writes the decisions that are not saved yet.
     pub fn save(&mut self, sql: &SqlStorage) -> worker::Result<()> {
         for (ring_index, ring) in self.rings.iter_mut().enumerate() {
             for chunk in ring.unsaved_chunks() {
@@ -145,7 +156,8 @@ impl Decisions {
                     id: u64,
                 }
                 let records = serde_json::to_string(&chunk).unwrap_or_default();
-                let query = "INSERT INTO decided (clear, at, count, records) VALUES (?, ?, ?, ?) RETURNING id";
+                let query = "INSERT INTO decision_chunk (clear, at, count, records)
+                    VALUES (?, ?, ?, ?) RETURNING id";
                 let numbers = [ring_index as u64, now_seconds(), chunk.len() as u64].map(integer);
                 let values = numbers.into_iter().chain([records.into()]).collect::<Vec<_>>();
                 let inserted: Inserted = sql.exec(query, values)?.one()?;
@@ -161,7 +173,7 @@ impl Decisions {
         Ok(())
     }
 
-    /// Reads what was stored before this object was made, once.
+    /// Reads the rows of earlier instances of the object, once.
     pub fn restore(&mut self, sql: &SqlStorage) -> worker::Result<()> {
         #[derive(Deserialize)]
         struct Row {
@@ -172,7 +184,8 @@ impl Decisions {
         }
         let first_row = self.first_row.unwrap_or(u64::MAX);
         for (ring_index, ring) in self.rings.iter_mut().enumerate() {
-            let query = "SELECT records FROM decided WHERE clear = ? AND id < ? AND at >= ? ORDER BY id DESC";
+            let query = "SELECT records FROM decision_chunk
+                WHERE clear = ? AND id < ? AND at >= ? ORDER BY id DESC";
             let oldest = now_seconds().saturating_sub(RETENTION_SECONDS);
             let values = [ring_index as u64, first_row, oldest].map(integer).to_vec();
             for row in sql.exec(query, values)?.to_array::<Row>()? {
@@ -189,14 +202,14 @@ impl Decisions {
     }
 }
 
-/// Whether any are stored.
+/// Returns whether the table has rows.
 pub fn has_stored_decisions(sql: &SqlStorage) -> worker::Result<bool> {
     #[derive(Deserialize)]
     struct Row {}
-    Ok(!sql.exec("SELECT id FROM decided LIMIT 1", None)?.to_array::<Row>()?.is_empty())
+    Ok(!sql.exec("SELECT id FROM decision_chunk LIMIT 1", None)?.to_array::<Row>()?.is_empty())
 }
 
-/// Forgets what is old, or more than is kept.
+/// Deletes rows that are too old, and rows whose decisions exceed the limits.
 pub fn prune(sql: &SqlStorage) -> worker::Result<()> {
     #[derive(Deserialize)]
     struct Row {
@@ -204,9 +217,9 @@ pub fn prune(sql: &SqlStorage) -> worker::Result<()> {
         count: u64,
     }
     let oldest = now_seconds().saturating_sub(RETENTION_SECONDS);
-    sql.exec("DELETE FROM decided WHERE at < ?", vec![integer(oldest)])?;
+    sql.exec("DELETE FROM decision_chunk WHERE at < ?", vec![integer(oldest)])?;
     for (ring_index, limits) in [OTHER_LIMITS, CLEAR_LIMITS].into_iter().enumerate() {
-        let query = "SELECT id, count FROM decided WHERE clear = ? ORDER BY id DESC";
+        let query = "SELECT id, count FROM decision_chunk WHERE clear = ? ORDER BY id DESC";
         let rows: Vec<Row> = sql.exec(query, vec![integer(ring_index as u64)])?.to_array()?;
         let mut newer_count = 0;
         let is_surplus = |row: &&Row| {
@@ -216,14 +229,14 @@ pub fn prune(sql: &SqlStorage) -> worker::Result<()> {
         };
         if let Some(surplus) = rows.iter().find(is_surplus) {
             let values = [ring_index as u64, surplus.id].map(integer).to_vec();
-            sql.exec("DELETE FROM decided WHERE clear = ? AND id <= ?", values)?;
+            sql.exec("DELETE FROM decision_chunk WHERE clear = ? AND id <= ?", values)?;
         }
     }
     Ok(())
 }
 
 impl Ring {
-    /// Adds a new one; the oldest make place.
+    /// Adds a new decision, and removes the oldest ones that exceed the limits.
     fn push(&mut self, decision: StoredDecision) {
         self.bytes += decision.heap_bytes();
         self.decisions.push_back(decision);
@@ -236,7 +249,7 @@ impl Ring {
         self.unsaved_count = self.unsaved_count.min(self.decisions.len());
     }
 
-    /// Adds an old one, if there is place.
+    /// Adds a decision that is older than all others, if there is room. It is saved already.
     fn push_old(&mut self, decision: StoredDecision) {
         let bytes = self.bytes + decision.heap_bytes();
         if self.decisions.len() < self.limits.max_decisions && bytes <= self.limits.max_bytes {
@@ -245,7 +258,7 @@ impl Ring {
         }
     }
 
-    /// What is not stored yet, in parts of some size.
+    /// Returns the decisions that are not saved yet, in chunks of about [`ROW_BYTES`].
     fn unsaved_chunks(&self) -> Vec<Vec<&RawValue>> {
         let mut chunks: Vec<Vec<&RawValue>> = Vec::new();
         let mut size = usize::MAX;
@@ -264,6 +277,7 @@ impl Ring {
 }
 
 impl StoredDecision {
+    /// Parses the JSON of a decision; `None` if a required member is missing.
     fn parse(text: Box<RawValue>) -> Option<Self> {
         let index = serde_json::from_str(text.get()).ok()?;
         Some(Self { text, index })
@@ -273,14 +287,14 @@ impl StoredDecision {
         self.index.band.as_deref() == Some("clear")
     }
 
-    /// Bytes of it, nearly: its facts are a part of its text.
+    /// Returns the approximate bytes of the decision: the index repeats a part of the text.
     fn heap_bytes(&self) -> usize {
         2 * self.text.get().len()
     }
 }
 
 impl Index {
-    /// Whether it is what a query asks for. What a query does not name may be anything.
+    /// Returns whether the decision matches every filter that the query has.
     fn matches_query(&self, query: &HashMap<String, String>) -> bool {
         let equals = |name: &str, value: Option<&str>| {
             query.get(name).is_none_or(|expected| value == Some(expected.as_str()))
@@ -303,7 +317,7 @@ impl Index {
             && equals("colo", Some(&self.colo))
             && equals("model", self.model.as_deref())
             && equals("cluster", self.cluster.as_deref())
-            // People copy the first digits.
+            // People may give only the first digits.
             && starts_with("account", self.account.as_deref())
             && starts_with("id", Some(&self.request_id))
             && query.get("signature").is_none_or(has_hit)

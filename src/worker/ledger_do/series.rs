@@ -1,27 +1,35 @@
-//! Counts over time, as the console draws them: each object of the ledger adds up its own, and what they
-//! have is added.
+//! Time series of counters, for the console's charts. Each object of the ledger makes its own; the
+//! admin API merges them.
 
 use std::collections::BTreeMap;
 
+use hedgerow_core::api;
+use hedgerow_core::rules::policy::{Action, Band};
+use hedgerow_core::rules::release::RulesetRole;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
-/// Steps into which a time is cut, and where it begins; all in seconds since the epoch.
+/// A period, divided into steps of equal length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeBuckets {
-    /// When the first begins.
+    /// Start of the first step, in seconds since the epoch.
     pub start: u64,
-    /// How long one is.
+    /// Length of a step in seconds.
     pub step: u64,
-    /// How many there are.
+    /// Number of steps.
     pub count: usize,
 }
 
+/// A minute and an hour in seconds.
 const MINUTE: u64 = 60;
 const HOUR: u64 = 3_600;
 
+/// Maximum number of steps.
+const MAX_BUCKETS: usize = 200;
+
 impl TimeBuckets {
-    /// The steps of the last minutes: few enough to draw, and no finer than what is kept so long.
+    /// Returns the steps that cover the last `minutes`, up to the current step: at most 200, and
+    /// whole hours beyond two days, because the ledger keeps minutes for two days. `now` is in
+    /// seconds since the epoch.
     pub fn from_last_minutes(minutes: u64, now: u64) -> Self {
         let step = match minutes {
             0..=90 => MINUTE,
@@ -31,58 +39,56 @@ impl TimeBuckets {
             _ => 8 * HOUR,
         };
         let count = (minutes * MINUTE).div_ceil(step);
-        // The last one is not over yet.
+        // The last step is not over yet.
         let end = now - now % step + step;
         Self { start: end.saturating_sub(count * step), step, count: count as usize }
     }
 
-    /// The steps that a query names.
+    /// Parses the parameters of a query; `None` if they are invalid.
     pub fn parse(start: &str, step: &str, count: &str) -> Option<Self> {
         let (start, step, count) = (start.parse().ok()?, step.parse().ok()?, count.parse().ok()?);
         let is_valid = step >= MINUTE && step % MINUTE == 0 && (1..=MAX_BUCKETS).contains(&count);
         is_valid.then_some(Self { start, step, count })
     }
 
-    /// The same as a query.
+    /// Returns the query that [`parse`](Self::parse) reads.
     pub fn to_query(self) -> String {
         format!("from={}&step={}&count={}", self.start, self.step, self.count)
     }
 
-    /// When the last one ends.
+    /// Returns the end of the last step, in seconds since the epoch.
     pub fn end(&self) -> u64 {
         self.start.saturating_add(self.step.saturating_mul(self.count as u64))
     }
 
-    /// In which of them a time is.
+    /// Returns the index of the step that contains `at`, in seconds since the epoch.
     pub fn index_of(&self, at: u64) -> Option<usize> {
         let index = at.checked_sub(self.start)? / self.step;
         usize::try_from(index).ok().filter(|index| *index < self.count)
     }
 }
 
-const MAX_BUCKETS: usize = 200;
-
-/// Counts of one thing, one a step.
+/// Counts by step.
 type Samples = Vec<u64>;
 
-/// Counts over time.
+/// Counts by step and name.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Series {
     bands: BTreeMap<String, Samples>,
     actions: BTreeMap<String, Samples>,
     signatures: BTreeMap<String, Samples>,
     errors: BTreeMap<String, Samples>,
-    /// Requests by where their score's step of five begins.
+    /// Requests of the whole period by the lower bound of their score's bucket.
     scores: BTreeMap<String, u64>,
-    /// Requests by serial, ruleset and role, and then by band.
+    /// Requests of the whole period by `<serial> <role> <ruleset>`, and then by band.
     rulesets: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
-/// The kinds of counts that are in it.
+/// The kinds of counters that a series contains.
 pub const SERIES_KINDS: [&str; 4] = ["request", "signature", "score", "error"];
 
 impl Series {
-    /// Adds a count of the ledger's.
+    /// Adds a counter of the time `at`, in seconds since the epoch. Other kinds are ignored.
     pub fn add(&mut self, buckets: &TimeBuckets, at: u64, key: &[String], count: u64) {
         let Some(index) = buckets.index_of(at) else { return };
         let add = |by_name: &mut BTreeMap<String, Samples>, name: &str| {
@@ -106,7 +112,7 @@ impl Series {
         }
     }
 
-    /// Adds what another object has.
+    /// Adds the series of another object, which has the same steps.
     pub fn merge(&mut self, other: Self) {
         let merge_samples = |target: &mut BTreeMap<String, Samples>,
                              source: BTreeMap<String, Samples>| {
@@ -130,66 +136,74 @@ impl Series {
         }
     }
 
-    /// As the API tells it.
-    pub fn to_json(&self, buckets: &TimeBuckets, minutes: u64) -> Value {
-        let by_name = |names: &[&str], counts: &BTreeMap<String, Samples>| {
-            let zeros = || vec![0; buckets.count];
-            let entry = |name: &&str| {
-                let samples = counts.get(*name).cloned().unwrap_or_else(zeros);
-                ((*name).to_owned(), json!(samples))
-            };
-            names.iter().map(entry).collect::<serde_json::Map<String, Value>>()
+    /// Returns the series as the API shows it: every band and action, with zeros if necessary.
+    pub fn to_api(&self, buckets: &TimeBuckets, minutes: u64) -> api::Series {
+        let samples = |counts: &BTreeMap<String, Samples>, name: &str| {
+            counts.get(name).cloned().unwrap_or_else(|| vec![0; buckets.count])
         };
+        let band = |band: Band| samples(&self.bands, band.name());
+        let action = |action: Action| samples(&self.actions, action.name());
         let starts = (0..buckets.count as u64).map(|index| buckets.start + index * buckets.step);
         let score = |index: u64| self.scores.get(&(5 * index).to_string()).copied().unwrap_or(0);
-        json!({
-            "minutes": minutes,
-            "step": buckets.step,
-            "at": starts.collect::<Vec<_>>(),
-            "bands": by_name(&BANDS, &self.bands),
-            "actions": by_name(&ACTIONS, &self.actions),
-            "scores": (0..20).map(score).collect::<Vec<_>>(),
-            "signatures": ranked(&self.signatures, MAX_RANKED, "name", "hits"),
-            "errors": ranked(&self.errors, MAX_RANKED, "what", "count"),
-            "rulesets": self.rulesets.iter().filter_map(ruleset_json).collect::<Vec<_>>(),
-        })
+        api::Series {
+            minutes,
+            step: buckets.step,
+            at: starts.collect(),
+            bands: api::BandSeries {
+                clear: band(Band::Clear),
+                notice: band(Band::Notice),
+                suspect: band(Band::Suspect),
+                hostile: band(Band::Hostile),
+            },
+            actions: api::ActionSeries {
+                allow: action(Action::Allow),
+                tag: action(Action::Tag),
+                degrade: action(Action::Degrade),
+                throttle: action(Action::Throttle),
+                block: action(Action::Block),
+            },
+            scores: (0..20).map(score).collect(),
+            signatures: ranked(&self.signatures)
+                .map(|(hits, name, points)| api::SignatureSeries { name, hits, points })
+                .collect(),
+            errors: ranked(&self.errors)
+                .map(|(count, message, points)| api::ErrorSeries { message, count, points })
+                .collect(),
+            rulesets: self.rulesets.iter().filter_map(ruleset_traffic).collect(),
+        }
     }
 }
 
-const BANDS: [&str; 4] = ["clear", "notice", "suspect", "hostile"];
-const ACTIONS: [&str; 5] = ["allow", "tag", "degrade", "throttle", "block"];
-
-/// Signatures and errors that are listed.
+/// Maximum number of signatures, and of errors, in the response.
 const MAX_RANKED: usize = 50;
 
-/// What was counted most, first.
-fn ranked(
-    series: &BTreeMap<String, Samples>,
-    limit: usize,
-    name_key: &str,
-    count_key: &str,
-) -> Vec<Value> {
+/// Returns totals, names and counts by step: those with the highest totals, highest first.
+fn ranked(series: &BTreeMap<String, Samples>) -> impl Iterator<Item = (u64, String, Samples)> {
     let total = |samples: &Samples| samples.iter().sum::<u64>();
     let mut rows: Vec<_> =
         series.iter().map(|(label, samples)| (total(samples), label, samples)).collect();
     rows.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(b.1)));
-    rows.truncate(limit);
-    rows.into_iter()
-        .map(|(total, label, samples)| json!({ name_key: label, count_key: total, "points": samples }))
-        .collect()
+    rows.truncate(MAX_RANKED);
+    rows.into_iter().map(|(total, label, samples)| (total, label.clone(), samples.clone()))
 }
 
-fn ruleset_json((key, bands): (&String, &BTreeMap<String, u64>)) -> Option<Value> {
+/// Returns the requests of a ruleset; `None` if the key is malformed.
+fn ruleset_traffic((key, bands): (&String, &BTreeMap<String, u64>)) -> Option<api::RulesetTraffic> {
     let mut parts = key.splitn(3, ' ');
     let (serial, role, ruleset) = (parts.next()?, parts.next()?, parts.next()?);
-    Some(json!({
-        "ruleset": ruleset, "serial": serial.parse::<u64>().ok()?, "role": role,
-        "requests": bands.values().sum::<u64>(), "bands": bands,
-    }))
+    Some(api::RulesetTraffic {
+        ruleset: ruleset.to_owned(),
+        serial: serial.parse().ok()?,
+        role: RulesetRole::parse(role)?,
+        requests: bands.values().sum(),
+        bands: bands.clone(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn key(parts: &[&str]) -> Vec<String> {
@@ -209,7 +223,7 @@ mod tests {
                 (Some(0), None)
             );
             assert_eq!(buckets.index_of(buckets.start - 1), None);
-            // Minutes are kept for two days only.
+            // The ledger keeps minutes for two days.
             assert!(minutes <= 2_880 || buckets.step.is_multiple_of(3_600), "{minutes}");
             let parts: Vec<String> = buckets
                 .to_query()
@@ -246,19 +260,25 @@ mod tests {
         other.add(&buckets, 600, &key(&["score", "95"]), 5);
         other.add(&buckets, 660, &key(&["error", "it failed"]), 1);
         merged.merge(other);
-        let value = merged.to_json(&buckets, 3);
+        let value = json!(merged.to_api(&buckets, 3));
         assert_eq!(value["at"], json!([600, 660, 720]));
         assert_eq!(value["bands"]["suspect"], json!([3, 0, 4]));
         assert_eq!(value["bands"]["clear"], json!([0, 0, 0]));
         assert_eq!(value["actions"]["tag"], json!([3, 0, 4]));
         assert_eq!(value["scores"][19], 5);
-        let signatures = json!([{ "name": "b", "hits": 3, "points": [0, 0, 3] }, { "name": "a", "hits": 1, "points": [0, 0, 1] }]);
+        let signatures = json!([
+            { "name": "b", "hits": 3, "points": [0, 0, 3] },
+            { "name": "a", "hits": 1, "points": [0, 0, 1] },
+        ]);
         assert_eq!(value["signatures"], signatures);
         assert_eq!(
             value["errors"],
             json!([{ "what": "it failed", "count": 1, "points": [0, 1, 0] }])
         );
-        let rulesets = json!([{ "ruleset": "abc", "serial": 7, "role": "active", "requests": 7, "bands": { "suspect": 7 } }]);
+        let bands = json!({ "suspect": 7 });
+        let rulesets = json!([
+            { "ruleset": "abc", "serial": 7, "role": "active", "requests": 7, "bands": bands },
+        ]);
         assert_eq!(value["rulesets"], rulesets);
     }
 }

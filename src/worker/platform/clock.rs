@@ -1,4 +1,4 @@
-//! Time and timeouts. The platform's clock does not advance while code runs, only with I/O.
+//! Time and timeouts. The platform's clock advances only with I/O, not while code runs.
 
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ pub fn now_ms() -> f64 {
     js_sys::Date::now()
 }
 
-/// Awaits `future` for at most `timeout`. Returns `None` if it took longer; it is dropped then.
+/// Awaits `future` for at most `timeout`. Returns `None` if it takes longer; the future is dropped,
+/// but a call into the platform that it has started goes on.
 pub async fn with_timeout<T>(future: impl Future<Output = T>, timeout: Duration) -> Option<T> {
     let future = std::pin::pin!(future);
     match select(future, Delay::from(timeout)).await {

@@ -19,22 +19,25 @@ const MAC_BYTES: usize = 32;
 const MAX_RETAINED_STATES: usize = 3;
 
 thread_local! {
-    // Keying costs two SHA-256 compressions, as much as hashing a short message, and the secrets of
-    // an isolate do not change.
+    /// Keyed states by secret. Keying costs two SHA-256 compressions, as much as hashing a short
+    /// message, and the secrets of an isolate do not change.
     static HMAC_STATES: RefCell<Vec<(String, HmacState)>> = const { RefCell::new(Vec::new()) };
+    /// The key of the hashes that correlation counts, with the secret it is derived from.
     static HASH_KEY: RefCell<Option<(String, HashKey)>> = const { RefCell::new(None) };
 }
 
-/// Returns the first `length` bytes of the HMAC-SHA256 of `message`, as lower-case hex. `length` is
-/// at most 32.
+/// Returns the first `length` bytes of the HMAC-SHA256 of `message`, as lower-case hex. Returns
+/// `None` if `length` is above 32.
 pub fn hmac_hex(secret: &str, message: &[u8], length: usize) -> Option<String> {
     let mut mac = hmac_state(secret)?;
     mac.update(message);
     mac.finalize().into_bytes().get(..length).map(hex::encode)
 }
 
-/// Derives a key for one purpose from a secret. The zero byte keeps derived keys apart from account
-/// hashes, which share the secret: no credential contains one.
+/// Derives a key for one purpose from a secret. Returns 64 hex digits.
+///
+/// Account hashes share the secret. The zero byte in the input makes derived keys differ from them,
+/// because no credential contains one.
 pub fn derive_key(secret: &str, purpose: &str) -> Option<String> {
     hmac_hex(secret, format!("key\0{purpose}").as_bytes(), MAC_BYTES)
 }
@@ -58,9 +61,13 @@ extern "C" {
     ) -> Result<Promise, JsValue>;
 }
 
-/// Returns whether `mac` is the untruncated HMAC of `message` in hex. Uses WebCrypto: for a
-/// megabyte it takes a tenth of the time of Wasm, and a thirtieth in a new isolate, whose Wasm is
-/// not yet optimised.
+/// Returns whether `mac` is the untruncated HMAC of `message` in hex; malformed hex is not.
+///
+/// Uses WebCrypto: for a megabyte it takes a tenth of the time of Wasm, and a thirtieth in a new
+/// isolate, whose Wasm is not yet optimised.
+///
+/// # Errors
+/// If WebCrypto fails.
 pub async fn verify_webcrypto(secret: &str, message: &[u8], mac: &str) -> Result<bool, JsValue> {
     let Some(mac) = decode_mac(mac) else { return Ok(false) };
     let entry = |name: &str, value: &str| Array::of2(&name.into(), &value.into());
@@ -89,6 +96,7 @@ pub fn hash_key(secret: &str) -> HashKey {
     })
 }
 
+/// Returns a copy of the state keyed with `secret`, which is kept for later calls.
 fn hmac_state(secret: &str) -> Option<HmacState> {
     HMAC_STATES.with_borrow_mut(|states| {
         if let Some((_, state)) = states.iter().find(|(cached_secret, _)| cached_secret == secret) {

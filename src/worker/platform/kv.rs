@@ -64,12 +64,12 @@ impl ConfigKv {
         settings.rules_kv().map(|binding| Self(binding.unchecked_into()))
     }
 
-    /// Reads the release; `None` if none is published.
+    /// Reads the release, at most 16 KiB; `None` if none is published.
     pub async fn read_release(&self) -> Result<Option<SignedValue>, String> {
         self.read(RELEASE_KEY, release::MAX_RELEASE_BYTES).await
     }
 
-    /// Reads the bundle with this digest; `None` if it is not there.
+    /// Reads the bundle with this digest, at most 5 MiB; `None` if KV does not have it.
     pub async fn read_bundle(&self, digest: &str) -> Result<Option<SignedValue>, String> {
         self.read(&bundle_key(digest), ruleset::MAX_BUNDLE_BYTES).await
     }
@@ -105,6 +105,10 @@ impl ConfigKv {
         deleted.map(drop).map_err(|_| WRITE_ERROR.to_owned())
     }
 
+    /// Reads a value of at most `max_bytes` with its signature.
+    ///
+    /// # Errors
+    /// If KV cannot be read, or if the value is too large or has no signature.
     async fn read(&self, key: &str, max_bytes: usize) -> Result<Option<SignedValue>, String> {
         let options = [("type", "arrayBuffer".into()), ("cacheTtl", CACHE_TTL_SECONDS.into())];
         let entry = await_js(self.0.get_with_metadata(key, &js_object(&options))).await;
@@ -123,6 +127,8 @@ impl ConfigKv {
         Ok(Some(SignedValue { bytes: Uint8Array::new(&value).to_vec(), signature }))
     }
 
+    /// Writes a value with its signature. KV does not guarantee that isolates see it at once: a
+    /// data centre may answer from its cache.
     async fn write(&self, key: &str, bytes: &[u8], signature: &str) -> Result<(), String> {
         let metadata = js_object(&[("signature", signature.into())]);
         let options = js_object(&[("metadata", metadata.into())]);
@@ -141,7 +147,7 @@ fn bundle_key(digest: &str) -> String {
     format!("bundle/{digest}")
 }
 
-/// Returns a key for messages: a bundle's with the first 12 digits of its digest.
+/// Returns a key for messages: of a bundle's digest only the first 12 digits.
 fn short_key(key: &str) -> &str {
     key.get(..19).unwrap_or(key)
 }
@@ -155,7 +161,7 @@ fn js_object(members: &[(&str, JsValue)]) -> Object {
     object
 }
 
-/// Returns a member of a JavaScript value; undefined if there is none.
+/// Returns a member of a JavaScript value; `undefined` if the value has no such member.
 fn js_get(value: &JsValue, name: &str) -> JsValue {
     Reflect::get(value, &JsValue::from_str(name)).unwrap_or(JsValue::UNDEFINED)
 }

@@ -1,7 +1,7 @@
-//! Leases and backoff: who does work that many requests share, and when to retry after a failure.
+//! Leases and backoff: the request that does shared work, and the time to retry after a failure.
 //!
 //! All times are milliseconds since the epoch, as [`now_ms`](super::clock::now_ms) returns them.
-//! Both types are `Copy`, so that a Durable Object can keep them in a `Cell`.
+//! Durable Objects keep both types in a `RefCell`.
 
 use std::time::Duration;
 
@@ -11,17 +11,17 @@ use std::time::Duration;
 /// its lease must not block the work for good.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Lease {
-    /// Milliseconds since the epoch; 0 if nobody holds the lease.
+    /// Milliseconds since the epoch; 0 if no request holds the lease.
     until: f64,
 }
 
 impl Lease {
-    /// Returns whether somebody holds the lease at `now`.
+    /// Returns whether a request holds the lease at `now`.
     pub fn is_held(&self, now: f64) -> bool {
         now < self.until
     }
 
-    /// Takes the lease for `ttl` and returns true, unless somebody holds it.
+    /// Takes the lease for `ttl` and returns true; returns false if a request holds it.
     pub fn try_acquire(&mut self, now: f64, ttl: Duration) -> bool {
         let is_free = !self.is_held(now);
         if is_free {
@@ -30,7 +30,7 @@ impl Lease {
         is_free
     }
 
-    /// Takes the lease for `ttl` from `now`, whoever holds it.
+    /// Takes the lease for `ttl` from `now`, even if another request holds it.
     pub fn renew(&mut self, now: f64, ttl: Duration) {
         self.until = now + millis(ttl);
     }
@@ -41,7 +41,7 @@ impl Lease {
     }
 }
 
-/// When work that can fail is due again: pauses double with each failure in a row.
+/// The time at which work that can fail is due again: pauses double with each failure in a row.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Backoff {
     /// Milliseconds since the epoch; 0 if the work was never tried.
@@ -86,7 +86,7 @@ pub fn backoff_delay(base: Duration, failures: u32, max: Duration) -> Duration {
 /// The shortest pause after a failure. REFRESH_SECONDS may be 0.
 const MIN_BASE: Duration = Duration::from_secs(1);
 
-/// After so many doublings every pause is at its maximum.
+/// Number of doublings after which every pause is at its maximum.
 const MAX_DOUBLINGS: u32 = 16;
 
 fn millis(duration: Duration) -> f64 {

@@ -48,7 +48,7 @@ pub struct DecisionLine<'a> {
     hits: Vec<LoggedHit<'a>>,
     shadow_hits: &'a [String],
     exemption: Option<&'a str>,
-    /// Digest of the ruleset that decided.
+    /// SHA-256 of the bundle that decided, in hex.
     pub ruleset: &'a str,
     /// Reason why this ruleset decided.
     #[serde(rename = "rules")]
@@ -191,7 +191,8 @@ pub fn unauthorized(count: u32, client: Option<&str>) {
     write_event("hedgerow.admin", &event);
 }
 
-/// Logs background work of the registry or the ledger, and its error if it failed.
+/// Logs background work of the registry or the ledger, and its error if it failed: the line
+/// `hedgerow.registry`.
 pub fn registry_event(event: &str, error: Option<&str>) {
     #[derive(Serialize)]
     struct RegistryEvent<'a> {
@@ -201,29 +202,32 @@ pub fn registry_event(event: &str, error: Option<&str>) {
     write_event("hedgerow.registry", &RegistryEvent { event, error });
 }
 
-/// Logs that published indicators were rejected, or could not be published.
+/// Logs that published indicators were rejected, or could not be published: the line
+/// `hedgerow.indicators`.
 pub fn indicators_error(event: &str, error: &str) {
     write_event("hedgerow.indicators", &ErrorEvent { event, error });
 }
 
-/// Logs a failure of a correlator.
+/// Logs a failure of a correlator: the line `hedgerow.correlator`.
 pub fn correlator_error(event: &str, error: &str) {
     write_event("hedgerow.correlator", &ErrorEvent { event, error });
 }
 
-/// Logs that an LLM call was forwarded unscored, because a setting or the ruleset is missing.
+/// Logs that an LLM call was forwarded unscored, because a setting or the ruleset is missing: the
+/// line `hedgerow.error`.
 pub fn forwarded_unscored(request_id: &str, error: &str) {
     write_json(&ErrorLine { log: "hedgerow.error", request_id: Some(request_id), error });
 }
 
-/// Logs that the origin did not answer.
+/// Logs that the origin did not answer: the line `hedgerow.origin`.
 pub fn origin_error(request_id: &str, error: &JsValue) {
     let message = error.dyn_ref::<js_sys::Error>().map(|error| String::from(error.message()));
     let error = redact(message.as_deref().unwrap_or_default());
     write_json(&ErrorLine { log: "hedgerow.origin", request_id: Some(request_id), error });
 }
 
-/// Logs the source location of a panic. Its message may quote a request.
+/// Logs the source location of a panic, `file:line`: the line `hedgerow.panic`. The message is left
+/// out, because it may quote a request.
 pub fn panicked(location: &str) {
     write_json(&ErrorLine { log: "hedgerow.panic", request_id: None, error: location });
 }
@@ -242,6 +246,7 @@ struct ErrorLine<'a> {
     error: &'a str,
 }
 
+/// Writes a line that begins with its name, `log`.
 fn write_event(log: &'static str, event: &impl Serialize) {
     #[derive(Serialize)]
     struct NamedEvent<'a, T> {

@@ -1,4 +1,7 @@
 //! Panics: they are caught around hostile input, and logged without their message.
+//!
+//! In a build with `--panic-unwind` a panic fails only the work that [`catch_panic`] runs. In any
+//! other build it fails all requests of the isolate that are in flight.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
 use std::pin::Pin;

@@ -1,20 +1,19 @@
-//! The deployment's settings: variables, secrets and bindings, and what is wrong with them.
+//! The deployment's settings: variables, secrets and bindings, and the problems they have.
 
 mod origin;
-mod problem;
 
 use std::cell::OnceCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use hedgerow_core::api::ConfigProblem;
 use hedgerow_core::rules::trusted_keys::TrustedKeys;
 use js_sys::Reflect;
 use wasm_bindgen::JsValue;
 use worker::{Env, Fetcher, ObjectNamespace};
 
 pub use self::origin::Origin;
-pub use self::problem::ConfigProblem;
 
 /// The settings. docs/operations.md lists them with their defaults.
 pub struct Settings {
@@ -51,7 +50,10 @@ impl Settings {
     }
 
     /// Parses PUBLIC_KEYS: the keys that may sign releases and bundles. Without the variable, the
-    /// result trusts nobody. One malformed key is an error for all.
+    /// result trusts no key.
+    ///
+    /// # Errors
+    /// If any of the keys is malformed: then none is trusted.
     pub fn trusted_keys(&self) -> Result<TrustedKeys, ConfigProblem> {
         let public_keys = text_var(&self.env, "PUBLIC_KEYS").unwrap_or_default();
         TrustedKeys::parse(&public_keys).map_err(|error| {
@@ -104,24 +106,26 @@ impl Settings {
         text_var(&self.env, name).filter(|token| token.trim().len() >= MIN_TOKEN_BYTES)
     }
 
-    /// Returns REFRESH_SECONDS: how long an isolate waits between two reads of KV.
+    /// Returns REFRESH_SECONDS: the pause between two reads of KV by an isolate. 10 seconds by
+    /// default, at most an hour.
     pub fn refresh_interval(&self) -> Duration {
         Duration::from_secs(self.integer_var("REFRESH_SECONDS").unwrap_or(10).min(3600))
     }
 
-    /// Returns REPORT_SECONDS: how long an isolate counts before it reports to the ledger. At most
-    /// 20, because the platform ends an invocation 30 seconds after its response.
+    /// Returns REPORT_SECONDS: the time for which an isolate counts before it reports to the
+    /// ledger. 5 seconds by default, at most 20, because the platform ends an invocation 30 seconds
+    /// after its response.
     pub fn report_interval(&self) -> Duration {
         Duration::from_secs(self.integer_var("REPORT_SECONDS").unwrap_or(5).min(20))
     }
 
-    /// Returns LEDGER_SHARDS: the number of ledger objects, 1 to 16.
+    /// Returns LEDGER_SHARDS: the number of ledger objects, 1 by default, at most 16.
     pub fn ledger_shards(&self) -> u32 {
         self.integer_var("LEDGER_SHARDS").unwrap_or(1).clamp(1, 16) as u32
     }
 
-    /// Returns MIN_SERIAL: releases with a lower serial are rejected, even by an isolate that has
-    /// seen no release yet.
+    /// Returns MIN_SERIAL, 0 by default: releases with a lower serial are rejected, even by an
+    /// isolate that has seen no release yet.
     pub fn min_serial(&self) -> u64 {
         self.integer_var("MIN_SERIAL").unwrap_or(0)
     }
@@ -194,7 +198,8 @@ impl Settings {
         if needs_keys && !has_trusted_keys {
             warnings.push(ConfigProblem::new(
                 "PUBLIC_KEYS is missing: no release can be verified",
-                "set it in wrangler.toml to what `hedgerow keygen` printed, and deploy again",
+                "set it in wrangler.toml to the key that `hedgerow keygen` printed, and deploy \
+                 again",
             ));
         }
         warnings
@@ -202,12 +207,14 @@ impl Settings {
 }
 
 thread_local! {
+    /// The isolate's settings, once a request has needed them.
     static SETTINGS: OnceCell<Rc<Settings>> = const { OnceCell::new() };
 }
 
-/// Minimum length of a token in bytes: a shorter one could be guessed.
+/// Minimum length of a token in bytes: a shorter token could be guessed.
 const MIN_TOKEN_BYTES: usize = 20;
 
+/// Returns a binding, variable or secret; `undefined` if it is not set.
 fn binding(env: &Env, name: &str) -> JsValue {
     Reflect::get(env, &JsValue::from_str(name)).unwrap_or(JsValue::UNDEFINED)
 }

@@ -1,40 +1,49 @@
-//! Clusters: accounts that share indicators. What links them is kept in a table, each row what a firing
-//! added, and joined again in the same order when this object begins anew.
+//! Clusters: accounts that share indicators.
+//!
+//! The table `link` has a row for each firing that added accounts to a cluster. A new instance of
+//! the object rebuilds the clusters from the rows, in their order, so that ids stay the same.
 
+use hedgerow_core::api;
 use hedgerow_core::correlate::cluster::{Cluster, Clusters};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::indicators::parse_hash;
 use super::tables::Tables;
 use super::{HandlerResult, Registry};
-use crate::admin_api::ApiError;
-use crate::correlator_do::FiringReport;
+use crate::admin_api::error::ApiError;
+use crate::correlator_do::firing_report::FiringReport;
 use crate::platform::clock::now_seconds;
 use crate::platform::sql::integer;
 
-/// Links that are kept, and for how many seconds after they were last seen.
+/// Maximum number of links.
 const MAX_LINKS: u64 = 20_000;
+
+/// Seconds for which a link is kept after its last firing.
 const LINK_RETENTION_SECONDS: u64 = 31 * 86_400;
 
-/// Clusters that are listed.
+/// Maximum number of clusters in a list.
 const MAX_LISTED: usize = 200;
 
-/// Seconds between two looks for old links.
+/// Seconds between two deletions of old links.
 const PRUNE_INTERVAL_SECONDS: u64 = 3_600;
 
-/// What a firing added: a key, and accounts that were not linked by it yet.
+/// A row of the table `link`: a key, and accounts that it links.
 #[derive(Deserialize)]
 struct LinkRow {
     correlation: String,
+    /// 16 hex digits.
     key: String,
+    /// Time of the firing, in seconds since the epoch.
     at: u32,
+    /// Time of the last firing that added nothing, in seconds since the epoch.
     last: u32,
+    /// Accounts, 16 hex digits each.
     accounts: String,
 }
 
 impl Registry {
-    /// Links the accounts of a firing.
+    /// Links the accounts of a firing. A firing without new accounts only extends the last row.
     pub(super) fn link(&self, firing: &FiringReport, key: u64) -> Result<(), ApiError> {
         self.prune_links()?;
         let correlation = firing.correlation.as_str();
@@ -57,7 +66,7 @@ impl Registry {
         }
     }
 
-    /// The clusters, joined from what is stored where they are not known yet.
+    /// Runs `work` with the clusters, which are rebuilt from the table if necessary.
     pub(super) fn with_clusters<T>(
         &self,
         work: impl FnOnce(&mut Clusters) -> T,
@@ -70,48 +79,50 @@ impl Registry {
         Ok(work(clusters.get_or_insert_default()))
     }
 
-    /// The id of a key's cluster.
+    /// Returns the id of a key's cluster, 8 hex digits.
     pub(super) fn cluster_id_for_key(&self, key: u64) -> Result<Option<String>, ApiError> {
         self.with_clusters(|clusters| clusters.for_key(key).map(format_id))
     }
 
-    /// The clusters, last seen first.
+    /// Lists the clusters, last seen first, without their traffic.
     pub(super) fn list_clusters(&self) -> HandlerResult {
         let clusters = self.with_clusters(|clusters| {
             let mut sorted: Vec<&Cluster> = clusters.iter().collect();
             sorted.sort_by_key(|cluster| (std::cmp::Reverse(cluster.last_seen), cluster.id));
-            sorted.into_iter().take(MAX_LISTED).map(summary_json).collect::<Vec<Value>>()
+            let summaries = sorted.into_iter().take(MAX_LISTED).map(summarize);
+            summaries.map(|summary| api::ClusterInfo { summary, traffic: None }).collect()
         })?;
-        Ok((200, json!({ "clusters": clusters })))
+        Ok((200, json!(api::ClusterList { clusters })))
     }
 
-    /// A cluster with the keys that link it.
+    /// Returns a cluster with its keys, without its traffic.
     pub(super) fn cluster(&self, id: &str) -> HandlerResult {
         let not_found = || {
             let id: String = id.chars().take(8).collect();
             let message = format!("there is no cluster '{id}'");
-            let remedy = "`hedgerow clusters list` names those there are; one that grew into another has its name";
+            let remedy = "`hedgerow clusters list` lists all clusters; a cluster that merged into \
+                another has the other's id";
             ApiError::new(404, "not_found", message, remedy)
         };
         let cluster = self.with_clusters(|clusters| find_by_id(clusters, id).cloned())?;
         let cluster = cluster.ok_or_else(not_found)?;
-        let mut links = Vec::new();
-        for (key, correlation) in &cluster.keys {
-            links.push(json!({ "key": format!("{key:016x}"), "correlation": correlation }));
-        }
-        let mut value = summary_json(&cluster);
-        if let Some(members) = value.as_object_mut() {
-            members.insert("links".to_owned(), json!(links));
-        }
-        Ok((200, value))
+        let links = cluster.keys.iter().map(|(key, correlation)| api::ClusterLink {
+            key: format!("{key:016x}"),
+            correlation: correlation.clone(),
+        });
+        let (summary, links) = (summarize(&cluster), links.collect());
+        Ok((200, json!(api::ClusterDetails { summary, links, traffic: None })))
     }
 
-    /// What is known of a cluster, in short.
-    pub(super) fn cluster_summary(&self, id: &str) -> Result<Option<Value>, ApiError> {
-        self.with_clusters(|clusters| find_by_id(clusters, id).map(summary_json))
+    /// Returns the summary of a cluster; `None` if there is no such cluster.
+    pub(super) fn cluster_summary(
+        &self,
+        id: &str,
+    ) -> Result<Option<api::ClusterSummary>, ApiError> {
+        self.with_clusters(|clusters| find_by_id(clusters, id).map(summarize))
     }
 
-    /// Forgets old links now and then: clusters are joined anew without them.
+    /// Deletes old links, at most once an hour. The clusters are then rebuilt without them.
     fn prune_links(&self) -> Result<(), ApiError> {
         if now_seconds() >= self.links_pruned_at.get().saturating_add(PRUNE_INTERVAL_SECONDS) {
             self.links_pruned_at.set(now_seconds());
@@ -124,10 +135,12 @@ impl Registry {
 }
 
 impl Tables {
+    /// Returns all links, in the order in which they were added.
     fn links(&self) -> Result<Vec<LinkRow>, ApiError> {
         self.rows("SELECT correlation, key, at, last, accounts FROM link ORDER BY id", Vec::new())
     }
 
+    /// Adds a link, and deletes the oldest one if there are too many.
     fn add_link(&self, firing: &FiringReport, accounts: &str) -> Result<(), ApiError> {
         let query =
             "INSERT INTO link (correlation, key, at, last, accounts) VALUES (?1, ?2, ?3, ?3, ?4)";
@@ -138,6 +151,7 @@ impl Tables {
         self.exec(query, vec![integer(MAX_LINKS)])
     }
 
+    /// Sets the last time of the newest link of a firing's key and correlation.
     fn extend_link(&self, firing: &FiringReport) -> Result<(), ApiError> {
         let query = "UPDATE link SET last = MAX(last, ?) WHERE id =
             (SELECT MAX(id) FROM link WHERE key = ? AND correlation = ?)";
@@ -145,7 +159,7 @@ impl Tables {
         self.exec(query, vec![integer(firing.at.into()), key.into(), correlation.into()])
     }
 
-    /// Whether there were any that are old.
+    /// Deletes old links, and returns whether there were any.
     fn prune_links(&self) -> Result<bool, ApiError> {
         #[derive(Deserialize)]
         struct Row {}
@@ -157,6 +171,7 @@ impl Tables {
     }
 }
 
+/// Builds the clusters that the links, in their order, result in.
 fn clusters_from_links(links: Vec<LinkRow>) -> Clusters {
     let mut clusters = Clusters::default();
     for LinkRow { correlation, key, at, last, accounts } in links {
@@ -170,32 +185,35 @@ fn clusters_from_links(links: Vec<LinkRow>) -> Clusters {
     clusters
 }
 
+/// Returns whether a correlation links the cluster by `key`.
 fn is_linked_by(cluster: &Cluster, key: u64, correlation: &str) -> bool {
     cluster.keys.iter().any(|(cluster_key, name)| *cluster_key == key && name == correlation)
 }
 
+/// Returns the cluster with an id of 8 hex digits.
 fn find_by_id<'c>(clusters: &'c Clusters, id: &str) -> Option<&'c Cluster> {
     let number = u32::from_str_radix(id, 16).ok().filter(|_| id.len() == 8)?;
     clusters.iter().find(|cluster| cluster.id == number)
 }
 
-/// A cluster's id as it is shown.
+/// Returns a cluster's id as 8 hex digits.
 fn format_id(cluster: &Cluster) -> String {
     format!("{:08x}", cluster.id)
 }
 
-fn summary_json(cluster: &Cluster) -> Value {
-    let mut correlations: Vec<&str> = cluster.keys.iter().map(|(_, name)| name.as_str()).collect();
+/// Returns a cluster as the API lists it.
+fn summarize(cluster: &Cluster) -> api::ClusterSummary {
+    let mut correlations: Vec<String> = cluster.keys.iter().map(|(_, name)| name.clone()).collect();
     correlations.sort_unstable();
     correlations.dedup();
-    json!({
-        "id": format_id(cluster),
-        "accounts": cluster.account_count,
-        "keys": cluster.keys.len(),
-        "correlations": correlations,
-        "first": cluster.first_seen,
-        "last": cluster.last_seen,
-    })
+    api::ClusterSummary {
+        id: format_id(cluster),
+        accounts: cluster.account_count as u64,
+        keys: cluster.keys.len() as u64,
+        correlations,
+        first: cluster.first_seen.into(),
+        last: cluster.last_seen.into(),
+    }
 }
 
 #[cfg(test)]

@@ -1,15 +1,16 @@
-//! Indicators: what correlators found, in a table; and all of it that counts in one value of KV, which
-//! isolates read.
+//! Indicators: the firings of all correlators, in the table `indicator`. KV gets all active ones in
+//! one value, which isolates read.
 //!
-//! One that fires again is extended. One that was revoked stays so until it would have expired, or until a
-//! time that was given, even if it fires again: it is published as expired from the beginning, so that isolates which have it from a
-//! correlator drop it, too.
+//! A new firing extends an indicator. A revocation lasts until the indicator would have expired, or
+//! until a given time, even if the correlation fires again. Revoked indicators are published with
+//! the expiry 0, so that isolates drop them, too, if they have them from a correlator.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use hedgerow_core::api;
 use hedgerow_core::correlate::indicator::{Indicator, Indicators};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use worker::{Request, SqlStorageValue};
 
@@ -17,67 +18,41 @@ use super::error::internal_error;
 use super::publish::put_with_timeout;
 use super::tables::Tables;
 use super::{Caller, HandlerResult, Registry, parse_number};
-use crate::admin_api::ApiError;
-use crate::correlator_do::FiringReport;
+use crate::admin_api::error::ApiError;
+use crate::correlator_do::firing_report::FiringReport;
 use crate::isolate::indicators::sign;
 use crate::platform::clock::{now_ms, now_seconds};
 use crate::platform::kv::ConfigKv;
 use crate::platform::log;
 use crate::platform::sql::integer;
 
-/// Seconds for which a key may be revoked, at most.
+/// The longest revocation, in seconds.
 const MAX_REVOCATION_SECONDS: u64 = 366 * 86_400;
 
-/// Indicators that are kept at most: what isolates hold of them is some megabytes.
+/// Maximum number of indicators. Isolates need some megabytes for as many.
 const MAX_STORED_INDICATORS: usize = 100_000;
 
-/// One correlation has that share of them at most.
+/// One correlation may have at most `1 / CORRELATION_SHARE_DIVISOR` of the indicators.
 const CORRELATION_SHARE_DIVISOR: usize = 4;
 
-/// Seconds between two looks for expired ones; where there is no room, and else.
+/// Seconds between two deletions of expired indicators, if the table is full.
 const PRUNE_INTERVAL_WHEN_FULL_SECONDS: u64 = 60;
+
+/// Seconds between two deletions of expired indicators, if the table is not full.
 const PRUNE_INTERVAL_SECONDS: u64 = 3_600;
 
-/// The longest time between two attempts to publish.
+/// The first and the longest pause after a failed publication.
+const MIN_BACKOFF: Duration = Duration::from_secs(2);
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
 
-/// Rows that are looked at in one go.
+/// Maximum number of rows in one query.
 const PAGE_ROWS: u64 = 500;
 
-/// Characters of a reason that are kept.
+/// Maximum number of characters of a reason or an author. Further ones are cut off.
 const MAX_REASON_CHARS: usize = 200;
 
-/// An indicator with its history.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct IndicatorRow {
-    id: u64,
-    correlation: String,
-    pub key: String,
-    first: u64,
-    last: u64,
-    expires: u64,
-    times: u64,
-    measured: f64,
-    threshold: String,
-    accounts: u64,
-    revoked: Option<u64>,
-    reason: Option<String>,
-    until: Option<u64>,
-}
-
-impl IndicatorRow {
-    /// As the API shows it.
-    pub fn to_json(&self, cluster: Option<String>) -> Value {
-        let mut value = json!(self);
-        if let Some(members) = value.as_object_mut() {
-            members.insert("cluster".to_owned(), json!(cluster));
-        }
-        value
-    }
-}
-
 impl Registry {
-    /// Takes in what correlators found; the clusters by key.
+    /// Handles `POST /firings`: stores indicators and links. Returns the ids of clusters by key.
     pub(super) async fn receive_firings(&self, request: &mut Request) -> HandlerResult {
         #[derive(Deserialize)]
         struct FiringsRequest {
@@ -86,7 +61,7 @@ impl Registry {
         let body: FiringsRequest = request.json().await.map_err(|_| invalid_body())?;
         self.prune_expired_indicators(PRUNE_INTERVAL_SECONDS)?;
         let mut clusters = BTreeMap::new();
-        // One that cannot be read takes no others along.
+        // A malformed firing does not keep the others from being stored.
         let parse = |value: &Value| FiringReport::deserialize(value).ok();
         for firing in &body.firings.iter().filter_map(parse).collect::<Vec<FiringReport>>() {
             let Some(key) = parse_hash(&firing.key) else { continue };
@@ -104,16 +79,16 @@ impl Registry {
         Ok((200, json!({ "clusters": clusters })))
     }
 
-    /// Keeps an indicator, or extends the one there is.
+    /// Stores an indicator, or extends it if it is stored and has not expired.
     fn record_firing(&self, firing: &FiringReport, key: u64) -> Result<(), ApiError> {
         let tables = self.tables()?;
-        let (is_stored, is_revoked) = tables.indicator_state(firing)?;
-        if !is_stored && !self.has_room(&firing.correlation)? {
-            log::indicators_error("full", "an indicator was left out: there are too many");
+        let state = tables.indicator_state(firing)?;
+        if state == IndicatorState::NotStored && !self.has_room(&firing.correlation)? {
+            log::indicators_error("full", "an indicator was not stored: there are too many");
             return Ok(());
         }
-        tables.upsert_indicator(firing, is_stored, is_revoked)?;
-        if !is_revoked {
+        tables.upsert_indicator(firing, state)?;
+        if state != IndicatorState::Revoked {
             let (correlation, expires) = (firing.correlation.as_str(), firing.expires);
             let indicator = Indicator { correlation, key, expires, cluster: 0 };
             self.with_indicators(|indicators| indicators.add(indicator))?;
@@ -121,8 +96,8 @@ impl Registry {
         Ok(())
     }
 
-    /// Whether one more of a correlation fits, when those that have expired are gone. One that clients
-    /// make hold at will leaves room for the others.
+    /// Returns whether there is room for another indicator of a correlation. Deletes expired ones
+    /// if necessary. A correlation that clients can make fire at will leaves room for others.
     fn has_room(&self, correlation: &str) -> Result<bool, ApiError> {
         let max_per_correlation = MAX_STORED_INDICATORS / CORRELATION_SHARE_DIVISOR;
         let is_full = |indicators: &mut Indicators| {
@@ -137,7 +112,8 @@ impl Registry {
         Ok(!self.with_indicators(is_full)?)
     }
 
-    /// Forgets those that have expired, and revocations, unless that was done of late.
+    /// Deletes expired indicators and ends revocations, unless that was done in the last
+    /// `min_interval` seconds.
     fn prune_expired_indicators(&self, min_interval: u64) -> Result<(), ApiError> {
         if now_seconds() >= self.indicators_pruned_at.get().saturating_add(min_interval) {
             self.indicators_pruned_at.set(now_seconds());
@@ -148,7 +124,8 @@ impl Registry {
         Ok(())
     }
 
-    /// Those that count, and those that were revoked, which expired at 0.
+    /// Runs `work` with the indicators that have not expired; revoked ones have the expiry 0. They
+    /// are read from the table if necessary.
     fn with_indicators<T>(&self, work: impl FnOnce(&mut Indicators) -> T) -> Result<T, ApiError> {
         if self.indicators.borrow().is_none() {
             let stored = self.tables()?.indicators()?;
@@ -158,19 +135,20 @@ impl Registry {
         Ok(work(indicators.get_or_insert_default()))
     }
 
-    /// Has the indicators published, as soon as they may be.
+    /// Records a change of the indicators, and sets the alarm to publish them.
     async fn mark_indicators_changed(&self) -> Result<(), ApiError> {
         let tables = self.tables()?;
         let changes = tables.meta_number(META_CHANGED).unwrap_or(0).saturating_add(1);
         tables.set_meta(META_CHANGED, Some(&changes.to_string()))?;
-        // While KV cannot be written, the next attempt is set already.
+        // After a failure the alarm is set already, to the end of the pause.
         if self.indicators_publish_at.get().is_infinite() {
             self.schedule(&self.indicators_publish_at, Duration::ZERO).await;
         }
         Ok(())
     }
 
-    /// Publishes the indicators, if KV does not have them as they are.
+    /// Publishes the indicators, if they have changed since the last publication. After a failure,
+    /// sets the alarm to try again.
     pub(super) async fn publish_indicators(&self) {
         let Ok(tables) = self.tables() else { return };
         let changes = tables.meta_number(META_CHANGED);
@@ -184,21 +162,24 @@ impl Registry {
                 if tables.meta(META_PROBLEM).is_some() {
                     let _ = tables.set_meta(META_PROBLEM, None);
                 }
-                self.indicators_publish_failures.set(0);
+                self.indicators_backoff.borrow_mut().record_success(now_ms(), Duration::ZERO);
             }
             Err(problem) => {
                 if tables.meta(META_PROBLEM).as_deref() != Some(problem.as_str()) {
                     log::indicators_error("publish", &problem);
                     let _ = tables.set_meta(META_PROBLEM, Some(&problem));
                 }
-                let failures = self.indicators_publish_failures.get();
-                self.indicators_publish_failures.set(failures.saturating_add(1));
-                let delay = Duration::from_secs(2).saturating_mul(2_u32.saturating_pow(failures));
-                self.schedule(&self.indicators_publish_at, delay.min(MAX_BACKOFF)).await;
+                let delay = self.indicators_backoff.borrow_mut().record_failure(
+                    now_ms(),
+                    MIN_BACKOFF,
+                    MAX_BACKOFF,
+                );
+                self.schedule(&self.indicators_publish_at, delay).await;
             }
         }
     }
 
+    /// Signs the indicators with a key derived from ACCOUNT_SECRET, and writes them to KV.
     async fn publish_indicators_once(&self) -> Result<(), String> {
         let to_message = |error: ApiError| error.message;
         let kv = ConfigKv::from_settings(&self.settings).ok_or("the binding RULES is missing")?;
@@ -206,21 +187,21 @@ impl Registry {
         self.rate_limit("indicators").await;
         let indicators = self.with_cluster_ids().map_err(to_message)?;
         let tables = self.tables().map_err(to_message)?;
-        // The time, so that it goes on rising should this object's tables be lost.
+        // At least the time, so that the number still rises if the object's tables are lost.
         let last = tables.meta_number(META_NUMBER).unwrap_or(0);
         let number = last.saturating_add(1).max(now_ms() as u64);
         tables.set_meta(META_NUMBER, Some(&number.to_string())).map_err(to_message)?;
-        let signed = sign(number, &indicators, secret).ok_or("they cannot be authenticated")?;
+        let signed = sign(number, &indicators, secret).ok_or("the indicators cannot be signed")?;
         put_with_timeout(kv.put_indicators(&signed)).await
     }
 
-    /// What is published: what counts yet, with its clusters.
+    /// Returns the indicators to publish: active and revoked ones, with the ids of their clusters.
     fn with_cluster_ids(&self) -> Result<Indicators, ApiError> {
         let now = now_seconds();
         let is_active = |indicator: &Indicator<'_>| {
             indicator.expires == 0 || now < u64::from(indicator.expires)
         };
-        // Those that were revoked count no more, and are to be told all the same.
+        // Isolates need the revoked ones, to drop them.
         let active = self.with_indicators(|indicators| indicators.filtered(is_active))?;
         self.with_clusters(|clusters| {
             let mut result = Indicators::default();
@@ -232,92 +213,86 @@ impl Registry {
         })
     }
 
-    /// The indicators, newest first.
+    /// Lists indicators, newest first: 50 by default, at most 500. The filters are `correlation`
+    /// and `cluster`.
     pub(super) fn list_indicators(&self, query: &HashMap<String, String>) -> HandlerResult {
         let limit = parse_number(query, "limit")?.unwrap_or(50).clamp(1, PAGE_ROWS) as usize;
         let mut before = parse_number(query, "before")?;
         let (correlation, cluster) = (query.get("correlation"), query.get("cluster"));
-        let mut rows = Vec::new();
+        let mut indicators = Vec::new();
         loop {
             let page = self.tables()?.indicator_page(before, correlation.map(String::as_str))?;
             before = page.last().map(|row| row.id);
-            for row in page {
-                let row_cluster = parse_hash(&row.key)
+            for mut indicator in page {
+                indicator.cluster = parse_hash(&indicator.key)
                     .map(|key| self.cluster_id_for_key(key))
                     .transpose()?
                     .flatten();
-                if cluster.is_none() || row_cluster.as_ref() == cluster {
-                    rows.push(row.to_json(row_cluster));
+                if cluster.is_none() || indicator.cluster.as_ref() == cluster {
+                    indicators.push(indicator);
                 }
-                if rows.len() >= limit {
-                    return Ok((200, json!({ "indicators": rows })));
+                if indicators.len() >= limit {
+                    return Ok((200, json!(api::IndicatorList { indicators })));
                 }
             }
             if before.is_none() {
-                return Ok((200, json!({ "indicators": rows })));
+                return Ok((200, json!(api::IndicatorList { indicators })));
             }
         }
     }
 
-    /// Everything that is known of a key.
+    /// Returns all indicators of a key, and the summary of its cluster.
     pub(super) fn explain_indicator(&self, key: &str) -> HandlerResult {
-        let rows = self.tables()?.indicators_of_key(key)?;
-        if rows.is_empty() {
+        let mut indicators = self.tables()?.indicators_of_key(key)?;
+        if indicators.is_empty() {
             return Err(unknown_indicator(key));
         }
         let hash = parse_hash(key).ok_or_else(|| unknown_indicator(key))?;
         let cluster_id = self.cluster_id_for_key(hash)?;
-        let indicators: Vec<Value> =
-            rows.iter().map(|row| row.to_json(cluster_id.clone())).collect();
+        for indicator in &mut indicators {
+            indicator.cluster.clone_from(&cluster_id);
+        }
         let cluster = cluster_id.map(|id| self.cluster_summary(&id)).transpose()?.flatten();
-        Ok((200, json!({ "key": key, "indicators": indicators, "cluster": cluster })))
+        let key = key.to_owned();
+        Ok((200, json!(api::IndicatorDetails { key, indicators, cluster })))
     }
 
-    /// Takes the indicators of a key out of force.
+    /// Handles `POST /indicators/<key>/revoke`: revokes all indicators of a key.
+    ///
+    /// # Errors
+    /// `invalid`, `not_found` or `unavailable`.
     pub(super) async fn revoke(
         &self,
         key: &str,
         request: &mut Request,
         caller: &Caller,
     ) -> HandlerResult {
-        #[derive(Deserialize)]
-        struct RevokeRequest {
-            reason: String,
-            #[serde(default)]
-            author: String,
-            until: Option<u64>,
-        }
-        let body: RevokeRequest = request.json().await.map_err(|_| invalid_body())?;
+        let body: api::RevokeRequest = request.json().await.map_err(|_| invalid_body())?;
         let reason: String = body.reason.trim().chars().take(MAX_REASON_CHARS).collect();
-        let actor = (caller.who.as_str(), caller.from.as_deref());
         let author: String = body.author.chars().take(MAX_REASON_CHARS).collect();
         if reason.is_empty() {
-            let remedy = "say why, for whoever reads it next year: {\"reason\": \"…\"}";
-            return Err(ApiError::new(422, "invalid", "there is no reason", remedy));
+            let remedy = "give a reason for the audit log: {\"reason\": \"…\"}";
+            return Err(ApiError::new(422, "invalid", "the reason is missing", remedy));
         }
         let now = now_seconds();
         if body.until.is_some_and(|until| !(now..now + MAX_REVOCATION_SECONDS).contains(&until)) {
-            let remedy = "give seconds since the epoch within the next year, or leave it out";
-            return Err(ApiError::new(422, "invalid", "'until' is over, or too far away", remedy));
+            let message = "invalid 'until': expected a time in the next 366 days";
+            let remedy = "give seconds since the epoch, or leave it out";
+            return Err(ApiError::new(422, "invalid", message, remedy));
         }
-        let count = self.tables()?.revoke(key, &reason, body.until)?;
+        let count = self.tables()?.revoke(key, &reason, body.until)? as u64;
         let result = if count == 0 { "not_found" } else { "ok" };
-        self.tables()?.audit(
-            actor,
-            "indicator.revoke",
-            &format!("{key}: {reason}"),
-            &author,
-            result,
-        );
+        let subject = format!("{key}: {reason}");
+        self.tables()?.audit(caller.actor(), "indicator.revoke", &subject, &author, result);
         if count == 0 {
             return Err(unknown_indicator(key));
         }
         *self.indicators.borrow_mut() = None;
         self.mark_indicators_changed().await?;
-        Ok((200, json!({ "key": key, "revoked": count })))
+        Ok((200, json!(api::RevokeResult { key: key.to_owned(), count })))
     }
 
-    /// Puts indicators back in force whose revocation has ended.
+    /// Ends revocations whose time is over, and publishes the indicators if there were any.
     pub(super) async fn restore_revoked(&self) -> Result<(), ApiError> {
         if self.tables()?.restore_revoked()? > 0 {
             *self.indicators.borrow_mut() = None;
@@ -326,26 +301,25 @@ impl Registry {
         Ok(())
     }
 
-    /// Indicators as the status shows them.
-    pub(super) fn indicators_status(&self) -> Result<Value, ApiError> {
+    /// Returns the member `indicators` of the status.
+    pub(super) fn indicators_status(&self) -> Result<api::IndicatorStatus, ApiError> {
         let now = now_seconds();
         let count_active = |indicators: &mut Indicators| {
             indicators.iter().filter(|indicator| now < u64::from(indicator.expires)).count()
         };
-        let count = self.with_indicators(count_active)?;
         let tables = self.tables()?;
-        Ok(json!({
-            "count": count,
-            "clusters": self.with_clusters(|clusters| clusters.iter().count())?,
-            "pending": tables.meta_number(META_CHANGED) != tables.meta_number(META_PUBLISHED),
-            "problem": tables.meta(META_PROBLEM),
-        }))
+        Ok(api::IndicatorStatus {
+            count: self.with_indicators(count_active)? as u64,
+            clusters: self.with_clusters(|clusters| clusters.iter().count())? as u64,
+            pending: tables.meta_number(META_CHANGED) != tables.meta_number(META_PUBLISHED),
+            problem: tables.meta(META_PROBLEM),
+        })
     }
 }
 
 impl Tables {
-    /// Whether an indicator is there and counts, and whether it was revoked.
-    fn indicator_state(&self, firing: &FiringReport) -> Result<(bool, bool), ApiError> {
+    /// Returns the state of the indicator of a firing.
+    fn indicator_state(&self, firing: &FiringReport) -> Result<IndicatorState, ApiError> {
         #[derive(Deserialize)]
         struct Row {
             revoked: Option<u64>,
@@ -353,39 +327,45 @@ impl Tables {
         let query =
             "SELECT revoked FROM indicator WHERE key = ? AND correlation = ? AND expires > ?";
         let row: Option<Row> = self.row(query, bind_key(firing, [now_seconds()]))?;
-        Ok((row.is_some(), row.is_some_and(|row| row.revoked.is_some())))
+        Ok(match row {
+            None => IndicatorState::NotStored,
+            Some(Row { revoked: None }) => IndicatorState::Active,
+            Some(Row { revoked: Some(_) }) => IndicatorState::Revoked,
+        })
     }
 
+    /// Stores the indicator of a firing, or updates it. A revoked one only counts the firing.
     fn upsert_indicator(
         &self,
         firing: &FiringReport,
-        is_stored: bool,
-        is_revoked: bool,
+        state: IndicatorState,
     ) -> Result<(), ApiError> {
         let at = u64::from(firing.at);
-        if is_revoked {
-            let query = "UPDATE indicator SET times = times + 1, last = ?3 WHERE key = ?1 AND correlation = ?2";
-            return self.exec(query, bind_key(firing, [at]));
-        }
-        let accounts = firing.accounts.len() as u64;
-        let mut values = bind_key(firing, [at, u64::from(firing.expires), accounts]);
-        values.extend([firing.measured.into(), firing.threshold.as_str().into()]);
-        let query = match is_stored {
-            true => {
-                "UPDATE indicator SET times = times + 1, last = MAX(last, ?3), expires = MAX(expires, ?4),
-                    accounts = MAX(accounts, ?5), measured = ?6, threshold = ?7
+        let query = match state {
+            IndicatorState::Revoked => {
+                let query = "UPDATE indicator SET times = times + 1, last = ?3
+                    WHERE key = ?1 AND correlation = ?2";
+                return self.exec(query, bind_key(firing, [at]));
+            }
+            IndicatorState::Active => {
+                "UPDATE indicator SET times = times + 1, last = MAX(last, ?3),
+                    expires = MAX(expires, ?4), accounts = MAX(accounts, ?5),
+                    measured = ?6, threshold = ?7
                     WHERE key = ?1 AND correlation = ?2"
             }
-            false => {
+            IndicatorState::NotStored => {
                 "INSERT OR REPLACE INTO indicator
                     (key, correlation, first, last, expires, times, accounts, measured, threshold)
                     VALUES (?1, ?2, ?3, ?3, ?4, 1, ?5, ?6, ?7)"
             }
         };
+        let accounts = firing.accounts.len() as u64;
+        let mut values = bind_key(firing, [at, u64::from(firing.expires), accounts]);
+        values.extend([firing.measured.into(), firing.threshold.as_str().into()]);
         self.exec(query, values)
     }
 
-    /// Those that count, and those that were revoked, as expired at 0.
+    /// Reads the indicators that have not expired; revoked ones get the expiry 0.
     fn indicators(&self) -> Result<Indicators, ApiError> {
         let query = "SELECT correlation, key, CASE WHEN revoked IS NULL THEN expires ELSE 0 END
             FROM indicator WHERE expires > ?";
@@ -413,44 +393,46 @@ impl Tables {
         self.exec("DELETE FROM indicator WHERE expires <= ?", vec![integer(now_seconds())])
     }
 
-    /// Some indicators, newest first.
+    /// Returns at most [`PAGE_ROWS`] indicators with an id below `before`, newest first, without
+    /// their clusters.
     fn indicator_page(
         &self,
         before: Option<u64>,
         correlation: Option<&str>,
-    ) -> Result<Vec<IndicatorRow>, ApiError> {
+    ) -> Result<Vec<api::IndicatorInfo>, ApiError> {
         let query = format!(
-            "SELECT {INDICATOR_COLUMNS} FROM indicator WHERE rowid < ? AND expires > ? AND (? IS NULL OR correlation = ?)
+            "SELECT {INDICATOR_COLUMNS} FROM indicator
+                WHERE rowid < ? AND expires > ? AND (? IS NULL OR correlation = ?)
                 ORDER BY rowid DESC LIMIT ?"
         );
         let correlation = || SqlStorageValue::from(correlation);
         let before = integer(before.unwrap_or(u64::MAX));
-        self.rows(
-            &query,
-            vec![before, integer(now_seconds()), correlation(), correlation(), integer(PAGE_ROWS)],
-        )
+        let now = integer(now_seconds());
+        self.rows(&query, vec![before, now, correlation(), correlation(), integer(PAGE_ROWS)])
     }
 
-    /// The indicators of a key.
-    pub(super) fn indicators_of_key(&self, key: &str) -> Result<Vec<IndicatorRow>, ApiError> {
+    /// Returns the indicators of a key that have not expired, without their cluster.
+    fn indicators_of_key(&self, key: &str) -> Result<Vec<api::IndicatorInfo>, ApiError> {
         let query = format!(
-            "SELECT {INDICATOR_COLUMNS} FROM indicator WHERE key = ? AND expires > ? ORDER BY correlation"
+            "SELECT {INDICATOR_COLUMNS} FROM indicator
+                WHERE key = ? AND expires > ? ORDER BY correlation"
         );
         self.rows(&query, vec![key.into(), integer(now_seconds())])
     }
 
-    /// Puts those back in force whose revocation has ended; how many there are.
+    /// Ends revocations whose time is over, and returns their number.
     fn restore_revoked(&self) -> Result<usize, ApiError> {
         #[derive(Deserialize)]
         struct Row {}
-        let query = "UPDATE indicator SET revoked = NULL, reason = NULL, until = NULL WHERE until <= ? RETURNING 1";
+        let query = "UPDATE indicator SET revoked = NULL, reason = NULL, until = NULL
+            WHERE until <= ? RETURNING 1";
         Ok(self.rows::<Row>(query, vec![integer(now_seconds())])?.len())
     }
 
-    /// Revokes the indicators of a key, until they would have expired or until a given time; how many
-    /// there are.
+    /// Revokes the indicators of a key, until they would have expired or until a given time.
+    /// Returns their number.
     fn revoke(&self, key: &str, reason: &str, until: Option<u64>) -> Result<usize, ApiError> {
-        // What holds again meanwhile is to find that it is revoked, so that it stays in the table.
+        // The row must outlive the revocation: a new firing would not know that it is revoked.
         let query = "UPDATE indicator SET revoked = ?1, reason = ?2, until = ?4,
             expires = MAX(expires, IFNULL(?4, 0)) WHERE key = ?3 AND expires > ?1";
         let until = until.map_or(SqlStorageValue::Null, integer);
@@ -460,9 +442,20 @@ impl Tables {
     }
 }
 
-const INDICATOR_COLUMNS: &str = "rowid AS id, correlation, key, first, last, expires, times, measured, threshold, accounts, revoked, reason, until";
+/// Whether an indicator is in the table, has not expired, and is revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum IndicatorState {
+    /// It is not stored, or has expired.
+    NotStored,
+    Active,
+    Revoked,
+}
 
-/// Key and name of an indicator, and numbers behind them.
+/// The columns of an [`IndicatorRow`].
+const INDICATOR_COLUMNS: &str = "rowid AS id, correlation, key, first, last, expires, times, \
+    measured, threshold, accounts, revoked, reason, until";
+
+/// Returns the values of a query: key and correlation of a firing, and then `numbers`.
 fn bind_key<const COUNT: usize>(
     firing: &FiringReport,
     numbers: [u64; COUNT],
@@ -472,15 +465,19 @@ fn bind_key<const COUNT: usize>(
     values
 }
 
-/// How often the indicators have changed, and at which change they were published.
+/// Name of the number of changes of the indicators.
 const META_CHANGED: &str = "indicators.changed";
-const META_PUBLISHED: &str = "indicators.spread";
 
-/// The number under which they were published last, and what keeps them out of KV.
+/// Name of the number of changes when the indicators were last published.
+const META_PUBLISHED: &str = "indicators.published";
+
+/// Name of the version number that was last published.
 const META_NUMBER: &str = "indicators.number";
+
+/// Name of the reason why KV does not have the indicators.
 const META_PROBLEM: &str = "indicators.problem";
 
-/// A key as it is written.
+/// Parses a key or account of 16 hex digits.
 pub fn parse_hash(key: &str) -> Option<u64> {
     u64::from_str_radix(key, 16).ok().filter(|_| key.len() == 16)
 }
@@ -488,10 +485,10 @@ pub fn parse_hash(key: &str) -> Option<u64> {
 fn unknown_indicator(key: &str) -> ApiError {
     let key: String = key.chars().take(16).collect();
     let message = format!("there is no indicator for the key '{key}'");
-    ApiError::new(404, "not_found", message, "`hedgerow indicators list` names those there are")
+    ApiError::new(404, "not_found", message, "`hedgerow indicators list` lists all indicators")
 }
 
 fn invalid_body() -> ApiError {
-    let remedy = "docs/openapi.yaml shows what to send";
-    ApiError::new(400, "invalid", "the body is not what is asked for", remedy)
+    let remedy = "docs/openapi.yaml shows the body of every call";
+    ApiError::new(400, "invalid", "the body is not the expected JSON object", remedy)
 }

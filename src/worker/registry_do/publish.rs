@@ -1,7 +1,7 @@
-//! From the registry to KV: bundles first, then the release that names them.
+//! Publishes releases to KV: bundles first, then the release that names them.
 //!
-//! KV takes one write a second for each key. What fails is tried again, by alarm, ever more seldom;
-//! until it succeeds KV has the release before.
+//! KV accepts one write per second and key. A failed publication is retried by the alarm, with
+//! exponential backoff; until it succeeds, KV has the previous release.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -11,62 +11,68 @@ use worker::Delay;
 
 use super::Registry;
 use super::tables::StoredRelease;
-use crate::admin_api::ApiError;
+use crate::admin_api::error::ApiError;
 use crate::platform::clock::{now_ms, now_seconds, with_timeout};
 use crate::platform::kv::{ConfigKv, READ_ERROR, SignedValue};
+use crate::platform::lease::backoff_delay;
 use crate::platform::log;
 
-/// Who publishes, in the audit log.
+/// The actor of publications in the audit log.
 const AUDIT_ACTOR: (&str, Option<&str>) = ("registry", None);
 
-/// Milliseconds for which it is tried while somebody waits for the answer.
+/// Milliseconds for which a publication is retried while the caller waits for the response.
 const RETRY_FOR_MS: f64 = 5_000.0;
 
-/// Milliseconds to wait for who publishes already.
+/// Milliseconds for which a publication waits for another one to end.
 const WAIT_FOR_LOCK_MS: f64 = 8_000.0;
 
-/// Seconds after which KV shows everywhere what was written.
+/// Seconds after which every data centre reads a value that was written to KV.
 const KV_PROPAGATION_SECONDS: u64 = 120;
 
-/// Milliseconds for which nobody else writes, should who does never come back.
-const WRITE_LEASE_MS: f64 = 60_000.0;
+/// Time after which another event may publish, if the one that publishes never ends.
+const WRITE_LEASE: Duration = Duration::from_secs(60);
 
 /// Milliseconds between two writes of a key.
 const KV_WRITE_INTERVAL_MS: f64 = 1_100.0;
 
-/// For how long one write may take.
+/// Timeout of one read or write of KV.
 const KV_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Milliseconds by which an alarm may be early.
 const ALARM_JITTER_MS: f64 = 20.0;
 
-/// The longest time between two attempts by alarm.
+/// The first and the longest pause after a failed publication.
+const MIN_BACKOFF: Duration = Duration::from_secs(2);
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
 
 impl Registry {
-    /// Has the alarm ring for something after a while; the object has one alarm for all.
+    /// Sets one of the two times of the alarm, to the end of `delay`. The object has one alarm for
+    /// both.
     pub(super) async fn schedule(&self, due_at: &Cell<f64>, delay: Duration) {
         due_at.set(now_ms() + delay.as_millis() as f64);
         self.set_alarm().await;
     }
 
-    /// Has it not ring for something.
+    /// Clears one of the two times of the alarm.
     async fn unschedule(&self, due_at: &Cell<f64>) {
         due_at.set(f64::INFINITY);
         self.set_alarm().await;
     }
 
-    /// Sets the alarm to what is due first. That it cannot be set keeps nobody from what they do.
+    /// Sets the alarm to the earlier time. An error is ignored: the maintenance of every minute
+    /// publishes, too.
     async fn set_alarm(&self) {
         let next = self.release_publish_at.get().min(self.indicators_publish_at.get());
         let storage = self.state.storage();
-        let _ = match next.is_infinite() {
-            true => storage.delete_alarm().await,
-            false => storage.set_alarm((next - now_ms()).max(0.0) as i64).await,
+        let _ = if next.is_infinite() {
+            storage.delete_alarm().await
+        } else {
+            storage.set_alarm((next - now_ms()).max(0.0) as i64).await
         };
     }
 
-    /// Does what is due. An object that has begun anew does not know what the alarm was for.
+    /// Publishes the release, the indicators, or both: a new instance of the object does not know
+    /// which of them the alarm was set for.
     pub(super) async fn on_alarm(&self) {
         let has_no_schedule =
             self.release_publish_at.get().min(self.indicators_publish_at.get()).is_infinite();
@@ -77,8 +83,8 @@ impl Registry {
             }
             is_due
         };
-        let (is_release_due, are_indicators_due) =
-            (is_due(&self.release_publish_at), is_due(&self.indicators_publish_at));
+        let is_release_due = is_due(&self.release_publish_at);
+        let are_indicators_due = is_due(&self.indicators_publish_at);
         if is_release_due {
             let problem = self.publish_release().await.err();
             log::registry_event("publish", problem.as_deref());
@@ -89,29 +95,30 @@ impl Registry {
         self.set_alarm().await;
     }
 
-    /// Publishes the newest release, if KV does not have it.
-    pub async fn publish_release(&self) -> Result<(), String> {
-        // Should this object end before it is done, the alarm goes on.
-        self.schedule(&self.release_publish_at, Duration::from_millis(WRITE_LEASE_MS as u64)).await;
+    /// Publishes the newest release, if KV does not have it. Returns the problem if it fails; the
+    /// alarm then tries again.
+    pub(super) async fn publish_release(&self) -> Result<(), String> {
+        // If the object ends before it is done, the alarm continues.
+        self.schedule(&self.release_publish_at, WRITE_LEASE).await;
         let deadline = now_ms() + WAIT_FOR_LOCK_MS;
-        while now_ms() < self.publishing_until.get() {
+        while !self.publishing.borrow_mut().try_acquire(now_ms(), WRITE_LEASE) {
             if now_ms() > deadline {
-                return Err("an earlier publication is not done yet".to_owned());
+                return Err("an earlier publication has not ended yet".to_owned());
             }
             Delay::from(Duration::from_millis(50)).await;
         }
-        self.publishing_until.set(now_ms() + WRITE_LEASE_MS);
         let result = self.try_publish_release().await;
-        self.publishing_until.set(0.0);
+        self.publishing.borrow_mut().release();
         result
     }
 
+    /// Publishes until KV has the newest release, for at most five seconds.
     async fn try_publish_release(&self) -> Result<(), String> {
         let tables = self.tables().map_err(to_message)?;
         let mut problem = String::new();
         let deadline = now_ms() + RETRY_FOR_MS;
         while now_ms() < deadline {
-            // A newer one may have come meanwhile: only that is worth publishing.
+            // A newer release may have been stored meanwhile: publish that one.
             let newest = tables.newest_release().map_err(to_message)?;
             let Some(newest) = newest.filter(|newest| newest.published.is_none()) else {
                 self.unschedule(&self.release_publish_at).await;
@@ -121,7 +128,7 @@ impl Registry {
                 Ok(()) => self.mark_published(&newest).await?,
                 Err(error) => {
                     problem = error;
-                    // The clock stands still until something is waited for.
+                    // Without an await the clock would not advance.
                     Delay::from(Duration::from_millis(KV_WRITE_INTERVAL_MS as u64)).await;
                 }
             }
@@ -130,7 +137,7 @@ impl Registry {
         Err(problem)
     }
 
-    /// Notes that KV has a release.
+    /// Records that KV has a release, and deletes bundles from KV that are deleted here.
     async fn mark_published(&self, newest: &StoredRelease) -> Result<(), String> {
         let tables = self.tables().map_err(to_message)?;
         if tables.meta("publish.problem").is_some() {
@@ -143,25 +150,27 @@ impl Registry {
         Ok(())
     }
 
-    /// Notes what keeps a release out of KV, and sets the alarm for the next attempt.
+    /// Records why KV does not have a release, and sets the alarm for the next attempt. The pause
+    /// doubles with each attempt, from 2 to 300 seconds.
     async fn record_failure(&self, problem: &str) -> Result<(), String> {
         let tables = self.tables().map_err(to_message)?;
         if tables.meta("publish.problem").as_deref() != Some(problem) {
             tables.audit(AUDIT_ACTOR, "kv", "", "", problem);
         }
-        let attempts = tables.meta_number("publish.attempts").unwrap_or(0).saturating_add(1);
-        tables.set_meta("publish.attempts", Some(&attempts.to_string())).map_err(to_message)?;
+        let failures = tables.meta_number("publish.attempts").unwrap_or(0);
+        let attempts = failures.saturating_add(1).to_string();
+        tables.set_meta("publish.attempts", Some(&attempts)).map_err(to_message)?;
         tables.set_meta("publish.problem", Some(problem)).map_err(to_message)?;
-        let factor = 2_u32.saturating_pow(attempts.min(16) as u32);
-        let backoff = Duration::from_secs(1).saturating_mul(factor).min(MAX_BACKOFF);
-        self.schedule(&self.release_publish_at, backoff).await;
+        let failures = u32::try_from(failures).unwrap_or(u32::MAX);
+        let delay = backoff_delay(MIN_BACKOFF, failures, MAX_BACKOFF);
+        self.schedule(&self.release_publish_at, delay).await;
         Ok(())
     }
 
-    /// Looks whether KV has the newest release, and each ten minutes its bundles, which are large; some time
-    /// after they were written. Writes all of them again if not: a write that was given up may have come
-    /// late, and others can write there.
-    pub async fn reconcile_kv(&self) -> Result<(), ApiError> {
+    /// Compares KV with the newest release, and every ten minutes also with its bundles, which are
+    /// large. Publishes again if they differ: a write that had timed out may have overwritten the
+    /// release, and others may be able to write to KV. Starts two minutes after a publication.
+    pub(super) async fn reconcile_kv(&self) -> Result<(), ApiError> {
         let tables = self.tables()?;
         let Some(newest) = tables.newest_release()? else { return Ok(()) };
         let is_propagated = newest
@@ -173,22 +182,24 @@ impl Registry {
         let problem = match self.has_release(&kv, &newest).await {
             false => Some("KV had another release"),
             true if !is_bundle_check_due() || self.has_bundles(&kv, &newest).await? => None,
-            true => Some("KV had not all bundles of the release"),
+            true => Some("KV did not have all bundles of the release"),
         };
         if let Some(problem) = problem {
             tables.audit(AUDIT_ACTOR, "kv", &newest.serial.to_string(), "", problem);
-            log::registry_event("mend", Some(problem));
+            log::registry_event("reconcile", Some(problem));
             tables.unpublish(newest.serial)?;
             let _ = self.publish_release().await;
         }
         Ok(())
     }
 
+    /// Returns whether KV has the release. A KV that cannot be read may have it.
     async fn has_release(&self, kv: &ConfigKv, newest: &StoredRelease) -> bool {
         let read = with_timeout(kv.read_release(), KV_TIMEOUT).await;
         kv_matches(read, newest.text.as_bytes(), &newest.signature)
     }
 
+    /// Returns whether KV has all bundles of the release. A KV that cannot be read may have them.
     async fn has_bundles(&self, kv: &ConfigKv, newest: &StoredRelease) -> Result<bool, ApiError> {
         let Some(manifest) = newest.manifest() else { return Ok(true) };
         for digest in manifest.digests() {
@@ -201,6 +212,7 @@ impl Registry {
         Ok(true)
     }
 
+    /// Writes the bundles of a release to KV, and then the release.
     async fn write_release(&self, newest: &StoredRelease) -> Result<(), String> {
         let kv = ConfigKv::from_settings(&self.settings).ok_or("the binding RULES is missing")?;
         let manifest = newest.manifest().ok_or("the stored release is damaged")?;
@@ -213,16 +225,16 @@ impl Registry {
             put_with_timeout(kv.put_bundle(digest, text.as_bytes(), &signature)).await?;
         }
         self.rate_limit("release").await;
-        // The one that was to be written may be outdated by now; then the next is.
+        // Do not replace a later release, which may have been stored during an await.
         let latest =
             self.tables().and_then(|tables| tables.newest_release()).map_err(to_message)?;
         if latest.is_some_and(|latest| latest.serial > newest.serial) {
-            return Err("a later release came meanwhile".to_owned());
+            return Err("a later release was stored meanwhile".to_owned());
         }
         put_with_timeout(kv.put_release(newest.text.as_bytes(), &newest.signature)).await
     }
 
-    /// Takes bundles out of KV that the registry has forgotten. What fails stays there, and harms nobody.
+    /// Deletes bundles from KV that were deleted here. If that fails, they stay there unused.
     async fn delete_stale_bundles(&self) {
         let stale = self.tables().and_then(|tables| tables.take_stale_bundles());
         let (Ok(stale), Some(kv)) = (stale, ConfigKv::from_settings(&self.settings)) else {
@@ -234,7 +246,7 @@ impl Registry {
         }
     }
 
-    /// Waits until a key may be written again.
+    /// Waits until KV accepts another write of `key`, and records the write.
     pub(super) async fn rate_limit(&self, key: &str) {
         let now = now_ms();
         let last = self.last_writes.borrow().get(key).copied().unwrap_or(0.0);
@@ -249,15 +261,15 @@ impl Registry {
     }
 }
 
-/// Whether this minute is one of those in which bundles are looked at.
+/// Returns whether bundles are compared in this minute: in every tenth.
 fn is_bundle_check_due() -> bool {
     (now_seconds() / 60).is_multiple_of(10)
 }
 
-/// What was read of KV within a time.
+/// The result of a read of KV; `None` after the timeout.
 type KvRead = Option<Result<Option<SignedValue>, String>>;
 
-/// Whether what was read is this; what cannot be read may be.
+/// Returns whether KV has exactly this value. True if KV could not be read.
 fn kv_matches(read: KvRead, bytes: &[u8], signature: &str) -> bool {
     match read {
         Some(Ok(value)) => {
@@ -268,6 +280,7 @@ fn kv_matches(read: KvRead, bytes: &[u8], signature: &str) -> bool {
     }
 }
 
+/// Awaits a write of KV, for at most [`KV_TIMEOUT`].
 pub(super) async fn put_with_timeout(
     write: impl Future<Output = Result<(), String>>,
 ) -> Result<(), String> {

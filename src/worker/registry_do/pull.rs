@@ -1,7 +1,7 @@
-//! Pulling: the signed files are fetched from CONFIG_URL, any place that serves files, and imported as
-//! if they had been pushed. Who can write there cannot choose the rules: the signatures say whose.
+//! Pulls releases from CONFIG_URL, a directory of signed files on any host, and stores them as if
+//! they had been pushed. The host cannot choose the rules, because it cannot sign them.
 //!
-//! | file | is |
+//! | file | content |
 //! |---|---|
 //! | `release.json`, `release.json.minisig` | the release |
 //! | `bundles/<digest>.json`, `bundles/<digest>.json.minisig` | every bundle that it names |
@@ -14,30 +14,38 @@ use hedgerow_core::ruleset;
 use hedgerow_core::ruleset::digest;
 use worker::{AbortController, Fetch, Headers, Method, Request, RequestInit, RequestRedirect};
 
-use super::{Registry, ReleaseKind, SignedText};
-use crate::admin_api::ApiError;
+use super::Registry;
+use super::signed::{ReleaseKind, SignedText};
+use crate::admin_api::error::ApiError;
 use crate::platform::clock::{now_seconds, with_timeout};
 use crate::platform::log;
 
-/// For how long all of one round may take: cron triggers come every minute.
+/// Timeout of one pull. The next one follows a minute after it began.
 const PULL_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// Bytes that a signature file has at most.
+/// The largest signature file, in bytes.
 const MAX_SIGNATURE_BYTES: usize = 4096;
 
-/// A file, or that it has not changed.
+/// The result of a conditional request.
 enum Fetched {
+    /// The file still has the entity tag of the request.
     Unchanged,
+    /// The file, and its entity tag if the host sent one.
     File { text: String, etag: Option<String> },
 }
 
 impl Registry {
-    /// Looks for a newer release, where there is something to fetch from.
-    pub async fn pull(&self) -> Result<(), ApiError> {
+    /// Pulls a newer release, if CONFIG_URL is set, and publishes it. Problems are recorded for the
+    /// status; the log and the audit log get each problem once in a row.
+    ///
+    /// # Errors
+    /// If the tables cannot be read or written.
+    pub(super) async fn pull(&self) -> Result<(), ApiError> {
         let Some(base) = self.settings.config_url() else { return Ok(()) };
         let result = with_timeout(self.pull_once(&base), PULL_TIMEOUT).await;
-        let outcome =
-            result.unwrap_or_else(|| Err(format!("no answer within {} s", PULL_TIMEOUT.as_secs())));
+        let outcome = result.unwrap_or_else(|| {
+            Err(format!("no complete response within {} s", PULL_TIMEOUT.as_secs()))
+        });
         let tables = self.tables()?;
         let previous_problem = tables.meta("pull.problem");
         tables.set_meta("pull.checked", Some(&now_seconds().to_string()))?;
@@ -47,7 +55,7 @@ impl Registry {
             Ok(Some(serial)) => {
                 tables.set_meta("pull.changed", Some(&now_seconds().to_string()))?;
                 tables.audit(AUDIT_ACTOR, "pull", &serial.to_string(), "", "ok");
-                // What cannot be published now is tried again by alarm.
+                // If this fails, the alarm tries again.
                 let _ = self.publish_release().await;
             }
             Err(problem) if previous_problem.as_deref() != Some(problem) => {
@@ -59,7 +67,8 @@ impl Registry {
         Ok(())
     }
 
-    /// The serial of the release that was imported; `None` where there is nothing new.
+    /// Fetches the release, and imports it unless it is stored already. Returns its serial; `None`
+    /// if there is nothing new.
     async fn pull_once(&self, base: &str) -> Result<Option<u64>, String> {
         let base = base.trim().trim_end_matches('/');
         if !base.starts_with("https://") && !self.settings.is_development {
@@ -67,9 +76,9 @@ impl Registry {
         }
         let to_message = |error: ApiError| error.message;
         let tables = self.tables().map_err(to_message)?;
-        // An address that was changed has entity tags of its own. It may hold credentials.
+        // Entity tags are only valid for the same URL. Store its hash: it may contain credentials.
         let source = digest(base.as_bytes());
-        let is_same_source = tables.meta("pull.place").as_deref() == Some(&source);
+        let is_same_source = tables.meta("pull.source").as_deref() == Some(&source);
         let etag = tables.meta("pull.etag").filter(|_| is_same_source);
         let release = format!("{base}/release.json");
         let fetched = fetch(&release, etag.as_deref(), release::MAX_RELEASE_BYTES).await?;
@@ -90,12 +99,13 @@ impl Registry {
             _ => Some(self.import(base, text).await?),
         };
         let serial = imported.unwrap_or(serial).to_string();
-        tables.set_meta("pull.place", Some(&source)).map_err(to_message)?;
+        tables.set_meta("pull.source", Some(&source)).map_err(to_message)?;
         tables.set_meta("pull.serial", Some(&serial)).map_err(to_message)?;
         tables.set_meta("pull.etag", etag.as_deref()).map_err(to_message)?;
         Ok(imported)
     }
 
+    /// Verifies a release, fetches the bundles that are not stored yet, and stores all of them.
     async fn import(&self, base: &str, text: String) -> Result<u64, String> {
         let to_message = |error: ApiError| format!("release.json: {}", error.message);
         let signature =
@@ -126,36 +136,42 @@ impl Registry {
     }
 }
 
+/// Returns the problem of a release that is not newer than the newest one.
 fn stale_serial(serial: u64, newest: u64) -> String {
-    match serial == newest {
-        true => format!("release.json: another release {serial} is there already"),
-        false => format!("release.json: release {serial} is older than {newest}"),
+    if serial == newest {
+        format!("release.json: another release {serial} is stored already")
+    } else {
+        format!("release.json: release {serial} is older than {newest}")
     }
 }
 
-/// Who pulls, in the audit log.
+/// The actor of pulls in the audit log.
 const AUDIT_ACTOR: (&str, Option<&str>) = ("pull", None);
 
-/// A file, whatever was known of it.
+/// Fetches a file without a condition.
 async fn fetch_file(url: &str, max_bytes: usize) -> Result<String, String> {
     match fetch(url, None, max_bytes).await? {
         Fetched::File { text, .. } => Ok(text),
-        Fetched::Unchanged => Err(format!("{}: 304, and nobody had asked", file_name(url))),
+        Fetched::Unchanged => {
+            Err(format!("{}: unexpected status 304 to an unconditional request", file_name(url)))
+        }
     }
 }
 
+/// Fetches a UTF-8 file of at most `max_bytes`, unless it still has the entity tag `etag`. Problems
+/// name the file, not the URL.
 async fn fetch(url: &str, etag: Option<&str>, max_bytes: usize) -> Result<Fetched, String> {
     let name = file_name(url);
-    let failed = |_| format!("{name}: it cannot be fetched");
+    let failed = |_| format!("{name}: cannot be fetched");
     let headers = Headers::new();
     if let Some(etag) = etag {
         headers.set("if-none-match", etag).map_err(failed)?;
     }
     let mut init = RequestInit::new();
-    // A redirect could lead away from https, and is told instead: its address can be given.
+    // A redirect could leave https. It is reported with its status; CONFIG_URL can be its target.
     init.with_method(Method::Get).with_headers(headers).with_redirect(RequestRedirect::Manual);
     let request = Request::new_with_init(url, &init).map_err(failed)?;
-    // Dropped with this future, and the connection with it.
+    // After a timeout, dropping this future ends the connection.
     let abort = AbortOnDrop(Some(AbortController::default()));
     let signal = abort.signal().ok_or_else(|| failed(worker::Error::Infallible))?;
     let mut response = Fetch::Request(request).send_with_signal(&signal).await.map_err(failed)?;
@@ -168,17 +184,17 @@ async fn fetch(url: &str, etag: Option<&str>, max_bytes: usize) -> Result<Fetche
     let mut bytes = Vec::new();
     let mut stream = response.stream().map_err(failed)?;
     while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(|_| format!("{name}: the answer broke off"))?;
+        let chunk = chunk.map_err(|_| format!("{name}: the response was incomplete"))?;
         if bytes.len().saturating_add(chunk.len()) > max_bytes {
-            return Err(format!("{name}: it has more than {max_bytes} bytes"));
+            return Err(format!("{name}: larger than {max_bytes} bytes"));
         }
         bytes.extend_from_slice(&chunk);
     }
-    let text = String::from_utf8(bytes).map_err(|_| format!("{name}: it is not UTF-8"))?;
+    let text = String::from_utf8(bytes).map_err(|_| format!("{name}: not UTF-8"))?;
     Ok(Fetched::File { text, etag })
 }
 
-/// Ends a fetch that nobody waits for any more.
+/// Aborts a request when it is dropped.
 struct AbortOnDrop(Option<AbortController>);
 
 impl AbortOnDrop {
@@ -195,7 +211,7 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// The last part of a URL: the rest may hold credentials.
+/// Returns the last part of a URL: the rest may contain credentials.
 fn file_name(url: &str) -> &str {
     url.rsplit('/').next().unwrap_or_default()
 }

@@ -15,8 +15,10 @@ pub struct Classified {
     pub error: Option<&'static str>,
 }
 
-/// Classifies a request by the routes of a ruleset; without one by the built-in routes. If that
-/// panics, a request that may be an LLM call counts as one: a panic must not bypass `fail_closed`.
+/// Classifies a request by the routes of a ruleset; without one by the built-in routes.
+///
+/// If that panics, the built-in routes decide; if they panic, too, the request counts as an LLM
+/// call of unknown dialect. A panic must not bypass `fail_closed`.
 pub fn classify(ruleset: Option<&Ruleset>, request: &ClientRequest) -> Classified {
     let endpoint_by_path = || {
         let endpoint = builtin_endpoint(request.path());
@@ -36,7 +38,8 @@ pub fn classify(ruleset: Option<&Ruleset>, request: &ClientRequest) -> Classifie
     }
 }
 
-/// Panics if the request's header `x-hedgerow-inject-panic` names this stage. For test builds only.
+/// Panics if the request's header `x-hedgerow-inject-panic` names this stage: `route`, or `1` for
+/// scoring. For test builds only.
 #[cfg(feature = "fault-injection")]
 #[expect(clippy::panic, reason = "tests need a panic while requests are handled")]
 pub fn inject_panic(request: &ClientRequest, stage: &str) {

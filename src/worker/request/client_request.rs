@@ -30,13 +30,18 @@ pub struct ClientRequest {
 /// development.
 #[derive(Default)]
 struct EdgeMetadata {
+    /// IP address, as text.
     address: Option<String>,
     as_number: Option<u32>,
     as_organization: Option<String>,
+    /// ISO 3166-1 alpha-2, in upper case.
     country: Option<String>,
+    /// Version without the protocol's name: `1.1`, `2`.
     http_version: Option<String>,
+    /// Version without the protocol's name: `1.3`.
     tls_version: Option<String>,
     tls_fingerprint: Option<String>,
+    /// IATA code of the data centre.
     colo: Option<String>,
 }
 
@@ -121,15 +126,18 @@ impl ClientRequest {
         }
     }
 
+    /// Returns the value of the query parameter `key`, in which Gemini clients may send their
+    /// credential.
     fn query_api_key(&self) -> Option<String> {
         let (_, query) = self.target.split_once('?')?;
-        // Decoded, as the origin does: `%6Bey=` is `key=`.
+        // Decoded, as origins decode it: `%6Bey=` is `key=`.
         let parameters = UrlSearchParams::new_with_str(query).ok()?;
         parameters.get("key").filter(|key| !key.is_empty())
     }
 }
 
 impl EdgeMetadata {
+    /// Reads `request.cf`, which has no address.
     fn from_request(request: &Request) -> Self {
         let Ok(cf) = Reflect::get(request, &JsValue::from_str("cf")) else {
             return Self::default();
@@ -185,6 +193,7 @@ fn read_headers(request: &Request) -> Vec<(String, String)> {
     std::iter::from_fn(next_pair).collect()
 }
 
+/// Returns the value of a header. `name` is in lower case; repeated headers are joined already.
 fn find_header<'h>(headers: &'h [(String, String)], name: &str) -> Option<&'h str> {
     headers.iter().find(|(candidate, _)| candidate == name).map(|(_, value)| value.as_str())
 }

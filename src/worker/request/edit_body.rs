@@ -23,8 +23,10 @@ const BODY_HEADERS: [&str; 6] = [
     "digest",
 ];
 
-/// Degrades a body. It is not editable if it was not read to its end, if decompressing reached a
-/// limit, or if editing panics.
+/// Degrades a body.
+///
+/// It is not editable if it was not read to its end, if decompressing stopped early, or if editing
+/// panics.
 pub fn degrade_body(
     request: &ClientRequest,
     body: &RequestBody,

@@ -32,6 +32,9 @@ use crate::request::upstream::Upstream;
 
 /// Filters a request. Returns the origin's response, or Hedgerow's own if the request is refused or
 /// cannot be forwarded.
+///
+/// Reads of KV and reports run in the background: a request waits for them only if it is the first
+/// one of its isolate, at most 50 ms.
 pub async fn handle(
     request: &ClientRequest,
     settings: &Rc<Settings>,
@@ -48,6 +51,7 @@ pub async fn handle(
     response
 }
 
+/// Classifies a request, and filters or forwards it. Every error becomes a response.
 async fn respond(request: &ClientRequest, settings: &Settings, context: &Context) -> Response {
     let request_id = client_request::new_request_id();
     let active_rules = active_rules::current();

@@ -1,4 +1,7 @@
 //! One LLM call: read, scored, logged, and refused or forwarded.
+//!
+//! The core decides; this file carries the decision out. Scoring, editing the body and queuing the
+//! observation run in [`catch_panic`]: a panic there fails no request.
 
 use hedgerow_core::correlate::Observation;
 use hedgerow_core::correlate::indicator::Indicators;
@@ -30,15 +33,19 @@ use crate::request::upstream::Upstream;
 
 /// An LLM call that can be scored.
 pub struct LlmCall<'a> {
+    /// The client's request and the origin it goes to.
     upstream: Upstream<'a>,
     settings: &'a Settings,
+    /// All rulesets in force.
     active_rules: &'a ActiveRules,
     /// The ruleset that decides for the account.
     ruleset: &'a Ruleset,
+    /// Reason why this ruleset decides.
     role: RulesetRole,
     endpoint: Endpoint,
     /// Fault while the request was classified: it cannot be scored.
     routing_error: Option<&'static str>,
+    /// Keyed hash of the credential, in hex; `None` without one.
     account: Option<String>,
     /// Key of the hashes in observations.
     hash_key: HashKey,
@@ -73,8 +80,13 @@ struct Enforcement {
 }
 
 impl<'a> LlmCall<'a> {
-    /// Finds the account of a request and the ruleset that decides for it. If that is a canary
-    /// whose routes do not include the request, returns `upstream`: the request is not an LLM call.
+    /// Finds the account of a request and the ruleset that decides for it.
+    ///
+    /// `endpoint` and `routing_error` are the result of classifying by the active ruleset. If a
+    /// canary decides, its own routes classify the request again.
+    ///
+    /// # Errors
+    /// If the request is not an LLM call by the routes of the canary. The error is `upstream`.
     pub fn new(
         upstream: Upstream<'a>,
         settings: &'a Settings,
@@ -106,7 +118,11 @@ impl<'a> LlmCall<'a> {
         })
     }
 
-    /// Reads and scores the request, and enforces the decision.
+    /// Reads and scores the request, and enforces the decision. Returns the origin's response, or
+    /// the refusal.
+    ///
+    /// # Errors
+    /// If the upload ends early, or if the request cannot be sent to the origin.
     pub async fn filter(self) -> Result<Response, RequestError> {
         let request = self.upstream.request;
         let scan_window = self.ruleset.policy().scan.scan_window;
@@ -154,6 +170,8 @@ impl<'a> LlmCall<'a> {
         }
     }
 
+    /// Scores the request by the ruleset that decides. In development a request may choose the
+    /// action.
     fn score(&self, body: &RequestBody) -> ScoreOutcome {
         let indicators = indicators::current();
         let envelope = self.envelope(body, &indicators);
@@ -231,7 +249,8 @@ impl<'a> LlmCall<'a> {
         Ok(response)
     }
 
-    /// Returns how a decision is enforced. In Shadow every request is allowed.
+    /// Returns how a decision is enforced. In Shadow every request is allowed. A body that is not
+    /// editable is forwarded unchanged, unless the policy has `fail_closed`.
     fn enforcement(&self, decision: &Decision, body: &RequestBody) -> Enforcement {
         let action = if decision.is_enforced() { decision.action } else { Action::Allow };
         let policy = self.ruleset.policy();
@@ -250,7 +269,7 @@ impl<'a> LlmCall<'a> {
         Enforcement { action, degradation, refusal }
     }
 
-    /// Counts a decision.
+    /// Counts a decision for the ledger, and its cluster.
     fn count(&self, decision: &Decision, model: Option<&str>, shadow: Option<&ShadowDecision>) {
         let attribution = self.attribution();
         telemetry::count_decision(self.upstream.request_id, &attribution, decision, model, shadow);
@@ -259,6 +278,7 @@ impl<'a> LlmCall<'a> {
         }
     }
 
+    /// Returns the rules and the data centre that decide this request.
     fn attribution(&self) -> Attribution<'_> {
         Attribution {
             serial: self.active_rules.serial(),
@@ -267,14 +287,15 @@ impl<'a> LlmCall<'a> {
         }
     }
 
-    /// Adds the members to a log line that do not depend on the decision.
+    /// Adds to a log line the members that do not depend on the decision.
     fn add_context(&self, line: &mut DecisionLine<'_>, body: &RequestBody) {
         line.ruleset_role = self.role;
         line.release_serial = self.active_rules.serial();
         line.read_stop = body.read_stop().map(ReadStop::name);
     }
 
-    /// Queues the observation for correlation, with the outcome of the request.
+    /// Queues the observation for correlation, with the outcome of the request: `status` of the
+    /// response, and the action that was carried out.
     fn queue_observation(&self, observation: Option<Observation>, status: u16, action: Action) {
         let Some(mut observation) = observation else { return };
         let queued = catch_panic(|| {
@@ -318,6 +339,7 @@ impl<'a> LlmCall<'a> {
         self.forward(body, None, None).await
     }
 
+    /// Returns the response to a refused request, in the dialect of the call.
     fn refuse(&self, refusal: Refusal) -> Response {
         let retry_after_seconds = self.ruleset.policy().enforce.retry_after;
         RequestError::Refused(refusal, retry_after_seconds)

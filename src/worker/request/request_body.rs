@@ -1,8 +1,8 @@
 //! The body of a client's request: read up to the scan window, the rest streamed to the origin.
 //!
-//! A body of up to 64 KiB is read at once by the platform. Of any other no more than the window and
-//! a chunk are ever in memory. The stream is neither cloned nor teed: a tee buffers without bound
-//! for the slower side (cloudflare/workerd#5175).
+//! The platform reads a body at once if its declared length is at most 64 KiB. Of any other body at
+//! most the window and one chunk are in Wasm's memory. The stream is neither cloned nor teed: a tee
+//! buffers without bound for the slower side (cloudflare/workerd#5175).
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -20,20 +20,24 @@ use worker::Delay;
 
 /// A body of which a part, at least, was read.
 pub struct RequestBody {
+    /// The bytes that were read: up to `scan_window` and one chunk.
     bytes: Vec<u8>,
     /// The same bytes in JavaScript, if the platform read all of them: they are sent without a
     /// copy.
     js_bytes: Option<Uint8Array>,
+    /// Bytes that are scored, at most.
     scan_window: usize,
+    /// Bytes, as declared.
     content_length: Option<u64>,
     /// Whether the request has a body. An empty body is one.
     has_body: bool,
+    /// The rest; `None` if the body was read to its end.
     unread: Option<Unread>,
     read_stop: Option<ReadStop>,
     memory_lease: MemoryLease,
 }
 
-/// Why less than the scan window was read.
+/// Reason why less than the scan window was read.
 #[derive(Clone, Copy, Debug)]
 pub enum ReadStop {
     /// The client took longer than ten seconds.
@@ -62,8 +66,10 @@ pub enum UpstreamBody {
 
 /// Fills the stream of a body that was not read to its end.
 pub struct Pump {
+    /// The bytes that were read.
     prefix: Uint8Array,
     unread: Unread,
+    /// The writable end of the stream.
     sink: WritableStream,
 }
 
@@ -73,8 +79,12 @@ pub struct UploadAborted;
 
 impl RequestBody {
     /// Reads until the body ends, exceeds `scan_window`, times out or uses up its share of memory.
-    /// `content_length` is the declared length. Anybody can declare any, so that no memory is
-    /// reserved for it.
+    ///
+    /// `content_length` is the declared length in bytes. A client can declare any length, so that
+    /// no memory is reserved for it.
+    ///
+    /// # Errors
+    /// If the upload ends early.
     pub async fn read(
         request: &Request,
         content_length: Option<u64>,
@@ -137,6 +147,7 @@ impl RequestBody {
         Ok(())
     }
 
+    /// Copies a chunk into Wasm's memory.
     fn append(&mut self, chunk: &Uint8Array) {
         let start = self.bytes.len();
         self.bytes.resize(start.saturating_add(chunk.length() as usize), 0);
@@ -146,7 +157,7 @@ impl RequestBody {
         self.memory_lease.grow(chunk.length() as usize);
     }
 
-    /// Returns the bytes that are scored.
+    /// Returns the bytes that are scored: at most the scan window.
     pub fn scanned(&self) -> &[u8] {
         self.bytes.get(..self.scan_window).unwrap_or(&self.bytes)
     }
@@ -156,12 +167,14 @@ impl RequestBody {
         self.unread.is_none().then_some(self.bytes.as_slice())
     }
 
-    /// Returns why less than the window was read; `None` if the window or the body was.
+    /// Returns why less than the window was read; `None` if the window is full or the body
+    /// complete.
     pub fn read_stop(&self) -> Option<ReadStop> {
         self.read_stop
     }
 
-    /// Returns the length of the whole body, if it is known.
+    /// Returns the bytes of the whole body: counted if it was read to its end, else as declared;
+    /// `None` if neither is known.
     pub fn size(&self) -> Option<u64> {
         if self.unread.is_none() { Some(self.bytes.len() as u64) } else { self.content_length }
     }
@@ -204,8 +217,11 @@ impl RequestBody {
 }
 
 impl Pump {
-    /// Copies everything. Fails if the client's upload ends early. An origin that stops reading, as
-    /// one that has answered already may, is not a failure.
+    /// Copies the whole body into the stream.
+    ///
+    /// # Errors
+    /// If the client's upload ends early. An origin that stops reading is not an error: it may have
+    /// answered already.
     pub async fn run(self) -> Result<(), UploadAborted> {
         let Self { prefix, mut unread, sink } = self;
         let Ok(writer) = sink.get_writer() else { return Ok(()) };
@@ -232,17 +248,18 @@ impl Pump {
         // Both streams are native: the platform copies the bytes without running any of our code.
         match JsFuture::from(unread.stream.pipe_to(&sink)).await {
             Ok(_) => Ok(()),
-            Err(_) => source_failed(&unread.stream).await,
+            Err(_) => check_source(&unread.stream).await,
         }
     }
 }
 
-/// Finds out why a pipe failed: an error if the source failed, `Ok` if the sink did.
-async fn source_failed(stream: &ReadableStream) -> Result<(), UploadAborted> {
+/// Finds out why a pipe failed: returns an error if the source failed, `Ok` if the sink did.
+async fn check_source(stream: &ReadableStream) -> Result<(), UploadAborted> {
     let reader = ReadableStreamDefaultReader::new(stream).map_err(|_| UploadAborted)?;
     JsFuture::from(reader.read()).await.map(drop).map_err(|_| UploadAborted)
 }
 
+/// Ends the stream. An origin that has stopped reading is not an error.
 async fn close_writer(writer: &WritableStreamDefaultWriter) -> Result<(), UploadAborted> {
     let _ = JsFuture::from(writer.close()).await;
     Ok(())
@@ -265,15 +282,15 @@ fn native_transform_stream(class: &str, arguments: &Array) -> Result<TransformSt
     Ok(Reflect::construct(&constructor, arguments)?.unchecked_into())
 }
 
-/// Returns the size of the first buffer: the declared length, from 1 to 64 KiB, so that most bodies
-/// take one read; 64 KiB if none is declared.
+/// Returns the bytes of the first buffer: the declared length, but from 1 to 64 KiB, so that most
+/// bodies take one read; 64 KiB if no length is declared.
 fn first_buffer_bytes(content_length: Option<u64>) -> u32 {
     content_length
         .and_then(|length| u32::try_from(length).ok())
         .map_or(CHUNK_BYTES, |length| length.clamp(1 << 10, CHUNK_BYTES))
 }
 
-/// Bytes that a body holds of the isolate's memory, which all of its requests share
+/// Bytes of a body in the isolate's memory, which all of its requests share
 /// (cloudflare/workers-rs#255). Dropping the lease gives them back.
 #[derive(Default)]
 struct MemoryLease(usize);
@@ -297,11 +314,12 @@ impl Drop for MemoryLease {
 }
 
 thread_local! {
+    /// Bytes of all bodies in the isolate.
     static HELD_BYTES: Cell<usize> = const { Cell::new(0) };
 }
 
 impl ReadStop {
-    /// Returns the value in the log.
+    /// Returns the value of the log's member `read_stop`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Timeout => "timeout",
@@ -310,11 +328,11 @@ impl ReadStop {
     }
 }
 
-/// How long a client may take to fill the window. After the timeout the request is scored on the
+/// Time in which a client must fill the window. After the timeout the request is scored on the
 /// bytes received so far.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Maximum number of bytes per read: most bodies take one.
+/// Maximum number of bytes per read: most bodies take one read.
 const CHUNK_BYTES: u32 = 64 << 10;
 
 /// Bytes of bodies in an isolate above which it stops reading large ones. An isolate has 128 MB,

@@ -1,16 +1,17 @@
-//! Responses that Hedgerow makes itself. An error is in the dialect of the call, so that the
-//! client's SDK raises its typed error; `hedgerow_core::enforce::refusal` has the table of error
-//! bodies.
+//! Responses that Hedgerow makes itself: errors, and JSON of the admin API.
+//!
+//! An error is in the dialect of the call, so that the client's SDK raises its typed error;
+//! `hedgerow_core::enforce::refusal` has the table of error bodies.
 
+use hedgerow_core::api::ConfigProblem;
 use hedgerow_core::enforce::refusal::{ErrorKind, Refusal};
 use hedgerow_core::http::route::{Dialect, Endpoint};
-use serde_json::Value;
+use serde::Serialize;
 use web_sys::{Headers, Response, ResponseInit};
 
-use crate::platform::settings::ConfigProblem;
 use crate::request::tag;
 
-/// Why a request gets a response that is not the origin's.
+/// Reason why a request gets a response that is not the origin's.
 #[derive(Clone, Debug)]
 pub enum RequestError {
     /// ORIGIN is missing or invalid. The operator must act.
@@ -44,6 +45,7 @@ impl RequestError {
         response
     }
 
+    /// Returns status and body, without the headers that depend on the request.
     fn render(&self, dialect: Dialect, request_id: &str) -> Response {
         let (kind, message) = match self {
             Self::Refused(refusal, _) => {
@@ -72,12 +74,13 @@ fn error_response(kind: ErrorKind, dialect: Dialect, message: &str, request_id: 
 }
 
 /// Makes a response with a JSON body. It must not be cached.
-pub fn json_response(status: u16, body: &Value) -> Response {
-    json_text_response(status, &body.to_string())
+pub fn json_response(status: u16, body: &impl Serialize) -> Response {
+    // No body has map keys other than strings, which are all that serde_json rejects.
+    json_text_response(status, &serde_json::to_string(body).unwrap_or_default())
 }
 
 /// Makes a response with a body that is JSON text already. It must not be cached.
-pub fn json_text_response(status: u16, body: &str) -> Response {
+fn json_text_response(status: u16, body: &str) -> Response {
     let response = Headers::new().and_then(|headers| {
         tag::set_header(&headers, "content-type", "application/json");
         tag::set_header(&headers, "cache-control", "no-store");

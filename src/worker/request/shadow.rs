@@ -1,4 +1,4 @@
-//! The decision of a shadow ruleset, which scores without deciding, compared with the one in force.
+//! The decision of a shadow ruleset, compared with the decision in force.
 
 use hedgerow_core::Decision;
 use hedgerow_core::rules::policy::Band;
@@ -32,6 +32,7 @@ impl ShadowDecision {
     }
 }
 
+/// Returns the names of the hits of `first` that `second` does not have.
 fn hits_only_in_first(first: &Decision, second: &Decision) -> Vec<String> {
     let is_in_second = |name: &String| second.hits.iter().any(|hit| hit.name == *name);
     let names = first.hits.iter().map(|hit| &hit.name);

@@ -1,5 +1,7 @@
-//! Tags: headers that show the origin the decision. `x-hedgerow-mac` is an HMAC over the others,
-//! and a client's own headers under these names never reach the origin.
+//! Tags: headers that show the decision to the origin.
+//!
+//! `x-hedgerow-mac` is an HMAC over the other tags. Headers under these names that a client sends
+//! never reach the origin.
 //!
 //! In development the client gets the tags, too. In production it gets only the request id: scores
 //! and names of signatures would help it to tune its requests.
@@ -25,7 +27,8 @@ pub fn is_reserved(name: &str) -> bool {
     has_prefix && bytes.next().is_none_or(|byte| byte == b'-')
 }
 
-/// Adds the tags to the headers for the origin, with the MAC if there is a secret.
+/// Adds the tags to the headers for the origin. With a secret it adds the MAC, too: HMAC-SHA256
+/// over the tags, in hex.
 pub fn add_tags(headers: &Headers, decision: &Decision, request_id: &str, secret: Option<&str>) {
     let tags = tags(decision, request_id);
     for (name, value) in &tags {
@@ -38,7 +41,7 @@ pub fn add_tags(headers: &Headers, decision: &Decision, request_id: &str, secret
     }
 }
 
-/// Adds the decision to the headers for the client. For development only.
+/// Adds the decision to the headers for the client: the tags, and the action. For development only.
 pub fn set_debug_headers(headers: &Headers, decision: &Decision) {
     for (name, value) in tags(decision, "").iter().filter(|(name, _)| *name != REQUEST_ID_HEADER) {
         set_header(headers, name, value);

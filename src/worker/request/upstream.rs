@@ -1,5 +1,7 @@
-//! Forwards a request to the origin: method, path, query, headers and bytes as the client sent
-//! them, without its `x-hedgerow-*` headers. The response streams back unread.
+//! Forwards a request to the origin, and streams the response back unread.
+//!
+//! Method, path, query, headers and bytes stay as the client sent them, except that its
+//! `x-hedgerow-*` headers are removed.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -23,11 +25,11 @@ use crate::request::tag::REQUEST_ID_HEADER;
 
 /// A request that is to be forwarded.
 pub struct Upstream<'a> {
-    /// Target.
+    /// Server that the request is sent to.
     pub origin: &'a Origin,
     /// The client's request.
     pub request: &'a ClientRequest,
-    /// Id of the request in the log and towards client and origin.
+    /// Id of the request, in the log and in a header for client and origin.
     pub request_id: &'a str,
     /// Keeps the invocation alive while a body is streamed.
     pub context: &'a Context,
@@ -36,20 +38,28 @@ pub struct Upstream<'a> {
 /// A request that was sent. While the origin works on it, Wasm's memory holds nothing else of it,
 /// however large it is.
 struct InFlight {
+    /// Resolves to the origin's `Response`.
     response: Promise,
-    /// Whether the client's upload ended early since.
+    /// Whether the client's upload ended early after the request was sent.
     upload_aborted: Rc<Cell<bool>>,
 }
 
 impl Upstream<'_> {
     /// Forwards a request whose body was not read. Returns the platform's own response, so that
     /// WebSockets work.
+    ///
+    /// # Errors
+    /// If the platform cannot send the request, if the client is gone, or if the origin does not
+    /// answer. Any status of the origin is a response.
     pub async fn forward_unread(&self) -> Result<Response, RequestError> {
         let in_flight = self.start_unread()?;
         self.await_response(in_flight).await
     }
 
     /// Forwards a request whose body was read, in part at least. The response gets the request id.
+    ///
+    /// # Errors
+    /// As for [`forward_unread`](Self::forward_unread), and if the upload ends early.
     pub async fn forward(
         &self,
         headers: Headers,
@@ -77,6 +87,7 @@ impl Upstream<'_> {
         }
     }
 
+    /// Sends a copy of the client's request, with its body as a stream that the platform pumps.
     fn start_unread(&self) -> Result<InFlight, RequestError> {
         // The copy has the client's abort signal (flag `request_signal_passthrough`).
         let init: &RequestInit = self.request.raw.unchecked_ref();
@@ -88,6 +99,7 @@ impl Upstream<'_> {
         Ok(InFlight { response, upload_aborted: Rc::default() })
     }
 
+    /// Sends a request with its own headers and body. Its body is pumped in the background.
     fn start(&self, headers: &Headers, body: UpstreamBody) -> Result<InFlight, RequestError> {
         let invalid_request = |_| RequestError::InvalidRequest;
         let original = &self.request.raw;
@@ -159,8 +171,8 @@ impl Upstream<'_> {
         copy
     }
 
-    /// Returns the URL at the origin. On a route, and for a service binding, it is the request's
-    /// own.
+    /// Returns the URL at the origin. On a route, and for a service binding, it is the URL of the
+    /// request.
     fn url(&self) -> String {
         match self.origin {
             Origin::Url(base) => format!("{base}{}", self.request.target()),
@@ -168,6 +180,7 @@ impl Upstream<'_> {
         }
     }
 
+    /// Logs the platform's error; its text is not for the client.
     fn origin_unreachable(&self, error: &JsValue) -> RequestError {
         log::origin_error(self.request_id, error);
         RequestError::Unreachable

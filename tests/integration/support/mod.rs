@@ -1,8 +1,6 @@
-//! A naive reference: an extractor over `serde_json::Value` and a matcher by plain search. Slow,
-//! simple, and written without looking at how the core does it.
-#![allow(dead_code, reason = "each test file uses a part of it")]
+//! The naive reference: an extractor over `serde_json::Value`, and a matcher by plain search. Slow,
+//! simple, and written independently of the core.
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 
@@ -13,32 +11,40 @@ use hedgerow_core::rules::signature::{Comparison, FieldComparison, Signature};
 use serde_json::{Map, Value};
 use unicode_normalization::UnicodeNormalization;
 
-/// What a request holds: the same things as [`Request`], as plain lists.
+/// The content of a request as plain lists, with sections as bits.
 #[derive(Debug, Default, PartialEq)]
-pub struct Plain {
+pub struct PlainRequest {
     pub texts: Vec<(u8, String)>,
-    /// What the parts of a message say together.
-    pub seams: Vec<(u8, String)>,
-    /// Whether each of `texts` began and ended with white space; while reading.
-    edges: Vec<(bool, bool)>,
-    /// Whether nothing but white space came since the last text; while reading.
+    /// Joined parts of messages.
+    pub joined: Vec<(u8, String)>,
+    /// White space around each of `texts`; empty after extraction.
+    edges: Vec<Edges>,
+    /// Whether only white space followed the last text; false after extraction.
     after_space: bool,
     pub keywords: Vec<(FieldId, String)>,
     pub numbers: Vec<(FieldId, f64)>,
 }
 
-impl Plain {
-    /// The core's request as plain lists; `only` says which keywords and numbers matter.
-    pub fn of(request: &Request<'_>, only: impl Fn(FieldId) -> bool) -> Self {
+/// Whether a text starts and ends with white space.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Edges {
+    start: bool,
+    end: bool,
+}
+
+impl PlainRequest {
+    /// Converts a request of the core, with the keywords and numbers of the fields in `filter`.
+    pub fn from_request(request: &Request<'_>, filter: impl Fn(FieldId) -> bool) -> Self {
         let text = |range: &std::ops::Range<usize>| request.text()[range.clone()].to_owned();
         let values = |is_value: bool| {
-            let fits = move |segment: &&Segment<'_>| segment.source.value().is_some() == is_value;
-            let segments = request.segments().iter().filter(fits);
+            let is_wanted =
+                move |segment: &&Segment<'_>| segment.source.value().is_some() == is_value;
+            let segments = request.segments().iter().filter(is_wanted);
             segments.map(|segment| (segment.section as u8, text(&segment.range))).collect()
         };
         let mut plain = Self {
             texts: values(true),
-            seams: values(false),
+            joined: values(false),
             edges: Vec::new(),
             after_space: false,
             keywords: request
@@ -48,14 +54,14 @@ impl Plain {
                 .collect(),
             numbers: request.numbers().to_vec(),
         };
-        plain.keywords.retain(|(name, _)| only(*name));
-        plain.numbers.retain(|(name, _)| only(*name));
+        plain.keywords.retain(|(name, _)| filter(*name));
+        plain.numbers.retain(|(name, _)| filter(*name));
         plain.sorted()
     }
 
-    pub fn sorted(mut self) -> Self {
+    fn sorted(mut self) -> Self {
         self.texts.sort();
-        self.seams.sort();
+        self.joined.sort();
         self.edges.clear();
         self.after_space = false;
         self.keywords.sort();
@@ -63,8 +69,8 @@ impl Plain {
         self
     }
 
-    /// An exemplar's event, and the headers in it.
-    pub fn of_event(event: &yaml_serde::Mapping) -> (Self, Vec<(String, String)>) {
+    /// Converts the event of an exemplar. Also returns its headers.
+    pub fn from_event(event: &yaml_serde::Mapping) -> (Self, Vec<(String, String)>) {
         let (mut plain, mut headers) = (Self::default(), Vec::new());
         for (name, value) in event {
             let name = name.as_str().unwrap();
@@ -83,7 +89,7 @@ impl Plain {
                     }
                     (Field::Known(name), FieldType::Text) => {
                         let mask = sections(*name);
-                        // A union's text is the user's.
+                        // The text of a union is that of the user.
                         let section = if mask & Section::User as u8 != 0 {
                             Section::User as u8
                         } else {
@@ -94,7 +100,7 @@ impl Plain {
                     (Field::Known(name), FieldType::Keyword | FieldType::Address) => {
                         plain.keywords.push((*name, normalize(&text.unwrap())))
                     }
-                    // No signature tests one.
+                    // No signature tests keys.
                     (Field::Known(_), FieldType::Key) => {}
                     (Field::Known(name), FieldType::Number | FieldType::Flag) => {
                         let number = value
@@ -108,14 +114,14 @@ impl Plain {
         (plain, headers)
     }
 
-    /// Reads a body.
+    /// Extracts the content of a body.
     pub fn read(body: &Value, endpoint: Endpoint) -> Self {
-        let body = &respelled(body);
+        let body = &with_normalized_keys(body);
         let mut plain = Self::default();
         plain.body(body, endpoint, true);
-        let is_silent = plain.texts.is_empty()
+        let is_empty = plain.texts.is_empty()
             && !plain.numbers.iter().any(|(name, _)| *name == FieldId::PromptTokenIds);
-        if is_silent && endpoint != Endpoint::Generic {
+        if is_empty && endpoint != Endpoint::Generic {
             plain = Self::default();
             plain.body(body, Endpoint::Generic, true);
         }
@@ -164,7 +170,7 @@ impl Plain {
             "stop" => self.strings_as(FieldId::StopSequences, value),
             "stream" => self.flag(FieldId::Stream, value),
             "echo" => self.flag(FieldId::Echo, value),
-            "logprobs" | "promptlogprobs" => match (number_of(value), value) {
+            "logprobs" | "promptlogprobs" => match (parse_number(value), value) {
                 (Some(number), _) => {
                     self.push(FieldId::Logprobs, 1.0);
                     self.push(FieldId::TopLogprobs, number);
@@ -177,14 +183,14 @@ impl Plain {
                     self.push(FieldId::LogitBiasSize, map.len() as f64);
                     let largest = map
                         .values()
-                        .filter_map(number_of)
-                        .fold(0.0, |most: f64, bias| most.max(bias.abs()));
+                        .filter_map(parse_number)
+                        .fold(0.0, |max: f64, bias| max.max(bias.abs()));
                     self.push(FieldId::LogitBiasMax, largest);
                 }
             }
             "include" => {
-                let is_asked = |value: &&Value| **value == "message.output_text.logprobs";
-                for _ in value.as_array().into_iter().flatten().filter(is_asked) {
+                let asks_for_logprobs = |value: &&Value| **value == "message.output_text.logprobs";
+                for _ in value.as_array().into_iter().flatten().filter(asks_for_logprobs) {
                     self.push(FieldId::Logprobs, 1.0);
                 }
             }
@@ -370,10 +376,11 @@ impl Plain {
         });
         let start = self.texts.len();
         self.after_space = false;
-        let silent = if members.contains_key("output") { Section::Tool } else { Section::User };
+        let default_section =
+            if members.contains_key("output") { Section::Tool } else { Section::User };
         for (key, value) in members {
             match key.as_str() {
-                "content" | "parts" => self.parts(value, role.unwrap_or(silent), 0),
+                "content" | "parts" => self.parts(value, role.unwrap_or(default_section), 0),
                 "reasoningcontent" | "reasoning" => self.parts(value, Section::Assistant, 0),
                 "output" => self.parts(value, Section::Tool, 0),
                 "encryptedcontent" => self.token(value),
@@ -382,57 +389,59 @@ impl Plain {
                 _ => {}
             }
         }
-        self.sew(start);
+        self.join_parts(start);
         if role != Some(Section::System) {
             self.count(FieldId::Turns, 1);
         }
     }
 
-    fn message_parts(&mut self, value: &Value, place: Section) {
+    fn message_parts(&mut self, value: &Value, section: Section) {
         let start = self.texts.len();
-        self.parts(value, place, 0);
-        self.sew(start);
+        self.parts(value, section, 0);
+        self.join_parts(start);
     }
 
-    /// Joins what stands next to each other: as it is, and with spaces.
-    fn sew(&mut self, start: usize) {
+    /// Joins consecutive texts of one section: as they are, and with spaces.
+    fn join_parts(&mut self, start: usize) {
         let mut from = start;
         while from < self.texts.len() {
-            let place = self.texts[from].0;
+            let section = self.texts[from].0;
             let mut to = from;
-            while to < self.texts.len() && self.texts[to].0 == place {
+            while to < self.texts.len() && self.texts[to].0 == section {
                 to += 1;
             }
-            let is_said = place
+            let is_joined = section
                 & (Section::User as u8 | Section::System as u8 | Section::Assistant as u8)
                 != 0;
-            if is_said && to - from > 1 {
+            if is_joined && to - from > 1 {
                 let gaps = |spaced: bool| -> Vec<bool> {
                     (from + 1..to)
-                        .map(|at| spaced || self.edges[at - 1].1 || self.edges[at].0)
+                        .map(|at| spaced || self.edges[at - 1].end || self.edges[at].start)
                         .collect()
                 };
-                let mut seams = self.seams_of(from, to, &gaps(false));
+                let mut joined = self.join_range(from, to, &gaps(false));
                 if gaps(false).contains(&false) {
-                    seams.extend(self.seams_of(from, to, &gaps(true)));
+                    joined.extend(self.join_range(from, to, &gaps(true)));
                 }
-                self.seams.extend(seams.into_iter().map(|text| (place, text)));
+                self.joined.extend(joined.into_iter().map(|text| (section, text)));
             }
             from = to;
         }
     }
 
-    fn seams_of(&self, from: usize, to: usize, gaps: &[bool]) -> Vec<String> {
-        let mut seams = Vec::new();
-        let (mut seam, mut joined) = (String::new(), 1);
+    /// Joins a range of texts, with a space if `gaps` is true between two of them. Long texts are
+    /// cut.
+    fn join_range(&self, from: usize, to: usize, gaps: &[bool]) -> Vec<String> {
+        let mut results = Vec::new();
+        let (mut current, mut count) = (String::new(), 1);
         for at in from..to {
             let text = &self.texts[at].1;
             if at > from {
-                joined += 1;
-                seam.push_str(if gaps[at - from - 1] { " " } else { "" });
+                count += 1;
+                current.push_str(if gaps[at - from - 1] { " " } else { "" });
             }
             if text.len() <= 512 {
-                seam.push_str(text);
+                current.push_str(text);
                 continue;
             }
             let mut head = 256;
@@ -443,44 +452,44 @@ impl Plain {
             while !text.is_char_boundary(tail) {
                 tail += 1;
             }
-            seam.push_str(&text[..head]);
-            if joined > 1 {
-                seams.push(seam + "\u{1}");
+            current.push_str(&text[..head]);
+            if count > 1 {
+                results.push(current + "\u{1}");
             }
-            (seam, joined) = (format!("\u{1}{}", &text[tail..]), 1);
+            (current, count) = (format!("\u{1}{}", &text[tail..]), 1);
         }
-        if joined > 1 {
-            seams.push(seam);
+        if count > 1 {
+            results.push(current);
         }
-        seams
+        results
     }
 
-    fn parts(&mut self, value: &Value, place: Section, depth: usize) {
+    fn parts(&mut self, value: &Value, section: Section, depth: usize) {
         match value {
-            Value::String(text) => self.text(place, text),
+            Value::String(text) => self.text(section, text),
             Value::Array(_) | Value::Object(_) if depth > 24 => {}
             Value::Array(elements) => {
-                elements.iter().for_each(|element| self.parts(element, place, depth + 1))
+                elements.iter().for_each(|element| self.parts(element, section, depth + 1))
             }
             Value::Object(members) => {
                 for (key, value) in members {
                     match key.as_str() {
                         "text" | "refusal" | "inputtext" | "parts" => {
-                            self.parts(value, place, depth + 1)
+                            self.parts(value, section, depth + 1)
                         }
                         "thinking" => self.parts(value, Section::Assistant, depth + 1),
                         "content" | "output" => self.parts(value, Section::Tool, depth + 1),
                         "functionresponse" => self.all_strings(value, Section::Tool, depth + 1),
                         "signature" | "data" | "thoughtsignature" => self.token(value),
-                        "title" | "context" => self.parts(value, place, depth + 1),
+                        "title" | "context" => self.parts(value, section, depth + 1),
                         "input" => self.all_strings(value, Section::Assistant, depth + 1),
                         "functioncall" => self.calls(value, depth + 1),
                         "source" => {
                             if let Some(content) = value.get("content") {
-                                self.parts(content, place, depth + 1);
+                                self.parts(content, section, depth + 1);
                             }
                             match value.get("data").and_then(Value::as_str) {
-                                Some(text) if value["type"] == "text" => self.text(place, text),
+                                Some(text) if value["type"] == "text" => self.text(section, text),
                                 _ => self.count(FieldId::AttachmentsCount, 1),
                             }
                         }
@@ -521,15 +530,15 @@ impl Plain {
         }
     }
 
-    fn all_strings(&mut self, value: &Value, place: Section, depth: usize) {
+    fn all_strings(&mut self, value: &Value, section: Section, depth: usize) {
         match value {
-            Value::String(text) => self.text(place, text),
+            Value::String(text) => self.text(section, text),
             Value::Array(_) | Value::Object(_) if depth > 24 => {}
             Value::Array(elements) => {
-                elements.iter().for_each(|element| self.all_strings(element, place, depth + 1))
+                elements.iter().for_each(|element| self.all_strings(element, section, depth + 1))
             }
             Value::Object(members) => {
-                members.values().for_each(|value| self.all_strings(value, place, depth + 1))
+                members.values().for_each(|value| self.all_strings(value, section, depth + 1))
             }
             _ => {}
         }
@@ -593,33 +602,33 @@ impl Plain {
         }
     }
 
-    fn schema(&mut self, value: &Value, place: Section, depth: usize) {
+    fn schema(&mut self, value: &Value, section: Section, depth: usize) {
         match value {
             Value::Array(_) | Value::Object(_) if depth > 24 => {}
             Value::Array(elements) => {
-                elements.iter().for_each(|element| self.schema(element, place, depth + 1))
+                elements.iter().for_each(|element| self.schema(element, section, depth + 1))
             }
             Value::Object(members) => {
                 members
                     .iter()
-                    .for_each(|(key, value)| self.schema_member(key, value, place, depth));
+                    .for_each(|(key, value)| self.schema_member(key, value, section, depth));
             }
             _ => {}
         }
     }
 
-    fn schema_member(&mut self, key: &str, value: &Value, place: Section, depth: usize) {
+    fn schema_member(&mut self, key: &str, value: &Value, section: Section, depth: usize) {
         match (key, value) {
-            ("name" | "title" | "description", Value::String(text)) => self.text(place, text),
+            ("name" | "title" | "description", Value::String(text)) => self.text(section, text),
             ("name" | "title" | "description", _) => {}
             ("properties", Value::Object(properties)) if depth <= 24 => {
                 for (name, value) in properties {
-                    self.text(place, name);
-                    self.schema(value, place, depth + 1);
+                    self.text(section, name);
+                    self.schema(value, section, depth + 1);
                 }
             }
             ("properties", _) => {}
-            _ => self.schema(value, place, depth + 1),
+            _ => self.schema(value, section, depth + 1),
         }
     }
 
@@ -646,15 +655,15 @@ impl Plain {
         }
     }
 
-    fn text(&mut self, place: Section, text: &str) {
-        let (lead, trail) = edges(text);
+    fn text(&mut self, section: Section, text: &str) {
+        let Edges { start, end } = edges(text);
         let text = normalize(text);
         if text.is_empty() {
-            self.after_space |= lead;
+            self.after_space |= start;
             return;
         }
-        self.texts.push((place as u8, text));
-        self.edges.push((lead || self.after_space, trail));
+        self.texts.push((section as u8, text));
+        self.edges.push(Edges { start: start || self.after_space, end });
         self.after_space = false;
     }
 
@@ -663,17 +672,17 @@ impl Plain {
     }
 
     fn number(&mut self, name: FieldId, value: &Value) {
-        number_of(value).into_iter().for_each(|number| self.push(name, number));
+        parse_number(value).into_iter().for_each(|number| self.push(name, number));
     }
 
     fn flag(&mut self, name: FieldId, value: &Value) {
         match value {
             Value::Bool(flag) => self.push(name, f64::from(u8::from(*flag))),
-            Value::String(text) if flag_of(text).is_some() => {
-                self.push(name, f64::from(u8::from(flag_of(text) == Some(true))))
+            Value::String(text) if parse_flag(text).is_some() => {
+                self.push(name, f64::from(u8::from(parse_flag(text) == Some(true))))
             }
             value => {
-                let flag = number_of(value).map(|number| f64::from(u8::from(number != 0.0)));
+                let flag = parse_number(value).map(|number| f64::from(u8::from(number != 0.0)));
                 flag.into_iter().for_each(|flag| self.push(name, flag));
             }
         }
@@ -691,53 +700,54 @@ impl Plain {
     }
 
     fn count(&mut self, name: FieldId, by: usize) {
-        match self.numbers.iter_mut().find(|(known, _)| *known == name) {
+        match self.numbers.iter_mut().find(|(field, _)| *field == name) {
             Some((_, count)) => *count += by as f64,
             None => self.numbers.push((name, by as f64)),
         }
     }
 
-    /// Normalises the short values too, for matching.
-    pub fn folded(mut self) -> Self {
+    /// Normalises the short values, too, for matching.
+    pub fn normalized(mut self) -> Self {
         self.keywords.iter_mut().for_each(|(_, value)| *value = normalize(value));
         self
     }
 
-    /// Whether a signature holds, by searching every value for every pattern.
+    /// Returns whether a signature holds, by searching every value for every pattern.
     pub fn matches(&self, signature: &Signature, headers: &[(String, String)]) -> bool {
         signature.condition.holds(&mut |name| {
-            signature.selections[name].holds(&mut |test| self.test(test, headers))
+            signature.selections[name].holds(&mut |comparison| self.holds(comparison, headers))
         })
     }
 
-    fn test(&self, test: &FieldComparison, headers: &[(String, String)]) -> bool {
-        let strings: Vec<Cow<'_, str>> = match &test.field {
-            Field::Header(name) => {
-                values(headers.iter().filter(|(known, _)| known == name).map(|(_, value)| value))
+    fn holds(&self, comparison: &FieldComparison, headers: &[(String, String)]) -> bool {
+        let FieldComparison { field, comparison } = comparison;
+        let strings: Vec<&str> = match field {
+            Field::Header(wanted) => {
+                let values = headers.iter().filter(|(name, _)| name == wanted);
+                values.map(|(_, value)| value.as_str()).collect()
             }
-            Field::Known(name) if test.field.field_type() == FieldType::Text => {
-                let texts = self.texts.iter().chain(&self.seams);
-                let texts = texts.filter(|(place, _)| place & sections(*name) != 0);
-                texts.map(|(_, text)| Cow::Borrowed(text.as_str())).collect()
+            Field::Known(id) if field.field_type() == FieldType::Text => {
+                let texts = self.texts.iter().chain(&self.joined);
+                let texts = texts.filter(|(section, _)| section & sections(*id) != 0);
+                texts.map(|(_, text)| text.as_str()).collect()
             }
-            Field::Known(name) => values(
-                self.keywords.iter().filter(|(known, _)| known == name).map(|(_, value)| value),
-            ),
+            Field::Known(wanted) => {
+                let values = self.keywords.iter().filter(|(id, _)| id == wanted);
+                values.map(|(_, value)| value.as_str()).collect()
+            }
         };
-        let numbers: Vec<f64> = match &test.field {
-            Field::Known(name) => self
-                .numbers
-                .iter()
-                .filter(|(known, _)| known == name)
-                .map(|(_, number)| *number)
-                .collect(),
+        let numbers: Vec<f64> = match field {
+            Field::Known(wanted) => {
+                let numbers = self.numbers.iter().filter(|(id, _)| id == wanted);
+                numbers.map(|(_, number)| *number).collect()
+            }
             Field::Header(_) => Vec::new(),
         };
-        match &test.comparison {
+        match comparison {
             Comparison::Exists(wanted) => (strings.len() + numbers.len() > 0) == *wanted,
-            Comparison::String { string_match: anchor, value, cased } => {
-                assert!(!cased, "no shipped rule uses `cased`; the core's own tests cover it");
-                strings.iter().any(|text| anchor.matches(text, value))
+            Comparison::String { string_match, value, cased } => {
+                assert!(!cased, "no shipped rule uses `cased`: the tests of the core cover it");
+                strings.iter().any(|text| string_match.matches(text, value))
             }
             Comparison::Regex { pattern, .. } => REGEXES.with_borrow_mut(|regexes| {
                 let regex = regexes
@@ -748,13 +758,13 @@ impl Plain {
             Comparison::Cidr(network) => strings.iter().any(|text| {
                 text.parse().is_ok_and(|address: std::net::IpAddr| network.contains(&address))
             }),
-            Comparison::Number { comparator: order, value } => {
-                numbers.iter().any(|number| order.matches(*number, *value))
+            Comparison::Number { comparator, value } => {
+                numbers.iter().any(|number| comparator.matches(*number, *value))
             }
         }
     }
 
-    /// Adds what does not come from the body, as the core does.
+    /// Adds the fields that do not come from the body.
     pub fn with_call(
         mut self,
         endpoint: Endpoint,
@@ -765,7 +775,7 @@ impl Plain {
         let size: usize = self
             .texts
             .iter()
-            .filter(|(place, _)| place & MESSAGE_SECTIONS != 0)
+            .filter(|(section, _)| section & MESSAGE_SECTIONS != 0)
             .map(|(_, text)| text.len())
             .sum();
         self.numbers.push((FieldId::PromptSize, size as f64));
@@ -786,16 +796,16 @@ impl Plain {
     }
 }
 
-/// Whether a text begins and ends with white space, of what is visible.
-fn edges(text: &str) -> (bool, bool) {
+/// Returns whether the visible part of a text starts and ends with white space.
+fn edges(text: &str) -> Edges {
     let visible = |char: &char| char.is_whitespace() || !normalize(&format!("x{char}y")).eq("xy");
     let visible: Vec<char> = text.nfkc().flat_map(char::to_lowercase).filter(visible).collect();
     let is_space = |char: Option<&char>| char.is_some_and(|char| char.is_whitespace());
-    (is_space(visible.first()), is_space(visible.last()))
+    Edges { start: is_space(visible.first()), end: is_space(visible.last()) }
 }
 
-/// A number, or one in quotes.
-fn number_of(value: &Value) -> Option<f64> {
+/// Returns a number, or a number in a string.
+fn parse_number(value: &Value) -> Option<f64> {
     match value {
         Value::Number(number) => number.as_f64(),
         Value::String(text) if text.len() <= 256 => {
@@ -806,8 +816,8 @@ fn number_of(value: &Value) -> Option<f64> {
     }
 }
 
-/// A flag in words.
-fn flag_of(text: &str) -> Option<bool> {
+/// Returns a flag in a string.
+fn parse_flag(text: &str) -> Option<bool> {
     let word = text.trim().to_ascii_lowercase();
     if ["true", "t", "yes", "y", "on"].contains(&word.as_str()) {
         return Some(true);
@@ -815,40 +825,38 @@ fn flag_of(text: &str) -> Option<bool> {
     ["false", "f", "no", "n", "off"].contains(&word.as_str()).then_some(false)
 }
 
-/// A body whose keys are in lower case and without underscores, but for the names in schemas: they
-/// are text.
-fn respelled(value: &Value) -> Value {
-    let is_nobodys = |key: &str| key.starts_with('_') || key.ends_with('_') || key.contains("__");
-    let spelled = |key: &String| match is_nobodys(key) {
-        true => key.clone(),
-        false => key.replace('_', "").to_lowercase(),
+/// Returns a body with keys in lower case and without underscores. Names in schemas are text, and
+/// stay as they are.
+fn with_normalized_keys(value: &Value) -> Value {
+    // No origin reads such keys.
+    let is_ignored = |key: &str| key.starts_with('_') || key.ends_with('_') || key.contains("__");
+    let normalized = |key: &String| {
+        if is_ignored(key) { key.clone() } else { key.replace('_', "").to_lowercase() }
     };
     match value {
-        Value::Array(elements) => elements.iter().map(respelled).collect(),
+        Value::Array(elements) => elements.iter().map(with_normalized_keys).collect(),
         Value::Object(members) => members
             .iter()
             .map(|(key, value)| match value {
                 Value::Object(properties) if key == "properties" => {
-                    let named = |(name, value): (&String, &Value)| (name.clone(), respelled(value));
-                    (key.clone(), properties.iter().map(named).collect())
+                    let properties = properties.iter();
+                    let properties =
+                        properties.map(|(name, value)| (name.clone(), with_normalized_keys(value)));
+                    (key.clone(), properties.collect())
                 }
-                value => (spelled(key), respelled(value)),
+                value => (normalized(key), with_normalized_keys(value)),
             })
             .collect(),
         other => other.clone(),
     }
 }
 
-/// Short values as they are kept.
-fn values<'v>(values: impl Iterator<Item = &'v String>) -> Vec<Cow<'v, str>> {
-    values.map(|value| Cow::Borrowed(value.as_str())).collect()
-}
-
 thread_local! {
+    /// Compiled regexes by pattern.
     static REGEXES: RefCell<HashMap<String, regex::bytes::Regex>> = RefCell::default();
 }
 
-/// Normalisation, one character at a time over the whole string.
+/// Normalises a text, one character at a time.
 pub fn normalize(text: &str) -> String {
     let mut out = String::new();
     for char in text.nfkc().flat_map(char::to_lowercase) {
@@ -857,8 +865,8 @@ pub fn normalize(text: &str) -> String {
                 out.push(' ');
             }
         } else {
-            // One character at a time, the core's own tables are asked: whether it is visible and
-            // which letter it looks like.
+            // Only the tables of the core are shared: which characters are invisible, and which
+            // look like a letter.
             out.push_str(
                 &hedgerow_core::text::fold_char(char).map(String::from).unwrap_or_default(),
             );

@@ -1,6 +1,6 @@
 // A cluster: its accounts, requests and indicators, and the actions on it.
 import { useState } from 'preact/hooks';
-import { BANDS, useApi } from '../api.ts';
+import { BANDS, type ClusterDetails, type IndicatorList, useApi } from '../api.ts';
 import { Async, Empty } from '../components/async-states.tsx';
 import { BandBar, BandTag, Panel, Time } from '../components/ui.tsx';
 import { count, share } from '../format.ts';
@@ -10,12 +10,11 @@ import { growth } from './growth.ts';
 import { Indicators } from './indicators.tsx';
 import { RevokeDialog } from './revoke-dialog.tsx';
 import { Timeline } from './timeline.tsx';
-import type { ClusterDetails, Indicator } from './types.ts';
 
 export function ClusterDetail({ id }: { id: string }) {
   const name = encodeURIComponent(id);
   const cluster = useApi<ClusterDetails>(`/clusters/${name}`, 15);
-  const indicators = useApi<{ indicators: Indicator[] }>(
+  const indicators = useApi<IndicatorList>(
     `/indicators?cluster=${name}&limit=500`,
     15,
   );

@@ -1,8 +1,8 @@
+import type { ClusterInfo } from '../api.ts';
 import { count, duration } from '../format.ts';
-import type { Cluster } from './types.ts';
 
 /** Formats how fast a cluster grew: “40 min: 36 per hour”, or only the time if it is short. */
-export function growth({ accounts, first, last }: Cluster): string {
+export function growth({ accounts, first, last }: ClusterInfo): string {
   const seconds = last - first;
   if (seconds < 120) return duration(seconds);
   const [size, unit] = seconds >= 1200 ? [3600, 'per hour'] : [60, 'per minute'];

@@ -1,13 +1,13 @@
 // Indicators: keys for which a correlation fired, with the measured value and the expiry.
 import { useState } from 'preact/hooks';
+import type { IndicatorInfo } from '../api.ts';
 import { Table } from '../components/table.tsx';
 import { Time } from '../components/ui.tsx';
 import { count } from '../format.ts';
 import { link } from '../router.ts';
-import type { Indicator } from './types.ts';
 
 interface Props {
-  indicators: readonly Indicator[];
+  indicators: readonly IndicatorInfo[];
   withCluster?: boolean;
   onRevoke(key: string): void;
 }
@@ -53,7 +53,7 @@ function Group({ indicators, withCluster, isOnly, onRevoke }: GroupProps) {
 }
 
 function GroupSummary({ indicators, withCluster }: Pick<GroupProps, 'indicators' | 'withCluster'>) {
-  const [{ correlation, threshold, cluster }] = indicators as [Indicator, ...Indicator[]];
+  const [{ correlation, threshold, cluster }] = indicators as [IndicatorInfo, ...IndicatorInfo[]];
   const keys = indicators.length;
   const accounts = Math.max(...indicators.map(({ accounts }) => accounts));
   const last = Math.max(...indicators.map(({ last }) => last));
@@ -70,7 +70,7 @@ function GroupSummary({ indicators, withCluster }: Pick<GroupProps, 'indicators'
 }
 
 function Keys({ indicators, onRevoke }: Omit<Props, 'withCluster'>) {
-  const [{ correlation, cluster }] = indicators as [Indicator, ...Indicator[]];
+  const [{ correlation, cluster }] = indicators as [IndicatorInfo, ...IndicatorInfo[]];
   return (
     <>
       <p class="row">
@@ -99,7 +99,7 @@ function Keys({ indicators, onRevoke }: Omit<Props, 'withCluster'>) {
 }
 
 interface RowProps {
-  indicator: Indicator;
+  indicator: IndicatorInfo;
   onRevoke(key: string): void;
 }
 

@@ -1,6 +1,15 @@
 // All clusters, all indicators, and the log of revocations.
 import { useMemo, useRef, useState } from 'preact/hooks';
-import { type Band, BANDS, useApi } from '../api.ts';
+import {
+  type AuditEntry,
+  type AuditLog,
+  type Band,
+  BANDS,
+  type ClusterInfo,
+  type ClusterList,
+  type IndicatorList,
+  useApi,
+} from '../api.ts';
 import { Async, Empty } from '../components/async-states.tsx';
 import { Table } from '../components/table.tsx';
 import { BandBar, BandTag, Panel, Time } from '../components/ui.tsx';
@@ -9,12 +18,11 @@ import { link, navigate } from '../router.ts';
 import { growth } from './growth.ts';
 import { Indicators } from './indicators.tsx';
 import { RevokeDialog } from './revoke-dialog.tsx';
-import type { AuditEntry, Cluster, Indicator } from './types.ts';
 
 export function ClusterList() {
-  const clusters = useApi<{ clusters: Cluster[] }>('/clusters', 15);
+  const clusters = useApi<ClusterList>('/clusters', 15);
   const initialAccounts = useRef(new Map<string, number>());
-  const newAccounts = ({ id, accounts }: Cluster) => {
+  const newAccounts = ({ id, accounts }: ClusterInfo) => {
     const initial = initialAccounts.current;
     if (!initial.has(id)) initial.set(id, accounts);
     return accounts - initial.get(id)!;
@@ -60,7 +68,7 @@ export function ClusterList() {
 }
 
 interface RowProps {
-  cluster: Cluster;
+  cluster: ClusterInfo;
   /** Number of accounts that joined since the page was opened. */
   newAccounts: number;
 }
@@ -94,7 +102,7 @@ function Row({ cluster, newAccounts }: RowProps) {
 }
 
 /** The share of each band, and the most frequent band. */
-function Bands({ traffic }: Pick<Cluster, 'traffic'>) {
+function Bands({ traffic }: Pick<ClusterInfo, 'traffic'>) {
   if (!traffic?.requests) return <>–</>;
   const bands = traffic.by_band;
   const top = BANDS.toSorted((a, b) => (bands[b] ?? 0) - (bands[a] ?? 0))[0] as Band;
@@ -129,7 +137,7 @@ export function AllIndicators({ correlation }: { correlation: string }) {
   const [limit, setLimit] = useState(PAGE);
   const [keyToRevoke, setKeyToRevoke] = useState<string>();
   const query = new URLSearchParams({ limit: String(limit), ...(correlation && { correlation }) });
-  const loaded = useApi<{ indicators: Indicator[] }>(`/indicators?${query}`, 15);
+  const loaded = useApi<IndicatorList>(`/indicators?${query}`, 15);
   // Memoised: an update must not reset what the user is typing.
   const filter = useMemo(() => <Filter correlation={correlation} />, [correlation]);
   return (
@@ -185,7 +193,7 @@ const Filter = ({ correlation }: { correlation: string }) => (
 );
 
 export function Revocations() {
-  const log = useApi<{ entries: AuditEntry[] }>('/audit?limit=500', 15);
+  const log = useApi<AuditLog>('/audit?limit=500', 15);
   return (
     <Panel title="Revocations" note="among the last 500 entries of the audit log">
       <Async loaded={log} lines={3}>

@@ -1,10 +1,10 @@
 // A timeline of indicators: from the first firing to the last, and to the expiry.
+import type { IndicatorInfo } from '../api.ts';
 import { Time } from '../components/ui.tsx';
 import { count } from '../format.ts';
-import type { Indicator } from './types.ts';
 
 /** Returns a lane per correlation, which combines all of its keys. */
-function lanes(indicators: readonly Indicator[]) {
+function lanes(indicators: readonly IndicatorInfo[]) {
   const groups = Map.groupBy(indicators, ({ correlation }) => correlation);
   return [...groups].map(([correlation, group]) => ({
     correlation,
@@ -16,7 +16,7 @@ function lanes(indicators: readonly Indicator[]) {
   }));
 }
 
-export function Timeline({ indicators }: { indicators: readonly Indicator[] }) {
+export function Timeline({ indicators }: { indicators: readonly IndicatorInfo[] }) {
   const now = Date.now() / 1000;
   const all = lanes(indicators);
   const start = Math.min(...all.map(({ first }) => first));

@@ -1,7 +1,7 @@
 // A decision: its score, its evidence and its action.
 import type { ComponentChildren } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
-import { type Decision, type DecisionList, useApi } from '../api.ts';
+import { type DecisionList, type DecisionRecord, useApi } from '../api.ts';
 import { Async, Empty } from '../components/async-states.tsx';
 import { ActionTag, BandTag, Copy, Hash, Time } from '../components/ui.tsx';
 import { Waterfall } from '../components/waterfall.tsx';
@@ -11,7 +11,7 @@ import { link, navigate } from '../router.ts';
 interface Props {
   id: string;
   /** The decision, if the list has it. Otherwise it is loaded. */
-  known: Decision | undefined;
+  known: DecisionRecord | undefined;
   onClose(): void;
 }
 
@@ -63,7 +63,7 @@ const isInInput = ({ target }: Event) =>
   target instanceof Element &&
   target.closest('input:not([type=checkbox]), select, textarea') !== null;
 
-function DecisionBody({ decision }: { decision: Decision }) {
+function DecisionBody({ decision }: { decision: DecisionRecord }) {
   const { request_id, score, band, prior, hits, contributions, error } = decision;
   return (
     <div class="decision-body">
@@ -101,7 +101,7 @@ function DecisionBody({ decision }: { decision: Decision }) {
   );
 }
 
-function Outcome({ decision: { mode, action, exemption, band } }: { decision: Decision }) {
+function Outcome({ decision: { mode, action, exemption, band } }: { decision: DecisionRecord }) {
   const enforcement =
     mode === 'enforce'
       ? 'was enforced.'
@@ -120,7 +120,7 @@ function Outcome({ decision: { mode, action, exemption, band } }: { decision: De
   );
 }
 
-function Hits({ hits }: { hits: Decision['hits'] }) {
+function Hits({ hits }: { hits: DecisionRecord['hits'] }) {
   return (
     <section>
       <h3>Evidence</h3>
@@ -147,7 +147,7 @@ function Hits({ hits }: { hits: Decision['hits'] }) {
   );
 }
 
-function Facts({ decision }: { decision: Decision }) {
+function Facts({ decision }: { decision: DecisionRecord }) {
   const { account, cluster, model, colo, dialect, operation, entries, error } = decision;
   const { role, serial, ruleset, shadow_hits, unreadable, unscanned_bytes } = decision;
   const requests = entries > 1 ? `, ${count(entries)} requests` : '';

@@ -1,6 +1,6 @@
 import './decisions.css';
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
-import type { Decision } from '../api.ts';
+import type { DecisionRecord } from '../api.ts';
 import { navigate } from '../router.ts';
 import { Detail } from './detail.tsx';
 import { Filters, filtersOf } from './filters.tsx';
@@ -10,9 +10,9 @@ export function Decisions({ params }: { params: URLSearchParams }) {
   const filters = filtersOf(params);
   const key = JSON.stringify(filters);
   const openId = params.get('open');
-  const [listed, setListed] = useState<readonly Decision[]>([]);
+  const [listed, setListed] = useState<readonly DecisionRecord[]>([]);
   // Keep the open decision, even if newer ones push it out of the list.
-  const opened = useRef<Decision | undefined>(undefined);
+  const opened = useRef<DecisionRecord | undefined>(undefined);
   opened.current = [...listed, opened.current].find((decision) => decision?.request_id === openId);
   const closedId = useRef<string | null>(null);
   const close = () => {

@@ -1,7 +1,7 @@
 // The newest decisions. The list does not move while it is read: new decisions wait for a click,
 // unless “Follow” is checked.
 import { useEffect, useState } from 'preact/hooks';
-import { type Decision, type DecisionList, useApi } from '../api.ts';
+import { type DecisionList, type DecisionRecord, useApi } from '../api.ts';
 import { Async, Empty } from '../components/async-states.tsx';
 import { LiveStatus, useLiveUpdates } from '../components/live-updates.tsx';
 import { Table } from '../components/table.tsx';
@@ -17,7 +17,7 @@ interface Props {
   /** Request id of the open decision. */
   openId: string | null;
   /** Called with the listed decisions, so that one can be opened without another request. */
-  onList(decisions: readonly Decision[]): void;
+  onList(decisions: readonly DecisionRecord[]): void;
 }
 
 const PAGE = 100;
@@ -109,7 +109,7 @@ function NewDecisions({ count, limit, onShow }: NewDecisionsProps) {
 }
 
 interface MoreProps {
-  decisions: readonly Decision[];
+  decisions: readonly DecisionRecord[];
   limit: number;
   onMore(): void;
 }
@@ -169,7 +169,7 @@ function NoDecisions({ filters }: { filters: FilterValues }) {
 }
 
 interface TableProps {
-  decisions: readonly Decision[];
+  decisions: readonly DecisionRecord[];
   filters: FilterValues;
   openId: string | null;
 }
@@ -208,7 +208,7 @@ function DecisionTable({ decisions, filters, openId }: TableProps) {
 export const rowId = (requestId: string) => `decision-${requestId}`;
 
 interface RowProps {
-  decision: Decision;
+  decision: DecisionRecord;
   href: string;
   isOpen: boolean;
 }
@@ -252,8 +252,8 @@ function Row({ decision, href, isOpen }: RowProps) {
 const TOP_HITS = 2;
 
 /** The heaviest hits, or the error. */
-function TopHits({ decision: { hits, error } }: { decision: Decision }) {
-  const names = (some: Decision['hits']) => some.map(({ name }) => name).join(', ');
+function TopHits({ decision: { hits, error } }: { decision: DecisionRecord }) {
+  const names = (some: DecisionRecord['hits']) => some.map(({ name }) => name).join(', ');
   const sorted = hits.toSorted((a, b) => Math.abs(b.weight) - Math.abs(a.weight));
   return (
     <td class="top-hits clipped" title={error ?? names(hits)}>

@@ -1,5 +1,5 @@
 import './overview.css';
-import { type Loaded, type Series, type Status, useApi } from '../api.ts';
+import { type DeploymentStatus, type Loaded, type Series, useApi } from '../api.ts';
 import { Async, Empty, Loading, Problem, StaleNotice } from '../components/async-states.tsx';
 import { LiveStatus, useLiveUpdates } from '../components/live-updates.tsx';
 import { Copy, Panel } from '../components/ui.tsx';
@@ -23,8 +23,8 @@ export function Overview({ params }: { params: URLSearchParams }) {
   const wanted = Number(params.get('minutes'));
   const minutes = RANGES.some(([range]) => range === wanted) ? wanted : 60;
   const { changes, seconds, live } = useLiveUpdates(updateInterval(minutes));
-  const now = useApi<Status>('/status', Math.min(seconds, 10), changes);
-  const range = useApi<Status>(`/status?minutes=${minutes}`, seconds, changes);
+  const now = useApi<DeploymentStatus>('/status', Math.min(seconds, 10), changes);
+  const range = useApi<DeploymentStatus>(`/status?minutes=${minutes}`, seconds, changes);
   const series = useApi<Series>(`/series?minutes=${minutes}`, seconds, changes);
   const status = latest(now);
   const at = series.state === 'loading' ? undefined : series.at;
@@ -79,7 +79,7 @@ function RangePicker({ minutes }: { minutes: number }) {
 
 const latest = <T,>(loaded: Loaded<T>) => (loaded.state === 'loading' ? undefined : loaded.data);
 
-type LoadedStatus = Loaded<Status> & { reload(): void };
+type LoadedStatus = Loaded<DeploymentStatus> & { reload(): void };
 
 interface CountsProps {
   series: Series;
@@ -124,7 +124,7 @@ function Counts({ series, now, range }: CountsProps) {
 }
 
 /** Returns the share of traffic in shadow mode, or null if it is unknown. */
-function shadowShare(status: Status | undefined): number | null {
+function shadowShare(status: DeploymentStatus | undefined): number | null {
   const modes = status?.traffic.by_mode ?? {};
   const total = sum(Object.values(modes));
   return total ? (modes.shadow ?? 0) / total : null;

@@ -1,13 +1,13 @@
 // The newest release, and its way through registry, KV and isolates.
 import type { ComponentChildren } from 'preact';
-import type { Status } from '../api.ts';
+import type { DeploymentStatus } from '../api.ts';
 import { Hash, Panel, Time } from '../components/ui.tsx';
 import { count, share } from '../format.ts';
 import { link } from '../router.ts';
 import { sum } from './series.ts';
 
 /** `status` covers the last minute. */
-export function ReleaseStatus({ status }: { status: Status }) {
+export function ReleaseStatus({ status }: { status: DeploymentStatus }) {
   return (
     <Panel title="Active rules" class="third">
       <dl class="facts">
@@ -28,7 +28,7 @@ export function ReleaseStatus({ status }: { status: Status }) {
   );
 }
 
-function Released({ status: { release, embedded } }: { status: Status }) {
+function Released({ status: { release, embedded } }: { status: DeploymentStatus }) {
   if (!release) {
     return (
       <Fact name="Release">
@@ -37,6 +37,13 @@ function Released({ status: { release, embedded } }: { status: Status }) {
     );
   }
   const { serial, kind, release: manifest } = release;
+  if (!manifest) {
+    return (
+      <Fact name="Release">
+        {serial} ({kind}), in a format that this version does not know
+      </Fact>
+    );
+  }
   return (
     <>
       <Fact name="Release">
@@ -77,7 +84,7 @@ function Fact({ name, children }: { name: string; children: ComponentChildren })
   );
 }
 
-function Publication({ publication }: { publication: Status['publication'] }) {
+function Publication({ publication }: { publication: DeploymentStatus['publication'] }) {
   const { serial, pending, attempts, problem } = publication;
   if (pending === null) {
     return <>{serial === null ? 'Nothing to publish yet' : `Release ${serial} is published`}</>;
@@ -91,7 +98,7 @@ function Publication({ publication }: { publication: Status['publication'] }) {
 }
 
 /** The share of requests that the newest release decided. */
-function Adoption({ status: { release, traffic, ledger } }: { status: Status }) {
+function Adoption({ status: { release, traffic, ledger } }: { status: DeploymentStatus }) {
   if (!ledger.reachable) return <span class="bad">Unknown: the ledger does not answer</span>;
   if (!traffic.requests) return <>No requests, so no isolate has loaded the release</>;
   const newest = traffic.by_serial[String(release?.serial ?? 0)] ?? 0;
@@ -107,7 +114,7 @@ function Adoption({ status: { release, traffic, ledger } }: { status: Status }) 
   );
 }
 
-function Pull({ pull }: { pull: Status['pull'] }) {
+function Pull({ pull }: { pull: DeploymentStatus['pull'] }) {
   if (!pull) return null;
   return (
     <Fact name="Pull">
@@ -128,7 +135,7 @@ function Pull({ pull }: { pull: Status['pull'] }) {
   );
 }
 
-function Indicators({ indicators }: { indicators: Status['indicators'] }) {
+function Indicators({ indicators }: { indicators: DeploymentStatus['indicators'] }) {
   const { clusters, pending, problem } = indicators;
   return (
     <>

@@ -1,5 +1,5 @@
 // The share of traffic of each ruleset, and comparisons: canary with active, shadow with active.
-import { type Band, BANDS, type Loaded, type Series, type Status } from '../api.ts';
+import { type Band, BANDS, type DeploymentStatus, type Loaded, type Series } from '../api.ts';
 import { Async, Empty } from '../components/async-states.tsx';
 import { Table } from '../components/table.tsx';
 import { BandTag, Hash, Panel } from '../components/ui.tsx';
@@ -8,11 +8,11 @@ import { link } from '../router.ts';
 import { sum } from './series.ts';
 
 type Ruleset = Series['rulesets'][number];
-type Shadow = NonNullable<Status['traffic']['shadow']>;
+type Shadow = NonNullable<DeploymentStatus['traffic']['shadow']>;
 
 interface Props {
   series: Series;
-  status: Status | undefined;
+  status: DeploymentStatus | undefined;
 }
 
 export function Rulesets({ series, status }: Props) {
@@ -72,10 +72,11 @@ function newestCanary(rulesets: readonly Ruleset[]): CanaryPair | undefined {
 }
 
 /** Returns whether the canary is no longer part of the newest release; false if that is unknown. */
-function hasEnded({ serial, ruleset }: Ruleset, status: Status | undefined): boolean {
+function hasEnded({ serial, ruleset }: Ruleset, status: DeploymentStatus | undefined): boolean {
   if (!status) return false;
   const { release } = status;
-  return release?.serial !== serial || release.release.canary?.digest !== ruleset;
+  if (release?.serial !== serial) return true;
+  return release.release !== null && release.release.canary?.digest !== ruleset;
 }
 
 function CanaryComparison({ active, canary, ended }: CanaryPair & { ended: boolean }) {
@@ -120,9 +121,9 @@ function points(difference: number): string {
 
 interface ShadowPanelProps {
   /** The status over the whole range. */
-  range: Loaded<Status> & { reload(): void };
+  range: Loaded<DeploymentStatus> & { reload(): void };
   /** The current status. */
-  status: Status | undefined;
+  status: DeploymentStatus | undefined;
 }
 
 export function ShadowPanel({ range, status }: ShadowPanelProps) {
@@ -156,10 +157,11 @@ function NoShadow({ isKnown }: { isKnown: boolean }) {
   );
 }
 
-/** Says if the shadow ruleset is no longer part of the newest release. */
-function EndedNote({ ruleset, status }: { ruleset: string; status: Status }) {
-  const current = status.release?.release.shadow?.digest;
-  if (current === ruleset) return null;
+/** Says if the shadow ruleset is no longer part of the newest release, unless that is unknown. */
+function EndedNote({ ruleset, status }: { ruleset: string; status: DeploymentStatus }) {
+  const { release } = status;
+  const current = release?.release?.shadow?.digest;
+  if (current === ruleset || (release && !release.release)) return null;
   if (!current) return <> It has ended; there is no shadow now.</>;
   return (
     <>
@@ -171,7 +173,7 @@ function EndedNote({ ruleset, status }: { ruleset: string; status: Status }) {
 
 interface ShadowComparisonProps {
   shadow: Shadow;
-  status: Status | undefined;
+  status: DeploymentStatus | undefined;
 }
 
 function ShadowComparison({ shadow, status }: ShadowComparisonProps) {

@@ -1,6 +1,12 @@
 // A histogram of scores, with the limits of the bands.
 import { useEffect, useState } from 'preact/hooks';
-import { type Band, type Series, type Status, useApi } from '../api.ts';
+import {
+  type Band,
+  type DeploymentStatus,
+  type Series,
+  type SignedBundle,
+  useApi,
+} from '../api.ts';
 import { Panel } from '../components/ui.tsx';
 import { shippedBundle } from '../core/core.ts';
 import { compact, count, share } from '../format.ts';
@@ -12,7 +18,12 @@ type Limits = Record<Exclude<Band, 'clear'>, number>;
 /** Points per bucket. */
 const BUCKET = 5;
 
-export function Scores({ series, status }: { series: Series; status: Status | undefined }) {
+interface Props {
+  series: Series;
+  status: DeploymentStatus | undefined;
+}
+
+export function Scores({ series, status }: Props) {
   const limits = useLimits(status);
   const total = sum(series.scores);
   // Most traffic has no evidence: on a linear scale, all other columns would be too small to see.
@@ -79,14 +90,14 @@ function bandOf(score: number, { notice, suspect, hostile }: Limits): Band {
 }
 
 /** Loads the limits of the active bundle. */
-function useLimits(status: Status | undefined): Limits | undefined {
-  const active = status && (status.release?.release.active ?? 'embedded');
+function useLimits(status: DeploymentStatus | undefined): Limits | undefined {
+  const active = status && (status.release ? status.release.release?.active : 'embedded');
   const [shipped, setShipped] = useState<string>();
   useEffect(() => {
     if (active === 'embedded') void shippedBundle().then(setShipped, () => undefined);
   }, [active]);
   const path = active && active !== 'embedded' ? `/bundles/${active}` : null;
-  const stored = useApi<{ bundle: string }>(path);
+  const stored = useApi<SignedBundle>(path);
   const storedText = stored.state === 'ready' ? stored.data.bundle : undefined;
   const text = active === 'embedded' ? shipped : storedText;
   const [limits, setLimits] = useState<Limits>();

@@ -3,7 +3,7 @@
 
 export interface Example {
   title: string;
-  /** What the example shows. */
+  /** Shown below the title: the point of the example. */
   why: string;
   text: string;
 }

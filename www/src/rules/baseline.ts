@@ -1,7 +1,7 @@
 // The baseline that edited rules are compared with: the released rules if they can be loaded,
 // otherwise the shipped ones. It is polled, because others may publish a release.
 import { useEffect, useState } from 'preact/hooks';
-import { type Manifest, type Release, useApi } from '../api.ts';
+import { type Release, type ReleaseList, type SignedBundle, useApi } from '../api.ts';
 import { shippedBundle } from '../core/core.ts';
 import { brief } from '../format.ts';
 import { useToken } from '../session.ts';
@@ -14,7 +14,7 @@ export interface Baseline {
   /** Describes the baseline. */
   description: string;
   /** The newest release, with serial 0 if there is none; null if it is unknown. */
-  newest: { serial: number; release: Manifest | null } | null;
+  newest: { serial: number; release: Release | null } | null;
   reload(): void;
 }
 
@@ -24,21 +24,22 @@ const POLL_INTERVAL = 30;
 export function useBaseline(): Baseline {
   const token = useToken();
   const shipped = useShippedBundle();
-  const { reload, ...latest } = useApi<{ releases: Release[] }>(
+  const { reload, ...latest } = useApi<ReleaseList>(
     token ? '/releases?limit=1' : null,
     POLL_INTERVAL,
   );
   const releases = latest.state === 'loading' ? undefined : latest.data?.releases;
   const release = releases?.[0]?.release ?? null;
   const active = release && release.active !== 'embedded' ? release.active : null;
-  const stored = useApi<{ digest: string; bundle: string }>(active && `/bundles/${active}`);
+  const stored = useApi<SignedBundle>(active && `/bundles/${active}`);
   const isStored = stored.state !== 'loading' && stored.data?.digest === active;
   const released = isStored ? stored.data! : null;
 
   const common = { shipped, newest: null, reload };
   if (!token) return { ...common, bundle: shipped, description: 'the shipped rules' };
   const isBundleMissing = active !== null && !released && stored.state === 'failed';
-  if (latest.state !== 'loading' && (!releases || isBundleMissing)) {
+  const isUnreadable = !releases || releases[0]?.release === null || isBundleMissing;
+  if (latest.state !== 'loading' && isUnreadable) {
     const description = 'the shipped rules, because the released rules could not be loaded';
     return { ...common, bundle: shipped, description };
   }
@@ -56,7 +57,7 @@ export function useBaseline(): Baseline {
   return { shipped, newest, reload, bundle: shipped, description };
 }
 
-function formatRelease({ serial, created }: Manifest): string {
+function formatRelease({ serial, created }: Release): string {
   const date = new Date(created * 1000);
   const time = date.toLocaleString(undefined, { dateStyle: 'medium', timeStyle: 'short' });
   return `release ${serial} of ${time}`;

@@ -1,5 +1,13 @@
 // Publishes checked rules: uploads the bundle, which does not make it active, then the release.
-import { ApiError, type Bundle, call, type Release } from '../api.ts';
+import {
+  ApiError,
+  type BundleList,
+  type BundleUpload,
+  call,
+  type PublishResult,
+  type ReleaseList,
+  type ReleaseUpload,
+} from '../api.ts';
 import { core } from '../core/core.ts';
 import { type Signer, sign } from './minisign.ts';
 
@@ -17,13 +25,8 @@ function canonicalJson(value: unknown): string {
   return `{${members.join(',')}}`;
 }
 
-export interface Published {
-  digest: string;
-  serial: number;
-  /** Whether KV has the release. */
-  published: boolean;
-  problem: string | null;
-}
+/** The result, with the digest of the bundle. */
+export type Published = PublishResult & { digest: string };
 
 export interface ReleaseNote {
   note: string;
@@ -46,7 +49,7 @@ export async function publish(
   { note, author }: ReleaseNote,
 ): Promise<Published> {
   const [{ bundles }, current] = await Promise.all([
-    call<{ bundles: Bundle[] }>('/bundles'),
+    call<BundleList>('/bundles'),
     currentSerial(),
   ]);
   if (current !== baseline) {
@@ -66,21 +69,19 @@ export async function publish(
   });
   const digest = await core().digest(bundle);
   const bundleSignature = await sign(signer, bundle, `hedgerow bundle ${digest}`);
-  const upload = { bundle, signature: bundleSignature };
+  const upload: BundleUpload = { bundle, signature: bundleSignature };
   await call(`/bundles/${digest}`, { method: 'PUT', body: upload });
   const serial = baseline + 1;
   const manifest = { release: 1, serial, created: seconds(), active: digest, note, author };
   const release = canonicalJson(manifest);
   const signature = await sign(signer, release, `hedgerow release ${serial}`);
-  const answer = await call<Omit<Published, 'digest'>>('/releases', {
-    method: 'POST',
-    body: { release, signature },
-  });
+  const body: ReleaseUpload = { release, signature };
+  const answer = await call<PublishResult>('/releases', { method: 'POST', body });
   return { digest, ...answer };
 }
 
 /** Returns the serial of the newest release; 0 if there is none. */
 async function currentSerial(): Promise<number> {
-  const { releases } = await call<{ releases: Release[] }>('/releases?limit=1');
+  const { releases } = await call<ReleaseList>('/releases?limit=1');
   return releases[0]?.serial ?? 0;
 }

@@ -1,7 +1,7 @@
 // Signs and releases rules in the page, with a key that the user opens. The key is held in memory,
 // and forgotten when the user leaves the view.
 import { useRef, useState } from 'preact/hooks';
-import { ApiError, type Manifest } from '../api.ts';
+import { ApiError, type Release } from '../api.ts';
 import { Problem } from '../components/async-states.tsx';
 import { Hash, Time } from '../components/ui.tsx';
 import type { Baseline } from './baseline.ts';
@@ -174,7 +174,7 @@ const RevertConfirmation = ({ serial, reverts }: RevertProps) => (
 );
 
 /** Lists the parts of the current release that end, because the new release does not have them. */
-function EndingParts({ release: { serial, canary, shadow, expires } }: { release: Manifest }) {
+function EndingParts({ release: { serial, canary, shadow, expires } }: { release: Release }) {
   if (!canary && !shadow && !expires) return null;
   return (
     <div>

@@ -1,16 +1,16 @@
-//! A recorded file as a campaign: how soon its accounts are found.
+//! Measures for one recorded file: how soon the accounts of a campaign are flagged.
 
 use std::collections::{HashMap, HashSet};
 
 use hedgerow_core::correlate::cluster::Clusters;
 use serde::Serialize;
 
-/// What is known of a file's accounts while it is read.
+/// The accounts of a file while it is read.
 #[derive(Default)]
 pub struct CampaignTracker {
-    /// Accounts, and whether they were flagged.
+    /// Accounts by hash, and whether they were flagged.
     accounts: HashMap<u64, bool>,
-    /// Clusters of flagged accounts.
+    /// Ids of the clusters of flagged accounts.
     clusters: HashSet<u32>,
     requests: usize,
     /// Requests that came before their account or its cluster was flagged.
@@ -18,23 +18,23 @@ pub struct CampaignTracker {
     first_flagged_request: Option<usize>,
 }
 
-/// The end of it.
+/// The measures of a file.
 #[derive(Clone, Debug, Serialize)]
 pub struct CampaignStats {
-    /// Accounts.
+    /// Number of accounts.
     pub accounts: usize,
-    /// Accounts with a request that was suspect or worse.
+    /// Number of accounts with a request that was suspect or worse.
     pub flagged: usize,
-    /// Requests.
+    /// Number of requests.
     pub exchanges: usize,
-    /// Number of the request at which the first was flagged, from 1.
+    /// Number, from 1, of the request that flagged the first account.
     pub first_flag_at: Option<usize>,
-    /// Share of requests that came before their account's or their cluster's first flag.
+    /// Share of requests before the first flag of their account or its cluster, from 0 to 1.
     pub leakage: f64,
 }
 
 impl CampaignTracker {
-    /// Counts a request of an account, as it is hashed, and whether it was suspect or worse.
+    /// Counts a request of an account, given by its hash. `is_suspect` if it was suspect or worse.
     pub fn record(&mut self, account: u64, is_suspect: bool, clusters: &Clusters) {
         self.requests += 1;
         let cluster = clusters.for_account(account).map(|cluster| cluster.id);
@@ -48,7 +48,7 @@ impl CampaignTracker {
         }
     }
 
-    /// The figures so far.
+    /// Returns the measures so far.
     pub fn stats(&self) -> CampaignStats {
         CampaignStats {
             accounts: self.accounts.len(),

@@ -1,4 +1,4 @@
-//! Recorded files, line by line, in the order of time over all of them.
+//! Reads recorded files line by line, merged in the order of time.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -8,18 +8,19 @@ use hedgerow_sigma::recorded::RecordedRequest;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::account_ids::AccountIds;
-use crate::{Result, io_error};
+use crate::error::{Result, io_error};
 
-/// What is found in recorded files; `file` is a place in the list of them.
+/// A line of a recorded file. `file_index` is the index of the file in the list, `line` its number
+/// from 1.
 pub enum ReplayEvent<'e> {
-    /// A line is no request.
+    /// A line that is not a request.
     Unreadable { file_index: usize, line: usize, problem: &'e str },
-    /// A line is one.
+    /// A request.
     Request { file_index: usize, line: usize, recorded: &'e RecordedRequest },
 }
 
-/// Reads files with a progress bar: always the file whose next request is the earliest. Requests
-/// without a time follow the one before them.
+/// Reads files with a progress bar, always from the file whose next request is the earliest. A
+/// request without a time has the time of the previous one in its file.
 pub fn read_recordings(
     paths: &[PathBuf],
     on_event: &mut impl FnMut(ReplayEvent<'_>) -> Result<()>,
@@ -51,14 +52,15 @@ pub fn read_recordings(
     Ok(())
 }
 
-/// A file that is being read.
+/// A file that is being read, with one request of look-ahead.
 struct RecordingReader<'p> {
     path: &'p Path,
     file_index: usize,
     reader: BufReader<File>,
     line: usize,
-    /// The request that is next, and its time.
+    /// The next request with its line number; `None` at the end of the file.
     next_request: Option<(usize, RecordedRequest)>,
+    /// Its time in seconds.
     next_time: f64,
 }
 
@@ -69,7 +71,7 @@ impl<'p> RecordingReader<'p> {
         Ok(Self { path, file_index, reader, line: 0, next_request: None, next_time: 0.0 })
     }
 
-    /// Reads up to the next request.
+    /// Reads up to the next request, and reports the unreadable lines before it.
     fn advance(
         &mut self,
         bar: &ProgressBar,

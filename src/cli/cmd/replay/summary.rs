@@ -1,27 +1,37 @@
-//! What a replay found, by label, file and signature. Counts are cumulative: a hostile request
-//! counts as suspect and as notice too.
+//! The summary of a replay: counts by label, file, account and signature. Counts are cumulative: a
+//! hostile request counts as suspect and as notice, too.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use hedgerow_core::Decision;
 use hedgerow_core::correlate::cluster::Clusters;
 use hedgerow_core::rules::policy::Band;
 use hedgerow_sigma::recorded::RecordedRequest;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::campaign::CampaignTracker;
-use crate::{Result, print_line};
+use super::engine::ReplayDecision;
+use crate::error::Result;
+use crate::format::percent;
+use crate::terminal::print_line;
 
+/// The counts of a replay.
 #[derive(Default)]
 pub struct Summary {
-    requests: usize,
-    /// Requests that are no LLM calls.
-    not_llm_calls: usize,
+    requests: u64,
+    /// Number of requests that are not LLM calls.
+    not_llm_calls: u64,
+    /// Unreadable lines: `path:line:1: problem`.
     unreadable: Vec<String>,
     labels: BTreeMap<String, LabelSummary>,
+    /// In the order of the arguments.
     files: Vec<FileSummary>,
-    signatures: BTreeMap<String, BTreeMap<String, usize>>,
+    signatures: BTreeMap<String, HitsByLabel>,
 }
+
+/// Requests that a signature hit, by label.
+type HitsByLabel = BTreeMap<String, u64>;
 
 #[derive(Default)]
 struct LabelSummary {
@@ -30,80 +40,87 @@ struct LabelSummary {
     accounts_suspect: BTreeSet<String>,
 }
 
-/// Requests, and how many of them reach which band.
+/// Number of requests, and of those that reach each band.
 #[derive(Default, Clone, Copy, Serialize)]
 pub struct BandCounts {
-    pub requests: usize,
-    pub notice: usize,
-    pub suspect: usize,
-    pub hostile: usize,
+    pub requests: u64,
+    pub notice: u64,
+    pub suspect: u64,
+    pub hostile: u64,
 }
 
 #[derive(Default)]
 struct FileSummary {
     path: String,
+    /// Label of the first request that has one.
     label: Option<String>,
     counts: BandCounts,
-    first_suspect: Option<usize>,
+    /// Number, from 1, of the first suspect request.
+    first_suspect: Option<u64>,
     accounts: BTreeMap<String, BandCounts>,
-    hits: BTreeMap<String, usize>,
+    /// Hits by signature.
+    hits: BTreeMap<String, u64>,
     campaign: CampaignTracker,
+}
+
+/// Files with a label, and how many of them have a suspect request.
+struct FileCounts {
+    files: usize,
+    suspect: usize,
 }
 
 impl BandCounts {
     fn record(&mut self, band: Band) {
         self.requests += 1;
-        self.notice += usize::from(band >= Band::Notice);
-        self.suspect += usize::from(band >= Band::Suspect);
-        self.hostile += usize::from(band >= Band::Hostile);
+        self.notice += u64::from(band >= Band::Notice);
+        self.suspect += u64::from(band >= Band::Suspect);
+        self.hostile += u64::from(band >= Band::Hostile);
     }
 }
 
 impl Summary {
-    /// Of files with these names.
+    /// Returns an empty summary of files with these names.
     pub fn new(names: &[String]) -> Self {
         let files =
             names.iter().map(|path| FileSummary { path: path.clone(), ..FileSummary::default() });
         Self { files: files.collect(), ..Self::default() }
     }
 
-    /// Notes a line that is no request.
+    /// Records a line that is not a request.
     pub fn record_unreadable(&mut self, file_index: usize, line: usize, problem: &str) {
         let path = self.files.get(file_index).map_or("", |file| file.path.as_str());
         self.unreadable.push(format!("{path}:{line}:1: {problem}"));
     }
 
-    /// The lines that are no requests, with what is wrong with them.
+    /// Returns the lines that are not requests: `path:line:1: problem`.
     pub fn unreadable(&self) -> &[String] {
         &self.unreadable
     }
 
-    /// The requests of a label.
+    /// Returns the counts of the requests with a label.
     pub fn counts(&self, label: &str) -> BandCounts {
         self.labels.get(label).map_or_else(BandCounts::default, |label| label.counts)
     }
 
-    /// The signatures that hit requests of a label, those with most hits first.
-    pub fn top_signatures(&self, label: &str, limit: usize) -> Vec<(&str, usize)> {
-        let label_hits = |hits: &BTreeMap<String, usize>| hits.get(label).copied();
+    /// Returns the signatures that hit requests with a label, those with most hits first.
+    pub fn top_signatures(&self, label: &str, limit: usize) -> Vec<(&str, u64)> {
         let rows = self.signatures.iter();
-        let mut rows: Vec<(&str, usize)> =
-            rows.filter_map(|(name, row)| Some((name.as_str(), label_hits(row)?))).collect();
-        rows.sort_by_key(|(name, hits)| (std::cmp::Reverse(*hits), *name));
+        let mut rows: Vec<(&str, u64)> =
+            rows.filter_map(|(name, hits)| Some((name.as_str(), *hits.get(label)?))).collect();
+        rows.sort_by_key(|(name, hits)| (Reverse(*hits), *name));
         rows.truncate(limit);
         rows
     }
 
-    /// Counts a request of a file, with its decision and its account's hash; without those it is no LLM
-    /// call.
+    /// Counts a request of a file. `evaluated` is `None` for a request that is not an LLM call.
     pub fn record(
         &mut self,
         file_index: usize,
         recorded: &RecordedRequest,
-        evaluated: Option<&(Decision, u64)>,
+        evaluated: Option<&ReplayDecision>,
         clusters: &Clusters,
     ) {
-        let Some((decision, account_hash)) = evaluated else {
+        let Some(ReplayDecision { decision, account_hash }) = evaluated else {
             self.not_llm_calls += 1;
             return;
         };
@@ -126,23 +143,52 @@ impl Summary {
         }
         for hit in &decision.hits {
             *file.hits.entry(hit.name.clone()).or_default() += 1;
-            *self
-                .signatures
-                .entry(hit.name.clone())
-                .or_default()
-                .entry(label.to_owned())
-                .or_default() += 1;
+            let hits = self.signatures.entry(hit.name.clone()).or_default();
+            *hits.entry(label.to_owned()).or_default() += 1;
         }
     }
 
-    pub fn to_json(&self) -> serde_json::Value {
-        let labels: BTreeMap<&String, serde_json::Value> = self
+    /// Returns the files with a label that have requests. The label of a file is that of its first
+    /// labelled request.
+    fn file_counts(&self, label: &str) -> FileCounts {
+        let files: Vec<&FileSummary> = self
+            .files
+            .iter()
+            .filter(|file| file.counts.requests > 0)
+            .filter(|file| file.label.as_deref().unwrap_or(UNLABELLED) == label)
+            .collect();
+        let suspect = files.iter().filter(|file| file.first_suspect.is_some()).count();
+        FileCounts { files: files.len(), suspect }
+    }
+
+    fn signatures_by_hits(&self) -> Vec<(&String, &HitsByLabel)> {
+        let mut rows: Vec<_> = self.signatures.iter().collect();
+        rows.sort_by_key(|(name, hits)| (Reverse(hits.values().sum::<u64>()), *name));
+        rows
+    }
+}
+
+impl FileSummary {
+    /// Returns the signatures with most hits.
+    fn top_signatures(&self, limit: usize) -> Vec<(&String, u64)> {
+        let mut rows: Vec<_> = self.hits.iter().map(|(name, hits)| (name, *hits)).collect();
+        rows.sort_by_key(|(name, hits)| (Reverse(*hits), *name));
+        rows.truncate(limit);
+        rows
+    }
+}
+
+/// JSON output.
+impl Summary {
+    /// Returns the summary as one object.
+    pub fn to_json(&self) -> Value {
+        let labels: BTreeMap<&String, Value> = self
             .labels
             .iter()
-            .map(|(name, label)| (name, label_json(label, self.file_counts(name))))
+            .map(|(name, label)| (name, label.to_json(&self.file_counts(name))))
             .collect();
-        let files: Vec<serde_json::Value> = self.files.iter().map(file_json).collect();
-        let signatures: Vec<serde_json::Value> = self
+        let files: Vec<Value> = self.files.iter().map(FileSummary::to_json).collect();
+        let signatures: Vec<Value> = self
             .signatures_by_hits()
             .into_iter()
             .map(|(name, hits)| {
@@ -150,16 +196,53 @@ impl Summary {
                 for label in LABELS {
                     hits.entry(label.to_owned()).or_default();
                 }
-                serde_json::json!({ "name": name, "hits": hits })
+                json!({ "name": name, "hits": hits })
             })
             .collect();
-        serde_json::json!({
-            "requests": self.requests, "passed": self.not_llm_calls, "unreadable": self.unreadable.len(),
+        json!({
+            "requests": self.requests, "passed": self.not_llm_calls,
+            "unreadable": self.unreadable.len(),
             "labels": labels, "files": files, "signatures": signatures,
         })
     }
+}
 
+impl LabelSummary {
+    fn to_json(&self, file_counts: &FileCounts) -> Value {
+        let counts = self.counts;
+        json!({
+            "requests": counts.requests, "notice": counts.notice, "suspect": counts.suspect,
+            "hostile": counts.hostile, "accounts": self.accounts.len(),
+            "accounts_suspect": self.accounts_suspect.len(), "files": file_counts.files,
+            "files_suspect": file_counts.suspect,
+        })
+    }
+}
+
+impl FileSummary {
+    fn to_json(&self) -> Value {
+        let counts = self.counts;
+        json!({
+            "path": self.path, "label": self.label, "requests": counts.requests,
+            "notice": counts.notice, "suspect": counts.suspect, "hostile": counts.hostile,
+            "first_suspect": self.first_suspect, "top": self.top_signatures(5),
+            "campaign": self.campaign.stats(),
+        })
+    }
+}
+
+/// Text output.
+impl Summary {
+    /// Prints the summary as tables.
     pub fn print_text(&self) -> Result<()> {
+        self.print_totals()?;
+        self.print_labels()?;
+        self.print_files()?;
+        self.print_accounts()?;
+        self.print_signatures()
+    }
+
+    fn print_totals(&self) -> Result<()> {
         print_line(format_args!(
             "{} requests, {} no LLM calls, {} unreadable lines",
             self.requests,
@@ -171,22 +254,30 @@ impl Summary {
                 "{problem}; a line holds one JSON object {{method, path, headers, body}}"
             ))?;
         }
+        Ok(())
+    }
+
+    fn print_labels(&self) -> Result<()> {
         print_line(format_args!(
             "\n{:<12} {:>8} {:>8} {:>8} {:>8} {:>13} {:>13}",
             "label", "requests", "≥notice", "≥suspect", "hostile", "files", "accounts"
         ))?;
         for (name, label) in &self.labels {
-            let (counts, (files, suspect)) = (label.counts, self.file_counts(name));
+            let (counts, file_counts) = (label.counts, self.file_counts(name));
             print_line(format_args!(
                 "{name:<12} {:>8} {:>7.1}% {:>7.1}% {:>7.1}% {:>13} {:>13}",
                 counts.requests,
                 percent(counts.notice, counts.requests),
                 percent(counts.suspect, counts.requests),
                 percent(counts.hostile, counts.requests),
-                format!("{suspect}/{files}"),
+                format!("{}/{}", file_counts.suspect, file_counts.files),
                 format!("{}/{}", label.accounts_suspect.len(), label.accounts.len()),
             ))?;
         }
+        Ok(())
+    }
+
+    fn print_files(&self) -> Result<()> {
         print_line(format_args!(
             "\n{:<10} {:>8} {:>8} {:>8} {:>8} {:>6} {:>9} {:>7}  {:<40} top signatures",
             "label",
@@ -202,14 +293,10 @@ impl Summary {
         for file in &self.files {
             let (counts, stats) = (file.counts, file.campaign.stats());
             let first = file.first_suspect.map_or("-".to_owned(), |first| first.to_string());
-            let name = file.path.rsplit('/').next().unwrap_or_default();
-            let top: Vec<String> = file
-                .top_signatures(2)
-                .into_iter()
-                .map(|(name, hits)| format!("{name} {hits}"))
-                .collect();
+            let top = file.top_signatures(2).into_iter();
+            let top: Vec<String> = top.map(|(name, hits)| format!("{name} {hits}")).collect();
             print_line(format_args!(
-                "{:<10} {:>8} {:>8} {:>8} {:>8} {first:>6} {:>9} {:>6.1}%  {name:<40} {}",
+                "{:<10} {:>8} {:>8} {:>8} {:>8} {first:>6} {:>9} {:>6.1}%  {:<40} {}",
                 file.label.as_deref().unwrap_or("-"),
                 counts.requests,
                 counts.notice,
@@ -217,10 +304,40 @@ impl Summary {
                 counts.hostile,
                 format!("{}/{}", stats.flagged, stats.accounts),
                 100.0 * stats.leakage,
+                file_name(&file.path),
                 top.join(", "),
             ))?;
         }
-        self.print_accounts()?;
+        Ok(())
+    }
+
+    /// Prints the accounts with most suspect requests.
+    fn print_accounts(&self) -> Result<()> {
+        let mut rows: Vec<(&str, &str, BandCounts)> = Vec::new();
+        for file in &self.files {
+            let accounts = file.accounts.iter();
+            let accounts = accounts.filter(|(_, counts)| counts.suspect > 0);
+            rows.extend(
+                accounts.map(|(name, counts)| (name.as_str(), file.path.as_str(), *counts)),
+            );
+        }
+        rows.sort_by_key(|(account, _, counts)| (Reverse(counts.suspect), *account));
+        print_line(format_args!(
+            "\n{:<34} {:>8} {:>8}  file (the {MAX_ACCOUNTS} accounts with most)",
+            "account", "requests", "≥suspect"
+        ))?;
+        for (account, path, counts) in rows.iter().take(MAX_ACCOUNTS) {
+            print_line(format_args!(
+                "{account:<34} {:>8} {:>8}  {}",
+                counts.requests,
+                counts.suspect,
+                file_name(path)
+            ))?;
+        }
+        Ok(())
+    }
+
+    fn print_signatures(&self) -> Result<()> {
         print_line(format_args!("\n{:<48} hits", "signature"))?;
         for (name, hits) in self.signatures_by_hits() {
             let hits: Vec<String> =
@@ -229,85 +346,18 @@ impl Summary {
         }
         Ok(())
     }
-
-    /// The accounts with most suspect requests.
-    fn print_accounts(&self) -> Result<()> {
-        let mut rows: Vec<(&str, &str, BandCounts)> = Vec::new();
-        for file in &self.files {
-            rows.extend(
-                file.accounts
-                    .iter()
-                    .map(|(account, counts)| (account.as_str(), file.path.as_str(), *counts)),
-            );
-        }
-        rows.retain(|(.., counts)| counts.suspect > 0);
-        rows.sort_by_key(|(account, _, counts)| (std::cmp::Reverse(counts.suspect), *account));
-        print_line(format_args!(
-            "\n{:<34} {:>8} {:>8}  file (the 20 accounts with most)",
-            "account", "requests", "≥suspect"
-        ))?;
-        for (account, path, counts) in rows.iter().take(20) {
-            print_line(format_args!(
-                "{account:<34} {:>8} {:>8}  {}",
-                counts.requests,
-                counts.suspect,
-                path.rsplit('/').next().unwrap_or_default()
-            ))?;
-        }
-        Ok(())
-    }
-
-    /// How many files have a label, by their first request, and how many of those were found suspect.
-    fn file_counts(&self, label: &str) -> (usize, usize) {
-        let files = || {
-            self.files.iter().filter(|file| {
-                file.counts.requests > 0 && file.label.as_deref().unwrap_or(UNLABELLED) == label
-            })
-        };
-        (files().count(), files().filter(|file| file.first_suspect.is_some()).count())
-    }
-
-    fn signatures_by_hits(&self) -> Vec<(&String, &BTreeMap<String, usize>)> {
-        let mut rows: Vec<_> = self.signatures.iter().collect();
-        rows.sort_by_key(|(name, hits)| (std::cmp::Reverse(hits.values().sum::<usize>()), *name));
-        rows
-    }
 }
 
-impl FileSummary {
-    fn top_signatures(&self, limit: usize) -> Vec<(&String, usize)> {
-        let mut rows: Vec<_> = self.hits.iter().map(|(name, hits)| (name, *hits)).collect();
-        rows.sort_by_key(|(name, hits)| (std::cmp::Reverse(*hits), *name));
-        rows.truncate(limit);
-        rows
-    }
+/// Returns the last part of a path.
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or_default()
 }
 
-fn label_json(label: &LabelSummary, (files, files_suspect): (usize, usize)) -> serde_json::Value {
-    let counts = label.counts;
-    serde_json::json!({
-        "requests": counts.requests, "notice": counts.notice, "suspect": counts.suspect, "hostile": counts.hostile,
-        "accounts": label.accounts.len(), "accounts_suspect": label.accounts_suspect.len(),
-        "files": files, "files_suspect": files_suspect,
-    })
-}
-
-fn file_json(file: &FileSummary) -> serde_json::Value {
-    let counts = file.counts;
-    serde_json::json!({
-        "path": file.path, "label": file.label, "requests": counts.requests, "notice": counts.notice,
-        "suspect": counts.suspect, "hostile": counts.hostile, "first_suspect": file.first_suspect, "top": file.top_signatures(5),
-        "campaign": file.campaign.stats(),
-    })
-}
-
-/// The labels that recorded traffic has; reports name them all.
+/// Labels of recorded traffic: the JSON output contains all of them for every signature.
 const LABELS: [&str; 3] = ["harvest", "benign", "gray"];
 
-/// The label of requests that have none.
+/// Label of requests without one.
 pub const UNLABELLED: &str = "unlabelled";
 
-/// A part in percent.
-pub fn percent(part: usize, total: usize) -> f64 {
-    if total == 0 { 0.0 } else { 100.0 * part as f64 / total as f64 }
-}
+/// Maximum number of accounts in the text output.
+const MAX_ACCOUNTS: usize = 20;

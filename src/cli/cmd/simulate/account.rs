@@ -1,59 +1,60 @@
-//! Accounts, and those who use them.
+//! Accounts, and the actors that send requests with them.
 
 use super::arrivals::AccountArrivals;
 use super::client_profile::Address;
 use super::rng::Rng;
 use super::traffic_source::TrafficSource;
 
-/// An account, and what became of it.
+/// An account with its results.
 #[derive(Clone, Debug, Default)]
 pub struct Account {
-    /// Its keyed hash, as the edge would name it.
+    /// Account id in the form of the edge: 32 hex digits.
     pub name: String,
-    /// Its hash in clusters; 0 as long as it is not known.
+    /// Hash in clusters; 0 before the first request.
     pub hash: u64,
-    /// Its source.
+    /// Index of its source.
     pub source: usize,
-    /// Requests that it sent.
+    /// Number of requests that it sent.
     pub requests: u32,
-    /// The number of the exchange by which it was flagged; 0 for never. The benign have exchanges of
-    /// their own.
+    /// Number, from 1, of the exchange of its source that flagged it; 0 if it is not flagged.
     pub flagged_at_exchange: u32,
-    /// Which of its own requests that was, from 1.
+    /// Number, from 1, of its own request that flagged it; 0 if it is not flagged.
     pub flagged_at_request: u32,
-    /// Whether a request of it would be blocked.
+    /// Whether one of its requests would be blocked, if the policy were enforced.
     pub is_blocked: bool,
-    /// When it is banned, in milliseconds from the start.
+    /// Time of its ban, in milliseconds from the start.
     pub banned_at: Option<u64>,
 }
 
-/// Somebody, or something, that sends requests.
+/// A person or a program that sends requests with one or more accounts.
 pub struct Actor {
+    /// Index of its source.
     pub source: usize,
-    /// The account at present.
+    /// Index of the account in use.
     pub account: usize,
-    /// Its first account; others that it has follow.
+    /// Index of its first account. Further accounts follow it.
     pub first_account: usize,
-    /// Which tool, company or gateway it belongs to.
+    /// Index of its tool, company or gateway.
     pub group: u32,
     pub arrivals: AccountArrivals,
     pub rng: Rng,
     pub home_address: Address,
+    /// Index of its client.
     pub profile_index: usize,
-    /// What the present conversation is made from.
+    /// Seed of the current conversation.
     pub conversation_seed: u64,
-    /// Its turn, from 0.
+    /// Turn of the current conversation, from 0.
     pub turn: u32,
 }
 
-/// A name as the edge makes them: 32 hex digits.
+/// Returns an account id in the form of the edge: 32 hex digits.
 pub fn account_name(seed: u64, index: usize) -> String {
     let mut rng = Rng::new(seed ^ 0xacc0, index as u64);
     format!("{:016x}{:016x}", rng.next_u64(), rng.next_u64())
 }
 
 impl TrafficSource {
-    /// How many accounts it has, those that wait included.
+    /// Returns the number of accounts, including the reserve.
     pub fn account_count(&self) -> usize {
         self.actors as usize * self.keys_per_actor as usize + self.reserve as usize
     }

@@ -1,41 +1,41 @@
-//! When requests come: people sleep, machines do not, and campaigns spread their load evenly.
+//! Arrival times of requests: people sleep, machines do not, campaigns spread their load evenly.
 
 use super::rng::Rng;
 
-/// How an account's requests lie in time.
+/// The distribution of the arrival times of accounts of one source.
 #[derive(Clone, Copy, Debug)]
 pub struct ArrivalProcess {
-    /// Requests of each a day, on average.
+    /// Mean requests per account and day.
     pub requests_per_day: f64,
-    /// How much accounts differ in that: σ of a log-normal.
+    /// Spread of that number over accounts: σ of a log-normal distribution.
     pub sigma: f64,
-    /// Requests that follow each other closely, on average.
+    /// Mean requests per burst.
     pub burst_len: f64,
-    /// Seconds between those, on average.
+    /// Mean seconds between requests of a burst.
     pub gap_seconds: f64,
-    /// When such a bout begins.
+    /// Times of day at which bursts begin.
     pub daily_profile: DailyProfile,
 }
 
-/// When something is done.
+/// The intensity of traffic over the day and the week.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DailyProfile {
-    /// While people are awake, weekends less.
+    /// While people are awake, less on weekends.
     Awake,
-    /// In working hours.
+    /// Working hours.
     Office,
-    /// Around the clock, more by day.
+    /// Around the clock, with a peak by day.
     DaytimePeak,
-    /// Around the clock, evenly.
+    /// Around the clock, at one rate.
     Flat,
-    /// Once a night, at the same hour: all that is to be done that day.
+    /// Once a night, at one hour: all requests of a day in one burst.
     Nightly,
 }
 
-/// Where an account is in time. All times are milliseconds from the scenario's start.
+/// The arrival times of one account, in milliseconds from the start of the scenario.
 #[derive(Clone, Copy, Debug)]
 pub struct AccountArrivals {
-    /// Its own number of requests a day.
+    /// Mean requests per day of this account.
     pub requests_per_day: f64,
     pub burst_len: f64,
     pub gap_seconds: f64,
@@ -44,16 +44,24 @@ pub struct AccountArrivals {
     pub utc_offset_hours: i8,
     /// The local hour of nightly work.
     pub nightly_hour: u8,
-    /// Requests that are left of the bout.
+    /// Requests that are left in the burst.
     pub left_in_burst: u32,
 }
 
-/// The weekday on which the scenario starts, from 0 for Monday.
+/// The next request of an account.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    pub at_ms: u64,
+    /// Whether it is the first of a burst.
+    pub starts_burst: bool,
+}
+
+/// The weekday on which the scenario starts: 0 for Monday.
 #[derive(Clone, Copy, Debug)]
 pub struct Weekday(pub u32);
 
 impl ArrivalProcess {
-    /// An account's own rhythm.
+    /// Draws rate, time zone and nightly hour of an account.
     pub fn for_account(&self, rng: &mut Rng) -> AccountArrivals {
         let rate_factor = rng.log_normal(self.sigma).clamp(0.02, MAX_RATE_FACTOR);
         AccountArrivals {
@@ -69,20 +77,20 @@ impl ArrivalProcess {
 }
 
 impl AccountArrivals {
-    /// When the next request comes, and whether a bout begins with it; nothing comes behind `end`.
+    /// Returns the next request after `now`; `None` if no burst begins before `end`.
     pub fn next_arrival(
         &mut self,
         now: u64,
         end: u64,
         first_weekday: Weekday,
         rng: &mut Rng,
-    ) -> Option<(u64, bool)> {
+    ) -> Option<Arrival> {
         if self.left_in_burst > 0 {
             self.left_in_burst -= 1;
             let gap = self.gap_seconds * (0.25 + 0.75 * rng.exponential(1.0)).min(10.0);
-            return Some((now + millis(gap), false));
+            return Some(Arrival { at_ms: now + millis(gap), starts_burst: false });
         }
-        let at = match self.daily_profile {
+        let at_ms = match self.daily_profile {
             DailyProfile::Nightly => self.next_night(now, rng),
             _ => self.next_burst(now, end, first_weekday, rng)?,
         };
@@ -90,10 +98,11 @@ impl AccountArrivals {
             DailyProfile::Nightly => (self.requests_per_day * (0.9 + 0.2 * rng.uniform())) as u32,
             _ => rng.geometric(self.burst_len) - 1,
         };
-        Some((at, true))
+        Some(Arrival { at_ms, starts_burst: true })
     }
 
-    /// When the next bout begins: a Poisson process, thinned out by the hour's share.
+    /// Returns the start of the next burst: a Poisson process, thinned by the intensity of the
+    /// hour.
     fn next_burst(&self, now: u64, end: u64, first_weekday: Weekday, rng: &mut Rng) -> Option<u64> {
         let peak_rate = self.requests_per_day / self.burst_len / mean_intensity(self.daily_profile);
         let mut at = now;
@@ -106,22 +115,23 @@ impl AccountArrivals {
         None
     }
 
-    /// Spreads nightly work over day and night.
+    /// Turns nightly work into work around the clock.
     pub fn spread_over_the_clock(&mut self) {
-        (self.daily_profile, self.burst_len) = (DailyProfile::Flat, 1.0);
+        self.daily_profile = DailyProfile::Flat;
+        self.burst_len = 1.0;
     }
 
-    /// How busy a moment is, from 0 to 1.
+    /// Returns the intensity at a time, from 0 to 1.
     fn intensity(&self, at: u64, first_weekday: Weekday) -> f64 {
         let hours = at as f64 / HOUR_MS + f64::from(self.utc_offset_hours) + 24.0;
         let hour = hours as usize;
-        // The day before the first is the seventh of the week before.
+        // `hours` has 24 added, so that time zones behind UTC do not go below zero: a day too much.
         let weekday = (first_weekday.0 as usize + hour / 24 + 6) % 7;
         let intensity = hourly_intensity(self.daily_profile).get(hour % 24).copied().unwrap_or(1.0);
         intensity * if weekday >= 5 { weekend_factor(self.daily_profile) } else { 1.0 }
     }
 
-    /// The next night's hour, some minutes more or less.
+    /// Returns the nightly hour of the next night, plus up to ten minutes.
     fn next_night(&self, now: u64, rng: &mut Rng) -> u64 {
         let hour =
             (i64::from(self.nightly_hour) - i64::from(self.utc_offset_hours)).rem_euclid(24) as f64;
@@ -134,7 +144,7 @@ impl AccountArrivals {
     }
 }
 
-/// The share of each local hour.
+/// Returns the intensity of each local hour, from 0 to 1.
 fn hourly_intensity(daily_profile: DailyProfile) -> &'static [f64; 24] {
     match daily_profile {
         DailyProfile::Awake => &[
@@ -153,7 +163,7 @@ fn hourly_intensity(daily_profile: DailyProfile) -> &'static [f64; 24] {
     }
 }
 
-/// What is left of that on weekends.
+/// Returns the factor of the intensity on weekends.
 fn weekend_factor(daily_profile: DailyProfile) -> f64 {
     match daily_profile {
         DailyProfile::Awake => 0.7,
@@ -163,7 +173,7 @@ fn weekend_factor(daily_profile: DailyProfile) -> f64 {
     }
 }
 
-/// The share of a moment, on average over a week.
+/// Returns the mean intensity over a week.
 fn mean_intensity(daily_profile: DailyProfile) -> f64 {
     let weekday_mean = hourly_intensity(daily_profile).iter().sum::<f64>() / 24.0;
     weekday_mean * (5.0 + 2.0 * weekend_factor(daily_profile)) / 7.0
@@ -173,11 +183,11 @@ fn millis(seconds: f64) -> u64 {
     (seconds * 1000.0) as u64
 }
 
-/// Time zones, by how many people live there.
+/// Time zones in hours ahead of UTC, each as often as its share of users.
 const UTC_OFFSETS: &[i8] =
     &[-8, -7, -6, -5, -5, -5, -3, -3, 0, 0, 1, 1, 1, 1, 2, 2, 3, 5, 5, 7, 8, 8, 8, 9, 10];
 
-/// How many times more than others the busiest account sends.
+/// Maximum factor between the rate of an account and the mean of its source.
 const MAX_RATE_FACTOR: f64 = 60.0;
 
 const DAY_SECONDS: f64 = 86_400.0;
@@ -187,7 +197,8 @@ const HOUR_MS: f64 = 3_600_000.0;
 mod tests {
     use super::*;
 
-    /// Requests by hour over two weeks that begin on a Monday, for people who live in UTC.
+    /// Returns the requests of each hour over two weeks that begin on a Monday, for accounts in
+    /// UTC.
     fn requests_by_hour(daily_profile: DailyProfile, burst_len: f64) -> Vec<u32> {
         let process = ArrivalProcess {
             requests_per_day: 50.0,
@@ -206,12 +217,12 @@ mod tests {
             };
             let end = 14 * 86_400_000;
             let mut now = 0;
-            while let Some((at, _)) = arrivals.next_arrival(now, end, Weekday(0), &mut rng) {
-                if at >= end {
+            while let Some(arrival) = arrivals.next_arrival(now, end, Weekday(0), &mut rng) {
+                now = arrival.at_ms;
+                if now >= end {
                     break;
                 }
-                hours[(at / 3_600_000) as usize] += 1;
-                now = at;
+                hours[(now / 3_600_000) as usize] += 1;
             }
         }
         hours

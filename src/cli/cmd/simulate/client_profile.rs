@@ -1,73 +1,96 @@
-//! What a request comes by: programs with their headers, and networks.
+//! Clients with their headers, and addresses.
 
 use super::rng::Rng;
 
-/// A program that sends requests.
+/// A client: an app, an SDK, a library or a gateway.
 pub struct ClientProfile {
-    /// Its headers, as the edge sees them.
+    /// Headers as the edge sees them.
     pub headers: Vec<(String, String)>,
-    /// Its TLS client hello, hashed.
+    /// Hash of the TLS client hello.
     pub tls_fingerprint: String,
-    /// Whether it speaks Anthropic's dialect.
+    /// Whether it uses the dialect of Anthropic; otherwise that of OpenAI.
     pub is_anthropic: bool,
-    /// Whether people wait for what it shows, word by word.
+    /// Whether its answers are streamed, because people read along.
     pub is_streaming: bool,
 }
 
-/// All programs there are, by number.
+/// All clients, by index.
 pub struct ClientProfiles(Vec<ClientProfile>);
 
-/// A row of the table of programs: user agent, language of an official SDK, Anthropic, streaming.
-type ProfileRow = (&'static str, Option<&'static str>, bool, bool);
+/// A row of the tables of clients.
+#[derive(Clone, Copy)]
+struct ProfileRow {
+    user_agent: &'static str,
+    /// Language of an official SDK, which adds headers.
+    sdk_language: Option<&'static str>,
+    is_anthropic: bool,
+    is_streaming: bool,
+}
+
+impl ProfileRow {
+    const fn openai(user_agent: &'static str) -> Self {
+        Self { user_agent, sdk_language: None, is_anthropic: false, is_streaming: false }
+    }
+
+    const fn anthropic(user_agent: &'static str) -> Self {
+        Self { is_anthropic: true, ..Self::openai(user_agent) }
+    }
+
+    const fn sdk(self, language: &'static str) -> Self {
+        Self { sdk_language: Some(language), ..self }
+    }
+
+    const fn streaming(self) -> Self {
+        Self { is_streaming: true, ..self }
+    }
+}
 
 /// Official SDKs.
 const SDKS: &[ProfileRow] = &[
-    ("OpenAI/Python 2.8.0", Some("python"), false, false),
-    ("OpenAI/Python 1.109.1", Some("python"), false, false),
-    ("AsyncOpenAI/Python 2.6.1", Some("python"), false, false),
-    ("OpenAI/JS 6.9.1", Some("js"), false, false),
-    ("Anthropic/Python 0.75.0", Some("python"), true, false),
-    ("AsyncAnthropic/Python 0.72.0", Some("python"), true, false),
-    ("Anthropic/JS 0.70.1", Some("js"), true, false),
+    ProfileRow::openai("OpenAI/Python 2.8.0").sdk("python"),
+    ProfileRow::openai("OpenAI/Python 1.109.1").sdk("python"),
+    ProfileRow::openai("AsyncOpenAI/Python 2.6.1").sdk("python"),
+    ProfileRow::openai("OpenAI/JS 6.9.1").sdk("js"),
+    ProfileRow::anthropic("Anthropic/Python 0.75.0").sdk("python"),
+    ProfileRow::anthropic("AsyncAnthropic/Python 0.72.0").sdk("python"),
+    ProfileRow::anthropic("Anthropic/JS 0.70.1").sdk("js"),
 ];
 
-/// Apps and extensions that people use.
+/// Apps and extensions.
 const APPS: &[ProfileRow] = &[
-    (
-        "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 Chrome/142.0 Safari/537.36",
-        None,
-        false,
-        true,
-    ),
-    (
+    ProfileRow::openai(
+        "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 Chrome/142.0 \
+         Safari/537.36",
+    )
+    .streaming(),
+    ProfileRow::anthropic(
         "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/141.0 Safari/537.36",
-        None,
-        true,
-        true,
-    ),
-    ("Mozilla/5.0 (X11; Linux x86_64; rv:144.0) Gecko/20100101 Firefox/144.0", None, false, true),
-    ("open-webui/0.6.34", None, false, true),
-    ("LibreChat/0.8.1", None, true, true),
-    ("pageside/3.2 (extension)", None, false, true),
-    ("margin-notes/1.9 (iOS)", None, true, true),
-    ("tidewater-editor/0.31", None, true, true),
+    )
+    .streaming(),
+    ProfileRow::openai("Mozilla/5.0 (X11; Linux x86_64; rv:144.0) Gecko/20100101 Firefox/144.0")
+        .streaming(),
+    ProfileRow::openai("open-webui/0.6.34").streaming(),
+    ProfileRow::anthropic("LibreChat/0.8.1").streaming(),
+    ProfileRow::openai("pageside/3.2 (extension)").streaming(),
+    ProfileRow::anthropic("margin-notes/1.9 (iOS)").streaming(),
+    ProfileRow::anthropic("tidewater-editor/0.31").streaming(),
 ];
 
 /// Libraries and tools of programmers.
 const LIBRARIES: &[ProfileRow] = &[
-    ("python-requests/2.32.5", None, false, false),
-    ("Python/3.12 aiohttp/3.13.2", None, false, false),
-    ("python-httpx/0.28.1", None, false, false),
-    ("Go-http-client/2.0", None, false, false),
-    ("okhttp/5.3.0", None, true, false),
-    ("axios/1.13.2", None, false, false),
-    ("langchain/1.0.7", None, false, false),
-    ("litellm/1.80.0", None, false, false),
+    ProfileRow::openai("python-requests/2.32.5"),
+    ProfileRow::openai("Python/3.12 aiohttp/3.13.2"),
+    ProfileRow::openai("python-httpx/0.28.1"),
+    ProfileRow::openai("Go-http-client/2.0"),
+    ProfileRow::anthropic("okhttp/5.3.0"),
+    ProfileRow::openai("axios/1.13.2"),
+    ProfileRow::openai("langchain/1.0.7"),
+    ProfileRow::openai("litellm/1.80.0"),
 ];
 
-/// A gateway that strips what it passes on; and a client that says nothing of itself.
+/// A gateway that removes the headers of its clients; and a client that sends none of its own.
 const ANONYMOUS_CLIENTS: &[ProfileRow] =
-    &[("portico-gateway/2", None, false, false), ("", None, false, true)];
+    &[ProfileRow::openai("portico-gateway/2"), ProfileRow::openai("").streaming()];
 
 impl ClientProfiles {
     pub fn new() -> Self {
@@ -75,65 +98,63 @@ impl ClientProfiles {
         Self(rows.into_iter().enumerate().map(|(index, row)| client_profile(index, row)).collect())
     }
 
-    /// A program, by its number.
+    /// Returns a client by its index.
     pub fn get(&self, index: usize) -> Option<&ClientProfile> {
         self.0.get(index)
     }
 
-    /// Any of the SDKs.
+    /// Picks an official SDK.
     pub fn pick_sdk(rng: &mut Rng) -> usize {
         rng.below(SDKS.len())
     }
 
-    /// Any of Anthropic's SDKs.
+    /// Picks an SDK of Anthropic.
     pub fn pick_anthropic_sdk(rng: &mut Rng) -> usize {
-        let first = SDKS.iter().take_while(|(.., is_anthropic, _)| !is_anthropic).count();
+        let first = SDKS.iter().take_while(|row| !row.is_anthropic).count();
         first + rng.below(SDKS.len() - first)
     }
 
-    /// Any app.
+    /// Picks an app.
     pub fn pick_app(rng: &mut Rng) -> usize {
         SDKS.len() + rng.below(APPS.len())
     }
 
-    /// Anything that is written by programmers.
+    /// Picks an SDK or a library.
     pub fn pick_script(rng: &mut Rng) -> usize {
-        match rng.chance(0.6) {
-            true => Self::pick_sdk(rng),
-            false => SDKS.len() + APPS.len() + rng.below(LIBRARIES.len()),
+        if rng.chance(0.6) {
+            Self::pick_sdk(rng)
+        } else {
+            SDKS.len() + APPS.len() + rng.below(LIBRARIES.len())
         }
     }
 
-    /// Anything.
+    /// Picks an SDK, an app or a library.
     pub fn pick_any(rng: &mut Rng) -> usize {
         rng.below(SDKS.len() + APPS.len() + LIBRARIES.len())
     }
 
-    /// A gateway.
+    /// Returns the index of the gateway.
     pub fn gateway() -> usize {
         SDKS.len() + APPS.len() + LIBRARIES.len()
     }
 
-    /// What says nothing of itself.
+    /// Returns the index of the client without headers of its own.
     pub fn stripped() -> usize {
         Self::gateway() + 1
     }
 }
 
-fn client_profile(
-    index: usize,
-    (agent, sdk, is_anthropic, is_streaming): ProfileRow,
-) -> ClientProfile {
+fn client_profile(index: usize, row: ProfileRow) -> ClientProfile {
     let mut headers = vec![
         ("content-type".to_owned(), "application/json".to_owned()),
         ("accept".to_owned(), "application/json".to_owned()),
     ];
-    if !agent.is_empty() {
-        headers.push(("user-agent".to_owned(), agent.to_owned()));
+    if !row.user_agent.is_empty() {
+        headers.push(("user-agent".to_owned(), row.user_agent.to_owned()));
         headers.push(("accept-encoding".to_owned(), "gzip, deflate, br".to_owned()));
     }
-    if let Some(language) = sdk {
-        let version = agent.rsplit([' ', '/']).next().unwrap_or_default();
+    if let Some(language) = row.sdk_language {
+        let version = row.user_agent.rsplit([' ', '/']).next().unwrap_or_default();
         let rows = [
             ("lang", language),
             ("package-version", version),
@@ -142,31 +163,32 @@ fn client_profile(
         ];
         headers.extend(rows.map(|(name, value)| (format!("x-stainless-{name}"), value.to_owned())));
     }
-    if is_anthropic {
+    if row.is_anthropic {
         headers.push(("anthropic-version".to_owned(), "2023-06-01".to_owned()));
     }
     let mut fingerprint_rng = Rng::new(0x7e1e, index as u64);
     let tls_fingerprint =
         format!("{:016x}{:016x}", fingerprint_rng.next_u64(), fingerprint_rng.next_u64());
+    let ProfileRow { is_anthropic, is_streaming, .. } = row;
     ClientProfile { headers, tls_fingerprint, is_anthropic, is_streaming }
 }
 
-/// A place in the network.
+/// An address of a client.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Address {
-    /// The number of its network, which makes its autonomous system.
+    /// Index of its network, from which autonomous system and country follow.
     pub network: u16,
-    /// Of its host there.
+    /// Index of the host in the network.
     pub host: u16,
 }
 
 impl Address {
-    /// At home, by any of the providers.
+    /// Draws an address of a home.
     pub fn home(rng: &mut Rng) -> Self {
         Self { network: rng.below(HOME_NETWORKS) as u16, host: rng.next_u64() as u16 }
     }
 
-    /// In a data centre.
+    /// Draws an address in a data centre.
     pub fn cloud(rng: &mut Rng) -> Self {
         Self {
             network: (HOME_NETWORKS + rng.below(CLOUD_NETWORKS)) as u16,
@@ -174,7 +196,7 @@ impl Address {
         }
     }
 
-    /// In a network of proxies, by its number.
+    /// Draws an address in a network of proxies, given by its index.
     pub fn proxy(index: usize, rng: &mut Rng) -> Self {
         Self {
             network: (HOME_NETWORKS + CLOUD_NETWORKS + index % PROXY_NETWORKS) as u16,
@@ -182,28 +204,31 @@ impl Address {
         }
     }
 
-    /// The autonomous system: one of those that nobody is given.
+    /// Returns the number of the autonomous system, from the range for private use.
     pub fn as_number(self) -> u32 {
         4_200_000_000 + u32::from(self.network)
     }
 
-    /// Writes the address.
+    /// Writes the IPv4 address.
     pub fn write_to(self, out: &mut String) {
         let [high, low] = (self.network + 0x2000).to_be_bytes();
         let [left, right] = self.host.to_be_bytes();
         let _ = std::fmt::Write::write_fmt(out, format_args!("{high}.{low}.{left}.{right}"));
     }
 
-    /// The country.
+    /// Returns the country code.
     pub fn country(self) -> &'static str {
         COUNTRIES.get(usize::from(self.network) % COUNTRIES.len()).copied().unwrap_or_default()
     }
 }
 
-/// Providers of homes, data centres, networks of proxies, and hosts of one of those.
+/// Number of access providers of homes.
 const HOME_NETWORKS: usize = 600;
+/// Number of data centres.
 const CLOUD_NETWORKS: usize = 40;
+/// Number of networks of proxies.
 const PROXY_NETWORKS: usize = 4_000;
+/// Number of hosts in each of them.
 const HOSTS_PER_PROXY_NETWORK: usize = 2_000;
 
 const COUNTRIES: [&str; 16] = [

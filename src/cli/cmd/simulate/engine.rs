@@ -1,4 +1,4 @@
-//! The filter, as it is at the edge: requests are assessed, answered and counted.
+//! The filter as at the edge: assesses simulated requests, and counts them.
 
 use hedgerow_core::correlate::Firing;
 use hedgerow_core::correlate::cluster::Clusters;
@@ -9,28 +9,27 @@ use hedgerow_core::{Client, Envelope, Ruleset};
 
 use super::request_writer::RequestWriter;
 
-/// A ruleset, and what it has counted.
+/// A ruleset with the state of its correlations.
 pub struct SimulationEngine<'r> {
     local_engine: LocalEngine<'r>,
     hash_key: HashKey,
 }
 
-/// What became of a request.
+/// The assessment of a request.
 pub struct Verdict<'e> {
-    /// Its band.
     pub band: Band,
-    /// Whether it would be blocked, were the policy enforced.
+    /// Whether it would be blocked, if the policy were enforced.
     pub is_blocked: bool,
-    /// What held, by its place in the ruleset.
+    /// Indices of the signatures that held.
     pub hits: Vec<usize>,
-    /// Its account's hash.
+    /// Hash of the account.
     pub account: u64,
-    /// What correlations hold since.
+    /// Correlations that the request made hold.
     pub firings: &'e [Firing],
 }
 
 impl<'r> SimulationEngine<'r> {
-    /// With a ruleset, that correlates or does not.
+    /// Returns an engine without history.
     pub fn new(ruleset: &'r Ruleset, is_correlating: bool) -> Self {
         Self {
             local_engine: LocalEngine::new(ruleset, is_correlating),
@@ -38,12 +37,13 @@ impl<'r> SimulationEngine<'r> {
         }
     }
 
-    /// The clusters so far.
+    /// Returns the clusters so far.
     pub fn clusters(&self) -> &Clusters {
         self.local_engine.clusters()
     }
 
-    /// Assesses a request that an origin answers with `status`, and counts it.
+    /// Assesses the request in `writer`, and counts it with the response status of the origin.
+    /// `now` is in seconds since the epoch. `None` if it is not an LLM call.
     pub fn evaluate(
         &mut self,
         writer: &RequestWriter,

@@ -1,4 +1,4 @@
-//! Counts what the filter made of a scenario.
+//! Counts the results of a simulation.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,38 +12,38 @@ use super::engine::Verdict;
 use super::simulation::{SentRequest, Simulation};
 use super::traffic_source::TrafficSource;
 
-/// What has been counted so far.
+/// The counts so far.
 pub struct Metrics {
     pub requests: u64,
     /// By source.
     pub sources: Vec<SourceCounts>,
     /// By signature, in the ruleset's order, correlations last.
     pub firings: Vec<FiringCounts>,
-    /// Whether an account is a campaign's, by its hash.
+    /// Whether an account belongs to a campaign, by its hash.
     is_campaign_account: HashMap<u64, bool>,
-    /// Clusters of which an account was flagged.
+    /// Ids of clusters with a flagged account.
     flagged_clusters: HashSet<u32>,
-    /// The place of the first correlation among signatures.
+    /// Index of the first correlation among the signatures.
     first_correlation: usize,
 }
 
-/// Counts of a source.
+/// The counts of a source.
 #[derive(Clone, Default)]
 pub struct SourceCounts {
     pub requests: u64,
-    /// Requests that were answered.
+    /// Requests with an answer of the origin.
     pub exchanges: u32,
-    /// Requests that came before their account, or its cluster, was flagged.
+    /// Exchanges before the first flag of their account or its cluster.
     pub leaked: u32,
-    /// Requests that reached suspect.
+    /// Requests that were suspect or worse.
     pub suspect: u64,
-    /// By signature: requests for which it held.
+    /// Requests for which each signature held, by its index.
     pub hits: Vec<u64>,
-    /// And accounts that were flagged by such a request.
+    /// Accounts that were flagged by a request for which each signature held, by its index.
     pub flagged_accounts: Vec<u64>,
 }
 
-/// How often a correlation came to hold, by whose accounts its key had.
+/// How often a correlation fired, by the owners of the accounts of its key.
 #[derive(Clone, Copy, Default, Serialize)]
 pub struct FiringCounts {
     pub campaign: u64,
@@ -69,7 +69,7 @@ impl Metrics {
         }
     }
 
-    /// Counts a request and what was found.
+    /// Counts a request and its assessment.
     pub fn record(
         &mut self,
         simulation: &mut Simulation,
@@ -89,26 +89,25 @@ impl Metrics {
         account.requests += 1;
         counts.record(account, source, request, verdict);
         for firing in verdict.firings {
-            let sides =
-                firing.accounts.iter().filter_map(|account| self.is_campaign_account.get(account));
-            let (mut has_benign, mut has_campaign) = (false, false);
-            sides.for_each(
-                |is_campaign| if *is_campaign { has_campaign = true } else { has_benign = true },
-            );
-            if let Some(firing_counts) =
-                self.firings.get_mut(self.first_correlation + firing.correlation)
-            {
-                match (has_campaign, has_benign) {
-                    (true, true) => firing_counts.both += 1,
-                    (true, false) => firing_counts.campaign += 1,
-                    (false, _) => firing_counts.benign += 1,
-                }
+            let has_accounts_of = |campaign: bool| {
+                let owners = firing.accounts.iter();
+                owners
+                    .filter_map(|account| self.is_campaign_account.get(account))
+                    .any(|is_campaign| *is_campaign == campaign)
+            };
+            let (has_campaign, has_benign) = (has_accounts_of(true), has_accounts_of(false));
+            let index = self.first_correlation + firing.correlation;
+            let Some(firing_counts) = self.firings.get_mut(index) else { continue };
+            match (has_campaign, has_benign) {
+                (true, true) => firing_counts.both += 1,
+                (true, false) => firing_counts.campaign += 1,
+                (false, _) => firing_counts.benign += 1,
             }
         }
     }
 
-    /// Counts whether a request leaked: neither its account nor its cluster has been flagged. To be told
-    /// once the request has been counted by the correlator, too.
+    /// Counts a request as leaked if it was answered and neither its account nor its cluster is
+    /// flagged. Must be called after the correlator has counted the request.
     pub fn record_leak(&mut self, account: &Account, clusters: &Clusters, status: u16) {
         let cluster = clusters.for_account(account.hash);
         let is_flagged = account.flagged_at_exchange > 0;
@@ -127,6 +126,7 @@ impl Metrics {
 }
 
 impl SourceCounts {
+    /// Counts a request. The first suspect request flags its account, and sets the time of its ban.
     fn record(
         &mut self,
         account: &mut Account,
@@ -158,7 +158,7 @@ impl SourceCounts {
             }
         }
         let ban_hours = source.campaign.as_ref().and_then(|campaign| campaign.banned_after);
-        // Half as long or half as much again, by the account: people look at them one by one.
+        // From half to one and a half times as long, by account: people review them one by one.
         let factor = 0.5 + (account.hash % 1_000) as f64 / 1_000.0;
         account.banned_at =
             ban_hours.map(|hours| request.at_ms + (hours * factor * 3_600_000.0) as u64);

@@ -1,11 +1,11 @@
-//! The patterns of all texts: what campaigns ask, and what honest programs and people ask.
+//! The patterns of all prompts: those of campaigns, and those of benign programs and people.
 
 use super::prompt_template::Pattern;
 
-/// The patterns of a kind of text; a template is one of them, with one set of choices.
+/// Patterns of one kind of prompts. A template is one of them with one set of choices.
 pub type Patterns = Vec<Pattern>;
 
-/// An instruction that forces the reasoning into tags in front of the answer.
+/// Prompts that force the reasoning into tags before the answer.
 pub fn tags() -> Patterns {
     vec![
         Pattern::new(
@@ -36,7 +36,7 @@ pub fn tags() -> Patterns {
     ]
 }
 
-/// The reasoning behind a finished answer is to be made up.
+/// Prompts that ask for the reasoning behind a finished answer.
 pub fn traces() -> Patterns {
     vec![
         Pattern::new(
@@ -65,7 +65,7 @@ pub fn traces() -> Patterns {
     ]
 }
 
-/// Answers are graded by a rubric: a reward.
+/// Prompts that grade answers by a rubric, as a reward.
 pub fn grading() -> Patterns {
     vec![
         Pattern::new(
@@ -92,7 +92,7 @@ pub fn grading() -> Patterns {
     ]
 }
 
-/// Harvested transcripts are cleaned.
+/// Prompts that clean harvested transcripts.
 pub fn cleaning() -> Patterns {
     vec![
         Pattern::new(
@@ -119,7 +119,7 @@ pub fn cleaning() -> Patterns {
     ]
 }
 
-/// Personas and topics are swept over, questions and answers made of them.
+/// Prompts that make questions and answers from personas and topics.
 pub fn sweeps() -> Patterns {
     vec![
         Pattern::new(
@@ -144,7 +144,7 @@ pub fn sweeps() -> Patterns {
     ]
 }
 
-/// Saved reasoning is to be expanded in another session.
+/// Prompts that expand saved reasoning in another session.
 pub fn replays() -> Patterns {
     vec![Pattern::new(
         &[
@@ -156,7 +156,7 @@ pub fn replays() -> Patterns {
     )]
 }
 
-/// Tools that many people use with a key of their own: translators, writing aids, helpers for pages.
+/// Prompts of tools that many people use, each with a key: translators, writing aids, page helpers.
 pub fn shared_tools() -> Patterns {
     vec![
         Pattern::new(
@@ -192,7 +192,7 @@ pub fn shared_tools() -> Patterns {
     ]
 }
 
-/// Answers from documents: an instruction, a context, a question.
+/// Prompts for answers from documents: an instruction, a context, a question.
 pub fn retrieval() -> Patterns {
     vec![Pattern::new(
         &[
@@ -205,7 +205,7 @@ pub fn retrieval() -> Patterns {
     )]
 }
 
-/// Answers from documents, by the prompt that a framework brings along.
+/// Prompts for answers from documents, as a framework provides them.
 pub fn framework_prompts() -> Patterns {
     vec![Pattern::new(
         &[
@@ -217,7 +217,7 @@ pub fn framework_prompts() -> Patterns {
     )]
 }
 
-/// Batches of programs: sorted, extracted, labelled.
+/// Prompts of programs that classify, extract or translate in batches.
 pub fn batches() -> Patterns {
     vec![
         Pattern::new(
@@ -244,7 +244,7 @@ pub fn batches() -> Patterns {
     ]
 }
 
-/// A team's own assistant is evaluated.
+/// Prompts that evaluate an assistant.
 pub fn evaluations() -> Patterns {
     vec![Pattern::new(
         &[
@@ -256,7 +256,7 @@ pub fn evaluations() -> Patterns {
     )]
 }
 
-/// The reasons of decisions that have been taken are put on file.
+/// Prompts that ask for the reasons of decisions, for an audit.
 pub fn audits() -> Patterns {
     vec![Pattern::new(
         &[
@@ -269,7 +269,7 @@ pub fn audits() -> Patterns {
     )]
 }
 
-/// Tests of a team's code that call a model.
+/// Prompts of tests of code that calls a model.
 pub fn test_fixtures() -> Patterns {
     vec![Pattern::new(
         &[
@@ -280,7 +280,7 @@ pub fn test_fixtures() -> Patterns {
     )]
 }
 
-/// Public questions by which models are compared.
+/// Public questions of benchmarks.
 pub fn benchmarks() -> Patterns {
     vec![Pattern::new(
         &[
@@ -291,7 +291,7 @@ pub fn benchmarks() -> Patterns {
     )]
 }
 
-/// What an application tells the model in front of what people ask.
+/// System prompts of applications.
 pub fn app_instructions() -> Patterns {
     vec![Pattern::new(
         &[

@@ -1,16 +1,16 @@
-//! Patterns that texts are written by: words that stay, choices between phrasings, and slots.
+//! Patterns of prompts: fixed words, choices between phrasings, and slots.
 //!
-//! `Explain (why|how) the [noun] is [adjective].` has a choice and two slots. A template is one set of
-//! choices, kept for all requests; a paraphrase chooses anew.
+//! `Explain (why|how) the [noun] is [adjective].` has one choice and two slots. A template is one
+//! set of choices, kept for all requests; a paraphrase makes its own choices.
 
 use super::rng::Rng;
 use super::vocabulary::{Vocabulary, WordClass};
 
-/// A compiled pattern: sentences, which a paraphrase may put into another order.
+/// A parsed pattern: sentences, which a paraphrase may reorder, and a tail.
 #[derive(Clone, Debug, Default)]
 pub struct Pattern {
     sentences: Vec<Vec<Segment>>,
-    /// What stands behind them: mostly slots.
+    /// The text after the sentences, mostly slots.
     tail: Vec<Segment>,
 }
 
@@ -21,33 +21,33 @@ enum Segment {
     Slot(Slot),
 }
 
-/// What is filled in.
+/// A part of a pattern that is filled with new words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Slot {
     Word(WordClass),
     Name,
     Number,
-    /// A question, or a task.
+    /// A question or a task.
     Question,
-    /// Some sentences that tell something.
+    /// Two statements.
     Passage,
-    /// What a person is.
+    /// The description of a person.
     Persona,
-    /// A line break, as JSON writes it.
+    /// A line break, escaped for JSON.
     Break,
 }
 
-/// How a pattern is written.
+/// The choices for one text.
 #[derive(Clone, Copy)]
 pub struct StyleRng {
-    /// Makes the choices; the same for all texts of a template.
+    /// Makes the choices. All texts of a template start with one state.
     pub choices: Rng,
-    /// Whether sentences change their order and words come between.
+    /// Whether sentences are reordered and words inserted.
     pub is_paraphrased: bool,
 }
 
 impl Pattern {
-    /// Reads sentences, and what stands behind them.
+    /// Parses sentences and a tail.
     pub fn new(sentences: &[&'static str], tail: &'static str) -> Self {
         Self {
             sentences: sentences.iter().map(|text| parse_segments(text)).collect(),
@@ -55,7 +55,7 @@ impl Pattern {
         }
     }
 
-    /// Writes the sentences: the same, slots and all, as long as the choices are the same.
+    /// Writes the sentences. Equal choices make equal text, including the slots.
     pub fn write_instruction(
         &self,
         vocabulary: &Vocabulary,
@@ -76,7 +76,7 @@ impl Pattern {
         }
     }
 
-    /// Writes what stands behind them; `slots` fills it.
+    /// Writes the tail. `slot_rng` fills its slots.
     pub fn write_payload(
         &self,
         vocabulary: &Vocabulary,
@@ -88,6 +88,7 @@ impl Pattern {
     }
 }
 
+/// Writes segments. Without `slot_rng`, the choices fill the slots, too.
 fn write_segments(
     segments: &[Segment],
     vocabulary: &Vocabulary,
@@ -103,9 +104,10 @@ fn write_segments(
             Segment::Text(text) => out.push_str(text),
             Segment::Choice(choices) => {
                 let choice = style_rng.choices.pick(choices);
-                match style_rng.is_paraphrased {
-                    true => write_paraphrased(choice, vocabulary, &mut style_rng.choices, out),
-                    false => out.push_str(choice),
+                if style_rng.is_paraphrased {
+                    write_paraphrased(choice, vocabulary, &mut style_rng.choices, out);
+                } else {
+                    out.push_str(choice);
                 }
             }
             Segment::Slot(slot) => {
@@ -116,7 +118,7 @@ fn write_segments(
     }
 }
 
-/// Writes words with others in between, now and then: so that no eight stay together.
+/// Writes words with adverbs in between, so that hardly any eight consecutive words stay.
 fn write_paraphrased(text: &str, vocabulary: &Vocabulary, rng: &mut Rng, out: &mut String) {
     for word in text.split_inclusive(' ') {
         out.push_str(word);
@@ -127,7 +129,7 @@ fn write_paraphrased(text: &str, vocabulary: &Vocabulary, rng: &mut Rng, out: &m
     }
 }
 
-/// How often a word comes between.
+/// Probability of an adverb after a word.
 const EXTRA_WORD_PROBABILITY: f64 = 0.3;
 
 fn write_slot(slot: Slot, vocabulary: &Vocabulary, rng: &mut Rng, out: &mut String) {
@@ -145,19 +147,20 @@ fn write_slot(slot: Slot, vocabulary: &Vocabulary, rng: &mut Rng, out: &mut Stri
     }
 }
 
-/// Writes a question, or a task.
+/// Writes a question or a task.
 pub fn write_question(vocabulary: &Vocabulary, rng: &mut Rng, out: &mut String) {
     write_sentence(QUESTIONS, vocabulary, rng, out);
 }
 
-/// Writes some sentences that tell something.
+/// Writes two statements.
 pub fn write_passage(vocabulary: &Vocabulary, rng: &mut Rng, out: &mut String) {
     write_sentence(STATEMENTS, vocabulary, rng, out);
     out.push(' ');
     write_sentence(STATEMENTS, vocabulary, rng, out);
 }
 
-/// Writes one of some shapes: its letters stand for kinds of words, all else for itself.
+/// Writes one of some shapes. `n`, `a`, `v`, `d` and `N` between underscores are replaced by a
+/// noun, adjective, verb, adverb or name.
 fn write_sentence(
     shapes: &[&'static str],
     vocabulary: &Vocabulary,
@@ -176,7 +179,7 @@ fn write_sentence(
     }
 }
 
-/// Shapes of what is asked. Among any eight words, four or more are filled in.
+/// Shapes of questions. Of any eight consecutive words, at least four are filled in.
 const QUESTIONS: &[&str] = &[
     "Why did _N_ _v_ the _a_ _n_ before _N_ could _v_ its _a_ _n_?",
     "How would a _a_ _n_ _v_ _N_ if every _n_ in _N_ must _v_ _a_ _n_ first?",
@@ -190,7 +193,7 @@ const QUESTIONS: &[&str] = &[
     "Could _N_ really _v_ a _a_ _n_ _d_ because _N_ had a _a_ _n_?",
 ];
 
-/// Shapes of what is told.
+/// Shapes of statements.
 const STATEMENTS: &[&str] = &[
     "_N_ chose to _v_ _a_ _n_ since _a_ _n_ _d_ _v_ _N_.",
     "The _n_ of _N_ was _a_, so _a_ _n_ from _N_ could _v_ _n_.",
@@ -200,7 +203,7 @@ const STATEMENTS: &[&str] = &[
     "Nobody at _N_ would _v_ _a_ _n_, as _a_ as _N_ made _n_.",
 ];
 
-/// Shapes of whom somebody plays.
+/// Shapes of personas.
 const PERSONAS: &[&str] = &[
     "a _a_ _n_ seller from _N_ eager to _v_ _a_ _n_ with _N_",
     "the _a_ keeper of _n_ at _N_, known to _v_ _a_ _n_ of _N_",
@@ -262,7 +265,7 @@ mod tests {
         template::keys("hedgerow.template.user", [text].into_iter(), &HashKey::default())
     }
 
-    /// How many texts share a key with any other.
+    /// Returns the number of texts that share a key with another one.
     fn count_sharing_keys(texts: &[String]) -> usize {
         let keys: Vec<Vec<u64>> = texts.iter().map(|text| keys(&text.to_lowercase())).collect();
         let mut texts_by_key: HashMap<u64, usize> = HashMap::new();
@@ -311,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_need_no_escape_in_json() {
+    fn texts_need_no_escaping_in_json() {
         let (vocabulary, mut rng) = (Vocabulary::new(), Rng::new(3, 1));
         let patterns = [
             prompt_catalog::tags(),

@@ -1,5 +1,6 @@
-//! What a simulation found, as text and as JSON.
+//! The report of a simulation, as text and as JSON. docs/simulation.md defines the measures.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -11,10 +12,11 @@ use super::account::Account;
 use super::metrics::{FiringCounts, Metrics, SourceCounts};
 use super::scenario::Scenario;
 use super::simulation::Simulation;
-use crate::cmd::replay::percent;
-use crate::{Result, print_line};
+use crate::error::{Error, Result};
+use crate::format::percent;
+use crate::terminal::print_line;
 
-/// What a simulation found.
+/// The results of one run of a scenario.
 #[derive(Serialize)]
 pub struct Report {
     pub requests: u64,
@@ -24,36 +26,38 @@ pub struct Report {
     pub scale: f64,
     pub days: u32,
     pub seed: u64,
-    /// Percent; what each campaign says where it is null.
+    /// Percent of paraphrased requests; null if the setting of each campaign applied.
     pub noise: Option<f64>,
-    /// How long it took is no finding: it differs from run to run.
+    /// Run time. Not part of the JSON, which is identical for every run.
     #[serde(skip)]
     pub elapsed: Duration,
-    /// The signatures by which accounts were flagged.
+    /// Signatures that flagged accounts, by source.
     #[serde(skip)]
     flag_causes: Vec<FlagCauses>,
 }
 
-/// What was found of a campaign.
+/// The results of a campaign.
 #[derive(Serialize)]
 pub struct CampaignReport {
     pub name: String,
-    /// Accounts that sent requests.
+    /// Number of accounts that sent requests.
     pub accounts: usize,
     pub flagged: usize,
     pub exchanges: u32,
+    /// Number, from 1, of the exchange that flagged the first account.
     pub first_flag_at: Option<u32>,
+    /// Share of exchanges before the first flag of their account or its cluster, from 0 to 1.
     pub leakage: f64,
-    /// Share of accounts flagged by the mark; or, where they came later, by as many requests of their
-    /// own as one that was there from the start has sent by then, one at least.
+    /// Share of accounts flagged within `detect_within`: of the exchanges of the campaign, or of
+    /// its share of them per account, at least one request.
     pub flagged_in_time: f64,
-    /// By which of its own requests an account was flagged: half of those that were, and 95 in 100.
+    /// Number of requests after which 50 % and 95 % of the flagged accounts were flagged.
     pub requests_to_flag: [u32; 2],
-    /// The mark, in percent of the exchanges.
+    /// Percent of the exchanges.
     pub detect_within: f64,
 }
 
-/// What was found of those who do no harm.
+/// The results of all benign sources.
 #[derive(Default, Serialize)]
 pub struct BenignReport {
     pub requests: u64,
@@ -62,17 +66,17 @@ pub struct BenignReport {
     pub by_kind: BTreeMap<String, KindReport>,
 }
 
-/// What was found of a kind of those.
+/// The results of a benign kind.
 #[derive(Default, Serialize)]
 pub struct KindReport {
     pub requests: u64,
-    /// Requests that reached suspect.
+    /// Requests that were suspect or worse.
     pub suspect_requests: u64,
     #[serde(flatten)]
     pub accounts: AccountCounts,
 }
 
-/// Accounts, and how many of them were found what.
+/// Number of accounts, and of those that were suspect or would be blocked.
 #[derive(Clone, Copy, Default, Serialize)]
 pub struct AccountCounts {
     pub accounts: usize,
@@ -80,21 +84,23 @@ pub struct AccountCounts {
     pub blocked: usize,
 }
 
-/// How a correlation fared.
+/// The results of a correlation.
 #[derive(Serialize)]
 pub struct CorrelationReport {
     pub name: String,
-    /// Keys that it came to hold for, by whose accounts they had.
+    /// Keys that it fired for, by the owners of their accounts.
     pub fired: FiringCounts,
-    /// Requests that it counted for.
+    /// Requests that it hit, by source.
     pub hits: BTreeMap<String, u64>,
 }
 
-/// What accounts of a source were flagged by.
+/// The signatures that flagged accounts of a source.
 struct FlagCauses {
     source: String,
+    /// Number of flagged accounts.
     accounts: u64,
-    /// Signatures that held for the first suspect request of an account, with how many accounts.
+    /// Signatures that held for the first suspect request of an account, with the number of
+    /// accounts.
     signatures: Vec<(String, u64)>,
 }
 
@@ -143,8 +149,7 @@ impl Report {
     }
 
     pub fn to_json(&self) -> Result<Value> {
-        let json_error = |error: serde_json::Error| crate::Error::Io(error.to_string());
-        serde_json::to_value(self).map_err(json_error)
+        serde_json::to_value(self).map_err(|error| Error::Io(error.to_string()))
     }
 
     pub fn print_text(&self, title: &str) -> Result<()> {
@@ -173,8 +178,8 @@ impl Report {
                 "exchanges",
                 "first flag",
                 "leakage",
-                "by the mark",
-                "own requests"
+                "in time",
+                "to flag"
             ))?;
         }
         for campaign in &self.campaigns {
@@ -184,11 +189,11 @@ impl Report {
         self.print_causes()
     }
 
-    /// Which correlations fired for whom, and what accounts were flagged by.
+    /// Prints the keys that correlations fired for, and the signatures that flagged accounts.
     fn print_causes(&self) -> Result<()> {
         if !self.correlations.is_empty() {
             print_line(format_args!(
-                "\n{:<44} {:>8} {:>8} {:>8}  requests that it counted for",
+                "\n{:<44} {:>8} {:>8} {:>8}  requests that it hit",
                 "correlation: keys it fired for", "campaign", "benign", "both"
             ))?;
         }
@@ -203,9 +208,7 @@ impl Report {
             ))?;
         }
         if !self.flag_causes.is_empty() {
-            print_line(format_args!(
-                "\nwhat held when accounts were flagged, and for how many of them"
-            ))?;
+            print_line(format_args!("\nsignatures that flagged accounts, and their number"))?;
         }
         for flags in &self.flag_causes {
             let rows: Vec<String> =
@@ -265,7 +268,7 @@ impl CampaignReport {
             self.name,
             self.accounts,
             self.flagged,
-            percent(self.flagged, self.accounts),
+            percent(self.flagged as u64, self.accounts as u64),
             self.exchanges,
             100.0 * self.leakage,
             100.0 * self.flagged_in_time,
@@ -312,12 +315,12 @@ impl BenignReport {
             "{:<20} {accounts:>10} {:>10} {suspect:>9} {blocked:>8}   {:.2} in 10,000 accounts",
             "all",
             self.requests,
-            100.0 * percent(suspect, accounts)
+            100.0 * percent(suspect as u64, accounts as u64)
         ))
     }
 }
 
-/// One line a run: what several noise levels come to.
+/// Prints a table of several runs, one line per run and campaign.
 pub fn print_comparison(reports: &[Report]) -> Result<()> {
     print_line(format_args!(
         "\n{:>6}  {:<16} {:>8} {:>9} {:>10} {:>8} {:>12} {:>12} {:>10} {:>8}",
@@ -327,8 +330,8 @@ pub fn print_comparison(reports: &[Report]) -> Result<()> {
         "flagged",
         "first flag",
         "leakage",
-        "by the mark",
-        "own requests",
+        "in time",
+        "to flag",
         "≥suspect",
         "blocked"
     ))?;
@@ -337,10 +340,11 @@ pub fn print_comparison(reports: &[Report]) -> Result<()> {
             let noise = report.noise.map_or("-".to_owned(), |noise| format!("{noise}%"));
             let first = campaign.first_flag_at.map_or("-".to_owned(), |first| first.to_string());
             print_line(format_args!(
-                "{noise:>6}  {:<16} {:>8} {:>8.1}% {first:>10} {:>7.1}% {:>11.1}% {:>12} {:>10} {:>8}",
+                "{noise:>6}  {:<16} {:>8} {:>8.1}% {first:>10} {:>7.1}% {:>11.1}% {:>12} {:>10} \
+                 {:>8}",
                 campaign.name,
                 campaign.accounts,
-                percent(campaign.flagged, campaign.accounts),
+                percent(campaign.flagged as u64, campaign.accounts as u64),
                 100.0 * campaign.leakage,
                 100.0 * campaign.flagged_in_time,
                 format_requests_to_flag(campaign.requests_to_flag),
@@ -352,7 +356,7 @@ pub fn print_comparison(reports: &[Report]) -> Result<()> {
     Ok(())
 }
 
-/// `1, 95%: 4`.
+/// Formats the requests to flag half and 95 % of the flagged accounts: `1, 95%: 4`.
 fn format_requests_to_flag([median, p95]: [u32; 2]) -> String {
     format!("{median}, 95%: {p95}")
 }
@@ -362,10 +366,9 @@ fn correlations(
     simulation: &Simulation,
     metrics: &Metrics,
 ) -> Vec<CorrelationReport> {
+    let mut reports = Vec::new();
     let first = ruleset.first_correlation_index();
-    let rows = ruleset.signatures().iter().enumerate().skip(first);
-    let row = |(index, signature): (usize, &hedgerow_core::rules::signature::Signature)| {
-        let fired = metrics.firings.get(index).copied().unwrap_or_default();
+    for (index, signature) in ruleset.signatures().iter().enumerate().skip(first) {
         let mut hits: BTreeMap<String, u64> = BTreeMap::new();
         for (source, counts) in simulation.sources.iter().zip(&metrics.sources) {
             let count = counts.hits.get(index).copied().unwrap_or_default();
@@ -373,34 +376,38 @@ fn correlations(
                 *hits.entry(source.name.clone()).or_default() += count;
             }
         }
-        CorrelationReport { name: signature.name.clone(), fired, hits }
-    };
-    rows.map(row).collect()
+        let fired = metrics.firings.get(index).copied().unwrap_or_default();
+        reports.push(CorrelationReport { name: signature.name.clone(), fired, hits });
+    }
+    reports
 }
 
 fn flag_causes(ruleset: &Ruleset, simulation: &Simulation, metrics: &Metrics) -> Vec<FlagCauses> {
-    let row = |(index, (source, counts)): (
-        usize,
-        (&super::traffic_source::TrafficSource, &SourceCounts),
-    )| {
-        let signatures_with_counts = ruleset.signatures().iter().zip(&counts.flagged_accounts);
-        let mut signatures: Vec<(String, u64)> = signatures_with_counts
+    let mut causes = Vec::new();
+    for (index, (source, counts)) in simulation.sources.iter().zip(&metrics.sources).enumerate() {
+        let accounts = simulation.accounts.iter().filter(|account| account.source == index);
+        let accounts = accounts.filter(|account| account.flagged_at_exchange > 0).count() as u64;
+        if accounts == 0 {
+            continue;
+        }
+        let mut signatures: Vec<(String, u64)> = ruleset
+            .signatures()
+            .iter()
+            .zip(&counts.flagged_accounts)
             .filter(|(_, count)| **count > 0)
             .map(|(signature, count)| (signature.name.clone(), *count))
             .collect();
-        signatures.sort_by_key(|(name, count)| (std::cmp::Reverse(*count), name.clone()));
+        signatures.sort_by_key(|(name, count)| (Reverse(*count), name.clone()));
         signatures.truncate(MAX_SIGNATURES_SHOWN);
-        let accounts = simulation.accounts.iter().filter(|account| account.flagged_at_exchange > 0);
-        let accounts = accounts.filter(|account| account.source == index).count() as u64;
-        (accounts > 0).then(|| FlagCauses { source: source.name.clone(), accounts, signatures })
-    };
-    simulation.sources.iter().zip(&metrics.sources).enumerate().filter_map(row).collect()
+        causes.push(FlagCauses { source: source.name.clone(), accounts, signatures });
+    }
+    causes
 }
 
-/// Signatures that are named of a source.
+/// Maximum number of signatures per source.
 const MAX_SIGNATURES_SHOWN: usize = 8;
 
-/// Several reports, as one object.
+/// Returns several reports as one object.
 pub fn runs_to_json(reports: &[Report]) -> Result<Value> {
     let runs: Result<Vec<Value>> = reports.iter().map(Report::to_json).collect();
     Ok(json!({ "runs": runs? }))

@@ -1,36 +1,38 @@
-//! One request as bytes: what is said, and the body, headers and address that it travels by.
+//! Writes simulated requests: texts, JSON body, client and address.
 
 use super::account::Actor;
 use super::client_profile::{Address, ClientProfile, ClientProfiles};
+use super::kind_profile::{ClientKind, Network, Payload};
 use super::prompt_catalog;
 use super::prompt_template::{Pattern, StyleRng, write_passage, write_question};
 use super::rng::Rng;
-use super::traffic_source::{ClientKind, Network, Payload, Template, TrafficSource};
+use super::scenario::CampaignSpec;
+use super::traffic_source::{Template, TrafficSource};
 use super::vocabulary::Vocabulary;
 
-/// Writes requests; its buffers are used again and again.
+/// Writes one request at a time into buffers that it reuses.
 pub struct RequestWriter {
     vocabulary: Vocabulary,
     profiles: ClientProfiles,
-    /// What tools tell the model whose users come through a relay.
+    /// System prompts of apps whose users come through a relay.
     app_instructions: Vec<Pattern>,
     system_prompt: String,
     messages: [String; MAX_MESSAGES],
-    /// How many of those are used; the user's first, and the model's between.
+    /// Number of messages in use: those of the user, and that of the model between them.
     message_count: usize,
-    /// Reasoning that is sent back before the last message but one.
+    /// Signed reasoning of the model's message, given by its seed.
     reasoning_token: Option<u64>,
-    /// The body.
+    /// Body of the request.
     pub body: String,
-    /// The client's address.
+    /// Address of the client as text.
     pub address: String,
-    /// Its network.
+    /// Address of the client.
     pub network: Address,
-    /// The program's number.
+    /// Index of the client.
     pub profile_index: usize,
 }
 
-/// Messages of a conversation that are sent at most.
+/// Maximum messages of a conversation that a request contains.
 const MAX_MESSAGES: usize = 3;
 
 impl RequestWriter {
@@ -50,12 +52,12 @@ impl RequestWriter {
         }
     }
 
-    /// The program that the request comes by.
+    /// Returns the client that sends the request.
     pub fn profile(&self) -> Option<&ClientProfile> {
         self.profiles.get(self.profile_index)
     }
 
-    /// Writes an actor's next request; `is_new` where a new model is out.
+    /// Writes the next request of an actor.
     pub fn write(&mut self, source: &TrafficSource, actor: &mut Actor, uses_new_model: bool) {
         self.system_prompt.clear();
         self.messages.iter_mut().for_each(String::clear);
@@ -64,47 +66,51 @@ impl RequestWriter {
         self.network = client_address(source, actor);
         self.profile_index = profile_index(source, actor);
         match &source.campaign {
-            Some(campaign) => {
-                let is_ordinary = actor.rng.chance(campaign.ordinary / 100.0);
-                let is_paraphrased = actor.rng.chance(campaign.noise / 100.0);
-                let template = source.templates.get(actor.rng.below(source.templates.len()));
-                match template {
-                    Some(template) if !is_ordinary => {
-                        self.profile_index = template.profile_index;
-                        let mut rng = Rng::new(actor.rng.next_u64(), 0);
-                        self.write_instructed(
-                            template,
-                            is_paraphrased,
-                            source.seed,
-                            actor,
-                            &mut rng,
-                        );
-                    }
-                    _ => {
-                        self.profile_index =
-                            ClientProfiles::pick_app(&mut Rng::new(actor.conversation_seed, 0));
-                        actor.turn = 0;
-                        self.write_conversation(actor.rng.next_u64(), 0);
-                    }
-                }
-            }
-            None => {
-                let template = source.templates.get(actor.group as usize);
-                match template {
-                    None => self.write_conversation(actor.conversation_seed, actor.turn),
-                    Some(template) => {
-                        let mut rng = Rng::new(actor.conversation_seed, u64::from(actor.turn));
-                        self.write_instructed(template, false, source.seed, actor, &mut rng);
-                    }
-                }
-            }
+            Some(campaign) => self.write_campaign_prompt(source, campaign, actor),
+            None => self.write_benign_prompt(source, actor),
         }
         self.build_body(uses_new_model);
         self.address.clear();
         self.network.write_to(&mut self.address);
     }
 
-    /// Says what a template says.
+    /// Writes an ordinary question, or the prompt of one of the campaign's templates.
+    fn write_campaign_prompt(
+        &mut self,
+        source: &TrafficSource,
+        campaign: &CampaignSpec,
+        actor: &mut Actor,
+    ) {
+        let is_ordinary = actor.rng.chance(campaign.ordinary / 100.0);
+        let is_paraphrased = actor.rng.chance(campaign.noise / 100.0);
+        let template = source.templates.get(actor.rng.below(source.templates.len()));
+        match template {
+            Some(template) if !is_ordinary => {
+                self.profile_index = template.profile_index;
+                let mut rng = Rng::new(actor.rng.next_u64(), 0);
+                self.write_instructed(template, is_paraphrased, source.seed, actor, &mut rng);
+            }
+            _ => {
+                self.profile_index =
+                    ClientProfiles::pick_app(&mut Rng::new(actor.conversation_seed, 0));
+                actor.turn = 0;
+                self.write_conversation(actor.rng.next_u64(), 0);
+            }
+        }
+    }
+
+    /// Writes a turn of a conversation, or the prompt of the template of the actor's group.
+    fn write_benign_prompt(&mut self, source: &TrafficSource, actor: &Actor) {
+        match source.templates.get(actor.group as usize) {
+            None => self.write_conversation(actor.conversation_seed, actor.turn),
+            Some(template) => {
+                let mut rng = Rng::new(actor.conversation_seed, u64::from(actor.turn));
+                self.write_instructed(template, false, source.seed, actor, &mut rng);
+            }
+        }
+    }
+
+    /// Writes instruction and payload of a template.
     fn write_instructed(
         &mut self,
         template: &Template,
@@ -113,15 +119,16 @@ impl RequestWriter {
         actor: &Actor,
         rng: &mut Rng,
     ) {
-        let mut style_rng = match is_paraphrased {
-            true => StyleRng { choices: Rng::new(rng.next_u64(), 1), is_paraphrased },
-            false => template.style_rng,
+        let mut style_rng = if is_paraphrased {
+            StyleRng { choices: Rng::new(rng.next_u64(), 1), is_paraphrased }
+        } else {
+            template.style_rng
         };
         match template.payload {
             Payload::Relay => return self.write_relayed(rng),
             Payload::SavedReasoning => {
                 self.write_conversation(rng.next_u64(), 1);
-                // What was saved is sent from any account.
+                // Any account of the campaign sends any saved piece.
                 let token_index = rng.below(SAVED_REASONING_TOKENS) as u64;
                 self.reasoning_token = Some(Rng::new(seed, token_index).next_u64());
                 self.profile_index = ClientProfiles::pick_anthropic_sdk(rng);
@@ -152,7 +159,7 @@ impl RequestWriter {
             let system_prompt = std::mem::take(&mut self.system_prompt);
             let instruction = std::mem::take(first_message(&mut self.messages));
             self.write_conversation(actor.conversation_seed, actor.turn);
-            // Instructions of a conversation are the system's, wherever the template had them.
+            // The instruction of a conversation is always a system message.
             self.system_prompt = if template.is_system { system_prompt } else { instruction };
             return;
         }
@@ -160,7 +167,7 @@ impl RequestWriter {
         template.pattern.write_payload(&self.vocabulary, &mut style_rng, &mut slot_rng, message);
     }
 
-    /// A turn of a conversation: what was said last is sent along.
+    /// Writes a turn of a conversation, with the previous turn if there is one.
     fn write_conversation(&mut self, conversation_seed: u64, turn: u32) {
         let write_question = |turn: u32, out: &mut String| {
             let mut rng = Rng::new(conversation_seed, u64::from(turn));
@@ -186,7 +193,7 @@ impl RequestWriter {
         }
     }
 
-    /// What a customer of a relay asks: in any language, by any program.
+    /// Writes a request of a customer of a relay: in any language, with any client.
     fn write_relayed(&mut self, rng: &mut Rng) {
         self.profile_index = ClientProfiles::pick_any(rng);
         if rng.chance(0.35) {
@@ -209,7 +216,7 @@ impl RequestWriter {
         );
     }
 
-    /// Makes the body of what is said.
+    /// Writes the JSON body.
     fn build_body(&mut self, uses_new_model: bool) {
         let Some(profile) = self.profiles.get(self.profile_index) else { return };
         let body = &mut self.body;
@@ -253,7 +260,7 @@ impl RequestWriter {
     }
 }
 
-/// Writes a message.
+/// Appends a message.
 fn push_message(role: &str, text: &str, separator: &mut &'static str, body: &mut String) {
     body.push_str(separator);
     body.push_str("{\"role\":\"");
@@ -264,9 +271,12 @@ fn push_message(role: &str, text: &str, separator: &mut &'static str, body: &mut
     *separator = ",";
 }
 
-/// Writes an answer of the model with its signed reasoning.
+/// Appends a message of the model with signed reasoning.
 fn push_reasoning_message(text: &str, token: u64, body: &mut String) {
-    body.push_str(",{\"role\":\"assistant\",\"content\":[{\"type\":\"thinking\",\"thinking\":\"\",\"signature\":\"");
+    body.push_str(
+        ",{\"role\":\"assistant\",\"content\":[{\"type\":\"thinking\",\"thinking\":\"\",\
+         \"signature\":\"",
+    );
     let mut rng = Rng::new(token, 0);
     for _ in 0..6 {
         let _ = std::fmt::Write::write_fmt(body, format_args!("{:016x}", rng.next_u64()));
@@ -276,13 +286,13 @@ fn push_reasoning_message(text: &str, token: u64, body: &mut String) {
     body.push_str("\"}]}");
 }
 
-/// The first text of a conversation.
+/// Returns the first message of a conversation.
 fn first_message(messages: &mut [String; MAX_MESSAGES]) -> &mut String {
     let [first, ..] = messages;
     first
 }
 
-/// The last text of one that has so many.
+/// Returns the last message of a conversation with `count` messages.
 fn last_message(messages: &mut [String; MAX_MESSAGES], count: usize) -> &mut String {
     let [first, _, last] = messages;
     if count < MAX_MESSAGES { first } else { last }
@@ -312,8 +322,8 @@ fn profile_index(source: &TrafficSource, actor: &mut Actor) -> usize {
     }
 }
 
-/// Reasoning that a campaign has saved.
+/// Number of pieces of reasoning that a campaign has saved.
 const SAVED_REASONING_TOKENS: usize = 2_000;
 
-/// Where public questions are made from: the same in every scenario.
+/// Seed of public questions, in every scenario.
 const PUBLIC_QUESTION_SEED: u64 = 0x9b1c;

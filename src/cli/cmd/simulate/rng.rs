@@ -1,18 +1,21 @@
-//! Chance that repeats itself: the same seed makes the same traffic.
+//! Repeatable random numbers: one seed always makes the same traffic.
+//!
+//! SplitMix64, and not a crate: the figures in docs/simulation.md depend on this stream, and on the
+//! distributions below.
 
-/// A stream of numbers (SplitMix64): eight bytes of state, so that every account has one of its own.
+/// A stream of numbers. Its state has eight bytes, so that every account can have one.
 #[derive(Clone, Copy, Debug)]
 pub struct Rng(u64);
 
 impl Rng {
-    /// A stream of its own for everything that a seed is for, by number.
+    /// Returns the stream with a number. Streams of one seed are independent.
     pub fn new(seed: u64, stream: u64) -> Self {
         let mut rng = Self(seed ^ stream.wrapping_mul(0xd134_2543_de82_ef95));
         rng.next_u64();
         Self(rng.next_u64())
     }
 
-    /// The next number.
+    /// Returns the next number.
     pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.0;
@@ -21,40 +24,42 @@ impl Rng {
         bits ^ bits >> 31
     }
 
-    /// A number below a bound; 0 where that is 0.
+    /// Returns a number below `bound`; 0 if `bound` is 0.
     pub fn below(&mut self, bound: usize) -> usize {
         let product = u128::from(self.next_u64()) * bound as u128;
         (product >> 64) as usize
     }
 
-    /// A number from 0 to 1, without 1.
+    /// Returns a number from 0 to 1, excluding 1.
     pub fn uniform(&mut self) -> f64 {
         (self.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// Whether something happens that has this chance.
-    pub fn chance(&mut self, chance: f64) -> bool {
-        self.uniform() < chance
+    /// Returns true with a probability from 0 to 1.
+    pub fn chance(&mut self, probability: f64) -> bool {
+        self.uniform() < probability
     }
 
-    /// One of a list; the usual value of its kind where it is empty.
+    /// Returns an element of a list; the default value if the list is empty.
     pub fn pick<T: Copy + Default>(&mut self, list: &[T]) -> T {
         list.get(self.below(list.len())).copied().unwrap_or_default()
     }
 
-    /// How long it takes until something happens that takes `mean` on average, and has no memory.
+    /// Returns an exponentially distributed number with this mean: the time to the next event of a
+    /// Poisson process.
     pub fn exponential(&mut self, mean: f64) -> f64 {
         -(1.0 - self.uniform()).ln() * mean
     }
 
-    /// A factor that is 1 on average, and the wider spread the larger `sigma` is (log-normal).
+    /// Returns a log-normal number with mean 1. `sigma` is the standard deviation of its logarithm.
     pub fn log_normal(&mut self, sigma: f64) -> f64 {
         let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
         let normal = radius * (std::f64::consts::TAU * self.uniform()).cos();
         (sigma * normal - sigma * sigma / 2.0).exp()
     }
 
-    /// How many, where each is followed by another one with the same chance; at least 1.
+    /// Returns a geometrically distributed number with this mean, at least 1: the length of a run
+    /// in which each element is followed by another one with the same probability.
     pub fn geometric(&mut self, mean: f64) -> u32 {
         if mean <= 1.0 {
             return 1;

@@ -1,87 +1,91 @@
-//! Scenarios: who sends what, how much of it and when. A file is checked whole, like `policy.toml`.
+//! Scenario files: sources of traffic, their size and their time.
+//!
+//! Like `policy.toml`, a file is checked as a whole: all errors are reported at once.
+
+use std::ops::RangeInclusive;
 
 use ::toml::de::DeTable;
-use hedgerow_core::rules::policy;
 use hedgerow_sigma::toml::{
     TomlDiagnostics, check_unique, entries, number, text, unsigned_integer, value,
 };
 use hedgerow_sigma::{Finding, RuleFile, toml};
 use serde::{Deserialize, Serialize};
 
-/// Traffic to be made.
+use crate::dates::start_of_day_utc;
+
+/// A scenario.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
-    /// What it shows, in a line.
+    /// Purpose of the scenario, in one line.
     pub title: String,
-    /// What chance begins with.
+    /// Seed of all random numbers.
     #[serde(default)]
     pub seed: u64,
-    /// The first day, in UTC: it decides which days are weekends.
+    /// First day, in UTC. It determines which days are weekends.
     #[serde(default = "default_start")]
     pub start: String,
-    /// How many days.
+    /// Length in days.
     pub days: u32,
-    /// What the numbers of accounts are multiplied by.
+    /// Factor for all numbers of accounts.
     #[serde(default = "default_scale")]
     pub scale: f64,
-    /// The hour at which keys are migrated and a new model comes out; half-time, if it is not said.
+    /// Hour at which keys are migrated and a new model is released; default: half-time.
     pub turnover: Option<f64>,
-    /// Who does no harm.
+    /// Benign sources.
     #[serde(default)]
     pub benign: Vec<BenignSpec>,
-    /// Who harvests.
+    /// Campaigns.
     #[serde(default)]
     pub campaign: Vec<CampaignSpec>,
 }
 
-/// Accounts of one kind that do no harm.
+/// Benign accounts of one kind.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BenignSpec {
-    /// The kind.
     pub kind: BenignKind,
-    /// How many.
+    /// Number of accounts.
     pub accounts: u32,
-    /// Requests of each a day, on average; what is usual for the kind if it is not said.
+    /// Mean requests per account and day; default: that of the kind.
     pub daily: Option<f64>,
-    /// Tools, companies or gateways that they are spread over.
+    /// Number of tools, companies or gateways; default: that of the kind.
     pub groups: Option<u32>,
 }
 
-/// A kind of accounts.
+/// A kind of benign accounts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BenignKind {
-    /// Who chats.
+    /// People who chat.
     People,
-    /// Who uses an app or an extension that many use, with a key of their own.
+    /// Users of a popular app or extension, each with a key.
     SharedTool,
     /// A service that answers from documents, around the clock.
     RagService,
-    /// The same with the prompt that a framework brings along, which many keep as it is.
+    /// A service that answers from documents with the unchanged prompt of a framework.
     FrameworkPrompt,
-    /// A program that translates, classifies or extracts, batch by batch.
+    /// A program that translates, classifies or extracts in batches.
     SdkProgram,
-    /// Evaluations of an own assistant, at night or around the clock.
+    /// Evaluations of the owner's assistant, at night or around the clock.
     NightlyEval,
-    /// A company's accounts, which are replaced all at once.
+    /// Accounts of a company that are replaced all at once.
     KeyMigration,
-    /// Tests under one key from many machines.
+    /// Tests with one key from many machines.
     CiTeamKey,
     /// A small team with a large batch.
     LargeBatch,
     /// People behind a gateway that hides them.
     HiddenClients,
-    /// Clients that strip what they can.
+    /// People whose client sends no user agent.
     PrivacyStripping,
-    /// Reasons of decisions, put on file at night.
+    /// Reasons of decisions, filed at night.
     AuditTrail,
-    /// A router that goes to the next key of its customer when one is refused.
+    /// A router that uses the next key of its customer when a request is refused.
     FailoverRouter,
-    /// Who compares a new model on the day of its release.
+    /// Comparisons of a new model on the day of its release.
     ReleaseDay,
-    /// The same prompts every night.
+    /// A fixed set of prompts every night.
     RegressionSuite,
 }
 
@@ -89,44 +93,44 @@ pub enum BenignKind {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CampaignSpec {
-    /// Its name in reports.
+    /// Name in reports.
     pub name: String,
-    /// What it asks for.
+    /// Tasks of its templates, in turn.
     pub tasks: Vec<Task>,
-    /// Accounts that are used at the same time.
+    /// Number of accounts in use at the same time.
     pub accounts: u32,
-    /// Accounts that take over as others are banned.
+    /// Number of accounts that replace banned ones.
     #[serde(default)]
     pub reserve: u32,
-    /// Requests of each account a day, on average.
+    /// Mean requests per account and day.
     pub daily: f64,
-    /// The hour, from the start on, at which it begins.
+    /// Hour from the start of the scenario at which it begins.
     #[serde(default = "default_begins")]
     pub begins: f64,
-    /// Hours after which an account is banned that was found out; never, if it is not said.
+    /// Hours from the flag of an account to its ban; default: never banned.
     pub banned_after: Option<f64>,
-    /// Templates that it uses.
+    /// Number of templates.
     #[serde(default = "default_templates")]
     pub templates: u32,
-    /// Share of ordinary traffic among its requests, in percent.
+    /// Percent of its requests that are ordinary questions.
     #[serde(default = "default_ordinary")]
     pub ordinary: f64,
-    /// Share of requests whose template is paraphrased, in percent.
+    /// Percent of its requests whose template is paraphrased.
     #[serde(default = "default_noise")]
     pub noise: f64,
-    /// Networks that it comes from.
+    /// Number of networks of its addresses.
     #[serde(default = "default_networks")]
     pub networks: u32,
-    /// How many of its exchanges may pass until it has to be found, in percent.
+    /// Percent of its exchanges within which its accounts should be flagged.
     #[serde(default = "default_detect_within")]
     pub detect_within: f64,
 }
 
-/// What a campaign asks for.
+/// A task of a campaign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Task {
-    /// Reasoning in tags in front of the answer.
+    /// Reasoning in tags before the answer.
     Tags,
     /// The reasoning behind a finished answer.
     Traces,
@@ -136,14 +140,14 @@ pub enum Task {
     Cleaning,
     /// Questions and answers by persona and topic.
     Sweeps,
-    /// What customers of a relay ask, in many languages and by many programs.
+    /// Questions of customers of a relay, in many languages and from many clients.
     Relay,
     /// Saved reasoning, to be expanded.
     Replays,
 }
 
 impl BenignKind {
-    /// The name in scenarios and reports.
+    /// Returns the name in scenarios and reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::People => "people",
@@ -166,7 +170,7 @@ impl BenignKind {
 }
 
 impl Scenario {
-    /// Parses and checks a file; every problem at once, by place.
+    /// Parses and checks a file. The error lists all findings, by line and column.
     pub fn parse(path: &str, text: &str) -> Result<Self, Vec<Finding>> {
         let source = RuleFile { path: path.to_owned(), text: text.to_owned() };
         let mut findings = Vec::new();
@@ -180,11 +184,9 @@ impl Scenario {
         scenario.filter(|_| findings.is_empty()).ok_or(findings)
     }
 
-    /// When it starts, in seconds since the epoch.
+    /// Returns the start in seconds since the epoch.
     pub fn start_time(&self) -> u32 {
-        // What counts days counts them to their end.
-        let end_of_day = policy::end_of_day_utc(&self.start).unwrap_or(DAY_SECONDS);
-        u32::try_from(end_of_day.saturating_sub(DAY_SECONDS)).unwrap_or(u32::MAX)
+        start_of_day_utc(&self.start).map_or(0, |start| u32::try_from(start).unwrap_or(u32::MAX))
     }
 }
 
@@ -192,22 +194,23 @@ fn parse_and_check(diagnostics: &mut TomlDiagnostics<'_>) -> Option<Scenario> {
     let document = toml::read(diagnostics)?;
     check_required_keys(&document, diagnostics);
     if let Some((offset, start)) = text(&document, "start")
-        && (start.len() != 10 || policy::end_of_day_utc(start).is_none())
+        && start_of_day_utc(start).is_none()
     {
-        diagnostics.add(offset, format!("'{start}' is no day"), "write it as \"2026-06-01\"");
+        let problem = format!("'{start}' is not a day");
+        diagnostics.add(offset, problem, "write it as \"2026-06-01\"");
     }
-    for (key, min, max) in SCENARIO_RANGES {
-        check_range(&document, key, (*min, *max), diagnostics);
+    for (key, range) in SCENARIO_RANGES {
+        check_range(&document, key, range, diagnostics);
     }
     for section in ["benign", "campaign"] {
         for (offset, entry) in entries(&document, section) {
-            for (key, min, max) in ENTRY_RANGES {
-                check_range(entry, key, (*min, *max), diagnostics);
+            for (key, range) in ENTRY_RANGES {
+                check_range(entry, key, range, diagnostics);
             }
             if let Some((offset, list)) = value(entry, "tasks")
                 && list.as_array().is_some_and(|list| list.is_empty())
             {
-                diagnostics.add(offset, "'tasks' is empty", "name what it asks for");
+                diagnostics.add(offset, "'tasks' is empty", "name at least one task");
             }
             check_start_hour(&document, entry, offset, diagnostics);
         }
@@ -216,7 +219,7 @@ fn parse_and_check(diagnostics: &mut TomlDiagnostics<'_>) -> Option<Scenario> {
     toml::deserialize_all(document, diagnostics)
 }
 
-/// Every entry has what makes it one.
+/// Reports missing keys of the scenario and its entries.
 fn check_required_keys(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
     for key in ["title", "days"].iter().filter(|key| !document.contains_key(**key)) {
         diagnostics.add(0, format!("the scenario has no '{key}'"), SETTINGS_HELP);
@@ -226,7 +229,8 @@ fn check_required_keys(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics
     for (section, keys) in required_keys {
         for (offset, entry) in entries(document, section) {
             for key in keys.iter().filter(|key| !entry.contains_key(**key)) {
-                diagnostics.add(offset, format!("this {section} has no '{key}'"), SETTINGS_HELP);
+                let problem = format!("this {section} entry has no '{key}'");
+                diagnostics.add(offset, problem, SETTINGS_HELP);
             }
         }
     }
@@ -235,18 +239,18 @@ fn check_required_keys(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics
 fn check_range(
     table: &DeTable<'_>,
     key: &str,
-    (min, max): (f64, f64),
+    range: &RangeInclusive<f64>,
     diagnostics: &mut TomlDiagnostics<'_>,
 ) {
     if let Some((offset, number)) = number(table, key)
-        && !(min..=max).contains(&number)
+        && !range.contains(&number)
     {
-        let remedy = format!("give a number from {min} to {max}");
+        let remedy = format!("give a number from {} to {}", range.start(), range.end());
         diagnostics.add(offset, format!("'{key}' is {number}: out of range"), remedy);
     }
 }
 
-/// A campaign begins before the scenario ends.
+/// Reports a campaign that would begin after the end of the scenario.
 fn check_start_hour(
     document: &DeTable<'_>,
     entry: &DeTable<'_>,
@@ -259,34 +263,31 @@ fn check_start_hour(
     let (offset, hour) =
         begins.unwrap_or((offset, if is_campaign { default_begins() } else { 0.0 }));
     if hour >= 24.0 * days as f64 {
-        let problem = format!("it begins at hour {hour}, and the scenario has {days} days");
-        diagnostics.add(offset, problem, "let 'begins' be less than 24 times 'days'");
+        let problem = format!("it begins at hour {hour}: the scenario has only {days} days");
+        diagnostics.add(offset, problem, "set 'begins' below 24 times 'days'");
     }
 }
 
-/// What numbers of a scenario may be.
-const SCENARIO_RANGES: &[(&str, f64, f64)] =
-    &[("days", 1.0, 40.0), ("scale", 0.0001, 100.0), ("turnover", 0.0, 960.0)];
+/// Ranges of the numbers of a scenario.
+const SCENARIO_RANGES: &[(&str, RangeInclusive<f64>)] =
+    &[("days", 1.0..=40.0), ("scale", 0.0001..=100.0), ("turnover", 0.0..=960.0)];
 
-/// And numbers of its entries.
-const ENTRY_RANGES: &[(&str, f64, f64)] = &[
-    ("accounts", 1.0, 1e6),
-    ("reserve", 0.0, 1e6),
-    ("daily", 0.01, 1e6),
-    ("groups", 1.0, 1e5),
-    ("begins", 0.0, 960.0),
-    ("banned_after", 0.1, 960.0),
-    ("templates", 1.0, 1000.0),
-    ("ordinary", 0.0, 100.0),
-    ("noise", 0.0, 100.0),
-    ("networks", 1.0, 1000.0),
-    ("detect_within", 0.0, 100.0),
+/// Ranges of the numbers of its entries.
+const ENTRY_RANGES: &[(&str, RangeInclusive<f64>)] = &[
+    ("accounts", 1.0..=1e6),
+    ("reserve", 0.0..=1e6),
+    ("daily", 0.01..=1e6),
+    ("groups", 1.0..=1e5),
+    ("begins", 0.0..=960.0),
+    ("banned_after", 0.1..=960.0),
+    ("templates", 1.0..=1000.0),
+    ("ordinary", 0.0..=100.0),
+    ("noise", 0.0..=100.0),
+    ("networks", 1.0..=1000.0),
+    ("detect_within", 0.0..=100.0),
 ];
 
 const SETTINGS_HELP: &str = "docs/simulation.md shows every setting";
-
-/// Seconds.
-const DAY_SECONDS: u64 = 86_400;
 
 fn default_start() -> String {
     "2026-06-01".to_owned()

@@ -1,47 +1,56 @@
-//! The world of a scenario: everybody in it, and what they send next.
+//! A running scenario: its accounts and actors, and the queue of their next requests.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::account::{Account, Actor, account_name};
-use super::arrivals::Weekday;
+use super::arrivals::{Arrival, Weekday};
 use super::client_profile::ClientProfiles;
+use super::kind_profile::ClientKind;
 use super::request_writer::RequestWriter;
 use super::rng::Rng;
 use super::scenario::{BenignKind, Scenario};
-use super::traffic_source::{ClientKind, TrafficSource};
+use super::traffic_source::TrafficSource;
 
-/// Everybody, and the time.
+/// A running scenario.
 pub struct Simulation {
     pub sources: Vec<TrafficSource>,
     pub accounts: Vec<Account>,
-    /// Writes what is sent.
+    /// The request that was sent last.
     pub writer: RequestWriter,
     actors: Vec<Actor>,
-    /// Who sends next, and when, in milliseconds from the start.
+    /// Next request of each actor: milliseconds from the start, and index of the actor.
     queue: BinaryHeap<Reverse<(u64, u32)>>,
-    /// The next account of each source that waits, and how many wait behind it.
-    reserves: Vec<(usize, u32)>,
+    /// By source.
+    reserves: Vec<Reserve>,
     end_ms: u64,
     turnover_ms: u64,
-    /// Whether a new model comes out.
+    /// Whether a new model is released at the turnover.
     has_model_release: bool,
     first_weekday: Weekday,
 }
 
-/// A request that is sent.
+/// The accounts of a source that replace banned ones.
+struct Reserve {
+    /// Index of the next account.
+    next_account: usize,
+    remaining: u32,
+}
+
+/// A request that was sent.
 #[derive(Clone, Copy, Debug)]
 pub struct SentRequest {
-    /// When, in milliseconds from the start.
+    /// Milliseconds from the start.
     pub at_ms: u64,
-    /// By whom.
+    /// Index of the account.
     pub account: usize,
-    /// How it is answered.
+    /// Status of the response.
     pub status: u16,
 }
 
 impl Simulation {
-    /// The world that a scenario describes; `noise` replaces what its campaigns say, in percent.
+    /// Returns the simulation of a scenario at its start. `noise`, in percent, replaces that of its
+    /// campaigns.
     pub fn new(scenario: &Scenario, noise: Option<f64>) -> Self {
         let seed = scenario.seed;
         let benign = scenario.benign.iter().enumerate();
@@ -83,12 +92,12 @@ impl Simulation {
         simulation
     }
 
-    /// How long it goes on, in milliseconds.
+    /// Returns the length of the scenario in milliseconds.
     pub fn end_ms(&self) -> u64 {
         self.end_ms
     }
 
-    /// Makes a source's accounts and actors.
+    /// Adds the accounts and actors of a source, and schedules their first requests.
     fn add_source(&mut self, source_index: usize, source: &TrafficSource) {
         let source_first_account = self.accounts.len();
         for account in 0..source.account_count() {
@@ -96,7 +105,10 @@ impl Simulation {
             self.accounts.push(Account { name, source: source_index, ..Account::default() });
         }
         let initial_accounts = source.actors as usize * source.keys_per_actor as usize;
-        self.reserves.push((source_first_account + initial_accounts, source.reserve));
+        self.reserves.push(Reserve {
+            next_account: source_first_account + initial_accounts,
+            remaining: source.reserve,
+        });
         let start_ms = match (&source.campaign, source.kind) {
             (Some(campaign), _) => (campaign.begins * HOUR_MS) as u64,
             (None, Some(BenignKind::ReleaseDay)) => self.turnover_ms,
@@ -107,7 +119,7 @@ impl Simulation {
             let group = source.pick_group(actor_index, &mut rng);
             let first_account =
                 source_first_account + actor_index as usize * source.keys_per_actor as usize;
-            let home_address = source.network.network_for(source, group, &mut rng);
+            let home_address = source.home_address(group, &mut rng);
             let profile_index = match source.client_kind {
                 ClientKind::Script => ClientProfiles::pick_script(&mut rng),
                 _ => ClientProfiles::pick_app(&mut rng),
@@ -116,7 +128,7 @@ impl Simulation {
             if source.kind == Some(BenignKind::NightlyEval) && actor_index % 2 == 1 {
                 arrivals.spread_over_the_clock();
             }
-            let (conversation_seed, turn) = (rng.next_u64(), 0);
+            let conversation_seed = rng.next_u64();
             self.actors.push(Actor {
                 source: source_index,
                 account: first_account,
@@ -127,13 +139,13 @@ impl Simulation {
                 home_address,
                 profile_index,
                 conversation_seed,
-                turn,
+                turn: 0,
             });
             self.schedule(self.actors.len() - 1, start_ms);
         }
     }
 
-    /// Writes the next request; `None` at the end.
+    /// Writes the next request, and schedules the following one of its actor; `None` at the end.
     pub fn next_request(&mut self) -> Option<SentRequest> {
         let Reverse((at_ms, actor_index)) =
             self.queue.pop().filter(|Reverse((at, _))| *at < self.end_ms)?;
@@ -165,21 +177,22 @@ impl Simulation {
         Some(SentRequest { at_ms, account, status })
     }
 
-    /// Puts a waiting account in the place of a banned one; whether there is one.
+    /// Gives an actor an account of the reserve instead of its banned one. Returns false if there
+    /// is none.
     fn replace_banned(&mut self, actor_index: usize) -> bool {
         let Some(actor) = self.actors.get_mut(actor_index) else { return false };
         match self.reserves.get_mut(actor.source) {
-            Some((next_account, remaining)) if *remaining > 0 => {
-                actor.account = *next_account;
-                *next_account += 1;
-                *remaining -= 1;
+            Some(reserve) if reserve.remaining > 0 => {
+                actor.account = reserve.next_account;
+                reserve.next_account += 1;
+                reserve.remaining -= 1;
                 true
             }
             _ => false,
         }
     }
 
-    /// Sends a refused request again; a router does so by its next key.
+    /// Schedules a failed request again. A router uses its next key.
     fn retry(&mut self, actor_index: usize, at: u64) {
         let Some(actor) = self.actors.get_mut(actor_index) else { return };
         let keys =
@@ -191,31 +204,32 @@ impl Simulation {
         self.queue.push(Reverse((at, actor_index as u32)));
     }
 
+    /// Schedules the next request of an actor.
     fn schedule(&mut self, actor_index: usize, now: u64) {
         let Some(actor) = self.actors.get_mut(actor_index) else { return };
         let next_arrival =
             actor.arrivals.next_arrival(now, self.end_ms, self.first_weekday, &mut actor.rng);
-        let Some((at, starts_burst)) = next_arrival else { return };
+        let Some(Arrival { at_ms, starts_burst }) = next_arrival else { return };
         if starts_burst {
             actor.conversation_seed = actor.rng.next_u64();
             actor.turn = 0;
         } else {
             actor.turn += 1;
         }
-        if at < self.end_ms {
-            self.queue.push(Reverse((at, actor_index as u32)));
+        if at_ms < self.end_ms {
+            self.queue.push(Reverse((at_ms, actor_index as u32)));
         }
     }
 }
 
-/// Whether an actor asks for the new model once it is out.
+/// Returns whether an actor uses the new model after its release.
 fn adopts_new_model(source: &TrafficSource, actor: &Actor) -> bool {
     source.campaign.is_some()
         || source.kind == Some(BenignKind::ReleaseDay)
         || actor.first_account.is_multiple_of(4)
 }
 
-/// How the origin answers: some requests are too many, and some fail.
+/// Draws the status of a response: some requests are throttled, and some fail.
 fn response_status(source: &TrafficSource, rng: &mut Rng) -> u16 {
     let failure_rate = if source.kind == Some(BenignKind::FailoverRouter) { 0.06 } else { 0.004 };
     match rng.uniform() {
@@ -225,7 +239,7 @@ fn response_status(source: &TrafficSource, rng: &mut Rng) -> u16 {
     }
 }
 
-/// Numbers of campaigns begin here.
+/// Stream of random numbers of the first campaign; those of benign entries start at 0.
 const FIRST_CAMPAIGN_STREAM: usize = 1_000;
 
 const HOUR_MS: f64 = 3_600_000.0;

@@ -1,8 +1,9 @@
-//! Words that texts are made of: enough of them that no two texts share eight in a row by chance.
+//! Words of simulated texts: so many that two texts hardly ever share eight consecutive words by
+//! chance.
 
 use super::rng::Rng;
 
-/// Lists of words, by what they are.
+/// Lists of words by class.
 pub struct Vocabulary {
     nouns: Vec<&'static str>,
     adjectives: Vec<&'static str>,
@@ -14,7 +15,7 @@ pub struct Vocabulary {
     languages: Vec<Vec<&'static str>>,
 }
 
-/// What a word is.
+/// The class of a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WordClass {
     Noun,
@@ -38,7 +39,7 @@ impl Vocabulary {
         }
     }
 
-    /// Writes a word.
+    /// Writes a word of a class.
     pub fn write_word(&self, class: WordClass, rng: &mut Rng, out: &mut String) {
         let list = match class {
             WordClass::Noun => &self.nouns,
@@ -49,19 +50,19 @@ impl Vocabulary {
         out.push_str(rng.pick(list));
     }
 
-    /// Writes a name: of a place, a product, a person. There are some hundred thousands.
+    /// Writes the name of a place, a product or a person. There are some hundred thousand names.
     pub fn write_name(&self, rng: &mut Rng, out: &mut String) {
         out.push_str(rng.pick(&self.name_starts));
         out.push_str(rng.pick(&self.name_middles));
         out.push_str(rng.pick(&self.name_ends));
     }
 
-    /// How many languages there are beside English.
+    /// Returns the number of languages other than English.
     pub fn language_count(&self) -> usize {
         self.languages.len()
     }
 
-    /// Writes words of another language than English.
+    /// Writes words of a language other than English, given by its index.
     pub fn write_foreign_words(
         &self,
         language: usize,
@@ -75,7 +76,7 @@ impl Vocabulary {
             if index > 0 {
                 out.push_str(separator);
             }
-            // A name now and then: what people ask for is about something.
+            // A name now and then, as in real questions.
             match index % 6 {
                 5 => self.write_name(rng, out),
                 _ => out.push_str(rng.pick(list)),
@@ -162,7 +163,7 @@ const NAME_ENDS: &str = "aba acre ada aldo amar ander ane anta arda aria aska av
     osa oth para pool port quay rada rica rin rock rona sala sen shire sina sola stead stone tara tia ton tova una ura vale vara \
     ver via ville vina wald well wick wood yama zar";
 
-/// Some words of the languages that relays carry; what stands behind one another need not make sense.
+/// Words of the languages that customers of relays use. Their sequence makes no sense.
 const LANGUAGES: [&str; 12] = [
     "请 帮我 写 一份 关于 的 报告 合同 如何 优化 数据库 查询 为什么 城市 天气 学生 老师 公司 会议 翻译 这段 文字 成 英文 需要 \
      检查 代码 错误 计划 旅行 预算 健康 饮食 孩子 历史 经济 分析 比较 优点 缺点 方案 客户 邮件 回复 标题 总结 市场 设计",
@@ -190,5 +191,5 @@ const LANGUAGES: [&str; 12] = [
      periksa kesalahan rencana perjalanan anggaran kesehatan anak sejarah ekonomi bandingkan surat pelanggan balasan judul pasar",
 ];
 
-/// The places in that list of languages that set no words apart.
+/// Indices of languages without spaces between words.
 const UNSPACED_LANGUAGES: [usize; 2] = [0, 1];

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The mode: whether actions are carried out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Decide and record, but forward every request.
@@ -15,6 +16,7 @@ pub enum Mode {
 
 /// An action on a request, in ascending order of severity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, PartialOrd, Ord)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
     /// Forward it.
@@ -32,6 +34,7 @@ pub enum Action {
 
 /// The severity of a score.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, PartialOrd, Ord)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]
 pub enum Band {
     /// No sign of harvesting.
@@ -96,6 +99,12 @@ impl Actions {
 }
 
 impl Band {
+    /// Returns the band with a name.
+    pub fn parse(name: &str) -> Option<Self> {
+        let all = [Self::Clear, Self::Notice, Self::Suspect, Self::Hostile];
+        all.into_iter().find(|band| band.name() == name)
+    }
+
     /// Returns the name in logs and headers.
     pub fn name(self) -> &'static str {
         match self {

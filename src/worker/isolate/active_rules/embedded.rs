@@ -1,6 +1,6 @@
 //! The rules that the Worker was built with.
 //!
-//! They are compiled with the first request. At start-up compiling would count against the
+//! They are compiled by the first request. At start-up compiling would count against the
 //! platform's limit for module start, which another project exceeded now and then
 //! (cloudflare/workers-sdk#11140).
 
@@ -24,7 +24,8 @@ pub fn bundle() -> &'static [u8] {
     BUNDLE
 }
 
-/// Returns the embedded ruleset, compiled once per isolate.
+/// Returns the embedded ruleset, compiled once per isolate. An error says why it does not load; it
+/// is not cached.
 pub fn ruleset() -> Result<Rc<Ruleset>, String> {
     RULESET.with(|cell| cell.get_or_try_init(compile).cloned())
 }

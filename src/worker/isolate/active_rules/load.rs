@@ -1,4 +1,8 @@
 //! Reads a release and its bundles from KV, verifies them and compiles the rulesets.
+//!
+//! Bytes are verified before they are parsed: the manifest by its signature, a bundle by its digest
+//! in the manifest and by its signature. Errors become log lines and counters, and so name bundles
+//! by the first 12 digits of their digest.
 
 use std::rc::Rc;
 
@@ -16,7 +20,7 @@ use crate::platform::kv::{ConfigKv, SignedValue};
 use crate::platform::panic::catch_panic;
 use crate::platform::settings::Settings;
 
-/// Why a release cannot be loaded.
+/// The reason why a release cannot be loaded.
 enum ReleaseError {
     /// The release or a bundle does not verify or compile.
     Invalid(String),
@@ -31,6 +35,9 @@ impl From<String> for ReleaseError {
 }
 
 /// Reads the release from KV, and loads it if it is new.
+///
+/// # Errors
+/// If KV does not answer within [`KV_TIMEOUT`], or if the release cannot be loaded.
 pub async fn read_release(settings: &Settings) -> Result<KvState, LoadError> {
     let unavailable = |error: &str| LoadError::KvUnavailable(error.to_owned());
     let kv = ConfigKv::from_settings(settings)
@@ -56,7 +63,7 @@ pub async fn read_release(settings: &Settings) -> Result<KvState, LoadError> {
     }
 }
 
-/// Verifies a manifest and loads the bundles that it names.
+/// Verifies a manifest and loads the bundles that it names: active, canary, shadow.
 async fn load_release(
     kv: &ConfigKv,
     manifest: &SignedValue,
@@ -78,7 +85,8 @@ async fn load_release(
     Ok(ActiveRules { release: Some(release), active, canary, shadow })
 }
 
-/// Verifies the signature of a manifest, then its serial and expiry.
+/// Verifies the signature of a manifest, then its serial and expiry. The serial must be at least
+/// `min_serial` and above every serial that this isolate has adopted.
 fn verify_release(
     manifest: &SignedValue,
     keys: &TrustedKeys,
@@ -112,11 +120,13 @@ struct Loader<'a> {
     keys: &'a TrustedKeys,
     /// Bytes of the bundles that were loaded so far.
     total_bytes: usize,
+    /// Whether all regexes are compiled, or each one on its first use.
     compiles_regexes: bool,
 }
 
 impl Loader<'_> {
-    /// Returns the ruleset with this digest: a compiled one if there is one, else from KV.
+    /// Returns the ruleset with this digest: the embedded one for [`EMBEDDED`], else a compiled one
+    /// of the release in force, else one from KV.
     async fn load(&mut self, digest: &str) -> Result<Rc<Ruleset>, ReleaseError> {
         if digest == EMBEDDED {
             return Ok(embedded::ruleset()?);
@@ -138,11 +148,16 @@ impl Loader<'_> {
             return Ok(());
         }
         let name = short_digest(digest);
-        let problem = "the release's bundles have more than 5 MiB together";
+        let problem = "the bundles of this release have more than 5 MiB together";
         Err(ReleaseError::Invalid(format!("bundle {name}: {problem}")))
     }
 
     /// Reads a bundle from KV, verifies and compiles it.
+    ///
+    /// # Errors
+    /// [`ReleaseError::BundleMissing`] if KV does not have the bundle or does not answer;
+    /// [`ReleaseError::Invalid`] if digest or signature do not match, if the bundles of the release
+    /// are too large together, or if the bundle does not compile.
     async fn fetch(&mut self, expected_digest: &str) -> Result<Rc<Ruleset>, ReleaseError> {
         let name = short_digest(expected_digest);
         let to_message = |error: &str| format!("bundle {name}: {error}");

@@ -10,7 +10,10 @@ use crate::platform::panic::catch_panic;
 /// Regexes per step: about two milliseconds of work.
 const REGEXES_PER_STEP: usize = 4;
 
-/// Compiles all regexes. Returns the first error.
+/// Compiles all regexes. Between two steps the isolate serves other requests.
+///
+/// # Errors
+/// If a regex does not compile, or if compiling panics. The first error ends the work.
 pub async fn compile_stepwise(ruleset: &Ruleset) -> Result<(), Error> {
     let mut results = ruleset.compile_regexes_stepwise().fuse();
     loop {

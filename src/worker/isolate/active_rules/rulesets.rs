@@ -1,4 +1,4 @@
-//! The rulesets by which requests are decided, and which of them decides for an account.
+//! The rulesets in force: active, canary and shadow, and the choice between them by account.
 
 use std::rc::Rc;
 
@@ -9,10 +9,13 @@ use hedgerow_core::ruleset::Release;
 /// The rulesets of a release, or the embedded one.
 #[derive(Clone)]
 pub struct ActiveRules {
-    /// `None` if the embedded ruleset is in force for want of a release.
+    /// `None` if the embedded ruleset is in force because there is no release.
     pub(super) release: Option<Rc<Release>>,
+    /// Decides for all accounts outside the canary.
     pub(super) active: Rc<Ruleset>,
+    /// Decides for the release's share of accounts.
     pub(super) canary: Option<Rc<Ruleset>>,
+    /// Scores every call, but decides none.
     pub(super) shadow: Option<Rc<Ruleset>>,
 }
 
@@ -39,7 +42,7 @@ impl ActiveRules {
         }
     }
 
-    /// Returns the ruleset that scores without deciding.
+    /// Returns the ruleset that scores every call, but decides none.
     pub fn shadow(&self) -> Option<&Rc<Ruleset>> {
         self.shadow.as_ref()
     }
@@ -49,7 +52,7 @@ impl ActiveRules {
         [Some(&self.active), self.canary.as_ref(), self.shadow.as_ref()].into_iter().flatten()
     }
 
-    /// Returns the serial of the release.
+    /// Returns the serial of the release; `None` for the embedded rules.
     pub fn serial(&self) -> Option<u64> {
         self.release.as_ref().map(|release| release.serial)
     }

@@ -24,7 +24,7 @@ const MAX_MISSING_BUNDLE_BACKOFF: Duration = Duration::from_secs(15);
 
 /// The result of a poll.
 pub enum KvState {
-    /// No release, or one that was rejected a short time ago.
+    /// No release, or a release that was rejected a short time ago.
     NoRelease,
     /// The release in force.
     Unchanged,
@@ -53,7 +53,7 @@ pub struct UncheckedRelease {
     pub manifest: SignedValue,
 }
 
-/// A manifest that was rejected, and when it is tried again.
+/// A manifest that was rejected, and the pause before it is tried again.
 struct RejectedManifest {
     manifest: SignedValue,
     backoff: Backoff,
@@ -62,8 +62,9 @@ struct RejectedManifest {
 /// The state of the isolate's rules.
 #[derive(Default)]
 pub struct RulesState {
-    /// When KV is polled again.
+    /// Schedule of reading KV.
     pub poll: KvPoll,
+    /// Rulesets of the last adopted release; `None` if none was adopted.
     released: Option<ActiveRules>,
     /// Bytes of the manifest in force.
     manifest: Vec<u8>,
@@ -71,7 +72,9 @@ pub struct RulesState {
     max_serial: u64,
     /// Error of the last poll, kept so that it is logged once.
     problem: Option<String>,
+    /// The manifest that was rejected last, until a poll succeeds.
     rejected: Option<RejectedManifest>,
+    /// Whether it was logged that the release in force has expired.
     is_expiry_logged: bool,
 }
 
@@ -180,7 +183,9 @@ impl RulesState {
         None
     }
 
-    /// Takes a release out of force and rejects its manifest, because a regex does not compile.
+    /// Takes a release out of force and rejects its manifest, because a regex does not compile. The
+    /// embedded rules are in force again: only an isolate's first release is put in force
+    /// unchecked.
     pub fn withdraw(&mut self, manifest: SignedValue, problem: String, interval: Duration) {
         if self.is_in_force(&manifest) {
             self.released = None;
@@ -191,12 +196,14 @@ impl RulesState {
         self.report_problem(problem);
     }
 
+    /// Forgets the error of the last poll, and the rejected manifest.
     fn clear_error(&mut self) {
         self.problem = None;
         self.rejected = None;
     }
 
-    /// Remembers a rejected manifest. Pauses double while it stays unchanged.
+    /// Remembers a rejected manifest. It is tried again after `interval`, and after pauses that
+    /// double up to `max` while it stays unchanged.
     fn reject(&mut self, manifest: SignedValue, interval: Duration, max: Duration) {
         let previous = self.rejected.take().filter(|rejected| rejected.manifest == manifest);
         let mut backoff = previous.map(|rejected| rejected.backoff).unwrap_or_default();

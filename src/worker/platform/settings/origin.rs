@@ -1,19 +1,18 @@
 //! The setting ORIGIN: the server that requests are forwarded to.
 
+use hedgerow_core::api::ConfigProblem;
 use js_sys::{Function, Promise, Reflect};
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{Request, Url, WorkerGlobalScope};
 use worker::worker_sys::Fetcher;
-
-use super::problem::ConfigProblem;
 
 /// The server that requests are forwarded to.
 #[derive(Debug)]
 pub enum Origin {
     /// A base URL without a final slash; path and query are appended.
     Url(String),
-    /// The Worker runs on a route: the request's own URL is fetched, and the platform finds the
-    /// server behind it.
+    /// The Worker runs on a route: the request's own URL is fetched, and the platform sends it to
+    /// the server of the zone.
     Zone,
     /// Another Worker, by a service binding.
     Service(Fetcher),
@@ -21,6 +20,9 @@ pub enum Origin {
 
 impl Origin {
     /// Parses the variable or binding `ORIGIN`: a URL, the word `zone`, or a service binding.
+    ///
+    /// # Errors
+    /// If it is missing, empty, or a text that is not a base URL.
     pub fn from_binding(value: JsValue) -> Result<Self, ConfigProblem> {
         let problem = |message: &str| Err(ConfigProblem::new(message, REMEDY));
         let Some(text) = value.as_string() else {
@@ -42,7 +44,7 @@ impl Origin {
         }
     }
 
-    /// Sends a request to the origin.
+    /// Sends a request to the origin. The promise resolves to its `Response`.
     pub fn fetch(&self, request: &Request) -> Result<Promise, JsValue> {
         match self {
             Self::Service(service) => service.fetch(request),

@@ -1,0 +1,61 @@
+//! Decides about recorded requests, one after the other.
+
+use hedgerow_core::correlate::cluster::Clusters;
+use hedgerow_core::engine::{Evaluation, LocalEngine};
+use hedgerow_core::{Decision, Ruleset};
+use hedgerow_sigma::recorded::RecordedRequest;
+
+use crate::dates::now;
+
+/// A ruleset with the state of its correlations, and the time of the recording.
+pub struct ReplayEngine<'r> {
+    ruleset: &'r Ruleset,
+    local_engine: LocalEngine<'r>,
+    /// Today's midnight in UTC: added to times that count from the start of a recording.
+    midnight: u64,
+    last_time: u64,
+}
+
+/// A decision about a recorded request.
+pub struct ReplayDecision {
+    pub decision: Decision,
+    /// Hash of the account in clusters.
+    pub account_hash: u64,
+}
+
+impl<'r> ReplayEngine<'r> {
+    /// Returns an engine without history. With `correlate`, indicators affect later requests.
+    pub fn new(ruleset: &'r Ruleset, correlate: bool) -> Self {
+        let now = now();
+        let local_engine = LocalEngine::new(ruleset, correlate);
+        Self { ruleset, local_engine, midnight: now - now % DAY_SECONDS, last_time: now }
+    }
+
+    /// Returns the clusters so far.
+    pub fn clusters(&self) -> &Clusters {
+        self.local_engine.clusters()
+    }
+
+    /// Decides about a request, and counts it; `None` if it is not an LLM call. A request without a
+    /// time has the time of the previous one.
+    pub fn evaluate(&mut self, recorded: &RecordedRequest) -> Option<ReplayDecision> {
+        let now = match recorded.time {
+            Some(time) if time < MIN_EPOCH_SECONDS => self.midnight.saturating_add(time as u64),
+            Some(time) => time as u64,
+            None => self.last_time,
+        };
+        self.last_time = now;
+        let envelope = recorded.envelope(self.ruleset.policy().scan.scan_window, now);
+        let evaluation =
+            self.local_engine.evaluate(&envelope, recorded.response_status.unwrap_or(200))?;
+        let Evaluation { assessment, disposition, account, .. } = evaluation;
+        let decision = Decision::new(self.ruleset, &envelope, assessment, disposition);
+        Some(ReplayDecision { decision, account_hash: account })
+    }
+}
+
+const DAY_SECONDS: u64 = 86_400;
+
+/// Minimum of times in seconds since the epoch; lower ones count from the start of the recording.
+/// No recording lasts thirty years.
+const MIN_EPOCH_SECONDS: f64 = 1e9;

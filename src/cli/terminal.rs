@@ -1,0 +1,45 @@
+//! Output: lines and JSON on standard output, errors on standard error.
+
+use std::fmt;
+use std::io::{self, Write};
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+
+/// The form of results on standard output.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Text,
+    Json,
+}
+
+/// Prints a line on standard output.
+///
+/// Returns `BrokenPipe` if the reader has closed it, so that `hedgerow … | head` ends quietly.
+pub fn print_line(text: fmt::Arguments<'_>) -> Result<()> {
+    let text = sanitize_for_terminal(&text.to_string());
+    writeln!(io::stdout().lock(), "{text}").map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Error::BrokenPipe,
+        _ => Error::Io(format!("standard output: {error}")),
+    })
+}
+
+/// Prints a value as one line of JSON on standard output.
+pub fn print_json(value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string(value).map_err(|error| Error::Io(error.to_string()))?;
+    print_line(format_args!("{text}"))
+}
+
+/// Prints a message on standard error.
+pub fn print_error(message: &str) {
+    let _ = writeln!(io::stderr(), "hedgerow: {}", sanitize_for_terminal(message));
+}
+
+/// Replaces control characters except newline and tab. Text from files and servers must not send
+/// commands to the terminal.
+pub fn sanitize_for_terminal(text: &str) -> String {
+    let is_unsafe = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    text.chars().map(|c| if is_unsafe(c) { '\u{fffd}' } else { c }).collect()
+}

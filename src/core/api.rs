@@ -1,0 +1,42 @@
+//! The JSON of the admin API: the Worker writes these types, the command line reads them, and the
+//! console's TypeScript types are generated from them.
+//!
+//! docs/openapi.yaml describes the paths. Times are in seconds since the epoch unless a field says
+//! otherwise; digests are SHA-256 in 64 hexadecimal digits. Types with `serde(default)` accept
+//! missing members, so that a newer command line reads an older deployment.
+
+mod audit;
+mod bundles;
+mod clusters;
+mod decisions;
+mod error;
+mod health;
+mod indicators;
+mod live;
+mod releases;
+mod series;
+mod status;
+mod traffic;
+
+pub use audit::{AuditEntry, AuditLog};
+pub use bundles::{BundleInfo, BundleList, BundleUpload, SignedBundle};
+pub use clusters::{
+    ClusterDetails, ClusterInfo, ClusterLink, ClusterList, ClusterSummary, ClusterTraffic,
+};
+pub use decisions::{DecisionList, DecisionRecord};
+pub use error::{ErrorBody, ErrorDetails};
+pub use health::{ConfigProblem, HealthDetails, HealthReport, HealthStatus, VersionInfo};
+pub use indicators::{IndicatorDetails, IndicatorInfo, IndicatorList, RevokeRequest, RevokeResult};
+pub use live::LiveTicket;
+pub use releases::{PublishResult, ReleaseInfo, ReleaseList, ReleaseUpload};
+pub use series::{ActionSeries, BandSeries, ErrorSeries, RulesetTraffic, Series, SignatureSeries};
+pub use status::{DeploymentStatus, IndicatorStatus, LedgerStatus, PublicationStatus, PullStatus};
+pub use traffic::{
+    BandChange, Counts, ErrorCount, ShadowTraffic, SignatureDifference, SignatureHits,
+    TrafficSummary,
+};
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod typescript;

@@ -1,0 +1,38 @@
+//! `GET /audit`: the log of changes and rejected calls.
+
+use serde::{Deserialize, Serialize};
+
+/// The response of `GET /audit`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct AuditLog {
+    /// Entries, newest first.
+    pub entries: Vec<AuditEntry>,
+}
+
+/// An entry of the audit log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(default)]
+pub struct AuditEntry {
+    /// Number of the entry, from 1. The parameter `before` takes it.
+    pub id: u64,
+    /// Time of the call.
+    pub at: u64,
+    /// Scope of the token: `publish` or `read`; `nobody` without a valid token, `pull` for releases
+    /// from CONFIG_URL, `registry` for the registry's own actions.
+    #[serde(rename = "who")]
+    pub actor: String,
+    /// Name of the action: `release` or `indicator.revoke`, for example.
+    #[serde(rename = "what")]
+    pub action: String,
+    /// Digest of the bundle, serial of the release, or key of the indicator with the reason.
+    pub subject: String,
+    /// Author that the release or the revocation names; empty if there is none.
+    pub author: String,
+    /// Keyed hash of the client's address, 16 hexadecimal digits.
+    #[serde(rename = "from")]
+    pub client_hash: Option<String>,
+    /// `ok`, the code of an error, or a description of the problem.
+    pub result: String,
+}

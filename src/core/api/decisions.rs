@@ -1,0 +1,83 @@
+//! `GET /decisions`: the sampled decisions.
+
+use serde::{Deserialize, Serialize};
+
+use crate::evaluate::decision::DecisionHit;
+use crate::evaluate::score::Contribution;
+use crate::rules::policy::{Action, Band, Mode};
+use crate::rules::release::RulesetRole;
+
+/// The response of `GET /decisions`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(test, ts(concrete(D = DecisionRecord)))]
+// The Worker passes records on without parsing them: its `D` is raw JSON.
+pub struct DecisionList<D = DecisionRecord> {
+    /// Decisions that match the query, newest first.
+    pub decisions: Vec<D>,
+    /// Number of decisions in the ledger, matching or not.
+    pub stored: u64,
+    /// Maximum number of decisions in the ledger.
+    pub capacity: u64,
+}
+
+/// A decision as the ledger stores it. It contains no text of the request, except the name of the
+/// model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct DecisionRecord {
+    /// Request id, as the client received it in `x-hedgerow-request-id`.
+    pub request_id: String,
+    /// Milliseconds since the epoch.
+    pub at: f64,
+    /// IATA code of the data centre.
+    pub colo: String,
+    /// Name of the requested model; null without one, or if it may not be stored.
+    pub model: Option<String>,
+    /// Reason why the ruleset decided.
+    pub role: RulesetRole,
+    /// Serial of the release in force; null without one.
+    pub serial: Option<u64>,
+    /// Failure of Hedgerow that kept the request from being scored.
+    pub error: Option<String>,
+    /// Keyed hash of the credential, 32 hexadecimal digits.
+    pub account: Option<String>,
+    /// Id of the cluster of an indicator that hit; missing without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub cluster: Option<String>,
+    /// Dialect of the body: `openai`, for example.
+    pub dialect: String,
+    /// Operation of the endpoint: `chat`, for example.
+    pub operation: String,
+    /// Score from 0 to 100; null if scoring failed.
+    pub score: Option<f64>,
+    /// Decibans before any evidence.
+    pub prior: f64,
+    /// Decibans of evidence, after caps.
+    pub evidence: f64,
+    /// Contribution of each family.
+    pub contributions: Vec<Contribution>,
+    /// Band of the score; null if scoring failed.
+    pub band: Option<Band>,
+    /// Action of the policy, which mode Shadow only records.
+    pub action: Action,
+    /// Mode of the policy.
+    pub mode: Mode,
+    /// Signatures, lists and correlations that hit.
+    pub hits: Vec<DecisionHit>,
+    /// Names of experimental signatures that matched.
+    pub shadow_hits: Vec<String>,
+    /// Name of the exemption that applies.
+    pub exemption: Option<String>,
+    /// Digest of the bundle that decided.
+    pub ruleset: String,
+    /// Bytes of the body.
+    pub body_bytes: u64,
+    /// Bytes of the body that were not scored.
+    pub unscanned_bytes: u64,
+    /// Reasons why parts of the body were not read.
+    pub unreadable: Vec<String>,
+    /// Number of LLM requests in the body.
+    pub entries: u64,
+}

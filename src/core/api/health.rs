@@ -1,0 +1,76 @@
+//! `/_hedgerow/health` and `/_hedgerow/version`, which need no token.
+
+use serde::{Deserialize, Serialize};
+
+use crate::rules::policy::Mode;
+
+/// The response of `GET /_hedgerow/health`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HealthReport {
+    /// Whether requests are forwarded and scored.
+    pub status: HealthStatus,
+    /// Problems that keep requests from being forwarded or scored.
+    pub problems: Vec<ConfigProblem>,
+    /// Problems that reduce functionality.
+    pub warnings: Vec<ConfigProblem>,
+    /// Members that exist only in development, as members of this object.
+    #[serde(flatten)]
+    pub details: Option<HealthDetails>,
+}
+
+/// Whether requests are forwarded and scored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HealthStatus {
+    /// Requests are forwarded and scored; there may be warnings.
+    Ok,
+    /// Requests are not forwarded, or not scored.
+    Degraded,
+}
+
+/// State of the isolate that answered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HealthDetails {
+    /// Digest of the active bundle; null if the embedded rules do not load.
+    pub ruleset: Option<String>,
+    /// Number of its signatures.
+    pub signatures: Option<u64>,
+    /// Mode of its policy.
+    pub mode: Option<Mode>,
+    /// Serial of the release; null for the embedded rules.
+    pub release: Option<u64>,
+    /// Reason why the last release was rejected.
+    #[serde(rename = "refused")]
+    pub rejection: Option<String>,
+    /// Bytes of the isolate's Wasm memory.
+    pub memory_bytes: f64,
+}
+
+/// A fault in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigProblem {
+    /// The fault and its effect, without a full stop.
+    pub message: String,
+    /// The step that repairs it, without a full stop.
+    pub remedy: String,
+}
+
+/// The response of `GET /_hedgerow/version`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionInfo {
+    /// Version of the Worker.
+    pub version: String,
+    /// Digest of the active bundle; null if the embedded rules do not load.
+    pub ruleset: Option<String>,
+    /// Serial of the release; null for the embedded rules.
+    pub release: Option<u64>,
+    /// Whether a panic affects only its own request.
+    pub panic_unwind: bool,
+}
+
+impl ConfigProblem {
+    /// Makes a problem of a message and its remedy.
+    pub fn new(message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { message: message.into(), remedy: remedy.into() }
+    }
+}

@@ -1,0 +1,13 @@
+//! `GET /live/ticket`: tickets for the WebSocket that notifies of new data.
+
+use serde::{Deserialize, Serialize};
+
+/// The response of `GET /live/ticket`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct LiveTicket {
+    /// Ticket for `Sec-WebSocket-Protocol`, in place of a token.
+    pub ticket: String,
+    /// Time after which the ticket is invalid.
+    pub expires: u64,
+}

@@ -1,0 +1,70 @@
+//! `/releases`, `/promote` and `/rollback`: the bundles in force.
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+
+use crate::rules::release::Release;
+
+/// The response of `GET /releases`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct ReleaseList {
+    /// Releases, newest first.
+    pub releases: Vec<ReleaseInfo>,
+}
+
+/// A stored release; the response of `GET /releases/current`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct ReleaseInfo {
+    /// Number of the release, from 1.
+    pub serial: u64,
+    /// Origin of the release: `release`, `promote`, `rollback` or `pull`.
+    #[serde(default)]
+    pub kind: String,
+    /// Time at which KV had the release; null before it.
+    #[serde(default)]
+    pub published: Option<u64>,
+    /// Signed content; null if it has a format that this version does not know.
+    #[serde(deserialize_with = "deserialize_known_format")]
+    pub release: Option<Release>,
+    /// Signed text of `release`.
+    #[serde(default)]
+    pub text: String,
+    /// Text of the `.minisig` file.
+    #[serde(default)]
+    pub signature: String,
+    /// Public key that verifies the signature: the second line of a `.pub` file.
+    #[serde(default)]
+    pub key: String,
+}
+
+/// The body of `POST /releases`, `POST /promote` and `POST /rollback`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct ReleaseUpload {
+    /// Signed text of the release, at most 16 KiB.
+    pub release: String,
+    /// Text of the `.minisig` file.
+    pub signature: String,
+}
+
+/// The response to a release.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(default)]
+pub struct PublishResult {
+    /// Number of the release.
+    pub serial: u64,
+    /// Whether KV has the release; otherwise the registry has stored it, and retries.
+    pub published: bool,
+    /// Reason why KV does not have it.
+    pub problem: Option<String>,
+}
+
+/// Deserialises a release; `None` if this version cannot read it.
+fn deserialize_known_format<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Release>, D::Error> {
+    Ok(Release::deserialize(Value::deserialize(deserializer)?).ok())
+}

@@ -1,0 +1,93 @@
+//! `GET /status`: the active rules, and their way to the edge.
+
+use serde::{Deserialize, Serialize};
+
+use super::releases::ReleaseInfo;
+use super::traffic::TrafficSummary;
+
+/// The response of `GET /status`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(default)]
+// The registry leaves `ledger` and `traffic` at their defaults; the Worker fills them in.
+pub struct DeploymentStatus {
+    /// Time of the response.
+    pub now: u64,
+    /// Version of the Worker.
+    pub version: String,
+    /// Digest of the embedded rules; null if they do not load.
+    pub embedded: Option<String>,
+    /// Public keys that the deployment trusts.
+    pub keys: Vec<String>,
+    /// Newest release; null without one.
+    pub release: Option<ReleaseInfo>,
+    /// State of the release in KV.
+    pub publication: PublicationStatus,
+    /// State of pulls from CONFIG_URL; null if it is not set.
+    pub pull: Option<PullStatus>,
+    /// Numbers of indicators and clusters.
+    pub indicators: IndicatorStatus,
+    /// State of the ledger, which counts the traffic.
+    pub ledger: LedgerStatus,
+    /// Traffic of the period; empty if the ledger does not answer.
+    pub traffic: TrafficSummary,
+}
+
+/// State of the release in KV, which isolates read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(default)]
+pub struct PublicationStatus {
+    /// Serial of the release in KV.
+    pub serial: Option<u64>,
+    /// Serial of a release that KV does not have yet.
+    pub pending: Option<u64>,
+    /// Number of failed attempts to write it.
+    pub attempts: u64,
+    /// Reason why the last attempt failed.
+    pub problem: Option<String>,
+}
+
+/// State of pulls from CONFIG_URL.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(default)]
+pub struct PullStatus {
+    /// Whether CONFIG_URL is set: always true.
+    pub url_set: bool,
+    /// Time of the last pull.
+    pub checked: Option<u64>,
+    /// Time of the last pull that found a new release.
+    pub changed: Option<u64>,
+    /// Reason why the last pull failed.
+    pub problem: Option<String>,
+}
+
+/// Numbers of indicators and clusters, and whether KV has them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(default)]
+pub struct IndicatorStatus {
+    /// Number of indicators that count.
+    pub count: u64,
+    /// Number of clusters.
+    pub clusters: u64,
+    /// Whether KV does not have the latest indicators yet.
+    pub pending: bool,
+    /// Reason why the last write to KV failed.
+    pub problem: Option<String>,
+}
+
+/// State of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct LedgerStatus {
+    /// Whether all objects of the ledger answered.
+    pub reachable: bool,
+}
+
+impl Default for LedgerStatus {
+    fn default() -> Self {
+        Self { reachable: true }
+    }
+}

@@ -1,0 +1,101 @@
+//! The member `traffic` of `GET /status`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::rules::policy::Band;
+
+/// Numbers of requests by name.
+pub type Counts = BTreeMap<String, u64>;
+
+/// Decided requests of a period, over all isolates.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(default)]
+pub struct TrafficSummary {
+    /// Length of the period in seconds.
+    pub seconds: u64,
+    /// Number of requests.
+    pub requests: u64,
+    /// Requests by serial of the release; `0` if the embedded rules decided without a release.
+    pub by_serial: Counts,
+    /// Requests by digest of the bundle that decided.
+    pub by_ruleset: Counts,
+    /// Requests by role of the ruleset that decided.
+    pub by_role: Counts,
+    /// Requests by band.
+    pub by_band: Counts,
+    /// Requests by action, which is carried out only in mode Enforce.
+    pub by_action: Counts,
+    /// Requests by mode.
+    pub by_mode: Counts,
+    /// Requests by IATA code of the data centre.
+    pub by_colo: Counts,
+    /// Signatures, lists and correlations with the most hits, the most frequent first; at most 50.
+    pub signatures: Vec<SignatureHits>,
+    /// Failures of Hedgerow.
+    pub errors: Vec<ErrorCount>,
+    /// Comparison with the shadow bundle; null without one.
+    pub shadow: Option<ShadowTraffic>,
+}
+
+/// Hits of a signature, list or correlation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct SignatureHits {
+    /// Name of the signature, list or correlation.
+    pub name: String,
+    /// Number of requests that it hit.
+    pub hits: u64,
+}
+
+/// A failure of Hedgerow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct ErrorCount {
+    /// Description of the failure.
+    #[serde(rename = "what")]
+    pub message: String,
+    /// Number of failures in the period.
+    pub count: u64,
+}
+
+/// Requests that the active and a shadow bundle have scored.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(default)]
+pub struct ShadowTraffic {
+    /// Digest of the shadow bundle.
+    pub ruleset: String,
+    /// Number of requests.
+    pub requests: u64,
+    /// Requests by the bands of both bundles.
+    pub bands: Vec<BandChange>,
+    /// Signatures that hit only with one of the bundles.
+    pub signatures: Vec<SignatureDifference>,
+}
+
+/// Requests in band `from` of the active bundle and band `to` of the shadow bundle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct BandChange {
+    /// Band of the active bundle.
+    pub from: Band,
+    /// Band of the shadow bundle.
+    pub to: Band,
+    /// Number of requests.
+    pub count: u64,
+}
+
+/// Requests that a signature hit with only one of the bundles.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct SignatureDifference {
+    /// Name of the signature, list or correlation.
+    pub name: String,
+    /// Number of requests that it hit only with the active bundle.
+    pub only_active: u64,
+    /// Number of requests that it hit only with the shadow bundle.
+    pub only_shadow: u64,
+}

@@ -1,0 +1,241 @@
+//! Authentication of the admin API: bearer tokens, tickets of WebSockets, and failed attempts.
+//!
+//! A valid token is accepted at once. The response to an invalid token is delayed by 0.6 to 2
+//! seconds, and is 429 after 20 failures within a minute; failures are counted per isolate.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use worker::{Context, Delay};
+
+use crate::admin_api::error::ApiError;
+use crate::admin_api::live;
+use crate::platform::settings::Settings;
+use crate::platform::{clock, hmac_sha256, log};
+use crate::registry_do::client::audit_rejection;
+use crate::request::client_request::ClientRequest;
+
+/// The permission that a token gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// READ_TOKEN: calls that change nothing.
+    Read,
+    /// ADMIN_TOKEN: all calls.
+    Admin,
+}
+
+impl Scope {
+    /// Returns the name in the audit log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Admin => "publish",
+        }
+    }
+}
+
+/// The tokens that the deployment has set.
+pub struct Tokens {
+    admin: Option<String>,
+    read: Option<String>,
+}
+
+impl Tokens {
+    /// Reads ADMIN_TOKEN and READ_TOKEN.
+    pub fn from_settings(settings: &Settings) -> Self {
+        Self { admin: settings.token("ADMIN_TOKEN"), read: settings.token("READ_TOKEN") }
+    }
+
+    /// Returns whether neither token is set: there is no admin API.
+    pub fn are_missing(&self) -> bool {
+        self.admin.is_none() && self.read.is_none()
+    }
+
+    /// Returns the secret that signs tickets; `None` if no token is set.
+    pub fn ticket_secret(&self) -> Option<&str> {
+        self.read.as_deref().or(self.admin.as_deref())
+    }
+
+    /// Returns the scope of an `Authorization` header. Hashes are compared, in constant time.
+    fn scope_of(&self, header: Option<&str>) -> Option<Scope> {
+        let (scheme, token) = header?.split_once(' ')?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return None;
+        }
+        let given_hash = Sha256::digest(token.trim());
+        let matches_given = |configured: Option<&str>| {
+            let configured_hash = Sha256::digest(configured.unwrap_or_default().trim());
+            bool::from(configured_hash.ct_eq(given_hash.as_slice())) && configured.is_some()
+        };
+        let is_reader = matches_given(self.read.as_deref());
+        let is_admin = matches_given(self.admin.as_deref());
+        if is_admin { Some(Scope::Admin) } else { is_reader.then_some(Scope::Read) }
+    }
+}
+
+/// Returns whether the request has a token of either scope. The console's rules need one.
+pub fn may_read(request: &ClientRequest, settings: &Settings) -> bool {
+    Tokens::from_settings(settings).scope_of(request.header("authorization")).is_some()
+}
+
+/// Returns the scope of a request: of its token, or [`Scope::Read`] for a WebSocket with a valid
+/// ticket.
+///
+/// # Errors
+/// After a delay: `unauthorized`, or `throttled` after too many failures within a minute.
+pub async fn authorize(
+    request: &ClientRequest,
+    settings: &Rc<Settings>,
+    context: &Context,
+    tokens: &Tokens,
+) -> Result<Scope, ApiError> {
+    if let Some(scope) = tokens.scope_of(request.header("authorization")) {
+        return Ok(scope);
+    }
+    if has_ticket(request, tokens.ticket_secret().unwrap_or_default()) {
+        return Ok(Scope::Read);
+    }
+    let failures = count_failure(clock::now_seconds() / 60);
+    report_failure(failures, request, settings, context);
+    Delay::from(Duration::from_millis(failures.delay_ms())).await;
+    Err(failures.error())
+}
+
+/// Returns whether a browser's request for the WebSocket offers a valid ticket as a protocol.
+fn has_ticket(request: &ClientRequest, secret: &str) -> bool {
+    let protocols = request.header("sec-websocket-protocol").unwrap_or_default().split(',');
+    let mut tickets = protocols.filter_map(|protocol| protocol.trim().strip_prefix("ticket."));
+    request.path() == live::PATH && tickets.any(|ticket| live::is_valid_ticket(secret, ticket))
+}
+
+/// Failed authentications of the isolate within one minute.
+#[derive(Default)]
+struct AuthFailures {
+    /// Minutes since the epoch.
+    minute: u64,
+    count: u32,
+}
+
+thread_local! {
+    static AUTH_FAILURES: RefCell<AuthFailures> = RefCell::default();
+}
+
+/// Failures within a minute that are answered with 401. Later ones are answered with 429.
+const MAX_FAILURES: u32 = 20;
+
+/// Numbers of failures when one more is counted.
+#[derive(Clone, Copy)]
+struct FailureCounts {
+    /// Failures of the current minute, with the new one.
+    current: u32,
+    /// Failures of the last minute that had any, if this is the first failure of a later minute;
+    /// otherwise 0.
+    finished: u32,
+}
+
+/// Counts a failure. `minute` is in minutes since the epoch.
+fn count_failure(minute: u64) -> FailureCounts {
+    AUTH_FAILURES.with_borrow_mut(|failures| {
+        let finished = if failures.minute == minute { 0 } else { failures.count };
+        if failures.minute != minute {
+            *failures = AuthFailures { minute, count: 0 };
+        }
+        failures.count = failures.count.saturating_add(1);
+        FailureCounts { current: failures.count, finished }
+    })
+}
+
+impl FailureCounts {
+    fn delay_ms(self) -> u64 {
+        500_u64.saturating_add(u64::from(self.current).saturating_mul(100)).min(2_000)
+    }
+
+    fn error(self) -> ApiError {
+        let remedy =
+            "give the token that was set as ADMIN_TOKEN or READ_TOKEN: `Authorization: Bearer …`";
+        match self.current {
+            ..=MAX_FAILURES => ApiError::new(401, "unauthorized", "missing or wrong token", remedy),
+            _ => ApiError::new(429, "throttled", "too many attempts with wrong tokens", remedy),
+        }
+    }
+}
+
+/// Logs the 1st, 2nd, 4th, 8th, … failure of a minute. Adds the first and the 20th to the audit
+/// log, and the total once the minute is over.
+fn report_failure(
+    failures: FailureCounts,
+    request: &ClientRequest,
+    settings: &Rc<Settings>,
+    context: &Context,
+) {
+    let audit = |client, subject| {
+        let settings = Rc::clone(settings);
+        context.wait_until(audit_rejection(settings, "nobody", client, subject, "unauthorized"));
+    };
+    let FailureCounts { current, finished } = failures;
+    if finished > 1 {
+        audit(None, format!("{finished} within the last minute that had any"));
+    }
+    let client = client_hash(request, settings);
+    if current.is_power_of_two() {
+        log::unauthorized(current, client.as_deref());
+    }
+    if current == 1 || current == MAX_FAILURES {
+        audit(client, format!("{current} within a minute"));
+    }
+}
+
+/// Returns a keyed hash of the client's address, in hex; `None` without an address or without
+/// ACCOUNT_SECRET. The zero byte in the input makes it differ from every account hash, because no
+/// credential contains one.
+pub fn client_hash(request: &ClientRequest, settings: &Settings) -> Option<String> {
+    let address = request.header("cf-connecting-ip")?;
+    let message = format!("address\0{address}");
+    hmac_sha256::hmac_hex(settings.account_secret.as_deref()?, message.as_bytes(), 8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_map_to_scopes() {
+        let both = Tokens {
+            admin: Some("publish-token-of-the-tests".to_owned()),
+            read: Some("read-token-of-the-tests".to_owned()),
+        };
+        let neither = Tokens { admin: None, read: None };
+        let rows = [
+            (Some("Bearer publish-token-of-the-tests"), Some(Scope::Admin)),
+            (Some("bearer  publish-token-of-the-tests "), Some(Scope::Admin)),
+            (Some("Bearer read-token-of-the-tests"), Some(Scope::Read)),
+            (Some("Basic publish-token-of-the-tests"), None),
+            (Some("Bearer publish-token-of-the-test"), None),
+            (Some("Bearer "), None),
+            (Some("Bearer"), None),
+            (Some(""), None),
+            (None, None),
+        ];
+        for (header, expected) in rows {
+            assert_eq!(both.scope_of(header), expected, "{header:?}");
+            assert_eq!(neither.scope_of(header), None, "{header:?}");
+        }
+        let only_admin = Tokens { read: None, ..both };
+        assert_eq!(only_admin.scope_of(Some("Bearer read-token-of-the-tests")), None);
+    }
+
+    #[test]
+    fn failures_are_counted_per_minute() {
+        let counts = |minute| {
+            let FailureCounts { current, finished } = count_failure(minute);
+            (current, finished)
+        };
+        assert_eq!([1, 1, 3, 3].map(counts), [(1, 0), (2, 0), (1, 2), (2, 0)]);
+        let failures = |current| FailureCounts { current, finished: 0 };
+        assert_eq!([1, 20, 21].map(|count| failures(count).error().status), [401, 401, 429]);
+        assert_eq!([1, 15, 1_000].map(|count| failures(count).delay_ms()), [600, 2_000, 2_000]);
+    }
+}

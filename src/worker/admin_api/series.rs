@@ -1,0 +1,31 @@
+//! `/series`: counts over time, from all objects of the ledger.
+
+use web_sys::Response;
+
+use crate::admin_api::error::ApiError;
+use crate::admin_api::params;
+use crate::ledger_do::client::query_all_shards;
+use crate::ledger_do::series::{Series, TimeBuckets};
+use crate::platform::clock;
+use crate::platform::settings::Settings;
+use crate::request::client_request::ClientRequest;
+use crate::request::response::json_response;
+
+/// The period of a query without `minutes`.
+const DEFAULT_MINUTES: u64 = 60;
+
+/// Answers with bands, actions, scores, signatures, errors and rulesets of the last minutes.
+///
+/// # Errors
+/// `invalid` or `unavailable`.
+pub async fn handle(request: &ClientRequest, settings: &Settings) -> Result<Response, ApiError> {
+    let minutes = params::parse_minutes(request)?.unwrap_or(DEFAULT_MINUTES);
+    let buckets = TimeBuckets::from_last_minutes(minutes, clock::now_seconds());
+    let target = format!("/series?{}", buckets.to_query());
+    let shards = query_all_shards::<Series>(settings, &target).await;
+    let mut merged = Series::default();
+    for series in shards.ok_or_else(ApiError::ledger_unavailable)? {
+        merged.merge(series);
+    }
+    Ok(json_response(200, &merged.to_api(&buckets, minutes)))
+}

@@ -1,0 +1,199 @@
+//! Minutes and hours: the tables `rollup` and `rolled_up`.
+//!
+//! A minute is written when it is over. Once an hour, the minutes of past hours are added up to
+//! rows of an hour. For two days both exist; queries read an hour only if its minutes are deleted.
+
+use serde::Deserialize;
+use worker::SqlStorageValue;
+
+use super::{Ledger, MINUTE, QueryCache};
+use crate::ledger_do::counters::{CounterKey, Counters};
+use crate::ledger_do::decisions::prune;
+use crate::ledger_do::series::{SERIES_KINDS, Series, TimeBuckets};
+use crate::platform::clock;
+use crate::platform::sql::integer;
+
+/// An hour in seconds.
+const HOUR: u64 = 3_600;
+
+/// Seconds for which the counters of minutes are kept.
+const MINUTE_RETENTION_SECONDS: u64 = 48 * HOUR;
+
+/// Seconds for which the counters of hours are kept.
+const HOUR_RETENTION_SECONDS: u64 = 31 * 24 * HOUR;
+
+impl Ledger {
+    /// Writes the counters of the current minute, if it is over. `now` is in seconds since the
+    /// epoch.
+    pub(super) fn flush_if_over(&self, now: u64) -> worker::Result<()> {
+        let is_over = self.current_minute.borrow().0 != now - now % MINUTE;
+        if is_over { self.flush() } else { Ok(()) }
+    }
+
+    /// Writes the counters of the current minute. Counters that cannot be written stay in memory.
+    pub(super) fn flush(&self) -> worker::Result<()> {
+        let mut minute = self.current_minute.borrow_mut();
+        let (start, counters) = &mut *minute;
+        let sql = self.sql();
+        if !counters.is_empty() {
+            *self.cache.borrow_mut() = QueryCache::default();
+        }
+        while let Some((key, count)) = counters.first() {
+            let key_json = serde_json::to_string(&key).unwrap_or_default();
+            let query = "INSERT INTO rollup (seconds, start, key, count) VALUES (?, ?, ?, ?)
+                ON CONFLICT DO UPDATE SET count = count + excluded.count";
+            let values = vec![integer(MINUTE), integer(*start), key_json.into(), integer(count)];
+            sql.exec(query, values)?;
+            counters.remove(&key);
+        }
+        Ok(())
+    }
+
+    /// Adds up the minutes of hours that are over, and deletes old rows; once an hour.
+    pub(super) fn roll_up(&self) -> worker::Result<()> {
+        let now = clock::now_seconds();
+        let this_hour = now - now % HOUR;
+        if self.rolled_up_hour.replace(this_hour) == this_hour {
+            return Ok(());
+        }
+        // The last minute of the hour may not be written yet.
+        self.flush_if_over(now)?;
+        let sql = self.sql();
+        // Hours are added up in order: only minutes after the last one are read.
+        let query = "INSERT OR REPLACE INTO rollup (seconds, start, key, count)
+            SELECT ?, start - start % ?, key, SUM(count) FROM rollup
+            WHERE seconds = ? AND start < ?
+                AND start >= (SELECT IFNULL(MAX(hour) + ?, 0) FROM rolled_up)
+            GROUP BY start - start % ?, key";
+        let values = [HOUR, HOUR, MINUTE, this_hour, HOUR, HOUR].map(integer).to_vec();
+        sql.exec(query, values)?;
+        #[derive(Deserialize)]
+        struct RolledUpHour {}
+        let query = "INSERT OR IGNORE INTO rolled_up (hour) VALUES (?) RETURNING hour";
+        let newly_rolled_up: Vec<RolledUpHour> =
+            sql.exec(query, vec![integer(this_hour - HOUR)])?.to_array()?;
+        // An object that loses its memory every minute comes here more often than once an hour.
+        if !newly_rolled_up.is_empty() {
+            prune(&sql)?;
+        }
+        for (seconds, retention) in
+            [(MINUTE, MINUTE_RETENTION_SECONDS), (HOUR, HOUR_RETENTION_SECONDS)]
+        {
+            let values = [seconds, now.saturating_sub(retention)].map(integer).to_vec();
+            sql.exec("DELETE FROM rollup WHERE seconds = ? AND start < ?", values)?;
+        }
+        let cutoff = vec![integer(now.saturating_sub(HOUR_RETENTION_SECONDS))];
+        sql.exec("DELETE FROM rolled_up WHERE hour < ?", cutoff).map(drop)
+    }
+
+    /// Reads the counters of the last `minutes` whose kind begins with `kind`.
+    pub(super) fn read_counters(&self, minutes: u64, kind: &str) -> worker::Result<Counters> {
+        let mut totals = Counters::default();
+        for RollupRange { seconds, from, to } in ranges(clock::now_seconds(), minutes) {
+            // A key is JSON, `["kind",…]`: the kind begins at its third character.
+            let query = "SELECT key, SUM(count) AS count FROM rollup
+                WHERE seconds = ? AND start >= ? AND start < ?
+                    AND substr(key, 3, length(?)) = ? GROUP BY key";
+            let mut values = [seconds, from, to].map(integer).to_vec();
+            values.extend([kind, kind].map(SqlStorageValue::from));
+            let rows: Vec<CounterRow> = self.sql().exec(query, values)?.to_array()?;
+            for row in rows {
+                let key: CounterKey = serde_json::from_str(&row.key).unwrap_or_default();
+                totals.add_unbounded(key, row.count);
+            }
+        }
+        Ok(totals)
+    }
+
+    /// Reads the counters of a time series.
+    pub(super) fn read_series(&self, buckets: &TimeBuckets) -> worker::Result<Series> {
+        let mut series = Series::default();
+        let now = clock::now_seconds();
+        let minutes = now.saturating_sub(buckets.start).div_ceil(MINUTE);
+        let kinds = SERIES_KINDS
+            .map(|kind| format!("substr(key, 3, {}) = '{kind}'", kind.len()))
+            .join(" OR ");
+        for RollupRange { seconds, from, to } in ranges(now, minutes) {
+            // In the range of hours, steps are whole hours: see `TimeBuckets::from_last_minutes`.
+            let (from, to) = (from.max(buckets.start), to.min(buckets.end()));
+            let query = format!(
+                "SELECT start - (start - ?) % ? AS at, key, SUM(count) AS count FROM rollup
+                WHERE seconds = ? AND start >= ? AND start < ? AND ({kinds}) GROUP BY at, key"
+            );
+            let values = [buckets.start, buckets.step, seconds, from, to].map(integer).to_vec();
+            let rows: Vec<SeriesRow> = self.sql().exec(&query, values)?.to_array()?;
+            for row in rows {
+                let key: CounterKey = serde_json::from_str(&row.key).unwrap_or_default();
+                series.add(buckets, row.at, &key, row.count);
+            }
+        }
+        Ok(series)
+    }
+}
+
+/// A counter in a time step.
+#[derive(Deserialize)]
+struct SeriesRow {
+    /// Start of the step, in seconds since the epoch.
+    at: u64,
+    /// A [`CounterKey`] as JSON.
+    key: String,
+    count: u64,
+}
+
+/// A counter.
+#[derive(Deserialize)]
+struct CounterRow {
+    /// A [`CounterKey`] as JSON.
+    key: String,
+    count: u64,
+}
+
+/// Rows of `rollup`: all rows of one length that begin in `from..to`. All values are in seconds,
+/// times since the epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct RollupRange {
+    seconds: u64,
+    from: u64,
+    to: u64,
+}
+
+/// Returns the rows that cover the last `minutes`: minutes as far back as they are kept, and hours
+/// before that. `now` is in seconds since the epoch.
+fn ranges(now: u64, minutes: u64) -> [RollupRange; 2] {
+    let from = now.saturating_sub(minutes.saturating_mul(MINUTE));
+    let oldest_minute = now.saturating_sub(MINUTE_RETENTION_SECONDS);
+    // Minutes begin at the end of an hour. An hour of which minutes are deleted counts as an hour.
+    let minutes_from =
+        if from >= oldest_minute { from } else { oldest_minute - oldest_minute % HOUR + HOUR };
+    [
+        RollupRange { seconds: MINUTE, from: minutes_from, to: now + MINUTE },
+        RollupRange { seconds: HOUR, from, to: minutes_from.max(from) },
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn minutes_follow_hours_without_a_gap() {
+        let now = 1_800_000_000 + 1_234;
+        for minutes in [1, 10, 60, 2_879, 2_880, 2_881, 3_000, 10_000, 43_200] {
+            let [recent, older] = ranges(now, minutes);
+            assert_eq!((recent.seconds, older.seconds), (MINUTE, HOUR));
+            assert_eq!(recent.to, now + MINUTE, "the current minute is included");
+            assert_eq!(older.to, recent.from, "{minutes}");
+            let from = now - minutes * MINUTE;
+            if from >= now - MINUTE_RETENTION_SECONDS {
+                assert_eq!((recent.from, older.from), (from, older.to), "{minutes}: no hours");
+            } else {
+                let oldest_minute = now - MINUTE_RETENTION_SECONDS;
+                assert_eq!(older.from, from);
+                assert_eq!(recent.from % HOUR, 0, "{minutes}: hours are whole");
+                let retained = oldest_minute..=oldest_minute + HOUR;
+                assert!(retained.contains(&recent.from), "{minutes}: minutes are retained");
+            }
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Requests from the Worker to its own Durable Objects.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use wasm_bindgen::JsValue;
+use web_sys::{Request, RequestInit};
+
+/// The header with the caller of an internal request, as JSON: `who`, and `from` if it is known.
+pub const CALLER_HEADER: &str = "x-caller";
+
+/// Timeout of one call. The registry may have to compile a large bundle, or to repeat writes to KV.
+pub const RPC_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// Makes a request to a Durable Object. `base` is any origin: the platform ignores it. `target` is
+/// path and query. The body is streamed from `body`.
+///
+/// # Errors
+/// If the platform rejects the method, the URL or the header.
+pub fn request(
+    base: &str,
+    method: &str,
+    target: &str,
+    caller: &Value,
+    body: Option<&Request>,
+) -> Result<Request, JsValue> {
+    let init = RequestInit::new();
+    init.set_method(method);
+    if let Some(body) = body.and_then(Request::body) {
+        init.set_body(&body);
+    }
+    let request = Request::new_with_str_and_init(&format!("{base}{target}"), &init)?;
+    request.headers().set(CALLER_HEADER, &caller.to_string())?;
+    Ok(request)
+}

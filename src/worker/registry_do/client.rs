@@ -1,0 +1,120 @@
+//! Calls to the registry, from the admin API, the correlators and the cron trigger.
+
+use std::rc::Rc;
+
+use hedgerow_core::api::ErrorBody;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use web_sys::{Request, Response, UrlSearchParams};
+use worker::Stub;
+
+use crate::admin_api::error::ApiError;
+use crate::platform::clock::with_timeout;
+use crate::platform::rpc::RPC_TIMEOUT;
+use crate::platform::settings::Settings;
+use crate::platform::{log, rpc};
+
+/// Name of the registry's only object within its class.
+const OBJECT_NAME: &str = "registry";
+
+/// Origin of internal URLs. The platform ignores it.
+const BASE_URL: &str = "https://registry";
+
+/// Returns the registry's stub.
+///
+/// # Errors
+/// `unavailable`, if the binding REGISTRY is missing.
+pub fn stub(settings: &Settings) -> Result<Stub, ApiError> {
+    let stub = settings.registry().and_then(|objects| objects.get_by_name(OBJECT_NAME).ok());
+    stub.ok_or_else(|| {
+        let remedy = "restore the Durable Object binding in wrangler.toml, and deploy again";
+        ApiError::new(503, "unavailable", "the binding REGISTRY is missing", remedy)
+    })
+}
+
+/// Calls a route of the registry and returns its response, whatever the status. `target` is path
+/// and query; `caller` is stored with the audit entry.
+///
+/// # Errors
+/// `unavailable`, if there is no response within [`RPC_TIMEOUT`].
+pub async fn call(
+    stub: &Stub,
+    method: &str,
+    target: &str,
+    caller: &Value,
+    body: Option<&Request>,
+) -> Result<Response, ApiError> {
+    let unavailable = || {
+        let remedy = "try again; if it keeps failing, see Cloudflare's status page";
+        ApiError::new(503, "unavailable", "the registry does not answer", remedy)
+    };
+    let request = rpc::request(BASE_URL, method, target, caller, body);
+    let response = stub.fetch_with_request(request.map_err(|_| unavailable())?.into());
+    let response = with_timeout(response, RPC_TIMEOUT).await.ok_or_else(unavailable)?;
+    response.map(Response::from).map_err(|_| unavailable())
+}
+
+/// Reads a GET route of the registry. Returns the error, if the registry rejects the request.
+///
+/// # Errors
+/// `unavailable`, if there is no complete response.
+pub async fn query<T: DeserializeOwned>(
+    settings: &Settings,
+    target: &str,
+    caller: &Value,
+) -> Result<Result<T, ErrorBody>, ApiError> {
+    let response = call(&stub(settings)?, "GET", target, caller, None).await?;
+    let incomplete = || {
+        let message = "the registry's response was incomplete";
+        ApiError::new(503, "unavailable", message, "try again")
+    };
+    let is_ok = response.ok();
+    let text = worker::Response::from(response).text().await.map_err(|_| incomplete())?;
+    let response = if is_ok {
+        serde_json::from_str(&text).map(Ok)
+    } else {
+        serde_json::from_str(&text).map(Err)
+    };
+    response.map_err(|_| incomplete())
+}
+
+/// Adds an entry to the audit log for a call that was rejected before it reached the registry.
+/// `client` is a keyed hash of the address. Failures are ignored: the call is rejected anyway.
+pub async fn audit_rejection(
+    settings: Rc<Settings>,
+    actor: &'static str,
+    client: Option<String>,
+    subject: String,
+    result: &'static str,
+) {
+    let caller = json!({ "who": actor, "from": client });
+    let query = UrlSearchParams::new().map(|query| {
+        query.append("subject", &subject);
+        query.append("result", result);
+        String::from(query.to_string())
+    });
+    if let (Ok(stub), Ok(query)) = (stub(&settings), query) {
+        let _ = call(&stub, "POST", &format!("/audit?{query}"), &caller, None).await;
+    }
+}
+
+/// Asks the registry for its maintenance, every minute. Without CONFIG_URL and PUBLIC_KEYS there is
+/// nothing to maintain.
+pub async fn request_maintenance(settings: &Settings) {
+    if settings.config_url().is_none() && !settings.has_trusted_keys() {
+        return;
+    }
+    if let Err(problem) = post_maintenance(settings).await {
+        log::registry_event("maintenance", Some(&problem));
+    }
+}
+
+/// Waits without a timeout: a pull from CONFIG_URL may take longer than [`RPC_TIMEOUT`].
+async fn post_maintenance(settings: &Settings) -> Result<(), String> {
+    let stub = stub(settings).map_err(|error| error.message)?;
+    let caller = json!({ "who": "registry" });
+    let request = rpc::request(BASE_URL, "POST", "/maintenance", &caller, None);
+    let request = request.map_err(|_| "the request cannot be made")?;
+    let response = stub.fetch_with_request(request.into()).await;
+    response.map(drop).map_err(|_| "the registry does not answer".to_owned())
+}

@@ -1,0 +1,680 @@
+// Types of the admin API, generated from src/core/api by a test of the core. Do not edit; update:
+//   UPDATE_API_TYPES=1 cargo test -p hedgerow-core --lib api
+
+/** An action on a request, in ascending order of severity. */
+export type Action = 'allow' | 'tag' | 'degrade' | 'throttle' | 'block';
+
+/** Requests by action, one number per step. */
+export type ActionSeries = {
+  /** Requests with action allow. */
+  allow: Array<number>;
+  /** Requests with action tag. */
+  tag: Array<number>;
+  /** Requests with action degrade. */
+  degrade: Array<number>;
+  /** Requests with action throttle. */
+  throttle: Array<number>;
+  /** Requests with action block. */
+  block: Array<number>;
+};
+
+/** An entry of the audit log. */
+export type AuditEntry = {
+  /** Number of the entry, from 1. The parameter `before` takes it. */
+  id: number;
+  /** Time of the call. */
+  at: number;
+  /**
+   * Scope of the token: `publish` or `read`; `nobody` without a valid token, `pull` for releases
+   * from CONFIG_URL, `registry` for the registry's own actions.
+   */
+  who: string;
+  /** Name of the action: `release` or `indicator.revoke`, for example. */
+  what: string;
+  /** Digest of the bundle, serial of the release, or key of the indicator with the reason. */
+  subject: string;
+  /** Author that the release or the revocation names; empty if there is none. */
+  author: string;
+  /** Keyed hash of the client's address, 16 hexadecimal digits. */
+  from: string | null;
+  /** `ok`, the code of an error, or a description of the problem. */
+  result: string;
+};
+
+/** The response of `GET /audit`. */
+export type AuditLog = {
+  /** Entries, newest first. */
+  entries: Array<AuditEntry>;
+};
+
+/** The severity of a score. */
+export type Band = 'clear' | 'notice' | 'suspect' | 'hostile';
+
+/** Requests in band `from` of the active bundle and band `to` of the shadow bundle. */
+export type BandChange = {
+  /** Band of the active bundle. */
+  from: Band;
+  /** Band of the shadow bundle. */
+  to: Band;
+  /** Number of requests. */
+  count: number;
+};
+
+/** Requests by band, one number per step. */
+export type BandSeries = {
+  /** Requests in band clear. */
+  clear: Array<number>;
+  /** Requests in band notice. */
+  notice: Array<number>;
+  /** Requests in band suspect. */
+  suspect: Array<number>;
+  /** Requests in band hostile. */
+  hostile: Array<number>;
+};
+
+/** A stored bundle without its text; the response of `PUT /bundles/{digest}`. */
+export type BundleInfo = {
+  /** Digest of the bundle's text. */
+  digest: string;
+  /** Number of the push, from 1; 0 for a bundle that was not built for a push. */
+  serial: number;
+  /** Time of the build. */
+  created: number;
+  /** Bytes of the bundle's text. */
+  bytes: number;
+  /** Number of signatures. */
+  signatures: number;
+  /** Number of lists. */
+  lists: number;
+  /** Time of the upload. */
+  uploaded: number;
+};
+
+/** The response of `GET /bundles`. */
+export type BundleList = {
+  /** Stored bundles, last uploaded first. */
+  bundles: Array<BundleInfo>;
+};
+
+/** The body of `PUT /bundles/{digest}`. */
+export type BundleUpload = {
+  /** Signed text of the bundle. */
+  bundle: string;
+  /** Text of the `.minisig` file. */
+  signature: string;
+};
+
+/** A bundle for a share of the accounts. */
+export type Canary = {
+  /** Digest of the bundle, or `embedded`. */
+  digest: string;
+  /** Percent of the accounts, above 0 and up to 100. */
+  percent: number;
+};
+
+/** The response of `GET /clusters/{id}`. */
+export type ClusterDetails = {
+  /** Keys that link the accounts. */
+  links: Array<ClusterLink>;
+  /** Traffic of the cluster; null if the ledger does not answer. */
+  traffic: ClusterTraffic | null;
+  /** Id of the cluster, 8 hexadecimal digits. */
+  id: string;
+  /**
+   * Number of accounts that correlations have linked. Accounts since the last firing are not
+   * included yet.
+   */
+  accounts: number;
+  /** Number of keys that link the accounts, at most 64. */
+  keys: number;
+  /** Names of the correlations that fired for these keys, in alphabetical order. */
+  correlations: Array<string>;
+  /** Time of the first firing. */
+  first: number;
+  /** Time of the last firing. */
+  last: number;
+};
+
+/** A cluster with its traffic. */
+export type ClusterInfo = {
+  /** Traffic of the cluster; null if the ledger does not answer. */
+  traffic: ClusterTraffic | null;
+  /** Id of the cluster, 8 hexadecimal digits. */
+  id: string;
+  /**
+   * Number of accounts that correlations have linked. Accounts since the last firing are not
+   * included yet.
+   */
+  accounts: number;
+  /** Number of keys that link the accounts, at most 64. */
+  keys: number;
+  /** Names of the correlations that fired for these keys, in alphabetical order. */
+  correlations: Array<string>;
+  /** Time of the first firing. */
+  first: number;
+  /** Time of the last firing. */
+  last: number;
+};
+
+/** A key that links accounts. */
+export type ClusterLink = {
+  /** Keyed hash of the shared values, 16 hexadecimal digits. */
+  key: string;
+  /** Name of a correlation that fired for the key. */
+  correlation: string;
+};
+
+/** The response of `GET /clusters`. */
+export type ClusterList = {
+  /** Clusters, last seen first; at most 200. */
+  clusters: Array<ClusterInfo>;
+};
+
+/** A cluster, without its traffic. */
+export type ClusterSummary = {
+  /** Id of the cluster, 8 hexadecimal digits. */
+  id: string;
+  /**
+   * Number of accounts that correlations have linked. Accounts since the last firing are not
+   * included yet.
+   */
+  accounts: number;
+  /** Number of keys that link the accounts, at most 64. */
+  keys: number;
+  /** Names of the correlations that fired for these keys, in alphabetical order. */
+  correlations: Array<string>;
+  /** Time of the first firing. */
+  first: number;
+  /** Time of the last firing. */
+  last: number;
+};
+
+/** Requests whose indicators belong to a cluster. */
+export type ClusterTraffic = {
+  /** Length of the period in whole minutes. */
+  minutes: number;
+  /** Number of requests. */
+  requests: number;
+  /** Requests by band. */
+  by_band: { [key in string]: number };
+  /** Requests by model; `other` if a model's name may not be stored. */
+  by_model: { [key in string]: number };
+};
+
+/** The contribution of a family to a score, in decibans. */
+export type Contribution = {
+  /** Name of the family. */
+  family: string;
+  /** Sum of its weights. */
+  raw: number;
+  /** Sum of its weights within the cap. */
+  capped: number;
+};
+
+/** A signature that matched, as it is logged. */
+export type DecisionHit = {
+  /** Name of the signature. */
+  name: string;
+  /** Family, whose weights are capped together. */
+  family: string;
+  /** Weight in decibans. */
+  weight: number;
+  /** Fields and byte ranges; never text. */
+  evidence: Array<Evidence>;
+  /** Key of the indicator in hex, if the hit is an indicator's. */
+  key?: string;
+};
+
+/** The response of `GET /decisions`. */
+export type DecisionList = {
+  /** Decisions that match the query, newest first. */
+  decisions: Array<DecisionRecord>;
+  /** Number of decisions in the ledger, matching or not. */
+  stored: number;
+  /** Maximum number of decisions in the ledger. */
+  capacity: number;
+};
+
+/**
+ * A decision as the ledger stores it. It contains no text of the request, except the name of the
+ * model.
+ */
+export type DecisionRecord = {
+  /** Request id, as the client received it in `x-hedgerow-request-id`. */
+  request_id: string;
+  /** Milliseconds since the epoch. */
+  at: number;
+  /** IATA code of the data centre. */
+  colo: string;
+  /** Name of the requested model; null without one, or if it may not be stored. */
+  model: string | null;
+  /** Reason why the ruleset decided. */
+  role: RulesetRole;
+  /** Serial of the release in force; null without one. */
+  serial: number | null;
+  /** Failure of Hedgerow that kept the request from being scored. */
+  error: string | null;
+  /** Keyed hash of the credential, 32 hexadecimal digits. */
+  account: string | null;
+  /** Id of the cluster of an indicator that hit; missing without one. */
+  cluster?: string;
+  /** Dialect of the body: `openai`, for example. */
+  dialect: string;
+  /** Operation of the endpoint: `chat`, for example. */
+  operation: string;
+  /** Score from 0 to 100; null if scoring failed. */
+  score: number | null;
+  /** Decibans before any evidence. */
+  prior: number;
+  /** Decibans of evidence, after caps. */
+  evidence: number;
+  /** Contribution of each family. */
+  contributions: Array<Contribution>;
+  /** Band of the score; null if scoring failed. */
+  band: Band | null;
+  /** Action of the policy, which mode Shadow only records. */
+  action: Action;
+  /** Mode of the policy. */
+  mode: Mode;
+  /** Signatures, lists and correlations that hit. */
+  hits: Array<DecisionHit>;
+  /** Names of experimental signatures that matched. */
+  shadow_hits: Array<string>;
+  /** Name of the exemption that applies. */
+  exemption: string | null;
+  /** Digest of the bundle that decided. */
+  ruleset: string;
+  /** Bytes of the body. */
+  body_bytes: number;
+  /** Bytes of the body that were not scored. */
+  unscanned_bytes: number;
+  /** Reasons why parts of the body were not read. */
+  unreadable: Array<string>;
+  /** Number of LLM requests in the body. */
+  entries: number;
+};
+
+/** The response of `GET /status`. */
+export type DeploymentStatus = {
+  /** Time of the response. */
+  now: number;
+  /** Version of the Worker. */
+  version: string;
+  /** Digest of the embedded rules; null if they do not load. */
+  embedded: string | null;
+  /** Public keys that the deployment trusts. */
+  keys: Array<string>;
+  /** Newest release; null without one. */
+  release: ReleaseInfo | null;
+  /** State of the release in KV. */
+  publication: PublicationStatus;
+  /** State of pulls from CONFIG_URL; null if it is not set. */
+  pull: PullStatus | null;
+  /** Numbers of indicators and clusters. */
+  indicators: IndicatorStatus;
+  /** State of the ledger, which counts the traffic. */
+  ledger: LedgerStatus;
+  /** Traffic of the period; empty if the ledger does not answer. */
+  traffic: TrafficSummary;
+};
+
+/** The body of an error. */
+export type ErrorBody = {
+  /** The error. */
+  error: ErrorDetails;
+};
+
+/** A failure of Hedgerow. */
+export type ErrorCount = {
+  /** Description of the failure. */
+  what: string;
+  /** Number of failures in the period. */
+  count: number;
+};
+
+/** An error with its remedy. */
+export type ErrorDetails = {
+  /**
+   * Code for programs, which is never renamed. The schema `Error` of docs/openapi.yaml lists all
+   * codes.
+   */
+  code: string;
+  /** Problem, for people: one sentence without a full stop. */
+  message: string;
+  /** Next step for the operator. Unknown paths have none if no token is set. */
+  remedy: string;
+  /** Serial of the newest release, with the codes `serial` and `precondition`. */
+  serial?: number;
+};
+
+/** A failure of Hedgerow. */
+export type ErrorSeries = {
+  /** Description of the failure. */
+  what: string;
+  /** Number of failures in the period. */
+  count: number;
+  /** Failures by step. */
+  points: Array<number>;
+};
+
+/** The location of a match: never the text itself. */
+export type Evidence = {
+  /** Field that the comparison tests. */
+  field: string;
+  /** Offset of the first byte: in the decompressed body for text, in the value for keywords. */
+  start: number;
+  /** Offset after the last byte. */
+  end: number;
+};
+
+/** The response of `GET /indicators/{key}`. */
+export type IndicatorDetails = {
+  /** Keyed hash of the group's values, 16 hexadecimal digits. */
+  key: string;
+  /** All correlations that fired for the key. */
+  indicators: Array<IndicatorInfo>;
+  /** Cluster that the key belongs to. */
+  cluster: ClusterSummary | null;
+};
+
+/** A key and a correlation that fired for it. */
+export type IndicatorInfo = {
+  /** Number of the indicator, from 1. The parameter `before` takes it. */
+  id: number;
+  /** Name of the correlation. */
+  correlation: string;
+  /** Keyed hash of the group's values, 16 hexadecimal digits. */
+  key: string;
+  /** Time of the first firing. */
+  first: number;
+  /** Time of the last firing. */
+  last: number;
+  /** Time after which the indicator no longer counts, unless the correlation fires again. */
+  expires: number;
+  /** Number of firings. */
+  times: number;
+  /** Measured value at the last firing, in the unit of `threshold`. */
+  measured: number;
+  /** Condition of the correlation, in words. */
+  threshold: string;
+  /** Number of accounts that the largest firing listed; a sample for large groups. */
+  accounts: number;
+  /** Id of the cluster that the key belongs to, 8 hexadecimal digits. */
+  cluster: string | null;
+  /** Time of the revocation; null if the indicator is not revoked. */
+  revoked: number | null;
+  /** Reason for the revocation. */
+  reason: string | null;
+  /** End of the revocation; null if it ends when the indicator expires. */
+  until: number | null;
+};
+
+/** The response of `GET /indicators`. */
+export type IndicatorList = {
+  /** Indicators, newest first. */
+  indicators: Array<IndicatorInfo>;
+};
+
+/** Numbers of indicators and clusters, and whether KV has them. */
+export type IndicatorStatus = {
+  /** Number of indicators that count. */
+  count: number;
+  /** Number of clusters. */
+  clusters: number;
+  /** Whether KV does not have the latest indicators yet. */
+  pending: boolean;
+  /** Reason why the last write to KV failed. */
+  problem: string | null;
+};
+
+/** State of the ledger. */
+export type LedgerStatus = {
+  /** Whether all objects of the ledger answered. */
+  reachable: boolean;
+};
+
+/** The response of `GET /live/ticket`. */
+export type LiveTicket = {
+  /** Ticket for `Sec-WebSocket-Protocol`, in place of a token. */
+  ticket: string;
+  /** Time after which the ticket is invalid. */
+  expires: number;
+};
+
+/** The mode: whether actions are carried out. */
+export type Mode = 'shadow' | 'enforce';
+
+/** State of the release in KV, which isolates read. */
+export type PublicationStatus = {
+  /** Serial of the release in KV. */
+  serial: number | null;
+  /** Serial of a release that KV does not have yet. */
+  pending: number | null;
+  /** Number of failed attempts to write it. */
+  attempts: number;
+  /** Reason why the last attempt failed. */
+  problem: string | null;
+};
+
+/** The response to a release. */
+export type PublishResult = {
+  /** Number of the release. */
+  serial: number;
+  /** Whether KV has the release; otherwise the registry has stored it, and retries. */
+  published: boolean;
+  /** Reason why KV does not have it. */
+  problem: string | null;
+};
+
+/** State of pulls from CONFIG_URL. */
+export type PullStatus = {
+  /** Whether CONFIG_URL is set: always true. */
+  url_set: boolean;
+  /** Time of the last pull. */
+  checked: number | null;
+  /** Time of the last pull that found a new release. */
+  changed: number | null;
+  /** Reason why the last pull failed. */
+  problem: string | null;
+};
+
+/** A manifest of the bundles in force. */
+export type Release = {
+  /** Format number: `RELEASE_FORMAT`. Its name in JSON distinguishes a release from a bundle. */
+  release: number;
+  /** Number of the release, higher than all before it. */
+  serial: number;
+  /** Time of creation, in seconds since the epoch. For people: nothing depends on it. */
+  created: number;
+  /** Digest of the bundle in force, or `embedded`. */
+  active: string;
+  /** Bundle in force for a share of the accounts. */
+  canary?: Canary;
+  /** Bundle that is scored and recorded, never enforced. */
+  shadow?: ShadowBundle;
+  /** End in seconds since the epoch, with a day of tolerance (`Release::is_expired`). */
+  expires?: number;
+  /** Purpose, for people. */
+  note: string;
+  /** Name of the person who made it. */
+  author: string;
+};
+
+/** A stored release; the response of `GET /releases/current`. */
+export type ReleaseInfo = {
+  /** Number of the release, from 1. */
+  serial: number;
+  /** Origin of the release: `release`, `promote`, `rollback` or `pull`. */
+  kind: string;
+  /** Time at which KV had the release; null before it. */
+  published: number | null;
+  /** Signed content; null if it has a format that this version does not know. */
+  release: Release | null;
+  /** Signed text of `release`. */
+  text: string;
+  /** Text of the `.minisig` file. */
+  signature: string;
+  /** Public key that verifies the signature: the second line of a `.pub` file. */
+  key: string;
+};
+
+/** The response of `GET /releases`. */
+export type ReleaseList = {
+  /** Releases, newest first. */
+  releases: Array<ReleaseInfo>;
+};
+
+/** The body of `POST /releases`, `POST /promote` and `POST /rollback`. */
+export type ReleaseUpload = {
+  /** Signed text of the release, at most 16 KiB. */
+  release: string;
+  /** Text of the `.minisig` file. */
+  signature: string;
+};
+
+/** The body of `POST /indicators/{key}/revoke`. */
+export type RevokeRequest = {
+  /** Reason, of which the first 200 characters are stored. It must not be empty. */
+  reason: string;
+  /** Name of the person who revokes. */
+  author: string;
+  /**
+   * End of the revocation, within a year; if null, it ends when the indicator would have
+   * expired.
+   */
+  until: number | null;
+};
+
+/** The response of `POST /indicators/{key}/revoke`. */
+export type RevokeResult = {
+  /** Key that was revoked, 16 hexadecimal digits. */
+  key: string;
+  /** Number of indicators that the key had. */
+  revoked: number;
+};
+
+/** The reason why a ruleset decides for an account. */
+export type RulesetRole = 'embedded' | 'active' | 'canary';
+
+/** Requests that a ruleset decided for the same reason. */
+export type RulesetTraffic = {
+  /** Digest of the bundle. */
+  ruleset: string;
+  /** Serial of the release; 0 without one. */
+  serial: number;
+  /** Reason why the ruleset decided. */
+  role: RulesetRole;
+  /** Number of requests in the period. */
+  requests: number;
+  /** Requests by band. */
+  bands: { [key in string]: number };
+};
+
+/**
+ * The response of `GET /series`. Lists named `points`, and those of bands and actions, have one
+ * number per step.
+ */
+export type Series = {
+  /** Length of the period in minutes. */
+  minutes: number;
+  /** Seconds per step. */
+  step: number;
+  /** Start of each step. */
+  at: Array<number>;
+  /** Requests by band. */
+  bands: BandSeries;
+  /** Requests by action. */
+  actions: ActionSeries;
+  /** Requests by score: twenty buckets of five points, from 0 to 100. */
+  scores: Array<number>;
+  /** Signatures, lists and correlations, those with the most hits first; at most 50. */
+  signatures: Array<SignatureSeries>;
+  /** Failures of Hedgerow, the most frequent first; at most 50. */
+  errors: Array<ErrorSeries>;
+  /** Requests by the rules that decided. */
+  rulesets: Array<RulesetTraffic>;
+};
+
+/** A bundle that is only evaluated. */
+export type ShadowBundle = {
+  /** Digest of the bundle, or `embedded`. */
+  digest: string;
+};
+
+/** Requests that the active and a shadow bundle have scored. */
+export type ShadowTraffic = {
+  /** Digest of the shadow bundle. */
+  ruleset: string;
+  /** Number of requests. */
+  requests: number;
+  /** Requests by the bands of both bundles. */
+  bands: Array<BandChange>;
+  /** Signatures that hit only with one of the bundles. */
+  signatures: Array<SignatureDifference>;
+};
+
+/** Requests that a signature hit with only one of the bundles. */
+export type SignatureDifference = {
+  /** Name of the signature, list or correlation. */
+  name: string;
+  /** Number of requests that it hit only with the active bundle. */
+  only_active: number;
+  /** Number of requests that it hit only with the shadow bundle. */
+  only_shadow: number;
+};
+
+/** Hits of a signature, list or correlation. */
+export type SignatureHits = {
+  /** Name of the signature, list or correlation. */
+  name: string;
+  /** Number of requests that it hit. */
+  hits: number;
+};
+
+/** Hits of a signature, list or correlation. */
+export type SignatureSeries = {
+  /** Name of the signature, list or correlation. */
+  name: string;
+  /** Number of hits in the period. */
+  hits: number;
+  /** Hits by step. */
+  points: Array<number>;
+};
+
+/** The response of `GET /bundles/{digest}`. */
+export type SignedBundle = {
+  /** Digest of `bundle`. */
+  digest: string;
+  /** Signed text of the bundle. */
+  bundle: string;
+  /** Text of the `.minisig` file. */
+  signature: string;
+};
+
+/** Decided requests of a period, over all isolates. */
+export type TrafficSummary = {
+  /** Length of the period in seconds. */
+  seconds: number;
+  /** Number of requests. */
+  requests: number;
+  /** Requests by serial of the release; `0` if the embedded rules decided without a release. */
+  by_serial: { [key in string]: number };
+  /** Requests by digest of the bundle that decided. */
+  by_ruleset: { [key in string]: number };
+  /** Requests by role of the ruleset that decided. */
+  by_role: { [key in string]: number };
+  /** Requests by band. */
+  by_band: { [key in string]: number };
+  /** Requests by action, which is carried out only in mode Enforce. */
+  by_action: { [key in string]: number };
+  /** Requests by mode. */
+  by_mode: { [key in string]: number };
+  /** Requests by IATA code of the data centre. */
+  by_colo: { [key in string]: number };
+  /** Signatures, lists and correlations with the most hits, the most frequent first; at most 50. */
+  signatures: Array<SignatureHits>;
+  /** Failures of Hedgerow. */
+  errors: Array<ErrorCount>;
+  /** Comparison with the shadow bundle; null without one. */
+  shadow: ShadowTraffic | null;
+};
