@@ -1,5 +1,6 @@
-// npm run build, and wrangler's [build] command: set-up, then the named targets (the Worker by default).
-// Does nothing if nothing has changed, so `npm start` and `wrangler dev` may both call it.
+// npm run build, and wrangler's [build] command: installs tools, then builds the named targets (by
+// default the Worker). Does nothing if no input has changed.
+//   node scripts/build.mjs [worker] [faults] [wasm] [console]
 import { buildConsole, buildFaultInjection, buildWasm, buildWorker } from './lib/build.mjs';
 import { endChildrenOnSignal, Failure, main } from './lib/proc.mjs';
 import { setup } from './lib/setup.mjs';
@@ -15,7 +16,8 @@ endChildrenOnSignal();
 await main(async () => {
   const targets = process.argv.slice(2);
   const unknown = targets.find((name) => !TARGETS[name]);
-  if (unknown) throw new Failure(`unknown target ${unknown}: expected one of ${Object.keys(TARGETS).join(', ')}`);
+  const expected = Object.keys(TARGETS).join(', ');
+  if (unknown) throw new Failure(`unknown target ${unknown}: expected one of ${expected}`);
   await setup();
   for (const name of targets.length ? targets : ['worker']) await TARGETS[name]();
 });

@@ -1,13 +1,16 @@
-// A small, deterministic stand-in for an LLM provider: OpenAI, Anthropic and Gemini shapes, streaming and not.
-// `node scripts/demo-origin.mjs [--port 8788] [--delay 20]`, or `start({ port, delay })` from a test.
-// Answers depend on the request alone: same bytes in, same bytes out.
+// A small fake LLM provider: answers like OpenAI, Anthropic and Gemini, streaming or not. Equal
+// requests have equal answers.
+//   node scripts/demo-origin.mjs [--port 8788] [--delay 20]   (--delay: ms between two events)
 import http from 'node:http';
 import { pathToFileURL } from 'node:url';
 
-const TIME = 1_767_225_600; // 2026-01-01T00:00:00Z: `created` in every answer
-const WORDS = 'the hedge keeps what grows inside it and lets the birds through so that both sides stay green'.split(' ');
+/** Seconds since the epoch of 2026-01-01T00:00:00Z: `created` in every answer. */
+const TIME = 1_767_225_600;
+const SENTENCE =
+  'the hedge keeps what grows inside it and lets the birds through so that both sides stay green';
+const WORDS = SENTENCE.split(' ');
 
-/** Starts the origin; resolves to `{ url, port, close }`. */
+/** Starts the origin, with `delay` ms between two events of a stream. Returns its address. */
 export async function start({ port = 0, delay = 20, onRequest = () => {} } = {}) {
   const server = http.createServer({ maxHeaderSize: 1 << 20 }, async (req, res) => {
     try {
@@ -15,7 +18,8 @@ export async function start({ port = 0, delay = 20, onRequest = () => {} } = {})
       onRequest(req, body);
       await answer(req, body, res, { delay });
     } catch {
-      res.destroy(); // the caller went away
+      // The client disconnected.
+      res.destroy();
     }
   });
   server.requestTimeout = 0;
@@ -28,22 +32,31 @@ export async function start({ port = 0, delay = 20, onRequest = () => {} } = {})
   };
 }
 
-/** Answers one request whose body was read already. */
+/** Answers a request with the body `bytes`, with `delay` ms between two events of a stream. */
 export async function answer(req, bytes, res, { delay = 20 } = {}) {
   res.setHeader('x-demo-origin', '1');
   const url = new URL(req.url, 'http://demo.invalid');
-  const route = ROUTES.find(([method, pattern]) => method === req.method && pattern.test(url.pathname));
-  if (!route) return json(res, 404, { error: { message: `the demo origin has no ${req.method} ${url.pathname}`, type: 'invalid_request_error', param: null, code: 'not_found' } });
+  const route = ROUTES.find(
+    ([method, pattern]) => method === req.method && pattern.test(url.pathname),
+  );
+  if (!route) {
+    const message = `the demo origin has no ${req.method} ${url.pathname}`;
+    return json(res, 404, requestError(message, 'not_found'));
+  }
   const [, pattern, handle] = route;
   let reply;
   try {
-    const body = /files$/.test(url.pathname) || req.method === 'GET' ? {} : JSON.parse(bytes.toString());
+    const hasJson = req.method !== 'GET' && !/files$/.test(url.pathname);
+    const body = hasJson ? JSON.parse(bytes.toString()) : {};
     reply = handle({ body, bytes, url, match: pattern.exec(url.pathname), id: stableId(bytes) });
   } catch (error) {
-    return json(res, 400, { error: { message: `the demo origin cannot read this: ${error.message}`, type: 'invalid_request_error', param: null, code: null } });
+    return json(res, 400, requestError(`the demo origin cannot read this body: ${error.message}`));
   }
   if (!reply.events) return json(res, 200, reply);
-  res.writeHead(200, { 'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-cache' });
+  res.writeHead(200, {
+    'content-type': 'text/event-stream; charset=utf-8',
+    'cache-control': 'no-cache',
+  });
   for (const event of reply.events) {
     if (res.destroyed) return;
     res.write(event);
@@ -52,184 +65,442 @@ export async function answer(req, bytes, res, { delay = 20 } = {}) {
   res.end();
 }
 
+/**
+ * Method, path and handler. A handler gets the parsed body, its bytes, the URL, the match of the
+ * path and an id made from the bytes; it returns an answer or `{ events }`.
+ */
 const ROUTES = [
-  ['GET', /\/models$/, () => ({ object: 'list', data: [{ id: 'demo-large', object: 'model', created: TIME, owned_by: 'demo' }] })],
+  ['GET', /\/models$/, models],
   ['POST', /\/chat\/completions$/, chat],
   ['POST', /\/responses$/, responses],
   ['POST', /\/completions$/, completions],
   ['POST', /\/embeddings$/, embeddings],
-  ['POST', /\/files$/, ({ bytes, id }) => ({ id: `file-${id}`, object: 'file', bytes: bytes.length, created_at: TIME, filename: 'upload.jsonl', purpose: 'batch', status: 'processed' })],
-  ['POST', /\/messages\/count_tokens$/, ({ bytes }) => ({ input_tokens: Math.ceil(bytes.length / 4) })],
-  ['POST', /\/messages\/batches$/, ({ body, id }) => ({ id: `msgbatch_${id}`, type: 'message_batch', processing_status: 'in_progress', request_counts: { processing: body.requests?.length ?? 0, succeeded: 0, errored: 0, canceled: 0, expired: 0 }, created_at: '2026-01-01T00:00:00Z', expires_at: '2026-01-02T00:00:00Z', ended_at: null, cancel_initiated_at: null, archived_at: null, results_url: null })],
+  ['POST', /\/files$/, file],
+  ['POST', /\/messages\/count_tokens$/, countTokens],
+  ['POST', /\/messages\/batches$/, messageBatch],
   ['POST', /\/messages$/, messages],
-  ['POST', /\/batches$/, ({ body, id }) => ({ id: `batch_${id}`, object: 'batch', endpoint: body.endpoint, input_file_id: body.input_file_id, completion_window: '24h', status: 'validating', created_at: TIME })],
+  ['POST', /\/batches$/, batch],
   ['POST', /\/models\/([^/:]+):generateContent$/, gemini],
   ['POST', /\/models\/([^/:]+):streamGenerateContent$/, gemini],
-  ['POST', /\/models\/([^/:]+):embedContent$/, ({ bytes }) => ({ embedding: { values: vector(bytes, 8) } })],
-  ['POST', /\/models\/([^/:]+):batchEmbedContents$/, ({ body }) => ({ embeddings: (body.requests ?? []).map((r) => ({ values: vector(JSON.stringify(r), 8) })) })],
+  ['POST', /\/models\/([^/:]+):embedContent$/, embedContent],
+  ['POST', /\/models\/([^/:]+):batchEmbedContents$/, batchEmbedContents],
 ];
 
-// --- OpenAI ---------------------------------------------------------------------------------------------------
+// --- OpenAI ---
+
+function models() {
+  const model = { id: 'demo-large', object: 'model', created: TIME, owned_by: 'demo' };
+  return { object: 'list', data: [model] };
+}
 
 function chat({ body, id }) {
   const base = { id: `chatcmpl-${id}`, created: TIME, model: body.model ?? 'demo-large' };
-  const call = forcedTool(body);
+  const tool = forcedTool(body);
   const text = textFor(body.response_format?.json_schema?.schema, id);
+  const usage = tokens(text);
+  if (body.stream) return { events: chatEvents({ body, base, tool, text, usage, id }) };
+  const answer = { role: 'assistant', content: tool ? null : text, refusal: null };
+  const message = tool ? { ...answer, tool_calls: [toolCall(tool, id)] } : answer;
+  const logprobs = () => ({
+    content: text.split(' ').map((token) => logprob(token, body.top_logprobs ?? 0)),
+    refusal: null,
+  });
   const choice = (index) => ({
     index,
-    message: call ? { role: 'assistant', content: null, refusal: null, tool_calls: [toolCall(call, id)] } : { role: 'assistant', content: text, refusal: null },
-    logprobs: body.logprobs ? { content: text.split(' ').map((token) => logprob(token, body.top_logprobs ?? 0)), refusal: null } : null,
-    finish_reason: call ? 'tool_calls' : 'stop',
+    message,
+    logprobs: body.logprobs ? logprobs() : null,
+    finish_reason: tool ? 'tool_calls' : 'stop',
   });
-  const usage = tokens(body, text);
-  if (!body.stream) return { ...base, object: 'chat.completion', choices: range(body.n ?? 1).map(choice), usage };
-  const chunk = (delta, finish_reason = null) => sse({ ...base, object: 'chat.completion.chunk', choices: [{ index: 0, delta, logprobs: null, finish_reason }] });
-  return {
-    events: [
-      chunk({ role: 'assistant', content: call ? null : '' }),
-      ...(call ? [chunk({ tool_calls: [{ index: 0, ...toolCall(call, id) }] })] : pieces(text).map((content) => chunk({ content }))),
-      chunk({}, call ? 'tool_calls' : 'stop'),
-      ...(body.stream_options?.include_usage ? [sse({ ...base, object: 'chat.completion.chunk', choices: [], usage })] : []),
-      'data: [DONE]\n\n',
-    ],
-  };
+  return { ...base, object: 'chat.completion', choices: range(body.n ?? 1).map(choice), usage };
 }
 
+function chatEvents({ body, base, tool, text, usage, id }) {
+  const event = (rest) => sse({ ...base, object: 'chat.completion.chunk', ...rest });
+  const chunk = (delta, finish_reason = null) =>
+    event({ choices: [{ index: 0, delta, logprobs: null, finish_reason }] });
+  const deltas = tool
+    ? [{ tool_calls: [{ index: 0, ...toolCall(tool, id) }] }]
+    : pieces(text).map((content) => ({ content }));
+  return [
+    chunk({ role: 'assistant', content: tool ? null : '' }),
+    ...deltas.map((delta) => chunk(delta)),
+    chunk({}, tool ? 'tool_calls' : 'stop'),
+    ...(body.stream_options?.include_usage ? [event({ choices: [], usage })] : []),
+    'data: [DONE]\n\n',
+  ];
+}
+
+/** Returns the function that `tool_choice` forces the model to call, if any. */
 function forcedTool({ tools, tool_choice }) {
   const named = tool_choice?.function?.name;
-  return tools?.find((tool) => tool.function && (named ? tool.function.name === named : tool_choice === 'required'))?.function;
+  const isForced = ({ name }) => (named ? name === named : tool_choice === 'required');
+  return tools?.find((tool) => tool.function && isForced(tool.function))?.function;
 }
 
-const toolCall = (fn, id) => ({ id: `call_${id}`, type: 'function', function: { name: fn.name, arguments: JSON.stringify(example(fn.parameters)) } });
-const logprob = (token, top) => ({ token, logprob: -0.1, bytes: [...Buffer.from(token)], top_logprobs: range(top).map((i) => ({ token: i ? `${token}${i}` : token, logprob: -0.1 - i, bytes: null })) });
+const toolCall = ({ name, parameters }, id) => ({
+  id: `call_${id}`,
+  type: 'function',
+  function: { name, arguments: JSON.stringify(example(parameters)) },
+});
+
+const logprob = (token, top) => ({
+  token,
+  logprob: -0.1,
+  bytes: [...Buffer.from(token)],
+  top_logprobs: range(top).map((i) => ({
+    token: i ? `${token}${i}` : token,
+    logprob: -0.1 - i,
+    bytes: null,
+  })),
+});
 
 function completions({ body, id }) {
-  const base = { id: `cmpl-${id}`, object: 'text_completion', created: TIME, model: body.model ?? 'demo-base' };
-  const prompts = Array.isArray(body.prompt) && typeof body.prompt[0] !== 'number' ? body.prompt : [body.prompt];
+  const model = body.model ?? 'demo-base';
+  const base = { id: `cmpl-${id}`, object: 'text_completion', created: TIME, model };
   const text = textFor(null, id);
-  const choices = prompts.flatMap((prompt, p) => range(body.n ?? 1).map((i) => ({
-    text: body.echo && typeof prompt === 'string' ? prompt + text : text,
-    index: p * (body.n ?? 1) + i,
-    logprobs: body.logprobs == null ? null : { tokens: text.split(' '), token_logprobs: text.split(' ').map(() => -0.1), top_logprobs: null, text_offset: [] },
-    finish_reason: 'stop',
-  })));
-  if (!body.stream) return { ...base, choices, usage: tokens(body, text) };
-  return { events: [...pieces(text).map((piece) => sse({ ...base, choices: [{ text: piece, index: 0, logprobs: null, finish_reason: null }] })), 'data: [DONE]\n\n'] };
+  if (body.stream) {
+    const chunk = (piece) =>
+      sse({ ...base, choices: [{ text: piece, index: 0, logprobs: null, finish_reason: null }] });
+    return { events: [...pieces(text).map(chunk), 'data: [DONE]\n\n'] };
+  }
+  const logprobs = {
+    tokens: text.split(' '),
+    token_logprobs: text.split(' ').map(() => -0.1),
+    top_logprobs: null,
+    text_offset: [],
+  };
+  const count = body.n ?? 1;
+  const choices = inputs(body.prompt).flatMap((prompt, p) =>
+    range(count).map((i) => ({
+      text: body.echo && typeof prompt === 'string' ? prompt + text : text,
+      index: p * count + i,
+      logprobs: body.logprobs == null ? null : logprobs,
+      finish_reason: 'stop',
+    })),
+  );
+  return { ...base, choices, usage: tokens(text) };
 }
 
 function responses({ body, id }) {
-  const fn = body.tools?.find((tool) => tool.type === 'function' && (tool.name === body.tool_choice?.name || body.tool_choice === 'required'));
+  const choice = body.tool_choice;
+  const tool = body.tools?.find(
+    ({ type, name }) => type === 'function' && (name === choice?.name || choice === 'required'),
+  );
   const text = textFor(body.text?.format?.schema, id);
-  const item = fn
-    ? { id: `fc_${id}`, type: 'function_call', status: 'completed', call_id: `call_${id}`, name: fn.name, arguments: JSON.stringify(example(fn.parameters)) }
-    : { id: `msg_${id}`, type: 'message', status: 'completed', role: 'assistant', content: [{ type: 'output_text', text, annotations: [], logprobs: [] }] };
-  const response = { id: `resp_${id}`, object: 'response', created_at: TIME, status: 'completed', error: null, incomplete_details: null, instructions: body.instructions ?? null, metadata: {}, model: body.model, output: [item], parallel_tool_calls: true, temperature: 1, tool_choice: body.tool_choice ?? 'auto', tools: body.tools ?? [], top_p: 1, usage: { input_tokens: 8, input_tokens_details: { cached_tokens: 0 }, output_tokens: 8, output_tokens_details: { reasoning_tokens: 0 }, total_tokens: 16 } };
-  if (!body.stream) return response;
+  const item = tool ? functionCall(tool, id) : outputMessage(text, id);
+  const response = responseObject(body, item, id);
+  return body.stream ? { events: responseEvents(response, item, text) } : response;
+}
+
+const functionCall = ({ name, parameters }, id) => ({
+  id: `fc_${id}`,
+  type: 'function_call',
+  status: 'completed',
+  call_id: `call_${id}`,
+  name,
+  arguments: JSON.stringify(example(parameters)),
+});
+
+const outputMessage = (text, id) => ({
+  id: `msg_${id}`,
+  type: 'message',
+  status: 'completed',
+  role: 'assistant',
+  content: [{ type: 'output_text', text, annotations: [], logprobs: [] }],
+});
+
+const responseObject = (body, item, id) => ({
+  id: `resp_${id}`,
+  object: 'response',
+  created_at: TIME,
+  status: 'completed',
+  error: null,
+  incomplete_details: null,
+  instructions: body.instructions ?? null,
+  metadata: {},
+  model: body.model,
+  output: [item],
+  parallel_tool_calls: true,
+  temperature: 1,
+  tool_choice: body.tool_choice ?? 'auto',
+  tools: body.tools ?? [],
+  top_p: 1,
+  usage: {
+    input_tokens: 8,
+    input_tokens_details: { cached_tokens: 0 },
+    output_tokens: 8,
+    output_tokens_details: { reasoning_tokens: 0 },
+    total_tokens: 16,
+  },
+});
+
+function responseEvents(response, item, text) {
   let sequence_number = 0;
-  const event = (type, data) => `event: ${type}\n${sse({ type, sequence_number: sequence_number++, ...data })}`;
-  const open = { ...response, status: 'in_progress', output: [] };
-  const where = { item_id: item.id, output_index: 0, content_index: 0 };
-  return {
-    events: [
-      event('response.created', { response: open }),
-      event('response.output_item.added', { output_index: 0, item: { ...item, status: 'in_progress', ...(fn ? { arguments: '' } : { content: [] }) } }),
-      ...(fn
-        ? [event('response.function_call_arguments.delta', { item_id: item.id, output_index: 0, delta: item.arguments }), event('response.function_call_arguments.done', { item_id: item.id, output_index: 0, name: fn.name, arguments: item.arguments })]
-        : [
-            event('response.content_part.added', { ...where, part: { type: 'output_text', text: '', annotations: [], logprobs: [] } }),
-            ...pieces(text).map((delta) => event('response.output_text.delta', { ...where, delta, logprobs: [] })),
-            event('response.output_text.done', { ...where, text, logprobs: [] }),
-            event('response.content_part.done', { ...where, part: item.content[0] }),
-          ]),
-      event('response.output_item.done', { output_index: 0, item }),
-      event('response.completed', { response }),
-    ],
+  const event = (type, data) =>
+    `event: ${type}\n${sse({ type, sequence_number: sequence_number++, ...data })}`;
+  const isCall = item.type === 'function_call';
+  const added = {
+    ...item,
+    status: 'in_progress',
+    ...(isCall ? { arguments: '' } : { content: [] }),
   };
+  return [
+    event('response.created', { response: { ...response, status: 'in_progress', output: [] } }),
+    event('response.output_item.added', { output_index: 0, item: added }),
+    ...(isCall ? callEvents(event, item) : textEvents(event, item, text)),
+    event('response.output_item.done', { output_index: 0, item }),
+    event('response.completed', { response }),
+  ];
+}
+
+function callEvents(event, item) {
+  const at = { item_id: item.id, output_index: 0 };
+  return [
+    event('response.function_call_arguments.delta', { ...at, delta: item.arguments }),
+    event('response.function_call_arguments.done', {
+      ...at,
+      name: item.name,
+      arguments: item.arguments,
+    }),
+  ];
+}
+
+function textEvents(event, item, text) {
+  const at = { item_id: item.id, output_index: 0, content_index: 0 };
+  const [part] = item.content;
+  return [
+    event('response.content_part.added', { ...at, part: { ...part, text: '' } }),
+    ...pieces(text).map((delta) =>
+      event('response.output_text.delta', { ...at, delta, logprobs: [] }),
+    ),
+    event('response.output_text.done', { ...at, text, logprobs: [] }),
+    event('response.content_part.done', { ...at, part }),
+  ];
 }
 
 function embeddings({ body }) {
-  const input = Array.isArray(body.input) && typeof body.input[0] !== 'number' ? body.input : [body.input];
-  const encode = (values) => (body.encoding_format === 'base64' ? Buffer.from(new Float32Array(values).buffer).toString('base64') : values);
-  return { object: 'list', model: body.model, data: input.map((text, index) => ({ object: 'embedding', index, embedding: encode(vector(JSON.stringify(text), body.dimensions ?? 8)) })), usage: { prompt_tokens: 8, total_tokens: 8 } };
+  const base64 = (values) => Buffer.from(new Float32Array(values).buffer).toString('base64');
+  const encode = body.encoding_format === 'base64' ? base64 : (values) => values;
+  const data = inputs(body.input).map((text, index) => ({
+    object: 'embedding',
+    index,
+    embedding: encode(vector(JSON.stringify(text), body.dimensions ?? 8)),
+  }));
+  const usage = { prompt_tokens: 8, total_tokens: 8 };
+  return { object: 'list', model: body.model, data, usage };
 }
 
-// --- Anthropic ------------------------------------------------------------------------------------------------
+/** Returns the inputs of a request: it has one, as text or as token numbers, or a list. */
+const inputs = (value) => (Array.isArray(value) && typeof value[0] !== 'number' ? value : [value]);
 
-function messages({ body, id }) {
-  const choice = body.tool_choice ?? {};
-  const tool = choice.type === 'any' ? body.tools?.[0] : choice.type === 'tool' ? body.tools?.find((t) => t.name === choice.name) : null;
-  const text = textFor(body.output_config?.format?.schema ?? body.output_format?.schema, id);
-  const block = tool ? { type: 'tool_use', id: `toolu_${id}`, name: tool.name, input: example(tool.input_schema) } : { type: 'text', text };
-  const message = { id: `msg_${id}`, type: 'message', role: 'assistant', model: body.model, content: [block], stop_reason: tool ? 'tool_use' : 'end_turn', stop_sequence: null, usage: { input_tokens: 8, output_tokens: 8 } };
-  if (!body.stream) return message;
-  const event = (type, data = {}) => `event: ${type}\n${sse({ type, ...data })}`;
-  const deltas = tool ? [{ type: 'input_json_delta', partial_json: JSON.stringify(block.input) }] : pieces(text).map((piece) => ({ type: 'text_delta', text: piece }));
+function file({ bytes, id }) {
   return {
-    events: [
-      event('message_start', { message: { ...message, content: [], stop_reason: null, usage: { input_tokens: 8, output_tokens: 1 } } }),
-      event('content_block_start', { index: 0, content_block: tool ? { ...block, input: {} } : { type: 'text', text: '' } }),
-      event('ping'),
-      ...deltas.map((delta) => event('content_block_delta', { index: 0, delta })),
-      event('content_block_stop', { index: 0 }),
-      event('message_delta', { delta: { stop_reason: message.stop_reason, stop_sequence: null }, usage: { output_tokens: 8 } }),
-      event('message_stop'),
-    ],
+    id: `file-${id}`,
+    object: 'file',
+    bytes: bytes.length,
+    created_at: TIME,
+    filename: 'upload.jsonl',
+    purpose: 'batch',
+    status: 'processed',
   };
 }
 
-// --- Gemini ---------------------------------------------------------------------------------------------------
+function batch({ body, id }) {
+  return {
+    id: `batch_${id}`,
+    object: 'batch',
+    endpoint: body.endpoint,
+    input_file_id: body.input_file_id,
+    completion_window: '24h',
+    status: 'validating',
+    created_at: TIME,
+  };
+}
+
+// --- Anthropic ---
+
+function messages({ body, id }) {
+  const tool = chosenTool(body);
+  const text = textFor(body.output_config?.format?.schema ?? body.output_format?.schema, id);
+  const block = tool
+    ? { type: 'tool_use', id: `toolu_${id}`, name: tool.name, input: example(tool.input_schema) }
+    : { type: 'text', text };
+  const message = {
+    id: `msg_${id}`,
+    type: 'message',
+    role: 'assistant',
+    model: body.model,
+    content: [block],
+    stop_reason: tool ? 'tool_use' : 'end_turn',
+    stop_sequence: null,
+    usage: { input_tokens: 8, output_tokens: 8 },
+  };
+  return body.stream ? { events: messageEvents(message, block) } : message;
+}
+
+/** Returns the tool that `tool_choice` forces the model to use, if any. */
+function chosenTool({ tools, tool_choice: choice }) {
+  if (choice?.type === 'any') return tools?.[0];
+  return choice?.type === 'tool' ? tools?.find(({ name }) => name === choice.name) : null;
+}
+
+function messageEvents(message, block) {
+  const event = (type, data = {}) => `event: ${type}\n${sse({ type, ...data })}`;
+  const isTool = block.type === 'tool_use';
+  const usage = { input_tokens: 8, output_tokens: 1 };
+  const { stop_reason } = message;
+  const empty = isTool ? { ...block, input: {} } : { ...block, text: '' };
+  const deltas = isTool
+    ? [{ type: 'input_json_delta', partial_json: JSON.stringify(block.input) }]
+    : pieces(block.text).map((text) => ({ type: 'text_delta', text }));
+  return [
+    event('message_start', { message: { ...message, content: [], stop_reason: null, usage } }),
+    event('content_block_start', { index: 0, content_block: empty }),
+    event('ping'),
+    ...deltas.map((delta) => event('content_block_delta', { index: 0, delta })),
+    event('content_block_stop', { index: 0 }),
+    event('message_delta', {
+      delta: { stop_reason, stop_sequence: null },
+      usage: { output_tokens: 8 },
+    }),
+    event('message_stop'),
+  ];
+}
+
+function countTokens({ bytes }) {
+  return { input_tokens: Math.ceil(bytes.length / 4) };
+}
+
+function messageBatch({ body, id }) {
+  return {
+    id: `msgbatch_${id}`,
+    type: 'message_batch',
+    processing_status: 'in_progress',
+    request_counts: {
+      processing: body.requests?.length ?? 0,
+      succeeded: 0,
+      errored: 0,
+      canceled: 0,
+      expired: 0,
+    },
+    created_at: '2026-01-01T00:00:00Z',
+    expires_at: '2026-01-02T00:00:00Z',
+    ended_at: null,
+    cancel_initiated_at: null,
+    archived_at: null,
+    results_url: null,
+  };
+}
+
+// --- Gemini ---
 
 function gemini({ body, url, match, id }) {
   const config = body.generationConfig ?? {};
   const text = textFor(config.responseSchema ?? config.responseJsonSchema, id);
-  const fn = body.toolConfig?.functionCallingConfig?.mode === 'ANY' ? body.tools?.[0]?.functionDeclarations?.[0] : null;
-  const reply = (parts, finishReason) => ({
-    candidates: range(config.candidateCount ?? 1).map((index) => ({ content: { parts, role: 'model' }, ...(finishReason && { finishReason }), index })),
+  const mustCall = body.toolConfig?.functionCallingConfig?.mode === 'ANY';
+  const tool = mustCall ? body.tools?.[0]?.functionDeclarations?.[0] : null;
+  const candidate = (part, finishReason) => (index) => ({
+    content: { parts: [part], role: 'model' },
+    ...(finishReason && { finishReason }),
+    index,
+  });
+  const reply = (part, finishReason) => ({
+    candidates: range(config.candidateCount ?? 1).map(candidate(part, finishReason)),
     usageMetadata: { promptTokenCount: 8, candidatesTokenCount: 8, totalTokenCount: 16 },
     modelVersion: match[1],
     responseId: id,
   });
-  const whole = reply([fn ? { functionCall: { name: fn.name, args: example(fn.parameters) } } : { text }], 'STOP');
+  const call = tool && { name: tool.name, args: example(tool.parameters) };
+  const whole = reply(call ? { functionCall: call } : { text }, 'STOP');
   if (!url.pathname.endsWith(':streamGenerateContent')) return whole;
-  const parts = fn ? [whole] : pieces(text).map((piece, i, all) => reply([{ text: piece }], i === all.length - 1 ? 'STOP' : undefined));
-  if (url.searchParams.get('alt') === 'sse') return { events: parts.map(sse) };
-  return { events: parts.map((part, i) => `${i ? ',\n' : '['}${JSON.stringify(part)}${i === parts.length - 1 ? ']' : ''}`) };
+  const texts = pieces(text);
+  const finish = (index) => (index === texts.length - 1 ? 'STOP' : undefined);
+  const replies = call ? [whole] : texts.map((piece, i) => reply({ text: piece }, finish(i)));
+  const isSse = url.searchParams.get('alt') === 'sse';
+  return { events: isSse ? replies.map(sse) : jsonArray(replies) };
 }
 
-// --- Shared ---------------------------------------------------------------------------------------------------
+/** Returns the pieces of a JSON array, one for each element. */
+const jsonArray = (values) =>
+  values.map((value, index) => {
+    const start = index ? ',\n' : '[';
+    const end = index === values.length - 1 ? ']' : '';
+    return start + JSON.stringify(value) + end;
+  });
 
-/** A valid instance of a simple JSON schema: the smallest thing that has every required property. */
+function embedContent({ bytes }) {
+  return { embedding: { values: vector(bytes, 8) } };
+}
+
+function batchEmbedContents({ body }) {
+  return {
+    embeddings: (body.requests ?? []).map((request) => ({
+      values: vector(JSON.stringify(request), 8),
+    })),
+  };
+}
+
+// --- Shared ---
+
+/** Returns a small value that a simple JSON schema allows, with every property. */
 function example(schema = {}) {
   if (schema.const !== undefined) return schema.const;
   if (schema.enum) return schema.enum[0];
   if (schema.anyOf) return example(schema.anyOf[0]);
-  const type = String(Array.isArray(schema.type) ? schema.type[0] : (schema.type ?? (schema.properties ? 'object' : 'string'))).toLowerCase();
-  if (type === 'object') return Object.fromEntries(Object.entries(schema.properties ?? {}).map(([name, value]) => [name, example(value)]));
-  if (type === 'array') return range(Math.max(1, schema.minItems ?? 1)).map(() => example(schema.items));
+  const type = typeOf(schema);
+  if (type === 'object') {
+    const properties = Object.entries(schema.properties ?? {});
+    return Object.fromEntries(properties.map(([name, value]) => [name, example(value)]));
+  }
+  if (type === 'array')
+    return range(Math.max(1, schema.minItems ?? 1)).map(() => example(schema.items));
   if (type === 'number' || type === 'integer') return schema.minimum ?? 1;
   return { boolean: true, null: null }[type] ?? 'green';
 }
 
-/** An answer of twelve words; JSON when a schema was asked for. */
+/** Returns the first type of a schema, in lower case: Gemini's are in upper case. */
+function typeOf({ type, properties }) {
+  const first = Array.isArray(type) ? type[0] : type;
+  return String(first ?? (properties ? 'object' : 'string')).toLowerCase();
+}
+
+/** Returns an answer of twelve words, or JSON if the request has a schema. */
 function textFor(schema, id) {
   if (schema) return JSON.stringify(example(schema));
   const from = Number.parseInt(id.slice(0, 4), 16);
-  return range(12).map((i) => WORDS[(from + i) % WORDS.length]).join(' ');
+  return range(12)
+    .map((i) => WORDS[(from + i) % WORDS.length])
+    .join(' ');
 }
 
 const pieces = (text) => text.match(/\S+\s*/g) ?? [text];
 const range = (n) => Array.from({ length: Math.min(Number(n) || 0, 64) }, (_, i) => i);
 const sse = (data) => `data: ${JSON.stringify(data)}\n\n`;
-const tokens = (body, text) => ({ prompt_tokens: 8, completion_tokens: pieces(text).length, total_tokens: 8 + pieces(text).length });
-const vector = (seed, n) => range(n).map((i) => Number(((hash(seed, i) % 2000) / 1000 - 1).toFixed(3)));
-const stableId = (bytes) => [0, 1, 2].map((i) => hash(bytes, i).toString(16).padStart(8, '0')).join('');
 
-/** FNV-1a: enough to tell bodies apart. */
+function tokens(text) {
+  const completion_tokens = pieces(text).length;
+  return { prompt_tokens: 8, completion_tokens, total_tokens: 8 + completion_tokens };
+}
+
+/** Returns `n` numbers from -1 to 1. */
+const vector = (seed, n) => {
+  const number = (i) => (hash(seed, i) % 2000) / 1000 - 1;
+  return range(n).map((i) => Number(number(i).toFixed(3)));
+};
+
+const stableId = (bytes) =>
+  [0, 1, 2].map((i) => hash(bytes, i).toString(16).padStart(8, '0')).join('');
+
+/** FNV-1a with a seed. */
 function hash(bytes, seed) {
   let h = 0x811c9dc5 ^ seed;
   for (const byte of Buffer.from(bytes)) h = Math.imul(h ^ byte, 0x01000193);
   return h >>> 0;
 }
+
+const requestError = (message, code = null) => ({
+  error: { message, type: 'invalid_request_error', param: null, code },
+});
 
 function json(res, status, value) {
   res.writeHead(status, { 'content-type': 'application/json' });
@@ -243,8 +514,10 @@ async function read(req) {
 }
 
 if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
-  const option = (name, fallback) => Number(process.argv[process.argv.indexOf(`--${name}`) + 1] || fallback);
-  const given = (name) => process.argv.includes(`--${name}`);
-  const origin = await start({ port: given('port') ? option('port') : 8788, delay: given('delay') ? option('delay') : 20 });
+  const option = (name, fallback) => {
+    const index = process.argv.indexOf(`--${name}`);
+    return index < 0 ? fallback : Number(process.argv[index + 1]);
+  };
+  const origin = await start({ port: option('port', 8788), delay: option('delay', 20) });
   console.log(`demo origin on ${origin.url}`);
 }

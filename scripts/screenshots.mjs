@@ -1,4 +1,5 @@
-// The pictures in docs/console.md: of a filter that `npm start` runs, after `npm run demo`.
+// Makes the screenshots in docs/console.md, of a filter that `npm start` runs. Run `npm run demo`
+// first.
 //   node scripts/screenshots.mjs
 import { readFileSync } from 'node:fs';
 import { chromium as playwright } from 'playwright-core';
@@ -6,9 +7,17 @@ import { chromium } from './lib/chromium.mjs';
 import { fromRoot, Failure, main } from './lib/proc.mjs';
 
 const BASE = 'http://127.0.0.1:8787/_hedgerow/';
-const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
+const FLAGS = [
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+];
 
-/** Each view as it is seen first, and how it gets there. */
+/** Functions that open a view and wait for its contents, by view. */
 const VIEWS = {
   overview: async (page) => {
     await page.goto(`${BASE}#/overview?minutes=15`);
@@ -39,16 +48,31 @@ const VIEWS = {
 
 await main(async () => {
   const executablePath = chromium();
-  if (!executablePath) throw new Failure('there is no Chromium.\n  Install one (`apt-get install chromium`), or name it in CHROMIUM.');
-  if (!(await fetch(BASE).catch(() => null))) throw new Failure(`nobody listens at ${BASE}.\n  Start the filter in another shell: \`npm start\`; then \`npm run demo\`.`);
+  if (!executablePath) {
+    const remedy = 'Install it (`apt-get install chromium`), or set CHROMIUM to its path.';
+    throw new Failure(`Chromium was not found.\n  ${remedy}`);
+  }
+  if (!(await fetch(BASE).catch(() => null))) {
+    const remedy = 'Run `npm start` in another shell, then `npm run demo`.';
+    throw new Failure(`nothing listens at ${BASE}.\n  ${remedy}`);
+  }
   const browser = await playwright.launch({ executablePath, args: FLAGS });
   try {
-    const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, colorScheme: 'light', reducedMotion: 'reduce', timezoneId: 'UTC' });
-    await context.addInitScript((token) => sessionStorage.setItem('hedgerow.token', token), readFileSync(fromRoot('.wrangler/dev-token'), 'utf8').trim());
+    const context = await browser.newContext({
+      viewport: { width: 1440, height: 900 },
+      colorScheme: 'light',
+      reducedMotion: 'reduce',
+      timezoneId: 'UTC',
+    });
+    const token = readFileSync(fromRoot('.wrangler/dev-token'), 'utf8').trim();
+    await context.addInitScript((value) => sessionStorage.setItem('hedgerow.token', value), token);
     const page = await context.newPage();
     for (const [name, show] of Object.entries(VIEWS)) {
       await show(page);
-      await page.waitForFunction(() => [...document.querySelectorAll('.loading')].every((element) => !element.checkVisibility()));
+      await page.waitForFunction(() => {
+        const indicators = [...document.querySelectorAll('.loading')];
+        return indicators.every((element) => !element.checkVisibility());
+      });
       await page.screenshot({ path: fromRoot(`docs/console-${name}.png`) });
       console.log(`docs/console-${name}.png`);
     }

@@ -1,4 +1,5 @@
-// npm start: set-up, build, the demo origin and the filter in front of it, on this machine alone.
+// npm start: installs tools, builds, and runs the demo origin with the filter in front of it. Both
+// listen at 127.0.0.1 only.
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
@@ -12,7 +13,7 @@ import { setup } from './lib/setup.mjs';
 const HOST = '127.0.0.1';
 const PORT = 8787;
 const BASE = `http://${HOST}:${PORT}`;
-/** A profile that compiles in half the time. `HEDGEROW_PROFILE=release npm start` runs what is deployed. */
+/** `development` compiles in half the time. `HEDGEROW_PROFILE=release` builds as for deployment. */
 const PROFILE = process.env.HEDGEROW_PROFILE ?? 'development';
 
 async function run() {
@@ -27,22 +28,30 @@ async function run() {
     await healthy(wrangler);
     console.log(guide(BASE));
     await new Promise((done) => wrangler.once('exit', done));
-    throw new Failure('wrangler ended.\n  Its last words are above; `npm start` starts again.');
+    throw new Failure('wrangler ended.\n  Its output is above; `npm start` starts it again.');
   } finally {
     await stopAll();
     await origin.close();
   }
 }
 
+/** Throws if the filter's port is taken. */
 function assertFree() {
+  const find = `\`ss -ltnp | grep ${PORT}\` (or \`lsof -i :${PORT}\`)`;
+  const taken = [
+    `port ${PORT} is taken, perhaps by another \`npm start\`.`,
+    `  Find the process: ${find}, end it, and try again.`,
+  ].join('\n');
+  const message = (code) =>
+    code === 'EADDRINUSE' ? taken : `cannot listen at ${HOST}:${PORT}: ${code}`;
   return new Promise((done, fail) => {
     const probe = net.createServer();
-    probe.once('error', ({ code }) => fail(new Failure(code === 'EADDRINUSE' ? `port ${PORT} is taken, perhaps by another \`npm start\`.\n  Find it: \`ss -ltnp | grep ${PORT}\` (or \`lsof -i :${PORT}\`), end it, and try again.` : `cannot listen on ${HOST}:${PORT}: ${code}`)));
+    probe.once('error', ({ code }) => fail(new Failure(message(code))));
     probe.listen(PORT, HOST, () => probe.close(done));
   });
 }
 
-/** Writes a key pair that signs rules for local use; hedgerow.toml names the files. */
+/** Writes a key pair that signs rules for local use. hedgerow.toml has the paths of its files. */
 function writeKeys() {
   mkdirSync(fromRoot('.wrangler'), { recursive: true });
   const secret = fromRoot('.wrangler/dev.key');
@@ -52,24 +61,42 @@ function writeKeys() {
   writeFileSync(`${secret}.pub`, keys.public);
 }
 
-/** Secrets are made once and kept, so that accounts keep their names; they never appear in a command line. */
+/**
+ * Writes the settings of the Worker. Returns the path: secrets must not appear in a command line.
+ * Secrets are made once, so that the hashes of accounts stay.
+ */
 function writeEnv(originUrl) {
-  const kept = fromRoot('.wrangler/dev-secrets.env');
   const secret = () => randomBytes(32).toString('hex');
-  if (!existsSync(kept)) writeFileSync(kept, `ACCOUNT_SECRET=${secret()}\nTAG_SECRET=${secret()}\n`, { mode: 0o600 });
+  const secrets = fromRoot('.wrangler/dev-secrets.env');
+  if (!existsSync(secrets)) {
+    writePrivate(secrets, `ACCOUNT_SECRET=${secret()}\nTAG_SECRET=${secret()}\n`);
+  }
   const token = fromRoot('.wrangler/dev-token');
-  if (!existsSync(token)) writeFileSync(token, `${secret()}\n`, { mode: 0o600 });
-  const file = fromRoot('.wrangler/dev.env');
-  const settings = { ORIGIN: originUrl, ENVIRONMENT: 'development', PUBLIC_KEYS: readFileSync(fromRoot('.wrangler/dev.key.pub'), 'utf8').trim().split('\n').pop(), ADMIN_TOKEN: readFileSync(token, 'utf8').trim() };
+  if (!existsSync(token)) writePrivate(token, `${secret()}\n`);
+  const publicKey = readFileSync(fromRoot('.wrangler/dev.key.pub'), 'utf8');
+  const settings = {
+    ORIGIN: originUrl,
+    ENVIRONMENT: 'development',
+    PUBLIC_KEYS: publicKey.trim().split('\n').pop(),
+    ADMIN_TOKEN: readFileSync(token, 'utf8').trim(),
+  };
   const lines = Object.entries(settings).map(([name, value]) => `${name}=${value}\n`);
-  writeFileSync(file, readFileSync(kept, 'utf8') + lines.join(''), { mode: 0o600 });
+  const file = fromRoot('.wrangler/dev.env');
+  writePrivate(file, readFileSync(secrets, 'utf8') + lines.join(''));
   return file;
 }
 
-/** wrangler dev in a group of its own. The Worker's log and complaints are passed on, wrangler's small talk is not. */
+const writePrivate = (file, text) => writeFileSync(file, text, { mode: 0o600 });
+
+/** Starts `wrangler dev`. Prints the Worker's log and errors, without wrangler's own notices. */
 function startWrangler(envFile) {
-  const args = ['dev', '--ip', HOST, '--port', String(PORT), '--inspector-port', '0', '--env-file', envFile, '--log-level', 'log', '--show-interactive-dev-session=false'];
-  const child = start(fromRoot('node_modules/.bin/wrangler'), args, { env: { NO_COLOR: '1', HEDGEROW_PROFILE: PROFILE } });
+  const args = [
+    'dev',
+    ...['--ip', HOST, '--port', String(PORT), '--inspector-port', '0'],
+    ...['--env-file', envFile, '--log-level', 'log', '--show-interactive-dev-session=false'],
+  ];
+  const env = { NO_COLOR: '1', HEDGEROW_PROFILE: PROFILE };
+  const child = start(fromRoot('node_modules/.bin/wrangler'), args, { env });
   for (const stream of [child.stdout, child.stderr]) {
     let rest = '';
     stream.on('data', (data) => {
@@ -81,16 +108,33 @@ function startWrangler(envFile) {
   return child;
 }
 
-/** Banner, table of bindings, one line a request; and, off line, that a sample `Request.cf` could not be fetched (harmless). */
-const NOISE = /⛅️|^\[custom build\] Running|─{5}|⎔|^Using secrets|^Your Worker has access|^Binding +Resource|^env\.\w+ \(|\[wrangler:info\]|Request\.cf|workers\.cloudflare\.com|GetAddrInfoReqWrap/;
+/** Lines that are not printed. */
+const NOISE = new RegExp(
+  [
+    // The banner.
+    /⛅️|^\[custom build\] Running|─{5}|⎔|^Using secrets/,
+    // The table of bindings.
+    /^Your Worker has access|^Binding +Resource|^env\.\w+ \(/,
+    // A line for each request.
+    /\[wrangler:info\]/,
+    // Offline, wrangler cannot fetch a sample of `Request.cf`, which is harmless.
+    /Request\.cf|workers\.cloudflare\.com|GetAddrInfoReqWrap/,
+  ]
+    .map(({ source }) => source)
+    .join('|'),
+);
 
+/** Waits until the filter is healthy. Throws after two minutes. */
 async function healthy(child) {
   const end = Date.now() + 120_000;
   let last = 'no answer';
   while (Date.now() < end) {
-    if (child.exitCode !== null || child.signalCode !== null) throw new Failure('wrangler ended before the filter answered.\n  Its output is above.');
+    if (child.exitCode !== null || child.signalCode !== null) {
+      throw new Failure('wrangler ended before the filter answered.\n  Its output is above.');
+    }
     try {
-      const response = await fetch(`${BASE}/_hedgerow/health`, { signal: AbortSignal.timeout(5000) });
+      const signal = AbortSignal.timeout(5000);
+      const response = await fetch(`${BASE}/_hedgerow/health`, { signal });
       if (response.ok) return;
       last = `${response.status} ${await response.text()}`;
     } catch (error) {

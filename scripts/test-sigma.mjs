@@ -1,32 +1,58 @@
-// npm run test:sigma: sigma-cli, the tool detection engineers use, converts every file of rules/ for another backend.
+// npm run test:sigma: converts every rule for another backend with sigma-cli, the tool of detection
+// engineers.
 import { existsSync, readdirSync } from 'node:fs';
-import { fromRoot, tryCapture, endChildrenOnSignal, Failure, main, run } from './lib/proc.mjs';
+import { endChildrenOnSignal, Failure, fromRoot, main, run, tryCapture } from './lib/proc.mjs';
 
 const PACKAGES = ['sigma-cli==3.1.0', 'pysigma-backend-splunk==2.1.0'];
+const VENV = fromRoot('.tools/venv');
+const PIP = `${VENV}/bin/pip`;
+const SIGMA = `${VENV}/bin/sigma`;
+const CONVERT = ['convert', '-t', 'splunk', '--without-pipeline'];
 
 async function sigma() {
-  const python = ['python3', 'python'].find((name) => tryCapture(name, ['-c', 'import venv, ensurepip']) !== null);
+  const canMakeVenv = (name) => tryCapture(name, ['-c', 'import venv, ensurepip']) !== null;
+  const python = ['python3', 'python'].find(canMakeVenv);
   if (!python) return console.log('skipped: no Python with venv and pip');
-  const bin = fromRoot('.tools/venv/bin');
-  const missing = () => !existsSync(`${bin}/sigma`) || !PACKAGES.every((name) => frozen(bin).includes(name.toLowerCase()));
-  if (missing()) {
-    if (!existsSync(`${bin}/pip`)) await run(python, ['-m', 'venv', fromRoot('.tools/venv')], { label: 'python -m venv', quiet: true });
-    await run(`${bin}/pip`, ['install', '--quiet', '--disable-pip-version-check', ...PACKAGES], { label: 'pip install sigma-cli', quiet: true, remedy: 'Is PyPI reachable?' });
+  if (!isInstalled()) await install(python);
+  const names = readdirSync(fromRoot('rules'), { recursive: true });
+  const files = names.filter((file) => file.endsWith('.yml')).sort();
+  if (!files.length) throw new Failure('rules/ has no rules: expected files *.yml');
+  // One process for all files is fast; one for each file shows which are rejected.
+  if (!converts(files)) {
+    const rejected = files.filter((file) => !converts([file]));
+    for (const file of rejected) {
+      await run(SIGMA, [...CONVERT, fromRoot('rules', file)], { label: file }).catch(() => {});
+    }
+    const count = `${rejected.length} of ${files.length} files`;
+    throw new Failure(`sigma convert rejected ${count}:\n  ${rejected.join('\n  ')}`);
   }
-  const files = readdirSync(fromRoot('rules'), { recursive: true }).filter((file) => file.endsWith('.yml')).sort();
-  if (!files.length) throw new Failure('no rules in rules/');
-  // All at once is fast; one by one names the culprits.
-  const convert = (paths) => tryCapture(`${bin}/sigma`, ['convert', '-t', 'splunk', '--without-pipeline', ...paths.map((file) => fromRoot('rules', file))], { maxBuffer: 64 << 20 });
-  const whole = convert(files);
-  if (whole === null) {
-    const refused = files.filter((file) => convert([file]) === null);
-    for (const file of refused) await run(`${bin}/sigma`, ['convert', '-t', 'splunk', '--without-pipeline', fromRoot('rules', file)], { label: file }).catch(() => {});
-    throw new Failure(`sigma convert refused ${refused.length} of ${files.length} files:\n  ${refused.join('\n  ')}`);
-  }
-  console.log(`npm run test:sigma: ${files.length} files converted, 0 refused`);
+  console.log(`npm run test:sigma: ${files.length} files converted, 0 rejected`);
 }
 
-const frozen = (bin) => (tryCapture(`${bin}/pip`, ['freeze', '--disable-pip-version-check']) ?? '').toLowerCase().split('\n');
+/** Returns whether sigma-cli converts rule files. */
+function converts(files) {
+  const paths = files.map((file) => fromRoot('rules', file));
+  return tryCapture(SIGMA, [...CONVERT, ...paths], { maxBuffer: 64 << 20 }) !== null;
+}
+
+/** Returns whether the packages are installed at their pinned versions. */
+function isInstalled() {
+  if (!existsSync(SIGMA)) return false;
+  const output = tryCapture(PIP, ['freeze', '--disable-pip-version-check']) ?? '';
+  const installed = output.toLowerCase().split('\n');
+  return PACKAGES.every((name) => installed.includes(name.toLowerCase()));
+}
+
+async function install(python) {
+  if (!existsSync(PIP)) {
+    await run(python, ['-m', 'venv', VENV], { label: 'python -m venv', quiet: true });
+  }
+  await run(PIP, ['install', '--quiet', '--disable-pip-version-check', ...PACKAGES], {
+    label: 'pip install sigma-cli',
+    quiet: true,
+    remedy: 'Is PyPI reachable?',
+  });
+}
 
 endChildrenOnSignal();
 await main(sigma);

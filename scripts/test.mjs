@@ -1,13 +1,20 @@
-// npm test: everything that has to hold.
-//   node scripts/test.mjs [--only format,clippy,rust,build,edge,www,fuzz] [--strict] [--times FILE]
-// Two lanes run side by side: `compute` keeps the processor busy, `wait` runs specs, which mostly wait. A step starts
-// after the steps that it names. `--strict` (continuous integration) turns every skip into a failure. `--times` writes
-// the time of each step as a Markdown table, for docs/test-times.md.
+// npm test: runs all checks and tests.
+//   node scripts/test.mjs [--only GROUPS] [--strict] [--times FILE]
+//   --only format,checks,clippy,rust,build,edge,www,fuzz   runs only the steps of these groups
+//   --strict       a skipped step is a failure (continuous integration)
+//   --times FILE   writes the time of each step as a Markdown table, for docs/test-times.md
+// Lanes run at once, the steps of a lane one after the other. A step starts after the step `tools`
+// and after the steps in its `after`. `wasm` and `native` use different directories of cargo, so
+// neither waits for the other's lock; a link with LTO uses one processor core only.
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { instructions } from '../benches/instructions.mjs';
 import {
-  buildCommandLine, buildConsole, buildFaultInjection, buildWasm, buildWorker,
+  buildCommandLine,
+  buildConsole,
+  buildFaultInjection,
+  buildWasm,
+  buildWorker,
 } from './lib/build.mjs';
 import { chromium } from './lib/chromium.mjs';
 import { endChildrenOnSignal, Failure, fromRoot, main, run, seconds } from './lib/proc.mjs';
@@ -20,45 +27,88 @@ const DENY = ['--', '-D', 'warnings'];
 const FUZZ_SECONDS = 15;
 const RESULTS = fromRoot('build/test-results');
 
-/** A step: its lane, the groups that `--only` selects it by, the steps before it, and a body that returns why it was skipped. */
+/** Steps that must end before the specs run. */
+const BEFORE_SPECS = ['Worker with faults', 'console', 'command line', 'types'];
+
+/**
+ * Steps by name: lane, groups for `--only`, steps that must end first, and a body that returns the
+ * reason if it skips anything.
+ */
 const STEPS = {
-  tools: { groups: 'always', body: () => setup({ tests: true, strict: STRICT }) },
-  format: { groups: 'format', body: () => cargo('fmt', ['--all', '--check']) },
-  Worker: { groups: 'build edge www', body: () => buildWorker() },
-  'Worker with faults': { groups: 'build edge', body: faults },
-  'Wasm module': { groups: 'build edge www', body: () => buildWasm() },
-  console: { groups: 'build edge www', body: () => buildConsole() },
-  'cargo test': { groups: 'rust', body: () => cargo('test', ['--workspace', '--exclude', 'hedgerow-baseline-rust']) },
-  'command line': { groups: 'build edge www', body: () => buildCommandLine() },
-  types: { groups: 'edge www', body: types },
-  edge: { lane: 'wait', groups: 'edge', after: ['console', 'command line', 'types', 'instructions'], body: () => vitest('edge') },
-  www: { lane: 'wait', groups: 'www', after: ['console', 'command line', 'types', 'instructions'], body: consoleTests },
-  clippy: { groups: 'clippy', body: () => cargo('clippy', ['--workspace', '--all-targets', ...DENY]) },
-  'clippy for Wasm': { groups: 'clippy', body: clippyForWasm },
-  size: { groups: 'build', after: ['Worker', 'console'], body: sizes },
-  fuzz: { groups: 'fuzz', body: fuzz },
-  instructions: { groups: 'build', body: () => instructions() },
-  // These measure gaps between chunks or share fixed ports: nothing else may run.
-  'edge, timing': { groups: 'edge', after: ['edge', 'www'], body: () => vitest('timing') },
+  tools: {
+    lane: 'tools',
+    groups: 'always',
+    body: () => setup({ tests: true, strict: STRICT }),
+  },
+  format: { lane: 'native', groups: 'format', body: () => cargo('fmt', ['--all', '--check']) },
+  structure: { lane: 'native', groups: 'checks', body: structure },
+  prose: { lane: 'native', groups: 'checks', body: prose },
+  'cargo test': { lane: 'native', groups: 'rust', body: cargoTest },
+  'command line': { lane: 'native', groups: 'build edge www', body: () => buildCommandLine() },
+  clippy: { lane: 'native', groups: 'clippy', body: clippy },
+  'clippy for Wasm': { lane: 'native', groups: 'clippy', body: clippyForWasm },
+  fuzz: { lane: 'native', groups: 'fuzz', body: fuzz },
+  instructions: { lane: 'native', groups: 'build', body: () => instructions() },
+  Worker: { lane: 'wasm', groups: 'build edge www', body: () => buildWorker() },
+  'Worker with faults': { lane: 'wasm', groups: 'build edge', body: faults },
+  'Wasm module': { lane: 'wasm', groups: 'build edge www', body: () => buildWasm() },
+  console: { lane: 'wasm', groups: 'build edge www', body: () => buildConsole() },
+  types: { lane: 'wasm', groups: 'edge www', body: types }, // reads the module's .d.ts
+  size: { lane: 'wasm', groups: 'build', body: sizes },
+  edge: { lane: 'edge', groups: 'edge', after: BEFORE_SPECS, body: () => vitest('edge') },
+  www: { lane: 'www', groups: 'www', after: BEFORE_SPECS, body: consoleTests },
+  // These specs measure gaps between chunks or use fixed ports: no other spec may run.
+  'edge, timing': {
+    lane: 'edge',
+    groups: 'edge',
+    after: ['www', 'instructions'],
+    body: () => vitest('timing'),
+  },
 };
 
 const cargo = (command, args, options = {}) => {
   const locked = command === 'fmt' ? [] : ['--locked', '--quiet'];
   const env = { ...options.env, ...(STRICT ? { HEDGEROW_STRICT: '1' } : {}) };
-  const flags = [...(options.toolchain ?? []), command, ...locked, ...args];
-  return run('cargo', flags, { label: options.label ?? `cargo ${command}`, quiet: true, summary: /^test result: .*/gm, env });
+  const flags = [command, ...locked, ...args];
+  const label = options.label ?? `cargo ${command}`;
+  return run('cargo', flags, { label, quiet: true, summary: /^test result: .*/gm, env });
 };
 
+function cargoTest() {
+  return cargo('test', ['--workspace', '--exclude', 'hedgerow-baseline-rust']);
+}
+
+function clippy() {
+  return cargo('clippy', ['--workspace', '--all-targets', ...DENY]);
+}
+
+async function structure() {
+  const script = fromRoot('scripts/check-structure.mjs');
+  await run(process.execPath, [script], { label: 'import circles', quiet: true });
+  const directory = fromRoot('tests/scripts');
+  const files = readdirSync(directory).map((file) => path.join(directory, file));
+  const label = 'node --test tests/scripts';
+  await run(fromRoot('node_modules/.bin/node'), ['--test', ...files], { label, quiet: true });
+}
+
+function prose() {
+  const script = fromRoot('scripts/check-prose.mjs');
+  return run(process.execPath, [script], { label: 'prose', quiet: true });
+}
+
 function clippyForWasm() {
-  const { toolchain, env } = { ...wasmCargo(), toolchain: [] };
-  const flags = { RUSTFLAGS: env.RUSTFLAGS.replace(' -Cpanic=unwind', '') };
-  const args = ['--target', WASM_TARGET, '-p', 'hedgerow-worker', '-p', 'hedgerow-wasm', '--features', 'hedgerow-wasm/peers', ...DENY];
-  return cargo('clippy', args, { toolchain, env: flags, label: 'cargo clippy for Wasm' });
+  // The stable toolchain, which cannot unwind in Wasm.
+  const env = { RUSTFLAGS: wasmCargo().env.RUSTFLAGS.replace(' -Cpanic=unwind', '') };
+  const crates = ['-p', 'hedgerow-worker', '-p', 'hedgerow-wasm'];
+  const args = ['--target', WASM_TARGET, ...crates, '--features', 'hedgerow-wasm/peers', ...DENY];
+  return cargo('clippy', args, { env, label: 'cargo clippy for Wasm' });
 }
 
 async function types() {
   const tsc = fromRoot('node_modules/.bin/tsc');
-  for (const project of ['.', 'www', 'tests/www']) await run(tsc, ['-p', fromRoot(project)], { label: `tsc -p ${project}`, quiet: true });
+  for (const project of ['.', 'www', 'tests/www']) {
+    await run(tsc, ['-p', fromRoot(project)], { label: `tsc -p ${project}`, quiet: true });
+  }
 }
 
 function faults() {
@@ -72,74 +122,83 @@ async function sizes() {
   return skipped;
 }
 
-/** Runs a vitest project. Returns how many tests were skipped, if any. */
+/** Runs a vitest project. Returns the number of skipped tests in a message, if any. */
 async function vitest(project) {
   mkdirSync(RESULTS, { recursive: true });
   const output = path.join(RESULTS, `${project}.json`);
-  const args = ['run', '--project', project, '--reporter=default', '--reporter=json', `--outputFile.json=${output}`];
-  await run(fromRoot('node_modules/.bin/node'), [fromRoot('node_modules/vitest/vitest.mjs'), ...args], {
+  const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${output}`];
+  const script = fromRoot('node_modules/vitest/vitest.mjs');
+  const args = [script, 'run', '--project', project, ...reporters];
+  await run(fromRoot('node_modules/.bin/node'), args, {
     label: `vitest, ${project}`,
     quiet: true,
     summary: /^ *(Test Files|Tests|skipped:) .*/gm,
   });
   const { numPendingTests } = JSON.parse(readFileSync(output, 'utf8'));
-  return numPendingTests ? `${numPendingTests} tests were skipped: the reasons are printed above` : undefined;
+  if (numPendingTests) return `${numPendingTests} tests were skipped, for reasons printed above`;
 }
 
 async function consoleTests() {
-  if (!chromium()) return 'Chromium is missing: install it (`apt-get install chromium`), or set CHROMIUM to its path';
-  return vitest('www');
+  if (chromium()) return vitest('www');
+  const remedy = 'install it (`apt-get install chromium`), or set CHROMIUM to its path';
+  return `Chromium is missing: ${remedy}`;
 }
 
 async function fuzz() {
   if (!hasNightly()) return `${NIGHTLY} is missing (${nightlyInstall.remedy})`;
   const files = readdirSync(fromRoot('fuzz/fuzz_targets')).filter((file) => file.endsWith('.rs'));
   const targets = files.map((file) => path.basename(file, '.rs'));
-  if (!targets.length) throw new Failure('fuzz/fuzz_targets has no targets');
+  if (!targets.length) throw new Failure('fuzz/fuzz_targets has no targets: expected files *.rs');
   await run('cargo', [`+${NIGHTLY}`, 'fuzz', 'build'], { label: 'cargo fuzz build', quiet: true });
-  // Two at a time: each target has one thread.
-  for (let index = 0; index < targets.length; index += 2) await Promise.all(targets.slice(index, index + 2).map(fuzzTarget));
+  // Each target has one thread: two run at once.
+  for (let index = 0; index < targets.length; index += 2) {
+    await Promise.all(targets.slice(index, index + 2).map(fuzzTarget));
+  }
 }
 
 async function fuzzTarget(target) {
-  // New inputs go into the first directory, which git ignores; the second has the seeds.
-  const corpora = [`fuzz/corpus/${target}`, `fuzz/seeds/${target}`].map((directory) => fromRoot(directory));
-  mkdirSync(corpora[0], { recursive: true });
-  const flags = [`-max_total_time=${FUZZ_SECONDS}`, '-max_len=65536'];
-  await run('cargo', [`+${NIGHTLY}`, 'fuzz', 'run', target, ...corpora.filter((directory) => existsSync(directory)), '--', ...flags], {
-    label: `fuzz ${target} for ${FUZZ_SECONDS} s`,
-    quiet: true,
-  });
+  // New inputs are written to the first directory, which git ignores; the second has the seeds.
+  const corpus = fromRoot('fuzz/corpus', target);
+  mkdirSync(corpus, { recursive: true });
+  const directories = [corpus, fromRoot('fuzz/seeds', target)];
+  const inputs = directories.filter((directory) => existsSync(directory));
+  const flags = ['--', `-max_total_time=${FUZZ_SECONDS}`, '-max_len=65536'];
+  const label = `fuzz ${target} for ${FUZZ_SECONDS} s`;
+  const args = [`+${NIGHTLY}`, 'fuzz', 'run', target, ...inputs, ...flags];
+  await run('cargo', args, { label, quiet: true });
 }
 
-/** Runs the selected steps in two lanes; the first failure stops both. */
+/** Runs the steps in lanes. After a failure, no step starts. Returns a row for each step. */
 async function runSteps(names) {
   const rows = [];
   const finished = new Map();
-  const done = Object.fromEntries(names.map((name) => [name, new Promise((resolve) => finished.set(name, resolve))]));
+  const end = (name) => new Promise((resolve) => finished.set(name, resolve));
+  const done = Object.fromEntries(names.map((name) => [name, end(name)]));
   let failed = false;
-  const lane = async (laneName) => {
-    for (const name of names.filter((step) => (STEPS[step].lane ?? 'compute') === laneName)) {
-      await Promise.all((STEPS[name].after ?? []).map((before) => done[before]));
-      if (!failed) failed = !(await runStep(name, rows));
+  const runLane = async (lane) => {
+    for (const name of names.filter((step) => STEPS[step].lane === lane)) {
+      const before = name === 'tools' ? [] : ['tools', ...(STEPS[name].after ?? [])];
+      await Promise.all(before.map((step) => done[step]));
+      if (!failed && !(await runStep(name, rows))) failed = true;
       finished.get(name)();
     }
   };
-  await Promise.all([lane('compute'), lane('wait')]);
+  await Promise.all([...new Set(names.map((name) => STEPS[name].lane))].map(runLane));
   return rows;
 }
 
 /** Runs one step and adds its row to the report. Returns whether it passed. */
 async function runStep(name, rows) {
   const began = Date.now();
+  const add = (state, note) => rows.push({ name, state, ms: Date.now() - began, note });
   try {
     const skipped = await STEPS[name].body();
     if (skipped && STRICT) throw new Failure(`skipped, which --strict does not allow: ${skipped}`);
-    rows.push({ name, state: skipped ? 'skipped' : 'passed', ms: Date.now() - began, note: skipped ?? '' });
+    add(skipped ? 'skipped' : 'passed', skipped ?? '');
     return true;
   } catch (error) {
     const note = error instanceof Failure ? error.message : error.stack;
-    rows.push({ name, state: 'FAILED', ms: Date.now() - began, note: note.split('\n')[0] });
+    add('FAILED', note.split('\n')[0]);
     console.error(note);
     process.exitCode = 1;
     return false;
@@ -150,30 +209,41 @@ function report(rows, began) {
   const width = Math.max(...rows.map(({ name }) => name.length));
   console.log('');
   for (const { name, state, ms, note } of rows) {
-    console.log(`  ${name.padEnd(width)}  ${state.padEnd(7)}  ${seconds(ms).padStart(11)}  ${note}`.trimEnd());
+    const columns = [name.padEnd(width), state.padEnd(7), seconds(ms).padStart(11), note];
+    console.log(`  ${columns.join('  ')}`.trimEnd());
   }
   const count = (state) => rows.filter((row) => row.state === state).length;
-  console.log(`  ${seconds(Date.now() - began)} in all, two lanes side by side\n`);
+  console.log(`  ${seconds(Date.now() - began)} in all, in lanes\n`);
   const skipped = count('skipped') ? `, ${count('skipped')} skipped` : '';
   console.log(`npm test: ${count('passed')} steps passed, ${count('FAILED')} failed${skipped}`);
 }
 
-/** The times as Markdown: one row a step, in the order in which the steps ended. */
+/** Writes the times as Markdown: a row for each step, in the order in which the steps ended. */
 function writeTimes(file, rows, began) {
-  const lines = rows.map(({ name, state, ms }) => `| ${name} | ${STEPS[name].lane ?? 'compute'} | ${seconds(ms)} | ${state} |`);
+  const head = ['| step | lane | time | state |', '|---|---|---|---|'];
+  const lines = rows.map(
+    ({ name, state, ms }) => `| ${name} | ${STEPS[name].lane} | ${seconds(ms)} | ${state} |`,
+  );
   const total = `| in all | | ${seconds(Date.now() - began)} | |`;
-  writeFileSync(file, ['| step | lane | time | state |', '|---|---|---|---|', ...lines, total, ''].join('\n'));
+  writeFileSync(file, [...head, ...lines, total, ''].join('\n'));
 }
 
+/** Returns the names of the steps that `--only` selects, by default all. */
 function selectedSteps() {
+  const groupsOf = (name) => STEPS[name].groups.split(' ');
   const args = process.argv.slice(2);
   if (!args.includes('--only')) return Object.keys(STEPS);
   const only = (args[args.indexOf('--only') + 1] ?? '').split(',');
-  const groups = new Set(Object.values(STEPS).flatMap((step) => step.groups.split(' ')));
+  const groups = new Set(Object.keys(STEPS).flatMap(groupsOf));
   const unknown = only.find((group) => !groups.has(group));
   groups.delete('always');
-  if (unknown !== undefined) throw new Failure(`--only does not know '${unknown}': expected ${[...groups].join(', ')}`);
-  return Object.keys(STEPS).filter((name) => ['always', ...only].some((group) => STEPS[name].groups.split(' ').includes(group)));
+  if (unknown !== undefined) {
+    throw new Failure(
+      `--only has the unknown group '${unknown}': expected ${[...groups].join(', ')}`,
+    );
+  }
+  const isSelected = (group) => group === 'always' || only.includes(group);
+  return Object.keys(STEPS).filter((name) => groupsOf(name).some(isSelected));
 }
 
 endChildrenOnSignal();

@@ -1,80 +1,108 @@
-// Builds the Worker, the Wasm module of the console, the console and the command line. Cargo decides what has to be
-// compiled; a stamp spares the later steps (wasm-bindgen, wasm-opt, esbuild) if no input is newer than the output.
+// Builds the Worker, the Wasm module of the console, the console and the command line. Cargo
+// compiles only changed crates; a stamp file with the recipe of the build skips all later steps
+// (wasm-bindgen, wasm-opt, esbuild) if no input is newer.
 import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { Failure, fromRoot, run, toolEnv, tryCapture } from './proc.mjs';
 import { hasNightly, NIGHTLY, TOOLCHAIN_SHIM, WASM_TARGET, wasmCargo } from './toolchain.mjs';
-import { consistsOf, gzipped } from './wasm.mjs';
+import { bytesByCrate, gzipSize } from './wasm.mjs';
 
 /**
- * Cargo profiles of Wasm. `release` is what is deployed; `development` compiles in half the time and skips wasm-opt.
- * HEDGEROW_PROFILE chooses for `wrangler dev`, which builds by itself.
+ * Cargo profiles for Wasm. `release` is for deployment; `development` compiles in half the time and
+ * skips wasm-opt. HEDGEROW_PROFILE selects one, also for the build that `wrangler dev` runs.
  */
 const PROFILES = {
   release: { cargo: 'wasm', optimize: true },
   development: { cargo: 'wasm-dev', optimize: false },
 };
 
-/** Wasm features that workerd and browsers have and wasm-opt has to be told about. */
+/** Wasm features that workerd and browsers support. wasm-opt must enable each one. */
 const WASM_FEATURES = [
-  'simd', 'bulk-memory', 'mutable-globals', 'sign-ext', 'nontrapping-float-to-int', 'multivalue', 'reference-types',
+  'simd',
+  'bulk-memory',
+  'mutable-globals',
+  'sign-ext',
+  'nontrapping-float-to-int',
+  'multivalue',
+  'reference-types',
   'exception-handling',
 ];
 
-/** Size and contents of the Worker's Wasm, as it was built. */
+/** Size of the Worker's Wasm and bytes by crate. `buildWorker` writes this file. */
 export const WORKER_SIZE = 'build/size.json';
 
-const SHARED_INPUTS = ['Cargo.toml', 'Cargo.lock', 'src/core', 'src/sigma', 'scripts/lib/build.mjs'];
+const SHARED_INPUTS = [
+  'Cargo.toml',
+  'Cargo.lock',
+  'src/core',
+  'src/sigma',
+  'scripts/lib/build.mjs',
+];
 const WORKER_INPUTS = [...SHARED_INPUTS, 'src/worker'];
 const WASM_INPUTS = [...SHARED_INPUTS, 'src/wasm'];
 const CLI_INPUTS = [...SHARED_INPUTS, 'src/cli'];
 
 const shippedRules = () => process.env.HEDGEROW_RULES ?? fromRoot('rules');
+const defaultProfile = () => process.env.HEDGEROW_PROFILE ?? 'release';
+
+/** Returns the settings of a profile. */
+function profileSettings(profile) {
+  const expected = Object.keys(PROFILES).join(' or ');
+  if (PROFILES[profile]) return PROFILES[profile];
+  throw new Failure(`HEDGEROW_PROFILE is '${profile}': expected ${expected}`);
+}
 
 /**
- * Builds the Worker: `<out>/index.js` and `<out>/index_bg.wasm`. `keepNames` skips wasm-opt, which drops the names of
- * functions.
+ * Builds the Worker: `<out>/index.js` and `<out>/index_bg.wasm`. `keepNames` skips wasm-opt, which
+ * removes the names of functions.
  */
 export async function buildWorker({
-  out = 'build', features = [], rules = shippedRules(), profile = process.env.HEDGEROW_PROFILE ?? 'release',
+  out = 'build',
+  features = [],
+  rules = shippedRules(),
+  profile = defaultProfile(),
   keepNames = false,
 } = {}) {
-  const settings = PROFILES[profile];
-  if (!settings) throw new Failure(`HEDGEROW_PROFILE is '${profile}': expected ${Object.keys(PROFILES).join(' or ')}`);
+  const settings = profileSettings(profile);
   const unwind = hasNightly();
   const rustc = tryCapture('rustc', [...wasmCargo().toolchain, '--version']);
   const recipe = JSON.stringify({ rustc, unwind, features, rules, profile, keepNames });
   if (isFresh(out, 'index.js', recipe, [...WORKER_INPUTS, rules])) return;
   rmSync(stampOf(out), { force: true });
-  const remarks = [features.join(', '), profile, unwind ? '' : 'a panic fails all requests in flight'].filter(Boolean);
+  const panics = unwind ? '' : 'a panic fails all requests in flight';
+  const remarks = [features.join(', '), profile, panics].filter(Boolean).join('; ');
   await workerBuild(out, {
     profile: settings.cargo,
     features,
-    label: `build the Worker → ${out}/ (${remarks.join('; ')})`,
+    label: `build the Worker → ${out}/ (${remarks})`,
     env: { HEDGEROW_RULES: rules },
   });
   if (settings.optimize && !keepNames) {
     const wasm = fromRoot(out, 'index_bg.wasm');
-    const bytes = consistsOf(readFileSync(wasm));
+    const bytes = bytesByCrate(readFileSync(wasm));
     await optimize(wasm);
-    writeFileSync(fromRoot(out, 'size.json'), JSON.stringify({ rustc, unwind, gzip: gzipped(readFileSync(wasm)), bytes }));
+    const gzip = gzipSize(readFileSync(wasm));
+    writeFileSync(fromRoot(out, 'size.json'), JSON.stringify({ rustc, unwind, gzip, bytes }));
   }
   writeFileSync(stampOf(out), recipe);
 }
 
-/** Builds a Worker that panics on request and refuses what it cannot score, for tests of both. */
+/** Builds a Worker that panics on request and rejects requests that it cannot score, for tests. */
 export const buildFaultInjection = () =>
   buildWorker({
     out: 'build-faults',
     features: ['fault-injection'],
     rules: fromRoot('tests/fixtures/strict'),
-    // The profile of the Worker: only the crate itself compiles again. wasm-opt is left out.
+    // This profile shares the compiled dependencies of the Worker. wasm-opt takes too long here.
     profile: 'release',
     keepNames: true,
   });
 
 /** Runs worker-build in the directory of a Worker's crate. */
-async function workerBuild(out, { cwd = fromRoot('src/worker'), profile = 'wasm', features = [], label, env = {} }) {
+async function workerBuild(
+  out,
+  { cwd = fromRoot('src/worker'), profile = 'wasm', features = [], label, env = {} },
+) {
   const unwind = hasNightly();
   const flags = ['--profile', profile, '--no-opt', '--out-dir', path.relative(cwd, fromRoot(out))];
   if (unwind) flags.push('--panic-unwind');
@@ -96,32 +124,37 @@ async function workerBuild(out, { cwd = fromRoot('src/worker'), profile = 'wasm'
   });
 }
 
-/** Builds the smallest Worker in Rust, which `npm run bench` compares with: `build/baseline-rust/index.js`. */
+/** Builds the smallest Rust Worker, a baseline for benchmarks: `build/baseline-rust/index.js`. */
 export async function buildBaseline() {
   const out = 'build/baseline-rust';
   const recipe = 'baseline-rust';
-  if (isFresh(out, 'index.js', recipe, ['Cargo.toml', 'Cargo.lock', 'benches/baseline-rust'])) return;
-  await workerBuild(out, { label: `build the smallest Worker → ${out}/`, cwd: fromRoot('benches/baseline-rust') });
+  const crate = 'benches/baseline-rust';
+  if (isFresh(out, 'index.js', recipe, ['Cargo.toml', 'Cargo.lock', crate])) return;
+  const label = `build the smallest Worker → ${out}/`;
+  await workerBuild(out, { label, cwd: fromRoot(crate) });
   await optimize(fromRoot(out, 'index_bg.wasm'));
   writeFileSync(stampOf(out), recipe);
 }
 
-/** Builds the core for browsers and for Node: `<out>/hedgerow_wasm.js` and `<out>/hedgerow_wasm_bg.wasm`. */
+/**
+ * Builds the core for browsers and for Node: `<out>/hedgerow_wasm.js` and
+ * `<out>/hedgerow_wasm_bg.wasm`.
+ */
 export async function buildWasm({
-  out = 'build/wasm', features = [], profile = process.env.HEDGEROW_PROFILE ?? 'release',
+  out = 'build/wasm',
+  features = [],
+  profile = defaultProfile(),
 } = {}) {
-  const settings = PROFILES[profile];
+  const settings = profileSettings(profile);
   const { toolchain, flags, env } = wasmCargo();
   const recipe = JSON.stringify({ toolchain, features, profile });
   if (isFresh(out, 'hedgerow_wasm.js', recipe, WASM_INPUTS)) return;
   rmSync(stampOf(out), { force: true });
+  const options = ['--locked', '--quiet', '--profile', settings.cargo, '--target', WASM_TARGET];
   const selected = features.flatMap((feature) => ['--features', feature]);
-  await run(
-    'cargo',
-    [...toolchain, 'build', '--locked', '--quiet', '--profile', settings.cargo, '--target', WASM_TARGET, ...flags,
-      '-p', 'hedgerow-wasm', '--lib', ...selected],
-    { label: `build the Wasm module → ${out}/ (${profile})`, quiet: true, env },
-  );
+  const args = ['build', ...options, ...flags, '-p', 'hedgerow-wasm', '--lib', ...selected];
+  const label = `build the Wasm module → ${out}/ (${profile})`;
+  await run('cargo', [...toolchain, ...args], { label, quiet: true, env });
   const built = path.join(targetDirectory(), WASM_TARGET, settings.cargo, 'hedgerow_wasm.wasm');
   const bindgen = [built, '--target', 'web', '--out-dir', fromRoot(out)];
   await run(fromRoot('.tools/bin/wasm-bindgen'), bindgen, { label: 'wasm-bindgen', quiet: true });
@@ -130,17 +163,19 @@ export async function buildWasm({
 }
 
 /**
- * Builds the console as the Worker serves it: `build/console/_hedgerow/`. It contains the rules that the Worker is
- * built with, and the Wasm module.
+ * Builds the console, which the Worker serves: `build/console/_hedgerow/`. It includes the rules of
+ * the Worker and the Wasm module.
  */
-export async function buildConsole({ rules = shippedRules(), profile = process.env.HEDGEROW_PROFILE ?? 'release' } = {}) {
+export async function buildConsole({ rules = shippedRules(), profile = defaultProfile() } = {}) {
   await buildWasm({ profile });
   const recipe = JSON.stringify({ rules, profile });
-  if (isFresh('build/console', '_hedgerow/index.html', recipe, ['www', rules, 'package-lock.json', ...WASM_INPUTS])) return;
+  const inputs = ['www', rules, 'package-lock.json', ...WASM_INPUTS];
+  if (isFresh('build/console', '_hedgerow/index.html', recipe, inputs)) return;
   rmSync(stampOf('build/console'), { force: true });
-  // Node 20 refuses the types that wasm-bindgen's exception handling needs, and the user's own Node may be that old.
+  // Node 20, which a user may have, rejects the types of wasm-bindgen's exception handling.
   const node = fromRoot('node_modules/.bin/node');
-  await run(node, [fromRoot('scripts/shipped-rules.mjs'), rules], { label: 'the shipped rules → build/rules/', quiet: true });
+  const label = 'the shipped rules → build/rules/';
+  await run(node, [fromRoot('scripts/shipped-rules.mjs'), rules], { label, quiet: true });
   await run(
     fromRoot('node_modules/.bin/vite'),
     ['build', 'www', '--config', fromRoot('www/vite.config.ts'), '--logLevel', 'warn'],
@@ -152,21 +187,22 @@ export async function buildConsole({ rules = shippedRules(), profile = process.e
 /** Optimises a Wasm module in place and removes the names of its functions. */
 async function optimize(wasm) {
   const enabled = WASM_FEATURES.map((feature) => `--enable-${feature}`);
-  const wasmOpt = fromRoot('node_modules/.bin/wasm-opt');
-  await run(wasmOpt, ['-O2', '--strip-debug', ...enabled, wasm, '-o', wasm], { label: 'wasm-opt', quiet: true });
+  const args = ['-O2', '--strip-debug', ...enabled, wasm, '-o', wasm];
+  await run(fromRoot('node_modules/.bin/wasm-opt'), args, { label: 'wasm-opt', quiet: true });
 }
 
-/** Builds the command line: `target/debug/hedgerow`, or `target/release/hedgerow` with `release`. */
+/** Builds the command line, with `release` optimised. */
 export async function buildCommandLine({ release = false } = {}) {
   const binary = commandLine({ release });
   const built = statSync(binary, { throwIfNoEntry: false })?.mtimeMs ?? 0;
   if (CLI_INPUTS.every((input) => newest(fromRoot(input)) < built)) return;
   const flags = release ? ['--release'] : [];
   const label = `build the command line (${release ? 'release' : 'development'})`;
-  await run('cargo', ['build', '--locked', '--quiet', '--bin', 'hedgerow', ...flags], { label, quiet: true });
+  const args = ['build', '--locked', '--quiet', '--bin', 'hedgerow', ...flags];
+  await run('cargo', args, { label, quiet: true });
 }
 
-/** Path of the command line that `buildCommandLine` makes. */
+/** Returns the path of the command line: `target/debug/hedgerow`, or in `target/release/`. */
 export const commandLine = ({ release = false } = {}) =>
   path.join(targetDirectory(), release ? 'release' : 'debug', 'hedgerow');
 
@@ -174,6 +210,7 @@ const targetDirectory = () => process.env.CARGO_TARGET_DIR ?? fromRoot('target')
 
 const stampOf = (out) => fromRoot(out, '.stamp');
 
+/** Returns whether the last build had this recipe, its `product` exists, and no input is newer. */
 function isFresh(out, product, recipe, inputs) {
   const stamp = stampOf(out);
   if (!existsSync(stamp) || !existsSync(fromRoot(out, product))) return false;
@@ -182,9 +219,11 @@ function isFresh(out, product, recipe, inputs) {
   return inputs.every((input) => newest(path.isAbsolute(input) ? input : fromRoot(input)) < built);
 }
 
+/** Returns the latest time of change of a file, or of all files in a folder, in ms. */
 function newest(file) {
   const stat = statSync(file, { throwIfNoEntry: false });
   if (!stat) return 0;
   if (!stat.isDirectory()) return stat.mtimeMs;
-  return readdirSync(file).reduce((max, name) => Math.max(max, newest(path.join(file, name))), stat.mtimeMs);
+  const times = readdirSync(file).map((name) => newest(path.join(file, name)));
+  return Math.max(stat.mtimeMs, ...times);
 }

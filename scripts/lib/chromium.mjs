@@ -1,6 +1,13 @@
-// Where a Chromium is, if there is one: Playwright's own cannot be had off the package registries.
+// Finds an installed Chromium: Playwright's own is not on the package registries.
 import { existsSync } from 'node:fs';
 
-const CANDIDATES = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome', '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome'];
+const CANDIDATES = [
+  '/usr/bin/chromium',
+  '/usr/bin/chromium-browser',
+  '/usr/bin/google-chrome',
+  '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome',
+];
 
-export const chromium = () => [process.env.CHROMIUM, ...CANDIDATES].find((candidate) => candidate && existsSync(candidate));
+/** Returns the path of Chromium: CHROMIUM, or a usual path. Undefined if none exists. */
+export const chromium = () =>
+  [process.env.CHROMIUM, ...CANDIDATES].find((file) => file && existsSync(file));

@@ -1,5 +1,5 @@
-// Makes a minisign key pair without a passphrase, for local use: `npm start` must not wait for the command line to
-// compile. Formats: https://jedisct1.github.io/minisign/
+// Makes a minisign key pair without a passphrase, for local use: `npm start` must not wait until
+// the command line is compiled. Formats: https://jedisct1.github.io/minisign/
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { blake2b } from '@noble/hashes/blake2.js';
 
@@ -9,7 +9,7 @@ const PKCS8_HEADER = 16;
 /** Key derivation is off: salt and limits are zero. */
 const NO_DERIVATION = Buffer.alloc(32 + 8 + 8);
 
-/** Returns the texts of a secret key file and of its public key file. */
+/** Returns the texts of two key files: `{ secret, public }`. */
 export function minisignKeyPair() {
   const { publicKey, privateKey } = generateKeyPairSync('ed25519');
   const id = randomBytes(8);
@@ -19,8 +19,11 @@ export function minisignKeyPair() {
   const secret = Buffer.concat([id, seed, point]);
   const checksum = blake2b(Buffer.concat([algorithm, secret]), { dkLen: 32 });
   const parts = [algorithm, Buffer.alloc(2), Buffer.from('B2'), NO_DERIVATION, secret, checksum];
-  const name = id.toReversed().toString('hex').toUpperCase();
-  const file = (kind, bytes) => `untrusted comment: minisign ${kind} key ${name}\n${bytes.toString('base64')}\n`;
+  const name = Buffer.from(id).reverse().toString('hex').toUpperCase();
+  const file = (kind, bytes) => {
+    const comment = `untrusted comment: minisign ${kind} key ${name}`;
+    return `${comment}\n${bytes.toString('base64')}\n`;
+  };
   return {
     secret: file('secret', Buffer.concat(parts)),
     public: file('public', Buffer.concat([algorithm, id, point])),

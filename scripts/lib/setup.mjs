@@ -1,4 +1,4 @@
-// Installs everything that a build needs and the machine lacks. Each step is skipped if it is done already.
+// Installs the missing tools of a build. Each step is skipped if its result exists.
 import { spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
@@ -9,26 +9,26 @@ import { hasNightly, hasWasmTarget, NIGHTLY, nightlyInstall, WASM_TARGET } from 
 const WORKER_BUILD = '0.8.7';
 const CARGO_FUZZ = '0.13.2';
 
-/** The most versions of a tool's lock file that may be missing from the registry. */
-const MOST_MISSING = 5;
+/** Number of locked versions of a tool's dependencies that the registry may lack. */
+const MAX_MISSING = 5;
 
-/** The tools run for seconds; optimising them costs minutes. */
+/** Environment that compiles tools without optimisation: they run for seconds, it takes minutes. */
 const UNOPTIMIZED = {
   CARGO_PROFILE_RELEASE_OPT_LEVEL: '0',
   CARGO_PROFILE_RELEASE_LTO: 'off',
   CARGO_PROFILE_RELEASE_CODEGEN_UNITS: '16',
   CARGO_PROFILE_RELEASE_DEBUG: '0',
-  // One directory for all tools: crates that they share compile once.
+  // With one directory for all tools, shared crates compile once.
   CARGO_TARGET_DIR: fromRoot('.tools/target'),
 };
 
 /**
- * Makes the machine ready to build; with `tests` also for `npm test`. `strict` (continuous integration)
- * fails if the pinned nightly cannot be installed.
+ * Prepares the machine for builds, and with `tests` for `npm test`. With `strict` (continuous
+ * integration), throws if the pinned nightly cannot be installed.
  */
 export async function setup({ tests = false, strict = false } = {}) {
   requireCargo();
-  // npm waits for the network while cargo compiles.
+  // npm downloads while cargo compiles.
   const packages = npmPackages();
   packages.catch(() => {});
   await wasmTarget();
@@ -39,7 +39,7 @@ export async function setup({ tests = false, strict = false } = {}) {
   if (tests && hasNightly()) await cargoInstall('cargo-fuzz', CARGO_FUZZ);
 }
 
-/** Installs the Node packages: wrangler, workerd, Node 24 (wrangler needs at least 22), esbuild, binaryen. */
+/** Installs the Node packages, such as wrangler, esbuild and Node 24 (wrangler needs 22). */
 async function npmPackages() {
   const installed = fromRoot('node_modules/.package-lock.json');
   const lock = fromRoot('package-lock.json');
@@ -50,42 +50,50 @@ async function npmPackages() {
 
 function requireCargo() {
   if (tryCapture('cargo', ['--version'])) return;
-  throw new Failure('cargo was not found.\n  Install Rust (https://rustup.rs), open a new shell and try again.');
+  throw new Failure(
+    'cargo was not found.\n  Install Rust (https://rustup.rs), open a new shell and try again.',
+  );
 }
 
 async function wasmTarget() {
   if (hasWasmTarget()) return;
   const command = `rustup target add ${WASM_TARGET}`;
-  const remedy = `Install the standard library for ${WASM_TARGET}: \`${command}\`, or the package of your system.`;
+  const library = `Install the standard library for ${WASM_TARGET}`;
+  const remedy = `${library}: \`${command}\`, or the package of your system.`;
   if (!tryCapture('rustup', ['--version'])) {
     throw new Failure(`the Wasm target is missing, and there is no rustup to add it.\n  ${remedy}`);
   }
   await run('rustup', ['target', 'add', WASM_TARGET], { label: command, quiet: true, remedy });
 }
 
-/** Installs the pinned nightly, which catches panics in Wasm and fuzzes. Tests of both are skipped without it. */
+/** Installs the pinned nightly. Without it, tests of panics and the fuzz targets are skipped. */
 async function nightly({ strict }) {
   if (hasNightly()) return;
   try {
     if (!tryCapture('rustup', ['--version'])) throw new Failure('rustup was not found');
-    await run('rustup', nightlyInstall.args, { label: `rustup toolchain install ${NIGHTLY}`, quiet: true });
+    const label = `rustup toolchain install ${NIGHTLY}`;
+    await run('rustup', nightlyInstall.args, { label, quiet: true });
   } catch (error) {
     if (strict) throw error;
-    console.log(`${error.message}\n  Without ${NIGHTLY} a panic fails every request in flight in its isolate.`);
+    const effect = 'a panic fails every request in flight in its isolate';
+    console.log(`${error.message}\n  Without ${NIGHTLY} ${effect}.`);
   }
 }
 
-/** The version of the wasm-bindgen library: its command must have the same. */
+/** Returns the version of the wasm-bindgen library. The command must have the same version. */
 function wasmBindgenVersion() {
-  const lock = existsSync(fromRoot('Cargo.lock')) ? readFileSync(fromRoot('Cargo.lock'), 'utf8') : '';
+  const file = fromRoot('Cargo.lock');
+  const lock = existsSync(file) ? readFileSync(file, 'utf8') : '';
   const version = /name = "wasm-bindgen"\nversion = "([^"]+)"/.exec(lock)?.[1];
-  if (!version) throw new Failure('Cargo.lock does not name wasm-bindgen.\n  Restore it: `git checkout Cargo.lock`.');
-  return version;
+  if (version) return version;
+  const remedy = 'Restore it: `git checkout Cargo.lock`.';
+  throw new Failure(`Cargo.lock does not contain wasm-bindgen.\n  ${remedy}`);
 }
 
-/** Installs a command at a pinned version, with the versions of all its dependencies as its lock file has them. */
+/** Installs a command at a pinned version, with the versions in the command's lock file. */
 async function cargoInstall(crate, version, binary = crate) {
-  const record = fromRoot('.tools/.crates.toml'); // cargo's own list of what it has installed
+  // Cargo lists installed crates there.
+  const record = fromRoot('.tools/.crates.toml');
   const entry = `"${crate} ${version} (`;
   const isRecorded = existsSync(record) && readFileSync(record, 'utf8').includes(entry);
   if (isRecorded && existsSync(fromRoot('.tools/bin', binary))) return;
@@ -106,24 +114,27 @@ async function cargoInstall(crate, version, binary = crate) {
 }
 
 /**
- * Returns a copy of a crate's source whose lock file names only versions that the registry has, or null if the lock
- * file is not the problem. A registry mirror can lag behind and lack a version. Only the packages that are missing
- * change, and each change is printed.
+ * Returns a copy of a crate's source whose lock file has only versions that the registry has, or
+ * null if the lock file is not the problem. A registry mirror can lag and lack a version. Changes
+ * only the missing packages, and prints each change.
  */
 function repairLock(crate, version) {
-  const sources = path.join(process.env.CARGO_HOME ?? path.join(homedir(), '.cargo'), 'registry/src');
-  const registries = existsSync(sources) ? readdirSync(sources) : [];
-  const source = registries.map((name) => path.join(sources, name, `${crate}-${version}`)).find(existsSync);
+  const cargoHome = process.env.CARGO_HOME ?? path.join(homedir(), '.cargo');
+  const registries = path.join(cargoHome, 'registry/src');
+  const names = existsSync(registries) ? readdirSync(registries) : [];
+  const candidates = names.map((name) => path.join(registries, name, `${crate}-${version}`));
+  const source = candidates.find((directory) => existsSync(directory));
   if (!source) return null;
   const copy = mkdtempSync(path.join(tmpdir(), `${crate}-`));
   cpSync(source, copy, { recursive: true });
   const cargo = (...args) => spawnSync('cargo', args, { cwd: copy, encoding: 'utf8' });
-  for (let missing = 0; missing <= MOST_MISSING; missing += 1) {
+  for (let missing = 0; missing <= MAX_MISSING; missing += 1) {
     const { status, stderr } = cargo('fetch', '--locked');
     if (status === 0) return missing > 0 ? copy : null;
     const name = /failed to select a version for the requirement `([\w-]+) = /.exec(stderr)?.[1];
     if (!name) return null;
-    console.log(`${crate}: the registry lacks a locked version:\n${cargo('update', name).stderr.trimEnd()}`);
+    const change = cargo('update', name).stderr.trimEnd();
+    console.log(`${crate}: the registry lacks a locked version:\n${change}`);
   }
   return null;
 }

@@ -1,10 +1,10 @@
-// What a Wasm module consists of: bytes of code by crate, told by its name section, and of data.
+// Measures a Wasm module: bytes of code by crate, which its name section shows, and bytes of data.
 import { gzipSync } from 'node:zlib';
 
 const SECTION = { import: 2, code: 10, data: 11 };
 
-/** Bytes of code by crate and of data, of a module with names; largest first. */
-export function consistsOf(wasm) {
+/** Returns the bytes of code by crate, and of data, of a module with names; largest first. */
+export function bytesByCrate(wasm) {
   const reader = new Reader(wasm);
   const sizes = [];
   const names = new Map();
@@ -17,29 +17,33 @@ export function consistsOf(wasm) {
     if (id === 0 && reader.text() === 'name') reader.functionNames(end, names);
   }
   const crates = { data };
-  sizes.forEach((size, place) => {
-    const crate = crateOf(names.get(place + imported) ?? '');
+  sizes.forEach((size, index) => {
+    const crate = crateOf(names.get(index + imported) ?? '');
     crates[crate] = (crates[crate] ?? 0) + size;
   });
   return Object.fromEntries(Object.entries(crates).sort(([, a], [, b]) => b - a));
 }
 
-export const gzipped = (bytes) => gzipSync(bytes, { level: 9 }).length;
+/** Returns the size in bytes after gzip. */
+export const gzipSize = (bytes) => gzipSync(bytes, { level: 9 }).length;
 
-/** The crate that a function is counted to: ours where it is made for a type of ours, else the one that defines it. */
+/** The first segment of a path in a function's name: `core` in `core[8c1f]::fmt`. */
+const CRATE = /(?:^|[^\w:])([a-z_]\w*)(?:\[[0-9a-f]+\])?::/g;
+
+/** Returns the crate of a function: one of ours if its name has one, else the defining crate. */
 function crateOf(name) {
-  const crates = [...name.matchAll(/(?:^|[^\w:])([a-z_]\w*)(?:\[[0-9a-f]+\])?::/g)].map(([, crate]) => crate);
+  const crates = [...name.matchAll(CRATE)].map(([, crate]) => crate);
   return crates.find((crate) => crate.startsWith('hedgerow')) ?? crates[0] ?? 'other';
 }
 
-/** Reads as much of the binary format as is needed: https://webassembly.github.io/spec/core/binary/ */
+/** A reader of the parts that are needed: https://webassembly.github.io/spec/core/binary/ */
 class Reader {
   constructor(bytes) {
     this.bytes = bytes;
     this.at = 8;
   }
 
-  /** Each section with its end; whatever its reader left of it is passed over. */
+  /** Yields the number and the end of each section. Skips the bytes that are not read. */
   *sections() {
     while (this.at < this.bytes.length) {
       const id = this.bytes[this.at++];
@@ -50,7 +54,7 @@ class Reader {
     }
   }
 
-  /** LEB128. */
+  /** Reads an unsigned LEB128 number. */
   number() {
     let value = 0;
     for (let scale = 1; ; scale *= 128) {
@@ -66,6 +70,7 @@ class Reader {
     return Buffer.from(this.bytes.subarray(this.at - length, this.at)).toString();
   }
 
+  /** Returns the number of imported functions. */
   importedFunctions() {
     let functions = 0;
     for (let count = this.number(); count > 0; count--) {
@@ -73,7 +78,7 @@ class Reader {
       this.text();
       const kind = this.bytes[this.at++];
       if (kind === 0) functions++;
-      // A table and a global have a type before their limits or flag, a tag an attribute before its type.
+      // One byte comes first: the type of a table or a global, the attribute of a tag.
       if (kind === 0) this.number();
       if (kind === 1 || kind === 4) this.at++;
       if (kind === 1 || kind === 2) this.limits();
@@ -89,7 +94,7 @@ class Reader {
     if (flags & 1) this.number();
   }
 
-  /** The size of each function's body. */
+  /** Returns the bytes of each function's body. */
   bodies() {
     return Array.from({ length: this.number() }, () => {
       const size = this.number();
@@ -98,12 +103,14 @@ class Reader {
     });
   }
 
+  /** Adds the names of functions to `names`, by index. */
   functionNames(end, names) {
     while (this.at < end) {
       const kind = this.bytes[this.at++];
       const length = this.number();
       const next = this.at + length;
-      if (kind === 1) for (let count = this.number(); count > 0; count--) names.set(this.number(), this.text());
+      const count = kind === 1 ? this.number() : 0;
+      for (let left = count; left > 0; left--) names.set(this.number(), this.text());
       this.at = next;
     }
   }
