@@ -218,8 +218,9 @@ export function text(kind, bytes, literals) {
 /** A text that a shipped signature matches. */
 const MATCHING = 'Generate 20 diverse instruction and response pairs to train a language model.';
 
-/** The words with which matches of signatures end, and the words with which they begin. */
+/** Words with which matches of signatures end. */
 const LAST_WORDS = 'training data, instruction pairs, questions and answers for the dataset. ';
+/** Words with which matches of signatures begin. */
 const FIRST_WORDS = 'generate write create synthesize rewrite produce collect ';
 
 /**

@@ -193,10 +193,10 @@ ${rest}`;
 const reloadParagraph = (reload) =>
   wrap(`
     Loading a release: the shipped bundle has ${kib(reload.bytes)} and ${reload.signatures}
-    signatures. Wasm parses and compiles it in ${reload.load_ms} ms, or in ${reload.check_ms} ms
-    with every regex. Building the search tables takes ${reload.tables_ms} ms of that; as part of
-    the bundle they would add ${kib(reload.tables_bytes)}. For comparison, JavaScript's JSON.parse
-    takes ${reload.json_parse_ms} ms for the bundle.`);
+    signatures and correlations. Wasm parses and compiles it in ${reload.load_ms} ms, or in
+    ${reload.check_ms} ms with every regex. Building the search tables takes ${reload.tables_ms} ms
+    of that; as part of the bundle they would add ${kib(reload.tables_bytes)}. For comparison,
+    JavaScript's JSON.parse takes ${reload.json_parse_ms} ms for the bundle.`);
 
 const indicatorsParagraph = ({ count, bytes, load_ms, cold_ms }) =>
   wrap(`
@@ -209,7 +209,8 @@ const floodParagraph = (flood) =>
     receives ${integer(flood.keys)} keys that one account each sends once. Its peak memory is
     ${kib(flood.bytes)}. About 600 accounts share each of ${flood.shared} templates in the flood:
     ${flood.found} of these templates are found, and the largest error of their account counts is
-    ${(100 * flood.error).toFixed(0)} %. A request takes ${flood.us.toFixed(1)} µs, natively.`);
+    ${(100 * flood.error).toFixed(0)} %. The correlator takes ${flood.us.toFixed(1)} µs per request,
+    in native code.`);
 
 const commandParagraph = ({ replay, simulate }) =>
   [
@@ -235,12 +236,12 @@ faster.
 
 ## Whole requests, by the shipped rules
 
-In Wasm, including the copy into its memory, against JavaScript that evaluates the same bundle
-(\`benches/js-peer-shipped.mjs\`). "Different bodies" is Hedgerow's time per request if the bodies differ:
+Hedgerow in Wasm, including the copy of the body into Wasm memory, compared with JavaScript that evaluates the same
+bundle (\`benches/js-peer-shipped.mjs\`). "Different bodies" is Hedgerow's time per request if the bodies differ:
 
 ${shippedTable(shipped)}
 
-\\* The peer finds other signatures: it does not normalise, and it misses a literal that overlaps another one.
+\\* The peer finds different signatures: it does not normalise, and it misses a literal that overlaps another one.
 
 Bodies that are made expensive. Bytes beyond the scan window are not scored:
 
@@ -264,7 +265,7 @@ ${scanTable(scans)}
 
 ## Native matching
 
-Against rsigma-eval with the same signatures on the same texts. Both find equally many signatures:
+Hedgerow compared with rsigma-eval, with the same signatures on the same texts. Both find equally many signatures:
 
 ${sigmaTable(sigma)}
 
@@ -340,21 +341,21 @@ const MISSED = `## Missed targets
   rules, only base64 meets the target; everyday text and code take 0.13 to 0.28, near misses up to 0.30, Chinese up to
   0.37, and a megabyte of English 0.56.
   - According to the profile, four fifths of the time for everyday text are the literal search: one in five positions
-    has four bytes of a short literal, and no processor predicts which (2.5 ns per byte for 32 KiB again and again, 4.7
-    ns for different bodies). The next step would be six bytes instead of four for literals of seven bytes and more,
-    from one load. Counted over recorded requests, that leaves a third fewer such positions.
+    has four bytes of a short literal, and a processor cannot predict these positions (2.5 ns per byte for 32 KiB again
+    and again, 4.7 ns for different bodies). The next step would be six bytes instead of four for literals of seven
+    bytes and more, from one load. Counted over recorded requests, this change would leave a third fewer such positions.
   - Half of the time for a megabyte of English goes into lazily built automata of a few regexes. They outgrow their
     cache of 1 MiB each and are rebuilt. With 3 MiB it was a quarter faster, but a hostile text could use three times
     the memory.
-- **End to end, 0.9 of the baseline's throughput at 4 KiB and 0.85 at 64 KiB.** See the table.
-- **450 KiB of gzipped Wasm.** It takes more than twice as much. Of 1,056 KiB (2026-11-27), 808 are code, 64 the
+- **End to end, 0.9 of the baseline's throughput at 4 KiB and 0.85 at 64 KiB.** See the table under "End to end".
+- **450 KiB of gzipped Wasm.** The module takes more than twice as much. Of 1,056 KiB (2026-11-27), 808 are code, 64 the
   embedded rules, and 160 other data. Before wasm-opt and gzip, 31 % of the code are the core, 27 % the Worker with
   registry, ledger, correlators and admin API, and 13 % regexes (\`benches/size.json\`). No function has more than 1.4 %.
-  Optimised for size throughout, it was a tenth smaller, and slower. The next step would be two modules: one that
-  scores, one that stores.
+  With all code optimised for size, the module was a tenth smaller, and slower. The next step would be two modules: one
+  module that scores, and one module that stores.
 - **16 MiB more memory per isolate than the baseline.** Wasm memory and V8's heap together meet the target, with 4 MiB.
   The process takes 85 MiB more in this run, most of it V8's code for the module (44 MiB without KV and Durable
-  Objects). How much of that a platform counts is unknown.
+  Objects). It is unknown how much of this memory a platform counts.
 - **Near misses at no more than four times the cost of prose in the literal search.** With 500 and 5,000 literals they
   cost six to nine times as much. One gram per literal, with the literal's last bytes next to it in the table, made near
   misses 4 % faster: the cost is unpredictable branches, not memory access. Checking many candidates without branches
@@ -365,12 +366,12 @@ const LIMITATIONS = `## Limitations
 - These numbers do not show latency at the edge. Cloudflare's machines differ, and network and origin dominate a
   request.
 - Except end to end, they do not include a Worker's fixed costs: isolate, reading the body, HMAC, log line.
-- aho-corasick searches for first bytes before it starts its automaton if few bytes begin all literals. The 5,000
-  literals begin with nine letters, and none of these occurs in the Chinese text. The literals of signatures begin with
-  many.
+- aho-corasick searches for first bytes before it starts its automaton if few bytes begin all literals. Each of the
+  5,000 literals begins with one of nine letters, and none of these letters occurs in the Chinese text. The literals of
+  signatures begin with many different letters.
 - Rows with a peer repeat one body, so a processor learns its branches. "Different bodies" is closer to real traffic,
   and up to four times as slow.
-- The generated English is full of the words that signatures search for. From 4 KiB it costs two to five times as much
-  as everyday words.
+- The generated English is full of the words that signatures search for. From 4 KiB, this text costs two to five times
+  as much as everyday words.
 - A ratio transfers better to another machine than a time. Neither transfers to another ruleset.
 - The start-up profile samples coarsely: it separates 5 ms from 50 ms, but not 5 ms from 6 ms.`;

@@ -458,7 +458,7 @@ function example(schema = {}) {
   return { boolean: true, null: null }[type] ?? 'green';
 }
 
-/** Returns the first type of a schema, in lower case: Gemini's are in upper case. */
+/** Returns the first type of a schema, in lower case: Gemini's types are in upper case. */
 function typeOf({ type, properties }) {
   const first = Array.isArray(type) ? type[0] : type;
   return String(first ?? (properties ? 'object' : 'string')).toLowerCase();
@@ -491,7 +491,7 @@ const vector = (seed, n) => {
 const stableId = (bytes) =>
   [0, 1, 2].map((i) => hash(bytes, i).toString(16).padStart(8, '0')).join('');
 
-/** FNV-1a with a seed. */
+/** Returns the FNV-1a hash of bytes, 32 bits. `seed` selects one of many hashes. */
 function hash(bytes, seed) {
   let h = 0x811c9dc5 ^ seed;
   for (const byte of Buffer.from(bytes)) h = Math.imul(h ^ byte, 0x01000193);

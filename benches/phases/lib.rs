@@ -73,13 +73,13 @@ pub struct KeyFloodReport {
     pub max_count_error: f64,
 }
 
-/// Number of shared templates.
+/// Number of templates that many accounts share.
 const SHARED_TEMPLATES: u64 = 8;
 /// Requests per request of a shared template.
 const SHARED_REQUEST_INTERVAL: u64 = 50;
 /// Accounts that send shared templates.
 const SHARED_ACCOUNTS: u64 = 600;
-/// Template keys of a request.
+/// Number of template keys of a request.
 const KEYS_PER_REQUEST: u64 = hedgerow_core::template::MAX_KEYS as u64;
 /// Requests per second of the flood's own time.
 const REQUESTS_PER_SECOND: u64 = 40;

@@ -18,8 +18,8 @@ fuzz_target!(|input: (&[u8], &[u8])| {
     compose(&String::from_utf8_lossy(text));
 });
 
-/// Compares the scanner with a search for each literal. `literals` are lines; those that are not
-/// UTF-8 are left out.
+/// Compares the scanner with a search for each literal. `literals` has one literal per line; lines
+/// that are not UTF-8 are left out.
 fn scan(literals: &[u8], text: &[u8]) {
     let lines = literals.split(|byte| *byte == b'\n');
     let lines = lines.filter_map(|line| std::str::from_utf8(line).ok());

@@ -1,4 +1,4 @@
-//! Account ids for recorded requests that name none, derived from their credentials.
+//! Account ids for recorded requests without account ids, derived from their credentials.
 
 use std::collections::HashMap;
 
@@ -10,8 +10,8 @@ use sha2::Sha256;
 
 use crate::secret_file::env_var;
 
-/// Assigns account ids: with `ACCOUNT_SECRET` those of the edge, otherwise numbers in the order of
-/// appearance. Credentials are never printed.
+/// The account ids of requests: with `ACCOUNT_SECRET` the same ids as at the edge, otherwise
+/// numbers in the order of appearance. Credentials are never printed.
 #[derive(Default)]
 pub struct AccountIds {
     secret: Option<String>,
@@ -24,7 +24,7 @@ impl AccountIds {
         Self { secret: env_var("ACCOUNT_SECRET"), numbers: HashMap::new() }
     }
 
-    /// Sets the account of a request that names none and has a credential.
+    /// Sets the account of a request that has a credential and does not name its account.
     pub fn assign_account(&mut self, recorded: &mut RecordedRequest) {
         if recorded.account.is_some() {
             return;

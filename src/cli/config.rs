@@ -94,12 +94,14 @@ impl Config {
         })
     }
 
-    /// Returns the directory of rules: `explicit`, else that of the settings, else `rules`.
+    /// Returns the directory of rules: `explicit`, else the directory of the settings, else
+    /// `rules`.
     pub fn rules_directory(&self, explicit: Option<&Path>) -> PathBuf {
         explicit.or(self.rules_directory.as_deref()).unwrap_or(Path::new("rules")).to_owned()
     }
 
-    /// Returns the author of releases; empty if neither settings nor environment name one.
+    /// Returns the author of releases; empty if neither the settings nor the environment name an
+    /// author.
     pub fn author(&self) -> String {
         self.author.clone().unwrap_or_default()
     }
@@ -115,7 +117,8 @@ impl Config {
         Signer::load(path)
     }
 
-    /// Returns the keys whose signatures are trusted: that of `signer`, and those of the settings.
+    /// Returns the keys whose signatures are trusted: the key of `signer`, and the keys of the
+    /// settings.
     pub fn trusted_keys(&self, signer: &Signer) -> Result<TrustedKeys> {
         let encoded_keys = format!("{}\n{}", signer.public_key(), self.public_keys);
         TrustedKeys::parse(&encoded_keys)

@@ -29,7 +29,7 @@ pub enum Error {
     BrokenPipe,
 }
 
-/// The result of everything that a command does.
+/// The result of a command, or of a step of it.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Outcome {

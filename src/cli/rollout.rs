@@ -21,7 +21,7 @@ pub struct RolloutResult {
     pub done: bool,
     /// Percent of the last minute's traffic that was decided by the release.
     pub percent: f64,
-    /// The reason why waiting ended before.
+    /// The reason why waiting ended before the release arrived; `None` if it arrived.
     pub reason: Option<String>,
 }
 

@@ -60,8 +60,8 @@ impl Signer {
         &self.verifying_keys
     }
 
-    /// Signs bytes, and with them `comment`, which says what they are. Returns the text of a
-    /// `.minisig` file.
+    /// Signs bytes together with `comment`, their description. Returns the text of a `.minisig`
+    /// file.
     pub fn sign(&self, bytes: &[u8], comment: &str) -> Result<String> {
         let untrusted_comment = Some("signature by hedgerow");
         let signature_box = minisign::sign(

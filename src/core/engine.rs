@@ -35,7 +35,7 @@ pub struct LocalEngine<'r> {
 /// The result for a request.
 #[derive(Debug)]
 pub struct Evaluation {
-    /// Hits and score.
+    /// Assessment with hits and score.
     pub assessment: Assessment,
     /// Mode and actions that apply to the request.
     pub disposition: Disposition,
@@ -71,8 +71,8 @@ impl<'r> LocalEngine<'r> {
         &self.firings
     }
 
-    /// Evaluates a request and counts it. `status` is the HTTP status of its response. `None` if it
-    /// is not an LLM call.
+    /// Evaluates a request and counts it. `status` is the HTTP status of its response. Returns
+    /// `None` if the request is not an LLM call.
     pub fn evaluate(&mut self, envelope: &Envelope<'_>, status: u16) -> Option<Evaluation> {
         self.firings.clear();
         let indicators = self.correlation_enabled.then_some(&self.indicators);
@@ -95,8 +95,8 @@ impl<'r> LocalEngine<'r> {
         Some(Evaluation { assessment, disposition, account })
     }
 
-    /// Counts an observation. Each firing becomes an indicator, and links its accounts if the
-    /// correlation does.
+    /// Counts an observation. Each firing becomes an indicator, and links its accounts if its
+    /// correlation links accounts.
     fn observe(&mut self, observation: &Observation, now: u32) {
         if now >= self.next_prune_at {
             self.next_prune_at = now.saturating_add(PRUNE_INTERVAL_SECONDS);

@@ -15,12 +15,12 @@ impl Error {
         Self { problem: problem.into(), remedy: remedy.into() }
     }
 
-    /// Returns the problem: what is wrong.
+    /// Returns the problem, in the form `<thing> <is wrong>`.
     pub fn problem(&self) -> &str {
         &self.problem
     }
 
-    /// Returns the remedy: what to do about it, as an imperative clause.
+    /// Returns the remedy, as an imperative clause.
     pub fn remedy(&self) -> &str {
         &self.remedy
     }

@@ -130,8 +130,8 @@ fields! {
     Country Keyword "client.geo.country_iso_code" "Country of the client's address."
     Account Keyword "hedgerow.account" "Keyed hash of the credential."
     Hour Number "hedgerow.hour" "Hour of the day in UTC, 0 to 23."
-    TemplateUser Key "hedgerow.template.user" "Template keys of the user text, which requests of one template share whatever fills its slots: up to fourteen hashes, each of eight words."
-    TemplateSystem Key "hedgerow.template.system" "Template keys of the system text: up to fourteen hashes, each of eight words."
+    TemplateUser Key "hedgerow.template.user" "Template keys of the user text: up to fourteen hashes, each of eight consecutive words. Texts from one template share keys, because its fixed words do not change."
+    TemplateSystem Key "hedgerow.template.system" "Template keys of the system text: up to fourteen hashes, each of eight consecutive words."
     PromptDigest Key "hedgerow.prompt.digest" "Hash of all user text."
     ReasoningToken Key "hedgerow.reasoning_token" "Hash of each signed or encrypted reasoning block of earlier answers that the caller sends back; at most sixteen."
     LogitBiasDigest Key "hedgerow.logit_bias.digest" "Hash of the logit bias map; independent of the order of its entries."
@@ -141,7 +141,7 @@ fields! {
     Action Keyword "hedgerow.action" "Action of Hedgerow: `allow`, `tag`, `degrade`, `throttle` or `block`; a signature cannot test it together with other fields."
 }
 
-/// Fields that are known only after the request was answered.
+/// Fields whose values are known only after the request was answered.
 pub const RESPONSE_FIELDS: [FieldId; 2] = [FieldId::StatusCode, FieldId::Action];
 
 /// Fields that only correlations can use.
@@ -165,7 +165,7 @@ impl Field {
                 && header.bytes().all(|byte| byte.is_ascii_graphic() && !byte.is_ascii_uppercase());
             return is_valid.then(|| Self::Header(header.to_owned()));
         }
-        let spec = FIELDS.iter().position(|index| index.name == name)?;
+        let spec = FIELDS.iter().position(|spec| spec.name == name)?;
         FieldId::ALL.get(spec).copied().map(Self::Known)
     }
 

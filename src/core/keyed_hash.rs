@@ -38,7 +38,7 @@ impl HashKey {
     }
 
     /// Hashes the network of an address: the whole IPv4 address, or the /64 of an IPv6 address,
-    /// which is usually one client's. `None` if it is not an address.
+    /// which usually belongs to one client. `None` if `address` is not an address.
     pub fn hash_network(&self, address: &str) -> Option<u64> {
         let field_name = FieldId::ClientAddress.spec().name;
         Some(match address.trim().parse::<IpAddr>().ok()?.to_canonical() {
@@ -53,7 +53,7 @@ impl HashKey {
     }
 }
 
-/// Combines hashes into one that depends on their order; a single hash is returned unchanged.
+/// Combines hashes into one hash that depends on their order; a single hash is returned unchanged.
 pub fn combine_hashes(hashes: &[u64]) -> u64 {
     match hashes {
         [hash] => *hash,
@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(format!("{:?}", keys[1]), "HashKey(…)");
     }
 
-    /// Hashes are stored, and compared by other versions of the program.
+    /// Hashes are stored, and other versions of the program compare them.
     #[test]
     fn hashes_are_stable() {
         let key = HashKey::derive(b"secret");

@@ -116,7 +116,7 @@ impl Ruleset {
         self.bundle_bytes
     }
 
-    /// Returns the policy.
+    /// Returns the policy of the bundle.
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
@@ -176,7 +176,7 @@ impl Ruleset {
         self.hits_from_lists(self.lists.template_hits(request, envelope))
     }
 
-    /// Turns list hits, which have indices of lists, into hits of signatures.
+    /// Converts list hits, which have indices of lists, to hits of signatures.
     fn hits_from_lists(&self, hits: Vec<list::ListHit>) -> impl Iterator<Item = Hit> {
         let first_list_index = self.program.conditions.len();
         hits.into_iter().map(move |(list, evidence)| Hit {
@@ -206,7 +206,7 @@ pub fn compile_plan(
         policy.signatures.iter().filter(|signature_override| signature_override.off);
     let mut disabled: BTreeSet<String> =
         disabled_overrides.map(|signature_override| signature_override.name.clone()).collect();
-    // A dropped correlation may be a rule of others, so repeat until nothing changes.
+    // A dropped correlation may be a rule of other correlations: repeat until nothing changes.
     loop {
         let count_before = disabled.len();
         correlations.retain_mut(|correlation| {

@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::keyed_hash::{HashKey, fmix64};
 use crate::text::simd::{MSB, Swar8};
 
-/// Maximum number of keys of the whole text.
+/// Maximum number of template keys of the whole text.
 const WHOLE_KEYS: usize = 8;
 
 /// Words at each end of a text that have [`EDGE_NEAR_KEYS`] of their own.
@@ -43,7 +43,7 @@ const MAX_HEAD_BYTES: usize = 64 << 10;
 const MAX_TAIL_BYTES: usize = 1 << 10;
 
 /// Returns the template keys of a text that consists of several values in order: each key once, in
-/// no particular order, at most [`MAX_KEYS`]. A text shorter than a shingle has none.
+/// no particular order, at most [`MAX_KEYS`]. A text shorter than a shingle has no keys.
 ///
 /// `field` is the name of the field, on which the keys depend.
 pub fn keys<'t>(field: &str, values: impl Iterator<Item = &'t str>, key: &HashKey) -> Vec<u64> {
@@ -87,7 +87,7 @@ pub fn keys<'t>(field: &str, values: impl Iterator<Item = &'t str>, key: &HashKe
     keys
 }
 
-/// Returns the hash of a whole text that consists of several values; `None` if it is empty.
+/// Returns the hash of a whole text that consists of several values; `None` if the text is empty.
 pub fn digest<'t>(
     field: &str,
     values: impl Iterator<Item = &'t str>,
@@ -139,7 +139,7 @@ enum TokenKind {
 }
 
 impl TokenKind {
-    /// Returns the hash of a token; all numbers have the same.
+    /// Returns the hash of a token. All numbers have the same hash.
     fn hash(self, bytes: &[u8], seed: u64) -> u64 {
         match (self, bytes.len()) {
             (Self::Number, _) => fmix64(seed),
@@ -251,7 +251,7 @@ fn le_u64_padded(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte))
 }
 
-/// Returns the index of the first byte in a mask; eight if there is none.
+/// Returns the index of the first byte in a mask; eight if the mask is empty.
 fn first_marked_byte(mask: u64) -> usize {
     (mask.trailing_zeros() / 8) as usize
 }
@@ -365,7 +365,8 @@ impl RollingHash {
         }
     }
 
-    /// Adds a token. Returns the hash of the last `shingle_len` tokens, once there are that many.
+    /// Adds a token. Returns the hash of the last `shingle_len` tokens; `None` before there are
+    /// that many tokens.
     fn push(&mut self, hash: u64, shingle_len: usize) -> Option<u64> {
         let previous = |distance: usize| {
             self.recent.get(self.token_count.wrapping_sub(distance) % SHINGLE_CHARS).copied()

@@ -173,7 +173,7 @@ fn report_unsupported(sigma: &SigmaCorrelation, diagnostics: &mut Diagnostics<'_
     }
 }
 
-/// Parses the fields to group by. Unknown ones become findings.
+/// Parses the fields to group by. An unknown field becomes a finding.
 fn group_by(sigma: &SigmaCorrelation, diagnostics: &mut Diagnostics<'_>) -> Vec<Field> {
     let count = sigma.group_by.len();
     if !(1..=MAX_GROUP_BY_FIELDS).contains(&count) {

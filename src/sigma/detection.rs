@@ -1,5 +1,6 @@
 //! The detection section of a rule: parses selections and the condition.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use hedgerow_core::field::{FIELDS, Field, FieldSpec};
@@ -120,7 +121,7 @@ fn describe_condition_error(error: &SigmaParserError) -> String {
     }
 }
 
-/// Parses the selections, by name. Invalid ones become findings and are left out.
+/// Parses the selections, by name. An invalid selection becomes a finding and is left out.
 pub fn selections(
     rule: &SigmaRule,
     diagnostics: &mut Diagnostics<'_>,
@@ -337,14 +338,28 @@ fn single_or(
     }
 }
 
-/// Returns the field whose name has the most words in common with `name`.
+/// Returns the field whose name has the most words in common with `name`, and of these the one that
+/// differs by the fewest letters.
 fn similar_field(name: &str) -> &'static str {
-    let shared_words = |spec: &&FieldSpec| {
+    let similarity = |spec: &&FieldSpec| {
         let words: Vec<&str> = spec.name.split(['.', '_']).collect();
-        name.split(['.', '_']).filter(|word| words.contains(word)).count()
+        let shared_words = name.split(['.', '_']).filter(|word| words.contains(word)).count();
+        (shared_words, Reverse(strsim::levenshtein(name, spec.name)))
     };
-    FIELDS.iter().max_by_key(shared_words).map_or("", |spec| spec.name)
+    FIELDS.iter().max_by_key(similarity).map_or("", |spec| spec.name)
 }
 
-/// A readable condition in place of one that is not.
+/// A valid condition, in place of a condition that does not parse.
 const PLACEHOLDER_CONDITION: &str = "all of them";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn similar_field_prefers_the_closest_spelling() {
+        // `hedgerow.prompt.digest` shares as many words, and was suggested once.
+        assert_eq!(similar_field("hedgerow.prompt.instructions"), "hedgerow.prompt.instruction");
+        assert_eq!(similar_field("hedgerow.template.usr"), "hedgerow.template.user");
+    }
+}

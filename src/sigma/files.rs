@@ -45,7 +45,8 @@ fn is_rule_file(path: &str) -> bool {
     is_policy(path) || is_list(path) || path.ends_with(".yml") || path.ends_with(".yaml")
 }
 
-/// Returns a finding at the first character that is not UTF-8, or was not when the file was saved.
+/// Returns a finding at the first character that is not UTF-8, or was not when the file was saved;
+/// `None` if there is no such character.
 pub fn find_invalid_utf8(file: &RuleFile) -> Option<Finding> {
     let offset = file.text.find(char::REPLACEMENT_CHARACTER)?;
     Some(Finding::new(
@@ -56,7 +57,7 @@ pub fn find_invalid_utf8(file: &RuleFile) -> Option<Finding> {
     ))
 }
 
-/// Returns whether a path is that of the policy.
+/// Returns whether a path is the path of the policy.
 pub fn is_policy(path: &str) -> bool {
     path == "policy.toml"
 }

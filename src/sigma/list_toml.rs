@@ -14,7 +14,7 @@ use crate::{Finding, RuleFile};
 /// The directory below the rules that holds lists.
 const LISTS_DIR: &str = "lists/";
 
-/// Returns whether a path is that of a list.
+/// Returns whether a path is the path of a list.
 pub fn is_list(path: &str) -> bool {
     path.starts_with(LISTS_DIR) && path.ends_with(SUFFIX)
 }
@@ -65,7 +65,7 @@ pub fn parse(file: &RuleFile, findings: &mut Vec<Finding>) -> Option<List> {
     Some(List { name, title, kind, weight, entries: entries.collect() })
 }
 
-/// Checks the values that a list has once.
+/// Checks that a list has a title, a kind and a weight, and that the weight is within the limits.
 fn check_header(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
     for key in ["title", "kind", "weight"].iter().filter(|key| !document.contains_key(**key)) {
         diagnostics.add(0, format!("the list has no '{key}'"), HELP);

@@ -134,8 +134,8 @@ fn run_linter(document: &Mapping, diagnostics: &mut Diagnostics<'_>) {
     }
 }
 
-/// Returns the remedy for a finding of the linter; `None` if the checks here report the same, with
-/// a position, or if Hedgerow differs from Sigma (log source, tags).
+/// Returns the remedy for a finding of the linter; `None` if the checks here report the same
+/// problem, with a position, or if Hedgerow differs from Sigma (log source, tags).
 fn lint_remedy(rule: LintRule) -> Option<&'static str> {
     use LintRule as Lint;
     Some(match rule {
@@ -176,7 +176,7 @@ pub fn check_key(
     false
 }
 
-/// Reads the values that the bundle contains, and adds findings for invalid ones.
+/// Reads the values that the bundle contains, and adds findings for invalid values.
 fn read_header(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> RuleHeader {
     let family = family(document, diagnostics);
     let name = text(document, "name");
@@ -214,7 +214,7 @@ fn texts(document: &Mapping, key: &str) -> Vec<String> {
     list(document, key).iter().filter_map(Yaml::as_str).map(str::to_owned).collect()
 }
 
-/// Parses the level.
+/// Parses the level; `None` if it is missing or invalid.
 fn level(document: &Mapping) -> Option<Level> {
     document.get("level")?.as_str()?.parse().ok()
 }

@@ -159,7 +159,7 @@ struct NdjsonRecord<'a> {
     label: Option<String>,
     #[serde(rename = "t")]
     time: Option<f64>,
-    /// Factor by which the recording compressed the time.
+    /// Seconds of traffic per second of `time`, if the recording is compressed.
     time_scale: Option<f64>,
     status: Option<u16>,
 }
@@ -261,7 +261,8 @@ fn strip_query(target: &str) -> String {
     target.split(['?', '#']).next().unwrap_or_default().to_owned()
 }
 
-/// Returns the query parameter `key` of a target, which is a credential of Gemini.
+/// Returns the query parameter `key` of a target, which is a credential of Gemini; `None` if it is
+/// missing or empty.
 fn query_key(target: &str) -> Option<String> {
     let (_, query) = target.split_once('?')?;
     let key = query.split('&').find_map(|parameter| parameter.strip_prefix("key="))?;

@@ -33,8 +33,8 @@ pub fn analyze(pattern: &str) -> Result<RegexAnalysis, String> {
 }
 
 impl RegexAnalysis {
-    /// Keeps at most `max_count` sets of literals, those with the longest literals, and no set with
-    /// a literal shorter than `min_len` bytes. The distances to the dropped sets are added up.
+    /// Keeps the sets with the longest literals, at most `max_count`, and no set with a literal
+    /// shorter than `min_len` bytes. The distances to the dropped sets are added up.
     pub fn keep_rarest(&mut self, min_len: usize, max_count: usize) {
         let mut lengths: Vec<usize> =
             self.required_literals.iter().map(RequiredLiterals::shortest_len).collect();

@@ -134,7 +134,8 @@ fn mutations(correlation: &Correlation) -> Vec<Mutation> {
     mutations
 }
 
-/// Returns the correlation without each field to group by, unless it is the only one.
+/// Returns a mutation for each field to group by, without this field; none if there is only one
+/// field.
 fn without_fields(correlation: &Correlation) -> Vec<Mutation> {
     if correlation.group_by.len() < 2 {
         return Vec::new();
@@ -148,7 +149,7 @@ fn without_fields(correlation: &Correlation) -> Vec<Mutation> {
     fields.collect()
 }
 
-/// Returns a temporal correlation without each rule.
+/// Returns a mutation for each rule of a temporal correlation, without this rule.
 fn without_rules(correlation: &Correlation) -> Vec<Mutation> {
     if !matches!(correlation.measure, Measure::Temporal { .. } | Measure::TemporalOrdered { .. }) {
         return Vec::new();
@@ -165,7 +166,7 @@ fn without_rules(correlation: &Correlation) -> Vec<Mutation> {
     rules.collect()
 }
 
-/// Returns the correlation without each custom attribute that it has, except weight and lifetime.
+/// Returns a mutation for each custom attribute except weight and lifetime, without this attribute.
 fn without_attributes(correlation: &Correlation) -> Vec<Mutation> {
     let Coordination { events_per_value, evenness, synchronized_start, handover } =
         correlation.coordination;
@@ -191,8 +192,8 @@ fn without_attributes(correlation: &Correlation) -> Vec<Mutation> {
     mutations.collect()
 }
 
-/// Returns the correlation with each threshold relaxed by half of its value (`lt`, `lte`: by all of
-/// it). A threshold of 0 is not changed.
+/// Returns a mutation for each threshold other than 0, with this threshold relaxed by half of its
+/// value (`lt`, `lte`: by all of it).
 fn with_relaxed_thresholds(correlation: &Correlation) -> Vec<Mutation> {
     let thresholds = thresholds(&correlation.measure).iter().enumerate();
     let mutations =
@@ -225,7 +226,7 @@ fn without_rule(condition: &Condition, rule: &str) -> Condition {
     }
 }
 
-/// Returns the thresholds of a measure; none for temporal ones.
+/// Returns the thresholds of a measure; a temporal measure has none.
 fn thresholds(measure: &Measure) -> &[Threshold] {
     match measure {
         Measure::EventCount { thresholds }

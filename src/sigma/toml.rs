@@ -81,7 +81,7 @@ pub fn deserialize_all<T: DeserializeOwned>(
 }
 
 /// Returns a suggestion for an unknown name, or else `help`. Serde quotes the unknown name in
-/// backticks, and then the known ones.
+/// backticks, and then the known names.
 fn remedy(message: &str, help: &str) -> String {
     let mut quoted = message.split('`').skip(1).step_by(2);
     let suggestion = quoted.next().and_then(|unknown| did_you_mean(unknown, quoted));
@@ -138,12 +138,12 @@ pub fn check_unique(
     }
 }
 
-/// Returns a value and its byte offset.
+/// Returns the value of a key and its byte offset in the file.
 pub fn value<'d, 'i>(table: &'d DeTable<'i>, key: &str) -> Option<(usize, &'d DeValue<'i>)> {
     table.get(key).map(|value| (value.span().start, value.get_ref()))
 }
 
-/// Returns a table within a table.
+/// Returns the table with a key; `None` if the key is missing or its value is not a table.
 pub fn table<'d, 'i>(document: &'d DeTable<'i>, key: &str) -> Option<&'d DeTable<'i>> {
     value(document, key).and_then(|(_, value)| value.as_table())
 }

@@ -100,7 +100,7 @@ impl Filter {
         Ok(json!({ "llm_call": true, "decision": decision }).to_string())
     }
 
-    /// Evaluates every condition of every signature for a request, including those that do not
+    /// Evaluates every condition of every signature for a request, including conditions that do not
     /// hold. Returns JSON `{llm_call, requests}`: one list of explanations for each request of the
     /// body, because an upload for a batch has many.
     ///

@@ -7,7 +7,8 @@
 //! |---|---|
 //! | `routes.rs` | the table of routes: method, path, handler, scope |
 //! | `auth.rs` | tokens, tickets, failed attempts |
-//! | `status.rs`, `series.rs`, `decisions.rs` | traffic, from the ledger |
+//! | `status.rs` | state of the deployment: the registry's part, and traffic from the ledger |
+//! | `series.rs`, `decisions.rs` | counts and sampled decisions, from the ledger |
 //! | `clusters.rs` | clusters, from the registry, and their traffic |
 //! | `live.rs` | the WebSocket that reports new data |
 //! | `error.rs`, `params.rs` | errors and query parameters |

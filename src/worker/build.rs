@@ -1,7 +1,7 @@
 //! Compiles the rules into the embedded bundle, `bundle.json` in OUT_DIR.
 //!
 //! Rules that `hedgerow check` rejects fail the build, with every problem at once. HEDGEROW_RULES
-//! names another directory than `rules/`.
+//! names a directory to use instead of `rules/`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -137,9 +137,9 @@ impl RefUnwindSafe for Ledger {}
 struct QueryCache {
     /// Minutes since the epoch.
     minute: u64,
-    /// By number of minutes and kind; the newest first.
+    /// Counters by number of minutes and kind, the newest result first.
     counters: Vec<((u64, String), Counters)>,
-    /// The newest first.
+    /// Time series, the newest first.
     series: Vec<(TimeBuckets, Series)>,
 }
 
@@ -302,7 +302,7 @@ impl Ledger {
     }
 
     /// Returns the counters of the last `minutes`, which are rounded to hours beyond two days. Of
-    /// stored counters, only those whose kind begins with `kind`.
+    /// stored counters, only counters whose kind begins with `kind` are included.
     fn last_minutes(&self, minutes: u64, kind: &str) -> worker::Result<Counters> {
         let query = (minutes, kind.to_owned());
         let mut totals =
@@ -351,7 +351,7 @@ impl Ledger {
         let pair = WebSocketPair::new()?;
         self.state.accept_web_socket(&pair.server);
         let response = Response::from_websocket(pair.client)?;
-        // A client that offers no protocol must not get one.
+        // A client that offers no protocol must not get a protocol in the response.
         if request.headers().get("sec-websocket-protocol")?.is_some() {
             response.headers().set("sec-websocket-protocol", WEBSOCKET_PROTOCOL)?;
         }

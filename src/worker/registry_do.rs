@@ -1,8 +1,8 @@
 //! The registry: the Durable Object that stores bundles, releases, indicators and clusters, and
 //! writes to KV the values that isolates read.
 //!
-//! There is one object, `registry`. Isolates never call it: if it is down, traffic is decided by
-//! the last published rules.
+//! A deployment has one instance, named `registry`. Isolates never call it: if it is down, traffic
+//! is decided by the last published rules.
 //!
 //! # Routes
 //!
@@ -105,12 +105,12 @@ pub struct Registry {
     /// Time of the last write of each key of KV, in milliseconds since the epoch.
     last_writes: RefCell<HashMap<String, f64>>,
     /// Time at which the alarm publishes the release, in milliseconds since the epoch; infinite if
-    /// it does not.
+    /// no publication is due.
     release_publish_at: Cell<f64>,
     /// Time at which the alarm publishes the indicators, in milliseconds since the epoch; infinite
-    /// if it does not.
+    /// if no publication is due.
     indicators_publish_at: Cell<f64>,
-    /// Pause after failures to publish the indicators.
+    /// Pause after failed publications of the indicators.
     indicators_backoff: RefCell<Backoff>,
     /// The indicators of the table; `None` until they are needed.
     indicators: RefCell<Option<Indicators>>,
@@ -336,7 +336,7 @@ impl Registry {
         Ok((200, json!(status)))
     }
 
-    /// Adds a call to the audit log that the admin API rejected.
+    /// Adds a call that the admin API rejected to the audit log.
     fn audit_rejection(&self, query: &HashMap<String, String>, caller: &Caller) -> HandlerResult {
         let param = |name: &str| query.get(name).map(String::as_str).unwrap_or_default();
         let action = if caller.who == "nobody" { tables::AUTH_ATTEMPT } else { "refused" };
@@ -344,7 +344,8 @@ impl Registry {
         Ok((200, json!({})))
     }
 
-    /// Does the work of every minute: pulls, writes to KV what it lacks, ends revocations.
+    /// Does the work of every minute: pulls releases, writes missing values to KV, ends
+    /// revocations.
     async fn run_maintenance(&self) -> HandlerResult {
         let pulled = self.pull().await;
         let reconciled = self.reconcile_kv().await;

@@ -16,7 +16,7 @@ import {
 import { chat, isBuilt, Origin, ROOT, useFleet, useOrigin } from './support.ts';
 
 const RELOADS = 1000;
-/** Reloads after which memory must no longer grow. */
+/** Number of reloads after which memory must no longer grow. */
 const WARM_UP = 50;
 
 /** Makes a bundle with literals, regexes and a list. */

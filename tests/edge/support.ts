@@ -557,7 +557,7 @@ export interface Faults {
   clock?: number;
   /** Factor by which the objects' timers of ten seconds and more are shortened. */
   timerSpeed?: number;
-  /** Factor by which the ledgers' alarms are earlier. */
+  /** Factor by which the delays of the ledgers' alarms are shortened. */
   ledgerAlarmSpeed?: number;
 }
 

@@ -1,4 +1,4 @@
-//! The correlator against a naive one that keeps every event, and under floods of keys.
+//! The correlator against a naive correlator that keeps every event, and under floods of keys.
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -245,7 +245,8 @@ impl Naive {
     }
 }
 
-/// Returns whether events of all rules follow each other, if `is_distinct` by different accounts.
+/// Returns whether an event of each rule, in the order of the rules, follows the event `after`. If
+/// `is_distinct`, successive events must be of different accounts.
 fn follows(
     events: &[&Event],
     rules: &[String],
@@ -409,8 +410,8 @@ proptest! {
         }
     }
 
-    /// Two correlators with a part of the events each, merged, equal one with all events; so does
-    /// one that was encoded and restored.
+    /// Two correlators with a part of the events each, merged, equal a correlator with all events.
+    /// A correlator that was encoded and restored equals it, too.
     #[test]
     fn merged_and_restored_correlators_equal_the_original(
         events in events(20),

@@ -157,7 +157,7 @@ fn the_generated_pages_are_current() {
         ("docs/correlations.md", hedgerow_sigma::correlations_page(&rules())),
     ] {
         let is_current = fs::read_to_string(from_root(path)).unwrap_or_default() == page;
-        assert!(is_current, "{path} is out of date; run `cargo run -- docs`");
+        assert!(is_current, "{path} is out of date; run `npm run hedgerow -- docs`");
     }
 }
 
@@ -240,7 +240,7 @@ fn fast_path_explanation_and_naive_reference_agree_on_the_corpus() {
 }
 
 /// Asserts that fast path, explanation and naive reference agree on all requests and signatures.
-/// Returns the number of requests, and of those that the naive reference can read.
+/// Returns the number of requests, and of requests that the naive reference can read.
 fn compare(all: &[Recorded]) -> (usize, usize) {
     let ruleset = rules().ruleset().unwrap();
     let explainer = Explainer::default();

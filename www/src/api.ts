@@ -29,7 +29,8 @@ const PRINTABLE = /^[ -~]+$/;
 let clockOffset = 0;
 
 /**
- * Returns the server's time in seconds since the epoch. The server cuts counts into steps by it.
+ * Returns the server's time in seconds since the epoch. Steps of a series begin at multiples of
+ * their length on the server's clock.
  */
 export const serverNow = () => (Date.now() + clockOffset) / 1000;
 

@@ -4,14 +4,17 @@ import type { Evidence } from './api.ts';
 const integer = new Intl.NumberFormat('en');
 const abbreviated = new Intl.NumberFormat('en', { notation: 'compact', maximumFractionDigits: 1 });
 
-/** 12,345 */
+/** Formats an integer: 12,345. */
 export const count = (value: number) => integer.format(value);
 
-/** 12.3K, for narrow places. */
+/** Formats a number for narrow places: 12.3K. */
 export const compact = (value: number) =>
   Math.abs(value) < 10_000 ? integer.format(Math.round(value)) : abbreviated.format(value);
 
-/** 12.3 % of a total; a dash if the total is 0. Only an exact 100 % is shown as 100 %. */
+/**
+ * Formats a share of a total: 12.3 %, or a dash if the total is 0. Only an exact 100 % is shown as
+ * 100 %.
+ */
 export function share(part: number, total: number): string {
   if (!total) return '–';
   const percent = (100 * part) / total;
@@ -21,17 +24,17 @@ export function share(part: number, total: number): string {
   return `${percent.toFixed(isInteger ? 0 : 1)} %`;
 }
 
-/** +9 dB, −20 dB */
+/** Formats decibans: +9 dB, −20 dB. */
 export function decibans(value: number, signed = true): string {
   const digits = Math.abs(value).toFixed(Number.isInteger(value) ? 0 : 1);
   return `${value < 0 ? '−' : signed && value > 0 ? '+' : ''}${digits} dB`;
 }
 
-/** 97.3: a score from 0 to 100. */
+/** Formats a score from 0 to 100: 97.3. */
 export const score = (value: number) =>
   (value >= 10 ? value.toFixed(1) : value.toFixed(2)).replace(/\.0+$/, '');
 
-/** 1.2 KiB */
+/** Formats a number of bytes: 1.2 KiB. */
 export function bytes(value: number): string {
   if (value < 1024) return `${integer.format(value)} B`;
   const units = ['KiB', 'MiB', 'GiB'];
@@ -44,7 +47,7 @@ export function bytes(value: number): string {
   return `${size < 10 ? size.toFixed(1) : Math.round(size)} ${units[unit]}`;
 }
 
-/** 2 min: a duration in seconds. */
+/** Formats a duration in seconds: 2 min. */
 export function duration(seconds: number): string {
   const units: [number, string][] = [
     [86_400, 'd'],
@@ -57,15 +60,18 @@ export function duration(seconds: number): string {
   return `${Math.max(0, Math.round(seconds))} s`;
 }
 
-/** 3 min ago, in 2 d: a time in seconds since the epoch, relative to `now`. */
+/** Formats a time relative to `now`, both in seconds since the epoch: 3 min ago, in 2 d. */
 export function ago(at: number, now = Date.now() / 1000): string {
   const seconds = now - at;
   return seconds >= 0 ? `${duration(seconds)} ago` : `in ${duration(-seconds)}`;
 }
 
-/** The first eight digits of a digest or hash. */
+/** Returns the first eight digits of a digest or hash. */
 export const brief = (hash: string) => (hash === 'embedded' ? hash : hash.slice(0, 8));
 
-/** bytes 5 to 9: the range with its last byte. The core's ranges start at 0 and exclude the end. */
+/**
+ * Formats a byte range with its last byte: bytes 5 to 9. The core's ranges start at 0 and exclude
+ * the end.
+ */
 export const byteRange = ({ start, end }: Evidence) =>
   end - start === 1 ? `byte ${count(start)}` : `bytes ${count(start)} to ${count(end - 1)}`;

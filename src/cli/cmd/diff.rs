@@ -254,7 +254,8 @@ struct DecisionDiff {
 #[derive(Serialize)]
 struct DecisionChange {
     label: String,
-    /// Band and action: `suspect, degrade`; `suspect, degrade in shadow`.
+    /// Band and action by the first bundle, such as `suspect, degrade` or `suspect, degrade in
+    /// shadow`.
     from: String,
     to: String,
     requests: usize,

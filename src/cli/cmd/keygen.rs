@@ -83,7 +83,7 @@ fn print_key_pair(
     ))
 }
 
-/// Returns the passphrase for the new key: that of the environment, or one from the terminal if
+/// Returns the passphrase for the new key: from the environment, or from the terminal if
 /// `wants_passphrase`.
 fn new_passphrase(wants_passphrase: bool) -> Result<Option<String>> {
     if let Some(passphrase) = env_passphrase() {
@@ -112,7 +112,7 @@ fn new_passphrase(wants_passphrase: bool) -> Result<Option<String>> {
     Ok(Some(passphrase))
 }
 
-/// Returns the path of the public key: that of the secret key with `.pub` appended.
+/// Returns the path of the public key: the path of the secret key with `.pub` appended.
 fn public_key_path(secret_path: &Path) -> PathBuf {
     let mut path = secret_path.as_os_str().to_owned();
     path.push(".pub");

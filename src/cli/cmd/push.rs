@@ -126,11 +126,11 @@ fn compile(bytes: &[u8]) -> Result<Ruleset> {
 struct PushedBundle {
     digest: String,
     bundle: Bundle,
-    /// Whether this push uploaded it.
+    /// Whether this push uploaded the bundle.
     is_new: bool,
 }
 
-/// Signs and uploads a bundle, unless it is equivalent to the newest one.
+/// Signs and uploads a bundle, unless it is equivalent to the newest bundle.
 fn upload(publisher: &Publisher, built: BuiltBundle) -> Result<PushedBundle> {
     let bundles = publisher.store.bundles()?;
     if let Some(newest) = bundles.first()
@@ -161,8 +161,8 @@ fn load_verified(publisher: &Publisher, info: &BundleInfo) -> Result<Option<Bund
     Ok(signed.verified_bundle(&info.digest, publisher.signer.verifying_keys()).ok())
 }
 
-/// Scores recorded requests. Returns `Rejected` if the rules hit more benign ones than the policy
-/// allows, if there are no benign ones, or if a line is not readable.
+/// Scores recorded requests. Returns `Rejected` if the rules hit more benign requests than the
+/// policy allows, if no request is benign, or if a line is not readable.
 fn check_noise(files: &[PathBuf], ruleset: &Ruleset) -> Result<Value> {
     let summary = replay_files(files, ruleset, true, &mut |_, _, _| Ok(()))?;
     if let Some(first) = summary.unreadable().first() {

@@ -92,7 +92,7 @@ pub enum BundleRole {
 }
 
 impl RolloutArgs {
-    /// Returns the role that `--canary` or `--shadow` asks for.
+    /// Returns the role that `--canary` or `--shadow` asks for; `None` without these options.
     pub fn role(&self) -> Option<BundleRole> {
         match (self.canary, self.shadow) {
             (Some(percent), _) => Some(BundleRole::Canary(percent)),
@@ -106,7 +106,7 @@ impl RolloutArgs {
         self.expires.as_deref().map(|text| parse_expiry(text, now())).transpose()
     }
 
-    /// Rejects options of a release if the command makes none.
+    /// Rejects options of a release if the command does not make a release.
     pub fn validate(&self, is_release: bool) -> Result<()> {
         let PublishArgs { note, wait, .. } = &self.publish;
         if is_release || (note.is_none() && !wait && self.expires.is_none()) {
@@ -218,7 +218,7 @@ impl Publisher {
         Ok(Self { store, signer, trusted_keys, author: config.author() })
     }
 
-    /// Returns the current release, verified; `None` if there is none.
+    /// Returns the current release, verified; `None` if nothing was released.
     fn current_release(&self) -> Result<Option<Release>> {
         self.store
             .current_release()?

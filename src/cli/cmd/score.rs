@@ -49,8 +49,8 @@ pub fn run(args: &ScoreArgs, format: Format) -> Result<Outcome> {
 /// Text output for a request that is not an LLM call.
 pub const NOT_AN_LLM_CALL: &str = "not an LLM call: forwarded unchanged, not scored, not counted";
 
-/// Reads one request from a file, or from standard input if the path is `-`, and assigns an
-/// account id if it names none.
+/// Reads one request from a file, or from standard input if the path is `-`, and assigns an account
+/// id to a request without one.
 pub fn read_request(path: &Path) -> Result<RecordedRequest> {
     let mut bytes = Vec::new();
     let result = match path.to_str() {

@@ -45,7 +45,7 @@ pub fn run(args: &StatusArgs, config: Option<&Path>, format: Format) -> Result<O
     loop {
         sleep(REFRESH_INTERVAL);
         match fetch_and_print(&client, &path, true, format) {
-            // Watching goes on through outages.
+            // An outage does not end the watch.
             Err(Error::Io(problem)) => print_error(&problem),
             result => result?,
         }

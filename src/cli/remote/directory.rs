@@ -72,7 +72,7 @@ impl ReleaseStore for DirectoryStore {
                 continue;
             }
             let bytes = fs::read(&path).map_err(|error| io_error(&path, &error))?;
-            // A bundle that this version cannot read is listed all the same.
+            // A bundle that this version cannot read is listed, too.
             let bundle = Bundle::parse(&bytes).ok();
             let uploaded = modified_seconds(&path);
             entries.push(match bundle {
@@ -174,7 +174,8 @@ fn read_signed(path: &Path) -> Result<SignedText> {
     Ok(SignedText { text: read_text(path)?, signature: read_text(&signature_path(path))? })
 }
 
-/// Writes a file after its signature, each atomically: a reader never finds a file without one.
+/// Writes a file after its signature, each atomically: a reader never finds a file without its
+/// signature.
 fn write_signed(path: &Path, signed: &SignedText) -> Result<()> {
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory).map_err(|error| io_error(directory, &error))?;

@@ -41,7 +41,8 @@ pub struct AdminClient {
 }
 
 impl AdminClient {
-    /// Returns a client for the deployment at `url`. Only a loopback address may be without TLS.
+    /// Returns a client for the deployment at `url`. Without TLS, only loopback addresses are
+    /// accepted.
     pub fn new(url: &str, token: Token) -> Result<Self> {
         let is_loopback = check_url(url)?;
         let config = Agent::config_builder()
@@ -234,7 +235,8 @@ fn response_error(request_line: &str, status: u16, text: &str) -> Error {
     }
 }
 
-/// Returns problem and remedy for a status. `description` is that of the API, or empty.
+/// Returns problem and remedy for a status. `description` is the API's description of the error, or
+/// empty.
 fn explain_status(status: u16, description: &str) -> String {
     match status {
         300..=399 => format!(

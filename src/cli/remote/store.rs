@@ -24,7 +24,7 @@ pub trait ReleaseStore {
 
     /// Stores a release, and makes it current.
     ///
-    /// Returns `Rejected` if its serial is not above the current one.
+    /// Returns `Rejected` if its serial is not above the current serial.
     fn publish(
         &self,
         kind: ReleaseKind,
@@ -32,8 +32,8 @@ pub trait ReleaseStore {
         release: &SignedText,
     ) -> Result<PublishResult>;
 
-    /// Compares two bundles, one of which may be `embedded`. A directory cannot: that is an I/O
-    /// error.
+    /// Compares two bundles; one of them may be `embedded`. A directory returns an I/O error,
+    /// because it cannot compare.
     fn diff(&self, from: &str, to: &str) -> Result<Diff>;
 
     /// Returns whether the store is the registry of a deployment, which knows its traffic and its
@@ -42,8 +42,8 @@ pub trait ReleaseStore {
         false
     }
 
-    /// Returns the answer of `GET /status` of the deployment. A directory has none: that is an I/O
-    /// error.
+    /// Returns the answer of `GET /status` of the deployment. A directory returns an I/O error,
+    /// because it has no status.
     fn status(&self) -> Result<Value> {
         Err(Error::Io(
             "a directory has no status: expected a deployment; set `url` in the settings"
@@ -114,7 +114,7 @@ fn untrusted(subject: &str, error: &hedgerow_core::Error) -> Error {
     ))
 }
 
-/// Returns the error for a serial that is not above the current one: somebody else published in
+/// Returns the error for a serial that is not above the current serial: somebody else published in
 /// the meantime.
 pub fn serial_conflict(serial: Option<u64>) -> Error {
     let current =

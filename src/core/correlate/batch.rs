@@ -33,7 +33,8 @@ pub struct Batch {
     /// Id of the sender, which it chooses itself.
     #[serde(with = "postcard::fixint::le")]
     pub sender_id: u64,
-    /// Sequence number: higher than that of any earlier batch from the sender to this receiver.
+    /// Sequence number: higher than the number of any earlier batch from the sender to this
+    /// receiver.
     pub sequence: u64,
     signatures: Vec<String>,
     fields: Vec<String>,
@@ -50,7 +51,8 @@ struct WireObservation {
     numbers: Vec<(u16, f64)>,
 }
 
-/// The index of a field, and the hash of a value: eight bytes, because a varint of it is longer.
+/// The index of a field, and the hash of a value. The hash takes eight bytes: as a varint, it would
+/// take more.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct FieldHash(u16, #[serde(with = "postcard::fixint::le")] u64);
 
@@ -103,8 +105,8 @@ impl Batch {
         Ok(batch)
     }
 
-    /// Returns the observations with the indexes of another plan. Signatures and fields that it
-    /// does not have are dropped.
+    /// Returns the observations with the indexes of another plan. Signatures and fields that the
+    /// plan does not have are dropped.
     pub fn observations(&self, plan: &Plan) -> Vec<Observation> {
         let to_u16 = |index: Option<usize>| index.and_then(|index| u16::try_from(index).ok());
         let signature_index =
@@ -130,8 +132,8 @@ impl Batch {
         self.observations.is_empty()
     }
 
-    /// Returns whether all indexes of an observation have a name, and it has no more values than
-    /// are counted.
+    /// Returns whether all indexes of an observation have a name, and the observation has no more
+    /// values than are counted.
     fn has_valid_indexes(&self, observation: &WireObservation) -> bool {
         let is_field = |index: u16| usize::from(index) < self.fields.len();
         observation.signatures.iter().all(|index| usize::from(*index) < self.signatures.len())
@@ -152,7 +154,8 @@ impl WireObservation {
         Self { at, signatures, values, numbers }
     }
 
-    /// Replaces each index by the one at its position, and drops it if that is `None`.
+    /// Replaces each index by the entry at its position in the list of indexes, or drops it if that
+    /// entry is `None`.
     fn to_observation(
         &self,
         signature_indexes: &[Option<u16>],

@@ -1,16 +1,16 @@
 //! Clusters: accounts that are linked by shared indicators, and so are treated together.
 //!
 //! Accounts and keys are nodes of a union-find forest: clusters that turn out to share a node
-//! become one. The merged cluster has the id of the one that was seen first.
+//! become one. The merged cluster has the id of the cluster that was seen first.
 
 use std::collections::HashMap;
 
 use crate::keyed_hash::fmix64;
 
-/// Maximum number of accounts and keys together; further ones are ignored.
+/// Maximum number of accounts and keys together; further accounts and keys are ignored.
 const MAX_NODES: usize = 500_000;
 
-/// Maximum number of keys that are listed per cluster; further ones link, but are not listed.
+/// Maximum number of keys that are listed per cluster; further keys link, but are not listed.
 const MAX_KEYS_PER_CLUSTER: usize = 64;
 
 /// Accounts and keys, grouped into clusters.
@@ -28,7 +28,7 @@ pub struct Clusters {
 pub struct Cluster {
     /// Id, which stays the same while the cluster grows; never 0.
     pub id: u32,
-    /// Number of accounts.
+    /// Number of accounts in the cluster.
     pub account_count: u32,
     /// Keys that link the accounts, each with the name of its correlation.
     pub keys: Vec<(u64, String)>,
@@ -67,12 +67,12 @@ impl Clusters {
         cluster.id
     }
 
-    /// Returns the cluster of an account.
+    /// Returns the cluster of an account, given by its hash.
     pub fn for_account(&self, account: u64) -> Option<&Cluster> {
         self.cluster_by_root.get(&self.find_root(*self.account_nodes.get(&account)?))
     }
 
-    /// Returns the cluster of a key.
+    /// Returns the cluster that a key links.
     pub fn for_key(&self, key: u64) -> Option<&Cluster> {
         self.cluster_by_root.get(&self.find_root(*self.key_nodes.get(&key)?))
     }
@@ -83,7 +83,7 @@ impl Clusters {
     }
 
     /// Returns the root of a key or account, which becomes a cluster of its own if it is new.
-    /// `None` if there is no room for it.
+    /// `None` if there is no room for another node.
     fn find_or_add_root(&mut self, kind: Node, hash: u64, at: u32) -> Option<u32> {
         let nodes = match kind {
             Node::Account => &mut self.account_nodes,
@@ -116,8 +116,8 @@ impl Clusters {
         node
     }
 
-    /// Merges two clusters and returns the root. The larger one absorbs the other, so that paths to
-    /// a root stay short.
+    /// Merges two clusters and returns the root. The larger cluster absorbs the other, so that
+    /// paths to a root stay short.
     fn union(&mut self, left: u32, right: u32) -> u32 {
         if left == right {
             return left;
@@ -162,7 +162,7 @@ mod tests {
         assert_ne!(first_id, second_id);
         assert_eq!(clusters.for_account(12).unwrap().id, first_id);
         assert_eq!(clusters.iter().count(), 2);
-        // Account 10 is in both.
+        // Account 10 is in both clusters, which become one.
         let merged_id = clusters.link("cluster_b", 2, &[21, 10, 22], 300);
         assert_eq!(merged_id, first_id, "the older cluster gives its id");
         assert_eq!(clusters.iter().count(), 1);

@@ -11,7 +11,7 @@ use crate::keyed_hash::combine_hashes;
 pub struct EventContext<'t> {
     /// Plan of the correlator.
     pub plan: &'t Plan,
-    /// Observation.
+    /// Observation that is being counted.
     pub observation: &'t Observation,
     /// Bitmap of the signatures that matched, by their index in the plan.
     pub signature_bits: &'t [u64],
@@ -28,9 +28,9 @@ pub struct EventContext<'t> {
 pub struct AggregationContext<'t> {
     /// Observation, with its times.
     pub event: EventContext<'t>,
-    /// Aggregation.
+    /// Aggregation that counts the observation.
     pub aggregation: &'t Aggregation,
-    /// Values of the field of the aggregation; empty if it has none.
+    /// Values of the field of the aggregation; empty if the aggregation has no field.
     pub values: &'t [(u16, u64)],
 }
 

@@ -98,7 +98,8 @@ impl Correlator {
         }
     }
 
-    /// Creates every group for its first account. For tests, which compare with it.
+    /// Disables deferral: every group is created for its first account. For tests, which compare
+    /// both.
     pub fn without_deferral(mut self) -> Self {
         self.deferral_enabled = false;
         self
@@ -270,8 +271,8 @@ impl Correlator {
     }
 }
 
-/// Returns whether a rule needs to be measured, which is expensive: if it is an event of others, or
-/// has not fired lately.
+/// Returns whether a rule needs to be measured, which is expensive: if it is an event of other
+/// correlations, or its last firing is old enough to be repeated.
 fn is_measured(
     refire_limiter: &RefireLimiter,
     event: EventContext<'_>,
@@ -282,7 +283,7 @@ fn is_measured(
     feeds_others || refire_limiter.is_due(event.plan, rule.correlation, key.values_hash, event.at)
 }
 
-/// Adds a rule that holds for a group, with a firing if one is due and the values are known.
+/// Adds a rule that holds for a group, and a firing if a firing is due and the values are known.
 fn add_finding(
     refire_limiter: &mut RefireLimiter,
     context: &AggregationContext<'_>,

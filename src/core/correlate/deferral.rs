@@ -181,7 +181,8 @@ impl DeferralPlan {
         }
     }
 
-    /// Returns an observation with the parts of the deferred ones that deferred aggregations read.
+    /// Returns an observation in place of the deferred observations of a singleton, with the parts
+    /// that deferred aggregations read.
     fn to_observation(&self, singleton: &Singleton, at: u32) -> Observation {
         let mean_field = self.mean_field.filter(|_| !singleton.mean.is_nan());
         let numbers = mean_field.map(|field| (field, f64::from(singleton.mean)));

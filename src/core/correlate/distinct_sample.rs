@@ -40,7 +40,7 @@ pub struct SampledValue {
 /// value are counted over the first window.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum DistinctValues {
-    /// A single value, without heap memory: most groups never have a second.
+    /// A single value, without heap memory: most groups never have a second value.
     One(SampledValue),
     /// All values of the longest window.
     Exact(Vec<SampledValue>),
@@ -131,7 +131,7 @@ impl DistinctValues {
         }
     }
 
-    /// Adds a value, or updates the one with the same hash. `update` gets the window over which
+    /// Adds a value, or updates the value with the same hash. `update` gets the window over which
     /// events per value are counted.
     fn upsert(
         &mut self,
@@ -260,7 +260,8 @@ impl DistinctValues {
     }
 
     /// Converts samples for `old_windows` to samples for `windows`, after a change of the rules. A
-    /// new window begins with the sample of the next longer one, or empty if there is none.
+    /// new window begins with the sample of the next longer window, or empty if no window is
+    /// longer.
     pub fn with_windows(self, old_windows: &[u32], windows: &[u32]) -> Self {
         let Self::Sampled(samples) = self else { return self };
         let sample_for = |window: &u32| {
@@ -298,7 +299,7 @@ impl LevelSample {
         Self { level: 0, level_checked_at: newest, values: recent_values.copied().collect() }
     }
 
-    /// Adds a value, or updates the one with the same hash, if the level samples it.
+    /// Adds a value, or updates the value with the same hash, if the level samples it.
     fn upsert(
         &mut self,
         value: SampledValue,

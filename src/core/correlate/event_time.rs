@@ -12,7 +12,7 @@ pub fn is_from_future(at: u32, now: u32) -> bool {
     at > now.saturating_add(MAX_CLOCK_AHEAD)
 }
 
-/// Returns the time of an event, or the current time if that of the event is too far ahead.
+/// Returns the time of an event, or the current time if the event's time is too far ahead.
 pub fn plausible_time(at: u32, now: u32) -> u32 {
     if is_from_future(at, now) { now } else { at }
 }

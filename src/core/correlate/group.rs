@@ -20,7 +20,7 @@ pub struct Group {
     pub newest: u32,
     /// Number of further events for which the coordination is not checked.
     pub skip_checks: u16,
-    /// Counts.
+    /// Counts of its events, in the form that the aggregation needs.
     pub state: GroupState,
 }
 

@@ -3,7 +3,8 @@
 use super::observation::Observation;
 use crate::keyed_hash::combine_hashes;
 
-/// Maximum number of groups of one observation per combination of fields; further ones are ignored.
+/// Maximum number of groups of one observation per combination of fields; further groups are
+/// ignored.
 const MAX_GROUPS: usize = 64;
 
 /// The groups that an observation belongs to, for one combination of fields.
@@ -29,8 +30,8 @@ pub struct GroupKey<'v> {
     pub values_hash: u64,
 }
 
-/// Sets `keys` to every combination of the values of `fields`; none if a field has no value. Their
-/// hashes are stale until [`GroupKeys::hash_values`].
+/// Sets `keys` to every combination of the values of `fields`; none if a field has no value. The
+/// hashes of `keys` are stale until [`GroupKeys::hash_values`].
 pub fn group_keys(fields: &[u16], observation: &Observation, keys: &mut GroupKeys) {
     keys.width = 0;
     keys.values.clear();

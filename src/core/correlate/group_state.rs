@@ -103,7 +103,7 @@ impl GroupState {
     }
 
     /// Returns the hashes of the accounts that share the group: the counted values if they are
-    /// accounts, or else the account of the event, if it has one.
+    /// accounts, or else the account of the event, if the event has an account.
     pub fn accounts(&self, context: &AggregationContext<'_>, rule: &Rule, newest: u32) -> Vec<u64> {
         match self {
             Self::Distinct(distinct_values) if context.aggregation.field == Some(0) => {

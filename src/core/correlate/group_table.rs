@@ -10,8 +10,8 @@ use super::group::Group;
 use super::plan::Plan;
 use super::sketch::{AccountSketch, SKETCH_BYTES};
 
-/// Number of partitions of the tables. Each grows by itself, so that only one is in memory twice
-/// while it grows, and each is saved by itself.
+/// Number of partitions of the tables. Each partition grows by itself, so that only one partition
+/// is in memory twice at a time, and each is saved by itself.
 pub const PARTITIONS: usize = 16;
 
 /// Slots per set.
@@ -43,7 +43,8 @@ pub struct GroupTable {
 #[derive(Debug)]
 struct Partition {
     groups: Vec<Option<Group>>,
-    /// Key of each slot, 0 if it is empty. The keys of a set are adjacent, and so read together.
+    /// Key of each slot, 0 for an empty slot. The keys of a set are adjacent, so that they are read
+    /// together.
     keys: Vec<u64>,
 }
 
@@ -96,8 +97,8 @@ impl GroupTable {
         self.evicted
     }
 
-    /// Updates the group of a key, which `new_group` creates if there is none. Does nothing if
-    /// there is no room for a new group.
+    /// Updates the group of a key. If the key has no group, `new_group` creates it, unless there is
+    /// no room.
     ///
     /// `account` is the account of the event, which counts for the admission of the key.
     pub fn update(
@@ -252,7 +253,8 @@ impl GroupTable {
         Some(victim)
     }
 
-    /// Returns a slot of the set of a key that is empty or has an expired group, which is removed.
+    /// Returns a slot of the set of a key that is empty or has an expired group, which is removed;
+    /// `None` if all groups of the set are active.
     fn reclaim(&mut self, key: u64, now: u32, plan: &Plan) -> Option<SlotIndex> {
         let slot = self
             .candidate_slots(key)
@@ -338,7 +340,7 @@ impl Partition {
         from..from.saturating_add(WAYS)
     }
 
-    /// Puts a group into an empty slot of its set. Returns the group if there is none.
+    /// Puts a group into an empty slot of its set. Returns the group if no slot is empty.
     fn insert(&mut self, group: Group) -> Option<Group> {
         let mut slots = self.candidate_slots(group.key);
         let empty_slot = slots.find(|slot| self.groups.get(*slot).is_some_and(Option::is_none));

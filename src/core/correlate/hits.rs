@@ -7,7 +7,7 @@ use super::plan::{Aggregation, EventSource, StateKind};
 /// An event of an aggregation in an observation.
 #[derive(Debug)]
 pub struct AggregationHit {
-    /// Index of the aggregation.
+    /// Index of the aggregation in the plan.
     pub aggregation: usize,
     /// Index of the source in [`Aggregation::events`].
     pub event: usize,
@@ -18,9 +18,9 @@ pub struct AggregationHit {
 /// A correlation that holds by the current observation.
 #[derive(Clone, Copy, Debug)]
 pub struct Satisfied {
-    /// Index of the correlation.
+    /// Index of the correlation in the plan.
     pub correlation: usize,
-    /// First value of the group for which it holds.
+    /// First value of the group for which the correlation holds.
     pub first_value: u64,
 }
 

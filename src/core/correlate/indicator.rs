@@ -37,9 +37,9 @@ pub struct Indicator<'i> {
     pub correlation: &'i str,
     /// Hash over the values of the group.
     pub key: u64,
-    /// Time from which on it is inactive, in seconds since the epoch.
+    /// Time from which on the indicator is inactive, in seconds since the epoch.
     pub expires: u32,
-    /// Id of the cluster; 0 if it has none.
+    /// Id of the cluster of its accounts; 0 if they are not in a cluster.
     pub cluster: u32,
 }
 
@@ -56,7 +56,7 @@ pub struct Indicators {
 }
 
 impl Indicators {
-    /// Returns the number of indicators, with expired ones.
+    /// Returns the number of indicators, including expired indicators.
     pub fn len(&self) -> usize {
         self.added.len().saturating_add(self.packed.len())
     }
@@ -82,19 +82,20 @@ impl Indicators {
         self.resolve(&entry)
     }
 
-    /// Returns the number of indicators of a correlation, with expired ones. Reads all indicators.
+    /// Returns the number of indicators of a correlation, including expired indicators. Reads all
+    /// indicators.
     pub fn count(&self, correlation: &str) -> usize {
         let Some(name_index) = self.name_index(correlation) else { return 0 };
         self.all_entries().filter(|entry| usize::from(entry.name_index) == name_index).count()
     }
 
-    /// Returns all indicators, with expired ones.
+    /// Returns all indicators, including expired indicators.
     pub fn iter(&self) -> impl Iterator<Item = Indicator<'_>> {
         self.all_entries().filter_map(|entry| self.resolve(&entry))
     }
 
-    /// Adds an indicator, or extends the one with the same key and correlation. Beyond
-    /// [`MAX_INDICATORS`] and the limits of names, new ones are ignored.
+    /// Adds an indicator, or extends the indicator with the same key and correlation. Beyond
+    /// [`MAX_INDICATORS`] and the limits of names, new indicators are ignored.
     pub fn add(&mut self, indicator: Indicator<'_>) {
         let Indicator { key, expires, cluster, .. } = indicator;
         if let Some(name_index) = self.intern(indicator.correlation) {
@@ -155,7 +156,7 @@ impl Indicators {
             let (name, after_name) =
                 after_length.split_at_checked(usize::from(*length)).ok_or_else(invalid)?;
             let name = std::str::from_utf8(name).map_err(|_| invalid())?;
-            // A repeated name has the index of the first.
+            // A repeated name has the index of its first occurrence.
             if indicators.intern(name).map(usize::from) != Some(index) {
                 return Err(invalid());
             }

@@ -1,10 +1,10 @@
 //! The observation: the part of a request that correlation counts.
 
-/// Maximum number of values of one field that are counted per request; further ones are ignored.
+/// Maximum number of values of one field that are counted per request; further values are ignored.
 pub const MAX_VALUES_PER_FIELD: usize = 64;
 
-/// The part of a request that correlation counts. Fields and signatures are named by index in the
-/// [`Plan`](super::Plan) that made it.
+/// The part of a request that correlation counts. It refers to fields and signatures by their index
+/// in the [`Plan`](super::Plan) that made it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Observation {
     /// Time of the request, in seconds since the epoch.
@@ -33,7 +33,7 @@ impl Observation {
         self.values(0).first().map_or(0, |(_, hash)| *hash)
     }
 
-    /// Returns the number of a field.
+    /// Returns the value of a numeric field; `None` if the request does not have the field.
     pub(super) fn number(&self, field: u16) -> Option<f64> {
         self.numbers.iter().find(|(index, _)| *index == field).map(|(_, number)| *number)
     }

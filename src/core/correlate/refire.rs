@@ -39,7 +39,7 @@ pub struct RefireLimiter {
     counts_by_correlation: Vec<usize>,
     /// Time of the latest pruning, in seconds since the epoch.
     pruned_at: u32,
-    /// Whether correlations that only feed others fire, too.
+    /// Whether correlations that only feed other correlations fire, too.
     pub fires_intermediates: bool,
 }
 
@@ -50,7 +50,7 @@ impl FiringId {
 }
 
 impl RefireLimiter {
-    /// Returns whether a correlation may fire for a key, as it has not fired lately.
+    /// Returns whether a correlation may fire for a key: its last firing for the key is old enough.
     pub fn is_due(&self, plan: &Plan, correlation_index: usize, key: u64, at: u32) -> bool {
         let Some(correlation) = plan.correlations.get(correlation_index) else { return false };
         let fired_at = self.last_fired.get(&FiringId::new(correlation_index, key));
@@ -119,7 +119,7 @@ impl RefireLimiter {
         correlations.into_iter().for_each(|correlation| self.increment_count(correlation));
     }
 
-    /// Returns whether a firing is remembered or can be.
+    /// Returns whether a firing is remembered, or there is room to remember it.
     fn has_room(&self, id: FiringId) -> bool {
         let count = self.counts_by_correlation.get(usize::from(id.correlation)).copied();
         self.last_fired.len() < MAX_REMEMBERED_FIRINGS

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The time of the latest event of each source, in seconds since the epoch; 0 if it had none.
+/// The time of the latest event of each source, in seconds since the epoch; 0 for a source without
+/// events.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LastSeen(Box<[u32]>);
 
@@ -54,7 +55,7 @@ struct Partial {
     started_at: u32,
     /// Time of the last event, in seconds since the epoch.
     last_hit_at: u32,
-    /// Value of the last event.
+    /// Hash of the last event's value; it matters if values must differ.
     value: u64,
 }
 
@@ -109,9 +110,10 @@ impl OrderedMatch {
     }
 }
 
-/// Keeps the sequence that began last, and the one that began last among those with another value.
+/// Keeps the sequence that began last, and the sequence that began last among sequences with
+/// another value.
 fn keep_latest([best, runner_up]: &mut [Partial; 2], candidate: Partial) {
-    // Of two sequences that began together, the one that ended first can be extended by more
+    // Of two sequences that began together, the sequence that ended first can be extended by more
     // events.
     let is_better = |candidate: &Partial, current: &Partial| {
         candidate.started_at > current.started_at

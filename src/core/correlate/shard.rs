@@ -7,7 +7,7 @@ use crate::keyed_hash::fmix64;
 pub struct Shard {
     /// Index of the shard, from 0.
     pub index: u32,
-    /// Number of shards.
+    /// Number of shards among which all groups are divided.
     pub count: u32,
 }
 

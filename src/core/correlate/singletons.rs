@@ -18,7 +18,7 @@ pub struct Singleton {
     pub first_seen: u32,
     /// Mean of a number over the events; NaN if no event had the number.
     pub mean: f32,
-    /// Number of events.
+    /// Number of events of the account with the key.
     pub event_count: u16,
     /// Index of the group-by in the plan.
     pub group_by: u16,
@@ -31,7 +31,7 @@ pub struct Singleton {
 /// A singleton, with the time of its latest event.
 #[derive(Clone, Copy, Debug)]
 pub struct TimedSingleton {
-    /// Singleton.
+    /// Events of the key's only account.
     pub singleton: Singleton,
     /// Time of the latest event, in seconds since the epoch.
     pub at: u32,
@@ -53,7 +53,7 @@ pub struct SeenAt {
 /// The result of [`SingletonTable::swap`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Swapped {
-    /// Whether the event is deferred: its key has only one account.
+    /// Whether the event is deferred, because its key has only one account.
     pub is_deferred: bool,
     /// Earlier events of the key, which must be counted now.
     pub released: Option<TimedSingleton>,
@@ -81,7 +81,7 @@ const INITIAL_SLOTS: usize = PARTITIONS * WAYS;
 const SLOT_BYTES: usize = size_of::<u64>() + size_of::<u32>() + size_of::<Singleton>();
 
 impl Singleton {
-    /// Returns whether it waits for a second account.
+    /// Returns whether the key waits for a second account.
     pub fn is_pending(&self) -> bool {
         self.hit_bits != 0
     }
@@ -243,8 +243,8 @@ impl SingletonTable {
         Some(slots.start.saturating_add(offset))
     }
 
-    /// Returns a slot for a new key: an empty one, or the one of the key that was not seen for
-    /// longest. The table doubles before it evicts, if it may.
+    /// Returns a slot for a new key: an empty slot, or the slot of the key that was not seen for
+    /// longest. If the limits allow it, the table doubles instead of evicting.
     fn allocate(&mut self, key: u64, now: u32, free_bytes: usize) -> usize {
         loop {
             let slots = self.candidate_slots(key);
@@ -255,7 +255,7 @@ impl SingletonTable {
             if new_slot_count > self.max_slots
                 || new_slot_count.saturating_mul(SLOT_BYTES) > free_bytes
             {
-                // Keys with a time in the future come first: it must be wrong.
+                // Keys with a time in the future are evicted first: the time must be wrong.
                 let is_plausible = |newest: &u32| !is_from_future(*newest, now);
                 let last_seen = |slot: &usize| self.newest.get(*slot).copied().filter(is_plausible);
                 return slots.min_by_key(last_seen).unwrap_or_default();

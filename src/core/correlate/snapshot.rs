@@ -1,8 +1,9 @@
-//! Saves and restores a correlator by partitions, so that only changed ones are saved again.
+//! Saves and restores a correlator by partitions, so that only changed partitions are saved again.
 //!
 //! A partition is a version byte, and then in postcard: the aggregations by identity, their groups,
 //! the group-bys by identity, their singletons, the correlations by name, and their firings. If the
-//! plan has changed since, entries whose aggregation, group-by or correlation it lacks are dropped.
+//! plan has changed since, entries of an aggregation, group-by or correlation that the new plan
+//! lacks are dropped.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ struct PartitionSnapshot {
     aggregations: Vec<AggregationSnapshot>,
     groups: Vec<GroupSnapshot>,
     /// Identities of the deferrals, in the order of the indexes in `singletons`; 0 for a group-by
-    /// without one.
+    /// without deferral.
     group_bys: Vec<u64>,
     singletons: Vec<SingletonSnapshot>,
     /// Names of the correlations, in the order of the indexes in `firings`.
@@ -215,7 +216,8 @@ impl Correlator {
         }
     }
 
-    /// Adds the counts of a saved group, whose aggregation had these windows.
+    /// Adds the counts of a saved group. `windows` are the windows that its aggregation had, in
+    /// seconds.
     fn merge_group(
         &mut self,
         plan: &Plan,

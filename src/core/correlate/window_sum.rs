@@ -24,9 +24,9 @@ struct Bucket {
 /// Number and sum of the events in a window.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct WindowTotal {
-    /// Number of events.
+    /// Number of events in the window.
     pub count: f64,
-    /// Sum of their values.
+    /// Sum of the field's values in the window.
     pub sum: f64,
 }
 
@@ -72,7 +72,7 @@ impl WindowSum {
         self.0.capacity().saturating_mul(size_of::<Bucket>())
     }
 
-    /// Adds a bucket to the one with the same index, or inserts it in order.
+    /// Adds a bucket to the bucket with the same index, or inserts it in order.
     fn add_bucket(&mut self, added: Bucket) {
         match self.0.binary_search_by_key(&added.index, |bucket| bucket.index) {
             Ok(position) => {

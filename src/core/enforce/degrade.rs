@@ -79,7 +79,7 @@ enum Scope {
     Thinking,
 }
 
-/// The edit of a member.
+/// The edit of a JSON member.
 enum MemberAction {
     Keep,
     Remove,
@@ -91,7 +91,8 @@ enum MemberAction {
 /// A byte range of the body, and its replacement.
 type Edit = (Range<usize>, &'static str);
 
-/// Edits one JSON text, which begins at byte `offset` of the body; false if it is malformed.
+/// Edits one JSON text, which begins at byte `offset` of the body. Returns false if the text is
+/// malformed.
 fn edit_document(text: &[u8], offset: usize, scope: Scope, edits: &mut Vec<Edit>) -> bool {
     let mut editor = DocumentEditor { text, edits: Vec::new() };
     let mut reader = Reader::new(text, 0);
@@ -101,7 +102,7 @@ fn edit_document(text: &[u8], offset: usize, scope: Scope, edits: &mut Vec<Edit>
         (to_body_offset(range.start)..to_body_offset(range.end), replacement)
     };
     edits.extend(editor.edits.into_iter().map(to_body_edit));
-    // A second JSON text is malformed, too: an origin may read only the first one.
+    // A second JSON text is malformed, too: an origin may read only the first text.
     let is_complete = reader.at_end();
     let errors = reader.errors();
     is_complete && !errors.syntax && !errors.truncated
@@ -215,11 +216,11 @@ impl DocumentEditor<'_> {
 /// A remover of members of one object or array, together with a comma each: the comma before the
 /// member, or after it if no member before it is kept.
 struct MemberRemover {
-    /// Position after the last kept member, or after the opening bracket.
+    /// Byte position after the last kept member, or after the opening bracket.
     after_last_kept: usize,
     /// Whether a member has been kept.
     has_kept: bool,
-    /// Removed member whose comma is the one after it.
+    /// Removed member whose comma is the comma after it.
     pending_removal: Option<Range<usize>>,
 }
 
@@ -398,7 +399,7 @@ mod tests {
         }
     }
 
-    /// Each line of a batch file is a request of its own: an upload must be no way around.
+    /// Each line of a batch file is a request of its own: an upload must not bypass degradation.
     #[test]
     fn edits_the_lines_of_an_upload() {
         let form = |lines: &str| {

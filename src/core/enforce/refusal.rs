@@ -98,8 +98,8 @@ impl Refusal {
         self.kind().status()
     }
 
-    /// Returns the JSON body of the response. It says nothing that would help a client to tune its
-    /// requests.
+    /// Returns the JSON body of the response. It contains nothing that would help a client to tune
+    /// its requests.
     pub fn body(self, dialect: Dialect, request_id: &str) -> Value {
         let message = format!("{} Request id: {request_id}", self.message());
         self.kind().body(dialect, &message, request_id)

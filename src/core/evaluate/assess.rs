@@ -16,7 +16,7 @@ use crate::ruleset::{Ruleset, TRAFFIC_FAMILY};
 impl Ruleset {
     /// Assesses an HTTP request; `None` if it is not an LLM call.
     ///
-    /// The assessment of a batch is that of its highest-scoring entry.
+    /// The assessment of a batch is the assessment of its entry with the highest score.
     pub fn assess(&self, envelope: &Envelope<'_>) -> Option<Assessment> {
         let endpoint = self.endpoint(envelope)?;
         let encoding = envelope.headers.iter().find(|(name, _)| name == "content-encoding");

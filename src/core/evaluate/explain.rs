@@ -27,7 +27,7 @@ pub struct Explanation {
     pub name: String,
     /// Weight in decibans.
     pub weight: f64,
-    /// Whether the condition holds.
+    /// Whether the condition of the signature holds.
     pub holds: bool,
     /// Selections, by name.
     pub selections: Vec<ExplainedSelection>,
@@ -53,11 +53,11 @@ pub struct ExplainedComparison {
     pub comparison: String,
     /// Whether the comparison holds.
     pub holds: bool,
-    /// Location of the match, if the comparison holds for a value that has one.
+    /// Location of the match; `None` if the comparison does not hold, or its value has no location.
     pub evidence: Option<Evidence>,
 }
 
-/// Explains signatures; it compiles each regex once.
+/// An explainer of signatures, which compiles each regex once.
 #[derive(Debug, Default)]
 pub struct Explainer {
     regexes: RefCell<HashMap<String, Option<Regex>>>,
@@ -67,9 +67,9 @@ pub struct Explainer {
 enum Outcome {
     /// The comparison does not hold.
     Fails,
-    /// It holds, but has no location: a number, or an absent value.
+    /// The comparison holds, but has no location: it is with a number, or with an absent value.
     Holds,
-    /// It holds at a location.
+    /// The comparison holds at a location.
     Matches(Evidence),
 }
 

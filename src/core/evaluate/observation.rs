@@ -188,7 +188,8 @@ impl Ruleset {
         self.plan.fields().get(usize::from(index))
     }
 
-    /// Returns the index of a correlation among the signatures.
+    /// Returns the index of a correlation among the signatures of the ruleset; `None` if there is
+    /// no such correlation.
     fn correlation_index(&self, name: &str) -> Option<usize> {
         let index =
             self.plan.correlations().iter().position(|correlation| correlation.name == name)?;
@@ -247,7 +248,7 @@ const STATUS_UNAUTHORIZED: u16 = 401;
 /// Number of values for which an observation reserves room.
 const TYPICAL_VALUES: usize = 64;
 
-/// A correlation of which some keys of a request are indicators.
+/// A correlation that has indicators for some keys of a request.
 struct MatchedIndicator<'p> {
     /// Index of the correlation among the signatures.
     signature: usize,
@@ -255,7 +256,7 @@ struct MatchedIndicator<'p> {
     key: u64,
     /// Fields that group its events.
     fields: &'p [u16],
-    /// Template keys of the groups that matched, each once; a single `None` if it does not group by
-    /// template.
+    /// Template keys of the groups that matched, each once; a single `None` if the correlation does
+    /// not group by template.
     template_keys: Vec<Option<u64>>,
 }

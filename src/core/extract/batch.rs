@@ -309,7 +309,7 @@ impl<'a> Form<'a> {
         let (head_end, content_start) = match (crlf, lf) {
             (Some(crlf), lf) if lf.is_none_or(|lf| crlf < lf) => (crlf, crlf.saturating_add(4)),
             (_, Some(lf)) => (lf, lf.saturating_add(2)),
-            // Two hyphens follow the last delimiter.
+            // The last delimiter is followed by two hyphens.
             _ => return self.is_ambiguous |= !part.starts_with(b"--"),
         };
         let head = String::from_utf8_lossy(part.get(..head_end).unwrap_or_default());
@@ -348,7 +348,8 @@ fn parse_part_name(head: &str) -> (Option<String>, bool) {
     (name, is_unambiguous)
 }
 
-/// Returns the boundary of a `multipart/form-data` content type, at most 200 bytes long.
+/// Returns the boundary of a `multipart/form-data` content type; `None` for another type, or a
+/// boundary that is missing or longer than 200 bytes.
 fn parse_boundary(content_type: &str) -> Option<String> {
     let (media_type, parameter_text) = content_type.split_once(';')?;
     if !media_type.trim().eq_ignore_ascii_case("multipart/form-data") {

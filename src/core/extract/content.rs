@@ -10,7 +10,7 @@ use super::request::{MAX_DEPTH, Request};
 use crate::extract::lenient_json::{Reader, Token};
 use crate::field::{FieldId, Section};
 
-/// Reads a list of messages, one message, or a bare string as a user message.
+/// Reads a list of messages, one message, or a bare string, which is a user message.
 pub fn read_messages<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool {
     match reader.next_token() {
         Token::Array => {
@@ -65,7 +65,8 @@ pub fn read_message<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
                 if let (Some(first), Some(next)) = (section, next)
                     && first != next
                 {
-                    // The origin decides which of two roles counts: the text may be the user's.
+                    // The origin decides which of two roles counts: the text may come from the
+                    // user.
                     request.move_to_section(start, first, Section::User);
                     section = Some(Section::User);
                 }
@@ -324,7 +325,7 @@ fn read_tool_list<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, depth:
     }
 }
 
-/// Reads one tool; Gemini's holds a list of functions, which are counted instead.
+/// Reads one tool. A tool of Gemini holds a list of functions, and each function counts as a tool.
 fn read_tool<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, depth: u8) {
     match reader.next_token() {
         Token::Object => {}

@@ -33,7 +33,7 @@ pub fn read_member<'a>(request: &mut Request<'a>, key: &str, reader: &mut Reader
     }
 }
 
-/// Reads a request that is wrapped in a member of the body; it may not wrap another.
+/// Reads a request that is wrapped in a member of the body; it may not wrap another request.
 fn read_wrapped_request<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
     match reader.next_token() {
         Token::Object => {

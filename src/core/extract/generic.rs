@@ -10,7 +10,7 @@ use crate::http::route::Endpoint;
 
 /// Reads the value of the body member `key` if any dialect or another LLM API has such a member.
 ///
-/// Returns false, with the value unread, if none has.
+/// Returns false, with the value unread, if no API has such a member.
 pub fn read_member<'a>(
     request: &mut Request<'a>,
     key: &str,

@@ -33,13 +33,14 @@ impl Request<'_> {
                 hashes.extend(template::digest(field_name, self.texts(Section::User), hash_key));
             }
             FieldId::ReasoningToken => {
-                // Decoded, because the sender can escape the same value in many ways.
+                // The token is decoded, because the sender can escape the same value in many ways.
                 let reasoning_hashes = self
                     .reasoning_tokens
                     .iter()
                     .map(|raw| hash_key.keyed_hash(field_name, raw.text().as_bytes()));
                 hashes.extend(reasoning_hashes);
-                // Sorted first, so that the selection does not depend on the sender's order.
+                // The hashes are sorted first, so that the selection does not depend on the
+                // sender's order.
                 hashes.sort_unstable();
                 hashes.truncate(MAX_REASONING_HASHES);
             }

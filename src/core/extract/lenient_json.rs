@@ -138,8 +138,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Moves to the next element of the array that was entered; false at its end. The element must
-    /// be read or skipped before the next call.
+    /// Moves to the next element of the array that was entered. Returns false at its end. The
+    /// element must be read or skipped before the next call.
     pub fn next_element(&mut self) -> bool {
         self.next_member(b']').is_some()
     }
@@ -289,7 +289,7 @@ impl<'a> Reader<'a> {
         self.raw_string(bytes, start)
     }
 
-    /// Reads the bytes up to the next structural byte; empty at a structural byte.
+    /// Reads the bytes up to the next structural byte. Returns no bytes at a structural byte.
     fn unquoted_bytes(&mut self) -> &'a [u8] {
         let remaining = self.remaining();
         let is_delimiter =
@@ -437,7 +437,8 @@ fn emit_utf8_chunks<'a>(
     position
 }
 
-/// Returns the position of the first quote that is not escaped.
+/// Returns the byte position of the first quote that is not escaped; `None` if there is no such
+/// quote.
 fn find_closing_quote(text: &[u8]) -> Option<usize> {
     let mut position = 0_usize;
     while position < text.len() {

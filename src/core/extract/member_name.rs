@@ -35,8 +35,8 @@ impl MemberName {
         std::str::from_utf8(bytes).unwrap_or_default()
     }
 
-    /// Adds all letters; false if the key cannot match any member. Underscores at an edge, or two
-    /// in a row, are an example: no origin accepts them.
+    /// Adds all letters. Returns false if the key cannot match any member. Underscores at an edge,
+    /// or two in a row, are an example: no origin accepts them.
     fn normalize(&mut self, letters: impl Iterator<Item = u8>) -> bool {
         let mut previous = b'_';
         for letter in letters {
@@ -48,7 +48,7 @@ impl MemberName {
         previous != b'_'
     }
 
-    /// Adds a letter; false if the key cannot match any member.
+    /// Adds a letter. Returns false if the key cannot match any member.
     fn push(&mut self, letter: u8) -> bool {
         if letter == b'_' {
             return true;
@@ -60,7 +60,7 @@ impl MemberName {
     }
 }
 
-/// Returns the ASCII letter that a character folds to, or 255 if there is none.
+/// Returns the ASCII letter that a character folds to, or 255 if it does not fold to ASCII.
 fn fold_to_ascii(char: char) -> u8 {
     match char {
         '\u{17f}' => b's',

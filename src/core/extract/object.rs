@@ -8,8 +8,8 @@ use crate::field::{FieldId, Section};
 use crate::http::route::{Dialect, Endpoint};
 
 impl<'a> Request<'a> {
-    /// Reads one JSON object as a request of `endpoint`, and again as a generic request if that
-    /// finds no text.
+    /// Reads one JSON object as a request of `endpoint`, and again as a generic request if the
+    /// first reading finds no text.
     ///
     /// A `depth` of 0 allows an array of requests.
     pub(super) fn read_object(&mut self, reader: &mut Reader<'a>, endpoint: Endpoint, depth: u8) {

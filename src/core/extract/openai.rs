@@ -129,7 +129,7 @@ fn read_logit_bias<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bo
         Token::Object => {
             let mut size = 0_u32;
             let mut largest = 0.0_f64;
-            // A sum, so that the order of the members does not matter.
+            // The digest is a sum, so that the order of the members does not matter.
             let mut digest = 0_u64;
             while let Some(key) = reader.next_key() {
                 size = size.saturating_add(1);

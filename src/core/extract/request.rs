@@ -23,8 +23,8 @@ pub struct Request<'a> {
     pub(super) segments: Vec<Segment<'a>>,
     pub(super) keywords: Vec<(FieldId, Cow<'a, str>)>,
     pub(super) numbers: Vec<(FieldId, f64)>,
-    /// Counters, one per field. Separate from `numbers`, because a body may hold any number of
-    /// those, and each increment searches the list.
+    /// Counters, one per field. They are not in `numbers`, because each increment searches the
+    /// counters, and a body may hold any number of numbers.
     pub(super) counts: Vec<(FieldId, f64)>,
     /// Signed or encrypted reasoning that the client sends back.
     pub(super) reasoning_tokens: Vec<RawString<'a>>,
@@ -42,7 +42,7 @@ pub struct Request<'a> {
     pub(super) template_hashes: [OnceCell<(HashKey, Vec<u64>)>; 2],
 }
 
-/// A text value: its section, its range in the normalised text, its source in the body.
+/// A text value of the request, after normalisation.
 #[derive(Clone, Debug)]
 pub struct Segment<'a> {
     /// Section of the conversation.
@@ -73,7 +73,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Returns the byte range in the body.
+    /// Returns the byte range of the source in the body.
     pub fn range(&self) -> Range<usize> {
         match self {
             Self::Value(raw) => raw.range(),
@@ -139,7 +139,7 @@ impl<'a> Request<'a> {
         self.issues
     }
 
-    /// Returns the requested model.
+    /// Returns the requested model, from the body or the path; `None` if neither names a model.
     pub fn model(&self) -> Option<&str> {
         let model = self.keywords.iter().find(|(field, _)| *field == FieldId::RequestModel);
         model.map(|(_, model)| model.as_ref())
@@ -201,7 +201,7 @@ impl<'a> Request<'a> {
 
     /// Records an issue if `key` is one of `keys` and is in the object for the second time.
     ///
-    /// Bit n of `seen_keys` says whether key n of `keys` has been read in the object.
+    /// Bit n of `seen_keys` is set if key n of `keys` has been read in the object.
     pub(super) fn record_duplicate_key(&mut self, seen_keys: &mut u16, keys: &[&str], key: &str) {
         let Some(index) = keys.iter().position(|candidate| *candidate == key) else { return };
         let bit = 1_u16.checked_shl(index as u32).unwrap_or_default();
@@ -290,9 +290,9 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Normalises a string and adds it as a segment; an empty result adds none.
+    /// Normalises a string and adds it as a segment, unless the result is empty.
     ///
-    /// `is_literal` says that the string has no escapes to decode.
+    /// `is_literal` is true for a string without escapes to decode.
     pub(super) fn push_text(&mut self, section: Section, raw: RawString<'a>, is_literal: bool) {
         let checkpoints_len = self.checkpoints.len();
         let mut normalizer = Normalizer::new(&mut self.text, Case::Fold);
@@ -341,7 +341,7 @@ impl<'a> Request<'a> {
         self.keywords.iter().any(|(id, _)| *id == field)
     }
 
-    /// Reads a value that should be a number; returns true.
+    /// Reads a value that should be a number. Returns true: the member was read.
     pub(super) fn read_number(&mut self, field: FieldId, reader: &mut Reader<'a>) -> bool {
         if let Some(number) = parse_number(reader.next_token(), reader) {
             self.push_number(field, number);
@@ -349,7 +349,8 @@ impl<'a> Request<'a> {
         true
     }
 
-    /// Reads a value that should be a flag; a number is true unless it is 0. Returns true.
+    /// Reads a value that should be a flag; a number is true unless it is 0. Returns
+    /// true: the member was read.
     pub(super) fn read_flag(&mut self, field: FieldId, reader: &mut Reader<'a>) -> bool {
         let token = reader.next_token();
         let flag =
@@ -360,7 +361,7 @@ impl<'a> Request<'a> {
         true
     }
 
-    /// Reads a string or a list of strings as keywords; returns true.
+    /// Reads a string or a list of strings as keywords. Returns true: the member was read.
     pub(super) fn read_keyword(&mut self, field: FieldId, reader: &mut Reader<'a>) -> bool {
         match reader.next_token() {
             Token::String(raw) => self.push_keyword(field, raw),
@@ -398,8 +399,9 @@ pub enum FieldValue<'a> {
     Number(f64),
 }
 
-/// Returns the model in a path: `/models/<model>:verb`, `/tunedModels/<model>:verb`,
-/// `/engines/<model>/`, `/deployments/<model>/` or `/model/<model>/`.
+/// Returns the model in a path, or `None` if the path has none of these forms:
+/// `/models/<model>:verb`, `/tunedModels/<model>:verb`, `/engines/<model>/`,
+/// `/deployments/<model>/` or `/model/<model>/`.
 fn model_from_path(path: &str) -> Option<&str> {
     let mut segments = path.split('/');
     segments.find(|segment| {

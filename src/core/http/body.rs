@@ -90,8 +90,8 @@ fn content_codings(encoding: Option<&str>) -> Vec<String> {
     codings
 }
 
-/// Decodes one encoding; `None` if it is unknown or clearly not applied. Output before an error
-/// counts.
+/// Decodes one encoding; `None` if the encoding is unknown or clearly not applied. Output before an
+/// error is kept.
 fn decompress(
     bytes: &[u8],
     coding: &str,
@@ -116,7 +116,7 @@ fn decompress(
     }
 }
 
-/// Reads at most `max_bytes`; an error, or output that reaches the limit, is an issue.
+/// Reads at most `max_bytes`. Adds an issue if decoding fails or the output reaches the limit.
 fn read_capped(decoder: impl Read, max_bytes: usize, issues: &mut ReadIssues) -> Vec<u8> {
     let mut out = Vec::new();
     let is_complete = decoder.take(max_bytes as u64).read_to_end(&mut out).is_ok();
@@ -132,8 +132,9 @@ fn is_zlib(bytes: &[u8]) -> bool {
         if method & 0x0f == 8 && (u16::from(*method) << 8 | u16::from(*flags)) % 31 == 0)
 }
 
-/// Decodes JSON in UTF-16 or UTF-32, which Python accepts. It is recognised by its byte order mark,
-/// or by the NULs around its first character, which is ASCII.
+/// Decodes JSON in UTF-16 or UTF-32, which Python accepts. The encoding is recognised by the byte
+/// order mark, or by the NULs around the first character, which is ASCII; `None` for any other
+/// encoding.
 fn decode_utf16_32(bytes: &[u8]) -> Option<String> {
     let text = match bytes {
         [0xff, 0xfe, 0, 0, rest @ ..] => decode_utf32(rest, u32::from_le_bytes),

@@ -1,7 +1,7 @@
 //! The credential of a request, by which it is billed.
 //!
-//! The account is a keyed hash of it. The host has the key and computes the hash; the credential is
-//! not used for anything else.
+//! The account is a keyed hash of the credential. The host has the key and computes the hash; the
+//! credential is not used for anything else.
 
 use crate::http::route::Dialect;
 
@@ -21,7 +21,7 @@ pub fn find_credential<'h>(
 }
 
 /// Returns the names of headers with credentials (and [`QUERY_SOURCE`]), in order of precedence:
-/// the ones that the API of the dialect reads come first.
+/// headers that the API of the dialect reads come first.
 fn credential_sources(dialect: Dialect) -> [&'static str; 5] {
     match dialect {
         Dialect::Gemini => {
@@ -36,7 +36,8 @@ fn credential_sources(dialect: Dialect) -> [&'static str; 5] {
     }
 }
 
-/// Returns a credential without its scheme, so that one key is one account in every header.
+/// Returns a credential without its scheme, so that one key is one account in every header; `None`
+/// if it is empty.
 fn strip_scheme(value: &str) -> Option<&str> {
     let value = value.trim();
     let token = match value.split_once(char::is_whitespace) {

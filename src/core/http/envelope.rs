@@ -20,9 +20,9 @@ pub struct Envelope<'a> {
     pub unscanned_bytes: u64,
     /// Facts about the client.
     pub client: Client<'a>,
-    /// Account id: a keyed hash of the credential, if there is one.
+    /// Account id: a keyed hash of the credential; `None` for a request without credential.
     pub account: Option<&'a str>,
-    /// Seconds since the epoch.
+    /// Current time, in seconds since the epoch.
     pub now: u64,
     /// Key for the hashes of counted values.
     pub hash_key: HashKey,
@@ -33,17 +33,17 @@ pub struct Envelope<'a> {
 /// The facts about a client that the host knows.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Client<'a> {
-    /// IP address.
+    /// IP address, IPv4 or IPv6, as text.
     pub address: Option<&'a str>,
     /// Number of the autonomous system.
     pub as_number: Option<u32>,
     /// Organisation that holds the autonomous system.
     pub as_organization: Option<&'a str>,
-    /// ISO country code.
+    /// Country of the address: ISO 3166-1 alpha-2, in upper case.
     pub country: Option<&'a str>,
-    /// HTTP version.
+    /// HTTP version without the protocol's name: `1.1`, `2`.
     pub http_version: Option<&'a str>,
-    /// TLS version.
+    /// TLS version without the protocol's name: `1.3`.
     pub tls_version: Option<&'a str>,
     /// Hash of the TLS client hello.
     pub tls_fingerprint: Option<&'a str>,

@@ -70,7 +70,7 @@ pub enum Dialect {
 }
 
 impl Endpoint {
-    /// Returns the wire format.
+    /// Returns the dialect of the endpoint's bodies.
     pub fn dialect(self) -> Dialect {
         use Endpoint::*;
         match self {
@@ -224,7 +224,7 @@ fn segment_matches(pattern: &str, segment: &str) -> bool {
     starts.any(|start| remaining.get(start..).is_some_and(|suffix| segment_matches(tail, suffix)))
 }
 
-/// Maximum number of segments that are compared: the last ones, which identify the endpoint.
+/// Maximum number of segments that are compared: the last segments of a path identify the endpoint.
 const MAX_SEGMENTS: usize = 64;
 
 /// The built-in routes, in lower case; the first match counts.

@@ -66,7 +66,7 @@ impl Compiler {
         self.program
     }
 
-    /// Counts a condition node; an error if there are too many.
+    /// Counts a condition node. Returns an error above [`MAX_CONDITION_NODES`].
     fn count_node(&mut self) -> Result<(), Error> {
         self.node_count = self.node_count.saturating_add(1);
         if self.node_count <= MAX_CONDITION_NODES {

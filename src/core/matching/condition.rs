@@ -5,7 +5,7 @@
 pub(super) enum Ternary {
     Holds,
     Fails,
-    /// Depends on this pending bit.
+    /// The value depends on this pending bit.
     DependsOn(usize),
 }
 
@@ -51,7 +51,7 @@ impl BitState {
         bit_is_set(&self.set, bit)
     }
 
-    /// Sets a bit; false if it was set already.
+    /// Sets a bit. Returns false if it was set already.
     pub fn set(&mut self, bit: usize) -> bool {
         let is_new = bit < self.set.len().saturating_mul(64) && !self.is_set(bit);
         write_bit(&mut self.set, bit, true);

@@ -27,7 +27,7 @@ pub(crate) enum KeywordCheck {
     Present,
 }
 
-/// Runs the tests of a field on one value and calls `set_bit` for each that holds.
+/// Runs the tests of a field on one value and calls `set_bit` for each test that holds.
 ///
 /// The range covers the whole value: keywords have no finer evidence.
 pub(super) fn run_keyword_tests(

@@ -15,7 +15,7 @@
 
 use std::collections::HashMap;
 
-/// Compiled literals.
+/// A set of literals, compiled for the search of a text for all of them at once.
 #[derive(Clone, Debug, Default)]
 pub struct Scanner {
     literals: Vec<Box<[u8]>>,
@@ -73,7 +73,7 @@ impl Scanner {
 /// A hash table of grams of `WIDTH` bytes, looked up at every `STRIDE`th position of the text.
 #[derive(Clone, Debug, Default)]
 struct GramTable<const STRIDE: usize, const WIDTH: usize> {
-    /// One bit per hash value: set if a gram has it.
+    /// One bit per hash value, which is set if a gram has this hash value.
     bitmap: Box<[u64]>,
     /// Index of the first entry of each bucket; a bucket holds [`HASHES_PER_BUCKET`] hash values.
     bucket_starts: Box<[u32]>,
@@ -321,7 +321,7 @@ impl<const STRIDE: usize, const WIDTH: usize> GramTable<STRIDE, WIDTH> {
 }
 
 impl GramEntry {
-    /// Returns whether the bytes next to the gram may be those of one of its literals.
+    /// Returns whether the bytes next to the gram may belong to one of its literals.
     fn may_match<const WIDTH: usize>(&self, text: &[u8], position: usize) -> bool {
         let context_start = match self.context_side {
             ContextSide::After => position.checked_add(WIDTH),
@@ -336,7 +336,8 @@ impl GramEntry {
 /// Returns the grams of a literal's window: one for each of the `STRIDE` alignments of the literal
 /// to the positions that the scan visits.
 ///
-/// The window is the one that is rarest in text, and most distinct among the literals.
+/// The window is the part of the literal that is rarest in text, and most distinct among the
+/// literals.
 fn gram_rows<const STRIDE: usize, const WIDTH: usize>(
     literal: &[u8],
     literal_index: u32,

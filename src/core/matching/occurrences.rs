@@ -9,13 +9,13 @@ use super::required_literals::RequiredLiteralIds;
 /// Grouping is a counting sort: linear, and into buffers that all requests share.
 #[derive(Debug)]
 pub(super) struct Occurrences {
-    /// Literal and start of each occurrence, in the order of recording.
+    /// Literal and first byte of each occurrence, in the order of recording.
     recorded: Vec<(u32, u32)>,
     /// Number of occurrences, by literal.
     counts: Vec<u32>,
     /// Literals with at least one occurrence.
     seen_literals: Vec<u32>,
-    /// Starts, grouped by literal; valid after [`Self::sort`].
+    /// First byte of each occurrence, grouped by literal; valid after [`Self::sort`].
     starts: Vec<u32>,
     /// End of the literal's group in `starts`, by literal.
     ends: Vec<u32>,
@@ -54,8 +54,8 @@ impl Occurrences {
         self.recorded.push((literal as u32, start as u32));
     }
 
-    /// Groups the occurrences by literal and sorts them by start, unless that is done already. The
-    /// look-ups by position need it.
+    /// Groups the occurrences by literal and sorts them by start, unless that is done already.
+    /// Look-ups by position need sorted occurrences.
     pub fn sort(&mut self) {
         if self.starts.len() == self.recorded.len() {
             return;
@@ -87,7 +87,7 @@ impl Occurrences {
         }
     }
 
-    /// Returns the starts of a literal, in ascending order.
+    /// Returns the first bytes of the occurrences of a literal, in ascending order.
     pub fn starts_of(&self, literal: usize) -> &[u32] {
         self.starts.get(self.range(literal)).unwrap_or_default()
     }

@@ -23,7 +23,7 @@ pub struct Program {
     /// Uses of each literal, by index in the scanner.
     pub(crate) literals: Vec<Literal>,
     pub(crate) regexes: Vec<RegexTest>,
-    /// Index in `regexes`, by bit.
+    /// Index in `regexes`, by bit; `None` for a bit without a regex.
     pub(crate) regex_by_bit: Vec<Option<usize>>,
     pub(crate) keywords: BTreeMap<FieldId, Vec<KeywordTest>>,
     pub(crate) headers: BTreeMap<String, Vec<KeywordTest>>,
@@ -44,9 +44,9 @@ pub struct Program {
 #[derive(Debug, Default)]
 pub(crate) struct Literal {
     pub uses: Vec<LiteralUse>,
-    /// Whether it is a required literal of a regex.
+    /// Whether the literal is a required literal of a regex.
     pub is_required_by_regex: bool,
-    /// Whether its position within a value, or its case, matters to a use.
+    /// Whether the position of an occurrence within a value, or its case, matters to a use.
     pub is_position_sensitive: bool,
 }
 
@@ -320,7 +320,8 @@ impl Matcher<'_> {
         self.origins.iter().find(|(other, _)| *other == bit).map(|(_, origin)| origin)
     }
 
-    /// Records a required literal of a regex; the last one makes the bit of the regex pending.
+    /// Records a required literal of a regex. The last missing literal makes the bit of the regex
+    /// pending.
     fn record_literal_set(&mut self, regex: usize, required_index: usize) {
         let Some(test) = self.program.regexes.get(regex) else { return };
         if self.regex_gate.record_literal_set(regex, test, required_index) {
@@ -329,7 +330,7 @@ impl Matcher<'_> {
         }
     }
 
-    /// Runs a pending regex, after which its bit is no longer pending.
+    /// Runs a pending regex. Its bit is then no longer pending.
     fn run_regex(&mut self, regex: usize, request: &Request<'_>) {
         let Some(test) = self.program.regexes.get(regex) else { return };
         self.bit_state.set_pending(test.bit, false);
@@ -374,8 +375,8 @@ impl Matcher<'_> {
 
     /// Returns the hits with their evidence.
     ///
-    /// This maps offsets of the normalised text back to the body, which reads the values again
-    /// around the matches, no byte twice.
+    /// Maps offsets of the normalised text back to the body. For this, it reads the values around
+    /// the matches again, no byte twice.
     fn with_evidence(&self, signatures: Vec<usize>, request: &Request<'_>) -> Vec<Hit> {
         let mut witnesses = Vec::with_capacity(signatures.len());
         let mut offsets_by_segment: BTreeMap<usize, Vec<usize>> = BTreeMap::new();

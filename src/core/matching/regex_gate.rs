@@ -59,7 +59,8 @@ impl RegexGate {
         self.occurrences.record(literal, start);
     }
 
-    /// Records that a required literal of a regex was seen; true if it was the last one missing.
+    /// Records that a required literal of a regex was seen. Returns true if no other literal is
+    /// missing.
     pub fn record_literal_set(
         &mut self,
         regex: usize,
@@ -77,7 +78,8 @@ impl RegexGate {
         self.budget == 0
     }
 
-    /// Runs a regex where it may match; returns the range of its first match in the text.
+    /// Runs a regex at the positions where it may match. Returns the byte range of its first match
+    /// in the text; `None` if there is no match or the budget is exhausted.
     pub fn find_match(&mut self, test: &RegexTest, request: &Request<'_>) -> Option<Range<usize>> {
         if self.budget_exhausted() {
             return None;
@@ -129,8 +131,8 @@ impl RegexGate {
         successors
     }
 
-    /// Returns whether some occurrence of the rarest required literal has all others around it,
-    /// each within its range of distances.
+    /// Returns whether some occurrence of the rarest required literal has all other required
+    /// literals around it, each within its range of distances.
     ///
     /// Nearly always this is false, and the frequent literals need no further work.
     fn rarest_fits(&mut self, test: &RegexTest, request: &Request<'_>) -> bool {
@@ -159,8 +161,8 @@ impl RegexGate {
         fits
     }
 
-    /// Returns whether each literal of `preceding` occurs before `start`, at a distance that is
-    /// possible by the distances in between.
+    /// Returns whether each literal of `preceding` occurs before `start`, at a distance that the
+    /// regex permits.
     fn fits_before(
         &self,
         preceding: &[RequiredLiteralIds],
@@ -184,8 +186,8 @@ impl RegexGate {
         })
     }
 
-    /// Returns whether each literal of `following` occurs after `start`, at a distance that is
-    /// possible by the distances in between.
+    /// Returns whether each literal of `following` occurs after `start`, at a distance that the
+    /// regex permits.
     fn fits_after(
         &self,
         following: &[RequiredLiteralIds],
@@ -257,7 +259,7 @@ struct MatchBounds {
 }
 
 impl RequiredLiteralIds {
-    /// Returns whether a match can have its first required literal, this one, at `start`.
+    /// Returns whether a match can have this literal, its first required literal, at `start`.
     fn can_begin_match(&self, start: usize, sections: u8, request: &Request<'_>) -> bool {
         segment_at(request, start).is_some_and(|(_, segment)| {
             segment.section as u8 & sections != 0
@@ -327,7 +329,7 @@ fn search_each_start(
     None
 }
 
-/// Takes the bytes of a window from the budget; `None` if that exhausts it.
+/// Takes the bytes of a window from the budget; `None` if the budget is then exhausted.
 fn charge_budget(budget: &mut usize, window: &Range<usize>) -> Option<()> {
     *budget = budget.saturating_sub(window.len());
     (*budget > 0).then_some(())
@@ -378,7 +380,8 @@ fn search_window(
     Some(base.saturating_add(matched.start)..base.saturating_add(matched.end))
 }
 
-/// Returns a regex, compiled on first use: most are never used, and compilation is expensive.
+/// Returns a regex, or `None` if it does not compile. It is compiled on first use: most regexes are
+/// never used, and compilation is expensive.
 pub(super) fn get_or_compile<'r>(
     pattern: &str,
     cell: &'r OnceCell<Option<Regex>>,
@@ -459,8 +462,8 @@ const MAX_ANCHORED_STARTS: usize = 64;
 /// Maximum bytes of a match for which each start is tried separately.
 const MAX_ANCHORED_MATCH_BYTES: usize = 1 << 10;
 
-/// Search budget of all regexes per byte of text, in bytes, in addition to 64 KiB per request.
-/// No recorded request needs more; text made of the first words of signatures does.
+/// Search budget of all regexes per byte of text, in bytes, in addition to 64 KiB per request. No
+/// recorded request needs more, but text made of the first words of signatures does.
 const BUDGET_PER_TEXT_BYTE: usize = 8;
 
 /// Cost of checking one occurrence of a required literal, in bytes of search that take as long.

@@ -11,7 +11,7 @@ use crate::rules::correlation::Correlation;
 use crate::rules::policy::Policy;
 use crate::rules::signature::{Comparison, Signature};
 
-/// Format number of a bundle: the one that is written, and the only one that is read.
+/// Format number of a bundle. No other format is written or read.
 pub const BUNDLE_FORMAT: u32 = 1;
 
 /// Maximum bytes of a bundle.
@@ -28,7 +28,7 @@ pub const MAX_SIGNATURES: usize = 10_000;
 /// bundles.
 pub const MAX_COMPILE_BYTES: usize = 64 << 20;
 
-/// Maximum number of JSON objects and arrays. The shipped rules have a thirteenth of it.
+/// Maximum number of JSON objects and arrays. The shipped rules have a thirteenth of this number.
 const MAX_JSON_CONTAINERS: usize = 200_000;
 
 /// Maximum number of JSON values: objects, arrays, their members and elements.
@@ -83,7 +83,7 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// Creates a bundle without push, correlations and lists.
+    /// Creates a bundle without correlations and lists, which was not built for a push.
     pub fn new(policy: Policy, signatures: Vec<Signature>) -> Self {
         Self {
             format: BUNDLE_FORMAT,
@@ -171,8 +171,8 @@ impl Bundle {
             .try_for_each(|(count, unit, max, remedy)| check_limit(count, unit, max, remedy))
     }
 
-    /// Returns whether two bundles have the same rules and policy, apart from push and source
-    /// files.
+    /// Returns whether two bundles have the same rules and policy. Serial, time and source files
+    /// may differ.
     pub fn is_equivalent(&self, other: &Self) -> bool {
         self.policy == other.policy
             && self.signatures == other.signatures
@@ -215,7 +215,8 @@ impl CompileCost {
 }
 
 /// Checks the number of values in a JSON text before it is parsed: an array of empty objects takes
-/// ten times the bytes of its text. Malformed JSON gives some count, and is rejected later.
+/// ten times the bytes of its text. The count of malformed JSON is arbitrary: such a text is
+/// rejected later.
 fn check_json_size(bytes: &[u8]) -> Result<(), Error> {
     let mut containers = 0_usize;
     let mut separators = 0_usize;
@@ -234,7 +235,7 @@ fn check_json_size(bytes: &[u8]) -> Result<(), Error> {
     check_limit(containers.saturating_add(separators), "values", MAX_JSON_VALUES, remedy)
 }
 
-/// Returns the text after a string whose first quote has been read; empty if it has no end.
+/// Returns the text after a string whose first quote has been read; empty if the string has no end.
 fn skip_string(mut text: &[u8]) -> &[u8] {
     while let Some(offset) = memchr::memchr2(b'"', b'\\', text) {
         let is_quote = text.get(offset) == Some(&b'"');

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::field::Field;
 use crate::rules::signature::{Comparator, Condition, Status};
 
-/// A correlation rule.
+/// A rule over the requests that share a key. It makes the keys for which its condition holds
+/// indicators.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Correlation {
@@ -21,7 +22,7 @@ pub struct Correlation {
     pub family: String,
     /// Maturity, which decides whether its indicators count.
     pub status: Status,
-    /// Decibans of its indicators; 0 if it only feeds other correlations.
+    /// Weight of its indicators in decibans; 0 if it only feeds other correlations.
     pub weight: f64,
     /// Names of signatures or correlations whose hits are its events.
     pub rules: Vec<String>,
@@ -81,7 +82,7 @@ pub enum Measure {
     },
 }
 
-/// A comparison with a number.
+/// A comparison of a measured number with a fixed number.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Threshold {
@@ -91,7 +92,8 @@ pub struct Threshold {
     pub value: f64,
 }
 
-/// Signs of coordination among the values that a [`Measure::ValueCount`] counts: a minimum of each.
+/// Signs of coordination among the values that a [`Measure::ValueCount`] counts, with the minimum
+/// of each sign.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Coordination {
@@ -124,7 +126,7 @@ pub struct ShareWithin {
 }
 
 impl Correlation {
-    /// Returns the field that the measure is over, if it is over one.
+    /// Returns the field whose values are measured; `None` for a measure without a field.
     pub fn field(&self) -> Option<&Field> {
         match &self.measure {
             Measure::ValueCount { field, .. }
@@ -148,12 +150,12 @@ impl Correlation {
         is_unchanged || is_aggregate && !self.rules.is_empty()
     }
 
-    /// Returns whether it only feeds other correlations and makes no indicators.
+    /// Returns whether the correlation only feeds other correlations and makes no indicators.
     pub fn is_intermediate(&self) -> bool {
         self.weight == 0.0
     }
 
-    /// Returns whether its indicators link accounts to a cluster.
+    /// Returns whether the correlation's indicators link accounts to a cluster.
     ///
     /// Indicators of low weight also hold for popular tools, and would link unrelated accounts.
     pub fn links_accounts(&self) -> bool {

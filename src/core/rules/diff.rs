@@ -10,13 +10,13 @@ use super::bundle::Bundle;
 /// The differences between two bundles.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Diff {
-    /// Signatures and correlations that only the second has.
+    /// Names of signatures and correlations that only the second bundle has.
     pub added: Vec<String>,
-    /// Signatures and correlations that only the first has.
+    /// Names of signatures and correlations that only the first bundle has.
     pub removed: Vec<String>,
-    /// Signatures, correlations and lists of another weight.
+    /// Signatures, correlations and lists whose weights differ.
     pub weights: Vec<WeightChange>,
-    /// Signatures and correlations of which anything but the weight changed.
+    /// Signatures and correlations that differ in anything but the weight.
     pub changed: Vec<String>,
     /// Lists that differ.
     pub lists: Vec<ListChange>,
@@ -29,9 +29,9 @@ pub struct Diff {
 pub struct WeightChange {
     /// Name of the signature, correlation or list.
     pub name: String,
-    /// Decibans before.
+    /// Weight in the first bundle, in decibans.
     pub from: f64,
-    /// Decibans after.
+    /// Weight in the second bundle, in decibans.
     pub to: f64,
 }
 
@@ -40,20 +40,20 @@ pub struct WeightChange {
 pub struct ListChange {
     /// Name of the list.
     pub name: String,
-    /// Number of entries that only the second has.
+    /// Number of entries that only the second bundle has.
     pub added: usize,
-    /// Number of entries that only the first has.
+    /// Number of entries that only the first bundle has.
     pub removed: usize,
 }
 
-/// The value of a setting in both bundles; `None` if it is absent.
+/// The value of a setting in both bundles; `None` if a bundle does not have the setting.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SettingChange {
     /// Path of the setting: `bands.suspect`, `exemption[nightly-audit].until`.
     pub path: String,
-    /// Value before.
+    /// Value in the first bundle.
     pub from: Option<Value>,
-    /// Value after.
+    /// Value in the second bundle.
     pub to: Option<Value>,
 }
 
@@ -77,7 +77,7 @@ impl Diff {
         *self == Self::default()
     }
 
-    /// Compares signatures or correlations; `name_and_weight` returns the two members of one.
+    /// Compares signatures or correlations; `name_and_weight` returns the two members of a rule.
     fn compare_rules<R: Clone + PartialEq>(
         &mut self,
         from: &[R],

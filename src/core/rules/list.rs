@@ -41,7 +41,7 @@ pub struct List {
 pub struct ListEntry {
     /// Value, in the form of the list's kind.
     pub value: String,
-    /// Seconds since the epoch at which the entry ends; `None` if it does not.
+    /// Time at which the entry ends, in seconds since the epoch; `None` if it does not end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<u64>,
     /// Reason for the entry, for people.
@@ -88,12 +88,13 @@ impl ListKind {
     }
 }
 
-/// Compiled lists. A look-up costs one binary search per kind, for addresses one per prefix length.
+/// Compiled lists. A look-up costs one binary search per kind, and for addresses one search per
+/// prefix length.
 #[derive(Debug, Default)]
 pub struct CompiledLists {
     networks: ListTable<(u8, u128)>,
-    /// Prefix lengths that occur, ascending; IPv4 prefixes are those of mapped IPv6 addresses (+
-    /// 96).
+    /// Prefix lengths that occur, ascending; IPv4 prefixes count as prefixes of mapped IPv6
+    /// addresses (+ 96).
     prefix_lengths: Vec<u8>,
     as_numbers: ListTable<u32>,
     tls_fingerprints: ListTable<Box<str>>,
@@ -128,7 +129,7 @@ impl CompiledLists {
         Ok(compiled)
     }
 
-    /// Adds an entry; `None` if its value does not have the form of the kind.
+    /// Adds an entry. Returns `None` if its value does not have the form of the kind.
     fn add(&mut self, list_index: usize, kind: ListKind, entry: &ListEntry) -> Option<()> {
         if !kind.accepts(&entry.value) {
             return None;
@@ -209,7 +210,7 @@ impl CompiledLists {
 /// The index of a list that matches, and the field whose value is on it as evidence.
 pub type ListHit = (usize, Evidence);
 
-/// Adds a hit unless the list has one already.
+/// Adds a hit unless the list has a hit already.
 fn push_hit(hits: &mut Vec<ListHit>, list: usize, field: FieldId, value_len: usize) {
     if !hits.iter().any(|(existing, _)| *existing == list) {
         hits.push((list, Evidence { field: Field::Known(field), start: 0, end: value_len }));
@@ -228,7 +229,8 @@ fn find_lists<K: Borrow<Q>, Q: Ord + ?Sized>(
     equal.filter(move |(.., until)| until.is_none_or(|until| now < until)).map(|(_, list, _)| *list)
 }
 
-/// Parses a network, or an address as a network of one. Returns prefix length and masked bits.
+/// Parses a network, or an address as a network of one address. Returns prefix length and masked
+/// bits; `None` if `text` is neither.
 fn parse_network(text: &str) -> Option<(u8, u128)> {
     let net = match text.parse::<IpNet>() {
         Ok(net) => net,

@@ -29,13 +29,13 @@ pub struct Policy {
     pub scan: Limits,
     /// Settings of tags and refusals.
     pub enforce: EnforcementSettings,
-    /// False positives on recorded traffic that a push may have.
+    /// Maximum share of benign recorded requests that the rules of a push may hit.
     pub noise: NoiseBudget,
     /// Settings of the correlator.
     #[serde(skip_serializing_if = "CorrelationSettings::is_default")]
     pub correlate: CorrelationSettings,
-    /// Routes in addition to the built-in ones. For each setting, the first route that matches the
-    /// path and has it counts.
+    /// Routes in addition to the built-in routes. For each setting, the first route that matches
+    /// the path and has the setting counts.
     #[serde(rename = "route")]
     pub routes: Vec<RoutePolicy>,
     /// Overrides for single accounts.
@@ -96,7 +96,7 @@ pub struct CorrelationSettings {
     pub shards: u32,
     /// Maximum bytes of groups per object.
     pub memory: usize,
-    /// Seconds between snapshots: a crash loses the counts since the last one.
+    /// Seconds between snapshots: a crash loses the counts since the last snapshot.
     pub snapshot_interval: u32,
 }
 
@@ -106,7 +106,7 @@ pub struct CorrelationSettings {
 pub struct RoutePolicy {
     /// Path pattern: `*` matches part of a segment, `**` any number of segments.
     pub path: String,
-    /// Endpoint, which decides how bodies are read; by default that of the built-in routes.
+    /// Endpoint, which decides how bodies are read; by default the endpoint of the built-in routes.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub endpoint: Option<Endpoint>,
     /// Mode, if it differs.
@@ -170,13 +170,13 @@ pub struct Exemption {
     pub reason: String,
     /// End in seconds since the epoch; `policy.toml` gives the date of the last day.
     pub until: u64,
-    /// Id of the account, if it applies to one account.
+    /// Id of the account, if the exemption applies to one account.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub account: Option<String>,
-    /// Path pattern, if it applies to some paths.
+    /// Path pattern, if the exemption applies to some paths only.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub path: Option<String>,
-    /// Signatures that do not count; empty to allow the requests whatever their score.
+    /// Names of signatures that do not count; empty to allow the requests whatever their score.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub signatures: Vec<String>,
 }
@@ -228,8 +228,8 @@ impl Policy {
         self.signatures.iter().any(|entry| entry.off && entry.name == signature)
     }
 
-    /// Returns the endpoint of a path: that of the first matching route that has one, else the
-    /// built-in one.
+    /// Returns the endpoint of a path: the endpoint of the first matching route that sets one, else
+    /// of the built-in route.
     pub fn endpoint(&self, path: &str) -> Endpoint {
         let matching = self.routes.iter().filter(|route| route::path_matches(&route.path, path));
         matching

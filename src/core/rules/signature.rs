@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::field::{Field, RESPONSE_FIELDS};
 
-/// A detection rule over one request.
+/// A detection rule over one request, with its weight as evidence.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Signature {
@@ -50,11 +50,11 @@ impl Signature {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// Counts.
+    /// Adds its weight to scores.
     Stable,
-    /// Counts, but is newer.
+    /// Adds its weight to scores, but has been in use for less time.
     Test,
-    /// Is recorded, but does not count.
+    /// Is recorded if it matches, but adds nothing to scores.
     Experimental,
 }
 
@@ -125,9 +125,9 @@ pub enum Comparison {
     },
     /// The value is an address in the network.
     Cidr(ipnet::IpNet),
-    /// The field has a value (`true`), or none (`false`).
+    /// The field has a value (`true`), or no value (`false`).
     Exists(bool),
-    /// The value is a number that compares with another.
+    /// The value is a number, and its comparison with `value` holds.
     Number {
         /// Comparator between the value and `value`.
         comparator: Comparator,
@@ -200,16 +200,16 @@ impl TryFrom<FlatComparison> for FieldComparison {
     }
 }
 
-/// A set of strings of which every match of a regex contains one, with its distance from the
-/// previous set.
+/// A set of strings. Every match of the regex contains one of them, at a distance from a string of
+/// the previous set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequiredLiterals {
-    /// Normalised strings.
+    /// The strings of the set, normalised.
     pub alternatives: Vec<String>,
     /// Minimum bytes from the start of the previous literal (of the match, for the first set) to
     /// the start of this one.
     pub min_distance: usize,
-    /// Maximum bytes of that distance, if it is bounded.
+    /// Maximum bytes of this distance, if it is bounded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_distance: Option<usize>,
 }

@@ -10,7 +10,7 @@ use crate::error::Error;
 #[derive(Clone, Debug, Default)]
 pub struct TrustedKeys(Vec<(String, PublicKey)>);
 
-/// Maximum number of public keys: one in use, its successor, and room for mistakes.
+/// Maximum number of public keys: the key in use, its successor, and room for mistakes.
 const MAX_TRUSTED_KEYS: usize = 8;
 
 impl TrustedKeys {

@@ -128,8 +128,8 @@ pub(super) const COMBINING_MARKS: &[std::ops::RangeInclusive<char>] = &[
 ];
 
 /// Lower-case letters of other scripts and typographic signs, with the ASCII that they look like.
-/// These are the confusables of Unicode (UTS #39), chosen from those that survive NFKC and lower
-/// case.
+/// These are the confusables of Unicode (UTS #39), limited to characters that survive NFKC and
+/// lower case.
 pub(super) const LOOK_ALIKES: &[(char, char)] = &[
     ('\u{131}', 'i'),
     ('\u{251}', 'a'),

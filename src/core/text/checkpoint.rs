@@ -31,8 +31,8 @@ impl<'m> CheckpointWriter<'m> {
         Self { checkpoints: None, source_start: 0, source_offset: 0 }
     }
 
-    /// Returns whether a checkpoint `ahead` bytes further on is far enough from the last one. None
-    /// is due at the start of the text.
+    /// Returns whether a checkpoint `ahead` bytes further on is far enough from the last
+    /// checkpoint. No checkpoint is due at the start of the text.
     pub fn is_due(&self, ahead: usize) -> bool {
         let Some(checkpoints) = &self.checkpoints else { return false };
         let last = checkpoints

@@ -20,7 +20,7 @@ const BUFFER_BYTES: usize = 8 * BLOCK_BYTES;
 struct Buffer {
     bytes: [u8; BUFFER_BYTES],
     len: usize,
-    /// Whether the next space is dropped: after a space, or at the start of the value.
+    /// Whether the next space is dropped, because it follows a space or the start of the value.
     is_after_space: bool,
 }
 
@@ -28,7 +28,7 @@ struct Buffer {
 struct ByteClasses {
     /// White space, including both bytes of escaped white space.
     whitespace: Mask,
-    /// White space that is not a space, and must be replaced by one.
+    /// White space other than spaces, which a space must replace.
     non_space_whitespace: Mask,
     /// Backslashes that escape the next byte.
     escaping: Mask,
@@ -41,7 +41,7 @@ struct ByteClasses {
 impl Normalizer<'_> {
     /// Appends a string of the body, decoding its escapes, and records checkpoints.
     ///
-    /// With [`Case::Keep`] it records none: evidence is located in folded text.
+    /// With [`Case::Keep`] it records no checkpoints: evidence is located in folded text.
     pub fn push_escaped(&mut self, raw: RawString<'_>, checkpoints: &mut Vec<Checkpoint>) {
         let mut remaining = raw.bytes();
         if self.case == Case::Keep {

@@ -134,7 +134,8 @@ impl<'o> Normalizer<'o> {
         if is_space(char) {
             self.push_space();
         } else if char.is_ascii_control() {
-            // Dropped only after composition, in which it separates its neighbours.
+            // The character is dropped only after composition, in which it separates its
+            // neighbours.
             self.begin_pending();
             self.pending.push(char);
         } else {
@@ -160,7 +161,8 @@ impl<'o> Normalizer<'o> {
         self.out.len() == self.value_start || self.out.ends_with(' ')
     }
 
-    /// Starts a run to compose, with the ASCII character before it, which may join it.
+    /// Starts a run to compose. It begins with the ASCII character before it, which a mark may
+    /// join.
     pub(super) fn begin_pending(&mut self) {
         if self.pending.is_empty()
             && self.out.len() > self.value_start

@@ -14,13 +14,14 @@ use super::checkpoint::CHECKPOINT_INTERVAL;
 pub(super) enum FoldOutcome {
     /// This character, whatever follows.
     Final(char),
-    /// This character, unless the next one joins it.
+    /// This character, unless the next character joins it.
     UnlessJoined(char),
-    /// White space.
+    /// A space: the character is white space.
     Space,
-    /// Three dots.
+    /// Three dots: the character is an ellipsis.
     Ellipsis,
-    /// Depends on its neighbours: it may join the character before it, or become several.
+    /// The folded form depends on the neighbours: the character may join the character before it,
+    /// or become several characters.
     NeedsContext,
 }
 
@@ -58,7 +59,7 @@ impl FoldOutcome {
     }
 }
 
-/// Returns the ASCII character of a full-width one.
+/// Returns the ASCII character of a full-width character.
 fn to_half_width(full_width: char) -> char {
     char::from(u8::try_from((full_width as u32).wrapping_sub(0xfee0)).unwrap_or_default())
 }
@@ -70,8 +71,8 @@ pub(super) fn ideograph_prefix_len(text: &str) -> usize {
     lead_bytes.take_while(|lead| matches!(lead, 0xe4..=0xe9)).count().saturating_mul(3)
 }
 
-/// The folded form of each character of two bytes in UTF-8; `\0` if that is not one character, or
-/// if it may join another.
+/// The folded form of each character of two bytes in UTF-8; `\0` if the form is not one character,
+/// or if it may join another character.
 static FOLDED_TWO_BYTE_CHARS: Lazy<Box<[char]>> =
     Lazy::new(|| ('\u{80}'..='\u{7ff}').map(fold_two_byte_char).collect());
 

@@ -46,7 +46,7 @@ impl SimdBlock {
         Self(lanes)
     }
 
-    /// Returns whether any byte equals one of two.
+    /// Returns whether any byte equals `byte` or `other`.
     pub fn contains_either(&self, byte: u8, other: u8) -> bool {
         let [a, b, c, d] = self.0.map(|lane| equal(lane, byte) | equal(lane, other));
         ((a | b) | (c | d)).to_bitmask() != 0
@@ -100,7 +100,7 @@ pub struct Escapes {
 }
 
 /// Finds the escapes of a block that begins outside an escape: in a run of backslashes, every other
-/// one escapes the next byte.
+/// backslash escapes the next byte.
 pub fn find_escapes(backslashes: Mask) -> Escapes {
     const ODD_BITS: Mask = 0xaaaa_aaaa_aaaa_aaaa;
     // simdjson's method: in a run that begins on an even bit, the subtraction borrows through the
@@ -124,7 +124,7 @@ pub fn compress(block: &Block, keep: Mask, out: &mut CompressBuffer) -> usize {
     written
 }
 
-/// An output buffer of [`compress`]. Bytes after the kept ones are arbitrary.
+/// An output buffer of [`compress`]. Bytes after the kept bytes are arbitrary.
 pub type CompressBuffer = [u8; BLOCK_BYTES];
 
 impl Swar8 {
@@ -164,7 +164,7 @@ const SHUFFLES: [u64; 256] = {
     let mut keep = 0;
     while keep < 256 {
         let mut from = 8_u64;
-        // From the last index to the first: each shifts the later ones up.
+        // From the last index to the first: each index shifts the later indices up.
         while from > 0 {
             from -= 1;
             if keep >> from & 1 == 1 {

@@ -26,7 +26,7 @@ struct SourceRange {
 }
 
 /// Adds a range. A range that adds nothing to the text, such as a repeated space, is merged with
-/// the last one.
+/// the last range.
 fn push_range(ranges: &mut Vec<SourceRange>, mut range: SourceRange) {
     if let Some(last) = ranges.last_mut() {
         range.text_start = range.text_start.max(last.text_start);
@@ -46,7 +46,7 @@ impl SourceMap {
     /// Normalises a value again, from the nearest checkpoints, to map its bytes at `offsets`.
     ///
     /// `value` is the normalised text of the value, which begins at byte `base` of the buffer to
-    /// which the offsets of `checkpoints` refer. Those must lie within the value.
+    /// which the offsets of `checkpoints` refer. Each checkpoint must lie within the value.
     pub fn new(
         raw: RawString<'_>,
         value: &str,
@@ -100,7 +100,7 @@ impl SourceMap {
         let end = checkpoints
             .get(end_index)
             .map_or(raw.range().end, |checkpoint| checkpoint.source_offset);
-        // The next character may compose with the last one before the checkpoint.
+        // The next character may compose with the last character before the checkpoint.
         let last = value.get(..from.text_offset).and_then(|before| before.chars().next_back());
         let mut out = last.map(String::from).unwrap_or_default();
         let base = from.text_offset.saturating_sub(out.len());

@@ -59,7 +59,8 @@ impl Tokens {
         self.read.as_deref().or(self.admin.as_deref())
     }
 
-    /// Returns the scope of an `Authorization` header. Hashes are compared, in constant time.
+    /// Returns the scope of an `Authorization` header; `None` if no token has this value. Hashes
+    /// are compared, in constant time.
     fn scope_of(&self, header: Option<&str>) -> Option<Scope> {
         let (scheme, token) = header?.split_once(' ')?;
         if !scheme.eq_ignore_ascii_case("bearer") {
@@ -76,7 +77,7 @@ impl Tokens {
     }
 }
 
-/// Returns whether the request has a token of either scope. The console's rules need one.
+/// Returns whether the request has a token of either scope, which the console's rules need.
 pub fn may_read(request: &ClientRequest, settings: &Settings) -> bool {
     Tokens::from_settings(settings).scope_of(request.header("authorization")).is_some()
 }
@@ -123,15 +124,15 @@ thread_local! {
     static AUTH_FAILURES: RefCell<AuthFailures> = RefCell::default();
 }
 
-/// Failures within a minute that are answered with 401. Later ones are answered with 429.
+/// Failures within a minute that are answered with 401. Later failures are answered with 429.
 const MAX_FAILURES: u32 = 20;
 
-/// Numbers of failures when one more is counted.
+/// The numbers of failures after a failure was counted.
 #[derive(Clone, Copy)]
 struct FailureCounts {
-    /// Failures of the current minute, with the new one.
+    /// Failures of the current minute, including the new failure.
     current: u32,
-    /// Failures of the last minute that had any, if this is the first failure of a later minute;
+    /// If this is the first failure of its minute, failures of the last minute that had failures;
     /// otherwise 0.
     finished: u32,
 }
@@ -189,8 +190,8 @@ fn report_failure(
 }
 
 /// Returns a keyed hash of the client's address, in hex; `None` without an address or without
-/// ACCOUNT_SECRET. The zero byte in the input makes it differ from every account hash, because no
-/// credential contains one.
+/// ACCOUNT_SECRET. The zero byte in the input makes the hash differ from every account hash,
+/// because a credential does not contain zero bytes.
 pub fn client_hash(request: &ClientRequest, settings: &Settings) -> Option<String> {
     let address = request.header("cf-connecting-ip")?;
     let message = format!("address\0{address}");

@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use hedgerow_core::api::{ClusterDetails, ClusterList, ClusterTraffic};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use hedgerow_core::api::ClusterTraffic;
+use serde_json::{Value, json};
 use web_sys::Response;
 
 use crate::admin_api::error::ApiError;
@@ -32,40 +30,22 @@ pub async fn handle(
     caller: &Value,
 ) -> Result<Response, ApiError> {
     let minutes = params::parse_minutes(request)?.unwrap_or(DEFAULT_MINUTES);
-    if path == "/clusters" {
-        let add_traffic = |list: &mut ClusterList, traffic: &TrafficByCluster| {
-            for cluster in &mut list.clusters {
-                cluster.traffic = traffic.get(&cluster.summary.id);
-            }
-        };
-        respond(settings, path, caller, minutes, add_traffic).await
-    } else {
-        let add_traffic = |cluster: &mut ClusterDetails, traffic: &TrafficByCluster| {
-            cluster.traffic = traffic.get(&cluster.summary.id);
-        };
-        respond(settings, path, caller, minutes, add_traffic).await
-    }
-}
-
-/// Queries the registry and the ledger at once.
-async fn respond<T: Serialize + DeserializeOwned>(
-    settings: &Settings,
-    path: &str,
-    caller: &Value,
-    minutes: u64,
-    add_traffic: impl FnOnce(&mut T, &TrafficByCluster),
-) -> Result<Response, ApiError> {
     let target = format!("/?minutes={minutes}&kind=cluster");
-    let registry_response = client::query::<T>(settings, path, caller);
+    let registry_response = client::query(settings, path, caller);
     let (response, counters) =
         futures_util::join!(registry_response, fetch_counters(settings, &target));
     match response? {
         Ok(mut response) => {
-            add_traffic(&mut response, &TrafficByCluster::new(counters.as_ref(), minutes));
+            let traffic = TrafficByCluster::new(counters.as_ref(), minutes);
+            match response.get_mut("clusters").and_then(Value::as_array_mut) {
+                Some(clusters) => clusters.iter_mut().for_each(|cluster| traffic.add_to(cluster)),
+                None => traffic.add_to(&mut response),
+            }
             Ok(json_response(200, &response))
         }
         Err(body) => {
-            let status = if body.error.code == "not_found" { 404 } else { 503 };
+            let code = body.pointer("/error/code").and_then(Value::as_str);
+            let status = if code == Some("not_found") { 404 } else { 503 };
             Ok(json_response(status, &body))
         }
     }
@@ -100,7 +80,15 @@ impl TrafficByCluster {
         Self { minutes, by_id }
     }
 
-    /// Returns the traffic of a cluster; `None` if it is unknown.
+    /// Adds the member `traffic` to the JSON of an `api::ClusterInfo` or `api::ClusterDetails`.
+    fn add_to(&self, cluster: &mut Value) {
+        let traffic = cluster.get("id").and_then(Value::as_str).and_then(|id| self.get(id));
+        if let Some(members) = cluster.as_object_mut() {
+            members.insert("traffic".to_owned(), json!(traffic));
+        }
+    }
+
+    /// Returns the traffic of a cluster; `None` if the ledger does not answer.
     fn get(&self, id: &str) -> Option<ClusterTraffic> {
         let traffic = self.by_id.as_ref()?.get(id).cloned().unwrap_or_default();
         Some(ClusterTraffic { minutes: self.minutes, ..traffic })
@@ -109,8 +97,6 @@ impl TrafficByCluster {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

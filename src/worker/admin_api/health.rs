@@ -24,8 +24,8 @@ pub fn handle(request: &ClientRequest, settings: &Settings) -> Response {
     }
 }
 
-/// Returns 503 if requests are not forwarded or not scored, and 200 otherwise, even with warnings:
-/// a monitor only needs the status.
+/// Returns the response with status 503 if requests are not forwarded or not scored, otherwise 200,
+/// even with warnings: a monitor only needs the status.
 fn health(request: &ClientRequest, settings: &Settings) -> Response {
     let mut problems = settings.problems();
     let rules = active_rules::current();

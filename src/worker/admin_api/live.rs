@@ -54,7 +54,8 @@ pub fn is_valid_ticket(secret: &str, ticket: &str) -> bool {
     expected.is_some_and(|expected| bool::from(expected.as_bytes().ct_eq(ticket.as_bytes())))
 }
 
-/// Returns `<expires>.<MAC>`: seconds since the epoch, and 16 bytes of HMAC-SHA256 in hex.
+/// Returns a ticket, `<expires>.<MAC>`: seconds since the epoch, and 16 bytes of HMAC-SHA256 in
+/// hex.
 fn sign_ticket(secret: &str, expires: u64) -> Option<String> {
     let mac = hmac_sha256::hmac_hex(secret, format!("live\0{expires}").as_bytes(), 16)?;
     Some(format!("{expires}.{mac}"))

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use hedgerow_core::api::{
-    BandChange, Counts, DeploymentStatus, ErrorCount, LedgerStatus, ShadowTraffic,
-    SignatureDifference, SignatureHits, TrafficSummary,
+    BandChange, Counts, ErrorCount, LedgerStatus, ShadowTraffic, SignatureDifference,
+    SignatureHits, TrafficSummary,
 };
 use hedgerow_core::rules::policy::Band;
-use serde_json::Value;
+use serde_json::{Value, json};
 use web_sys::Response;
 
 use crate::admin_api::error::ApiError;
@@ -20,7 +20,7 @@ use crate::registry_do::client;
 use crate::request::client_request::ClientRequest;
 use crate::request::response::json_response;
 
-/// Number of signatures that are listed, those with the most hits.
+/// Maximum number of signatures that are listed. Signatures with the most hits are kept.
 const MAX_SIGNATURES: usize = 50;
 
 /// Answers with the registry's status, and with the traffic of the last `minutes`; of the last 60
@@ -35,15 +35,20 @@ pub async fn handle(
     caller: &Value,
 ) -> Result<Response, ApiError> {
     let minutes = params::parse_minutes(request)?;
-    let registry_status = client::query::<DeploymentStatus>(settings, "/status", caller);
+    let registry_status = client::query(settings, "/status", caller);
     let target = minutes.map_or("/".to_owned(), |minutes| format!("/?minutes={minutes}"));
     let (status, counters) =
         futures_util::join!(registry_status, fetch_counters(settings, &target));
     let seconds = minutes.map_or(RECENT_SECONDS, |minutes| minutes.saturating_mul(60));
     match status? {
         Ok(mut status) => {
-            status.ledger = LedgerStatus { reachable: counters.is_some() };
-            status.traffic = summarize(&counters.unwrap_or_default(), seconds);
+            // Members of `api::DeploymentStatus`; the registry wrote the others.
+            if let Some(members) = status.as_object_mut() {
+                let ledger = LedgerStatus { reachable: counters.is_some() };
+                members.insert("ledger".to_owned(), json!(ledger));
+                let traffic = summarize(&counters.unwrap_or_default(), seconds);
+                members.insert("traffic".to_owned(), json!(traffic));
+            }
             Ok(json_response(200, &status))
         }
         Err(body) => Ok(json_response(503, &body)),
@@ -53,12 +58,12 @@ pub async fn handle(
 /// The traffic of a period, while counters are added up.
 #[derive(Default)]
 struct TrafficTotals {
-    /// The members that are sums of counters. The others stay empty.
+    /// The members that are sums of counters. The other members stay empty.
     summary: TrafficSummary,
     /// Hits by signature, of all rulesets.
     signatures: Counts,
     errors: Counts,
-    /// By digest of the shadow ruleset.
+    /// Totals by digest of the shadow ruleset.
     shadows: BTreeMap<String, ShadowTotals>,
 }
 
@@ -114,7 +119,7 @@ impl TrafficTotals {
             ("colo", [colo]) => add(&mut self.summary.by_colo, colo),
             ("signature", [_, name]) => add(&mut self.signatures, name),
             ("error", [message]) => add(&mut self.errors, message),
-            // `/clusters` and `/series` show these.
+            // `/clusters` and `/series` show these counters.
             ("cluster" | "cluster_model" | "score", _) => {}
             ("shadow", [ruleset, from, to]) => {
                 let shadow = self.shadows.entry(ruleset.clone()).or_default();
@@ -142,7 +147,7 @@ impl TrafficTotals {
         signatures.sort_by(|a, b| b.hits.cmp(&a.hits).then_with(|| a.name.cmp(&b.name)));
         signatures.truncate(MAX_SIGNATURES);
         let errors = self.errors.into_iter();
-        // A long period may have several shadow rulesets: the most frequent one is shown.
+        // A long period may have several shadow rulesets: the most frequent ruleset is shown.
         let shadow = self.shadows.into_iter().max_by_key(|(_, shadow)| shadow.requests);
         TrafficSummary {
             signatures,

@@ -17,7 +17,8 @@ use crate::platform::log;
 use crate::platform::sql::integer;
 use crate::registry_do::client;
 
-/// Deletes a number of firings, the oldest of the correlation with the most, and returns them.
+/// Deletes a number of firings, the oldest of the correlation with the most firings, and returns
+/// them.
 const SQL_DROP_FIRINGS: &str = "
 DELETE FROM firing WHERE id IN (
     SELECT id FROM firing WHERE json_extract(text, '$.correlation') = (
@@ -32,10 +33,10 @@ const MAX_QUEUED_FIRINGS: u64 = 5_000;
 /// Maximum number of firings in one call of the registry.
 const PAGE: u64 = 100;
 
-/// Timeout of one call of the registry: an isolate waits for the first one.
+/// Timeout of one call of the registry: an isolate waits for the first call.
 const REGISTRY_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Time after which another event may post firings, if the one that posts a page never ends.
+/// Time after which another event may post firings, if the event that posts a page never ends.
 const POSTING_LEASE: Duration = Duration::from_secs(6);
 
 /// The first and the longest pause after failed calls of the registry.
@@ -51,8 +52,9 @@ struct QueuedFiring {
 }
 
 impl Correlator {
-    /// Adds firings to the queue. If it is too long, drops the oldest firings of the correlation
-    /// with the most; the session forgets them, so that they fire again at the next event.
+    /// Adds firings to the queue. If the queue is too long, drops the oldest firings of the
+    /// correlation with the most firings. The session forgets dropped firings, so that they fire
+    /// again at the next event.
     pub(super) fn enqueue_firings(&self, firings: &[FiringReport]) -> Result<(), String> {
         for firing in firings {
             let text = serde_json::to_string(firing).unwrap_or_default();
@@ -174,7 +176,7 @@ impl Correlator {
                 let body: FiringsResponse = response.json().await.map_err(unavailable)?;
                 Ok(body.clusters)
             }
-            // The registry will never accept this page: give it up for the sake of the next one.
+            // The registry will never accept this page: drop it, so that the next page can be sent.
             status @ 400..=499 => {
                 let error = format!("the registry rejected firings with status {status}");
                 log::correlator_error("registry", &error);

@@ -17,7 +17,7 @@ pub struct FiringReport {
     pub at: u32,
     /// Time until which the indicator is active, in seconds since the epoch.
     pub expires: u32,
-    /// The value that met the threshold.
+    /// The measured value that met the threshold, in the unit of the correlation's measure.
     pub measured: f64,
     /// The threshold, as a sentence for people.
     pub threshold: String,
@@ -47,7 +47,7 @@ impl FiringReport {
 }
 
 /// Encodes firings as packed indicators, the answer to an isolate. `clusters` has the cluster ids
-/// by key, both in hex; a key without one gets cluster 0.
+/// by key, both in hex; a key without a cluster gets cluster 0.
 pub fn encode_indicators(firings: &[FiringReport], clusters: &BTreeMap<String, String>) -> Vec<u8> {
     let mut indicators = Indicators::default();
     for FiringReport { correlation, key, expires, .. } in firings {

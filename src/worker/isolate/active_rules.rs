@@ -1,4 +1,4 @@
-//! The isolate's rules: the embedded ones, then those of the last valid release.
+//! The isolate's rules: first the embedded rules, then the rules of the last valid release.
 //!
 //! A release is read from KV in the background, at most every REFRESH_SECONDS. Only the first
 //! request of an isolate waits for it, at most 50 ms. A release that does not verify is rejected
@@ -36,12 +36,12 @@ use crate::platform::settings::Settings;
 /// Pause between two checks whether another request's poll has finished.
 const WAIT_STEP: Duration = Duration::from_millis(20);
 
-/// Returns the rules in force: those of the release, or the embedded ones if there is no release or
-/// it has expired. The expiry is logged and counted once.
+/// Returns the rules in force: the rules of the release, or the embedded rules if there is no
+/// release or the release has expired. The expiry is logged and counted once.
 ///
 /// # Errors
-/// If the embedded rules do not load. The error says why. It is not cached: the next request tries
-/// again.
+/// If the embedded rules do not load. The error gives the reason. It is not cached: the next
+/// request tries again.
 pub fn current() -> Result<ActiveRules, String> {
     if let Some(released) = state::with(|state| state.released()) {
         if !released.is_expired(now_seconds()) {

@@ -164,7 +164,7 @@ impl DecisionSample {
         self.push(false, encode_unscored(attribution, line, error));
     }
 
-    /// Removes and returns all records, the clear ones first.
+    /// Removes and returns all records, clear decisions first.
     pub fn take(&mut self) -> Vec<Box<RawValue>> {
         let Self { mut clear, mut others, .. } = std::mem::take(self);
         clear.append(&mut others);

@@ -1,4 +1,5 @@
-//! The isolate's indicators: the published ones, and newer ones that correlators sent to it.
+//! The isolate's indicators: published indicators, and newer indicators that correlators sent to
+//! it.
 //!
 //! Published indicators are read from KV in the background, at most every REFRESH_SECONDS. Without
 //! authentication, a writer to KV could have any account blocked, so that the value carries a MAC
@@ -33,13 +34,13 @@ const KEY_PURPOSE: &str = "indicators.v1";
 
 #[derive(Default)]
 struct IndicatorsState {
-    /// Indicators in force: the published and the local ones.
+    /// Indicators in force: published and local indicators.
     indicators: Rc<Indicators>,
     /// Indicators that correlators sent within the last [`LOCAL_TTL_MS`].
     local_indicators: Vec<LocalIndicator>,
     /// The value that was last adopted from KV.
     last_published: Option<SignedValue>,
-    /// Number of this value; a lower one is not adopted.
+    /// Number of this value; a value with a lower number is not adopted.
     last_number: u64,
     /// Schedule of reading KV.
     poll: KvPoll,
@@ -55,11 +56,11 @@ struct LocalIndicator {
     correlation: String,
     /// Keyed hash of the group's values.
     key: u64,
-    /// Seconds since the epoch.
+    /// Time from which on it is inactive, in seconds since the epoch.
     expires: u32,
     /// Id of the cluster; 0 if it has none.
     cluster: u32,
-    /// Milliseconds since the epoch.
+    /// Time of its arrival, in milliseconds since the epoch.
     received_at: f64,
 }
 
@@ -67,7 +68,7 @@ struct LocalIndicator {
 struct Published {
     /// The value in KV.
     signed: SignedValue,
-    /// Number of the publication: a later one has a higher number.
+    /// Number of the publication, which grows with each publication.
     number: u64,
     indicators: Indicators,
 }
@@ -77,7 +78,7 @@ thread_local! {
 }
 
 /// Returns the indicators in force. Drop them before awaiting anything: while they are shared,
-/// adding one copies all.
+/// adding an indicator copies all.
 pub fn current() -> Rc<Indicators> {
     STATE.with_borrow(|state| Rc::clone(&state.indicators))
 }
@@ -135,7 +136,8 @@ fn start_poll(settings: &Settings) -> Option<PollTicket> {
     })
 }
 
-/// Reads and verifies the published indicators; `None` if there are none, or none newer.
+/// Reads and verifies the published indicators; `None` if KV has no indicators, or no newer
+/// indicators.
 async fn read_published(settings: &Settings) -> Result<Option<Published>, String> {
     let kv = ConfigKv::from_settings(settings).ok_or("the binding RULES is missing")?;
     let secret = settings.account_secret.as_deref().ok_or("ACCOUNT_SECRET is missing")?;
@@ -152,7 +154,8 @@ async fn read_published(settings: &Settings) -> Result<Option<Published>, String
 }
 
 /// Encodes indicators for KV: `number`, which only grows, as eight little-endian bytes, and the
-/// packed indicators. The signature is an HMAC-SHA256 in hex. Returns `None` if it cannot be made.
+/// packed indicators. The signature is an HMAC-SHA256 in hex. Returns `None` if the signature
+/// cannot be made.
 pub fn sign(number: u64, indicators: &Indicators, secret: &str) -> Option<SignedValue> {
     let bytes = [number.to_le_bytes().as_slice(), &indicators.encode()].concat();
     let key = hmac_sha256::derive_key(secret, KEY_PURPOSE)?;
@@ -179,8 +182,8 @@ fn decode(bytes: &[u8]) -> Result<(u64, Indicators), String> {
     Ok((u64::from_le_bytes(*number), indicators))
 }
 
-/// Ends a poll: adopts newer indicators. An error is logged and counted if it differs from that of
-/// the last poll.
+/// Ends a poll: adopts newer indicators. An error is logged and counted if it differs from the
+/// error of the last poll.
 fn apply_outcome(outcome: Result<Option<Published>, String>, interval: Duration) {
     let now = now_ms();
     let new_problem = STATE.with_borrow_mut(|state| match outcome {
@@ -219,7 +222,7 @@ impl IndicatorsState {
         self.indicators = Rc::new(self.indicators.filtered(is_active));
     }
 
-    /// Puts published indicators in force, with the local ones on top.
+    /// Puts published indicators in force, together with the local indicators.
     fn adopt(&mut self, published: Published, now: f64) {
         let Published { signed, number, mut indicators } = published;
         self.local_indicators.retain(|local| {

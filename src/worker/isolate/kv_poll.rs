@@ -17,7 +17,7 @@ pub const KV_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for which the first request of an isolate waits for the first poll.
 const FIRST_POLL_WAIT: Duration = Duration::from_millis(50);
 
-/// Time after which another request may poll, if the first one never finishes.
+/// Time after which another request may poll, if the first request never finishes.
 const POLL_LEASE: Duration = Duration::from_secs(30);
 
 /// The longest pause while KV cannot be read.
@@ -71,14 +71,14 @@ impl KvPoll {
         self.backoff.postpone(now, interval);
     }
 
-    /// Ends a poll that KV answered: the next one is due after `interval`.
+    /// Ends a poll that KV answered: the next poll is due after `interval`.
     pub fn finish(&mut self, now: f64, interval: Duration) {
         self.has_finished = true;
         self.lease.release();
         self.backoff.record_success(now, interval);
     }
 
-    /// Ends a poll that failed: the next one is due after a pause that doubles from `interval`, up
+    /// Ends a poll that failed: the next poll is due after a pause that doubles from `interval`, up
     /// to 60 seconds.
     pub fn finish_failed(&mut self, now: f64, interval: Duration) {
         self.has_finished = true;

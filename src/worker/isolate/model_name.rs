@@ -11,7 +11,7 @@ const MAX_MODEL_NAME_BYTES: usize = 48;
 /// Number of letters and digits in a row that a credential has, and a model name does not have.
 const MIN_CREDENTIAL_RUN_LEN: usize = 20;
 
-/// Returns the model's name, if it may be stored: if it is short, has only letters, digits and
+/// Returns the model's name if it may be stored: if the name is short, has only letters, digits and
 /// `-._:/@`, and looks like neither a credential nor an address.
 pub fn storable_model_name(model: Option<&str>) -> Option<&str> {
     model.filter(|name| has_valid_chars(name) && !is_credential(name) && !is_address(name))

@@ -35,8 +35,8 @@ const BATCH_DELAY: Duration = Duration::from_secs(1);
 /// Maximum number of rounds in one invocation: the platform ends it 30 seconds after its response.
 const MAX_ROUNDS: usize = 10;
 
-/// Maximum number of observations that wait for one correlator: some megabytes. Further ones are
-/// dropped.
+/// Maximum number of observations that wait for one correlator: some megabytes. Further
+/// observations are dropped.
 const MAX_QUEUED_OBSERVATIONS: usize = 4_096;
 
 /// Time after which another request may lead, and send, if the leader never finishes.
@@ -68,7 +68,7 @@ struct ObservationQueue {
 struct ShardQueue {
     /// Observations that are not in a batch yet, oldest first.
     queue: VecDeque<QueuedObservation>,
-    /// An encoded batch that may not have arrived. It is sent before any other.
+    /// An encoded batch that may not have arrived. It is sent before any other batch.
     undelivered: Option<Rc<[u8]>>,
     /// Pause after failed batches.
     backoff: Backoff,
@@ -90,11 +90,11 @@ struct BatchId {
 
 /// The result of sending a batch.
 enum Delivery {
-    /// It was counted; the answer is packed indicators.
+    /// The batch was counted; the answer is packed indicators.
     Accepted(Vec<u8>),
-    /// The correlator cannot decode it: sending it again is useless.
+    /// The correlator cannot decode the batch: sending it again is useless.
     Rejected,
-    /// It may have been lost.
+    /// The batch may have been lost.
     Failed,
 }
 
@@ -246,7 +246,7 @@ impl ObservationQueue {
 }
 
 impl ShardQueue {
-    /// Returns whether a batch can be sent at `now`: not during the pause after a failed one.
+    /// Returns whether a batch can be sent at `now`: not during the pause after a failed batch.
     fn is_ready(&self, now: f64) -> bool {
         self.backoff.is_due(now) && (self.undelivered.is_some() || !self.queue.is_empty())
     }
@@ -255,8 +255,8 @@ impl ShardQueue {
         self.backoff.is_due(now) && self.queue.len() >= MAX_BATCH_OBSERVATIONS
     }
 
-    /// Returns the batch to send: the undelivered one under its old id, or the oldest observations
-    /// that share a plan under `id`. Returns `None` if there are no observations.
+    /// Returns the batch to send: the undelivered batch under its old id, or under `id` the oldest
+    /// observations that share a plan. Returns `None` if there are no observations.
     fn next_batch(&mut self, id: BatchId) -> Option<Rc<[u8]>> {
         if self.undelivered.is_none() {
             let plan = Arc::clone(&self.queue.front()?.plan);

@@ -24,7 +24,7 @@ use crate::platform::settings::Settings;
 use crate::request::client_request;
 use crate::request::shadow::ShadowDecision;
 
-/// Time after which another request may become the leader, if the first one never reports.
+/// Time after which another request may become the leader, if the first leader never reports.
 const LEADER_LEASE: Duration = Duration::from_secs(60);
 
 /// Timeout of one report.
@@ -34,7 +34,7 @@ const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
 const MIN_BACKOFF: Duration = Duration::from_secs(1);
 const MAX_BACKOFF: Duration = Duration::from_secs(64);
 
-/// Models that are counted by name for one cluster between two reports.
+/// Maximum number of models that are counted by name for one cluster between two reports.
 const MAX_MODELS_PER_CLUSTER: usize = 8;
 
 /// Counter name of all other models.
@@ -126,7 +126,8 @@ pub fn record_unscored(attribution: &Attribution<'_>, line: &DecisionLine<'_>, e
     });
 }
 
-/// Counts a fault in Hedgerow. `message` is the counter's name: it holds nothing of a request.
+/// Counts a fault in Hedgerow. `message` is the name of the counter, and contains nothing of a
+/// request.
 pub fn count_error(message: &str) {
     TELEMETRY.with_borrow_mut(|telemetry| telemetry.counters.increment(["error", message]));
 }
@@ -150,8 +151,8 @@ pub fn schedule_report(settings: &Rc<Settings>, context: &Context) {
     });
 }
 
-/// Sends the report. If it may have been lost, its counters are kept for the next one, and its
-/// decisions are dropped.
+/// Sends the report. If the report may have been lost, its counters are kept for the next report,
+/// and its decisions are dropped.
 async fn send(settings: &Settings) {
     let (report, shard) = TELEMETRY.with_borrow_mut(|telemetry| {
         let shard = *telemetry.shard.get_or_insert_with(|| {

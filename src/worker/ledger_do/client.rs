@@ -13,12 +13,12 @@ use crate::platform::rpc;
 use crate::platform::rpc::RPC_TIMEOUT;
 use crate::platform::settings::Settings;
 
-/// The WebSocket protocol that the ledger accepts. A browser that offers protocols needs one of
+/// The WebSocket protocol that the ledger accepts. A browser that offers protocols expects one of
 /// them in the response.
 pub const WEBSOCKET_PROTOCOL: &str = "hedgerow.v1";
 
-/// Sends a query to all objects of the ledger and returns their answers. Returns `None` if one of
-/// them does not answer: the sum of the others would look like less traffic.
+/// Sends a query to all objects of the ledger and returns their answers. Returns `None` if one
+/// object does not answer: the sum of the others would look like less traffic.
 pub async fn query_all_shards<T: DeserializeOwned>(
     settings: &Settings,
     target: &str,
@@ -40,7 +40,7 @@ async fn query_shard<T: DeserializeOwned>(
     serde_json::from_str(&text).ok()
 }
 
-/// Returns the counters of all objects, added up; `None` if one of them does not answer.
+/// Returns the counters of all objects, added up; `None` if one object does not answer.
 pub async fn fetch_counters(settings: &Settings, target: &str) -> Option<Counters> {
     let mut merged = Counters::default();
     for counters in query_all_shards(settings, target).await? {

@@ -54,7 +54,7 @@ const MAX_KEY_BYTES: usize = 512;
 const OVERFLOW: &str = "overflow";
 
 impl Counters {
-    /// Adds to a count, within the limits.
+    /// Adds `count` to the count of `key`. A key that exceeds a limit counts as `overflow`.
     pub fn add(&mut self, key: CounterKey, count: u64) {
         let is_long = key.iter().map(String::len).sum::<usize>() > MAX_KEY_BYTES;
         let is_over_limit = is_long || (self.0.len() >= MAX_KEYS && !self.0.contains_key(&key));
@@ -62,7 +62,7 @@ impl Counters {
         self.add_unbounded(key, count);
     }
 
-    /// Adds one to a count, within the limits.
+    /// Adds 1 to a count, within the limits.
     pub fn increment<const PARTS: usize>(&mut self, parts: [&str; PARTS]) {
         self.add(parts.map(str::to_owned).to_vec(), 1);
     }
@@ -83,7 +83,7 @@ impl Counters {
         other.0.into_iter().for_each(|(key, count)| self.add(key, count));
     }
 
-    /// Returns the first count in the order of keys; `None` if there is none.
+    /// Returns the first count in the order of keys; `None` if there are no counts.
     pub fn first(&self) -> Option<(CounterKey, u64)> {
         self.0.first_key_value().map(|(key, count)| (key.clone(), *count))
     }

@@ -12,7 +12,7 @@ use worker::SqlStorage;
 use crate::platform::clock::now_seconds;
 use crate::platform::sql::integer;
 
-/// Limits of clear decisions, and of all others.
+/// Limits of clear decisions, and of all other decisions.
 const CLEAR_LIMITS: RingLimits = RingLimits { max_decisions: 500, max_bytes: 1 << 20 };
 const OTHER_LIMITS: RingLimits = RingLimits { max_decisions: 1_500, max_bytes: 4 << 20 };
 
@@ -47,7 +47,7 @@ pub struct DecisionMatches {
     pub stored: usize,
 }
 
-/// Limits of a ring. Bytes are those of [`StoredDecision::heap_bytes`].
+/// Limits of a ring. Its bytes are counted by [`StoredDecision::heap_bytes`].
 #[derive(Clone, Copy)]
 struct RingLimits {
     max_decisions: usize,
@@ -56,21 +56,21 @@ struct RingLimits {
 
 /// The decisions of an object.
 pub struct Decisions {
-    /// Other decisions, and clear ones: the index is the column `clear`.
+    /// Decisions of other bands, and clear decisions: the index is the column `clear`.
     rings: [Ring; 2],
     /// Whether the rows of earlier instances of the object were read.
     is_restored: bool,
     /// Id of the first row that this instance wrote.
     first_row: Option<u64>,
-    /// Rows written since surplus rows were deleted.
+    /// Number of rows written since surplus rows were last deleted.
     rows_since_prune: u32,
 }
 
-/// Decisions from the oldest to the newest. A new one replaces the oldest.
+/// Decisions from the oldest to the newest. Beyond the limits, a new decision replaces the oldest.
 struct Ring {
     limits: RingLimits,
     decisions: VecDeque<StoredDecision>,
-    /// Bytes of all decisions.
+    /// Approximate bytes of all decisions in memory.
     bytes: usize,
     /// Number of the newest decisions that are not saved yet.
     unsaved_count: usize,
@@ -86,7 +86,7 @@ struct StoredDecision {
 #[derive(Deserialize)]
 struct Index {
     request_id: String,
-    /// Milliseconds since the epoch.
+    /// Time of the decision, in milliseconds since the epoch.
     at: f64,
     colo: String,
     model: Option<String>,
@@ -117,7 +117,7 @@ impl Default for Decisions {
 }
 
 impl Decisions {
-    /// Adds decisions that an isolate reported. Malformed ones are left out.
+    /// Adds decisions that an isolate reported. Malformed decisions are left out.
     pub fn record(&mut self, decisions: Vec<Box<RawValue>>) {
         for decision in decisions.into_iter().filter_map(StoredDecision::parse) {
             let [others, clear] = &mut self.rings;
@@ -236,7 +236,7 @@ pub fn prune(sql: &SqlStorage) -> worker::Result<()> {
 }
 
 impl Ring {
-    /// Adds a new decision, and removes the oldest ones that exceed the limits.
+    /// Adds a new decision, and removes the oldest decisions that exceed the limits.
     fn push(&mut self, decision: StoredDecision) {
         self.bytes += decision.heap_bytes();
         self.decisions.push_back(decision);

@@ -141,7 +141,7 @@ struct SeriesRow {
     count: u64,
 }
 
-/// A counter.
+/// A counter, as queries return it.
 #[derive(Deserialize)]
 struct CounterRow {
     /// A [`CounterKey`] as JSON.

@@ -1,5 +1,5 @@
-//! Time series of counters, for the console's charts. Each object of the ledger makes its own; the
-//! admin API merges them.
+//! Time series of counters, for the console's charts. Each object of the ledger makes its own
+//! series; the admin API merges them.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ pub struct TimeBuckets {
     pub start: u64,
     /// Length of a step in seconds.
     pub step: u64,
-    /// Number of steps.
+    /// Number of steps in the period.
     pub count: usize,
 }
 
@@ -61,7 +61,8 @@ impl TimeBuckets {
         self.start.saturating_add(self.step.saturating_mul(self.count as u64))
     }
 
-    /// Returns the index of the step that contains `at`, in seconds since the epoch.
+    /// Returns the index of the step that contains `at`, in seconds since the epoch; `None` if `at`
+    /// is outside of the period.
     pub fn index_of(&self, at: u64) -> Option<usize> {
         let index = at.checked_sub(self.start)? / self.step;
         usize::try_from(index).ok().filter(|index| *index < self.count)
@@ -177,7 +178,7 @@ impl Series {
 /// Maximum number of signatures, and of errors, in the response.
 const MAX_RANKED: usize = 50;
 
-/// Returns totals, names and counts by step: those with the highest totals, highest first.
+/// Returns the series with the highest totals, highest first: total, name and counts by step.
 fn ranked(series: &BTreeMap<String, Samples>) -> impl Iterator<Item = (u64, String, Samples)> {
     let total = |samples: &Samples| samples.iter().sum::<u64>();
     let mut rows: Vec<_> =

@@ -34,7 +34,8 @@ pub fn hmac_hex(secret: &str, message: &[u8], length: usize) -> Option<String> {
     mac.finalize().into_bytes().get(..length).map(hex::encode)
 }
 
-/// Derives a key for one purpose from a secret. Returns 64 hex digits.
+/// Derives a key for one purpose from a secret. Returns 64 hex digits; never `None`, because HMAC
+/// accepts secrets of any length.
 ///
 /// Account hashes share the secret. The zero byte in the input makes derived keys differ from them,
 /// because no credential contains one.
@@ -81,7 +82,7 @@ pub async fn verify_webcrypto(secret: &str, message: &[u8], mac: &str) -> Result
     Ok(JsFuture::from(verified).await?.is_truthy())
 }
 
-/// Decodes an untruncated MAC from hex.
+/// Decodes an untruncated MAC from hex; `None` if the text is not 64 hex digits.
 fn decode_mac(text: &str) -> Option<[u8; MAC_BYTES]> {
     let mut mac = [0; MAC_BYTES];
     hex::decode_to_slice(text, &mut mac).ok()?;

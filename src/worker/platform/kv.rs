@@ -79,17 +79,17 @@ impl ConfigKv {
         self.read(INDICATORS_KEY, indicator::MAX_PACKED_BYTES).await
     }
 
-    /// Publishes indicators.
+    /// Writes the indicators, with their MAC, for all isolates.
     pub async fn put_indicators(&self, signed: &SignedValue) -> Result<(), String> {
         self.write(INDICATORS_KEY, &signed.bytes, &signed.signature).await
     }
 
-    /// Publishes a release.
+    /// Writes a release and its signature, for all isolates.
     pub async fn put_release(&self, bytes: &[u8], signature: &str) -> Result<(), String> {
         self.write(RELEASE_KEY, bytes, signature).await
     }
 
-    /// Writes a bundle under its digest.
+    /// Writes a bundle and its signature, under the bundle's digest.
     pub async fn put_bundle(
         &self,
         digest: &str,

@@ -77,7 +77,7 @@ struct LoggedHit<'a> {
     name: &'a str,
     /// Decibans.
     weight: f64,
-    /// The longest evidence. `hedgerow explain` shows all.
+    /// The longest evidence. `hedgerow explain` shows all evidence.
     #[serde(flatten)]
     evidence: Option<&'a Evidence>,
 }
@@ -94,7 +94,8 @@ pub fn longest_evidence(hit: &DecisionHit) -> Option<&Evidence> {
 }
 
 impl<'a> DecisionLine<'a> {
-    /// Makes the line of a request that could not be scored. The caller sets what it knows.
+    /// Makes the line of a request that could not be scored. The caller sets further members if it
+    /// knows them.
     pub fn for_unscored(request_id: &'a str, error: &'a str) -> Self {
         Self {
             log: "hedgerow.decision",

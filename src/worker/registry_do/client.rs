@@ -2,8 +2,6 @@
 
 use std::rc::Rc;
 
-use hedgerow_core::api::ErrorBody;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use web_sys::{Request, Response, UrlSearchParams};
 use worker::Stub;
@@ -54,15 +52,17 @@ pub async fn call(
     response.map(Response::from).map_err(|_| unavailable())
 }
 
-/// Reads a GET route of the registry. Returns the error, if the registry rejects the request.
+/// Reads a GET route of the registry: `Ok` with a response of status 2xx, `Err` with the body of
+/// any other. Both are JSON values and not types of the API, because parsers of all these types
+/// would add 30 KiB to the Worker.
 ///
 /// # Errors
 /// `unavailable`, if there is no complete response.
-pub async fn query<T: DeserializeOwned>(
+pub async fn query(
     settings: &Settings,
     target: &str,
     caller: &Value,
-) -> Result<Result<T, ErrorBody>, ApiError> {
+) -> Result<Result<Value, Value>, ApiError> {
     let response = call(&stub(settings)?, "GET", target, caller, None).await?;
     let incomplete = || {
         let message = "the registry's response was incomplete";
@@ -70,12 +70,8 @@ pub async fn query<T: DeserializeOwned>(
     };
     let is_ok = response.ok();
     let text = worker::Response::from(response).text().await.map_err(|_| incomplete())?;
-    let response = if is_ok {
-        serde_json::from_str(&text).map(Ok)
-    } else {
-        serde_json::from_str(&text).map(Err)
-    };
-    response.map_err(|_| incomplete())
+    let body = serde_json::from_str(&text).map_err(|_| incomplete())?;
+    Ok(if is_ok { Ok(body) } else { Err(body) })
 }
 
 /// Adds an entry to the audit log for a call that was rejected before it reached the registry.

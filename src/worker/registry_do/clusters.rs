@@ -32,11 +32,11 @@ const PRUNE_INTERVAL_SECONDS: u64 = 3_600;
 #[derive(Deserialize)]
 struct LinkRow {
     correlation: String,
-    /// 16 hex digits.
+    /// Key, 16 hex digits.
     key: String,
     /// Time of the firing, in seconds since the epoch.
     at: u32,
-    /// Time of the last firing that added nothing, in seconds since the epoch.
+    /// Time of the last firing that extended the row, at first `at`, in seconds since the epoch.
     last: u32,
     /// Accounts, 16 hex digits each.
     accounts: String,
@@ -140,7 +140,7 @@ impl Tables {
         self.rows("SELECT correlation, key, at, last, accounts FROM link ORDER BY id", Vec::new())
     }
 
-    /// Adds a link, and deletes the oldest one if there are too many.
+    /// Adds a link, and deletes the oldest link if there are too many.
     fn add_link(&self, firing: &FiringReport, accounts: &str) -> Result<(), ApiError> {
         let query =
             "INSERT INTO link (correlation, key, at, last, accounts) VALUES (?1, ?2, ?3, ?3, ?4)";
@@ -159,7 +159,7 @@ impl Tables {
         self.exec(query, vec![integer(firing.at.into()), key.into(), correlation.into()])
     }
 
-    /// Deletes old links, and returns whether there were any.
+    /// Deletes old links, and returns whether any link was deleted.
     fn prune_links(&self) -> Result<bool, ApiError> {
         #[derive(Deserialize)]
         struct Row {}

@@ -1,5 +1,5 @@
-//! Indicators: the firings of all correlators, in the table `indicator`. KV gets all active ones in
-//! one value, which isolates read.
+//! Indicators: the firings of all correlators, in the table `indicator`. KV gets all active
+//! indicators in one value, which isolates read.
 //!
 //! A new firing extends an indicator. A revocation lasts until the indicator would have expired, or
 //! until a given time, even if the correlation fires again. Revoked indicators are published with
@@ -29,7 +29,7 @@ use crate::platform::sql::integer;
 /// The longest revocation, in seconds.
 const MAX_REVOCATION_SECONDS: u64 = 366 * 86_400;
 
-/// Maximum number of indicators. Isolates need some megabytes for as many.
+/// Maximum number of indicators. Isolates need some megabytes for this number.
 const MAX_STORED_INDICATORS: usize = 100_000;
 
 /// One correlation may have at most `1 / CORRELATION_SHARE_DIVISOR` of the indicators.
@@ -48,7 +48,7 @@ const MAX_BACKOFF: Duration = Duration::from_secs(60);
 /// Maximum number of rows in one query.
 const PAGE_ROWS: u64 = 500;
 
-/// Maximum number of characters of a reason or an author. Further ones are cut off.
+/// Maximum number of characters of a reason or an author. Further characters are cut off.
 const MAX_REASON_CHARS: usize = 200;
 
 impl Registry {
@@ -96,8 +96,9 @@ impl Registry {
         Ok(())
     }
 
-    /// Returns whether there is room for another indicator of a correlation. Deletes expired ones
-    /// if necessary. A correlation that clients can make fire at will leaves room for others.
+    /// Returns whether there is room for another indicator of a correlation. Deletes expired
+    /// indicators if necessary. A correlation that clients can make fire at will leaves room for
+    /// others.
     fn has_room(&self, correlation: &str) -> Result<bool, ApiError> {
         let max_per_correlation = MAX_STORED_INDICATORS / CORRELATION_SHARE_DIVISOR;
         let is_full = |indicators: &mut Indicators| {
@@ -124,8 +125,8 @@ impl Registry {
         Ok(())
     }
 
-    /// Runs `work` with the indicators that have not expired; revoked ones have the expiry 0. They
-    /// are read from the table if necessary.
+    /// Runs `work` with the indicators that have not expired; revoked indicators have the expiry 0.
+    /// They are read from the table if necessary.
     fn with_indicators<T>(&self, work: impl FnOnce(&mut Indicators) -> T) -> Result<T, ApiError> {
         if self.indicators.borrow().is_none() {
             let stored = self.tables()?.indicators()?;
@@ -195,13 +196,14 @@ impl Registry {
         put_with_timeout(kv.put_indicators(&signed)).await
     }
 
-    /// Returns the indicators to publish: active and revoked ones, with the ids of their clusters.
+    /// Returns the indicators to publish: active and revoked indicators, with the ids of their
+    /// clusters.
     fn with_cluster_ids(&self) -> Result<Indicators, ApiError> {
         let now = now_seconds();
         let is_active = |indicator: &Indicator<'_>| {
             indicator.expires == 0 || now < u64::from(indicator.expires)
         };
-        // Isolates need the revoked ones, to drop them.
+        // Isolates need revoked indicators, to drop them.
         let active = self.with_indicators(|indicators| indicators.filtered(is_active))?;
         self.with_clusters(|clusters| {
             let mut result = Indicators::default();
@@ -292,7 +294,8 @@ impl Registry {
         Ok((200, json!(api::RevokeResult { key: key.to_owned(), count })))
     }
 
-    /// Ends revocations whose time is over, and publishes the indicators if there were any.
+    /// Ends revocations whose time is over, and publishes the indicators if any revocation has
+    /// ended.
     pub(super) async fn restore_revoked(&self) -> Result<(), ApiError> {
         if self.tables()?.restore_revoked()? > 0 {
             *self.indicators.borrow_mut() = None;
@@ -318,7 +321,7 @@ impl Registry {
 }
 
 impl Tables {
-    /// Returns the state of the indicator of a firing.
+    /// Returns whether a firing has an active indicator, and whether it is revoked.
     fn indicator_state(&self, firing: &FiringReport) -> Result<IndicatorState, ApiError> {
         #[derive(Deserialize)]
         struct Row {
@@ -334,7 +337,8 @@ impl Tables {
         })
     }
 
-    /// Stores the indicator of a firing, or updates it. A revoked one only counts the firing.
+    /// Stores the indicator of a firing, or updates it. If it is revoked, the firing is only
+    /// counted.
     fn upsert_indicator(
         &self,
         firing: &FiringReport,
@@ -365,7 +369,7 @@ impl Tables {
         self.exec(query, values)
     }
 
-    /// Reads the indicators that have not expired; revoked ones get the expiry 0.
+    /// Reads the indicators that have not expired; revoked indicators get the expiry 0.
     fn indicators(&self) -> Result<Indicators, ApiError> {
         let query = "SELECT correlation, key, CASE WHEN revoked IS NULL THEN expires ELSE 0 END
             FROM indicator WHERE expires > ?";
@@ -442,10 +446,10 @@ impl Tables {
     }
 }
 
-/// Whether an indicator is in the table, has not expired, and is revoked.
+/// The state of an indicator in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum IndicatorState {
-    /// It is not stored, or has expired.
+    /// The indicator is not stored, or has expired.
     NotStored,
     Active,
     Revoked,
@@ -477,7 +481,7 @@ const META_NUMBER: &str = "indicators.number";
 /// Name of the reason why KV does not have the indicators.
 const META_PROBLEM: &str = "indicators.problem";
 
-/// Parses a key or account of 16 hex digits.
+/// Parses a key or account; `None` if it is not 16 hex digits.
 pub fn parse_hash(key: &str) -> Option<u64> {
     u64::from_str_radix(key, 16).ok().filter(|_| key.len() == 16)
 }

@@ -23,13 +23,13 @@ const AUDIT_ACTOR: (&str, Option<&str>) = ("registry", None);
 /// Milliseconds for which a publication is retried while the caller waits for the response.
 const RETRY_FOR_MS: f64 = 5_000.0;
 
-/// Milliseconds for which a publication waits for another one to end.
+/// Milliseconds for which a publication waits for another publication to end.
 const WAIT_FOR_LOCK_MS: f64 = 8_000.0;
 
 /// Seconds after which every data centre reads a value that was written to KV.
 const KV_PROPAGATION_SECONDS: u64 = 120;
 
-/// Time after which another event may publish, if the one that publishes never ends.
+/// Time after which another event may publish, if the event that publishes never ends.
 const WRITE_LEASE: Duration = Duration::from_secs(60);
 
 /// Milliseconds between two writes of a key.
@@ -118,7 +118,7 @@ impl Registry {
         let mut problem = String::new();
         let deadline = now_ms() + RETRY_FOR_MS;
         while now_ms() < deadline {
-            // A newer release may have been stored meanwhile: publish that one.
+            // A newer release may have been stored meanwhile: publish the newest release.
             let newest = tables.newest_release().map_err(to_message)?;
             let Some(newest) = newest.filter(|newest| newest.published.is_none()) else {
                 self.unschedule(&self.release_publish_at).await;

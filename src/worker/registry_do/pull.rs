@@ -20,7 +20,7 @@ use crate::admin_api::error::ApiError;
 use crate::platform::clock::{now_seconds, with_timeout};
 use crate::platform::log;
 
-/// Timeout of one pull. The next one follows a minute after it began.
+/// Timeout of one pull. The next pull begins a minute after this pull began.
 const PULL_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// The largest signature file, in bytes.
@@ -136,7 +136,7 @@ impl Registry {
     }
 }
 
-/// Returns the problem of a release that is not newer than the newest one.
+/// Returns the problem of a release that is not newer than the newest stored release.
 fn stale_serial(serial: u64, newest: u64) -> String {
     if serial == newest {
         format!("release.json: another release {serial} is stored already")

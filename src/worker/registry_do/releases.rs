@@ -150,8 +150,8 @@ impl Registry {
         Ok(VerifiedRelease { release, text, signature, key })
     }
 
-    /// Stores a release, if its serial is higher than all others, its bundles are stored, and it is
-    /// a change of its kind.
+    /// Stores a release, if its serial is higher than all others, its bundles are stored, and
+    /// `kind` permits the change.
     ///
     /// # Errors
     /// `serial`, `unknown_bundle`, `signature`, `release`, `precondition` or `unavailable`.
@@ -202,7 +202,8 @@ impl Registry {
             })?;
             bytes = bytes.saturating_add(text.len());
         }
-        // An isolate has all of them in memory, and for a moment those of the last release, too.
+        // An isolate has all bundles in memory, and for a moment the bundles of the last release,
+        // too.
         if bytes > MAX_BUNDLE_BYTES {
             let message = "the bundles of this release have more than 5 MiB together";
             let remedy = "release them one after the other, or make them smaller";

@@ -1,5 +1,6 @@
-//! The registry's tables in SQLite; the contract of `registry_do.rs` describes them. Firings and
-//! links are in `indicators.rs` and `clusters.rs`.
+//! The registry's tables in SQLite for bundles, releases and the audit log. The head comment of
+//! `registry_do.rs` describes all tables; the tables of indicators and clusters are read and
+//! written in `indicators.rs` and `clusters.rs`.
 
 use hedgerow_core::api::{AuditEntry, BundleInfo, ReleaseInfo};
 use hedgerow_core::ruleset::Release;
@@ -12,7 +13,7 @@ use crate::platform::clock::now_seconds;
 use crate::platform::log;
 use crate::platform::sql::integer;
 
-/// The tables.
+/// The tables of the registry, in the SQL storage of its Durable Object.
 pub struct Tables {
     pub(super) sql: SqlStorage,
 }
@@ -20,15 +21,16 @@ pub struct Tables {
 /// A release as its publisher signed it.
 #[derive(Clone, Debug, Deserialize)]
 pub struct StoredRelease {
-    /// Serial, higher than that of any earlier release.
+    /// Serial, higher than the serial of any earlier release.
     pub serial: u64,
     /// Name of a [`ReleaseKind`](super::signed::ReleaseKind).
     kind: String,
-    /// Time at which KV got the release, in seconds since the epoch; `None` if it does not have it.
+    /// Time at which KV got the release, in seconds since the epoch; `None` if KV does not have the
+    /// release.
     pub published: Option<u64>,
     /// The manifest, as it was signed.
     pub text: String,
-    /// Its minisign signature.
+    /// The minisign signature of `text`.
     pub signature: String,
     /// The public key that verified the signature, in base64.
     key: String,
@@ -103,7 +105,7 @@ impl StoredRelease {
 type Result<T> = std::result::Result<T, ApiError>;
 
 impl Tables {
-    /// Opens the tables, and creates those that are missing.
+    /// Opens the tables, and creates missing tables.
     pub fn open(state: &State) -> worker::Result<Self> {
         let sql = state.storage().sql();
         sql.exec(SCHEMA, None)?;
@@ -168,7 +170,7 @@ impl Tables {
         Ok(Some((parts.into_iter().map(|part| part.text).collect(), signature)))
     }
 
-    /// Stores a bundle, and deletes surplus ones.
+    /// Stores a bundle, and deletes surplus bundles.
     pub fn insert_bundle(&self, bundle: &BundleInfo, text: &str, signature: &str) -> Result<()> {
         // The bundle may have been deleted before: now it must stay in KV.
         self.exec(
@@ -243,7 +245,7 @@ impl Tables {
         self.exec("UPDATE release SET published = NULL WHERE serial = ?", vec![integer(serial)])
     }
 
-    /// Stores a release.
+    /// Stores a release, which KV does not have yet.
     pub fn insert_release(&self, release: &StoredRelease) -> Result<()> {
         let active = release.manifest().map(|manifest| manifest.active).unwrap_or_default();
         let StoredRelease { serial, kind, text, signature, key, .. } = release;
@@ -331,7 +333,7 @@ impl Tables {
         row.ok().flatten().map(|row| row.value)
     }
 
-    /// Returns a value of the table `meta` that is a number.
+    /// Returns a number in the table `meta`; `None` if the value is missing or not an integer.
     pub fn meta_number(&self, name: &str) -> Option<u64> {
         self.meta(name)?.parse().ok()
     }

@@ -6,12 +6,12 @@ use hedgerow_core::http::route::{Endpoint, builtin_endpoint};
 use crate::platform::panic::catch_panic;
 use crate::request::client_request::ClientRequest;
 
-/// The kind of a request.
+/// The LLM call that a request is, if any.
 #[derive(Clone, Copy)]
 pub struct Classified {
     /// The LLM call; `None` for any other request.
     pub endpoint: Option<Endpoint>,
-    /// Fault in Hedgerow while the request was classified: it cannot be scored.
+    /// Fault in Hedgerow while the request was classified. Such a request cannot be scored.
     pub error: Option<&'static str>,
 }
 

@@ -19,7 +19,7 @@ pub struct ClientRequest {
     path: String,
     /// Path and query, as the client sent them.
     target: String,
-    /// Headers without the reserved ones; names are in lower case.
+    /// Headers except reserved headers; names are in lower case.
     headers: Vec<(String, String)>,
     /// Headers with the prefix `x-hedgerow`: overrides in development, forgeries otherwise.
     reserved_headers: Vec<(String, String)>,
@@ -103,7 +103,7 @@ impl ClientRequest {
     }
 
     /// Returns the account: a keyed hash of the credential that the request is billed to, in hex.
-    /// `None` if it has no credential.
+    /// `None` if the request has no credential.
     pub fn account(&self, secret: &str, dialect: Dialect) -> Option<String> {
         let header = |name: &str| self.header(name);
         let credential = credential::find_credential(dialect, header, || self.query_api_key())?;
@@ -234,8 +234,8 @@ fn strip_prefix(text: &str, prefix: &str) -> String {
     text.strip_prefix(prefix).unwrap_or(text).to_owned()
 }
 
-/// Returns a fingerprint of the TLS client hello: ciphers, extensions and length. Unlike JA4, which
-/// needs Bot Management, every plan has these.
+/// Returns a fingerprint of the TLS client hello: ciphers, extensions and length. Every plan of the
+/// platform has these values, unlike JA4, which needs Bot Management.
 fn tls_fingerprint(
     ciphers: Option<String>,
     extensions: Option<String>,

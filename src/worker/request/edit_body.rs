@@ -12,8 +12,8 @@ use crate::request::request_body::RequestBody;
 use crate::request::tag;
 use crate::request::upstream::remove_header;
 
-/// Headers that do not describe an edited body: it is not compressed, and has another length and
-/// digest.
+/// Headers that describe the old body only: an edited body is not compressed, and has another
+/// length and digest.
 const BODY_HEADERS: [&str; 6] = [
     "content-encoding",
     "content-length",
@@ -55,7 +55,7 @@ pub fn fix_body_headers(headers: &Headers, content_type: Option<&str>) {
     }
 }
 
-/// Returns whether a content type declares UTF-16 or UTF-32.
+/// Returns whether a content type declares UTF-16 or UTF-32, which an edited body does not have.
 fn is_utf16_or_utf32(content_type: &str) -> bool {
     let content_type = content_type.to_ascii_lowercase();
     content_type.contains("utf-16") || content_type.contains("utf-32")

@@ -4,7 +4,8 @@
 //! forwarded unscored, and logged as such. Only a policy that enforces with `fail_closed` refuses
 //! it.
 //!
-//! 1. Requests that are not LLM calls are forwarded unchanged: not read, not tagged, not logged.
+//! 1. Requests that are not LLM calls are forwarded without reading, tagging or logging them; only
+//!    reserved headers are removed.
 //! 2. The body is read up to the scan window; the core scores it and decides.
 //! 3. The decision is logged, before anything can go wrong on the way to the origin.
 //! 4. The decision is enforced: the request is refused, or forwarded with tags.
@@ -33,8 +34,8 @@ use crate::request::upstream::Upstream;
 /// Filters a request. Returns the origin's response, or Hedgerow's own if the request is refused or
 /// cannot be forwarded.
 ///
-/// Reads of KV and reports run in the background: a request waits for them only if it is the first
-/// one of its isolate, at most 50 ms.
+/// Reads of KV and reports run in the background: only the first request of an isolate waits for
+/// them, at most 50 ms.
 pub async fn handle(
     request: &ClientRequest,
     settings: &Rc<Settings>,

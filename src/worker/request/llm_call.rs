@@ -43,9 +43,9 @@ pub struct LlmCall<'a> {
     /// Reason why this ruleset decides.
     role: RulesetRole,
     endpoint: Endpoint,
-    /// Fault while the request was classified: it cannot be scored.
+    /// Fault while the request was classified. Such a request cannot be scored.
     routing_error: Option<&'static str>,
-    /// Keyed hash of the credential, in hex; `None` without one.
+    /// Keyed hash of the credential, in hex; `None` for a request without credential.
     account: Option<String>,
     /// Key of the hashes in observations.
     hash_key: HashKey,
@@ -55,9 +55,9 @@ pub struct LlmCall<'a> {
 enum ScoreOutcome {
     /// The body shows that the request is not an LLM call after all.
     NotLlmCall,
-    /// A decision.
+    /// The decision, and data of the request that is counted.
     Decided(Box<Decision>, Observed),
-    /// Scoring failed.
+    /// Scoring failed; the text is the reason.
     Failed(&'static str),
 }
 
@@ -75,7 +75,7 @@ struct Enforcement {
     action: Action,
     /// The result of editing the body, if the decision is to degrade.
     degradation: Option<Degradation>,
-    /// Set if the request is not forwarded.
+    /// Reason why the request is not forwarded; `None` if it is.
     refusal: Option<Refusal>,
 }
 
@@ -141,7 +141,7 @@ impl<'a> LlmCall<'a> {
         }
     }
 
-    /// Returns mode and actions: the policy's. In development a request may choose the mode.
+    /// Returns the policy's mode and actions. In development a request may choose the mode.
     fn disposition(&self, cluster: Option<&str>) -> Disposition {
         let (path, account) = (self.upstream.request.path(), self.account.as_deref());
         let mut disposition = self.ruleset.policy().disposition_in_cluster(cluster, path, account);
@@ -195,8 +195,8 @@ impl<'a> LlmCall<'a> {
         }
     }
 
-    /// Scores the request by the shadow ruleset, if there is one. A failure never affects the
-    /// request.
+    /// Scores the request by the shadow ruleset, if the release has one. A failure never affects
+    /// the request.
     fn score_by_shadow(&self, body: &RequestBody, decision: &Decision) -> Option<ShadowDecision> {
         let shadow = self.active_rules.shadow()?;
         let indicators = indicators::current();
@@ -370,8 +370,8 @@ impl<'a> LlmCall<'a> {
     }
 
     /// Returns whether the origin gets tags: if the decision is enforced, or in Shadow if the
-    /// policy has `tag_in_shadow`, which is off by default. Requests whose action is `allow` get
-    /// none.
+    /// policy has `tag_in_shadow`, which is off by default. Requests whose action is `allow` get no
+    /// tags.
     fn needs_tags(&self, decision: &Decision) -> bool {
         let is_tagging_enabled =
             decision.is_enforced() || self.ruleset.policy().enforce.tag_in_shadow;

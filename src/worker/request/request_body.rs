@@ -18,20 +18,20 @@ use web_sys::{
 };
 use worker::Delay;
 
-/// A body of which a part, at least, was read.
+/// A body that was read, at least in part.
 pub struct RequestBody {
     /// The bytes that were read: up to `scan_window` and one chunk.
     bytes: Vec<u8>,
     /// The same bytes in JavaScript, if the platform read all of them: they are sent without a
     /// copy.
     js_bytes: Option<Uint8Array>,
-    /// Bytes that are scored, at most.
+    /// Maximum number of bytes that are scored.
     scan_window: usize,
-    /// Bytes, as declared.
+    /// Length in bytes, as the client declared it.
     content_length: Option<u64>,
-    /// Whether the request has a body. An empty body is one.
+    /// Whether the request has a body. An empty body is a body.
     has_body: bool,
-    /// The rest; `None` if the body was read to its end.
+    /// The rest of the body; `None` if the body was read to its end.
     unread: Option<Unread>,
     read_stop: Option<ReadStop>,
     memory_lease: MemoryLease,
@@ -136,7 +136,7 @@ impl RequestBody {
         Ok(body)
     }
 
-    /// Reads a body that is declared as small, at once and without a deadline. A slow client only
+    /// Reads a body that is declared as small, at once and without a deadline: a slow client only
     /// delays itself, and cannot have its body scored in part.
     async fn read_all(&mut self, request: &Request) -> Result<(), UploadAborted> {
         let read = request.array_buffer().map_err(|_| UploadAborted)?;
@@ -179,8 +179,8 @@ impl RequestBody {
         if self.unread.is_none() { Some(self.bytes.len() as u64) } else { self.content_length }
     }
 
-    /// Returns the number of bytes that are not scored. If it is unknown, this is a lower bound, at
-    /// least 1.
+    /// Returns the number of bytes that are not scored. If the number is unknown, returns a lower
+    /// bound, at least 1.
     pub fn unscanned_bytes(&self) -> u64 {
         let scanned_bytes = self.scanned().len() as u64;
         match (&self.unread, self.content_length) {
@@ -274,7 +274,7 @@ fn chunk_from_result(result: JsValue) -> Option<Uint8Array> {
     result.get_value().dyn_into().ok()
 }
 
-/// Creates one of the platform's own transform streams. Their two ends are native; those of the
+/// Creates one of the platform's own transform streams. Their two ends are native; the ends of the
 /// standard `TransformStream` are not.
 fn native_transform_stream(class: &str, arguments: &Array) -> Result<TransformStream, JsValue> {
     let constructor: Function =
@@ -335,7 +335,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum number of bytes per read: most bodies take one read.
 const CHUNK_BYTES: u32 = 64 << 10;
 
-/// Bytes of bodies in an isolate above which it stops reading large ones. An isolate has 128 MB,
+/// Bytes of bodies in an isolate above which it stops reading large bodies. An isolate has 128 MB,
 /// but a vector can be twice as large while it grows, and JavaScript needs memory, too.
 ///
 /// This is twelve windows of 2 MiB. If more large uploads are under way, the bodies above the limit

@@ -20,7 +20,7 @@ pub struct ShadowDecision {
 }
 
 impl ShadowDecision {
-    /// Compares the shadow's decision with `decision`, the one in force.
+    /// Compares the shadow's decision with `decision`, which is in force.
     pub fn new(decision: &Decision, shadow: &Decision) -> Self {
         Self {
             ruleset: shadow.ruleset.clone(),

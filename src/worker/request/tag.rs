@@ -1,7 +1,7 @@
 //! Tags: headers that show the decision to the origin.
 //!
-//! `x-hedgerow-mac` is an HMAC over the other tags. Headers under these names that a client sends
-//! never reach the origin.
+//! `x-hedgerow-mac` is an HMAC over the other tags. Headers with the prefix `x-hedgerow` that a
+//! client sends never reach the origin: `strip_headers` in `upstream.rs` removes them.
 //!
 //! In development the client gets the tags, too. In production it gets only the request id: scores
 //! and names of signatures would help it to tune its requests.
@@ -18,7 +18,7 @@ const RESERVED_PREFIX: &str = "x-hedgerow";
 pub const REQUEST_ID_HEADER: &str = "x-hedgerow-request-id";
 
 /// Returns whether only Hedgerow may set a header of this name. Gateways and CGI read
-/// `X_Hedgerow.Score` as `X-Hedgerow-Score`, so that every punctuation mark counts as a hyphen.
+/// `X_Hedgerow.Score` as `X-Hedgerow-Score`, so every punctuation mark counts as a hyphen.
 pub fn is_reserved(name: &str) -> bool {
     let mut bytes = name.bytes().map(|byte| if byte.is_ascii_alphanumeric() { byte } else { b'-' });
     let has_prefix = RESERVED_PREFIX

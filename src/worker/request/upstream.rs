@@ -1,7 +1,8 @@
 //! Forwards a request to the origin, and streams the response back unread.
 //!
-//! Method, path, query, headers and bytes stay as the client sent them, except that its
-//! `x-hedgerow-*` headers are removed.
+//! Method, path, query, headers and bytes stay as the client sent them, except: `strip_headers`
+//! removes `x-hedgerow-*` headers and, from requests other than GET, `upgrade`; tags are added to
+//! scored requests; a degraded request has a body of its own.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -35,8 +36,8 @@ pub struct Upstream<'a> {
     pub context: &'a Context,
 }
 
-/// A request that was sent. While the origin works on it, Wasm's memory holds nothing else of it,
-/// however large it is.
+/// A request that was sent. While the origin works on it, Wasm's memory holds nothing else of the
+/// request, whatever its size.
 struct InFlight {
     /// Resolves to the origin's `Response`.
     response: Promise,
@@ -56,7 +57,7 @@ impl Upstream<'_> {
         self.await_response(in_flight).await
     }
 
-    /// Forwards a request whose body was read, in part at least. The response gets the request id.
+    /// Forwards a request whose body was read, at least in part. The response gets the request id.
     ///
     /// # Errors
     /// As for [`forward_unread`](Self::forward_unread), and if the upload ends early.
@@ -70,7 +71,7 @@ impl Upstream<'_> {
         Ok(self.with_request_id(self.await_response(in_flight).await?))
     }
 
-    /// Returns a copy of the client's headers without the reserved ones, for tags to be added.
+    /// Returns a copy of the client's headers without reserved headers, for tags to be added.
     pub fn headers(&self) -> Result<Headers, RequestError> {
         let headers = Headers::new_with_headers(&self.request.raw.headers());
         let headers = headers.map_err(|_| RequestError::InvalidRequest)?;

@@ -89,7 +89,7 @@ impl PlainRequest {
                     }
                     (Field::Known(name), FieldType::Text) => {
                         let mask = sections(*name);
-                        // The text of a union is that of the user.
+                        // The text of a union is the user's text.
                         let section = if mask & Section::User as u8 != 0 {
                             Section::User as u8
                         } else {
@@ -804,7 +804,7 @@ fn edges(text: &str) -> Edges {
     Edges { start: is_space(visible.first()), end: is_space(visible.last()) }
 }
 
-/// Returns a number, or a number in a string.
+/// Returns the number of a JSON number, or of a string of at most 256 bytes that contains one.
 fn parse_number(value: &Value) -> Option<f64> {
     match value {
         Value::Number(number) => number.as_f64(),
@@ -816,7 +816,7 @@ fn parse_number(value: &Value) -> Option<f64> {
     }
 }
 
-/// Returns a flag in a string.
+/// Returns the flag that a word stands for: `true`, `t`, `yes`, `y` or `on`, and their opposites.
 fn parse_flag(text: &str) -> Option<bool> {
     let word = text.trim().to_ascii_lowercase();
     if ["true", "t", "yes", "y", "on"].contains(&word.as_str()) {

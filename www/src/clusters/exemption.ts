@@ -30,7 +30,7 @@ export function validationError(draft: ExemptionDraft): string | null {
 /** Returns the end of a day in milliseconds since the epoch. The policy counts days in UTC. */
 const endOfDay = (day: string) => Date.parse(day) + 86_400_000;
 
-/** Returns the TOML of a draft. */
+/** Returns the entries of `policy.toml` for a draft. */
 export const toToml = (draft: ExemptionDraft) =>
   draft.kind === 'cluster' ? clusterEntry(draft) : exemptionEntries(draft);
 

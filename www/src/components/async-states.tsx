@@ -49,7 +49,7 @@ export const StaleNotice = ({ children }: { children: ComponentChildren }) => (
 
 interface AsyncProps<T> {
   loaded: Loaded<T> & { reload?: () => void };
-  /** Lines of the placeholder. */
+  /** Number of lines of the placeholder. */
   lines?: number;
   children: (data: T) => ComponentChildren;
 }

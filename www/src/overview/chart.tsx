@@ -25,7 +25,7 @@ interface Props {
   onPick(from: number): void;
 }
 
-/** Pixels; `.chart-frame` in overview.css has the same height. */
+/** Height in pixels, as of `.chart-frame` in overview.css. */
 const HEIGHT = 290;
 
 export default function Chart(props: Props) {

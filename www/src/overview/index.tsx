@@ -13,7 +13,10 @@ import { Signatures } from './signatures.tsx';
 import { Summary } from './summary.tsx';
 import { Traffic } from './traffic.tsx';
 
-/** Minimum milliseconds between updates. Long ranges cost the ledger more, and change less. */
+/**
+ * Returns the minimum milliseconds between updates. Long ranges cost the ledger more, and change
+ * less.
+ */
 function updateInterval(minutes: number): number {
   if (minutes <= 60) return 5000;
   return minutes <= 360 ? 30_000 : 60_000;

@@ -15,7 +15,7 @@ import { sum } from './series.ts';
 /** Lowest score of each band. */
 type Limits = Record<Exclude<Band, 'clear'>, number>;
 
-/** Points per bucket. */
+/** Width of a bucket, in points of the score. */
 const BUCKET = 5;
 
 interface Props {

@@ -13,24 +13,27 @@ function total<Name extends string>(
   return Array.from({ length: steps }, (_, step) => sum(selected.map((row) => row[step] ?? 0)));
 }
 
-/** Requests per step. */
+/** Returns the requests per step. */
 export const requests = (series: Series) =>
   total<Action>(series.actions, ['allow', 'tag', 'degrade', 'throttle', 'block']);
 
-/** Requests per step that are suspect or hostile. */
+/** Returns the suspect and hostile requests per step. */
 export const suspicious = (series: Series) => total<Band>(series.bands, ['suspect', 'hostile']);
 
-/** Requests per step that are degraded, throttled or blocked, or would be in enforce mode. */
+/**
+ * Returns the requests per step that are degraded, throttled or blocked, or would be in enforce
+ * mode.
+ */
 export const enforced = (series: Series) =>
   total<Action>(series.actions, ['degrade', 'throttle', 'block']);
 
-/** Minutes per step. */
+/** Returns the minutes per step. The only step of a series is as long as its period. */
 export function stepMinutes({ at, minutes }: Series): number {
   const [first, second] = at;
   return first !== undefined && second !== undefined ? (second - first) / 60 : minutes;
 }
 
-/** The rate of a shorter last step says little. */
+/** Minimum length of the last step for its rate: too few requests arrive in a shorter step. */
 const MIN_LAST_STEP_MINUTES = 0.5;
 
 /** Converts counts to counts per minute. The last step is still being counted. */
@@ -43,7 +46,7 @@ export function rates(series: Series, counts: readonly number[]): number[] {
 
 /**
  * Returns the sums of the first and of the second half. The last step, which is still being
- * counted, is left out; so is the middle step of an odd number.
+ * counted, is left out. The middle step of an odd number of steps is left out, too.
  */
 export function splitHalves(values: readonly number[]): [number, number] {
   const complete = values.slice(0, -1);

@@ -109,7 +109,7 @@ function RateChart({ series, layers }: RatesProps) {
 interface LegendProps {
   layers: TrafficLayer[];
   hidden: readonly string[];
-  /** Step below the pointer. */
+  /** Index of the step below the pointer; null if there is none. */
   point: number | null;
   onToggle(name: string): void;
 }

@@ -8,7 +8,7 @@ import { byteRange, count, decibans } from '../format.ts';
 import { InputError } from './input-error.ts';
 import type { QueryResult, Rules } from './use-scoring.ts';
 
-/** Explaining takes long, so bodies with more requests are not explained. */
+/** Maximum number of requests in a body that is explained: each takes long. */
 export const MAX_EXPLAINED = 20;
 
 interface Props {

@@ -22,13 +22,13 @@ export interface Window {
 }
 
 // All in UTF-16 code units.
-/** Texts up to this length are shown completely. */
+/** Maximum length of a text that is shown completely. */
 const MAX_WHOLE = 6_000;
-/** Context before and after a span. */
+/** Length of the context before and after a span. */
 const CONTEXT = 240;
-/** Of longer spans, only the start and the end are shown. */
+/** Maximum length of a span that is shown completely, instead of only its start and end. */
 const MAX_SPAN = 1_200;
-/** Shorter gaps are shown. */
+/** Minimum length of a gap that is left out. */
 const MIN_GAP = 200;
 const MAX_WINDOWS = 40;
 

@@ -28,7 +28,8 @@ const notAKey = () =>
     'choose the file that `hedgerow keygen`, minisign or rsign wrote, not the .pub file',
   );
 
-// The binary format of a secret key: algorithms, salt, scrypt limits, and the encrypted part.
+// The binary format of a secret key, in bytes: algorithms, salt, scrypt limits, and the encrypted
+// part.
 const KEY_BYTES = 158;
 /** Offsets of the algorithm names, two bytes each. */
 const ALGORITHM = { signature: 0, derivation: 2, checksum: 4 };

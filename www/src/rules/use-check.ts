@@ -66,7 +66,7 @@ export function useCheck(files: Files): Checked {
 export const passedCount = ({ exemplars }: Report) =>
   exemplars.filter(({ expected, matches }) => expected === matches).length;
 
-/** Describes the result of an exemplar. */
+/** Describes whether an exemplar matches and whether it should. */
 export function describeResult({ expected, matches }: ExemplarResult): string {
   if (expected === matches) return matches ? 'matches, as expected' : 'does not match, as expected';
   return matches ? 'matches, but should not' : 'does not match, but should';

@@ -21,11 +21,11 @@ pub struct CampaignTracker {
 /// The measures of a file.
 #[derive(Clone, Debug, Serialize)]
 pub struct CampaignStats {
-    /// Number of accounts.
+    /// Number of accounts in the file.
     pub accounts: usize,
     /// Number of accounts with a request that was suspect or worse.
     pub flagged: usize,
-    /// Number of requests.
+    /// Number of requests in the file.
     pub exchanges: usize,
     /// Number, from 1, of the request that flagged the first account.
     pub first_flag_at: Option<usize>,
@@ -34,7 +34,8 @@ pub struct CampaignStats {
 }
 
 impl CampaignTracker {
-    /// Counts a request of an account, given by its hash. `is_suspect` if it was suspect or worse.
+    /// Counts a request of an account, given by its hash. `is_suspect` says whether the request was
+    /// suspect or worse.
     pub fn record(&mut self, account: u64, is_suspect: bool, clusters: &Clusters) {
         self.requests += 1;
         let cluster = clusters.for_account(account).map(|cluster| cluster.id);

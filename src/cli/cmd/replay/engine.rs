@@ -37,7 +37,7 @@ impl<'r> ReplayEngine<'r> {
     }
 
     /// Decides about a request, and counts it; `None` if it is not an LLM call. A request without a
-    /// time has the time of the previous one.
+    /// time has the time of the previous request.
     pub fn evaluate(&mut self, recorded: &RecordedRequest) -> Option<ReplayDecision> {
         let now = match recorded.time {
             Some(time) if time < MIN_EPOCH_SECONDS => self.midnight.saturating_add(time as u64),
@@ -56,6 +56,6 @@ impl<'r> ReplayEngine<'r> {
 
 const DAY_SECONDS: u64 = 86_400;
 
-/// Minimum of times in seconds since the epoch; lower ones count from the start of the recording.
+/// Minimum of times in seconds since the epoch; lower times count from the start of the recording.
 /// No recording lasts thirty years.
 const MIN_EPOCH_SECONDS: f64 = 1e9;

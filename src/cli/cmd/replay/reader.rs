@@ -20,7 +20,7 @@ pub enum ReplayEvent<'e> {
 }
 
 /// Reads files with a progress bar, always from the file whose next request is the earliest. A
-/// request without a time has the time of the previous one in its file.
+/// request without a time has the time of the previous request in its file.
 pub fn read_recordings(
     paths: &[PathBuf],
     on_event: &mut impl FnMut(ReplayEvent<'_>) -> Result<()>,
@@ -60,7 +60,7 @@ struct RecordingReader<'p> {
     line: usize,
     /// The next request with its line number; `None` at the end of the file.
     next_request: Option<(usize, RecordedRequest)>,
-    /// Its time in seconds.
+    /// Time of `next_request`, in seconds.
     next_time: f64,
 }
 

@@ -25,7 +25,7 @@ pub struct Summary {
     /// Unreadable lines: `path:line:1: problem`.
     unreadable: Vec<String>,
     labels: BTreeMap<String, LabelSummary>,
-    /// In the order of the arguments.
+    /// Counts by file, in the order of the arguments.
     files: Vec<FileSummary>,
     signatures: BTreeMap<String, HitsByLabel>,
 }
@@ -40,7 +40,7 @@ struct LabelSummary {
     accounts_suspect: BTreeSet<String>,
 }
 
-/// Number of requests, and of those that reach each band.
+/// Number of requests, and of requests that reach each band.
 #[derive(Default, Clone, Copy, Serialize)]
 pub struct BandCounts {
     pub requests: u64,
@@ -52,7 +52,7 @@ pub struct BandCounts {
 #[derive(Default)]
 struct FileSummary {
     path: String,
-    /// Label of the first request that has one.
+    /// Label of the first labelled request.
     label: Option<String>,
     counts: BandCounts,
     /// Number, from 1, of the first suspect request.
@@ -102,7 +102,7 @@ impl Summary {
         self.labels.get(label).map_or_else(BandCounts::default, |label| label.counts)
     }
 
-    /// Returns the signatures that hit requests with a label, those with most hits first.
+    /// Returns the signatures that hit requests with a label, with their hits, most hits first.
     pub fn top_signatures(&self, label: &str, limit: usize) -> Vec<(&str, u64)> {
         let rows = self.signatures.iter();
         let mut rows: Vec<(&str, u64)> =
@@ -148,8 +148,8 @@ impl Summary {
         }
     }
 
-    /// Returns the files with a label that have requests. The label of a file is that of its first
-    /// labelled request.
+    /// Returns the files with a label that have requests. The label of a file is the label of its
+    /// first labelled request.
     fn file_counts(&self, label: &str) -> FileCounts {
         let files: Vec<&FileSummary> = self
             .files

@@ -14,7 +14,7 @@ pub struct Account {
     pub hash: u64,
     /// Index of its source.
     pub source: usize,
-    /// Number of requests that it sent.
+    /// Number of requests that the account sent.
     pub requests: u32,
     /// Number, from 1, of the exchange of its source that flagged it; 0 if it is not flagged.
     pub flagged_at_exchange: u32,

@@ -7,13 +7,13 @@ use super::rng::Rng;
 pub struct ArrivalProcess {
     /// Mean requests per account and day.
     pub requests_per_day: f64,
-    /// Spread of that number over accounts: σ of a log-normal distribution.
+    /// Spread of `requests_per_day` over accounts: σ of a log-normal distribution.
     pub sigma: f64,
     /// Mean requests per burst.
     pub burst_len: f64,
     /// Mean seconds between requests of a burst.
     pub gap_seconds: f64,
-    /// Times of day at which bursts begin.
+    /// Hours and weekdays at which bursts begin.
     pub daily_profile: DailyProfile,
 }
 
@@ -52,7 +52,7 @@ pub struct AccountArrivals {
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
     pub at_ms: u64,
-    /// Whether it is the first of a burst.
+    /// Whether the request is the first of a burst.
     pub starts_burst: bool,
 }
 
@@ -101,8 +101,8 @@ impl AccountArrivals {
         Some(Arrival { at_ms, starts_burst: true })
     }
 
-    /// Returns the start of the next burst: a Poisson process, thinned by the intensity of the
-    /// hour.
+    /// Returns the start of the next burst in milliseconds, or `None` if it is after `end`: a
+    /// Poisson process, thinned by the intensity of the hour.
     fn next_burst(&self, now: u64, end: u64, first_weekday: Weekday, rng: &mut Rng) -> Option<u64> {
         let peak_rate = self.requests_per_day / self.burst_len / mean_intensity(self.daily_profile);
         let mut at = now;
@@ -125,7 +125,8 @@ impl AccountArrivals {
     fn intensity(&self, at: u64, first_weekday: Weekday) -> f64 {
         let hours = at as f64 / HOUR_MS + f64::from(self.utc_offset_hours) + 24.0;
         let hour = hours as usize;
-        // `hours` has 24 added, so that time zones behind UTC do not go below zero: a day too much.
+        // `hours` has 24 added, so that time zones behind UTC do not go below zero. The weekday
+        // subtracts this day.
         let weekday = (first_weekday.0 as usize + hour / 24 + 6) % 7;
         let intensity = hourly_intensity(self.daily_profile).get(hour % 24).copied().unwrap_or(1.0);
         intensity * if weekday >= 5 { weekend_factor(self.daily_profile) } else { 1.0 }

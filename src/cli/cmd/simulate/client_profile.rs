@@ -8,7 +8,7 @@ pub struct ClientProfile {
     pub headers: Vec<(String, String)>,
     /// Hash of the TLS client hello.
     pub tls_fingerprint: String,
-    /// Whether it uses the dialect of Anthropic; otherwise that of OpenAI.
+    /// Whether it uses the dialect of Anthropic; otherwise it uses the dialect of OpenAI.
     pub is_anthropic: bool,
     /// Whether its answers are streamed, because people read along.
     pub is_streaming: bool,
@@ -88,7 +88,7 @@ const LIBRARIES: &[ProfileRow] = &[
     ProfileRow::openai("litellm/1.80.0"),
 ];
 
-/// A gateway that removes the headers of its clients; and a client that sends none of its own.
+/// A gateway that removes the headers of its clients, and a client without headers of its own.
 const ANONYMOUS_CLIENTS: &[ProfileRow] =
     &[ProfileRow::openai("portico-gateway/2"), ProfileRow::openai("").streaming()];
 
@@ -98,28 +98,28 @@ impl ClientProfiles {
         Self(rows.into_iter().enumerate().map(|(index, row)| client_profile(index, row)).collect())
     }
 
-    /// Returns a client by its index.
+    /// Returns the client with an index, such as the functions below pick.
     pub fn get(&self, index: usize) -> Option<&ClientProfile> {
         self.0.get(index)
     }
 
-    /// Picks an official SDK.
+    /// Returns the index of a random official SDK.
     pub fn pick_sdk(rng: &mut Rng) -> usize {
         rng.below(SDKS.len())
     }
 
-    /// Picks an SDK of Anthropic.
+    /// Returns the index of a random SDK of Anthropic.
     pub fn pick_anthropic_sdk(rng: &mut Rng) -> usize {
         let first = SDKS.iter().take_while(|row| !row.is_anthropic).count();
         first + rng.below(SDKS.len() - first)
     }
 
-    /// Picks an app.
+    /// Returns the index of a random app.
     pub fn pick_app(rng: &mut Rng) -> usize {
         SDKS.len() + rng.below(APPS.len())
     }
 
-    /// Picks an SDK or a library.
+    /// Returns the index of a random SDK or library.
     pub fn pick_script(rng: &mut Rng) -> usize {
         if rng.chance(0.6) {
             Self::pick_sdk(rng)
@@ -128,7 +128,7 @@ impl ClientProfiles {
         }
     }
 
-    /// Picks an SDK, an app or a library.
+    /// Returns the index of a random SDK, app or library.
     pub fn pick_any(rng: &mut Rng) -> usize {
         rng.below(SDKS.len() + APPS.len() + LIBRARIES.len())
     }
@@ -209,7 +209,7 @@ impl Address {
         4_200_000_000 + u32::from(self.network)
     }
 
-    /// Writes the IPv4 address.
+    /// Appends the IPv4 address to `out`.
     pub fn write_to(self, out: &mut String) {
         let [high, low] = (self.network + 0x2000).to_be_bytes();
         let [left, right] = self.host.to_be_bytes();
@@ -228,7 +228,7 @@ const HOME_NETWORKS: usize = 600;
 const CLOUD_NETWORKS: usize = 40;
 /// Number of networks of proxies.
 const PROXY_NETWORKS: usize = 4_000;
-/// Number of hosts in each of them.
+/// Number of hosts in each network of proxies.
 const HOSTS_PER_PROXY_NETWORK: usize = 2_000;
 
 const COUNTRIES: [&str; 16] = [

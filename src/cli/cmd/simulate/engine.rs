@@ -18,7 +18,7 @@ pub struct SimulationEngine<'r> {
 /// The assessment of a request.
 pub struct Verdict<'e> {
     pub band: Band,
-    /// Whether it would be blocked, if the policy were enforced.
+    /// Whether the request would be blocked, if the policy were enforced.
     pub is_blocked: bool,
     /// Indices of the signatures that held.
     pub hits: Vec<usize>,

@@ -7,7 +7,7 @@ use super::arrivals::{ArrivalProcess, DailyProfile};
 use super::prompt_catalog::{self, Patterns};
 use super::scenario::BenignKind;
 
-/// Typical traffic of a kind.
+/// Typical traffic of one kind of accounts.
 #[derive(Clone, Copy)]
 pub struct KindProfile {
     pub arrivals: ArrivalProcess,
@@ -20,11 +20,11 @@ pub struct KindProfile {
     pub keys_per_actor: u32,
 }
 
-/// Number of accounts that share a tool, a company or a gateway.
+/// The number of accounts that share a tool, a company or a gateway.
 #[derive(Clone, Copy)]
 pub enum GroupSize {
     Single,
-    /// So many, on average.
+    /// This number of accounts, on average.
     Accounts(u32),
 }
 

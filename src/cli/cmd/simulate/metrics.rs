@@ -15,9 +15,9 @@ use super::traffic_source::TrafficSource;
 /// The counts so far.
 pub struct Metrics {
     pub requests: u64,
-    /// By source.
+    /// Counts of each source, in the order of the simulation's sources.
     pub sources: Vec<SourceCounts>,
-    /// By signature, in the ruleset's order, correlations last.
+    /// Counts by signature, in the ruleset's order, correlations last.
     pub firings: Vec<FiringCounts>,
     /// Whether an account belongs to a campaign, by its hash.
     is_campaign_account: HashMap<u64, bool>,
@@ -43,7 +43,7 @@ pub struct SourceCounts {
     pub flagged_accounts: Vec<u64>,
 }
 
-/// How often a correlation fired, by the owners of the accounts of its key.
+/// The number of firings of a correlation, by the owners of the accounts of its key.
 #[derive(Clone, Copy, Default, Serialize)]
 pub struct FiringCounts {
     pub campaign: u64,
@@ -158,7 +158,7 @@ impl SourceCounts {
             }
         }
         let ban_hours = source.campaign.as_ref().and_then(|campaign| campaign.banned_after);
-        // From half to one and a half times as long, by account: people review them one by one.
+        // The delay is multiplied by 0.5 to 1.5, by account: people review accounts one by one.
         let factor = 0.5 + (account.hash % 1_000) as f64 / 1_000.0;
         account.banned_at =
             ban_hours.map(|hours| request.at_ms + (hours * factor * 3_600_000.0) as u64);

@@ -1,11 +1,11 @@
-//! The patterns of all prompts: those of campaigns, and those of benign programs and people.
+//! The patterns of all prompts, of campaigns and of benign programs and people.
 
 use super::prompt_template::Pattern;
 
-/// Patterns of one kind of prompts. A template is one of them with one set of choices.
+/// Patterns of one kind of prompts. A template is a pattern with one set of choices.
 pub type Patterns = Vec<Pattern>;
 
-/// Prompts that force the reasoning into tags before the answer.
+/// Returns prompts that force the reasoning into tags before the answer.
 pub fn tags() -> Patterns {
     vec![
         Pattern::new(
@@ -36,7 +36,7 @@ pub fn tags() -> Patterns {
     ]
 }
 
-/// Prompts that ask for the reasoning behind a finished answer.
+/// Returns prompts that ask for the reasoning behind a finished answer.
 pub fn traces() -> Patterns {
     vec![
         Pattern::new(
@@ -65,7 +65,7 @@ pub fn traces() -> Patterns {
     ]
 }
 
-/// Prompts that grade answers by a rubric, as a reward.
+/// Returns prompts that grade answers by a rubric, as a reward.
 pub fn grading() -> Patterns {
     vec![
         Pattern::new(
@@ -92,7 +92,7 @@ pub fn grading() -> Patterns {
     ]
 }
 
-/// Prompts that clean harvested transcripts.
+/// Returns prompts that clean harvested transcripts.
 pub fn cleaning() -> Patterns {
     vec![
         Pattern::new(
@@ -119,7 +119,7 @@ pub fn cleaning() -> Patterns {
     ]
 }
 
-/// Prompts that make questions and answers from personas and topics.
+/// Returns prompts that make questions and answers from personas and topics.
 pub fn sweeps() -> Patterns {
     vec![
         Pattern::new(
@@ -144,7 +144,7 @@ pub fn sweeps() -> Patterns {
     ]
 }
 
-/// Prompts that expand saved reasoning in another session.
+/// Returns prompts that expand saved reasoning in another session.
 pub fn replays() -> Patterns {
     vec![Pattern::new(
         &[
@@ -156,7 +156,8 @@ pub fn replays() -> Patterns {
     )]
 }
 
-/// Prompts of tools that many people use, each with a key: translators, writing aids, page helpers.
+/// Returns prompts of tools that many people use, each with an API key of their own: translators,
+/// writing aids, page helpers.
 pub fn shared_tools() -> Patterns {
     vec![
         Pattern::new(
@@ -192,7 +193,7 @@ pub fn shared_tools() -> Patterns {
     ]
 }
 
-/// Prompts for answers from documents: an instruction, a context, a question.
+/// Returns prompts for answers from documents: an instruction, a context, a question.
 pub fn retrieval() -> Patterns {
     vec![Pattern::new(
         &[
@@ -205,7 +206,7 @@ pub fn retrieval() -> Patterns {
     )]
 }
 
-/// Prompts for answers from documents, as a framework provides them.
+/// Returns prompts for answers from documents, as a framework provides them.
 pub fn framework_prompts() -> Patterns {
     vec![Pattern::new(
         &[
@@ -217,7 +218,7 @@ pub fn framework_prompts() -> Patterns {
     )]
 }
 
-/// Prompts of programs that classify, extract or translate in batches.
+/// Returns prompts of programs that classify, extract or translate in batches.
 pub fn batches() -> Patterns {
     vec![
         Pattern::new(
@@ -244,7 +245,7 @@ pub fn batches() -> Patterns {
     ]
 }
 
-/// Prompts that evaluate an assistant.
+/// Returns prompts that evaluate an assistant.
 pub fn evaluations() -> Patterns {
     vec![Pattern::new(
         &[
@@ -256,7 +257,7 @@ pub fn evaluations() -> Patterns {
     )]
 }
 
-/// Prompts that ask for the reasons of decisions, for an audit.
+/// Returns prompts that ask for the reasons of decisions, for an audit.
 pub fn audits() -> Patterns {
     vec![Pattern::new(
         &[
@@ -269,7 +270,7 @@ pub fn audits() -> Patterns {
     )]
 }
 
-/// Prompts of tests of code that calls a model.
+/// Returns prompts of tests of code that calls a model.
 pub fn test_fixtures() -> Patterns {
     vec![Pattern::new(
         &[
@@ -280,7 +281,7 @@ pub fn test_fixtures() -> Patterns {
     )]
 }
 
-/// Public questions of benchmarks.
+/// Returns prompts with public questions of benchmarks.
 pub fn benchmarks() -> Patterns {
     vec![Pattern::new(
         &[
@@ -291,7 +292,7 @@ pub fn benchmarks() -> Patterns {
     )]
 }
 
-/// System prompts of applications.
+/// Returns system prompts of applications.
 pub fn app_instructions() -> Patterns {
     vec![Pattern::new(
         &[

@@ -48,12 +48,12 @@ pub struct CampaignReport {
     pub first_flag_at: Option<u32>,
     /// Share of exchanges before the first flag of their account or its cluster, from 0 to 1.
     pub leakage: f64,
-    /// Share of accounts flagged within `detect_within`: of the exchanges of the campaign, or of
-    /// its share of them per account, at least one request.
+    /// Share of accounts, from 0 to 1, that were flagged within `detect_within` percent of the
+    /// campaign's exchanges, or of the account's share of these exchanges (at least one request).
     pub flagged_in_time: f64,
     /// Number of requests after which 50 % and 95 % of the flagged accounts were flagged.
     pub requests_to_flag: [u32; 2],
-    /// Percent of the exchanges.
+    /// Percent of the exchanges within which accounts should be flagged.
     pub detect_within: f64,
 }
 
@@ -76,7 +76,7 @@ pub struct KindReport {
     pub accounts: AccountCounts,
 }
 
-/// Number of accounts, and of those that were suspect or would be blocked.
+/// Number of accounts, of suspect accounts, and of accounts that would be blocked.
 #[derive(Clone, Copy, Default, Serialize)]
 pub struct AccountCounts {
     pub accounts: usize,
@@ -88,7 +88,7 @@ pub struct AccountCounts {
 #[derive(Serialize)]
 pub struct CorrelationReport {
     pub name: String,
-    /// Keys that it fired for, by the owners of their accounts.
+    /// Number of keys for which the correlation fired, by the owners of their accounts.
     pub fired: FiringCounts,
     /// Requests that it hit, by source.
     pub hits: BTreeMap<String, u64>,

@@ -18,7 +18,7 @@ pub struct RequestWriter {
     app_instructions: Vec<Pattern>,
     system_prompt: String,
     messages: [String; MAX_MESSAGES],
-    /// Number of messages in use: those of the user, and that of the model between them.
+    /// Number of `messages` in use: messages of the user, with a message of the model between them.
     message_count: usize,
     /// Signed reasoning of the model's message, given by its seed.
     reasoning_token: Option<u64>,
@@ -26,9 +26,9 @@ pub struct RequestWriter {
     pub body: String,
     /// Address of the client as text.
     pub address: String,
-    /// Address of the client.
+    /// Network and host of the client, as numbers.
     pub network: Address,
-    /// Index of the client.
+    /// Index of the client in `profiles`.
     pub profile_index: usize,
 }
 

@@ -15,7 +15,7 @@ impl Rng {
         Self(rng.next_u64())
     }
 
-    /// Returns the next number.
+    /// Returns 64 random bits.
     pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.0;

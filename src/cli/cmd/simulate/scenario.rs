@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dates::start_of_day_utc;
 
-/// A scenario.
+/// The traffic to simulate: benign sources and campaigns, in a file in TOML.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
@@ -32,10 +32,10 @@ pub struct Scenario {
     pub scale: f64,
     /// Hour at which keys are migrated and a new model is released; default: half-time.
     pub turnover: Option<f64>,
-    /// Benign sources.
+    /// Sources of benign requests, which no rule should flag.
     #[serde(default)]
     pub benign: Vec<BenignSpec>,
-    /// Campaigns.
+    /// Sources that harvest.
     #[serde(default)]
     pub campaign: Vec<CampaignSpec>,
 }
@@ -47,9 +47,9 @@ pub struct BenignSpec {
     pub kind: BenignKind,
     /// Number of accounts.
     pub accounts: u32,
-    /// Mean requests per account and day; default: that of the kind.
+    /// Mean requests per account and day; default: the rate of the kind.
     pub daily: Option<f64>,
-    /// Number of tools, companies or gateways; default: that of the kind.
+    /// Number of tools, companies or gateways; default: the number that is typical of the kind.
     pub groups: Option<u32>,
 }
 
@@ -59,7 +59,7 @@ pub struct BenignSpec {
 pub enum BenignKind {
     /// People who chat.
     People,
-    /// Users of a popular app or extension, each with a key.
+    /// Users of a popular app or extension, each with an API key of their own.
     SharedTool,
     /// A service that answers from documents, around the clock.
     RagService,
@@ -104,12 +104,12 @@ pub struct CampaignSpec {
     pub reserve: u32,
     /// Mean requests per account and day.
     pub daily: f64,
-    /// Hour from the start of the scenario at which it begins.
+    /// Hour from the start of the scenario at which the campaign begins.
     #[serde(default = "default_begins")]
     pub begins: f64,
     /// Hours from the flag of an account to its ban; default: never banned.
     pub banned_after: Option<f64>,
-    /// Number of templates.
+    /// Number of prompt templates, which its accounts share.
     #[serde(default = "default_templates")]
     pub templates: u32,
     /// Percent of its requests that are ordinary questions.

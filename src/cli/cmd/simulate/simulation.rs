@@ -21,7 +21,7 @@ pub struct Simulation {
     actors: Vec<Actor>,
     /// Next request of each actor: milliseconds from the start, and index of the actor.
     queue: BinaryHeap<Reverse<(u64, u32)>>,
-    /// By source.
+    /// Reserve of each source, in the order of `sources`.
     reserves: Vec<Reserve>,
     end_ms: u64,
     turnover_ms: u64,
@@ -37,7 +37,7 @@ struct Reserve {
     remaining: u32,
 }
 
-/// A request that was sent.
+/// A request of the simulation, with the origin's answer.
 #[derive(Clone, Copy, Debug)]
 pub struct SentRequest {
     /// Milliseconds from the start.
@@ -49,8 +49,8 @@ pub struct SentRequest {
 }
 
 impl Simulation {
-    /// Returns the simulation of a scenario at its start. `noise`, in percent, replaces that of its
-    /// campaigns.
+    /// Returns the simulation of a scenario at its start. `noise`, in percent, replaces the noise
+    /// of its campaigns.
     pub fn new(scenario: &Scenario, noise: Option<f64>) -> Self {
         let seed = scenario.seed;
         let benign = scenario.benign.iter().enumerate();
@@ -145,7 +145,7 @@ impl Simulation {
         }
     }
 
-    /// Writes the next request, and schedules the following one of its actor; `None` at the end.
+    /// Writes the next request, and schedules the next request of its actor; `None` at the end.
     pub fn next_request(&mut self) -> Option<SentRequest> {
         let Reverse((at_ms, actor_index)) =
             self.queue.pop().filter(|Reverse((at, _))| *at < self.end_ms)?;
@@ -177,8 +177,8 @@ impl Simulation {
         Some(SentRequest { at_ms, account, status })
     }
 
-    /// Gives an actor an account of the reserve instead of its banned one. Returns false if there
-    /// is none.
+    /// Gives an actor an account of the reserve instead of its banned account. Returns false if the
+    /// reserve is empty.
     fn replace_banned(&mut self, actor_index: usize) -> bool {
         let Some(actor) = self.actors.get_mut(actor_index) else { return false };
         match self.reserves.get_mut(actor.source) {
@@ -239,7 +239,7 @@ fn response_status(source: &TrafficSource, rng: &mut Rng) -> u16 {
     }
 }
 
-/// Stream of random numbers of the first campaign; those of benign entries start at 0.
+/// Stream of random numbers of the first campaign; the streams of benign entries start at 0.
 const FIRST_CAMPAIGN_STREAM: usize = 1_000;
 
 const HOUR_MS: f64 = 3_600_000.0;

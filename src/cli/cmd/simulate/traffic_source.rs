@@ -25,9 +25,10 @@ pub struct TrafficSource {
     pub reserve: u32,
     /// Number of tools, companies or gateways that the actors are spread over.
     pub groups: u32,
-    /// Templates by group; those of a campaign are picked at random.
+    /// Templates by group. A campaign has templates without groups: each request picks one at
+    /// random.
     pub templates: Vec<Template>,
-    /// Seed of everything random about it.
+    /// Seed of the random numbers of the source.
     pub seed: u64,
     pub network: Network,
     pub client_kind: ClientKind,

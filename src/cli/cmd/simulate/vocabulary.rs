@@ -15,7 +15,7 @@ pub struct Vocabulary {
     languages: Vec<Vec<&'static str>>,
 }
 
-/// The class of a word.
+/// The part of speech of a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WordClass {
     Noun,
@@ -39,7 +39,7 @@ impl Vocabulary {
         }
     }
 
-    /// Writes a word of a class.
+    /// Appends a random word of a class to `out`.
     pub fn write_word(&self, class: WordClass, rng: &mut Rng, out: &mut String) {
         let list = match class {
             WordClass::Noun => &self.nouns,

@@ -13,9 +13,9 @@ pub struct IndicatorEntry {
     pub key: u64,
     /// Index of the correlation's name.
     pub name_index: u16,
-    /// Time from which on it is inactive, in seconds since the epoch.
+    /// Time from which on the indicator is inactive, in seconds since the epoch.
     pub expires: u32,
-    /// Id of the cluster; 0 if it has none.
+    /// Id of the cluster of its accounts; 0 if they are not in a cluster.
     pub cluster: u32,
     /// Index of the next entry with the same key, in a list in memory; [`NO_ENTRY`] if there is
     /// none. It is not encoded, and takes bytes that would be padding.
@@ -23,7 +23,7 @@ pub struct IndicatorEntry {
 }
 
 impl IndicatorEntry {
-    /// Decodes the first [`ENTRY_BYTES`] of `bytes`; `None` if there are fewer.
+    /// Decodes the first [`ENTRY_BYTES`] of `bytes`; `None` if `bytes` has fewer.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (key, rest) = bytes.split_first_chunk::<8>()?;
         let (name_index, rest) = rest.split_first_chunk::<2>()?;

@@ -67,7 +67,7 @@ impl PackedIndicators {
     }
 
     /// Merges `entry` into the entry with the same key and correlation. Returns false if there is
-    /// none.
+    /// no such entry.
     pub fn merge(&mut self, entry: &IndicatorEntry) -> bool {
         let range = self.bucket_range(entry.key);
         let bucket_bytes = self.encoded.get_mut(range).unwrap_or_default();
@@ -82,7 +82,7 @@ impl PackedIndicators {
         false
     }
 
-    /// Returns the range of bytes that has the bucket of a key.
+    /// Returns the byte range of the bucket of a key.
     fn bucket_range(&self, key: u64) -> std::ops::Range<usize> {
         let bucket = bucket_of(key, self.bucket_bits);
         let offset_of = |index: usize| {

@@ -22,7 +22,7 @@ impl Plan {
     /// deep.
     pub fn new(correlations: Vec<Correlation>, signatures: &BTreeSet<&str>) -> Result<Self, Error> {
         let mut plan = Self::default();
-        // First, as `Observation::account` expects.
+        // The account is the first field, as `Observation::account` expects.
         plan.intern_field(&Field::Known(FieldId::Account));
         let correlation_indexes: HashMap<&str, usize> = correlations
             .iter()
@@ -60,7 +60,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Returns whether a correlation is an event of an aggregation.
+    /// Returns whether a correlation is an event of any aggregation.
     fn is_event(&self, correlation: usize) -> bool {
         let mut events = self.aggregations.iter().flat_map(|aggregation| &aggregation.events);
         events.any(|source| *source == EventSource::Correlation(correlation))
@@ -84,8 +84,8 @@ impl Plan {
         })
     }
 
-    /// Adds the rule of a correlation to the aggregation that has its counts, which is added if it
-    /// is new.
+    /// Adds the rule of a correlation to the aggregation that counts for it. A new aggregation is
+    /// added.
     fn add_rule(
         &mut self,
         correlation_index: usize,
@@ -216,8 +216,8 @@ fn compile_measure(correlation: &Correlation) -> (StateKind, Predicate) {
     }
 }
 
-/// Returns a hash over the counts of an aggregation, except the window over which events per value
-/// are counted: [`Aggregation::finalize`] adds it.
+/// Returns a hash of the kind, rules, fields and window by which an aggregation counts. The window
+/// for events per value is not included: [`Aggregation::finalize`] adds it.
 fn aggregation_id(correlation: &Correlation, kind: StateKind) -> u64 {
     let kind_name = kind.name();
     let fields: Vec<String> = correlation.group_by.iter().map(Field::name).collect();

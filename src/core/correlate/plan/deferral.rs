@@ -15,7 +15,7 @@ use crate::rules::signature::Condition;
 const MIN_DEFERRED_AGGREGATIONS: usize = 2;
 
 /// Returns the deferral of a combination of fields, and sets the bits of the deferred aggregations.
-/// `None` if too few can be deferred.
+/// `None` if too few aggregations can be deferred.
 pub fn plan_deferral(
     group_by: &GroupBy,
     aggregations: &mut [Aggregation],

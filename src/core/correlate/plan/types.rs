@@ -19,22 +19,22 @@ pub struct Plan {
     pub(crate) signatures: Vec<String>,
     /// Fields that are grouped by or measured; the account is the first.
     pub(crate) fields: Vec<Field>,
-    /// Aggregations; the ones with correlations among their events are last.
+    /// Aggregations. Aggregations with correlations among their events are last.
     pub(crate) aggregations: Vec<Aggregation>,
     /// Combinations of fields to group by, each once.
     pub(crate) group_bys: Vec<GroupBy>,
-    /// For each correlation, whether it is an event of another.
+    /// Whether the correlation is an event of another correlation, by correlation.
     pub(crate) feeds_others: Vec<bool>,
 }
 
 /// A combination of fields to group by, with its aggregations.
 #[derive(Debug)]
 pub struct GroupBy {
-    /// Indexes of the fields.
+    /// Indexes in [`Plan::fields`], in the order of the group's values.
     pub fields: Vec<u16>,
     /// Indexes of the aggregations whose events are signatures only.
     pub aggregations: Vec<usize>,
-    /// Aggregations that create a group only for its second account, if there are any.
+    /// Aggregations that create a group only for its second account; `None` if there are none.
     pub deferral: Option<DeferralPlan>,
 }
 
@@ -47,7 +47,7 @@ pub struct DeferralPlan {
     pub retention: u32,
     /// Indexes of the deferred aggregations.
     pub deferred_aggregations: Vec<usize>,
-    /// Indexes of the aggregations that have correlations of the deferred ones as events.
+    /// Indexes of the aggregations that have correlations of deferred aggregations as events.
     pub fed_aggregations: Vec<usize>,
     /// Seconds without events after which an account is new again: the longest of the deferred
     /// aggregations.
@@ -65,19 +65,19 @@ pub struct Aggregation {
     pub events: Vec<EventSource>,
     /// Bitmap of the signatures among `events`, by their index in the plan.
     pub signature_bits: Vec<u64>,
-    /// Indexes of the fields to group by.
+    /// Fields to group by, as indexes in [`Plan::fields`].
     pub group_fields: Vec<u16>,
     /// Index of the field whose values are counted or summed, or must differ in a sequence.
     pub field: Option<u16>,
     /// Kind of state that is kept per group.
     pub kind: StateKind,
-    /// Seconds of each time window; events per value are counted over the first.
+    /// Seconds of each time window. Events per value are counted over the first window.
     pub windows: Vec<u32>,
     /// Seconds of the window over which events per value are counted, if a rule needs that.
     pub coordination_window: Option<u32>,
     /// Conditions on the counts, one for each correlation.
     pub rules: Vec<Rule>,
-    /// First of its bits in the hits of a singleton, if it is deferred.
+    /// First of its bits in `Singleton::hit_bits`; `None` if the aggregation is not deferred.
     pub deferral_bit: Option<u8>,
 }
 
@@ -106,11 +106,11 @@ pub enum EventSource {
 /// The condition of a correlation on the counts of an aggregation.
 #[derive(Debug)]
 pub struct Rule {
-    /// Index of the correlation.
+    /// Index of the correlation in [`Plan::correlations`].
     pub correlation: usize,
-    /// Index of its time window in the aggregation.
+    /// Index of its time window in [`Aggregation::windows`].
     pub window: usize,
-    /// Condition under which it holds.
+    /// Condition under which the correlation holds for a group.
     pub predicate: Predicate,
 }
 
@@ -228,8 +228,8 @@ impl Aggregation {
         self.events.iter().any(|source| matches!(source, EventSource::Correlation(_)))
     }
 
-    /// Returns the number of bits that its hits take in a singleton: one for all events, or one
-    /// for each if their order counts.
+    /// Returns the number of bits that its hits take in a singleton: one bit for all events, or one
+    /// bit for each event if their order counts.
     pub fn hit_bit_count(&self) -> u8 {
         match self.kind {
             StateKind::Ordered => u8::try_from(self.events.len()).unwrap_or(u8::MAX),
@@ -261,7 +261,7 @@ impl StateKind {
 }
 
 impl Predicate {
-    /// Returns whether it checks the coordination of the values, which reads all of them.
+    /// Returns whether the rule checks the coordination of the values. The check reads all values.
     pub fn checks_coordination(&self) -> bool {
         matches!(self, Self::Thresholds { coordination, .. } if !coordination.is_empty())
     }

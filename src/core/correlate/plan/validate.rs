@@ -33,8 +33,8 @@ pub fn validate(correlation: &Correlation) -> Result<(), Error> {
     Ok(())
 }
 
-/// Checks a correlation that has another as an event. Their groups must be in the same shard, and
-/// the events of the inner correlation must be signatures.
+/// Checks a correlation that has another correlation as an event. Their groups must be in the same
+/// shard, and the events of the inner correlation must be signatures.
 pub fn validate_nesting(
     outer: &Correlation,
     inner: Option<&Correlation>,
@@ -52,7 +52,7 @@ pub fn validate_nesting(
     Ok(())
 }
 
-/// Returns the error for a name under `rules` that nothing has.
+/// Returns the error for a name under `rules` that no signature and no correlation has.
 pub fn unknown_rule(correlation: &Correlation, name: &str) -> Error {
     let problem = format!("there is no rule '{name}'");
     error(correlation, &problem, "name a signature or a correlation")

@@ -120,13 +120,13 @@ struct Loader<'a> {
     keys: &'a TrustedKeys,
     /// Bytes of the bundles that were loaded so far.
     total_bytes: usize,
-    /// Whether all regexes are compiled, or each one on its first use.
+    /// Whether all regexes are compiled at once, instead of each on its first use.
     compiles_regexes: bool,
 }
 
 impl Loader<'_> {
-    /// Returns the ruleset with this digest: the embedded one for [`EMBEDDED`], else a compiled one
-    /// of the release in force, else one from KV.
+    /// Returns the ruleset with this digest: the embedded ruleset for [`EMBEDDED`], else a compiled
+    /// ruleset of the release in force, else a ruleset from KV.
     async fn load(&mut self, digest: &str) -> Result<Rc<Ruleset>, ReleaseError> {
         if digest == EMBEDDED {
             return Ok(embedded::ruleset()?);

@@ -6,7 +6,7 @@ use hedgerow_core::Ruleset;
 use hedgerow_core::rules::release::RulesetRole;
 use hedgerow_core::ruleset::Release;
 
-/// The rulesets of a release, or the embedded one.
+/// The rulesets of a release, or the embedded ruleset.
 #[derive(Clone)]
 pub struct ActiveRules {
     /// `None` if the embedded ruleset is in force because there is no release.
@@ -15,7 +15,7 @@ pub struct ActiveRules {
     pub(super) active: Rc<Ruleset>,
     /// Decides for the release's share of accounts.
     pub(super) canary: Option<Rc<Ruleset>>,
-    /// Scores every call, but decides none.
+    /// Scores every call, and decides no call.
     pub(super) shadow: Option<Rc<Ruleset>>,
 }
 
@@ -42,7 +42,8 @@ impl ActiveRules {
         }
     }
 
-    /// Returns the ruleset that scores every call, but decides none.
+    /// Returns the ruleset that scores every call and decides no call; `None` if the release has no
+    /// shadow.
     pub fn shadow(&self) -> Option<&Rc<Ruleset>> {
         self.shadow.as_ref()
     }

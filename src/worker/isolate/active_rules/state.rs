@@ -89,12 +89,13 @@ pub fn with<T>(work: impl FnOnce(&mut RulesState) -> T) -> T {
 }
 
 impl RulesState {
-    /// Returns the rulesets of the last adopted release.
+    /// Returns the rulesets of the last adopted release, even if it has expired; `None` if none was
+    /// adopted.
     pub fn released(&self) -> Option<ActiveRules> {
         self.released.clone()
     }
 
-    /// Returns the error of the last poll.
+    /// Returns the error of the last poll; `None` if the poll succeeded.
     pub fn problem(&self) -> Option<String> {
         self.problem.clone()
     }
@@ -122,7 +123,7 @@ impl RulesState {
         Some(self.poll.start(now))
     }
 
-    /// Returns whether the manifest is the one in force.
+    /// Returns whether the manifest is the manifest in force.
     pub fn is_in_force(&self, manifest: &SignedValue) -> bool {
         self.manifest == manifest.bytes
     }
@@ -133,7 +134,7 @@ impl RulesState {
     }
 
     /// Returns whether the manifest's regexes must be compiled before it is put in force: if
-    /// another release is, or if the manifest was rejected before.
+    /// another release is in force, or if the manifest was rejected before.
     pub fn must_check_first(&self, manifest: &SignedValue) -> bool {
         self.released.is_some() || self.rejection(manifest).is_some()
     }
@@ -142,7 +143,8 @@ impl RulesState {
         self.rejected.as_ref().filter(|rejected| rejected.manifest == *manifest)
     }
 
-    /// Returns a compiled ruleset of the release in force.
+    /// Returns the ruleset with a digest if the last adopted release has it, so that it is not
+    /// compiled again.
     pub fn find_ruleset(&self, digest: &str) -> Option<Rc<Ruleset>> {
         let mut rulesets = self.released.iter().flat_map(ActiveRules::rulesets);
         rulesets.find(|ruleset| ruleset.digest() == digest).cloned()
@@ -211,7 +213,7 @@ impl RulesState {
         self.rejected = Some(RejectedManifest { manifest, backoff });
     }
 
-    /// Logs and counts a problem, unless it is that of the last poll.
+    /// Logs and counts a problem, unless the last poll had the same problem.
     fn report_problem(&mut self, problem: String) {
         if self.problem.as_ref() != Some(&problem) {
             let serial = self.released.as_ref().and_then(ActiveRules::serial);
@@ -222,8 +224,8 @@ impl RulesState {
         self.problem = Some(problem);
     }
 
-    /// Puts a release in force, unless a newer one is: a slow read can finish after a newer release
-    /// was adopted.
+    /// Puts a release in force, unless a newer release is in force: a slow read can finish after a
+    /// newer release was adopted.
     fn adopt(&mut self, rules: ActiveRules, manifest: &SignedValue) {
         let serial = rules.serial();
         if serial <= Some(self.max_serial) {
