@@ -1,6 +1,6 @@
 // Measures the built Worker in workerd under wrk, against Workers that only forward (one in Rust,
-// one in JavaScript) and one that also reads the body and logs. All have one origin and receive
-// equal requests, in turn.
+// one in JavaScript) and a Worker that also reads the body and logs. All have one origin and
+// receive equal requests, in turn.
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { convertV4MiniflareOptions, Miniflare } from 'miniflare';

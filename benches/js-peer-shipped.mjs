@@ -11,7 +11,7 @@ const ROLES = {
 };
 const INSTRUCTION = 'hedgerow.prompt.instruction';
 /**
- * The fields that `hedgerow.prompt.instruction` combines, and the only ones whose literals are
+ * The fields that `hedgerow.prompt.instruction` combines. Only literals of these fields are
  * searched for.
  */
 const INSTRUCTION_FIELDS = ['hedgerow.prompt.user', 'gen_ai.system_instructions'];

@@ -200,8 +200,8 @@ const reloadParagraph = (reload) =>
 
 const indicatorsParagraph = ({ count, bytes, load_ms, cold_ms }) =>
   wrap(`
-    Loading indicators: Wasm parses ${integer(count)} of them (${kib(bytes)}) in ${load_ms} ms. In a
-    fresh process, with verification by the platform's HMAC, it takes ${cold_ms} ms.`);
+    Loading indicators: Wasm parses ${integer(count)} indicators (${kib(bytes)}) in ${load_ms} ms.
+    In a fresh process, with verification by the platform's HMAC, it takes ${cold_ms} ms.`);
 
 const floodParagraph = (flood) =>
   wrap(`
@@ -345,8 +345,8 @@ const MISSED = `## Missed targets
     and again, 4.7 ns for different bodies). The next step would be six bytes instead of four for literals of seven
     bytes and more, from one load. Counted over recorded requests, this change would leave a third fewer such positions.
   - Half of the time for a megabyte of English goes into lazily built automata of a few regexes. They outgrow their
-    cache of 1 MiB each and are rebuilt. With 3 MiB it was a quarter faster, but a hostile text could use three times
-    the memory.
+    cache of 1 MiB each and are rebuilt. With caches of 3 MiB, matching of this text was a quarter faster, but a hostile
+    text could use three times the memory.
 - **End to end, 0.9 of the baseline's throughput at 4 KiB and 0.85 at 64 KiB.** See the table under "End to end".
 - **450 KiB of gzipped Wasm.** The module takes more than twice as much. Of 1,056 KiB (2026-11-27), 808 are code, 64 the
   embedded rules, and 160 other data. Before wasm-opt and gzip, 31 % of the code are the core, 27 % the Worker with
@@ -365,7 +365,7 @@ const MISSED = `## Missed targets
 const LIMITATIONS = `## Limitations
 - These numbers do not show latency at the edge. Cloudflare's machines differ, and network and origin dominate a
   request.
-- Except end to end, they do not include a Worker's fixed costs: isolate, reading the body, HMAC, log line.
+- Except end to end, these numbers do not include a Worker's fixed costs: isolate, reading the body, HMAC, log line.
 - aho-corasick searches for first bytes before it starts its automaton if few bytes begin all literals. Each of the
   5,000 literals begins with one of nine letters, and none of these letters occurs in the Chinese text. The literals of
   signatures begin with many different letters.

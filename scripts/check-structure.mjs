@@ -132,14 +132,17 @@ function absolute({ names, scope }, modules, imports) {
 const expand = ([first, ...rest], imports) => (
   imports?.has(first) ? [...imports.get(first), ...rest] : undefined);
 
-/** Returns the module whose file defines a path: the longest that the path begins with. */
+/** Returns the module whose file defines a path: the longest module path with which it begins. */
 function owner(target, modules) {
   const lengths = target.map((_, index) => target.length - index);
   const length = lengths.find((end) => modules.has(key(target.slice(0, end)))) ?? 0;
   return key(target.slice(0, length));
 }
 
-/** Returns the circles: strongly connected modules, each with the edges inside (Tarjan). */
+/**
+ * Returns the circles in a list of edges, by Tarjan's algorithm: `{ members, edges }`, strongly
+ * connected modules with the edges between them.
+ */
 export function circles(list) {
   const next = new Map();
   for (const { from, to } of list) next.set(from, [...(next.get(from) ?? []), to]);

@@ -290,7 +290,10 @@ function embeddings({ body }) {
   return { object: 'list', model: body.model, data, usage };
 }
 
-/** Returns the inputs of a request: it has one, as text or as token numbers, or a list. */
+/**
+ * Returns the inputs of a request, which has a single input, as text or as token numbers, or a list
+ * of inputs.
+ */
 const inputs = (value) => (Array.isArray(value) && typeof value[0] !== 'number' ? value : [value]);
 
 function file({ bytes, id }) {

@@ -40,7 +40,9 @@ const GREETING = [
   { role: 'assistant', content: 'Of course. What is it about?' },
 ];
 
-/** Returns an ordinary request, in one of three dialects. Every third one continues a dialogue. */
+/**
+ * Returns an ordinary request, in one of three dialects. Every third request continues a dialogue.
+ */
 function ordinary(number) {
   const question = pick(QUESTIONS, number)(pick(TOPICS, number * 7 + 3));
   const content = number % 5 === 0 ? pick(CODE, number / 5) : question;
@@ -135,7 +137,9 @@ const CAMPAIGNS = [
   },
 ];
 
-/** Yields requests without end: at first only ordinary ones, then the campaigns join in turn. */
+/**
+ * Yields requests without end: at first only ordinary requests, then the campaigns join in turn.
+ */
 export function* traffic() {
   const counts = CAMPAIGNS.map(() => 0);
   for (let number = 0; ; number++) {

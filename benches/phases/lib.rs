@@ -135,7 +135,7 @@ pub fn run_key_flood(
     })
 }
 
-/// The indexes in a plan that the observations of a flood refer to.
+/// The indexes in a plan to which the observations of a flood refer.
 struct FloodIndexes {
     template_field: u16,
     /// The `traffic_*` signatures of ordinary requests.

@@ -9,7 +9,7 @@ import { bytesByCrate, gzipSize } from './wasm.mjs';
 
 /**
  * Cargo profiles for Wasm. `release` is for deployment; `development` compiles in half the time and
- * skips wasm-opt. HEDGEROW_PROFILE selects one, also for the build that `wrangler dev` runs.
+ * skips wasm-opt. HEDGEROW_PROFILE selects a profile, also for the build that `wrangler dev` runs.
  */
 const PROFILES = {
   release: { cargo: 'wasm', optimize: true },

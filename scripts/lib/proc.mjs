@@ -65,7 +65,7 @@ export async function stop(child, grace = 4000) {
   const timer = setTimeout(() => signal(child, 'SIGKILL'), grace);
   await ended;
   clearTimeout(timer);
-  // Its children may be running still.
+  // The children may still be running.
   signal(child, 'SIGKILL');
 }
 

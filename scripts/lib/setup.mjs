@@ -18,7 +18,7 @@ const UNOPTIMIZED = {
   CARGO_PROFILE_RELEASE_LTO: 'off',
   CARGO_PROFILE_RELEASE_CODEGEN_UNITS: '16',
   CARGO_PROFILE_RELEASE_DEBUG: '0',
-  // With one directory for all tools, shared crates compile once.
+  // All tools have one directory, so that shared crates compile once.
   CARGO_TARGET_DIR: fromRoot('.tools/target'),
 };
 

@@ -30,7 +30,10 @@ export const gzipSize = (bytes) => gzipSync(bytes, { level: 9 }).length;
 /** The first segment of a path in a function's name: `core` in `core[8c1f]::fmt`. */
 const CRATE = /(?:^|[^\w:])([a-z_]\w*)(?:\[[0-9a-f]+\])?::/g;
 
-/** Returns the crate of a function: one of ours if its name has one, else the defining crate. */
+/**
+ * Returns the crate of a function: a crate of Hedgerow if the name contains one, else the defining
+ * crate.
+ */
 function crateOf(name) {
   const crates = [...name.matchAll(CRATE)].map(([, crate]) => crate);
   return crates.find((crate) => crate.startsWith('hedgerow')) ?? crates[0] ?? 'other';

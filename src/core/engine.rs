@@ -32,7 +32,7 @@ pub struct LocalEngine<'r> {
     next_prune_at: u32,
 }
 
-/// The result for a request.
+/// The result of evaluating a request.
 #[derive(Debug)]
 pub struct Evaluation {
     /// Assessment with hits and score.

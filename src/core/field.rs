@@ -137,8 +137,8 @@ fields! {
     LogitBiasDigest Key "hedgerow.logit_bias.digest" "Hash of the logit bias map; independent of the order of its entries."
     SignatureName Key "hedgerow.signature" "Hash of the name of each matching signature with a positive weight; experimental signatures are excluded."
     Llr Number "hedgerow.llr" "Evidence of the request's own signatures, in decibans; for correlations only."
-    StatusCode Number "http.response.status_code" "Status code of the answer, from the origin or from Hedgerow; a signature cannot test it together with other fields."
-    Action Keyword "hedgerow.action" "Action of Hedgerow: `allow`, `tag`, `degrade`, `throttle` or `block`; a signature cannot test it together with other fields."
+    StatusCode Number "http.response.status_code" "Status code of the answer, from the origin or from Hedgerow; a signature that tests it can test no other field but `hedgerow.action`."
+    Action Keyword "hedgerow.action" "Action of Hedgerow: `allow`, `tag`, `degrade`, `throttle` or `block`; a signature that tests it can test no other field but `http.response.status_code`."
 }
 
 /// Fields whose values are known only after the request was answered.

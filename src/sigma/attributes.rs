@@ -36,7 +36,7 @@ pub const CORRELATION_ATTRIBUTES: &[&str] = &[
     HANDOVER_KEY,
 ];
 
-/// Returns a custom attribute of a rule.
+/// Returns the value of a custom attribute of a rule; `None` if the rule does not have it.
 pub fn attribute<'d>(document: &'d Mapping, key: &str) -> Option<&'d Yaml> {
     document.get(CUSTOM_ATTRIBUTES).and_then(|attributes| attributes.get(key))
 }

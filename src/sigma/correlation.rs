@@ -272,7 +272,8 @@ fn measure(
     }
 }
 
-/// Parses the condition of a temporal correlation; by default all rules must have an event.
+/// Parses the condition of a temporal correlation; without a condition, all rules must have an
+/// event.
 fn temporal(
     sigma: &SigmaCorrelation,
     distinct_by: Option<&Yaml>,
@@ -287,7 +288,7 @@ fn temporal(
         diagnostics.add(&["correlation", "rules", &index], problem, "name each rule");
     }
     let condition = match &sigma.condition {
-        // The parser represents a missing condition so.
+        // The parser represents a missing condition in this way.
         CorrelationCondition::Threshold { predicates, field: None, .. }
             if *predicates == [(ConditionOperator::Gte, 1)] =>
         {
@@ -453,7 +454,7 @@ const MAX_DEFAULT_TTL_SECONDS: u32 = 7 * 86_400;
 /// The keys of a correlation rule in addition to the metadata.
 const TOP_LEVEL_KEYS: &[&str] = &["correlation", "generate"];
 
-/// Sigma's keys under `correlation`. Unsupported ones have findings of their own.
+/// Sigma's keys under `correlation`. Unsupported keys have findings of their own.
 const CORRELATION_KEYS: &[&str] = &[
     "type",
     "rules",

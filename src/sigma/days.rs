@@ -13,7 +13,7 @@ use crate::toml::{TomlDiagnostics, entries, value};
 /// Returns the ends of the days under `key` in the tables of the array `kind`: seconds since the
 /// epoch as text, by the byte offset of the day. Integers count as seconds already.
 ///
-/// Adds a finding for each other value.
+/// Adds a finding for each value of another form.
 pub fn check_days(
     document: &DeTable<'_>,
     kind: &str,
@@ -60,7 +60,7 @@ pub fn replace_days<'d>(
 }
 
 /// Returns the end of a day in UTC, in seconds since the epoch; `None` if the value is not a day,
-/// or before 1970. Of a time, the day counts. Quotes are allowed.
+/// or is before 1970. The value may be quoted, and may be a time, of which the day counts.
 fn end_of_day_utc(value: &DeValue<'_>) -> Option<u64> {
     let time = match value {
         DeValue::Datetime(time) => *time,
@@ -75,7 +75,7 @@ fn end_of_day_utc(value: &DeValue<'_>) -> Option<u64> {
     u64::try_from(day.duration_since(epoch).as_secs()).ok()?.checked_add(DAY_SECONDS)
 }
 
-/// Bytes of `2027-01-31`.
+/// Bytes of a day in the form `2027-01-31`.
 const DAY_LEN: usize = 10;
 
 const DAY_SECONDS: u64 = 86_400;

@@ -17,7 +17,7 @@ use crate::modifiers::{Modifiers, Problem, SUPPORTED_MODIFIERS, modifier_name};
 use crate::suggestion::{did_you_mean, replace_unknown};
 
 /// Removes the parts of `detection` that Sigma's parser would reject or ignore, so that the rest is
-/// checked, too. Each is a finding. Returns whether the condition is readable.
+/// checked, too. Each removed part is a finding. Returns whether the condition is readable.
 pub fn strip_unsupported(document: &mut Mapping, diagnostics: &mut Diagnostics<'_>) -> bool {
     let Some(Yaml::Mapping(detection)) = document.get_mut("detection") else {
         let remedy = "name selections and a condition under `detection`";
@@ -272,7 +272,7 @@ fn selection(
     }
 }
 
-/// Converts the comparisons of one field; `None`, with findings, if one is invalid.
+/// Converts the comparisons of one field; `None`, with findings, if a comparison is invalid.
 fn field_selection(
     item: &DetectionItem,
     path: &[&str],
@@ -327,7 +327,7 @@ fn check_value_count(count: usize, modifiers: &Modifiers) -> Result<(), Problem>
     }
 }
 
-/// Returns the only selection, or combines several.
+/// Returns the only selection, or combines several selections.
 fn single_or(
     mut selections: Vec<Selection>,
     combine: impl Fn(Vec<Selection>) -> Selection,
@@ -338,8 +338,8 @@ fn single_or(
     }
 }
 
-/// Returns the field whose name has the most words in common with `name`, and of these the one that
-/// differs by the fewest letters.
+/// Returns the field whose name has the most words in common with `name`; if there are several, the
+/// name that differs by the fewest letters.
 fn similar_field(name: &str) -> &'static str {
     let similarity = |spec: &&FieldSpec| {
         let words: Vec<&str> = spec.name.split(['.', '_']).collect();

@@ -74,7 +74,7 @@ pub fn read(text: &str, diagnostics: &mut Diagnostics<'_>) -> Option<Mapping> {
     None
 }
 
-/// Parses the first document. Of a repeated key, the last value counts.
+/// Parses the first document. If a key is repeated, its last value counts.
 fn parse_first(text: &str) -> Result<Yaml, yaml_serde::Error> {
     parse::<Yaml>(text).or_else(|error| {
         parse::<LenientYaml>(text).and_then(yaml_serde::to_value).map_err(|_| error)
@@ -87,7 +87,7 @@ fn parse<'t, T: Deserialize<'t>>(text: &'t str) -> Result<T, yaml_serde::Error> 
     T::deserialize(yaml_serde::Deserializer::from_str(text).next().unwrap_or_else(empty))
 }
 
-/// YAML in which keys may be repeated; [`Yaml`] rejects that.
+/// YAML in which keys may be repeated; [`Yaml`] rejects repeated keys.
 #[derive(Deserialize, Serialize)]
 #[serde(untagged)]
 enum LenientYaml {

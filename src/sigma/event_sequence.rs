@@ -12,14 +12,14 @@ use crate::exemplar::{check_event, check_exemplar_count, parse_shape, report_sha
 pub struct EventSequence {
     /// Name, unique within the rule.
     pub name: String,
-    /// Whether the correlation must hold at one event at least.
+    /// Whether the correlation must hold at one event at least, instead of at no event.
     pub should_match: bool,
     /// Events in the order of time: seconds since the start, and values by field name.
     pub events: Vec<(u32, Mapping)>,
 }
 
-/// Parses the exemplars of a correlation and checks their events. Returns none if one has the wrong
-/// shape.
+/// Parses the exemplars of a correlation and checks their events. Returns no exemplars if any has
+/// the wrong shape.
 pub fn read(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Vec<EventSequence> {
     let exemplars_yaml = attribute(document, EXEMPLARS_KEY);
     for (index, exemplar) in

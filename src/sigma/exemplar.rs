@@ -15,13 +15,14 @@ use crate::document::Diagnostics;
 pub struct Exemplar {
     /// Name, unique within the rule.
     pub name: String,
-    /// Whether the rule must match.
+    /// Whether the rule must match the event, instead of not matching it.
     pub should_match: bool,
     /// Values by field name.
     pub event: Mapping,
 }
 
-/// Parses the exemplars of a rule and checks their events. Returns none if one has the wrong shape.
+/// Parses the exemplars of a rule and checks their events. Returns no exemplars if any has the
+/// wrong shape.
 pub fn read(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Vec<Exemplar> {
     let exemplars_yaml = attribute(document, EXEMPLARS_KEY);
     for (index, exemplar) in
@@ -121,7 +122,7 @@ enum EventValue {
 }
 
 impl ExemplarEvent {
-    /// Parses an event. Returns the invalid fields, each with the problem, if there are any.
+    /// Parses an event. The error lists the invalid fields, each with its problem.
     pub fn new(event: &Mapping) -> Result<Self, Vec<(String, String)>> {
         let mut parsed = Self::default();
         let mut errors = Vec::new();
@@ -188,8 +189,8 @@ fn event_value(field_id: FieldId, kind: FieldType, value: &Yaml) -> Option<Event
     })
 }
 
-/// Returns the first section that a text field includes: of fields over several sections, the
-/// user's.
+/// Returns the section for the text of a field: the user's if the field includes it, else the first
+/// section that the field includes; `None` if the field is not text.
 fn section_for(field_id: FieldId) -> Option<Section> {
     let candidates = [
         Section::User,

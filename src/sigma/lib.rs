@@ -58,9 +58,9 @@ pub struct RuleFile {
 /// Checked rules, lists and policy.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// Signatures with their metadata and exemplars, by name; deprecated ones are included.
+    /// Signatures with their metadata and exemplars, by name, including deprecated signatures.
     pub rules: Vec<Rule>,
-    /// Correlations with their metadata and exemplars, by name; deprecated ones are included.
+    /// Correlations with their metadata and exemplars, by name, including deprecated correlations.
     pub correlations: Vec<CorrelationRule>,
     /// Lists, by name.
     pub lists: Vec<List>,
@@ -70,7 +70,7 @@ pub struct Rules {
     pub sources: BTreeMap<String, String>,
 }
 
-/// Checks files. Returns all findings, sorted by position, if there are any.
+/// Checks files. The error lists all findings, sorted by position.
 pub fn check(files: &[RuleFile]) -> Result<Rules, Vec<Finding>> {
     let mut findings = Vec::new();
     let mut names = Vec::new();
@@ -213,7 +213,8 @@ fn parse(file: &RuleFile, findings: &mut Vec<Finding>) -> Option<ParsedRule> {
     Some(ParsedRule::Signature(Box::new(rule)))
 }
 
-/// Returns the error of compiling the correlations together, at the correlation that it names.
+/// Compiles the correlations together, and returns the error, if any, as a finding at the
+/// correlation that it names.
 fn find_plan_error(rules: &Rules) -> Option<Finding> {
     let bundle = rules.bundle();
     let error =
@@ -237,7 +238,7 @@ fn check_uniqueness(rules: &[Rule], correlations: &[CorrelationRule], findings: 
         let mut seen: HashMap<&str, &str> = HashMap::new();
         for (name, id, metadata) in &identities {
             let value = if index == 0 { name } else { id };
-            // A missing value is another finding.
+            // A missing value has a finding already.
             if value.is_empty() {
                 continue;
             }

@@ -116,7 +116,7 @@ fn check_required(document: &Mapping, diagnostics: &mut Diagnostics<'_>) {
     }
 }
 
-/// Returns the entries of a list; a single value counts as a list of one.
+/// Returns the entries of a list; a single value counts as a list with this value.
 fn list<'d>(document: &'d Mapping, key: &str) -> &'d [Yaml] {
     match document.get(key) {
         Some(Yaml::Sequence(entries)) => entries.as_slice(),
@@ -204,7 +204,7 @@ fn read_header(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> RuleHea
     }
 }
 
-/// Returns a string of a document, or an empty one.
+/// Returns a string of a document; empty if it is missing.
 fn text(document: &Mapping, key: &str) -> String {
     document.get(key).and_then(Yaml::as_str).unwrap_or_default().to_owned()
 }
@@ -248,7 +248,7 @@ fn is_valid_tag(tag: &str) -> bool {
     }
 }
 
-/// Returns whether `id` is a tactic. Older Sigma versions write them with underscores.
+/// Returns whether `id` is a tactic. Older Sigma versions write tactics with underscores.
 fn is_tactic(id: &str) -> bool {
     let id = id.replace('_', "-");
     TACTICS.contains(&id.as_str())
@@ -277,7 +277,8 @@ fn tag_suggestion(tag: &str) -> String {
     })
 }
 
-/// Returns whether a name has the form `<family>_<topic>`. An unknown family is another finding.
+/// Returns whether a name has the form `<family>_<topic>`. An unknown family has a finding of its
+/// own.
 fn is_valid_name(name: &str, family: &str) -> bool {
     let has_family_prefix = !FAMILIES.contains(&family)
         || name.strip_prefix(family).is_some_and(|suffix| suffix.starts_with('_'));

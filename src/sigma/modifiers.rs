@@ -32,7 +32,7 @@ const MIN_REQUIRED_LITERAL_BYTES: usize = MIN_LITERAL_BYTES + 1;
 #[derive(Default)]
 pub struct Modifiers {
     operator: Option<Modifier>,
-    /// Whether all values must compare; otherwise any.
+    /// Whether the comparison must hold for all values, instead of for any value.
     pub all: bool,
     cased: bool,
     /// Flags out of `i`, `m` and `s`.
@@ -40,8 +40,8 @@ pub struct Modifiers {
 }
 
 impl Modifiers {
-    /// Parses the modifiers of a field. Returns an error if one is not supported, or if two exclude
-    /// each other.
+    /// Parses the modifiers of a field. Returns an error if a modifier is not supported, or if two
+    /// modifiers exclude each other.
     pub fn new(modifiers: &[Modifier]) -> Result<Self, Problem> {
         let mut parsed = Self::default();
         for modifier in modifiers {
@@ -98,8 +98,8 @@ pub fn modifier_name(modifier: Modifier) -> String {
     json.as_str().unwrap_or("?").to_owned()
 }
 
-/// Converts one value to a comparison. Returns an error if it does not fit the modifiers, or the
-/// type of the field.
+/// Converts one value to a comparison. Returns an error if the value does not fit the modifiers or
+/// the type of the field.
 pub fn build_comparison(
     field: &Field,
     modifiers: &Modifiers,
@@ -178,8 +178,8 @@ fn cidr(text: &str) -> Result<Comparison, Problem> {
     })
 }
 
-/// Converts a string, and normalises it as the text of requests. Returns an error if it is empty
-/// then, or too short to be scanned for.
+/// Converts a string, and normalises it as the text of requests. Returns an error if the normalised
+/// string is empty, or too short to be scanned for.
 fn string(
     text: &SigmaString,
     modifiers: &Modifiers,
@@ -244,14 +244,14 @@ fn resolve_string_match(
     Ok((string_match, value))
 }
 
-/// Converts a regex, and extracts its required literals. Returns an error if it does not compile,
-/// or if no required literal is long enough to be scanned for.
+/// Converts a regex, and extracts its required literals. Returns an error if the regex does not
+/// compile, or if no required literal is long enough to be scanned for.
 fn regex(pattern: &str, flags: &str, kind: FieldType) -> Result<Comparison, Problem> {
     let byte_pattern = dots_as_bytes(pattern);
     let flagged_pattern =
         if flags.is_empty() { byte_pattern.clone() } else { format!("(?{flags}){byte_pattern}") };
     hedgerow_core::matching::regex_gate::compile(&flagged_pattern).map_err(|error| {
-        // The lines before the last one draw the pattern.
+        // The lines before the last line draw the pattern.
         let text = error.to_string();
         let message = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
         Problem::new(
@@ -304,8 +304,8 @@ fn fold_case(pattern: &str, analysis: &mut RegexAnalysis) {
 }
 
 /// Returns the pattern with `.` for a byte instead of a character. Signatures bridge gaps by
-/// `.{0,60}`; for characters, each dot is a small automaton, and building these would be most of
-/// the cost of a regex.
+/// `.{0,60}`; for characters, each dot is a small automaton, and building the automatons would be
+/// most of the cost of a regex.
 fn dots_as_bytes(pattern: &str) -> String {
     let mut out = String::with_capacity(pattern.len() * 2);
     let (mut is_escaped, mut depth, mut class_start) = (false, 0_usize, false);

@@ -22,7 +22,7 @@ pub struct RecordedRequest {
     pub http_version: Option<String>,
     /// Account id, if recorded.
     pub account: Option<String>,
-    /// Credential in the query parameter `key`, if there is one.
+    /// Credential in the query parameter `key`; `None` if the parameter is missing.
     pub query_key: Option<String>,
     /// Known kind of the traffic, such as `benign`, if recorded.
     pub label: Option<String>,
@@ -34,7 +34,7 @@ pub struct RecordedRequest {
 
 impl RecordedRequest {
     /// Parses either form: text that begins with a brace is a line, everything else raw HTTP.
-    /// Returns the problem if it is neither.
+    /// Returns the problem if the text has neither form.
     pub fn parse(bytes: &[u8]) -> std::result::Result<Self, String> {
         let text =
             std::str::from_utf8(bytes).ok().filter(|text| text.trim_start().starts_with('{'));
@@ -46,7 +46,8 @@ impl RecordedRequest {
         }
     }
 
-    /// Parses a line of recorded traffic, which is a JSON object. Returns the problem if it is not.
+    /// Parses a line of recorded traffic, which is a JSON object. Returns the problem if the line
+    /// is malformed.
     ///
     /// A body that is a string is sent as its text, or is base64 if `body_b64` is true. Another
     /// JSON value is sent as written.
@@ -91,7 +92,8 @@ impl RecordedRequest {
     /// Parses a raw HTTP request: request line, headers, an empty line, and the body. Returns the
     /// problem with its line if the head is malformed.
     ///
-    /// Lines end in CRLF or LF. The HTTP version may be any, or missing, and so may the empty line.
+    /// Lines end in CRLF or LF. The HTTP version may be arbitrary or missing, and so may the empty
+    /// line.
     pub fn from_http(bytes: &[u8]) -> std::result::Result<Self, String> {
         let line_end =
             bytes.iter().position(|byte| *byte == b'\n').map(|end| end.saturating_add(1));

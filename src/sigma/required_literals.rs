@@ -7,11 +7,12 @@ use regex_syntax::hir::{Class, Hir, HirKind};
 /// The properties that all matches of a regex have.
 #[derive(Debug, PartialEq)]
 pub struct RegexAnalysis {
-    /// Sets of literals, in the order in which a match contains one of each.
+    /// Sets of literals. Every match contains a literal of each set, in this order.
     pub required_literals: Vec<RequiredLiterals>,
     /// Bytes of the longest match; `None` if unlimited or unknown.
     pub max_len: Option<usize>,
-    /// ASCII characters of which one begins each match; `None` if there are many, or others.
+    /// ASCII characters with which matches begin; `None` if there are many, or characters beyond
+    /// ASCII.
     pub first_bytes: Option<String>,
 }
 
@@ -104,7 +105,7 @@ fn max_len(hir: &Hir) -> Option<usize> {
 }
 
 /// Returns the ASCII characters with which a match can begin, and whether it can be empty; `None`
-/// if there are many characters, or others.
+/// if there are many characters, or characters beyond ASCII.
 fn first_set(hir: &Hir) -> Option<(String, bool)> {
     match hir.kind() {
         HirKind::Empty | HirKind::Look(_) => Some((String::new(), true)),
@@ -263,8 +264,8 @@ impl LiteralPath {
         }
     }
 
-    /// Returns the path of an alternation, whose sides have one set of literals at most. The result
-    /// has no set if one of the sides has none.
+    /// Returns the path of an alternation, whose sides have at most one set of literals each. The
+    /// result has no set if a side has no set.
     fn alternate(mut self, mut other: Self) -> Self {
         let tail = self.tail.alternate(other.tail);
         let (Some(a), Some(b)) = (self.required_literals.pop(), other.required_literals.pop())

@@ -98,7 +98,7 @@ fn strip_unsupported(mut document: Mapping, diagnostics: &mut Diagnostics<'_>) -
         });
     }
     strip_log_source(&mut document, diagnostics);
-    // The parser requires a title; a missing one is already a finding.
+    // The parser requires a title; a missing title has a finding already.
     if document.get("title").is_none_or(|title| !title.is_string()) {
         document.insert("title".into(), "".into());
     }

@@ -60,18 +60,19 @@ impl SourceMap {
         source_map
     }
 
-    /// Returns the keys that occur twice in a map, each with line and column of the second one.
+    /// Returns the keys that occur twice in a map, each with line and column of its second
+    /// occurrence.
     pub fn duplicate_keys(&self) -> &[(String, usize, usize)] {
         &self.duplicate_keys
     }
 
-    /// Returns line and column of the second document, if there is one.
+    /// Returns line and column of the second document; `None` if the file has only one document.
     pub fn second_document(&self) -> Option<(usize, usize)> {
         self.second_document
     }
 
-    /// Returns line and column of the node at `path`, or of its nearest parent that exists. Of a
-    /// repeated key, the last one counts.
+    /// Returns line and column of the node at `path`, or of its nearest parent that exists. If a
+    /// key is repeated, its last occurrence counts.
     pub fn find(&self, path: &[&str]) -> (usize, usize) {
         let matches = |node: &[String], path: &[&str]| {
             node.iter().map(String::as_str).eq(path.iter().copied())

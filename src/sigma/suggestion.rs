@@ -1,12 +1,14 @@
 //! Suggestions for misspelt names.
 
-/// Returns the remedy for an unknown name: the candidate that is most like it, or else all of them.
+/// Returns the remedy for an unknown name: the candidate that is most similar to it, or else all
+/// candidates.
 pub fn replace_unknown(name: &str, candidates: &[&str]) -> String {
     did_you_mean(name, candidates.iter().copied())
         .unwrap_or_else(|| format!("remove it, or use one of {}", candidates.join(", ")))
 }
 
-/// Returns `did you mean 'x'?` with the candidate that is most like `name`, if one is like it.
+/// Returns `did you mean 'x'?` with the candidate that is most similar to `name`; `None` if no
+/// candidate is similar.
 pub fn did_you_mean<'c>(
     name: &str,
     candidates: impl IntoIterator<Item = &'c str>,

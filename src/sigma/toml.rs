@@ -42,8 +42,8 @@ pub fn read<'n>(diagnostics: &mut TomlDiagnostics<'n>) -> Option<DeTable<'n>> {
     is_recoverable(&errors, diagnostics).then(|| document.into_inner())
 }
 
-/// Adds findings for syntax errors, and returns whether the rest of the file is reliable. That is
-/// so after a repeated key; after any other error, the parser guesses.
+/// Adds findings for syntax errors, and returns whether the rest of the file is reliable. The rest
+/// is reliable after a repeated key. After any other error, the parser guesses.
 fn is_recoverable(errors: &[Error], diagnostics: &mut TomlDiagnostics<'_>) -> bool {
     let offset = |error: &Error| error.span().map_or(0, |span| span.start);
     if let Some(error) = errors.iter().find(|error| error.message() != DUPLICATE_KEY_MESSAGE) {
@@ -89,7 +89,7 @@ fn remedy(message: &str, help: &str) -> String {
 }
 
 /// Removes the innermost entry whose key or value contains a byte offset. Returns whether there was
-/// one.
+/// such an entry.
 fn remove_at(table: &mut DeTable<'_>, offset: usize) -> bool {
     if table.iter_mut().any(|(_, value)| remove_below(value.get_mut(), offset)) {
         return true;
@@ -119,8 +119,8 @@ fn remove_below(value: &mut DeValue<'_>, offset: usize) -> bool {
     }
 }
 
-/// Adds a finding for each table of the array `kind` whose `key` another one has, too: one of the
-/// two would have no effect.
+/// Adds a finding for each table of the array `kind` that has the same `key` as another table: one
+/// of the two would have no effect.
 pub fn check_unique(
     document: &DeTable<'_>,
     kind: &str,
@@ -158,13 +158,13 @@ pub fn entries<'d, 'i>(
     entries.filter_map(|entry| Some((entry.span().start, entry.get_ref().as_table()?)))
 }
 
-/// Returns a string and its byte offset; `None` for another type.
+/// Returns the string of a key and its byte offset; `None` for a missing key or another type.
 pub fn text<'d>(table: &'d DeTable<'_>, key: &str) -> Option<(usize, &'d str)> {
     let (offset, value) = value(table, key)?;
     Some((offset, value.as_str()?))
 }
 
-/// Returns a number and its byte offset; `None` for another type.
+/// Returns the number of a key and its byte offset; `None` for a missing key or another type.
 pub fn number(table: &DeTable<'_>, key: &str) -> Option<(usize, f64)> {
     let (offset, value) = value(table, key)?;
     let number = match value {
@@ -177,7 +177,8 @@ pub fn number(table: &DeTable<'_>, key: &str) -> Option<(usize, f64)> {
     Some((offset, number))
 }
 
-/// Returns an integer of at least 0 and its byte offset; `None` for another value.
+/// Returns the integer of a key, if it is at least 0, and its byte offset; `None` for a missing key
+/// or another value.
 pub fn unsigned_integer(table: &DeTable<'_>, key: &str) -> Option<(usize, u64)> {
     let (offset, value) = value(table, key)?;
     let integer = value.as_integer()?;

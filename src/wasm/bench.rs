@@ -31,14 +31,14 @@ pub fn synthetic_indicators(count: u32) -> Vec<u8> {
     hedgerow_bench::synthetic_indicators(count)
 }
 
-/// Phases over one chat body. Each runs `times` times and returns a checksum, so that no compiler
-/// can remove its work.
+/// Phases over one chat body. Each phase runs `times` times and returns a checksum, so that no
+/// compiler can remove its work.
 #[wasm_bindgen]
 pub struct PhaseBench(hedgerow_bench::PhaseBench);
 
 #[wasm_bindgen]
 impl PhaseBench {
-    /// Compiles a bundle, given as JSON text. Throws if it is invalid.
+    /// Compiles a bundle, given as JSON text. Throws if the bundle is invalid.
     #[wasm_bindgen(constructor)]
     pub fn new(bundle: &str) -> Result<PhaseBench, JsError> {
         Ok(Self(hedgerow_bench::PhaseBench::new(bundle.as_bytes())?))

@@ -74,7 +74,8 @@ pub struct Filter(Ruleset);
 
 #[wasm_bindgen]
 impl Filter {
-    /// Compiles a bundle, given as JSON text. Throws if it is invalid; the message says why.
+    /// Compiles a bundle, given as JSON text. Throws if the bundle is invalid; the message gives
+    /// the reason.
     #[wasm_bindgen(constructor)]
     pub fn new(bundle: &str) -> Result<Filter, JsError> {
         Ok(Self(Ruleset::load(bundle.as_bytes())?))

@@ -18,7 +18,7 @@ import { eventually, Origin, send, useFleet, useOrigin } from './support.ts';
 
 const keys = keyPair();
 const ADDRESS = '203.0.113.77';
-/** One character less than a token needs. */
+/** A token that is one character too short. */
 const SHORT_TOKEN = 'x'.repeat(19);
 
 const origin = useOrigin(Origin.ok);

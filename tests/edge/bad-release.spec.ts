@@ -38,7 +38,7 @@ import {
 
 const keys = keyPair();
 const untrustedKeys = keyPair();
-/** During a key rotation, the old key and the new one are both trusted. */
+/** During a key rotation, the old key and the new key are both trusted. */
 const newKeys = keyPair();
 const VARS = { PUBLIC_KEYS: `${keys.publicKey}, ${newKeys.publicKey}`, ADMIN_TOKEN };
 
@@ -66,7 +66,7 @@ const bad = {
     {},
     { signatures: Array.from({ length: 50_000 }, (_, number) => signature(`many_${number}`, 1)) },
   ),
-  /** Each of the two is valid by itself. */
+  /** Each of the two bundles is valid by itself. */
   half: makeBundle(
     { lantern_red: 22 },
     {

@@ -1,5 +1,5 @@
-// A canary release decides for a tenth of the accounts, the same ones at every isolate. A shadow
-// release is evaluated and has no effect.
+// A canary release decides for a tenth of the accounts, for the same accounts at every isolate. A
+// shadow release is evaluated and has no effect.
 import http from 'node:http';
 import { afterAll, expect, it } from 'vitest';
 import { keyPair } from './minisign.ts';

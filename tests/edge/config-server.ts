@@ -79,7 +79,7 @@ export class ConfigServer {
         .set(`/bundles/${bundle.digest}.json.minisig`, signBundle(this.keys!, bundle).signature);
   }
 
-  /** Replaces all files with those of a directory. */
+  /** Replaces all files with the files of a directory. */
   serveDirectory(directory: string) {
     this.files.clear();
     for (const name of readdirSync(directory, { recursive: true }) as string[]) {

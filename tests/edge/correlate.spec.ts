@@ -103,7 +103,7 @@ interface BinaryKv {
 }
 
 let accounts = 0;
-/** Sends a request of a new account, or of the given one, and returns the decision. */
+/** Sends a request of a new account, or of the given account, and returns the decision. */
 async function decide(
   edge: Edge,
   content: string,
@@ -416,7 +416,7 @@ describe('counting and indicators', { timeout: 60_000 }, () => {
       revoked: expect.any(Number),
       reason: 'a class',
     });
-    // Its end is a time of day.
+    // Wait until the revocation has ended: its end is an absolute time.
     await sleep(Math.max(0, until * 1000 + 1000 - Date.now()));
     await fleet.cron();
     await Promise.all(fleet.edges.map((edge) => untilFlagged(edge, 'Elderflower')));

@@ -61,11 +61,11 @@ const ask = async (index: number, ...args: Parameters<typeof fleet.edge.ask>) =>
   sent[String(release ?? 0)] = (sent[String(release ?? 0)] ?? 0) + 1;
   return response;
 };
-/** Sends requests to every isolate until the ledgers have all counts, the last ones included. */
+/** Sends requests to every isolate until the ledgers have all counts, including the last. */
 const untilReported = () =>
   eventually('the reports', async () => {
     for (const index of fleet.edges.keys()) await ask(index);
-    // These requests trigger reports, unless their isolates were about to send one anyway.
+    // These requests trigger reports, unless their isolates were about to send a report anyway.
     await eventually(
       'all counts',
       async () =>
@@ -159,7 +159,7 @@ it('at 100 requests per second, counting needs less than 2 calls per 100 request
 
 it('counts of whole minutes survive a restart', async () => {
   await untilReported();
-  // Two minutes later, the counts are no longer those of the last 60 seconds.
+  // Two minutes later, the counts are no longer within the last 60 seconds.
   await fleet.setFaults({ clock: 121_000 });
   const stored = await eventually('the minutes', async () => {
     const { traffic } = await admin.status('?minutes=10');
@@ -168,7 +168,7 @@ it('counts of whole minutes survive a restart', async () => {
     expect((await admin.status()).traffic.requests).toBe(0);
     return traffic;
   });
-  // A ledger writes a minute when it gets the first report of the next one.
+  // A ledger writes a minute when it gets the first report of the next minute.
   for (const edge of fleet.edges) await edge.ask();
   await eventually('the next minute', async () =>
     expect((await admin.status()).traffic.requests).toBe(fleet.edges.length),

@@ -1,6 +1,6 @@
 // Minisign with nothing but Node's cryptography: tests must not sign with the code that they test.
 // Only the prehashed kind ("ED"): Ed25519 over BLAKE2b-512 of the bytes. A second signature covers
-// the first and the trusted comment.
+// the first signature and the trusted comment.
 import {
   createHash,
   createPublicKey,

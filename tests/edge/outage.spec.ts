@@ -222,7 +222,8 @@ it('the registry restores keys of KV that others wrote or deleted', async () => 
     () => kv.put(`bundle/${newest.digest}`, newest.text, {}),
   ];
   for (const [number, damage] of damages.entries()) {
-    // The registry checks bundles in every tenth minute. The clock is set to the middle of one.
+    // The registry checks bundles in every tenth minute. The clock is set to the middle of such a
+    // minute.
     const now = Date.now();
     await fleet.setFaults({
       clock: (Math.ceil(now / 600_000) + number + 1) * 600_000 + 30_000 - now,

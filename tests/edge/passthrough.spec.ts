@@ -207,7 +207,7 @@ describe('requests', () => {
       expect(tagHeaders(origin.last)).toEqual({});
       if (body) expect(origin.last.body.toString()).toBe(body);
     }
-    // A later request is logged: the only one.
+    // A later request is logged, and no other.
     await filter.decision(await filter.ask());
     expect(filter.decisions().length).toBe(before + 1);
   });

@@ -1,4 +1,5 @@
-// A policy that differs from the default: that of the fault-injection build, tests/fixtures/strict.
+// A policy that differs from the default: the policy of the fault-injection build,
+// tests/fixtures/strict.
 import { describe, expect, it } from 'vitest';
 import {
   chat,
@@ -48,7 +49,7 @@ describe.skipIf(!isBuilt('build-faults/index.js', 'node scripts/build.mjs faults
         {},
       ]);
       expect(Object.keys(headers).filter((name) => name.startsWith('x-hedgerow'))).toEqual([]);
-      // A later request is logged: the only one.
+      // A later request is logged, and no other.
       await filter.decision(await filter.post('/v1/chat/completions', chat(SUSPECT)));
       expect(filter.decisions().length).toBe(before + 1);
     });

@@ -157,7 +157,7 @@ it('no canary leaks', async () => {
         responses.push(response.body.toString());
     }
   }
-  // All other lines are logged before the one of a later request.
+  // All other lines are logged before the line of a later request.
   await filter.decision(await filter.ask());
   await until('the decisions', () => filter.decisions().length > 40);
   expect(filter.decisions().some(({ hits }) => hits.length)).toBe(true);

@@ -57,7 +57,7 @@ export interface Bundle {
 
 export interface BundleMembers {
   policy?: object;
-  /** Signatures instead of those made from the weights. */
+  /** Signatures to use instead of signatures that are made from the weights. */
   signatures?: object[];
   correlations?: object[];
   lists?: object[];

@@ -26,10 +26,14 @@ const keys = keyPair();
 const VARS = { PUBLIC_KEYS: keys.publicKey, ADMIN_TOKEN };
 /** To measure the default: `REFRESH_SECONDS=10 vitest run tests/edge/release.spec.ts`. */
 const REFRESH_SECONDS = Number(process.env.REFRESH_SECONDS ?? 1);
-/** Seconds beyond REFRESH_SECONDS: for a request that polls, and one that shows the release. */
+/**
+ * Seconds beyond REFRESH_SECONDS: for a request that polls, and a request that shows the release.
+ */
 const MARGIN_SECONDS = 2;
 
-/** Isolates without correlators: those poll KV, too, and the tests count the isolates' reads. */
+/**
+ * Isolates without correlators: correlators poll KV, too, and the tests count the isolates' reads.
+ */
 const edges = (count: number) =>
   Array.from({ length: count }, () => ({ without: ['CORRELATOR' as const] }));
 
@@ -256,7 +260,7 @@ it('the first request of an isolate does not wait for a KV that hangs', async ()
     await fleet.setFaults({ read: 'hang' });
     for (const edge of fleet.edges) {
       const { status, ruleset, ms } = await edge.ask();
-      // It waits 50 ms for KV, and compiles the embedded rules.
+      // The first request waits 50 ms for KV, and compiles the embedded rules.
       console.log(`first request of an isolate whose KV hangs: ${ms.toFixed(0)} ms`);
       expect([status, ruleset]).toEqual([200, embedded]);
       expect(ms).toBeLessThan(2000);

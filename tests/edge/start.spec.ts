@@ -18,8 +18,8 @@ const listens = (port: number) =>
   });
 
 /**
- * Returns an input that is newer than the build, if there is one: `npm start` would then build for
- * minutes. `npm test` builds before it runs this spec.
+ * Returns an input that is newer than the build, if any: `npm start` would then build for minutes.
+ * `npm test` builds before it runs this spec.
  */
 function newerInput(): string | undefined {
   const newest = (file: string): number => {

@@ -60,7 +60,10 @@ export async function until<T>(
   }
 }
 
-/** Repeats a probe until it does not throw, and returns its value. A timeout has the last error. */
+/**
+ * Repeats a probe until it does not throw, and returns its value. The error of a timeout contains
+ * the last error of the probe.
+ */
 export async function eventually<T>(
   description: string,
   probe: () => Promise<T>,
@@ -565,7 +568,7 @@ type ObjectName = 'registry' | 'ledger' | 'correlator';
 
 /** Counters of the Worker `store`. */
 export interface StoreStats extends Record<ObjectName, number> {
-  /** Reads of KV by key. */
+  /** Number of reads of KV, by key. */
   reads: Record<string, number>;
   /** The last `cacheTtl` of each key. */
   cacheTtl: Record<string, number>;
@@ -610,7 +613,7 @@ export interface FleetOptions {
 const RULES = 'rules';
 /** Milliseconds: an object whose alarm is due later has nothing left to store. */
 const IDLE_ALARM_MS = 60_000;
-/** Milliseconds for which isolates collect observations for a batch, and some more. */
+/** Milliseconds for which isolates collect observations for a batch, with a margin. */
 const BATCH_MS = 1_300;
 
 /**
@@ -729,7 +732,7 @@ export class Fleet {
     return (await fetch(this.#storeUrl)).json() as Promise<StoreStats>;
   }
 
-  /** Returns a KV namespace without faults: the one of the objects, or of an isolate. */
+  /** Returns a KV namespace without faults: the namespace of the objects, or of an isolate. */
   async kv(edge?: number): Promise<Kv> {
     return (await this.#miniflare!.getKVNamespace(
       'RULES',

@@ -34,7 +34,7 @@ fn correlation(name: &str, rules: &[&str], timespan: u32, measure: Measure) -> C
         timespan,
         measure,
         coordination: Coordination::default(),
-        // It fires each time that it holds.
+        // The correlation fires each time that it holds.
         ttl: 0,
     }
 }
@@ -59,7 +59,7 @@ fn is(name: &str) -> Condition {
     Condition::Selection(name.into())
 }
 
-/// Returns one correlation of each kind; that over other correlations is last.
+/// Returns one correlation of each kind. The correlation over other correlations is last.
 fn correlations() -> Vec<Correlation> {
     let both = Condition::All(vec![is("a"), Condition::Any(vec![is("b"), is("c")])]);
     let pair = Condition::All(vec![is("accounts_short"), is("events")]);
@@ -92,13 +92,14 @@ fn correlations() -> Vec<Correlation> {
     ]
 }
 
-/// Requires that 80 % of the accounts start within so many seconds.
+/// Requires that 80 % of the accounts start within `within` seconds.
 fn synchronized_start(within: u32) -> Coordination {
     let share = ShareWithin { within, min_percent: 80.0 };
     Coordination { synchronized_start: Some(share), ..Coordination::default() }
 }
 
-/// Returns these correlations, and intermediate ones, which can hold after a single request.
+/// Returns these correlations, and intermediate correlations, which can hold after a single
+/// request.
 fn correlations_with_intermediate() -> Vec<Correlation> {
     let intermediate = |correlation: Correlation| Correlation { weight: 0.0, ..correlation };
     let hours = Measure::ValueCount { field: field("hedgerow.hour"), thresholds: gte(3.0) };
@@ -538,7 +539,7 @@ fn a_flood_of_unique_keys_evicts_no_shared_key() {
     for number in 0_u64..400_000 {
         let now = 1_000_000 + (number / 100) as u32;
         let (account, template) = match number % 1_000 {
-            // One template from the start, and one from the middle on.
+            // One template is sent from the start, and another from the middle on.
             0 => (number / 1_000 % 25, 7),
             500 if number > 200_000 => (number / 1_000 % 25, 8),
             _ => (number, 1_000 + number),
@@ -593,7 +594,7 @@ fn rare_accounts_of_a_shared_key_are_counted() {
 }
 
 /// An account that returns after a pause is new to a rule with a shorter timespan, even if its
-/// group was deferred for a rule with a longer one.
+/// group was deferred for a rule with a longer timespan.
 #[test]
 fn an_account_is_new_to_a_rule_after_its_timespan() {
     let rule = |name, timespan| Correlation {

@@ -67,7 +67,7 @@ fn extract_body(
     })
 }
 
-/// Keys that a dialect reads, and some that none reads.
+/// Keys that a dialect reads, and some keys that no dialect reads.
 const KEYS: &[&str] = &[
     "model",
     "messages",

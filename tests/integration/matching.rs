@@ -42,7 +42,8 @@ fn ruleset(sources: &[RuleFile]) -> Result<Ruleset, String> {
     rules.ruleset().map_err(|error| error.to_string())
 }
 
-/// Returns the hit of the fast path in a ruleset of one signature, if there is one.
+/// Returns the hit of the fast path in a ruleset of one signature; `None` if the signature does not
+/// match.
 fn hit(ruleset: &Ruleset, request: &Request<'_>, headers: &[(String, String)]) -> Option<Hit> {
     let bits = ruleset.program().header_bits(headers);
     ruleset.program().matcher().hits(request, &bits).pop()
@@ -129,7 +130,7 @@ fn modifiers_compare_as_documented() {
     }
 }
 
-/// Generates regexes of words with gaps between them, more complex than those of signatures.
+/// Generates regexes of words with gaps between them, more complex than the regexes of signatures.
 fn pattern() -> impl Strategy<Value = String> {
     let word = prop::sample::select(
         &[

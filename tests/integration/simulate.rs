@@ -107,7 +107,7 @@ EVENTS
         - {offset: 0s, event: {hedgerow.account: b, hedgerow.template.user: t, gen_ai.operation.name: chat}}
 "#;
 
-/// Returns a bundle of these two rules, independent of the shipped ones.
+/// Returns a bundle of these two rules, independent of the shipped rules.
 fn bundle() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {

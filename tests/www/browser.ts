@@ -48,7 +48,7 @@ export const THEMES = ['light', 'dark'] as const;
 
 export interface Opened {
   page: Page;
-  /** Fails if there were console errors, except for `expected` ones, or requests to other hosts. */
+  /** Fails if there were console errors, except `expected` errors, or requests to other hosts. */
   check(expected?: RegExp): void;
   close(): Promise<void>;
 }

@@ -44,7 +44,7 @@ interface CallOptions {
 
 /**
  * Calls the API. Throws `ApiError`. If the token of the session is rejected, it is removed, so that
- * the page asks for another.
+ * the page asks for another token.
  */
 export async function call<T>(path: string, options: CallOptions = {}): Promise<T> {
   const { method = 'GET', body, signal } = options;
@@ -104,7 +104,7 @@ const MAX_RETRY_SECONDS = 120;
 
 /**
  * Returns the seconds until the next request; 0 means never. The delay doubles with each failure.
- * The `Retry-After` of a 503 applies from the second failure on: a single one may be chance.
+ * The `Retry-After` of a 503 applies from the second failure on: a single failure may be chance.
  */
 function retryDelay(seconds: number, failures: number, error: ApiError | null): number {
   if (!seconds) return 0;
@@ -115,8 +115,8 @@ function retryDelay(seconds: number, failures: number, error: ApiError | null): 
 
 /**
  * Loads `path`, and loads it again every `seconds`, when `changes` changes, and when the page
- * becomes visible or online. The last answer stays until the next one, so that the layout does not
- * jump. There is one request at a time, so that a slow answer arrives however often `changes`
+ * becomes visible or online. The last answer stays until the next answer, so that the layout does
+ * not jump. There is one request at a time, so that a slow answer arrives however often `changes`
  * changes.
  */
 export function useApi<T>(
@@ -216,8 +216,8 @@ export function useLive(): { tick: number; live: boolean } {
       url.protocol = url.protocol.replace('http', 'ws');
       let ticket: string;
       try {
-        // Browsers cannot set headers of a WebSocket except its protocols, and logs may contain
-        // those. So a short-lived ticket is sent instead of the token.
+        // Browsers cannot set headers of a WebSocket except its protocols, and logs may contain the
+        // protocols. So a short-lived ticket is sent instead of the token.
         ({ ticket } = await call<LiveTicket>('/live/ticket'));
       } catch {
         return reconnect();

@@ -19,7 +19,7 @@ struct JoinedParts {
     text_start: usize,
     /// Byte offset in the body of its first part.
     source_start: usize,
-    /// Whether it holds more than one part.
+    /// Whether the segment holds more than one part.
     is_joined: bool,
 }
 

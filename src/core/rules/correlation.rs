@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::field::Field;
 use crate::rules::signature::{Comparator, Condition, Status};
 
-/// A rule over the requests that share a key. It makes the keys for which its condition holds
-/// indicators.
+/// A rule over the requests that share a key. A key becomes an indicator if the condition holds for
+/// it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Correlation {

@@ -109,10 +109,10 @@ pub struct RoutePolicy {
     /// Endpoint, which decides how bodies are read; by default the endpoint of the built-in routes.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub endpoint: Option<Endpoint>,
-    /// Mode, if it differs.
+    /// Mode, if it differs from the general setting.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub mode: Option<Mode>,
-    /// Actions, if they differ.
+    /// Actions, if they differ from the general setting.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub actions: Option<Actions>,
 }
@@ -123,10 +123,10 @@ pub struct RoutePolicy {
 pub struct AccountPolicy {
     /// Id of the account (a keyed hash), as decisions show it.
     pub id: String,
-    /// Mode, if it differs.
+    /// Mode, if it differs from the general setting.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub mode: Option<Mode>,
-    /// Actions, if they differ.
+    /// Actions, if they differ from the general setting.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub actions: Option<Actions>,
 }
@@ -137,10 +137,10 @@ pub struct AccountPolicy {
 pub struct ClusterPolicy {
     /// Id of the cluster, as decisions show it.
     pub id: String,
-    /// Mode, if it differs.
+    /// Mode, if it differs from the general setting.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub mode: Option<Mode>,
-    /// Actions, if they differ.
+    /// Actions, if they differ from the general setting.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub actions: Option<Actions>,
 }
@@ -151,7 +151,7 @@ pub struct ClusterPolicy {
 pub struct SignatureOverride {
     /// Name of the signature.
     pub name: String,
-    /// Weight in decibans, if it differs.
+    /// Weight in decibans, if it differs from the weight of the rule.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub weight: Option<f64>,
     /// Whether the signature is disabled.

@@ -214,8 +214,8 @@ impl ByteClasses {
         }
     }
 
-    /// Returns the bytes to keep: of each run of white space the first byte, or none if the run
-    /// continues white space before the block; of escapes not the backslash.
+    /// Returns the bytes to keep. Of a run of white space, this is the first byte, or no byte if
+    /// the run continues white space before the block. Of an escape, it is all but the backslash.
     fn kept_mask(&self, is_after_space: bool) -> Mask {
         let repeated = self.whitespace & (self.whitespace << 1 | u64::from(is_after_space));
         let consumed_mask =

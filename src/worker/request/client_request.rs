@@ -64,7 +64,7 @@ impl ClientRequest {
         }
     }
 
-    /// Returns the method.
+    /// Returns the HTTP method, as the client sent it.
     pub fn method(&self) -> &str {
         &self.method
     }

@@ -3,7 +3,7 @@ import { useEffect, useRef } from 'preact/hooks';
 
 interface Props {
   title: string;
-  /** Keeps the dialog open. */
+  /** Whether the dialog stays open even if the user closes it. */
   busy?: boolean;
   onClose(): void;
   children: ComponentChildren;

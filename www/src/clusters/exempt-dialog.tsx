@@ -142,8 +142,8 @@ function Snippet({ label, text }: { label: string; text: string }) {
 }
 
 /**
- * Returns the local date in a number of months, in the format of forms and TOML. If that month is
- * too short, its last day.
+ * Returns the local date in a number of months, in the format of forms and TOML. If the month is
+ * too short, returns its last day.
  */
 function dayInMonths(months: number): string {
   const date = new Date();

@@ -5,13 +5,13 @@ export interface ExemptionDraft {
   cluster: string;
   name: string;
   reason: string;
-  /** The last day, such as 2027-01-31. */
+  /** The last day of the exemption, such as 2027-01-31. */
   until: string;
-  /** Null until the user edits the list. */
+  /** Ids of the accounts; null until the user edits the list. */
   accounts: readonly string[] | null;
 }
 
-/** Returns what is missing or invalid, with its remedy; null if the draft is valid. */
+/** Returns the missing or invalid value, with its remedy; null if the draft is valid. */
 export function validationError(draft: ExemptionDraft): string | null {
   const { kind, name, reason, until, accounts } = draft;
   if (!/^[a-z0-9][a-z0-9_-]*$/.test(name)) {

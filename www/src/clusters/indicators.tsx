@@ -12,7 +12,9 @@ interface Props {
   onRevoke(key: string): void;
 }
 
-/** Indicators, grouped by correlation: a campaign has many keys, because a template has many. */
+/**
+ * Indicators, grouped by correlation: a campaign has many keys, because a template has many keys.
+ */
 export function Indicators({ indicators, withCluster = false, onRevoke }: Props) {
   const groups = Map.groupBy(
     indicators,
@@ -37,7 +39,9 @@ interface GroupProps extends Required<Props> {
   isOnly: boolean;
 }
 
-/** A group. A single one is open, and stays open when others are added. */
+/**
+ * The indicators of one correlation. A single group is open, and stays open when others are added.
+ */
 function Group({ indicators, withCluster, isOnly, onRevoke }: GroupProps) {
   const [open] = useState(isOnly);
   return (

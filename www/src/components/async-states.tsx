@@ -1,4 +1,4 @@
-// The states of data that is loaded: loading, failed, empty. Each says what to do.
+// The states of data that is loaded: loading, failed, empty. Each state has a remedy.
 import type { ComponentChildren } from 'preact';
 import type { ApiError, Loaded } from '../api.ts';
 

@@ -58,7 +58,7 @@ export const Hash = ({ value }: { value: string | null }) =>
   value ? <code title={value}>{brief(value)}</code> : <span class="note">–</span>;
 
 interface TimeProps {
-  /** Milliseconds since the epoch. */
+  /** The time to show, in milliseconds since the epoch. */
   at: number;
   relative?: boolean;
   /** A shorter text for the time. */

@@ -1,5 +1,5 @@
-// A waterfall chart in decibans, from the prior to the sum: each bar starts where the last one
-// ends.
+// A waterfall chart in decibans, from the prior to the sum: each bar starts at the end of the last
+// bar.
 import type { Band, Contribution } from '../api.ts';
 import { decibans, score as formatScore } from '../format.ts';
 import { BandTag } from './ui.tsx';

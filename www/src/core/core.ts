@@ -25,7 +25,7 @@ export interface ExemplarResult {
 
 export interface Report {
   findings: Finding[];
-  /** Empty if the files cannot be read. */
+  /** Results of the exemplars; empty if the files cannot be read. */
   exemplars: ExemplarResult[];
   /** Text of the bundle; null if there are findings. */
   bundle: string | null;
@@ -121,12 +121,15 @@ export class Core {
   diff = (from: string, to: string) => this.#send<BundleDiff>({ type: 'diff', from, to });
   fields = () => this.#send<FieldSpec[]>({ type: 'fields' });
   digest = (bundle: string) => this.#send<string>({ type: 'digest', bundle });
-  /** Scores a request: raw HTTP, or a line of recorded traffic (JSON). Rejects if it is invalid. */
+  /**
+   * Scores a request: raw HTTP, or a line of recorded traffic (JSON). Rejects if the request is
+   * invalid.
+   */
   score = (bundle: string, request: string) =>
     this.#send<Scored>({ type: 'score', bundle, request });
   explain = (bundle: string, request: string) =>
     this.#send<Explained>({ type: 'explain', bundle, request });
-  /** Scores many requests. The result of an invalid one has an `error`. */
+  /** Scores many requests. The result of an invalid request has an `error`. */
   scoreAll = (bundle: string, requests: string[]) =>
     this.#send<(Scored | { error: string })[]>({ type: 'scoreAll', bundle, requests });
 

@@ -8,7 +8,10 @@ const MAX_FILTERS = 3;
 const ready = init({ module_or_path: wasm });
 const filters = new Map<string, Filter>();
 
-/** Returns the filter of a bundle. The last few stay loaded: loading one takes about 10 ms. */
+/**
+ * Returns the filter of a bundle. The last few filters stay loaded: loading a filter takes about 10
+ * ms.
+ */
 function filterOf(bundle: string): Filter {
   let filter = filters.get(bundle);
   if (!filter) {

@@ -13,7 +13,7 @@ const TEXT_FILTERS: readonly [name: string, label: string, hint: string][] = [
   ['colo', 'Colo', 'FRA'],
   ['id', 'Request id', 'first digits'],
 ];
-/** Milliseconds since the epoch; `until` is exclusive. */
+/** Filters by time, in milliseconds since the epoch; `until` is exclusive. */
 const TIME_FILTERS: readonly [name: string, label: string][] = [
   ['since', 'From'],
   ['until', 'To'],

@@ -11,7 +11,7 @@ export function Decisions({ params }: { params: URLSearchParams }) {
   const key = JSON.stringify(filters);
   const openId = params.get('open');
   const [listed, setListed] = useState<readonly DecisionRecord[]>([]);
-  // Keep the open decision, even if newer ones push it out of the list.
+  // Keep the open decision, even if newer decisions push it out of the list.
   const opened = useRef<DecisionRecord | undefined>(undefined);
   opened.current = [...listed, opened.current].find((decision) => decision?.request_id === openId);
   const closedId = useRef<string | null>(null);
@@ -19,7 +19,7 @@ export function Decisions({ params }: { params: URLSearchParams }) {
     closedId.current = openId;
     navigate('decisions', filters);
   };
-  // After closing: on narrow screens the list is hidden before.
+  // Focus after closing: on narrow screens, the list is hidden before.
   useEffect(() => {
     if (openId || !closedId.current) return;
     const row = document.getElementById(rowId(closedId.current));

@@ -16,7 +16,7 @@ interface Props {
   filters: FilterValues;
   /** Request id of the open decision. */
   openId: string | null;
-  /** Called with the listed decisions, so that one can be opened without another request. */
+  /** Called with the listed decisions, so that a decision can be opened without another request. */
   onList(decisions: readonly DecisionRecord[]): void;
 }
 
@@ -52,7 +52,7 @@ export function List({ filters, openId, onList }: Props) {
     </>
   );
   const note = latest && `${count(latest.stored)} of at most ${count(latest.capacity)} stored`;
-  // After “Show more”, the list stays until the longer one is loaded.
+  // After “Show more”, the list stays until the longer list is loaded.
   const current =
     loaded.state === 'loading' && shown ? ({ state: 'ready', data: shown } as const) : loaded;
   return (

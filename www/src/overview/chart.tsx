@@ -16,12 +16,12 @@ interface Props {
   /** Start of each step, in seconds since the epoch. */
   at: readonly number[];
   minutes: number;
-  /** From the bottom to the top. */
+  /** Layers from the bottom to the top. */
   layers: readonly Layer[];
   label: string;
-  /** Called with the step below the pointer, or null. */
+  /** Called with the index of the step below the pointer, or with null. */
   onPoint(step: number | null): void;
-  /** Called with the start of a step that is clicked. */
+  /** Called with the start of a step that is clicked, in seconds since the epoch. */
   onPick(from: number): void;
 }
 

@@ -6,7 +6,7 @@ import { count, share } from '../format.ts';
 import { link } from '../router.ts';
 import { sum } from './series.ts';
 
-/** `status` covers the last minute. */
+/** The newest release and its adoption. `status` covers the last minute. */
 export function ReleaseStatus({ status }: { status: DeploymentStatus }) {
   return (
     <Panel title="Active rules" class="third">

@@ -157,7 +157,9 @@ function NoShadow({ isKnown }: { isKnown: boolean }) {
   );
 }
 
-/** Says if the shadow ruleset is no longer part of the newest release, unless that is unknown. */
+/**
+ * A note if the shadow ruleset is no longer part of the newest release; nothing if that is unknown.
+ */
 function EndedNote({ ruleset, status }: { ruleset: string; status: DeploymentStatus }) {
   const { release } = status;
   const current = release?.release?.shadow?.digest;

@@ -107,7 +107,10 @@ function useLimits(status: DeploymentStatus | undefined): Limits | undefined {
   return limits;
 }
 
-/** Returns the limits of a bundle; undefined if they are invalid. Scores are then drawn without. */
+/**
+ * Returns the limits of a bundle; undefined if they are invalid. Scores are then drawn without
+ * limits.
+ */
 function parseLimits(bundle: string): Limits | undefined {
   try {
     const { policy } = JSON.parse(bundle) as { policy: { bands: Limits } };

@@ -77,7 +77,7 @@ interface MarkProps extends Pick<Props, 'highlighted' | 'onPick'> {
 function Mark({ text, part: { names }, highlighted, onPick }: MarkProps) {
   if (!names.length) return <>{text}</>;
   const isHighlighted = highlighted !== null && names.includes(highlighted);
-  // If several signatures matched, each press selects the next one.
+  // If several signatures matched, each press selects the next signature.
   const pick = () => onPick(names[(names.indexOf(highlighted ?? '') + 1) % names.length]!);
   const onKeyDown = (event: KeyboardEvent) => {
     if (event.key !== 'Enter' && event.key !== ' ') return;

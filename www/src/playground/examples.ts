@@ -1,5 +1,5 @@
-// Example requests, written for this page: benign ones, harvesting, and benign ones that look
-// alike.
+// Example requests, written for this page: benign requests, harvesting, and benign requests that
+// look like harvesting.
 
 export interface Example {
   title: string;

@@ -43,7 +43,7 @@ function decodeAnsi(text: string): string {
 
 /**
  * Removes the carets of the Windows prompt. A caret at the end of a line joins two lines. Chrome
- * also puts one before each special character.
+ * also puts a caret before each special character.
  */
 function withoutCarets(text: string): string {
   if (!text.includes('^"')) return text.replace(/\^[ \t]*\r?\n/g, ' ');
@@ -183,7 +183,7 @@ function* parseOptions(words: string[]): Generator<[string, string]> {
         yield ['ignored', word];
       }
     } else if (word.startsWith('-') && word.length > 1) {
-      // Such as -sSXPOST: flags, then an option with a value.
+      // A word such as -sSXPOST has flags, and then an option with a value.
       const letters = [...word];
       const at = letters.findIndex((letter, at) => at > 0 && SHORT_WITH_VALUE.includes(letter));
       for (const flag of word.slice(1, at < 0 ? undefined : at)) {

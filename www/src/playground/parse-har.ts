@@ -14,7 +14,9 @@ export interface HarRequest {
   body: string;
 }
 
-/** Returns the entries of a HAR, or a single entry. Throws an `InputError` if there is none. */
+/**
+ * Returns the entries of a HAR, or a single entry. Throws an `InputError` if there are no entries.
+ */
 export function entriesOf(json: unknown): HarEntry[] {
   const log = isObject(json) && isObject(json.log) ? json.log.entries : [json];
   const items = Array.isArray(log) ? (log as unknown[]) : [];

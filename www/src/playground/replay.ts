@@ -3,7 +3,7 @@ import { type Action, ACTIONS, type Band, BANDS } from '../api.ts';
 import { Core, type Scored } from '../core/core.ts';
 
 export interface Progress {
-  /** Bytes of the file that are scored. */
+  /** Number of bytes of the file that are scored so far. */
   bytes: number;
   total: number;
   requests: number;
@@ -15,7 +15,7 @@ export interface Summary {
   requests: number;
   seconds: number;
   outcomes: Record<Band, Record<Action, number>>;
-  /** Counts by the lines' member `label`, largest first; empty if no line has one. */
+  /** Counts by the lines' member `label`, largest first; empty if no line has a label. */
   labels: LabelCounts[];
   /** Signatures with the most hits first. */
   signatures: { name: string; hits: number }[];
@@ -140,7 +140,7 @@ class Tally {
     if (this.#problems.length < MAX_PROBLEMS) this.#problems.push({ line: number, problem });
   }
 
-  /** Returns the counts of the line's label; null if it has none. */
+  /** Returns the counts of the line's label; null if the line has no label. */
   #labelOf(text: string): LabelCounts | null {
     if (!text.includes('"label"')) return null;
     const { label } = JSON.parse(text) as { label?: unknown };

@@ -28,7 +28,7 @@ function formatCondition(condition: Condition, within: '' | 'all' | 'any' | 'not
   return within && within !== kind && parts.length > 1 ? `(${text})` : text;
 }
 
-/** Loads a bundle. Rejects if the core does. */
+/** Loads a bundle. Rejects if the core rejects the bundle. */
 async function loadRules(file: string | null, text: string): Promise<Rules> {
   const digest = await core().digest(text);
   // The core has accepted the bundle, so it has this type.
@@ -52,7 +52,7 @@ let fileRules: Rules | null = null;
 
 const MAX_BUNDLE_BYTES = 32 << 20;
 
-/** Returns the rules to score with: the shipped ones, or a bundle from a file. */
+/** Returns the rules to score with: the shipped rules, or a bundle from a file. */
 export function useRules() {
   const [shipped, setShipped] = useState<Rules | null>(null);
   const [loaded, setLoaded] = useState(fileRules);
@@ -95,13 +95,13 @@ export function useRules() {
 export const messageOf = (error: unknown) =>
   (error instanceof Error ? error.message : String(error)).slice(0, 400);
 
-/** The answer or the problem of a query; null before the first one. */
+/** The answer or the problem of a query; null before the first query. */
 export type QueryResult<Q, A> = { query: Q; answer: A } | { query: Q; problem: string } | null;
 
 /**
  * Runs the newest query `delay` milliseconds after its last change. There is one run at a time; the
  * next run takes the newest query, and queries between are skipped. The last result stays until the
- * next one.
+ * next result.
  */
 export function useDebouncedQuery<Q, A>(
   query: Q | null,

@@ -1,5 +1,5 @@
 // The baseline that edited rules are compared with: the released rules if they can be loaded,
-// otherwise the shipped ones. It is polled, because others may publish a release.
+// otherwise the shipped rules. It is polled, because others may publish a release.
 import { useEffect, useState } from 'preact/hooks';
 import { type Release, type ReleaseList, type SignedBundle, useApi } from '../api.ts';
 import { shippedBundle } from '../core/core.ts';
@@ -13,7 +13,7 @@ export interface Baseline {
   shipped: string | null;
   /** Describes the baseline. */
   description: string;
-  /** The newest release, with serial 0 if there is none; null if it is unknown. */
+  /** The newest release; serial 0 if nothing was released; null if the release is unknown. */
   newest: { serial: number; release: Release | null } | null;
   reload(): void;
 }

@@ -73,7 +73,7 @@ function formatValue(value: unknown): string {
 interface Correlation {
   name: string;
   weight: number;
-  /** Names of the signatures and correlations that it counts. */
+  /** Names of the signatures and correlations that the correlation counts. */
   rules: string[];
 }
 
@@ -81,8 +81,8 @@ const correlationsOf = (bundle: string): Correlation[] => JSON.parse(bundle).cor
 
 /**
  * Describes the released changes that signing would revert; empty if there are none. `drift` is the
- * diff from the shipped rules to the released ones, `edits` from the released rules to the edited
- * ones. While `edits` is unknown, the last result stays, so that the layout does not jump.
+ * diff from the shipped rules to the released rules, `edits` from the released rules to the edited
+ * rules. While `edits` is unknown, the last result stays, so that the layout does not jump.
  */
 export function useReverts(drift: DiffResult, edits: DiffResult): string {
   const last = useRef<{ drift: DiffResult; reverts: string }>({ drift: null, reverts: '' });
@@ -103,7 +103,7 @@ export function useReverts(drift: DiffResult, edits: DiffResult): string {
   }, [drift, edits]);
 }
 
-/** Number of names that are listed. */
+/** Maximum number of names that are listed. */
 const MAX_NAMES = 3;
 
 /** Returns, for example, `remove 5 (a, b, c and 2 more)`. */

@@ -1,4 +1,4 @@
-// The changes from the released rules to the edited ones.
+// The changes from the released rules to the edited rules.
 import { ApiError } from '../api.ts';
 import { Empty, Loading, Problem } from '../components/async-states.tsx';
 import { Table } from '../components/table.tsx';
@@ -6,7 +6,7 @@ import { Panel } from '../components/ui.tsx';
 import type { DiffResult } from './bundle-diff.ts';
 
 interface Props {
-  /** Description of the rules that the edited ones are compared with. */
+  /** Description of the rules that the edited rules are compared with. */
   baseline: string;
   diff: DiffResult;
   /** Whether the edited rules have been built. */

@@ -1,5 +1,5 @@
-// The text editor, in a shadow root: CodeMirror then adopts its style sheets. The
-// Content-Security-Policy forbids the style elements that it would add to the page.
+// The text editor, in a shadow root, where CodeMirror adopts style sheets. In the page it would add
+// style elements, which the Content-Security-Policy forbids.
 import {
   autocompletion,
   closeBrackets,

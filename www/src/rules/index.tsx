@@ -133,7 +133,7 @@ function ChangeNote({ changed }: { changed: Files }) {
   );
 }
 
-/** Warns that the shipped rules, on which edits are based, are not the released ones. */
+/** A warning that the shipped rules, on which edits are based, are not the released rules. */
 function DriftNotice({ serial, reverts }: { serial?: number; reverts: string }) {
   const error = new ApiError(
     0,

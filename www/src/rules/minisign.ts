@@ -1,6 +1,6 @@
 // Minisign in the browser: opens a secret key, and signs. Signatures are of the prehashed kind
-// ("ED"): Ed25519 over BLAKE2b-512 of the text. A second signature covers the first and the trusted
-// comment.
+// ("ED"): Ed25519 over BLAKE2b-512 of the text. A second signature covers the first signature and
+// the trusted comment.
 import { blake2b } from '@noble/hashes/blake2.js';
 import { scryptAsync } from '@noble/hashes/scrypt.js';
 
@@ -91,7 +91,7 @@ function parseFile(file: string): Uint8Array {
     const raw = decodeBase64(file.split('\n')[1]!.trim());
     if (raw.length === KEY_BYTES) return raw;
   } catch {
-    // Not Base64, or only one line.
+    // The text is not Base64, or has only one line.
   }
   throw notAKey();
 }

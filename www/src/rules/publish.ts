@@ -80,7 +80,7 @@ export async function publish(
   return { digest, ...answer };
 }
 
-/** Returns the serial of the newest release; 0 if there is none. */
+/** Returns the serial of the newest release; 0 if nothing was released. */
 async function currentSerial(): Promise<number> {
   const { releases } = await call<ReleaseList>('/releases?limit=1');
   return releases[0]?.serial ?? 0;

@@ -19,7 +19,7 @@ interface Summaries {
 
 type State =
   | { state: 'idle' }
-  /** `progress` is a fraction. */
+  /** `progress` is a fraction from 0 to 1. */
   | { state: 'running'; progress: number }
   | { state: 'failed'; error: ApiError }
   /** `from` and `to` are the bundles that were replayed. */
@@ -96,7 +96,7 @@ function replayError(error: unknown): ApiError {
   return new ApiError(0, 'replay', `the replay failed: ${problem}`, remedy);
 }
 
-/** Says that a replay has no state between requests. */
+/** A note that a replay has no state between requests. */
 const CorrelationNote = ({ affectsCorrelations }: { affectsCorrelations: boolean }) =>
   affectsCorrelations ? (
     <div class="problem" role="note">

@@ -1,5 +1,5 @@
-// Parses rule files for the page that shows them. It shows whatever can be parsed; problems are
-// reported by the check.
+// Parses rule files for the page that shows them. It shows the parts that can be parsed; the check
+// reports problems.
 import { isObject } from '../json.ts';
 import { parseDocuments } from './yaml.ts';
 

@@ -26,7 +26,7 @@ export function archiveName(files: Files): string {
   return `hedgerow-rules-${(hash >>> 0).toString(16).padStart(8, '0')}.tar`;
 }
 
-/** Offsets of the members of a header. */
+/** Byte offsets of the members of a file header. */
 const OFFSET = {
   path: 0,
   mode: 100,

@@ -216,7 +216,7 @@ impl Address {
         let _ = std::fmt::Write::write_fmt(out, format_args!("{high}.{low}.{left}.{right}"));
     }
 
-    /// Returns the country code.
+    /// Returns the ISO country code, which depends on the network only.
     pub fn country(self) -> &'static str {
         COUNTRIES.get(usize::from(self.network) % COUNTRIES.len()).copied().unwrap_or_default()
     }

@@ -356,7 +356,8 @@ pub fn print_comparison(reports: &[Report]) -> Result<()> {
     Ok(())
 }
 
-/// Formats the requests to flag half and 95 % of the flagged accounts: `1, 95%: 4`.
+/// Formats the numbers of requests after which 50 % and 95 % of the flagged accounts were flagged:
+/// `1, 95%: 4`.
 fn format_requests_to_flag([median, p95]: [u32; 2]) -> String {
     format!("{median}, 95%: {p95}")
 }

@@ -3,7 +3,7 @@
 /// Bytes of an encoded entry.
 pub const ENTRY_BYTES: usize = 18;
 
-/// Index at the end of a list of entries.
+/// Value of [`IndicatorEntry::next_index`] in the last entry of a list.
 pub const NO_ENTRY: u32 = u32::MAX;
 
 /// An indicator that refers to its correlation by index.
