@@ -7,7 +7,6 @@ import { buildConsole, buildWorker } from './lib/build.mjs';
 import { guide } from './lib/demo.mjs';
 import { start as startOrigin } from './demo-origin.mjs';
 import { fromRoot, endChildrenOnSignal, Failure, main, start, stopAll } from './lib/proc.mjs';
-import { minisignKeyPair } from './lib/minisign.mjs';
 import { setup } from './lib/setup.mjs';
 
 const HOST = '127.0.0.1';
@@ -21,7 +20,7 @@ async function run() {
   await setup();
   await buildWorker({ profile: PROFILE });
   await buildConsole({ profile: PROFILE });
-  writeKeys();
+  await writeKeys();
   const origin = await startOrigin();
   try {
     const wrangler = startWrangler(writeEnv(origin.url));
@@ -52,10 +51,12 @@ function assertFree() {
 }
 
 /** Writes a key pair that signs rules for local use. hedgerow.toml has the paths of its files. */
-function writeKeys() {
+async function writeKeys() {
   mkdirSync(fromRoot('.wrangler'), { recursive: true });
   const secret = fromRoot('.wrangler/dev.key');
   if (existsSync(`${secret}.pub`)) return;
+  // Imports a package, which is installed only after `setup`.
+  const { minisignKeyPair } = await import('./lib/minisign.mjs');
   const keys = minisignKeyPair();
   writeFileSync(secret, keys.secret, { mode: 0o600 });
   writeFileSync(`${secret}.pub`, keys.public);

@@ -1,0 +1,33 @@
+// Scripts that install the packages must not import one: in a fresh clone they would not start.
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { test } from 'node:test';
+import { fromRoot } from '../../scripts/lib/proc.mjs';
+
+const ENTRY_POINTS = ['start', 'test', 'build', 'setup'].map((name) => `scripts/${name}.mjs`);
+const STATIC_IMPORT = /^(?:import|export)\s[^;]*?from '([^']+)'|^import '([^']+)'/gm;
+
+/** Returns the packages that a script and its own modules import when it starts, with importers. */
+function importedPackages(file, seen = new Set()) {
+  if (seen.has(file)) return [];
+  seen.add(file);
+  const imports = [...readFileSync(file, 'utf8').matchAll(STATIC_IMPORT)];
+  return imports.flatMap(([, named, bare]) => {
+    const specifier = named ?? bare;
+    if (specifier.startsWith('node:')) return [];
+    if (!specifier.startsWith('.')) return [`${specifier} in ${path.relative(fromRoot(), file)}`];
+    return importedPackages(path.resolve(path.dirname(file), specifier), seen);
+  });
+}
+
+for (const entryPoint of ENTRY_POINTS) {
+  test(`${entryPoint} starts without node_modules`, () => {
+    assert.deepEqual(importedPackages(fromRoot(entryPoint)), []);
+  });
+}
+
+test('the search finds an import of a package', () => {
+  const found = importedPackages(fromRoot('scripts/lib/minisign.mjs'));
+  assert.deepEqual(found, ['@noble/hashes/blake2.js in scripts/lib/minisign.mjs']);
+});
