@@ -3,19 +3,10 @@
 //   node scripts/screenshots.mjs
 import { readFileSync } from 'node:fs';
 import { chromium as playwright } from 'playwright-core';
-import { chromium } from './lib/chromium.mjs';
+import { chromium, CHROMIUM_FLAGS } from './lib/chromium.mjs';
 import { fromRoot, Failure, main } from './lib/proc.mjs';
 
 const BASE = 'http://127.0.0.1:8787/_hedgerow/';
-const FLAGS = [
-  '--no-sandbox',
-  '--disable-gpu',
-  '--disable-quic',
-  '--no-first-run',
-  '--disable-background-networking',
-  '--disable-component-update',
-  '--disable-sync',
-];
 
 /** Functions that open a view and wait for its contents, by view. */
 const VIEWS = {
@@ -56,7 +47,7 @@ await main(async () => {
     const remedy = 'Run `npm start` in another shell, then `npm run demo`.';
     throw new Failure(`nothing listens at ${BASE}.\n  ${remedy}`);
   }
-  const browser = await playwright.launch({ executablePath, args: FLAGS });
+  const browser = await playwright.launch({ executablePath, args: CHROMIUM_FLAGS });
   try {
     const context = await browser.newContext({
       viewport: { width: 1440, height: 900 },

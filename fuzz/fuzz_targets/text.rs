@@ -6,7 +6,7 @@
 //! - Text that is normalised in one run equals text normalised character by character.
 #![no_main]
 
-use hedgerow_core::extract::lenient_json::{RawString, Sink};
+use hedgerow_core::extract::raw_string::{RawString, Sink};
 use hedgerow_core::matching::literal_scanner::{MIN_LITERAL_BYTES, Scanner};
 use hedgerow_core::text::{Case, Normalizer, SourceMap};
 use libfuzzer_sys::fuzz_target;

@@ -62,7 +62,7 @@ pub fn rollout_percent(status: &DeploymentStatus, serial: u64) -> f64 {
     percent(by_serial.get(&serial.to_string()).copied().unwrap_or(0), *requests)
 }
 
-/// Returns the serial of the newest release; 0 if there is none.
+/// Returns the serial of the newest release; 0 before the first release.
 pub fn newest_serial(status: &DeploymentStatus) -> u64 {
     status.release.as_ref().map_or(0, |release| release.serial)
 }

@@ -14,6 +14,7 @@ mod lenient_value;
 mod member_name;
 mod object;
 mod openai;
+pub mod raw_string;
 mod request;
 mod requests;
 

@@ -158,7 +158,7 @@ impl FieldId {
 }
 
 impl Field {
-    /// Parses a field name; `None` if there is no such field.
+    /// Parses a field name; `None` for an unknown name.
     pub fn parse(name: &str) -> Option<Self> {
         if let Some(header) = name.strip_prefix(HEADER_PREFIX) {
             let is_valid = !header.is_empty()

@@ -119,7 +119,7 @@ pub fn resolve(correlations: &mut [CorrelationRule], rules: &[Rule], findings: &
             };
             if matching.is_empty() {
                 let key = ["correlation", "rules", &index.to_string()];
-                let problem = format!("there is no rule '{pattern}'");
+                let problem = format!("unknown rule '{pattern}'");
                 let remedy = did_you_mean(pattern, names()).unwrap_or_else(|| {
                     "name a signature, signatures by `<family>_*`, or a correlation".to_owned()
                 });

@@ -223,7 +223,7 @@ fn expand_all(
 fn unknown_selection(name: &str, names: &[&String]) -> Problem {
     let remedy = did_you_mean(name, names.iter().map(|name| name.as_str()))
         .unwrap_or_else(|| "define it under `detection`".to_owned());
-    Problem::new(format!("there is no selection '{name}'"), remedy)
+    Problem::new(format!("unknown selection '{name}'"), remedy)
 }
 
 /// Returns the selections that a pattern matches, by name. `them` omits names that begin with `_`.

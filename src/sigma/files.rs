@@ -46,7 +46,7 @@ fn is_rule_file(path: &str) -> bool {
 }
 
 /// Returns a finding at the first character that is not UTF-8, or was not when the file was saved;
-/// `None` if there is no such character.
+/// `None` if all characters are valid.
 pub fn find_invalid_utf8(file: &RuleFile) -> Option<Finding> {
     let offset = file.text.find(char::REPLACEMENT_CHARACTER)?;
     Some(Finding::new(

@@ -86,7 +86,7 @@ fn check_score(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
         let family: &str = key.get_ref();
         check_cap(caps, family, diagnostics);
         if !FAMILIES.contains(&family) && family != list::FAMILY {
-            let problem = format!("there is no family '{family}'");
+            let problem = format!("unknown family '{family}'");
             diagnostics.add(key.span().start, problem, replace_unknown(family, FAMILIES));
         }
     }
@@ -276,7 +276,7 @@ fn check_signature_name(
     if !names.iter().any(|candidate| candidate == name) {
         let remedy = did_you_mean(name, names.iter().map(String::as_str))
             .unwrap_or_else(|| "correct the name or remove the entry".to_owned());
-        diagnostics.add(offset, format!("there is no signature '{name}'"), remedy);
+        diagnostics.add(offset, format!("unknown signature '{name}'"), remedy);
     }
 }
 

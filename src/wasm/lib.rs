@@ -87,7 +87,7 @@ impl Filter {
     }
 
     /// Scores a request at `now`, in seconds since the epoch. Returns JSON `{llm_call, decision}`;
-    /// there is no `decision` if the request is not an LLM call.
+    /// `decision` is missing if the request is not an LLM call.
     ///
     /// Throws if the request cannot be parsed; the message says why.
     pub fn score(&self, request: &str, now: f64) -> Result<String, JsError> {

@@ -232,7 +232,7 @@ impl Registry {
             ("GET", "/status") => self.status(),
             _ => {
                 let remedy = "docs/openapi.yaml lists every path";
-                Err(ApiError::new(404, "not_found", "there is no such path", remedy))
+                Err(ApiError::new(404, "not_found", "unknown path", remedy))
             }
         }
     }
@@ -270,7 +270,7 @@ impl Registry {
             ApiError::new(
                 404,
                 "not_found",
-                "there is no release yet",
+                "the registry has no release yet",
                 "make one with `hedgerow release`",
             )
         };

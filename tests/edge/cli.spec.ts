@@ -310,7 +310,7 @@ ${exemplar('near: one', 'no-match', 1)}
     expect(await text('clusters', 'show', cluster)).toMatch(/models +demo-large 100 %/);
     expect(await text('status')).toMatch(/indicators +1, 1 clusters/);
     const errors: [string[], number, RegExp][] = [
-      [['indicators', 'explain', '0000000000000000'], 1, /there is no indicator/],
+      [['indicators', 'explain', '0000000000000000'], 1, /unknown indicator key/],
       [['indicators', 'explain', 'nonsense'], 2, /16 digits/],
       [['indicators', 'revoke', key], 2, /--reason/],
       [
@@ -323,7 +323,7 @@ ${exemplar('near: one', 'no-match', 1)}
         1,
         /expected a time in the next 366 days/,
       ],
-      [['clusters', 'show', '00000000'], 1, /there is no cluster/],
+      [['clusters', 'show', '00000000'], 1, /unknown cluster/],
     ];
     for (const [args, code, message] of errors) {
       const failure = await hedgerow(args, edgeTarget());

@@ -7,6 +7,7 @@ import { keyPair } from './minisign.ts';
 import { coveredCalls } from './openapi.ts';
 import { Admin, ADMIN_TOKEN, makeBundle, READ_TOKEN, signature } from './release-fixtures.ts';
 import {
+  CANARIES,
   type DecisionLine,
   type Edge,
   eventually,
@@ -758,14 +759,6 @@ describe('privacy', () => {
     'no content of requests is in the stored files, the admin API or the log',
     { timeout: 60_000 },
     async () => {
-      const CANARIES = {
-        prompt: 'canary-of-the-prompt',
-        credential: 'sk-canary-of-the-credential',
-        address: '203.0.113.78',
-        agent: 'canary-of-the-agent',
-        query: 'canary-of-the-query',
-        header: 'canary-of-the-header',
-      };
       const fleet = await Fleet.start({ origin, workers: 2, vars });
       try {
         await fleet.setFaults({ ledgerAlarmSpeed: 10 });

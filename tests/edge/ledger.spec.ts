@@ -3,6 +3,7 @@ import { beforeAll, expect, it } from 'vitest';
 import { keyPair } from './minisign.ts';
 import { Admin, ADMIN_TOKEN, makeBundle, phrase } from './release-fixtures.ts';
 import {
+  CANARIES,
   eventually,
   expectNoLeak,
   Fleet,
@@ -14,15 +15,6 @@ import {
 } from './support.ts';
 
 const keys = keyPair();
-const CANARIES = {
-  prompt: 'canary-of-the-prompt',
-  credential: 'sk-canary-of-the-credential',
-  address: '203.0.113.78',
-  agent: 'canary-of-the-agent',
-  query: 'canary-of-the-query',
-  model: 'canary-of-the-model@example.com',
-  header: 'canary-of-the-header',
-};
 
 const ALARMS = { ledgerAlarmSpeed: 10 };
 

@@ -1054,6 +1054,17 @@ export const shortId = () => randomUUID().slice(0, 8);
 
 // --- Canaries -----------------------------------------------------------------------------------
 
+/** Contents of a request, one for each part, that must not be stored or logged anywhere. */
+export const CANARIES = {
+  prompt: 'canary-of-the-prompt',
+  credential: 'sk-canary-of-the-credential',
+  address: '203.0.113.78',
+  agent: 'canary-of-the-agent',
+  query: 'canary-of-the-query',
+  model: 'canary-of-the-model@example.com',
+  header: 'canary-of-the-header',
+};
+
 /** Fails if one of the texts contains one of the secrets. */
 export function expectNoLeak(texts: Record<string, string>, secrets: string[]) {
   for (const [name, text] of Object.entries(texts)) {

@@ -131,7 +131,7 @@ fn newer_and_larger_bundles_are_rejected() {
     let rows: [(&str, Vec<u8>, &str); 10] = [
         ("a serial that JavaScript cannot represent", numbered(1 << 60, 0), "serial"),
         ("a date that JavaScript cannot represent", numbered(1, 1 << 60), "created"),
-        ("format 0", text(0).into_bytes(), "no bundle format 0"),
+        ("format 0", text(0).into_bytes(), "bundle format 0 does not exist"),
         ("format 4", text(4).into_bytes(), "format 4 is newer than 1"),
         ("10,001 signatures", many(10_001), "10001 signatures and lists, more than 10000"),
         ("50,000 signatures", many(50_000), "more than"),

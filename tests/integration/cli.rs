@@ -104,7 +104,7 @@ fn findings_are_reported_at_once_with_line_column_and_remedy() {
             "condition: pairs and purpose",
             "condition: pairs and purpose and more",
             "14:3",
-            "no selection 'more'",
+            "unknown selection 'more'",
         ),
         (
             "unused selection",
@@ -233,7 +233,7 @@ fn findings_are_reported_at_once_with_line_column_and_remedy() {
             "condition: pairs and purpose",
             "condition: pair and purpose",
             "14:3",
-            "there is no selection 'pair'; did you mean 'pairs'?",
+            "unknown selection 'pair'; did you mean 'pairs'?",
         ),
         (
             "misspelt modifier",
@@ -490,7 +490,7 @@ fn invalid_policies_are_findings() {
         (
             "unknown signature",
             "[[signature]]\nname = 'synthesis_nothing'\noff = true",
-            "no signature",
+            "unknown signature 'synthesis_nothing'",
         ),
         (
             "no reason",
@@ -585,7 +585,7 @@ mode = 'shadow'
         (17, 6, "the account 'team a' is invalid"),
         (21, 1, "the key is repeated"),
         (23, 6, "of this account is not unique"),
-        (25, 8, "there is no signature 'synthesis_pair'; did you mean 'synthesis_pairs'?"),
+        (25, 8, "unknown signature 'synthesis_pair'; did you mean 'synthesis_pairs'?"),
         (26, 10, "the weight is invalid: expected a number"),
         (27, 1, "exemption 'x' exempts everything"),
         (27, 1, "this exemption has no 'reason'"),
@@ -593,7 +593,7 @@ mode = 'shadow'
         (30, 8, "of this exemption is not unique"),
         (31, 10, "exemption 'x' has no reason"),
         (33, 8, "the path 'v1' never matches"),
-        (34, 15, "there is no signature 'other'"),
+        (34, 15, "unknown signature 'other'"),
         (34, 24, "expected a string"),
         (36, 6, "the cluster 'team' is invalid"),
         (37, 1, "this cluster has no 'id'"),

@@ -159,14 +159,14 @@ fn each_invalid_value_is_a_finding_with_position_and_remedy() {
             "rules: [traffic_generation]",
             "rules: [traffic_generaton]",
             "13:11",
-            "there is no rule 'traffic_generaton'",
+            "unknown rule 'traffic_generaton'",
             "did you mean 'traffic_generation'?",
         ),
         (
             "rules: [traffic_generation]",
             "rules: [elicitation_*]",
             "13:11",
-            "there is no rule 'elicitation_*'",
+            "unknown rule 'elicitation_*'",
             "<family>_*",
         ),
         (

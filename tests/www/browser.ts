@@ -4,18 +4,9 @@ import { createRequire } from 'node:module';
 import path from 'node:path';
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
 import { expect } from 'vitest';
-import { chromium as chromiumPath } from '../../scripts/lib/chromium.mjs';
+import { chromium as chromiumPath, CHROMIUM_FLAGS } from '../../scripts/lib/chromium.mjs';
 import { ROOT } from '../edge/support.ts';
 
-const FLAGS = [
-  '--no-sandbox',
-  '--disable-gpu',
-  '--disable-quic',
-  '--no-first-run',
-  '--disable-background-networking',
-  '--disable-component-update',
-  '--disable-sync',
-];
 export const CHROMIUM = chromiumPath();
 const isConsoleBuilt = existsSync(path.join(ROOT, 'build/console/_hedgerow/index.html'));
 /** Whether the tests can run: there is a Chromium, and the console was built. */
@@ -33,7 +24,7 @@ export const ARTIFACTS = path.join(ROOT, '.artifacts/www');
 mkdirSync(ARTIFACTS, { recursive: true });
 
 export const launch = (): Promise<Browser> =>
-  chromium.launch({ executablePath: CHROMIUM, args: FLAGS });
+  chromium.launch({ executablePath: CHROMIUM, args: CHROMIUM_FLAGS });
 
 /** Options of `expect.poll`: pages change after their conditions do. */
 export const POLL = { timeout: 15_000, interval: 50 };

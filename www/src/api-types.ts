@@ -33,7 +33,7 @@ export type AuditEntry = {
   what: string;
   /** Digest of the bundle, serial of the release, or key of the indicator with the reason. */
   subject: string;
-  /** Author that the release or the revocation names; empty if there is none. */
+  /** Author that the release or the revocation names; empty without one. */
   author: string;
   /** Keyed hash of the client's address, 16 hexadecimal digits. */
   from: string | null;

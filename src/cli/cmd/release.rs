@@ -176,7 +176,8 @@ pub fn rollback(args: &RollbackArgs, config: Option<&Path>, format: Format) -> R
     let publisher = Publisher::open(&config, args.publish.wait)?;
     let releases = publisher.store.releases()?;
     let Some(current) = releases.first() else {
-        let message = "there is no release yet: expected one to roll back; run `hedgerow release`";
+        let message =
+            "the registry has no release yet: expected one to roll back; run `hedgerow release`";
         return Err(Error::Rejected(message.to_owned()));
     };
     let current = current.verified_release(&publisher.trusted_keys)?;

@@ -36,7 +36,7 @@ impl DirectoryStore {
         self.path.join("releases").join(format!("{serial}.json"))
     }
 
-    /// Returns the serial of the current release; 0 if there is none.
+    /// Returns the serial of the current release; 0 before the first release.
     fn current_serial(&self) -> Result<u64> {
         let path = self.current_path();
         let text = match fs::read(&path) {

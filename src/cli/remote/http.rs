@@ -250,7 +250,7 @@ fn explain_status(status: u16, description: &str) -> String {
                 token file or HEDGEROW_TOKEN"
             .to_owned(),
         404 => format!(
-            "there is no admin API (404): ADMIN_TOKEN is not set in the deployment, or the URL is \
+            "the admin API is off (404): ADMIN_TOKEN is not set in the deployment, or the URL is \
              wrong; run `wrangler secret put ADMIN_TOKEN` (at least {MIN_TOKEN_LEN} characters), \
              or correct the URL"
         ),

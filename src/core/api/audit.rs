@@ -28,7 +28,7 @@ pub struct AuditEntry {
     pub action: String,
     /// Digest of the bundle, serial of the release, or key of the indicator with the reason.
     pub subject: String,
-    /// Author that the release or the revocation names; empty if there is none.
+    /// Author that the release or the revocation names; empty without one.
     pub author: String,
     /// Keyed hash of the client's address, 16 hexadecimal digits.
     #[serde(rename = "from")]

@@ -47,7 +47,7 @@ enum Node {
 
 impl Clusters {
     /// Links accounts by a key for which a correlation fired at `at`, in seconds since the epoch.
-    /// Returns the id of their cluster, or 0 if there is no room for the key.
+    /// Returns the id of their cluster, or 0 if the graph has no room for the key.
     pub fn link(&mut self, correlation: &str, key: u64, accounts: &[u64], at: u32) -> u32 {
         let Some(mut root) = self.find_or_add_root(Node::Key, key, at) else { return 0 };
         for account in accounts {
@@ -83,7 +83,7 @@ impl Clusters {
     }
 
     /// Returns the root of a key or account, which becomes a cluster of its own if it is new.
-    /// `None` if there is no room for another node.
+    /// `None` if the graph has no room for another node.
     fn find_or_add_root(&mut self, kind: Node, hash: u64, at: u32) -> Option<u32> {
         let nodes = match kind {
             Node::Account => &mut self.account_nodes,

@@ -23,8 +23,8 @@ pub struct GroupKeys {
 /// The values of a group, with their hash.
 #[derive(Clone, Copy, Debug)]
 pub struct GroupKey<'v> {
-    /// Values, one per field; empty if only their hash is known. Without values there is no firing:
-    /// the next observation of the group reports the correlations that hold.
+    /// Values, one per field; empty if only their hash is known. A group without values does not
+    /// fire: the next observation of the group reports the correlations that hold.
     pub values: &'v [u64],
     /// Hash over the values.
     pub values_hash: u64,

@@ -51,7 +51,7 @@ pub struct OrderedMatch(Box<[[Partial; 2]]>);
 /// A sequence up to one of the sources.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Partial {
-    /// Time of the first event, in seconds since the epoch; 0 if there is no sequence.
+    /// Time of the first event, in seconds since the epoch; 0 before the first event.
     started_at: u32,
     /// Time of the last event, in seconds since the epoch.
     last_hit_at: u32,

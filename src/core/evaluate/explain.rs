@@ -11,7 +11,7 @@ use regex_automata::meta::Regex;
 use serde::Serialize;
 
 use crate::extract::Request;
-use crate::extract::lenient_json::RawString;
+use crate::extract::raw_string::RawString;
 use crate::field::{Field, FieldId, FieldType, sections};
 use crate::http::envelope::Envelope;
 use crate::matching::{Evidence, regex_gate};

@@ -1,6 +1,6 @@
 //! Normalised keys of JSON members, as origins compare them.
 
-use crate::extract::lenient_json::RawString;
+use crate::extract::raw_string::RawString;
 
 /// The key of a JSON member, normalised for look-up: lower case, without underscores.
 ///

@@ -5,8 +5,9 @@ use std::cell::OnceCell;
 use std::ops::Range;
 
 use super::issues::ReadIssues;
-use super::lenient_json::{RawString, Reader, Sink, Token};
+use super::lenient_json::{Reader, Token};
 use super::lenient_value::{parse_flag, parse_number, skip_mistyped};
+use super::raw_string::{RawString, Sink};
 use crate::field::{FieldId, MESSAGE_SECTIONS, Section};
 use crate::http::body::{self, Body};
 use crate::http::envelope::Envelope;

@@ -10,7 +10,7 @@ use super::keyword::{KeywordCheck, KeywordTest, run_keyword_tests};
 use super::literal_scanner::Scanner;
 use super::regex_gate::{self, RegexGate, RegexTest, segment_at};
 use crate::error::Error;
-use crate::extract::lenient_json::RawString;
+use crate::extract::raw_string::RawString;
 use crate::extract::{Request, Segment, Source};
 use crate::field::{Field, FieldId};
 use crate::rules::signature::{Comparator, StringMatch};

@@ -79,7 +79,7 @@ impl RegexGate {
     }
 
     /// Runs a regex at the positions where it may match. Returns the byte range of its first match
-    /// in the text; `None` if there is no match or the budget is exhausted.
+    /// in the text; `None` without a match, or if the budget is exhausted.
     pub fn find_match(&mut self, test: &RegexTest, request: &Request<'_>) -> Option<Range<usize>> {
         if self.budget_exhausted() {
             return None;

@@ -118,7 +118,7 @@ impl Bundle {
         let header: BundleHeader = serde_json::from_slice(bytes)
             .map_err(|error| Error::new(format!("this is not a bundle: {error}"), rebuild))?;
         match header.format {
-            0 => return Err(Error::new("there is no bundle format 0", rebuild)),
+            0 => return Err(Error::new("bundle format 0 does not exist", rebuild)),
             1..=BUNDLE_FORMAT => {}
             newer => {
                 let problem = format!(

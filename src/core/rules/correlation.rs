@@ -230,7 +230,7 @@ impl Threshold {
 }
 
 impl Coordination {
-    /// Returns whether there is no condition.
+    /// Returns whether all conditions are missing.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }

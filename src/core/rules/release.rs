@@ -148,7 +148,7 @@ impl Release {
         let is_valid_reference = |name: &&String| is_digest(name) || *name == EMBEDDED;
         let percent = self.canary.as_ref().map_or(1.0, |canary| canary.percent);
         if self.format_version == 0 {
-            return Some("there is no release format 0");
+            return Some("release format 0 does not exist");
         }
         if self.serial == 0 || self.serial > MAX_SAFE_INTEGER {
             return Some("its serial is not a number from 1 to 2⁵³ − 1");

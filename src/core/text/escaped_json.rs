@@ -9,7 +9,7 @@ use super::characters::{is_ascii_space, non_ascii_prefix_len};
 use super::checkpoint::{Checkpoint, CheckpointWriter};
 use super::normalize::{Case, Normalizer};
 use super::precomposed::FoldOutcome;
-use crate::extract::lenient_json::{RawString, Sink, unescape};
+use crate::extract::raw_string::{RawString, Sink, unescape};
 use crate::text::simd;
 use crate::text::simd::{BLOCK_BYTES, Escapes, Mask, SimdBlock};
 

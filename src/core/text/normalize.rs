@@ -9,7 +9,7 @@ use super::characters::{
 };
 use super::checkpoint::CheckpointWriter;
 use super::precomposed::{FoldOutcome, ideograph_prefix_len};
-use crate::extract::lenient_json::Sink;
+use crate::extract::raw_string::Sink;
 
 /// Ends every segment in a buffer of normalised text, where control characters never occur.
 pub const SEGMENT_END: char = '\n';
@@ -346,7 +346,7 @@ impl Sink for Normalizer<'_> {
 #[cfg(test)]
 pub(in crate::text) mod tests {
     use super::*;
-    use crate::extract::lenient_json::RawString;
+    use crate::extract::raw_string::RawString;
     use crate::text::characters::{LOOK_ALIKES, look_alike};
 
     #[test]

@@ -108,7 +108,7 @@ mod tests {
     use proptest::prelude::{Strategy, prop};
 
     use super::*;
-    use crate::extract::lenient_json::RawString;
+    use crate::extract::raw_string::RawString;
     use crate::text::{Case, Normalizer, normalize};
 
     /// Returns the specified result: NFKC of the whole text, then folding by character. ASCII is

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::characters::{joins_previous, plain_prefix_len};
 use super::checkpoint::Checkpoint;
 use super::normalize::{Case, Normalizer};
-use crate::extract::lenient_json::{Piece, RawString, Sink};
+use crate::extract::raw_string::{Piece, RawString, Sink};
 
 /// A map from offsets in the normalised text of a value to byte ranges of the body.
 #[derive(Debug)]

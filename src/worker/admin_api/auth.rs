@@ -49,7 +49,7 @@ impl Tokens {
         Self { admin: settings.token("ADMIN_TOKEN"), read: settings.token("READ_TOKEN") }
     }
 
-    /// Returns whether neither token is set: there is no admin API.
+    /// Returns whether neither token is set; the admin API is off then.
     pub fn are_missing(&self) -> bool {
         self.admin.is_none() && self.read.is_none()
     }

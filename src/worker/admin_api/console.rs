@@ -69,7 +69,7 @@ pub async fn handle(request: &ClientRequest, settings: &Settings) -> Response {
         json_response(503, &ApiError::new(503, "unavailable", message, remedy).body())
     };
     let Some(assets) = settings.assets() else {
-        let message = "the binding ASSETS is missing: there is no console";
+        let message = "the console is off: the binding ASSETS is missing";
         return unavailable(message, "restore [assets] in wrangler.toml, and deploy again");
     };
     // The binding ignores the host.

@@ -86,7 +86,7 @@ pub fn find(method: &str, path: &str) -> Result<&'static AdminRoute, ApiError> {
 /// Returns the error for a path without a route.
 pub fn not_found() -> ApiError {
     let remedy = "docs/openapi.yaml lists every path";
-    ApiError::new(404, "not_found", "there is no such path", remedy)
+    ApiError::new(404, "not_found", "unknown path", remedy)
 }
 
 impl AdminRoute {

@@ -79,7 +79,7 @@ impl Correlator {
         Ok(())
     }
 
-    /// Makes the session forget dropped firings. Returns false if there is no session.
+    /// Makes the session forget dropped firings. Returns false without a session.
     fn forget_firings(&self, texts: &[String]) -> bool {
         let mut session = self.session.borrow_mut();
         let Some(session) = session.as_mut() else { return false };

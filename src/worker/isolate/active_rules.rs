@@ -36,8 +36,8 @@ use crate::platform::settings::Settings;
 /// Pause between two checks whether another request's poll has finished.
 const WAIT_STEP: Duration = Duration::from_millis(20);
 
-/// Returns the rules in force: the rules of the release, or the embedded rules if there is no
-/// release or the release has expired. The expiry is logged and counted once.
+/// Returns the rules in force: the rules of the release, or the embedded rules before the first
+/// release and after the release has expired. The expiry is logged and counted once.
 ///
 /// # Errors
 /// If the embedded rules do not load. The error gives the reason. It is not cached: the next

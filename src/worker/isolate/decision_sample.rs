@@ -135,7 +135,7 @@ impl DecisionSample {
         self.push(is_clear, full.or_else(|| encode(shortened(decision))));
     }
 
-    /// Returns whether there is no room for another decision, clear or not.
+    /// Returns whether the sample has no room for another decision: `is_clear` says of which kind.
     fn is_full(&self, is_clear: bool) -> bool {
         let has_max_records = if is_clear {
             self.clear.len() >= MAX_CLEAR_DECISIONS

@@ -34,7 +34,7 @@ pub fn stub(settings: &Settings) -> Result<Stub, ApiError> {
 /// and query; `caller` is stored with the audit entry.
 ///
 /// # Errors
-/// `unavailable`, if there is no response within [`RPC_TIMEOUT`].
+/// `unavailable`, if the registry does not respond within [`RPC_TIMEOUT`].
 pub async fn call(
     stub: &Stub,
     method: &str,
@@ -57,7 +57,7 @@ pub async fn call(
 /// would add 30 KiB to the Worker.
 ///
 /// # Errors
-/// `unavailable`, if there is no complete response.
+/// `unavailable`, if the response is missing or incomplete.
 pub async fn query(
     settings: &Settings,
     target: &str,

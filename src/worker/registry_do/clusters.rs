@@ -99,7 +99,7 @@ impl Registry {
     pub(super) fn cluster(&self, id: &str) -> HandlerResult {
         let not_found = || {
             let id: String = id.chars().take(8).collect();
-            let message = format!("there is no cluster '{id}'");
+            let message = format!("unknown cluster '{id}'");
             let remedy = "`hedgerow clusters list` lists all clusters; a cluster that merged into \
                 another has the other's id";
             ApiError::new(404, "not_found", message, remedy)
@@ -114,7 +114,7 @@ impl Registry {
         Ok((200, json!(api::ClusterDetails { summary, links, traffic: None })))
     }
 
-    /// Returns the summary of a cluster; `None` if there is no such cluster.
+    /// Returns the summary of a cluster; `None` for an unknown id.
     pub(super) fn cluster_summary(
         &self,
         id: &str,

@@ -19,7 +19,7 @@ pub fn rejected(code: &'static str) -> impl Fn(hedgerow_core::Error) -> ApiError
 
 /// Returns the error for a bundle that is not stored.
 pub fn unknown_bundle(digest: &str) -> ApiError {
-    let message = format!("there is no bundle '{}'", short_digest(digest));
+    let message = format!("unknown bundle '{}'", short_digest(digest));
     let remedy = "GET /_hedgerow/v1/bundles lists the stored bundles";
     ApiError::new(404, "not_found", message, remedy)
 }

@@ -488,7 +488,7 @@ pub fn parse_hash(key: &str) -> Option<u64> {
 
 fn unknown_indicator(key: &str) -> ApiError {
     let key: String = key.chars().take(16).collect();
-    let message = format!("there is no indicator for the key '{key}'");
+    let message = format!("unknown indicator key '{key}'");
     ApiError::new(404, "not_found", message, "`hedgerow indicators list` lists all indicators")
 }
 

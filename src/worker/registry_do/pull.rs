@@ -68,7 +68,7 @@ impl Registry {
     }
 
     /// Fetches the release, and imports it unless it is stored already. Returns its serial; `None`
-    /// if there is nothing new.
+    /// if nothing has changed.
     async fn pull_once(&self, base: &str) -> Result<Option<u64>, String> {
         let base = base.trim().trim_end_matches('/');
         if !base.starts_with("https://") && !self.settings.is_development {

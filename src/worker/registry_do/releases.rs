@@ -235,7 +235,7 @@ impl Registry {
     }
 }
 
-/// Checks that a promotion makes the canary active, or the shadow if there is no canary.
+/// Checks that a promotion makes the canary active, or the shadow of a release without a canary.
 fn check_promotion(before: Option<&Release>, after: &Release) -> Result<(), &'static str> {
     if after.canary.is_some() || after.shadow.is_some() {
         return Err("a promotion has neither canary nor shadow");

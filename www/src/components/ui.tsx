@@ -78,7 +78,7 @@ export function Time({ at, relative = false, text }: TimeProps) {
   );
 }
 
-/** A copy button. It reports success, or that there is no clipboard, as on plain HTTP. */
+/** A copy button. It reports success, or that the clipboard is not available, as on plain HTTP. */
 export function Copy({ text, label = 'Copy' }: { text: string; label?: string }) {
   const [result, setResult] = useState<string>();
   useEffect(() => {

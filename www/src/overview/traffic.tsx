@@ -109,7 +109,7 @@ function RateChart({ series, layers }: RatesProps) {
 interface LegendProps {
   layers: TrafficLayer[];
   hidden: readonly string[];
-  /** Index of the step below the pointer; null if there is none. */
+  /** Index of the step below the pointer; null if it is outside. */
   point: number | null;
   onToggle(name: string): void;
 }

@@ -56,7 +56,7 @@ interface Props {
   scored: QueryResult<unknown, Scored>;
   result: Result | null;
   rules: Rules | null;
-  /** Whether there is no request to score. */
+  /** Whether a request to score is missing. */
   isIdle: boolean;
   onHover: (name: string | null) => void;
   onPick: (name: string) => void;

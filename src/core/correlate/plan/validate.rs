@@ -54,7 +54,7 @@ pub fn validate_nesting(
 
 /// Returns the error for a name under `rules` that no signature and no correlation has.
 pub fn unknown_rule(correlation: &Correlation, name: &str) -> Error {
-    let problem = format!("there is no rule '{name}'");
+    let problem = format!("unknown rule '{name}'");
     error(correlation, &problem, "name a signature or a correlation")
 }
 

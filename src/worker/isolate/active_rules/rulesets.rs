@@ -9,7 +9,7 @@ use hedgerow_core::ruleset::Release;
 /// The rulesets of a release, or the embedded ruleset.
 #[derive(Clone)]
 pub struct ActiveRules {
-    /// `None` if the embedded ruleset is in force because there is no release.
+    /// `None` before the first release, while the embedded ruleset is in force.
     pub(super) release: Option<Rc<Release>>,
     /// Decides for all accounts outside the canary.
     pub(super) active: Rc<Ruleset>,
