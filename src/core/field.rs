@@ -115,7 +115,7 @@ fields! {
     BatchSize Number "hedgerow.batch.size" "Number of requests in the batch upload; absent outside batches."
     BodySize Number "http.request.body.size" "Bytes of the body as sent, if known."
     BodyUnscanned Number "hedgerow.body.unscanned" "Bytes after the scan window; absent if the whole body was scanned."
-    BodyUnreadable Keyword "hedgerow.body.unreadable" "Reasons why parts of the body were not read: `empty`, `syntax`, `truncated`, `encoding`, `inflate`, `depth`, `entries`, `multipart`, `duplicate` (a key that may occur once occurs twice), `search_budget` (the text exhausted the search budget, so not all regexes ran)."
+    BodyUnreadable Keyword "hedgerow.body.unreadable" "Reasons why parts of the body were not read: `empty`, `syntax`, `truncated`, `encoding`, `inflate`, `depth`, `entries`, `multipart`, `duplicate` (a key that may occur once occurs twice), `costly` (the request exceeded its budget of work, so not all text was searched), `opaque` (a binary format that is not read)."
     Encoding Keyword "hedgerow.encoding" "Content encoding of the body."
     Method Keyword "http.request.method" "HTTP method."
     Path Keyword "url.path" "Path of the URL, without the query."

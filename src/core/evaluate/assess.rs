@@ -39,7 +39,7 @@ impl Ruleset {
                 hits.extend(self.template_list_hits(request, envelope));
                 let mut issues = request.issues();
                 if matcher.budget_exhausted() {
-                    issues.insert(ReadIssues::SEARCH_BUDGET);
+                    issues.insert(ReadIssues::COSTLY);
                 }
                 let mut assessment = self.score(envelope, endpoint, hits, issues);
                 let exceeds_highest = |score: &Score, highest: &Option<Assessment>| {

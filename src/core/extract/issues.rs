@@ -1,62 +1,59 @@
 //! Read issues: why parts of a body were not read. They become a field, never an error.
 
+use bitflags::bitflags;
+
 use crate::extract::lenient_json::JsonErrors;
 
-/// The reasons why parts of a body were not read: a set of flags.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ReadIssues(u16);
+bitflags! {
+    /// The reasons why parts of a body were not read.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct ReadIssues: u16 {
+        /// The request has no body.
+        const EMPTY_BODY = 1 << 0;
+        /// Bytes that are not JSON were skipped.
+        const SYNTAX = 1 << 1;
+        /// The body ended inside a value.
+        const TRUNCATED = 1 << 2;
+        /// The content encoding or the character set is not supported.
+        const ENCODING = 1 << 3;
+        /// Decompression failed or reached its size limit.
+        const INFLATE = 1 << 4;
+        /// A value is nested deeper than the reader follows.
+        const DEPTH = 1 << 5;
+        /// The batch has more entries than the limit.
+        const ENTRIES = 1 << 6;
+        /// The parts of an upload were not found, or servers may read them differently.
+        const MULTIPART = 1 << 7;
+        /// An object has a key twice. The origin decides which value counts.
+        const DUPLICATE = 1 << 8;
+        /// The request exceeded its budget of work: some text was not normalised or searched.
+        const COSTLY = 1 << 9;
+        /// The body, or a part of it, is in a binary format that is not read.
+        const OPAQUE = 1 << 10;
+        /// The request holds media, or files that are not text.
+        const ATTACHMENT = 1 << 11;
+    }
+}
 
 impl ReadIssues {
-    /// The request has no body.
-    pub const EMPTY_BODY: Self = Self(1);
-    /// Bytes that are not JSON were skipped.
-    pub const SYNTAX: Self = Self(2);
-    /// The body ended inside a value.
-    pub const TRUNCATED: Self = Self(4);
-    /// The content encoding or the character set is not supported.
-    pub const ENCODING: Self = Self(8);
-    /// Decompression failed or reached its size limit.
-    pub const INFLATE: Self = Self(16);
-    /// A value is nested deeper than the reader follows.
-    pub const DEPTH: Self = Self(32);
-    /// The batch has more entries than the limit.
-    pub const ENTRIES: Self = Self(64);
-    /// The parts of an upload were not found, or servers may read them differently.
-    pub const MULTIPART: Self = Self(128);
-    /// An object has a key twice. The origin decides which value counts.
-    pub const DUPLICATE: Self = Self(256);
-    /// The text was too expensive to search: some regexes did not run.
-    pub const SEARCH_BUDGET: Self = Self(512);
-
-    /// Adds the flags of `other`.
-    pub fn insert(&mut self, other: Self) {
-        self.0 |= other.0;
-    }
-
-    /// Returns whether no flag is set.
-    pub fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
     /// Returns the names of the flags that are set: values of `hedgerow.body.unreadable`.
+    ///
+    /// An attachment has no name: a picture in a request is ordinary.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        const NAMES: [&str; 10] = [
-            "empty",
-            "syntax",
-            "truncated",
-            "encoding",
-            "inflate",
-            "depth",
-            "entries",
-            "multipart",
-            "duplicate",
-            "search_budget",
+        const NAMES: [(ReadIssues, &str); 11] = [
+            (ReadIssues::EMPTY_BODY, "empty"),
+            (ReadIssues::SYNTAX, "syntax"),
+            (ReadIssues::TRUNCATED, "truncated"),
+            (ReadIssues::ENCODING, "encoding"),
+            (ReadIssues::INFLATE, "inflate"),
+            (ReadIssues::DEPTH, "depth"),
+            (ReadIssues::ENTRIES, "entries"),
+            (ReadIssues::MULTIPART, "multipart"),
+            (ReadIssues::DUPLICATE, "duplicate"),
+            (ReadIssues::COSTLY, "costly"),
+            (ReadIssues::OPAQUE, "opaque"),
         ];
-        NAMES
-            .into_iter()
-            .enumerate()
-            .filter(move |(index, _)| self.0 & (1 << index) != 0)
-            .map(|(_, name)| name)
+        NAMES.into_iter().filter(move |(flag, _)| self.contains(*flag)).map(|(_, name)| name)
     }
 
     /// Adds the errors of a JSON reader. A body that exceeds the scan window is not reported as

@@ -430,7 +430,7 @@ impl Matcher<'_> {
 }
 
 /// The value of `hedgerow.body.unreadable` if the search budget is exhausted.
-const BUDGET_EXHAUSTED: &str = "search_budget";
+const BUDGET_EXHAUSTED: &str = "costly";
 
 /// Returns whether an occurrence from `start` to `end` lies at the edge of the segment that
 /// `anchor` requires.

@@ -49,7 +49,7 @@ const UNREADABLE: Record<string, string> = {
   entries: 'the batch has too many requests',
   multipart: 'the parts of the upload were not found',
   duplicate: 'a key that must be unique is repeated',
-  search_budget: 'searching the text is too expensive, so not all patterns were tried',
+  costly: 'searching the text is too expensive, so not all patterns were tried',
 };
 
 interface Props {
