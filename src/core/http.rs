@@ -2,5 +2,7 @@
 
 pub mod body;
 pub mod credential;
+pub mod endpoint;
 pub mod envelope;
 pub mod route;
+pub mod routes;

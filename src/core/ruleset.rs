@@ -7,7 +7,7 @@ use crate::correlate::Plan;
 use crate::error::Error;
 use crate::extract::Request;
 use crate::http::envelope::Envelope;
-use crate::http::route::Endpoint;
+use crate::http::route::{Endpoint, is_prompt_method};
 use crate::matching::{Hit, Program, compile};
 use crate::rules::bundle;
 pub use crate::rules::bundle::{
@@ -141,7 +141,7 @@ impl Ruleset {
     pub fn endpoint(&self, envelope: &Envelope<'_>) -> Option<Endpoint> {
         // WebSocket handshakes are GET. An `Upgrade` header on a POST has no meaning and is
         // ignored.
-        if envelope.method != "POST" {
+        if !is_prompt_method(envelope.method) {
             return None;
         }
         Some(self.policy.endpoint(envelope.path)).filter(|endpoint| *endpoint != Endpoint::None)

@@ -1,122 +1,9 @@
 //! Routes: the path of a request decides whether it is an LLM call, and the format of its body.
 
-use serde::{Deserialize, Serialize};
+use std::sync::LazyLock;
 
-/// An endpoint of an LLM API, which decides the format of the body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Endpoint {
-    /// OpenAI chat completions.
-    #[serde(rename = "openai.chat")]
-    OpenaiChat,
-    /// OpenAI responses.
-    #[serde(rename = "openai.responses")]
-    OpenaiResponses,
-    /// OpenAI completions, also under `/engines/<model>/`.
-    #[serde(rename = "openai.completions")]
-    OpenaiCompletions,
-    /// OpenAI embeddings.
-    #[serde(rename = "openai.embeddings")]
-    OpenaiEmbeddings,
-    /// OpenAI file upload; an LLM call if its purpose is `batch`.
-    #[serde(rename = "openai.files")]
-    OpenaiFiles,
-    /// The start of an OpenAI batch over an uploaded file.
-    #[serde(rename = "openai.batches")]
-    OpenaiBatches,
-    /// Anthropic messages.
-    #[serde(rename = "anthropic.messages")]
-    AnthropicMessages,
-    /// Anthropic token counting.
-    #[serde(rename = "anthropic.count_tokens")]
-    AnthropicCountTokens,
-    /// Anthropic message batches.
-    #[serde(rename = "anthropic.batches")]
-    AnthropicBatches,
-    /// Gemini generateContent and streamGenerateContent.
-    #[serde(rename = "gemini.generate")]
-    GeminiGenerate,
-    /// Gemini countTokens.
-    #[serde(rename = "gemini.count_tokens")]
-    GeminiCountTokens,
-    /// Gemini embedContent.
-    #[serde(rename = "gemini.embed")]
-    GeminiEmbed,
-    /// Gemini batchEmbedContents.
-    #[serde(rename = "gemini.embed_batch")]
-    GeminiEmbedBatch,
-    /// Gemini batchGenerateContent.
-    #[serde(rename = "gemini.batches")]
-    GeminiBatches,
-    /// Any other LLM call.
-    #[serde(rename = "generic")]
-    Generic,
-    /// Not an LLM call: forwarded unchanged and not counted.
-    #[serde(rename = "none")]
-    None,
-}
-
-/// The wire format of a provider.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Dialect {
-    /// OpenAI and compatible servers.
-    Openai,
-    /// Anthropic.
-    Anthropic,
-    /// Google's Gemini API and Vertex AI.
-    Gemini,
-    /// Unknown: strings under well-known keys are read.
-    Generic,
-}
-
-impl Endpoint {
-    /// Returns the dialect of the endpoint's bodies.
-    pub fn dialect(self) -> Dialect {
-        use Endpoint::*;
-        match self {
-            OpenaiChat | OpenaiResponses | OpenaiCompletions | OpenaiEmbeddings | OpenaiFiles
-            | OpenaiBatches => Dialect::Openai,
-            AnthropicMessages | AnthropicCountTokens | AnthropicBatches => Dialect::Anthropic,
-            GeminiGenerate | GeminiCountTokens | GeminiEmbed | GeminiEmbedBatch | GeminiBatches => {
-                Dialect::Gemini
-            }
-            Generic | None => Dialect::Generic,
-        }
-    }
-
-    /// Returns OpenTelemetry's `gen_ai.operation.name`; `count_tokens` and `batch` are additions.
-    pub fn operation(self) -> &'static str {
-        use Endpoint::*;
-        match self {
-            OpenaiChat | OpenaiResponses | AnthropicMessages | Generic | None => "chat",
-            OpenaiCompletions => "text_completion",
-            OpenaiEmbeddings | GeminiEmbed | GeminiEmbedBatch => "embeddings",
-            AnthropicCountTokens | GeminiCountTokens => "count_tokens",
-            OpenaiFiles | OpenaiBatches | AnthropicBatches | GeminiBatches => "batch",
-            GeminiGenerate => "generate_content",
-        }
-    }
-}
-
-impl Dialect {
-    /// Returns OpenTelemetry's `gen_ai.provider.name`; `generic` is an addition.
-    pub fn provider(self) -> &'static str {
-        match self {
-            Self::Gemini => "gcp.gemini",
-            _ => self.name(),
-        }
-    }
-
-    /// Returns the name in logs.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Openai => "openai",
-            Self::Anthropic => "anthropic",
-            Self::Gemini => "gemini",
-            Self::Generic => "generic",
-        }
-    }
-}
+pub use super::endpoint::{Dialect, Endpoint};
+use super::routes::builtin_routes;
 
 /// Returns the endpoint of a path by the built-in routes; [`Endpoint::None`] if it is not an LLM
 /// call.
@@ -129,21 +16,82 @@ impl Dialect {
 pub fn builtin_endpoint(path: &str) -> Endpoint {
     let path = canonical_segments(path);
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
-    let Some(last_segment) = path.last() else { return Endpoint::None };
-    let matches_path = |pattern: &str| {
-        // The last segment rules out almost every route.
-        pattern
-            .rsplit('/')
-            .next()
-            .is_some_and(|pattern_segment| segment_matches(pattern_segment, last_segment))
-            && {
-                let pattern_segments: Vec<&str> =
-                    pattern.split('/').filter(|segment| !segment.is_empty()).collect();
-                segments_match(&pattern_segments, &path)
+    INDEX.find(&path).unwrap_or(Endpoint::None)
+}
+
+/// Returns whether a request with this method can call a model: its body can hold a prompt, and
+/// some origin accepts the method.
+pub fn is_prompt_method(method: &str) -> bool {
+    matches!(method, "POST" | "PUT" | "PATCH")
+}
+
+/// The built-in routes, indexed by the last segment of their patterns.
+static INDEX: LazyLock<RouteIndex> = LazyLock::new(|| RouteIndex::new(builtin_routes()));
+
+/// An index of routes, which finds the first match without a comparison of every route.
+struct RouteIndex {
+    /// Pattern segments and endpoint of each route, in order.
+    routes: Vec<(Vec<&'static str>, Endpoint)>,
+    /// Last segment of each pattern without wildcard in it, and the position of the route; sorted.
+    by_last_segment: Vec<(&'static str, usize)>,
+    /// Verb of each pattern that ends with `*:verb`, and the position of the route; sorted.
+    by_verb: Vec<(&'static str, usize)>,
+    /// Positions of all other routes.
+    others: Vec<usize>,
+}
+
+impl RouteIndex {
+    fn new(routes: impl Iterator<Item = (&'static str, Endpoint)>) -> Self {
+        let mut index = Self {
+            routes: Vec::new(),
+            by_last_segment: Vec::new(),
+            by_verb: Vec::new(),
+            others: Vec::new(),
+        };
+        for (position, (pattern, endpoint)) in routes.enumerate() {
+            let last_segment = pattern.rsplit('/').next().unwrap_or_default();
+            match last_segment.strip_prefix("*:") {
+                Some(verb) if !verb.contains(['*', ':']) => index.by_verb.push((verb, position)),
+                None if !last_segment.contains('*') => {
+                    index.by_last_segment.push((last_segment, position))
+                }
+                _ => index.others.push(position),
             }
-    };
-    let route = BUILTIN_ROUTES.iter().find(|(pattern, _)| matches_path(pattern));
-    route.map_or(Endpoint::None, |(_, endpoint)| *endpoint)
+            index.routes.push((pattern_segments(pattern), endpoint));
+        }
+        index.by_last_segment.sort_unstable();
+        index.by_verb.sort_unstable();
+        index
+    }
+
+    /// Returns the endpoint of the first route that matches.
+    fn find(&self, path: &[&str]) -> Option<Endpoint> {
+        let last_segment = path.last().copied().unwrap_or_default();
+        let verb = last_segment.rsplit_once(':').map(|(_, verb)| verb);
+        let by_last_segment = positions(&self.by_last_segment, last_segment);
+        let by_verb = verb.into_iter().flat_map(|verb| positions(&self.by_verb, verb));
+        let candidates = by_last_segment.chain(by_verb).chain(self.others.iter().copied());
+        let matching = candidates.filter_map(|position| {
+            let (pattern, endpoint) = self.routes.get(position)?;
+            segments_match(pattern, path).then_some((position, *endpoint))
+        });
+        matching.min_by_key(|(position, _)| *position).map(|(_, endpoint)| endpoint)
+    }
+}
+
+/// Returns the positions of a key in a sorted list.
+fn positions<'t>(
+    sorted: &'t [(&'static str, usize)],
+    key: &'t str,
+) -> impl Iterator<Item = usize> + 't {
+    let start = sorted.partition_point(|(other, _)| *other < key);
+    let entries = sorted.get(start..).unwrap_or_default().iter();
+    entries.take_while(move |(other, _)| *other == key).map(|(_, position)| *position)
+}
+
+/// Returns the segments of a pattern that are not empty.
+fn pattern_segments(pattern: &str) -> Vec<&str> {
+    pattern.split('/').filter(|segment| !segment.is_empty()).collect()
 }
 
 /// Returns whether a path matches a pattern: `**` matches any number of segments, `*` any part of
@@ -154,7 +102,7 @@ pub fn builtin_endpoint(path: &str) -> Endpoint {
 /// spaces are removed, and case, repeated slashes and trailing slashes are ignored.
 pub fn path_matches(pattern: &str, path: &str) -> bool {
     let pattern = pattern.to_ascii_lowercase();
-    let pattern: Vec<&str> = pattern.split('/').filter(|segment| !segment.is_empty()).collect();
+    let pattern = pattern_segments(&pattern);
     let path = canonical_segments(path);
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     segments_match(&pattern, &path)
@@ -227,60 +175,6 @@ fn segment_matches(pattern: &str, segment: &str) -> bool {
 /// Maximum number of segments that are compared: the last segments of a path identify the endpoint.
 const MAX_SEGMENTS: usize = 64;
 
-/// The built-in routes, in lower case; the first match counts.
-pub const BUILTIN_ROUTES: &[(&str, Endpoint)] = &[
-    ("**/threads/*/messages", Endpoint::None),
-    ("**/chat/completions", Endpoint::OpenaiChat),
-    ("**/chat/completions/batch", Endpoint::OpenaiChat),
-    ("**/completions", Endpoint::OpenaiCompletions),
-    ("**/responses", Endpoint::OpenaiResponses),
-    ("**/embeddings", Endpoint::OpenaiEmbeddings),
-    ("**/v1/files", Endpoint::OpenaiFiles),
-    ("**/openai/files", Endpoint::OpenaiFiles),
-    ("**/v1/uploads/*/parts", Endpoint::OpenaiFiles),
-    ("**/openai/uploads/*/parts", Endpoint::OpenaiFiles),
-    ("**/v1/conversations", Endpoint::OpenaiResponses),
-    ("**/v1/conversations/*/items", Endpoint::OpenaiResponses),
-    ("**/messages/batches", Endpoint::AnthropicBatches),
-    ("**/v1/batches", Endpoint::OpenaiBatches),
-    ("**/openai/batches", Endpoint::OpenaiBatches),
-    ("**/messages", Endpoint::AnthropicMessages),
-    ("**/messages/count_tokens", Endpoint::AnthropicCountTokens),
-    ("**/anthropic/models/*:rawpredict", Endpoint::AnthropicMessages),
-    ("**/anthropic/models/*:streamrawpredict", Endpoint::AnthropicMessages),
-    ("**/models/*:generatecontent", Endpoint::GeminiGenerate),
-    ("**/models/*:streamgeneratecontent", Endpoint::GeminiGenerate),
-    ("**/models/*:counttokens", Endpoint::GeminiCountTokens),
-    ("**/models/*:embedcontent", Endpoint::GeminiEmbed),
-    ("**/models/*:batchembedcontents", Endpoint::GeminiEmbedBatch),
-    ("**/models/*:batchgeneratecontent", Endpoint::GeminiBatches),
-    ("**/tunedmodels/*:generatecontent", Endpoint::GeminiGenerate),
-    ("**/tunedmodels/*:streamgeneratecontent", Endpoint::GeminiGenerate),
-    ("**/dynamic/*:generatecontent", Endpoint::GeminiGenerate),
-    ("**/dynamic/*:streamgeneratecontent", Endpoint::GeminiGenerate),
-    ("**/endpoints/*:generatecontent", Endpoint::GeminiGenerate),
-    ("**/endpoints/*:streamgeneratecontent", Endpoint::GeminiGenerate),
-    // Vertex AI: models of other publishers have formats of their own.
-    ("**/models/*:rawpredict", Endpoint::Generic),
-    ("**/models/*:streamrawpredict", Endpoint::Generic),
-    // Bedrock: names of inference profiles contain percent-encoded slashes.
-    ("/model/**/invoke", Endpoint::Generic),
-    ("/model/**/invoke-with-response-stream", Endpoint::Generic),
-    ("/model/**/converse", Endpoint::Generic),
-    ("/model/**/converse-stream", Endpoint::Generic),
-    // SageMaker, vLLM, llama.cpp, text-generation-inference.
-    ("/invocations", Endpoint::Generic),
-    ("/inference/v1/generate", Endpoint::Generic),
-    ("/completion", Endpoint::OpenaiCompletions),
-    ("/generate", Endpoint::Generic),
-    ("/generate_stream", Endpoint::Generic),
-    ("**/api/chat", Endpoint::Generic),
-    ("**/api/generate", Endpoint::Generic),
-    ("**/v1/chat", Endpoint::Generic),
-    ("**/v2/chat", Endpoint::Generic),
-    ("**/v1/complete", Endpoint::Generic),
-];
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -307,13 +201,22 @@ mod tests {
             ("/v1/responses/resp_1", Endpoint::None),
             ("/v1/embeddings", Endpoint::OpenaiEmbeddings),
             ("/v1/files", Endpoint::OpenaiFiles),
-            ("/files", Endpoint::None),
+            ("/files", Endpoint::OpenaiFiles),
             ("/v1/batches", Endpoint::OpenaiBatches),
             ("/v1/messages", Endpoint::AnthropicMessages),
             ("/v1/messages/count_tokens", Endpoint::AnthropicCountTokens),
             ("/v1/messages/batches", Endpoint::AnthropicBatches),
             ("/v1/messages/batches/b1/results", Endpoint::None),
-            ("/v1/threads/t1/messages", Endpoint::None),
+            ("/v1/threads/t1/messages", Endpoint::OpenaiOther),
+            ("/v1/threads/t1/messages/m1", Endpoint::None),
+            ("/base/model/us.c/converse", Endpoint::Generic),
+            ("/v1beta/models/vertex_ai/g:generateContent", Endpoint::GeminiGenerate),
+            ("/v1internal:streamGenerateContent", Endpoint::GeminiGenerate),
+            ("/v1/responses/compact", Endpoint::OpenaiResponses),
+            ("/accounts/a/ai/run/@cf/meta/llama", Endpoint::Generic),
+            ("/v2/embed", Endpoint::GenericEmbeddings),
+            ("/v1.1/chat", Endpoint::Generic),
+            ("/chat", Endpoint::None),
             ("/v1beta/models/gemini-3-pro:generateContent", Endpoint::GeminiGenerate),
             ("/v1beta/models/gemini-3-pro:streamGenerateContent", Endpoint::GeminiGenerate),
             ("/v1beta/models/e:embedContent", Endpoint::GeminiEmbed),
@@ -328,15 +231,15 @@ mod tests {
             ("/v1/uploads/upload_1/parts", Endpoint::OpenaiFiles),
             ("/v1/uploads", Endpoint::None),
             ("/v1/conversations/conv_1/items", Endpoint::OpenaiResponses),
-            ("/v1/projects/p/publishers/mistralai/models/m:rawPredict", Endpoint::Generic),
+            ("/v1/projects/p/publishers/mistralai/models/m:rawPredict", Endpoint::GeminiOther),
             (
                 "/v1/projects/p/publishers/anthropic/models/m:rawPredict",
                 Endpoint::AnthropicMessages,
             ),
             ("/generate", Endpoint::Generic),
-            ("/reports/generate", Endpoint::None),
-            ("/", Endpoint::None),
-            ("", Endpoint::None),
+            ("/base/generate", Endpoint::Generic),
+            ("/generate/report", Endpoint::None),
+            ("/", Endpoint::Generic),
         ];
         for (path, endpoint) in rows {
             assert_eq!(builtin_endpoint(path), endpoint, "{path}");
@@ -364,5 +267,53 @@ mod tests {
             builtin_endpoint(&format!("{}v1/messages", "/x".repeat(100) + "/")),
             Endpoint::AnthropicMessages
         );
+    }
+
+    #[test]
+    fn patterns_are_normalised_and_unique() {
+        let mut seen = std::collections::BTreeSet::new();
+        for (pattern, _) in builtin_routes() {
+            assert_eq!(pattern, pattern.to_ascii_lowercase());
+            assert!(seen.insert(pattern), "{pattern} is in the table twice");
+        }
+    }
+
+    /// Returns the endpoint of the first route whose pattern matches, by a scan of the table.
+    fn naive_endpoint(path: &str) -> Endpoint {
+        let mut routes = builtin_routes();
+        routes
+            .find(|(pattern, _)| path_matches(pattern, path))
+            .map_or(Endpoint::None, |(_, endpoint)| endpoint)
+    }
+
+    proptest::proptest! {
+        /// Paths are made of segments of the table, so that many of them match several routes.
+        #[test]
+        fn the_index_equals_a_scan_of_the_table(
+            segments in proptest::collection::vec(table_segment(), 0..7),
+        ) {
+            let path = format!("/{}", segments.join("/"));
+            proptest::prop_assert_eq!(builtin_endpoint(&path), naive_endpoint(&path), "{}", path);
+        }
+
+        #[test]
+        fn an_instance_of_each_pattern_has_the_endpoint_of_a_scan(
+            route in proptest::prelude::any::<proptest::sample::Index>(),
+            base in proptest::sample::select(&["", "/base", "/a/b"]),
+        ) {
+            let routes: Vec<_> = builtin_routes().collect();
+            let (pattern, _) = routes[route.index(routes.len())];
+            let path = format!("{base}/{}", pattern.replace("**/", "x/y/").replace('*', "z"));
+            proptest::prop_assert_eq!(builtin_endpoint(&path), naive_endpoint(&path), "{}", path);
+        }
+    }
+
+    /// Returns segments of the table's patterns, with wildcards filled in.
+    fn table_segment() -> impl proptest::strategy::Strategy<Value = String> {
+        let segments: std::collections::BTreeSet<String> = builtin_routes()
+            .flat_map(|(pattern, _)| pattern_segments(pattern))
+            .map(|segment| segment.replace('*', "x"))
+            .collect();
+        proptest::sample::select(segments.into_iter().collect::<Vec<_>>())
     }
 }

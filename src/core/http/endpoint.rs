@@ -1,0 +1,142 @@
+//! Endpoints of LLM APIs, and the wire formats of their providers.
+
+use serde::{Deserialize, Serialize};
+
+/// An endpoint of an LLM API, which decides the format of the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Endpoint {
+    /// OpenAI chat completions.
+    #[serde(rename = "openai.chat")]
+    OpenaiChat,
+    /// OpenAI responses.
+    #[serde(rename = "openai.responses")]
+    OpenaiResponses,
+    /// OpenAI completions, also under `/engines/<model>/`.
+    #[serde(rename = "openai.completions")]
+    OpenaiCompletions,
+    /// OpenAI embeddings.
+    #[serde(rename = "openai.embeddings")]
+    OpenaiEmbeddings,
+    /// OpenAI file upload; an LLM call if its purpose is `batch`.
+    #[serde(rename = "openai.files")]
+    OpenaiFiles,
+    /// The start of an OpenAI batch over an uploaded file.
+    #[serde(rename = "openai.batches")]
+    OpenaiBatches,
+    /// Anthropic messages.
+    #[serde(rename = "anthropic.messages")]
+    AnthropicMessages,
+    /// Anthropic token counting.
+    #[serde(rename = "anthropic.count_tokens")]
+    AnthropicCountTokens,
+    /// Anthropic message batches.
+    #[serde(rename = "anthropic.batches")]
+    AnthropicBatches,
+    /// Gemini generateContent and streamGenerateContent.
+    #[serde(rename = "gemini.generate")]
+    GeminiGenerate,
+    /// Gemini countTokens.
+    #[serde(rename = "gemini.count_tokens")]
+    GeminiCountTokens,
+    /// Gemini embedContent.
+    #[serde(rename = "gemini.embed")]
+    GeminiEmbed,
+    /// Gemini batchEmbedContents.
+    #[serde(rename = "gemini.embed_batch")]
+    GeminiEmbedBatch,
+    /// Gemini batchGenerateContent.
+    #[serde(rename = "gemini.batches")]
+    GeminiBatches,
+    /// Any other call of OpenAI's API with a prompt: assistants, threads, images, speech, graders.
+    #[serde(rename = "openai.other")]
+    OpenaiOther,
+    /// Any other call of Anthropic's API with a prompt: files, agents, sessions.
+    #[serde(rename = "anthropic.other")]
+    AnthropicOther,
+    /// Any other call of Google's APIs with a prompt: predictions, interactions, files.
+    #[serde(rename = "gemini.other")]
+    GeminiOther,
+    /// Embeddings of another API.
+    #[serde(rename = "generic.embeddings")]
+    GenericEmbeddings,
+    /// Any other LLM call.
+    #[serde(rename = "generic")]
+    Generic,
+    /// Not an LLM call: forwarded unchanged and not counted.
+    #[serde(rename = "none")]
+    None,
+}
+
+/// The wire format of a provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dialect {
+    /// OpenAI and compatible servers.
+    Openai,
+    /// Anthropic.
+    Anthropic,
+    /// Google's Gemini API and Vertex AI.
+    Gemini,
+    /// Unknown: strings under well-known keys are read.
+    Generic,
+}
+
+impl Endpoint {
+    /// Returns the dialect of the caller, which decides the format of errors.
+    pub fn dialect(self) -> Dialect {
+        use Endpoint::*;
+        match self {
+            OpenaiChat | OpenaiResponses | OpenaiCompletions | OpenaiEmbeddings | OpenaiFiles
+            | OpenaiBatches | OpenaiOther => Dialect::Openai,
+            AnthropicMessages | AnthropicCountTokens | AnthropicBatches | AnthropicOther => {
+                Dialect::Anthropic
+            }
+            GeminiGenerate | GeminiCountTokens | GeminiEmbed | GeminiEmbedBatch | GeminiBatches
+            | GeminiOther => Dialect::Gemini,
+            Generic | GenericEmbeddings | None => Dialect::Generic,
+        }
+    }
+
+    /// Returns the dialect whose reader reads the body: [`Dialect::Generic`] for the calls of a
+    /// vendor whose bodies have formats of their own.
+    pub fn body_dialect(self) -> Dialect {
+        match self {
+            Self::OpenaiOther | Self::AnthropicOther | Self::GeminiOther => Dialect::Generic,
+            endpoint => endpoint.dialect(),
+        }
+    }
+
+    /// Returns OpenTelemetry's `gen_ai.operation.name`; `count_tokens` and `batch` are additions.
+    pub fn operation(self) -> &'static str {
+        use Endpoint::*;
+        match self {
+            OpenaiChat | OpenaiResponses | OpenaiOther | AnthropicMessages | AnthropicOther
+            | GeminiOther | Generic | None => "chat",
+            OpenaiCompletions => "text_completion",
+            OpenaiEmbeddings | GeminiEmbed | GeminiEmbedBatch | GenericEmbeddings => "embeddings",
+            AnthropicCountTokens | GeminiCountTokens => "count_tokens",
+            OpenaiFiles | OpenaiBatches | AnthropicBatches | GeminiBatches => "batch",
+            GeminiGenerate => "generate_content",
+        }
+    }
+}
+
+impl Dialect {
+    /// Returns OpenTelemetry's `gen_ai.provider.name`; `generic` is an addition.
+    pub fn provider(self) -> &'static str {
+        match self {
+            Self::Gemini => "gcp.gemini",
+            _ => self.name(),
+        }
+    }
+
+    /// Returns the name in logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Openai => "openai",
+            Self::Anthropic => "anthropic",
+            Self::Gemini => "gemini",
+            Self::Generic => "generic",
+        }
+    }
+}
