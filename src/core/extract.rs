@@ -2,8 +2,11 @@
 #![deny(clippy::arithmetic_side_effects)]
 
 mod anthropic;
+mod attachment;
 mod batch;
+mod coding;
 mod content;
+mod form;
 mod gemini;
 mod generic;
 pub mod issues;
@@ -12,13 +15,16 @@ mod keyed_values;
 pub mod lenient_json;
 mod lenient_value;
 mod member_name;
+mod multipart;
 mod object;
 mod openai;
 pub mod raw_string;
 mod request;
 mod requests;
 
+pub use attachment::FileFormat;
 pub(crate) use batch::batch_lines;
+pub use coding::Coding;
 pub use issues::ReadIssues;
 pub(crate) use member_name::MemberName;
 pub use request::{FieldValue, Request, Segment, Source};

@@ -75,12 +75,13 @@ macro_rules! fields {
 }
 
 fields! {
-    PromptUser Text "hedgerow.prompt.user" "Text of user messages, completion prompts and embedding inputs; one value per message part."
+    PromptUser Text "hedgerow.prompt.user" "Text of user messages, completion prompts, embedding inputs and attached files; one value per message part."
     PromptAssistant Text "hedgerow.prompt.assistant" "Text of model messages that the caller sends back, including the arguments of tool calls."
     PromptTool Text "hedgerow.prompt.tool" "Text of tool results."
+    PromptAttachment Text "hedgerow.prompt.attachment" "Text of attached files and documents: plain, or in base64."
     SystemInstructions Text "gen_ai.system_instructions" "Text of system and developer messages, `instructions` and `system`."
-    InputMessages Text "gen_ai.input.messages" "Text of all messages: user, assistant, tool and system."
-    PromptInstruction Text "hedgerow.prompt.instruction" "User text and system text: the caller's own words, not tool results or model text."
+    InputMessages Text "gen_ai.input.messages" "Text of all messages: user, assistant, tool, system and attached files."
+    PromptInstruction Text "hedgerow.prompt.instruction" "User text, system text and attached files: what the caller says to the model, not tool results or model text."
     ToolDefinitions Text "gen_ai.tool.definitions" "Names and descriptions of the offered tools and their parameters."
     ResponseSchema Text "hedgerow.response_schema" "Names and descriptions in the requested answer schema."
     OperationName Keyword "gen_ai.operation.name" "`chat`, `text_completion`, `embeddings`, `generate_content`, `count_tokens` or `batch`; by route."
@@ -216,6 +217,8 @@ pub enum Section {
     Definition = 16,
     /// A requested answer schema.
     Schema = 32,
+    /// An attached file or document.
+    Attachment = 64,
 }
 
 impl Section {
@@ -228,6 +231,7 @@ impl Section {
             Self::Tool => FieldId::PromptTool,
             Self::Definition => FieldId::ToolDefinitions,
             Self::Schema => FieldId::ResponseSchema,
+            Self::Attachment => FieldId::PromptAttachment,
         }
     }
 }
@@ -236,11 +240,16 @@ impl Section {
 pub fn sections(field: FieldId) -> u8 {
     match field {
         FieldId::SystemInstructions => Section::System as u8,
-        FieldId::PromptUser => Section::User as u8,
+        // A caller attaches a file so that the model reads it: what holds for the caller's words
+        // holds for the file.
+        FieldId::PromptUser => Section::User as u8 | Section::Attachment as u8,
+        FieldId::PromptAttachment => Section::Attachment as u8,
         FieldId::PromptAssistant => Section::Assistant as u8,
         FieldId::PromptTool => Section::Tool as u8,
         FieldId::InputMessages => MESSAGE_SECTIONS,
-        FieldId::PromptInstruction => Section::User as u8 | Section::System as u8,
+        FieldId::PromptInstruction => {
+            Section::User as u8 | Section::System as u8 | Section::Attachment as u8
+        }
         FieldId::ToolDefinitions => Section::Definition as u8,
         FieldId::ResponseSchema => Section::Schema as u8,
         _ => 0,
@@ -248,8 +257,11 @@ pub fn sections(field: FieldId) -> u8 {
 }
 
 /// Sections that make up a conversation, as a set of bits.
-pub const MESSAGE_SECTIONS: u8 =
-    Section::System as u8 | Section::User as u8 | Section::Assistant as u8 | Section::Tool as u8;
+pub const MESSAGE_SECTIONS: u8 = Section::System as u8
+    | Section::User as u8
+    | Section::Assistant as u8
+    | Section::Tool as u8
+    | Section::Attachment as u8;
 
 const UNKNOWN_FIELD: FieldSpec = FieldSpec { name: "", field_type: FieldType::Keyword, doc: "" };
 

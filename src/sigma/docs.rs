@@ -1,8 +1,9 @@
-//! Documentation pages that are generated from the field table and the rules.
+//! Documentation pages that are generated from the tables of fields and routes, and from the rules.
 
 use std::fmt::Write;
 
 use hedgerow_core::field::FIELDS;
+use hedgerow_core::http::routes::BUILTIN_APIS;
 use hedgerow_core::rules::correlation::format_duration;
 
 use crate::{CorrelationRule, Rule, RuleMetadata, Rules};
@@ -18,6 +19,20 @@ pub fn fields_page() -> String {
     }
     page.push_str("| `http.request.header.<name>` | keyword | ");
     page.push_str("Any request header, its name in lower case. |\n");
+    page
+}
+
+/// Returns the page `docs/routes.md`, with a table for each API.
+pub fn routes_page() -> String {
+    let mut page = format!("# Routes\n\n{GENERATED_NOTICE}\n\n{ROUTES_INTRODUCTION}");
+    for api in BUILTIN_APIS {
+        let _ = write!(page, "\n## {}\n\n| path | endpoint |\n|---|---|\n", api.name);
+        for (path, endpoint) in api.routes {
+            let endpoint = serde_json::to_value(endpoint).unwrap_or_default();
+            let endpoint = endpoint.as_str().unwrap_or_default();
+            let _ = writeln!(page, "| `{path}` | `{endpoint}` |");
+        }
+    }
     page
 }
 
@@ -104,6 +119,8 @@ fn write_references(page: &mut String, metadata: &RuleMetadata) {
     let links: Vec<String> = metadata.references.iter().map(|link| format!("<{link}>")).collect();
     let _ = writeln!(page, "Sources: {}.", links.join(", "));
 }
+
+const ROUTES_INTRODUCTION: &str = include_str!("routes.md");
 
 const FIELDS_INTRODUCTION: &str = include_str!("fields.md");
 

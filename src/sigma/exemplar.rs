@@ -199,6 +199,7 @@ fn section_for(field_id: FieldId) -> Option<Section> {
         Section::Tool,
         Section::Definition,
         Section::Schema,
+        Section::Attachment,
     ];
     candidates.into_iter().find(|section| *section as u8 & sections(field_id) != 0)
 }

@@ -22,6 +22,10 @@ const ENDPOINTS: &[Endpoint] = &[
     Endpoint::GeminiCountTokens,
     Endpoint::GeminiEmbed,
     Endpoint::Generic,
+    Endpoint::GenericEmbeddings,
+    Endpoint::OpenaiOther,
+    Endpoint::AnthropicOther,
+    Endpoint::GeminiOther,
 ];
 
 /// Endpoints whose bodies contain several requests, or none.
@@ -139,6 +143,25 @@ const KEYS: &[&str] = &[
     "thinkingBudget",
     "suffix",
     "seed",
+    "author",
+    "mimeType",
+    "filename",
+    "file_data",
+    "file",
+    "document",
+    "documents",
+    "inlineData",
+    "toolResult",
+    "guardContent",
+    "chat_history",
+    "message",
+    "query",
+    "template",
+    "token_ids",
+    "metadata",
+    "json",
+    "summary",
+    "item",
 ];
 
 const STRINGS: &[&str] = &[
@@ -151,8 +174,20 @@ const STRINGS: &[&str] = &[
     "model",
     "developer",
     "function",
+    "USER",
+    "CHATBOT",
+    "tool_result",
+    "search_result",
     "json_schema",
     "application/json",
+    "text/plain",
+    "a.txt",
+    "image/png",
+    "text",
+    "data:text/plain;base64,aGkgdGhlcmU=",
+    "data:,hi%20there",
+    "data:image/png;base64,iVBORw0KGgo=",
+    "aGkgdGhlcmU=",
     "message.output_text.logprobs",
     "0.5",
     " 002_0",
@@ -523,7 +558,7 @@ fn cuts_of_joined_parts_are_not_edges_of_values() {
     extract_body(body.to_string().as_bytes(), Endpoint::OpenaiChat, &mut |request| {
         let segments = request.segments().iter();
         joined = segments
-            .filter(|segment| segment.source.value().is_none())
+            .filter(|segment| segment.source.is_joined())
             .map(|segment| request.text()[segment.range.clone()].to_owned())
             .collect();
     });

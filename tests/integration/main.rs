@@ -24,6 +24,8 @@ mod extraction;
 mod matching;
 /// Keys, signatures, bundles and releases, and their commands.
 mod release;
+/// Routes and request shapes of every LLM API, with the shipped rules.
+mod routes;
 /// The rules in `rules/`.
 mod shipped_rules;
 /// Simulated campaigns.

@@ -149,6 +149,7 @@ fn every_family_has_signatures() {
 fn the_generated_pages_are_current() {
     for (path, page) in [
         ("docs/fields.md", hedgerow_sigma::fields_page()),
+        ("docs/routes.md", hedgerow_sigma::routes_page()),
         ("docs/signatures.md", hedgerow_sigma::signatures_page(&rules())),
         ("docs/correlations.md", hedgerow_sigma::correlations_page(&rules())),
     ] {

@@ -30,6 +30,7 @@ pub fn run(args: &DocsArgs) -> Result<Outcome> {
     let mut outcome = Outcome::Success;
     for (name, page) in [
         ("fields.md", hedgerow_sigma::fields_page()),
+        ("routes.md", hedgerow_sigma::routes_page()),
         ("signatures.md", hedgerow_sigma::signatures_page(&rules)),
         ("correlations.md", hedgerow_sigma::correlations_page(&rules)),
     ] {

@@ -10,8 +10,7 @@ use std::ops::Range;
 use regex_automata::meta::Regex;
 use serde::Serialize;
 
-use crate::extract::Request;
-use crate::extract::raw_string::RawString;
+use crate::extract::{Request, Source};
 use crate::field::{Field, FieldId, FieldType, sections};
 use crate::http::envelope::Envelope;
 use crate::matching::{Evidence, regex_gate};
@@ -217,9 +216,8 @@ impl Explainer {
         }
         let source_range = segments.find_map(|segment| {
             let text = request.text().get(segment.range.clone()).unwrap_or_default();
-            let raw = segment.source.value();
-            let range = self.find_in_text(&test.comparison, text, raw)?;
-            let Some(raw) = raw else { return Some(segment.source.range()) };
+            let range = self.find_in_text(&test.comparison, text, &segment.source)?;
+            let Some(raw) = segment.source.value() else { return Some(segment.source.range()) };
             let offsets = vec![range.start, range.end.saturating_sub(1)];
             Some(SourceMap::new(raw, text, 0, &[], offsets).source_range(range))
         });
@@ -239,12 +237,12 @@ impl Explainer {
         matching.map_or(Outcome::Fails, |value| Outcome::Matches(evidence_at(test, 0..value.len())))
     }
 
-    /// Returns the range of a match in the normalised text of a segment; `raw` is its source.
+    /// Returns the range of a match in the normalised text of a segment, which `source` holds.
     fn find_in_text(
         &self,
         comparison: &Comparison,
         text: &str,
-        raw: Option<RawString<'_>>,
+        source: &Source<'_>,
     ) -> Option<Range<usize>> {
         match comparison {
             Comparison::String { string_match: anchor, value, cased: false } => {
@@ -257,8 +255,11 @@ impl Explainer {
             Comparison::String { string_match: anchor, value, cased: true } => {
                 let folded = text::normalize_pattern(value, Case::Fold);
                 let start = text.find(&folded)?;
-                // Joined parts have no text with case.
-                let cased_text = text::normalize(&raw?.text(), Case::Keep);
+                if source.is_joined() {
+                    // Joined parts have no text with case.
+                    return None;
+                }
+                let cased_text = source.cased_text();
                 anchor
                     .matches(&cased_text, value)
                     .then_some(start..start.saturating_add(folded.len()))

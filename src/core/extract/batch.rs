@@ -1,10 +1,11 @@
 //! Batches, many requests in one body: multipart uploads of JSON lines, and inline `requests`.
 
-use memchr::memmem;
-
+use super::attachment;
 use super::issues::ReadIssues;
 use super::lenient_value::skip_mistyped;
 use super::member_name::MemberName;
+use super::multipart::{Form, parse_form};
+use super::raw_string::RawString;
 use super::request::Request;
 use crate::extract::lenient_json::{Reader, Token};
 use crate::field::FieldId;
@@ -15,22 +16,22 @@ use crate::http::route::{Dialect, Endpoint, builtin_endpoint};
 /// A callback for each entry of a batch; it returns false to stop.
 type OnEntry<'t, 'a> = &'t mut dyn FnMut(&mut Request<'a>) -> bool;
 
-/// Reads a file upload and calls `on_entry` for each line; `None` if it is not a batch file.
+/// Reads a file upload and calls `on_entry` for each line or file; `None` if no file holds prompts
+/// or text.
 pub fn read_upload<'a>(
     request: &mut Request<'a>,
     envelope: &Envelope<'a>,
     body: &'a Body<'_>,
     on_entry: OnEntry<'_, 'a>,
 ) -> Option<()> {
-    let content_type = envelope.headers.iter().find(|(name, _)| name == "content-type");
-    let content_type = content_type.map(|(_, value)| value.as_str());
-    let Some(form) = parse_form(body.bytes(), content_type) else {
+    let Some(form) = parse_form(body.bytes(), envelope.content_type()) else {
         request.issues.insert(ReadIssues::MULTIPART);
         on_entry(request);
         return Some(());
     };
+    let exceeds_window = envelope.unscanned_bytes > 0;
     if form.is_not_batch() {
-        return None;
+        return read_stored_files(request, envelope, &form, exceeds_window, on_entry);
     }
     if form.files.is_empty() || form.is_ambiguous {
         request.issues.insert(ReadIssues::MULTIPART);
@@ -39,9 +40,47 @@ pub fn read_upload<'a>(
         on_entry(request);
     }
     for (file, base) in form.files {
-        read_lines(request, file, base, envelope.unscanned_bytes > 0, on_entry);
+        read_lines(request, file, base, exceeds_window, on_entry);
     }
     Some(())
+}
+
+/// Reads files that later requests refer to: each line of training data or of an evaluation is an
+/// entry, and so is each text. Returns `None` if there is no such file.
+fn read_stored_files<'a>(
+    request: &mut Request<'a>,
+    envelope: &Envelope<'a>,
+    form: &Form<'a>,
+    exceeds_window: bool,
+    on_entry: OnEntry<'_, 'a>,
+) -> Option<()> {
+    let is_for_model = |purpose: &&[u8]| matches!(*purpose, b"fine-tune" | b"evals");
+    let has_lines = form.purposes.iter().any(is_for_model);
+    // Anthropic's files have no purpose. Other uploads without one have no relation to a model.
+    let is_anthropic = envelope.headers.iter().any(|(name, _)| name == "anthropic-version");
+    if form.purposes.is_empty() && !is_anthropic {
+        return None;
+    }
+    let mut found_text = None;
+    for (file, base) in &form.files {
+        if has_lines {
+            found_text = Some(());
+            for (line, start) in non_blank_lines(file, *base) {
+                let mut reader = Reader::new(line, start);
+                request.read_object(&mut reader, Endpoint::OpenaiOther, 0);
+                request.issues.record_json_errors(reader.errors(), exceeds_window);
+                if !on_entry(request) {
+                    return found_text;
+                }
+            }
+        } else if attachment::push_file(request, RawString::new(file, *base)) {
+            found_text = Some(());
+            if !on_entry(request) {
+                return found_text;
+            }
+        }
+    }
+    found_text
 }
 
 /// Returns the lines of an uploaded batch file, each with its byte offset in the body.
@@ -200,11 +239,12 @@ fn non_blank_lines(file: &[u8], base: usize) -> impl Iterator<Item = (&[u8], usi
 fn read_line<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
     let mut endpoint = None;
     let mut bodies = Vec::new();
+    let start = reader.position();
     while !reader.at_end() {
         if !bodies.is_empty() {
             reader.record_syntax_error();
         }
-        let start = reader.position();
+        let value_start = reader.position();
         match reader.next_token() {
             Token::Object => read_line_members(request, reader, &mut endpoint, &mut bodies),
             token => {
@@ -213,12 +253,12 @@ fn read_line<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
             }
         }
         // No token starts with stray punctuation, such as the comma after an element of an array.
-        if reader.position() == start {
+        if reader.position() == value_start {
             reader.skip_byte();
         }
     }
     if bodies.is_empty() {
-        reader.record_syntax_error();
+        read_wrapped_line(request, reader, start);
     }
     let endpoint = match endpoint {
         None => Endpoint::OpenaiChat,
@@ -227,6 +267,16 @@ fn read_line<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
     };
     for position in bodies {
         request.read_object(&mut reader.fork_at(position), endpoint, 0);
+    }
+}
+
+/// Reads a line without `body`: Gemini wraps a request in `request`, Anthropic in `params`, Bedrock
+/// in `modelInput`. A line without text is malformed.
+fn read_wrapped_line<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, start: usize) {
+    let segments_before = request.segments.len();
+    request.read_object(&mut reader.fork_at(start), Endpoint::Generic, 0);
+    if request.segments.len() == segments_before {
+        reader.record_syntax_error();
     }
 }
 
@@ -256,190 +306,6 @@ fn read_line_members<'a>(
                 reader.skip();
             }
             _ => reader.skip(),
-        }
-    }
-}
-
-/// A multipart form: its `purpose` values and files.
-#[derive(Default)]
-struct Form<'a> {
-    purposes: Vec<&'a [u8]>,
-    /// Content and byte offset in the body of each file.
-    files: Vec<(&'a [u8], usize)>,
-    /// Whether the form has a part that servers may read differently.
-    is_ambiguous: bool,
-}
-
-/// Parses a multipart body, whose last part may be cut off. `None` if the content type is not
-/// `multipart/form-data` with a boundary.
-fn parse_form<'a>(body: &'a [u8], content_type: Option<&str>) -> Option<Form<'a>> {
-    let mut form = Form::default();
-    let delimiter = format!("--{}", parse_boundary(content_type?)?);
-    let finder = memmem::Finder::new(delimiter.as_bytes());
-    // A delimiter counts only at the beginning of a line.
-    let begins_line = |position: &usize| {
-        *position == 0 || body.get(..*position).is_some_and(|preceding| preceding.ends_with(b"\n"))
-    };
-    let delimiters = finder.find_iter(body).filter(begins_line);
-    let mut starts = delimiters.map(|position| position.saturating_add(delimiter.len())).peekable();
-    while let Some(start) = starts.next() {
-        let end = starts.peek().map_or(body.len(), |next| next.saturating_sub(delimiter.len()));
-        form.add_part(body.get(start..end).unwrap_or_default(), start);
-    }
-    Some(form)
-}
-
-impl<'a> Form<'a> {
-    /// Returns whether the form certainly is not a batch file: it has another purpose, or it has no
-    /// purpose and no line of it can have a `body`.
-    fn is_not_batch(&self) -> bool {
-        if self.is_ambiguous || self.purposes.contains(&&b"batch"[..]) {
-            return false;
-        }
-        let may_have_body = |file: &[u8]| {
-            memmem::find(file, br#""body""#).is_some() || memmem::find(file, br"\u00").is_some()
-        };
-        !self.purposes.is_empty() || !self.files.iter().any(|(file, _)| may_have_body(file))
-    }
-
-    /// Adds the part between two delimiters, which begins at byte `start` of the body.
-    fn add_part(&mut self, part: &'a [u8], start: usize) {
-        let crlf = memmem::find(part, b"\r\n\r\n");
-        let lf = memmem::find(part, b"\n\n");
-        let (head_end, content_start) = match (crlf, lf) {
-            (Some(crlf), lf) if lf.is_none_or(|lf| crlf < lf) => (crlf, crlf.saturating_add(4)),
-            (_, Some(lf)) => (lf, lf.saturating_add(2)),
-            // The last delimiter is followed by two hyphens.
-            _ => return self.is_ambiguous |= !part.starts_with(b"--"),
-        };
-        let head = String::from_utf8_lossy(part.get(..head_end).unwrap_or_default());
-        let content = part.get(content_start..).unwrap_or_default();
-        let content = content.strip_suffix(b"\n").unwrap_or(content);
-        let content = content.strip_suffix(b"\r").unwrap_or(content);
-        let content_offset = start.saturating_add(content_start);
-        let (name, is_unambiguous) = parse_part_name(&head.to_ascii_lowercase());
-        self.is_ambiguous |= !is_unambiguous || crlf != Some(head_end);
-        match name.as_deref() {
-            Some("purpose") => self.purposes.push(content.trim_ascii()),
-            // The uploads API sends a part of a file as `data`.
-            Some("file" | "data") => self.files.push((content, content_offset)),
-            Some(_) if is_unambiguous => {}
-            _ => self.files.push((content, content_offset)),
-        }
-    }
-}
-
-/// Returns the name of a part by its headers, and whether all servers agree on it. They may not if
-/// header lines are folded, or if the name or the content is encoded.
-fn parse_part_name(head: &str) -> (Option<String>, bool) {
-    let lines: Vec<&str> = head.lines().filter(|line| !line.is_empty()).collect();
-    let is_folded = lines.iter().any(|line| line.starts_with([' ', '\t']));
-    let is_encoded = lines.iter().any(|line| {
-        let coding = line.strip_prefix("content-transfer-encoding:").map(str::trim);
-        coding.is_some_and(|coding| !matches!(coding, "7bit" | "8bit" | "binary"))
-    });
-    let disposition = lines.iter().find_map(|line| line.strip_prefix("content-disposition:"));
-    let parameters = parse_parameters(disposition.unwrap_or_default());
-    let mut names = parameters.iter().filter(|(name, _)| name == "name");
-    let name = names.next().map(|(_, value)| value.clone());
-    let is_extended = parameters.iter().any(|(name, _)| name.starts_with("name*"));
-    let is_unambiguous =
-        name.is_some() && names.next().is_none() && !is_folded && !is_encoded && !is_extended;
-    (name, is_unambiguous)
-}
-
-/// Returns the boundary of a `multipart/form-data` content type; `None` for another type, or a
-/// boundary that is missing or longer than 200 bytes.
-fn parse_boundary(content_type: &str) -> Option<String> {
-    let (media_type, parameter_text) = content_type.split_once(';')?;
-    if !media_type.trim().eq_ignore_ascii_case("multipart/form-data") {
-        return None;
-    }
-    let mut parameters = parse_parameters(parameter_text).into_iter();
-    let (_, boundary) = parameters.find(|(name, _)| name == "boundary")?;
-    (!boundary.is_empty() && boundary.len() <= 200).then_some(boundary)
-}
-
-/// Returns the parameters of a header value: names in lower case, values without quotes.
-fn parse_parameters(value: &str) -> Vec<(String, String)> {
-    let mut in_quotes = false;
-    let mut is_escaped = false;
-    let parts = value.split(|char| {
-        let is_separator = char == ';' && !in_quotes;
-        in_quotes ^= char == '"' && !is_escaped;
-        is_escaped = char == '\\' && in_quotes && !is_escaped;
-        is_separator
-    });
-    let parameters = parts.filter_map(|part| part.split_once('='));
-    let unquoted = |value: &str| value.trim().trim_matches('"').to_owned();
-    parameters.map(|(name, value)| (name.trim().to_ascii_lowercase(), unquoted(value))).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Servers parse forms differently. A form that one of them reads as a batch must be scored.
-    #[test]
-    fn only_unambiguous_non_batch_forms_are_skipped() {
-        let line = "{}";
-        let part = |disposition: &str, content: &str| {
-            format!("--b\r\nContent-Disposition: form-data; {disposition}\r\n\r\n{content}\r\n")
-        };
-        let purpose = |purpose: &str| part("name=\"purpose\"", purpose);
-        let file = part("name=\"file\"; filename=\"a;b.jsonl\"", line);
-        let plain = "multipart/form-data; boundary=b";
-        let rows = [
-            ("another purpose", plain, purpose("assistants") + &file, true, 1),
-            ("a batch", plain, purpose("batch") + &file, false, 1),
-            ("both", plain, purpose("batch") + &purpose("user_data") + &file, false, 1),
-            ("no purpose, and no line with a body", plain, file.clone(), true, 1),
-            ("no purpose", plain, part("name=\"file\"", r#"{"body":{}}"#), false, 1),
-            (
-                "a name in extended form",
-                plain,
-                part("name*=utf-8''purpose", "batch") + &purpose("user_data") + &file,
-                false,
-                2,
-            ),
-            (
-                "two names",
-                plain,
-                part("name=\"x\"; name=\"purpose\"", "batch") + &purpose("user_data") + &file,
-                false,
-                2,
-            ),
-            (
-                "folded headers",
-                plain,
-                "--b\r\nContent-Disposition:\r\n form-data; name=\"purpose\"\r\n\r\nbatch\r\n"
-                    .to_owned()
-                    + &purpose("user_data")
-                    + &file,
-                false,
-                2,
-            ),
-            (
-                "bare line ends",
-                plain,
-                "--b\nContent-Disposition: form-data; name=\"purpose\"\n\nbatch\n".to_owned()
-                    + &purpose("user_data")
-                    + &file,
-                false,
-                1,
-            ),
-            (
-                "a boundary in quotes of another parameter",
-                "multipart/form-data; x=\"; boundary=fake\"; boundary=b",
-                purpose("batch") + &file,
-                false,
-                1,
-            ),
-        ];
-        for (name, content_type, body, is_not_batch, files) in rows {
-            let body = body + "--b--\r\n";
-            let form = parse_form(body.as_bytes(), Some(content_type)).unwrap();
-            assert_eq!((form.is_not_batch(), form.files.len()), (is_not_batch, files), "{name}");
         }
     }
 }

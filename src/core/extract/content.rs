@@ -3,7 +3,7 @@
 //! Functions that return bool return true always: the member has been read, even if its value has
 //! an unexpected type, which is skipped.
 
-use super::issues::ReadIssues;
+use super::attachment::{self, Attachment};
 use super::lenient_value::skip_mistyped;
 use super::member_name::MemberName;
 use super::request::{MAX_DEPTH, Request};
@@ -67,7 +67,7 @@ pub fn read_message<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
                 {
                     // The origin decides which of two roles counts: the text may come from the
                     // user.
-                    request.move_to_section(start, first, Section::User);
+                    request.move_to_section(start..request.segments.len(), first, Section::User);
                     section = Some(Section::User);
                 }
                 section = section.or(next);
@@ -77,9 +77,11 @@ pub fn read_message<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
                     *section.get_or_insert_with(|| lookahead_section(request, reader, is_output));
                 read_content(request, reader, section, 0);
             }
-            "reasoningcontent" | "reasoning" => {
+            "reasoningcontent" | "reasoning" | "summary" => {
                 read_content(request, reader, Section::Assistant, 0)
             }
+            // Arguments of a custom tool of the responses API.
+            "input" => read_strings(request, reader, Section::Assistant, 0),
             "output" => {
                 is_output = true;
                 read_content(request, reader, Section::Tool, 0);
@@ -168,7 +170,7 @@ pub fn read_content<'a>(
 ) {
     match reader.next_token() {
         Token::String(raw) => request.push_text(section, raw, false),
-        Token::Array | Token::Object if depth > MAX_DEPTH => skip_too_deep(request, reader),
+        Token::Array | Token::Object if depth > MAX_DEPTH => request.skip_too_deep(reader),
         Token::Array => {
             while reader.next_element() {
                 read_content(request, reader, section, depth.saturating_add(1));
@@ -179,78 +181,142 @@ pub fn read_content<'a>(
     }
 }
 
-/// Reads a content part whose opening brace has been read.
-fn read_part<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, section: Section, depth: u8) {
-    let deeper = depth.saturating_add(1);
-    while let Some(key) = reader.next_key() {
-        match MemberName::new(key).as_str() {
-            "text" | "refusal" | "inputtext" | "parts" => {
-                read_content(request, reader, section, deeper)
-            }
-            "thinking" => read_content(request, reader, Section::Assistant, deeper),
-            "content" | "output" => read_content(request, reader, Section::Tool, deeper),
-            "functionresponse" => read_strings(request, reader, Section::Tool, deeper),
-            "signature" | "data" | "thoughtsignature" => read_reasoning_token(request, reader),
-            "title" | "context" => read_content(request, reader, section, deeper),
-            // Arguments of a tool call by the model.
-            "input" => read_strings(request, reader, Section::Assistant, deeper),
-            "functioncall" => read_tool_calls(request, reader, deeper),
-            "source" => read_source(request, reader, section, deeper),
-            "imageurl" | "videourl" | "documenturl" | "inputaudio" | "audio" | "file"
-            | "fileid" | "filedata" | "inlinedata" | "image" | "images" | "video" | "document"
-            | "result" => count_attachment(request, reader),
-            _ => reader.skip(),
+/// The meaning of a part's `content`, by the part's type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PartKind {
+    /// Text of the message.
+    Text,
+    /// The result of a tool.
+    ToolResult,
+    /// A document, or a search result.
+    Document,
+}
+
+impl PartKind {
+    fn from_type(name: &str) -> Self {
+        match name {
+            "document" | "search_result" | "file" | "input_file" => Self::Document,
+            "tool-result" | "function_call_output" => Self::ToolResult,
+            name if name.ends_with("tool_result") => Self::ToolResult,
+            _ => Self::Text,
         }
     }
+
+    /// Returns the section of the content in a message of `section`.
+    fn section(self, section: Section) -> Section {
+        match self {
+            Self::Text => section,
+            Self::ToolResult => Section::Tool,
+            Self::Document => Section::Attachment,
+        }
+    }
+}
+
+/// Reads a content part whose opening brace has been read.
+///
+/// The type decides the section of the content, in any order of the members. A part with two types
+/// counts as text of the message: the origin decides which of them counts.
+fn read_part<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, section: Section, depth: u8) {
+    let deeper = depth.saturating_add(1);
+    let mut kind = None;
+    let mut content = 0..0;
+    let mut attachment = Attachment::default();
+    while let Some(key) = reader.next_key() {
+        match MemberName::new(key).as_str() {
+            "type" => {
+                if let Token::String(raw) = read_scalar(reader) {
+                    let next = PartKind::from_type(&raw.text());
+                    let is_conflict = kind.is_some_and(|kind| kind != next);
+                    kind = Some(if is_conflict { PartKind::Text } else { next });
+                }
+            }
+            "content" => {
+                let start = request.segments.len();
+                read_content(request, reader, section, deeper);
+                content = start..request.segments.len();
+            }
+            "filedata" => attachment.read_data(reader),
+            key => {
+                if !read_part_member(request, key, reader, section, deeper)
+                    && !attachment.read_hint(key, reader)
+                {
+                    reader.skip();
+                }
+            }
+        }
+    }
+    let kind = kind.unwrap_or(PartKind::Text);
+    request.move_to_section(content, section, kind.section(section));
+    if attachment.has_data() {
+        attachment.finish(request);
+    }
+}
+
+/// Reads the value of a part's member, unless the part's type decides its meaning. Returns false,
+/// with the value unread, if the member holds no text and no file.
+fn read_part_member<'a>(
+    request: &mut Request<'a>,
+    key: &str,
+    reader: &mut Reader<'a>,
+    section: Section,
+    depth: u8,
+) -> bool {
+    match key {
+        "text" | "refusal" | "inputtext" | "parts" | "title" | "context" | "guardcontent"
+        | "citationscontent" | "stdout" | "stderr" => read_content(request, reader, section, depth),
+        "thinking" | "reasoningcontent" | "reasoningtext" | "tooluse" => {
+            read_content(request, reader, Section::Assistant, depth)
+        }
+        "output" | "toolresult" | "codeexecutionresult" => {
+            read_content(request, reader, Section::Tool, depth)
+        }
+        "searchresult" => read_content(request, reader, Section::Attachment, depth),
+        "functionresponse" => read_strings(request, reader, Section::Tool, depth),
+        "json" => read_strings(request, reader, section, depth),
+        "signature" | "data" | "thoughtsignature" => read_reasoning_token(request, reader),
+        // Arguments of a tool call by the model.
+        "input" => read_strings(request, reader, Section::Assistant, depth),
+        "functioncall" => read_tool_calls(request, reader, depth),
+        "source" => read_source(request, reader, depth),
+        "file" | "inlinedata" | "document" => read_file(request, reader, depth),
+        "imageurl" | "videourl" | "documenturl" | "inputaudio" | "audio" | "fileid" | "image"
+        | "images" | "video" | "result" => count_attachment(request, reader),
+        _ => return false,
+    }
+    true
 }
 
 /// Counts an image, a sound or a file, and skips it.
 pub fn count_attachment<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
-    request.add_count(FieldId::AttachmentsCount, 1);
+    attachment::count(request);
     reader.skip();
 }
 
-/// Reads the `source` of a part: a text document is text, everything else an attachment.
-fn read_source<'a>(
-    request: &mut Request<'a>,
-    reader: &mut Reader<'a>,
-    section: Section,
-    depth: u8,
-) {
-    let mut data = Vec::new();
-    let mut is_text = false;
-    match reader.next_token() {
-        Token::Object => {
-            while let Some(key) = reader.next_key() {
-                match MemberName::new(key).as_str() {
-                    "content" => read_content(request, reader, section, depth),
-                    "type" => match reader.next_token() {
-                        Token::String(raw) => is_text |= raw.text() == "text",
-                        token => skip_mistyped(token, reader),
-                    },
-                    "data" => match reader.next_token() {
-                        Token::String(raw) => data.push(raw),
-                        token => skip_mistyped(token, reader),
-                    },
-                    _ => reader.skip(),
-                }
-            }
-        }
-        token => skip_mistyped(token, reader),
-    }
-    if data.is_empty() || !is_text {
-        return request.add_count(FieldId::AttachmentsCount, 1);
-    }
-    for raw in data {
-        request.push_text(section, raw, false);
+/// Reads a file: its text, or its number if it is media.
+pub fn read_file<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, depth: u8) {
+    attachment::read_member(request, reader, read_content, depth);
+}
+
+/// Reads `source`: the file of a part, or the address of a search result, which is not a file.
+fn read_source<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, depth: u8) {
+    match reader.clone().next_token() {
+        Token::String(raw) if !attachment::is_data_url(raw.bytes()) => reader.skip(),
+        _ => read_file(request, reader, depth),
     }
 }
 
+/// Reads the first token of a value, and skips the rest of an object or a list.
+fn read_scalar<'a>(reader: &mut Reader<'a>) -> Token<'a> {
+    let token = reader.next_token();
+    skip_mistyped(token, reader);
+    token
+}
+
 /// Reads tool calls by the model: OpenAI's `arguments` are JSON in a string, Gemini's `args` JSON.
-fn read_tool_calls<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, depth: u8) {
+pub fn read_tool_calls<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, depth: u8) {
     match reader.next_token() {
         Token::String(raw) => request.push_text(Section::Assistant, raw, false),
-        Token::Array | Token::Object if depth > MAX_DEPTH => skip_too_deep(request, reader),
+        Token::Array | Token::Object if depth > MAX_DEPTH => request.skip_too_deep(reader),
         Token::Array => {
             while reader.next_element() {
                 read_tool_calls(request, reader, depth.saturating_add(1));
@@ -293,7 +359,7 @@ pub fn read_strings<'a>(
 ) {
     match reader.next_token() {
         Token::String(raw) => request.push_text(section, raw, false),
-        Token::Array | Token::Object if depth > MAX_DEPTH => skip_too_deep(request, reader),
+        Token::Array | Token::Object if depth > MAX_DEPTH => request.skip_too_deep(reader),
         Token::Array => {
             while reader.next_element() {
                 read_strings(request, reader, section, depth.saturating_add(1));
@@ -354,7 +420,7 @@ pub fn read_schema<'a>(
     depth: u8,
 ) {
     match reader.next_token() {
-        Token::Array | Token::Object if depth > MAX_DEPTH => skip_too_deep(request, reader),
+        Token::Array | Token::Object if depth > MAX_DEPTH => request.skip_too_deep(reader),
         Token::Array => {
             while reader.next_element() {
                 read_schema(request, reader, section, depth.saturating_add(1));
@@ -384,7 +450,7 @@ fn read_schema_member<'a>(
             token => skip_mistyped(token, reader),
         },
         "properties" => match reader.next_token() {
-            Token::Object if depth > MAX_DEPTH => skip_too_deep(request, reader),
+            Token::Object if depth > MAX_DEPTH => request.skip_too_deep(reader),
             Token::Object => {
                 while let Some(name) = reader.next_key() {
                     request.push_text(section, name, false);
@@ -395,10 +461,4 @@ fn read_schema_member<'a>(
         },
         _ => read_schema(request, reader, section, deeper),
     }
-}
-
-/// Skips a container that is nested too deep, and records the issue.
-fn skip_too_deep<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
-    request.issues.insert(ReadIssues::DEPTH);
-    reader.skip_rest();
 }

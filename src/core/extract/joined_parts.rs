@@ -115,7 +115,8 @@ impl Request<'_> {
 }
 
 /// The sections whose parts form one text. Results of tools are separate texts.
-const JOINED_SECTIONS: [Section; 3] = [Section::System, Section::User, Section::Assistant];
+const JOINED_SECTIONS: [Section; 4] =
+    [Section::System, Section::User, Section::Assistant, Section::Attachment];
 
 /// Bytes taken from each end of a long part: phrases are shorter.
 const OVERLAP_BYTES: usize = 256;

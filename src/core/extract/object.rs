@@ -1,9 +1,10 @@
 //! Reads the JSON object of one request, member by member, in the dialect of its endpoint.
 
+use super::generic::{self, Place};
 use super::lenient_json::{Reader, Token};
 use super::member_name::MemberName;
 use super::request::Request;
-use super::{anthropic, gemini, generic, openai};
+use super::{anthropic, gemini, openai};
 use crate::field::{FieldId, Section};
 use crate::http::route::{Dialect, Endpoint};
 
@@ -18,26 +19,47 @@ impl<'a> Request<'a> {
         self.read_members(reader, endpoint, depth);
         let found_no_text = self.segments.len() == savepoint.segments_len
             && !self.counts.iter().any(|(field, _)| *field == FieldId::PromptTokenIds);
-        if found_no_text && !matches!(endpoint, Endpoint::Generic | Endpoint::OpenaiBatches) {
+        if found_no_text
+            && endpoint.body_dialect() != Dialect::Generic
+            && endpoint != Endpoint::OpenaiBatches
+        {
             self.rollback(savepoint);
             self.read_members(&mut reader.fork_at(start), Endpoint::Generic, depth);
+        }
+    }
+
+    /// Reads the JSON texts that follow the first one, such as JSON lines, as parts of the request.
+    pub(super) fn read_further_texts(&mut self, reader: &mut Reader<'a>) {
+        while !reader.at_end() {
+            let start = reader.position();
+            self.read_members(reader, Endpoint::Generic, 0);
+            // No token starts with stray punctuation.
+            if reader.position() == start {
+                reader.skip_byte();
+            }
         }
     }
 
     /// Reads an object, or at `depth` 0 an array of objects, in the dialect of `endpoint`.
     fn read_members(&mut self, reader: &mut Reader<'a>, endpoint: Endpoint, depth: u8) {
         match reader.next_token() {
+            Token::Object if endpoint.body_dialect() == Dialect::Generic => {
+                let mut seen_keys = 0_u16;
+                generic::read_object(self, reader, Place::BODY, &mut |request, key| {
+                    request.record_duplicate_key(&mut seen_keys, TEXT_KEYS, key);
+                });
+            }
             Token::Object => {
                 let mut seen_keys = 0_u16;
                 while let Some(key) = reader.next_key() {
                     let key = MemberName::new(key);
                     let key = key.as_str();
                     self.record_duplicate_key(&mut seen_keys, TEXT_KEYS, key);
-                    let handled = match endpoint.dialect() {
+                    let handled = match endpoint.body_dialect() {
                         Dialect::Openai => openai::read_member(self, key, reader, endpoint),
                         Dialect::Anthropic => anthropic::read_member(self, key, reader),
                         Dialect::Gemini => gemini::read_member(self, key, reader),
-                        Dialect::Generic => generic::read_member(self, key, reader, endpoint),
+                        Dialect::Generic => false,
                     };
                     if !handled {
                         reader.skip();
@@ -50,7 +72,7 @@ impl<'a> Request<'a> {
                 }
             }
             Token::Array => reader.skip_rest(),
-            Token::String(raw) if endpoint == Endpoint::Generic => {
+            Token::String(raw) if endpoint.body_dialect() == Dialect::Generic => {
                 self.push_text(Section::User, raw, false)
             }
             _ => reader.record_syntax_error(),

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::ops::Range;
 
+use super::coding::Coding;
 use super::issues::ReadIssues;
 use super::lenient_json::{Reader, Token};
 use super::lenient_value::{parse_flag, parse_number, skip_mistyped};
@@ -61,23 +62,43 @@ pub struct Segment<'a> {
 pub enum Source<'a> {
     /// A string of the body.
     Value(RawString<'a>),
+    /// A text of the body in another coding, such as a file in base64.
+    Encoded(RawString<'a>, Coding),
     /// The ends of adjacent parts of a message, which lie within this byte range of the body.
     Joined(Range<usize>),
 }
 
 impl<'a> Source<'a> {
-    /// Returns the string of the body, or `None` for joined parts.
+    /// Returns the string of the body; `None` for text in another coding and for joined parts.
     pub fn value(&self) -> Option<RawString<'a>> {
         match self {
             Self::Value(raw) => Some(*raw),
-            Self::Joined(_) => None,
+            Self::Encoded(..) | Self::Joined(_) => None,
         }
+    }
+
+    /// Returns whether the text repeats the parts of a message.
+    pub fn is_joined(&self) -> bool {
+        matches!(self, Self::Joined(_))
+    }
+
+    /// Returns the text, normalised with its case; empty for joined parts.
+    pub fn cased_text(&self) -> String {
+        let mut out = String::new();
+        let mut normalizer = Normalizer::new(&mut out, Case::Keep);
+        match self {
+            Self::Value(raw) => raw.decode(&mut normalizer),
+            Self::Encoded(raw, coding) => normalizer.push_run(&coding.decode(*raw)),
+            Self::Joined(_) => {}
+        }
+        normalizer.finish();
+        out
     }
 
     /// Returns the byte range of the source in the body.
     pub fn range(&self) -> Range<usize> {
         match self {
-            Self::Value(raw) => raw.range(),
+            Self::Value(raw) | Self::Encoded(raw, _) => raw.range(),
             Self::Joined(range) => range.clone(),
         }
     }
@@ -151,7 +172,7 @@ impl<'a> Request<'a> {
         let segments = self
             .segments
             .iter()
-            .filter(move |segment| segment.section == section && segment.source.value().is_some());
+            .filter(move |segment| segment.section == section && !segment.source.is_joined());
         segments.filter_map(|segment| self.text.get(segment.range.clone()))
     }
 
@@ -281,7 +302,7 @@ impl<'a> Request<'a> {
     pub(super) fn finish(&mut self) {
         self.numbers.append(&mut self.counts);
         let is_in_messages = |segment: &&Segment<'_>| {
-            segment.section as u8 & MESSAGE_SECTIONS != 0 && segment.source.value().is_some()
+            segment.section as u8 & MESSAGE_SECTIONS != 0 && !segment.source.is_joined()
         };
         let size: usize =
             self.segments.iter().filter(is_in_messages).map(|segment| segment.range.len()).sum();
@@ -302,7 +323,27 @@ impl<'a> Request<'a> {
         } else {
             normalizer.push_escaped(raw, &mut self.checkpoints);
         }
-        let (range, mut edges) = normalizer.finish_with_edges();
+        let normalized = normalizer.finish_with_edges();
+        self.push_segment(section, Source::Value(raw), normalized, checkpoints_len);
+    }
+
+    /// Decodes and normalises a text, and adds it as a segment, unless the result is empty.
+    pub(super) fn push_decoded(&mut self, section: Section, raw: RawString<'a>, coding: Coding) {
+        let checkpoints_len = self.checkpoints.len();
+        let mut normalizer = Normalizer::new(&mut self.text, Case::Fold);
+        normalizer.push_run(&coding.decode(raw));
+        let normalized = normalizer.finish_with_edges();
+        self.push_segment(section, Source::Encoded(raw, coding), normalized, checkpoints_len);
+    }
+
+    /// Adds normalised text at the end of the buffer as a segment, unless it is empty.
+    fn push_segment(
+        &mut self,
+        section: Section,
+        source: Source<'a>,
+        (range, mut edges): (Range<usize>, TrimmedEdges),
+        checkpoints_len: usize,
+    ) {
         if range.is_empty() {
             self.text.truncate(range.start);
             self.checkpoints.truncate(checkpoints_len);
@@ -311,16 +352,21 @@ impl<'a> Request<'a> {
         }
         edges.leading |= std::mem::take(&mut self.after_space);
         self.text.push(text::SEGMENT_END);
-        self.segments.push(Segment { section, range, source: Source::Value(raw), edges });
+        self.segments.push(Segment { section, range, source, edges });
     }
 
-    /// Moves the texts of section `from` to section `to`, from segment index `start` on.
-    pub(super) fn move_to_section(&mut self, start: usize, from: Section, to: Section) {
-        for segment in
-            self.segments.iter_mut().skip(start).filter(|segment| segment.section == from)
-        {
+    /// Moves the texts of section `from` to section `to`, in a range of segment indices.
+    pub(super) fn move_to_section(&mut self, range: Range<usize>, from: Section, to: Section) {
+        let segments = self.segments.get_mut(range).unwrap_or_default();
+        for segment in segments.iter_mut().filter(|segment| segment.section == from) {
             segment.section = to;
         }
+    }
+
+    /// Skips a container that is nested too deep, and records the issue.
+    pub(super) fn skip_too_deep(&mut self, reader: &mut Reader<'a>) {
+        self.issues.insert(ReadIssues::DEPTH);
+        reader.skip_rest();
     }
 
     /// Adds a number unless it is NaN or infinite.

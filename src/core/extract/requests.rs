@@ -1,11 +1,13 @@
 //! Entry point of extraction: reads every LLM call of a body, one or the entries of a batch.
 
 use super::batch;
+use super::form::{self, Format};
+use super::issues::ReadIssues;
 use super::lenient_json::Reader;
 use super::request::Request;
 use crate::http::body::Body;
 use crate::http::envelope::Envelope;
-use crate::http::route::Endpoint;
+use crate::http::route::{Dialect, Endpoint};
 use crate::rules::policy::Limits;
 
 /// Reads every LLM request of a body and calls `on_request` for each, in order.
@@ -40,9 +42,24 @@ pub fn for_each_request<'a>(
         request.clear();
         entry_count < limits.max_entries
     };
+    let exceeds_window = envelope.unscanned_bytes > 0;
     match endpoint {
         Endpoint::None => return None,
-        Endpoint::OpenaiFiles => batch::read_upload(&mut request, envelope, body, &mut on_entry)?,
+        Endpoint::OpenaiFiles => {
+            batch::read_upload(&mut request, envelope, body, &mut on_entry)?;
+            return Some(entry_count);
+        }
+        _ => {}
+    }
+    match Format::detect(envelope, body) {
+        Format::Json => {}
+        format => {
+            read_other_format(&mut request, format, body.bytes(), exceeds_window);
+            on_entry(&mut request);
+            return Some(entry_count);
+        }
+    }
+    match endpoint {
         Endpoint::AnthropicBatches => {
             batch::read_inline_requests(
                 &mut request,
@@ -65,9 +82,30 @@ pub fn for_each_request<'a>(
         _ => {
             let mut reader = Reader::new(body.bytes(), 0);
             request.read_object(&mut reader, endpoint, 0);
-            request.issues.record_json_errors(reader.errors(), envelope.unscanned_bytes > 0);
+            // An upload may be a file of JSON lines.
+            if endpoint.body_dialect() == Dialect::Generic {
+                request.read_further_texts(&mut reader);
+            }
+            request.issues.record_json_errors(reader.errors(), exceeds_window);
             on_entry(&mut request);
         }
     }
     Some(entry_count)
+}
+
+/// Reads a body that is not JSON as one request.
+fn read_other_format<'a>(
+    request: &mut Request<'a>,
+    format: Format<'_>,
+    body: &'a [u8],
+    exceeds_window: bool,
+) {
+    match format {
+        Format::Json => {}
+        Format::UrlEncoded => form::read_url_encoded(request, body),
+        Format::Multipart(content_type) => {
+            form::read_multipart(request, body, content_type, exceeds_window)
+        }
+        Format::Opaque => request.issues.insert(ReadIssues::OPAQUE),
+    }
 }

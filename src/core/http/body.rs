@@ -135,7 +135,7 @@ fn is_zlib(bytes: &[u8]) -> bool {
 /// Decodes JSON in UTF-16 or UTF-32, which Python accepts. The encoding is recognised by the byte
 /// order mark, or by the NULs around the first character, which is ASCII; `None` for any other
 /// encoding.
-fn decode_utf16_32(bytes: &[u8]) -> Option<String> {
+pub(crate) fn decode_utf16_32(bytes: &[u8]) -> Option<String> {
     let text = match bytes {
         [0xff, 0xfe, 0, 0, rest @ ..] => decode_utf32(rest, u32::from_le_bytes),
         [0, 0, 0xfe, 0xff, rest @ ..] => decode_utf32(rest, u32::from_be_bytes),

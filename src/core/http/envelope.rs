@@ -30,6 +30,14 @@ pub struct Envelope<'a> {
     pub indicators: Option<&'a Indicators>,
 }
 
+impl<'a> Envelope<'a> {
+    /// Returns the value of the header `Content-Type`; `None` for a request without it.
+    pub fn content_type(&self) -> Option<&'a str> {
+        let header = self.headers.iter().find(|(name, _)| name == "content-type");
+        header.map(|(_, value)| value.as_str())
+    }
+}
+
 /// The facts about a client that the host knows.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Client<'a> {

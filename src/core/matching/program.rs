@@ -10,11 +10,10 @@ use super::keyword::{KeywordCheck, KeywordTest, run_keyword_tests};
 use super::literal_scanner::Scanner;
 use super::regex_gate::{self, RegexGate, RegexTest, segment_at};
 use crate::error::Error;
-use crate::extract::raw_string::RawString;
 use crate::extract::{Request, Segment, Source};
 use crate::field::{Field, FieldId};
 use crate::rules::signature::{Comparator, StringMatch};
-use crate::text::{self, Case};
+use crate::text;
 
 /// The compiled comparisons and conditions of a ruleset.
 #[derive(Debug, Default)]
@@ -416,7 +415,7 @@ impl Matcher<'_> {
             let range_in_value = origin.start.checked_sub(base)?..origin.end.checked_sub(base)?;
             let range = match segment.source {
                 Source::Value(_) => source_maps.get(&segment_index)?.source_range(range_in_value),
-                Source::Joined(ref range) => range.clone(),
+                Source::Encoded(..) | Source::Joined(_) => segment.source.range(),
             };
             Some(Evidence { field, start: range.start, end: range.end })
         };
@@ -449,17 +448,7 @@ fn cased_value<'c>(
     segment_index: usize,
     segment: &Segment<'_>,
 ) -> &'c str {
-    let decode = || segment.source.value().map(decode_cased).unwrap_or_default();
-    cased_values.entry(segment_index).or_insert_with(decode)
-}
-
-/// Returns a string normalised with its case.
-fn decode_cased(raw: RawString<'_>) -> String {
-    let mut out = String::new();
-    let mut normalizer = text::Normalizer::new(&mut out, Case::Keep);
-    raw.decode(&mut normalizer);
-    normalizer.finish();
-    out
+    cased_values.entry(segment_index).or_insert_with(|| segment.source.cased_text())
 }
 
 /// Returns whether a request has a value of a field; `sections` are the sections with text.

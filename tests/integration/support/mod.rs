@@ -4,7 +4,8 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use hedgerow_core::extract::{Request, Segment};
+use hedgerow_core::extract::raw_string::RawString;
+use hedgerow_core::extract::{Coding, FileFormat, Request, Segment};
 use hedgerow_core::field::{Field, FieldId, FieldType, MESSAGE_SECTIONS, Section, sections};
 use hedgerow_core::http::route::{Dialect, Endpoint};
 use hedgerow_core::rules::signature::{Comparison, FieldComparison, Signature};
@@ -37,8 +38,7 @@ impl PlainRequest {
     pub fn from_request(request: &Request<'_>, filter: impl Fn(FieldId) -> bool) -> Self {
         let text = |range: &std::ops::Range<usize>| request.text()[range.clone()].to_owned();
         let values = |is_value: bool| {
-            let is_wanted =
-                move |segment: &&Segment<'_>| segment.source.value().is_some() == is_value;
+            let is_wanted = move |segment: &&Segment<'_>| segment.source.is_joined() != is_value;
             let segments = request.segments().iter().filter(is_wanted);
             segments.map(|segment| (segment.section as u8, text(&segment.range))).collect()
         };
@@ -121,7 +121,7 @@ impl PlainRequest {
         plain.body(body, endpoint, true);
         let is_empty = plain.texts.is_empty()
             && !plain.numbers.iter().any(|(name, _)| *name == FieldId::PromptTokenIds);
-        if is_empty && endpoint != Endpoint::Generic {
+        if is_empty && endpoint.body_dialect() != Dialect::Generic {
             plain = Self::default();
             plain.body(body, Endpoint::Generic, true);
         }
@@ -130,20 +130,24 @@ impl PlainRequest {
 
     fn body(&mut self, body: &Value, endpoint: Endpoint, is_top: bool) {
         match body {
+            Value::Object(members) if endpoint.body_dialect() == Dialect::Generic => {
+                self.generic_object(members, Section::User, false, 0)
+            }
             Value::Object(members) => {
                 for (key, value) in members {
-                    let _ = match endpoint.dialect() {
+                    let _ = match endpoint.body_dialect() {
                         Dialect::Openai => self.openai(key, value, endpoint),
                         Dialect::Anthropic => self.anthropic(key, value),
-                        Dialect::Gemini => self.gemini(key, value),
-                        Dialect::Generic => self.generic(key, value, endpoint),
+                        _ => self.gemini(key, value),
                     };
                 }
             }
             Value::Array(elements) if is_top => {
                 elements.iter().for_each(|element| self.body(element, Endpoint::Generic, false))
             }
-            Value::String(text) if endpoint == Endpoint::Generic => self.text(Section::User, text),
+            Value::String(text) if endpoint.body_dialect() == Dialect::Generic => {
+                self.text(Section::User, text)
+            }
             _ => {}
         }
     }
@@ -312,15 +316,73 @@ impl PlainRequest {
         }
     }
 
-    fn generic(&mut self, key: &str, value: &Value, endpoint: Endpoint) -> bool {
-        match key {
-            "inputs" | "inputtext" | "text" | "query" | "question" | "message" | "userinput"
-            | "texts" | "documents" => {
-                self.parts(value, Section::User, 0);
+    /// Reads an object of any API: `has_variables` is true if unknown keys hold text.
+    fn generic_object(
+        &mut self,
+        members: &Map<String, Value>,
+        section: Section,
+        has_variables: bool,
+        depth: usize,
+    ) {
+        let (start, joined_start) = (self.texts.len(), self.joined.len());
+        for (key, value) in members {
+            match key.as_str() {
+                "role" | "author" => {}
+                "content" | "parts" => {
+                    let start = self.texts.len();
+                    self.parts(value, section, 0);
+                    self.join_parts(start);
+                }
+                key => self.generic(key, value, section, has_variables, depth),
             }
-            "systemprompt" | "preamble" => self.parts(value, Section::System, 0),
-            "chathistory" | "history" | "conversation" => self.messages(value),
-            "images" | "image" | "audio" => self.count(FieldId::AttachmentsCount, 1),
+        }
+        let role = |key: &str| members.get(key).and_then(Value::as_str).map(generic_role);
+        let role = match (role("role"), role("author")) {
+            (Some(role), Some(author)) if role != author => Section::User,
+            (Some(role), _) | (None, Some(role)) => role,
+            (None, None) => return,
+        };
+        for (other, _) in self.texts[start..].iter_mut().chain(&mut self.joined[joined_start..]) {
+            if *other == section as u8 {
+                *other = role as u8;
+            }
+        }
+        if role != Section::System {
+            self.count(FieldId::Turns, 1);
+        }
+    }
+
+    fn generic(
+        &mut self,
+        key: &str,
+        value: &Value,
+        section: Section,
+        has_variables: bool,
+        depth: usize,
+    ) {
+        let deeper = depth + 1;
+        match key {
+            "messages" | "contents" => self.messages(value),
+            "prompt" | "input" | "items" => self.generic_prompt(value, section, deeper),
+            "inputs" | "variables" | "item" => self.generic_value(value, section, true, deeper),
+            "inputtext" | "text" | "query" | "question" | "message" | "userinput" | "texts"
+            | "textinput" | "context" | "instances" => {
+                self.generic_value(value, section, false, deeper)
+            }
+            "systemprompt" | "preamble" | "system" | "systeminstruction" | "instructions"
+            | "template" => self.generic_value(value, Section::System, false, deeper),
+            "documents" => self.generic_value(value, Section::Attachment, false, deeper),
+            "output" => self.parts(value, Section::Tool, 0),
+            "toolcalls" | "functioncall" => self.calls(value, 0),
+            "chathistory" | "history" | "conversation" => self.history(value, section, deeper),
+            "tokenids" => {
+                for id in value.as_array().into_iter().flatten().filter(|id| id.is_number()) {
+                    let _ = id;
+                    self.count(FieldId::PromptTokenIds, 1);
+                }
+            }
+            "images" | "image" | "audio" | "imageurl" => self.count(FieldId::AttachmentsCount, 1),
+            "inlinedata" | "filedata" | "document" => self.file(value, 0),
             "parameters" | "options" | "inferenceconfig" | "textgenerationconfig" => {
                 for (key, value) in value.as_object().into_iter().flatten() {
                     match key.as_str() {
@@ -336,13 +398,89 @@ impl PlainRequest {
                     }
                 }
             }
+            "data" => self.unknown(value, section, value.is_array(), depth),
+            "metadata" | "labels" | "properties" => {}
+            "request" | "generatecontentrequest" => {
+                self.unknown(value, section, has_variables, depth)
+            }
             _ => {
-                return self.openai(key, value, endpoint)
+                let is_known = self.openai(key, value, Endpoint::Generic)
                     || self.anthropic(key, value)
                     || self.gemini(key, value);
+                if !is_known {
+                    self.unknown(value, section, has_variables, depth);
+                }
             }
         }
-        true
+    }
+
+    fn generic_value(&mut self, value: &Value, section: Section, variables: bool, depth: usize) {
+        match value {
+            Value::String(text) => self.text(section, text),
+            Value::Array(_) | Value::Object(_) if depth > 24 => {}
+            Value::Array(elements) => elements
+                .iter()
+                .for_each(|element| self.generic_value(element, section, false, depth + 1)),
+            Value::Object(members) => self.generic_object(members, section, variables, depth),
+            _ => {}
+        }
+    }
+
+    fn unknown(&mut self, value: &Value, section: Section, has_variables: bool, depth: usize) {
+        match value {
+            Value::String(text) if has_variables => self.text(section, text),
+            Value::Array(_) | Value::Object(_) if depth > 24 => {}
+            Value::Array(elements) => elements
+                .iter()
+                .for_each(|element| self.unknown(element, section, has_variables, depth + 1)),
+            Value::Object(members) => self.generic_object(members, section, false, depth + 1),
+            _ => {}
+        }
+    }
+
+    fn generic_prompt(&mut self, value: &Value, section: Section, depth: usize) {
+        match value {
+            Value::Array(_) | Value::Object(_) if depth > 24 => {}
+            Value::Array(elements) => {
+                for element in elements {
+                    match element {
+                        Value::Object(members) => {
+                            self.generic_object(members, section, false, depth + 1)
+                        }
+                        Value::String(text) => {
+                            self.text(section, text);
+                            self.count(FieldId::PromptsCount, 1);
+                        }
+                        Value::Number(_) => self.count(FieldId::PromptTokenIds, 1),
+                        Value::Array(inner) => {
+                            self.count(FieldId::PromptsCount, 1);
+                            for value in inner {
+                                match value {
+                                    Value::Number(_) => self.count(FieldId::PromptTokenIds, 1),
+                                    Value::String(text) => self.text(section, text),
+                                    _ => {}
+                                }
+                            }
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            value => self.generic_value(value, section, true, depth),
+        }
+    }
+
+    fn history(&mut self, value: &Value, section: Section, depth: usize) {
+        match value {
+            Value::String(text) => {
+                self.text(section, text);
+                self.count(FieldId::Turns, 1);
+            }
+            Value::Array(elements) if depth <= 24 => {
+                elements.iter().for_each(|element| self.history(element, section, depth + 1))
+            }
+            value => self.generic_value(value, section, false, depth),
+        }
     }
 
     fn messages(&mut self, value: &Value) {
@@ -381,7 +519,10 @@ impl PlainRequest {
         for (key, value) in members {
             match key.as_str() {
                 "content" | "parts" => self.parts(value, role.unwrap_or(default_section), 0),
-                "reasoningcontent" | "reasoning" => self.parts(value, Section::Assistant, 0),
+                "reasoningcontent" | "reasoning" | "summary" => {
+                    self.parts(value, Section::Assistant, 0)
+                }
+                "input" => self.all_strings(value, Section::Assistant, 0),
                 "output" => self.parts(value, Section::Tool, 0),
                 "encryptedcontent" => self.token(value),
                 "toolcalls" | "functioncall" | "arguments" => self.calls(value, 0),
@@ -411,8 +552,8 @@ impl PlainRequest {
                 to += 1;
             }
             let is_joined = section
-                & (Section::User as u8 | Section::System as u8 | Section::Assistant as u8)
-                != 0;
+                & (Section::Tool as u8 | Section::Definition as u8 | Section::Schema as u8)
+                == 0;
             if is_joined && to - from > 1 {
                 let gaps = |spaced: bool| -> Vec<bool> {
                     (from + 1..to)
@@ -471,38 +612,143 @@ impl PlainRequest {
             Value::Array(elements) => {
                 elements.iter().for_each(|element| self.parts(element, section, depth + 1))
             }
-            Value::Object(members) => {
+            Value::Object(members) => self.part(members, section, depth),
+            _ => {}
+        }
+    }
+
+    fn part(&mut self, members: &Map<String, Value>, section: Section, depth: usize) {
+        let content_section = match members.get("type").and_then(Value::as_str) {
+            Some("document" | "search_result" | "file" | "input_file") => Section::Attachment,
+            Some("tool-result" | "function_call_output") => Section::Tool,
+            Some(kind) if kind.ends_with("tool_result") => Section::Tool,
+            _ => section,
+        };
+        for (key, value) in members {
+            match key.as_str() {
+                "text" | "refusal" | "inputtext" | "parts" | "title" | "context"
+                | "guardcontent" => self.parts(value, section, depth + 1),
+                "thinking" | "reasoningcontent" | "tooluse" => {
+                    self.parts(value, Section::Assistant, depth + 1)
+                }
+                "content" => {
+                    let start = self.texts.len();
+                    self.parts(value, section, depth + 1);
+                    let added = self.texts[start..].iter_mut();
+                    added
+                        .filter(|(other, _)| *other == section as u8)
+                        .for_each(|(other, _)| *other = content_section as u8);
+                }
+                "output" | "toolresult" => self.parts(value, Section::Tool, depth + 1),
+                "functionresponse" => self.all_strings(value, Section::Tool, depth + 1),
+                "json" => self.all_strings(value, section, depth + 1),
+                "signature" | "data" | "thoughtsignature" => self.token(value),
+                "input" => self.all_strings(value, Section::Assistant, depth + 1),
+                "functioncall" => self.calls(value, depth + 1),
+                // The address of a search result.
+                "source" if value.as_str().is_some_and(|text| !text.starts_with("data:")) => {}
+                "source" | "file" | "inlinedata" | "document" => self.file(value, depth + 1),
+                "imageurl" | "videourl" | "documenturl" | "inputaudio" | "audio" | "fileid"
+                | "image" | "images" | "video" | "result" => {
+                    self.count(FieldId::AttachmentsCount, 1)
+                }
+                _ => {}
+            }
+        }
+        if let Some(data) = members.get("filedata").and_then(Value::as_str) {
+            let has_text = self.file_content(data, file_format(members));
+            self.count_unless(has_text);
+        }
+    }
+
+    /// Reads an object that holds a file, or a `data:` URL.
+    fn file(&mut self, value: &Value, depth: usize) {
+        let mut content = Vec::new();
+        let mut formats = Vec::new();
+        let mut has_text = self.file_members(value, depth, &mut content, &mut formats);
+        for text in content {
+            has_text |= self.file_content(text, combined_format(&formats));
+        }
+        self.count_unless(has_text);
+    }
+
+    /// Collects content and formats of a file. Returns whether it has text in parts.
+    fn file_members<'v>(
+        &mut self,
+        value: &'v Value,
+        depth: usize,
+        content: &mut Vec<&'v str>,
+        formats: &mut Vec<FileFormat>,
+    ) -> bool {
+        let mut has_text = false;
+        match value {
+            Value::String(text) if text.starts_with("data:") => content.push(text),
+            Value::Object(members) if depth <= 24 => {
+                formats.extend(formats_of(members));
                 for (key, value) in members {
                     match key.as_str() {
-                        "text" | "refusal" | "inputtext" | "parts" => {
-                            self.parts(value, section, depth + 1)
+                        "content" | "text" => {
+                            let start = self.texts.len();
+                            self.parts(value, Section::Attachment, depth + 1);
+                            has_text |= self.texts.len() > start;
                         }
-                        "thinking" => self.parts(value, Section::Assistant, depth + 1),
-                        "content" | "output" => self.parts(value, Section::Tool, depth + 1),
-                        "functionresponse" => self.all_strings(value, Section::Tool, depth + 1),
-                        "signature" | "data" | "thoughtsignature" => self.token(value),
-                        "title" | "context" => self.parts(value, section, depth + 1),
-                        "input" => self.all_strings(value, Section::Assistant, depth + 1),
-                        "functioncall" => self.calls(value, depth + 1),
-                        "source" => {
-                            if let Some(content) = value.get("content") {
-                                self.parts(content, section, depth + 1);
-                            }
-                            match value.get("data").and_then(Value::as_str) {
-                                Some(text) if value["type"] == "text" => self.text(section, text),
-                                _ => self.count(FieldId::AttachmentsCount, 1),
-                            }
+                        "source" | "file" | "document" => {
+                            has_text |= self.file_members(value, depth + 1, content, formats)
                         }
-                        "imageurl" | "videourl" | "documenturl" | "inputaudio" | "audio"
-                        | "file" | "fileid" | "filedata" | "inlinedata" | "image" | "images"
-                        | "video" | "document" | "result" => {
-                            self.count(FieldId::AttachmentsCount, 1)
-                        }
+                        "type" if value == "text" => formats.push(FileFormat::Plain),
+                        "data" | "bytes" | "filedata" => content.extend(value.as_str()),
                         _ => {}
                     }
                 }
             }
             _ => {}
+        }
+        has_text
+    }
+
+    /// Reads the content of a file. Returns whether it is text.
+    fn file_content(&mut self, text: &str, format: FileFormat) -> bool {
+        if format == FileFormat::Plain {
+            self.text(Section::Attachment, text);
+            return true;
+        }
+        let url = text.strip_prefix("data:").and_then(|url| url.split_once(','));
+        let (content, format, is_base64) = match url {
+            None => (text, format, true),
+            Some((head, content)) => {
+                let kind = head.split(';').next().unwrap_or_default();
+                let kind = if kind.is_empty() { "text/plain" } else { kind };
+                let format = match FileFormat::from_name(kind) {
+                    FileFormat::Unknown => format,
+                    format => format,
+                };
+                (content, format, head.ends_with("base64"))
+            }
+        };
+        let decode = |coding: Coding| coding.decode(RawString::new(content.as_bytes(), 0));
+        let symbol = |char: char| char.is_ascii_alphanumeric() || "+/-_=\n\r\t".contains(char);
+        let text = match format {
+            FileFormat::Media => return false,
+            _ if !is_base64 => decode(Coding::Form).into_owned(),
+            _ if !content.chars().all(symbol) => content.to_owned(),
+            FileFormat::Text => decode(Coding::Base64).into_owned(),
+            _ => {
+                let text = decode(Coding::Base64).into_owned();
+                let is_binary =
+                    |char: char| char.is_ascii_control() && !matches!(char, '\t'..='\r');
+                if text.is_empty() || text.contains('\u{fffd}') || text.contains(is_binary) {
+                    return false;
+                }
+                text
+            }
+        };
+        self.text(Section::Attachment, &text);
+        true
+    }
+
+    fn count_unless(&mut self, has_text: bool) {
+        if !has_text {
+            self.count(FieldId::AttachmentsCount, 1);
         }
     }
 
@@ -793,6 +1039,37 @@ impl PlainRequest {
             }
         }
         self
+    }
+}
+
+/// Returns the section of a role in the spelling of any API.
+fn generic_role(role: &str) -> Section {
+    match role.to_lowercase().as_str() {
+        "system" | "developer" => Section::System,
+        "assistant" | "model" | "chatbot" | "bot" | "ai" => Section::Assistant,
+        "tool" | "function" => Section::Tool,
+        _ => Section::User,
+    }
+}
+
+/// Returns the formats that the names and types of a file say. The core's table is shared.
+fn formats_of(members: &Map<String, Value>) -> Vec<FileFormat> {
+    let names = ["mediatype", "mimetype", "format", "filename", "name"];
+    let names = names.iter().filter_map(|key| members.get(*key)?.as_str());
+    names.map(FileFormat::from_name).collect()
+}
+
+fn file_format(members: &Map<String, Value>) -> FileFormat {
+    combined_format(&formats_of(members))
+}
+
+fn combined_format(formats: &[FileFormat]) -> FileFormat {
+    let has = |format: FileFormat| formats.contains(&format);
+    match (has(FileFormat::Text), has(FileFormat::Media)) {
+        _ if has(FileFormat::Plain) => FileFormat::Plain,
+        (true, false) => FileFormat::Text,
+        (false, true) => FileFormat::Media,
+        _ => FileFormat::Unknown,
     }
 }
 

@@ -1,0 +1,144 @@
+//! Codings of text inside a body that is not plain JSON: base64, forms, and parts of uploads.
+
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use percent_encoding::percent_decode;
+
+use super::raw_string::RawString;
+use crate::http::body::decode_utf16_32;
+
+/// The coding of a text in the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coding {
+    /// Base64 in a string of JSON, in either alphabet.
+    Base64,
+    /// Percent-encoding, with `+` for a space.
+    Form,
+    /// The bytes themselves: a backslash is a backslash.
+    Plain,
+}
+
+impl Coding {
+    /// Decodes a text. Bytes that are not UTF-8 become U+FFFD.
+    pub fn decode<'a>(self, raw: RawString<'a>) -> Cow<'a, str> {
+        match self {
+            Self::Base64 => Cow::Owned(bytes_to_text(&decode_base64(raw))),
+            Self::Form => {
+                let bytes: Vec<u8> = raw
+                    .bytes()
+                    .iter()
+                    .map(|byte| if *byte == b'+' { b' ' } else { *byte })
+                    .collect();
+                Cow::Owned(percent_decode(&bytes).decode_utf8_lossy().into_owned())
+            }
+            Self::Plain => String::from_utf8_lossy(raw.bytes()),
+        }
+    }
+}
+
+/// Decodes base64 as lenient servers do: bytes outside the alphabet are ignored, padding ends the
+/// text, and the last characters may be missing.
+pub(super) fn decode_base64(raw: RawString<'_>) -> Vec<u8> {
+    let text = raw.text();
+    let symbols: Vec<u8> =
+        text.bytes().take_while(|byte| *byte != b'=').filter_map(standard_symbol).collect();
+    // One symbol of a group of four holds less than a byte.
+    let dangling = usize::from(symbols.len() % 4 == 1);
+    let symbols = symbols.get(..symbols.len().saturating_sub(dangling)).unwrap_or_default();
+    LENIENT.decode(symbols).unwrap_or_default()
+}
+
+/// Returns whether all bytes can be base64 in a string of JSON.
+pub(super) fn is_base64(bytes: &[u8]) -> bool {
+    let mut is_escaped = false;
+    bytes.iter().all(|byte| {
+        let is_valid = match byte {
+            b'n' | b'r' | b't' | b'/' if is_escaped => true,
+            b'\\' => !is_escaped,
+            b'=' => true,
+            byte => standard_symbol(*byte).is_some() && !is_escaped,
+        };
+        is_escaped = *byte == b'\\';
+        is_valid
+    })
+}
+
+/// Returns a symbol of either alphabet in the standard alphabet; `None` for any other byte.
+fn standard_symbol(byte: u8) -> Option<u8> {
+    match byte {
+        b'-' => Some(b'+'),
+        b'_' => Some(b'/'),
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'+' | b'/' => Some(byte),
+        _ => None,
+    }
+}
+
+fn bytes_to_text(bytes: &[u8]) -> String {
+    decode_utf16_32(bytes).unwrap_or_else(|| String::from_utf8_lossy(bytes).into_owned())
+}
+
+/// Base64 without padding, whose last bits may be anything.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+
+#[cfg(test)]
+mod tests {
+    use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+
+    use super::*;
+
+    fn decode(coding: Coding, text: &str) -> String {
+        coding.decode(RawString::new(text.as_bytes(), 0)).into_owned()
+    }
+
+    #[test]
+    fn codings_are_decoded_as_lenient_servers_do() {
+        let rows = [
+            ("base64", Coding::Base64, "aGkgdGhlcmU=", "hi there"),
+            ("without padding", Coding::Base64, "aGkgdGhlcmU", "hi there"),
+            ("a line end", Coding::Base64, "aGkg\\ndGhlcmU=", "hi there"),
+            ("an escaped slash", Coding::Base64, "Pz8\\/", "???"),
+            ("URL alphabet", Coding::Base64, "Pz8_", "???"),
+            ("a symbol too many", Coding::Base64, "aGkga", "hi "),
+            ("nothing", Coding::Base64, "", ""),
+            ("form", Coding::Form, "a+b%20c%C3%A9%zz", "a b c\u{e9}%zz"),
+            ("plain", Coding::Plain, "a\\nb", "a\\nb"),
+        ];
+        for (name, coding, text, expected) in rows {
+            assert_eq!(decode(coding, text), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn base64_is_recognized() {
+        let rows = [
+            ("aGkgdGhlcmU=", true),
+            ("aGkg\\ndGhlcmU", true),
+            ("Pz8\\/", true),
+            ("two words", false),
+            ("\\u0061", false),
+            ("a.b", false),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(is_base64(text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_text_survives_base64(text in "\\PC{1,60}") {
+            // Text that begins with U+0000 or one letter and U+0000 is UTF-16; `\PC` has no U+0000.
+            for encoded in [BASE64_STANDARD.encode(&text), BASE64_URL_SAFE_NO_PAD.encode(&text)] {
+                proptest::prop_assert!(is_base64(encoded.as_bytes()));
+                proptest::prop_assert_eq!(&decode(Coding::Base64, &encoded), &text);
+            }
+        }
+    }
+}
