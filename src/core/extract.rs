@@ -8,6 +8,7 @@ mod gemini;
 mod generic;
 pub mod issues;
 mod joined_parts;
+pub mod json_position;
 mod keyed_values;
 pub mod lenient_json;
 mod lenient_value;

@@ -3,4 +3,5 @@
 pub mod body;
 pub mod credential;
 pub mod envelope;
+pub mod path_shape;
 pub mod route;

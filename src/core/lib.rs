@@ -49,6 +49,7 @@
 //! Clock, network, storage and randomness: the hosts pass in the values that the core needs.
 
 pub mod api;
+pub mod completeness;
 pub mod correlate;
 pub mod enforce;
 pub mod engine;

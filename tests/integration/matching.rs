@@ -308,7 +308,20 @@ fn the_policy_overrides_rules_and_defaults() {
             "plain words",
             Some(("suspect", "degrade", "shadow", "synthesis_plain", "")),
         ),
-        ("the same path without the route", String::new(), "/ask", "plain words", None),
+        (
+            "an unknown path is tagged at most",
+            String::new(),
+            "/ask",
+            "plain words",
+            Some(("suspect", "tag", "shadow", "synthesis_plain", "")),
+        ),
+        (
+            "unknown paths are passed",
+            "[unknown]\ntreat = 'pass'".into(),
+            "/ask",
+            "plain words",
+            None,
+        ),
         (
             "a route removes an LLM endpoint",
             "[[route]]\npath = '/v1/chat/**'\nendpoint = 'none'".into(),

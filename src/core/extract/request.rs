@@ -8,6 +8,7 @@ use super::issues::ReadIssues;
 use super::lenient_json::{Reader, Token};
 use super::lenient_value::{parse_flag, parse_number, skip_mistyped};
 use super::raw_string::{RawString, Sink};
+use crate::completeness::Completeness;
 use crate::field::{FieldId, MESSAGE_SECTIONS, Section};
 use crate::http::body::{self, Body};
 use crate::http::envelope::Envelope;
@@ -138,6 +139,13 @@ impl<'a> Request<'a> {
     /// Returns the reasons why parts of the body were not read.
     pub fn issues(&self) -> ReadIssues {
         self.issues
+    }
+
+    /// Returns whether the request holds text of a conversation, or a prompt of token ids.
+    pub fn has_prompt(&self) -> bool {
+        let is_message = |segment: &Segment<'_>| segment.section as u8 & MESSAGE_SECTIONS != 0;
+        self.segments.iter().any(is_message)
+            || self.numbers.iter().any(|(field, _)| *field == FieldId::PromptTokenIds)
     }
 
     /// Returns the requested model, from the body or the path; `None` if neither names a model.
@@ -272,6 +280,13 @@ impl<'a> Request<'a> {
         self.push_number(FieldId::BodySize, size as f64);
         if envelope.unscanned_bytes > 0 {
             self.push_number(FieldId::BodyUnscanned, envelope.unscanned_bytes as f64);
+        }
+        let completeness = Completeness::new(envelope, endpoint, self.issues);
+        for reason in completeness.reasons.names() {
+            self.keywords.push((FieldId::BodyUnscored, Cow::Borrowed(reason)));
+        }
+        if let Some(share) = completeness.scored_share.filter(|share| *share < 1.0) {
+            self.push_number(FieldId::BodyScoredShare, share);
         }
         self.push_number(FieldId::HeaderCount, envelope.headers.len() as f64);
         self.push_number(FieldId::Hour, (envelope.now / 3_600 % 24) as f64);

@@ -79,6 +79,17 @@ pub fn is_supported_charset(content_type: &str) -> bool {
     })
 }
 
+/// Returns whether a body of this content type may be JSON. Lax servers parse JSON that is declared
+/// as text or as a form.
+pub fn may_be_json(content_type: &str) -> bool {
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    let media_type = media_type.to_ascii_lowercase();
+    media_type.is_empty()
+        || media_type.contains("json")
+        || media_type.starts_with("text/")
+        || media_type == "application/x-www-form-urlencoded"
+}
+
 /// Returns the encodings to decode, the last applied first, at most two.
 fn content_codings(encoding: Option<&str>) -> Vec<String> {
     let names =

@@ -50,6 +50,9 @@ pub enum Endpoint {
     /// Any other LLM call.
     #[serde(rename = "generic")]
     Generic,
+    /// A path that is not a known endpoint. It is an LLM call if its body holds a prompt.
+    #[serde(rename = "unknown")]
+    Unknown,
     /// Not an LLM call: forwarded unchanged and not counted.
     #[serde(rename = "none")]
     None,
@@ -80,7 +83,7 @@ impl Endpoint {
             GeminiGenerate | GeminiCountTokens | GeminiEmbed | GeminiEmbedBatch | GeminiBatches => {
                 Dialect::Gemini
             }
-            Generic | None => Dialect::Generic,
+            Generic | Unknown | None => Dialect::Generic,
         }
     }
 
@@ -88,7 +91,7 @@ impl Endpoint {
     pub fn operation(self) -> &'static str {
         use Endpoint::*;
         match self {
-            OpenaiChat | OpenaiResponses | AnthropicMessages | Generic | None => "chat",
+            OpenaiChat | OpenaiResponses | AnthropicMessages | Generic | Unknown | None => "chat",
             OpenaiCompletions => "text_completion",
             OpenaiEmbeddings | GeminiEmbed | GeminiEmbedBatch => "embeddings",
             AnthropicCountTokens | GeminiCountTokens => "count_tokens",
@@ -118,18 +121,22 @@ impl Dialect {
     }
 }
 
-/// Returns the endpoint of a path by the built-in routes; [`Endpoint::None`] if it is not an LLM
-/// call.
+/// Returns whether requests of a method can carry a prompt.
+pub fn has_prompt_method(method: &str) -> bool {
+    matches!(method, "POST" | "PUT" | "PATCH")
+}
+
+/// Returns the endpoint of a path by the built-in routes; [`Endpoint::Unknown`] if none matches.
 ///
 /// ```
 /// # use hedgerow_core::http::route::{Endpoint, builtin_endpoint};
 /// assert_eq!(builtin_endpoint("/api/v1/chat/completions"), Endpoint::OpenaiChat);
-/// assert_eq!(builtin_endpoint("/v1/models"), Endpoint::None);
+/// assert_eq!(builtin_endpoint("/v1/models"), Endpoint::Unknown);
 /// ```
 pub fn builtin_endpoint(path: &str) -> Endpoint {
     let path = canonical_segments(path);
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
-    let Some(last_segment) = path.last() else { return Endpoint::None };
+    let Some(last_segment) = path.last() else { return Endpoint::Unknown };
     let matches_path = |pattern: &str| {
         // The last segment rules out almost every route.
         pattern
@@ -143,7 +150,7 @@ pub fn builtin_endpoint(path: &str) -> Endpoint {
             }
     };
     let route = BUILTIN_ROUTES.iter().find(|(pattern, _)| matches_path(pattern));
-    route.map_or(Endpoint::None, |(_, endpoint)| *endpoint)
+    route.map_or(Endpoint::Unknown, |(_, endpoint)| *endpoint)
 }
 
 /// Returns whether a path matches a pattern: `**` matches any number of segments, `*` any part of
@@ -298,35 +305,35 @@ mod tests {
             ("/v1/chat%2Fcompletions%20", Endpoint::OpenaiChat),
             ("/v1/Chat/Completions;a=1", Endpoint::OpenaiChat),
             ("/v1beta/models/g%3AgenerateContent", Endpoint::GeminiGenerate),
-            ("/%", Endpoint::None),
-            ("/%zz%2", Endpoint::None),
+            ("/%", Endpoint::Unknown),
+            ("/%zz%2", Endpoint::Unknown),
             ("/openai/deployments/x/chat/completions", Endpoint::OpenaiChat),
             ("/api/v1/chat/completions", Endpoint::OpenaiChat),
             ("/v1/engines/davinci/completions", Endpoint::OpenaiCompletions),
             ("/v1/responses", Endpoint::OpenaiResponses),
-            ("/v1/responses/resp_1", Endpoint::None),
+            ("/v1/responses/resp_1", Endpoint::Unknown),
             ("/v1/embeddings", Endpoint::OpenaiEmbeddings),
             ("/v1/files", Endpoint::OpenaiFiles),
-            ("/files", Endpoint::None),
+            ("/files", Endpoint::Unknown),
             ("/v1/batches", Endpoint::OpenaiBatches),
             ("/v1/messages", Endpoint::AnthropicMessages),
             ("/v1/messages/count_tokens", Endpoint::AnthropicCountTokens),
             ("/v1/messages/batches", Endpoint::AnthropicBatches),
-            ("/v1/messages/batches/b1/results", Endpoint::None),
+            ("/v1/messages/batches/b1/results", Endpoint::Unknown),
             ("/v1/threads/t1/messages", Endpoint::None),
             ("/v1beta/models/gemini-3-pro:generateContent", Endpoint::GeminiGenerate),
             ("/v1beta/models/gemini-3-pro:streamGenerateContent", Endpoint::GeminiGenerate),
             ("/v1beta/models/e:embedContent", Endpoint::GeminiEmbed),
-            ("/v1beta/models", Endpoint::None),
+            ("/v1beta/models", Endpoint::Unknown),
             ("/model/anthropic.claude/invoke", Endpoint::Generic),
             (
                 "/model/arn%3Aaws%3Abedrock%3Ax%3A1%3Ainference-profile%2Fus.c/invoke",
                 Endpoint::Generic,
             ),
             ("/v1/chat/completions/batch", Endpoint::OpenaiChat),
-            ("/v1/chat/completions/chatcmpl-1", Endpoint::None),
+            ("/v1/chat/completions/chatcmpl-1", Endpoint::Unknown),
             ("/v1/uploads/upload_1/parts", Endpoint::OpenaiFiles),
-            ("/v1/uploads", Endpoint::None),
+            ("/v1/uploads", Endpoint::Unknown),
             ("/v1/conversations/conv_1/items", Endpoint::OpenaiResponses),
             ("/v1/projects/p/publishers/mistralai/models/m:rawPredict", Endpoint::Generic),
             (
@@ -334,9 +341,9 @@ mod tests {
                 Endpoint::AnthropicMessages,
             ),
             ("/generate", Endpoint::Generic),
-            ("/reports/generate", Endpoint::None),
-            ("/", Endpoint::None),
-            ("", Endpoint::None),
+            ("/reports/generate", Endpoint::Unknown),
+            ("/", Endpoint::Unknown),
+            ("", Endpoint::Unknown),
         ];
         for (path, endpoint) in rows {
             assert_eq!(builtin_endpoint(path), endpoint, "{path}");

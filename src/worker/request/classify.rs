@@ -1,7 +1,7 @@
 //! Finds out which LLM call a request is, if it is one.
 
 use hedgerow_core::Ruleset;
-use hedgerow_core::http::route::{Endpoint, builtin_endpoint};
+use hedgerow_core::http::route::{Endpoint, builtin_endpoint, has_prompt_method};
 
 use crate::platform::panic::catch_panic;
 use crate::request::client_request::ClientRequest;
@@ -22,7 +22,8 @@ pub struct Classified {
 pub fn classify(ruleset: Option<&Ruleset>, request: &ClientRequest) -> Classified {
     let endpoint_by_path = || {
         let endpoint = builtin_endpoint(request.path());
-        (request.method() == "POST" && endpoint != Endpoint::None).then_some(endpoint)
+        let is_llm_call = !matches!(endpoint, Endpoint::None | Endpoint::Unknown);
+        (has_prompt_method(request.method()) && is_llm_call).then_some(endpoint)
     };
     let classified = catch_panic(|| {
         #[cfg(feature = "fault-injection")]
