@@ -187,7 +187,7 @@ describe('degrade', () => {
       ['{"messages":[{"role":"user","content":"cut o', 'not_editable', {}],
       [json.slice(0, -1), 'not_editable', {}],
       ['\u001f\u008b\b', 'not_editable', { 'content-encoding': 'gzip' }],
-      [json + ' '.repeat(3 << 20), 'not_editable', {}],
+      [json + ' '.repeat(8 << 20), 'not_editable', {}],
       ['', 'not_editable', {}],
       ['[]', 'unchanged', {}],
       ['null', 'unchanged', {}],

@@ -298,11 +298,17 @@ impl<'a> LlmCall<'a> {
         if let Ok(end) = end.await {
             decision = self.decision_with_end(decision, size, &end);
         }
-        let refusal = self.refusal(&decision);
+        let is_degraded = decision.is_enforced() && decision.action == Action::Degrade;
+        let fails_closed = is_degraded && self.ruleset.policy().enforce.fail_closed;
+        let refusal = self.refusal(&decision).or(fails_closed.then_some(Refusal::Block));
         self.count(&decision, observed.model.as_deref(), shadow_decision.as_ref());
         let mut line = DecisionLine::for_decision(self.upstream.request_id, &decision);
         self.add_context(&mut line);
         line.shadow = shadow_decision.as_ref();
+        line.degraded = is_degraded.then(|| Degradation::NotEditable.name());
+        if refusal == Some(Refusal::Block) {
+            line.action = Action::Block;
+        }
         line.write();
         drop(line);
         let action = if decision.is_enforced() { decision.action } else { Action::Allow };
