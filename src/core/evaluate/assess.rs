@@ -38,7 +38,7 @@ impl Ruleset {
                 hits.extend_from_slice(&list_hits);
                 hits.extend(self.template_list_hits(request, envelope));
                 let mut issues = request.issues();
-                if matcher.budget_exhausted() {
+                if request.work().is_exhausted() {
                     issues.insert(ReadIssues::COSTLY);
                 }
                 let mut assessment = self.score(envelope, endpoint, hits, issues);
