@@ -20,6 +20,7 @@ pub fn hostile_bodies(size: usize) -> Vec<HostileBody> {
         .iter()
         .map(|(name, unit)| plain(name, chat(&message(&fill(unit, size)))))
         .collect();
+    bodies.push(plain("words that begin signatures", chat(&message(&first_words(size)))));
     bodies.extend(REPEATED_MEMBERS.iter().map(|(name, before, unit, after)| {
         plain(name, format!("{before}{}{after}", fill(unit, size)))
     }));
@@ -80,6 +81,18 @@ fn fill(unit: &str, size: usize) -> String {
     unit.repeat(size / unit.len())
 }
 
+/// Returns a text that regexes search in vain: words with which matches begin, and one occurrence
+/// of the others.
+fn first_words(size: usize) -> String {
+    let mut text = "an llm. response. function call dataset. the given prompt. ".to_owned();
+    let mut state = 1_u32;
+    while text.len() < size {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        text += if state >> 31 == 0 { "rewrite " } else { "query " };
+    }
+    text
+}
+
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(bytes).unwrap();
@@ -94,7 +107,8 @@ fn zstd_blanks(size: usize) -> Vec<u8> {
 }
 
 /// 16 MiB of blanks, compressed by Node's zlib.
-const BROTLI: &[u8] = b"\xcb\xff\xff\x3f\xf8\x25\x40\xe2\xb1\x40\x20\xf7\xfe\x2f\xff\xff\xff\xf0\x4b\
+const BROTLI: &[u8] =
+    b"\xcb\xff\xff\x3f\xf8\x25\x40\xe2\xb1\x40\x20\xf7\xfe\x2f\xff\xff\xff\xf0\x4b\
     \x00\xc4\x61\x11\x80\xee\xfd\x1f";
 
 /// Names, and texts that are repeated in one string.

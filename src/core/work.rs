@@ -115,7 +115,7 @@ impl WorkBudget {
     }
 
     /// Returns the maximum bytes of normalised text.
-    pub(crate) fn max_text(&self) -> usize {
+    pub fn max_text(&self) -> usize {
         self.max_text
     }
 

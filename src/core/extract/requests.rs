@@ -74,7 +74,7 @@ pub fn for_each_request<'a>(
 
 /// Returns the bytes to allocate for the text of a body.
 ///
-/// Text is seldom longer than its body. A large buffer does not grow later, for while it grows, the
+/// Text is rarely longer than its body. A large buffer does not grow later, for while it grows, the
 /// old and the new buffer take memory.
 fn text_capacity(body: &Body<'_>) -> usize {
     match body.bytes().len() {

@@ -193,6 +193,9 @@ mod zstd {
     /// microseconds to build. Blocks of ordinary bodies hold 128 KiB.
     const MAX_BLOCKS: usize = 4_096;
 
+    /// Maximum bytes of a block.
+    const BLOCK_BYTES: usize = 128 << 10;
+
     /// An empty last block, and a checksum: it ends a frame whose end is missing.
     const FRAME_END: &[u8] = &[1, 0, 0, 0, 0, 0, 0];
 
@@ -203,6 +206,7 @@ mod zstd {
         issues: &mut ReadIssues,
     ) -> Option<()> {
         let mut remaining_blocks = MAX_BLOCKS;
+        output.max_bytes = output.max_bytes.min(max_buffered(input.len(), output.max_bytes));
         while !input.is_empty() {
             let mut decoder = FrameDecoder::new();
             decoder.set_max_window_size(MAX_WINDOW_BYTES);
@@ -241,6 +245,19 @@ mod zstd {
             input = rest.get(if has_checksum { 4 } else { 0 }..).unwrap_or_default();
         }
         Some(())
+    }
+
+    /// Returns the bytes of output, at most `max_bytes`, for which the decoder's buffer and the
+    /// output take no more than 4 MiB and twice the input.
+    ///
+    /// The buffer holds a window and a block. Its size is a power of two.
+    fn max_buffered(input_len: usize, max_bytes: usize) -> usize {
+        let buffer_len = max_bytes.saturating_add(BLOCK_BYTES).next_power_of_two();
+        let max_memory = input_len.saturating_mul(2).saturating_add(4 << 20);
+        if buffer_len.saturating_add(max_bytes) <= max_memory {
+            return max_bytes;
+        }
+        (buffer_len / 2).saturating_sub(BLOCK_BYTES)
     }
 
     /// Decodes the blocks of a frame, up to the limit of the output.

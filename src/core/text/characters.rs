@@ -111,8 +111,8 @@ pub(super) const CANONICAL_COMPOSITION: CanonicalCompositionBorrowed<'static> =
 
 pub(super) const CHUNK_BYTES: usize = 16;
 
-/// Ranges with combining marks and trailing Hangul letters, in order. They are coarse, on the safe side: a
-/// character too many only takes the slower path.
+/// Ranges with combining marks and trailing Hangul letters, in order. They are coarse, on the safe
+/// side: a character too many only takes the slower path.
 pub(super) const COMBINING_MARKS: &[std::ops::RangeInclusive<char>] = &[
     '\u{300}'..='\u{36f}',
     '\u{483}'..='\u{489}',

@@ -429,8 +429,9 @@ fn compose_pair(text: &str) -> Option<char> {
 /// Returns whether a character is in a block without upper case and without look-alikes.
 fn is_caseless(char: char) -> bool {
     matches!(char,
-        '\u{300}'..='\u{36f}' | '\u{590}'..='\u{109f}' | '\u{1100}'..='\u{139f}' | '\u{1400}'..='\u{1c7f}'
-        | '\u{2040}'..='\u{20ff}' | '\u{2e80}'..='\u{a63f}' | '\u{ac00}'..='\u{faff}' | '\u{fb1d}'..='\u{feff}')
+        '\u{300}'..='\u{36f}' | '\u{590}'..='\u{109f}' | '\u{1100}'..='\u{139f}'
+        | '\u{1400}'..='\u{1c7f}' | '\u{2040}'..='\u{20ff}' | '\u{2e80}'..='\u{a63f}'
+        | '\u{ac00}'..='\u{faff}' | '\u{fb1d}'..='\u{feff}')
 }
 
 /// Maximum number of characters in a row that are composed with a character before them. The
