@@ -58,10 +58,9 @@ pub fn prose(size: usize) -> Vec<u8> {
     let nouns = ["gate", "hedge", "field", "lane", "orchard", "ditch", "path", "meadow", "barn"];
     let verbs = ["keeps", "opens", "crosses", "follows", "finds", "carries", "leaves"];
     let mut text = String::new();
-    for number in 0_usize.. {
-        let pick = |words: &[&'static str], step: usize| words[number * step % words.len()];
-        let (first, second) = (pick(&nouns, 7), pick(&nouns, 5));
-        text += &format!("The {first} {} the {second} near row {number}. ", pick(&verbs, 3));
+    let words = nouns.iter().cycle().zip(nouns.iter().cycle().step_by(5));
+    for (number, ((first, second), verb)) in words.zip(verbs.iter().cycle()).enumerate() {
+        text += &format!("The {first} {verb} the {second} near row {number}. ");
         if text.len() >= size {
             break;
         }
