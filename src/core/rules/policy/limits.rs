@@ -9,8 +9,8 @@ pub struct Limits {
     /// Bytes at the start of a body that are scored; the rest is forwarded unread.
     #[serde(rename = "window")]
     pub scan_window: usize,
-    /// Maximum bytes to which a compressed body is decompressed for scoring. The limit in proportion
-    /// to the received bytes is [`max_inflated`](crate::http::body::max_inflated).
+    /// Maximum bytes to which a compressed body is decompressed for scoring. Another limit is in
+    /// proportion to the received bytes: [`max_inflated`](crate::http::body::max_inflated).
     pub max_decompressed: usize,
     /// Maximum number of batch entries that are scored.
     pub max_entries: usize,
