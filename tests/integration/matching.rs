@@ -401,7 +401,7 @@ fn the_search_for_required_literals_is_charged_to_the_budget() {
             Request::from_values([(FieldId::PromptUser, FieldValue::Text(Section::User, &text))]);
         let mut matcher = ruleset.program().matcher();
         assert!(matcher.hits(&request, &bits).is_empty());
-        matcher.budget_exhausted()
+        request.work().is_exhausted()
     };
     assert!(!is_exhausted(10));
     assert!(is_exhausted(3_000));

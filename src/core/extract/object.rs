@@ -19,6 +19,10 @@ impl<'a> Request<'a> {
         let found_no_text = self.segments.len() == savepoint.segments_len
             && !self.counts.iter().any(|(field, _)| *field == FieldId::PromptTokenIds);
         if found_no_text && !matches!(endpoint, Endpoint::Generic | Endpoint::OpenaiBatches) {
+            let length = reader.position().saturating_sub(start);
+            if !self.work.spend_reading(length) {
+                return;
+            }
             self.rollback(savepoint);
             self.read_members(&mut reader.fork_at(start), Endpoint::Generic, depth);
         }

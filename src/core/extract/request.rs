@@ -15,6 +15,7 @@ use crate::http::envelope::Envelope;
 use crate::http::route::Endpoint;
 use crate::keyed_hash::HashKey;
 use crate::text::{self, Case, Normalizer, TrimmedEdges};
+use crate::work::WorkBudget;
 
 /// An LLM API call: one body, or one entry of a batch.
 #[derive(Clone, Debug, Default)]
@@ -36,8 +37,7 @@ pub struct Request<'a> {
     pub(super) hash_inputs: Vec<(FieldId, Cow<'a, str>)>,
     /// Whether a value of only white space was read since the last segment.
     pub(super) after_space: bool,
-    /// Bytes that look-ahead for roles may still read.
-    pub(super) lookahead_budget: usize,
+    pub(super) work: WorkBudget,
     pub(super) issues: ReadIssues,
     /// Cached template keys of the user text and of the system text: lists and correlations both
     /// need them.
@@ -148,6 +148,11 @@ impl<'a> Request<'a> {
             || self.numbers.iter().any(|(field, _)| *field == FieldId::PromptTokenIds)
     }
 
+    /// Returns the budget of the body's work, which all entries of a batch share.
+    pub fn work(&self) -> &WorkBudget {
+        &self.work
+    }
+
     /// Returns the requested model, from the body or the path; `None` if neither names a model.
     pub fn model(&self) -> Option<&str> {
         let model = self.keywords.iter().find(|(field, _)| *field == FieldId::RequestModel);
@@ -178,6 +183,8 @@ impl<'a> Request<'a> {
                 FieldValue::Number(number) => request.numbers.push((field, number)),
             }
         }
+        request.work = WorkBudget::for_body(request.text.len());
+        request.work.begin_search(request.text.len());
         request
     }
 
@@ -220,8 +227,7 @@ impl<'a> Request<'a> {
         *seen_keys |= bit;
     }
 
-    /// Empties the request for the next entry of a batch, keeping the buffers and the look-ahead
-    /// budget.
+    /// Empties the request for the next entry of a batch, keeping the buffers and the budget.
     pub(super) fn clear(&mut self) {
         self.text.clear();
         self.checkpoints.clear();
@@ -235,6 +241,7 @@ impl<'a> Request<'a> {
         self.template_hashes = Default::default();
         self.after_space = false;
         self.issues = ReadIssues::default();
+        self.work.begin_entry();
     }
 
     /// Adds the fields that do not come from the body: method, path, client, headers, sizes, time.
@@ -301,6 +308,10 @@ impl<'a> Request<'a> {
         let size: usize =
             self.segments.iter().filter(is_in_messages).map(|segment| segment.range.len()).sum();
         self.push_number(FieldId::PromptSize, size as f64);
+        if self.work.is_exhausted() {
+            self.issues.insert(ReadIssues::COSTLY);
+        }
+        self.work.begin_search(self.text.len());
         for issue in self.issues.names() {
             self.keywords.push((FieldId::BodyUnreadable, Cow::Borrowed(issue)));
         }
@@ -308,14 +319,22 @@ impl<'a> Request<'a> {
 
     /// Normalises a string and adds it as a segment, unless the result is empty.
     ///
-    /// `is_literal` is true for a string without escapes to decode.
+    /// `is_literal` is true for a string without escapes to decode. Text beyond the budget is
+    /// dropped.
     pub(super) fn push_text(&mut self, section: Section, raw: RawString<'a>, is_literal: bool) {
+        if self.segments.len() >= MAX_SEGMENTS || !self.work.spend_reading(raw.bytes().len()) {
+            return self.work.exhaust();
+        }
         let checkpoints_len = self.checkpoints.len();
-        let mut normalizer = Normalizer::new(&mut self.text, Case::Fold);
+        let mut normalizer =
+            Normalizer::new(&mut self.text, Case::Fold).with_limit(self.work.max_text());
         if is_literal {
             normalizer.push_run(&String::from_utf8_lossy(raw.bytes()));
         } else {
             normalizer.push_escaped(raw, &mut self.checkpoints);
+        }
+        if normalizer.is_full() {
+            self.work.exhaust();
         }
         let (range, mut edges) = normalizer.finish_with_edges();
         if range.is_empty() {
@@ -340,7 +359,9 @@ impl<'a> Request<'a> {
 
     /// Adds a number unless it is NaN or infinite.
     pub(super) fn push_number(&mut self, field: FieldId, value: f64) {
-        if value.is_finite() {
+        if self.numbers.len() >= MAX_VALUES {
+            self.work.exhaust();
+        } else if value.is_finite() {
             self.numbers.push((field, value));
         }
     }
@@ -396,7 +417,9 @@ impl<'a> Request<'a> {
 
     /// Adds a keyword of at most [`MAX_KEYWORD_BYTES`]; longer values are dropped.
     pub(super) fn push_keyword(&mut self, field: FieldId, raw: RawString<'a>) {
-        if raw.bytes().len() <= MAX_KEYWORD_BYTES {
+        if self.keywords.len() >= MAX_VALUES {
+            self.work.exhaust();
+        } else if raw.bytes().len() <= MAX_KEYWORD_BYTES {
             self.keywords.push((field, raw.text()));
         }
     }
@@ -429,6 +452,13 @@ fn model_from_path(path: &str) -> Option<&str> {
 
 /// Maximum bytes of a keyword before unescaping.
 const MAX_KEYWORD_BYTES: usize = 512;
+
+/// Maximum number of keywords, of numbers, and of reasoning tokens that are read. Recorded requests
+/// have a few dozen.
+pub(super) const MAX_VALUES: usize = 4_096;
+
+/// Maximum number of text values, including joined parts. An embedding request may have 2,048.
+pub(super) const MAX_SEGMENTS: usize = 16_384;
 
 /// Maximum nesting depth in message parts, tool results and schemas.
 pub(super) const MAX_DEPTH: u8 = 24;

@@ -10,8 +10,7 @@ use super::keyword::{KeywordCheck, KeywordTest, run_keyword_tests};
 use super::literal_scanner::Scanner;
 use super::regex_gate::{self, RegexGate, RegexTest, segment_at};
 use crate::error::Error;
-use crate::extract::raw_string::RawString;
-use crate::extract::{Request, Segment, Source};
+use crate::extract::{ReadIssues, Request, Segment, Source};
 use crate::field::{Field, FieldId};
 use crate::rules::signature::{Comparator, StringMatch};
 use crate::text::{self, Case};
@@ -178,7 +177,7 @@ impl Matcher<'_> {
         self.match_absences(request);
         self.match_text(request);
         let mut matched = self.matching_signatures(request);
-        if self.regex_gate.budget_exhausted() {
+        if request.work().is_exhausted() && !request.issues().contains(ReadIssues::COSTLY) {
             let tests = self.program.keywords.get(&FieldId::BodyUnreadable);
             run_keyword_tests(
                 tests.map(Vec::as_slice).unwrap_or_default(),
@@ -193,12 +192,6 @@ impl Matcher<'_> {
             matched = self.matching_signatures(request);
         }
         if matched.is_empty() { Vec::new() } else { self.with_evidence(matched, request) }
-    }
-
-    /// Returns whether the last request exhausted the search budget, so that some regexes did not
-    /// run.
-    pub fn budget_exhausted(&self) -> bool {
-        self.regex_gate.budget_exhausted()
     }
 
     /// Sets a bit, with the origin of the first match as evidence.
@@ -268,7 +261,10 @@ impl Matcher<'_> {
     /// Scans the text for all literals, sets their bits, and records literals for the regex gate.
     fn match_text(&mut self, request: &Request<'_>) {
         let program = self.program;
-        let mut cased_values: BTreeMap<usize, String> = BTreeMap::new();
+        // The text is scanned once per width of grams. A request whose text fits its budget is
+        // always scanned, for that is linear.
+        request.work().spend_reading(request.text().len());
+        let mut cased_value = CasedValue::default();
         // A cased pattern is compared with the whole value, so once per value is enough.
         let mut tested: BTreeSet<(usize, usize, usize)> = BTreeSet::new();
         // The next occurrence is mostly in the same value.
@@ -279,8 +275,10 @@ impl Matcher<'_> {
                 .filter(|(_, segment): &(usize, &Segment<'_>)| segment.range.contains(&start));
             last_segment = last_segment.or_else(|| segment_at(request, start));
             let Some((segment_index, segment)) = last_segment else { return };
-            if literal.is_required_by_regex {
-                self.regex_gate.record_occurrence(literal_index, start);
+            if literal.is_required_by_regex
+                && !self.regex_gate.record_occurrence(literal_index, start)
+            {
+                request.work().exhaust();
             }
             if let Some(seen_sections) = self.sections_by_literal.get_mut(literal_index) {
                 if *seen_sections & segment.section as u8 != 0 && !literal.is_position_sensitive {
@@ -297,10 +295,10 @@ impl Matcher<'_> {
                 }
                 if let Some(pattern) = &literal_use.cased_pattern
                     && (!tested.insert((segment_index, literal_index, use_index))
-                        || !literal_use.anchor.matches(
-                            cased_value(&mut cased_values, segment_index, segment),
-                            pattern,
-                        ))
+                        || !request.work().spend_searching(segment.range.len())
+                        || !literal_use
+                            .anchor
+                            .matches(cased_value.text(segment_index, segment, request), pattern))
                 {
                     continue;
                 }
@@ -443,23 +441,37 @@ fn satisfies_anchor(anchor: StringMatch, segment: &Segment<'_>, start: usize, en
     }
 }
 
-/// Returns the text of a segment with its case, computed once per request; empty for joined parts.
-fn cased_value<'c>(
-    cased_values: &'c mut BTreeMap<usize, String>,
-    segment_index: usize,
-    segment: &Segment<'_>,
-) -> &'c str {
-    let decode = || segment.source.value().map(decode_cased).unwrap_or_default();
-    cased_values.entry(segment_index).or_insert_with(decode)
+/// The text of the last segment that was compared with its case.
+#[derive(Default)]
+struct CasedValue {
+    segment_index: Option<usize>,
+    text: String,
 }
 
-/// Returns a string normalised with its case.
-fn decode_cased(raw: RawString<'_>) -> String {
-    let mut out = String::new();
-    let mut normalizer = text::Normalizer::new(&mut out, Case::Keep);
-    raw.decode(&mut normalizer);
-    normalizer.finish();
-    out
+impl CasedValue {
+    /// Returns the text of a segment with its case; empty for joined parts, or if the budget does
+    /// not suffice to normalise it.
+    ///
+    /// It is computed again if another segment was asked for since, which takes less memory than
+    /// all of them. A scan visits the segments in order, once per width of grams.
+    fn text(&mut self, index: usize, segment: &Segment<'_>, request: &Request<'_>) -> &str {
+        if self.segment_index != Some(index) {
+            self.segment_index = Some(index);
+            self.text.clear();
+            let value = segment.source.value();
+            if let Some(raw) = value.filter(|raw| request.work().spend_searching(raw.bytes().len()))
+            {
+                // Case does not change the length of text by much.
+                let limit = segment.range.len().saturating_mul(2);
+                self.text.reserve_exact(segment.range.len());
+                let mut normalizer =
+                    text::Normalizer::new(&mut self.text, Case::Keep).with_limit(limit);
+                raw.decode(&mut normalizer);
+                normalizer.finish();
+            }
+        }
+        &self.text
+    }
 }
 
 /// Returns whether a request has a value of a field; `sections` are the sections with text.

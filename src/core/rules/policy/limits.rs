@@ -12,7 +12,8 @@ pub struct Limits {
     pub scan_window: usize,
     /// Bytes at the start of a body that are read; the rest is forwarded unread.
     pub max_body: usize,
-    /// Maximum bytes to which a compressed body is decompressed for scoring.
+    /// Maximum bytes to which a compressed body is decompressed for scoring. Another limit is in
+    /// proportion to the received bytes: [`max_inflated`](crate::http::body::max_inflated).
     pub max_decompressed: usize,
     /// Maximum number of batch entries that are scored.
     pub max_entries: usize,
