@@ -18,6 +18,7 @@ mod openai;
 pub mod raw_string;
 mod request;
 mod requests;
+mod window;
 
 pub(crate) use batch::batch_lines;
 pub use issues::ReadIssues;

@@ -122,7 +122,7 @@ it('a response that breaks off at the origin breaks off at the client', async ()
 });
 
 /** `scan.max_body` of the default policy. */
-const LIMIT = 6 << 20;
+const LIMIT = 5 << 20;
 
 it('an upload beyond the limit is forwarded while it is still being sent', async () => {
   origin.handler = Origin.ok;

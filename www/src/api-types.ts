@@ -694,8 +694,8 @@ export type TrafficSummary = {
   /** Requests by reason why a part was not scored. A request may have several reasons. */
   by_unscored: { [key in string]: number };
   /**
-   * Requests with a body that were forwarded unread, by method and path, the most frequent first;
-   * at most 50.
+   * Requests with a body that were forwarded unread, by method and path, the most frequent
+   * first; at most 50.
    */
   not_looked_at: Array<PathCount>;
   /** Reports of isolates by MiB of their Wasm memory, rounded up to a multiple of 16. */

@@ -188,6 +188,11 @@ mod tests {
     }
 
     proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig {
+            failure_persistence: None,
+            ..Default::default()
+        })]
+
         /// The text after any position of JSON, after its opening, is JSON. Chunks do not matter.
         #[test]
         fn the_rest_is_json_again(

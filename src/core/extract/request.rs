@@ -288,19 +288,13 @@ impl<'a> Request<'a> {
         if envelope.unscanned_bytes > 0 {
             self.push_number(FieldId::BodyUnscanned, envelope.unscanned_bytes as f64);
         }
-        let completeness = Completeness::new(envelope, endpoint, self.issues);
-        for reason in completeness.reasons.names() {
-            self.keywords.push((FieldId::BodyUnscored, Cow::Borrowed(reason)));
-        }
-        if let Some(share) = completeness.scored_share.filter(|share| *share < 1.0) {
-            self.push_number(FieldId::BodyScoredShare, share);
-        }
         self.push_number(FieldId::HeaderCount, envelope.headers.len() as f64);
         self.push_number(FieldId::Hour, (envelope.now / 3_600 % 24) as f64);
     }
 
-    /// Adds the fields that need the whole body: counters, prompt size, issues.
-    pub(super) fn finish(&mut self) {
+    /// Adds the fields that need the whole body: counters, prompt size, issues, completeness. Of a
+    /// text that exceeds `window` bytes, only the beginning and the end are kept.
+    pub(super) fn finish(&mut self, envelope: &Envelope<'_>, endpoint: Endpoint, window: usize) {
         self.numbers.append(&mut self.counts);
         let is_in_messages = |segment: &&Segment<'_>| {
             segment.section as u8 & MESSAGE_SECTIONS != 0 && segment.source.value().is_some()
@@ -308,12 +302,20 @@ impl<'a> Request<'a> {
         let size: usize =
             self.segments.iter().filter(is_in_messages).map(|segment| segment.range.len()).sum();
         self.push_number(FieldId::PromptSize, size as f64);
+        self.keep_window(window);
         if self.work.is_exhausted() {
             self.issues.insert(ReadIssues::COSTLY);
         }
         self.work.begin_search(self.text.len());
         for issue in self.issues.names() {
             self.keywords.push((FieldId::BodyUnreadable, Cow::Borrowed(issue)));
+        }
+        let completeness = Completeness::new(envelope, endpoint, self.issues);
+        for reason in completeness.reasons.names() {
+            self.keywords.push((FieldId::BodyUnscored, Cow::Borrowed(reason)));
+        }
+        if let Some(share) = completeness.scored_share.filter(|share| *share < 1.0) {
+            self.push_number(FieldId::BodyScoredShare, share);
         }
     }
 

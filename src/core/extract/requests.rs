@@ -33,7 +33,7 @@ pub fn for_each_request<'a>(
         if entry_count < limits.max_entries {
             request.issues.insert(body.issues);
             request.add_envelope(envelope, endpoint, body);
-            request.finish();
+            request.finish(envelope, endpoint, limits.scan_window);
             on_request(request);
         }
         entry_count = entry_count.saturating_add(1);

@@ -27,7 +27,7 @@ impl Default for Limits {
             // A context of about half a million tokens.
             scan_window: 2 << 20,
             // The same context with a few pictures. Wasm memory holds a few bodies of this size.
-            max_body: 6 << 20,
+            max_body: 5 << 20,
             max_decompressed: 6 << 20,
             max_entries: 10_000,
             // 5 MB at 64 kB/s take 80 seconds.
