@@ -154,9 +154,11 @@ impl<'o> Normalizer<'o> {
             self.push_space();
         } else if char.is_ascii_control() {
             // The character is dropped only after composition, in which it separates its
-            // neighbours.
-            self.begin_pending();
-            self.push_pending(char);
+            // neighbours. One separates as well as many.
+            if !self.pending.ends_with(|last: char| last.is_ascii_control()) {
+                self.begin_pending();
+                self.push_pending(char);
+            }
         } else {
             self.out.push(self.fold_ascii(char));
         }
@@ -365,6 +367,8 @@ impl<'o> Normalizer<'o> {
         match char {
             '\u{3400}'..='\u{9fff}' | '\u{ac00}'..='\u{d7a3}' => self.out.push(char),
             '!'..='~' => self.out.push(self.fold_ascii(char)),
+            // The only character whose lower case is two characters.
+            '\u{130}' if self.case == Case::Fold => self.out.push_str("i\u{307}"),
             _ if is_space(char) => self.push_space(),
             _ if is_invisible(char) => {}
             _ if self.case == Case::Keep || is_caseless(char) => self.out.push(char),
