@@ -19,16 +19,10 @@ impl Ruleset {
     ///
     /// The assessment of a batch is the assessment of its entry with the highest score.
     pub fn assess(&self, envelope: &Envelope<'_>) -> Option<Assessment> {
+        let endpoint = self.endpoint(envelope)?;
         let encoding = envelope.headers.iter().find(|(name, _)| name == "content-encoding");
         let body =
             Body::new(envelope.body, encoding.map(|(_, value)| value.as_str()), &self.policy.scan);
-        self.assess_body(envelope, &body)
-    }
-
-    /// Assesses an HTTP request whose body is decoded, such as by the host
-    /// ([`Body::from_decoded`]); `None` if it is not an LLM call.
-    pub fn assess_body(&self, envelope: &Envelope<'_>, body: &Body<'_>) -> Option<Assessment> {
-        let endpoint = self.endpoint(envelope)?;
         let mut highest: Option<Assessment> = None;
         let mut highest_observation: Option<(f64, Observation)> = None;
         let mut entry_index = 0_usize;
@@ -40,7 +34,7 @@ impl Ruleset {
         let entries = extract::for_each_request(
             envelope,
             endpoint,
-            body,
+            &body,
             &self.policy.scan,
             &mut |request| {
                 let mut hits = matcher.hits(request, &headers);

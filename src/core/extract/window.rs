@@ -9,7 +9,7 @@ use crate::text::SEGMENT_END;
 
 impl Request<'_> {
     /// Removes the middle of the text, so that at most `window` bytes are left: half of them from
-    /// the beginning, half from the end. Records the issue [`ReadIssues::WINDOW`] if any is removed.
+    /// the beginning, half from the end. If any is removed, records [`ReadIssues::WINDOW`].
     pub(super) fn keep_window(&mut self, window: usize) {
         if self.text.len() <= window {
             return;

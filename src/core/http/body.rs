@@ -48,15 +48,9 @@ impl<'a> Body<'a> {
         Self::from_decoded(bytes, received.len(), issues)
     }
 
-    /// Creates a body from bytes that the host has decoded from `received_size` bytes. They should
-    /// be at most [`max_inflated`] bytes.
-    ///
-    /// `issues` are the reasons why parts were not decoded.
-    pub fn from_decoded(
-        bytes: Cow<'a, [u8]>,
-        received_size: usize,
-        mut issues: ReadIssues,
-    ) -> Self {
+    /// Creates a body from bytes that were decoded from `received_size` bytes. `issues` are the
+    /// reasons why parts were not decoded.
+    fn from_decoded(bytes: Cow<'a, [u8]>, received_size: usize, mut issues: ReadIssues) -> Self {
         if bytes.is_empty() {
             issues.insert(ReadIssues::EMPTY_BODY);
         }
@@ -287,7 +281,6 @@ mod tests {
         }
     }
 
-    #[cfg(feature = "zstd")]
     fn zstd(bytes: &[u8]) -> Vec<u8> {
         ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest)
     }
@@ -304,7 +297,6 @@ mod tests {
         frame
     }
 
-    #[cfg(feature = "zstd")]
     #[test]
     fn zstd_is_decoded_within_limits() {
         let json = br#"{"prompt":"x"}"#;
@@ -355,7 +347,6 @@ mod tests {
         assert!(long.as_bytes().starts_with(cut.bytes()) || cut.is_unmodified());
     }
 
-    #[cfg(feature = "brotli")]
     #[test]
     fn brotli_is_decoded_within_limits() {
         // Compressed by Node's zlib: a JSON text, 16 MiB of spaces, a stream with a large window.

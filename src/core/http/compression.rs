@@ -26,8 +26,8 @@ impl Format {
             // RFC 9110 defines `deflate` as zlib's format, but some clients send the bare stream.
             "deflate" if is_zlib(bytes) => Some(Self::Zlib),
             "deflate" => Some(Self::Deflate),
-            "zstd" if cfg!(feature = "zstd") => Some(Self::Zstd),
-            "br" if cfg!(feature = "brotli") => Some(Self::Brotli),
+            "zstd" => Some(Self::Zstd),
+            "br" => Some(Self::Brotli),
             _ => None,
         }
     }
@@ -165,17 +165,6 @@ fn is_zlib(bytes: &[u8]) -> bool {
         if method & 0x0f == 8 && (u16::from(*method) << 8 | u16::from(*flags)) % 31 == 0)
 }
 
-#[cfg(not(feature = "zstd"))]
-mod zstd {
-    use super::{Output, ReadIssues};
-
-    pub(super) fn read(_: &[u8], _: &mut Output, issues: &mut ReadIssues) -> Option<()> {
-        issues.insert(ReadIssues::ENCODING);
-        None
-    }
-}
-
-#[cfg(feature = "zstd")]
 mod zstd {
     //! Zstandard (RFC 8878): frames with skippable frames between them.
 
@@ -303,17 +292,6 @@ mod zstd {
     }
 }
 
-#[cfg(not(feature = "brotli"))]
-mod brotli {
-    use super::{Output, ReadIssues};
-
-    pub(super) fn read(_: &[u8], _: &mut Output, issues: &mut ReadIssues) -> Option<()> {
-        issues.insert(ReadIssues::ENCODING);
-        None
-    }
-}
-
-#[cfg(feature = "brotli")]
 mod brotli {
     //! Brotli (RFC 7932).
 

@@ -426,6 +426,6 @@ const TICK: Duration = Duration::from_secs(1);
 /// Bytes of bodies in an isolate above which it stops reading large bodies. An isolate has 128 MB,
 /// but scoring takes memory in addition, and JavaScript needs memory, too.
 ///
-/// This is four bodies of the default limit, 5 MiB, and more. If more large uploads are under way, a body
-/// waits; then it is scored on what was read, 64 KiB at least, and the reason is `crowded`.
+/// This is four bodies of the default limit, 5 MiB, and more. If more large uploads are under way,
+/// a body waits; then it is scored on what was read, 64 KiB at least, and the reason is `crowded`.
 const MAX_HELD_BYTES: usize = 24 << 20;
