@@ -27,6 +27,10 @@ impl Ruleset {
         let mut highest_observation: Option<(f64, Observation)> = None;
         let mut entry_index = 0_usize;
         let mut all_issues = body.issues;
+        if envelope.unscanned_bytes > 0 && !body.is_unmodified() {
+            // The rest is in an encoding that cannot be read from its middle.
+            all_issues.insert(ReadIssues::INFLATE);
+        }
         let mut has_prompt = false;
         let mut matcher = self.program.matcher();
         let headers = self.program.header_bits(envelope.headers);

@@ -16,7 +16,7 @@ bitflags! {
         const TRUNCATED = 1 << 2;
         /// The content encoding or the character set is not supported.
         const ENCODING = 1 << 3;
-        /// Decompression failed or reached its size limit.
+        /// Decoding failed, or did not reach the end of the body.
         const INFLATE = 1 << 4;
         /// A value is nested deeper than the reader follows.
         const DEPTH = 1 << 5;

@@ -117,6 +117,11 @@ pub fn is_supported_charset(content_type: &str) -> bool {
     })
 }
 
+/// Returns whether a `Content-Encoding` header names no encoding.
+pub fn is_identity(encoding: Option<&str>) -> bool {
+    content_codings(encoding).is_empty()
+}
+
 /// Returns whether a body of this content type may be JSON. Lax servers parse JSON that is declared
 /// as text or as a form.
 pub fn may_be_json(content_type: &str) -> bool {

@@ -30,13 +30,22 @@ pub fn classify(ruleset: Option<&Ruleset>, request: &ClientRequest) -> Classifie
         inject_panic(request, "route");
         ruleset.map_or_else(endpoint_by_path, |ruleset| ruleset.endpoint(&request.envelope()))
     });
+    let is_read =
+        |endpoint: &Endpoint| *endpoint != Endpoint::Unknown || has_known_size(ruleset, request);
     match classified {
-        Some(endpoint) => Classified { endpoint, error: None },
+        Some(endpoint) => Classified { endpoint: endpoint.filter(is_read), error: None },
         None => {
             let endpoint = catch_panic(endpoint_by_path).unwrap_or(Some(Endpoint::Generic));
             Classified { endpoint, error: Some("routing panicked") }
         }
     }
+}
+
+/// Returns whether a body has a declared length, within the limit of what is read. A stream of JSON
+/// lines to an endpoint that is not a model's must not wait for its own end.
+fn has_known_size(ruleset: Option<&Ruleset>, request: &ClientRequest) -> bool {
+    let limit = ruleset.map_or(0, |ruleset| ruleset.policy().scan.max_body as u64);
+    request.content_length().is_some_and(|length| length <= limit)
 }
 
 /// Panics if the request's header `x-hedgerow-inject-panic` names this stage: `route`, or `1` for

@@ -7,6 +7,7 @@ use hedgerow_core::correlate::Observation;
 use hedgerow_core::correlate::indicator::Indicators;
 use hedgerow_core::enforce::degrade::Degradation;
 use hedgerow_core::enforce::refusal::Refusal;
+use hedgerow_core::http::body::is_identity;
 use hedgerow_core::http::route::Endpoint;
 use hedgerow_core::keyed_hash::HashKey;
 use hedgerow_core::rules::policy::{Action, Disposition, Mode};
@@ -270,10 +271,8 @@ impl<'a> LlmCall<'a> {
 
     /// Returns whether the end of a body is read: of JSON beyond the limit, as the client sent it.
     fn reads_end(&self, body: &RequestBody) -> bool {
-        let request = self.upstream.request;
-        let is_multipart =
-            request.header("content-type").is_some_and(|value| value.contains("multipart"));
-        body.is_large_json() && request.header("content-encoding").is_none() && !is_multipart
+        let encoding = self.upstream.request.header("content-encoding");
+        body.is_large_json() && is_identity(encoding)
     }
 
     /// Sends a large body while it arrives, and holds its end back until it is scored. The higher
@@ -288,7 +287,7 @@ impl<'a> LlmCall<'a> {
         let headers = self.tagged_headers(Some(beginning))?;
         let shadow_decision = self.score_by_shadow(&body, beginning);
         let size = body.scanned().len() as u64;
-        let (gate, keeper) = Gate::new(body.received());
+        let (gate, keeper) = Gate::new(body.scanned(), body.beyond_limit());
         let upstream_body =
             body.into_upstream_body(Some(gate)).map_err(|_| RequestError::InvalidRequest)?;
         let in_flight = self.upstream.start(&headers, upstream_body)?;

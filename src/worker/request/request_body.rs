@@ -4,12 +4,11 @@
 //! most the limit and one chunk are in Wasm's memory. The stream is neither cloned nor teed: a tee
 //! buffers without bound for the slower side (cloudflare/workerd#5175).
 
-use std::cell::Cell;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use hedgerow_core::http::envelope::ReadStop;
-use hedgerow_core::rules::policy::{IncompleteAction, Policy};
+use hedgerow_core::rules::policy::Policy;
 use js_sys::futures::JsFuture;
 use js_sys::{Array, Function, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue};
@@ -19,9 +18,10 @@ use web_sys::{
 };
 use worker::Delay;
 
-use crate::platform::clock::now_ms;
 use crate::request::body_chunk::{CHUNK_BYTES, UploadAborted, chunk_from_result};
+use crate::request::body_memory::MemoryLease;
 use crate::request::upload_gate::Gate;
+use crate::request::upload_pace::UploadPace;
 
 /// A body that was read, at least in part.
 pub struct RequestBody {
@@ -185,15 +185,17 @@ impl RequestBody {
         self.read_stop
     }
 
-    /// Returns whether the body is JSON that was read up to the limit, and goes on.
+    /// Returns whether the body was read up to the limit and goes on, and may be JSON: a multipart
+    /// body begins with hyphens.
     pub fn is_large_json(&self) -> bool {
-        let first = self.bytes.iter().find(|byte| !byte.is_ascii_whitespace());
-        self.unread.is_some() && self.read_stop.is_none() && matches!(first, Some(b'{' | b'['))
+        self.unread.is_some()
+            && self.read_stop.is_none()
+            && !self.bytes.trim_ascii_start().starts_with(b"--")
     }
 
-    /// Returns the bytes that were read, also beyond the limit.
-    pub fn received(&self) -> &[u8] {
-        &self.bytes
+    /// Returns the bytes that were read beyond the limit: less than a chunk.
+    pub fn beyond_limit(&self) -> &[u8] {
+        self.bytes.get(self.max_bytes..).unwrap_or_default()
     }
 
     /// Returns the bytes of the whole body: counted if it was read to its end, else as declared;
@@ -216,7 +218,8 @@ impl RequestBody {
     /// Returns the body for the origin: the bytes that were read, then the rest. They leave Wasm's
     /// memory, which all requests of the isolate share, before the origin is called.
     ///
-    /// With a `gate`, the end of a body that was not read to its end is held back.
+    /// With a `gate`, the end of a body that was not read to its end is held back, and the gate has
+    /// the bytes beyond the limit.
     pub fn into_upstream_body(self, gate: Option<Gate>) -> Result<UpstreamBody, JsValue> {
         if !self.has_body {
             return Ok(UpstreamBody::None);
@@ -224,7 +227,8 @@ impl RequestBody {
         if let Some(js_bytes) = self.js_bytes {
             return Ok(UpstreamBody::Buffered(js_bytes));
         }
-        let prefix = Uint8Array::from(self.bytes.as_slice());
+        let known = if gate.is_some() { self.scanned() } else { self.bytes.as_slice() };
+        let prefix = Uint8Array::from(known);
         let Some(unread) = self.unread else { return Ok(UpstreamBody::Buffered(prefix)) };
         let channel = match self.content_length {
             // The platform enforces the declared length, so that it can be declared to the origin.
@@ -309,123 +313,5 @@ fn first_buffer_bytes(content_length: Option<u64>) -> u32 {
         .map_or(CHUNK_BYTES, |length| length.clamp(1 << 10, CHUNK_BYTES))
 }
 
-/// Bytes of a body in the isolate's memory, which all of its requests share
-/// (cloudflare/workers-rs#255). Dropping the lease gives them back.
-#[derive(Default)]
-struct MemoryLease(usize);
-
-impl MemoryLease {
-    fn grow(&mut self, bytes: usize) {
-        self.0 = self.0.saturating_add(bytes);
-        HELD_BYTES.set(HELD_BYTES.get().saturating_add(bytes));
-    }
-
-    /// Returns whether the isolate holds too many bytes of bodies for more of this body. A body
-    /// below 64 KiB is always read.
-    fn is_over_limit(&self) -> bool {
-        self.0 >= CHUNK_BYTES as usize && HELD_BYTES.get() > MAX_HELD_BYTES
-    }
-
-    /// Returns whether this body must give up its memory: uploads that have taken long already make
-    /// room for others.
-    fn must_yield(&self, pace: &UploadPace) -> bool {
-        self.is_over_limit() && pace.elapsed_ms() > YIELD_AFTER_MS
-    }
-
-    /// Waits until more of this body may be read. Returns whether it may; after five seconds, and
-    /// for a slow upload at once, it may not.
-    async fn wait_for_room(&self, pace: &UploadPace) -> bool {
-        let give_up_at = now_ms() + MAX_QUEUE_MS;
-        while self.is_over_limit() {
-            if self.must_yield(pace) || now_ms() >= give_up_at {
-                return false;
-            }
-            Delay::from(QUEUE_POLL).await;
-        }
-        true
-    }
-}
-
-/// The pace of an upload: whether it makes enough progress to be waited for.
-struct UploadPace {
-    started_at: f64,
-    /// Milliseconds after which no upload is waited for.
-    max_ms: f64,
-    /// Whether the policy waits for an upload that makes progress.
-    waits: bool,
-    /// Start of the current interval, in milliseconds since the epoch.
-    interval_start: f64,
-    /// Bytes that had been received at the start of the interval.
-    interval_bytes: usize,
-}
-
-impl UploadPace {
-    fn new(policy: &Policy) -> Self {
-        let now = now_ms();
-        Self {
-            started_at: now,
-            max_ms: f64::from(policy.scan.max_upload_time) * 1_000.0,
-            waits: policy.incomplete.late == IncompleteAction::Wait,
-            interval_start: now,
-            interval_bytes: 0,
-        }
-    }
-
-    fn elapsed_ms(&self) -> f64 {
-        now_ms() - self.started_at
-    }
-
-    /// Returns whether an upload of which `received` bytes have arrived is not waited for any more.
-    fn is_late(&mut self, received: usize) -> bool {
-        let now = now_ms();
-        let elapsed = now - self.started_at;
-        if !self.waits {
-            return elapsed >= READ_TIMEOUT_MS;
-        }
-        if now - self.interval_start < PROGRESS_INTERVAL_MS {
-            return elapsed >= self.max_ms;
-        }
-        let progress = received.saturating_sub(self.interval_bytes);
-        (self.interval_start, self.interval_bytes) = (now, received);
-        progress < MIN_PROGRESS_BYTES || elapsed >= self.max_ms
-    }
-}
-
-impl Drop for MemoryLease {
-    fn drop(&mut self) {
-        HELD_BYTES.set(HELD_BYTES.get().saturating_sub(self.0));
-    }
-}
-
-thread_local! {
-    /// Bytes of all bodies in the isolate.
-    static HELD_BYTES: Cell<usize> = const { Cell::new(0) };
-}
-
-/// Milliseconds after which the request is scored on the bytes received so far, if the policy does
-/// not wait for slow uploads.
-const READ_TIMEOUT_MS: f64 = 10_000.0;
-
-/// Milliseconds in which an upload must make progress, and the bytes that it must send in them: 512
-/// bytes per second. A pause of half the interval does not end the upload of a phone.
-const PROGRESS_INTERVAL_MS: f64 = 20_000.0;
-const MIN_PROGRESS_BYTES: usize = 10 << 10;
-
-/// Milliseconds after which an upload makes room for others, if the isolate holds too many bytes.
-const YIELD_AFTER_MS: f64 = 15_000.0;
-
-/// Maximum milliseconds for which a body waits until the isolate holds fewer bytes.
-const MAX_QUEUE_MS: f64 = 5_000.0;
-
-/// Pause between two looks at the bytes that the isolate holds.
-const QUEUE_POLL: Duration = Duration::from_millis(50);
-
 /// Pause between two looks at the progress of an upload that does not send.
 const TICK: Duration = Duration::from_secs(1);
-
-/// Bytes of bodies in an isolate above which it stops reading large bodies. An isolate has 128 MB,
-/// but scoring takes memory in addition, and JavaScript needs memory, too.
-///
-/// This is four bodies of the default limit, 5 MiB, and more. If more large uploads are under way,
-/// a body waits; then it is scored on what was read, 64 KiB at least, and the reason is `crowded`.
-const MAX_HELD_BYTES: usize = 24 << 20;

@@ -13,6 +13,7 @@ use js_sys::futures::JsFuture;
 use web_sys::{ReadableStreamByobReader, WritableStreamDefaultWriter};
 
 use crate::request::body_chunk::{CHUNK_BYTES, UploadAborted, chunk_from_result};
+use crate::request::body_memory::MemoryLease;
 
 /// The pump's side of a gate.
 pub struct Gate {
@@ -22,6 +23,8 @@ pub struct Gate {
     /// The last chunks, not yet forwarded.
     held: VecDeque<Uint8Array>,
     held_bytes: usize,
+    /// The share of the isolate's memory that the held chunks take.
+    _memory: MemoryLease,
     end: Sender<BodyEnd>,
     verdict: Receiver<bool>,
 }
@@ -45,14 +48,25 @@ pub struct BodyEnd {
 }
 
 impl Gate {
-    /// Creates a gate for a body that begins with `received`.
-    pub fn new(received: &[u8]) -> (Self, GateKeeper) {
+    /// Creates a gate for a body of which `scored` is scored and forwarded, and `received` has been
+    /// received after it.
+    pub fn new(scored: &[u8], received: &[u8]) -> (Self, GateKeeper) {
         let (end, end_receiver) = channel();
         let (verdict_sender, verdict) = channel();
         let mut position = JsonPosition::default();
-        position.advance(received);
-        let passed = received.len() as u64;
-        let gate = Self { position, passed, held: VecDeque::new(), held_bytes: 0, end, verdict };
+        position.advance(scored);
+        let passed = scored.len() as u64;
+        let mut memory = MemoryLease::default();
+        memory.grow(MAX_HELD_BYTES);
+        let gate = Self {
+            position,
+            passed,
+            held: VecDeque::from([Uint8Array::from(received)]),
+            held_bytes: received.len(),
+            _memory: memory,
+            end,
+            verdict,
+        };
         (gate, GateKeeper { end: end_receiver, verdict: verdict_sender })
     }
 
