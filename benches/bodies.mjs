@@ -1,5 +1,6 @@
 // Deterministic chat bodies and literals for the benchmarks. All text is generated; none is
 // recorded traffic.
+import { gzipSync } from 'node:zlib';
 
 /** Returns a seeded generator of numbers in [0, 1): Mulberry32, equal on every platform. */
 export function random(seed) {
@@ -232,6 +233,7 @@ export function worstCases(literals) {
   const many = (count) =>
     Array.from({ length: count }, (_, i) => message(`Part ${i} of the hedge.`)).join(',');
   return {
+    '2 MiB of everyday prose': body('everyday', WINDOW),
     '10 MB of prose': body('english', 10 << 20),
     '100,000 messages': Buffer.from(chat(many(100_000))),
     '1,000 levels of nesting': Buffer.from(
@@ -244,6 +246,21 @@ export function worstCases(literals) {
       chat(message(`${LAST_WORDS.repeat(14_000)}${FIRST_WORDS.repeat(18_000)}`)),
     ),
     '2 MiB of combining characters': Buffer.from(chat(message(`a${'\u0301'.repeat(1 << 20)}`))),
+    ...hostileText((unit) => chat(message(unit.repeat(WINDOW / Buffer.byteLength(unit))))),
+    '2 MiB of parts of one letter': Buffer.from(chat(parts('a'))),
+    '2 MiB of parts of U+FDFA': Buffer.from(chat(parts('\ufdfa'))),
+    '2 MiB of keys of U+FDFA': Buffer.from(
+      `{${'"\ufdfa":1,'.repeat(WINDOW / 8)}${chat(message('hello')).slice(1)}`,
+    ),
+    '2 MiB of top_p': Buffer.from(
+      `{${'"top_p":1,'.repeat(WINDOW / 10)}${chat(message('hello')).slice(1)}`,
+    ),
+    'gzip of 64 MiB of blanks': gzipSync(Buffer.alloc(64 << 20, ' ')),
+    // Blocks of 128 KiB that repeat one byte, in four bytes each.
+    'zstd of 64 MiB of blanks': Buffer.concat([
+      Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0, 0x58]),
+      ...Array.from({ length: 512 }, () => Buffer.from([2, 0, 0x10, 0x20])),
+    ]),
     // A match is located in the body, too, starting at the last checkpoint before it.
     '2 MiB of Russian, one match at the end': Buffer.from(
       chat(message(`${'щ'.repeat((1 << 20) - 200)} ${MATCHING}`)),
@@ -252,6 +269,50 @@ export function worstCases(literals) {
       chat(message(`${'กุ่'.repeat(((2 << 20) - 400) / 9)} ${MATCHING}`)),
     ),
   };
+}
+
+/** Bytes that the Worker scores. */
+const WINDOW = 2 << 20;
+
+/** Returns a message of many equal parts. */
+function parts(text) {
+  const part = JSON.stringify({ text });
+  const list = `${part},`.repeat(WINDOW / (Buffer.byteLength(part) + 1));
+  return `{"role":"user","content":[${list}"end"]}`;
+}
+
+/**
+ * Returns bodies of characters that become several, of marks and of escapes: as they are, and
+ * compressed. `body` returns a body that repeats a text.
+ */
+function hostileText(body) {
+  const units = {
+    'U+FDFA': '\ufdfa',
+    'U+FDFB': '\ufdfb',
+    'U+3300': '\u3300',
+    'U+2A74': '\u2a74',
+    'U+00BD': '\u00bd',
+    'U+0130': '\u0130',
+    'decomposed Hangul': '\u1112\u1161\u11ab',
+    'letters with a mark': 'a\u0301',
+    'invisible characters': '\u200b',
+    emoji: '\u{1f600}',
+    blanks: ' ',
+    'escaped control characters': '\b\f',
+  };
+  const rows = Object.entries(units).map(([name, unit]) => [
+    `2 MiB of ${name}`,
+    Buffer.from(body(unit)),
+  ]);
+  for (const name of ['U+FDFA', 'U+3300']) {
+    const text = body(units[name]);
+    rows.push(
+      [`gzip of 2 MiB of ${name}`, gzipSync(text)],
+      [`${name} in UTF-16`, Buffer.from(text, 'utf16le').subarray(0, WINDOW)],
+      [`gzip of ${name} in UTF-16`, gzipSync(Buffer.from(text, 'utf16le'))],
+    );
+  }
+  return Object.fromEntries(rows);
 }
 
 /** Splits literals into groups of ten: each group makes one signature of the benchmark. */

@@ -1,5 +1,8 @@
-//! Maximum memory of a bundle with any content: bytes allocated at once while it is loaded and
-//! compiled. A bundle is signed, but a signature does not prove that its author was careful.
+//! Maximum memory of a bundle with any content, and of a request with any body: bytes allocated at
+//! once.
+//!
+//! A bundle is signed, but a signature does not prove that its author was careful. A body comes
+//! from anybody.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -9,9 +12,14 @@
 use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hedgerow_core::Ruleset;
+use hedgerow_core::correlate::indicator::Indicators;
 use hedgerow_core::ruleset::{MAX_BUNDLE_BYTES, MAX_COMPILE_BYTES};
+use hedgerow_core::{Envelope, Ruleset};
+use hostile_bodies::{hostile_bodies, prose};
 use peak_alloc::PeakAlloc;
+
+#[path = "hostile_bodies.rs"]
+mod hostile_bodies;
 
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
@@ -316,14 +324,75 @@ fn patterns() -> Vec<(&'static str, String)> {
     shapes
 }
 
+/// The limits are tested one after the other, because both count all that is allocated.
 #[test]
+fn memory_is_bounded() {
+    no_bundle_takes_more_than_the_compile_limit();
+    no_request_takes_more_than_its_share();
+}
+
+fn shipped_rules() -> Vec<u8> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../rules");
+    hedgerow_sigma::build(std::path::Path::new(path)).unwrap()
+}
+
+/// Bytes that any request may take, in addition to three times what was sent.
+const REQUEST_ALLOWANCE: usize = 4 << 20;
+
+/// Bytes of the window that a brotli decoder allocates in addition, if the stream asks for it.
+const BROTLI_WINDOW_BYTES: usize = 4 << 20;
+
+/// Bytes that no request may exceed.
+const MAX_REQUEST_BYTES: usize = 12 << 20;
+
+/// U+FDFA in four kilobytes of gzip once took 176 MB.
+fn no_request_takes_more_than_its_share() {
+    let ruleset = Ruleset::load(&shipped_rules()).unwrap();
+    ruleset.compile_regexes().unwrap();
+    let mut highest_share = 0.0_f64;
+    for size in [4 << 10, 256 << 10, 1 << 20, (2 << 20) - 100] {
+        let mut rows: Vec<(&str, &str, Vec<u8>)> = hostile_bodies(size)
+            .into_iter()
+            .map(|body| (body.name, body.encoding, body.bytes))
+            .collect();
+        rows.push(("prose", "", prose(size)));
+        for (name, encoding, mut bytes) in rows {
+            // The host does not read more than the scan window.
+            bytes.truncate(2 << 20);
+            let peak = measure_request(&ruleset, encoding, &bytes);
+            let window = if encoding == "br" { BROTLI_WINDOW_BYTES } else { 0 };
+            let limit = (3 * bytes.len() + REQUEST_ALLOWANCE + window).min(MAX_REQUEST_BYTES);
+            highest_share = highest_share.max(peak as f64 / limit as f64);
+            let (peak, limit) = (peak >> 10, limit >> 10);
+            assert!(peak <= limit, "{name} of {} bytes: {peak} of {limit} KiB", bytes.len());
+        }
+    }
+    println!("requests take at most {:.0} % of their limit", highest_share * 100.0);
+    assert!(highest_share > 0.5, "{highest_share}: the bodies do not measure the limit");
+}
+
+/// Returns the bytes that a request takes at once, including its body.
+fn measure_request(ruleset: &Ruleset, encoding: &str, body: &[u8]) -> usize {
+    let headers = [("content-encoding".to_owned(), encoding.to_owned())];
+    let indicators = Indicators::default();
+    let envelope = Envelope {
+        method: "POST",
+        path: "/v1/chat/completions",
+        headers: &headers,
+        body,
+        indicators: Some(&indicators),
+        ..Envelope::default()
+    };
+    // The caches of regexes belong to the ruleset: they are filled once.
+    ruleset.assess(&envelope);
+    let before = ALLOCATOR.current_usage();
+    ALLOCATOR.reset_peak_usage();
+    ruleset.assess(&envelope);
+    ALLOCATOR.peak_usage() - before + body.len()
+}
+
 fn no_bundle_takes_more_than_the_compile_limit() {
-    let rules = hedgerow_sigma::build(std::path::Path::new(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../rules"
-    )))
-    .unwrap();
-    let rules = String::from_utf8(rules).unwrap();
+    let rules = String::from_utf8(shipped_rules()).unwrap();
     let mut worst = measure("the shipped rules", &rules);
     let mut loaded = 0;
     for keeps_limits in [false, true] {

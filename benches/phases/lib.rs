@@ -230,6 +230,7 @@ impl PhaseBench {
         let headers = self.ruleset.program().header_bits(&self.headers);
         self.with_request(&mut |_, request, matcher| {
             for _ in 0..times {
+                request.work().renew();
                 sum = sum.wrapping_add(black_box(matcher.hits(request, &headers)).len() as u32);
             }
         });

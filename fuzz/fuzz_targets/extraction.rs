@@ -1,14 +1,17 @@
 //! Fuzzes extraction: for any bytes at any endpoint, scoring and degrading return a result.
 //!
 //! Scores are within 0 to 100, evidence is within the body, and degrading a degraded body changes
-//! nothing.
+//! nothing. Decompression, normalised text and work keep their limits.
 #![no_main]
 
 use std::sync::LazyLock;
 
 use hedgerow_core::enforce::degrade::{Degradation, degrade};
+use hedgerow_core::extract;
 use hedgerow_core::field::FieldType;
+use hedgerow_core::http::body::{Body, max_inflated};
 use hedgerow_core::http::route::Endpoint;
+use hedgerow_core::rules::policy::Limits;
 use hedgerow_core::{Envelope, Ruleset};
 use libfuzzer_sys::fuzz_target;
 
@@ -37,7 +40,7 @@ const PATHS: &[&str] = &[
 
 fuzz_target!(|input: (u8, u8, &[u8])| {
     let (path, encoding, body) = input;
-    let encodings = ["identity", "gzip", "deflate", "gzip, deflate", "br"];
+    let encodings = ["identity", "gzip", "deflate", "gzip, deflate", "br", "zstd", "zstd, gzip"];
     let encoding = encodings[usize::from(encoding) % encodings.len()];
     let headers = [
         ("content-type".to_owned(), "multipart/form-data; boundary=b".to_owned()),
@@ -51,6 +54,7 @@ fuzz_target!(|input: (u8, u8, &[u8])| {
         ..Envelope::default()
     };
     check_assessment(&envelope, encoding);
+    check_cost(&envelope, encoding);
     for endpoint in [Endpoint::OpenaiChat, Endpoint::OpenaiFiles] {
         let content_type = Some("multipart/form-data; boundary=b");
         if let Degradation::Edited(bytes) = degrade(body, endpoint, content_type) {
@@ -66,12 +70,33 @@ fn check_assessment(envelope: &Envelope<'_>, encoding: &str) {
     let body = envelope.body;
     // In a decompressed body, or one converted from UTF-16 or UTF-32, evidence has the offsets of
     // the result, which may be longer than the body.
-    let has_body_offsets =
-        encoding == "identity" && !body.contains(&0) && !body.starts_with(&[0xff]);
+    let has_body_offsets = Body::new(body, Some(encoding), &Limits::default()).is_unmodified();
     for evidence in assessment.hits.iter().flat_map(|hit| &hit.evidence) {
         assert!(evidence.start <= evidence.end);
         if has_body_offsets && evidence.field.field_type() == FieldType::Text {
             assert!(evidence.end <= body.len(), "evidence ends beyond the body");
         }
+    }
+}
+
+/// Checks that work and text are in proportion to the decoded body, and that the decoded body is in
+/// proportion to what was received.
+fn check_cost(envelope: &Envelope<'_>, encoding: &str) {
+    let limits = Limits::default();
+    let received = envelope.body.len();
+    let body = Body::new(envelope.body, Some(encoding), &limits);
+    let length = body.bytes().len();
+    // A byte of UTF-16 becomes at most one and a half.
+    assert!(length <= max_inflated(received, &limits).max(2 * received) + 4, "{length}");
+    let mut matcher = RULESET.program().matcher();
+    let headers = RULESET.program().header_bits(envelope.headers);
+    for endpoint in [Endpoint::OpenaiChat, Endpoint::OpenaiFiles, Endpoint::AnthropicBatches] {
+        extract::for_each_request(envelope, endpoint, &body, &limits, &mut |request| {
+            matcher.hits(request, &headers);
+            let text = request.text().len();
+            assert!(text <= length + length / 4 + (512 << 10), "{text} bytes of text");
+            let work = request.work().spent();
+            assert!(work <= 20 * length + (1 << 20), "{work} bytes worked on");
+        });
     }
 }

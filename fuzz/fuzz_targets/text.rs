@@ -2,7 +2,7 @@
 //!
 //! - The scanner finds the literals that a search for each of them finds.
 //! - A JSON string that is normalised in blocks equals the string normalised in pieces, and has an
-//!   equal source map.
+//!   equal source map. Its length is bounded.
 //! - Text that is normalised in one run equals text normalised character by character.
 #![no_main]
 
@@ -57,6 +57,14 @@ fn normalize(text: &[u8]) {
     raw.decode(&mut normalizer);
     assert_eq!(fast_edges, normalizer.finish_with_edges());
     assert_eq!(fast, plain);
+    // An invalid byte becomes three, and a character at most four characters of its own size.
+    assert!(fast.len() <= 4 * text.len() + 4, "{} bytes become {}", text.len(), fast.len());
+    let limit = fast.len() / 2;
+    let mut limited = String::new();
+    let mut normalizer = Normalizer::new(&mut limited, Case::Fold).with_limit(limit);
+    normalizer.push_escaped(raw, &mut Vec::new());
+    normalizer.finish();
+    assert!(limited.len() <= limit + 4_096, "{} bytes of {limit}", limited.len());
     let offsets: Vec<usize> = (0..fast.len()).step_by(97).collect();
     let source_maps = [checkpoints.as_slice(), &[]];
     let [with_checkpoints, without] =

@@ -32,7 +32,7 @@ pub use releases::{PublishResult, ReleaseInfo, ReleaseList, ReleaseUpload};
 pub use series::{ActionSeries, BandSeries, ErrorSeries, RulesetTraffic, Series, SignatureSeries};
 pub use status::{DeploymentStatus, IndicatorStatus, LedgerStatus, PublicationStatus, PullStatus};
 pub use traffic::{
-    BandChange, Counts, ErrorCount, ShadowTraffic, SignatureDifference, SignatureHits,
+    BandChange, Counts, ErrorCount, PathCount, ShadowTraffic, SignatureDifference, SignatureHits,
     TrafficSummary,
 };
 

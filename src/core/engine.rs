@@ -39,6 +39,8 @@ pub struct Evaluation {
     pub assessment: Assessment,
     /// Mode and actions that apply to the request.
     pub disposition: Disposition,
+    /// Action, which mode Shadow only records.
+    pub action: Action,
     /// Hash of the account, as correlations count it.
     pub account: u64,
 }
@@ -82,7 +84,7 @@ impl<'r> LocalEngine<'r> {
         let policy = self.ruleset.policy();
         let disposition =
             policy.disposition_in_cluster(cluster.as_deref(), envelope.path, envelope.account);
-        let action = assessment.action(&disposition);
+        let (action, _) = assessment.action(policy, &disposition);
         let applied_action = if disposition.mode == Mode::Enforce { action } else { Action::Allow };
         let hash_key = envelope.hash_key;
         let account = envelope.account.unwrap_or_default();
@@ -92,7 +94,7 @@ impl<'r> LocalEngine<'r> {
             self.ruleset.record_outcome(&mut observation, &hash_key, status, applied_action);
             self.observe(&observation, now);
         }
-        Some(Evaluation { assessment, disposition, account })
+        Some(Evaluation { assessment, disposition, action, account })
     }
 
     /// Counts an observation. Each firing becomes an indicator, and links its accounts if its

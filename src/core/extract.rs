@@ -11,6 +11,7 @@ mod gemini;
 mod generic;
 pub mod issues;
 mod joined_parts;
+pub mod json_position;
 mod keyed_values;
 pub mod lenient_json;
 mod lenient_value;
@@ -21,6 +22,7 @@ mod openai;
 pub mod raw_string;
 mod request;
 mod requests;
+mod window;
 
 pub use attachment::FileFormat;
 pub(crate) use batch::batch_lines;

@@ -1,8 +1,10 @@
 //! The HTTP request around an LLM call: envelope, route, credential and body.
 
 pub mod body;
+mod compression;
 pub mod credential;
 pub mod endpoint;
 pub mod envelope;
+pub mod path_shape;
 pub mod route;
 pub mod routes;

@@ -38,6 +38,7 @@
 //! - [`http`] reads envelope, route, credential and body of a request
 //! - [`extract`] extracts fields and text from requests of every dialect
 //! - [`text`] normalises text
+//! - [`work`] bounds the work per body
 //! - [`rules`] holds the parts of a bundle, which is compiled into a [`Ruleset`]
 //! - [`matching`] finds the signatures that match a request
 //! - [`evaluate`] computes score and decision
@@ -49,6 +50,7 @@
 //! Clock, network, storage and randomness: the hosts pass in the values that the core needs.
 
 pub mod api;
+pub mod completeness;
 pub mod correlate;
 pub mod enforce;
 pub mod engine;
@@ -63,6 +65,7 @@ pub mod rules;
 pub mod ruleset;
 pub mod template;
 pub mod text;
+pub mod work;
 
 pub use error::Error;
 pub use evaluate::decision::{Assessment, Decision};

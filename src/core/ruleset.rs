@@ -7,7 +7,8 @@ use crate::correlate::Plan;
 use crate::error::Error;
 use crate::extract::Request;
 use crate::http::envelope::Envelope;
-use crate::http::route::{Endpoint, is_prompt_method};
+use crate::http::route::Endpoint;
+use crate::http::{body, route};
 use crate::matching::{Hit, Program, compile};
 use crate::rules::bundle;
 pub use crate::rules::bundle::{
@@ -18,7 +19,7 @@ use crate::rules::correlation::Correlation;
 pub use crate::rules::diff::{Diff, ListChange, SettingChange, WeightChange};
 pub use crate::rules::list::List;
 use crate::rules::list::{self, CompiledLists};
-use crate::rules::policy::Policy;
+use crate::rules::policy::{Policy, UnknownTreatment};
 pub use crate::rules::release::Release;
 use crate::rules::signature::{Condition, Signature, Status};
 
@@ -138,13 +139,27 @@ impl Ruleset {
     }
 
     /// Returns the endpoint that an HTTP request calls; `None` if it is not an LLM call.
+    ///
+    /// [`Endpoint::Unknown`] for a JSON body on an unknown path, if the policy wants it read.
     pub fn endpoint(&self, envelope: &Envelope<'_>) -> Option<Endpoint> {
         // WebSocket handshakes are GET. An `Upgrade` header on a POST has no meaning and is
         // ignored.
-        if !is_prompt_method(envelope.method) {
+        if !route::has_prompt_method(envelope.method) {
             return None;
         }
-        Some(self.policy.endpoint(envelope.path)).filter(|endpoint| *endpoint != Endpoint::None)
+        match self.policy.endpoint(envelope.path) {
+            Endpoint::None => None,
+            Endpoint::Unknown => self.reads_unknown(envelope).then_some(Endpoint::Unknown),
+            endpoint => Some(endpoint),
+        }
+    }
+
+    /// Returns whether a request to an unknown path is read.
+    fn reads_unknown(&self, envelope: &Envelope<'_>) -> bool {
+        let mut headers = envelope.headers.iter();
+        let content_type = headers.find(|(name, _)| name == "content-type");
+        self.policy.unknown.treat == UnknownTreatment::Generic
+            && content_type.is_none_or(|(_, value)| body::may_be_json(value))
     }
 
     /// Returns the index of the first correlation among the signatures.

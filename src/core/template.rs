@@ -42,6 +42,9 @@ const MAX_HEAD_BYTES: usize = 64 << 10;
 /// Maximum bytes that are hashed from the end of a longer text.
 const MAX_TAIL_BYTES: usize = 1 << 10;
 
+/// Maximum bytes of a text that are hashed.
+pub(crate) const MAX_SKETCHED_BYTES: usize = MAX_HEAD_BYTES + MAX_TAIL_BYTES;
+
 /// Returns the template keys of a text that consists of several values in order: each key once, in
 /// no particular order, at most [`MAX_KEYS`]. A text shorter than a shingle has no keys.
 ///

@@ -22,6 +22,7 @@ pub fn parse(file: &RuleFile, names: &[String], findings: &mut Vec<Finding>) -> 
     check_bands(&document, &mut diagnostics);
     check_score(&document, &mut diagnostics);
     check_sizes(&document, &mut diagnostics);
+    check_incomplete(&document, &mut diagnostics);
     check_noise(&document, &mut diagnostics);
     check_paths(&document, &mut diagnostics);
     check_accounts(&document, &mut diagnostics);
@@ -139,11 +140,21 @@ impl SizeLimit {
     }
 }
 
-const SIZE_LIMITS: [SizeLimit; 7] = [
+const SIZE_LIMITS: [SizeLimit; 9] = [
     SizeLimit::new(
         ("scan", "window"),
         (1024, "almost nothing would be scanned"),
         (policy::MAX_SCAN_WINDOW, ISOLATE_MEMORY),
+    ),
+    SizeLimit::new(
+        ("scan", "max_body"),
+        (1024, "almost nothing would be read"),
+        (policy::MAX_SCAN_WINDOW, ISOLATE_MEMORY),
+    ),
+    SizeLimit::new(
+        ("scan", "max_upload_time"),
+        (1, "no upload would be read to its end"),
+        (policy::MAX_UPLOAD_SECONDS, "slow clients would hold memory for hours"),
     ),
     SizeLimit::new(
         ("scan", "max_decompressed"),
@@ -190,6 +201,20 @@ fn check_sizes(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
         } else if size > max {
             let problem = format!("'{key}' is {size}: {max_reason}");
             diagnostics.add(offset, problem, format!("use at most {max}"));
+        }
+    }
+}
+
+/// Checks that only the reason `late` has the effect `wait`.
+fn check_incomplete(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
+    let Some(table) = table(document, "incomplete") else { return };
+    for key in table.keys() {
+        let key: &str = key.get_ref();
+        if let Some((offset, "wait")) = text(table, key)
+            && key != "late"
+        {
+            let problem = format!("'{key}' is \"wait\": only an upload can be waited for");
+            diagnostics.add(offset, problem, "use \"allow\", \"degrade\" or \"refuse\"");
         }
     }
 }

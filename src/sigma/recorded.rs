@@ -125,10 +125,10 @@ impl RecordedRequest {
         })
     }
 
-    /// Returns the request as the edge would scan it: with the body up to `window` bytes, and the
+    /// Returns the request as the edge would read it: with the body up to `max_body` bytes, and the
     /// time `now` in seconds since the epoch.
-    pub fn envelope(&self, window: usize, now: u64) -> Envelope<'_> {
-        let scanned_len = self.body.len().min(window);
+    pub fn envelope(&self, max_body: usize, now: u64) -> Envelope<'_> {
+        let scanned_len = self.body.len().min(max_body);
         Envelope {
             method: &self.method,
             path: &self.path,

@@ -92,7 +92,7 @@ impl Filter {
     /// Throws if the request cannot be parsed; the message says why.
     pub fn score(&self, request: &str, now: f64) -> Result<String, JsError> {
         let recorded = parse_request(request)?;
-        let envelope = recorded.envelope(self.0.policy().scan.scan_window, now as u64);
+        let envelope = recorded.envelope(self.0.policy().scan.max_body, now as u64);
         let Some(assessment) = self.0.assess(&envelope) else {
             return Ok(json!({ "llm_call": false }).to_string());
         };
@@ -109,7 +109,7 @@ impl Filter {
     pub fn explain(&self, request: &str, now: f64) -> Result<String, JsError> {
         let recorded = parse_request(request)?;
         let limits = &self.0.policy().scan;
-        let envelope = recorded.envelope(limits.scan_window, now as u64);
+        let envelope = recorded.envelope(limits.max_body, now as u64);
         let Some(endpoint) = self.0.endpoint(&envelope) else {
             return Ok(json!({ "llm_call": false, "requests": [] }).to_string());
         };

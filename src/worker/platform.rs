@@ -9,6 +9,7 @@
 //! | `clock.rs` | time and timeouts |
 //! | `lease.rs` | leases and exponential backoff |
 //! | `hmac_sha256.rs` | account hashes, MACs and derived keys |
+//! | `memory.rs` | the size of the isolate's memory |
 //! | `panic.rs` | panics around hostile input |
 //! | `log.rs` | every line of the log |
 
@@ -17,6 +18,7 @@ pub mod hmac_sha256;
 pub mod kv;
 pub mod lease;
 pub mod log;
+pub mod memory;
 pub mod panic;
 pub mod rpc;
 pub mod settings;

@@ -6,13 +6,19 @@
 //! | `client_request.rs` | the head: method, target, headers, client, account |
 //! | `classify.rs` | the LLM call that the request is, if any |
 //! | `llm_call.rs` | scoring, logging and enforcing one LLM call |
-//! | `request_body.rs` | the body: read up to the scan window, then streamed |
+//! | `request_body.rs` | the body: read up to a limit, then streamed |
+//! | `body_chunk.rs` | the chunks in which the platform yields a body |
+//! | `body_memory.rs` | the memory of an isolate that bodies may take |
+//! | `upload_pace.rs` | whether an upload is waited for |
+//! | `upload_gate.rs` | a large body: its end is held back until it is scored |
 //! | `shadow.rs` | the decision of a shadow ruleset, compared |
 //! | `edit_body.rs` | the body of a request that is to be degraded |
 //! | `tag.rs` | headers that show the decision to the origin |
 //! | `upstream.rs` | forwarding to the origin |
 //! | `response.rs` | Hedgerow's own responses, such as errors |
 
+pub mod body_chunk;
+pub mod body_memory;
 pub mod classify;
 pub mod client_request;
 pub mod edit_body;
@@ -22,4 +28,6 @@ pub mod request_body;
 pub mod response;
 pub mod shadow;
 pub mod tag;
+pub mod upload_gate;
+pub mod upload_pace;
 pub mod upstream;

@@ -187,7 +187,7 @@ describe('degrade', () => {
       ['{"messages":[{"role":"user","content":"cut o', 'not_editable', {}],
       [json.slice(0, -1), 'not_editable', {}],
       ['\u001f\u008b\b', 'not_editable', { 'content-encoding': 'gzip' }],
-      [json + ' '.repeat(3 << 20), 'not_editable', {}],
+      [json + ' '.repeat(8 << 20), 'not_editable', {}],
       ['', 'not_editable', {}],
       ['[]', 'unchanged', {}],
       ['null', 'unchanged', {}],
@@ -264,10 +264,10 @@ describe('throttle and block answer in the dialect of the request', () => {
     }
   }
 
-  it('also if the body is larger than the scan window', async () => {
+  it('also if the body is larger than the limit of what is read', async () => {
     const res = await filter.post(
       '/v1/chat/completions',
-      chat('x'.repeat(5 << 20)),
+      chat('x'.repeat(8 << 20)),
       enforce('block'),
     );
     expect(res.status).toBe(403);

@@ -52,6 +52,7 @@ it('in production health has problems and warnings, and nothing about the rules'
         status: 'ok',
         problems: [],
         warnings: [expect.objectContaining({ message: expect.stringContaining('TAG_SECRET') })],
+        memory_bytes: expect.any(Number),
       });
     },
   ));

@@ -121,12 +121,15 @@ it('a response that breaks off at the origin breaks off at the client', async ()
   expect((await filter.health()).status).toBe(200);
 });
 
-it('an upload beyond the scan window is forwarded while it is still being sent', async () => {
+/** `scan.max_body` of the default policy. */
+const LIMIT = 5 << 20;
+
+it('an upload beyond the limit is forwarded while it is still being sent', async () => {
   origin.handler = Origin.ok;
   const head = Buffer.from('{"model":"demo-large","messages":[{"role":"user","content":"');
   const block = Buffer.alloc(1 << 20, 'hedge row ');
   const tail = Buffer.from('"}]}');
-  const body = Buffer.concat([head, ...Array(8).fill(block), tail]);
+  const body = Buffer.concat([head, ...Array(16).fill(block), tail]);
   const { port } = new URL(filter.url);
   const answered = new Promise<http.IncomingMessage>((done, fail) => {
     const req = http.request(
@@ -141,12 +144,12 @@ it('an upload beyond the scan window is forwarded while it is still being sent',
     );
     req.on('error', fail);
     void (async () => {
-      const half = head.length + 4 * block.length;
+      const half = head.length + 9 * block.length;
       req.write(body.subarray(0, half));
-      // The second half is sent after the origin has more than the window.
+      // The second half is sent after the origin has more than the limit.
       await until(
-        'more bytes than the window at the origin',
-        () => (origin.requests[0]?.bytes ?? 0) > 2 << 20,
+        'more bytes than the limit at the origin',
+        () => (origin.requests[0]?.bytes ?? 0) > LIMIT,
       );
       expect(origin.requests[0]!.state).toBe('open');
       req.end(body.subarray(half));
@@ -161,7 +164,9 @@ it('an upload beyond the scan window is forwarded while it is still being sent',
   });
   const decision = await filter.decision({ headers: res.headers });
   expect(decision.body_bytes).toBe(body.length);
-  expect((body.length - decision.unscanned_bytes) / (2 << 20)).toBeCloseTo(1, 1);
+  // The beginning up to the limit, and a mebibyte at the end.
+  expect((body.length - decision.unscanned_bytes) / (LIMIT + (1 << 20))).toBeCloseTo(1, 1);
+  expect(decision.unscored).toEqual(['window']);
   res.resume();
 });
 

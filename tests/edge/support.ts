@@ -284,9 +284,13 @@ export interface DecisionLine {
   };
   body_bytes: number;
   unscanned_bytes: number;
-  /** Reason why less than the scan window was read. */
-  read_stop?: 'timeout' | 'memory_pressure';
   unreadable: string[];
+  /** Reasons why a part of the request was not scored. */
+  unscored: string[];
+  /** Share of the body's bytes that were scored; missing if it is unknown. */
+  scored_share?: number;
+  /** The reason in `unscored` that determines the action. */
+  incomplete?: string;
   entries: number;
   error: string | null;
 }

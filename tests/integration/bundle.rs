@@ -43,15 +43,18 @@ const BUNDLE: &str = concat!(
     r#""policy":{"account":[],"actions":{"clear":"allow","hostile":"block","notice":"tag","#,
     r#""suspect":"degrade"},"bands":{"hostile":95,"notice":5,"suspect":50},"#,
     r#""enforce":{"fail_closed":false,"retry_after":60,"tag_in_shadow":false},"#,
-    r#""exemption":[],"mode":"shadow","noise":{"notice":1,"suspect":0.1},"route":[],"#,
-    r#""scan":{"max_decompressed":4194304,"max_entries":10000,"window":2097152},"#,
-    r#""score":{"caps":{"context":6},"family_cap":25,"prior":-20},"signature":[]},"#,
+    r#""exemption":[],"incomplete":{"attachment":"allow","costly":"refuse","crowded":"refuse","#,
+    r#""encoding":"refuse","late":"wait","opaque":"refuse","window":"allow"},"mode":"shadow","#,
+    r#""noise":{"notice":1,"suspect":0.1},"route":[],"scan":{"max_body":5242880,"#,
+    r#""max_decompressed":6291456,"max_entries":10000,"max_upload_time":300,"window":2097152},"#,
+    r#""score":{"caps":{"context":6},"family_cap":25,"prior":-20},"signature":[],"#,
+    r#""unknown":{"treat":"generic"}},"#,
     r#""serial":3,"signatures":[{"condition":{"is":"it"},"family":"synthesis","id":"a_b","#,
     r#""name":"a_b","selections":{"it":{"field":{"field":"hedgerow.prompt.user","#,
     r#""string":{"string_match":"contains","value":"hedge rows"}}}},"status":"stable","#,
     r#""title":"","weight":5}],"sources":{}}"#,
 );
-const BUNDLE_DIGEST: &str = "64cd27ca37b9316c6dd61d379c125e7941f39280b7d44b28f1067e85063acfbe";
+const BUNDLE_DIGEST: &str = "3df4b0bd51cfda70e7b066e051cc0dd4d6504f3df5871c28dc56f4da5223a6e7";
 const RELEASE: &str = concat!(
     r#"{"active":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","#,
     r#""author":"ana","#,
@@ -86,7 +89,7 @@ fn signature(name: &str, value: &str) -> Signature {
 #[test]
 fn stored_bundles_are_read_and_encoded_unchanged() {
     let stored = include_bytes!("../../fuzz/seeds/ruleset/bundle.json");
-    let digest = "4b99e84bb3c417cd1daed85909dbe41e20db135b1f49a2f6fa03f62e9224103f";
+    let digest = "57f6c6a3e3d1c00cf27c016f44af97d5c56bf5dd8f105f1123d111a9ff0a0ccd";
     assert_eq!(ruleset::digest(stored), digest, "stored bundles must stay readable");
     let bundle = Bundle::parse(stored).unwrap();
     assert_eq!(String::from_utf8(bundle.encode()).unwrap().as_bytes(), stored);

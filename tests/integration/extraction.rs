@@ -51,6 +51,8 @@ fn is_from_body(name: FieldId) -> bool {
             | Hour
             | PromptSize
             | BodyUnreadable
+            | BodyUnscored
+            | BodyScoredShare
             | UserAgent
     )
 }

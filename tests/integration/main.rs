@@ -16,10 +16,15 @@ mod campaigns;
 mod cli;
 /// The correlator against a naive reference.
 mod correlation;
+/// The work that hostile bodies cause.
+mod cost;
 /// Messages of `hedgerow check`.
 mod diagnostics;
 /// Extraction against a naive reference.
 mod extraction;
+/// Bodies that are made to be expensive.
+#[path = "../hostile_bodies.rs"]
+mod hostile_bodies;
 /// Matching against `explain` and a naive reference.
 mod matching;
 /// Keys, signatures, bundles and releases, and their commands.

@@ -308,7 +308,20 @@ fn the_policy_overrides_rules_and_defaults() {
             "plain words",
             Some(("suspect", "degrade", "shadow", "synthesis_plain", "")),
         ),
-        ("the same path without the route", String::new(), "/ask", "plain words", None),
+        (
+            "an unknown path is tagged at most",
+            String::new(),
+            "/ask",
+            "plain words",
+            Some(("suspect", "tag", "shadow", "synthesis_plain", "")),
+        ),
+        (
+            "unknown paths are passed",
+            "[unknown]\ntreat = 'pass'".into(),
+            "/ask",
+            "plain words",
+            None,
+        ),
         (
             "a route removes an LLM endpoint",
             "[[route]]\npath = '/v1/chat/**'\nendpoint = 'none'".into(),
@@ -388,7 +401,7 @@ fn the_search_for_required_literals_is_charged_to_the_budget() {
             Request::from_values([(FieldId::PromptUser, FieldValue::Text(Section::User, &text))]);
         let mut matcher = ruleset.program().matcher();
         assert!(matcher.hits(&request, &bits).is_empty());
-        matcher.budget_exhausted()
+        request.work().is_exhausted()
     };
     assert!(!is_exhausted(10));
     assert!(is_exhausted(3_000));

@@ -325,8 +325,6 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("232-vllm", EMBEDDING),
     ("028-vertex", COUNTING),
     ("176-anthropic", COUNTING),
-    ("222-llamacpp", COUNTING),
-    ("236-vllm", COUNTING),
     ("040-vertex", REFERENCE),
     ("042-vertex", REFERENCE),
     ("053-gemini", REFERENCE),
@@ -334,23 +332,20 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("120-responses", "the request has no text: it cancels another"),
     ("129-openai", "the attached file has no text"),
     ("132-openai", "the text is in `metadata`, which the model does not see"),
-    ("090-mistral", "moderation labels the text, and generates nothing"),
     ("178-anthropic", "an upload without purpose: it does not name its API"),
     ("234-vllm", "the prompt consists of token ids, which are counted"),
-    ("246-cfgw", "the path names an account and a gateway: it has no fixed segment"),
     ("281-grpc", BINARY),
     ("282-grpc", BINARY),
     ("290-ctype", BINARY),
     ("284-method", "no LLM API has the method QUERY"),
     ("285-method", "no LLM API reads a prompt from the body of a GET request"),
-    ("292-enc", "the content encoding is not supported: reported as `encoding`"),
 ];
 
 const TOOL_TEXT: &str = "the text is the result of a tool: data, not an instruction";
 const MODEL_TEXT: &str = "the text is an answer of the model: data, not an instruction";
 const DEFINITION: &str = "the text describes a tool: data, not an instruction";
 const EMBEDDING: &str = "embeddings are numbers: the text is not followed";
-const COUNTING: &str = "counts tokens or renders a template, and generates nothing";
+const COUNTING: &str = "counts tokens, and generates nothing";
 const REFERENCE: &str = "names a stored file, and holds no text";
 const BINARY: &str = "a binary format: reported as `opaque`";
 

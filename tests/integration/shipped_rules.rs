@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::support::PlainRequest;
 use crate::{from_root, skip};
 
-fn rules() -> hedgerow_sigma::Rules {
+pub(crate) fn rules() -> hedgerow_sigma::Rules {
     let sources = hedgerow_sigma::read(&from_root("rules")).unwrap();
     hedgerow_sigma::check(&sources).unwrap_or_else(|findings| panic!("{}", format_all(&findings)))
 }

@@ -290,6 +290,12 @@ export type DecisionRecord = {
   unscanned_bytes: number;
   /** Reasons why parts of the body were not read. */
   unreadable: Array<string>;
+  /** Reasons why a part of the request was not scored; empty if it was scored whole. */
+  unscored: Array<string>;
+  /** Share of the body's bytes that were scored, 0 to 1; null if it is unknown. */
+  scored_share: number | null;
+  /** The reason in `unscored` that determines the action; missing if the score does. */
+  incomplete?: string;
   /** Number of LLM requests in the body. */
   entries: number;
 };
@@ -443,6 +449,16 @@ export type LiveTicket = {
 
 /** The mode: whether actions are carried out. */
 export type Mode = 'shadow' | 'enforce';
+
+/** Requests to paths of one shape. */
+export type PathCount = {
+  /** HTTP method, or `WEBSOCKET` for a WebSocket. */
+  method: string;
+  /** Path, in which `*` stands for ids. */
+  path: string;
+  /** Number of requests. */
+  count: number;
+};
 
 /** State of the release in KV, which isolates read. */
 export type PublicationStatus = {
@@ -673,6 +689,17 @@ export type TrafficSummary = {
   by_colo: { [key in string]: number };
   /** Signatures, lists and correlations with the most hits, the most frequent first; at most 50. */
   signatures: Array<SignatureHits>;
+  /** Requests of which a part was not scored. */
+  incomplete: number;
+  /** Requests by reason why a part was not scored. A request may have several reasons. */
+  by_unscored: { [key in string]: number };
+  /**
+   * Requests with a body that were forwarded unread, by method and path, the most frequent
+   * first; at most 50.
+   */
+  not_looked_at: Array<PathCount>;
+  /** Reports of isolates by MiB of their Wasm memory, rounded up to a multiple of 16. */
+  memory_mib: { [key in string]: number };
   /** Failures of Hedgerow. */
   errors: Array<ErrorCount>;
   /** Comparison with the shadow bundle; null without one. */

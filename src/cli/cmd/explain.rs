@@ -32,7 +32,7 @@ pub fn run(args: &ExplainArgs, format: Format) -> Result<Outcome> {
     let ruleset = args.ruleset.load()?;
     let recorded = read_request(&args.file)?;
     let limits = &ruleset.policy().scan;
-    let envelope = recorded.envelope(limits.scan_window, now());
+    let envelope = recorded.envelope(limits.max_body, now());
     let Some(endpoint) = ruleset.endpoint(&envelope) else { return print_not_llm_call(format) };
     let is_selected = |name: &String| args.signature.as_ref().is_none_or(|wanted| wanted == name);
     if !ruleset.signatures().iter().any(|signature| is_selected(&signature.name)) {

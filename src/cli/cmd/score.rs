@@ -26,7 +26,7 @@ pub struct ScoreArgs {
 pub fn run(args: &ScoreArgs, format: Format) -> Result<Outcome> {
     let ruleset = args.ruleset.load()?;
     let recorded = read_request(&args.file)?;
-    let envelope = recorded.envelope(ruleset.policy().scan.scan_window, now());
+    let envelope = recorded.envelope(ruleset.policy().scan.max_body, now());
     let Some(assessment) = ruleset.assess(&envelope) else {
         match format {
             Format::Json => print_json(&json!({ "llm_call": false }))?,
@@ -102,9 +102,19 @@ fn print_decision(decision: &Decision, score: &Score) -> Result<()> {
     }
     if decision.unscanned_bytes > 0 {
         print_line(format_args!(
-            "    not scanned: {} bytes after the scan window",
+            "    not read: {} bytes after the limit `scan.max_body`",
             decision.unscanned_bytes
         ))?;
+    }
+    if !decision.unscored.is_empty() {
+        let share = decision
+            .scored_share
+            .map_or("an unknown share".to_owned(), |share| format!("{:.1} %", share * 100.0));
+        let reasons = decision.unscored.join(", ");
+        print_line(format_args!("    scored: {share} of the body; the rest: {reasons}"))?;
+    }
+    if let Some(reason) = decision.incomplete {
+        print_line(format_args!("    the action is that of `[incomplete] {reason}`"))?;
     }
     if !decision.unreadable.is_empty() {
         print_line(format_args!("    not readable: {}", decision.unreadable.join(", ")))?;

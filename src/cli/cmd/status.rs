@@ -6,8 +6,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use hedgerow_core::api::{
-    BandChange, DeploymentStatus, ErrorCount, IndicatorStatus, PublicationStatus, PullStatus,
-    ShadowTraffic, SignatureDifference, SignatureHits, TrafficSummary,
+    BandChange, DeploymentStatus, ErrorCount, IndicatorStatus, PathCount, PublicationStatus,
+    PullStatus, ShadowTraffic, SignatureDifference, SignatureHits, TrafficSummary,
 };
 use hedgerow_core::ruleset::short_digest;
 use serde_json::Value;
@@ -211,6 +211,7 @@ fn print_traffic(status: &DeploymentStatus) -> Result<()> {
             counts.iter().map(|(key, count)| (key.clone(), *count)),
         )?;
     }
+    print_unscored(traffic)?;
     if !traffic.signatures.is_empty() {
         print_line(format_args!("\n{:<48} {:>8}", "signature", "hits"))?;
     }
@@ -225,6 +226,29 @@ fn print_traffic(status: &DeploymentStatus) -> Result<()> {
     }
     for ErrorCount { message, count } in &traffic.errors {
         print_line(format_args!("{count:>8}  {message}"))?;
+    }
+    Ok(())
+}
+
+/// Prints what was not scored: the share of requests by reason, and the paths of requests that were
+/// forwarded unread.
+fn print_unscored(traffic: &TrafficSummary) -> Result<()> {
+    if traffic.incomplete > 0 {
+        print_line(format_args!(
+            "{:>14}  {:.1} % of the requests",
+            "not whole",
+            percent(traffic.incomplete, traffic.requests)
+        ))?;
+        let reasons = traffic.by_unscored.iter();
+        print_shares(traffic, "by reason", reasons.map(|(key, count)| (key.clone(), *count)))?;
+    }
+    if traffic.not_looked_at.is_empty() {
+        return Ok(());
+    }
+    let total: u64 = traffic.not_looked_at.iter().map(|path| path.count).sum();
+    print_line(format_args!("\nnot looked at: {total} requests with a body, forwarded unread"))?;
+    for PathCount { method, path, count } in traffic.not_looked_at.iter().take(MAX_PATHS_SHOWN) {
+        print_line(format_args!("{count:>8}  {method} {path}"))?;
     }
     Ok(())
 }
@@ -273,6 +297,9 @@ fn print_shadow(shadow: &ShadowTraffic) -> Result<()> {
 fn print_detail(text: &str) -> Result<()> {
     print_line(format_args!("            {text}"))
 }
+
+/// Maximum number of paths in the output.
+const MAX_PATHS_SHOWN: usize = 10;
 
 /// Maximum number of signatures in the output.
 const MAX_SIGNATURES_SHOWN: usize = 10;

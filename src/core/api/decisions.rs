@@ -78,6 +78,14 @@ pub struct DecisionRecord {
     pub unscanned_bytes: u64,
     /// Reasons why parts of the body were not read.
     pub unreadable: Vec<String>,
+    /// Reasons why a part of the request was not scored; empty if it was scored whole.
+    pub unscored: Vec<String>,
+    /// Share of the body's bytes that were scored, 0 to 1; null if it is unknown.
+    pub scored_share: Option<f64>,
+    /// The reason in `unscored` that determines the action; missing if the score does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub incomplete: Option<String>,
     /// Number of LLM requests in the body.
     pub entries: u64,
 }

@@ -13,6 +13,8 @@ pub struct HealthReport {
     pub problems: Vec<ConfigProblem>,
     /// Problems that reduce functionality.
     pub warnings: Vec<ConfigProblem>,
+    /// Bytes of the isolate's Wasm memory, which never shrinks.
+    pub memory_bytes: u64,
     /// Members that exist only in development, as members of this object.
     #[serde(flatten)]
     pub details: Option<HealthDetails>,
@@ -42,8 +44,6 @@ pub struct HealthDetails {
     /// Reason why the last release was rejected.
     #[serde(rename = "refused")]
     pub rejection: Option<String>,
-    /// Bytes of the isolate's Wasm memory.
-    pub memory_bytes: f64,
 }
 
 /// A fault in the configuration.

@@ -34,6 +34,15 @@ pub struct TrafficSummary {
     pub by_colo: Counts,
     /// Signatures, lists and correlations with the most hits, the most frequent first; at most 50.
     pub signatures: Vec<SignatureHits>,
+    /// Requests of which a part was not scored.
+    pub incomplete: u64,
+    /// Requests by reason why a part was not scored. A request may have several reasons.
+    pub by_unscored: Counts,
+    /// Requests with a body that were forwarded unread, by method and path, the most frequent
+    /// first; at most 50.
+    pub not_looked_at: Vec<PathCount>,
+    /// Reports of isolates by MiB of their Wasm memory, rounded up to a multiple of 16.
+    pub memory_mib: Counts,
     /// Failures of Hedgerow.
     pub errors: Vec<ErrorCount>,
     /// Comparison with the shadow bundle; null without one.
@@ -48,6 +57,18 @@ pub struct SignatureHits {
     pub name: String,
     /// Number of requests that it hit.
     pub hits: u64,
+}
+
+/// Requests to paths of one shape.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct PathCount {
+    /// HTTP method, or `WEBSOCKET` for a WebSocket.
+    pub method: String,
+    /// Path, in which `*` stands for ids.
+    pub path: String,
+    /// Number of requests.
+    pub count: u64,
 }
 
 /// A failure of Hedgerow.

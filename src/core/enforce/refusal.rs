@@ -16,6 +16,12 @@ pub enum ErrorKind {
     Forbidden,
     /// No endpoint has this path.
     NotFound,
+    /// The client did not send the request in time.
+    Timeout,
+    /// The request exceeds a limit.
+    TooLarge,
+    /// The request is in a format that is not read.
+    Unsupported,
     /// The client must slow down.
     RateLimited,
     /// The origin did not answer.
@@ -71,6 +77,13 @@ impl ErrorKind {
             }
             Self::Forbidden => (403, "permission_denied", "permission_error", "PERMISSION_DENIED"),
             Self::NotFound => (404, "not_found", "not_found_error", "NOT_FOUND"),
+            Self::Timeout => (408, "request_timeout", "timeout_error", "DEADLINE_EXCEEDED"),
+            Self::TooLarge => {
+                (413, "invalid_request_error", "request_too_large", "INVALID_ARGUMENT")
+            }
+            Self::Unsupported => {
+                (415, "invalid_request_error", "invalid_request_error", "INVALID_ARGUMENT")
+            }
             Self::RateLimited => {
                 (429, "rate_limit_exceeded", "rate_limit_error", "RESOURCE_EXHAUSTED")
             }
@@ -88,11 +101,29 @@ pub enum Refusal {
     Throttle,
     /// The action is `block`: status 403.
     Block,
-    /// The policy fails closed and the request could not be scored: status 503.
+    /// The policy fails closed and the request could not be scored, or the isolate held too many
+    /// bytes of other requests: status 503.
     Unavailable,
+    /// The client did not send the request in time: status 408.
+    Late,
+    /// The request exceeds a limit: status 413.
+    TooLarge,
+    /// The request is in an encoding or a format that is not read: status 415.
+    Unsupported,
 }
 
 impl Refusal {
+    /// Returns the refusal of a request that was not scored whole, by the name of the reason.
+    pub fn of_incomplete(reason: &str) -> Self {
+        match reason {
+            "late" => Self::Late,
+            "crowded" => Self::Unavailable,
+            "window" | "costly" => Self::TooLarge,
+            "encoding" | "opaque" | "attachment" => Self::Unsupported,
+            _ => Self::Block,
+        }
+    }
+
     /// Returns the HTTP status.
     pub fn status(self) -> u16 {
         self.kind().status()
@@ -110,6 +141,9 @@ impl Refusal {
             Self::Throttle => ErrorKind::RateLimited,
             Self::Block => ErrorKind::Forbidden,
             Self::Unavailable => ErrorKind::Unavailable,
+            Self::Late => ErrorKind::Timeout,
+            Self::TooLarge => ErrorKind::TooLarge,
+            Self::Unsupported => ErrorKind::Unsupported,
         }
     }
 
@@ -118,6 +152,9 @@ impl Refusal {
             Self::Throttle => "Too many requests; slow down and try again later.",
             Self::Block => "This request is not allowed by the provider's usage policy.",
             Self::Unavailable => "The service is not available right now.",
+            Self::Late => "The request was not received in time.",
+            Self::TooLarge => "The request is too large.",
+            Self::Unsupported => "The encoding or the format of the request is not supported.",
         }
     }
 }

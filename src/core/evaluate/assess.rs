@@ -1,5 +1,6 @@
 //! Assessment of a request: hits, indicators, exemptions, score, band, and the observation of it.
 
+use crate::completeness::Completeness;
 use crate::correlate::Observation;
 use crate::correlate::indicator::Indicators;
 use crate::evaluate::decision::Assessment;
@@ -25,6 +26,12 @@ impl Ruleset {
         let mut highest: Option<Assessment> = None;
         let mut highest_observation: Option<(f64, Observation)> = None;
         let mut entry_index = 0_usize;
+        let mut all_issues = body.issues;
+        if envelope.unscanned_bytes > 0 && !body.is_unmodified() {
+            // The rest is in an encoding that cannot be read from its middle.
+            all_issues.insert(ReadIssues::INFLATE);
+        }
+        let mut has_prompt = false;
         let mut matcher = self.program.matcher();
         let headers = self.program.header_bits(envelope.headers);
         let list_hits = self.client_list_hits(envelope);
@@ -38,9 +45,11 @@ impl Ruleset {
                 hits.extend_from_slice(&list_hits);
                 hits.extend(self.template_list_hits(request, envelope));
                 let mut issues = request.issues();
-                if matcher.budget_exhausted() {
+                if request.work().is_exhausted() {
                     issues.insert(ReadIssues::COSTLY);
                 }
+                all_issues.insert(issues);
+                has_prompt |= request.has_prompt();
                 let mut assessment = self.score(envelope, endpoint, hits, issues);
                 let exceeds_highest = |score: &Score, highest: &Option<Assessment>| {
                     highest
@@ -68,11 +77,16 @@ impl Ruleset {
         )?;
         let mut assessment =
             highest.unwrap_or_else(|| self.score(envelope, endpoint, list_hits, body.issues));
+        if endpoint == Endpoint::Unknown && !has_prompt {
+            return None;
+        }
         assessment.entries = entries;
         assessment.observation = highest_observation.map(|(_, observation)| observation);
         if entries >= self.policy.scan.max_entries {
-            assessment.issues.insert(ReadIssues::ENTRIES);
+            all_issues.insert(ReadIssues::ENTRIES);
         }
+        assessment.issues = all_issues;
+        assessment.completeness = Completeness::new(envelope, endpoint, all_issues);
         Some(assessment)
     }
 
@@ -95,7 +109,8 @@ impl Ruleset {
     /// Returns the observation of a request if it is counted, and adds the indicators that the
     /// request matches to its assessment.
     ///
-    /// Fully exempt requests are not counted by correlations.
+    /// Correlations count neither fully exempt requests nor requests to unknown paths: forms that
+    /// are not LLM calls have templates, too, and would make clusters of ordinary accounts.
     fn correlate(
         &self,
         envelope: &Envelope<'_>,
@@ -106,7 +121,8 @@ impl Ruleset {
         let is_counted = is_counted
             && envelope.indicators.is_some()
             && !self.plan.is_empty()
-            && !assessment.is_exempt;
+            && !assessment.is_exempt
+            && assessment.endpoint != Endpoint::Unknown;
         let build_observation =
             || self.observation(envelope, request, &assessment.hits, assessment.score.evidence);
         let observation = is_counted.then(build_observation);
@@ -167,6 +183,7 @@ impl Ruleset {
             band: self.policy.bands.band(score.probability),
             score,
             issues,
+            completeness: Completeness::default(),
             entries: 1,
             exemption_name,
             is_exempt: exemptions.iter().any(|exemption| exemption.signatures.is_empty()),

@@ -2,13 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::completeness::Completeness;
 use crate::correlate::Observation;
 use crate::evaluate::score::{Contribution, Score};
 use crate::extract::ReadIssues;
 use crate::http::envelope::Envelope;
 use crate::http::route::Endpoint;
 use crate::matching::{Evidence, Hit};
-use crate::rules::policy::{Action, Band, Disposition, Mode};
+use crate::rules::policy::{Action, Band, Disposition, Mode, Policy};
 use crate::rules::signature::Status;
 use crate::ruleset::Ruleset;
 
@@ -23,8 +24,10 @@ pub struct Assessment {
     pub band: Band,
     /// Signatures that matched, including experimental ones.
     pub hits: Vec<Hit>,
-    /// Reasons why parts of the body were not read.
+    /// Reasons why parts of the body were not read, in any LLM request of the body.
     pub issues: ReadIssues,
+    /// Share that was scored, and why the rest was not.
+    pub completeness: Completeness,
     /// Number of LLM requests in the body.
     pub entries: usize,
     /// Name of the first exemption that applies.
@@ -38,9 +41,26 @@ pub struct Assessment {
 }
 
 impl Assessment {
-    /// Returns the action, which mode Shadow only records.
-    pub fn action(&self, disposition: &Disposition) -> Action {
-        if self.is_exempt { Action::Allow } else { disposition.actions.action(self.band) }
+    /// Returns the action, which mode Shadow only records, and the reason if the request is not
+    /// refused or degraded for its score, but because it was not scored whole.
+    ///
+    /// A request to an unknown path is tagged at most: it may not be an LLM call.
+    pub fn action(
+        &self,
+        policy: &Policy,
+        disposition: &Disposition,
+    ) -> (Action, Option<&'static str>) {
+        if self.is_exempt {
+            return (Action::Allow, None);
+        }
+        let action = disposition.actions.action(self.band);
+        if self.endpoint == Endpoint::Unknown {
+            return (action.min(Action::Tag), None);
+        }
+        match policy.incomplete.action(self.completeness.reasons) {
+            Some((stricter, reason)) if stricter > action => (stricter, Some(reason)),
+            _ => (action, None),
+        }
     }
 
     /// Returns the id of the first cluster among the indicators that matched, as decisions show it.
@@ -97,6 +117,13 @@ pub struct Decision {
     pub unscanned_bytes: u64,
     /// Reasons why parts of the body were not read.
     pub unreadable: Vec<&'static str>,
+    /// Reasons why a part of the request was not scored; empty if it was scored whole.
+    pub unscored: Vec<&'static str>,
+    /// Share of the body's bytes that were scored, 0 to 1; `None` if it is unknown.
+    pub scored_share: Option<f64>,
+    /// The reason in `unscored` that determines the action; `None` if the score does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub incomplete: Option<&'static str>,
     /// Number of LLM requests in the body.
     pub entries: usize,
 }
@@ -128,7 +155,8 @@ impl Decision {
         disposition: Disposition,
     ) -> Self {
         let cluster = assessment.cluster_id(envelope);
-        let action = assessment.action(&disposition);
+        let completeness = assessment.completeness;
+        let (action, incomplete) = assessment.action(ruleset.policy(), &disposition);
         let mut hits = Vec::new();
         let mut shadow_hits = Vec::new();
         for hit in assessment.hits {
@@ -164,6 +192,9 @@ impl Decision {
             body_bytes: envelope.body_size.unwrap_or(envelope.body.len() as u64),
             unscanned_bytes: envelope.unscanned_bytes,
             unreadable: assessment.issues.names().collect(),
+            unscored: completeness.reasons.names().collect(),
+            scored_share: completeness.scored_share,
+            incomplete,
             entries: assessment.entries,
         }
     }
@@ -171,6 +202,19 @@ impl Decision {
     /// Returns whether the action is carried out.
     pub fn is_enforced(&self) -> bool {
         self.mode == Mode::Enforce
+    }
+
+    /// Moves the byte ranges of all evidence from a text to the body that it is a part of: the text
+    /// begins with `opening` bytes that are not in the body, and then with the body's byte `start`.
+    pub fn move_evidence(&mut self, start: u64, opening: u64) {
+        let moved = |offset: usize| {
+            let offset = (offset as u64).saturating_sub(opening).saturating_add(start);
+            usize::try_from(offset).unwrap_or(usize::MAX)
+        };
+        for evidence in self.hits.iter_mut().flat_map(|hit| &mut hit.evidence) {
+            evidence.start = moved(evidence.start);
+            evidence.end = moved(evidence.end);
+        }
     }
 
     /// Returns the names of the hits with the highest weight first, for a header: at most

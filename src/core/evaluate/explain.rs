@@ -259,7 +259,8 @@ impl Explainer {
                     // Joined parts have no text with case.
                     return None;
                 }
-                let cased_text = source.cased_text();
+                let mut cased_text = String::new();
+                source.push_cased_text(&mut cased_text, usize::MAX);
                 anchor
                     .matches(&cased_text, value)
                     .then_some(start..start.saturating_add(folded.len()))

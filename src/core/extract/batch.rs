@@ -262,7 +262,7 @@ fn read_line<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
     }
     let endpoint = match endpoint {
         None => Endpoint::OpenaiChat,
-        Some(Endpoint::None) => Endpoint::Generic,
+        Some(Endpoint::None | Endpoint::Unknown) => Endpoint::Generic,
         Some(endpoint) => endpoint,
     };
     for position in bodies {

@@ -7,6 +7,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use percent_encoding::percent_decode;
 
+use super::issues::ReadIssues;
 use super::raw_string::RawString;
 use crate::http::body::decode_utf16_32;
 
@@ -77,7 +78,8 @@ fn standard_symbol(byte: u8) -> Option<u8> {
 }
 
 fn bytes_to_text(bytes: &[u8]) -> String {
-    decode_utf16_32(bytes).unwrap_or_else(|| String::from_utf8_lossy(bytes).into_owned())
+    decode_utf16_32(bytes, usize::MAX, &mut ReadIssues::default())
+        .unwrap_or_else(|| String::from_utf8_lossy(bytes).into_owned())
 }
 
 /// Base64 without padding, whose last bits may be anything.

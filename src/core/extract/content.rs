@@ -6,7 +6,7 @@
 use super::attachment::{self, Attachment};
 use super::lenient_value::skip_mistyped;
 use super::member_name::MemberName;
-use super::request::{MAX_DEPTH, Request};
+use super::request::{MAX_DEPTH, MAX_VALUES, Request};
 use crate::extract::lenient_json::{Reader, Token};
 use crate::field::{FieldId, Section};
 
@@ -112,17 +112,16 @@ pub fn read_message_content<'a>(
 
 /// Returns the section of a message by the members after the value that `reader` is about to read.
 ///
-/// In malformed JSON a message may extend to the end of the body. All messages share one budget of
-/// look-ahead bytes, so that many such messages still take linear time.
+/// In malformed JSON a message may extend to the end of the body. Looking ahead spends from the
+/// budget of searching, so that many such messages still take linear time.
 fn lookahead_section(request: &mut Request<'_>, reader: &Reader<'_>, is_output: bool) -> Section {
-    if request.lookahead_budget == 0 {
+    if !request.work.may_search() {
+        request.work.exhaust();
         return Section::User;
     }
     let mut lookahead = reader.clone();
     let section = find_section(&mut lookahead, is_output);
-    request.lookahead_budget = request
-        .lookahead_budget
-        .saturating_sub(lookahead.position().saturating_sub(reader.position()));
+    request.work.spend_searching(lookahead.position().saturating_sub(reader.position()));
     section
 }
 
@@ -344,7 +343,10 @@ fn read_reasoning_token<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) 
     match reader.next_token() {
         Token::String(raw) if !raw.bytes().is_empty() => {
             request.add_count(FieldId::ReasoningTokenCount, 1);
-            request.reasoning_tokens.push(raw);
+            match request.reasoning_tokens.len() {
+                ..MAX_VALUES => request.reasoning_tokens.push(raw),
+                _ => request.work.exhaust(),
+            }
         }
         token => skip_mistyped(token, reader),
     }

@@ -16,7 +16,7 @@ bitflags! {
         const TRUNCATED = 1 << 2;
         /// The content encoding or the character set is not supported.
         const ENCODING = 1 << 3;
-        /// Decompression failed or reached its size limit.
+        /// Decoding failed, or did not reach the end of the body.
         const INFLATE = 1 << 4;
         /// A value is nested deeper than the reader follows.
         const DEPTH = 1 << 5;
@@ -32,13 +32,16 @@ bitflags! {
         const OPAQUE = 1 << 10;
         /// The request holds media, or files that are not text.
         const ATTACHMENT = 1 << 11;
+        /// The text exceeds the scan window: only its beginning and its end were read.
+        const WINDOW = 1 << 12;
     }
 }
 
 impl ReadIssues {
     /// Returns the names of the flags that are set: values of `hedgerow.body.unreadable`.
     ///
-    /// An attachment has no name: a picture in a request is ordinary.
+    /// Attachments and long texts have no name here: they are ordinary, and readable. They are
+    /// reasons of `hedgerow.body.unscored`.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         const NAMES: [(ReadIssues, &str); 11] = [
             (ReadIssues::EMPTY_BODY, "empty"),

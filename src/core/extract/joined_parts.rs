@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use super::request::{Request, Segment, Source};
+use super::request::{MAX_SEGMENTS, Request, Segment, Source};
 use crate::field::Section;
 use crate::text;
 use crate::text::TrimmedEdges;
@@ -52,6 +52,14 @@ impl Request<'_> {
         let mut end = 0;
         for index in run {
             let Some(part) = self.segments.get(index) else { return };
+            let joined_len = part.range.len().min(2 * OVERLAP_BYTES);
+            if self.segments.len() >= MAX_SEGMENTS
+                || self.text.len().saturating_add(joined_len) >= self.work.max_text()
+                || !self.work.spend_reading(joined_len)
+            {
+                self.work.exhaust();
+                break;
+            }
             let (section, range, edges) = (part.section, part.range.clone(), part.edges);
             let source = part.source.range();
             let mut current = match joined.take() {

@@ -23,7 +23,10 @@ impl Request<'_> {
                     FieldId::TemplateUser => (user_cache, Section::User),
                     _ => (system_cache, Section::System),
                 };
-                let compute_hashes = || template::keys(field_name, self.texts(section), hash_key);
+                let compute_hashes = || {
+                    self.work.spend_reading(template::MAX_SKETCHED_BYTES.min(self.text.len()));
+                    template::keys(field_name, self.texts(section), hash_key)
+                };
                 match cache.get_or_init(|| (*hash_key, compute_hashes())) {
                     (cached_key, cached) if cached_key == hash_key => hashes.extend(cached),
                     _ => hashes.extend(compute_hashes()),

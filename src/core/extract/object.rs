@@ -23,6 +23,10 @@ impl<'a> Request<'a> {
             && endpoint.body_dialect() != Dialect::Generic
             && endpoint != Endpoint::OpenaiBatches
         {
+            let length = reader.position().saturating_sub(start);
+            if !self.work.spend_reading(length) {
+                return;
+            }
             self.rollback(savepoint);
             self.read_members(&mut reader.fork_at(start), Endpoint::Generic, depth);
         }

@@ -9,12 +9,14 @@ use super::issues::ReadIssues;
 use super::lenient_json::{Reader, Token};
 use super::lenient_value::{parse_flag, parse_number, skip_mistyped};
 use super::raw_string::{RawString, Sink};
+use crate::completeness::Completeness;
 use crate::field::{FieldId, MESSAGE_SECTIONS, Section};
 use crate::http::body::{self, Body};
 use crate::http::envelope::Envelope;
 use crate::http::route::Endpoint;
 use crate::keyed_hash::HashKey;
 use crate::text::{self, Case, Normalizer, TrimmedEdges};
+use crate::work::WorkBudget;
 
 /// An LLM API call: one body, or one entry of a batch.
 #[derive(Clone, Debug, Default)]
@@ -36,8 +38,7 @@ pub struct Request<'a> {
     pub(super) hash_inputs: Vec<(FieldId, Cow<'a, str>)>,
     /// Whether a value of only white space was read since the last segment.
     pub(super) after_space: bool,
-    /// Bytes that look-ahead for roles may still read.
-    pub(super) lookahead_budget: usize,
+    pub(super) work: WorkBudget,
     pub(super) issues: ReadIssues,
     /// Cached template keys of the user text and of the system text: lists and correlations both
     /// need them.
@@ -82,17 +83,16 @@ impl<'a> Source<'a> {
         matches!(self, Self::Joined(_))
     }
 
-    /// Returns the text, normalised with its case; empty for joined parts.
-    pub fn cased_text(&self) -> String {
-        let mut out = String::new();
-        let mut normalizer = Normalizer::new(&mut out, Case::Keep);
+    /// Appends the text to `out`, normalised with its case, up to `limit` bytes; nothing for joined
+    /// parts.
+    pub fn push_cased_text(&self, out: &mut String, limit: usize) {
+        let mut normalizer = Normalizer::new(out, Case::Keep).with_limit(limit);
         match self {
             Self::Value(raw) => raw.decode(&mut normalizer),
             Self::Encoded(raw, coding) => normalizer.push_run(&coding.decode(*raw)),
             Self::Joined(_) => {}
         }
         normalizer.finish();
-        out
     }
 
     /// Returns the byte range of the source in the body.
@@ -161,6 +161,18 @@ impl<'a> Request<'a> {
         self.issues
     }
 
+    /// Returns whether the request holds text of a conversation, or a prompt of token ids.
+    pub fn has_prompt(&self) -> bool {
+        let is_message = |segment: &Segment<'_>| segment.section as u8 & MESSAGE_SECTIONS != 0;
+        self.segments.iter().any(is_message)
+            || self.numbers.iter().any(|(field, _)| *field == FieldId::PromptTokenIds)
+    }
+
+    /// Returns the budget of the body's work, which all entries of a batch share.
+    pub fn work(&self) -> &WorkBudget {
+        &self.work
+    }
+
     /// Returns the requested model, from the body or the path; `None` if neither names a model.
     pub fn model(&self) -> Option<&str> {
         let model = self.keywords.iter().find(|(field, _)| *field == FieldId::RequestModel);
@@ -191,6 +203,8 @@ impl<'a> Request<'a> {
                 FieldValue::Number(number) => request.numbers.push((field, number)),
             }
         }
+        request.work = WorkBudget::for_body(request.text.len());
+        request.work.begin_search(request.text.len());
         request
     }
 
@@ -233,8 +247,7 @@ impl<'a> Request<'a> {
         *seen_keys |= bit;
     }
 
-    /// Empties the request for the next entry of a batch, keeping the buffers and the look-ahead
-    /// budget.
+    /// Empties the request for the next entry of a batch, keeping the buffers and the budget.
     pub(super) fn clear(&mut self) {
         self.text.clear();
         self.checkpoints.clear();
@@ -248,6 +261,7 @@ impl<'a> Request<'a> {
         self.template_hashes = Default::default();
         self.after_space = false;
         self.issues = ReadIssues::default();
+        self.work.begin_entry();
     }
 
     /// Adds the fields that do not come from the body: method, path, client, headers, sizes, time.
@@ -298,8 +312,9 @@ impl<'a> Request<'a> {
         self.push_number(FieldId::Hour, (envelope.now / 3_600 % 24) as f64);
     }
 
-    /// Adds the fields that need the whole body: counters, prompt size, issues.
-    pub(super) fn finish(&mut self) {
+    /// Adds the fields that need the whole body: counters, prompt size, issues, completeness. Of a
+    /// text that exceeds `window` bytes, only the beginning and the end are kept.
+    pub(super) fn finish(&mut self, envelope: &Envelope<'_>, endpoint: Endpoint, window: usize) {
         self.numbers.append(&mut self.counts);
         let is_in_messages = |segment: &&Segment<'_>| {
             segment.section as u8 & MESSAGE_SECTIONS != 0 && !segment.source.is_joined()
@@ -307,32 +322,64 @@ impl<'a> Request<'a> {
         let size: usize =
             self.segments.iter().filter(is_in_messages).map(|segment| segment.range.len()).sum();
         self.push_number(FieldId::PromptSize, size as f64);
+        self.keep_window(window);
+        if self.work.is_exhausted() {
+            self.issues.insert(ReadIssues::COSTLY);
+        }
+        self.work.begin_search(self.text.len());
         for issue in self.issues.names() {
             self.keywords.push((FieldId::BodyUnreadable, Cow::Borrowed(issue)));
+        }
+        let completeness = Completeness::new(envelope, endpoint, self.issues);
+        for reason in completeness.reasons.names() {
+            self.keywords.push((FieldId::BodyUnscored, Cow::Borrowed(reason)));
+        }
+        if let Some(share) = completeness.scored_share.filter(|share| *share < 1.0) {
+            self.push_number(FieldId::BodyScoredShare, share);
         }
     }
 
     /// Normalises a string and adds it as a segment, unless the result is empty.
     ///
-    /// `is_literal` is true for a string without escapes to decode.
+    /// `is_literal` is true for a string without escapes to decode. Text beyond the budget is
+    /// dropped.
     pub(super) fn push_text(&mut self, section: Section, raw: RawString<'a>, is_literal: bool) {
+        if self.segments.len() >= MAX_SEGMENTS || !self.work.spend_reading(raw.bytes().len()) {
+            return self.work.exhaust();
+        }
         let checkpoints_len = self.checkpoints.len();
-        let mut normalizer = Normalizer::new(&mut self.text, Case::Fold);
+        let mut normalizer =
+            Normalizer::new(&mut self.text, Case::Fold).with_limit(self.work.max_text());
         if is_literal {
             normalizer.push_run(&String::from_utf8_lossy(raw.bytes()));
         } else {
             normalizer.push_escaped(raw, &mut self.checkpoints);
         }
+        let is_full = normalizer.is_full();
         let normalized = normalizer.finish_with_edges();
+        if is_full {
+            self.work.exhaust();
+        }
         self.push_segment(section, Source::Value(raw), normalized, checkpoints_len);
     }
 
     /// Decodes and normalises a text, and adds it as a segment, unless the result is empty.
+    ///
+    /// Text beyond the budget is dropped. Decoding is work in addition to normalisation.
     pub(super) fn push_decoded(&mut self, section: Section, raw: RawString<'a>, coding: Coding) {
+        let work = raw.bytes().len().saturating_mul(2);
+        if self.segments.len() >= MAX_SEGMENTS || !self.work.spend_reading(work) {
+            return self.work.exhaust();
+        }
         let checkpoints_len = self.checkpoints.len();
-        let mut normalizer = Normalizer::new(&mut self.text, Case::Fold);
+        let mut normalizer =
+            Normalizer::new(&mut self.text, Case::Fold).with_limit(self.work.max_text());
         normalizer.push_run(&coding.decode(raw));
+        let is_full = normalizer.is_full();
         let normalized = normalizer.finish_with_edges();
+        if is_full {
+            self.work.exhaust();
+        }
         self.push_segment(section, Source::Encoded(raw, coding), normalized, checkpoints_len);
     }
 
@@ -371,7 +418,9 @@ impl<'a> Request<'a> {
 
     /// Adds a number unless it is NaN or infinite.
     pub(super) fn push_number(&mut self, field: FieldId, value: f64) {
-        if value.is_finite() {
+        if self.numbers.len() >= MAX_VALUES {
+            self.work.exhaust();
+        } else if value.is_finite() {
             self.numbers.push((field, value));
         }
     }
@@ -427,7 +476,9 @@ impl<'a> Request<'a> {
 
     /// Adds a keyword of at most [`MAX_KEYWORD_BYTES`]; longer values are dropped.
     pub(super) fn push_keyword(&mut self, field: FieldId, raw: RawString<'a>) {
-        if raw.bytes().len() <= MAX_KEYWORD_BYTES {
+        if self.keywords.len() >= MAX_VALUES {
+            self.work.exhaust();
+        } else if raw.bytes().len() <= MAX_KEYWORD_BYTES {
             self.keywords.push((field, raw.text()));
         }
     }
@@ -460,6 +511,13 @@ fn model_from_path(path: &str) -> Option<&str> {
 
 /// Maximum bytes of a keyword before unescaping.
 const MAX_KEYWORD_BYTES: usize = 512;
+
+/// Maximum number of keywords, of numbers, and of reasoning tokens that are read. Recorded requests
+/// have a few dozen.
+pub(super) const MAX_VALUES: usize = 4_096;
+
+/// Maximum number of text values, including joined parts. An embedding request may have 2,048.
+pub(super) const MAX_SEGMENTS: usize = 16_384;
 
 /// Maximum nesting depth in message parts, tool results and schemas.
 pub(super) const MAX_DEPTH: u8 = 24;

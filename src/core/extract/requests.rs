@@ -23,11 +23,11 @@ pub fn for_each_request<'a>(
     on_request: &mut dyn FnMut(&Request<'a>),
 ) -> Option<usize> {
     let mut request = Request {
-        text: String::with_capacity(body.bytes().len()),
+        text: String::with_capacity(text_capacity(body)),
         segments: Vec::with_capacity(16),
         keywords: Vec::with_capacity(32),
         numbers: Vec::with_capacity(32),
-        lookahead_budget: body.bytes().len().saturating_mul(2),
+        work: body.work().clone(),
         ..Request::default()
     };
     let mut entry_count = 0_usize;
@@ -35,7 +35,7 @@ pub fn for_each_request<'a>(
         if entry_count < limits.max_entries {
             request.issues.insert(body.issues);
             request.add_envelope(envelope, endpoint, body);
-            request.finish();
+            request.finish(envelope, endpoint, limits.scan_window);
             on_request(request);
         }
         entry_count = entry_count.saturating_add(1);
@@ -53,6 +53,8 @@ pub fn for_each_request<'a>(
     }
     match Format::detect(envelope, body) {
         Format::Json => {}
+        // Other formats are prompts only where prompts are expected.
+        _ if endpoint == Endpoint::Unknown => return None,
         format => {
             read_other_format(&mut request, format, body.bytes(), exceeds_window);
             on_entry(&mut request);
@@ -109,3 +111,18 @@ fn read_other_format<'a>(
         Format::Opaque => request.issues.insert(ReadIssues::OPAQUE),
     }
 }
+
+/// Returns the bytes to allocate for the text of a body.
+///
+/// Text is rarely longer than its body. A large buffer does not grow later, for while it grows, the
+/// old and the new buffer take memory.
+fn text_capacity(body: &Body<'_>) -> usize {
+    match body.bytes().len() {
+        length @ ..LARGE_BODY_BYTES => length,
+        // Normalisation exceeds its limit by the characters that it composes at once.
+        _ => body.work().max_text().saturating_add(4 << 10),
+    }
+}
+
+/// Bytes of a body from which on its text gets as much memory as it may need.
+const LARGE_BODY_BYTES: usize = 1 << 20;

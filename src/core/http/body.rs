@@ -1,17 +1,18 @@
 //! The body: content encodings and character sets, from received bytes to JSON, within limits.
 
 use std::borrow::Cow;
-use std::io::Read;
 
+use super::compression::decompress;
 use crate::extract::issues::ReadIssues;
 use crate::rules::policy::Limits;
-use flate2::bufread::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
+use crate::work::WorkBudget;
 
 /// A decoded body.
 #[derive(Clone, Debug)]
 pub struct Body<'a> {
     bytes: Cow<'a, [u8]>,
     received_size: usize,
+    work: WorkBudget,
     /// Reasons why parts of the body were not decoded.
     pub issues: ReadIssues,
 }
@@ -24,8 +25,12 @@ impl<'a> Body<'a> {
     pub fn new(received: &'a [u8], encoding: Option<&str>, limits: &Limits) -> Self {
         let mut issues = ReadIssues::default();
         let mut bytes = Cow::Borrowed(received);
-        for coding in content_codings(encoding) {
-            match decompress(&bytes, &coding, limits.max_decompressed, &mut issues) {
+        let max_bytes = max_inflated(received.len(), limits);
+        let codings = content_codings(encoding);
+        // A body that is compressed although no header says so is decompressed, too.
+        let unlabelled = if codings.is_empty() { Some(String::new()) } else { None };
+        for coding in codings.into_iter().chain(unlabelled) {
+            match decompress(&bytes, &coding, max_bytes, &mut issues) {
                 // Some servers ignore the header, so a body that does not decompress is read as
                 // received.
                 Some(decompressed) if decompressed.is_empty() => break,
@@ -33,13 +38,27 @@ impl<'a> Body<'a> {
                 None => break,
             }
         }
-        if let Some(text) = decode_utf16_32(&bytes) {
+        let max_text = match bytes {
+            Cow::Borrowed(_) => usize::MAX,
+            Cow::Owned(_) => max_bytes,
+        };
+        if let Some(text) = decode_utf16_32(&bytes, max_text, &mut issues) {
             bytes = Cow::Owned(text.into_bytes());
         }
+        Self::from_decoded(bytes, received.len(), issues)
+    }
+
+    /// Creates a body from bytes that were decoded from `received_size` bytes. `issues` are the
+    /// reasons why parts were not decoded.
+    fn from_decoded(bytes: Cow<'a, [u8]>, received_size: usize, mut issues: ReadIssues) -> Self {
         if bytes.is_empty() {
             issues.insert(ReadIssues::EMPTY_BODY);
         }
-        Self { bytes, received_size: received.len(), issues }
+        let work = WorkBudget::for_body(bytes.len());
+        if matches!(bytes, Cow::Owned(_)) {
+            work.spend_reading(bytes.len());
+        }
+        Self { bytes, received_size, work, issues }
     }
 
     /// Returns the decoded bytes.
@@ -52,11 +71,30 @@ impl<'a> Body<'a> {
         matches!(self.bytes, Cow::Borrowed(_))
     }
 
+    /// Returns the budget of work for the body, of which decoding has spent its part.
+    pub fn work(&self) -> &WorkBudget {
+        &self.work
+    }
+
     /// Returns the number of received bytes.
     pub fn received_size(&self) -> usize {
         self.received_size
     }
 }
+
+/// Returns the bytes to which a body of `received` bytes may be decompressed.
+///
+/// The limit is in proportion to what was sent, since otherwise a few kilobytes take the memory of
+/// megabytes. JSON of prompts becomes three to twenty times smaller, with repeated examples up to
+/// fifty times. The allowance holds a prompt of a fifth of a million tokens, however small it was
+/// sent. A body of 768 KiB or more gets what the scan window gives to a plain one: 2 MiB.
+pub fn max_inflated(received: usize, limits: &Limits) -> usize {
+    received.saturating_add(INFLATE_ALLOWANCE).min(limits.max_decompressed)
+}
+
+/// Bytes to which any body may be decompressed. Body and text, which takes as much again, stay
+/// below 4 MiB together.
+const INFLATE_ALLOWANCE: usize = 5 << 18;
 
 /// Returns whether the character sets that a content type names are supported.
 ///
@@ -79,6 +117,22 @@ pub fn is_supported_charset(content_type: &str) -> bool {
     })
 }
 
+/// Returns whether a `Content-Encoding` header names no encoding.
+pub fn is_identity(encoding: Option<&str>) -> bool {
+    content_codings(encoding).is_empty()
+}
+
+/// Returns whether a body of this content type may be JSON. Lax servers parse JSON that is declared
+/// as text or as a form.
+pub fn may_be_json(content_type: &str) -> bool {
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    let media_type = media_type.to_ascii_lowercase();
+    media_type.is_empty()
+        || media_type.contains("json")
+        || media_type.starts_with("text/")
+        || media_type == "application/x-www-form-urlencoded"
+}
+
 /// Returns the encodings to decode, the last applied first, at most two.
 fn content_codings(encoding: Option<&str>) -> Vec<String> {
     let names =
@@ -90,76 +144,55 @@ fn content_codings(encoding: Option<&str>) -> Vec<String> {
     codings
 }
 
-/// Decodes one encoding; `None` if the encoding is unknown or clearly not applied. Output before an
-/// error is kept.
-fn decompress(
-    bytes: &[u8],
-    coding: &str,
-    max_bytes: usize,
-    issues: &mut ReadIssues,
-) -> Option<Vec<u8>> {
-    match coding {
-        "gzip" | "x-gzip" => Some(read_capped(MultiGzDecoder::new(bytes), max_bytes, issues)),
-        // RFC 9110 defines `deflate` as zlib's format, but some clients send the bare stream.
-        "deflate" if is_zlib(bytes) => {
-            Some(read_capped(ZlibDecoder::new(bytes), max_bytes, issues))
-        }
-        "deflate" if matches!(bytes.trim_ascii_start(), [b'{' | b'[', ..]) => {
-            issues.insert(ReadIssues::INFLATE);
-            None
-        }
-        "deflate" => Some(read_capped(DeflateDecoder::new(bytes), max_bytes, issues)),
-        _ => {
-            issues.insert(ReadIssues::ENCODING);
-            None
-        }
-    }
-}
-
-/// Reads at most `max_bytes`. Adds an issue if decoding fails or the output reaches the limit.
-fn read_capped(decoder: impl Read, max_bytes: usize, issues: &mut ReadIssues) -> Vec<u8> {
-    let mut out = Vec::new();
-    let is_complete = decoder.take(max_bytes as u64).read_to_end(&mut out).is_ok();
-    if !is_complete || out.len() >= max_bytes {
-        issues.insert(ReadIssues::INFLATE);
-    }
-    out
-}
-
-/// Returns whether bytes begin with a zlib header (RFC 1950): method 8 and a valid checksum.
-fn is_zlib(bytes: &[u8]) -> bool {
-    matches!(bytes, [method, flags, ..]
-        if method & 0x0f == 8 && (u16::from(*method) << 8 | u16::from(*flags)) % 31 == 0)
-}
-
 /// Decodes JSON in UTF-16 or UTF-32, which Python accepts. The encoding is recognised by the byte
 /// order mark, or by the NULs around the first character, which is ASCII; `None` for any other
-/// encoding.
-pub(crate) fn decode_utf16_32(bytes: &[u8]) -> Option<String> {
+/// encoding. A text that reaches `max_bytes` is cut, which is an issue.
+pub(crate) fn decode_utf16_32(
+    bytes: &[u8],
+    max_bytes: usize,
+    issues: &mut ReadIssues,
+) -> Option<String> {
     let text = match bytes {
-        [0xff, 0xfe, 0, 0, rest @ ..] => decode_utf32(rest, u32::from_le_bytes),
-        [0, 0, 0xfe, 0xff, rest @ ..] => decode_utf32(rest, u32::from_be_bytes),
-        [0xff, 0xfe, rest @ ..] => decode_utf16(rest, u16::from_le_bytes),
-        [0xfe, 0xff, rest @ ..] => decode_utf16(rest, u16::from_be_bytes),
-        [1..=255, 0, 0, 0, ..] => decode_utf32(bytes, u32::from_le_bytes),
-        [0, 0, 0, 1..=255, ..] => decode_utf32(bytes, u32::from_be_bytes),
-        [1..=255, 0, _, _, ..] => decode_utf16(bytes, u16::from_le_bytes),
-        [0, 1..=255, _, _, ..] => decode_utf16(bytes, u16::from_be_bytes),
+        [0xff, 0xfe, 0, 0, rest @ ..] => decode_utf32(rest, u32::from_le_bytes, max_bytes),
+        [0, 0, 0xfe, 0xff, rest @ ..] => decode_utf32(rest, u32::from_be_bytes, max_bytes),
+        [0xff, 0xfe, rest @ ..] => decode_utf16(rest, u16::from_le_bytes, max_bytes),
+        [0xfe, 0xff, rest @ ..] => decode_utf16(rest, u16::from_be_bytes, max_bytes),
+        [1..=255, 0, 0, 0, ..] => decode_utf32(bytes, u32::from_le_bytes, max_bytes),
+        [0, 0, 0, 1..=255, ..] => decode_utf32(bytes, u32::from_be_bytes, max_bytes),
+        [1..=255, 0, _, _, ..] => decode_utf16(bytes, u16::from_le_bytes, max_bytes),
+        [0, 1..=255, _, _, ..] => decode_utf16(bytes, u16::from_be_bytes, max_bytes),
         _ => return None,
     };
+    if text.len() >= max_bytes {
+        issues.insert(ReadIssues::INFLATE);
+    }
     Some(text)
 }
 
-fn decode_utf16(bytes: &[u8], decode_unit: fn([u8; 2]) -> u16) -> String {
+fn decode_utf16(bytes: &[u8], decode_unit: fn([u8; 2]) -> u16, max_bytes: usize) -> String {
     let (units, _) = bytes.as_chunks();
     let chars = char::decode_utf16(units.iter().map(|bytes| decode_unit(*bytes)));
-    chars.map(|char| char.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
+    collect_capped(chars.map(|char| char.unwrap_or(char::REPLACEMENT_CHARACTER)), max_bytes)
 }
 
-fn decode_utf32(bytes: &[u8], decode_unit: fn([u8; 4]) -> u32) -> String {
+fn decode_utf32(bytes: &[u8], decode_unit: fn([u8; 4]) -> u32, max_bytes: usize) -> String {
     let (units, _) = bytes.as_chunks();
     let chars = units.iter().map(|bytes| char::from_u32(decode_unit(*bytes)));
-    chars.map(|char| char.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
+    collect_capped(chars.map(|char| char.unwrap_or(char::REPLACEMENT_CHARACTER)), max_bytes)
+}
+
+/// Collects characters until they have `max_bytes` or more, into a buffer that fits them: a buffer
+/// that grows takes up to three times the memory.
+fn collect_capped(chars: impl Iterator<Item = char> + Clone, max_bytes: usize) -> String {
+    let length = chars.clone().map(char::len_utf8).sum::<usize>();
+    let mut text = String::with_capacity(length.min(max_bytes.saturating_add(char::MAX_LEN_UTF8)));
+    for char in chars {
+        if text.len() >= max_bytes {
+            break;
+        }
+        text.push(char);
+    }
+    text
 }
 
 #[cfg(test)]
@@ -243,16 +276,140 @@ mod tests {
         let limits = Limits { max_decompressed: 1_000, ..Limits::default() };
         let bomb = gzip(&vec![b' '; 1_000_000]);
         let truncated = gzip(br#"{"prompt":"this is cut off"}"#);
-        let rows: [(&str, &[u8], &str, ReadIssues, usize); 5] = [
+        let rows: [(&str, &[u8], &str, ReadIssues, usize); 6] = [
             ("bomb", &bomb, "gzip", ReadIssues::INFLATE, 1_000),
             ("not gzip", b"{hello}", "gzip", ReadIssues::INFLATE, 7),
             ("not deflate", b"{hello}", "deflate", ReadIssues::INFLATE, 7),
-            ("unknown", b"hello", "br", ReadIssues::ENCODING, 5),
+            ("unknown", b"hello", "x-lz4", ReadIssues::ENCODING, 5),
             ("truncated", &truncated[..truncated.len() - 8], "gzip", ReadIssues::INFLATE, 28),
+            ("truncated gzip header", &truncated[..5], "gzip", ReadIssues::INFLATE, 5),
         ];
         for (name, received, encoding, issues, size) in rows {
             let body = Body::new(received, Some(encoding), &limits);
             assert_eq!((body.issues, body.bytes().len()), (issues, size), "{name}");
         }
+    }
+
+    fn zstd(bytes: &[u8]) -> Vec<u8> {
+        ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest)
+    }
+
+    /// Returns a frame of zstd without a checksum, of `count` blocks of 128 KiB that repeat one
+    /// byte. `window` is the window descriptor.
+    fn zstd_of_repeated_blanks(window: u8, count: usize) -> Vec<u8> {
+        let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0, window];
+        for index in 0..count {
+            let header = (128 << 10) << 3 | 1 << 1 | u32::from(index + 1 == count);
+            frame.extend_from_slice(&header.to_le_bytes()[..3]);
+            frame.push(b' ');
+        }
+        frame
+    }
+
+    #[test]
+    fn zstd_is_decoded_within_limits() {
+        let json = br#"{"prompt":"x"}"#;
+        let skippable = [&[0x53, 0x2a, 0x4d, 0x18, 3, 0, 0, 0][..], b"abc"].concat();
+        let concatenated = [&skippable[..], &zstd(&json[..5]), &skippable, &zstd(&json[5..])];
+        let two_blocks = zstd_of_repeated_blanks(0x58, 2);
+        let long: String = (0..40_000).map(|number: u32| format!("{number} ")).collect();
+        let compressed = zstd(long.as_bytes());
+        let (none, inflate, encoding) =
+            (ReadIssues::default(), ReadIssues::INFLATE, ReadIssues::ENCODING);
+        let allowance = INFLATE_ALLOWANCE;
+        let bomb = zstd_of_repeated_blanks(0x58, 100);
+        let rows: [(&str, Vec<u8>, ReadIssues, usize); 11] = [
+            ("one frame", zstd(json), none, json.len()),
+            ("frames, some of them skippable", concatenated.concat(), none, json.len()),
+            ("several blocks", two_blocks.clone(), none, 256 << 10),
+            ("text", compressed.clone(), none, long.len()),
+            (
+                "cut in the last block",
+                two_blocks[..two_blocks.len() - 1].into(),
+                inflate,
+                128 << 10,
+            ),
+            ("cut in the header", two_blocks[..5].into(), inflate, 5),
+            ("bomb", bomb.clone(), inflate, bomb.len() + allowance),
+            ("large window", zstd_of_repeated_blanks(0x70, 1), encoding, 10),
+            ("no zstd", b"[1]".to_vec(), inflate, 3),
+            ("garbage after a frame", [&zstd(json)[..], b"garbage"].concat(), inflate, 14),
+            (
+                "skippable frame without end",
+                [&zstd(json)[..], &skippable[..9]].concat(),
+                none,
+                json.len(),
+            ),
+        ];
+        for (name, received, issues, size) in rows {
+            let body = Body::new(&received, Some("zstd"), &Limits::default());
+            assert_eq!((body.issues, body.bytes().len()), (issues, size), "{name}");
+        }
+        let many_frames: Vec<u8> =
+            std::iter::repeat_n([0x28, 0xb5, 0x2f, 0xfd, 0x20, 0, 1, 0, 0], 10_000)
+                .flatten()
+                .collect();
+        let body = Body::new(&many_frames, Some("zstd"), &Limits::default());
+        assert!(body.issues.contains(inflate), "frames are counted");
+        let cut = Body::new(&compressed[..compressed.len() / 2], Some("zstd"), &Limits::default());
+        assert_eq!(cut.issues, inflate);
+        assert!(long.as_bytes().starts_with(cut.bytes()) || cut.is_unmodified());
+    }
+
+    #[test]
+    fn brotli_is_decoded_within_limits() {
+        // Compressed by Node's zlib: a JSON text, 16 MiB of spaces, a stream with a large window.
+        let json = b"\x8b\x06\x80{\"prompt\":\"x\"}\x03";
+        let bomb = b"\xcb\xff\xff\x3f\xf8\x25\x40\xe2\xb1\x40\x20\xf7\xfe\x2f\xff\xff\xff\xf0\x4b\
+            \x00\xc4\x61\x11\x80\xee\xfd\x1f";
+        let large_window = b"\x1f\x63\x00\xf8\x25\x40\x02\xb1\x40\xa0\x03";
+        let (none, inflate, encoding) =
+            (ReadIssues::default(), ReadIssues::INFLATE, ReadIssues::ENCODING);
+        let rows: [(&str, &[u8], ReadIssues, usize); 7] = [
+            ("json", json, none, 14),
+            ("bomb", bomb, inflate, bomb.len() + INFLATE_ALLOWANCE),
+            ("large window", large_window, encoding, large_window.len()),
+            ("plain object", b"{\"prompt\":\"x\"}", inflate, 14),
+            ("plain array", b"[{\"prompt\":\"x\"}]", inflate, 16),
+            ("truncated", &json[..10], inflate, 10),
+            ("garbage", b"hello, this is plain text", inflate, 25),
+        ];
+        for (name, received, issues, size) in rows {
+            let body = Body::new(received, Some("br"), &Limits::default());
+            assert_eq!((body.issues, body.bytes().len()), (issues, size), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_magic_number_overrides_the_label() {
+        let json = br#"{"prompt":"x"}"#;
+        let gzip = gzip(json);
+        for label in [None, Some("deflate"), Some("br"), Some("zstd"), Some("x-lz4")] {
+            let body = Body::new(&gzip, label, &Limits::default());
+            assert_eq!((body.bytes(), body.issues), (&json[..], ReadIssues::ENCODING), "{label:?}");
+        }
+        let blanks = zstd_of_repeated_blanks(0x58, 1);
+        let body = Body::new(&blanks, Some("gzip"), &Limits::default());
+        assert_eq!((body.bytes().len(), body.issues), (128 << 10, ReadIssues::ENCODING));
+    }
+
+    #[test]
+    fn inflating_is_bounded_in_proportion() {
+        let limits = Limits::default();
+        let bomb = gzip(&vec![b' '; 64 << 20]);
+        let utf16: Vec<u8> =
+            "\u{fdfa}".repeat(1 << 20).encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let utf16 = gzip(&[&[0xff, 0xfe][..], &utf16].concat());
+        let empty_members = gzip(b"").repeat(20_000);
+        for (name, received) in
+            [("bomb", bomb), ("utf-16", utf16), ("empty members", empty_members)]
+        {
+            let body = Body::new(&received, Some("gzip"), &limits);
+            let limit = received.len() + INFLATE_ALLOWANCE + char::MAX_LEN_UTF8;
+            assert!(body.bytes().len() <= limit, "{name}: {}", body.bytes().len());
+            assert_eq!(body.issues, ReadIssues::INFLATE, "{name}");
+        }
+        let all_at_once = Limits { max_decompressed: 100, ..limits };
+        assert_eq!(max_inflated(1 << 20, &all_at_once), 100);
     }
 }

@@ -62,6 +62,9 @@ pub enum Endpoint {
     /// Any other LLM call.
     #[serde(rename = "generic")]
     Generic,
+    /// A path that is not a known endpoint. It is an LLM call if its body holds a prompt.
+    #[serde(rename = "unknown")]
+    Unknown,
     /// Not an LLM call: forwarded unchanged and not counted.
     #[serde(rename = "none")]
     None,
@@ -93,7 +96,7 @@ impl Endpoint {
             }
             GeminiGenerate | GeminiCountTokens | GeminiEmbed | GeminiEmbedBatch | GeminiBatches
             | GeminiOther => Dialect::Gemini,
-            Generic | GenericEmbeddings | None => Dialect::Generic,
+            Generic | GenericEmbeddings | Unknown | None => Dialect::Generic,
         }
     }
 
@@ -111,7 +114,7 @@ impl Endpoint {
         use Endpoint::*;
         match self {
             OpenaiChat | OpenaiResponses | OpenaiOther | AnthropicMessages | AnthropicOther
-            | GeminiOther | Generic | None => "chat",
+            | GeminiOther | Generic | Unknown | None => "chat",
             OpenaiCompletions => "text_completion",
             OpenaiEmbeddings | GeminiEmbed | GeminiEmbedBatch | GenericEmbeddings => "embeddings",
             AnthropicCountTokens | GeminiCountTokens => "count_tokens",

@@ -12,12 +12,15 @@ pub struct Envelope<'a> {
     pub path: &'a str,
     /// Header names in lower case with their values, in received order.
     pub headers: &'a [(String, String)],
-    /// First bytes of the body, up to the scan window, as received.
+    /// First bytes of the body, at most the policy's `scan.max_body`, as received.
     pub body: &'a [u8],
     /// Bytes of the whole body, if known.
     pub body_size: Option<u64>,
-    /// Bytes after the scan window; at least 1 if the size is unknown and the window is exceeded.
+    /// Bytes after `body` that were not read; at least 1 if there are more and their number is
+    /// unknown.
     pub unscanned_bytes: u64,
+    /// Reason why the host stopped reading before the limits of the policy.
+    pub read_stop: Option<ReadStop>,
     /// Facts about the client.
     pub client: Client<'a>,
     /// Account id: a keyed hash of the credential; `None` for a request without credential.
@@ -36,6 +39,15 @@ impl<'a> Envelope<'a> {
         let header = self.headers.iter().find(|(name, _)| name == "content-type");
         header.map(|(_, value)| value.as_str())
     }
+}
+
+/// Reason why less of a body was read than the policy allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadStop {
+    /// The client stopped sending, or sent too slowly.
+    Late,
+    /// The host held too many bytes of other bodies.
+    Crowded,
 }
 
 /// The facts about a client that the host knows.

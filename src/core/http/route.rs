@@ -5,24 +5,22 @@ use std::sync::LazyLock;
 pub use super::endpoint::{Dialect, Endpoint};
 use super::routes::builtin_routes;
 
-/// Returns the endpoint of a path by the built-in routes; [`Endpoint::None`] if it is not an LLM
-/// call.
+/// Returns whether requests of a method can carry a prompt.
+pub fn has_prompt_method(method: &str) -> bool {
+    matches!(method, "POST" | "PUT" | "PATCH")
+}
+
+/// Returns the endpoint of a path by the built-in routes; [`Endpoint::Unknown`] if none matches.
 ///
 /// ```
 /// # use hedgerow_core::http::route::{Endpoint, builtin_endpoint};
 /// assert_eq!(builtin_endpoint("/api/v1/chat/completions"), Endpoint::OpenaiChat);
-/// assert_eq!(builtin_endpoint("/v1/models"), Endpoint::None);
+/// assert_eq!(builtin_endpoint("/v1/models"), Endpoint::Unknown);
 /// ```
 pub fn builtin_endpoint(path: &str) -> Endpoint {
     let path = canonical_segments(path);
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
-    INDEX.find(&path).unwrap_or(Endpoint::None)
-}
-
-/// Returns whether a request with this method can call a model: its body can hold a prompt, and
-/// some origin accepts the method.
-pub fn is_prompt_method(method: &str) -> bool {
-    matches!(method, "POST" | "PUT" | "PATCH")
+    INDEX.find(&path).unwrap_or(Endpoint::Unknown)
 }
 
 /// The built-in routes, indexed by the last segment of their patterns.
@@ -192,13 +190,13 @@ mod tests {
             ("/v1/chat%2Fcompletions%20", Endpoint::OpenaiChat),
             ("/v1/Chat/Completions;a=1", Endpoint::OpenaiChat),
             ("/v1beta/models/g%3AgenerateContent", Endpoint::GeminiGenerate),
-            ("/%", Endpoint::None),
-            ("/%zz%2", Endpoint::None),
+            ("/%", Endpoint::Unknown),
+            ("/%zz%2", Endpoint::Unknown),
             ("/openai/deployments/x/chat/completions", Endpoint::OpenaiChat),
             ("/api/v1/chat/completions", Endpoint::OpenaiChat),
             ("/v1/engines/davinci/completions", Endpoint::OpenaiCompletions),
             ("/v1/responses", Endpoint::OpenaiResponses),
-            ("/v1/responses/resp_1", Endpoint::None),
+            ("/v1/responses/resp_1", Endpoint::Unknown),
             ("/v1/embeddings", Endpoint::OpenaiEmbeddings),
             ("/v1/files", Endpoint::OpenaiFiles),
             ("/files", Endpoint::OpenaiFiles),
@@ -206,9 +204,9 @@ mod tests {
             ("/v1/messages", Endpoint::AnthropicMessages),
             ("/v1/messages/count_tokens", Endpoint::AnthropicCountTokens),
             ("/v1/messages/batches", Endpoint::AnthropicBatches),
-            ("/v1/messages/batches/b1/results", Endpoint::None),
+            ("/v1/messages/batches/b1/results", Endpoint::Unknown),
             ("/v1/threads/t1/messages", Endpoint::OpenaiOther),
-            ("/v1/threads/t1/messages/m1", Endpoint::None),
+            ("/v1/threads/t1/messages/m1", Endpoint::Unknown),
             ("/base/model/us.c/converse", Endpoint::Generic),
             ("/v1beta/models/vertex_ai/g:generateContent", Endpoint::GeminiGenerate),
             ("/v1internal:streamGenerateContent", Endpoint::GeminiGenerate),
@@ -216,20 +214,20 @@ mod tests {
             ("/accounts/a/ai/run/@cf/meta/llama", Endpoint::Generic),
             ("/v2/embed", Endpoint::GenericEmbeddings),
             ("/v1.1/chat", Endpoint::Generic),
-            ("/chat", Endpoint::None),
+            ("/chat", Endpoint::Unknown),
             ("/v1beta/models/gemini-3-pro:generateContent", Endpoint::GeminiGenerate),
             ("/v1beta/models/gemini-3-pro:streamGenerateContent", Endpoint::GeminiGenerate),
             ("/v1beta/models/e:embedContent", Endpoint::GeminiEmbed),
-            ("/v1beta/models", Endpoint::None),
+            ("/v1beta/models", Endpoint::Unknown),
             ("/model/anthropic.claude/invoke", Endpoint::Generic),
             (
                 "/model/arn%3Aaws%3Abedrock%3Ax%3A1%3Ainference-profile%2Fus.c/invoke",
                 Endpoint::Generic,
             ),
             ("/v1/chat/completions/batch", Endpoint::OpenaiChat),
-            ("/v1/chat/completions/chatcmpl-1", Endpoint::None),
+            ("/v1/chat/completions/chatcmpl-1", Endpoint::Unknown),
             ("/v1/uploads/upload_1/parts", Endpoint::OpenaiFiles),
-            ("/v1/uploads", Endpoint::None),
+            ("/v1/uploads", Endpoint::Unknown),
             ("/v1/conversations/conv_1/items", Endpoint::OpenaiResponses),
             ("/v1/projects/p/publishers/mistralai/models/m:rawPredict", Endpoint::GeminiOther),
             (
@@ -238,7 +236,7 @@ mod tests {
             ),
             ("/generate", Endpoint::Generic),
             ("/base/generate", Endpoint::Generic),
-            ("/generate/report", Endpoint::None),
+            ("/generate/report", Endpoint::Unknown),
             ("/", Endpoint::Generic),
         ];
         for (path, endpoint) in rows {
@@ -283,7 +281,7 @@ mod tests {
         let mut routes = builtin_routes();
         routes
             .find(|(pattern, _)| path_matches(pattern, path))
-            .map_or(Endpoint::None, |(_, endpoint)| endpoint)
+            .map_or(Endpoint::Unknown, |(_, endpoint)| endpoint)
     }
 
     proptest::proptest! {

@@ -19,6 +19,8 @@ pub(super) struct Occurrences {
     starts: Vec<u32>,
     /// End of the literal's group in `starts`, by literal.
     ends: Vec<u32>,
+    /// Maximum number of occurrences.
+    max_recorded: usize,
 }
 
 impl Occurrences {
@@ -30,11 +32,13 @@ impl Occurrences {
             seen_literals: Vec::new(),
             starts: Vec::new(),
             ends: vec![0; literals],
+            max_recorded: 0,
         }
     }
 
-    /// Removes all occurrences.
-    pub fn clear(&mut self) {
+    /// Removes all occurrences, and sets the limit for a text of `text_len` bytes.
+    pub fn clear(&mut self, text_len: usize) {
+        self.max_recorded = (text_len / BYTES_PER_OCCURRENCE).saturating_add(MIN_OCCURRENCES);
         for literal in self.seen_literals.drain(..) {
             if let Some(count) = self.counts.get_mut(literal as usize) {
                 *count = 0;
@@ -44,14 +48,19 @@ impl Occurrences {
         self.starts.clear();
     }
 
-    /// Records that a literal begins at byte `start` of the text.
-    pub fn record(&mut self, literal: usize, start: usize) {
-        let Some(count) = self.counts.get_mut(literal) else { return };
+    /// Records that a literal begins at byte `start` of the text. Returns false if the limit is
+    /// reached, and the occurrence was dropped.
+    pub fn record(&mut self, literal: usize, start: usize) -> bool {
+        let Some(count) = self.counts.get_mut(literal) else { return true };
+        if self.recorded.len() >= self.max_recorded {
+            return false;
+        }
         *count = count.saturating_add(1);
         if *count == 1 {
             self.seen_literals.push(literal as u32);
         }
         self.recorded.push((literal as u32, start as u32));
+        true
     }
 
     /// Groups the occurrences by literal and sorts them by start, unless that is done already.
@@ -134,3 +143,10 @@ impl Occurrences {
         end.saturating_sub(count)..end
     }
 }
+
+/// Bytes of text per occurrence that is recorded. Text made of the words of signatures has more,
+/// and twelve bytes of memory for each.
+const BYTES_PER_OCCURRENCE: usize = 24;
+
+/// Number of occurrences that are recorded in a text of any length.
+const MIN_OCCURRENCES: usize = 4_096;

@@ -10,7 +10,7 @@ use super::keyword::{KeywordCheck, KeywordTest, run_keyword_tests};
 use super::literal_scanner::Scanner;
 use super::regex_gate::{self, RegexGate, RegexTest, segment_at};
 use crate::error::Error;
-use crate::extract::{Request, Segment, Source};
+use crate::extract::{ReadIssues, Request, Segment, Source};
 use crate::field::{Field, FieldId};
 use crate::rules::signature::{Comparator, StringMatch};
 use crate::text;
@@ -177,7 +177,7 @@ impl Matcher<'_> {
         self.match_absences(request);
         self.match_text(request);
         let mut matched = self.matching_signatures(request);
-        if self.regex_gate.budget_exhausted() {
+        if request.work().is_exhausted() && !request.issues().contains(ReadIssues::COSTLY) {
             let tests = self.program.keywords.get(&FieldId::BodyUnreadable);
             run_keyword_tests(
                 tests.map(Vec::as_slice).unwrap_or_default(),
@@ -192,12 +192,6 @@ impl Matcher<'_> {
             matched = self.matching_signatures(request);
         }
         if matched.is_empty() { Vec::new() } else { self.with_evidence(matched, request) }
-    }
-
-    /// Returns whether the last request exhausted the search budget, so that some regexes did not
-    /// run.
-    pub fn budget_exhausted(&self) -> bool {
-        self.regex_gate.budget_exhausted()
     }
 
     /// Sets a bit, with the origin of the first match as evidence.
@@ -267,7 +261,10 @@ impl Matcher<'_> {
     /// Scans the text for all literals, sets their bits, and records literals for the regex gate.
     fn match_text(&mut self, request: &Request<'_>) {
         let program = self.program;
-        let mut cased_values: BTreeMap<usize, String> = BTreeMap::new();
+        // The text is scanned once per width of grams. A request whose text fits its budget is
+        // always scanned, for that is linear.
+        request.work().spend_reading(request.text().len());
+        let mut cased_value = CasedValue::default();
         // A cased pattern is compared with the whole value, so once per value is enough.
         let mut tested: BTreeSet<(usize, usize, usize)> = BTreeSet::new();
         // The next occurrence is mostly in the same value.
@@ -278,8 +275,10 @@ impl Matcher<'_> {
                 .filter(|(_, segment): &(usize, &Segment<'_>)| segment.range.contains(&start));
             last_segment = last_segment.or_else(|| segment_at(request, start));
             let Some((segment_index, segment)) = last_segment else { return };
-            if literal.is_required_by_regex {
-                self.regex_gate.record_occurrence(literal_index, start);
+            if literal.is_required_by_regex
+                && !self.regex_gate.record_occurrence(literal_index, start)
+            {
+                request.work().exhaust();
             }
             if let Some(seen_sections) = self.sections_by_literal.get_mut(literal_index) {
                 if *seen_sections & segment.section as u8 != 0 && !literal.is_position_sensitive {
@@ -296,10 +295,10 @@ impl Matcher<'_> {
                 }
                 if let Some(pattern) = &literal_use.cased_pattern
                     && (!tested.insert((segment_index, literal_index, use_index))
-                        || !literal_use.anchor.matches(
-                            cased_value(&mut cased_values, segment_index, segment),
-                            pattern,
-                        ))
+                        || !request.work().spend_searching(segment.range.len())
+                        || !literal_use
+                            .anchor
+                            .matches(cased_value.text(segment_index, segment, request), pattern))
                 {
                     continue;
                 }
@@ -442,13 +441,33 @@ fn satisfies_anchor(anchor: StringMatch, segment: &Segment<'_>, start: usize, en
     }
 }
 
-/// Returns the text of a segment with its case, computed once per request; empty for joined parts.
-fn cased_value<'c>(
-    cased_values: &'c mut BTreeMap<usize, String>,
-    segment_index: usize,
-    segment: &Segment<'_>,
-) -> &'c str {
-    cased_values.entry(segment_index).or_insert_with(|| segment.source.cased_text())
+/// The text of the last segment that was compared with its case.
+#[derive(Default)]
+struct CasedValue {
+    segment_index: Option<usize>,
+    text: String,
+}
+
+impl CasedValue {
+    /// Returns the text of a segment with its case; empty for joined parts, or if the budget does
+    /// not suffice to normalise it.
+    ///
+    /// It is computed again if another segment was asked for since, which takes less memory than
+    /// all of them. A scan visits the segments in order, once per width of grams.
+    fn text(&mut self, index: usize, segment: &Segment<'_>, request: &Request<'_>) -> &str {
+        if self.segment_index != Some(index) {
+            self.segment_index = Some(index);
+            self.text.clear();
+            let source = &segment.source;
+            if !source.is_joined() && request.work().spend_searching(source.range().len()) {
+                // Case does not change the length of text by much.
+                let limit = segment.range.len().saturating_mul(2);
+                self.text.reserve_exact(segment.range.len());
+                source.push_cased_text(&mut self.text, limit);
+            }
+        }
+        &self.text
+    }
 }
 
 /// Returns whether a request has a value of a field; `sections` are the sections with text.

@@ -38,25 +38,23 @@ pub(super) struct RegexGate {
     /// Mask of the required literals that were seen, by regex.
     seen_required: Vec<u8>,
     occurrences: Occurrences,
-    /// Bytes that all regexes together may still search.
-    budget: usize,
 }
 
 impl RegexGate {
     pub fn new(regexes: usize, literals: usize) -> Self {
-        Self { seen_required: vec![0; regexes], occurrences: Occurrences::new(literals), budget: 0 }
+        Self { seen_required: vec![0; regexes], occurrences: Occurrences::new(literals) }
     }
 
     /// Resets the state for a text of `text_len` bytes.
     pub fn reset(&mut self, text_len: usize) {
-        self.budget = text_len.saturating_mul(BUDGET_PER_TEXT_BYTE).saturating_add(1 << 16);
         self.seen_required.fill(0);
-        self.occurrences.clear();
+        self.occurrences.clear(text_len);
     }
 
-    /// Records that a literal begins at byte `start` of the text.
-    pub fn record_occurrence(&mut self, literal: usize, start: usize) {
-        self.occurrences.record(literal, start);
+    /// Records that a literal begins at byte `start` of the text. Returns false if there are too
+    /// many occurrences, and this one was dropped.
+    pub fn record_occurrence(&mut self, literal: usize, start: usize) -> bool {
+        self.occurrences.record(literal, start)
     }
 
     /// Records that a required literal of a regex was seen. Returns true if no other literal is
@@ -73,15 +71,12 @@ impl RegexGate {
         !was_complete && *seen == test.required_mask()
     }
 
-    /// Returns whether the text used up its search budget, which only adversarial text does.
-    pub fn budget_exhausted(&self) -> bool {
-        self.budget == 0
-    }
-
     /// Runs a regex at the positions where it may match. Returns the byte range of its first match
-    /// in the text; `None` without a match, or if the budget is exhausted.
+    /// in the text; `None` without a match, or if the budget of searching is exhausted, which only
+    /// adversarial text does.
     pub fn find_match(&mut self, test: &RegexTest, request: &Request<'_>) -> Option<Range<usize>> {
-        if self.budget_exhausted() {
+        if !request.work().may_search() {
+            request.work().exhaust();
             return None;
         }
         let starts = self.candidate_starts(test, request);
@@ -90,11 +85,10 @@ impl RegexGate {
         }
         let regex = get_or_compile(&test.pattern, &test.compiled)?;
         match test.anchored_bounds() {
-            Some(bounds) => {
-                search_each_start(regex, test, bounds, &starts, request, &mut self.budget)
-            }
+            Some(bounds) => search_each_start(regex, test, bounds, &starts, request),
             None => search_windows(test, &starts, request).iter().find_map(|window| {
-                charge_budget(&mut self.budget, window)?;
+                spend_occurrences(request, 1)?;
+                request.work().spend_searching(window.len()).then_some(())?;
                 search_window(regex, request, window, Anchored::No)
             }),
         }
@@ -111,8 +105,9 @@ impl RegexGate {
             Vec::with_capacity(test.required_literals.len());
         for required in &test.required_literals {
             let mut starts = self.occurrences.starts_of_any(required);
-            self.budget =
-                self.budget.saturating_sub(starts.len().saturating_mul(OCCURRENCE_COST_BYTES));
+            if spend_occurrences(request, starts.len()).is_none() {
+                return Vec::new();
+            }
             starts.retain(|start| match starts_by_required.last() {
                 Some(predecessors) => required.has_predecessor(*start, predecessors, request),
                 None => required.can_begin_match(*start, test.sections, request),
@@ -145,20 +140,16 @@ impl RegexGate {
         let (preceding, following) =
             test.required_literals.split_at_checked(index).unwrap_or_default();
         let following = following.get(1..).unwrap_or_default();
-        let mut remaining = self.budget;
         let mut starts =
             rarest.literals.iter().flat_map(|literal| self.occurrences.starts_of(*literal));
-        let fits = starts.any(|start| {
+        starts.any(|start| {
             let start = *start as usize;
-            remaining = remaining.saturating_sub(OCCURRENCE_COST_BYTES);
             let Some((_, segment)) = segment_at(request, start) else { return false };
-            remaining > 0
+            spend_occurrences(request, 1).is_some()
                 && segment.section as u8 & test.sections != 0
-                && self.fits_before(preceding, rarest, start, segment.range.start, &mut remaining)
-                && self.fits_after(following, start, segment.range.end, &mut remaining)
-        });
-        self.budget = remaining;
-        fits
+                && self.fits_before(preceding, rarest, start, segment.range.start, request)
+                && self.fits_after(following, start, segment.range.end, request)
+        })
     }
 
     /// Returns whether each literal of `preceding` occurs before `start`, at a distance that the
@@ -169,7 +160,7 @@ impl RegexGate {
         rarest: &RequiredLiteralIds,
         start: usize,
         segment_start: usize,
-        remaining: &mut usize,
+        request: &Request<'_>,
     ) -> bool {
         let mut next = rarest;
         let mut earliest = start;
@@ -182,7 +173,7 @@ impl RegexGate {
             let Some(new_latest) = latest.checked_sub(next.min_distance) else { return false };
             latest = new_latest;
             next = required;
-            self.occurs_within(required, earliest, latest, remaining)
+            self.occurs_within(required, earliest, latest, request)
         })
     }
 
@@ -193,7 +184,7 @@ impl RegexGate {
         following: &[RequiredLiteralIds],
         start: usize,
         segment_end: usize,
-        remaining: &mut usize,
+        request: &Request<'_>,
     ) -> bool {
         let mut earliest = start;
         let mut latest = start;
@@ -203,22 +194,21 @@ impl RegexGate {
                 .max_distance
                 .map_or(segment_end, |max| latest.saturating_add(max))
                 .min(segment_end);
-            self.occurs_within(required, earliest, latest, remaining)
+            self.occurs_within(required, earliest, latest, request)
         })
     }
 
-    /// Returns whether a required literal begins between `earliest` and `latest`, and charges the
-    /// look-up of each alternative to `remaining`.
+    /// Returns whether a required literal begins between `earliest` and `latest`, and spends the
+    /// look-up of each alternative.
     fn occurs_within(
         &self,
         required: &RequiredLiteralIds,
         earliest: usize,
         latest: usize,
-        remaining: &mut usize,
+        request: &Request<'_>,
     ) -> bool {
-        *remaining =
-            remaining.saturating_sub(required.literals.len().saturating_mul(OCCURRENCE_COST_BYTES));
-        self.occurrences.any_within(required, earliest, latest)
+        spend_occurrences(request, required.literals.len()).is_some()
+            && self.occurrences.any_within(required, earliest, latest)
     }
 }
 
@@ -304,7 +294,6 @@ fn search_each_start(
     bounds: MatchBounds,
     literal_starts: &[usize],
     request: &Request<'_>,
-    budget: &mut usize,
 ) -> Option<Range<usize>> {
     let min = test.required_literals.first()?.min_distance;
     let text = request.text().as_bytes();
@@ -318,7 +307,7 @@ fn search_each_start(
                 continue;
             }
             let window = start..start.saturating_add(bounds.max_len).min(segment.range.end);
-            charge_budget(budget, &window)?;
+            request.work().spend_searching(window.len()).then_some(())?;
             let matched = search_window(regex, request, &window, Anchored::Yes);
             if matched.is_some() {
                 return matched;
@@ -329,10 +318,9 @@ fn search_each_start(
     None
 }
 
-/// Takes the bytes of a window from the budget; `None` if the budget is then exhausted.
-fn charge_budget(budget: &mut usize, window: &Range<usize>) -> Option<()> {
-    *budget = budget.saturating_sub(window.len());
-    (*budget > 0).then_some(())
+/// Spends the check of `count` occurrences of required literals; `None` if the budget is exhausted.
+fn spend_occurrences(request: &Request<'_>, count: usize) -> Option<()> {
+    request.work().spend_searching(count.saturating_mul(OCCURRENCE_COST_BYTES)).then_some(())
 }
 
 /// Returns the ranges of the text in which a match must lie. Overlapping ranges are merged, so that
@@ -461,10 +449,6 @@ const MAX_ANCHORED_STARTS: usize = 64;
 
 /// Maximum bytes of a match for which each start is tried separately.
 const MAX_ANCHORED_MATCH_BYTES: usize = 1 << 10;
-
-/// Search budget of all regexes per byte of text, in bytes, in addition to 64 KiB per request. No
-/// recorded request needs more, but text made of the first words of signatures does.
-const BUDGET_PER_TEXT_BYTE: usize = 8;
 
 /// Cost of checking one occurrence of a required literal, in bytes of search that take as long.
 const OCCURRENCE_COST_BYTES: usize = 8;

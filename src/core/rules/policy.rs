@@ -1,14 +1,17 @@
 //! The policy: turns evidence into scores, scores into bands, and bands into actions.
 
 mod band;
+mod incomplete;
 mod limits;
 
 use std::collections::BTreeMap;
 
 pub use band::{Action, Actions, Band, Bands, Mode};
+pub use incomplete::{Incomplete, IncompleteAction, UnknownPaths, UnknownTreatment};
 pub use limits::Limits;
 use serde::{Deserialize, Serialize};
 
+use crate::completeness::UnscoredReasons;
 use crate::error::Error;
 use crate::http::route;
 use crate::http::route::Endpoint;
@@ -29,6 +32,10 @@ pub struct Policy {
     pub scan: Limits,
     /// Settings of tags and refusals.
     pub enforce: EnforcementSettings,
+    /// Effects of the reasons why a request was not scored whole.
+    pub incomplete: Incomplete,
+    /// Treatment of requests whose path is not a known endpoint.
+    pub unknown: UnknownPaths,
     /// Maximum share of benign recorded requests that the rules of a push may hit.
     pub noise: NoiseBudget,
     /// Settings of the correlator.
@@ -193,9 +200,12 @@ pub struct Disposition {
 impl Policy {
     /// Checks that all numbers are within their limits, since a bundle may come from anywhere.
     pub fn validate(&self) -> Result<(), Error> {
-        let Limits { scan_window, max_decompressed, max_entries } = self.scan;
+        let Limits { scan_window, max_body, max_decompressed, max_entries, max_upload_time } =
+            self.scan;
         let rows = [
             ("scan.window", scan_window, 1024, MAX_SCAN_WINDOW),
+            ("scan.max_body", max_body, 1024, MAX_SCAN_WINDOW),
+            ("scan.max_upload_time", max_upload_time as usize, 1, MAX_UPLOAD_SECONDS),
             ("scan.max_decompressed", max_decompressed, 1, MAX_DECOMPRESSED),
             ("scan.max_entries", max_entries, 1, MAX_SCANNED_ENTRIES),
             ("correlate.shards", self.correlate.shards as usize, 1, MAX_CORRELATION_SHARDS),
@@ -213,6 +223,7 @@ impl Policy {
                 return Err(Error::new(problem, format!("use a number from {min} to {max}")));
             }
         }
+        self.validate_incomplete()?;
         let Bands { notice, suspect, hostile } = self.bands;
         if [0.0, notice, suspect, hostile, 100.0].is_sorted() {
             return Ok(());
@@ -223,13 +234,30 @@ impl Policy {
         ))
     }
 
+    /// Checks that only the reason `late` has the effect `wait`.
+    fn validate_incomplete(&self) -> Result<(), Error> {
+        let waits = |(flag, effect): &(UnscoredReasons, IncompleteAction)| {
+            *flag != UnscoredReasons::LATE && *effect == IncompleteAction::Wait
+        };
+        let Some((flag, _)) = self.incomplete.effects().into_iter().find(waits) else {
+            return Ok(());
+        };
+        let name = flag.names().next().unwrap_or_default();
+        Err(Error::new(
+            format!(
+                "the policy's 'incomplete.{name}' is \"wait\": only an upload can be waited for"
+            ),
+            "use \"allow\", \"degrade\" or \"refuse\"",
+        ))
+    }
+
     /// Returns whether a signature is disabled.
     pub fn is_disabled(&self, signature: &str) -> bool {
         self.signatures.iter().any(|entry| entry.off && entry.name == signature)
     }
 
     /// Returns the endpoint of a path: the endpoint of the first matching route that sets one, else
-    /// of the built-in route.
+    /// of the built-in route; [`Endpoint::Unknown`] if there is none.
     pub fn endpoint(&self, path: &str) -> Endpoint {
         let matching = self.routes.iter().filter(|route| route::path_matches(&route.path, path));
         matching
@@ -293,7 +321,11 @@ impl Scoring {
     }
 }
 
-/// Maximum bytes of the scan window: an isolate holds a few windows, and everything else.
+/// Maximum seconds in which an upload must end.
+pub const MAX_UPLOAD_SECONDS: usize = 3_600;
+
+/// Maximum bytes of the scan window and of the part of a body that is read: an isolate holds a few
+/// of them, and everything else.
 pub const MAX_SCAN_WINDOW: usize = 16 << 20;
 
 /// Maximum for the limit of decompressed bytes.

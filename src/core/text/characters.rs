@@ -1,5 +1,6 @@
 //! Character classes: spaces, invisible characters, combining marks, look-alikes, plain runs.
 
+use icu_normalizer::properties::CanonicalCompositionBorrowed;
 use icu_normalizer::{ComposingNormalizer, ComposingNormalizerBorrowed};
 
 /// Returns the character as which a lower-case `char` is matched; `None` if it is invisible.
@@ -67,16 +68,36 @@ pub(super) fn is_invisible(char: char) -> bool {
 /// count, too.
 pub(super) fn joins_previous(char: char) -> bool {
     match char {
-        ..'\u{80}' => false,
+        ..'\u{300}' | '\u{3190}'..='\u{a66e}' | '\u{ac00}'..='\u{d7a3}' => {
+            matches!(char, '\u{80}'..='\u{9f}' | '\u{ad}')
+        }
+        '\u{10000}'..='\u{1ffff}' => true,
         // Indic scripts have blocks of 128, with letters at the same offsets and signs around them.
         '\u{900}'..='\u{dff}' => !(0x05..=0x39).contains(&(char as u32 & 0x7f)),
-        _ => COMBINING_MARKS.iter().any(|range| range.contains(&char)) || is_invisible(char),
+        _ => {
+            let index = COMBINING_MARKS.partition_point(|range| *range.end() < char);
+            COMBINING_MARKS.get(index).is_some_and(|range| *range.start() <= char)
+                || is_invisible(char)
+        }
     }
 }
 
+/// Returns whether NFKC turns `char` into more than four characters. Normalisation keeps
+/// these characters: U+FDFA, for example, would become eighteen.
+pub(super) fn expands_too_far(char: char) -> bool {
+    matches!(char,
+        '\u{3307}' | '\u{3315}'..='\u{3317}' | '\u{3319}'..='\u{331a}' | '\u{3320}' | '\u{332b}'
+        | '\u{332e}' | '\u{3332}' | '\u{3334}' | '\u{3336}' | '\u{3347}' | '\u{334a}' | '\u{3356}'
+        | '\u{33ae}'..='\u{33af}' | '\u{fdfa}'..='\u{fdfb}')
+}
+
+/// Maximum number of characters that one character becomes.
+#[cfg(test)]
+pub(super) const MAX_EXPANSION: usize = 4;
+
 /// Returns the ASCII letter or sign that `char` looks like, else `char`.
 pub(super) fn look_alike(char: char) -> char {
-    if char < '\u{131}' {
+    if !('\u{131}'..='\u{2212}').contains(&char) {
         return char;
     }
     let position = LOOK_ALIKES.binary_search_by_key(&char, |(from, _)| *from);
@@ -85,10 +106,13 @@ pub(super) fn look_alike(char: char) -> char {
 
 pub(super) const NFKC: ComposingNormalizerBorrowed<'static> = ComposingNormalizer::new_nfkc();
 
+pub(super) const CANONICAL_COMPOSITION: CanonicalCompositionBorrowed<'static> =
+    CanonicalCompositionBorrowed::new();
+
 pub(super) const CHUNK_BYTES: usize = 16;
 
-/// Ranges with combining marks and trailing Hangul letters. They are coarse, on the safe side: a
-/// character too many only takes the slower path.
+/// Ranges with combining marks and trailing Hangul letters, in order. They are coarse, on the safe
+/// side: a character too many only takes the slower path.
 pub(super) const COMBINING_MARKS: &[std::ops::RangeInclusive<char>] = &[
     '\u{300}'..='\u{36f}',
     '\u{483}'..='\u{489}',
@@ -124,7 +148,6 @@ pub(super) const COMBINING_MARKS: &[std::ops::RangeInclusive<char>] = &[
     '\u{fb1e}'..='\u{fb1e}',
     '\u{fe20}'..='\u{fe2f}',
     '\u{ff9e}'..='\u{ffdc}',
-    '\u{10000}'..='\u{1ffff}',
 ];
 
 /// Lower-case letters of other scripts and typographic signs, with the ASCII that they look like.
@@ -190,3 +213,16 @@ pub(super) const LOOK_ALIKES: &[(char, char)] = &[
     ('\u{2033}', '"'),
     ('\u{2212}', '-'),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expansion_is_bounded() {
+        for char in '\0'..=char::MAX {
+            let expanded = NFKC.normalize(&char.to_string()).chars().count();
+            assert_eq!(expands_too_far(char), expanded > MAX_EXPANSION, "{char:?}: {expanded}");
+        }
+    }
+}

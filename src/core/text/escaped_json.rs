@@ -5,7 +5,9 @@
 //! moved together without a branch per byte. Everything else takes the slow path, piece by piece.
 #![deny(clippy::arithmetic_side_effects)]
 
-use super::characters::{is_ascii_space, non_ascii_prefix_len};
+use super::characters::{
+    is_ascii_space, is_invisible, is_space, joins_previous, non_ascii_prefix_len,
+};
 use super::checkpoint::{Checkpoint, CheckpointWriter};
 use super::normalize::{Case, Normalizer};
 use super::precomposed::FoldOutcome;
@@ -49,9 +51,13 @@ impl Normalizer<'_> {
         }
         let mut source = raw.range().start;
         let mut buffer = Buffer { bytes: [0; BUFFER_BYTES], len: 0, is_after_space: false };
-        while !remaining.is_empty() {
-            let fast_len =
-                self.fast_path(remaining, &mut buffer, CheckpointWriter::new(checkpoints, source));
+        while !remaining.is_empty() && !self.is_full() {
+            let room = self.limit.saturating_sub(self.out.len()).min(remaining.len());
+            let fast_len = self.fast_path(
+                remaining.get(..room).unwrap_or_default(),
+                &mut buffer,
+                CheckpointWriter::new(checkpoints, source),
+            );
             remaining = remaining.get(fast_len..).unwrap_or_default();
             let slow_len = self.slow_path(
                 remaining,
@@ -133,7 +139,17 @@ impl Normalizer<'_> {
             None => 0,
             Some(b'\\') => {
                 let (char, consumed) = unescape(text);
-                char.into_iter().for_each(|char| self.push_char(char));
+                if let Some(char) = char {
+                    // Text of escapes alone needs checkpoints, too.
+                    if checkpoints.is_due(0)
+                        && !is_space(char)
+                        && !is_invisible(char)
+                        && !joins_previous(char)
+                    {
+                        self.checkpoint_if_due(&mut checkpoints, 0);
+                    }
+                    self.push_char(char);
+                }
                 consumed
             }
             Some(byte @ ..0x80) => {
@@ -149,6 +165,9 @@ impl Normalizer<'_> {
                     return length;
                 }
                 for chunk in run.utf8_chunks() {
+                    if self.is_full() {
+                        break;
+                    }
                     let is_valid = chunk.invalid().is_empty();
                     self.push_non_ascii_run(
                         chunk.valid(),

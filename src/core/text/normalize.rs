@@ -4,8 +4,8 @@
 use std::ops::Range;
 
 use super::characters::{
-    NFKC, fold_char, is_ascii_space, is_invisible, is_space, joins_previous, non_ascii_prefix_len,
-    plain_prefix_len,
+    CANONICAL_COMPOSITION, NFKC, expands_too_far, fold_char, is_ascii_space, is_invisible,
+    is_space, joins_previous, non_ascii_prefix_len, plain_prefix_len,
 };
 use super::checkpoint::CheckpointWriter;
 use super::precomposed::{FoldOutcome, ideograph_prefix_len};
@@ -23,6 +23,12 @@ pub struct Normalizer<'o> {
     pub(super) case: Case,
     /// Characters that are composed together once their run has ended.
     pub(super) pending: String,
+    /// Number of characters at the end of `pending` that may join a character before them.
+    pub(super) joining_count: usize,
+    /// Buffer of composed characters.
+    pub(super) composed: String,
+    /// Bytes of `out` from which on no text is appended.
+    pub(super) limit: usize,
     pub(super) trimmed: TrimmedEdges,
 }
 
@@ -73,8 +79,21 @@ impl<'o> Normalizer<'o> {
             value_start: start,
             case,
             pending: String::new(),
+            joining_count: 0,
+            composed: String::new(),
+            limit: usize::MAX,
             trimmed: TrimmedEdges::default(),
         }
+    }
+
+    /// Limits the buffer to about `limit` bytes: text beyond is dropped, from the end of the value.
+    pub fn with_limit(self, limit: usize) -> Self {
+        Self { limit, ..self }
+    }
+
+    /// Returns whether the buffer has reached its limit.
+    pub fn is_full(&self) -> bool {
+        self.out.len() >= self.limit
     }
 
     /// Ends the value and returns its range in the buffer.
@@ -135,9 +154,11 @@ impl<'o> Normalizer<'o> {
             self.push_space();
         } else if char.is_ascii_control() {
             // The character is dropped only after composition, in which it separates its
-            // neighbours.
-            self.begin_pending();
-            self.pending.push(char);
+            // neighbours. One separates as well as many.
+            if !self.pending.ends_with(|last: char| last.is_ascii_control()) {
+                self.begin_pending();
+                self.push_pending(char);
+            }
         } else {
             self.out.push(self.fold_ascii(char));
         }
@@ -174,6 +195,26 @@ impl<'o> Normalizer<'o> {
         }
     }
 
+    /// Adds a character to the pending characters.
+    ///
+    /// Bounds their number: those before a character that joins nothing can be composed at any
+    /// time, and a run of characters that may join is split, as in the Stream-Safe Text Format
+    /// (Unicode Standard Annex #15). The split depends on nothing but the run.
+    pub(super) fn push_pending(&mut self, char: char) {
+        if joins_previous(char) {
+            if self.joining_count >= MAX_JOINING_CHARS {
+                self.compose();
+            }
+            self.joining_count = self.joining_count.saturating_add(1);
+        } else {
+            if self.pending.len() >= MAX_PENDING_BYTES {
+                self.compose();
+            }
+            self.joining_count = 0;
+        }
+        self.pending.push(char);
+    }
+
     /// Appends characters outside ASCII, which `next_byte` follows.
     ///
     /// Characters that neither join nor are joined are appended at once; the rest waits for
@@ -186,10 +227,10 @@ impl<'o> Normalizer<'o> {
     ) {
         if self.case == Case::Keep {
             self.begin_pending();
-            return self.pending.push_str(run);
+            return run.chars().for_each(|char| self.push_pending(char));
         }
         let mut remaining = run;
-        loop {
+        while !self.is_full() {
             let ideograph_len = ideograph_prefix_len(remaining);
             if ideograph_len > 0 {
                 self.checkpoint_if_due(checkpoints, 0);
@@ -230,6 +271,9 @@ impl<'o> Normalizer<'o> {
                     None => next_byte.is_none_or(|byte| byte == b'\\'),
                 };
             self.push_folded(char, if is_joined { FoldOutcome::NeedsContext } else { outcome });
+            if self.is_full() {
+                return Some(run.len());
+            }
             match next {
                 Some((index, '\u{4000}'..='\u{9fff}', _)) => return Some(index),
                 Some(next) => current = next,
@@ -262,7 +306,7 @@ impl<'o> Normalizer<'o> {
     pub(super) fn push_folded(&mut self, char: char, outcome: FoldOutcome) {
         if outcome == FoldOutcome::NeedsContext {
             self.begin_pending();
-            return self.pending.push(char);
+            return self.push_pending(char);
         }
         self.compose();
         match outcome {
@@ -284,25 +328,56 @@ impl<'o> Normalizer<'o> {
     #[inline(never)]
     pub(super) fn compose_pending(&mut self) {
         let pending = std::mem::take(&mut self.pending);
-        for char in NFKC.normalize(&pending).chars() {
+        self.joining_count = 0;
+        if let Some(char) = compose_pair(&pending) {
             self.push_composed(char);
+        } else {
+            let mut remaining = pending.as_str();
+            while let Some((index, char)) =
+                remaining.char_indices().find(|(_, char)| expands_too_far(*char))
+            {
+                self.compose_run(remaining.get(..index).unwrap_or_default());
+                self.push_composed(char);
+                let end = index.saturating_add(char.len_utf8());
+                remaining = remaining.get(end..).unwrap_or_default();
+            }
+            self.compose_run(remaining);
         }
         self.pending = pending;
         self.pending.clear();
+    }
+
+    /// Composes characters and appends them.
+    fn compose_run(&mut self, run: &str) {
+        let (composed, rest) = NFKC.split_normalized(run);
+        composed.chars().for_each(|char| self.push_composed(char));
+        if rest.is_empty() {
+            return;
+        }
+        let mut buffer = std::mem::take(&mut self.composed);
+        // Writing to a string cannot fail.
+        let _ = NFKC.normalize_to(rest, &mut buffer);
+        buffer.chars().for_each(|char| self.push_composed(char));
+        buffer.clear();
+        self.composed = buffer;
     }
 
     /// Folds a composed character and appends it.
     pub(super) fn push_composed(&mut self, char: char) {
         match char {
             '\u{3400}'..='\u{9fff}' | '\u{ac00}'..='\u{d7a3}' => self.out.push(char),
+            '!'..='~' => self.out.push(self.fold_ascii(char)),
+            // The only character whose lower case is two characters.
+            '\u{130}' if self.case == Case::Fold => self.out.push_str("i\u{307}"),
             _ if is_space(char) => self.push_space(),
             _ if is_invisible(char) => {}
-            _ if self.case == Case::Keep => self.out.push(char),
-            _ => {
-                for lower in char.to_lowercase() {
-                    self.out.extend(fold_char(lower));
+            _ if self.case == Case::Keep || is_caseless(char) => self.out.push(char),
+            _ => match FoldOutcome::from_char(char) {
+                FoldOutcome::Final(folded) | FoldOutcome::UnlessJoined(folded) => {
+                    self.out.push(folded)
                 }
-            }
+                _ => self.out.extend(char.to_lowercase().filter_map(fold_char)),
+            },
         }
     }
 }
@@ -312,7 +387,7 @@ impl Sink for Normalizer<'_> {
         if run.is_ascii() {
             return self.push_ascii(run);
         }
-        while !run.is_empty() {
+        while !run.is_empty() && !self.is_full() {
             let ascii_len = run.bytes().take_while(u8::is_ascii).count();
             let (ascii, remaining) = run.split_at_checked(ascii_len).unwrap_or((run, ""));
             self.push_ascii(ascii);
@@ -329,7 +404,9 @@ impl Sink for Normalizer<'_> {
     }
 
     fn push_char(&mut self, char: char) {
-        if char.is_ascii() {
+        if char.is_ascii_control() && !is_space(char) {
+            self.push_special(char);
+        } else if char.is_ascii() {
             self.compose();
             if char.is_ascii_graphic() {
                 self.out.push(self.fold_ascii(char));
@@ -338,10 +415,35 @@ impl Sink for Normalizer<'_> {
             }
         } else {
             self.begin_pending();
-            self.pending.push(char);
+            self.push_pending(char);
         }
     }
 }
+
+/// Returns the character that an ASCII letter and an accent compose to, if `text` is such a pair:
+/// the usual form of decomposed text.
+fn compose_pair(text: &str) -> Option<char> {
+    let mut chars = text.chars();
+    let letter = chars.next().filter(char::is_ascii_alphabetic)?;
+    // The marks in this range have no decomposition of their own.
+    let mark = chars.next().filter(|mark| matches!(mark, '\u{300}'..='\u{33f}'))?;
+    if chars.next().is_some() { None } else { CANONICAL_COMPOSITION.compose(letter, mark) }
+}
+
+/// Returns whether a character is in a block without upper case and without look-alikes.
+fn is_caseless(char: char) -> bool {
+    matches!(char,
+        '\u{300}'..='\u{36f}' | '\u{590}'..='\u{109f}' | '\u{1100}'..='\u{139f}'
+        | '\u{1400}'..='\u{1c7f}' | '\u{2040}'..='\u{20ff}' | '\u{2e80}'..='\u{a63f}'
+        | '\u{ac00}'..='\u{faff}' | '\u{fb1d}'..='\u{feff}')
+}
+
+/// Maximum number of characters in a row that are composed with a character before them. The
+/// Stream-Safe Text Format allows 30 marks; `joins_previous` holds for whole scripts.
+const MAX_JOINING_CHARS: usize = 128;
+
+/// Bytes of pending characters from which on they are composed as soon as possible.
+const MAX_PENDING_BYTES: usize = 256;
 
 #[cfg(test)]
 pub(in crate::text) mod tests {
@@ -487,6 +589,56 @@ pub(in crate::text) mod tests {
                 let joined = format!("{prefix}{single}");
                 let separate = format!("{composed}{single_composed}");
                 assert_eq!(NFKC.normalize(&joined), separate, "{prefix:?} and {char:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn caseless_characters_fold_to_themselves() {
+        for char in ('\0'..=char::MAX).filter(|char| is_caseless(*char)) {
+            assert!(char.to_lowercase().eq([char]) && look_alike(char) == char, "{char:?}");
+        }
+    }
+
+    /// A run of marks is composed in pieces. Composing all of it takes memory for all of it, and
+    /// sorts it.
+    #[test]
+    fn pending_characters_are_bounded() {
+        for (name, part) in [
+            ("marks", "\u{301}\u{323}"),
+            ("jamo", "\u{1161}\u{11a8}"),
+            ("syllables", "\u{1112}\u{1161}\u{11ab}"),
+            ("invisible", "\u{200b}"),
+            ("emoji", "\u{1f600}"),
+            ("squared words", "\u{3300}"),
+            ("ligatures", "\u{fdfa}"),
+        ] {
+            let mut out = String::new();
+            let mut normalizer = Normalizer::new(&mut out, Case::Fold);
+            let mut longest = 0;
+            for char in part.repeat(5_000).chars() {
+                normalizer.push_char(char);
+                longest = longest.max(normalizer.pending.len());
+            }
+            assert!(longest <= MAX_PENDING_BYTES + 4 * MAX_JOINING_CHARS, "{name}: {longest}");
+        }
+    }
+
+    #[test]
+    fn text_beyond_the_limit_is_dropped_from_the_end() {
+        for part in ["\u{3300}", "\u{bd} ", "abc ", "\u{449}", "\u{4e00}", "x\u{ff}\u{bd}"] {
+            let text = part.repeat(4_000);
+            let whole = normalize(&text, Case::Fold);
+            for limit in [0, 1, 1_000, 5_000] {
+                let mut out = String::new();
+                let mut normalizer = Normalizer::new(&mut out, Case::Fold).with_limit(limit);
+                let raw = RawString::new(text.as_bytes(), 0);
+                normalizer.push_escaped(raw, &mut Vec::new());
+                let is_full = normalizer.is_full();
+                normalizer.finish();
+                assert!(is_full && whole.starts_with(&out), "{part:?} to {limit}");
+                assert!(out.len() >= limit.saturating_sub(1), "{part:?} to {limit}: {}", out.len());
+                assert!(out.len() <= limit + 4_096, "{part:?} to {limit}: {}", out.len());
             }
         }
     }

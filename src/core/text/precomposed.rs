@@ -6,7 +6,7 @@
 
 use once_cell::sync::Lazy;
 
-use super::characters::{NFKC, fold_char, is_invisible, is_space};
+use super::characters::{NFKC, expands_too_far, fold_char, is_invisible, is_space};
 use super::checkpoint::CHECKPOINT_INTERVAL;
 
 /// The folded form of a character.
@@ -54,6 +54,8 @@ impl FoldOutcome {
             '\u{2018}'..='\u{201b}' => Self::Final('\''),
             '\u{201c}'..='\u{201e}' => Self::Final('"'),
             '\u{2026}' => Self::Ellipsis,
+            char::REPLACEMENT_CHARACTER => Self::Final(char),
+            _ if expands_too_far(char) => Self::Final(char),
             _ => Self::NeedsContext,
         }
     }

@@ -26,21 +26,26 @@ struct SourceRange {
 }
 
 /// Adds a range. A range that adds nothing to the text, such as a repeated space, is merged with
-/// the last range.
+/// the last range, and so is every range beyond [`MAX_RANGES`].
 fn push_range(ranges: &mut Vec<SourceRange>, mut range: SourceRange) {
+    let is_full = ranges.len() >= MAX_RANGES;
     if let Some(last) = ranges.last_mut() {
         range.text_start = range.text_start.max(last.text_start);
-        if !last.is_bytewise
+        let adds_nothing = !last.is_bytewise
             && !range.is_bytewise
             && last.text_start == range.text_start
-            && last.source.end == range.source.start
-        {
+            && last.source.end == range.source.start;
+        if adds_nothing || is_full {
             last.source.end = range.source.end;
+            last.is_bytewise = false;
             return;
         }
     }
     ranges.push(range);
 }
+
+/// Maximum number of ranges of a map. A run of marks has no checkpoints, and one range per mark.
+const MAX_RANGES: usize = 16_384;
 
 impl SourceMap {
     /// Normalises a value again, from the nearest checkpoints, to map its bytes at `offsets`.

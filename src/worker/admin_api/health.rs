@@ -6,11 +6,11 @@
 //! the digest reveals nothing of the rules.
 
 use hedgerow_core::api::{ConfigProblem, HealthDetails, HealthReport, HealthStatus, VersionInfo};
-use wasm_bindgen::JsCast;
 use web_sys::Response;
 
 use crate::isolate::active_rules;
 use crate::isolate::active_rules::ActiveRules;
+use crate::platform::memory::wasm_memory_bytes;
 use crate::platform::settings::Settings;
 use crate::request::client_request::ClientRequest;
 use crate::request::response::{RequestError, json_response};
@@ -56,7 +56,10 @@ fn health(request: &ClientRequest, settings: &Settings) -> Response {
         ));
     }
     let details = settings.is_development.then(|| details(rules.as_ref().ok(), rejection));
-    json_response(code, &HealthReport { status, problems, warnings, details })
+    json_response(
+        code,
+        &HealthReport { status, problems, warnings, memory_bytes: wasm_memory_bytes(), details },
+    )
 }
 
 /// Returns the members that exist only in development. `rules` is `None` if no rules load.
@@ -68,7 +71,6 @@ fn details(rules: Option<&ActiveRules>, rejection: Option<String>) -> HealthDeta
         mode: ruleset.map(|ruleset| ruleset.policy().mode),
         release: rules.and_then(ActiveRules::serial),
         rejection,
-        memory_bytes: wasm_memory_bytes(),
     }
 }
 
@@ -82,10 +84,4 @@ fn version() -> VersionInfo {
         // In a build that does not unwind, a panic fails all requests of the isolate in flight.
         panic_unwind: cfg!(panic = "unwind"),
     }
-}
-
-/// Returns the size of Wasm's memory in bytes. It never shrinks.
-fn wasm_memory_bytes() -> f64 {
-    let buffer = wasm_bindgen::memory().unchecked_into::<js_sys::WebAssembly::Memory>().buffer();
-    buffer.unchecked_into::<js_sys::ArrayBuffer>().byte_length().into()
 }

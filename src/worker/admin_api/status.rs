@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hedgerow_core::api::{
-    BandChange, Counts, ErrorCount, LedgerStatus, ShadowTraffic, SignatureDifference,
+    BandChange, Counts, ErrorCount, LedgerStatus, PathCount, ShadowTraffic, SignatureDifference,
     SignatureHits, TrafficSummary,
 };
 use hedgerow_core::rules::policy::Band;
@@ -14,7 +14,7 @@ use crate::admin_api::error::ApiError;
 use crate::admin_api::params;
 use crate::ledger_do::RECENT_SECONDS;
 use crate::ledger_do::client::fetch_counters;
-use crate::ledger_do::counters::Counters;
+use crate::ledger_do::counters::{ANY_REASON, Counters};
 use crate::platform::settings::Settings;
 use crate::registry_do::client;
 use crate::request::client_request::ClientRequest;
@@ -22,6 +22,9 @@ use crate::request::response::json_response;
 
 /// Maximum number of signatures that are listed. Signatures with the most hits are kept.
 const MAX_SIGNATURES: usize = 50;
+
+/// Maximum number of paths that are listed. Paths with the most requests are kept.
+const MAX_PATHS: usize = 50;
 
 /// Answers with the registry's status, and with the traffic of the last `minutes`; of the last 60
 /// seconds without that parameter. If the ledger does not answer, the traffic is empty and
@@ -118,6 +121,13 @@ impl TrafficTotals {
             }
             ("colo", [colo]) => add(&mut self.summary.by_colo, colo),
             ("signature", [_, name]) => add(&mut self.signatures, name),
+            ("unscored", [reason]) if reason == ANY_REASON => self.summary.incomplete += count,
+            ("unscored", [reason]) => add(&mut self.summary.by_unscored, reason),
+            ("not_looked_at", [method, path]) => {
+                let (method, path) = (method.clone(), path.clone());
+                self.summary.not_looked_at.push(PathCount { method, path, count });
+            }
+            ("memory", [mib]) => add(&mut self.summary.memory_mib, mib),
             ("error", [message]) => add(&mut self.errors, message),
             // `/clusters` and `/series` show these counters.
             ("cluster" | "cluster_model" | "score", _) => {}
@@ -146,11 +156,15 @@ impl TrafficTotals {
             signatures.map(|(name, hits)| SignatureHits { name, hits }).collect();
         signatures.sort_by(|a, b| b.hits.cmp(&a.hits).then_with(|| a.name.cmp(&b.name)));
         signatures.truncate(MAX_SIGNATURES);
+        let mut not_looked_at = self.summary.not_looked_at;
+        not_looked_at.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.path.cmp(&b.path)));
+        not_looked_at.truncate(MAX_PATHS);
         let errors = self.errors.into_iter();
         // A long period may have several shadow rulesets: the most frequent ruleset is shown.
         let shadow = self.shadows.into_iter().max_by_key(|(_, shadow)| shadow.requests);
         TrafficSummary {
             signatures,
+            not_looked_at,
             errors: errors.map(|(message, count)| ErrorCount { message, count }).collect(),
             shadow: shadow.map(|(ruleset, shadow)| shadow.into_traffic(ruleset)),
             ..self.summary
@@ -194,6 +208,13 @@ mod tests {
         counters.increment(["shadow", "s", "clear", "suspect"]);
         counters.increment(["shadow_signature", "s", "b", "shadow"]);
         counters.increment(["error", "rules: it failed"]);
+        counters.increment(["unscored", ANY_REASON]);
+        counters.increment(["unscored", "late"]);
+        counters.increment(["unscored", "attachment"]);
+        counters.increment(["not_looked_at", "POST", "/a/*"]);
+        counters.increment(["not_looked_at", "PUT", "/b"]);
+        counters.increment(["not_looked_at", "PUT", "/b"]);
+        counters.increment(["memory", "32"]);
         let traffic = json!(summarize(&counters, 60));
         assert_eq!(traffic["requests"], 3);
         assert_eq!(traffic["by_serial"], json!({ "3": 3 }));
@@ -203,6 +224,16 @@ mod tests {
         let names = json!([{ "name": "b", "hits": 2 }, { "name": "a", "hits": 1 }]);
         assert_eq!(traffic["signatures"], names);
         assert_eq!(traffic["errors"], json!([{ "what": "rules: it failed", "count": 1 }]));
+        assert_eq!(traffic["incomplete"], 1);
+        assert_eq!(traffic["by_unscored"], json!({ "attachment": 1, "late": 1 }));
+        assert_eq!(
+            traffic["not_looked_at"],
+            json!([
+                { "method": "PUT", "path": "/b", "count": 2 },
+                { "method": "POST", "path": "/a/*", "count": 1 },
+            ])
+        );
+        assert_eq!(traffic["memory_mib"], json!({ "32": 1 }));
         let shadow = json!({
             "ruleset": "s", "requests": 1,
             "bands": [{ "from": "clear", "to": "suspect", "count": 1 }],

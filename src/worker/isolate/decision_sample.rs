@@ -63,6 +63,9 @@ fn encode_decision(
         body_bytes: decision.body_bytes,
         unscanned_bytes: decision.unscanned_bytes,
         unreadable: decision.unreadable.into_iter().map(str::to_owned).collect(),
+        unscored: decision.unscored.into_iter().map(str::to_owned).collect(),
+        scored_share: decision.scored_share,
+        incomplete: decision.incomplete.map(str::to_owned),
         entries: decision.entries as u64,
     };
     to_raw_value(&record).ok()
@@ -100,6 +103,9 @@ fn encode_unscored(
         body_bytes: line.body_bytes,
         unscanned_bytes: line.unscanned_bytes,
         unreadable: Vec::new(),
+        unscored: Vec::new(),
+        scored_share: None,
+        incomplete: None,
         entries: 0,
     };
     to_raw_value(&record).ok()
@@ -222,6 +228,9 @@ mod tests {
             body_bytes: 0,
             unscanned_bytes: 0,
             unreadable: Vec::new(),
+            unscored: Vec::new(),
+            scored_share: Some(1.0),
+            incomplete: None,
             entries: 1,
         };
         let short = shortened(&decision);

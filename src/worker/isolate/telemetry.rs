@@ -9,6 +9,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use hedgerow_core::Decision;
+use hedgerow_core::completeness::UnscoredReasons;
+use hedgerow_core::http::path_shape::path_shape;
 use hedgerow_core::rules::policy::Band;
 use sha2::{Digest, Sha256};
 use worker::{Context, Delay, Method, ObjectNamespace, Request, RequestInit};
@@ -16,10 +18,11 @@ use worker::{Context, Delay, Method, ObjectNamespace, Request, RequestInit};
 use crate::isolate::attribution::Attribution;
 use crate::isolate::decision_sample::DecisionSample;
 use crate::isolate::model_name::storable_model_name;
-use crate::ledger_do::counters::{Counters, Report};
+use crate::ledger_do::counters::{ANY_REASON, Counters, Report};
 use crate::platform::clock::{now_ms, with_timeout};
 use crate::platform::lease::{Backoff, Lease};
 use crate::platform::log::DecisionLine;
+use crate::platform::memory::wasm_memory_bytes;
 use crate::platform::settings::Settings;
 use crate::request::client_request;
 use crate::request::shadow::ShadowDecision;
@@ -36,6 +39,11 @@ const MAX_BACKOFF: Duration = Duration::from_secs(64);
 
 /// Maximum number of models that are counted by name for one cluster between two reports.
 const MAX_MODELS_PER_CLUSTER: usize = 8;
+
+/// Maximum number of path shapes that are counted separately between two reports, and the shape of
+/// all others.
+const MAX_PATHS: usize = 64;
+const OTHER_PATHS: &str = "other";
 
 /// Counter name of all other models.
 const OTHER_MODEL: &str = "other";
@@ -83,6 +91,12 @@ pub fn count_decision(
         counters.increment(["request", &serial, ruleset, role, band, action, mode]);
         counters.increment(["colo", attribution.colo]);
         counters.increment(["score", score_bucket(decision.score)]);
+        if !decision.unscored.is_empty() {
+            counters.increment(["unscored", ANY_REASON]);
+        }
+        for reason in &decision.unscored {
+            counters.increment(["unscored", reason]);
+        }
         for hit in &decision.hits {
             counters.increment(["signature", ruleset, &hit.name]);
         }
@@ -116,6 +130,29 @@ pub fn count_cluster(cluster: &str, band: Band, model: Option<&str>) {
         }
         let model = if is_counted || count < MAX_MODELS_PER_CLUSTER { model } else { OTHER_MODEL };
         counters.increment(["cluster_model", cluster, model]);
+    });
+}
+
+/// Counts a request that is forwarded unread, although its method can carry a prompt. Clients
+/// choose the path, so that only 64 shapes are counted separately between two reports.
+pub fn count_not_looked_at(method: &str, path: &str) {
+    let shape = path_shape(path);
+    TELEMETRY.with_borrow_mut(|telemetry| {
+        let counters = &mut telemetry.counters;
+        let is_counted = counters.contains(["not_looked_at", method, &shape]);
+        let is_full = || counters.with_prefix(["not_looked_at"]).count() >= MAX_PATHS;
+        let shape = if is_counted || !is_full() { shape.as_str() } else { OTHER_PATHS };
+        counters.increment(["not_looked_at", method, shape]);
+    });
+}
+
+/// Counts messages of a WebSocket, or another part of traffic without a decision, that was passed
+/// on without scoring.
+pub fn count_unscored(reason: UnscoredReasons) {
+    TELEMETRY.with_borrow_mut(|telemetry| {
+        for name in reason.names() {
+            telemetry.counters.increment(["unscored", name]);
+        }
     });
 }
 
@@ -158,7 +195,8 @@ async fn send(settings: &Settings) {
         let shard = *telemetry.shard.get_or_insert_with(|| {
             shard_for_isolate(&client_request::new_request_id(), settings.ledger_shards())
         });
-        let counters = std::mem::take(&mut telemetry.counters);
+        let mut counters = std::mem::take(&mut telemetry.counters);
+        counters.increment(["memory", &memory_bucket(wasm_memory_bytes())]);
         (Report { counters, decisions: telemetry.sample.take() }, shard)
     });
     let is_delivered = match settings.ledger() {
@@ -178,6 +216,11 @@ async fn send(settings: &Settings) {
             telemetry.backoff.record_failure(now_ms(), MIN_BACKOFF, MAX_BACKOFF);
         }
     });
+}
+
+/// Returns the bucket of a size of memory: MiB, rounded up to a multiple of 16.
+fn memory_bucket(bytes: u64) -> String {
+    bytes.div_ceil(16 << 20).saturating_mul(16).to_string()
 }
 
 /// Returns the index of the ledger object for an isolate: a hash of `isolate`, a random name.
@@ -218,6 +261,26 @@ mod tests {
         let models: Vec<_> = counts.iter().filter(|(key, _)| key[0] == "cluster_model").collect();
         assert_eq!(models.len(), MAX_MODELS_PER_CLUSTER + 1);
         assert_eq!(models.iter().map(|(_, count)| count).sum::<u64>(), 24);
+    }
+
+    #[test]
+    fn paths_are_bounded() {
+        for number in 0..20_000 {
+            let letters: String =
+                format!("{number:05}").bytes().map(|d| (d - b'0' + b'a') as char).collect();
+            count_not_looked_at("POST", &format!("/v1/{letters}"));
+        }
+        let counts = TELEMETRY.with_borrow(|telemetry| telemetry.counters.clone());
+        let paths: Vec<_> = counts.with_prefix(["not_looked_at"]).collect();
+        assert_eq!(paths.len(), MAX_PATHS + 1);
+        assert_eq!(paths.iter().map(|(_, count)| count).sum::<u64>(), 20_000);
+    }
+
+    #[test]
+    fn memory_counts_in_buckets_of_sixteen() {
+        for (bytes, bucket) in [(1, "16"), (16 << 20, "16"), ((16 << 20) + 1, "32")] {
+            assert_eq!(memory_bucket(bytes), bucket);
+        }
     }
 
     #[test]

@@ -6,6 +6,9 @@
 //! | `colo`, colo | decided requests by data centre |
 //! | `score`, lower bound | decided requests by score, in buckets of five |
 //! | `signature`, ruleset, name | hits |
+//! | `unscored`, reason or `any` | decided requests of which a part was not scored |
+//! | `not_looked_at`, method, path shape | requests with a body that were forwarded unread |
+//! | `memory`, MiB | reports by the isolate's Wasm memory, rounded up to a multiple of 16 |
 //! | `error`, message | faults in Hedgerow |
 //! | `cluster`, id, band | requests whose indicators named a cluster |
 //! | `cluster_model`, id, model | requests of a cluster by model |
@@ -49,6 +52,9 @@ pub const MAX_KEYS: usize = 4096;
 
 /// The longest key, in bytes. Longer keys count as [`OVERFLOW`].
 const MAX_KEY_BYTES: usize = 512;
+
+/// The part in the place of a reason that counts a request with any reason.
+pub const ANY_REASON: &str = "any";
 
 /// The key of all counts that exceed a limit.
 const OVERFLOW: &str = "overflow";
@@ -97,6 +103,11 @@ impl Counters {
         let candidates =
             self.0.range(prefix.clone()..).map(|(key, count)| (key.as_slice(), *count));
         candidates.take_while(move |(key, _)| key.starts_with(&prefix))
+    }
+
+    /// Returns whether there is a count of exactly this key.
+    pub fn contains<const PARTS: usize>(&self, parts: [&str; PARTS]) -> bool {
+        self.0.contains_key(&parts.map(str::to_owned).to_vec())
     }
 
     /// Removes a count.

@@ -63,10 +63,15 @@ pub struct DecisionLine<'a> {
     pub body_bytes: u64,
     /// Bytes of the body that were not scored.
     pub unscanned_bytes: u64,
-    /// Reason why less than the scan window was read: `timeout` or `memory_pressure`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub read_stop: Option<&'static str>,
     unreadable: &'a [&'static str],
+    /// Reasons why a part of the request was not scored.
+    unscored: &'a [&'static str],
+    /// Share of the body's bytes that were scored, 0 to 1; `None` if it is unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scored_share: Option<f64>,
+    /// The reason in `unscored` that determines the action; `None` if the score does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    incomplete: Option<&'static str>,
     entries: usize,
     /// Fault in Hedgerow that kept the request from being scored.
     pub error: Option<&'a str>,
@@ -121,8 +126,10 @@ impl<'a> DecisionLine<'a> {
             shadow: None,
             body_bytes: 0,
             unscanned_bytes: 0,
-            read_stop: None,
             unreadable: &[],
+            unscored: &[],
+            scored_share: None,
+            incomplete: None,
             entries: 0,
             error: Some(error),
         }
@@ -147,6 +154,9 @@ impl<'a> DecisionLine<'a> {
             body_bytes: decision.body_bytes,
             unscanned_bytes: decision.unscanned_bytes,
             unreadable: &decision.unreadable,
+            unscored: &decision.unscored,
+            scored_share: decision.scored_share,
+            incomplete: decision.incomplete,
             entries: decision.entries,
             error: None,
             ..Self::for_unscored(request_id, "")

@@ -1,7 +1,7 @@
 //! Finds out which LLM call a request is, if it is one.
 
 use hedgerow_core::Ruleset;
-use hedgerow_core::http::route::{Endpoint, builtin_endpoint, is_prompt_method};
+use hedgerow_core::http::route::{Endpoint, builtin_endpoint, has_prompt_method};
 
 use crate::platform::panic::catch_panic;
 use crate::request::client_request::ClientRequest;
@@ -22,20 +22,30 @@ pub struct Classified {
 pub fn classify(ruleset: Option<&Ruleset>, request: &ClientRequest) -> Classified {
     let endpoint_by_path = || {
         let endpoint = builtin_endpoint(request.path());
-        (is_prompt_method(request.method()) && endpoint != Endpoint::None).then_some(endpoint)
+        let is_llm_call = !matches!(endpoint, Endpoint::None | Endpoint::Unknown);
+        (has_prompt_method(request.method()) && is_llm_call).then_some(endpoint)
     };
     let classified = catch_panic(|| {
         #[cfg(feature = "fault-injection")]
         inject_panic(request, "route");
         ruleset.map_or_else(endpoint_by_path, |ruleset| ruleset.endpoint(&request.envelope()))
     });
+    let is_read =
+        |endpoint: &Endpoint| *endpoint != Endpoint::Unknown || has_known_size(ruleset, request);
     match classified {
-        Some(endpoint) => Classified { endpoint, error: None },
+        Some(endpoint) => Classified { endpoint: endpoint.filter(is_read), error: None },
         None => {
             let endpoint = catch_panic(endpoint_by_path).unwrap_or(Some(Endpoint::Generic));
             Classified { endpoint, error: Some("routing panicked") }
         }
     }
+}
+
+/// Returns whether a body has a declared length, within the limit of what is read. A stream of JSON
+/// lines to an endpoint that is not a model's must not wait for its own end.
+fn has_known_size(ruleset: Option<&Ruleset>, request: &ClientRequest) -> bool {
+    let limit = ruleset.map_or(0, |ruleset| ruleset.policy().scan.max_body as u64);
+    request.content_length().is_some_and(|length| length <= limit)
 }
 
 /// Panics if the request's header `x-hedgerow-inject-panic` names this stage: `route`, or `1` for

@@ -15,6 +15,9 @@
 
 use std::rc::Rc;
 
+use hedgerow_core::Ruleset;
+use hedgerow_core::http::route::{Endpoint, has_prompt_method};
+use hedgerow_core::rules::policy::{Mode, Policy, UnknownTreatment};
 use js_sys::{Promise, PromiseWithResolvers};
 use wasm_bindgen::JsValue;
 use web_sys::Response;
@@ -66,7 +69,7 @@ async fn respond(request: &ClientRequest, settings: &Settings, context: &Context
             if let Some(error) = classified.error {
                 log::forwarded_unscored(&request_id, error);
             }
-            return upstream.forward_unread().await;
+            return handle_unread(upstream, active.map(Rc::as_ref), settings).await;
         };
         match (&active_rules, settings.account_secret.as_deref()) {
             (Ok(rules), Some(secret)) => {
@@ -89,6 +92,30 @@ async fn respond(request: &ClientRequest, settings: &Settings, context: &Context
     };
     let response: Result<Response, RequestError> = response.await;
     response.unwrap_or_else(|error| error.to_response(classified.endpoint, &request_id))
+}
+
+/// Forwards a request that is not an LLM call, and counts it if its method can carry a prompt. A
+/// policy that enforces and refuses unknown paths refuses it instead.
+async fn handle_unread(
+    upstream: Upstream<'_>,
+    ruleset: Option<&Ruleset>,
+    settings: &Settings,
+) -> Result<Response, RequestError> {
+    let request = upstream.request;
+    if has_prompt_method(request.method()) {
+        let is_unknown = |policy: &&Policy| policy.endpoint(request.path()) == Endpoint::Unknown;
+        let policy = ruleset.map(Ruleset::policy).filter(is_unknown);
+        if let Some(policy) = policy {
+            telemetry::count_not_looked_at(request.method(), request.path());
+            let override_mode = request.override_header("x-hedgerow-mode").and_then(Mode::parse);
+            let mode = override_mode.filter(|_| settings.is_development);
+            let mode = mode.unwrap_or_else(|| policy.disposition(request.path(), None).mode);
+            if policy.unknown.treat == UnknownTreatment::Refuse && mode == Mode::Enforce {
+                return Err(RequestError::NotFound);
+            }
+        }
+    }
+    upstream.forward_unread().await
 }
 
 /// Keeps the invocation alive until the returned guard is dropped. The platform drops an invocation

@@ -7,13 +7,14 @@ use hedgerow_core::correlate::Observation;
 use hedgerow_core::correlate::indicator::Indicators;
 use hedgerow_core::enforce::degrade::Degradation;
 use hedgerow_core::enforce::refusal::Refusal;
+use hedgerow_core::http::body::is_identity;
 use hedgerow_core::http::route::Endpoint;
 use hedgerow_core::keyed_hash::HashKey;
 use hedgerow_core::rules::policy::{Action, Disposition, Mode};
 use hedgerow_core::rules::release::RulesetRole;
 use hedgerow_core::{Decision, Envelope, Ruleset};
 use js_sys::Uint8Array;
-use web_sys::Response;
+use web_sys::{Headers, Response};
 
 use crate::isolate::active_rules::ActiveRules;
 use crate::isolate::attribution::Attribution;
@@ -25,10 +26,11 @@ use crate::platform::panic::catch_panic;
 use crate::platform::settings::Settings;
 use crate::request::classify::{Classified, classify};
 use crate::request::edit_body::{degrade_body, fix_body_headers};
-use crate::request::request_body::{ReadStop, RequestBody, UpstreamBody};
+use crate::request::request_body::{RequestBody, UpstreamBody};
 use crate::request::response::RequestError;
 use crate::request::shadow::ShadowDecision;
 use crate::request::tag;
+use crate::request::upload_gate::{BodyEnd, Gate, GateKeeper};
 use crate::request::upstream::Upstream;
 
 /// An LLM call that can be scored.
@@ -125,8 +127,8 @@ impl<'a> LlmCall<'a> {
     /// If the upload ends early, or if the request cannot be sent to the origin.
     pub async fn filter(self) -> Result<Response, RequestError> {
         let request = self.upstream.request;
-        let scan_window = self.ruleset.policy().scan.scan_window;
-        let body = RequestBody::read(&request.raw, request.content_length(), scan_window).await;
+        let policy = self.ruleset.policy();
+        let body = RequestBody::read(&request.raw, request.content_length(), policy).await;
         let body = body.map_err(|_| RequestError::UploadAborted)?;
         let outcome = match self.routing_error {
             Some(error) => ScoreOutcome::Failed(error),
@@ -159,11 +161,19 @@ impl<'a> LlmCall<'a> {
     /// Returns the core's view of the request.
     fn envelope<'e>(&'e self, body: &'e RequestBody, indicators: &'e Indicators) -> Envelope<'e> {
         Envelope {
-            hash_key: self.hash_key,
-            indicators: Some(indicators),
             body: body.scanned(),
             body_size: body.size(),
             unscanned_bytes: body.unscanned_bytes(),
+            read_stop: body.read_stop(),
+            ..self.envelope_without_body(indicators)
+        }
+    }
+
+    /// Returns the core's view of the request without its body.
+    fn envelope_without_body<'e>(&'e self, indicators: &'e Indicators) -> Envelope<'e> {
+        Envelope {
+            hash_key: self.hash_key,
+            indicators: Some(indicators),
             account: self.account.as_deref(),
             now: now_seconds(),
             ..self.upstream.request.envelope()
@@ -178,11 +188,7 @@ impl<'a> LlmCall<'a> {
         let scored = catch_panic(|| {
             #[cfg(feature = "fault-injection")]
             crate::request::classify::inject_panic(self.upstream.request, "1");
-            let mut assessment = self.ruleset.assess(&envelope)?;
-            let observation = assessment.observation.take();
-            let observed = Observed { observation, model: assessment.model.take() };
-            let disposition = self.disposition(assessment.cluster_id(&envelope).as_deref());
-            Some((Decision::new(self.ruleset, &envelope, assessment, disposition), observed))
+            self.decide(&envelope)
         });
         match scored {
             None => ScoreOutcome::Failed("scoring panicked"),
@@ -193,6 +199,16 @@ impl<'a> LlmCall<'a> {
                 ScoreOutcome::Decided(Box::new(decision), observed)
             }
         }
+    }
+
+    /// Returns the decision about a request, and the data of it that is counted; `None` if it is
+    /// not an LLM call.
+    fn decide(&self, envelope: &Envelope<'_>) -> Option<(Decision, Observed)> {
+        let mut assessment = self.ruleset.assess(envelope)?;
+        let observation = assessment.observation.take();
+        let observed = Observed { observation, model: assessment.model.take() };
+        let disposition = self.disposition(assessment.cluster_id(envelope).as_deref());
+        Some((Decision::new(self.ruleset, envelope, assessment, disposition), observed))
     }
 
     /// Scores the request by the shadow ruleset, if the release has one. A failure never affects
@@ -216,18 +232,22 @@ impl<'a> LlmCall<'a> {
         outcome.flatten()
     }
 
-    /// Logs a decision and enforces it.
+    /// Logs a decision and enforces it. Of a large body the end is scored, too.
     async fn enforce(
         &self,
         decision: &Decision,
         observed: Observed,
         body: RequestBody,
     ) -> Result<Response, RequestError> {
-        let Enforcement { action, degradation, refusal } = self.enforcement(decision, &body);
+        let enforcement = self.enforcement(decision, &body);
+        if enforcement.refusal.is_none() && self.reads_end(&body) {
+            return self.enforce_large(decision, observed, body).await;
+        }
+        let Enforcement { action, degradation, refusal } = enforcement;
         let shadow_decision = self.score_by_shadow(&body, decision);
         self.count(decision, observed.model.as_deref(), shadow_decision.as_ref());
         let mut line = DecisionLine::for_decision(self.upstream.request_id, decision);
-        self.add_context(&mut line, &body);
+        self.add_context(&mut line);
         line.shadow = shadow_decision.as_ref();
         if refusal == Some(Refusal::Block) {
             line.action = Action::Block;
@@ -249,6 +269,97 @@ impl<'a> LlmCall<'a> {
         Ok(response)
     }
 
+    /// Returns whether the end of a body is read: of JSON beyond the limit, as the client sent it.
+    fn reads_end(&self, body: &RequestBody) -> bool {
+        let encoding = self.upstream.request.header("content-encoding");
+        body.is_large_json() && is_identity(encoding)
+    }
+
+    /// Sends a large body while it arrives, and holds its end back until it is scored. The higher
+    /// of the two scores, of the beginning and of the end, decides; it is logged when the end has
+    /// arrived. Such a body is not degraded: it is refused, or forwarded unchanged.
+    async fn enforce_large(
+        &self,
+        beginning: &Decision,
+        observed: Observed,
+        body: RequestBody,
+    ) -> Result<Response, RequestError> {
+        let headers = self.tagged_headers(Some(beginning))?;
+        let shadow_decision = self.score_by_shadow(&body, beginning);
+        let size = body.scanned().len() as u64;
+        let (gate, keeper) = Gate::new(body.scanned(), body.beyond_limit());
+        let upstream_body =
+            body.into_upstream_body(Some(gate)).map_err(|_| RequestError::InvalidRequest)?;
+        let in_flight = self.upstream.start(&headers, upstream_body)?;
+        drop(headers);
+        let GateKeeper { end, verdict } = keeper;
+        let mut decision = beginning.clone();
+        if let Ok(end) = end.await {
+            decision = self.decision_with_end(decision, size, &end);
+        }
+        let is_degraded = decision.is_enforced() && decision.action == Action::Degrade;
+        let fails_closed = is_degraded && self.ruleset.policy().enforce.fail_closed;
+        let refusal = self.refusal(&decision).or(fails_closed.then_some(Refusal::Block));
+        self.count(&decision, observed.model.as_deref(), shadow_decision.as_ref());
+        let mut line = DecisionLine::for_decision(self.upstream.request_id, &decision);
+        self.add_context(&mut line);
+        line.shadow = shadow_decision.as_ref();
+        line.degraded = is_degraded.then(|| Degradation::NotEditable.name());
+        if refusal == Some(Refusal::Block) {
+            line.action = Action::Block;
+        }
+        line.write();
+        drop(line);
+        let action = if decision.is_enforced() { decision.action } else { Action::Allow };
+        let response = match refusal {
+            Some(refusal) => {
+                drop(verdict);
+                self.refuse(refusal)
+            }
+            None => {
+                let _ = verdict.send(true);
+                self.upstream.finish(in_flight).await?
+            }
+        };
+        self.queue_observation(observed.observation, response.status(), action);
+        if self.settings.is_development {
+            tag::set_debug_headers(&response.headers(), &decision);
+        }
+        Ok(response)
+    }
+
+    /// Scores the end of a large body of which `beginning_bytes` were scored already. Returns the
+    /// decision with the higher score; both are of the same request.
+    fn decision_with_end(
+        &self,
+        beginning: Decision,
+        beginning_bytes: u64,
+        end: &BodyEnd,
+    ) -> Decision {
+        let indicators = indicators::current();
+        let end_bytes = (end.json.len() - end.opening_bytes) as u64;
+        let unscanned_bytes = end.body_bytes.saturating_sub(beginning_bytes + end_bytes);
+        let envelope = Envelope {
+            body: &end.json,
+            body_size: Some(end.body_bytes),
+            unscanned_bytes,
+            ..self.envelope_without_body(&indicators)
+        };
+        let scored = catch_panic(|| self.decide(&envelope)).flatten();
+        let mut decision = match scored {
+            Some((mut decision, _)) if decision.score > beginning.score => {
+                decision.move_evidence(end.body_bytes - end_bytes, end.opening_bytes as u64);
+                decision
+            }
+            _ => beginning,
+        };
+        let scored_bytes = end.body_bytes.saturating_sub(unscanned_bytes) as f64;
+        decision.body_bytes = end.body_bytes;
+        decision.unscanned_bytes = unscanned_bytes;
+        decision.scored_share = Some(scored_bytes / end.body_bytes.max(1) as f64);
+        decision
+    }
+
     /// Returns how a decision is enforced. In Shadow every request is allowed. A body that is not
     /// editable is forwarded unchanged, unless the policy has `fail_closed`.
     fn enforcement(&self, decision: &Decision, body: &RequestBody) -> Enforcement {
@@ -260,13 +371,23 @@ impl<'a> LlmCall<'a> {
         let fails_closed =
             policy.enforce.fail_closed && degradation == Some(Degradation::NotEditable);
         let refusal = match action {
-            Action::Throttle => Some(Refusal::Throttle),
-            Action::Block => Some(Refusal::Block),
             Action::Degrade if fails_closed => Some(Refusal::Block),
-            Action::Degrade | Action::Tag | Action::Allow => None,
+            _ => self.refusal(decision),
         };
         let action = if refusal == Some(Refusal::Block) { Action::Block } else { action };
         Enforcement { action, degradation, refusal }
+    }
+
+    /// Returns why a decision refuses the request; `None` if it does not, or in Shadow.
+    fn refusal(&self, decision: &Decision) -> Option<Refusal> {
+        match decision.action {
+            _ if !decision.is_enforced() => None,
+            Action::Throttle => Some(Refusal::Throttle),
+            Action::Block => {
+                Some(decision.incomplete.map_or(Refusal::Block, Refusal::of_incomplete))
+            }
+            Action::Degrade | Action::Tag | Action::Allow => None,
+        }
     }
 
     /// Counts a decision for the ledger, and its cluster.
@@ -288,10 +409,9 @@ impl<'a> LlmCall<'a> {
     }
 
     /// Adds to a log line the members that do not depend on the decision.
-    fn add_context(&self, line: &mut DecisionLine<'_>, body: &RequestBody) {
+    fn add_context(&self, line: &mut DecisionLine<'_>) {
         line.ruleset_role = self.role;
         line.release_serial = self.active_rules.serial();
-        line.read_stop = body.read_stop().map(ReadStop::name);
     }
 
     /// Queues the observation for correlation, with the outcome of the request: `status` of the
@@ -320,7 +440,7 @@ impl<'a> LlmCall<'a> {
         let disposition = catch_panic(|| self.disposition(None)).unwrap_or(fallback);
         let fails_closed = policy.enforce.fail_closed && disposition.mode == Mode::Enforce;
         let mut line = DecisionLine::for_unscored(self.upstream.request_id, error);
-        self.add_context(&mut line, &body);
+        self.add_context(&mut line);
         line.account = self.account.as_deref();
         line.dialect = self.endpoint.dialect().name();
         line.operation = self.endpoint.operation();
@@ -354,19 +474,25 @@ impl<'a> LlmCall<'a> {
         decision: Option<&Decision>,
         edited_body: Option<Vec<u8>>,
     ) -> Result<Response, RequestError> {
-        let headers = self.upstream.headers()?;
-        if let Some(decision) = decision.filter(|decision| self.needs_tags(decision)) {
-            let secret = self.settings.tag_secret.as_deref();
-            tag::add_tags(&headers, decision, self.upstream.request_id, secret);
-        }
+        let headers = self.tagged_headers(decision)?;
         let upstream_body = match edited_body {
-            None => body.into_upstream_body().map_err(|_| RequestError::InvalidRequest)?,
+            None => body.into_upstream_body(None).map_err(|_| RequestError::InvalidRequest)?,
             Some(bytes) => {
                 fix_body_headers(&headers, self.upstream.request.header("content-type"));
                 UpstreamBody::Buffered(Uint8Array::from(bytes.as_slice()))
             }
         };
         self.upstream.forward(headers, upstream_body).await
+    }
+
+    /// Returns the headers for the origin, with tags if the decision needs them.
+    fn tagged_headers(&self, decision: Option<&Decision>) -> Result<Headers, RequestError> {
+        let headers = self.upstream.headers()?;
+        if let Some(decision) = decision.filter(|decision| self.needs_tags(decision)) {
+            let secret = self.settings.tag_secret.as_deref();
+            tag::add_tags(&headers, decision, self.upstream.request_id, secret);
+        }
+        Ok(headers)
     }
 
     /// Returns whether the origin gets tags: if the decision is enforced, or in Shadow if the

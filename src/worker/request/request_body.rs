@@ -1,32 +1,37 @@
-//! The body of a client's request: read up to the scan window, the rest streamed to the origin.
+//! The body of a client's request: read up to a limit, the rest streamed to the origin.
 //!
 //! The platform reads a body at once if its declared length is at most 64 KiB. Of any other body at
-//! most the window and one chunk are in Wasm's memory. The stream is neither cloned nor teed: a tee
+//! most the limit and one chunk are in Wasm's memory. The stream is neither cloned nor teed: a tee
 //! buffers without bound for the slower side (cloudflare/workerd#5175).
 
-use std::cell::Cell;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
+use hedgerow_core::http::envelope::ReadStop;
+use hedgerow_core::rules::policy::Policy;
 use js_sys::futures::JsFuture;
 use js_sys::{Array, Function, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{
-    ReadableStream, ReadableStreamByobReader, ReadableStreamDefaultReader,
-    ReadableStreamReadResult, Request, TransformStream, WritableStream,
-    WritableStreamDefaultWriter,
+    ReadableStream, ReadableStreamByobReader, ReadableStreamDefaultReader, Request,
+    TransformStream, WritableStream, WritableStreamDefaultWriter,
 };
 use worker::Delay;
 
+use crate::request::body_chunk::{CHUNK_BYTES, UploadAborted, chunk_from_result};
+use crate::request::body_memory::MemoryLease;
+use crate::request::upload_gate::Gate;
+use crate::request::upload_pace::UploadPace;
+
 /// A body that was read, at least in part.
 pub struct RequestBody {
-    /// The bytes that were read: up to `scan_window` and one chunk.
+    /// The bytes that were read: up to `max_bytes` and one chunk.
     bytes: Vec<u8>,
     /// The same bytes in JavaScript, if the platform read all of them: they are sent without a
     /// copy.
     js_bytes: Option<Uint8Array>,
-    /// Maximum number of bytes that are scored.
-    scan_window: usize,
+    /// Maximum number of bytes that the core reads.
+    max_bytes: usize,
     /// Length in bytes, as the client declared it.
     content_length: Option<u64>,
     /// Whether the request has a body. An empty body is a body.
@@ -35,15 +40,6 @@ pub struct RequestBody {
     unread: Option<Unread>,
     read_stop: Option<ReadStop>,
     memory_lease: MemoryLease,
-}
-
-/// Reason why less than the scan window was read.
-#[derive(Clone, Copy, Debug)]
-pub enum ReadStop {
-    /// The client took longer than ten seconds.
-    Timeout,
-    /// The isolate holds too many bytes of bodies.
-    MemoryPressure,
 }
 
 /// The part of a body that has not been read.
@@ -71,14 +67,13 @@ pub struct Pump {
     unread: Unread,
     /// The writable end of the stream.
     sink: WritableStream,
+    /// Holds the end of the body back until it is scored; `None` to copy without reading.
+    gate: Option<Gate>,
 }
 
-/// The client's upload ended early.
-#[derive(Debug)]
-pub struct UploadAborted;
-
 impl RequestBody {
-    /// Reads until the body ends, exceeds `scan_window`, times out or uses up its share of memory.
+    /// Reads until the body ends, exceeds the limit of the policy, is too slow or uses up its share
+    /// of memory.
     ///
     /// `content_length` is the declared length in bytes. A client can declare any length, so that
     /// no memory is reserved for it.
@@ -88,13 +83,14 @@ impl RequestBody {
     pub async fn read(
         request: &Request,
         content_length: Option<u64>,
-        scan_window: usize,
+        policy: &Policy,
     ) -> Result<Self, UploadAborted> {
+        let max_bytes = policy.scan.max_body;
         let memory_lease = MemoryLease::default();
         let mut body = Self {
             bytes: Vec::new(),
             js_bytes: None,
-            scan_window,
+            max_bytes,
             content_length,
             has_body: false,
             unread: None,
@@ -108,31 +104,42 @@ impl RequestBody {
             return Ok(body);
         }
         let reader = ReadableStreamByobReader::new(&stream).map_err(|_| UploadAborted)?;
-        let mut deadline = Delay::from(READ_TIMEOUT);
         let mut buffer = Uint8Array::new_with_length(first_buffer_bytes(content_length));
-        // One byte beyond the window shows that there is more.
-        while body.bytes.len() <= scan_window && !body.memory_lease.is_over_limit() {
-            let read = JsFuture::from(reader.read_with_array_buffer_view(&buffer));
-            match select(read, &mut deadline).await {
-                Either::Left((read, _)) => {
-                    match chunk_from_result(read.map_err(|_| UploadAborted)?) {
-                        Some(chunk) => {
-                            body.append(&chunk);
-                            // The read detached the buffer; the chunk has it.
-                            buffer = Uint8Array::new(&chunk.buffer());
-                        }
-                        None => return Ok(body),
+        let mut pace = UploadPace::new(policy);
+        let mut tick = Delay::from(TICK);
+        // One byte beyond the limit shows that there is more.
+        while body.bytes.len() <= max_bytes {
+            if !body.memory_lease.wait_for_room(&pace).await {
+                body.read_stop = Some(ReadStop::Crowded);
+                break;
+            }
+            let mut read = JsFuture::from(reader.read_with_array_buffer_view(&buffer));
+            let chunk = loop {
+                match select(read, &mut tick).await {
+                    Either::Left((result, _)) => {
+                        break chunk_from_result(result.map_err(|_| UploadAborted)?);
+                    }
+                    Either::Right((_, pending_read)) => {
+                        tick = Delay::from(TICK);
+                        read = pending_read;
                     }
                 }
-                Either::Right((_, pending_read)) => {
-                    body.unread = Some(Unread { stream, reader, pending_read: Some(pending_read) });
-                    body.read_stop = Some(ReadStop::Timeout);
+                let read_stop = pace
+                    .is_late(body.bytes.len())
+                    .then_some(ReadStop::Late)
+                    .or_else(|| body.memory_lease.must_yield(&pace).then_some(ReadStop::Crowded));
+                if read_stop.is_some() {
+                    body.unread = Some(Unread { stream, reader, pending_read: Some(read) });
+                    body.read_stop = read_stop;
                     return Ok(body);
                 }
-            }
+            };
+            let Some(chunk) = chunk else { return Ok(body) };
+            body.append(&chunk);
+            // The read detached the buffer; the chunk has it.
+            buffer = Uint8Array::new(&chunk.buffer());
         }
         body.unread = Some(Unread { stream, reader, pending_read: None });
-        body.read_stop = (body.bytes.len() <= scan_window).then_some(ReadStop::MemoryPressure);
         Ok(body)
     }
 
@@ -150,16 +157,21 @@ impl RequestBody {
     /// Copies a chunk into Wasm's memory.
     fn append(&mut self, chunk: &Uint8Array) {
         let start = self.bytes.len();
-        self.bytes.resize(start.saturating_add(chunk.length() as usize), 0);
+        let end = start.saturating_add(chunk.length() as usize);
+        if end > self.bytes.capacity() {
+            // A vector that doubles would take three times the body while it grows.
+            self.bytes.reserve_exact(end.saturating_sub(start).max(start / 4));
+        }
+        self.bytes.resize(end, 0);
         if let Some(destination) = self.bytes.get_mut(start..) {
             chunk.copy_to(destination);
         }
         self.memory_lease.grow(chunk.length() as usize);
     }
 
-    /// Returns the bytes that are scored: at most the scan window.
+    /// Returns the bytes that the core reads: at most the limit of the policy.
     pub fn scanned(&self) -> &[u8] {
-        self.bytes.get(..self.scan_window).unwrap_or(&self.bytes)
+        self.bytes.get(..self.max_bytes).unwrap_or(&self.bytes)
     }
 
     /// Returns the whole body, if all of it was read.
@@ -167,10 +179,23 @@ impl RequestBody {
         self.unread.is_none().then_some(self.bytes.as_slice())
     }
 
-    /// Returns why less than the window was read; `None` if the window is full or the body
+    /// Returns why less than the limit was read; `None` if the limit is reached or the body
     /// complete.
     pub fn read_stop(&self) -> Option<ReadStop> {
         self.read_stop
+    }
+
+    /// Returns whether the body was read up to the limit and goes on, and may be JSON: a multipart
+    /// body begins with hyphens.
+    pub fn is_large_json(&self) -> bool {
+        self.unread.is_some()
+            && self.read_stop.is_none()
+            && !self.bytes.trim_ascii_start().starts_with(b"--")
+    }
+
+    /// Returns the bytes that were read beyond the limit: less than a chunk.
+    pub fn beyond_limit(&self) -> &[u8] {
+        self.bytes.get(self.max_bytes..).unwrap_or_default()
     }
 
     /// Returns the bytes of the whole body: counted if it was read to its end, else as declared;
@@ -192,14 +217,18 @@ impl RequestBody {
 
     /// Returns the body for the origin: the bytes that were read, then the rest. They leave Wasm's
     /// memory, which all requests of the isolate share, before the origin is called.
-    pub fn into_upstream_body(self) -> Result<UpstreamBody, JsValue> {
+    ///
+    /// With a `gate`, the end of a body that was not read to its end is held back, and the gate has
+    /// the bytes beyond the limit.
+    pub fn into_upstream_body(self, gate: Option<Gate>) -> Result<UpstreamBody, JsValue> {
         if !self.has_body {
             return Ok(UpstreamBody::None);
         }
         if let Some(js_bytes) = self.js_bytes {
             return Ok(UpstreamBody::Buffered(js_bytes));
         }
-        let prefix = Uint8Array::from(self.bytes.as_slice());
+        let known = if gate.is_some() { self.scanned() } else { self.bytes.as_slice() };
+        let prefix = Uint8Array::from(known);
         let Some(unread) = self.unread else { return Ok(UpstreamBody::Buffered(prefix)) };
         let channel = match self.content_length {
             // The platform enforces the declared length, so that it can be declared to the origin.
@@ -211,7 +240,7 @@ impl RequestBody {
         };
         Ok(UpstreamBody::Stream(
             channel.readable(),
-            Pump { prefix, unread, sink: channel.writable() },
+            Pump { prefix, unread, sink: channel.writable(), gate },
         ))
     }
 }
@@ -223,12 +252,15 @@ impl Pump {
     /// If the client's upload ends early. An origin that stops reading is not an error: it may have
     /// answered already.
     pub async fn run(self) -> Result<(), UploadAborted> {
-        let Self { prefix, mut unread, sink } = self;
+        let Self { prefix, mut unread, sink, gate } = self;
         let Ok(writer) = sink.get_writer() else { return Ok(()) };
         if JsFuture::from(writer.write_with_chunk(&prefix)).await.is_err() {
             return Ok(());
         }
         drop(prefix);
+        if let Some(gate) = gate {
+            return gate.run(&unread.reader, &writer).await;
+        }
         if let Some(pending_read) = unread.pending_read.take() {
             match pending_read.await {
                 Ok(result) => match chunk_from_result(result) {
@@ -265,15 +297,6 @@ async fn close_writer(writer: &WritableStreamDefaultWriter) -> Result<(), Upload
     Ok(())
 }
 
-/// Returns the bytes of a read; `None` at the end of the stream.
-fn chunk_from_result(result: JsValue) -> Option<Uint8Array> {
-    let result: ReadableStreamReadResult = result.unchecked_into();
-    if result.get_done().unwrap_or(false) {
-        return None;
-    }
-    result.get_value().dyn_into().ok()
-}
-
 /// Creates one of the platform's own transform streams. Their two ends are native; the ends of the
 /// standard `TransformStream` are not.
 fn native_transform_stream(class: &str, arguments: &Array) -> Result<TransformStream, JsValue> {
@@ -290,55 +313,5 @@ fn first_buffer_bytes(content_length: Option<u64>) -> u32 {
         .map_or(CHUNK_BYTES, |length| length.clamp(1 << 10, CHUNK_BYTES))
 }
 
-/// Bytes of a body in the isolate's memory, which all of its requests share
-/// (cloudflare/workers-rs#255). Dropping the lease gives them back.
-#[derive(Default)]
-struct MemoryLease(usize);
-
-impl MemoryLease {
-    fn grow(&mut self, bytes: usize) {
-        self.0 = self.0.saturating_add(bytes);
-        HELD_BYTES.set(HELD_BYTES.get().saturating_add(bytes));
-    }
-
-    /// Returns whether no more of this body may be read. A body below 64 KiB is always read.
-    fn is_over_limit(&self) -> bool {
-        self.0 >= CHUNK_BYTES as usize && HELD_BYTES.get() > MAX_HELD_BYTES
-    }
-}
-
-impl Drop for MemoryLease {
-    fn drop(&mut self) {
-        HELD_BYTES.set(HELD_BYTES.get().saturating_sub(self.0));
-    }
-}
-
-thread_local! {
-    /// Bytes of all bodies in the isolate.
-    static HELD_BYTES: Cell<usize> = const { Cell::new(0) };
-}
-
-impl ReadStop {
-    /// Returns the value of the log's member `read_stop`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Timeout => "timeout",
-            Self::MemoryPressure => "memory_pressure",
-        }
-    }
-}
-
-/// Time in which a client must fill the window. After the timeout the request is scored on the
-/// bytes received so far.
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Maximum number of bytes per read: most bodies take one read.
-const CHUNK_BYTES: u32 = 64 << 10;
-
-/// Bytes of bodies in an isolate above which it stops reading large bodies. An isolate has 128 MB,
-/// but a vector can be twice as large while it grows, and JavaScript needs memory, too.
-///
-/// This is twelve windows of 2 MiB. If more large uploads are under way, the bodies above the limit
-/// are scored on what was read, 64 KiB at least, and the log shows `read_stop: memory_pressure` and
-/// `unscanned_bytes`.
-const MAX_HELD_BYTES: usize = 24 << 20;
+/// Pause between two looks at the progress of an upload that does not send.
+const TICK: Duration = Duration::from_secs(1);

@@ -115,6 +115,9 @@ mod tests {
             body_bytes: 0,
             unscanned_bytes: 0,
             unreadable: Vec::new(),
+            unscored: Vec::new(),
+            scored_share: Some(1.0),
+            incomplete: None,
             entries: 1,
         };
         let expected = "x-hedgerow-band:suspect\nx-hedgerow-hits:\nx-hedgerow-request-id:r-1\n\

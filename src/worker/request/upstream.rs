@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use js_sys::futures::JsFuture;
-use js_sys::{Array, Promise, Reflect};
+use js_sys::{Array, Reflect};
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{
     AbortController, AbortSignal, Headers, Request, RequestInit, RequestRedirect, Response,
@@ -38,9 +38,9 @@ pub struct Upstream<'a> {
 
 /// A request that was sent. While the origin works on it, Wasm's memory holds nothing else of the
 /// request, whatever its size.
-struct InFlight {
+pub struct InFlight {
     /// Resolves to the origin's `Response`.
-    response: Promise,
+    response: JsFuture,
     /// Whether the client's upload ended early after the request was sent.
     upload_aborted: Rc<Cell<bool>>,
 }
@@ -68,6 +68,14 @@ impl Upstream<'_> {
     ) -> Result<Response, RequestError> {
         let in_flight = self.start(&headers, body)?;
         drop(headers);
+        self.finish(in_flight).await
+    }
+
+    /// Waits for the response to a request that [`start`](Self::start) sent.
+    ///
+    /// # Errors
+    /// As for [`forward`](Self::forward).
+    pub async fn finish(&self, in_flight: InFlight) -> Result<Response, RequestError> {
         Ok(self.with_request_id(self.await_response(in_flight).await?))
     }
 
@@ -97,11 +105,11 @@ impl Upstream<'_> {
         self.strip_headers(&request.headers());
         let response =
             self.origin.fetch(&request).map_err(|error| self.origin_unreachable(&error))?;
-        Ok(InFlight { response, upload_aborted: Rc::default() })
+        Ok(InFlight { response: response.into(), upload_aborted: Rc::default() })
     }
 
     /// Sends a request with its own headers and body. Its body is pumped in the background.
-    fn start(&self, headers: &Headers, body: UpstreamBody) -> Result<InFlight, RequestError> {
+    pub fn start(&self, headers: &Headers, body: UpstreamBody) -> Result<InFlight, RequestError> {
         let invalid_request = |_| RequestError::InvalidRequest;
         let original = &self.request.raw;
         let init = RequestInit::new();
@@ -140,12 +148,12 @@ impl Upstream<'_> {
             Request::new_with_str_and_init(&self.url(), &init).map_err(invalid_request)?;
         let response =
             self.origin.fetch(&request).map_err(|error| self.origin_unreachable(&error))?;
-        Ok(InFlight { response, upload_aborted })
+        Ok(InFlight { response: response.into(), upload_aborted })
     }
 
     async fn await_response(&self, in_flight: InFlight) -> Result<Response, RequestError> {
         let InFlight { response, upload_aborted } = in_flight;
-        let response = JsFuture::from(response).await.and_then(JsCast::dyn_into);
+        let response = response.await.and_then(JsCast::dyn_into);
         response.map_err(|error| {
             let is_aborted = upload_aborted.get() || self.request.raw.signal().aborted();
             if is_aborted { RequestError::UploadAborted } else { self.origin_unreachable(&error) }

@@ -68,6 +68,9 @@ export interface Scored {
     body_bytes: number;
     unscanned_bytes: number;
     unreadable: string[];
+    unscored: string[];
+    scored_share: number | null;
+    incomplete?: string;
     entries: number;
   };
 }

@@ -5,7 +5,8 @@ import { type DecisionList, type DecisionRecord, useApi } from '../api.ts';
 import { Async, Empty } from '../components/async-states.tsx';
 import { ActionTag, BandTag, Copy, Hash, Time } from '../components/ui.tsx';
 import { Waterfall } from '../components/waterfall.tsx';
-import { byteRange, bytes, count, decibans } from '../format.ts';
+import { byteRange, bytes, count, decibans, share } from '../format.ts';
+import { REASONS } from '../overview/unscored.tsx';
 import { link, navigate } from '../router.ts';
 
 interface Props {
@@ -147,9 +148,18 @@ function Hits({ hits }: { hits: DecisionRecord['hits'] }) {
   );
 }
 
+/** Describes the part of a request that was not scored; empty if it was scored whole. */
+function describeUnscored({ unscored, scored_share, incomplete }: DecisionRecord): string {
+  if (unscored.length === 0) return '';
+  const scored = scored_share === null ? 'an unknown part' : share(scored_share, 1);
+  const reasons = unscored.map((reason) => REASONS[reason] ?? reason).join('; ');
+  const effect = incomplete ? `. The action is the policy’s for “${incomplete}”` : '';
+  return `${scored} of the body was scored: ${reasons}${effect}`;
+}
+
 function Facts({ decision }: { decision: DecisionRecord }) {
   const { account, cluster, model, colo, dialect, operation, entries, error } = decision;
-  const { role, serial, ruleset, shadow_hits, unreadable, unscanned_bytes } = decision;
+  const { role, serial, ruleset, shadow_hits, unreadable } = decision;
   const requests = entries > 1 ? `, ${count(entries)} requests` : '';
   const facts: [string, ComponentChildren][] = [
     ['Time', <Time at={decision.at} />],
@@ -159,7 +169,7 @@ function Facts({ decision }: { decision: DecisionRecord }) {
     ['Colo', <FilterLink name="colo" value={colo} />],
     ['Dialect, operation', dialect && `${dialect}, ${operation}`],
     ['Body', `${bytes(decision.body_bytes)}${requests}`],
-    ['Not scored', unscanned_bytes > 0 && `${bytes(unscanned_bytes)} of the body`],
+    ['Not scored whole', describeUnscored(decision)],
     ['Unreadable', unreadable.join(', ')],
     [
       'Ruleset',

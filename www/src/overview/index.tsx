@@ -12,6 +12,7 @@ import { RANGES, requests, sum } from './series.ts';
 import { Signatures } from './signatures.tsx';
 import { Summary } from './summary.tsx';
 import { Traffic } from './traffic.tsx';
+import { Unscored } from './unscored.tsx';
 
 /**
  * Returns the minimum milliseconds between updates. Long ranges cost the ledger more, and change
@@ -118,6 +119,7 @@ function Counts({ series, now, range }: CountsProps) {
         {releaseStatus}
         <Scores series={series} status={status} />
         <Signatures series={series} />
+        <Unscored range={range} />
         <Rulesets series={series} status={status} />
         <ShadowPanel range={range} status={status} />
         <Failures errors={series.errors} />

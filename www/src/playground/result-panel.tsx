@@ -6,6 +6,7 @@ import { ActionTag, BandTag, Copy, Hash, Panel } from '../components/ui.tsx';
 import { Waterfall } from '../components/waterfall.tsx';
 import type { Scored } from '../core/core.ts';
 import { bytes, count } from '../format.ts';
+import { REASONS } from '../overview/unscored.tsx';
 import { link } from '../router.ts';
 import { EXAMPLES } from './examples.ts';
 import { InputError } from './input-error.ts';
@@ -25,9 +26,25 @@ const EFFECTS: Record<Action, string> = {
   block: 'The client receives 403.',
 };
 
+/** Statuses of requests that are refused because they were not scored whole. */
+const REFUSALS: Record<string, number> = {
+  late: 408,
+  crowded: 503,
+  window: 413,
+  costly: 413,
+  encoding: 415,
+  opaque: 415,
+  attachment: 415,
+};
+
 /** Describes the effect of a decision in enforce mode. */
 function describeEffect(decision: Decision, { retryAfter, failClosed }: Rules['enforce']): string {
-  const { action, unscanned_bytes, unreadable } = decision;
+  const { action, unscanned_bytes, unreadable, incomplete } = decision;
+  if (incomplete) {
+    return action === 'block'
+      ? `The client receives ${REFUSALS[incomplete] ?? 403}: the request was not scored whole.`
+      : `${EFFECTS[action]} The reason is that the request was not scored whole.`;
+  }
   if (action === 'throttle') return `${EFFECTS.throttle} with Retry-After: ${retryAfter}.`;
   const isEditable = unscanned_bytes === 0 && unreadable.length === 0;
   if (action !== 'degrade' || isEditable) return EFFECTS[action];
@@ -49,7 +66,8 @@ const UNREADABLE: Record<string, string> = {
   entries: 'the batch has too many requests',
   multipart: 'the parts of the upload were not found',
   duplicate: 'a key that must be unique is repeated',
-  costly: 'searching the text is too expensive, so not all patterns were tried',
+  costly: 'reading the text is too expensive, so not all of it was searched',
+  opaque: 'a part is in a binary format',
 };
 
 interface Props {
@@ -150,7 +168,7 @@ function ScoreChart({
 }
 
 function Facts({ decision, rules }: { decision: Decision; rules: Rules }) {
-  const { unscanned_bytes, entries, unreadable, exemption, shadow_hits } = decision;
+  const { unscanned_bytes, entries, unreadable, unscored, exemption, shadow_hits } = decision;
   const isShadow = decision.mode === 'shadow';
   return (
     <dl class="facts result-facts">
@@ -173,12 +191,18 @@ function Facts({ decision, rules }: { decision: Decision; rules: Rules }) {
       <dd>
         {bytes(decision.body_bytes)}
         {unscanned_bytes > 0 &&
-          `, of which the last ${bytes(unscanned_bytes)} are after the scan window and not scored`}
+          `, of which the last ${bytes(unscanned_bytes)} exceed the limit and are not read`}
       </dd>
       {entries !== 1 && (
         <>
           <dt>Requests in the batch</dt>
           <dd>{count(entries)}</dd>
+        </>
+      )}
+      {unscored.length > 0 && (
+        <>
+          <dt>Not scored whole</dt>
+          <dd>{unscored.map((reason) => REASONS[reason] ?? reason).join('; ')}</dd>
         </>
       )}
       {unreadable.length > 0 && (

@@ -45,7 +45,7 @@ impl<'r> ReplayEngine<'r> {
             None => self.last_time,
         };
         self.last_time = now;
-        let envelope = recorded.envelope(self.ruleset.policy().scan.scan_window, now);
+        let envelope = recorded.envelope(self.ruleset.policy().scan.max_body, now);
         let evaluation =
             self.local_engine.evaluate(&envelope, recorded.response_status.unwrap_or(200))?;
         let Evaluation { assessment, disposition, account, .. } = evaluation;

@@ -74,10 +74,10 @@ impl<'r> SimulationEngine<'r> {
             ..Envelope::default()
         };
         let evaluation = self.local_engine.evaluate(&envelope, status)?;
-        let Evaluation { assessment, disposition, account } = evaluation;
+        let Evaluation { assessment, action, account, .. } = evaluation;
         Some(Verdict {
             band: assessment.band,
-            is_blocked: assessment.action(&disposition) == Action::Block,
+            is_blocked: action == Action::Block,
             hits: assessment.hits.iter().map(|hit| hit.signature).collect(),
             account,
             firings: self.local_engine.firings(),

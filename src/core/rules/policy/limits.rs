@@ -6,18 +6,32 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Bytes at the start of a body that are scored; the rest is forwarded unread.
+    /// Bytes of normalised text of a request that are scored. Of a longer text the beginning and
+    /// the end are scored, half of the window each.
     #[serde(rename = "window")]
     pub scan_window: usize,
-    /// Maximum bytes to which a compressed body is decompressed for scoring.
+    /// Bytes at the start of a body that are read; the rest is forwarded unread.
+    pub max_body: usize,
+    /// Maximum bytes to which a compressed body is decompressed for scoring. Another limit is in
+    /// proportion to the received bytes: [`max_inflated`](crate::http::body::max_inflated).
     pub max_decompressed: usize,
     /// Maximum number of batch entries that are scored.
     pub max_entries: usize,
+    /// Maximum seconds of an upload that is waited for.
+    pub max_upload_time: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        // 2 MiB hold a context of about half a million tokens; Wasm memory holds a few of them.
-        Self { scan_window: 2 << 20, max_decompressed: 4 << 20, max_entries: 10_000 }
+        Self {
+            // A context of about half a million tokens.
+            scan_window: 2 << 20,
+            // The same context with a few pictures. Wasm memory holds a few bodies of this size.
+            max_body: 5 << 20,
+            max_decompressed: 6 << 20,
+            max_entries: 10_000,
+            // 5 MB at 64 kB/s take 80 seconds.
+            max_upload_time: 300,
+        }
     }
 }

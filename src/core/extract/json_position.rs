@@ -1,0 +1,225 @@
+//! Follows the structure of JSON that streams by, so that reading can begin in its middle.
+//!
+//! Of a body that is too large to be held, only the beginning and the end are read. The end alone
+//! is not JSON: it begins somewhere inside objects, lists and a string. [`JsonPosition`] knows
+//! inside which, and writes the text that opens them.
+#![deny(clippy::arithmetic_side_effects)]
+
+/// A position in JSON text: the open objects, lists and string.
+#[derive(Clone, Debug, Default)]
+pub struct JsonPosition {
+    /// Open objects and lists, the outermost first.
+    levels: Vec<Level>,
+    /// Number of levels that are open in addition to `levels`.
+    deeper: usize,
+    /// Whether the position is inside a string.
+    in_string: bool,
+    /// Whether the byte before the position escapes the next byte of a string.
+    is_escaped: bool,
+    /// The current or last string, if it may be a key.
+    last_string: Vec<u8>,
+    /// Whether the last string is longer than a known key.
+    is_last_string_long: bool,
+}
+
+/// An open object or list.
+#[derive(Clone, Debug)]
+struct Level {
+    is_object: bool,
+    /// The key of the member that is being read, as in the text; empty in a list.
+    key: Vec<u8>,
+    /// Whether the position is in the value of a member.
+    in_value: bool,
+}
+
+impl JsonPosition {
+    /// Moves the position over `bytes`.
+    pub fn advance(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let consumed =
+                if self.in_string { self.read_string(bytes) } else { self.read_structure(bytes) };
+            bytes = bytes.get(consumed..).unwrap_or_default();
+        }
+    }
+
+    /// Returns the text that opens what is open at the position. Followed by the rest of the JSON,
+    /// it is JSON again.
+    pub fn opening(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        for level in &self.levels {
+            text.push(if level.is_object { b'{' } else { b'[' });
+            if level.is_object && level.in_value {
+                text.push(b'"');
+                text.extend_from_slice(&level.key);
+                text.extend_from_slice(b"\":");
+            }
+        }
+        text.extend(std::iter::repeat_n(b'[', self.deeper.min(MAX_LEVELS)));
+        if self.in_string {
+            text.push(b'"');
+            if self.is_escaped {
+                text.push(b'\\');
+            }
+        }
+        text
+    }
+
+    /// Reads to the end of the string, or of `bytes`. Returns the bytes consumed, at least 1.
+    fn read_string(&mut self, bytes: &[u8]) -> usize {
+        if std::mem::take(&mut self.is_escaped) {
+            self.keep(bytes.get(..1).unwrap_or_default());
+            return 1;
+        }
+        let run = memchr::memchr2(b'"', b'\\', bytes).unwrap_or(bytes.len());
+        self.keep(bytes.get(..run).unwrap_or_default());
+        match bytes.get(run) {
+            None => run,
+            Some(b'\\') => {
+                self.keep(b"\\");
+                self.is_escaped = true;
+                run.saturating_add(1)
+            }
+            Some(_) => {
+                self.in_string = false;
+                run.saturating_add(1)
+            }
+        }
+    }
+
+    /// Keeps bytes of a string that may be a key.
+    fn keep(&mut self, bytes: &[u8]) {
+        if self.last_string.len().saturating_add(bytes.len()) <= MAX_KEY_BYTES {
+            self.last_string.extend_from_slice(bytes);
+        } else {
+            self.is_last_string_long = true;
+        }
+    }
+
+    /// Reads to the next byte that opens, closes or separates, and over it. Returns the bytes
+    /// consumed, at least 1.
+    fn read_structure(&mut self, bytes: &[u8]) -> usize {
+        let is_structural =
+            |byte: &u8| matches!(byte, b'"' | b'{' | b'[' | b'}' | b']' | b':' | b',');
+        let Some(run) = bytes.iter().position(is_structural) else { return bytes.len() };
+        match bytes.get(run) {
+            Some(b'"') => {
+                self.in_string = true;
+                self.last_string.clear();
+                self.is_last_string_long = false;
+            }
+            Some(b'{') => self.open(true),
+            Some(b'[') => self.open(false),
+            Some(b'}' | b']') => match self.deeper.checked_sub(1) {
+                Some(deeper) => self.deeper = deeper,
+                None => drop(self.levels.pop()),
+            },
+            Some(b':') if self.deeper == 0 => {
+                let key = if self.is_last_string_long { &[][..] } else { &self.last_string };
+                if let Some(level) = self.levels.last_mut() {
+                    level.key.clear();
+                    level.key.extend_from_slice(key);
+                    level.in_value = true;
+                }
+            }
+            Some(b',') if self.deeper == 0 => {
+                if let Some(level) = self.levels.last_mut() {
+                    level.in_value = false;
+                }
+            }
+            _ => {}
+        }
+        run.saturating_add(1)
+    }
+
+    fn open(&mut self, is_object: bool) {
+        if self.levels.len() < MAX_LEVELS && self.deeper == 0 {
+            self.levels.push(Level { is_object, key: Vec::new(), in_value: false });
+        } else {
+            self.deeper = self.deeper.saturating_add(1);
+        }
+    }
+}
+
+/// Maximum number of open levels that are known exactly. Messages are five levels deep.
+const MAX_LEVELS: usize = 32;
+
+/// Maximum bytes of a key that is kept. Keys with text are shorter.
+const MAX_KEY_BYTES: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::extract::lenient_json::Reader;
+
+    fn opening_after(text: &str) -> String {
+        let mut position = JsonPosition::default();
+        position.advance(text.as_bytes());
+        String::from_utf8(position.opening()).unwrap()
+    }
+
+    #[test]
+    fn the_opening_names_what_is_open() {
+        let rows = [
+            ("", ""),
+            (r#"{"a":1"#, r#"{"a":"#),
+            (r#"{"a":1,"#, "{"),
+            (r#"{"a":1,"b"#, r#"{""#),
+            (r#"{"messages":[{"role":"user","content":"one"#, r#"{"messages":[{"content":""#),
+            (
+                r#"{"messages":[{"role":"user","content":[{"text":"a\"#,
+                r#"{"messages":[{"content":[{"text":"\"#,
+            ),
+            (r#"{"a":{"b":"]}"},"c":["#, r#"{"c":["#),
+            (r#"}}]{"a":"#, r#"{"a":"#),
+            (r#"{"a\"b":["#, r#"{"a\"b":["#),
+        ];
+        for (text, opening) in rows {
+            assert_eq!(opening_after(text), opening, "{text}");
+        }
+        let long = format!(r#"{{"{}":["#, "k".repeat(MAX_KEY_BYTES + 1));
+        assert_eq!(opening_after(&long), r#"{"":["#);
+    }
+
+    #[test]
+    fn depth_is_bounded() {
+        let deep = opening_after(&"[".repeat(1_000_000));
+        assert!(deep.len() <= 2 * MAX_LEVELS);
+        assert_eq!(opening_after(&format!("{}{}", "[".repeat(1_000), "]".repeat(999))), "[");
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig {
+            failure_persistence: None,
+            ..Default::default()
+        })]
+
+        /// The text after any position of JSON, after its opening, is JSON. Chunks do not matter.
+        #[test]
+        fn the_rest_is_json_again(
+            key in "[a-z\"\\\\]{0,8}",
+            text in ".{0,20}",
+            cut in 0.0..1.0_f64,
+        ) {
+            let body = serde_json::json!({
+                key.clone(): [{ "role": "user", key: [text, { "x": [1, "\u{e9}\n"] }] }, true],
+                "last": [[]],
+            });
+            let body = body.to_string().into_bytes();
+            let at = (body.len() as f64 * cut) as usize;
+            let (before, after) = body.split_at(at);
+            let mut position = JsonPosition::default();
+            for byte in before {
+                position.advance(std::slice::from_ref(byte));
+            }
+            let mut at_once = JsonPosition::default();
+            at_once.advance(before);
+            proptest::prop_assert_eq!(position.opening(), at_once.opening());
+            let mut rest = position.opening();
+            rest.extend_from_slice(after);
+            let mut reader = Reader::new(&rest, 0);
+            reader.skip();
+            let rest_text = String::from_utf8_lossy(&rest);
+            proptest::prop_assert!(!reader.errors().truncated, "{}", rest_text);
+        }
+    }
+}

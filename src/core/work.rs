@@ -1,0 +1,174 @@
+//! The budget of work of one body: how many bytes may be worked on to score it.
+//!
+//! The size of a body does not bound its cost: characters expand, a regex may search a passage many
+//! times, and malformed JSON may be read again and again. So everything that works on bytes spends
+//! from this budget, which is in proportion to the body. If the budget does not suffice, the work
+//! is not done, and the request has the issue [`COSTLY`](crate::extract::ReadIssues::COSTLY).
+#![deny(clippy::arithmetic_side_effects)]
+
+use std::cell::Cell;
+
+/// The work that may still be done for a body, in bytes.
+///
+/// Reading and searching have separate shares: text that exhausts the searches of regexes is still
+/// read and scanned for literals, and so are the entries of a batch that follow it.
+#[derive(Clone, Debug)]
+pub struct WorkBudget {
+    /// Bytes that may be normalised, joined, read again and scanned.
+    reading: Cell<usize>,
+    /// Bytes that may be searched, by regexes and by look-ahead.
+    searching: Cell<usize>,
+    /// Bytes that the current entry of a batch may search.
+    entry_searching: Cell<usize>,
+    /// Maximum bytes of normalised text, including joined parts.
+    max_text: usize,
+    is_exhausted: Cell<bool>,
+    /// Bytes that may be read and searched before any work.
+    total: (usize, usize),
+    /// Bytes that were worked on.
+    spent: Cell<usize>,
+}
+
+impl Default for WorkBudget {
+    /// Returns a budget without limits, for text that is not from a client.
+    fn default() -> Self {
+        Self::new(usize::MAX, usize::MAX, usize::MAX)
+    }
+}
+
+impl WorkBudget {
+    /// Returns the budget of a decoded body of `body_len` bytes.
+    pub fn for_body(body_len: usize) -> Self {
+        let allow = |factor: usize| body_len.saturating_mul(factor).saturating_add(ALLOWANCE);
+        let max_text = body_len.saturating_add(body_len / 4).saturating_add(TEXT_ALLOWANCE);
+        Self::new(allow(READING_PER_BYTE), allow(SEARCHING_PER_BYTE), max_text)
+    }
+
+    fn new(reading: usize, searching: usize, max_text: usize) -> Self {
+        Self {
+            reading: Cell::new(reading),
+            searching: Cell::new(searching),
+            entry_searching: Cell::new(usize::MAX),
+            max_text,
+            is_exhausted: Cell::new(false),
+            total: (reading, searching),
+            spent: Cell::new(0),
+        }
+    }
+
+    /// Makes the whole budget available again, so that a benchmark may repeat its work.
+    pub fn renew(&self) {
+        self.reading.set(self.total.0);
+        self.searching.set(self.total.1);
+        self.begin_entry();
+        self.spent.set(0);
+    }
+
+    /// Begins the search of an entry with `text_len` bytes of normalised text.
+    pub(crate) fn begin_search(&self, text_len: usize) {
+        let share = text_len.saturating_mul(SEARCHING_PER_TEXT_BYTE);
+        self.entry_searching.set(share.saturating_add(ENTRY_ALLOWANCE));
+    }
+
+    /// Begins the next entry of a batch, which is not exhausted before it needs work.
+    pub(crate) fn begin_entry(&self) {
+        self.entry_searching.set(usize::MAX);
+        self.is_exhausted.set(false);
+    }
+
+    /// Spends `bytes` of reading. Returns false if the budget is smaller, and is then exhausted.
+    pub fn spend_reading(&self, bytes: usize) -> bool {
+        self.spend(&[&self.reading], bytes)
+    }
+
+    /// Spends `bytes` of searching. Returns false if the budget is smaller, and is then exhausted.
+    pub fn spend_searching(&self, bytes: usize) -> bool {
+        self.spend(&[&self.searching, &self.entry_searching], bytes)
+    }
+
+    fn spend(&self, shares: &[&Cell<usize>], bytes: usize) -> bool {
+        if shares.iter().any(|share| share.get() < bytes) {
+            for share in shares.iter().filter(|share| share.get() < bytes) {
+                share.set(0);
+            }
+            self.is_exhausted.set(true);
+            return false;
+        }
+        shares.iter().for_each(|share| share.set(share.get().saturating_sub(bytes)));
+        self.spent.set(self.spent.get().saturating_add(bytes));
+        true
+    }
+
+    /// Records that a list or a text has reached its limit.
+    pub(crate) fn exhaust(&self) {
+        self.is_exhausted.set(true);
+    }
+
+    /// Returns whether work of the current entry was not done.
+    pub fn is_exhausted(&self) -> bool {
+        self.is_exhausted.get()
+    }
+
+    /// Returns whether the current entry may search.
+    pub(crate) fn may_search(&self) -> bool {
+        self.searching.get().min(self.entry_searching.get()) > 0
+    }
+
+    /// Returns the maximum bytes of normalised text.
+    pub fn max_text(&self) -> usize {
+        self.max_text
+    }
+
+    /// Returns the bytes that were worked on.
+    pub fn spent(&self) -> usize {
+        self.spent.get()
+    }
+}
+
+/// Bytes that may be read per byte of the body: each is normalised once and scanned once, may be
+/// joined to other parts twice, and is read again by the generic dialect if the first reading
+/// finds no text.
+const READING_PER_BYTE: usize = 8;
+
+/// Bytes that all entries of a body together may search per byte of the body.
+const SEARCHING_PER_BYTE: usize = 12;
+
+/// Bytes that one entry may search per byte of its text, in addition to [`ENTRY_ALLOWANCE`]. No
+/// recorded request needs more, but text made of the first words of signatures does.
+const SEARCHING_PER_TEXT_BYTE: usize = 8;
+
+/// Bytes that one entry may search, whatever its size.
+const ENTRY_ALLOWANCE: usize = 64 << 10;
+
+/// Bytes of reading and of searching that any body has.
+const ALLOWANCE: usize = 256 << 10;
+
+/// Bytes of normalised text that any body may have, in addition to one and a quarter of its size.
+/// A message of short parts has up to three times its size, for parts are joined.
+const TEXT_ALLOWANCE: usize = 256 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reading_and_searching_have_separate_shares() {
+        let work = WorkBudget::for_body(0);
+        assert!(work.spend_searching(ALLOWANCE) && !work.is_exhausted());
+        assert!(!work.spend_searching(1) && work.is_exhausted() && !work.may_search());
+        work.begin_entry();
+        assert!(work.spend_reading(ALLOWANCE) && !work.is_exhausted());
+        assert!(!work.spend_reading(1) && work.is_exhausted());
+        assert_eq!(work.spent(), 2 * ALLOWANCE);
+    }
+
+    #[test]
+    fn an_entry_searches_its_share_only() {
+        let work = WorkBudget::for_body(1 << 20);
+        work.begin_search(100);
+        assert!(work.spend_searching(ENTRY_ALLOWANCE + 800) && !work.spend_searching(1));
+        work.begin_entry();
+        work.begin_search(100);
+        assert!(work.spend_searching(1), "the next entry has a share of its own");
+    }
+}

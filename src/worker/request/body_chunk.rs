@@ -1,0 +1,21 @@
+//! The chunks in which the platform yields a body.
+
+use js_sys::Uint8Array;
+use wasm_bindgen::{JsCast, JsValue};
+use web_sys::ReadableStreamReadResult;
+
+/// The client's upload ended early, or the request was refused while its body was sent.
+#[derive(Debug)]
+pub struct UploadAborted;
+
+/// Returns the bytes of a read; `None` at the end of the stream.
+pub fn chunk_from_result(result: JsValue) -> Option<Uint8Array> {
+    let result: ReadableStreamReadResult = result.unchecked_into();
+    if result.get_done().unwrap_or(false) {
+        return None;
+    }
+    result.get_value().dyn_into().ok()
+}
+
+/// Maximum number of bytes per read: most bodies take one read.
+pub const CHUNK_BYTES: u32 = 64 << 10;
