@@ -42,7 +42,7 @@ const BUNDLE: &str = concat!(
     r#"{"correlations":[],"created":1800000000,"format":1,"lists":[],"#,
     r#""policy":{"account":[],"actions":{"clear":"allow","hostile":"block","notice":"tag","#,
     r#""suspect":"degrade"},"bands":{"hostile":95,"notice":5,"suspect":50},"#,
-    r#""enforce":{"fail_closed":false,"retry_after":60,"tag_in_shadow":false},"#,
+    r#""enforce":{"fail_closed":false,"retry_after":30,"tag_in_shadow":false},"#,
     r#""exemption":[],"mode":"shadow","noise":{"notice":1,"suspect":0.1},"route":[],"#,
     r#""scan":{"max_decompressed":4194304,"max_entries":10000,"window":2097152},"#,
     r#""score":{"caps":{"context":6},"family_cap":25,"prior":-20},"signature":[]},"#,
