@@ -91,7 +91,7 @@ describe('in Enforce', () => {
       expect(response.status, name).toBe(403);
       expect((await filter.decision(response)).band, name).toBe('hostile');
     }
-    expect(origin.requests).toEqual([]);
+    expect(complete()).toEqual([]);
   });
 
   it('the end of a body of any size is scored before the origin has it', async () => {

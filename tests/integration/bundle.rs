@@ -42,7 +42,7 @@ const BUNDLE: &str = concat!(
     r#"{"correlations":[],"created":1800000000,"format":1,"lists":[],"#,
     r#""policy":{"account":[],"actions":{"clear":"allow","hostile":"block","notice":"tag","#,
     r#""suspect":"degrade"},"bands":{"hostile":95,"notice":5,"suspect":50},"#,
-    r#""enforce":{"fail_closed":false,"retry_after":60,"tag_in_shadow":false},"#,
+    r#""enforce":{"fail_closed":false,"retry_after":30,"tag_in_shadow":false},"#,
     r#""exemption":[],"incomplete":{"attachment":"allow","costly":"refuse","crowded":"refuse","#,
     r#""encoding":"refuse","late":"wait","opaque":"refuse","window":"allow"},"mode":"shadow","#,
     r#""noise":{"notice":1,"suspect":0.1},"route":[],"scan":{"max_body":5242880,"#,
@@ -54,7 +54,7 @@ const BUNDLE: &str = concat!(
     r#""string":{"string_match":"contains","value":"hedge rows"}}}},"status":"stable","#,
     r#""title":"","weight":5}],"sources":{}}"#,
 );
-const BUNDLE_DIGEST: &str = "3df4b0bd51cfda70e7b066e051cc0dd4d6504f3df5871c28dc56f4da5223a6e7";
+const BUNDLE_DIGEST: &str = "ce0ecfadfcfd292875759a3c38d487ecd4c7fbbc72b40071859649e00c688c76";
 const RELEASE: &str = concat!(
     r#"{"active":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","#,
     r#""author":"ana","#,
