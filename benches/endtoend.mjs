@@ -22,8 +22,8 @@ const OBJECTS = Object.fromEntries(
   ]),
 );
 const SECRETS = {
-  ACCOUNT_SECRET: 'account-secret-of-the-benchmark',
-  TAG_SECRET: 'tag-secret-of-the-benchmark',
+  ACCOUNT_SECRET: 'account-secret-of-the-benchmark-with-32-bytes',
+  TAG_SECRET: 'tag-secret-of-the-benchmark-with-32-bytes',
 };
 
 /**

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use hedgerow_core::http::credential;
 use hedgerow_core::http::route::builtin_endpoint;
+use hedgerow_core::mac_domain::MacDomain;
 use hedgerow_sigma::recorded::RecordedRequest;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
@@ -35,7 +36,7 @@ impl AccountIds {
         };
         let dialect = builtin_endpoint(&recorded.path).dialect();
         let credential =
-            credential::find_credential(dialect, header, || recorded.query_key.clone());
+            credential::find_credential(dialect, header, || recorded.query_key.clone()).found();
         recorded.account = credential.and_then(|credential| match &self.secret {
             Some(secret) => account_hash(secret, &credential),
             None => {
@@ -47,9 +48,11 @@ impl AccountIds {
     }
 }
 
-/// Returns the account id of the edge: the first bytes of HMAC-SHA256 of the credential, in hex.
+/// Returns the account id of the edge: the first bytes of HMAC-SHA256 of the domain's prefix and
+/// the credential, in hex.
 fn account_hash(secret: &str, credential: &str) -> Option<String> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).ok()?;
+    mac.update(MacDomain::Account.prefix());
     mac.update(credential.as_bytes());
     mac.finalize().into_bytes().get(..credential::ACCOUNT_ID_BYTES).map(hex::encode)
 }

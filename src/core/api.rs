@@ -25,7 +25,9 @@ pub use clusters::{
 };
 pub use decisions::{DecisionList, DecisionRecord};
 pub use error::{ErrorBody, ErrorDetails};
-pub use health::{ConfigProblem, HealthDetails, HealthReport, HealthStatus, VersionInfo};
+pub use health::{
+    ConfigProblem, ConsoleHost, HealthDetails, HealthReport, HealthStatus, VersionInfo,
+};
 pub use indicators::{IndicatorDetails, IndicatorInfo, IndicatorList, RevokeRequest, RevokeResult};
 pub use live::LiveTicket;
 pub use releases::{PublishResult, ReleaseInfo, ReleaseList, ReleaseUpload};

@@ -9,6 +9,7 @@ use siphasher::sip::SipHasher13;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::field::FieldId;
+use crate::mac_domain::MacDomain;
 
 /// The hash key of a deployment.
 ///
@@ -21,7 +22,7 @@ impl HashKey {
     /// Derives the key from the secret of a deployment.
     pub fn derive(secret: &[u8]) -> Self {
         let digest =
-            Sha256::new().chain_update(b"hedgerow.keys.v1\0").chain_update(secret).finalize();
+            Sha256::new().chain_update(MacDomain::HashKey.prefix()).chain_update(secret).finalize();
         let mut words = digest
             .chunks_exact(8)
             .map(|chunk| chunk.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));

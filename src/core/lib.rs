@@ -58,6 +58,7 @@ pub mod extract;
 pub mod field;
 pub mod http;
 pub mod keyed_hash;
+pub mod mac_domain;
 pub mod matching;
 pub mod rules;
 pub mod ruleset;

@@ -32,6 +32,7 @@ mod status;
 
 use std::rc::Rc;
 
+use hedgerow_core::api::ConsoleHost;
 use serde_json::json;
 use web_sys::{Request, Response};
 use worker::Context;
@@ -43,7 +44,6 @@ use crate::platform::settings::Settings;
 use crate::registry_do::client;
 use crate::request::client_request::ClientRequest;
 use crate::request::response::{RequestError, json_response};
-use crate::request::tag;
 
 /// Path prefix of the API.
 const PREFIX: &str = "/_hedgerow/v1";
@@ -64,7 +64,7 @@ pub async fn handle(
     }
     let scope = match auth::authorize(request, settings, context, &tokens).await {
         Ok(scope) => scope,
-        Err(error) => return unauthorized_response(&error),
+        Err(error) => return auth::unauthorized_response(&error),
     };
     dispatch(request, settings, &tokens, scope).await.unwrap_or_else(|error| {
         if matches!(error.code, "scope" | "too_large") {
@@ -78,15 +78,6 @@ pub async fn handle(
     })
 }
 
-fn unauthorized_response(error: &ApiError) -> Response {
-    let response = json_response(error.status, &error.body());
-    match error.status {
-        401 => tag::set_header(&response.headers(), "www-authenticate", "Bearer"),
-        _ => tag::set_header(&response.headers(), "retry-after", "60"),
-    }
-    response
-}
-
 /// Finds the route, checks the scope, and calls the handler.
 async fn dispatch(
     request: &ClientRequest,
@@ -96,6 +87,11 @@ async fn dispatch(
 ) -> Result<Response, ApiError> {
     let path = request.path().strip_prefix(PREFIX).unwrap_or_default();
     let route = routes::find(request.method(), path)?;
+    // Only the console opens the WebSocket.
+    let is_live = matches!(route.handler, RouteHandler::Live | RouteHandler::LiveTicket);
+    if is_live && settings.console_host(&request.raw.url()) == ConsoleHost::Other {
+        return Err(routes::not_found());
+    }
     if route.scope == Scope::Admin && scope != Scope::Admin {
         let remedy = "use the token that was set as ADMIN_TOKEN";
         return Err(ApiError::new(403, "scope", "this token only allows reading", remedy));

@@ -21,6 +21,7 @@ mod platform;
 mod registry_do;
 mod request;
 
+use hedgerow_core::api::ConsoleHost;
 use web_sys::{Request, Response};
 use worker::{Context, Env, ScheduleContext, ScheduledEvent, event};
 
@@ -28,8 +29,8 @@ use crate::admin_api::{console, health};
 use crate::platform::panic;
 use crate::platform::settings::Settings;
 use crate::request::client_request::ClientRequest;
-use crate::request::filter;
 use crate::request::response::RequestError;
+use crate::request::{filter, service_worker};
 
 /// The part of the Worker that answers a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +71,18 @@ impl Route {
         let found = ROUTES.iter().find(|(pattern, _)| matches(pattern));
         found.map_or(Self::Filter, |(_, route)| *route)
     }
+
+    /// Returns the route on a host: the host of the console has nothing else, and then no other
+    /// host has the console. The API and health are on every host, because they trust nothing that
+    /// other pages of a host could control.
+    fn on_host(self, host: ConsoleHost) -> Self {
+        match (self, host) {
+            (Self::Console, ConsoleHost::Other) | (Self::Filter, ConsoleHost::Own) => {
+                Self::NotFound
+            }
+            (route, _) => route,
+        }
+    }
 }
 
 /// Answers a request. Each part turns its own errors into responses.
@@ -80,9 +93,14 @@ async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<R
     panic::install_hook();
     let settings = Settings::for_isolate(&env);
     let request = ClientRequest::new(request);
-    Ok(match Route::for_path(request.path()) {
+    let host = settings.console_host(&request.raw.url());
+    Ok(match Route::for_path(request.path()).on_host(host) {
+        // No script of Hedgerow is a service worker.
+        route if route != Route::Filter && service_worker::is_script_request(&request) => {
+            RequestError::NotFound.to_response(None, "")
+        }
         Route::Health => health::handle(&request, &settings),
-        Route::Console => console::handle(&request, &settings).await,
+        Route::Console => console::handle(&request, &settings, &context).await,
         Route::AdminApi => admin_api::handle(&request, &settings, &context).await,
         Route::NotFound => RequestError::NotFound.to_response(None, ""),
         Route::Filter => filter::handle(&request, &settings, &context).await,
@@ -124,6 +142,21 @@ mod tests {
         ];
         for (path, expected) in rows {
             assert_eq!(Route::for_path(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_host_of_the_console_has_nothing_else() {
+        use ConsoleHost::{Local, Other, Own, Shared};
+        let rows = [
+            (Route::Console, [true, true, true, false]),
+            (Route::Filter, [false, true, true, true]),
+            (Route::Health, [true; 4]),
+            (Route::AdminApi, [true; 4]),
+        ];
+        for (route, expected) in rows {
+            let found = [Own, Local, Shared, Other].map(|host| route.on_host(host) == route);
+            assert_eq!(found, expected, "{route:?}");
         }
     }
 }

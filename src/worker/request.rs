@@ -12,14 +12,18 @@
 //! | `tag.rs` | headers that show the decision to the origin |
 //! | `upstream.rs` | forwarding to the origin |
 //! | `response.rs` | Hedgerow's own responses, such as errors |
+//! | `cors.rs` | headers with which web pages can read own responses |
+//! | `service_worker.rs` | service workers of pages that share their host with the console |
 
 pub mod classify;
 pub mod client_request;
+pub mod cors;
 pub mod edit_body;
 pub mod filter;
 pub mod llm_call;
 pub mod request_body;
 pub mod response;
+pub mod service_worker;
 pub mod shadow;
 pub mod tag;
 pub mod upstream;

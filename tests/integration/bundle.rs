@@ -42,7 +42,7 @@ const BUNDLE: &str = concat!(
     r#"{"correlations":[],"created":1800000000,"format":1,"lists":[],"#,
     r#""policy":{"account":[],"actions":{"clear":"allow","hostile":"block","notice":"tag","#,
     r#""suspect":"degrade"},"bands":{"hostile":95,"notice":5,"suspect":50},"#,
-    r#""enforce":{"fail_closed":false,"retry_after":60,"tag_in_shadow":false},"#,
+    r#""enforce":{"fail_closed":false,"retry_after":30,"tag_in_shadow":false},"#,
     r#""exemption":[],"mode":"shadow","noise":{"notice":1,"suspect":0.1},"route":[],"#,
     r#""scan":{"max_decompressed":4194304,"max_entries":10000,"window":2097152},"#,
     r#""score":{"caps":{"context":6},"family_cap":25,"prior":-20},"signature":[]},"#,
@@ -51,7 +51,7 @@ const BUNDLE: &str = concat!(
     r#""string":{"string_match":"contains","value":"hedge rows"}}}},"status":"stable","#,
     r#""title":"","weight":5}],"sources":{}}"#,
 );
-const BUNDLE_DIGEST: &str = "64cd27ca37b9316c6dd61d379c125e7941f39280b7d44b28f1067e85063acfbe";
+const BUNDLE_DIGEST: &str = "df6a1781102375aa7e65fb99c522da7330ec0357bb7fb9f5f8229ecf66976828";
 const RELEASE: &str = concat!(
     r#"{"active":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","#,
     r#""author":"ana","#,

@@ -201,6 +201,9 @@ export type ClusterTraffic = {
   by_model: { [key in string]: number };
 };
 
+/** The use of a host for the console, by the setting CONSOLE_HOST. */
+export type ConsoleHost = 'own' | 'local' | 'shared' | 'other';
+
 /** The contribution of a family to a score, in decibans. */
 export type Contribution = {
   /** Name of the family. */
@@ -677,4 +680,18 @@ export type TrafficSummary = {
   errors: Array<ErrorCount>;
   /** Comparison with the shadow bundle; null without one. */
   shadow: ShadowTraffic | null;
+};
+
+/** The response of `GET /_hedgerow/version`. */
+export type VersionInfo = {
+  /** Version of the Worker. */
+  version: string;
+  /** Digest of the active bundle; null if the embedded rules do not load. */
+  ruleset: string | null;
+  /** Serial of the release; null for the embedded rules. */
+  release: number | null;
+  /** Whether a panic affects only its own request. */
+  panic_unwind: boolean;
+  /** Whether the host of the request has the console, and other pages. */
+  console_host: ConsoleHost;
 };

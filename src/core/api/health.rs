@@ -57,6 +57,7 @@ pub struct ConfigProblem {
 
 /// The response of `GET /_hedgerow/version`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct VersionInfo {
     /// Version of the Worker.
     pub version: String,
@@ -66,6 +67,23 @@ pub struct VersionInfo {
     pub release: Option<u64>,
     /// Whether a panic affects only its own request.
     pub panic_unwind: bool,
+    /// Whether the host of the request has the console, and other pages.
+    pub console_host: ConsoleHost,
+}
+
+/// The use of a host for the console, by the setting CONSOLE_HOST.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "lowercase")]
+pub enum ConsoleHost {
+    /// The console, and nothing else.
+    Own,
+    /// The console, next to the pages of the origin, on the local machine in development.
+    Local,
+    /// The console, next to the pages of the origin. Their scripts share its web origin.
+    Shared,
+    /// No console: another host has it.
+    Other,
 }
 
 impl ConfigProblem {

@@ -284,9 +284,11 @@ fn version() {
         ruleset: Some("ab".into()),
         release: None,
         panic_unwind: true,
+        console_host: ConsoleHost::Shared,
     };
     let json = json!({
         "version": "0.2.0", "ruleset": "ab", "release": null, "panic_unwind": true,
+        "console_host": "shared",
     });
     assert_json(version, json);
 }

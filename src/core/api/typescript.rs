@@ -88,6 +88,7 @@ fn the_consoles_types_are_up_to_date() {
     declarations.visit::<RevokeResult>();
     declarations.visit::<Series>();
     declarations.visit::<SignedBundle>();
+    declarations.visit::<VersionInfo>();
     let declarations: String =
         declarations.by_name.into_values().map(|declaration| format!("\n{declaration}")).collect();
     let expected = format!("{HEADER}{declarations}");

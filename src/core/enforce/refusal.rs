@@ -41,7 +41,8 @@ impl ErrorKind {
         self.row().0
     }
 
-    /// Returns the JSON body of the response. Generic clients get OpenAI's shape.
+    /// Returns the JSON body of the response. Generic clients get OpenAI's shape, and the message
+    /// in a member of its own, too.
     pub fn body(self, dialect: Dialect, message: &str, request_id: &str) -> Value {
         let (status, types) = self.row();
         match dialect {
@@ -53,14 +54,15 @@ impl ErrorKind {
             Dialect::Gemini => json!({
                 "error": { "code": status, "message": message, "status": types.google },
             }),
-            Dialect::Openai | Dialect::Generic => json!({
-                "error": {
-                    "message": message,
-                    "type": types.openai,
-                    "param": null,
-                    "code": types.openai,
-                },
-            }),
+            Dialect::Openai => openai_body(types, message),
+            Dialect::Generic => {
+                // Bedrock, Cohere, Mistral and others have the text in a member `message`.
+                let mut body = openai_body(types, message);
+                if let Some(members) = body.as_object_mut() {
+                    members.insert("message".to_owned(), message.into());
+                }
+                body
+            }
         }
     }
 
@@ -81,6 +83,15 @@ impl ErrorKind {
     }
 }
 
+/// Returns the body of an error in OpenAI's shape.
+fn openai_body(types: ErrorTypes, message: &str) -> Value {
+    let code = types.openai;
+    json!({ "error": { "message": message, "type": code, "param": null, "code": code } })
+}
+
+/// Type of the error detail with a delay, from `google/rpc/error_details.proto`.
+const RETRY_INFO: &str = "type.googleapis.com/google.rpc.RetryInfo";
+
 /// The reason why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -99,10 +110,31 @@ impl Refusal {
     }
 
     /// Returns the JSON body of the response. It contains nothing that would help a client to tune
-    /// its requests.
-    pub fn body(self, dialect: Dialect, request_id: &str) -> Value {
+    /// its requests. `retry_after` is in seconds.
+    pub fn body(self, dialect: Dialect, request_id: &str, retry_after: u32) -> Value {
         let message = format!("{} Request id: {request_id}", self.message());
-        self.kind().body(dialect, &message, request_id)
+        let mut body = self.kind().body(dialect, &message, request_id);
+        if let (Self::Throttle, Dialect::Gemini, Some(error)) =
+            (self, dialect, body.get_mut("error").and_then(Value::as_object_mut))
+        {
+            // Gemini's clients read the delay here, not in `Retry-After`.
+            let delay = json!({ "@type": RETRY_INFO, "retryDelay": format!("{retry_after}s") });
+            error.insert("details".to_owned(), json!([delay]));
+        }
+        body
+    }
+
+    /// Returns the value of `x-should-retry`, which the SDKs of OpenAI and Anthropic obey before
+    /// anything else; `None` leaves it to the SDK.
+    ///
+    /// A refused request gets another refusal if it is sent again. SDKs would repeat a 429 two
+    /// times: after half a second if they ignore `Retry-After`, or else after waiting without a
+    /// word. With `false` they raise their error at once, and the caller decides.
+    pub fn should_retry(self) -> Option<bool> {
+        match self {
+            Self::Throttle | Self::Block => Some(false),
+            Self::Unavailable => None,
+        }
     }
 
     fn kind(self) -> ErrorKind {
@@ -138,7 +170,9 @@ mod tests {
             },
         });
         assert_eq!(body(Dialect::Openai), openai);
-        assert_eq!(body(Dialect::Generic), openai);
+        let mut generic = openai;
+        generic["message"] = json!("m");
+        assert_eq!(body(Dialect::Generic), generic);
         let error = json!({ "type": "api_error", "message": "m" });
         assert_eq!(
             body(Dialect::Anthropic),
@@ -153,9 +187,11 @@ mod tests {
         let rows = [(Refusal::Throttle, 429), (Refusal::Block, 403), (Refusal::Unavailable, 503)];
         for (refusal, status) in rows {
             assert_eq!(refusal.status(), status);
-            let body = refusal.body(Dialect::Gemini, "r-1");
+            let body = refusal.body(Dialect::Gemini, "r-1", 30);
             assert_eq!(body["error"]["code"], status);
             assert!(body["error"]["message"].as_str().unwrap().ends_with("Request id: r-1"));
+            let delay = &body["error"]["details"][0]["retryDelay"];
+            assert_eq!(delay.as_str(), (status == 429).then_some("30s"));
         }
     }
 }

@@ -5,19 +5,49 @@
 
 use crate::http::route::Dialect;
 
+/// The credential of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// The request has no credential.
+    Missing,
+    /// The credential contains control bytes, which no provider issues. The request counts as a
+    /// request without credential.
+    Malformed,
+    /// The credential without its scheme.
+    Found(String),
+}
+
+impl Credential {
+    /// Returns the credential, if the request has a well-formed one.
+    pub fn found(self) -> Option<String> {
+        match self {
+            Self::Found(credential) => Some(credential),
+            Self::Missing | Self::Malformed => None,
+        }
+    }
+}
+
 /// Returns the first credential without its scheme, in the order in which origins of the dialect
-/// look for one: a header that the origin ignores must not change the account.
+/// look for one: a header that the origin ignores must not change the account. For the same reason,
+/// a malformed credential ends the search.
 ///
 /// `header` returns a header by its lower-case name, `query_key` the query parameter `key`.
 pub fn find_credential<'h>(
     dialect: Dialect,
     header: impl Fn(&str) -> Option<&'h str>,
     query_key: impl Fn() -> Option<String>,
-) -> Option<String> {
-    credential_sources(dialect).iter().find_map(|name| match *name {
+) -> Credential {
+    let first = credential_sources(dialect).iter().find_map(|name| match *name {
         QUERY_SOURCE => query_key(),
         name => strip_scheme(header(name)?).map(str::to_owned),
-    })
+    });
+    match first {
+        None => Credential::Missing,
+        Some(credential) if credential.bytes().any(|byte| byte.is_ascii_control()) => {
+            Credential::Malformed
+        }
+        Some(credential) => Credential::Found(credential),
+    }
 }
 
 /// Returns the names of headers with credentials (and [`QUERY_SOURCE`]), in order of precedence:
@@ -84,8 +114,27 @@ mod tests {
             [(Dialect::Openai, "a"), (Dialect::Anthropic, "b"), (Dialect::Gemini, "in the query")];
         for (dialect, expected) in rows {
             let result = find_credential(dialect, header, || Some("in the query".to_owned()));
-            assert_eq!(result.as_deref(), Some(expected));
+            assert_eq!(result, Credential::Found(expected.to_owned()));
         }
-        assert_eq!(find_credential(Dialect::Openai, |_| None, || None), None);
+        assert_eq!(find_credential(Dialect::Openai, |_| None, || None), Credential::Missing);
+    }
+
+    #[test]
+    fn control_bytes_are_not_part_of_a_credential() {
+        let rows = [
+            ("sk-1", true),
+            ("schl\u{fc}ssel", true),
+            ("key\0indicators.v1", false),
+            ("sk\t1", false),
+            ("sk-1\u{7f}", false),
+            ("\u{1}", false),
+        ];
+        for (key, is_valid) in rows {
+            // A later source has a valid credential, which does not replace the malformed one.
+            let header = |name: &str| (name == "api-key").then_some("sk-other");
+            let result = find_credential(Dialect::Gemini, header, || Some(key.to_owned()));
+            let expected = Credential::Found(key.to_owned());
+            assert_eq!(result, if is_valid { expected } else { Credential::Malformed }, "{key:?}");
+        }
     }
 }

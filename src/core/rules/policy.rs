@@ -1,11 +1,13 @@
 //! The policy: turns evidence into scores, scores into bands, and bands into actions.
 
 mod band;
+mod cors;
 mod limits;
 
 use std::collections::BTreeMap;
 
 pub use band::{Action, Actions, Band, Bands, Mode};
+pub use cors::Cors;
 pub use limits::Limits;
 use serde::{Deserialize, Serialize};
 
@@ -65,7 +67,7 @@ pub struct Scoring {
 }
 
 /// Settings of tags and refusals.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EnforcementSettings {
     /// Whether the origin receives tags in Shadow, too. Clients never see them.
@@ -75,6 +77,13 @@ pub struct EnforcementSettings {
     /// Whether a request is refused if scoring fails (503), or if its body should be degraded but
     /// cannot be edited (403). Otherwise it is forwarded.
     pub fail_closed: bool,
+    /// Web origins whose scripts may read Hedgerow's own responses.
+    #[serde(skip_serializing_if = "Cors::is_default")]
+    pub cors: Cors,
+    /// Whether the origins that `cors` lists may read own responses to requests with cookies. Has
+    /// no effect without a list.
+    #[serde(skip_serializing_if = "is_false")]
+    pub cors_credentials: bool,
 }
 
 /// The share of benign traffic that rules may hit. `hedgerow push --replay` rejects rules that hit
@@ -341,8 +350,21 @@ impl Default for Scoring {
 
 impl Default for EnforcementSettings {
     fn default() -> Self {
-        Self { tag_in_shadow: false, retry_after: 60, fail_closed: false }
+        Self {
+            tag_in_shadow: false,
+            // SDKs ignore 60 seconds or more, and then retry within a second: OpenAI's until
+            // version 5 for JavaScript and version 1 for Python.
+            retry_after: 30,
+            fail_closed: false,
+            cors: Cors::default(),
+            cors_credentials: false,
+        }
     }
+}
+
+/// Returns whether a flag has its default, so that it is not serialised.
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Authentication of the admin API: bearer tokens, tickets of WebSockets, and failed attempts.
+//! Authentication of the admin API and of the console's rules: bearer tokens, tickets of
+//! WebSockets, and failed attempts. Nothing else compares tokens.
 //!
 //! A valid token is accepted at once. The response to an invalid token is delayed by 0.6 to 2
 //! seconds, and is 429 after 20 failures within a minute; failures are counted per isolate.
@@ -7,8 +8,10 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use hedgerow_core::mac_domain::MacDomain;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use web_sys::Response;
 use worker::{Context, Delay};
 
 use crate::admin_api::error::ApiError;
@@ -17,6 +20,8 @@ use crate::platform::settings::Settings;
 use crate::platform::{clock, hmac_sha256, log};
 use crate::registry_do::client::audit_rejection;
 use crate::request::client_request::ClientRequest;
+use crate::request::response::json_response;
+use crate::request::tag;
 
 /// The permission that a token gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,9 +82,14 @@ impl Tokens {
     }
 }
 
-/// Returns whether the request has a token of either scope, which the console's rules need.
-pub fn may_read(request: &ClientRequest, settings: &Settings) -> bool {
-    Tokens::from_settings(settings).scope_of(request.header("authorization")).is_some()
+/// Returns the response to a request that [`authorize`] rejects.
+pub fn unauthorized_response(error: &ApiError) -> Response {
+    let response = json_response(error.status, &error.body());
+    match error.status {
+        401 => tag::set_header(&response.headers(), "www-authenticate", "Bearer"),
+        _ => tag::set_header(&response.headers(), "retry-after", "60"),
+    }
+    response
 }
 
 /// Returns the scope of a request: of its token, or [`Scope::Read`] for a WebSocket with a valid
@@ -190,12 +200,11 @@ fn report_failure(
 }
 
 /// Returns a keyed hash of the client's address, in hex; `None` without an address or without
-/// ACCOUNT_SECRET. The zero byte in the input makes the hash differ from every account hash,
-/// because a credential does not contain zero bytes.
+/// ACCOUNT_SECRET.
 pub fn client_hash(request: &ClientRequest, settings: &Settings) -> Option<String> {
     let address = request.header("cf-connecting-ip")?;
-    let message = format!("address\0{address}");
-    hmac_sha256::hmac_hex(settings.account_secret.as_deref()?, message.as_bytes(), 8)
+    let secret = settings.account_secret.as_deref()?;
+    hmac_sha256::hmac_hex(secret, MacDomain::Address, address.as_bytes(), 8)
 }
 
 #[cfg(test)]

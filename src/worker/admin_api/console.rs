@@ -3,11 +3,14 @@
 //! The binding has each file under its path here. No other path is looked up. The headers allow a
 //! page to load only files of this deployment, and forbid other sites to embed it in a frame.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use web_sys::{Headers, Response, ResponseInit};
+use worker::Context;
 
 use crate::admin_api::auth;
+use crate::admin_api::auth::Tokens;
 use crate::admin_api::error::ApiError;
 use crate::platform::clock::with_timeout;
 use crate::platform::settings::Settings;
@@ -48,7 +51,11 @@ const SECURITY_HEADERS: &[(&str, &str)] = &[
 const ASSET_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Answers a request for the page or one of its files.
-pub async fn handle(request: &ClientRequest, settings: &Settings) -> Response {
+pub async fn handle(
+    request: &ClientRequest,
+    settings: &Rc<Settings>,
+    context: &Context,
+) -> Response {
     if !matches!(request.method(), "GET" | "HEAD") {
         return RequestError::NotFound.to_response(None, "");
     }
@@ -59,11 +66,8 @@ pub async fn handle(request: &ClientRequest, settings: &Settings) -> Response {
     let is_public = settings.is_development
         || settings.console_rules_public()
         || !path.starts_with(RULES_PREFIX);
-    if !is_public && !auth::may_read(request, settings) {
-        let message = "the rules of this deployment are not public";
-        let remedy = "give a token; or set CONSOLE_RULES = \"open\", which shows them to anybody";
-        let error = ApiError::new(401, "unauthorized", message, remedy);
-        return json_response(401, &error.body());
+    if !is_public && let Err(error) = authorize(request, settings, context).await {
+        return auth::unauthorized_response(&error);
     }
     let unavailable = |message: &str, remedy: &str| {
         json_response(503, &ApiError::new(503, "unavailable", message, remedy).body())
@@ -81,6 +85,22 @@ pub async fn handle(request: &ClientRequest, settings: &Settings) -> Response {
         Some(Ok(_)) => RequestError::NotFound.to_response(None, ""),
         _ => unavailable("the console's files cannot be read", "try again"),
     }
+}
+
+/// Checks the token of a request for the rules. A request without a token guesses nothing: its
+/// error is immediate.
+async fn authorize(
+    request: &ClientRequest,
+    settings: &Rc<Settings>,
+    context: &Context,
+) -> Result<(), ApiError> {
+    if request.header("authorization").is_none() {
+        let message = "the rules of this deployment are not public";
+        let remedy = "give a token; or set CONSOLE_RULES = \"open\", which shows them to anybody";
+        return Err(ApiError::new(401, "unauthorized", message, remedy));
+    }
+    let tokens = Tokens::from_settings(settings);
+    auth::authorize(request, settings, context, &tokens).await.map(drop)
 }
 
 /// Returns a file of the binding with the security headers, and without a body for HEAD.

@@ -19,7 +19,7 @@ use crate::request::response::{RequestError, json_response};
 pub fn handle(request: &ClientRequest, settings: &Settings) -> Response {
     match (request.method(), request.path()) {
         ("GET" | "HEAD", "/_hedgerow/health") => health(request, settings),
-        ("GET" | "HEAD", "/_hedgerow/version") => json_response(200, &version()),
+        ("GET" | "HEAD", "/_hedgerow/version") => json_response(200, &version(request, settings)),
         _ => RequestError::NotFound.to_response(None, ""),
     }
 }
@@ -73,7 +73,7 @@ fn details(rules: Option<&ActiveRules>, rejection: Option<String>) -> HealthDeta
 }
 
 /// Returns the body of `/_hedgerow/version`.
-fn version() -> VersionInfo {
+fn version(request: &ClientRequest, settings: &Settings) -> VersionInfo {
     let rules = active_rules::current().ok();
     VersionInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -81,6 +81,7 @@ fn version() -> VersionInfo {
         release: rules.as_ref().and_then(ActiveRules::serial),
         // In a build that does not unwind, a panic fails all requests of the isolate in flight.
         panic_unwind: cfg!(panic = "unwind"),
+        console_host: settings.console_host(&request.raw.url()),
     }
 }
 

@@ -5,6 +5,7 @@
 //! WebSocket, and only for 30 seconds.
 
 use hedgerow_core::api::LiveTicket;
+use hedgerow_core::mac_domain::MacDomain;
 use subtle::ConstantTimeEq;
 use web_sys::Response;
 
@@ -57,6 +58,7 @@ pub fn is_valid_ticket(secret: &str, ticket: &str) -> bool {
 /// Returns a ticket, `<expires>.<MAC>`: seconds since the epoch, and 16 bytes of HMAC-SHA256 in
 /// hex.
 fn sign_ticket(secret: &str, expires: u64) -> Option<String> {
-    let mac = hmac_sha256::hmac_hex(secret, format!("live\0{expires}").as_bytes(), 16)?;
+    let mac =
+        hmac_sha256::hmac_hex(secret, MacDomain::LiveTicket, expires.to_string().as_bytes(), 16)?;
     Some(format!("{expires}.{mac}"))
 }

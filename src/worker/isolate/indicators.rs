@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use hedgerow_core::correlate::indicator::{Indicator, Indicators, MAX_INDICATORS};
+use hedgerow_core::mac_domain::MacDomain;
 use worker::Context;
 
 use crate::isolate::kv_poll::{KV_TIMEOUT, KvPoll, PollTicket, run_in_background};
@@ -28,9 +29,6 @@ const LOCAL_TTL_MS: f64 = 180_000.0;
 
 /// Milliseconds between two removals of expired indicators.
 const PRUNE_INTERVAL_MS: f64 = 60_000.0;
-
-/// Purpose of the MAC's key.
-const KEY_PURPOSE: &str = "indicators.v1";
 
 #[derive(Default)]
 struct IndicatorsState {
@@ -140,7 +138,8 @@ fn start_poll(settings: &Settings) -> Option<PollTicket> {
 /// indicators.
 async fn read_published(settings: &Settings) -> Result<Option<Published>, String> {
     let kv = ConfigKv::from_settings(settings).ok_or("the binding RULES is missing")?;
-    let secret = settings.account_secret.as_deref().ok_or("ACCOUNT_SECRET is missing")?;
+    let secret =
+        settings.account_secret.as_deref().ok_or("ACCOUNT_SECRET is missing or too short")?;
     let response = with_timeout(kv.read_indicators(), KV_TIMEOUT).await;
     let Some(signed) = response.ok_or("KV does not answer")?? else { return Ok(None) };
     if STATE.with_borrow(|state| state.last_published.as_ref() == Some(&signed)) {
@@ -158,14 +157,14 @@ async fn read_published(settings: &Settings) -> Result<Option<Published>, String
 /// cannot be made.
 pub fn sign(number: u64, indicators: &Indicators, secret: &str) -> Option<SignedValue> {
     let bytes = [number.to_le_bytes().as_slice(), &indicators.encode()].concat();
-    let key = hmac_sha256::derive_key(secret, KEY_PURPOSE)?;
-    let signature = hmac_sha256::hmac_hex(&key, &bytes, 32)?;
+    let key = hmac_sha256::derive_key(secret, MacDomain::IndicatorsKey)?;
+    let signature = hmac_sha256::hmac_hex_of_single_purpose_key(&key, &bytes)?;
     Some(SignedValue { bytes, signature })
 }
 
 /// Verifies the MAC of a value of KV, and decodes it.
 async fn verify(signed: &SignedValue, secret: &str) -> Result<(u64, Indicators), String> {
-    let key = hmac_sha256::derive_key(secret, KEY_PURPOSE).unwrap_or_default();
+    let key = hmac_sha256::derive_key(secret, MacDomain::IndicatorsKey).unwrap_or_default();
     match hmac_sha256::verify_webcrypto(&key, &signed.bytes, &signed.signature).await {
         Ok(true) => decode(&signed.bytes),
         Ok(false) => {

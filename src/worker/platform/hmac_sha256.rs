@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 
 use hedgerow_core::keyed_hash::HashKey;
+use hedgerow_core::mac_domain::MacDomain;
 use hmac::{Hmac, Mac};
 use js_sys::futures::JsFuture;
 use js_sys::{Array, Object, Promise, Uint8Array};
@@ -26,21 +27,28 @@ thread_local! {
     static HASH_KEY: RefCell<Option<(String, HashKey)>> = const { RefCell::new(None) };
 }
 
-/// Returns the first `length` bytes of the HMAC-SHA256 of `message`, as lower-case hex. Returns
-/// `None` if `length` is above 32.
-pub fn hmac_hex(secret: &str, message: &[u8], length: usize) -> Option<String> {
-    let mut mac = hmac_state(secret)?;
-    mac.update(message);
-    mac.finalize().into_bytes().get(..length).map(hex::encode)
+/// Returns the first `length` bytes of the HMAC-SHA256 of the domain's prefix and `message`, as
+/// lower-case hex. Returns `None` if `length` is above 32.
+pub fn hmac_hex(secret: &str, domain: MacDomain, message: &[u8], length: usize) -> Option<String> {
+    hmac_parts(secret, &[domain.prefix(), message], length)
 }
 
-/// Derives a key for one purpose from a secret. Returns 64 hex digits; never `None`, because HMAC
+/// Returns the HMAC-SHA256 of `message` as lower-case hex, without a domain: for keys that have
+/// only one purpose, which are TAG_SECRET and derived keys.
+pub fn hmac_hex_of_single_purpose_key(key: &str, message: &[u8]) -> Option<String> {
+    hmac_parts(key, &[message], MAC_BYTES)
+}
+
+/// Derives the key of a domain from a secret. Returns 64 hex digits; never `None`, because HMAC
 /// accepts secrets of any length.
-///
-/// Account hashes share the secret. The zero byte in the input makes derived keys differ from them,
-/// because no credential contains one.
-pub fn derive_key(secret: &str, purpose: &str) -> Option<String> {
-    hmac_hex(secret, format!("key\0{purpose}").as_bytes(), MAC_BYTES)
+pub fn derive_key(secret: &str, domain: MacDomain) -> Option<String> {
+    hmac_hex(secret, domain, b"", MAC_BYTES)
+}
+
+fn hmac_parts(key: &str, parts: &[&[u8]], length: usize) -> Option<String> {
+    let mut mac = hmac_state(key)?;
+    parts.iter().for_each(|part| mac.update(part));
+    mac.finalize().into_bytes().get(..length).map(hex::encode)
 }
 
 #[wasm_bindgen]
@@ -119,8 +127,10 @@ mod tests {
         // RFC 4231, test case 2.
         let hash = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
         let message = b"what do ya want for nothing?";
-        assert_eq!(hmac_hex("Jefe", message, 32).as_deref(), Some(hash));
-        assert_eq!(hmac_hex("Jefe", message, 16).as_deref(), hash.get(..32));
+        assert_eq!(hmac_hex_of_single_purpose_key("Jefe", message).as_deref(), Some(hash));
+        assert_eq!(hmac_parts("Jefe", &[message], 16).as_deref(), hash.get(..32));
+        let parts = [message.get(..4).unwrap(), message.get(4..).unwrap()];
+        assert_eq!(hmac_parts("Jefe", &parts, 32).as_deref(), Some(hash));
         assert_eq!(decode_mac(hash).map(|bytes| bytes[..2].to_vec()), Some(vec![0x5b, 0xdc]));
         for invalid in ["", &hash[..62], &hash.replace('5', "g"), &hash.replace("5b", "é")] {
             assert_eq!(decode_mac(invalid), None);
@@ -129,9 +139,19 @@ mod tests {
 
     #[test]
     fn cached_states_do_not_mix_up_secrets() {
-        let macs = |secrets: [&str; 6]| secrets.map(|secret| hmac_hex(secret, b"", 32));
+        let macs = |secrets: [&str; 6]| secrets.map(|secret| hmac_parts(secret, &[], 32));
         let [a, .., again] = macs(["a", "b", "c", "d", "e", "a"]);
         assert_eq!(a, again);
-        assert_ne!(a, hmac_hex("b", b"", 32));
+        assert_ne!(a, hmac_parts("b", &[], 32));
+    }
+
+    /// The query parameter `key` may contain zero bytes, and account ids are public.
+    #[test]
+    fn no_credential_has_the_hash_of_another_domain() {
+        let key = derive_key("secret", MacDomain::IndicatorsKey).unwrap();
+        for credential in ["key\0indicators.v1", "", "\0", "hedgerow.indicators-key.v1\0"] {
+            let account = hmac_hex("secret", MacDomain::Account, credential.as_bytes(), 16);
+            assert!(!key.starts_with(&account.unwrap()), "{credential:?}");
+        }
     }
 }

@@ -25,6 +25,9 @@ pub struct DecisionLine<'a> {
     pub request_id: &'a str,
     /// Account of the caller (keyed hash).
     pub account: Option<&'a str>,
+    /// `malformed` if the credential has control bytes: the request then has no account.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential: Option<&'static str>,
     /// Id of the cluster, if an indicator of the request belongs to one.
     #[serde(skip_serializing_if = "Option::is_none")]
     cluster: Option<&'a str>,
@@ -103,6 +106,7 @@ impl<'a> DecisionLine<'a> {
             time: js_sys::Date::new_0().to_iso_string().into(),
             request_id,
             account: None,
+            credential: None,
             cluster: None,
             dialect: "",
             operation: "",

@@ -1,5 +1,6 @@
 //! The deployment's settings: variables, secrets and bindings, and the problems they have.
 
+mod console_host;
 mod origin;
 
 use std::cell::OnceCell;
@@ -7,12 +8,13 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use hedgerow_core::api::ConfigProblem;
+use hedgerow_core::api::{ConfigProblem, ConsoleHost};
 use hedgerow_core::rules::trusted_keys::TrustedKeys;
 use js_sys::Reflect;
 use wasm_bindgen::JsValue;
 use worker::{Env, Fetcher, ObjectNamespace};
 
+use self::console_host::ConsoleHostSetting;
 pub use self::origin::Origin;
 
 /// The settings. docs/operations.md lists them with their defaults.
@@ -20,13 +22,14 @@ pub struct Settings {
     /// ORIGIN: the server that requests are forwarded to.
     pub origin: Result<Origin, ConfigProblem>,
     /// ACCOUNT_SECRET: key of the account hashes. There is no default, because anybody could
-    /// reverse hashes under a public key.
+    /// reverse hashes under a public key. `None` if it is too short, too.
     pub account_secret: Option<String>,
-    /// TAG_SECRET: key of the MAC over the tag headers.
+    /// TAG_SECRET: key of the MAC over the tag headers. `None` if it is too short, too.
     pub tag_secret: Option<String>,
     /// Whether ENVIRONMENT is `development`: requests may choose mode and action, and their
     /// responses show the decision.
     pub is_development: bool,
+    console_host: ConsoleHostSetting,
     /// Source of the bindings and of the settings that are rarely read.
     env: Env,
 }
@@ -42,11 +45,22 @@ impl Settings {
     pub fn from_env(env: &Env) -> Self {
         Self {
             origin: Origin::from_binding(binding(env, "ORIGIN")),
-            account_secret: text_var(env, "ACCOUNT_SECRET"),
-            tag_secret: text_var(env, "TAG_SECRET"),
+            account_secret: secret(env, "ACCOUNT_SECRET"),
+            tag_secret: secret(env, "TAG_SECRET"),
             is_development: text_var(env, "ENVIRONMENT").as_deref() == Some("development"),
+            console_host: ConsoleHostSetting::parse(text_var(env, "CONSOLE_HOST")),
             env: env.clone(),
         }
+    }
+
+    /// Returns the use of a host for the console: the host of `url`, the URL of a request.
+    pub fn console_host(&self, url: &str) -> ConsoleHost {
+        self.console_host.role_of(url, self.is_development)
+    }
+
+    /// Returns whether the console, if there is one, shares its host with the pages of the origin.
+    pub fn shares_console_host(&self) -> bool {
+        self.console_host == ConsoleHostSetting::Unset
     }
 
     /// Parses PUBLIC_KEYS: the keys that may sign releases and bundles. Without the variable, the
@@ -140,24 +154,38 @@ impl Settings {
     /// Returns the problems that keep requests from being forwarded or scored.
     pub fn problems(&self) -> Vec<ConfigProblem> {
         let origin = self.origin.as_ref().err().cloned();
-        let missing_account_secret = self.account_secret.is_none().then(|| {
+        let account_secret = self.account_secret.is_none().then(|| {
             ConfigProblem::new(
-                "ACCOUNT_SECRET is missing: requests are forwarded unscored",
-                "set a random one: `openssl rand -hex 32 | npx wrangler secret put ACCOUNT_SECRET`",
+                format!("{}: requests are forwarded unscored", self.absence("ACCOUNT_SECRET")),
+                "set a random one, and keep a copy: `openssl rand -hex 32 | tee account-secret | \
+                 npx wrangler secret put ACCOUNT_SECRET`",
             )
         });
-        origin.into_iter().chain(missing_account_secret).collect()
+        origin.into_iter().chain(account_secret).collect()
+    }
+
+    /// Returns the reason why a secret counts as not set.
+    fn absence(&self, name: &str) -> String {
+        match text_var(&self.env, name) {
+            None => format!("{name} is missing"),
+            Some(_) => {
+                format!("{name} is too short: expected at least {MIN_SECRET_BYTES} characters")
+            }
+        }
     }
 
     /// Returns the problems that reduce protection without stopping traffic or scoring.
     /// `client_address` is `cf-connecting-ip` of the health request: a public address means that
     /// the Worker is deployed.
     pub fn warnings(&self, client_address: Option<&str>) -> Vec<ConfigProblem> {
-        let missing_tag_secret = self.tag_secret.is_none().then(|| {
+        let tag_secret = self.tag_secret.is_none().then(|| {
             ConfigProblem::new(
-                "TAG_SECRET is missing: the origin cannot detect forged tag headers",
-                "set a random one: `openssl rand -hex 32 | npx wrangler secret put TAG_SECRET`, \
-                 and verify x-hedgerow-mac at the origin",
+                format!(
+                    "{}: the origin cannot detect forged tag headers",
+                    self.absence("TAG_SECRET")
+                ),
+                "set a random one: `openssl rand -hex 32 | tee tag-secret | npx wrangler secret \
+                 put TAG_SECRET`, and verify x-hedgerow-mac at the origin",
             )
         });
         let is_deployed = self.is_development && client_address.is_some_and(is_remote);
@@ -168,7 +196,7 @@ impl Settings {
                 "remove ENVIRONMENT from wrangler.toml and from the dashboard, and deploy again",
             )
         });
-        let warnings = missing_tag_secret.into_iter().chain(development);
+        let warnings = tag_secret.into_iter().chain(development).chain(self.console_host.problem());
         warnings.chain(self.central_config_warnings()).collect()
     }
 
@@ -211,6 +239,10 @@ thread_local! {
     static SETTINGS: OnceCell<Rc<Settings>> = const { OnceCell::new() };
 }
 
+/// Minimum length of ACCOUNT_SECRET and TAG_SECRET in bytes: half of what `openssl rand -hex 32`
+/// prints. Hashes and MACs under a shorter secret could be reversed by trying secrets.
+const MIN_SECRET_BYTES: usize = 32;
+
 /// Minimum length of a token in bytes: a shorter token could be guessed.
 const MIN_TOKEN_BYTES: usize = 20;
 
@@ -222,6 +254,11 @@ fn binding(env: &Env, name: &str) -> JsValue {
 /// Returns a variable or secret; a blank one counts as not set.
 fn text_var(env: &Env, name: &str) -> Option<String> {
     binding(env, name).as_string().filter(|text| !text.trim().is_empty())
+}
+
+/// Returns a secret, unless it is too short.
+fn secret(env: &Env, name: &str) -> Option<String> {
+    text_var(env, name).filter(|text| text.trim().len() >= MIN_SECRET_BYTES)
 }
 
 /// Returns whether `address` is public, which no client of a local `wrangler dev` has. Text that is

@@ -184,7 +184,11 @@ impl Registry {
     async fn publish_indicators_once(&self) -> Result<(), String> {
         let to_message = |error: ApiError| error.message;
         let kv = ConfigKv::from_settings(&self.settings).ok_or("the binding RULES is missing")?;
-        let secret = self.settings.account_secret.as_deref().ok_or("ACCOUNT_SECRET is missing")?;
+        let secret = self
+            .settings
+            .account_secret
+            .as_deref()
+            .ok_or("ACCOUNT_SECRET is missing or too short")?;
         self.rate_limit("indicators").await;
         let indicators = self.with_cluster_ids().map_err(to_message)?;
         let tables = self.tables().map_err(to_message)?;

@@ -1,7 +1,9 @@
 //! The head of a client's request: method, target, headers, client and account.
 
 use hedgerow_core::http::credential;
+use hedgerow_core::http::credential::Credential;
 use hedgerow_core::http::route::Dialect;
+use hedgerow_core::mac_domain::MacDomain;
 use hedgerow_core::{Client, Envelope};
 use js_sys::{Array, Reflect};
 use wasm_bindgen::{JsCast, JsValue};
@@ -102,12 +104,10 @@ impl ClientRequest {
         self.header("content-length")?.trim().parse().ok()
     }
 
-    /// Returns the account: a keyed hash of the credential that the request is billed to, in hex.
-    /// `None` if the request has no credential.
-    pub fn account(&self, secret: &str, dialect: Dialect) -> Option<String> {
+    /// Returns the credential that the request is billed to.
+    pub fn credential(&self, dialect: Dialect) -> Credential {
         let header = |name: &str| self.header(name);
-        let credential = credential::find_credential(dialect, header, || self.query_api_key())?;
-        hmac_sha256::hmac_hex(secret, credential.as_bytes(), credential::ACCOUNT_ID_BYTES)
+        credential::find_credential(dialect, header, || self.query_api_key())
     }
 
     /// Returns the IATA code of the data centre that received the request; `local` in development.
@@ -175,6 +175,14 @@ impl EdgeMetadata {
             tls_fingerprint: self.tls_fingerprint.as_deref(),
         }
     }
+}
+
+/// Returns the account: a keyed hash of the credential, in hex. `None` if there is no well-formed
+/// credential.
+pub fn account_of(credential: Credential, secret: &str) -> Option<String> {
+    let credential = credential.found()?;
+    let message = credential.as_bytes();
+    hmac_sha256::hmac_hex(secret, MacDomain::Account, message, credential::ACCOUNT_ID_BYTES)
 }
 
 /// Returns a random UUID.

@@ -27,8 +27,10 @@ use crate::platform::settings::Settings;
 use crate::request::classify::classify;
 use crate::request::client_request;
 use crate::request::client_request::ClientRequest;
+use crate::request::cors::add_cors_headers;
 use crate::request::llm_call::LlmCall;
 use crate::request::response::RequestError;
+use crate::request::service_worker;
 use crate::request::upstream::Upstream;
 
 /// Filters a request. Returns the origin's response, or Hedgerow's own if the request is refused or
@@ -66,7 +68,7 @@ async fn respond(request: &ClientRequest, settings: &Settings, context: &Context
             if let Some(error) = classified.error {
                 log::forwarded_unscored(&request_id, error);
             }
-            return upstream.forward_unread().await;
+            return forward_unread(&upstream, settings).await;
         };
         match (&active_rules, settings.account_secret.as_deref()) {
             (Ok(rules), Some(secret)) => {
@@ -76,8 +78,8 @@ async fn respond(request: &ClientRequest, settings: &Settings, context: &Context
                 }
             }
             (Ok(_), None) => {
-                log::forwarded_unscored(&request_id, "ACCOUNT_SECRET is missing");
-                telemetry::count_error("ACCOUNT_SECRET is missing");
+                log::forwarded_unscored(&request_id, "ACCOUNT_SECRET is missing or too short");
+                telemetry::count_error("ACCOUNT_SECRET is missing or too short");
                 upstream.forward_unread().await
             }
             (Err(problem), _) => {
@@ -88,7 +90,26 @@ async fn respond(request: &ClientRequest, settings: &Settings, context: &Context
         }
     };
     let response: Result<Response, RequestError> = response.await;
-    response.unwrap_or_else(|error| error.to_response(classified.endpoint, &request_id))
+    response.unwrap_or_else(|error| {
+        let response = error.to_response(classified.endpoint, &request_id);
+        let settings = active.map(|ruleset| ruleset.policy().enforce.clone());
+        add_cors_headers(&response.headers(), request, &settings.unwrap_or_default());
+        response
+    })
+}
+
+/// Forwards a request that is not an LLM call. On a host that has the console, too, no service
+/// worker may control the console.
+async fn forward_unread(
+    upstream: &Upstream<'_>,
+    settings: &Settings,
+) -> Result<Response, RequestError> {
+    if !settings.shares_console_host() || settings.assets().is_none() {
+        return upstream.forward_unread().await;
+    }
+    service_worker::check_script(upstream.request)?;
+    let response = upstream.forward_unread().await?;
+    Ok(service_worker::restrict_scope(upstream.request, response))
 }
 
 /// Keeps the invocation alive until the returned guard is dropped. The platform drops an invocation

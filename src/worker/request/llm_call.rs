@@ -7,6 +7,7 @@ use hedgerow_core::correlate::Observation;
 use hedgerow_core::correlate::indicator::Indicators;
 use hedgerow_core::enforce::degrade::Degradation;
 use hedgerow_core::enforce::refusal::Refusal;
+use hedgerow_core::http::credential::Credential;
 use hedgerow_core::http::route::Endpoint;
 use hedgerow_core::keyed_hash::HashKey;
 use hedgerow_core::rules::policy::{Action, Disposition, Mode};
@@ -24,6 +25,8 @@ use crate::platform::log::DecisionLine;
 use crate::platform::panic::catch_panic;
 use crate::platform::settings::Settings;
 use crate::request::classify::{Classified, classify};
+use crate::request::client_request::account_of;
+use crate::request::cors::add_cors_headers;
 use crate::request::edit_body::{degrade_body, fix_body_headers};
 use crate::request::request_body::{ReadStop, RequestBody, UpstreamBody};
 use crate::request::response::RequestError;
@@ -47,6 +50,8 @@ pub struct LlmCall<'a> {
     routing_error: Option<&'static str>,
     /// Keyed hash of the credential, in hex; `None` for a request without credential.
     account: Option<String>,
+    /// Whether the request has a credential that does not count, because it has control bytes.
+    is_credential_malformed: bool,
     /// Key of the hashes in observations.
     hash_key: HashKey,
 }
@@ -95,7 +100,9 @@ impl<'a> LlmCall<'a> {
         mut routing_error: Option<&'static str>,
         account_secret: &str,
     ) -> Result<Self, Upstream<'a>> {
-        let account = upstream.request.account(account_secret, endpoint.dialect());
+        let credential = upstream.request.credential(endpoint.dialect());
+        let is_credential_malformed = credential == Credential::Malformed;
+        let account = account_of(credential, account_secret);
         let (ruleset, role) = active_rules.ruleset_for_account(account.as_deref());
         if role == RulesetRole::Canary {
             let Classified { endpoint: canary_endpoint, error } =
@@ -114,6 +121,7 @@ impl<'a> LlmCall<'a> {
             endpoint,
             routing_error,
             account,
+            is_credential_malformed,
             hash_key,
         })
     }
@@ -292,6 +300,7 @@ impl<'a> LlmCall<'a> {
         line.ruleset_role = self.role;
         line.release_serial = self.active_rules.serial();
         line.read_stop = body.read_stop().map(ReadStop::name);
+        line.credential = self.is_credential_malformed.then_some("malformed");
     }
 
     /// Queues the observation for correlation, with the outcome of the request: `status` of the
@@ -342,8 +351,11 @@ impl<'a> LlmCall<'a> {
     /// Returns the response to a refused request, in the dialect of the call.
     fn refuse(&self, refusal: Refusal) -> Response {
         let retry_after_seconds = self.ruleset.policy().enforce.retry_after;
-        RequestError::Refused(refusal, retry_after_seconds)
-            .to_response(Some(self.endpoint), self.upstream.request_id)
+        let response = RequestError::Refused(refusal, retry_after_seconds)
+            .to_response(Some(self.endpoint), self.upstream.request_id);
+        let settings = &self.ruleset.policy().enforce;
+        add_cors_headers(&response.headers(), self.upstream.request, settings);
+        response
     }
 
     /// Forwards the request: with tags if the decision needs them, with `edited_body` if there is

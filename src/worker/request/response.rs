@@ -24,23 +24,38 @@ pub enum RequestError {
     InvalidRequest,
     /// No endpoint of Hedgerow has this path.
     NotFound,
+    /// The script of a service worker that would control the console.
+    ServiceWorker,
     /// The policy refuses the request. The number is `retry-after` in seconds, for throttled
     /// clients.
     Refused(Refusal, u32),
 }
 
 impl RequestError {
-    /// Returns the response: in the dialect of `endpoint`, if the request is an LLM call, and with
-    /// the request's id, unless it is empty.
+    /// Returns the response: in the dialect of `endpoint` if the request is an LLM call, otherwise
+    /// in OpenAI's shape. It has the request's id, unless the id is empty.
     pub fn to_response(&self, endpoint: Option<Endpoint>, request_id: &str) -> Response {
-        let dialect = endpoint.map_or(Dialect::Generic, Endpoint::dialect);
+        let dialect = endpoint.map_or(Dialect::Openai, Endpoint::dialect);
         let response = self.render(dialect, request_id);
-        if let Self::Refused(Refusal::Throttle, retry_after_seconds) = self {
-            let seconds = retry_after_seconds.to_string();
-            tag::set_header(&response.headers(), "retry-after", &seconds);
+        let headers = response.headers();
+        if let Self::Refused(refusal, retry_after_seconds) = self {
+            if *refusal == Refusal::Throttle {
+                tag::set_header(&headers, "retry-after", &retry_after_seconds.to_string());
+            }
+            if let Some(should_retry) = refusal.should_retry() {
+                tag::set_header(&headers, "x-should-retry", &should_retry.to_string());
+            }
         }
         if !request_id.is_empty() {
-            tag::set_header(&response.headers(), tag::REQUEST_ID_HEADER, request_id);
+            tag::set_header(&headers, tag::REQUEST_ID_HEADER, request_id);
+            // The header in which SDKs of the dialect look for the id, for their errors.
+            match dialect {
+                Dialect::Anthropic => tag::set_header(&headers, "request-id", request_id),
+                Dialect::Openai | Dialect::Generic => {
+                    tag::set_header(&headers, "x-request-id", request_id);
+                }
+                Dialect::Gemini => {}
+            }
         }
         response
     }
@@ -48,8 +63,9 @@ impl RequestError {
     /// Returns status and body, without the headers that depend on the request.
     fn render(&self, dialect: Dialect, request_id: &str) -> Response {
         let (kind, message) = match self {
-            Self::Refused(refusal, _) => {
-                return json_response(refusal.status(), &refusal.body(dialect, request_id));
+            Self::Refused(refusal, retry_after) => {
+                let body = refusal.body(dialect, request_id, *retry_after);
+                return json_response(refusal.status(), &body);
             }
             Self::Unconfigured(problem) => {
                 let message = format!("{}. {}.", problem.message, problem.remedy);
@@ -64,6 +80,11 @@ impl RequestError {
                 "A request with this target or these headers cannot be forwarded.",
             ),
             Self::NotFound => (ErrorKind::NotFound, "There is no such endpoint."),
+            Self::ServiceWorker => (
+                ErrorKind::Forbidden,
+                "A service worker of this path would control the console of Hedgerow, which is on \
+                 this host. Move the script into a folder, or set CONSOLE_HOST.",
+            ),
         };
         error_response(kind, dialect, message, request_id)
     }

@@ -35,7 +35,7 @@ pub fn add_tags(headers: &Headers, decision: &Decision, request_id: &str, secret
         set_header(headers, name, value);
     }
     if let Some(mac) =
-        secret.and_then(|secret| hmac_sha256::hmac_hex(secret, &mac_input(&tags), 32))
+        secret.and_then(|key| hmac_sha256::hmac_hex_of_single_purpose_key(key, &mac_input(&tags)))
     {
         set_header(headers, "x-hedgerow-mac", &mac);
     }

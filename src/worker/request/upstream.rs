@@ -199,4 +199,4 @@ fn header_names(headers: &Headers) -> Vec<String> {
 }
 
 /// Status of a response that carries a WebSocket; a copy would lose the socket.
-const SWITCHING_PROTOCOLS: u16 = 101;
+pub const SWITCHING_PROTOCOLS: u16 = 101;

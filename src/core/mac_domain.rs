@@ -1,0 +1,53 @@
+//! The purposes of keyed hashes under the secrets of a deployment.
+//!
+//! One secret has several purposes. A hash that a client can cause for one purpose must be of no
+//! use for another: the input of each hash therefore begins with the name of its purpose. Every
+//! name ends with the only zero byte in it, so that no name is a prefix of another.
+
+/// A purpose of a keyed hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MacDomain {
+    /// Account ids, from credentials. HMAC under ACCOUNT_SECRET.
+    Account,
+    /// Hashes of client addresses in the audit log. HMAC under ACCOUNT_SECRET.
+    Address,
+    /// The derived key that authenticates indicators in KV. HMAC under ACCOUNT_SECRET.
+    IndicatorsKey,
+    /// The key of the hashes that correlation counts. SHA-256 of prefix and ACCOUNT_SECRET.
+    HashKey,
+    /// Tickets for the WebSocket of the console. HMAC under READ_TOKEN or ADMIN_TOKEN.
+    LiveTicket,
+}
+
+impl MacDomain {
+    /// Every domain, for tests.
+    #[cfg(test)]
+    const ALL: [Self; 5] =
+        [Self::Account, Self::Address, Self::IndicatorsKey, Self::HashKey, Self::LiveTicket];
+
+    /// Returns the bytes that precede the message. Changing them changes every hash of the domain.
+    pub fn prefix(self) -> &'static [u8] {
+        match self {
+            Self::Account => b"hedgerow.account.v1\0",
+            Self::Address => b"hedgerow.address.v1\0",
+            Self::IndicatorsKey => b"hedgerow.indicators-key.v1\0",
+            Self::HashKey => b"hedgerow.keys.v1\0",
+            Self::LiveTicket => b"hedgerow.live-ticket.v1\0",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_prefix_is_the_beginning_of_another() {
+        for domain in MacDomain::ALL {
+            let prefix = domain.prefix();
+            assert_eq!(prefix.iter().position(|byte| *byte == 0), Some(prefix.len() - 1));
+            let starting = MacDomain::ALL.iter().filter(|other| other.prefix().starts_with(prefix));
+            assert_eq!(starting.count(), 1, "{domain:?}");
+        }
+    }
+}

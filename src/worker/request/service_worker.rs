@@ -1,0 +1,137 @@
+//! Service workers of the origin's pages, on a host that they share with the console.
+//!
+//! A service worker answers the requests of its scope, whatever the server would answer. A script
+//! whose scope contains `/_hedgerow/` could therefore replace the console, and read the token that
+//! somebody enters. A scope begins with the folder of the script, or with the path in the header
+//! `Service-Worker-Allowed` of its response ([Service Workers, section
+//! Update](https://w3c.github.io/ServiceWorker/#update-algorithm)). So on such a host:
+//!
+//! - Scripts whose folder allows such a scope are refused: those next to the root.
+//! - `Service-Worker-Allowed` is removed from a response if it allows such a scope.
+//! - Scripts next to the root vary by the header `Service-Worker`. Otherwise a page could load one
+//!   as an ordinary script, and then register it from the browser's cache.
+
+use wasm_bindgen::JsCast;
+use web_sys::{Headers, Response, ResponseInit, Url};
+
+use crate::request::client_request::ClientRequest;
+use crate::request::response::RequestError;
+use crate::request::upstream::{SWITCHING_PROTOCOLS, remove_header};
+
+/// Beginning of the paths of the console.
+const CONSOLE_PREFIX: &str = "/_hedgerow";
+
+/// The header with which a browser requests the script of a service worker, and which its response
+/// may vary by.
+const SERVICE_WORKER: &str = "service-worker";
+
+/// The response header that replaces the folder of the script as the beginning of scopes.
+const SERVICE_WORKER_ALLOWED: &str = "service-worker-allowed";
+
+/// Returns whether a browser requests the script of a service worker.
+pub fn is_script_request(request: &ClientRequest) -> bool {
+    request.header(SERVICE_WORKER).is_some()
+}
+
+/// Rejects the script of a service worker that could control the console.
+///
+/// # Errors
+/// If the folder of the script allows such a scope.
+pub fn check_script(request: &ClientRequest) -> Result<(), RequestError> {
+    let is_allowed = !is_script_request(request) || !reaches_console(folder_of(request.path()));
+    is_allowed.then_some(()).ok_or(RequestError::ServiceWorker)
+}
+
+/// Returns the origin's response to a request that was forwarded unread, without a header that
+/// would let the script of a service worker control the console.
+pub fn restrict_scope(request: &ClientRequest, response: Response) -> Response {
+    if !matches!(request.method(), "GET" | "HEAD") || response.status() == SWITCHING_PROTOCOLS {
+        return response;
+    }
+    let headers = response.headers();
+    let allowed = header(&headers, SERVICE_WORKER_ALLOWED);
+    let widens = allowed.is_some_and(|allowed| widens_to_console(&allowed, &request.raw.url()));
+    let varies = reaches_console(folder_of(request.path()))
+        && header(&headers, "content-type").is_some_and(|media_type| is_script(&media_type));
+    if !widens && !varies {
+        return response;
+    }
+    let init: &ResponseInit = response.unchecked_ref();
+    let copy = Response::new_with_opt_readable_stream_and_init(response.body().as_ref(), init);
+    let Ok(copy) = copy else { return response };
+    if widens {
+        remove_header(&copy.headers(), SERVICE_WORKER_ALLOWED);
+    }
+    if varies {
+        // The platform rejects only invalid names and values.
+        let _ = copy.headers().append("vary", "Service-Worker");
+    }
+    copy
+}
+
+fn header(headers: &Headers, name: &str) -> Option<String> {
+    headers.get(name).ok().flatten()
+}
+
+/// Returns whether a scope that begins with `start` can contain a path of the console. Browsers
+/// compare scopes as texts: `/_hed` contains `/_hedgerow/`, too.
+fn reaches_console(start: &str) -> bool {
+    CONSOLE_PREFIX.starts_with(start) || start.starts_with(CONSOLE_PREFIX)
+}
+
+/// Returns the folder of a path, with its final slash.
+fn folder_of(path: &str) -> &str {
+    let end = path.rfind('/').map_or(0, |position| position.saturating_add(1));
+    path.get(..end).filter(|folder| !folder.is_empty()).unwrap_or("/")
+}
+
+/// Returns whether the value of `Service-Worker-Allowed`, a URL relative to the script, allows a
+/// scope that contains a path of the console. A value that is not a URL counts as such.
+fn widens_to_console(allowed: &str, script_url: &str) -> bool {
+    // Two headers arrive as one text with a comma.
+    let url = Url::new_with_base(allowed, script_url).ok().filter(|_| !allowed.contains(','));
+    url.is_none_or(|url| reaches_console(&url.pathname()))
+}
+
+/// Returns whether a media type is one of JavaScript's, all of which contain one of these words.
+fn is_script(media_type: &str) -> bool {
+    let essence = media_type.split(';').next().unwrap_or_default().to_ascii_lowercase();
+    ["javascript", "ecmascript", "jscript", "livescript"].iter().any(|word| essence.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_that_reach_the_console_are_recognized() {
+        let rows = [
+            ("/sw.js", true),
+            ("/", true),
+            ("", true),
+            ("/_hedgerow/sw.js", true),
+            ("/_hedgerow/assets/sw.js", true),
+            ("/app/sw.js", false),
+            ("//sw.js", false),
+            ("/_hed/sw.js", false),
+            ("/app/_hedgerow/sw.js", false),
+        ];
+        for (path, expected) in rows {
+            assert_eq!(reaches_console(folder_of(path)), expected, "{path}");
+        }
+        // Paths of `Service-Worker-Allowed` need not end with a slash.
+        for (start, expected) in [("/_hed", true), ("/_hedgerow/x", true), ("/_hedge-row", false)] {
+            assert_eq!(reaches_console(start), expected, "{start}");
+        }
+    }
+
+    #[test]
+    fn scripts_are_recognized_by_their_media_type() {
+        for media_type in ["text/javascript; charset=utf-8", "application/X-JavaScript"] {
+            assert!(is_script(media_type), "{media_type}");
+        }
+        for media_type in ["", "application/json", "text/html; x=javascript"] {
+            assert!(!is_script(media_type), "{media_type}");
+        }
+    }
+}
