@@ -1,5 +1,6 @@
 import { useState } from 'preact/hooks';
 import { ApiError, call } from '../api.ts';
+import { rejectServiceWorkers } from '../console-host.ts';
 import { link } from '../router.ts';
 import { setToken } from '../session.ts';
 import { Problem } from './async-states.tsx';
@@ -16,6 +17,7 @@ export function SignIn({ title }: { title: string }) {
     setBusy(true);
     setError(null);
     try {
+      await rejectServiceWorkers();
       await call('/status', { token: value });
       setToken(value);
     } catch (error) {

@@ -2,8 +2,10 @@
 // a key that the user opens.
 import type { ComponentType } from 'preact';
 import { useMemo, useState } from 'preact/hooks';
+import type { ApiError } from '../api.ts';
 import { Loading, Problem } from '../components/async-states.tsx';
 import { Copy, Panel } from '../components/ui.tsx';
+import { consoleHost, mayTakeKeys, rejectServiceWorkers } from '../console-host.ts';
 import { download } from '../download.ts';
 import { link } from '../router.ts';
 import { useToken } from '../session.ts';
@@ -73,23 +75,41 @@ const Command = ({ text, isReady }: { text: string; isReady: boolean }) => (
   </div>
 );
 
-/** Loads the form on demand, because it contains the cryptography. */
+/** Says why the page takes no key on a host that has other pages, too. */
+const NoKeyHere = () => (
+  <p class="note">
+    This page takes no key, because the host has pages of the origin, too: their scripts share the
+    web origin of the console, and could read the key. Sign on the command line (<code>{PUSH}</code>
+    ), or set <code>CONSOLE_HOST</code>, so that the console has a host of its own.
+  </p>
+);
+
+/**
+ * Loads the form on demand, because it contains the cryptography, and only on a host where no other
+ * page can read the key.
+ */
 function SignSection(props: SignProps) {
   const [SignForm, setSignForm] = useState<ComponentType<SignProps> | null>(null);
-  const [hasFailed, setHasFailed] = useState(false);
-  const load = () => {
+  const [error, setError] = useState<ApiError | null>(null);
+  const load = async () => {
+    try {
+      if (!mayTakeKeys(await consoleHost())) return setSignForm(() => NoKeyHere);
+      await rejectServiceWorkers();
+    } catch (error) {
+      return setError(error as ApiError);
+    }
     import('./sign-form.tsx').then(
       (module) => setSignForm(() => module.default),
-      () => setHasFailed(true),
+      () => setError(loadError('the form for signing')),
     );
   };
   return (
-    <details class="rule-sign-section" onToggle={load}>
+    <details class="rule-sign-section" onToggle={() => void load()}>
       <summary>Sign here with your own key</summary>
       {SignForm ? (
         <SignForm {...props} />
-      ) : hasFailed ? (
-        <Problem error={loadError('the form for signing')} />
+      ) : error ? (
+        <Problem error={error} />
       ) : (
         <Loading lines={2} />
       )}
