@@ -6,10 +6,12 @@ import { keyPair } from './minisign.ts';
 import { coveredCalls } from './openapi.ts';
 import { Admin, ADMIN_TOKEN, makeBundle, phrase, READ_TOKEN } from './release-fixtures.ts';
 import {
+  type Edge,
   eventually,
   Fleet,
   isBuilt,
   Origin,
+  type OriginHandler,
   ROOT,
   send,
   useFilter,
@@ -139,6 +141,160 @@ it.skipIf(!hasConsole)(
     expect(await responses({ ENVIRONMENT: undefined, CONSOLE_RULES: 'open' })).toEqual(served);
   },
 );
+
+describe.skipIf(!hasConsole)('service workers of the origin', () => {
+  const script: OriginHandler = (request, res) =>
+    res
+      .writeHead(200, {
+        'content-type': 'text/javascript',
+        ...(request.headers['x-test-allowed'] && {
+          'service-worker-allowed': request.headers['x-test-allowed'],
+        }),
+      })
+      .end('// a script');
+  const register = (filter: Edge, target: string, allowed?: string) =>
+    fetch(filter.url + target, {
+      headers: { 'service-worker': 'script', ...(allowed && { 'x-test-allowed': allowed }) },
+    });
+
+  it('cannot control the console', () =>
+    withFilter({ origin, console: true }, async (filter) => {
+      origin.handler = script;
+      for (const target of ['/sw.js', '/', '/x/../sw.js', '/_hedgerow/sw.js'])
+        expect([target, (await register(filter, target)).status]).toEqual([
+          target,
+          target.startsWith('/_') ? 404 : 403,
+        ]);
+      const assets = readdirSync(path.join(FILES, 'assets'));
+      const asset = `/_hedgerow/assets/${assets.find((name) => name.endsWith('.js'))}`;
+      expect((await register(filter, asset)).status).toBe(404);
+      expect(origin.requests).toEqual([]);
+      const rows: [allowed: string, passes: boolean][] = [
+        ['/', false],
+        ['/_hedgerow/', false],
+        ['/_hed', false],
+        ['../', false],
+        ['/app/, /', false],
+        ['//[', false],
+        ['/app/', true],
+        ['./deeper/', true],
+      ];
+      for (const [allowed, passes] of rows) {
+        const response = await register(filter, '/app/sw.js', allowed);
+        expect([allowed, response.status, response.headers.get('service-worker-allowed')]).toEqual([
+          allowed,
+          200,
+          passes ? allowed : null,
+        ]);
+        expect(await response.text()).toBe('// a script');
+      }
+      // Not from the cache of an ordinary request, either.
+      const vary = async (target: string) => (await fetch(filter.url + target)).headers.get('vary');
+      expect([await vary('/sw.js'), await vary('/app/sw.js')]).toEqual(['Service-Worker', null]);
+    }));
+
+  it('are the origin’s own business if the console has another host, or no files', async () => {
+    for (const options of [{ console: false }, { vars: { CONSOLE_HOST: 'console.example.com' } }])
+      await withFilter({ origin, console: true, ...options }, async (filter) => {
+        origin.handler = script;
+        const response = await register(filter, '/sw.js', '/');
+        const allowed = response.headers.get('service-worker-allowed');
+        expect([response.status, allowed]).toEqual([200, '/']);
+        expect((await fetch(`${filter.url}/sw.js`)).headers.get('vary')).toBeNull();
+      });
+  });
+});
+
+describe.skipIf(!hasConsole)('CONSOLE_HOST', () => {
+  // The tests reach the Worker under two names: 127.0.0.1 and localhost.
+  const onOwnHost = (filter: Edge) => `http://localhost:${filter.port}`;
+  const vars = { CONSOLE_HOST: 'localhost', READ_TOKEN };
+  const status = async (url: string, init?: RequestInit) => (await fetch(url, init)).status;
+  const host = async (url: string) =>
+    (await (await fetch(`${url}/_hedgerow/version`)).json()).console_host;
+
+  it('has the console and nothing else; other hosts have everything else', () =>
+    withFilter({ origin, console: true, vars }, async (filter) => {
+      const asset = `/_hedgerow/assets/${readdirSync(path.join(FILES, 'assets'))[0]}`;
+      const rules = `/_hedgerow/rules/${readdirSync(path.join(FILES, 'rules'))[0]}`;
+      const headers = { authorization: `Bearer ${READ_TOKEN}` };
+      const api = '/_hedgerow/v1';
+      const rows: [target: string, own: number, other: number][] = [
+        ['/_hedgerow/', 200, 404],
+        [asset, 200, 404],
+        [rules, 200, 404],
+        [`${api}/live/ticket`, 200, 404],
+        [`${api}/live`, 426, 404],
+        [`${api}/status`, 200, 200],
+        ['/_hedgerow/health', 200, 200],
+        ['/_hedgerow/version', 200, 200],
+        ['/', 404, 200],
+        ['/sw.js', 404, 200],
+        ['/v1/models', 404, 200],
+      ];
+      for (const [target, own, other] of rows)
+        expect([
+          target,
+          await status(onOwnHost(filter) + target, { headers }),
+          await status(filter.url + target, { headers }),
+        ]).toEqual([target, own, other]);
+      expect([await host(onOwnHost(filter)), await host(filter.url)]).toEqual(['own', 'other']);
+      expect(origin.requests.map(({ path }) => path)).toEqual(['/', '/sw.js', '/v1/models']);
+      const body = { method: 'POST', body: '{"messages":[]}' };
+      expect(await status(`${onOwnHost(filter)}/v1/chat/completions`, body)).toBe(404);
+    }));
+
+  it('that is malformed closes the console, and health names the problem', () =>
+    withFilter({ origin, console: true, vars: { CONSOLE_HOST: 'https://x/' } }, async (filter) => {
+      expect(await status(`${filter.url}/_hedgerow/`)).toBe(404);
+      const { warnings } = await (await filter.health()).json();
+      expect(JSON.stringify(warnings)).toContain('CONSOLE_HOST is not a host');
+    }));
+
+  it('is shared with the origin if it is not set, and local in development', async () => {
+    await withFilter({ origin, console: true }, async (filter) =>
+      expect(await host(filter.url)).toBe('local'),
+    );
+    await withFilter({ origin, vars: { ENVIRONMENT: undefined } }, async (filter) =>
+      expect(await host(filter.url)).toBe('shared'),
+    );
+  });
+});
+
+it.skipIf(!hasConsole)('wrong tokens for the rules are slowed, counted and audited', async () => {
+  const fleet = await Fleet.start({
+    origin,
+    workers: 1,
+    console: true,
+    vars: { READ_TOKEN, ENVIRONMENT: undefined },
+  });
+  try {
+    const [name] = readdirSync(path.join(FILES, 'rules'));
+    const ask = async (token?: string) => {
+      const began = performance.now();
+      const response = await fetch(`${fleet.edge.url}/_hedgerow/rules/${name}`, {
+        headers: token ? { authorization: `Bearer ${token}` } : {},
+      });
+      return { status: response.status, ms: performance.now() - began };
+    };
+    expect((await ask()).status).toBe(401);
+    expect((await new Admin(fleet.edge, READ_TOKEN).getOk('/audit')).entries).toEqual([]);
+    const wrong = await ask('wrong-token-of-the-tests');
+    expect(wrong.status).toBe(401);
+    // At least: a later failure is delayed for longer.
+    expect(wrong.ms).toBeGreaterThan(590);
+    await eventually('the audit entry', async () => {
+      const { entries } = await new Admin(fleet.edge, READ_TOKEN).getOk('/audit');
+      expect(entries).toEqual([expect.objectContaining({ result: 'unauthorized' })]);
+    });
+    // Failures are counted per minute, and a minute may end meanwhile.
+    const tries = await Promise.all(Array.from({ length: 45 }, () => ask('wrong-token-of-tests')));
+    expect(tries.map(({ status }) => status)).toContain(429);
+    expect((await ask(READ_TOKEN)).status).toBe(200);
+  } finally {
+    await fleet.dispose();
+  }
+});
 
 it('without the binding ASSETS the console answers 503 with a remedy', () =>
   withFilter({ origin }, async (filter) => {

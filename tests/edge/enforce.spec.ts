@@ -318,3 +318,62 @@ describe('production', () => {
       expect(origin.requests).toHaveLength(1 + HARVEST.length);
     }));
 });
+
+describe('own responses to scripts of web pages', () => {
+  const page = 'https://app.example.com';
+  const cors = (headers: Headers) =>
+    Object.fromEntries(
+      ['allow-origin', 'allow-credentials', 'expose-headers'].map((name) => [
+        name,
+        headers.get(`access-control-${name}`),
+      ]),
+    );
+  const allowed = {
+    'allow-origin': page,
+    'allow-credentials': null,
+    'expose-headers': expect.stringMatching(/retry-after.*x-hedgerow-request-id/),
+  };
+  const none = { 'allow-origin': null, 'allow-credentials': null, 'expose-headers': null };
+  const ask = (url: string, headers: Record<string, string>) =>
+    fetch(`${url}/v1/chat/completions`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', ...headers },
+      body: JSON.stringify(chat('When do blackbirds nest?')),
+    });
+
+  it('can be read, and those of the origin are unchanged', async () => {
+    for (const [action, status] of [
+      ['throttle', 429],
+      ['block', 403],
+    ] as const) {
+      const response = await ask(filter.url, { origin: page, ...enforce(action) });
+      expect([response.status, response.headers.get('vary')]).toEqual([status, 'Origin']);
+      expect(cors(response.headers)).toEqual(allowed);
+    }
+    expect(cors((await ask(filter.url, enforce('block'))).headers)).toEqual(none);
+    const forwarded = await ask(filter.url, { origin: page });
+    expect([forwarded.status, cors(forwarded.headers)]).toEqual([200, none]);
+    // A preflight is the origin's to answer.
+    origin.requests.length = 0;
+    await fetch(`${filter.url}/v1/chat/completions`, {
+      method: 'OPTIONS',
+      headers: { origin: page, 'access-control-request-method': 'POST' },
+    });
+    expect(origin.requests.map(({ method }) => method)).toEqual(['OPTIONS']);
+    // No page may read the API.
+    const health = await fetch(`${filter.url}/_hedgerow/health`, { headers: { origin: page } });
+    expect(cors(health.headers)).toEqual(none);
+  });
+
+  it('can be read if the origin does not answer', () =>
+    withFilter({ origin: 'http://127.0.0.1:1' }, async (other) => {
+      for (const target of ['/v1/chat/completions', '/v1/models']) {
+        const response = await fetch(other.url + target, {
+          method: target === '/v1/models' ? 'GET' : 'POST',
+          headers: { origin: page, 'content-type': 'application/json' },
+          ...(target !== '/v1/models' && { body: JSON.stringify(chat('hello')) }),
+        });
+        expect([response.status, cors(response.headers)]).toEqual([502, allowed]);
+      }
+    }));
+});

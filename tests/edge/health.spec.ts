@@ -27,6 +27,7 @@ it('version, health and decisions name the same ruleset', async () => {
     ruleset: health.ruleset,
     release: null,
     panic_unwind: expect.any(Boolean),
+    console_host: 'local',
   });
   expect(health.signatures).toBeGreaterThanOrEqual(48);
   const decision = await filter.decision(
@@ -42,6 +43,32 @@ it('a missing TAG_SECRET is a warning', () =>
     expect([response.status, status]).toEqual([200, 'ok']);
     expect(JSON.stringify(warnings)).toContain('TAG_SECRET');
   }));
+
+it('secrets of less than 32 characters count as not set, and health says so', async () => {
+  const vars = { ACCOUNT_SECRET: 'a'.repeat(31), TAG_SECRET: 't'.repeat(31) };
+  await withFilter({ origin, vars }, async (filter) => {
+    const response = await filter.health();
+    expect(response.status).toBe(503);
+    const { problems, warnings } = await response.json();
+    for (const [list, name] of [
+      [problems, 'ACCOUNT_SECRET'],
+      [warnings, 'TAG_SECRET'],
+    ] as const) {
+      expect(list).toEqual([
+        {
+          message: expect.stringContaining(`${name} is too short: expected at least 32 characters`),
+          remedy: expect.stringContaining(`wrangler secret put ${name}`),
+        },
+      ]);
+    }
+    expect((await filter.ask()).status).toBe(200);
+    expect(filter.decisions()).toEqual([]);
+  });
+  const enough = { ACCOUNT_SECRET: 'a'.repeat(32), TAG_SECRET: 't'.repeat(32) };
+  await withFilter({ origin, vars: enough }, async (filter) =>
+    expect((await filter.health()).status).toBe(200),
+  );
+});
 
 it('in production health has problems and warnings, and nothing about the rules', () =>
   withFilter(

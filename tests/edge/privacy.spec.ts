@@ -201,9 +201,32 @@ it('an account is a keyed hash of the credential', async () => {
         first.replace(/^\w+_/, ''),
       );
   }
-  await withFilter({ origin, vars: { ACCOUNT_SECRET: 'another deployment' } }, async (other) =>
+  const vars = { ACCOUNT_SECRET: 'account-secret-of-another-deployment' };
+  await withFilter({ origin, vars }, async (other) =>
     expect(await account(other, key)).not.toBe(first),
   );
+});
+
+it('a credential with control bytes does not count, and is logged as malformed', async () => {
+  const path = '/v1beta/models/m:generateContent';
+  const body = { contents: [{ parts: [{ text: 'When do blackbirds nest?' }] }] };
+  for (const [query, headers] of [
+    ['?key=key%00indicators.v1', {}],
+    ['?key=sk-1%0a', { 'api-key': 'sk-another' }],
+    ['', { 'x-goog-api-key': 'sk\t1' }],
+  ] as [string, Record<string, string>][]) {
+    const response = await fetch(`${filter.url}${path}${query}`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', ...headers },
+      body: JSON.stringify(body),
+    });
+    expect(response.status).toBe(200);
+    expect(await filter.decision(response)).toMatchObject({
+      account: null,
+      credential: 'malformed',
+      error: null,
+    });
+  }
 });
 
 it('an account does not depend on headers that the origin ignores', async () => {

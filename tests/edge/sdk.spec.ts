@@ -1,7 +1,10 @@
 // The real SDKs through the filter: responses do not change, and rejections become the SDKs' typed
 // errors.
 import Anthropic from '@anthropic-ai/sdk';
+import { ApiError, GoogleGenAI } from '@google/genai';
 import OpenAI from 'openai';
+import OpenAI4 from 'openai-4';
+import OpenAI5 from 'openai-5';
 import { describe, expect, it } from 'vitest';
 import { enforce, until, useFilter, useOrigin } from './support.ts';
 
@@ -221,5 +224,93 @@ describe('anthropic', () => {
       error: { type: 'error', error: { type: 'permission_error' }, request_id: expect.any(String) },
     });
     expect(origin.requests).toHaveLength(0);
+  });
+});
+
+describe('google', () => {
+  const ask = { model: 'gemini-demo', contents: 'Which hedge plants keep their leaves in winter?' };
+  const google = (headers: Record<string, string> = {}) =>
+    new GoogleGenAI({ apiKey: 'test-sdk', httpOptions: { baseUrl: filter.url, headers } });
+
+  it('content', async () => {
+    const reply = await google().models.generateContent(ask);
+    expect(reply.text).toMatch(/\w/);
+    expect(await filter.decision({ headers: reply.sdkHttpResponse!.headers! })).toMatchObject({
+      dialect: 'gemini',
+      error: null,
+    });
+  });
+
+  it('throttle and block become an ApiError with the body of the API', async () => {
+    for (const [action, status, name] of [
+      ['throttle', 429, 'RESOURCE_EXHAUSTED'],
+      ['block', 403, 'PERMISSION_DENIED'],
+    ] as const) {
+      const error = await google(enforce(action))
+        .models.generateContent(ask)
+        .catch((e: unknown) => e);
+      expect(error).toBeInstanceOf(ApiError);
+      const { status: found, message } = error as ApiError;
+      const { error: body } = JSON.parse(message);
+      expect([found, body.code, body.status]).toEqual([status, status, name]);
+      const delay = [{ '@type': expect.stringMatching(/RetryInfo$/), retryDelay: '30s' }];
+      expect(body.details).toEqual(action === 'throttle' ? delay : undefined);
+    }
+    expect(origin.requests).toHaveLength(0);
+  });
+});
+
+// With their default retries: a refused request is neither repeated nor held back, so that the
+// caller sees the error at once. A request counts as repeated if a second decision follows.
+describe('with the default number of retries', () => {
+  const options = (action: 'throttle' | 'block', agent: string) => ({
+    apiKey: 'sk-test-sdk',
+    baseURL: `${filter.url}/v1`,
+    defaultHeaders: { ...enforce(action), 'x-test-sdk': agent },
+  });
+  const ask = { model, messages: question };
+  const CLIENTS = [
+    ['openai 4', (action) => new OpenAI4(options(action, '4')).chat.completions.create(ask)],
+    ['openai 5', (action) => new OpenAI5(options(action, '5')).chat.completions.create(ask)],
+    ['openai 6', (action) => new OpenAI(options(action, '6')).chat.completions.create(ask)],
+    [
+      'anthropic',
+      (action) =>
+        new Anthropic({ ...options(action, 'a'), baseURL: filter.url }).messages.create({
+          ...ask,
+          max_tokens: 64,
+        }),
+    ],
+  ] as [string, (action: 'throttle' | 'block') => Promise<unknown>][];
+
+  it.each(CLIENTS)('%s raises the error of a refusal at once', async (_, call) => {
+    for (const [action, status] of [
+      ['throttle', 429],
+      ['block', 403],
+    ] as const) {
+      const before = filter.decisions().length;
+      const began = performance.now();
+      const error = (await call(action).catch((e: unknown) => e)) as {
+        status: number;
+        headers: Headers | Record<string, string>;
+        request_id?: string;
+        requestID?: string;
+      };
+      // The first retry of an SDK would come after 375 ms at the earliest.
+      const seconds = (performance.now() - began) / 1000;
+      const { headers } = error;
+      const header = (name: string) =>
+        headers instanceof Headers ? headers.get(name) : (headers[name] ?? null);
+      expect([error.status, header('x-should-retry'), header('retry-after')]).toEqual([
+        status,
+        'false',
+        action === 'throttle' ? '30' : null,
+      ]);
+      expect(error.requestID ?? error.request_id).toBe(header('x-hedgerow-request-id'));
+      expect(seconds).toBeLessThan(20);
+      const id = header('x-hedgerow-request-id');
+      await filter.decision({ headers: { 'x-hedgerow-request-id': id } });
+      expect(filter.decisions().length).toBe(before + 1);
+    }
   });
 });

@@ -18,8 +18,8 @@ import { answer as demoAnswer } from '../../scripts/demo-origin.mjs';
 export const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const WRANGLER = readFileSync(path.join(ROOT, 'wrangler.toml'), 'utf8');
 export const SECRETS = {
-  ACCOUNT_SECRET: 'account-secret-of-the-tests',
-  TAG_SECRET: 'tag-secret-of-the-tests',
+  ACCOUNT_SECRET: 'account-secret-of-the-tests-with-32-bytes-or-more',
+  TAG_SECRET: 'tag-secret-of-the-tests-with-32-bytes-or-more',
 };
 /** Tag headers that the MAC covers, in order of name. */
 export const TAG_HEADERS = [
@@ -255,6 +255,8 @@ export interface DecisionLine {
   time: string;
   request_id: string;
   account: string;
+  /** Only if the credential does not count. */
+  credential?: 'malformed';
   dialect: string;
   operation: string;
   score: number;
