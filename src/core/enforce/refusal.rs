@@ -62,7 +62,7 @@ impl ErrorKind {
             }),
             Dialect::Openai => openai_body(types, message),
             Dialect::Generic => {
-                // Many APIs have the text of an error in a member `message`: Bedrock, Cohere, Mistral.
+                // Bedrock, Cohere, Mistral and others have the text in a member `message`.
                 let mut body = openai_body(types, message);
                 if let Some(members) = body.as_object_mut() {
                     members.insert("message".to_owned(), message.into());

@@ -32,10 +32,10 @@ pub enum RequestError {
 }
 
 impl RequestError {
-    /// Returns the response: in the dialect of `endpoint`, if the request is an LLM call, and with
-    /// the request's id, unless it is empty.
+    /// Returns the response: in the dialect of `endpoint` if the request is an LLM call, otherwise
+    /// in OpenAI's shape. It has the request's id, unless the id is empty.
     pub fn to_response(&self, endpoint: Option<Endpoint>, request_id: &str) -> Response {
-        let dialect = endpoint.map_or(Dialect::Generic, Endpoint::dialect);
+        let dialect = endpoint.map_or(Dialect::Openai, Endpoint::dialect);
         let response = self.render(dialect, request_id);
         let headers = response.headers();
         if let Self::Refused(refusal, retry_after_seconds) = self {
