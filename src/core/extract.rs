@@ -16,6 +16,7 @@ mod member_name;
 mod object;
 mod openai;
 pub mod raw_string;
+pub mod realtime;
 mod request;
 mod requests;
 mod window;

@@ -6,3 +6,4 @@ pub mod credential;
 pub mod envelope;
 pub mod path_shape;
 pub mod route;
+pub mod websocket;

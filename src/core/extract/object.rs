@@ -3,7 +3,7 @@
 use super::lenient_json::{Reader, Token};
 use super::member_name::MemberName;
 use super::request::Request;
-use super::{anthropic, gemini, generic, openai};
+use super::{anthropic, gemini, generic, openai, realtime};
 use crate::field::{FieldId, Section};
 use crate::http::route::{Dialect, Endpoint};
 
@@ -38,6 +38,9 @@ impl<'a> Request<'a> {
                     let key = key.as_str();
                     self.record_duplicate_key(&mut seen_keys, TEXT_KEYS, key);
                     let handled = match endpoint.dialect() {
+                        _ if realtime::is_event(endpoint) => {
+                            realtime::read_member(self, key, reader, endpoint)
+                        }
                         Dialect::Openai => openai::read_member(self, key, reader, endpoint),
                         Dialect::Anthropic => anthropic::read_member(self, key, reader),
                         Dialect::Gemini => gemini::read_member(self, key, reader),
@@ -66,7 +69,7 @@ impl<'a> Request<'a> {
 /// origin decides which value counts.
 ///
 /// [`ReadIssues::DUPLICATE`]: super::issues::ReadIssues::DUPLICATE
-const TEXT_KEYS: &[&str] = &[
+pub(super) const TEXT_KEYS: &[&str] = &[
     "messages",
     "contents",
     "content",

@@ -17,6 +17,9 @@ pub enum Endpoint {
     /// OpenAI embeddings.
     #[serde(rename = "openai.embeddings")]
     OpenaiEmbeddings,
+    /// Events of an OpenAI WebSocket: Realtime, or Responses.
+    #[serde(rename = "openai.realtime")]
+    OpenaiRealtime,
     /// OpenAI file upload; an LLM call if its purpose is `batch`.
     #[serde(rename = "openai.files")]
     OpenaiFiles,
@@ -47,6 +50,9 @@ pub enum Endpoint {
     /// Gemini batchGenerateContent.
     #[serde(rename = "gemini.batches")]
     GeminiBatches,
+    /// Messages of a Gemini Live WebSocket.
+    #[serde(rename = "gemini.live")]
+    GeminiLive,
     /// Any other LLM call.
     #[serde(rename = "generic")]
     Generic,
@@ -77,12 +83,11 @@ impl Endpoint {
     pub fn dialect(self) -> Dialect {
         use Endpoint::*;
         match self {
-            OpenaiChat | OpenaiResponses | OpenaiCompletions | OpenaiEmbeddings | OpenaiFiles
-            | OpenaiBatches => Dialect::Openai,
+            OpenaiChat | OpenaiResponses | OpenaiCompletions | OpenaiEmbeddings
+            | OpenaiRealtime | OpenaiFiles | OpenaiBatches => Dialect::Openai,
             AnthropicMessages | AnthropicCountTokens | AnthropicBatches => Dialect::Anthropic,
-            GeminiGenerate | GeminiCountTokens | GeminiEmbed | GeminiEmbedBatch | GeminiBatches => {
-                Dialect::Gemini
-            }
+            GeminiGenerate | GeminiCountTokens | GeminiEmbed | GeminiEmbedBatch | GeminiBatches
+            | GeminiLive => Dialect::Gemini,
             Generic | Unknown | None => Dialect::Generic,
         }
     }
@@ -91,12 +96,13 @@ impl Endpoint {
     pub fn operation(self) -> &'static str {
         use Endpoint::*;
         match self {
-            OpenaiChat | OpenaiResponses | AnthropicMessages | Generic | Unknown | None => "chat",
+            OpenaiChat | OpenaiResponses | OpenaiRealtime | AnthropicMessages | Generic
+            | Unknown | None => "chat",
             OpenaiCompletions => "text_completion",
             OpenaiEmbeddings | GeminiEmbed | GeminiEmbedBatch => "embeddings",
             AnthropicCountTokens | GeminiCountTokens => "count_tokens",
             OpenaiFiles | OpenaiBatches | AnthropicBatches | GeminiBatches => "batch",
-            GeminiGenerate => "generate_content",
+            GeminiGenerate | GeminiLive => "generate_content",
         }
     }
 }
