@@ -145,11 +145,14 @@ impl Refusal {
         self.kind().status()
     }
 
-    /// Returns the WebSocket close code that follows the refusal of a message: 1008, or 1013 if the
-    /// message could not be scored (RFC 6455 and its registry).
+    /// Returns the WebSocket close code that follows the refusal of a message: 1008 for a violation
+    /// of the policy, 1009 or 1003 for a message that is too large or not readable, 1013 for one
+    /// that could not be scored (RFC 6455 and its registry).
     pub fn close_code(self) -> u16 {
         match self {
-            Self::Throttle | Self::Block => 1008,
+            Self::Throttle | Self::Block | Self::Late => 1008,
+            Self::TooLarge => 1009,
+            Self::Unsupported => 1003,
             Self::Unavailable => 1013,
         }
     }
@@ -166,7 +169,8 @@ impl Refusal {
         let mut body = match dialect {
             Dialect::Gemini => return None,
             Dialect::Openai | Dialect::Anthropic | Dialect::Generic => {
-                self.body(Dialect::Openai, request_id)
+                // Only Gemini's body has the delay.
+                self.body(Dialect::Openai, request_id, 0)
             }
         };
         let members = body.as_object_mut()?;
@@ -269,7 +273,7 @@ mod tests {
                 (&event["type"], &event["status"]),
                 (&json!("error"), &json!(refusal.status()))
             );
-            assert_eq!(event["error"], refusal.body(Dialect::Openai, request_id)["error"]);
+            assert_eq!(event["error"], refusal.body(Dialect::Openai, request_id, 0)["error"]);
             assert_eq!(refusal.event(Dialect::Gemini, request_id), None);
         }
     }

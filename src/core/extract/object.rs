@@ -2,7 +2,7 @@
 
 use super::lenient_json::{Reader, Token};
 use super::member_name::MemberName;
-use super::request::Request;
+use super::request::{Request, TEXT_KEYS};
 use super::{anthropic, gemini, generic, openai, realtime};
 use crate::field::{FieldId, Section};
 use crate::http::route::{Dialect, Endpoint};
@@ -64,20 +64,3 @@ impl<'a> Request<'a> {
         }
     }
 }
-
-/// Keys of members that hold text. A duplicate is an issue ([`ReadIssues::DUPLICATE`]), because the
-/// origin decides which value counts.
-///
-/// [`ReadIssues::DUPLICATE`]: super::issues::ReadIssues::DUPLICATE
-pub(super) const TEXT_KEYS: &[&str] = &[
-    "messages",
-    "contents",
-    "content",
-    "prompt",
-    "input",
-    "inputs",
-    "system",
-    "instructions",
-    "systeminstruction",
-    "tools",
-];

@@ -14,8 +14,7 @@
 use super::lenient_json::{Reader, Token};
 use super::lenient_value::skip_mistyped;
 use super::member_name::MemberName;
-use super::object::TEXT_KEYS;
-use super::request::Request;
+use super::request::{Request, TEXT_KEYS};
 use super::{content, gemini, openai};
 use crate::field::Section;
 use crate::http::route::Endpoint;

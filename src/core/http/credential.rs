@@ -146,7 +146,7 @@ mod tests {
         ];
         for (protocols, expected) in rows {
             let header = |name: &str| (name == PROTOCOL_SOURCE).then_some(protocols);
-            let credential = find_credential(Dialect::Openai, header, || None);
+            let credential = find_credential(Dialect::Openai, header, || None).found();
             assert_eq!(credential.as_deref(), expected, "{protocols}");
         }
     }
