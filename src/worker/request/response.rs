@@ -26,6 +26,8 @@ pub enum RequestError {
     NotFound,
     /// The script of a service worker that would control the console.
     ServiceWorker,
+    /// The policy refuses WebSockets: the client must use HTTP.
+    WebSocketRefused,
     /// The policy refuses the request. The number is `retry-after` in seconds, for throttled
     /// clients.
     Refused(Refusal, u32),
@@ -79,6 +81,9 @@ impl RequestError {
                 ErrorKind::InvalidRequest,
                 "A request with this target or these headers cannot be forwarded.",
             ),
+            Self::WebSocketRefused => {
+                (ErrorKind::UpgradeRequired, "WebSockets are not available on this path: use HTTP.")
+            }
             Self::NotFound => (ErrorKind::NotFound, "There is no such endpoint."),
             Self::ServiceWorker => (
                 ErrorKind::Forbidden,
