@@ -15,7 +15,7 @@ use crate::http::envelope::Envelope;
 
 /// The format of a body.
 #[derive(Debug)]
-pub(super) enum Format<'a> {
+pub(super) enum BodyFormat<'a> {
     /// JSON, or text that should be JSON.
     Json,
     /// `application/x-www-form-urlencoded`.
@@ -26,7 +26,7 @@ pub(super) enum Format<'a> {
     Opaque,
 }
 
-impl<'a> Format<'a> {
+impl<'a> BodyFormat<'a> {
     /// Returns the format of a body by its first bytes and its content type.
     ///
     /// A body that begins like JSON is JSON whatever its content type: `curl -d` declares a form.

@@ -1,7 +1,7 @@
 //! Entry point of extraction: reads every LLM call of a body, one or the entries of a batch.
 
 use super::batch;
-use super::form::{self, Format};
+use super::form::{self, BodyFormat};
 use super::issues::ReadIssues;
 use super::lenient_json::Reader;
 use super::request::Request;
@@ -51,8 +51,8 @@ pub fn for_each_request<'a>(
         }
         _ => {}
     }
-    match Format::detect(envelope, body) {
-        Format::Json => {}
+    match BodyFormat::detect(envelope, body) {
+        BodyFormat::Json => {}
         // Other formats are prompts only where prompts are expected.
         _ if endpoint == Endpoint::Unknown => return None,
         format => {
@@ -98,17 +98,17 @@ pub fn for_each_request<'a>(
 /// Reads a body that is not JSON as one request.
 fn read_other_format<'a>(
     request: &mut Request<'a>,
-    format: Format<'_>,
+    format: BodyFormat<'_>,
     body: &'a [u8],
     exceeds_window: bool,
 ) {
     match format {
-        Format::Json => {}
-        Format::UrlEncoded => form::read_url_encoded(request, body),
-        Format::Multipart(content_type) => {
+        BodyFormat::Json => {}
+        BodyFormat::UrlEncoded => form::read_url_encoded(request, body),
+        BodyFormat::Multipart(content_type) => {
             form::read_multipart(request, body, content_type, exceeds_window)
         }
-        Format::Opaque => request.issues.insert(ReadIssues::OPAQUE),
+        BodyFormat::Opaque => request.issues.insert(ReadIssues::OPAQUE),
     }
 }
 
