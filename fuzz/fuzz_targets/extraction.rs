@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 
 use hedgerow_core::enforce::degrade::{Degradation, degrade};
 use hedgerow_core::extract;
+use hedgerow_core::extract::realtime;
 use hedgerow_core::field::FieldType;
 use hedgerow_core::http::body::{Body, max_inflated};
 use hedgerow_core::http::route::Endpoint;
@@ -55,6 +56,7 @@ fuzz_target!(|input: (u8, u8, &[u8])| {
     };
     check_assessment(&envelope, encoding);
     check_cost(&envelope, encoding);
+    check_messages(body);
     for endpoint in [Endpoint::OpenaiChat, Endpoint::OpenaiFiles] {
         let content_type = Some("multipart/form-data; boundary=b");
         if let Degradation::Edited(bytes) = degrade(body, endpoint, content_type) {
@@ -98,5 +100,20 @@ fn check_cost(envelope: &Envelope<'_>, encoding: &str) {
             let work = request.work().spent();
             assert!(work <= 20 * length + (1 << 20), "{work} bytes worked on");
         });
+    }
+}
+
+/// Checks a body as a message of each kind of WebSocket.
+fn check_messages(body: &[u8]) {
+    let headers = [("upgrade".to_owned(), "websocket".to_owned())];
+    for (path, endpoint) in [
+        ("/v1/realtime", Endpoint::OpenaiRealtime),
+        ("/ws/BidiGenerateContent", Endpoint::GeminiLive),
+    ] {
+        if realtime::may_carry_prompt(body, endpoint) {
+            let envelope =
+                Envelope { method: "GET", path, headers: &headers, body, ..Envelope::default() };
+            check_assessment(&envelope, "identity");
+        }
     }
 }

@@ -48,8 +48,8 @@ impl AccountIds {
     }
 }
 
-/// Returns the account id of the edge: the first bytes of HMAC-SHA256 of the domain's prefix and the
-/// credential, in hex.
+/// Returns the account id of the edge: the first bytes of HMAC-SHA256 of the domain's prefix and
+/// the credential, in hex.
 fn account_hash(secret: &str, credential: &str) -> Option<String> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).ok()?;
     mac.update(MacDomain::Account.prefix());

@@ -20,6 +20,7 @@ mod multipart;
 mod object;
 mod openai;
 pub mod raw_string;
+pub mod realtime;
 mod request;
 mod requests;
 mod window;

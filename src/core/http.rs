@@ -8,3 +8,4 @@ pub mod envelope;
 pub mod path_shape;
 pub mod route;
 pub mod routes;
+pub mod websocket;

@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::extract::Request;
 use crate::http::envelope::Envelope;
 use crate::http::route::Endpoint;
-use crate::http::{body, route};
+use crate::http::{body, route, websocket};
 use crate::matching::{Hit, Program, compile};
 use crate::rules::bundle;
 pub use crate::rules::bundle::{
@@ -140,10 +140,14 @@ impl Ruleset {
 
     /// Returns the endpoint that an HTTP request calls; `None` if it is not an LLM call.
     ///
-    /// [`Endpoint::Unknown`] for a JSON body on an unknown path, if the policy wants it read.
+    /// [`Endpoint::Unknown`] for a JSON body on an unknown path, if the policy wants it read. A
+    /// message of a WebSocket has the envelope of the handshake, with the message as its body.
     pub fn endpoint(&self, envelope: &Envelope<'_>) -> Option<Endpoint> {
         // WebSocket handshakes are GET. An `Upgrade` header on a POST has no meaning and is
         // ignored.
+        if websocket::is_handshake(envelope) {
+            return self.policy.websocket_endpoint(envelope.path);
+        }
         if !route::has_prompt_method(envelope.method) {
             return None;
         }

@@ -5,6 +5,7 @@
 //! | `filter.rs` | the steps, and requests that are not LLM calls |
 //! | `client_request.rs` | the head: method, target, headers, client, account |
 //! | `classify.rs` | the LLM call that the request is, if any |
+//! | `websocket.rs` | a WebSocket: each message with a prompt is treated like a request |
 //! | `llm_call.rs` | scoring, logging and enforcing one LLM call |
 //! | `request_body.rs` | the body: read up to a limit, then streamed |
 //! | `body_chunk.rs` | the chunks in which the platform yields a body |
@@ -14,6 +15,7 @@
 //! | `shadow.rs` | the decision of a shadow ruleset, compared |
 //! | `edit_body.rs` | the body of a request that is to be degraded |
 //! | `tag.rs` | headers that show the decision to the origin |
+//! | `keep_alive.rs` | keeps an invocation alive until its memory is freed |
 //! | `upstream.rs` | forwarding to the origin |
 //! | `response.rs` | Hedgerow's own responses, such as errors |
 //! | `cors.rs` | headers with which web pages can read own responses |
@@ -26,6 +28,7 @@ pub mod client_request;
 pub mod cors;
 pub mod edit_body;
 pub mod filter;
+pub mod keep_alive;
 pub mod llm_call;
 pub mod request_body;
 pub mod response;
@@ -35,3 +38,4 @@ pub mod tag;
 pub mod upload_gate;
 pub mod upload_pace;
 pub mod upstream;
+pub mod websocket;

@@ -198,7 +198,8 @@ describe.skipIf(!hasConsole)('service workers of the origin', () => {
       await withFilter({ origin, console: true, ...options }, async (filter) => {
         origin.handler = script;
         const response = await register(filter, '/sw.js', '/');
-        expect([response.status, response.headers.get('service-worker-allowed')]).toEqual([200, '/']);
+        const allowed = response.headers.get('service-worker-allowed');
+        expect([response.status, allowed]).toEqual([200, '/']);
         expect((await fetch(`${filter.url}/sw.js`)).headers.get('vary')).toBeNull();
       });
   });
@@ -286,7 +287,8 @@ it.skipIf(!hasConsole)('wrong tokens for the rules are slowed, counted and audit
       const { entries } = await new Admin(fleet.edge, READ_TOKEN).getOk('/audit');
       expect(entries).toEqual([expect.objectContaining({ result: 'unauthorized' })]);
     });
-    const tries = await Promise.all(Array.from({ length: 20 }, () => ask('wrong-token-of-tests')));
+    // Failures are counted per minute, and a minute may end meanwhile.
+    const tries = await Promise.all(Array.from({ length: 45 }, () => ask('wrong-token-of-tests')));
     expect(tries.map(({ status }) => status)).toContain(429);
     expect((await ask(READ_TOKEN)).status).toBe(200);
   } finally {

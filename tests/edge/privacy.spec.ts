@@ -207,7 +207,7 @@ it('an account is a keyed hash of the credential', async () => {
   );
 });
 
-it('a credential with control bytes is no credential, and is logged as malformed', async () => {
+it('a credential with control bytes does not count, and is logged as malformed', async () => {
   const path = '/v1beta/models/m:generateContent';
   const body = { contents: [{ parts: [{ text: 'When do blackbirds nest?' }] }] };
   for (const [query, headers] of [

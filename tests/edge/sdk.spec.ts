@@ -308,7 +308,8 @@ describe('with the default number of retries', () => {
       ]);
       expect(error.requestID ?? error.request_id).toBe(header('x-hedgerow-request-id'));
       expect(seconds).toBeLessThan(20);
-      await filter.decision({ headers: { 'x-hedgerow-request-id': header('x-hedgerow-request-id') } });
+      const id = header('x-hedgerow-request-id');
+      await filter.decision({ headers: { 'x-hedgerow-request-id': id } });
       expect(filter.decisions().length).toBe(before + 1);
     }
   });

@@ -259,6 +259,8 @@ export interface DecisionLine {
   credential?: 'malformed';
   dialect: string;
   operation: string;
+  /** `websocket` for a message of a WebSocket. */
+  transport?: 'websocket';
   score: number;
   band: 'clear' | 'notice' | 'suspect' | 'hostile';
   action: string;

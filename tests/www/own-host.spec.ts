@@ -1,5 +1,5 @@
 // Pages on other hosts, and pages on the host of the console, in a real browser.
-import { type Browser } from 'playwright-core';
+import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { chat, Filter, Origin } from '../edge/support.ts';
 import { canRun, launch, loaded, open } from './browser.ts';
@@ -71,30 +71,47 @@ describe.skipIf(!canRun)('a browser', { timeout: 120_000 }, () => {
     await close();
   });
 
+  /** Returns the scope of a new service worker, or the name of the error. */
+  const register = (page: Page, script: string, scope: string, cached = false) =>
+    page.evaluate(
+      async ([script, scope, cached]) => {
+        // Loads the script as an ordinary one first: the browser then has it in its cache.
+        if (cached) await (await fetch(script as string)).text();
+        const options = { scope, updateViaCache: cached ? 'all' : 'none' };
+        return navigator.serviceWorker
+          .register(script as string, options as RegistrationOptions)
+          .then(
+            ({ scope }) => new URL(scope).pathname,
+            (error: Error) => error.name,
+          );
+      },
+      [script, scope, cached] as const,
+    );
+
+  it('lets service workers of the origin control every path if there is no console', async () => {
+    const plain = new Filter({ origin });
+    await plain.start();
+    try {
+      for (const cached of [false, true]) {
+        const { page, close } = await open(browser, `${plain.url}/app/`);
+        expect(await register(page, '/sw.js', '/', cached)).toBe('/');
+        expect(await register(page, '/app/sw.js', '/_hedgerow/', cached)).toBe('/_hedgerow/');
+        await close();
+      }
+    } finally {
+      await plain.dispose();
+    }
+  });
+
   it('does not let a page of the origin register a service worker over the console', async () => {
     const { page, close } = await open(browser, `${filter.url}/app/`);
-    const register = (script: string, scope: string, cached = false) =>
-      page.evaluate(
-        async ([script, scope, cached]) => {
-          // Loads the script as an ordinary one first: the browser then has it in its cache.
-          if (cached) await (await fetch(script as string)).text();
-          const options = { scope, updateViaCache: cached ? 'all' : 'none' };
-          return navigator.serviceWorker
-            .register(script as string, options as RegistrationOptions)
-            .then(
-              ({ scope }) => new URL(scope).pathname,
-              (error: Error) => error.name,
-            );
-        },
-        [script, scope, cached] as const,
-      );
     for (const cached of [false, true]) {
       // Refused by the status, and by the scope.
-      expect(await register('/sw.js', '/', cached)).toBe('TypeError');
-      expect(await register('/app/sw.js', '/_hedgerow/', cached)).toBe('SecurityError');
+      expect(await register(page, '/sw.js', '/', cached)).toBe('TypeError');
+      expect(await register(page, '/app/sw.js', '/_hedgerow/', cached)).toBe('SecurityError');
     }
     // The application keeps its own folder.
-    expect(await register('/app/sw.js', '/app/')).toBe('/app/');
+    expect(await register(page, '/app/sw.js', '/app/')).toBe('/app/');
     await page.goto(`${filter.url}/_hedgerow/`);
     await loaded(page);
     expect(await page.title()).toMatch(/Hedgerow/);

@@ -201,7 +201,7 @@ export type ClusterTraffic = {
   by_model: { [key in string]: number };
 };
 
-/** What a host has of the console, by the setting CONSOLE_HOST. */
+/** The use of a host for the console, by the setting CONSOLE_HOST. */
 export type ConsoleHost = 'own' | 'local' | 'shared' | 'other';
 
 /** The contribution of a family to a score, in decibans. */
@@ -719,6 +719,6 @@ export type VersionInfo = {
   release: number | null;
   /** Whether a panic affects only its own request. */
   panic_unwind: boolean;
-  /** What the host of the request has of the console. */
+  /** Whether the host of the request has the console, and other pages. */
   console_host: ConsoleHost;
 };

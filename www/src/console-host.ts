@@ -27,10 +27,11 @@ export async function rejectServiceWorkers() {
   const container = navigator.serviceWorker as ServiceWorkerContainer | undefined;
   const registration = container && (await container.getRegistration('/_hedgerow/'));
   if (!container?.controller && !registration) return;
+  const scope = registration?.scope ?? 'its scope is unknown';
   throw new ApiError(
     0,
     'service_worker',
-    `a service worker of this host controls the console: ${registration?.scope ?? 'its scope is unknown'}`,
+    `a service worker of this host controls the console: ${scope}`,
     'set CONSOLE_HOST, so that the console has a host of its own; or use `hedgerow status`',
   );
 }

@@ -67,11 +67,11 @@ pub struct VersionInfo {
     pub release: Option<u64>,
     /// Whether a panic affects only its own request.
     pub panic_unwind: bool,
-    /// What the host of the request has of the console.
+    /// Whether the host of the request has the console, and other pages.
     pub console_host: ConsoleHost,
 }
 
-/// What a host has of the console, by the setting CONSOLE_HOST.
+/// The use of a host for the console, by the setting CONSOLE_HOST.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]

@@ -28,6 +28,8 @@ pub enum ErrorKind {
     BadGateway,
     /// Hedgerow cannot forward the request, or must not without a score.
     Unavailable,
+    /// The policy refuses WebSockets: the client must use HTTP.
+    UpgradeRequired,
 }
 
 /// The names that SDKs map to their exception types.
@@ -62,7 +64,7 @@ impl ErrorKind {
             }),
             Dialect::Openai => openai_body(types, message),
             Dialect::Generic => {
-                // Many APIs have the text of an error in a member `message`: Bedrock, Cohere, Mistral.
+                // Bedrock, Cohere, Mistral and others have the text in a member `message`.
                 let mut body = openai_body(types, message);
                 if let Some(members) = body.as_object_mut() {
                     members.insert("message".to_owned(), message.into());
@@ -91,6 +93,9 @@ impl ErrorKind {
             }
             Self::BadGateway => (502, "bad_gateway", "api_error", "UNAVAILABLE"),
             Self::Unavailable => (503, "service_unavailable", "api_error", "UNAVAILABLE"),
+            Self::UpgradeRequired => {
+                (426, "invalid_request_error", "invalid_request_error", "FAILED_PRECONDITION")
+            }
         };
         (status, ErrorTypes { openai, anthropic, google })
     }
@@ -138,6 +143,41 @@ impl Refusal {
     /// Returns the HTTP status.
     pub fn status(self) -> u16 {
         self.kind().status()
+    }
+
+    /// Returns the WebSocket close code that follows the refusal of a message: 1008 for a violation
+    /// of the policy, 1009 or 1003 for a message that is too large or not readable, 1013 for one
+    /// that could not be scored (RFC 6455 and its registry).
+    pub fn close_code(self) -> u16 {
+        match self {
+            Self::Throttle | Self::Block | Self::Late => 1008,
+            Self::TooLarge => 1009,
+            Self::Unsupported => 1003,
+            Self::Unavailable => 1013,
+        }
+    }
+
+    /// Returns the reason of the close frame: at most 123 bytes, if the id is a UUID (RFC 6455,
+    /// section 5.5).
+    pub fn close_reason(self, request_id: &str) -> String {
+        format!("{} Request id: {request_id}", self.message())
+    }
+
+    /// Returns the error event that precedes the close frame; `None` if the dialect has no such
+    /// event. Gemini Live reports errors by close frames alone.
+    pub fn event(self, dialect: Dialect, request_id: &str) -> Option<Value> {
+        let mut body = match dialect {
+            Dialect::Gemini => return None,
+            Dialect::Openai | Dialect::Anthropic | Dialect::Generic => {
+                // Only Gemini's body has the delay.
+                self.body(Dialect::Openai, request_id, 0)
+            }
+        };
+        let members = body.as_object_mut()?;
+        members.insert("type".to_owned(), json!("error"));
+        members.insert("event_id".to_owned(), json!(format!("event_{request_id}")));
+        members.insert("status".to_owned(), json!(self.status()));
+        Some(body)
     }
 
     /// Returns the JSON body of the response. It contains nothing that would help a client to tune
@@ -217,6 +257,25 @@ mod tests {
         );
         let error = json!({ "code": 502, "message": "m", "status": "UNAVAILABLE" });
         assert_eq!(body(Dialect::Gemini), json!({ "error": error }));
+    }
+
+    #[test]
+    fn refusals_of_messages_fit_into_close_frames() {
+        let request_id = "0b0f52b1-7a37-4a0f-9a53-0a2b2f1f6f7e";
+        let rows =
+            [(Refusal::Throttle, 1008), (Refusal::Block, 1008), (Refusal::Unavailable, 1013)];
+        for (refusal, code) in rows {
+            assert_eq!(refusal.close_code(), code);
+            let reason = refusal.close_reason(request_id);
+            assert!(reason.len() <= 123 && reason.ends_with(request_id));
+            let event = refusal.event(Dialect::Openai, request_id).unwrap();
+            assert_eq!(
+                (&event["type"], &event["status"]),
+                (&json!("error"), &json!(refusal.status()))
+            );
+            assert_eq!(event["error"], refusal.body(Dialect::Openai, request_id, 0)["error"]);
+            assert_eq!(refusal.event(Dialect::Gemini, request_id), None);
+        }
     }
 
     #[test]

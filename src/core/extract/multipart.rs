@@ -108,8 +108,8 @@ fn parse_part_name(head: &str) -> (Option<String>, bool) {
     (name, is_unambiguous)
 }
 
-/// Returns the boundary of a `multipart/*` content type. `None` for another type, or for a boundary
-/// that is missing or longer than 200 bytes.
+/// Returns the boundary of a `multipart/*` content type; `None` for another type, or if the
+/// boundary is missing or longer than 200 bytes.
 fn parse_boundary(content_type: &str) -> Option<String> {
     let (media_type, parameter_text) = content_type.split_once(';')?;
     if !media_type.trim().to_ascii_lowercase().starts_with("multipart/") {

@@ -3,8 +3,8 @@
 use super::generic::{self, Place};
 use super::lenient_json::{Reader, Token};
 use super::member_name::MemberName;
-use super::request::Request;
-use super::{anthropic, gemini, openai};
+use super::request::{Request, TEXT_KEYS};
+use super::{anthropic, gemini, openai, realtime};
 use crate::field::{FieldId, Section};
 use crate::http::route::{Dialect, Endpoint};
 
@@ -60,6 +60,9 @@ impl<'a> Request<'a> {
                     let key = key.as_str();
                     self.record_duplicate_key(&mut seen_keys, TEXT_KEYS, key);
                     let handled = match endpoint.body_dialect() {
+                        _ if realtime::is_event(endpoint) => {
+                            realtime::read_member(self, key, reader, endpoint)
+                        }
                         Dialect::Openai => openai::read_member(self, key, reader, endpoint),
                         Dialect::Anthropic => anthropic::read_member(self, key, reader),
                         Dialect::Gemini => gemini::read_member(self, key, reader),
@@ -83,20 +86,3 @@ impl<'a> Request<'a> {
         }
     }
 }
-
-/// Keys of members that hold text. A duplicate is an issue ([`ReadIssues::DUPLICATE`]), because the
-/// origin decides which value counts.
-///
-/// [`ReadIssues::DUPLICATE`]: super::issues::ReadIssues::DUPLICATE
-const TEXT_KEYS: &[&str] = &[
-    "messages",
-    "contents",
-    "content",
-    "prompt",
-    "input",
-    "inputs",
-    "system",
-    "instructions",
-    "systeminstruction",
-    "tools",
-];

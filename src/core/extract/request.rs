@@ -521,3 +521,20 @@ pub(super) const MAX_SEGMENTS: usize = 16_384;
 
 /// Maximum nesting depth in message parts, tool results and schemas.
 pub(super) const MAX_DEPTH: u8 = 24;
+
+/// Keys of members that hold text. A duplicate is an issue ([`ReadIssues::DUPLICATE`]), because the
+/// origin decides which value counts.
+///
+/// [`ReadIssues::DUPLICATE`]: super::issues::ReadIssues::DUPLICATE
+pub(super) const TEXT_KEYS: &[&str] = &[
+    "messages",
+    "contents",
+    "content",
+    "prompt",
+    "input",
+    "inputs",
+    "system",
+    "instructions",
+    "systeminstruction",
+    "tools",
+];

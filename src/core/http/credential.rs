@@ -39,6 +39,7 @@ pub fn find_credential<'h>(
 ) -> Credential {
     let first = credential_sources(dialect).iter().find_map(|name| match *name {
         QUERY_SOURCE => query_key(),
+        PROTOCOL_SOURCE => key_in_protocols(header(name)?).map(str::to_owned),
         name => strip_scheme(header(name)?).map(str::to_owned),
     });
     match first {
@@ -52,17 +53,32 @@ pub fn find_credential<'h>(
 
 /// Returns the names of headers with credentials (and [`QUERY_SOURCE`]), in order of precedence:
 /// headers that the API of the dialect reads come first.
-fn credential_sources(dialect: Dialect) -> [&'static str; 5] {
+fn credential_sources(dialect: Dialect) -> [&'static str; 6] {
     match dialect {
-        Dialect::Gemini => {
-            ["x-goog-api-key", QUERY_SOURCE, "authorization", "x-api-key", "api-key"]
-        }
-        Dialect::Anthropic => {
-            ["x-api-key", "authorization", "api-key", "x-goog-api-key", QUERY_SOURCE]
-        }
-        Dialect::Openai | Dialect::Generic => {
-            ["authorization", "api-key", "x-api-key", "x-goog-api-key", QUERY_SOURCE]
-        }
+        Dialect::Gemini => [
+            "x-goog-api-key",
+            QUERY_SOURCE,
+            "authorization",
+            "x-api-key",
+            "api-key",
+            PROTOCOL_SOURCE,
+        ],
+        Dialect::Anthropic => [
+            "x-api-key",
+            "authorization",
+            "api-key",
+            "x-goog-api-key",
+            QUERY_SOURCE,
+            PROTOCOL_SOURCE,
+        ],
+        Dialect::Openai | Dialect::Generic => [
+            "authorization",
+            "api-key",
+            PROTOCOL_SOURCE,
+            "x-api-key",
+            "x-goog-api-key",
+            QUERY_SOURCE,
+        ],
     }
 }
 
@@ -77,6 +93,21 @@ fn strip_scheme(value: &str) -> Option<&str> {
     };
     Some(token).filter(|token| !token.is_empty())
 }
+
+/// Returns the key that a browser sends as a WebSocket protocol, because it cannot set other
+/// headers (OpenAI Realtime); `None` if there is none.
+fn key_in_protocols(protocols: &str) -> Option<&str> {
+    let mut protocols = protocols.split(',').map(str::trim);
+    protocols
+        .find_map(|protocol| protocol.strip_prefix(API_KEY_PROTOCOL))
+        .filter(|key| !key.is_empty())
+}
+
+/// Prefix of the WebSocket protocol that is an API key.
+const API_KEY_PROTOCOL: &str = "openai-insecure-api-key.";
+
+/// The header with the WebSocket protocols that a client offers.
+const PROTOCOL_SOURCE: &str = "sec-websocket-protocol";
 
 /// The query parameter `key`, in place of a header name.
 const QUERY_SOURCE: &str = "?key";
@@ -101,6 +132,22 @@ mod tests {
         ];
         for (value, expected) in rows {
             assert_eq!(strip_scheme(value), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn browsers_send_the_key_of_a_websocket_as_a_protocol() {
+        let rows = [
+            ("realtime, openai-insecure-api-key.sk-1, openai-beta.realtime-v1", Some("sk-1")),
+            ("openai-insecure-api-key.sk-1", Some("sk-1")),
+            ("realtime,openai-insecure-api-key.", None),
+            ("realtime", None),
+            ("", None),
+        ];
+        for (protocols, expected) in rows {
+            let header = |name: &str| (name == PROTOCOL_SOURCE).then_some(protocols);
+            let credential = find_credential(Dialect::Openai, header, || None).found();
+            assert_eq!(credential.as_deref(), expected, "{protocols}");
         }
     }
 

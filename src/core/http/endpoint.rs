@@ -47,12 +47,18 @@ pub enum Endpoint {
     /// Gemini batchGenerateContent.
     #[serde(rename = "gemini.batches")]
     GeminiBatches,
+    /// Events of an OpenAI WebSocket: Realtime, or Responses.
+    #[serde(rename = "openai.realtime")]
+    OpenaiRealtime,
     /// Any other call of OpenAI's API with a prompt: assistants, threads, images, speech, graders.
     #[serde(rename = "openai.other")]
     OpenaiOther,
     /// Any other call of Anthropic's API with a prompt: files, agents, sessions.
     #[serde(rename = "anthropic.other")]
     AnthropicOther,
+    /// Messages of a Gemini Live WebSocket.
+    #[serde(rename = "gemini.live")]
+    GeminiLive,
     /// Any other call of Google's APIs with a prompt: predictions, interactions, files.
     #[serde(rename = "gemini.other")]
     GeminiOther,
@@ -90,12 +96,12 @@ impl Endpoint {
         use Endpoint::*;
         match self {
             OpenaiChat | OpenaiResponses | OpenaiCompletions | OpenaiEmbeddings | OpenaiFiles
-            | OpenaiBatches | OpenaiOther => Dialect::Openai,
+            | OpenaiBatches | OpenaiOther | OpenaiRealtime => Dialect::Openai,
             AnthropicMessages | AnthropicCountTokens | AnthropicBatches | AnthropicOther => {
                 Dialect::Anthropic
             }
             GeminiGenerate | GeminiCountTokens | GeminiEmbed | GeminiEmbedBatch | GeminiBatches
-            | GeminiOther => Dialect::Gemini,
+            | GeminiOther | GeminiLive => Dialect::Gemini,
             Generic | GenericEmbeddings | Unknown | None => Dialect::Generic,
         }
     }
@@ -113,13 +119,13 @@ impl Endpoint {
     pub fn operation(self) -> &'static str {
         use Endpoint::*;
         match self {
-            OpenaiChat | OpenaiResponses | OpenaiOther | AnthropicMessages | AnthropicOther
-            | GeminiOther | Generic | Unknown | None => "chat",
+            OpenaiChat | OpenaiResponses | OpenaiOther | OpenaiRealtime | AnthropicMessages
+            | AnthropicOther | GeminiOther | Generic | Unknown | None => "chat",
             OpenaiCompletions => "text_completion",
             OpenaiEmbeddings | GeminiEmbed | GeminiEmbedBatch | GenericEmbeddings => "embeddings",
             AnthropicCountTokens | GeminiCountTokens => "count_tokens",
             OpenaiFiles | OpenaiBatches | AnthropicBatches | GeminiBatches => "batch",
-            GeminiGenerate => "generate_content",
+            GeminiGenerate | GeminiLive => "generate_content",
         }
     }
 }

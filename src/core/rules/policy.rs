@@ -4,6 +4,7 @@ mod band;
 mod cors;
 mod incomplete;
 mod limits;
+mod websocket;
 
 use std::collections::BTreeMap;
 
@@ -12,11 +13,12 @@ pub use cors::Cors;
 pub use incomplete::{Incomplete, IncompleteAction, UnknownPaths, UnknownTreatment};
 pub use limits::Limits;
 use serde::{Deserialize, Serialize};
+pub use websocket::WebSocketPolicy;
 
 use crate::completeness::UnscoredReasons;
 use crate::error::Error;
-use crate::http::route;
 use crate::http::route::Endpoint;
+use crate::http::{route, websocket as websocket_routes};
 
 /// The settings of the operator, as opposed to the rules. The default mode is Shadow.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -24,6 +26,9 @@ use crate::http::route::Endpoint;
 pub struct Policy {
     /// Mode: whether actions are carried out or only recorded.
     pub mode: Mode,
+    /// Treatment of WebSockets on LLM paths.
+    #[serde(skip_serializing_if = "WebSocketPolicy::is_default")]
+    pub websocket: WebSocketPolicy,
     /// Prior and caps, by which evidence becomes a score.
     pub score: Scoring,
     /// Scores at which bands begin.
@@ -273,6 +278,17 @@ impl Policy {
             .filter_map(|route| route.endpoint)
             .next()
             .unwrap_or_else(|| route::builtin_endpoint(path))
+    }
+
+    /// Returns the endpoint of a WebSocket's path, by the first matching route that sets one, else
+    /// by the built-in routes; `None` if the WebSocket is not an LLM call.
+    pub fn websocket_endpoint(&self, path: &str) -> Option<Endpoint> {
+        let matching = self.routes.iter().filter(|route| route::path_matches(&route.path, path));
+        let endpoint = matching
+            .filter_map(|route| route.endpoint)
+            .next()
+            .or_else(|| websocket_routes::builtin_endpoint(path))?;
+        websocket_routes::message_endpoint(endpoint)
     }
 
     /// Returns mode and actions for a request without a cluster. For each of them, the account

@@ -1,5 +1,5 @@
-//! Authentication of the admin API and of the console's rules: bearer tokens, tickets of WebSockets,
-//! and failed attempts. Nothing else compares tokens.
+//! Authentication of the admin API and of the console's rules: bearer tokens, tickets of
+//! WebSockets, and failed attempts. Nothing else compares tokens.
 //!
 //! A valid token is accepted at once. The response to an invalid token is delayed by 0.6 to 2
 //! seconds, and is 429 after 20 failures within a minute; failures are counted per isolate.

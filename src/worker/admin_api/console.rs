@@ -87,8 +87,8 @@ pub async fn handle(
     }
 }
 
-/// Checks the token of a request for the rules. Without a token, which is no attempt to guess one,
-/// the error is immediate.
+/// Checks the token of a request for the rules. A request without a token guesses nothing: its
+/// error is immediate.
 async fn authorize(
     request: &ClientRequest,
     settings: &Rc<Settings>,

@@ -33,8 +33,8 @@ pub fn hmac_hex(secret: &str, domain: MacDomain, message: &[u8], length: usize) 
     hmac_parts(secret, &[domain.prefix(), message], length)
 }
 
-/// Returns the HMAC-SHA256 of `message` as lower-case hex, without a domain: for keys that have only
-/// one purpose, which are TAG_SECRET and derived keys.
+/// Returns the HMAC-SHA256 of `message` as lower-case hex, without a domain: for keys that have
+/// only one purpose, which are TAG_SECRET and derived keys.
 pub fn hmac_hex_of_single_purpose_key(key: &str, message: &[u8]) -> Option<String> {
     hmac_parts(key, &[message], MAC_BYTES)
 }

@@ -35,6 +35,9 @@ pub struct DecisionLine<'a> {
     pub dialect: &'a str,
     /// Operation: `chat`, for example.
     pub operation: &'a str,
+    /// `websocket` for a message of a WebSocket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transport: Option<&'static str>,
     /// Score from 0 to 100; `None` if scoring failed, which differs from zero.
     pub score: Option<f64>,
     /// Band of the score; `None` if scoring failed.
@@ -115,6 +118,7 @@ impl<'a> DecisionLine<'a> {
             cluster: None,
             dialect: "",
             operation: "",
+            transport: None,
             score: None,
             band: None,
             action: Action::Allow,

@@ -53,7 +53,7 @@ impl Settings {
         }
     }
 
-    /// Returns what the host of `url`, the absolute URL of a request, has of the console.
+    /// Returns the use of a host for the console: the host of `url`, the URL of a request.
     pub fn console_host(&self, url: &str) -> ConsoleHost {
         self.console_host.role_of(url, self.is_development)
     }
@@ -157,8 +157,8 @@ impl Settings {
         let account_secret = self.account_secret.is_none().then(|| {
             ConfigProblem::new(
                 format!("{}: requests are forwarded unscored", self.absence("ACCOUNT_SECRET")),
-                "store a random one where it is not lost, and set it: `openssl rand -hex 32 | tee \
-                 account-secret | npx wrangler secret put ACCOUNT_SECRET`",
+                "set a random one, and keep a copy: `openssl rand -hex 32 | tee account-secret | \
+                 npx wrangler secret put ACCOUNT_SECRET`",
             )
         });
         origin.into_iter().chain(account_secret).collect()
@@ -184,8 +184,8 @@ impl Settings {
                     "{}: the origin cannot detect forged tag headers",
                     self.absence("TAG_SECRET")
                 ),
-                "set a random one: `openssl rand -hex 32 | tee tag-secret | npx wrangler secret put \
-                 TAG_SECRET`, and verify x-hedgerow-mac at the origin",
+                "set a random one: `openssl rand -hex 32 | tee tag-secret | npx wrangler secret \
+                 put TAG_SECRET`, and verify x-hedgerow-mac at the origin",
             )
         });
         let is_deployed = self.is_development && client_address.is_some_and(is_remote);

@@ -2,6 +2,7 @@
 
 use hedgerow_core::Ruleset;
 use hedgerow_core::http::route::{Endpoint, builtin_endpoint, has_prompt_method};
+use hedgerow_core::http::websocket;
 
 use crate::platform::panic::catch_panic;
 use crate::request::client_request::ClientRequest;
@@ -21,6 +22,9 @@ pub struct Classified {
 /// call of unknown dialect. A panic must not bypass `fail_closed`.
 pub fn classify(ruleset: Option<&Ruleset>, request: &ClientRequest) -> Classified {
     let endpoint_by_path = || {
+        if request.is_websocket_handshake() {
+            return websocket::builtin_endpoint(request.path());
+        }
         let endpoint = builtin_endpoint(request.path());
         let is_llm_call = !matches!(endpoint, Endpoint::None | Endpoint::Unknown);
         (has_prompt_method(request.method()) && is_llm_call).then_some(endpoint)

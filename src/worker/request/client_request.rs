@@ -3,6 +3,7 @@
 use hedgerow_core::http::credential;
 use hedgerow_core::http::credential::Credential;
 use hedgerow_core::http::route::Dialect;
+use hedgerow_core::http::websocket;
 use hedgerow_core::mac_domain::MacDomain;
 use hedgerow_core::{Client, Envelope};
 use js_sys::{Array, Reflect};
@@ -13,6 +14,7 @@ use crate::platform::hmac_sha256;
 use crate::request::tag;
 
 /// A client's request, parsed without its body.
+#[derive(Clone)]
 pub struct ClientRequest {
     /// The platform's request, unchanged.
     pub raw: Request,
@@ -30,7 +32,7 @@ pub struct ClientRequest {
 
 /// Metadata of the client, from `request.cf` and `cf-connecting-ip`. All of it is missing in local
 /// development.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct EdgeMetadata {
     /// IP address, as text.
     address: Option<String>,
@@ -64,6 +66,20 @@ impl ClientRequest {
             reserved_headers,
             raw: request,
         }
+    }
+
+    /// Returns the head of each message of a WebSocket that this request opens: headers that
+    /// describe a body do not describe the messages.
+    pub fn head_of_messages(&self) -> Self {
+        let mut head = self.clone();
+        head.headers
+            .retain(|(name, _)| !matches!(name.as_str(), "content-encoding" | "content-type"));
+        head
+    }
+
+    /// Returns whether the request opens a WebSocket.
+    pub fn is_websocket_handshake(&self) -> bool {
+        websocket::is_handshake(&self.envelope())
     }
 
     /// Returns the HTTP method, as the client sent it.
@@ -126,13 +142,16 @@ impl ClientRequest {
         }
     }
 
-    /// Returns the value of the query parameter `key`, in which Gemini clients may send their
-    /// credential.
+    /// Returns the value of the query parameter in which clients may send their credential: `key`
+    /// (Gemini), or another one of a WebSocket.
     fn query_api_key(&self) -> Option<String> {
         let (_, query) = self.target.split_once('?')?;
         // Decoded, as origins decode it: `%6Bey=` is `key=`.
         let parameters = UrlSearchParams::new_with_str(query).ok()?;
-        parameters.get("key").filter(|key| !key.is_empty())
+        // Browsers cannot set headers of a WebSocket. Azure reads `api-key`, Gemini Live
+        // `access_token`.
+        let mut keys = ["key", "api-key", "access_token"].into_iter();
+        keys.find_map(|name| parameters.get(name).filter(|key| !key.is_empty()))
     }
 }
 

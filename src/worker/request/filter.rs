@@ -11,15 +11,14 @@
 //! 4. The decision is enforced: the request is refused, or forwarded with tags.
 //! 5. The response streams back unread; the observation for correlation is queued.
 //!
-//! Step 1 is here, the others are in `llm_call.rs`.
+//! Step 1 is here, the others are in `llm_call.rs`. A WebSocket on an LLM path is not one request:
+//! `websocket.rs` treats each message of the client that carries a prompt like a request.
 
 use std::rc::Rc;
 
 use hedgerow_core::Ruleset;
 use hedgerow_core::http::route::{Endpoint, has_prompt_method};
 use hedgerow_core::rules::policy::{Mode, Policy, UnknownTreatment};
-use js_sys::{Promise, PromiseWithResolvers};
-use wasm_bindgen::JsValue;
 use web_sys::Response;
 use worker::Context;
 
@@ -31,10 +30,12 @@ use crate::request::classify::classify;
 use crate::request::client_request;
 use crate::request::client_request::ClientRequest;
 use crate::request::cors::add_cors_headers;
+use crate::request::keep_alive::keep_alive;
 use crate::request::llm_call::LlmCall;
 use crate::request::response::RequestError;
 use crate::request::service_worker;
 use crate::request::upstream::Upstream;
+use crate::request::websocket;
 
 /// Filters a request. Returns the origin's response, or Hedgerow's own if the request is refused or
 /// cannot be forwarded.
@@ -58,7 +59,7 @@ pub async fn handle(
 }
 
 /// Classifies a request, and filters or forwards it. Every error becomes a response.
-async fn respond(request: &ClientRequest, settings: &Settings, context: &Context) -> Response {
+async fn respond(request: &ClientRequest, settings: &Rc<Settings>, context: &Context) -> Response {
     let request_id = client_request::new_request_id();
     let active_rules = active_rules::current();
     let active = active_rules.as_ref().ok().map(ActiveRules::active);
@@ -74,6 +75,9 @@ async fn respond(request: &ClientRequest, settings: &Settings, context: &Context
             return handle_unread(upstream, active.map(Rc::as_ref), settings).await;
         };
         match (&active_rules, settings.account_secret.as_deref()) {
+            (Ok(rules), Some(secret)) if request.is_websocket_handshake() => {
+                websocket::handle(upstream, settings, rules, endpoint, secret).await
+            }
             (Ok(rules), Some(secret)) => {
                 match LlmCall::new(upstream, settings, rules, endpoint, classified.error, secret) {
                     Ok(call) => call.filter().await,
@@ -137,23 +141,4 @@ async fn handle_unread(
         }
     }
     forward_unread(&upstream, settings).await
-}
-
-/// Keeps the invocation alive until the returned guard is dropped. The platform drops an invocation
-/// whose client is gone, and everything it holds would stay in Wasm's memory for good. An
-/// invocation that is kept alive fails instead, at the body or, by the client's abort signal, at
-/// the origin's response, and its memory is freed.
-fn keep_alive(context: &Context) -> Option<KeepAlive> {
-    let completion: PromiseWithResolvers = Promise::with_resolvers();
-    context.as_ref().wait_until(&completion.promise()).ok()?;
-    Some(KeepAlive(completion))
-}
-
-/// Guard: keeps the invocation alive (`waitUntil`) until dropped.
-struct KeepAlive(PromiseWithResolvers);
-
-impl Drop for KeepAlive {
-    fn drop(&mut self) {
-        let _ = self.0.resolve().call0(&JsValue::UNDEFINED);
-    }
 }

@@ -34,7 +34,7 @@ use crate::request::response::RequestError;
 use crate::request::shadow::ShadowDecision;
 use crate::request::tag;
 use crate::request::upload_gate::{BodyEnd, Gate, GateKeeper};
-use crate::request::upstream::Upstream;
+use crate::request::upstream::{SWITCHING_PROTOCOLS, Upstream};
 
 /// An LLM call that can be scored.
 pub struct LlmCall<'a> {
@@ -74,6 +74,16 @@ struct Observed {
     observation: Option<Observation>,
     /// Name of the requested model.
     model: Option<String>,
+}
+
+/// The fate of a message of a WebSocket.
+pub enum MessageOutcome {
+    /// It is forwarded unchanged.
+    Forward,
+    /// These bytes are forwarded instead.
+    ForwardEdited(Vec<u8>),
+    /// It is not forwarded, and the WebSocket is closed.
+    Refuse(Refusal),
 }
 
 /// How a decision is enforced.
@@ -148,6 +158,48 @@ impl<'a> LlmCall<'a> {
                 self.enforce(&decision, observed, body).await
             }
             ScoreOutcome::Failed(error) => self.forward_unscored(error, body).await,
+        }
+    }
+
+    /// Scores a message of a WebSocket, logs and counts the decision, and returns how it is
+    /// enforced.
+    ///
+    /// A message has no headers, so that tags do not reach the origin.
+    pub fn filter_message(&self, body: &RequestBody) -> MessageOutcome {
+        let (decision, observed) = match self.score(body) {
+            ScoreOutcome::NotLlmCall => return MessageOutcome::Forward,
+            ScoreOutcome::Decided(decision, observed) => (decision, observed),
+            ScoreOutcome::Failed(error) => return self.message_unscored(error, body),
+        };
+        let Enforcement { action, degradation, refusal } = self.enforcement(&decision, body);
+        let shadow_decision = self.score_by_shadow(body, &decision);
+        self.count(&decision, observed.model.as_deref(), shadow_decision.as_ref());
+        let mut line = DecisionLine::for_decision(self.upstream.request_id, &decision);
+        self.add_context(&mut line);
+        line.transport = Some(WEBSOCKET);
+        line.shadow = shadow_decision.as_ref();
+        if refusal == Some(Refusal::Block) {
+            line.action = Action::Block;
+        }
+        line.degraded = degradation.as_ref().map(Degradation::name);
+        line.write();
+        drop(line);
+        let status = refusal.map_or(SWITCHING_PROTOCOLS, Refusal::status);
+        self.queue_observation(observed.observation, status, action);
+        match (refusal, degradation.and_then(Degradation::into_edited_bytes)) {
+            (Some(refusal), _) => MessageOutcome::Refuse(refusal),
+            (None, Some(bytes)) => MessageOutcome::ForwardEdited(bytes),
+            (None, None) => MessageOutcome::Forward,
+        }
+    }
+
+    /// Logs and counts that a message could not be scored. A policy that enforces with
+    /// `fail_closed` refuses it.
+    fn message_unscored(&self, error: &str, body: &RequestBody) -> MessageOutcome {
+        if self.record_failure(error, body, Some(WEBSOCKET)) {
+            MessageOutcome::Refuse(Refusal::Unavailable)
+        } else {
+            MessageOutcome::Forward
         }
     }
 
@@ -443,6 +495,19 @@ impl<'a> LlmCall<'a> {
         error: &str,
         body: RequestBody,
     ) -> Result<Response, RequestError> {
+        if self.record_failure(error, &body, None) {
+            return Ok(self.refuse(Refusal::Unavailable));
+        }
+        self.forward(body, None, None).await
+    }
+
+    /// Logs and counts that scoring failed. Returns whether the policy refuses the request.
+    fn record_failure(
+        &self,
+        error: &str,
+        body: &RequestBody,
+        transport: Option<&'static str>,
+    ) -> bool {
         telemetry::count_error(error);
         let policy = self.ruleset.policy();
         let fallback = Disposition { mode: policy.mode, actions: policy.actions };
@@ -453,6 +518,7 @@ impl<'a> LlmCall<'a> {
         line.account = self.account.as_deref();
         line.dialect = self.endpoint.dialect().name();
         line.operation = self.endpoint.operation();
+        line.transport = transport;
         line.action = if fails_closed { Action::Block } else { Action::Allow };
         line.mode = disposition.mode;
         line.enforced = disposition.mode == Mode::Enforce;
@@ -461,11 +527,7 @@ impl<'a> LlmCall<'a> {
         line.unscanned_bytes = body.unscanned_bytes();
         line.write();
         telemetry::record_unscored(&self.attribution(), &line, error);
-        drop(line);
-        if fails_closed {
-            return Ok(self.refuse(Refusal::Unavailable));
-        }
-        self.forward(body, None, None).await
+        fails_closed
     }
 
     /// Returns the response to a refused request, in the dialect of the call.
@@ -516,3 +578,6 @@ impl<'a> LlmCall<'a> {
         is_tagging_enabled && decision.action != Action::Allow
     }
 }
+
+/// Value of the log's member `transport` for messages of WebSockets.
+const WEBSOCKET: &str = "websocket";

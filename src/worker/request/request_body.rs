@@ -38,6 +38,8 @@ pub struct RequestBody {
     has_body: bool,
     /// The rest of the body; `None` if the body was read to its end.
     unread: Option<Unread>,
+    /// Bytes of a message of a WebSocket that were not copied into Wasm's memory.
+    left_out_bytes: u64,
     read_stop: Option<ReadStop>,
     memory_lease: MemoryLease,
 }
@@ -94,6 +96,7 @@ impl RequestBody {
             content_length,
             has_body: false,
             unread: None,
+            left_out_bytes: 0,
             read_stop: None,
             memory_lease,
         };
@@ -143,6 +146,22 @@ impl RequestBody {
         Ok(body)
     }
 
+    /// Returns the body of a message of a WebSocket. It is `bytes`, and `left_out_bytes` more that
+    /// are not scored.
+    pub fn of_message(bytes: Vec<u8>, left_out_bytes: u64, policy: &Policy) -> Self {
+        Self {
+            bytes,
+            js_bytes: None,
+            max_bytes: policy.scan.max_body,
+            content_length: None,
+            has_body: true,
+            unread: None,
+            left_out_bytes,
+            read_stop: None,
+            memory_lease: MemoryLease::default(),
+        }
+    }
+
     /// Reads a body that is declared as small, at once and without a deadline: a slow client only
     /// delays itself, and cannot have its body scored in part.
     async fn read_all(&mut self, request: &Request) -> Result<(), UploadAborted> {
@@ -176,7 +195,8 @@ impl RequestBody {
 
     /// Returns the whole body, if all of it was read.
     pub fn complete_bytes(&self) -> Option<&[u8]> {
-        self.unread.is_none().then_some(self.bytes.as_slice())
+        let is_complete = self.unread.is_none() && self.left_out_bytes == 0;
+        is_complete.then_some(self.bytes.as_slice())
     }
 
     /// Returns why less than the limit was read; `None` if the limit is reached or the body
@@ -201,7 +221,8 @@ impl RequestBody {
     /// Returns the bytes of the whole body: counted if it was read to its end, else as declared;
     /// `None` if neither is known.
     pub fn size(&self) -> Option<u64> {
-        if self.unread.is_none() { Some(self.bytes.len() as u64) } else { self.content_length }
+        let read_bytes = (self.bytes.len() as u64).saturating_add(self.left_out_bytes);
+        if self.unread.is_none() { Some(read_bytes) } else { self.content_length }
     }
 
     /// Returns the number of bytes that are not scored. If the number is unknown, returns a lower
@@ -209,7 +230,9 @@ impl RequestBody {
     pub fn unscanned_bytes(&self) -> u64 {
         let scanned_bytes = self.scanned().len() as u64;
         match (&self.unread, self.content_length) {
-            (None, _) => (self.bytes.len() as u64).saturating_sub(scanned_bytes),
+            (None, _) => (self.bytes.len() as u64)
+                .saturating_sub(scanned_bytes)
+                .saturating_add(self.left_out_bytes),
             (Some(_), Some(content_length)) => content_length.saturating_sub(scanned_bytes),
             (Some(_), None) => (self.bytes.len() as u64).saturating_sub(scanned_bytes).max(1),
         }

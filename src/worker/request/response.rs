@@ -26,16 +26,18 @@ pub enum RequestError {
     NotFound,
     /// The script of a service worker that would control the console.
     ServiceWorker,
+    /// The policy refuses WebSockets: the client must use HTTP.
+    WebSocketRefused,
     /// The policy refuses the request. The number is `retry-after` in seconds, for throttled
     /// clients.
     Refused(Refusal, u32),
 }
 
 impl RequestError {
-    /// Returns the response: in the dialect of `endpoint`, if the request is an LLM call, and with
-    /// the request's id, unless it is empty.
+    /// Returns the response: in the dialect of `endpoint` if the request is an LLM call, otherwise
+    /// in OpenAI's shape. It has the request's id, unless the id is empty.
     pub fn to_response(&self, endpoint: Option<Endpoint>, request_id: &str) -> Response {
-        let dialect = endpoint.map_or(Dialect::Generic, Endpoint::dialect);
+        let dialect = endpoint.map_or(Dialect::Openai, Endpoint::dialect);
         let response = self.render(dialect, request_id);
         let headers = response.headers();
         if let Self::Refused(refusal, retry_after_seconds) = self {
@@ -79,6 +81,9 @@ impl RequestError {
                 ErrorKind::InvalidRequest,
                 "A request with this target or these headers cannot be forwarded.",
             ),
+            Self::WebSocketRefused => {
+                (ErrorKind::UpgradeRequired, "WebSockets are not available on this path: use HTTP.")
+            }
             Self::NotFound => (ErrorKind::NotFound, "There is no such endpoint."),
             Self::ServiceWorker => (
                 ErrorKind::Forbidden,

@@ -96,15 +96,37 @@ impl Upstream<'_> {
         }
     }
 
+    /// Sends the handshake of a WebSocket whose messages are read. Returns the origin's response:
+    /// with a WebSocket and status 101, or a refusal.
+    ///
+    /// The handshake offers no compression: a small message must not become a large one here.
+    ///
+    /// # Errors
+    /// As for [`forward_unread`](Self::forward_unread).
+    pub async fn open_websocket(&self) -> Result<Response, RequestError> {
+        let request = self.copy_of_request()?;
+        remove_header(&request.headers(), "sec-websocket-extensions");
+        self.await_response(self.send(&request)?).await
+    }
+
     /// Sends a copy of the client's request, with its body as a stream that the platform pumps.
     fn start_unread(&self) -> Result<InFlight, RequestError> {
+        self.send(&self.copy_of_request()?)
+    }
+
+    /// Returns a copy of the client's request for the origin.
+    fn copy_of_request(&self) -> Result<Request, RequestError> {
         // The copy has the client's abort signal (flag `request_signal_passthrough`).
         let init: &RequestInit = self.request.raw.unchecked_ref();
         let request = Request::new_with_str_and_init(&self.url(), init);
         let request = request.map_err(|_| RequestError::InvalidRequest)?;
         self.strip_headers(&request.headers());
+        Ok(request)
+    }
+
+    fn send(&self, request: &Request) -> Result<InFlight, RequestError> {
         let response =
-            self.origin.fetch(&request).map_err(|error| self.origin_unreachable(&error))?;
+            self.origin.fetch(request).map_err(|error| self.origin_unreachable(&error))?;
         Ok(InFlight { response: response.into(), upload_aborted: Rc::default() })
     }
 
@@ -201,7 +223,8 @@ pub fn remove_header(headers: &Headers, name: &str) {
     let _ = headers.delete(name);
 }
 
-fn header_names(headers: &Headers) -> Vec<String> {
+/// Returns the names of all headers, in lower case.
+pub fn header_names(headers: &Headers) -> Vec<String> {
     let joined = String::from(Array::from(&headers.keys()).join("\n"));
     joined.split('\n').map(str::to_owned).collect()
 }

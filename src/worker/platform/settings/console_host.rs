@@ -24,7 +24,7 @@ impl ConsoleHostSetting {
         if host.bytes().all(is_allowed) { Self::Host(host) } else { Self::Malformed }
     }
 
-    /// Returns what the host of `url`, the absolute URL of a request, has of the console.
+    /// Returns the use of a host for the console: the host of `url`, the URL of a request.
     /// `is_development` allows more on the local machine.
     pub fn role_of(&self, url: &str, is_development: bool) -> ConsoleHost {
         let host = host_of(url);

@@ -1,0 +1,312 @@
+//! Messages of a WebSocket: OpenAI's client events (Realtime, Responses), and Gemini Live.
+//!
+//! | dialect | message | prompt |
+//! |---|---|---|
+//! | OpenAI Realtime | `session.update` | `session.instructions`, `session.tools` |
+//! | | `conversation.item.create` | `item` |
+//! | | `response.create` | `response.instructions`, `response.input`, `response.tools` |
+//! | OpenAI Responses | `response.create`, `response.inject` | the members of a request |
+//! | Gemini Live | `setup` | `systemInstruction`, `tools` |
+//! | | `clientContent` | `turns` |
+//! | | `realtimeInput` | `text` |
+//! | | `toolResponse` | the results of tools |
+
+use super::lenient_json::{Reader, Token};
+use super::lenient_value::skip_mistyped;
+use super::member_name::MemberName;
+use super::request::{Request, TEXT_KEYS};
+use super::{content, gemini, openai};
+use crate::field::Section;
+use crate::http::route::Endpoint;
+
+/// Returns whether the bodies of an endpoint are messages of a WebSocket.
+pub fn is_event(endpoint: Endpoint) -> bool {
+    matches!(endpoint, Endpoint::OpenaiRealtime | Endpoint::GeminiLive)
+}
+
+/// Returns whether a client's message may carry a prompt. If not, it need not be scored.
+///
+/// A message that the client's API does not define may carry a prompt, and a message that is not
+/// valid JSON, too: an origin may read it. Only bytes that do not begin like an object or an array
+/// cannot be a message, unless the endpoint is [`Endpoint::Generic`].
+pub fn may_carry_prompt(message: &[u8], endpoint: Endpoint) -> bool {
+    let mut reader = Reader::new(message, 0);
+    let may_carry = match reader.next_token() {
+        Token::Object => match endpoint {
+            Endpoint::OpenaiRealtime => openai_event_may_carry(&mut reader),
+            Endpoint::GeminiLive => gemini_message_may_carry(&mut reader),
+            _ => true,
+        },
+        Token::Array => true,
+        _ => return endpoint == Endpoint::Generic && !message.is_empty(),
+    };
+    may_carry || !reader.at_end() || reader.errors().syntax || reader.errors().truncated
+}
+
+/// Reads the members of an event. Every `type` counts, because a parser may take any of two.
+fn openai_event_may_carry(reader: &mut Reader<'_>) -> bool {
+    let (mut type_count, mut other_types, mut has_content) = (0_usize, false, false);
+    while let Some(key) = reader.next_key() {
+        match MemberName::new(key).as_str() {
+            "type" => match reader.next_token() {
+                Token::String(raw) => {
+                    type_count = type_count.saturating_add(1);
+                    other_types |= !EVENTS_WITHOUT_PROMPT.contains(&raw.text().as_ref());
+                }
+                token => {
+                    other_types = true;
+                    skip_mistyped(token, reader);
+                }
+            },
+            "eventid" | "streamid" | "responseid" => reader.skip(),
+            _ => {
+                has_content = true;
+                reader.skip();
+            }
+        }
+    }
+    has_content && (other_types || type_count == 0)
+}
+
+/// Reads the members of a message, of which Gemini Live expects one.
+fn gemini_message_may_carry(reader: &mut Reader<'_>) -> bool {
+    let mut may_carry = false;
+    while let Some(key) = reader.next_key() {
+        if MemberName::new(key).as_str() == "realtimeinput" {
+            may_carry |= realtime_input_may_carry(reader);
+        } else {
+            may_carry = true;
+            reader.skip();
+        }
+    }
+    may_carry
+}
+
+/// Reads `realtimeInput`, whose media are not scored.
+fn realtime_input_may_carry(reader: &mut Reader<'_>) -> bool {
+    let token = reader.next_token();
+    if token != Token::Object {
+        skip_mistyped(token, reader);
+        return token != Token::Null;
+    }
+    let mut may_carry = false;
+    while let Some(key) = reader.next_key() {
+        may_carry |= !MEDIA_INPUTS.contains(&MemberName::new(key).as_str());
+        reader.skip();
+    }
+    may_carry
+}
+
+/// Reads the value of a message's member `key` (in the spelling of [`MemberName`]).
+///
+/// Returns false, with the value unread, if the dialect's messages have no such member.
+pub(super) fn read_member<'a>(
+    request: &mut Request<'a>,
+    key: &str,
+    reader: &mut Reader<'a>,
+    endpoint: Endpoint,
+) -> bool {
+    match (endpoint, key) {
+        (Endpoint::OpenaiRealtime, "session" | "response") => {
+            read_members(request, reader, read_openai_member)
+        }
+        (Endpoint::OpenaiRealtime, "item") => content::read_messages(request, reader),
+        (Endpoint::OpenaiRealtime, _) => read_openai_member(request, key, reader),
+        (_, "setup") => read_members(request, reader, gemini::read_member),
+        (_, "clientcontent" | "realtimeinput" | "toolresponse") => {
+            read_members(request, reader, read_live_member)
+        }
+        (_, _) => gemini::read_member(request, key, reader),
+    }
+}
+
+fn read_openai_member<'a>(request: &mut Request<'a>, key: &str, reader: &mut Reader<'a>) -> bool {
+    openai::read_member(request, key, reader, Endpoint::OpenaiResponses)
+}
+
+/// Reads a member of a message of Gemini Live.
+fn read_live_member<'a>(request: &mut Request<'a>, key: &str, reader: &mut Reader<'a>) -> bool {
+    match key {
+        "turns" => content::read_messages(request, reader),
+        "text" => {
+            content::read_content(request, reader, Section::User, 0);
+            true
+        }
+        "functionresponses" => {
+            content::read_strings(request, reader, Section::Tool, 0);
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Reads the members of an object by `read`, which returns whether it has read the member.
+fn read_members<'a>(
+    request: &mut Request<'a>,
+    reader: &mut Reader<'a>,
+    read: fn(&mut Request<'a>, &str, &mut Reader<'a>) -> bool,
+) -> bool {
+    match reader.next_token() {
+        Token::Object => {
+            let mut seen_keys = 0_u16;
+            while let Some(key) = reader.next_key() {
+                let key = MemberName::new(key);
+                request.record_duplicate_key(&mut seen_keys, TEXT_KEYS, key.as_str());
+                if !read(request, key.as_str(), reader) {
+                    reader.skip();
+                }
+            }
+        }
+        token => skip_mistyped(token, reader),
+    }
+    true
+}
+
+/// Client events of OpenAI's WebSockets that carry no prompt: audio, references, control.
+const EVENTS_WITHOUT_PROMPT: &[&str] = &[
+    "input_audio_buffer.append",
+    "input_audio_buffer.clear",
+    "input_audio_buffer.commit",
+    "output_audio_buffer.clear",
+    "session.input_audio_buffer.append",
+    "session.close",
+    "conversation.item.delete",
+    "conversation.item.retrieve",
+    "conversation.item.truncate",
+    "response.cancel",
+];
+
+/// Members of Gemini's `realtimeInput` that are media or control.
+const MEDIA_INPUTS: &[&str] =
+    &["audio", "video", "mediachunks", "activitystart", "activityend", "audiostreamend"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::extract::for_each_request;
+    use crate::http::body::Body;
+    use crate::http::envelope::Envelope;
+    use crate::rules::policy::Limits;
+
+    const OPENAI: Endpoint = Endpoint::OpenaiRealtime;
+    const GEMINI: Endpoint = Endpoint::GeminiLive;
+
+    #[test]
+    fn messages_without_prompts_are_recognized() {
+        let rows: &[(Endpoint, &str, bool)] = &[
+            (OPENAI, r#"{"type":"input_audio_buffer.append","audio":"UklGRg=="}"#, false),
+            (OPENAI, r#"{"audio":"UklGRg==","type":"input_audio_buffer.append"}"#, false),
+            (OPENAI, r#"{"type":"input_audio_buffer.commit"}"#, false),
+            (OPENAI, r#"{"type":"response.create"}"#, false),
+            (OPENAI, r#"{"type":"response.create","event_id":"e"}"#, false),
+            (OPENAI, r#"{"type":"conversation.item.truncate","item_id":"i"}"#, false),
+            (OPENAI, r#"{"type":"response.create","response":{"instructions":"x"}}"#, true),
+            (OPENAI, r#"{"type":"response.create","model":"m","input":"x"}"#, true),
+            (OPENAI, r#"{"type":"response.inject","input":[]}"#, true),
+            (OPENAI, r#"{"type":"session.update","session":{}}"#, true),
+            (OPENAI, r#"{"type":"conversation.item.create","item":{}}"#, true),
+            (OPENAI, r#"{"type":"an.event.of.the.future","words":"x"}"#, true),
+            (OPENAI, r#"{"item":{}}"#, true),
+            // A parser takes the first type or the last.
+            (OPENAI, r#"{"type":"response.cancel","item":{},"type":"response.create"}"#, true),
+            (OPENAI, r#"{"type":"response.create","item":{},"type":"response.cancel"}"#, true),
+            (OPENAI, r#"{"TYPE":"x","item":{},"type":"response.cancel"}"#, true),
+            (OPENAI, r#"{"type":["response.cancel"],"item":{}}"#, true),
+            (OPENAI, r#"{"type":"response.cancel"}{"item":{}}"#, true),
+            (OPENAI, r#"{"type":"input_audio_buffer.append","audio":"cut"#, true),
+            (OPENAI, r#"[{"type":"response.cancel"}]"#, true),
+            (OPENAI, "ping", false),
+            (OPENAI, "", false),
+            (OPENAI, "RIFF\u{1}\u{2}", false),
+            (GEMINI, r#"{"realtimeInput":{"audio":{"data":"UklGRg=="}}}"#, false),
+            (GEMINI, r#"{"realtime_input":{"media_chunks":[{"data":"x"}]}}"#, false),
+            (GEMINI, r#"{"realtimeInput":{"activityStart":{}}}"#, false),
+            (GEMINI, r#"{"realtimeInput":{"text":"x"}}"#, true),
+            (GEMINI, r#"{"realtimeInput":{"audio":{}},"clientContent":{}}"#, true),
+            (GEMINI, r#"{"realtimeInput":"x"}"#, true),
+            (GEMINI, r#"{"setup":{"model":"m"}}"#, true),
+            (GEMINI, r#"{"client_content":{"turns":[]}}"#, true),
+            (GEMINI, r#"{"toolResponse":{}}"#, true),
+            (Endpoint::Generic, "Hello", true),
+            (Endpoint::Generic, r#"{"type":"response.cancel"}"#, true),
+            (Endpoint::Generic, "", false),
+        ];
+        for (endpoint, message, expected) in rows {
+            assert_eq!(may_carry_prompt(message.as_bytes(), *endpoint), *expected, "{message}");
+        }
+    }
+
+    /// Returns the texts of a message with their sections.
+    fn texts(endpoint: Endpoint, message: &str) -> Vec<(Section, String)> {
+        let body = Body::new(message.as_bytes(), None, &Limits::default());
+        let mut texts = Vec::new();
+        let envelope = Envelope { method: "GET", body: message.as_bytes(), ..Envelope::default() };
+        for_each_request(&envelope, endpoint, &body, &Limits::default(), &mut |request| {
+            texts.extend(request.segments().iter().map(|segment| {
+                (segment.section, request.text()[segment.range.clone()].to_owned())
+            }));
+        });
+        texts
+    }
+
+    #[test]
+    fn prompts_are_read_from_messages() {
+        use Section::{Definition, System, Tool, User};
+        let rows: &[(Endpoint, &str, &[(Section, &str)])] = &[
+            (
+                OPENAI,
+                r#"{"type":"session.update","session":{"type":"realtime","instructions":"be kind",
+                    "voice":"alto","tools":[{"name":"tool","description":"adds"}]}}"#,
+                &[(System, "be kind"), (Definition, "tool"), (Definition, "adds")],
+            ),
+            (
+                OPENAI,
+                r#"{"type":"conversation.item.create","item":{"type":"message","role":"user",
+                    "content":[{"type":"input_text","text":"a hedge"}]}}"#,
+                &[(User, "a hedge")],
+            ),
+            (
+                OPENAI,
+                r#"{"type":"conversation.item.create","item":{"type":"function_call_output",
+                    "call_id":"c","output":"12 metres"}}"#,
+                &[(Tool, "12 metres")],
+            ),
+            (
+                OPENAI,
+                r#"{"type":"response.create","response":{"instructions":"be brief",
+                    "input":[{"type":"message","role":"user","content":"a yew"}]}}"#,
+                &[(System, "be brief"), (User, "a yew")],
+            ),
+            (
+                OPENAI,
+                r#"{"type":"response.create","model":"m","instructions":"be brief","input":"box"}"#,
+                &[(System, "be brief"), (User, "box")],
+            ),
+            (
+                GEMINI,
+                r#"{"setup":{"model":"models/m","systemInstruction":{"parts":[{"text":"be kind"}]},
+                    "tools":[{"functionDeclarations":[{"name":"tool"}]}]}}"#,
+                &[(System, "be kind"), (Definition, "tool")],
+            ),
+            (
+                GEMINI,
+                r#"{"client_content":{"turns":[{"role":"user","parts":[{"text":"a hedge"}]}],
+                    "turn_complete":true}}"#,
+                &[(User, "a hedge")],
+            ),
+            (GEMINI, r#"{"realtimeInput":{"text":"a yew"}}"#, &[(User, "a yew")]),
+            (
+                GEMINI,
+                r#"{"toolResponse":{"functionResponses":[{"response":{"result":"12"}}]}}"#,
+                &[(Tool, "12")],
+            ),
+            // No dialect defines it: the text is read as a request of unknown dialect.
+            (OPENAI, r#"{"type":"an.event.of.the.future","text":"a hedge"}"#, &[(User, "a hedge")]),
+        ];
+        for (endpoint, message, expected) in rows {
+            let expected: Vec<_> =
+                expected.iter().map(|(section, text)| (*section, (*text).to_owned())).collect();
+            assert_eq!(texts(*endpoint, message), expected, "{message}");
+        }
+    }
+}

@@ -1,0 +1,449 @@
+//! A WebSocket on an LLM path: messages pass both ways, and prompts of the client are scored.
+//!
+//! Each message of the client that carries a prompt is treated like a request: it has a request id,
+//! a decision, a log line and an observation, by the rules in force when it arrives. A refused
+//! message never reaches the origin: the client gets an error event, and both ends are closed.
+//!
+//! Scoring is synchronous, so that messages keep their order without a queue, and at most one
+//! message is in Wasm's memory. The platform closes a WebSocket with 1009 if a message is larger
+//! than 32 MiB, also in fragments.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use hedgerow_core::completeness::UnscoredReasons;
+use hedgerow_core::enforce::refusal::Refusal;
+use hedgerow_core::extract::realtime;
+use hedgerow_core::http::body::Body;
+use hedgerow_core::http::route::Endpoint;
+use hedgerow_core::rules::policy::{Mode, Policy, WebSocketPolicy};
+use js_sys::{JsString, Object, Reflect, Uint8Array};
+use wasm_bindgen::prelude::*;
+use web_sys::{Headers, Response, ResponseInit};
+use worker::Context;
+
+use crate::isolate::active_rules::ActiveRules;
+use crate::isolate::{active_rules, indicators, observation_queue, telemetry};
+use crate::platform::panic::catch_panic;
+use crate::platform::settings::Settings;
+use crate::request::client_request;
+use crate::request::client_request::{ClientRequest, account_of};
+use crate::request::keep_alive::{KeepAlive, keep_alive};
+use crate::request::llm_call::{LlmCall, MessageOutcome};
+use crate::request::request_body::RequestBody;
+use crate::request::response::RequestError;
+use crate::request::tag;
+use crate::request::upstream::{SWITCHING_PROTOCOLS, Upstream, header_names, remove_header};
+
+#[wasm_bindgen]
+extern "C" {
+    /// One end of a WebSocket. `worker` has a wrapper, but it unwraps calls that can fail.
+    type Socket;
+
+    #[wasm_bindgen(method, catch)]
+    fn accept(this: &Socket) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, catch)]
+    fn send(this: &Socket, data: &JsValue) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, catch)]
+    fn close(this: &Socket) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, catch, js_name = close)]
+    fn close_with(this: &Socket, code: u16, reason: &str) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, catch, js_name = addEventListener)]
+    fn listen(this: &Socket, event: &str, listener: &JsValue) -> Result<(), JsValue>;
+
+    /// The two ends of a WebSocket, as members `0` and `1`.
+    #[wasm_bindgen(extends = Object)]
+    type WebSocketPair;
+
+    #[wasm_bindgen(constructor, catch)]
+    fn new() -> Result<WebSocketPair, JsValue>;
+
+    /// An event of a [`Socket`].
+    type SocketEvent;
+
+    #[wasm_bindgen(method, getter)]
+    fn data(this: &SocketEvent) -> JsValue;
+
+    #[wasm_bindgen(method, getter)]
+    fn code(this: &SocketEvent) -> JsValue;
+
+    #[wasm_bindgen(method, getter)]
+    fn reason(this: &SocketEvent) -> JsValue;
+
+    /// The platform's encoder, which writes at most the length of a buffer.
+    type TextEncoder;
+
+    #[wasm_bindgen(constructor, catch)]
+    fn new() -> Result<TextEncoder, JsValue>;
+
+    #[wasm_bindgen(method, catch, js_name = encodeInto)]
+    fn encode_into(this: &TextEncoder, text: &JsString, to: &Uint8Array)
+    -> Result<Object, JsValue>;
+}
+
+/// Answers the handshake of a WebSocket whose messages may carry prompts, as the policy says. In
+/// Shadow, no handshake is refused: the messages are scored.
+///
+/// # Errors
+/// If the policy refuses WebSockets, or as for [`Upstream::forward_unread`].
+pub async fn handle(
+    upstream: Upstream<'_>,
+    settings: &Rc<Settings>,
+    active_rules: &ActiveRules,
+    endpoint: Endpoint,
+    account_secret: &str,
+) -> Result<Response, RequestError> {
+    let request = upstream.request;
+    let account = account_of(request.credential(endpoint.dialect()), account_secret);
+    let (ruleset, _) = active_rules.ruleset_for_account(account.as_deref());
+    match ruleset.policy().websocket {
+        WebSocketPolicy::Pass => {
+            telemetry::count_unscored(UnscoredReasons::WEBSOCKET);
+            telemetry::count_not_looked_at(request.method(), request.path());
+            return upstream.forward_unread().await;
+        }
+        WebSocketPolicy::Refuse
+            if mode(request, settings, ruleset.policy(), account.as_deref()) == Mode::Enforce =>
+        {
+            return Err(RequestError::WebSocketRefused);
+        }
+        WebSocketPolicy::Refuse | WebSocketPolicy::Score => {}
+    }
+    let response = upstream.open_websocket().await?;
+    match origin_socket(&response) {
+        Some(origin) => Connection::open(&upstream, settings, endpoint, origin, &response)
+            .map_err(|_| RequestError::InvalidRequest),
+        // The origin refused the handshake; its response is for the client.
+        None => Ok(response),
+    }
+}
+
+/// Returns the mode for a handshake. In development a request may choose it.
+fn mode(
+    request: &ClientRequest,
+    settings: &Settings,
+    policy: &Policy,
+    account: Option<&str>,
+) -> Mode {
+    let override_mode = request.override_header("x-hedgerow-mode").and_then(Mode::parse);
+    let mode = override_mode.filter(|_| settings.is_development);
+    mode.unwrap_or_else(|| policy.disposition(request.path(), account).mode)
+}
+
+/// Returns the origin's WebSocket, if its response has one.
+fn origin_socket(response: &Response) -> Option<Socket> {
+    if response.status() != SWITCHING_PROTOCOLS {
+        return None;
+    }
+    let socket = Reflect::get(response, &JsValue::from_str("webSocket")).ok()?;
+    socket.is_object().then(|| socket.unchecked_into())
+}
+
+/// An open WebSocket: the ends of client and origin, and the head of the handshake.
+struct Connection {
+    client: Socket,
+    origin: Socket,
+    /// Head of each message: the client's handshake.
+    request: ClientRequest,
+    endpoint: Endpoint,
+    settings: Rc<Settings>,
+    context: Context,
+    /// Without it, the platform would drop the invocation of a client that is gone before the
+    /// connection is freed.
+    _keep_alive: Option<KeepAlive>,
+}
+
+/// A connection that listeners share. The first close empties it, which frees the connection:
+/// JavaScript and Wasm would otherwise keep each other's halves forever.
+type Shared = Rc<RefCell<Option<Rc<Connection>>>>;
+
+/// The end of a connection that an event comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Client,
+    Origin,
+}
+
+impl Connection {
+    /// Connects a new WebSocket of the client with the origin's. Returns the response for the
+    /// client, with the headers of the origin's response.
+    fn open(
+        upstream: &Upstream<'_>,
+        settings: &Rc<Settings>,
+        endpoint: Endpoint,
+        origin: Socket,
+        response: &Response,
+    ) -> Result<Response, JsValue> {
+        let pair = WebSocketPair::new()?;
+        let client_end = Reflect::get_u32(&pair, 0)?;
+        let client: Socket = Reflect::get_u32(&pair, 1)?.unchecked_into();
+        let context = upstream.context;
+        let connection = Rc::new(Self {
+            client,
+            origin,
+            request: upstream.request.head_of_messages(),
+            endpoint,
+            settings: Rc::clone(settings),
+            context: share(context),
+            _keep_alive: keep_alive(context),
+        });
+        let shared: Shared = Rc::new(RefCell::new(Some(Rc::clone(&connection))));
+        for end in [End::Client, End::Origin] {
+            let socket = connection.socket(end);
+            // Binary messages arrive at once instead of as a `Blob`, whose bytes are a promise.
+            Reflect::set(socket, &"binaryType".into(), &"arraybuffer".into())?;
+            add_listeners(socket, end, &shared)?;
+            socket.accept()?;
+        }
+        client_response(&client_end, response)
+    }
+
+    fn socket(&self, end: End) -> &Socket {
+        match end {
+            End::Client => &self.client,
+            End::Origin => &self.origin,
+        }
+    }
+
+    /// Decides about a message of the client, and returns the outcome with the message's request
+    /// id. Most messages are audio: they are forwarded after a look at their members.
+    fn decide(&self, message: &JsValue) -> (MessageOutcome, String) {
+        let forward = (MessageOutcome::Forward, String::new());
+        let settings = self.settings.as_ref();
+        let (Ok(rules), Some(secret), Ok(origin)) =
+            (active_rules::current(), settings.account_secret.as_deref(), settings.origin.as_ref())
+        else {
+            telemetry::count_unscored(UnscoredReasons::WEBSOCKET);
+            return forward;
+        };
+        let policy = rules.active().policy();
+        let Some((bytes, left_out_bytes)) = read_message(message, policy.scan.max_body) else {
+            return forward;
+        };
+        if !self.may_carry_prompt(&bytes, message.is_string(), policy) {
+            return forward;
+        }
+        let request_id = client_request::new_request_id();
+        let upstream = Upstream {
+            origin,
+            request: &self.request,
+            request_id: &request_id,
+            context: &self.context,
+        };
+        let body = RequestBody::of_message(bytes, left_out_bytes, policy);
+        let outcome = LlmCall::new(upstream, settings, &rules, self.endpoint, None, secret)
+            .map_or(MessageOutcome::Forward, |call| call.filter_message(&body));
+        (outcome, request_id)
+    }
+
+    /// Returns whether a message may carry a prompt. Binary messages may be UTF-16 or UTF-32.
+    fn may_carry_prompt(&self, bytes: &[u8], is_text: bool, policy: &Policy) -> bool {
+        if is_text {
+            return realtime::may_carry_prompt(bytes, self.endpoint);
+        }
+        let body = Body::new(bytes, None, &policy.scan);
+        realtime::may_carry_prompt(body.bytes(), self.endpoint)
+    }
+
+    /// Reports counts and observations, and reads newer rules, in the background: an isolate may
+    /// have no other request for hours.
+    fn schedule_background_work(&self) {
+        telemetry::schedule_report(&self.settings, &self.context);
+        observation_queue::schedule_send(&self.settings, &self.context);
+        let settings = Rc::clone(&self.settings);
+        let context = share(&self.context);
+        self.context.wait_until(async move {
+            futures_util::join!(
+                active_rules::refresh(&settings, &context),
+                indicators::refresh(&settings, &context)
+            );
+        });
+    }
+
+    /// Closes both ends because a message was refused, after an error event if the dialect has one.
+    fn refuse(&self, refusal: Refusal, request_id: &str) {
+        if let Some(event) = refusal.event(self.endpoint.dialect(), request_id) {
+            let _ = self.client.send(&JsValue::from_str(&event.to_string()));
+        }
+        close(&self.client, refusal.close_code(), &refusal.close_reason(request_id));
+        close(&self.origin, NORMAL_CLOSURE, "");
+    }
+}
+
+/// Returns a second handle of an invocation's context.
+fn share(context: &Context) -> Context {
+    let context: &JsValue = context.as_ref().as_ref();
+    Context::new(context.clone().unchecked_into())
+}
+
+/// Adds the listeners of one end. The garbage collector frees them with the socket.
+fn add_listeners(socket: &Socket, end: End, shared: &Shared) -> Result<(), JsValue> {
+    let on_message = Rc::clone(shared);
+    listen(socket, "message", move |event| match end {
+        End::Client => on_client_message(&on_message, &event.data()),
+        End::Origin => {
+            if let Some(connection) = current(&on_message) {
+                let _ = connection.client.send(&event.data());
+            }
+        }
+    })?;
+    let on_close = Rc::clone(shared);
+    listen(socket, "close", move |event| {
+        let code = event.code().as_f64().map_or(ABNORMAL_CLOSURE, |code| code as u16);
+        close_other(&on_close, end, code, &event.reason().as_string().unwrap_or_default());
+    })?;
+    let on_error = Rc::clone(shared);
+    listen(socket, "error", move |_| close_other(&on_error, end, ABNORMAL_CLOSURE, ""))
+}
+
+/// Adds one listener. A panic in it is logged, and fails neither the message nor the connection.
+fn listen(
+    socket: &Socket,
+    event: &str,
+    handle: impl Fn(SocketEvent) + 'static,
+) -> Result<(), JsValue> {
+    let listener: Box<dyn FnMut(SocketEvent)> = Box::new(move |event| {
+        if catch_panic(|| handle(event)).is_none() {
+            telemetry::count_error("a listener of a WebSocket panicked");
+        }
+    });
+    let listener = Closure::wrap_assert_unwind_safe(listener);
+    socket.listen(event, &listener.into_js_value())
+}
+
+/// Returns the connection, unless it was closed.
+fn current(shared: &Shared) -> Option<Rc<Connection>> {
+    shared.borrow().as_ref().map(Rc::clone)
+}
+
+/// Forwards a message of the client, or refuses it.
+fn on_client_message(shared: &Shared, message: &JsValue) {
+    let Some(connection) = current(shared) else { return };
+    let decided = catch_panic(|| connection.decide(message));
+    let (outcome, request_id) = decided.unwrap_or_else(|| {
+        telemetry::count_error("reading a message of a WebSocket panicked");
+        (MessageOutcome::Forward, String::new())
+    });
+    // A peer that has closed its end gets no messages; its close event is on the way.
+    match outcome {
+        MessageOutcome::Forward => {
+            let _ = connection.origin.send(message);
+        }
+        MessageOutcome::ForwardEdited(bytes) => {
+            let edited = edited_message(&bytes, message.is_string());
+            let _ = connection.origin.send(&edited);
+        }
+        MessageOutcome::Refuse(refusal) => {
+            shared.take();
+            connection.refuse(refusal, &request_id);
+        }
+    }
+    if !request_id.is_empty() {
+        connection.schedule_background_work();
+    }
+}
+
+/// Closes the other end with the code and reason of `end`, and frees the connection.
+fn close_other(shared: &Shared, end: End, code: u16, reason: &str) {
+    let Some(connection) = shared.take() else { return };
+    match (end, code) {
+        (_, NO_STATUS) => {
+            let _ = connection.socket(end.other()).close();
+        }
+        // Only received, never sent: the peer is gone.
+        (End::Client, ABNORMAL_CLOSURE | TLS_FAILURE) => close(&connection.origin, GOING_AWAY, ""),
+        (End::Origin, ABNORMAL_CLOSURE | TLS_FAILURE) => {
+            close(&connection.client, INTERNAL_ERROR, "")
+        }
+        _ => close(connection.socket(end.other()), code, reason),
+    }
+}
+
+impl End {
+    fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Origin,
+            Self::Origin => Self::Client,
+        }
+    }
+}
+
+/// Closes an end; without code if the platform rejects the code.
+fn close(socket: &Socket, code: u16, reason: &str) {
+    if socket.close_with(code, reason).is_err() {
+        let _ = socket.close();
+    }
+}
+
+/// Returns at most `max_bytes` bytes of a message, and the number of bytes left out; `None` if the
+/// message is neither text nor binary. Of text, the number is a lower bound.
+fn read_message(message: &JsValue, max_bytes: usize) -> Option<(Vec<u8>, u64)> {
+    if let Some(text) = message.dyn_ref::<JsString>() {
+        return read_text(text, max_bytes);
+    }
+    let bytes = Uint8Array::new(message.dyn_ref::<js_sys::ArrayBuffer>()?);
+    let length = bytes.length();
+    let read_length = length.min(u32::try_from(max_bytes).unwrap_or(u32::MAX));
+    Some((bytes.subarray(0, read_length).to_vec(), u64::from(length.saturating_sub(read_length))))
+}
+
+/// Reads text as UTF-8. Long text is encoded by the platform into a buffer of bounded size: Wasm's
+/// memory would grow to three times the text, and never shrink.
+fn read_text(text: &JsString, max_bytes: usize) -> Option<(Vec<u8>, u64)> {
+    let units = text.length();
+    if units <= SHORT_TEXT_UNITS {
+        return Some((String::from(text).into_bytes(), 0));
+    }
+    let max_bytes = u32::try_from(max_bytes).unwrap_or(u32::MAX);
+    let buffer = Uint8Array::new_with_length(units.saturating_mul(3).min(max_bytes));
+    let result = TextEncoder::new().ok()?.encode_into(text, &buffer).ok()?;
+    let count = |name: &str| Reflect::get(&result, &JsValue::from_str(name)).ok()?.as_f64();
+    let (read, written) = (count("read")? as u32, count("written")? as u32);
+    Some((buffer.subarray(0, written).to_vec(), u64::from(units.saturating_sub(read))))
+}
+
+/// Returns an edited message in the type of the client's.
+fn edited_message(bytes: &[u8], is_text: bool) -> JsValue {
+    if is_text {
+        JsValue::from_str(&String::from_utf8_lossy(bytes))
+    } else {
+        Uint8Array::from(bytes).buffer().into()
+    }
+}
+
+/// Returns the response that hands the client its end of the WebSocket.
+fn client_response(client_end: &JsValue, response: &Response) -> Result<Response, JsValue> {
+    let headers = Headers::new_with_headers(&response.headers())?;
+    let names = header_names(&headers);
+    for name in names.iter().filter(|name| is_of_connection(name) || tag::is_reserved(name)) {
+        remove_header(&headers, name);
+    }
+    let init = ResponseInit::new();
+    init.set_status(SWITCHING_PROTOCOLS);
+    init.set_headers(&headers);
+    Reflect::set(&init, &JsValue::from_str("webSocket"), client_end)?;
+    Response::new_with_opt_str_and_init(None, &init)
+}
+
+/// Returns whether a header describes the origin's connection. The platform sets the client's.
+fn is_of_connection(name: &str) -> bool {
+    matches!(
+        name,
+        "connection" | "upgrade" | "sec-websocket-accept" | "sec-websocket-extensions" | ""
+    )
+}
+
+/// UTF-16 code units of text that is copied into Wasm's memory directly.
+const SHORT_TEXT_UNITS: u32 = 64 << 10;
+
+// Close codes (RFC 6455, section 7.4.1).
+const NORMAL_CLOSURE: u16 = 1000;
+const GOING_AWAY: u16 = 1001;
+const NO_STATUS: u16 = 1005;
+const ABNORMAL_CLOSURE: u16 = 1006;
+const INTERNAL_ERROR: u16 = 1011;
+const TLS_FAILURE: u16 = 1015;

@@ -1,0 +1,29 @@
+// The part of `ws` that the specs use. The package has no types of its own.
+declare module 'ws' {
+  import type { EventEmitter } from 'node:events';
+  import type http from 'node:http';
+  import type { Duplex } from 'node:stream';
+
+  export class WebSocket extends EventEmitter {
+    constructor(url: string | URL, protocols?: string[], options?: object);
+    readonly protocol: string;
+    readonly readyState: number;
+    send(
+      data: string | Uint8Array,
+      options?: { fin?: boolean; binary?: boolean },
+      done?: () => void,
+    ): void;
+    close(code?: number, reason?: string): void;
+    terminate(): void;
+  }
+
+  export class WebSocketServer extends EventEmitter {
+    constructor(options: object);
+    handleUpgrade(
+      req: http.IncomingMessage,
+      socket: Duplex,
+      head: Buffer,
+      accept: (socket: WebSocket) => void,
+    ): void;
+  }
+}
