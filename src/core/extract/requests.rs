@@ -61,25 +61,27 @@ pub fn for_each_request<'a>(
             return Some(entry_count);
         }
     }
+    read_json(&mut request, envelope, endpoint, body, &mut on_entry);
+    Some(entry_count)
+}
+
+/// Reads a JSON body: a batch of requests, or one request.
+fn read_json<'a>(
+    request: &mut Request<'a>,
+    envelope: &Envelope<'a>,
+    endpoint: Endpoint,
+    body: &'a Body<'_>,
+    on_entry: &mut dyn FnMut(&mut Request<'a>) -> bool,
+) {
     match endpoint {
         Endpoint::AnthropicBatches => {
-            batch::read_inline_requests(
-                &mut request,
-                body,
-                Endpoint::AnthropicMessages,
-                &mut on_entry,
-            );
+            batch::read_inline_requests(request, body, Endpoint::AnthropicMessages, on_entry);
         }
         Endpoint::GeminiBatches => {
-            batch::read_inline_requests(
-                &mut request,
-                body,
-                Endpoint::GeminiGenerate,
-                &mut on_entry,
-            );
+            batch::read_inline_requests(request, body, Endpoint::GeminiGenerate, on_entry);
         }
         Endpoint::GeminiEmbedBatch => {
-            batch::read_inline_requests(&mut request, body, Endpoint::GeminiEmbed, &mut on_entry);
+            batch::read_inline_requests(request, body, Endpoint::GeminiEmbed, on_entry);
         }
         _ => {
             let mut reader = Reader::new(body.bytes(), 0);
@@ -88,11 +90,10 @@ pub fn for_each_request<'a>(
             if endpoint.body_dialect() == Dialect::Generic {
                 request.read_further_texts(&mut reader);
             }
-            request.issues.record_json_errors(reader.errors(), exceeds_window);
-            on_entry(&mut request);
+            request.issues.record_json_errors(reader.errors(), envelope.unscanned_bytes > 0);
+            on_entry(request);
         }
     }
-    Some(entry_count)
 }
 
 /// Reads a body that is not JSON as one request.
