@@ -327,12 +327,16 @@ impl<'a> Request<'a> {
             self.issues.insert(ReadIssues::COSTLY);
         }
         self.work.begin_search(self.text.len());
-        for issue in self.issues.names() {
-            self.keywords.push((FieldId::BodyUnreadable, Cow::Borrowed(issue)));
+        if !self.issues.is_empty() {
+            let issues = self.issues.names();
+            let values = issues.map(|issue| (FieldId::BodyUnreadable, Cow::Borrowed(issue)));
+            self.keywords.extend(values);
         }
         let completeness = Completeness::new(envelope, endpoint, self.issues);
-        for reason in completeness.reasons.names() {
-            self.keywords.push((FieldId::BodyUnscored, Cow::Borrowed(reason)));
+        if !completeness.reasons.is_empty() {
+            let reasons = completeness.reasons.names();
+            let values = reasons.map(|reason| (FieldId::BodyUnscored, Cow::Borrowed(reason)));
+            self.keywords.extend(values);
         }
         if let Some(share) = completeness.scored_share.filter(|share| *share < 1.0) {
             self.push_number(FieldId::BodyScoredShare, share);

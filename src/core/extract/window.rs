@@ -81,12 +81,12 @@ mod tests {
         let mut offset = 0;
         for text in texts {
             request.push_text(Section::User, RawString::new(text.as_bytes(), offset), true);
-            offset += text.len();
+            offset = text.len().saturating_add(offset);
         }
         request.keep_window(window);
         let segments = request.segments();
         for pair in segments.windows(2) {
-            assert_eq!(pair[0].range.end + 1, pair[1].range.start);
+            assert_eq!(pair[0].range.end.saturating_add(1), pair[1].range.start);
         }
         let texts = segments.iter().map(|segment| request.text()[segment.range.clone()].to_owned());
         assert!(

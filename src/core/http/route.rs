@@ -34,8 +34,9 @@ struct RouteIndex {
     by_last_segment: Vec<(&'static str, usize)>,
     /// Verb of each pattern that ends with `*:verb`, and the position of the route; sorted.
     by_verb: Vec<(&'static str, usize)>,
-    /// Positions of all other routes.
-    others: Vec<usize>,
+    /// Positions of all other routes, each with a segment that every matching path has; `None` if
+    /// its pattern has no segment without wildcard.
+    others: Vec<(Option<&'static str>, usize)>,
 }
 
 impl RouteIndex {
@@ -53,7 +54,12 @@ impl RouteIndex {
                 None if !last_segment.contains('*') => {
                     index.by_last_segment.push((last_segment, position))
                 }
-                _ => index.others.push(position),
+                _ => {
+                    let literal = pattern_segments(pattern)
+                        .into_iter()
+                        .rfind(|segment| !segment.contains('*'));
+                    index.others.push((literal, position));
+                }
             }
             index.routes.push((pattern_segments(pattern), endpoint));
         }
@@ -68,7 +74,11 @@ impl RouteIndex {
         let verb = last_segment.rsplit_once(':').map(|(_, verb)| verb);
         let by_last_segment = positions(&self.by_last_segment, last_segment);
         let by_verb = verb.into_iter().flat_map(|verb| positions(&self.by_verb, verb));
-        let candidates = by_last_segment.chain(by_verb).chain(self.others.iter().copied());
+        let has_segment =
+            |literal: &Option<&str>| literal.is_none_or(|literal| path.contains(&literal));
+        let others = self.others.iter().filter(|(literal, _)| has_segment(literal));
+        let others = others.map(|(_, position)| *position);
+        let candidates = by_last_segment.chain(by_verb).chain(others);
         let matching = candidates.filter_map(|position| {
             let (pattern, endpoint) = self.routes.get(position)?;
             segments_match(pattern, path).then_some((position, *endpoint))

@@ -107,7 +107,7 @@ impl Counters {
 
     /// Returns whether there is a count of exactly this key.
     pub fn contains<const PARTS: usize>(&self, parts: [&str; PARTS]) -> bool {
-        self.0.contains_key(&parts.map(str::to_owned).to_vec())
+        self.0.contains_key(parts.map(str::to_owned).as_slice())
     }
 
     /// Removes a count.
