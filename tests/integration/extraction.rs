@@ -212,6 +212,7 @@ const STRINGS: &[&str] = &[
     "\u{fb01}",
     "\u{ad}\u{301}x",
     "\u{a0}\u{301}",
+    "\u{fdfa}\u{301}e\u{301}",
 ];
 
 fn value() -> impl Strategy<Value = Value> {

@@ -1136,7 +1136,7 @@ thread_local! {
 /// Normalises a text, one character at a time.
 pub fn normalize(text: &str) -> String {
     let mut out = String::new();
-    for char in text.nfkc().flat_map(char::to_lowercase) {
+    for char in compose(text).chars().flat_map(char::to_lowercase) {
         if char.is_whitespace() {
             if !out.is_empty() && !out.ends_with(' ') {
                 out.push(' ');
@@ -1150,4 +1150,17 @@ pub fn normalize(text: &str) -> String {
         }
     }
     out.trim_end_matches(' ').to_owned()
+}
+
+/// Applies NFKC, except to a character that would become more than four.
+fn compose(text: &str) -> String {
+    let expands = |char: char| char.nfkc().count() > 4;
+    let mut out = String::new();
+    for piece in text.split_inclusive(expands) {
+        let kept = piece.chars().next_back().filter(|char| expands(*char));
+        let kept_len = kept.map_or(0, char::len_utf8);
+        out.extend(piece[..piece.len() - kept_len].nfkc());
+        out.extend(kept);
+    }
+    out
 }
