@@ -247,7 +247,7 @@ mod tests {
             ("/generate", Endpoint::Generic),
             ("/base/generate", Endpoint::Generic),
             ("/generate/report", Endpoint::Unknown),
-            ("/", Endpoint::Generic),
+            ("/", Endpoint::Unknown),
         ];
         for (path, endpoint) in rows {
             assert_eq!(builtin_endpoint(path), endpoint, "{path}");

@@ -80,7 +80,6 @@ pub const BUILTIN_APIS: &[Api] = &[
             ("**/v1/complete", Generic),
             ("**/v1/agents", AnthropicOther),
             ("**/v1/agents/*", AnthropicOther),
-            ("**/v1/sessions", AnthropicOther),
             ("**/v1/sessions/*/events", AnthropicOther),
             ("**/v1/skills", AnthropicOther),
             ("**/v1/skills/*/versions", AnthropicOther),
@@ -173,7 +172,6 @@ pub const BUILTIN_APIS: &[Api] = &[
     Api {
         name: "Hugging Face: text-generation-inference, embeddings, inference API",
         routes: &[
-            ("/", Generic),
             ("**/generate", Generic),
             ("**/generate_stream", Generic),
             ("**/embed_all", GenericEmbeddings),
@@ -223,7 +221,14 @@ pub const BUILTIN_APIS: &[Api] = &[
         name: "Cloudflare Workers AI",
         routes: &[("**/ai/run", Generic), ("**/ai/run/**", Generic)],
     },
-    Api { name: "Replicate", routes: &[("**/predictions", Generic)] },
+    Api {
+        name: "Replicate",
+        routes: &[
+            ("**/v1/predictions", Generic),
+            ("**/v1/models/*/*/predictions", Generic),
+            ("**/v1/deployments/*/*/predictions", Generic),
+        ],
+    },
     Api {
         name: "IBM watsonx",
         routes: &[
