@@ -11,6 +11,7 @@ import {
   eventually,
   fixture,
   Origin,
+  sendRaw,
   sha256,
   sleep,
   useFilter,
@@ -186,12 +187,22 @@ describe('in the ledger', () => {
       await send('POST', `/v9/agents/${id}/pictures`, 'image/png');
     await send('PUT', '/users/ada/files', 'application/octet-stream');
     await send('POST', '/v9/forms', 'application/json');
+    const { status } = await sendRaw(
+      Number(new URL(fleet.edge.url).port),
+      [
+        'GET /v9/live HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n',
+        'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: aGVkZ2Vyb3doZWRnZXJvdw==\r\n\r\n',
+      ],
+      { ms: 1000 },
+    );
+    expect(status).toBe(101);
     await eventually('the report', async () => {
       await fleet.edge.ask(KINDLY);
       const { traffic } = await admin.getOk('/status?minutes=60');
       expect(traffic.not_looked_at).toEqual([
         { method: 'POST', path: '/v9/agents/*/pictures', count: 2 },
         { method: 'PUT', path: '/users/*/files', count: 1 },
+        { method: 'WEBSOCKET', path: '/v9/live', count: 1 },
       ]);
       expect(Object.keys(traffic.memory_mib).length).toBeGreaterThan(0);
     });

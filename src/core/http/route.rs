@@ -210,6 +210,8 @@ mod tests {
             ("/v1/embeddings", Endpoint::OpenaiEmbeddings),
             ("/v1/files", Endpoint::OpenaiFiles),
             ("/files", Endpoint::OpenaiFiles),
+            ("/base/v1/files", Endpoint::OpenaiFiles),
+            ("/users/ada/files", Endpoint::Unknown),
             ("/v1/batches", Endpoint::OpenaiBatches),
             ("/v1/messages", Endpoint::AnthropicMessages),
             ("/v1/messages/count_tokens", Endpoint::AnthropicCountTokens),

@@ -40,6 +40,9 @@ const MAX_BACKOFF: Duration = Duration::from_secs(64);
 /// Maximum number of models that are counted by name for one cluster between two reports.
 const MAX_MODELS_PER_CLUSTER: usize = 8;
 
+/// The method by which WebSockets that are not looked at are counted.
+pub const WEBSOCKET_METHOD: &str = "WEBSOCKET";
+
 /// Maximum number of path shapes that are counted separately between two reports, and the shape of
 /// all others.
 const MAX_PATHS: usize = 64;

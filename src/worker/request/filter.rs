@@ -18,6 +18,7 @@ use std::rc::Rc;
 
 use hedgerow_core::Ruleset;
 use hedgerow_core::http::route::{Endpoint, has_prompt_method};
+use hedgerow_core::http::websocket::is_handshake;
 use hedgerow_core::rules::policy::{Mode, Policy, UnknownTreatment};
 use web_sys::Response;
 use worker::Context;
@@ -127,11 +128,13 @@ async fn handle_unread(
     settings: &Settings,
 ) -> Result<Response, RequestError> {
     let request = upstream.request;
-    if has_prompt_method(request.method()) {
+    let is_websocket = is_handshake(&request.envelope());
+    if is_websocket || has_prompt_method(request.method()) {
         let is_unknown = |policy: &&Policy| policy.endpoint(request.path()) == Endpoint::Unknown;
         let policy = ruleset.map(Ruleset::policy).filter(is_unknown);
         if let Some(policy) = policy {
-            telemetry::count_not_looked_at(request.method(), request.path());
+            let method = if is_websocket { telemetry::WEBSOCKET_METHOD } else { request.method() };
+            telemetry::count_not_looked_at(method, request.path());
             let override_mode = request.override_header("x-hedgerow-mode").and_then(Mode::parse);
             let mode = override_mode.filter(|_| settings.is_development);
             let mode = mode.unwrap_or_else(|| policy.disposition(request.path(), None).mode);

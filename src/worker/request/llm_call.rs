@@ -148,11 +148,7 @@ impl<'a> LlmCall<'a> {
         let policy = self.ruleset.policy();
         let body = RequestBody::read(&request.raw, request.content_length(), policy).await;
         let body = body.map_err(|_| RequestError::UploadAborted)?;
-        let outcome = match self.routing_error {
-            Some(error) => ScoreOutcome::Failed(error),
-            None => self.score(&body),
-        };
-        match outcome {
+        match self.score(&body) {
             ScoreOutcome::NotLlmCall => self.forward(body, None, None).await,
             ScoreOutcome::Decided(decision, observed) => {
                 self.enforce(&decision, observed, body).await
@@ -171,19 +167,11 @@ impl<'a> LlmCall<'a> {
             ScoreOutcome::Decided(decision, observed) => (decision, observed),
             ScoreOutcome::Failed(error) => return self.message_unscored(error, body),
         };
-        let Enforcement { action, degradation, refusal } = self.enforcement(&decision, body);
+        let enforcement = self.enforcement(&decision, body);
         let shadow_decision = self.score_by_shadow(body, &decision);
-        self.count(&decision, observed.model.as_deref(), shadow_decision.as_ref());
-        let mut line = DecisionLine::for_decision(self.upstream.request_id, &decision);
-        self.add_context(&mut line);
-        line.transport = Some(WEBSOCKET);
-        line.shadow = shadow_decision.as_ref();
-        if refusal == Some(Refusal::Block) {
-            line.action = Action::Block;
-        }
-        line.degraded = degradation.as_ref().map(Degradation::name);
-        line.write();
-        drop(line);
+        let model = observed.model.as_deref();
+        self.record(&decision, model, shadow_decision.as_ref(), &enforcement, Some(WEBSOCKET));
+        let Enforcement { action, degradation, refusal } = enforcement;
         let status = refusal.map_or(SWITCHING_PROTOCOLS, Refusal::status);
         self.queue_observation(observed.observation, status, action);
         match (refusal, degradation.and_then(Degradation::into_edited_bytes)) {
@@ -243,6 +231,9 @@ impl<'a> LlmCall<'a> {
     /// Scores the request by the ruleset that decides. In development a request may choose the
     /// action.
     fn score(&self, body: &RequestBody) -> ScoreOutcome {
+        if let Some(error) = self.routing_error {
+            return ScoreOutcome::Failed(error);
+        }
         let indicators = indicators::current();
         let envelope = self.envelope(body, &indicators);
         let scored = catch_panic(|| {
@@ -303,18 +294,10 @@ impl<'a> LlmCall<'a> {
         if enforcement.refusal.is_none() && self.reads_end(&body) {
             return self.enforce_large(decision, observed, body).await;
         }
-        let Enforcement { action, degradation, refusal } = enforcement;
         let shadow_decision = self.score_by_shadow(&body, decision);
-        self.count(decision, observed.model.as_deref(), shadow_decision.as_ref());
-        let mut line = DecisionLine::for_decision(self.upstream.request_id, decision);
-        self.add_context(&mut line);
-        line.shadow = shadow_decision.as_ref();
-        if refusal == Some(Refusal::Block) {
-            line.action = Action::Block;
-        }
-        line.degraded = degradation.as_ref().map(Degradation::name);
-        line.write();
-        drop(line);
+        let model = observed.model.as_deref();
+        self.record(decision, model, shadow_decision.as_ref(), &enforcement, None);
+        let Enforcement { action, degradation, refusal } = enforcement;
         let response = match refusal {
             Some(refusal) => self.refuse(refusal),
             None => {
@@ -357,20 +340,10 @@ impl<'a> LlmCall<'a> {
         if let Ok(end) = end.await {
             decision = self.decision_with_end(decision, size, &end);
         }
-        let is_degraded = decision.is_enforced() && decision.action == Action::Degrade;
-        let fails_closed = is_degraded && self.ruleset.policy().enforce.fail_closed;
-        let refusal = self.refusal(&decision).or(fails_closed.then_some(Refusal::Block));
-        self.count(&decision, observed.model.as_deref(), shadow_decision.as_ref());
-        let mut line = DecisionLine::for_decision(self.upstream.request_id, &decision);
-        self.add_context(&mut line);
-        line.shadow = shadow_decision.as_ref();
-        line.degraded = is_degraded.then(|| Degradation::NotEditable.name());
-        if refusal == Some(Refusal::Block) {
-            line.action = Action::Block;
-        }
-        line.write();
-        drop(line);
-        let action = if decision.is_enforced() { decision.action } else { Action::Allow };
+        let enforcement = self.enforcement_unedited(&decision);
+        let model = observed.model.as_deref();
+        self.record(&decision, model, shadow_decision.as_ref(), &enforcement, None);
+        let Enforcement { action, refusal, .. } = enforcement;
         let response = match refusal {
             Some(refusal) => {
                 drop(verdict);
@@ -423,19 +396,55 @@ impl<'a> LlmCall<'a> {
     /// Returns how a decision is enforced. In Shadow every request is allowed. A body that is not
     /// editable is forwarded unchanged, unless the policy has `fail_closed`.
     fn enforcement(&self, decision: &Decision, body: &RequestBody) -> Enforcement {
+        self.enforcement_with(decision, || {
+            let limits = &self.ruleset.policy().scan;
+            degrade_body(self.upstream.request, body, self.endpoint, limits)
+        })
+    }
+
+    /// Returns how a decision about a body that cannot be edited is enforced.
+    fn enforcement_unedited(&self, decision: &Decision) -> Enforcement {
+        self.enforcement_with(decision, || Degradation::NotEditable)
+    }
+
+    /// Returns how a decision is enforced; `degrade` edits the body.
+    fn enforcement_with(
+        &self,
+        decision: &Decision,
+        degrade: impl FnOnce() -> Degradation,
+    ) -> Enforcement {
         let action = if decision.is_enforced() { decision.action } else { Action::Allow };
-        let policy = self.ruleset.policy();
-        let degradation = (action == Action::Degrade)
-            .then(|| degrade_body(self.upstream.request, body, self.endpoint, &policy.scan));
-        // Padding a body beyond the scan window must not bypass degradation.
-        let fails_closed =
-            policy.enforce.fail_closed && degradation == Some(Degradation::NotEditable);
+        let degradation = (action == Action::Degrade).then(degrade);
+        // Padding a body beyond the limit must not bypass degradation.
+        let fails_closed = self.ruleset.policy().enforce.fail_closed
+            && degradation == Some(Degradation::NotEditable);
         let refusal = match action {
             Action::Degrade if fails_closed => Some(Refusal::Block),
             _ => self.refusal(decision),
         };
         let action = if refusal == Some(Refusal::Block) { Action::Block } else { action };
         Enforcement { action, degradation, refusal }
+    }
+
+    /// Counts a decision, and logs it with the way it is enforced.
+    fn record(
+        &self,
+        decision: &Decision,
+        model: Option<&str>,
+        shadow: Option<&ShadowDecision>,
+        enforcement: &Enforcement,
+        transport: Option<&'static str>,
+    ) {
+        self.count(decision, model, shadow);
+        let mut line = DecisionLine::for_decision(self.upstream.request_id, decision);
+        self.add_context(&mut line);
+        line.transport = transport;
+        line.shadow = shadow;
+        if enforcement.refusal == Some(Refusal::Block) {
+            line.action = Action::Block;
+        }
+        line.degraded = enforcement.degradation.as_ref().map(Degradation::name);
+        line.write();
     }
 
     /// Returns why a decision refuses the request; `None` if it does not, or in Shadow.

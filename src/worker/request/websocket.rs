@@ -103,7 +103,7 @@ pub async fn handle(
     match ruleset.policy().websocket {
         WebSocketPolicy::Pass => {
             telemetry::count_unscored(UnscoredReasons::WEBSOCKET);
-            telemetry::count_not_looked_at(request.method(), request.path());
+            telemetry::count_not_looked_at(telemetry::WEBSOCKET_METHOD, request.path());
             return upstream.forward_unread().await;
         }
         WebSocketPolicy::Refuse
@@ -224,9 +224,13 @@ impl Connection {
         let Some((bytes, left_out_bytes)) = read_message(message, policy.scan.max_body) else {
             return forward;
         };
-        if !self.may_carry_prompt(&bytes, message.is_string(), policy) {
-            return forward;
-        }
+        let is_text = message.is_string();
+        let error = match catch_panic(|| self.may_carry_prompt(&bytes, is_text, policy)) {
+            Some(false) => return forward,
+            Some(true) => None,
+            // It must not bypass `fail_closed`.
+            None => Some("reading a message of a WebSocket panicked"),
+        };
         let request_id = client_request::new_request_id();
         let upstream = Upstream {
             origin,
@@ -235,7 +239,7 @@ impl Connection {
             context: &self.context,
         };
         let body = RequestBody::of_message(bytes, left_out_bytes, policy);
-        let outcome = LlmCall::new(upstream, settings, &rules, self.endpoint, None, secret)
+        let outcome = LlmCall::new(upstream, settings, &rules, self.endpoint, error, secret)
             .map_or(MessageOutcome::Forward, |call| call.filter_message(&body));
         (outcome, request_id)
     }
