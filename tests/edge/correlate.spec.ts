@@ -461,6 +461,8 @@ describe('counting and indicators', { timeout: 60_000 }, () => {
       await put(value, signature);
       await eventually('a rejection', async () => {
         await expectHits();
+        // These requests may have made the registry replace the value before an isolate read it.
+        if (rejections() <= before) await put(value, signature);
         expect(rejections()).toBeGreaterThan(before);
       });
       // Long enough for isolates to read the value again, which must log nothing. Requests could
