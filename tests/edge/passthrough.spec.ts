@@ -183,7 +183,7 @@ describe('requests', () => {
       ['GET', '/v1/models'],
       ['POST', '/login'],
       ['GET', '/v1/chat/completions'],
-      ['POST', '/v1/audio/transcriptions'],
+      ['POST', '/v1/organization/invites'],
       ['DELETE', '/v1/files/file-1'],
     ] as const) {
       const body = method === 'POST' ? 'user=a&password=b' : undefined;
