@@ -9,6 +9,7 @@
 
 mod characters;
 mod checkpoint;
+mod compose;
 mod escaped_json;
 mod normalize;
 mod precomposed;

@@ -45,8 +45,9 @@ pub fn read_upload<'a>(
     Some(())
 }
 
-/// Reads files that later requests refer to: each line of training data or of an evaluation is an
-/// entry, and so is each text. Returns `None` if there is no such file.
+/// Reads uploaded files that later requests refer to. Each line of training data or of an
+/// evaluation becomes an entry; any other text file becomes one entry. Returns `None` for an upload
+/// without relation to a model.
 fn read_stored_files<'a>(
     request: &mut Request<'a>,
     envelope: &Envelope<'a>,

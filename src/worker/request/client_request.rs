@@ -196,7 +196,7 @@ impl EdgeMetadata {
     }
 }
 
-/// Returns the account: a keyed hash of the credential, in hex. `None` if there is no well-formed
+/// Returns the account: a keyed hash of the credential, in hex; `None` for a missing or malformed
 /// credential.
 pub fn account_of(credential: Credential, secret: &str) -> Option<String> {
     let credential = credential.found()?;

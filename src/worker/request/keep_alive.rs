@@ -4,10 +4,11 @@ use js_sys::{Promise, PromiseWithResolvers};
 use wasm_bindgen::JsValue;
 use worker::Context;
 
-/// Keeps the invocation alive until the returned guard is dropped. The platform drops an invocation
-/// whose client is gone, and everything it holds would stay in Wasm's memory for good. An
-/// invocation that is kept alive fails instead, at the body or, by the client's abort signal, at
-/// the origin's response, and its memory is freed.
+/// Keeps the invocation alive until the returned guard is dropped.
+///
+/// The platform stops an invocation when its client disconnects, without running destructors: its
+/// memory in Wasm would leak. An invocation that is kept alive runs on, gets an error from the body
+/// or, by the client's abort signal, from the origin, and frees its memory.
 pub fn keep_alive(context: &Context) -> Option<KeepAlive> {
     let completion: PromiseWithResolvers = Promise::with_resolvers();
     context.as_ref().wait_until(&completion.promise()).ok()?;

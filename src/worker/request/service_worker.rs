@@ -1,10 +1,9 @@
 //! Service workers of the origin's pages, on a host that they share with the console.
 //!
-//! A service worker answers the requests of its scope, whatever the server would answer. A script
-//! whose scope contains `/_hedgerow/` could therefore replace the console, and read the token that
-//! somebody enters. A scope begins with the folder of the script, or with the path in the header
-//! `Service-Worker-Allowed` of its response ([Service Workers, section
-//! Update](https://w3c.github.io/ServiceWorker/#update-algorithm)). So on such a host:
+//! A service worker answers all requests in its scope in place of the server. With `/_hedgerow/` in
+//! its scope, it could replace the console and read tokens. The widest scope of a script is its
+//! folder, or the path in the header `Service-Worker-Allowed` of its response ([Service Workers,
+//! section Update](https://w3c.github.io/ServiceWorker/#update-algorithm)). So on such a host:
 //!
 //! - Scripts whose folder allows such a scope are refused: those next to the root.
 //! - `Service-Worker-Allowed` is removed from a response if it allows such a scope.
