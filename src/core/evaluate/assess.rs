@@ -19,7 +19,12 @@ impl Ruleset {
     ///
     /// The assessment of a batch is the assessment of its entry with the highest score.
     pub fn assess(&self, envelope: &Envelope<'_>) -> Option<Assessment> {
-        let endpoint = self.endpoint(envelope)?;
+        self.assess_as(self.endpoint(envelope)?, envelope)
+    }
+
+    /// Assesses a request whose endpoint is known, by [`Ruleset::endpoint`]; `None` if its body
+    /// shows that it is not an LLM call.
+    pub fn assess_as(&self, endpoint: Endpoint, envelope: &Envelope<'_>) -> Option<Assessment> {
         let encoding = envelope.headers.iter().find(|(name, _)| name == "content-encoding");
         let body =
             Body::new(envelope.body, encoding.map(|(_, value)| value.as_str()), &self.policy.scan);

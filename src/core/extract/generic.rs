@@ -4,7 +4,7 @@
 //! `method.reinforcement.grader.input`). So objects under unknown keys are entered, while strings
 //! under unknown keys are not text.
 
-use super::lenient_value::skip_mistyped;
+use super::lenient_value::{for_each_token, skip_mistyped};
 use super::member_name::MemberName;
 use super::request::{MAX_DEPTH, Request};
 use super::{anthropic, content, gemini, openai};
@@ -268,17 +268,10 @@ fn read_history<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, place: P
 
 /// Counts the numbers of a list of token ids.
 fn count_token_ids<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool {
-    match reader.next_token() {
-        Token::Array => {
-            while reader.next_element() {
-                match reader.next_token() {
-                    Token::Number(_) => request.add_count(FieldId::PromptTokenIds, 1),
-                    token => skip_mistyped(token, reader),
-                }
-            }
-        }
+    for_each_token(reader, |token, reader| match token {
+        Token::Number(_) => request.add_count(FieldId::PromptTokenIds, 1),
         token => skip_mistyped(token, reader),
-    }
+    });
     true
 }
 

@@ -42,6 +42,23 @@ pub fn parse_flag(token: Token<'_>) -> Option<bool> {
     }
 }
 
+/// Calls `on_token` with the first token of each element of a list. A value of another type is
+/// skipped.
+pub fn for_each_token<'a>(
+    reader: &mut Reader<'a>,
+    mut on_token: impl FnMut(Token<'a>, &mut Reader<'a>),
+) {
+    match reader.next_token() {
+        Token::Array => {
+            while reader.next_element() {
+                let token = reader.next_token();
+                on_token(token, reader);
+            }
+        }
+        token => skip_mistyped(token, reader),
+    }
+}
+
 /// Skips the rest of a value of the wrong type, whose first token has been read.
 pub fn skip_mistyped(token: Token<'_>, reader: &mut Reader<'_>) {
     if matches!(token, Token::Object | Token::Array) {

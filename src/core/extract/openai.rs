@@ -1,7 +1,7 @@
 //! OpenAI requests: chat completions, responses, completions, embeddings.
 
 use super::content;
-use super::lenient_value::{parse_flag, parse_number, skip_mistyped};
+use super::lenient_value::{for_each_token, parse_flag, parse_number, skip_mistyped};
 use super::member_name::MemberName;
 use super::request::Request;
 use crate::extract::lenient_json::{Reader, Token};
@@ -149,19 +149,12 @@ fn read_logit_bias<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bo
 
 /// Reads `include`, which requests logprobs in the responses API.
 fn read_include<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool {
-    match reader.next_token() {
-        Token::Array => {
-            while reader.next_element() {
-                match reader.next_token() {
-                    Token::String(raw) if raw.text() == "message.output_text.logprobs" => {
-                        request.push_number(FieldId::Logprobs, 1.0);
-                    }
-                    token => skip_mistyped(token, reader),
-                }
-            }
+    for_each_token(reader, |token, reader| match token {
+        Token::String(raw) if raw.text() == "message.output_text.logprobs" => {
+            request.push_number(FieldId::Logprobs, 1.0);
         }
         token => skip_mistyped(token, reader),
-    }
+    });
     true
 }
 

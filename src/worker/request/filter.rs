@@ -5,9 +5,10 @@
 //! it.
 //!
 //! 1. Requests that are not LLM calls are forwarded without reading, tagging or logging them; only
-//!    reserved headers are removed.
-//! 2. The body is read up to the scan window; the core scores it and decides.
-//! 3. The decision is logged, before anything can go wrong on the way to the origin.
+//!    reserved headers are removed. Those that could carry a prompt are counted by path.
+//! 2. The body is read up to a limit; the core scores it and decides.
+//! 3. The decision is logged, before anything can go wrong on the way to the origin. A body beyond
+//!    the limit is sent meanwhile, without its end; its decision is logged when the end is scored.
 //! 4. The decision is enforced: the request is refused, or forwarded with tags.
 //! 5. The response streams back unread; the observation for correlation is queued.
 //!

@@ -255,7 +255,7 @@ impl<'a> LlmCall<'a> {
     /// Returns the decision about a request, and the data of it that is counted; `None` if it is
     /// not an LLM call.
     fn decide(&self, envelope: &Envelope<'_>) -> Option<(Decision, Observed)> {
-        let mut assessment = self.ruleset.assess(envelope)?;
+        let mut assessment = self.ruleset.assess_as(self.endpoint, envelope)?;
         let observation = assessment.observation.take();
         let observed = Observed { observation, model: assessment.model.take() };
         let disposition = self.disposition(assessment.cluster_id(envelope).as_deref());
@@ -387,6 +387,10 @@ impl<'a> LlmCall<'a> {
             _ => beginning,
         };
         let scored_bytes = end.body_bytes.saturating_sub(unscanned_bytes) as f64;
+        if unscanned_bytes == 0 {
+            // Beginning and end meet: nothing was left out.
+            decision.unscored.retain(|reason| *reason != "window");
+        }
         decision.body_bytes = end.body_bytes;
         decision.unscanned_bytes = unscanned_bytes;
         decision.scored_share = Some(scored_bytes / end.body_bytes.max(1) as f64);
