@@ -75,7 +75,8 @@ fn holds(ruleset: &Ruleset, name: &str, exemplar: &EventSequence) -> bool {
         // `check` has reported an invalid event.
         let Ok(event) = ExemplarEvent::new(event) else { return false };
         let request = event.request();
-        let observation = ruleset.observe(&mut matcher, &request, &event.headers, now);
+        let mut observation = ruleset.observe(&mut matcher, &request, &event.headers, now);
+        observation.proven = true;
         correlator.observe(&observation, now, &mut firings);
     }
     let correlations = ruleset.plan().correlations();

@@ -174,6 +174,8 @@ fn observation(plan: &Plan, event: &Event) -> Observation {
         signatures: rules.map(|(index, _)| index as u16).collect(),
         values,
         numbers: llr_index.map(|index| (index as u16, event.llr)).into_iter().collect(),
+        proven: true,
+        tenant: 0,
     }
 }
 

@@ -192,6 +192,7 @@ impl DeferralPlan {
             // The account is the first field of every plan.
             values: vec![(0, singleton.account)],
             numbers: numbers.into_iter().collect(),
+            ..Observation::default()
         }
     }
 }

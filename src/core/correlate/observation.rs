@@ -16,6 +16,12 @@ pub struct Observation {
     pub values: Vec<(u16, u64)>,
     /// Pairs of an index in [`Plan::fields`](super::Plan::fields) and a number.
     pub numbers: Vec<(u16, f64)>,
+    /// Whether the origin has answered the account with success, in this or an earlier request.
+    /// Only a proven account counts in groups that other accounts share.
+    pub proven: bool,
+    /// Hash of the tenant, the customer that owns the account; 0 if it is unknown. Accounts of a
+    /// tenant count as one in groups that other accounts share.
+    pub tenant: u64,
 }
 
 impl Observation {

@@ -27,6 +27,7 @@ impl Ruleset {
             at: u32::try_from(envelope.now).unwrap_or(u32::MAX),
             signatures: rules.collect(),
             values: Vec::with_capacity(TYPICAL_VALUES),
+            tenant: envelope.tenant.map_or(0, |tenant| envelope.hash_key.hash_tenant(tenant)),
             ..Observation::default()
         };
         let mut values = Vec::with_capacity(TYPICAL_VALUES);
@@ -70,8 +71,9 @@ impl Ruleset {
         observation
     }
 
-    /// Adds the outcome of a request to its observation: the status of the response, and the
-    /// action.
+    /// Adds the outcome of a request to its observation: the status of the response, the action,
+    /// and whether the outcome proves the account. A host that knows that an earlier request has
+    /// proven the account sets [`Observation::proven`] itself.
     ///
     /// If the origin rejects the credential, all other signatures of the request are dropped.
     /// Anybody can make up credentials, and with them accounts that seem to share a template with
@@ -89,6 +91,7 @@ impl Ruleset {
         ];
         let request = Request::from_values(values);
         let explainer = Explainer::default();
+        observation.proven |= proves_account(status, action);
         if status == STATUS_UNAUTHORIZED {
             observation.signatures.clear();
         }
@@ -240,6 +243,12 @@ impl Ruleset {
             }
         }
     }
+}
+
+/// Returns whether the outcome of a request proves its account: the origin answered with success,
+/// so it knows the credential. A refusal of the filter never reached the origin.
+fn proves_account(status: u16, action: Action) -> bool {
+    !matches!(action, Action::Throttle | Action::Block) && (200..300).contains(&status)
 }
 
 /// Status with which an origin rejects an unknown credential.
