@@ -84,7 +84,7 @@ impl<'r> LocalEngine<'r> {
         let indicators = self.correlation_enabled.then_some(&self.indicators);
         let envelope = Envelope { indicators, ..envelope.clone() };
         let mut assessment = self.ruleset.assess(&envelope)?;
-        let cluster = assessment.cluster_id(&envelope);
+        let cluster = assessment.cluster_id();
         let policy = self.ruleset.policy();
         let disposition =
             policy.disposition_in_cluster(cluster.as_deref(), envelope.path, envelope.account);

@@ -34,6 +34,7 @@ fn correlation(name: &str, rules: &[&str], timespan: u32, measure: Measure) -> C
         timespan,
         measure,
         coordination: Coordination::default(),
+        attribution: Attribution::default(),
         // The correlation fires each time that it holds.
         ttl: 0,
     }

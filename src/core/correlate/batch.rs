@@ -250,7 +250,7 @@ mod tests {
     use super::*;
     use crate::correlate::{Correlator, Shard};
     use crate::field::Field;
-    use crate::rules::correlation::{Coordination, Correlation, Measure, Threshold};
+    use crate::rules::correlation::{Attribution, Coordination, Correlation, Measure, Threshold};
     use crate::rules::signature::{Comparator, Status};
 
     fn field(name: &str) -> Field {
@@ -275,6 +275,7 @@ mod tests {
                 thresholds: thresholds.clone(),
             },
             coordination: Coordination::default(),
+            attribution: Attribution::default(),
             ttl: 60,
         };
         Plan::new(fields.iter().map(correlation).collect(), &BTreeSet::from(["a", "b"])).unwrap()

@@ -75,6 +75,20 @@ impl Group {
         is_coordinated.then_some(value)
     }
 
+    /// Returns whether the account of the event takes part, if a rule is about accounts.
+    pub fn takes_part(&self, context: &AggregationContext<'_>, rule: &Rule) -> bool {
+        let Some(min_events) = rule.min_own_events else { return true };
+        let event = context.event;
+        let events = match &self.state {
+            GroupState::Distinct(values) if context.aggregation.counts_tenants() => {
+                values.events_of(event.principal(), rule.window)
+            }
+            // The event is a correlation that holds for an account that takes part.
+            _ => f64::INFINITY,
+        };
+        event.observation.account() != 0 && events >= min_events
+    }
+
     /// Returns the hashes of the accounts to report for a rule that holds.
     pub fn accounts(&self, context: &AggregationContext<'_>, rule: &Rule) -> Vec<u64> {
         self.state.accounts(context, rule, self.newest)

@@ -39,6 +39,12 @@ impl Observation {
         self.values(0).first().map_or(0, |(_, hash)| *hash)
     }
 
+    /// Returns the values by which the request counts among the accounts that share a key: its
+    /// accounts, or its tenant in their place.
+    pub(super) fn principals(&self) -> Vec<(u16, u64)> {
+        if self.tenant == 0 { self.values(0).to_vec() } else { vec![(0, self.tenant)] }
+    }
+
     /// Returns the value of a numeric field; `None` if the request does not have the field.
     pub(super) fn number(&self, field: u16) -> Option<f64> {
         self.numbers.iter().find(|(index, _)| *index == field).map(|(_, number)| *number)
