@@ -264,8 +264,9 @@ impl Correlator {
                 for (rule_index, rule) in aggregation.rules.iter().enumerate() {
                     let base_count = base_counts.get(rule_index).copied().flatten();
                     if is_measured(refire_limiter, event, rule, key)
-                        && group.takes_part(context, rule)
+                        && group.may_take_part(context, rule)
                         && let Some(value) = group.measure(context, rule, is_check_due)
+                        && group.takes_part(context, rule)
                         && meets_share(rule, value, base_count)
                     {
                         add_finding(refire_limiter, context, group, key, rule, value, findings);

@@ -221,6 +221,16 @@ impl DistinctValues {
         values.iter().find(|value| value.hash == hash).map_or(0.0, SampledValue::events)
     }
 
+    /// Returns the mean number of events of the values in a window.
+    pub fn mean_events(&self, window_index: usize, window: u32, newest: u32) -> f64 {
+        let (mut events, mut count) = (0.0, 0.0);
+        for value in self.values_in_window(window_index, window, newest) {
+            events += value.events();
+            count += 1.0;
+        }
+        if count > 0.0 { events / count } else { 0.0 }
+    }
+
     /// Returns whether the values in a window meet each minimum of `coordination`.
     pub fn meets(
         &self,

@@ -139,7 +139,7 @@ impl Ruleset {
         });
         let observation = observation?;
         let (indicator_hits, cluster) =
-            self.indicator_hits(envelope, &observation, assessment.score.evidence);
+            self.indicator_hits(envelope, &observation, assessment.score.content_evidence());
         if !indicator_hits.is_empty() {
             let Assessment { endpoint, issues, .. } = *assessment;
             let mut hits = std::mem::take(&mut assessment.hits);

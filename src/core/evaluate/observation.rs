@@ -123,7 +123,7 @@ impl Ruleset {
     }
 
     /// Returns the indicators that the keys of a request match, as hits, with the id of their first
-    /// cluster; 0 if they have none. `evidence` is that of the request itself, in decibans.
+    /// cluster; 0 if they have none. `evidence` is that of its content, in decibans.
     ///
     /// An indicator is a hit only if the request takes part in the conduct, and of the correlations
     /// that count one fact only the strongest is.
