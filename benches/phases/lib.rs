@@ -183,7 +183,13 @@ impl FloodRequest {
         values.push((0, self.account));
         values.sort_unstable();
         let at = 1_790_000_000 + (self.index / REQUESTS_PER_SECOND) as u32;
-        Observation { at, signatures: indexes.signatures.clone(), values, numbers: Vec::new() }
+        Observation {
+            at,
+            signatures: indexes.signatures.clone(),
+            values,
+            proven: true,
+            ..Observation::default()
+        }
     }
 }
 

@@ -45,8 +45,13 @@ fuzz_target!(|input: (u8, &[u8])| {
             let mut correlator = Correlator::new(Arc::clone(&PLAN), Shard::ALL, MEMORY_LIMIT);
             if correlator.merge_partition(bytes, NOW).is_ok() {
                 let values = vec![(0, 1), (1, 7)];
-                let observation =
-                    Observation { at: NOW, signatures: vec![0], values, numbers: vec![] };
+                let observation = Observation {
+                    at: NOW,
+                    signatures: vec![0],
+                    values,
+                    proven: true,
+                    ..Observation::default()
+                };
                 count(correlator, &[observation]);
             }
         }

@@ -4,6 +4,7 @@
 //! and indicators travel without delay.
 #![deny(clippy::arithmetic_side_effects)]
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::correlate::cluster::Clusters;
@@ -26,6 +27,8 @@ pub struct LocalEngine<'r> {
     correlator: Correlator,
     indicators: Indicators,
     clusters: Clusters,
+    /// Hashes of the accounts that the origin has answered with success.
+    proven_accounts: HashSet<u64>,
     /// Firings of the latest request.
     firings: Vec<Firing>,
     /// Time of the next removal of expired indicators, in seconds since the epoch.
@@ -58,6 +61,7 @@ impl<'r> LocalEngine<'r> {
             correlator: Correlator::new(plan, Shard::ALL, max_bytes),
             indicators: Indicators::default(),
             clusters: Clusters::default(),
+            proven_accounts: HashSet::new(),
             firings: Vec::new(),
             next_prune_at: 0,
         }
@@ -80,7 +84,7 @@ impl<'r> LocalEngine<'r> {
         let indicators = self.correlation_enabled.then_some(&self.indicators);
         let envelope = Envelope { indicators, ..envelope.clone() };
         let mut assessment = self.ruleset.assess(&envelope)?;
-        let cluster = assessment.cluster_id(&envelope);
+        let cluster = assessment.cluster_id();
         let policy = self.ruleset.policy();
         let disposition =
             policy.disposition_in_cluster(cluster.as_deref(), envelope.path, envelope.account);
@@ -91,7 +95,11 @@ impl<'r> LocalEngine<'r> {
         let account = hash_key.keyed_hash(FieldId::Account.spec().name, account.as_bytes());
         let now = u32::try_from(envelope.now).unwrap_or(u32::MAX);
         if let Some(mut observation) = assessment.observation.take() {
+            observation.proven = self.proven_accounts.contains(&account);
             self.ruleset.record_outcome(&mut observation, &hash_key, status, applied_action);
+            if observation.proven {
+                self.proven_accounts.insert(account);
+            }
             self.observe(&observation, now);
         }
         Some(Evaluation { assessment, disposition, action, account })

@@ -48,6 +48,11 @@ impl HashKey {
         })
     }
 
+    /// Hashes the name of a tenant. The hash is not 0, which stands for an unknown tenant.
+    pub fn hash_tenant(&self, tenant: &str) -> u64 {
+        self.keyed_hash("hedgerow.tenant", tenant.as_bytes()).max(1)
+    }
+
     /// Returns the seed of faster hashes, which are never stored or sent.
     pub(crate) fn seed(&self) -> u64 {
         self.0

@@ -226,6 +226,10 @@ pub fn compile_plan(
     let mut disabled: BTreeSet<String> =
         disabled_overrides.map(|signature_override| signature_override.name.clone()).collect();
     // A dropped correlation may be a rule of other correlations: repeat until nothing changes.
+    for correlation in &mut correlations {
+        let share = &mut correlation.attribution.share;
+        share.take_if(|share| disabled.contains(&share.correlation));
+    }
     loop {
         let count_before = disabled.len();
         correlations.retain_mut(|correlation| {

@@ -24,6 +24,15 @@ pub const SYNCHRONIZED_START_KEY: &str = "hedgerow.synchronized_start";
 /// Minimum percentage of counted values that end just before others begin.
 pub const HANDOVER_KEY: &str = "hedgerow.handover";
 
+/// The subject of the indicators: `key` or `accounts`.
+pub const INDICATORS_OF_KEY: &str = "hedgerow.indicators_of";
+/// Minimum evidence of a request itself, in decibans.
+pub const OWN_EVIDENCE_KEY: &str = "hedgerow.own_evidence";
+/// Name of the fact that the correlation counts.
+pub const FACT_KEY: &str = "hedgerow.fact";
+/// Minimum percentage of the accounts that another correlation counts.
+pub const SHARE_OF_KEY: &str = "hedgerow.share_of";
+
 /// The custom attributes of a correlation.
 pub const CORRELATION_ATTRIBUTES: &[&str] = &[
     WEIGHT_KEY,
@@ -34,6 +43,10 @@ pub const CORRELATION_ATTRIBUTES: &[&str] = &[
     EVENNESS_KEY,
     SYNCHRONIZED_START_KEY,
     HANDOVER_KEY,
+    INDICATORS_OF_KEY,
+    OWN_EVIDENCE_KEY,
+    FACT_KEY,
+    SHARE_OF_KEY,
 ];
 
 /// Returns the value of a custom attribute of a rule; `None` if the rule does not have it.

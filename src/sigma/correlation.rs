@@ -2,8 +2,8 @@
 
 use hedgerow_core::field::{Field, FieldType};
 use hedgerow_core::rules::correlation::{
-    Coordination, Correlation, MAX_GROUP_BY_FIELDS, Measure, ShareWithin, TIMESPAN_RANGE_SECONDS,
-    Threshold,
+    Attribution, Coordination, Correlation, MAX_GROUP_BY_FIELDS, Measure, ShareOf, ShareWithin,
+    TIMESPAN_RANGE_SECONDS, Threshold,
 };
 use hedgerow_core::rules::signature::{Comparator, Condition};
 use rsigma_parser::{
@@ -14,7 +14,8 @@ use yaml_serde::{Mapping, Value as Yaml};
 
 use crate::attributes::{
     CORRELATION_ATTRIBUTES, CUSTOM_ATTRIBUTES, DISTINCT_BY_KEY, EVENNESS_KEY, EVENTS_PER_VALUE_KEY,
-    HANDOVER_KEY, SYNCHRONIZED_START_KEY, TTL_KEY, attribute,
+    FACT_KEY, HANDOVER_KEY, INDICATORS_OF_KEY, OWN_EVIDENCE_KEY, SHARE_OF_KEY,
+    SYNCHRONIZED_START_KEY, TTL_KEY, attribute,
 };
 use crate::document::Diagnostics;
 use crate::event_sequence::{self, EventSequence};
@@ -72,6 +73,7 @@ pub fn parse(
         );
         diagnostics.add(&[CUSTOM_ATTRIBUTES], problem, "use value_count, or remove the attribute");
     }
+    let attribution = attribution(document, &mut diagnostics);
     let ttl = match attribute(document, TTL_KEY) {
         None => timespan.clamp(MIN_DEFAULT_TTL_SECONDS, MAX_DEFAULT_TTL_SECONDS),
         Some(value) => parse_timespan(value, &[CUSTOM_ATTRIBUTES, TTL_KEY], &mut diagnostics),
@@ -91,6 +93,7 @@ pub fn parse(
         timespan,
         measure,
         coordination,
+        attribution,
         ttl,
     };
     Some(CorrelationRule {
@@ -417,6 +420,52 @@ fn coordination(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Coordi
     let synchronized_start = share(SYNCHRONIZED_START_KEY);
     let handover = share(HANDOVER_KEY);
     Coordination { events_per_value, evenness, synchronized_start, handover }
+}
+
+/// Parses a percentage; `None`, with a finding, if it is invalid.
+/// Parses the custom attributes that say to which requests the evidence counts.
+fn attribution(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Attribution {
+    let mut invalid = |name: &str, problem: &str, remedy: &str| {
+        let problem = format!("`{name}` is invalid: expected {problem}");
+        diagnostics.add(&[CUSTOM_ATTRIBUTES, name], problem, remedy);
+    };
+    let to_accounts = match attribute(document, INDICATORS_OF_KEY).map(Yaml::as_str) {
+        None | Some(Some("key")) => false,
+        Some(Some("accounts")) => true,
+        Some(_) => {
+            let remedy = "write accounts, or remove the attribute";
+            invalid(INDICATORS_OF_KEY, "key or accounts", remedy);
+            false
+        }
+    };
+    let own_evidence = attribute(document, OWN_EVIDENCE_KEY).map_or(0.0, |value| {
+        value.as_f64().filter(|decibans| *decibans >= 0.0).unwrap_or_else(|| {
+            invalid(OWN_EVIDENCE_KEY, "a number of decibans", "write a number such as 4");
+            0.0
+        })
+    });
+    let fact = attribute(document, FACT_KEY).and_then(|value| {
+        let fact = value.as_str().filter(|fact| !fact.is_empty()).map(str::to_owned);
+        if fact.is_none() {
+            invalid(FACT_KEY, "a name", "write a word such as load");
+        }
+        fact
+    });
+    let share = attribute(document, SHARE_OF_KEY).and_then(|value| {
+        let correlation = value.get("correlation").and_then(Yaml::as_str);
+        let percent = value.get("min_percent").and_then(Yaml::as_f64);
+        let share = correlation.zip(percent).filter(|(_, min)| (0.0..=100.0).contains(min));
+        if share.is_none() {
+            let expected = "a correlation and a percentage";
+            let remedy = "write {correlation: cluster_template_day, min_percent: 20}";
+            invalid(SHARE_OF_KEY, expected, remedy);
+        }
+        share.map(|(correlation, min_percent)| ShareOf {
+            correlation: correlation.to_owned(),
+            min_percent,
+        })
+    });
+    Attribution { to_accounts, own_evidence, fact, share }
 }
 
 /// Parses a percentage; `None`, with a finding, if it is invalid.

@@ -75,7 +75,8 @@ fn holds(ruleset: &Ruleset, name: &str, exemplar: &EventSequence) -> bool {
         // `check` has reported an invalid event.
         let Ok(event) = ExemplarEvent::new(event) else { return false };
         let request = event.request();
-        let observation = ruleset.observe(&mut matcher, &request, &event.headers, now);
+        let mut observation = ruleset.observe(&mut matcher, &request, &event.headers, now);
+        observation.proven = true;
         correlator.observe(&observation, now, &mut firings);
     }
     let correlations = ruleset.plan().correlations();
@@ -91,9 +92,8 @@ fn compile_with_dependencies(
 ) -> Result<Ruleset, hedgerow_core::Error> {
     let mut correlations = vec![correlation.clone()];
     let candidates = || rules.correlations.iter().map(|rule| &rule.correlation);
-    correlations.extend(
-        candidates().filter(|candidate| correlation.rules.contains(&candidate.name)).cloned(),
-    );
+    correlations
+        .extend(candidates().filter(|candidate| is_dependency(correlation, candidate)).cloned());
     let is_needed = |signature: &Signature| {
         correlations.iter().any(|correlation| correlation.rules.contains(&signature.name))
     };
@@ -101,6 +101,13 @@ fn compile_with_dependencies(
         rules.rules.iter().map(|rule| &rule.signature).filter(|signature| is_needed(signature));
     let bundle = Bundle::new(Policy::default(), signatures.cloned().collect());
     Ruleset::new(Bundle { correlations, ..bundle }, String::new())
+}
+
+/// Returns whether a correlation names a candidate as a rule, or counts a share of its accounts.
+fn is_dependency(correlation: &Correlation, candidate: &Correlation) -> bool {
+    let share = correlation.attribution.share.as_ref();
+    correlation.rules.contains(&candidate.name)
+        || share.is_some_and(|share| share.correlation == candidate.name)
 }
 
 /// A correlation that demands less than the original.

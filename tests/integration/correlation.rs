@@ -34,6 +34,7 @@ fn correlation(name: &str, rules: &[&str], timespan: u32, measure: Measure) -> C
         timespan,
         measure,
         coordination: Coordination::default(),
+        attribution: Attribution::default(),
         // The correlation fires each time that it holds.
         ttl: 0,
     }
@@ -174,6 +175,8 @@ fn observation(plan: &Plan, event: &Event) -> Observation {
         signatures: rules.map(|(index, _)| index as u16).collect(),
         values,
         numbers: llr_index.map(|index| (index as u16, event.llr)).into_iter().collect(),
+        proven: true,
+        tenant: 0,
     }
 }
 

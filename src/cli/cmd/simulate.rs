@@ -105,7 +105,10 @@ fn run_scenario(
         let now = start_time.saturating_add((request.at_ms / 1_000) as u32);
         let account =
             simulation.accounts.get(request.account).map_or("", |account| account.name.as_str());
-        let Some(verdict) = engine.evaluate(&simulation.writer, account, now, request.status)
+        let source = simulation.accounts.get(request.account).map_or(0, |account| account.source);
+        let tenant = simulation.sources.get(source).and_then(|source| source.tenant.as_deref());
+        let Some(verdict) =
+            engine.evaluate(&simulation.writer, account, tenant, now, request.status)
         else {
             continue;
         };

@@ -49,6 +49,9 @@ struct WireObservation {
     signatures: Vec<u16>,
     values: Vec<FieldHash>,
     numbers: Vec<(u16, f64)>,
+    proven: bool,
+    /// Hash of the tenant; 0, a single byte, if it is unknown.
+    tenant: u64,
 }
 
 /// The index of a field, and the hash of a value. The hash takes eight bytes: as a varint, it would
@@ -150,8 +153,8 @@ impl WireObservation {
             let counted = run.iter().take(MAX_VALUES_PER_FIELD);
             values.extend(counted.map(|(field, hash)| FieldHash(*field, *hash)));
         }
-        let Observation { at, signatures, numbers, .. } = observation.clone();
-        Self { at, signatures, values, numbers }
+        let Observation { at, signatures, numbers, proven, tenant, .. } = observation.clone();
+        Self { at, signatures, values, numbers, proven, tenant }
     }
 
     /// Replaces each index by the entry at its position in the list of indexes, or drops it if that
@@ -180,6 +183,8 @@ impl WireObservation {
             signatures: signatures.collect(),
             values,
             numbers: numbers.collect(),
+            proven: self.proven,
+            tenant: self.tenant,
         }
     }
 }
@@ -245,7 +250,7 @@ mod tests {
     use super::*;
     use crate::correlate::{Correlator, Shard};
     use crate::field::Field;
-    use crate::rules::correlation::{Coordination, Correlation, Measure, Threshold};
+    use crate::rules::correlation::{Attribution, Coordination, Correlation, Measure, Threshold};
     use crate::rules::signature::{Comparator, Status};
 
     fn field(name: &str) -> Field {
@@ -270,14 +275,21 @@ mod tests {
                 thresholds: thresholds.clone(),
             },
             coordination: Coordination::default(),
+            attribution: Attribution::default(),
             ttl: 60,
         };
         Plan::new(fields.iter().map(correlation).collect(), &BTreeSet::from(["a", "b"])).unwrap()
     }
 
     fn observation(values: &[(u16, u64)]) -> Observation {
-        let numbers = vec![(1, 2.5)];
-        Observation { at: 1_800_000_000, signatures: vec![0], values: values.to_vec(), numbers }
+        Observation {
+            at: 1_800_000_000,
+            signatures: vec![0],
+            values: values.to_vec(),
+            numbers: vec![(1, 2.5)],
+            proven: true,
+            tenant: 300,
+        }
     }
 
     #[test]
@@ -335,6 +347,7 @@ mod tests {
         expected.extend([1, 0x80, 0xa4, 0xa7, 0xda, 6, 1, 0]);
         expected.extend([2, 0, 2, 0, 0, 0, 0, 0, 0, 0, 1, 3, 0, 0, 0, 0, 0, 0, 0]);
         expected.extend([1, 1, 0, 0, 0, 0, 0, 0, 4, 0x40]);
+        expected.extend([1, 0xac, 2]);
         assert_eq!(bytes, expected);
     }
 

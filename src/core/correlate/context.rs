@@ -17,6 +17,9 @@ pub struct EventContext<'t> {
     pub signature_bits: &'t [u64],
     /// Earlier events of the account, if the observation was deferred.
     pub solo_history: Option<SoloHistory>,
+    /// Who counts among the accounts that share a key: the tenant if it is known, or else the
+    /// account.
+    pub principals: &'t [(u16, u64)],
     /// Time of the observation, in seconds since the epoch.
     pub at: u32,
     /// Current time, in seconds since the epoch.
@@ -35,9 +38,20 @@ pub struct AggregationContext<'t> {
 }
 
 impl<'t> EventContext<'t> {
+    /// Returns the hash of the tenant or else of the account; 0 if the observation has neither.
+    pub fn principal(&self) -> u64 {
+        self.principals.first().map_or(0, |(_, hash)| *hash)
+    }
+
     /// Returns the context for one aggregation.
     pub fn for_aggregation(self, aggregation: &'t Aggregation) -> AggregationContext<'t> {
-        let values = aggregation.field.map(|field| self.observation.values(field));
+        let values = aggregation.field.map(|field| {
+            if aggregation.counts_tenants() {
+                self.principals
+            } else {
+                self.observation.values(field)
+            }
+        });
         AggregationContext { event: self, aggregation, values: values.unwrap_or_default() }
     }
 }
@@ -48,8 +62,11 @@ impl AggregationContext<'_> {
         self.aggregation.windows.get(rule.window).copied().unwrap_or_default()
     }
 
-    /// Returns the firing of a rule for the group with these values.
+    /// Returns the firing of a rule for the group with these values, or for the account of the
+    /// observation if the rule is about accounts.
     pub fn firing(&self, rule: &Rule, values: &[u64], value: f64, accounts: Vec<u64>) -> Firing {
+        let account = [self.event.observation.account()];
+        let values = if rule.min_own_events.is_some() { &account } else { values };
         Firing {
             correlation: rule.correlation,
             key: combine_hashes(values),

@@ -10,7 +10,7 @@ use super::group_key::{GroupKey, GroupKeys, group_keys};
 use super::group_table::GroupTable;
 use super::hits::{AggregationHit, Satisfied, find_hits};
 use super::observation::Observation;
-use super::plan::{Plan, Rule, StateKind};
+use super::plan::{Plan, Rule, SharePlan, StateKind};
 use super::refire::RefireLimiter;
 use super::shard::Shard;
 use super::singletons::SingletonTable;
@@ -78,11 +78,13 @@ impl Correlator {
         let plan = Arc::clone(&self.plan);
         let mut signature_bits = std::mem::take(&mut self.signature_bits);
         set_signature_bits(&plan, observation, &mut signature_bits);
+        let principals = observation.principals();
         let event = EventContext {
             plan: &plan,
             observation,
             signature_bits: &signature_bits,
             solo_history: None,
+            principals: &principals,
             at: plausible_time(observation.at, now),
             now,
         };
@@ -148,6 +150,9 @@ impl Correlator {
     ) {
         for (group_by_index, group_by) in event.plan.group_bys.iter().enumerate() {
             hits.clear();
+            if !group_by.counts(event.observation) {
+                continue;
+            }
             for index in group_by.aggregations.iter().copied() {
                 let Some(aggregation) = event.plan.aggregations.get(index) else { continue };
                 find_hits(index, aggregation, event, &[], hits);
@@ -169,7 +174,7 @@ impl Correlator {
         findings: &mut Findings<'_>,
     ) {
         for (index, aggregation) in event.plan.aggregations.iter().enumerate() {
-            if !aggregation.has_correlation_events() {
+            if !aggregation.has_correlation_events() || !aggregation.counts(event.observation) {
                 continue;
             }
             hits.clear();
@@ -245,6 +250,7 @@ impl Correlator {
             return;
         }
         let index = hits.first().map_or(usize::MAX, |hit| hit.aggregation);
+        let base_counts = self.base_counts(context, key);
         let refire_limiter = &mut self.refire_limiter;
         let old_firing_count = findings.firings.len();
         self.table.update(
@@ -255,9 +261,13 @@ impl Correlator {
             || Group::new(table_key, index, aggregation, event.at),
             |group| {
                 let is_check_due = group.record(context, hits, key.first_value());
-                for rule in &aggregation.rules {
+                for (rule_index, rule) in aggregation.rules.iter().enumerate() {
+                    let base_count = base_counts.get(rule_index).copied().flatten();
                     if is_measured(refire_limiter, event, rule, key)
+                        && group.may_take_part(context, rule)
                         && let Some(value) = group.measure(context, rule, is_check_due)
+                        && group.takes_part(context, rule)
+                        && meets_share(rule, value, base_count)
                     {
                         add_finding(refire_limiter, context, group, key, rule, value, findings);
                     }
@@ -271,6 +281,31 @@ impl Correlator {
     }
 }
 
+impl Correlator {
+    /// Returns the number of all accounts of a key for each rule of an aggregation that needs it;
+    /// empty if no rule does.
+    fn base_counts(&self, context: &AggregationContext<'_>, key: GroupKey<'_>) -> Vec<Option<f64>> {
+        let AggregationContext { event, aggregation, .. } = *context;
+        if aggregation.rules.iter().all(|rule| rule.share.is_none()) {
+            return Vec::new();
+        }
+        let count = |rule: &Rule| {
+            let SharePlan { aggregation, window, .. } = rule.share?;
+            let base = event.plan.aggregations.get(aggregation)?;
+            let group = self.table.group(base.table_key(key.values_hash))?;
+            let seconds = base.windows.get(window).copied()?;
+            group.state.distinct_count(window, seconds, event.at)
+        };
+        aggregation.rules.iter().map(count).collect()
+    }
+}
+
+/// Returns whether enough of the accounts of a key have an event. `base_count` is the number of all
+/// its accounts; `None` if it is unknown, as it is for a key that few accounts have.
+fn meets_share(rule: &Rule, value: f64, base_count: Option<f64>) -> bool {
+    rule.share.zip(base_count).is_none_or(|(share, base)| value * 100.0 >= share.min_percent * base)
+}
+
 /// Returns whether a rule needs to be measured, which is expensive: if it is an event of other
 /// correlations, or its last firing is old enough to be repeated.
 fn is_measured(
@@ -280,7 +315,14 @@ fn is_measured(
     key: GroupKey<'_>,
 ) -> bool {
     let feeds_others = event.plan.feeds_others.get(rule.correlation).is_some_and(|feeds| *feeds);
-    feeds_others || refire_limiter.is_due(event.plan, rule.correlation, key.values_hash, event.at)
+    feeds_others
+        || refire_limiter.is_due(event.plan, rule.correlation, subject(event, rule, key), event.at)
+}
+
+/// Returns the key of the indicators of a rule: the account if the rule is about accounts, or else
+/// the key of the group.
+fn subject(event: EventContext<'_>, rule: &Rule, key: GroupKey<'_>) -> u64 {
+    if rule.min_own_events.is_some() { event.observation.account() } else { key.values_hash }
 }
 
 /// Adds a rule that holds for a group, and a firing if a firing is due and the values are known.
@@ -296,8 +338,8 @@ fn add_finding(
     let EventContext { plan, at, .. } = context.event;
     let correlation = rule.correlation;
     findings.satisfied.push(Satisfied { correlation, first_value: key.first_value() });
-    if !key.values.is_empty() && refire_limiter.should_fire(plan, correlation, key.values_hash, at)
-    {
+    let subject = subject(context.event, rule, key);
+    if !key.values.is_empty() && refire_limiter.should_fire(plan, correlation, subject, at) {
         let accounts = group.accounts(context, rule);
         findings.firings.push(context.firing(rule, key.values, value, accounts));
     }

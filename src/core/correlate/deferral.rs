@@ -123,6 +123,7 @@ impl Correlator {
             observation: &observation,
             signature_bits: &[],
             solo_history: None,
+            principals: &observation.values,
             at,
             now,
         };
@@ -163,7 +164,7 @@ impl DeferralPlan {
         group_by_index: usize,
     ) -> Singleton {
         let group_by = u16::try_from(group_by_index).unwrap_or(u16::MAX);
-        let account = match event.observation.values(0) {
+        let account = match event.principals {
             [(_, account)] => *account,
             _ => 0,
         };
@@ -192,6 +193,7 @@ impl DeferralPlan {
             // The account is the first field of every plan.
             values: vec![(0, singleton.account)],
             numbers: numbers.into_iter().collect(),
+            ..Observation::default()
         }
     }
 }

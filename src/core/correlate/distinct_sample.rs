@@ -92,7 +92,7 @@ impl SampledValue {
     }
 
     /// Returns the number of events in about the last window.
-    fn events(&self) -> f64 {
+    pub fn events(&self) -> f64 {
         f64::from(self.current_events) + f64::from(self.previous_events)
     }
 
@@ -206,6 +206,29 @@ impl DistinctValues {
             }
         };
         values.iter().filter(move |value| is_within(value.last_seen, newest, window))
+    }
+
+    /// Returns the number of events of a value in about the last window for events per value; 0 if
+    /// the sample of the window does not have the value. `window_index` is the index of the window.
+    pub fn events_of(&self, hash: u64, window_index: usize) -> f64 {
+        let values = match self {
+            Self::One(value) => std::slice::from_ref(value),
+            Self::Exact(values) => values.as_slice(),
+            Self::Sampled(samples) => {
+                samples.get(window_index).map(|sample| sample.values.as_slice()).unwrap_or_default()
+            }
+        };
+        values.iter().find(|value| value.hash == hash).map_or(0.0, SampledValue::events)
+    }
+
+    /// Returns the mean number of events of the values in a window.
+    pub fn mean_events(&self, window_index: usize, window: u32, newest: u32) -> f64 {
+        let (mut events, mut count) = (0.0, 0.0);
+        for value in self.values_in_window(window_index, window, newest) {
+            events += value.events();
+            count += 1.0;
+        }
+        if count > 0.0 { events / count } else { 0.0 }
     }
 
     /// Returns whether the values in a window meet each minimum of `coordination`.

@@ -75,6 +75,36 @@ impl Group {
         is_coordinated.then_some(value)
     }
 
+    /// Returns whether the account of the event may take part, if a rule is about accounts: whether
+    /// it has enough events for [`Group::takes_part`].
+    pub fn may_take_part(&self, context: &AggregationContext<'_>, rule: &Rule) -> bool {
+        rule.min_own_events.is_none_or(|min| self.own_events(context, rule) >= min)
+    }
+
+    /// Returns whether the account of the event takes part in a rule that holds, if the rule is
+    /// about accounts: whether it has at least half of the group's mean number of events.
+    pub fn takes_part(&self, context: &AggregationContext<'_>, rule: &Rule) -> bool {
+        let (Some(_), GroupState::Distinct(values)) = (rule.min_own_events, &self.state) else {
+            return true;
+        };
+        let mean = values.mean_events(rule.window, context.window(rule), self.newest);
+        2.0 * self.own_events(context, rule) >= mean
+    }
+
+    /// Returns the number of events of the account of the event; 0 without an account.
+    fn own_events(&self, context: &AggregationContext<'_>, rule: &Rule) -> f64 {
+        if context.event.observation.account() == 0 {
+            return 0.0;
+        }
+        match &self.state {
+            GroupState::Distinct(values) if context.aggregation.counts_tenants() => {
+                values.events_of(context.event.principal(), rule.window)
+            }
+            // The event is a correlation that holds for an account that takes part.
+            _ => f64::INFINITY,
+        }
+    }
+
     /// Returns the hashes of the accounts to report for a rule that holds.
     pub fn accounts(&self, context: &AggregationContext<'_>, rule: &Rule) -> Vec<u64> {
         self.state.accounts(context, rule, self.newest)

@@ -102,15 +102,31 @@ impl GroupState {
         is_satisfied.then_some(value)
     }
 
+    /// Returns the number of distinct values in a window; `None` if the group does not count values.
+    /// `window` is the index of the window, and `seconds` its length.
+    pub fn distinct_count(&self, window: usize, seconds: u32, newest: u32) -> Option<f64> {
+        let Self::Distinct(values) = self else { return None };
+        Some(values.count(window, seconds, newest))
+    }
+
     /// Returns the hashes of the accounts that share the group: the counted values if they are
     /// accounts, or else the account of the event, if the event has an account.
     pub fn accounts(&self, context: &AggregationContext<'_>, rule: &Rule, newest: u32) -> Vec<u64> {
         match self {
             Self::Distinct(distinct_values) if context.aggregation.field == Some(0) => {
-                distinct_values
-                    .values_in_window(rule.window, context.window(rule), newest)
-                    .map(|value| value.hash)
-                    .collect()
+                let values =
+                    distinct_values.values_in_window(rule.window, context.window(rule), newest);
+                let min_events = rule.min_own_events.unwrap_or(0.0);
+                let taking_part = values.filter(|value| value.events() >= min_events);
+                let (tenant, account) =
+                    (context.event.principal(), context.event.observation.account());
+                let to_account = |hash: u64| if hash == tenant { account } else { hash };
+                let mut accounts: Vec<u64> =
+                    taking_part.map(|value| to_account(value.hash)).collect();
+                if rule.min_own_events.is_some() {
+                    keep_links(&mut accounts, account);
+                }
+                accounts
             }
             _ => Some(context.event.observation.account())
                 .filter(|account| *account != 0)
@@ -154,6 +170,20 @@ impl GroupState {
         }
     }
 }
+
+/// Keeps the accounts to which an account is linked: the accounts with the lowest hashes, so that
+/// all accounts of a group are linked to the same ones.
+fn keep_links(accounts: &mut Vec<u64>, own_account: u64) {
+    accounts.sort_unstable();
+    accounts.truncate(MAX_LINKS);
+    if !accounts.contains(&own_account) {
+        accounts.push(own_account);
+    }
+}
+
+/// Maximum number of accounts that a firing for a single account reports in addition to it. Each
+/// account of the group has a firing.
+const MAX_LINKS: usize = 8;
 
 /// Adds the number of an observation, or 1 if the aggregation counts events. A deferred observation
 /// counts as often as its account had events within the window.

@@ -137,6 +137,11 @@ impl GroupTable {
         self.find(key).is_some()
     }
 
+    /// Returns the group with a key.
+    pub fn group(&self, key: u64) -> Option<&Group> {
+        self.get(self.find(key)?)
+    }
+
     /// Reads the slots of several keys at once, so that their cache misses overlap.
     pub fn prefetch(&self, keys: impl Iterator<Item = u64> + Clone) {
         let mut sum = 0;

@@ -16,6 +16,12 @@ pub struct Observation {
     pub values: Vec<(u16, u64)>,
     /// Pairs of an index in [`Plan::fields`](super::Plan::fields) and a number.
     pub numbers: Vec<(u16, f64)>,
+    /// Whether the origin has answered the account with success, in this or an earlier request.
+    /// Only a proven account counts in groups that other accounts share.
+    pub proven: bool,
+    /// Hash of the tenant, the customer that owns the account; 0 if it is unknown. Accounts of a
+    /// tenant count as one in groups that other accounts share.
+    pub tenant: u64,
 }
 
 impl Observation {
@@ -31,6 +37,12 @@ impl Observation {
     /// field of every plan.
     pub fn account(&self) -> u64 {
         self.values(0).first().map_or(0, |(_, hash)| *hash)
+    }
+
+    /// Returns the values by which the request counts among the accounts that share a key: its
+    /// accounts, or its tenant in their place.
+    pub(super) fn principals(&self) -> Vec<(u16, u64)> {
+        if self.tenant == 0 { self.values(0).to_vec() } else { vec![(0, self.tenant)] }
     }
 
     /// Returns the value of a numeric field; `None` if the request does not have the field.

@@ -6,5 +6,5 @@ mod types;
 mod validate;
 
 pub use types::{
-    Aggregate, Aggregation, DeferralPlan, EventSource, Plan, Predicate, Rule, StateKind,
+    Aggregate, Aggregation, DeferralPlan, EventSource, Plan, Predicate, Rule, SharePlan, StateKind,
 };

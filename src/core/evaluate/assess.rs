@@ -138,7 +138,8 @@ impl Ruleset {
                 .is_none_or(|signature| signature.family != TRAFFIC_FAMILY)
         });
         let observation = observation?;
-        let indicator_hits = self.indicator_hits(envelope, &observation);
+        let (indicator_hits, cluster) =
+            self.indicator_hits(envelope, &observation, assessment.score.content_evidence());
         if !indicator_hits.is_empty() {
             let Assessment { endpoint, issues, .. } = *assessment;
             let mut hits = std::mem::take(&mut assessment.hits);
@@ -147,6 +148,7 @@ impl Ruleset {
             *assessment = self.score(envelope, endpoint, hits, issues);
             // The first scoring removed exempt hits, so the second may not find the exemption.
             assessment.exemption_name = exemption_name.or(assessment.exemption_name.take());
+            assessment.cluster = cluster;
         }
         Some(observation)
     }
@@ -194,6 +196,7 @@ impl Ruleset {
             is_exempt: exemptions.iter().any(|exemption| exemption.signatures.is_empty()),
             hits,
             observation: None,
+            cluster: 0,
             model: None,
         }
     }

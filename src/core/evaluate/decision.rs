@@ -36,6 +36,8 @@ pub struct Assessment {
     pub is_exempt: bool,
     /// Observation for the correlator, if the request is counted.
     pub observation: Option<Observation>,
+    /// Id of the first cluster of the indicators that are hits; 0 if they have none.
+    pub cluster: u32,
     /// Requested model.
     pub model: Option<String>,
 }
@@ -63,17 +65,9 @@ impl Assessment {
         }
     }
 
-    /// Returns the id of the first cluster among the indicators that matched, as decisions show it.
-    pub fn cluster_id(&self, envelope: &Envelope<'_>) -> Option<String> {
-        let indicators = envelope.indicators?;
-        let keys = self.hits.iter().filter_map(|hit| hit.indicator_key);
-        let cluster_ids = keys
-            .flat_map(|key| indicators.active(key, envelope.now))
-            .map(|indicator| indicator.cluster);
-        cluster_ids
-            .into_iter()
-            .find(|cluster| *cluster != 0)
-            .map(|cluster| format!("{cluster:08x}"))
+    /// Returns the id of the first cluster of the indicators that are hits, as decisions show it.
+    pub fn cluster_id(&self) -> Option<String> {
+        (self.cluster != 0).then(|| format!("{:08x}", self.cluster))
     }
 }
 
@@ -154,7 +148,7 @@ impl Decision {
         assessment: Assessment,
         disposition: Disposition,
     ) -> Self {
-        let cluster = assessment.cluster_id(envelope);
+        let cluster = assessment.cluster_id();
         let completeness = assessment.completeness;
         let (action, incomplete) = assessment.action(ruleset.policy(), &disposition);
         let mut hits = Vec::new();

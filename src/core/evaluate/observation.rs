@@ -27,6 +27,7 @@ impl Ruleset {
             at: u32::try_from(envelope.now).unwrap_or(u32::MAX),
             signatures: rules.collect(),
             values: Vec::with_capacity(TYPICAL_VALUES),
+            tenant: envelope.tenant.map_or(0, |tenant| envelope.hash_key.hash_tenant(tenant)),
             ..Observation::default()
         };
         let mut values = Vec::with_capacity(TYPICAL_VALUES);
@@ -70,8 +71,9 @@ impl Ruleset {
         observation
     }
 
-    /// Adds the outcome of a request to its observation: the status of the response, and the
-    /// action.
+    /// Adds the outcome of a request to its observation: the status of the response, the action,
+    /// and whether the outcome proves the account. A host that knows that an earlier request has
+    /// proven the account sets [`Observation::proven`] itself.
     ///
     /// If the origin rejects the credential, all other signatures of the request are dropped.
     /// Anybody can make up credentials, and with them accounts that seem to share a template with
@@ -89,6 +91,7 @@ impl Ruleset {
         ];
         let request = Request::from_values(values);
         let explainer = Explainer::default();
+        observation.proven |= proves_account(status, action);
         if status == STATUS_UNAUTHORIZED {
             observation.signatures.clear();
         }
@@ -119,15 +122,20 @@ impl Ruleset {
         }
     }
 
-    /// Returns the indicators that the keys of a request match, as hits.
+    /// Returns the indicators that the keys of a request match, as hits, with the id of their first
+    /// cluster; 0 if they have none. `evidence` is that of its content, in decibans.
+    ///
+    /// An indicator is a hit only if the request takes part in the conduct, and of the correlations
+    /// that count one fact only the strongest is.
     pub(crate) fn indicator_hits(
         &self,
         envelope: &Envelope<'_>,
         observation: &Observation,
-    ) -> Vec<Hit> {
+        evidence: f64,
+    ) -> (Vec<Hit>, u32) {
         let Some(indicators) = envelope.indicators.filter(|indicators| !indicators.is_empty())
         else {
-            return Vec::new();
+            return (Vec::new(), 0);
         };
         let mut matched: Vec<MatchedIndicator<'_>> = Vec::new();
         let mut groups = GroupKeys::default();
@@ -139,7 +147,9 @@ impl Ruleset {
                 let template_key =
                     template_position.and_then(|position| group.get(position)).copied();
                 for indicator in indicators.active(key, envelope.now) {
-                    let Some(signature) = self.correlation_index(indicator.correlation) else {
+                    let Some(signature) =
+                        self.counting_correlation(indicator.correlation, observation, evidence)
+                    else {
                         continue;
                     };
                     match matched.iter_mut().find(|entry| entry.signature == signature) {
@@ -149,6 +159,7 @@ impl Ruleset {
                             signature,
                             key,
                             fields,
+                            cluster: indicator.cluster,
                             template_keys: vec![template_key],
                         }),
                     }
@@ -158,13 +169,36 @@ impl Ruleset {
         matched.retain(|entry| {
             entry.template_keys.len() >= self.min_template_matches(observation, entry.fields)
         });
+        self.keep_strongest_of_each_fact(&mut matched);
+        let cluster = matched.iter().map(|entry| entry.cluster).find(|cluster| *cluster != 0);
         let hit = |entry: MatchedIndicator<'_>| {
             let field = entry.fields.first().and_then(|field| self.field(*field));
             let evidence = field.map(|field| Evidence { field: field.clone(), start: 0, end: 0 });
             let evidence = evidence.into_iter().collect();
             Hit { signature: entry.signature, evidence, indicator_key: Some(entry.key) }
         };
-        matched.into_iter().map(hit).collect()
+        (matched.into_iter().map(hit).collect(), cluster.unwrap_or(0))
+    }
+
+    /// Removes the correlations that count the fact of a stronger one.
+    fn keep_strongest_of_each_fact(&self, matched: &mut Vec<MatchedIndicator<'_>>) {
+        let weight = |entry: &MatchedIndicator<'_>| {
+            self.signatures.get(entry.signature).map_or(0.0, |signature| signature.weight)
+        };
+        matched.sort_by(|left, right| {
+            weight(right).total_cmp(&weight(left)).then(left.signature.cmp(&right.signature))
+        });
+        let mut facts = Vec::new();
+        matched.retain(|entry| {
+            let index = entry.signature.checked_sub(self.first_correlation_index());
+            let correlation = index.and_then(|index| self.plan.correlations().get(index));
+            let Some(fact) = correlation.and_then(|found| found.attribution.fact.as_deref()) else {
+                return true;
+            };
+            let is_first = !facts.contains(&fact);
+            facts.push(fact);
+            is_first
+        });
     }
 
     /// Returns how many template keys of a request must be indicators.
@@ -189,11 +223,34 @@ impl Ruleset {
     }
 
     /// Returns the index of a correlation among the signatures of the ruleset; `None` if there is
-    /// no such correlation.
-    fn correlation_index(&self, name: &str) -> Option<usize> {
-        let index =
-            self.plan.correlations().iter().position(|correlation| correlation.name == name)?;
-        self.first_correlation_index().checked_add(index)
+    /// no such correlation, or if the request does not take part in its conduct.
+    fn counting_correlation(
+        &self,
+        name: &str,
+        observation: &Observation,
+        evidence: f64,
+    ) -> Option<usize> {
+        let correlations = self.plan.correlations();
+        let index = correlations.iter().position(|correlation| correlation.name == name)?;
+        let correlation = correlations.get(index)?;
+        let takes_part = evidence >= correlation.attribution.own_evidence
+            && (correlation.attribution.to_accounts
+                || correlation.groups_by_account()
+                || self.is_event_of(index, observation));
+        takes_part.then(|| self.first_correlation_index().checked_add(index)).flatten()
+    }
+
+    /// Returns whether a request is an event of a correlation, by its index in the plan. Outcomes,
+    /// which are not known yet, and correlations are not required.
+    fn is_event_of(&self, index: usize, observation: &Observation) -> bool {
+        let Some(signatures) = self.plan.own_signatures.get(index) else { return false };
+        let tests_outcome = |signature: &u16| {
+            let mut responses = self.response_signatures.iter();
+            responses.any(|index| self.event_index.get(*index) == Some(&Some(*signature)))
+        };
+        signatures.is_empty()
+            || signatures.iter().any(|signature| observation.signatures.contains(signature))
+            || signatures.iter().any(tests_outcome)
     }
 
     /// Adds the keyed hashes of the values of a field that is not a number.
@@ -242,6 +299,12 @@ impl Ruleset {
     }
 }
 
+/// Returns whether the outcome of a request proves its account: the origin answered with success,
+/// so it knows the credential. A refusal of the filter never reached the origin.
+fn proves_account(status: u16, action: Action) -> bool {
+    !matches!(action, Action::Throttle | Action::Block) && (200..300).contains(&status)
+}
+
 /// Status with which an origin rejects an unknown credential.
 const STATUS_UNAUTHORIZED: u16 = 401;
 
@@ -256,6 +319,8 @@ struct MatchedIndicator<'p> {
     key: u64,
     /// Fields that group its events.
     fields: &'p [u16],
+    /// Cluster of the first key; 0 if it has none.
+    cluster: u32,
     /// Template keys of the groups that matched, each once; a single `None` if the correlation does
     /// not group by template.
     template_keys: Vec<Option<u64>>,

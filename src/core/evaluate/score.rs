@@ -62,6 +62,19 @@ impl Score {
     }
 }
 
+impl Score {
+    /// Returns the evidence of the content of the request in decibans, after caps: of all families
+    /// but those that describe its client and its circumstances.
+    pub fn content_evidence(&self) -> f64 {
+        let is_content =
+            |part: &&Contribution| !CIRCUMSTANTIAL_FAMILIES.contains(&part.family.as_str());
+        self.contributions.iter().filter(is_content).map(|part| part.capped).sum()
+    }
+}
+
+/// Families whose signatures describe the client and the circumstances of a request.
+const CIRCUMSTANTIAL_FAMILIES: [&str; 2] = ["provenance", "context"];
+
 /// Returns the probability for odds of `decibans`, in percent with two decimals.
 fn posterior_percent(decibans: f64) -> f64 {
     let odds = 10_f64.powf(decibans / 10.0);

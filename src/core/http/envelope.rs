@@ -25,6 +25,8 @@ pub struct Envelope<'a> {
     pub client: Client<'a>,
     /// Account id: a keyed hash of the credential; `None` for a request without credential.
     pub account: Option<&'a str>,
+    /// Tenant: the customer that owns the account, if the host knows it.
+    pub tenant: Option<&'a str>,
     /// Current time, in seconds since the epoch.
     pub now: u64,
     /// Key for the hashes of counted values.

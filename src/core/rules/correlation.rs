@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::field::Field;
+use crate::field::{Field, FieldId};
 use crate::rules::signature::{Comparator, Condition, Status};
 
 /// A rule over the requests that share a key. A key becomes an indicator if the condition holds for
@@ -35,6 +35,9 @@ pub struct Correlation {
     /// Further conditions on the counted values.
     #[serde(default, skip_serializing_if = "Coordination::is_empty")]
     pub coordination: Coordination,
+    /// The requests to which the evidence of a group counts.
+    #[serde(default, skip_serializing_if = "Attribution::is_default")]
+    pub attribution: Attribution,
     /// Seconds for which an indicator stays active after the condition held.
     pub ttl: u32,
 }
@@ -115,6 +118,38 @@ pub struct Coordination {
     pub handover: Option<ShareWithin>,
 }
 
+/// The requests to which the evidence of a group counts: requests that take part in the conduct, of
+/// all that share the key.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Attribution {
+    /// Whether the indicators are about the accounts that take part, instead of about the key.
+    ///
+    /// An account takes part if it has at least half of `events_per_value` events.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub to_accounts: bool,
+    /// Minimum evidence of the request itself, in decibans, without indicators; 0 for any.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub own_evidence: f64,
+    /// Fact that the correlation counts. Of the correlations that count a fact, only the strongest
+    /// is evidence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fact: Option<String>,
+    /// Minimum share of the accounts that must have an event, of all that send with the key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share: Option<ShareOf>,
+}
+
+/// A minimum share of the accounts that another correlation counts for the key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShareOf {
+    /// Name of the correlation that counts all accounts of the key.
+    pub correlation: String,
+    /// Minimum percent of these accounts.
+    pub min_percent: f64,
+}
+
 /// A minimum share of values for which something happened at about the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -160,6 +195,11 @@ impl Correlation {
     /// Indicators of low weight also hold for popular tools, and would link unrelated accounts.
     pub fn links_accounts(&self) -> bool {
         self.weight >= MIN_LINK_WEIGHT
+    }
+
+    /// Returns whether the groups are those of one account each: then all evidence is its own.
+    pub fn groups_by_account(&self) -> bool {
+        self.group_by.contains(&Field::Known(FieldId::Account))
     }
 
     /// Describes the condition in words, such as
@@ -229,6 +269,31 @@ impl Threshold {
     }
 }
 
+impl Attribution {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Returns the requests to which the evidence counts, in words; empty if it counts to all
+    /// requests with the key.
+    pub fn describe(&self) -> String {
+        let parts = [
+            self.to_accounts.then(|| "counts to accounts that take part".to_owned()),
+            (self.own_evidence > 0.0)
+                .then(|| format!("counts to requests of {} dB", self.own_evidence)),
+            self.share
+                .as_ref()
+                .map(|share| format!("at least {} % of {}", share.min_percent, share.correlation)),
+            self.fact.as_ref().map(|fact| format!("fact: {fact}")),
+        ];
+        parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
+    }
+}
+
+fn is_zero(number: &f64) -> bool {
+    *number == 0.0
+}
+
 impl Coordination {
     /// Returns whether all conditions are missing.
     pub fn is_empty(&self) -> bool {
@@ -281,6 +346,7 @@ mod tests {
                 thresholds: vec![threshold(Comparator::Gte, 20.0), threshold(Comparator::Lt, 50.5)],
             },
             coordination: Coordination::default(),
+            attribution: Attribution::default(),
             ttl: 0,
         };
         let groups = "by hedgerow.template.user and gen_ai.request.model";

@@ -258,7 +258,7 @@ impl<'a> LlmCall<'a> {
         let mut assessment = self.ruleset.assess_as(self.endpoint, envelope)?;
         let observation = assessment.observation.take();
         let observed = Observed { observation, model: assessment.model.take() };
-        let disposition = self.disposition(assessment.cluster_id(envelope).as_deref());
+        let disposition = self.disposition(assessment.cluster_id().as_deref());
         Some((Decision::new(self.ruleset, envelope, assessment, disposition), observed))
     }
 
@@ -270,7 +270,7 @@ impl<'a> LlmCall<'a> {
         let envelope = self.envelope(body, &indicators);
         let outcome = catch_panic(|| {
             let assessment = shadow.assess(&envelope)?;
-            let cluster = assessment.cluster_id(&envelope);
+            let cluster = assessment.cluster_id();
             let (path, account) = (envelope.path, envelope.account);
             let disposition =
                 shadow.policy().disposition_in_cluster(cluster.as_deref(), path, account);

@@ -48,6 +48,7 @@ impl<'r> SimulationEngine<'r> {
         &mut self,
         writer: &RequestWriter,
         account: &str,
+        tenant: Option<&str>,
         now: u32,
         status: u16,
     ) -> Option<Verdict<'_>> {
@@ -69,6 +70,7 @@ impl<'r> SimulationEngine<'r> {
                 ..Client::default()
             },
             account: Some(account),
+            tenant,
             now: u64::from(now),
             hash_key: self.hash_key,
             ..Envelope::default()

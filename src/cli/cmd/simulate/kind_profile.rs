@@ -43,6 +43,10 @@ pub enum Payload {
     Relay,
     /// Saved reasoning that is sent back.
     SavedReasoning,
+    /// The reasoning of a vendor's documentation.
+    PublicReasoning,
+    /// The request of the target of a campaign, without anything else.
+    Imitation,
 }
 
 /// The networks of a source.
@@ -190,6 +194,26 @@ const REGRESSION_SUITE: KindProfile = KindProfile {
     ..SCRIPT
 };
 
+const VENDOR_EXAMPLE: KindProfile = KindProfile {
+    arrivals: arrivals(3.0, 0.8, 2.0, 120.0, Awake),
+    group_size: GroupSize::Accounts(10_000),
+    prompts: Some(prompt_catalog::vendor_examples),
+    payload: Payload::PublicReasoning,
+    ..PERSON
+};
+
+const PODS: KindProfile = KindProfile {
+    arrivals: arrivals(2400.0, 0.02, 1.0, 1.0, Flat),
+    group_size: GroupSize::Accounts(10_000),
+    prompts: Some(prompt_catalog::app_instructions),
+    payload: Payload::Conversation,
+    keys_per_actor: POD_TOKENS,
+    ..SCRIPT
+};
+
+/// Number of tokens of a pod, each of which is used for some hours.
+pub const POD_TOKENS: u32 = 16;
+
 /// Returns the typical traffic of a kind.
 pub fn kind_profile(kind: BenignKind) -> KindProfile {
     match kind {
@@ -208,5 +232,7 @@ pub fn kind_profile(kind: BenignKind) -> KindProfile {
         BenignKind::FailoverRouter => FAILOVER_ROUTER,
         BenignKind::ReleaseDay => RELEASE_DAY,
         BenignKind::RegressionSuite => REGRESSION_SUITE,
+        BenignKind::VendorExample => VENDOR_EXAMPLE,
+        BenignKind::Pods => PODS,
     }
 }

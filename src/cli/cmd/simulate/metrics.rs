@@ -35,6 +35,8 @@ pub struct SourceCounts {
     pub exchanges: u32,
     /// Exchanges before the first flag of their account or its cluster.
     pub leaked: u32,
+    /// Requests that were notice or worse.
+    pub notice: u64,
     /// Requests that were suspect or worse.
     pub suspect: u64,
     /// Requests for which each signature held, by its index.
@@ -143,6 +145,7 @@ impl SourceCounts {
                 *hits += 1;
             }
         }
+        self.notice += u64::from(verdict.band >= Band::Notice);
         if verdict.band < Band::Suspect {
             return;
         }

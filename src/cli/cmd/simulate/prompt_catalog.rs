@@ -292,6 +292,19 @@ pub fn benchmarks() -> Patterns {
     )]
 }
 
+/// Returns prompts of an example in a vendor's documentation.
+pub fn vendor_examples() -> Patterns {
+    vec![Pattern::new(
+        &["And what about the (second|other) (train|flight|ferry), does it arrive in time?"],
+        " [question]",
+    )]
+}
+
+/// Returns the empty prompt of requests that only imitate others.
+pub fn imitations() -> Patterns {
+    vec![Pattern::new(&[""], "")]
+}
+
 /// Returns system prompts of applications.
 pub fn app_instructions() -> Patterns {
     vec![Pattern::new(

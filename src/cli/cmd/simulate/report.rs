@@ -70,6 +70,8 @@ pub struct BenignReport {
 #[derive(Default, Serialize)]
 pub struct KindReport {
     pub requests: u64,
+    /// Requests that were notice or worse.
+    pub notice_requests: u64,
     /// Requests that were suspect or worse.
     pub suspect_requests: u64,
     #[serde(flatten)]
@@ -288,6 +290,7 @@ impl BenignReport {
         let kind = self.by_kind.entry(name.to_owned()).or_default();
         self.requests += counts.requests;
         kind.requests += counts.requests;
+        kind.notice_requests += counts.notice;
         kind.suspect_requests += counts.suspect;
         for account in accounts {
             for totals in [&mut self.accounts, &mut kind.accounts] {

@@ -7,7 +7,7 @@ use super::prompt_catalog;
 use super::prompt_template::{Pattern, StyleRng, write_passage, write_question};
 use super::rng::Rng;
 use super::scenario::CampaignSpec;
-use super::traffic_source::{Template, TrafficSource};
+use super::traffic_source::{Target, Template, TrafficSource};
 use super::vocabulary::Vocabulary;
 
 /// Writes one request at a time into buffers that it reuses.
@@ -89,12 +89,37 @@ impl RequestWriter {
                 self.profile_index = template.profile_index;
                 let mut rng = Rng::new(actor.rng.next_u64(), 0);
                 self.write_instructed(template, is_paraphrased, source.seed, actor, &mut rng);
+                if let Some(Target::Template(target)) = &source.target {
+                    self.prepend_target(target, &mut rng);
+                }
             }
             _ => {
                 self.profile_index =
                     ClientProfiles::pick_app(&mut Rng::new(actor.conversation_seed, 0));
                 actor.turn = 0;
                 self.write_conversation(actor.rng.next_u64(), 0);
+            }
+        }
+    }
+
+    /// Puts the prompt of a campaign's target before the prompt of the campaign.
+    fn prepend_target(&mut self, target: &Template, rng: &mut Rng) {
+        self.profile_index = target.profile_index;
+        let own_system = std::mem::take(&mut self.system_prompt);
+        let own_prompt = std::mem::take(first_message(&mut self.messages));
+        let mut style_rng = target.style_rng;
+        let instruction = if target.is_system {
+            &mut self.system_prompt
+        } else {
+            first_message(&mut self.messages)
+        };
+        target.pattern.write_instruction(&self.vocabulary, &mut style_rng, instruction);
+        let message = first_message(&mut self.messages);
+        target.pattern.write_payload(&self.vocabulary, &mut style_rng, rng, message);
+        for own in [own_system, own_prompt] {
+            if !own.is_empty() {
+                message.push(' ');
+                message.push_str(&own);
             }
         }
     }
@@ -126,10 +151,18 @@ impl RequestWriter {
         };
         match template.payload {
             Payload::Relay => return self.write_relayed(rng),
-            Payload::SavedReasoning => {
+            Payload::Imitation => {
+                self.system_prompt.clear();
+                return;
+            }
+            Payload::SavedReasoning | Payload::PublicReasoning => {
                 self.write_conversation(rng.next_u64(), 1);
                 // Any account of the campaign sends any saved piece.
-                let token_index = rng.below(SAVED_REASONING_TOKENS) as u64;
+                let (seed, tokens) = match template.payload {
+                    Payload::PublicReasoning => (PUBLIC_REASONING_SEED, 1),
+                    _ => (seed, SAVED_REASONING_TOKENS),
+                };
+                let token_index = rng.below(tokens) as u64;
                 self.reasoning_token = Some(Rng::new(seed, token_index).next_u64());
                 self.profile_index = ClientProfiles::pick_anthropic_sdk(rng);
                 let message = last_message(&mut self.messages, self.message_count);
@@ -299,6 +332,9 @@ fn last_message(messages: &mut [String; MAX_MESSAGES], count: usize) -> &mut Str
 }
 
 fn client_address(source: &TrafficSource, actor: &mut Actor) -> Address {
+    if let Some(Target::Address(address)) = source.target {
+        return address;
+    }
     match source.network {
         Network::RandomCloud => Address::cloud(&mut actor.rng),
         Network::Proxies => {
@@ -324,6 +360,9 @@ fn profile_index(source: &TrafficSource, actor: &mut Actor) -> usize {
 
 /// Number of pieces of reasoning that a campaign has saved.
 const SAVED_REASONING_TOKENS: usize = 2_000;
+
+/// Seed of the reasoning in a vendor's documentation, in every scenario.
+const PUBLIC_REASONING_SEED: u64 = 0x9b1d;
 
 /// Seed of public questions, in every scenario.
 const PUBLIC_QUESTION_SEED: u64 = 0x9b1c;

@@ -51,6 +51,12 @@ pub struct BenignSpec {
     pub daily: Option<f64>,
     /// Number of tools, companies or gateways; default: the number that is typical of the kind.
     pub groups: Option<u32>,
+    /// Hour from the start of the scenario at which the accounts begin.
+    #[serde(default)]
+    pub begins: f64,
+    /// Whether all accounts belong to one tenant, which the origin names.
+    #[serde(default)]
+    pub one_tenant: bool,
 }
 
 /// A kind of benign accounts.
@@ -87,6 +93,10 @@ pub enum BenignKind {
     ReleaseDay,
     /// A fixed set of prompts every night.
     RegressionSuite,
+    /// The example of a vendor's documentation, with its saved reasoning.
+    VendorExample,
+    /// Pods of one company, each with a key of its own, behind one load balancer.
+    Pods,
 }
 
 /// Accounts that harvest together.
@@ -107,6 +117,16 @@ pub struct CampaignSpec {
     /// Hour from the start of the scenario at which the campaign begins.
     #[serde(default = "default_begins")]
     pub begins: f64,
+    /// Hour from the start of the scenario at which the campaign ends; default: never.
+    pub ends: Option<f64>,
+    /// Kind of benign accounts with which the campaign shares a key: its requests begin with the
+    /// prompt of a popular template of that kind.
+    pub target: Option<BenignKind>,
+    /// Key that the campaign shares with its target.
+    #[serde(default)]
+    pub shares: SharedKey,
+    /// Status of all answers; default: nearly all requests succeed.
+    pub status: Option<u16>,
     /// Hours from the flag of an account to its ban; default: never banned.
     pub banned_after: Option<f64>,
     /// Number of prompt templates, which its accounts share.
@@ -124,6 +144,17 @@ pub struct CampaignSpec {
     /// Percent of its exchanges within which its accounts should be flagged.
     #[serde(default = "default_detect_within")]
     pub detect_within: f64,
+}
+
+/// A key that a campaign shares with benign accounts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SharedKey {
+    /// The prompt of their most popular template.
+    #[default]
+    Prompt,
+    /// The address of their largest gateway.
+    Address,
 }
 
 /// A task of a campaign.
@@ -144,6 +175,10 @@ pub enum Task {
     Relay,
     /// Saved reasoning, to be expanded.
     Replays,
+    /// Reasoning of a vendor's documentation, to be expanded.
+    PublicReplays,
+    /// Requests like those of the target, and nothing else.
+    Imitation,
 }
 
 impl BenignKind {
@@ -165,6 +200,8 @@ impl BenignKind {
             Self::FailoverRouter => "failover_router",
             Self::ReleaseDay => "release_day",
             Self::RegressionSuite => "regression_suite",
+            Self::VendorExample => "vendor_example",
+            Self::Pods => "pods",
         }
     }
 }
@@ -279,6 +316,8 @@ const ENTRY_RANGES: &[(&str, RangeInclusive<f64>)] = &[
     ("daily", 0.01..=1e6),
     ("groups", 1.0..=1e5),
     ("begins", 0.0..=960.0),
+    ("ends", 0.0..=960.0),
+    ("status", 200.0..=599.0),
     ("banned_after", 0.1..=960.0),
     ("templates", 1.0..=1000.0),
     ("ordinary", 0.0..=100.0),

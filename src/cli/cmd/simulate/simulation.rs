@@ -6,7 +6,7 @@ use std::collections::BinaryHeap;
 use super::account::{Account, Actor, account_name};
 use super::arrivals::{Arrival, Weekday};
 use super::client_profile::ClientProfiles;
-use super::kind_profile::ClientKind;
+use super::kind_profile::{ClientKind, POD_TOKENS};
 use super::request_writer::RequestWriter;
 use super::rng::Rng;
 use super::scenario::{BenignKind, Scenario};
@@ -56,6 +56,7 @@ impl Simulation {
         let benign = scenario.benign.iter().enumerate();
         let benign = benign
             .map(|(number, entry)| TrafficSource::from_benign(entry, scenario.scale, seed, number));
+        let benign: Vec<TrafficSource> = benign.collect();
         let campaigns = scenario.campaign.iter().enumerate().map(|(number, entry)| {
             let mut entry = entry.clone();
             entry.noise = noise.unwrap_or(entry.noise);
@@ -65,8 +66,10 @@ impl Simulation {
                 seed,
                 FIRST_CAMPAIGN_STREAM + number,
             )
+            .with_target(&benign)
         });
-        let sources: Vec<TrafficSource> = benign.chain(campaigns).collect();
+        let campaigns: Vec<TrafficSource> = campaigns.collect();
+        let sources: Vec<TrafficSource> = benign.into_iter().chain(campaigns).collect();
         let end_ms = u64::from(scenario.days) * DAY_MS;
         let turnover_ms = scenario.turnover.map_or(end_ms / 2, |hour| (hour * HOUR_MS) as u64);
         let has_model_release =
@@ -112,7 +115,7 @@ impl Simulation {
         let start_ms = match (&source.campaign, source.kind) {
             (Some(campaign), _) => (campaign.begins * HOUR_MS) as u64,
             (None, Some(BenignKind::ReleaseDay)) => self.turnover_ms,
-            _ => 0,
+            _ => (source.begins * HOUR_MS) as u64,
         };
         for actor_index in 0..source.actors {
             let mut rng = Rng::new(source.seed, u64::from(actor_index) | 1 << 32);
@@ -156,16 +159,23 @@ impl Simulation {
         if source.kind == Some(BenignKind::KeyMigration) {
             actor.account = actor.first_account + usize::from(is_after_turnover);
         }
+        if source.kind == Some(BenignKind::Pods) {
+            let tokens = (at_ms / POD_TOKEN_MS) as usize % POD_TOKENS as usize;
+            actor.account = actor.first_account + tokens;
+        }
         let uses_new_model =
             self.has_model_release && is_after_turnover && adopts_new_model(source, actor);
         self.writer.write(source, actor, uses_new_model);
         let account = actor.account;
         let banned = self.accounts.get(account).and_then(|account| account.banned_at);
+        let forced_status = source.campaign.as_ref().and_then(|campaign| campaign.status);
         let status = match banned {
             Some(banned_at) if banned_at <= at_ms => 403,
+            _ if forced_status.is_some() => forced_status.unwrap_or(200),
             _ => response_status(source, &mut actor.rng),
         };
         match status {
+            _ if forced_status.is_some() => self.schedule(actor_index, at_ms),
             403 => {
                 if self.replace_banned(actor_index) {
                     self.schedule(actor_index, at_ms);
@@ -207,6 +217,11 @@ impl Simulation {
     /// Schedules the next request of an actor.
     fn schedule(&mut self, actor_index: usize, now: u64) {
         let Some(actor) = self.actors.get_mut(actor_index) else { return };
+        let campaign = self.sources.get(actor.source).and_then(|source| source.campaign.as_ref());
+        let ends = campaign.and_then(|campaign| campaign.ends).map(|hour| (hour * HOUR_MS) as u64);
+        if ends.is_some_and(|ends| now >= ends) {
+            return;
+        }
         let next_arrival =
             actor.arrivals.next_arrival(now, self.end_ms, self.first_weekday, &mut actor.rng);
         let Some(Arrival { at_ms, starts_burst }) = next_arrival else { return };
@@ -241,6 +256,9 @@ fn response_status(source: &TrafficSource, rng: &mut Rng) -> u16 {
 
 /// Stream of random numbers of the first campaign; the streams of benign entries start at 0.
 const FIRST_CAMPAIGN_STREAM: usize = 1_000;
+
+/// Milliseconds for which a pod uses a token.
+const POD_TOKEN_MS: u64 = 6 * 3_600_000;
 
 const HOUR_MS: f64 = 3_600_000.0;
 const DAY_MS: u64 = 86_400_000;

@@ -6,7 +6,7 @@ use super::kind_profile::{ClientKind, GroupSize, Network, Payload, kind_profile}
 use super::prompt_catalog::{self, Patterns};
 use super::prompt_template::{Pattern, StyleRng};
 use super::rng::Rng;
-use super::scenario::{BenignKind, BenignSpec, CampaignSpec, Task};
+use super::scenario::{BenignKind, BenignSpec, CampaignSpec, SharedKey, Task};
 
 /// A source of traffic: an entry of a scenario.
 pub struct TrafficSource {
@@ -32,9 +32,24 @@ pub struct TrafficSource {
     pub seed: u64,
     pub network: Network,
     pub client_kind: ClientKind,
+    /// Key that a campaign shares with benign accounts.
+    pub target: Option<Target>,
+    /// Hour at which benign accounts begin.
+    pub begins: f64,
+    /// Tenant of all accounts, if the origin names it.
+    pub tenant: Option<String>,
+}
+
+/// The key that a campaign shares with benign accounts.
+pub enum Target {
+    /// Their most popular template.
+    Template(Template),
+    /// The address of their largest gateway.
+    Address(Address),
 }
 
 /// A prompt whose instruction is the same in all requests.
+#[derive(Clone)]
 pub struct Template {
     pub pattern: Pattern,
     /// The text after the instruction.
@@ -87,6 +102,9 @@ impl TrafficSource {
             seed,
             network: profile.network,
             client_kind: profile.client_kind,
+            target: None,
+            begins: entry.begins,
+            tenant: entry.one_tenant.then(|| format!("tenant {number}")),
         }
     }
 
@@ -126,7 +144,26 @@ impl TrafficSource {
             seed,
             network: Network::Proxies,
             client_kind: ClientKind::Template,
+            target: None,
+            begins: campaign.begins,
+            tenant: None,
         }
+    }
+
+    /// Returns the source with the key that it shares with benign accounts: the key of the first of
+    /// `benign` that has the campaign's target.
+    pub fn with_target(mut self, benign: &[Self]) -> Self {
+        let Some(campaign) = &self.campaign else { return self };
+        let target = benign.iter().find(|source| source.kind == campaign.target);
+        self.target =
+            target.filter(|_| campaign.target.is_some()).and_then(|target| match campaign.shares {
+                SharedKey::Prompt => target.templates.first().cloned().map(Target::Template),
+                SharedKey::Address => {
+                    let address = target.home_address(0, &mut Rng::new(target.seed, 0));
+                    Some(Target::Address(address))
+                }
+            });
+        self
     }
 
     /// Picks the group of an actor: some tools are much more popular than others. With as many
@@ -183,5 +220,7 @@ fn task_prompts(task: Task) -> (Patterns, Payload) {
         Task::Sweeps => (prompt_catalog::sweeps(), Payload::FilledSlots),
         Task::Relay => (prompt_catalog::app_instructions(), Payload::Relay),
         Task::Replays => (prompt_catalog::replays(), Payload::SavedReasoning),
+        Task::PublicReplays => (prompt_catalog::replays(), Payload::PublicReasoning),
+        Task::Imitation => (prompt_catalog::imitations(), Payload::Imitation),
     }
 }

@@ -4,13 +4,13 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::deferral::plan_deferral;
 use super::types::{
-    Aggregate, Aggregation, EventSource, GroupBy, Plan, Predicate, Rule, StateKind,
+    Aggregate, Aggregation, EventSource, GroupBy, Plan, Predicate, Rule, SharePlan, StateKind,
 };
-use super::validate::{unknown_rule, validate, validate_nesting};
+use super::validate::{invalid_share, unknown_rule, validate, validate_nesting};
 use crate::error::Error;
 use crate::field::{Field, FieldId};
 use crate::keyed_hash::{HashKey, fmix64};
-use crate::rules::correlation::{Correlation, Measure, Threshold};
+use crate::rules::correlation::{Correlation, Measure, ShareOf, Threshold};
 
 impl Plan {
     /// Compiles correlations, whose rules must be names of `signatures`, or of correlations whose
@@ -29,6 +29,11 @@ impl Plan {
             .enumerate()
             .map(|(index, correlation)| (correlation.name.as_str(), index))
             .collect();
+        if correlations.iter().any(|correlation| correlation.attribution.to_accounts) {
+            // Requests are compared with the indicators of their account.
+            let (fields, aggregations) = (vec![0], Vec::new());
+            plan.group_bys.push(GroupBy { fields, aggregations, deferral: None });
+        }
         let mut direct = Vec::new();
         let mut nested = Vec::new();
         for (index, correlation) in correlations.iter().enumerate() {
@@ -47,6 +52,7 @@ impl Plan {
                     None => return Err(unknown_rule(correlation, name)),
                 });
             }
+            plan.own_signatures.push(own_signatures(&events));
             let is_direct = events.iter().all(|event| matches!(event, EventSource::Signature(_)));
             let aggregations = if is_direct { &mut direct } else { &mut nested };
             plan.add_rule(index, correlation, events, aggregations);
@@ -54,6 +60,7 @@ impl Plan {
         plan.aggregations = direct;
         plan.aggregations.append(&mut nested);
         plan.aggregations.iter_mut().for_each(Aggregation::finalize);
+        plan.resolve_shares(&correlations)?;
         plan.feeds_others = (0..correlations.len()).map(|index| plan.is_event(index)).collect();
         plan.correlations = correlations;
         plan.build_group_bys();
@@ -123,8 +130,63 @@ impl Plan {
         });
         let Some(aggregation) = aggregations.get_mut(index) else { return };
         let window = aggregation.intern_window(correlation.timespan);
-        aggregation.rules.push(Rule { correlation: correlation_index, window, predicate });
+        let min_own_events = correlation.attribution.to_accounts.then(|| {
+            correlation.coordination.events_per_value.map_or(1.0, |events| (events / 2.0).max(1.0))
+        });
+        aggregation.rules.push(Rule {
+            correlation: correlation_index,
+            window,
+            predicate,
+            min_own_events,
+            share: None,
+        });
         aggregation.coordination_window = aggregation.coordination_window.or(coordination_window);
+    }
+
+    /// Sets [`Rule::share`] of all rules, once all aggregations have their final order.
+    fn resolve_shares(&mut self, correlations: &[Correlation]) -> Result<(), Error> {
+        let mut shares = Vec::new();
+        for (index, aggregation) in self.aggregations.iter().enumerate() {
+            for (rule_index, rule) in aggregation.rules.iter().enumerate() {
+                let Some(correlation) = correlations.get(rule.correlation) else { continue };
+                let Some(share) = &correlation.attribution.share else { continue };
+                let plan = self
+                    .find_share(aggregation, share, correlations)
+                    .ok_or_else(|| invalid_share(correlation, &share.correlation))?;
+                shares.push((index, rule_index, plan));
+            }
+        }
+        for (index, rule_index, share) in shares {
+            let aggregation = self.aggregations.get_mut(index);
+            if let Some(rule) = aggregation.and_then(|found| found.rules.get_mut(rule_index)) {
+                rule.share = Some(share);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the aggregation that counts all accounts of the groups of `aggregation`.
+    fn find_share(
+        &self,
+        aggregation: &Aggregation,
+        share: &ShareOf,
+        correlations: &[Correlation],
+    ) -> Option<SharePlan> {
+        let is_base = |rule: &&Rule| {
+            let correlation = correlations.get(rule.correlation);
+            correlation.is_some_and(|correlation| correlation.name == share.correlation)
+        };
+        let is_comparable = |base: &Aggregation| {
+            base.kind == StateKind::Distinct
+                && aggregation.kind == StateKind::Distinct
+                && base.field == aggregation.field
+                && base.group_fields == aggregation.group_fields
+        };
+        self.aggregations.iter().enumerate().find_map(|(index, base)| {
+            let rule = base.rules.iter().find(is_base).filter(|_| is_comparable(base))?;
+            let (window, min_percent) = (rule.window, share.min_percent);
+            Some(SharePlan { aggregation: index, window, min_percent })
+        })
     }
 
     /// Collects the combinations of fields to group by, and decides which aggregations are
@@ -187,6 +249,15 @@ impl Aggregation {
             }
         }
     }
+}
+
+/// Returns the signatures among the sources of a correlation.
+fn own_signatures(events: &[EventSource]) -> Vec<u16> {
+    let signature = |source: &EventSource| match source {
+        EventSource::Signature(index) => u16::try_from(*index).ok(),
+        EventSource::Correlation(_) => None,
+    };
+    events.iter().filter_map(signature).collect()
 }
 
 /// Returns the state that a correlation needs per group, and its condition on that state.

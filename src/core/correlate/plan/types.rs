@@ -25,6 +25,8 @@ pub struct Plan {
     pub(crate) group_bys: Vec<GroupBy>,
     /// Whether the correlation is an event of another correlation, by correlation.
     pub(crate) feeds_others: Vec<bool>,
+    /// Signatures that are events of the correlation itself, by correlation.
+    pub(crate) own_signatures: Vec<Vec<u16>>,
 }
 
 /// A combination of fields to group by, with its aggregations.
@@ -112,6 +114,22 @@ pub struct Rule {
     pub window: usize,
     /// Condition under which the correlation holds for a group.
     pub predicate: Predicate,
+    /// Number of events from which an account takes part, if the indicators are about accounts;
+    /// `None` if they are about the key.
+    pub min_own_events: Option<f64>,
+    /// Minimum share of the accounts of the key.
+    pub share: Option<SharePlan>,
+}
+
+/// A minimum share of the accounts that another aggregation counts for the same key.
+#[derive(Clone, Copy, Debug)]
+pub struct SharePlan {
+    /// Index of the aggregation that counts all accounts.
+    pub aggregation: usize,
+    /// Index of the window in [`Aggregation::windows`].
+    pub window: usize,
+    /// Minimum share in percent.
+    pub min_percent: f64,
 }
 
 /// The condition under which a correlation holds for a group.
@@ -176,8 +194,9 @@ impl Plan {
             }
             EventSource::Correlation(_) => false,
         };
-        let hit_aggregations =
-            self.aggregations.iter().filter(|aggregation| aggregation.events.iter().any(is_hit));
+        let hit_aggregations = self.aggregations.iter().filter(|aggregation| {
+            aggregation.counts(observation) && aggregation.events.iter().any(is_hit)
+        });
         let first_fields: BTreeSet<u16> = hit_aggregations
             .filter_map(|aggregation| aggregation.group_fields.first().copied())
             .collect();
@@ -206,7 +225,32 @@ impl DeferralPlan {
     }
 }
 
+impl GroupBy {
+    /// Returns whether an observation is counted: an account counts for others only if it is
+    /// proven.
+    pub fn counts(&self, observation: &Observation) -> bool {
+        observation.proven || groups_by_account(&self.fields)
+    }
+}
+
+/// Returns whether each group belongs to one account. The account is the first field of every plan.
+fn groups_by_account(group_fields: &[u16]) -> bool {
+    group_fields.contains(&0)
+}
+
 impl Aggregation {
+    /// Returns whether an observation is counted: an account counts for others only if it is
+    /// proven.
+    pub fn counts(&self, observation: &Observation) -> bool {
+        observation.proven || groups_by_account(&self.group_fields)
+    }
+
+    /// Returns whether it counts accounts that share a key, of which the accounts of a tenant count
+    /// as one.
+    pub fn counts_tenants(&self) -> bool {
+        self.field == Some(0) && !groups_by_account(&self.group_fields)
+    }
+
     /// Returns the key of a group in the group table.
     pub fn table_key(&self, values_hash: u64) -> u64 {
         table_key(self.id, values_hash)

@@ -58,6 +58,12 @@ pub fn unknown_rule(correlation: &Correlation, name: &str) -> Error {
     error(correlation, &problem, "name a signature or a correlation")
 }
 
+/// Returns the error for a share of the accounts of a correlation that does not count them.
+pub fn invalid_share(correlation: &Correlation, name: &str) -> Error {
+    let problem = format!("'{name}' does not count all accounts of the same groups");
+    error(correlation, &problem, "name a value_count with the same field and group-by")
+}
+
 fn error(correlation: &Correlation, problem: &str, remedy: &str) -> Error {
     Error::new(format!("correlation '{}': {problem}", correlation.name), remedy)
 }
