@@ -12,6 +12,7 @@
 //! | `decision_sample.rs` | decisions that go with a report |
 //! | `attribution.rs` | the rules and the data centre of a decision |
 //! | `model_name.rs` | model names that may be stored |
+//! | `principals.rs` | credentials that the origin has accepted, and its names of accounts |
 //! | `observation_queue.rs` | observations and their delivery to correlators |
 
 pub mod active_rules;
@@ -21,4 +22,5 @@ pub mod indicators;
 pub mod kv_poll;
 pub mod model_name;
 pub mod observation_queue;
+pub mod principals;
 pub mod telemetry;

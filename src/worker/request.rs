@@ -3,7 +3,8 @@
 //! | file | content |
 //! |---|---|
 //! | `filter.rs` | the steps, and requests that are not LLM calls |
-//! | `client_request.rs` | the head: method, target, headers, client, account |
+//! | `client_request.rs` | the head: method, target, headers, client |
+//! | `caller.rs` | account and tenant of a request |
 //! | `classify.rs` | the LLM call that the request is, if any |
 //! | `websocket.rs` | a WebSocket: each message with a prompt is treated like a request |
 //! | `llm_call.rs` | scoring, logging and enforcing one LLM call |
@@ -23,6 +24,7 @@
 
 pub mod body_chunk;
 pub mod body_memory;
+pub mod caller;
 pub mod classify;
 pub mod client_request;
 pub mod cors;

@@ -41,6 +41,12 @@ impl Observation {
         self.values(0).first().map_or(0, |(_, hash)| *hash)
     }
 
+    /// Replaces the account by another, given by its hash.
+    pub fn set_account(&mut self, hash: u64) {
+        self.values.retain(|(field, _)| *field != 0);
+        self.values.insert(0, (0, hash));
+    }
+
     /// Moves the observation from an account that anybody can name to a separate one, because the
     /// origin has not confirmed the claim: a forged token must not harm the account that it names.
     pub fn disown(&mut self, key: &HashKey) {
@@ -70,8 +76,12 @@ mod tests {
         second.disown(&key);
         assert_ne!(first.account(), 7);
         assert_eq!((first.account(), first.values(1)), (second.account(), observation.values(1)));
+        second.set_account(9);
+        assert_eq!((second.account(), second.values.len()), (9, 2));
         let mut anonymous = Observation::default();
         anonymous.disown(&key);
         assert_eq!(anonymous.account(), 0);
+        anonymous.set_account(9);
+        assert_eq!(anonymous.account(), 9);
     }
 }

@@ -47,6 +47,9 @@ fn health(request: &ClientRequest, settings: &Settings) -> Response {
             "restore the binding in wrangler.toml, and deploy again",
         ));
     }
+    if let Ok(rules) = &rules {
+        warnings.extend(settings.identity_warning(&rules.active().policy().identity));
+    }
     let rejection = active_rules::last_problem();
     if rejection.is_some() {
         // The cause may name rules: only the log and `hedgerow status` show it.

@@ -211,6 +211,8 @@ mod tests {
         };
         let decision = Decision {
             account: None,
+            account_kind: None,
+            tenant: None,
             cluster: None,
             dialect: "openai",
             operation: "chat",
