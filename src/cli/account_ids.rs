@@ -21,7 +21,7 @@ pub struct AccountIds {
     numbers: HashMap<Account, usize>,
 }
 
-/// Who sent a recorded request.
+/// The sender of a recorded request.
 #[derive(Default)]
 pub struct RecordedPrincipal {
     account: Option<String>,

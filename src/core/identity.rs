@@ -1,4 +1,4 @@
-//! Who is asking: the credential of a request, its account and its tenant.
+//! The sender of a request: the credential of a request, its account and its tenant.
 //!
 //! A *credential* is what a request presents. An *account* is who presents it, and stays the same
 //! when the credential is replaced. A *tenant* is the customer that owns accounts. Claims of tokens

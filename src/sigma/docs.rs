@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use hedgerow_core::field::FIELDS;
 use hedgerow_core::http::routes::BUILTIN_APIS;
-use hedgerow_core::identity::credential::{PLACES, Place};
+use hedgerow_core::identity::credential::{CredentialPlace, PLACES};
 use hedgerow_core::rules::correlation::format_duration;
 
 use crate::{CorrelationRule, Rule, RuleMetadata, Rules};
@@ -45,9 +45,9 @@ pub fn accounts_page() -> String {
     );
     for (place, users) in PLACES {
         let place = match place {
-            Place::Header(name) => format!("header `{name}`"),
-            Place::Query(name) => format!("query parameter `{name}`"),
-            Place::Protocol => "header `sec-websocket-protocol`".to_owned(),
+            CredentialPlace::Header(name) => format!("header `{name}`"),
+            CredentialPlace::Query(name) => format!("query parameter `{name}`"),
+            CredentialPlace::Protocol => "header `sec-websocket-protocol`".to_owned(),
         };
         let _ = writeln!(page, "| {place} | {users} |");
     }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `filter.rs` | the steps, and requests that are not LLM calls |
 //! | `client_request.rs` | the head: method, target, headers, client |
-//! | `caller.rs` | account and tenant of a request |
+//! | `sender.rs` | account and tenant of a request |
 //! | `classify.rs` | the LLM call that the request is, if any |
 //! | `websocket.rs` | a WebSocket: each message with a prompt is treated like a request |
 //! | `llm_call.rs` | scoring, logging and enforcing one LLM call |
@@ -24,7 +24,6 @@
 
 pub mod body_chunk;
 pub mod body_memory;
-pub mod caller;
 pub mod classify;
 pub mod client_request;
 pub mod cors;
@@ -34,6 +33,7 @@ pub mod keep_alive;
 pub mod llm_call;
 pub mod request_body;
 pub mod response;
+pub mod sender;
 pub mod service_worker;
 pub mod shadow;
 pub mod tag;

@@ -1,5 +1,5 @@
-// Who is asking: each scheme of credentials names one account over rotations, gateway headers are
-// believed only with a proof, the origin may name the caller, and nobody can act for another account.
+// Accounts and tenants: each scheme of credentials names one account over rotations, the headers of
+// a gateway need a proof, the origin may name the sender, and forged claims harm nobody.
 import { createHmac } from 'node:crypto';
 import { expect, it } from 'vitest';
 import { keyPair } from './minisign.ts';
@@ -49,7 +49,8 @@ interface Call {
 
 /** Sends a chat request, and returns its decision. */
 async function decide(to: Filter, call: Call = {}): Promise<DecisionLine> {
-  const { path = '/v1/chat/completions', headers = {}, content = 'When do blackbirds nest?' } = call;
+  const { path = '/v1/chat/completions', headers = {} } = call;
+  const content = call.content ?? 'When do blackbirds nest?';
   const body = JSON.stringify(chat(content));
   const response = await send(to.url, {
     path,
@@ -132,7 +133,7 @@ const SCHEMES: [name: string, kind: string, text: string, calls: Call[]][] = [
       { headers: { authorization: signed('00') } },
       { headers: { authorization: signed('11') } },
       { path: '/model/demo/converse', headers: { authorization: signed('22') } },
-      { path: '/model/demo/converse?X-Amz-Credential=AKIAEXAMPLE%2F20260101%2Feu&X-Amz-Signature=3' },
+      { path: '/model/demo/converse?X-Amz-Credential=AKIAEXAMPLE%2F20260101&X-Amz-Signature=3' },
     ],
   ],
   [
@@ -217,7 +218,8 @@ it('gateway headers are believed with the secret, and otherwise ignored and remo
           expect(origin.last.headers).not.toHaveProperty(name);
       }
       // The secret does not reach the origin with other requests, either.
-      await send(filter.url, { method: 'GET', path: '/', headers: { 'x-gateway': IDENTITY_SECRET } });
+      const headers = { 'x-gateway': IDENTITY_SECRET };
+      await send(filter.url, { method: 'GET', path: '/', headers });
       expect(origin.last.headers).not.toHaveProperty('x-gateway');
       const cookie = await decide(filter, { headers: { cookie: 'a=b; sid=session-1' } });
       expect([cookie.account_kind, cookie.account]).toEqual([

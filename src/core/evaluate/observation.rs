@@ -72,9 +72,9 @@ impl Ruleset {
     }
 
     /// Adds the outcome of a request to its observation: the status of the response, the action,
-    /// and whether the outcome proves the account: the origin answered with a status of the policy's
-    /// `identity.proven`. A refusal of the filter never reached the origin. A host that knows that an earlier request has
-    /// proven the account sets [`Observation::proven`] itself.
+    /// and whether the outcome proves the account: the origin answered with a status of the
+    /// policy's `identity.proven`. A refusal of the filter never reached the origin. A host that
+    /// knows that an earlier request has proven the account sets [`Observation::proven`] itself.
     ///
     /// If the origin rejects the credential, all other signatures of the request are dropped.
     /// Anybody can make up credentials, and with them accounts that seem to share a template with

@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 pub(super) struct Claims(Map<String, Value>);
 
 impl Claims {
-    /// Reads the claims of a signed or unsigned token. `None` if `token` is not a token, is encrypted,
-    /// or is larger than [`MAX_TOKEN_BYTES`].
+    /// Reads the claims of a signed or unsigned token. `None` if `token` is not a token, is
+    /// encrypted, or is larger than [`MAX_TOKEN_BYTES`].
     pub(super) fn of_token(token: &str) -> Option<Self> {
         if token.len() > MAX_TOKEN_BYTES {
             return None;
@@ -49,8 +49,8 @@ fn read_object(part: &str) -> Option<Map<String, Value>> {
     serde_json::from_slice(&bytes).ok()
 }
 
-/// Maximum bytes of a token that is read. Identity providers stay below the limits of headers, which
-/// are 8 or 16 KiB in most servers.
+/// Maximum bytes of a token that is read. Identity providers stay below the limits of headers,
+/// which are 8 or 16 KiB in most servers.
 const MAX_TOKEN_BYTES: usize = 16 << 10;
 
 /// Maximum bytes of a claim that names an account.

@@ -15,7 +15,7 @@ use crate::http::route::Dialect;
 /// `query:key`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub enum Place {
+pub enum CredentialPlace {
     /// A header, by its name in lower case.
     Header(Cow<'static, str>),
     /// A query parameter.
@@ -26,10 +26,10 @@ pub enum Place {
 
 /// The places in which known APIs and gateways look for credentials, with their users. The first
 /// place that a request has counts, after the places of the API that it calls.
-pub const PLACES: &[(Place, &str)] = &[
+pub const PLACES: &[(CredentialPlace, &str)] = &[
     (AUTHORIZATION, "OpenAI and most APIs; AWS and Google with signatures or OAuth"),
     (API_KEY, "Azure OpenAI"),
-    (Place::Protocol, "OpenAI Realtime in browsers: `openai-insecure-api-key.<key>`"),
+    (CredentialPlace::Protocol, "OpenAI Realtime in browsers: `openai-insecure-api-key.<key>`"),
     (X_API_KEY, "Anthropic; Amazon API Gateway"),
     (X_GOOG_API_KEY, "Gemini, Vertex AI in express mode"),
     (header("ocp-apim-subscription-key"), "Azure API Management, Azure AI services"),
@@ -70,7 +70,7 @@ pub(super) struct Credential {
 
 /// An API that reads credentials in an order of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Api {
+enum CredentialApi {
     Openai,
     Azure,
     Anthropic,
@@ -79,7 +79,7 @@ enum Api {
     Cloud,
 }
 
-impl Api {
+impl CredentialApi {
     /// Returns the API that a request calls.
     fn of(dialect: Dialect, path: &str) -> Self {
         let has = |segment| path.contains(segment);
@@ -97,7 +97,7 @@ impl Api {
     }
 
     /// Returns the places in which the API looks for credentials, in its order.
-    fn places(self) -> &'static [Place] {
+    fn places(self) -> &'static [CredentialPlace] {
         match self {
             Self::Openai => OPENAI,
             Self::Azure => AZURE,
@@ -125,14 +125,14 @@ pub(super) fn find_credentials(
     headers: &[(String, String)],
     query: &str,
     (dialect, path): (Dialect, &str),
-    configured: &[Place],
+    configured: &[CredentialPlace],
 ) -> Credentials {
     let places = || {
-        let of_api = Api::of(dialect, path).places().iter();
+        let of_api = CredentialApi::of(dialect, path).places().iter();
         configured.iter().chain(of_api).chain(PLACES.iter().map(|(place, _)| place)).enumerate()
     };
     let mut found: Vec<(usize, Result<Credential, Malformed>)> = Vec::new();
-    let mut add = |is_place: &dyn Fn(&Place) -> bool, value: &str| {
+    let mut add = |is_place: &dyn Fn(&CredentialPlace) -> bool, value: &str| {
         if found.len() < MAX_CREDENTIALS
             && let Some((rank, place)) = places().find(|(_, place)| is_place(place))
             && let Some(credential) = read_at(place, value)
@@ -144,7 +144,7 @@ pub(super) fn find_credentials(
         add(&|place| place.is_header(name), value);
     }
     for (name, value) in parameters(query) {
-        add(&|place| matches!(place, Place::Query(other) if *other == name), &value);
+        add(&|place| matches!(place, CredentialPlace::Query(other) if *other == name), &value);
     }
     // Stable: of repeated parameters, the first counts.
     found.sort_by_key(|(rank, _)| *rank);
@@ -166,16 +166,18 @@ pub(super) fn find_credentials(
 pub(super) struct Malformed;
 
 /// Reads the credential at a place; `None` if it is empty.
-fn read_at(place: &Place, value: &str) -> Option<Result<Credential, Malformed>> {
+fn read_at(place: &CredentialPlace, value: &str) -> Option<Result<Credential, Malformed>> {
     let value = match place {
-        Place::Protocol => {
+        CredentialPlace::Protocol => {
             let mut protocols = value.split(',').map(str::trim);
             protocols.find_map(|protocol| protocol.strip_prefix(API_KEY_PROTOCOL))?
         }
-        Place::Query(name) if matches!(name.as_ref(), "X-Amz-Credential" | "X-Goog-Credential") => {
+        CredentialPlace::Query(name)
+            if matches!(name.as_ref(), "X-Amz-Credential" | "X-Goog-Credential") =>
+        {
             return signed(value, value);
         }
-        Place::Header(_) | Place::Query(_) => value,
+        CredentialPlace::Header(_) | CredentialPlace::Query(_) => value,
     };
     read(value)
 }
@@ -223,8 +225,8 @@ fn checked(credential: Credential) -> Option<Result<Credential, Malformed>> {
     Some(if is_malformed { Err(Malformed) } else { Ok(credential) })
 }
 
-/// Returns the text that names the account of a token: the issuer and the subject, or the issuer and
-/// the client, if the token has no subject. `None` if the token names neither.
+/// Returns the text that names the account of a token: the issuer and the subject, or the issuer
+/// and the client, if the token has no subject. `None` if the token names neither.
 fn account_of_claims(claims: &Claims) -> Option<String> {
     let mut names = ["sub"].iter().chain(&CLIENT_CLAIMS);
     names.find_map(|name| account_of_claim(claims, name))
@@ -248,8 +250,8 @@ fn signed(access_key: &str, whole: &str) -> Option<Result<Credential, Malformed>
     checked(Credential { kind: AccountKind::Aws, account, whole: whole.to_owned(), claims: None })
 }
 
-/// Returns what follows `Credential=` in a signature: AWS Signature Version 4, and the signatures of
-/// other clouds, which are alike.
+/// Returns what follows `Credential=` in a signature: AWS Signature Version 4, and the signatures
+/// of other clouds, which are alike.
 fn access_key_of_signature(value: &str) -> Option<&str> {
     let (scheme, parameters) = value.split_once(char::is_whitespace)?;
     let scheme = scheme.to_ascii_uppercase();
@@ -274,8 +276,8 @@ fn access_key_of_bedrock_key(token: &str) -> Option<String> {
     Some(access_key.into_owned()).filter(|text| !text.starts_with('/'))
 }
 
-/// Returns the credential of HTTP Basic: the user name, or the password if the user name is empty or
-/// only says that the password is a key. Text that cannot be decoded is a key as a whole.
+/// Returns the credential of HTTP Basic: the user name, or the password if the user name is empty
+/// or only says that the password is a key. Text that cannot be decoded is a key as a whole.
 fn basic(encoded: &str) -> Option<Result<Credential, Malformed>> {
     let unpadded = encoded.trim_end_matches('=');
     let decoded = BASE64_STANDARD_NO_PAD.decode(unpadded).ok();
@@ -310,34 +312,34 @@ fn is_scheme(word: &str) -> bool {
     !word.is_empty() && word.bytes().all(is_token)
 }
 
-const fn header(name: &'static str) -> Place {
-    Place::Header(Cow::Borrowed(name))
+const fn header(name: &'static str) -> CredentialPlace {
+    CredentialPlace::Header(Cow::Borrowed(name))
 }
 
-const fn query(name: &'static str) -> Place {
-    Place::Query(Cow::Borrowed(name))
+const fn query(name: &'static str) -> CredentialPlace {
+    CredentialPlace::Query(Cow::Borrowed(name))
 }
 
-const AUTHORIZATION: Place = header("authorization");
-const API_KEY: Place = header("api-key");
-const X_API_KEY: Place = header("x-api-key");
-const X_GOOG_API_KEY: Place = header("x-goog-api-key");
-const QUERY_KEY: Place = query("key");
-const ACCESS_TOKEN: Place = query("access_token");
-const PRESIGNED: Place = query("X-Amz-Credential");
+const AUTHORIZATION: CredentialPlace = header("authorization");
+const API_KEY: CredentialPlace = header("api-key");
+const X_API_KEY: CredentialPlace = header("x-api-key");
+const X_GOOG_API_KEY: CredentialPlace = header("x-goog-api-key");
+const QUERY_KEY: CredentialPlace = query("key");
+const ACCESS_TOKEN: CredentialPlace = query("access_token");
+const PRESIGNED: CredentialPlace = query("X-Amz-Credential");
 
 /// The places of each API, in the order in which it looks for credentials.
-const OPENAI: &[Place] = &[AUTHORIZATION, API_KEY, Place::Protocol];
-const AZURE: &[Place] = &[API_KEY, AUTHORIZATION];
-const ANTHROPIC: &[Place] = &[X_API_KEY, AUTHORIZATION];
-const GEMINI: &[Place] = &[X_GOOG_API_KEY, QUERY_KEY, AUTHORIZATION, ACCESS_TOKEN];
-const CLOUD: &[Place] = &[AUTHORIZATION, PRESIGNED, X_GOOG_API_KEY, QUERY_KEY];
+const OPENAI: &[CredentialPlace] = &[AUTHORIZATION, API_KEY, CredentialPlace::Protocol];
+const AZURE: &[CredentialPlace] = &[API_KEY, AUTHORIZATION];
+const ANTHROPIC: &[CredentialPlace] = &[X_API_KEY, AUTHORIZATION];
+const GEMINI: &[CredentialPlace] = &[X_GOOG_API_KEY, QUERY_KEY, AUTHORIZATION, ACCESS_TOKEN];
+const CLOUD: &[CredentialPlace] = &[AUTHORIZATION, PRESIGNED, X_GOOG_API_KEY, QUERY_KEY];
 
-/// Claims that name the client of a token without a subject: OpenID Connect, OAuth, Entra, Okta, and
-/// tokens that clients of Zhipu sign themselves.
+/// Claims that name the client of a token without a subject: OpenID Connect, OAuth, Entra, Okta,
+/// and tokens that clients of Zhipu sign themselves.
 const CLIENT_CLAIMS: [&str; 5] = ["azp", "client_id", "appid", "cid", "api_key"];
 
-/// Schemes that are no credentials without one.
+/// Schemes that are not a credential by themselves.
 const SCHEMES: [&str; 6] = ["bearer", "basic", "token", "key", "apikey", "api-key"];
 
 /// User names with which the password is an API key.
@@ -355,7 +357,7 @@ const API_KEY_PROTOCOL: &str = "openai-insecure-api-key.";
 /// The header with the WebSocket protocols that a client offers.
 const PROTOCOL_HEADER: &str = "sec-websocket-protocol";
 
-impl Place {
+impl CredentialPlace {
     /// Returns whether the place is in a header, by its name in lower case.
     fn is_header(&self, name: &str) -> bool {
         match self {
@@ -366,7 +368,7 @@ impl Place {
     }
 }
 
-impl TryFrom<String> for Place {
+impl TryFrom<String> for CredentialPlace {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
@@ -381,19 +383,19 @@ impl TryFrom<String> for Place {
         };
         place.ok_or_else(|| {
             format!(
-                "'{text}' is not a place of credentials: expected \"header:NAME\" in lower case, or \
-                 \"query:NAME\""
+                "'{text}' is not a place of credentials: expected \"header:NAME\" in lower case, \
+                 or \"query:NAME\""
             )
         })
     }
 }
 
-impl From<Place> for String {
-    fn from(place: Place) -> Self {
+impl From<CredentialPlace> for String {
+    fn from(place: CredentialPlace) -> Self {
         match place {
-            Place::Header(name) => format!("header:{name}"),
-            Place::Query(name) => format!("query:{name}"),
-            Place::Protocol => format!("header:{PROTOCOL_HEADER}"),
+            CredentialPlace::Header(name) => format!("header:{name}"),
+            CredentialPlace::Query(name) => format!("query:{name}"),
+            CredentialPlace::Protocol => format!("header:{PROTOCOL_HEADER}"),
         }
     }
 }
@@ -430,7 +432,7 @@ mod tests {
             "bearer  sk-1 ",
             "BEARER\tsk-1",
             "Token sk-1",
-            "Api-Key sk-1",
+            "CredentialApi-Key sk-1",
             "Key sk-1",
             "X1 sk-1",
             "Bearer sk-1 junk",
@@ -525,9 +527,11 @@ mod tests {
     fn every_place_of_the_table_is_read() {
         for (place, _) in PLACES {
             let (headers, query) = match place {
-                Place::Header(name) => (vec![(name.as_ref(), "Bearer sk-1")], String::new()),
-                Place::Query(name) => (Vec::new(), format!("a=b&{name}=sk-1")),
-                Place::Protocol => (
+                CredentialPlace::Header(name) => {
+                    (vec![(name.as_ref(), "Bearer sk-1")], String::new())
+                }
+                CredentialPlace::Query(name) => (Vec::new(), format!("a=b&{name}=sk-1")),
+                CredentialPlace::Protocol => (
                     vec![(PROTOCOL_HEADER, "realtime, openai-insecure-api-key.sk-1")],
                     String::new(),
                 ),
@@ -544,14 +548,16 @@ mod tests {
         let headers = [("api-key".to_owned(), "sk-other".to_owned())];
         let found = find_credentials(&headers, "key=sk%001", (Dialect::Gemini, "/"), &[]);
         assert!(found.first.is_none() && found.is_malformed);
-        let configured = [Place::try_from("header:api-key".to_owned()).unwrap()];
+        let configured = [CredentialPlace::try_from("header:api-key".to_owned()).unwrap()];
         let found = find_credentials(&headers, "key=sk%001", (Dialect::Gemini, "/"), &configured);
         assert_eq!(found.first.map(|credential| credential.account), Some("sk-other".to_owned()));
     }
 
     proptest::proptest! {
         #[test]
-        fn hostile_credentials_are_read_in_bounded_text(value in "(Bearer |Basic |AWS4-HMAC-SHA256 Credential=)?\\PC{0,200}") {
+        fn hostile_credentials_are_read_in_bounded_text(
+            value in "(Bearer |Basic |AWS4-HMAC-SHA256 Credential=)?\\PC{0,200}",
+        ) {
             if let Some(Ok(credential)) = read(&value) {
                 proptest::prop_assert!(!credential.account.is_empty());
                 proptest::prop_assert!(credential.account.len() <= value.len().max(16) * 2);

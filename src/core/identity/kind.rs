@@ -48,8 +48,8 @@ impl AccountKind {
         }
     }
 
-    /// Returns whether anybody can name an account of this kind: a subject, a user name or the id of
-    /// an access key is not a secret. Only the origin knows whether the claim is true.
+    /// Returns whether anybody can name an account of this kind: a subject, a user name or the id
+    /// of an access key is not a secret. Only the origin knows whether the claim is true.
     pub fn is_claim(self) -> bool {
         matches!(self, Self::Jwt | Self::Aws | Self::Basic | Self::Origin)
     }

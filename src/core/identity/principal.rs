@@ -2,7 +2,7 @@
 
 use super::credential::{Credential, account_of_claim, find_credentials, join};
 use super::kind::AccountKind;
-use super::source::Source;
+use super::source::IdentitySource;
 use crate::http::route::Dialect;
 use crate::rules::policy::IdentityPolicy;
 
@@ -64,12 +64,14 @@ impl Principal {
         let Presented { headers, path, query, dialect, .. } = *presented;
         let credentials = find_credentials(headers, query, (dialect, path), &policy.credential);
         let credential = credentials.first.as_ref();
-        let named = |source: &Source| presented.named_by(source, credential);
+        let named = |source: &IdentitySource| presented.named_by(source, credential);
         // A client must not choose another account by breaking its credential.
         let account = policy
             .account
             .iter()
-            .take_while(|source| **source != Source::Credential || !credentials.is_malformed)
+            .take_while(|source| {
+                **source != IdentitySource::Credential || !credentials.is_malformed
+            })
             .find_map(named);
         let tenant = policy.tenant.iter().find_map(named).map(|account| name_of(account.text));
         let is_claimed = account.as_ref().is_some_and(|account| account.kind.is_claim());
@@ -85,26 +87,32 @@ impl Principal {
 
 impl Presented<'_> {
     /// Returns the account that a source names; `None` if the request does not have the source.
-    fn named_by(&self, source: &Source, credential: Option<&Credential>) -> Option<Account> {
+    fn named_by(
+        &self,
+        source: &IdentitySource,
+        credential: Option<&Credential>,
+    ) -> Option<Account> {
         let (kind, text) = match source {
-            Source::Credential => {
+            IdentitySource::Credential => {
                 let credential = credential?;
                 (credential.kind, credential.account.clone())
             }
-            Source::Jwt(claim) => {
+            IdentitySource::Jwt(claim) => {
                 (AccountKind::Jwt, account_of_claim(credential?.claims.as_ref()?, claim)?)
             }
-            Source::AwsAccessKey => of_kind(credential?, AccountKind::Aws)?,
-            Source::BasicUser => of_kind(credential?, AccountKind::Basic)?,
-            Source::Header(name) => {
+            IdentitySource::AwsAccessKey => of_kind(credential?, AccountKind::Aws)?,
+            IdentitySource::BasicUser => of_kind(credential?, AccountKind::Basic)?,
+            IdentitySource::Header(name) => {
                 let value = self.header(name).filter(|_| self.is_trusted)?;
                 (AccountKind::Header, join(&[name, value]))
             }
-            Source::Cookie(name) => (AccountKind::Cookie, join(&[name, self.cookie(name)?])),
-            Source::MtlsFingerprint => {
+            IdentitySource::Cookie(name) => {
+                (AccountKind::Cookie, join(&[name, self.cookie(name)?]))
+            }
+            IdentitySource::MtlsFingerprint => {
                 (AccountKind::Mtls, valid(self.certificate?.fingerprint)?.to_ascii_lowercase())
             }
-            Source::MtlsSubject => {
+            IdentitySource::MtlsSubject => {
                 let certificate = self.certificate?;
                 let subject = valid(certificate.subject)?;
                 (AccountKind::Mtls, join(&[certificate.issuer, subject]))
@@ -142,8 +150,8 @@ fn of_kind(credential: &Credential, kind: AccountKind) -> Option<(AccountKind, S
     (credential.kind == kind).then(|| (kind, credential.account.clone()))
 }
 
-/// Returns a text that names something, without blanks around it: `None` if it is empty, too long or
-/// has control bytes.
+/// Returns a text that names something, without blanks around it: `None` if it is empty, too long
+/// or has control bytes.
 pub fn valid(text: &str) -> Option<&str> {
     let text = text.trim();
     let is_valid = !text.is_empty()
@@ -174,7 +182,7 @@ mod tests {
 
     fn policy(account: &[&str], tenant: &[&str]) -> IdentityPolicy {
         let sources = |texts: &[&str]| {
-            texts.iter().map(|text| Source::try_from((*text).to_owned()).unwrap()).collect()
+            texts.iter().map(|text| IdentitySource::try_from((*text).to_owned()).unwrap()).collect()
         };
         IdentityPolicy {
             account: sources(account),

@@ -7,7 +7,7 @@ use super::credential::is_header_name;
 /// A source of an account or a tenant, written as in the policy: `jwt:sub`, `header:x-customer-id`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub enum Source {
+pub enum IdentitySource {
     /// The credential: the subject of a token, the access key of a signature, the user name of HTTP
     /// Basic, or the key.
     Credential,
@@ -32,7 +32,7 @@ pub const SOURCE_FORMS: &str = "\"credential\", \"jwt:CLAIM\", \"aws:access-key\
                                 \"header:NAME\", \"cookie:NAME\", \"mtls:fingerprint\" or \
                                 \"mtls:subject\"";
 
-impl TryFrom<String> for Source {
+impl TryFrom<String> for IdentitySource {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
@@ -49,22 +49,25 @@ impl TryFrom<String> for Source {
             _ => None,
         };
         source.ok_or_else(|| {
-            format!("'{text}' is not a source of accounts: expected {SOURCE_FORMS}, headers in lower case")
+            format!(
+                "'{text}' is not a source of accounts: expected {SOURCE_FORMS}, headers in lower \
+                 case"
+            )
         })
     }
 }
 
-impl From<Source> for String {
-    fn from(source: Source) -> Self {
+impl From<IdentitySource> for String {
+    fn from(source: IdentitySource) -> Self {
         match source {
-            Source::Credential => "credential".to_owned(),
-            Source::Jwt(claim) => format!("jwt:{claim}"),
-            Source::AwsAccessKey => "aws:access-key".to_owned(),
-            Source::BasicUser => "basic:user".to_owned(),
-            Source::Header(name) => format!("header:{name}"),
-            Source::Cookie(name) => format!("cookie:{name}"),
-            Source::MtlsFingerprint => "mtls:fingerprint".to_owned(),
-            Source::MtlsSubject => "mtls:subject".to_owned(),
+            IdentitySource::Credential => "credential".to_owned(),
+            IdentitySource::Jwt(claim) => format!("jwt:{claim}"),
+            IdentitySource::AwsAccessKey => "aws:access-key".to_owned(),
+            IdentitySource::BasicUser => "basic:user".to_owned(),
+            IdentitySource::Header(name) => format!("header:{name}"),
+            IdentitySource::Cookie(name) => format!("cookie:{name}"),
+            IdentitySource::MtlsFingerprint => "mtls:fingerprint".to_owned(),
+            IdentitySource::MtlsSubject => "mtls:subject".to_owned(),
         }
     }
 }
@@ -92,7 +95,7 @@ mod tests {
             "mtls:subject",
         ];
         for text in valid {
-            let source = Source::try_from(text.to_owned()).unwrap();
+            let source = IdentitySource::try_from(text.to_owned()).unwrap();
             assert_eq!(String::from(source), text);
         }
         let invalid = [
@@ -111,7 +114,7 @@ mod tests {
             "query:key",
         ];
         for text in invalid {
-            let problem = Source::try_from(text.to_owned()).unwrap_err();
+            let problem = IdentitySource::try_from(text.to_owned()).unwrap_err();
             assert!(problem.starts_with(&format!("'{text}' is not a source")), "{problem}");
         }
     }

@@ -1,5 +1,5 @@
-//! What the isolate knows about accounts: which credentials the origin has accepted, and how the
-//! origin names their accounts.
+//! Knowledge of the isolate about accounts: credentials that the origin has accepted, and its names
+//! of accounts.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};

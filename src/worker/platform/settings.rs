@@ -29,8 +29,8 @@ pub struct Settings {
     pub account_secret: Option<String>,
     /// TAG_SECRET: key of the MAC over the tag headers. `None` if it is too short, too.
     pub tag_secret: Option<String>,
-    /// IDENTITY_SECRET: the values of the header that proves a request of the gateway; two while one
-    /// replaces the other. Values that are too short are left out.
+    /// IDENTITY_SECRET: the values of the header that proves a request of the gateway; two while
+    /// one replaces the other. Values that are too short are left out.
     identity_secrets: Vec<String>,
     /// Whether ENVIRONMENT is `development`: requests may choose mode and action, and their
     /// responses show the decision.
@@ -71,8 +71,8 @@ impl Settings {
         matching.fold(false, |any, is_equal| any | is_equal)
     }
 
-    /// Returns the problem of a policy that believes a gateway by a header, if there is no secret to
-    /// compare it with.
+    /// Returns the problem of a policy that believes a gateway by a header, if there is no secret
+    /// to compare it with.
     pub fn identity_warning(&self, policy: &IdentityPolicy) -> Option<ConfigProblem> {
         let header = policy.secret_header().filter(|_| self.identity_secrets.is_empty())?;
         Some(ConfigProblem::new(
@@ -272,8 +272,9 @@ thread_local! {
     static SETTINGS: OnceCell<Rc<Settings>> = const { OnceCell::new() };
 }
 
-/// Minimum length of ACCOUNT_SECRET, TAG_SECRET and IDENTITY_SECRET in bytes: half of what `openssl rand -hex 32`
-/// prints. Hashes and MACs under a shorter secret could be reversed by trying secrets.
+/// Minimum length of ACCOUNT_SECRET, TAG_SECRET and IDENTITY_SECRET in bytes: half of what `openssl
+/// rand -hex 32` prints. Hashes and MACs under a shorter secret could be reversed by trying
+/// secrets.
 const MIN_SECRET_BYTES: usize = 32;
 
 /// Minimum length of a token in bytes: a shorter token could be guessed.

@@ -28,7 +28,6 @@ use crate::isolate::active_rules::ActiveRules;
 use crate::isolate::{active_rules, indicators, observation_queue, telemetry};
 use crate::platform::log;
 use crate::platform::settings::Settings;
-use crate::request::caller;
 use crate::request::classify::classify;
 use crate::request::client_request;
 use crate::request::client_request::ClientRequest;
@@ -36,6 +35,7 @@ use crate::request::cors::add_cors_headers;
 use crate::request::keep_alive::keep_alive;
 use crate::request::llm_call::LlmCall;
 use crate::request::response::RequestError;
+use crate::request::sender;
 use crate::request::service_worker;
 use crate::request::upstream::Upstream;
 use crate::request::websocket;
@@ -69,9 +69,9 @@ async fn respond(request: &ClientRequest, settings: &Rc<Settings>, context: &Con
     let classified = classify(active.map(Rc::as_ref), request);
     let identity = active.map(|ruleset| &ruleset.policy().identity);
     let is_trusted =
-        identity.is_some_and(|policy| caller::is_trusted(request, policy, settings, context));
+        identity.is_some_and(|policy| sender::is_trusted(request, policy, settings, context));
     let private_headers = identity
-        .map(|policy| caller::private_headers(request, policy, is_trusted))
+        .map(|policy| sender::private_headers(request, policy, is_trusted))
         .unwrap_or_default();
     let response = async {
         let origin = settings.origin.as_ref();

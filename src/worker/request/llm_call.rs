@@ -25,13 +25,13 @@ use crate::platform::hmac_sha256;
 use crate::platform::log::DecisionLine;
 use crate::platform::panic::catch_panic;
 use crate::platform::settings::Settings;
-use crate::request::caller;
-use crate::request::caller::Caller;
 use crate::request::classify::{Classified, classify};
 use crate::request::cors::add_cors_headers;
 use crate::request::edit_body::{degrade_body, fix_body_headers};
 use crate::request::request_body::{RequestBody, UpstreamBody};
 use crate::request::response::RequestError;
+use crate::request::sender;
+use crate::request::sender::Sender;
 use crate::request::shadow::ShadowDecision;
 use crate::request::tag;
 use crate::request::upload_gate::{BodyEnd, Gate, GateKeeper};
@@ -52,7 +52,7 @@ pub struct LlmCall<'a> {
     /// Fault while the request was classified. Such a request cannot be scored.
     routing_error: Option<&'static str>,
     /// Account and tenant of the request.
-    caller: Caller,
+    sender: Sender,
     /// Key of account and tenant ids.
     account_secret: &'a str,
     /// Key of the hashes in observations.
@@ -116,10 +116,10 @@ impl<'a> LlmCall<'a> {
         // The account decides about the canary, so that its settings cannot decide the account.
         let identity = &active_rules.active().policy().identity;
         let Upstream { request, context, .. } = upstream;
-        let is_trusted = caller::is_trusted(request, identity, settings, context);
+        let is_trusted = sender::is_trusted(request, identity, settings, context);
         let dialect = endpoint.dialect();
-        let caller = Caller::find(request, dialect, identity, is_trusted, account_secret);
-        let (ruleset, role) = active_rules.ruleset_for_account(caller.account.as_deref());
+        let sender = Sender::find(request, dialect, identity, is_trusted, account_secret);
+        let (ruleset, role) = active_rules.ruleset_for_account(sender.account.as_deref());
         if role == RulesetRole::Canary {
             let Classified { endpoint: canary_endpoint, error } =
                 classify(Some(ruleset), upstream.request);
@@ -136,7 +136,7 @@ impl<'a> LlmCall<'a> {
             role,
             endpoint,
             routing_error,
-            caller,
+            sender,
             account_secret,
             hash_key,
         })
@@ -203,7 +203,7 @@ impl<'a> LlmCall<'a> {
 
     /// Returns the policy's mode and actions. In development a request may choose the mode.
     fn disposition(&self, cluster: Option<&str>) -> Disposition {
-        let (path, account) = (self.upstream.request.path(), self.caller.account.as_deref());
+        let (path, account) = (self.upstream.request.path(), self.sender.account.as_deref());
         let mut disposition = self.ruleset.policy().disposition_in_cluster(cluster, path, account);
         if let Some(mode) = self.dev_override("x-hedgerow-mode").and_then(Mode::parse) {
             disposition.mode = mode;
@@ -233,7 +233,7 @@ impl<'a> LlmCall<'a> {
             hash_key: self.hash_key,
             indicators: Some(indicators),
             now: now_seconds(),
-            ..self.caller.envelope(self.upstream.request.envelope())
+            ..self.sender.envelope(self.upstream.request.envelope())
         }
     }
 
@@ -494,22 +494,22 @@ impl<'a> LlmCall<'a> {
     fn add_context<'l>(&'l self, line: &mut DecisionLine<'l>) {
         line.ruleset_role = self.role;
         line.release_serial = self.active_rules.serial();
-        line.account_kind = self.caller.kind_name();
-        line.tenant = self.caller.tenant.as_deref();
-        line.credentials = Some(self.caller.credential_count).filter(|count| *count > 1);
-        line.credential = self.caller.is_credential_malformed.then_some("malformed");
+        line.account_kind = self.sender.kind_name();
+        line.tenant = self.sender.tenant.as_deref();
+        line.credentials = Some(self.sender.credential_count).filter(|count| *count > 1);
+        line.credential = self.sender.is_credential_malformed.then_some("malformed");
     }
 
-    /// Returns the response of the origin's answer, and how the origin names the caller.
+    /// Returns the response of the origin's answer, and how the origin names the sender.
     fn named(&self, answer: Answer) -> (Response, OriginNames) {
         let Answer { response, origin_headers } = answer;
         let policy = &self.ruleset.policy().identity;
-        let names = caller::names_of_origin(&origin_headers, policy, self.account_secret);
+        let names = sender::names_of_origin(&origin_headers, policy, self.account_secret);
         (response, names)
     }
 
     /// Queues the observation for correlation, with the outcome of the request: `status` of the
-    /// response, the action that was carried out, and how the origin named the caller.
+    /// response, the action that was carried out, and how the origin named the sender.
     fn queue_observation(
         &self,
         observation: Option<Observation>,
@@ -519,9 +519,9 @@ impl<'a> LlmCall<'a> {
     ) {
         let Some(mut observation) = observation else { return };
         let queued = catch_panic(|| {
-            observation.proven |= self.caller.is_proven();
+            observation.proven |= self.sender.is_proven();
             self.ruleset.record_outcome(&mut observation, &self.hash_key, status, action);
-            self.caller.own(&mut observation, names, &self.hash_key);
+            self.sender.own(&mut observation, names, &self.hash_key);
             observation_queue::enqueue(self.ruleset, observation, self.settings);
         });
         if queued.is_none() {
@@ -556,7 +556,7 @@ impl<'a> LlmCall<'a> {
         let fails_closed = policy.enforce.fail_closed && disposition.mode == Mode::Enforce;
         let mut line = DecisionLine::for_unscored(self.upstream.request_id, error);
         self.add_context(&mut line);
-        line.account = self.caller.account.as_deref();
+        line.account = self.sender.account.as_deref();
         line.dialect = self.endpoint.dialect().name();
         line.operation = self.endpoint.operation();
         line.transport = transport;

@@ -18,10 +18,10 @@ use worker::Context;
 
 use crate::platform::log;
 use crate::platform::settings::Origin;
-use crate::request::caller::{ACCOUNT_HEADER, TENANT_HEADER};
 use crate::request::client_request::ClientRequest;
 use crate::request::request_body::UpstreamBody;
 use crate::request::response::RequestError;
+use crate::request::sender::{ACCOUNT_HEADER, TENANT_HEADER};
 use crate::request::tag;
 use crate::request::tag::REQUEST_ID_HEADER;
 
@@ -68,10 +68,10 @@ impl Upstream<'_> {
         let response = self.await_response(in_flight).await?;
         // Nearly no response has them, and a copy costs time.
         let headers = response.headers();
-        let names_caller = [ACCOUNT_HEADER, TENANT_HEADER]
+        let names_sender = [ACCOUNT_HEADER, TENANT_HEADER]
             .iter()
             .any(|name| headers.has(name).unwrap_or_default());
-        Ok(if names_caller { without_reserved_headers(response) } else { response })
+        Ok(if names_sender { without_reserved_headers(response) } else { response })
     }
 
     /// Forwards a request whose body was read, at least in part. The response gets the request id.
@@ -229,7 +229,7 @@ impl Upstream<'_> {
 }
 
 /// Returns a copy of the origin's response without reserved headers, which the origin may echo or
-/// use to name the caller. A response with a WebSocket is returned unchanged.
+/// use to name the sender. A response with a WebSocket is returned unchanged.
 fn without_reserved_headers(response: Response) -> Response {
     if response.status() == SWITCHING_PROTOCOLS {
         return response;

@@ -26,14 +26,14 @@ use crate::isolate::active_rules::ActiveRules;
 use crate::isolate::{active_rules, indicators, observation_queue, telemetry};
 use crate::platform::panic::catch_panic;
 use crate::platform::settings::Settings;
-use crate::request::caller;
-use crate::request::caller::Caller;
 use crate::request::client_request;
 use crate::request::client_request::ClientRequest;
 use crate::request::keep_alive::{KeepAlive, keep_alive};
 use crate::request::llm_call::{LlmCall, MessageOutcome};
 use crate::request::request_body::RequestBody;
 use crate::request::response::RequestError;
+use crate::request::sender;
+use crate::request::sender::Sender;
 use crate::request::tag;
 use crate::request::upstream::{SWITCHING_PROTOCOLS, Upstream, header_names, remove_header};
 
@@ -101,9 +101,9 @@ pub async fn handle(
 ) -> Result<Response, RequestError> {
     let request = upstream.request;
     let identity = &active_rules.active().policy().identity;
-    let is_trusted = caller::is_trusted(request, identity, settings, upstream.context);
+    let is_trusted = sender::is_trusted(request, identity, settings, upstream.context);
     let account =
-        Caller::find(request, endpoint.dialect(), identity, is_trusted, account_secret).account;
+        Sender::find(request, endpoint.dialect(), identity, is_trusted, account_secret).account;
     let (ruleset, _) = active_rules.ruleset_for_account(account.as_deref());
     match ruleset.policy().websocket {
         WebSocketPolicy::Pass => {

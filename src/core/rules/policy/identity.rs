@@ -3,19 +3,19 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::identity::credential::{Place, is_header_name};
-use crate::identity::source::Source;
+use crate::identity::credential::{CredentialPlace, is_header_name};
+use crate::identity::source::IdentitySource;
 
 /// Accounts and tenants of requests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct IdentityPolicy {
     /// Sources of the account; the first that a request has counts.
-    pub account: Vec<Source>,
+    pub account: Vec<IdentitySource>,
     /// Sources of the tenant, the customer that owns accounts; the first that a request has counts.
-    pub tenant: Vec<Source>,
+    pub tenant: Vec<IdentitySource>,
     /// Places in which the origin looks for credentials, before the built-in places.
-    pub credential: Vec<Place>,
+    pub credential: Vec<CredentialPlace>,
     /// Proof that a request comes from a gateway whose headers are believed.
     pub trusted: Trust,
     /// Treatment of identity headers of requests without that proof.
@@ -84,7 +84,7 @@ impl IdentityPolicy {
     pub fn gateway_headers(&self) -> impl Iterator<Item = &str> {
         let sources = self.account.iter().chain(&self.tenant);
         let headers = sources.filter_map(|source| match source {
-            Source::Header(name) => Some(name.as_str()),
+            IdentitySource::Header(name) => Some(name.as_str()),
             _ => None,
         });
         headers.chain(self.client_address.as_ref().map(AddressHeader::name))
@@ -136,7 +136,7 @@ const MAX_SOURCES: usize = 16;
 impl Default for IdentityPolicy {
     fn default() -> Self {
         Self {
-            account: vec![Source::Credential, Source::MtlsFingerprint],
+            account: vec![IdentitySource::Credential, IdentitySource::MtlsFingerprint],
             tenant: Vec::new(),
             credential: Vec::new(),
             trusted: Trust::None,

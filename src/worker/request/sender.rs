@@ -1,4 +1,4 @@
-//! Who sends a request: the ids of account and tenant, and what is known about them.
+//! The sender of a request: the ids of account and tenant, and proofs.
 
 use hedgerow_core::correlate::Observation;
 use hedgerow_core::field::FieldId;
@@ -23,7 +23,7 @@ use crate::request::client_request::ClientRequest;
 
 /// The sender of a request. Ids are keyed hashes in hex.
 #[derive(Default)]
-pub struct Caller {
+pub struct Sender {
     /// The account: as the origin named it, else as the request does.
     pub account: Option<String>,
     /// How the account was found out.
@@ -40,11 +40,12 @@ pub struct Caller {
     is_claim: bool,
     /// Hash of the credential, under which the origin's success is remembered.
     proof: u64,
-    /// Whether the address of the client is in a header of the gateway; the address, if it is valid.
+    /// Whether the address of the client is in a header of the gateway; the address, if it is
+    /// valid.
     gateway_address: Option<Option<String>>,
 }
 
-impl Caller {
+impl Sender {
     /// Finds out who sends a request, by the policy and by what the origin has said before.
     pub fn find(
         request: &ClientRequest,
@@ -81,7 +82,7 @@ impl Caller {
         }
     }
 
-    /// Adds the caller to the core's view of a request.
+    /// Adds the sender to the core's view of a request.
     pub fn envelope<'e>(&'e self, envelope: Envelope<'e>) -> Envelope<'e> {
         let client = match &self.gateway_address {
             // All other facts are of the gateway.
@@ -189,8 +190,8 @@ pub fn private_headers(
     secret.into_iter().chain(forged).collect()
 }
 
-/// Returns the prop `hedgerow` of the service binding that called the Worker. Only the configuration
-/// of the calling Worker can set it.
+/// Returns the prop `hedgerow` of the service binding that called the Worker. Only the
+/// configuration of the calling Worker can set it.
 fn binding_prop(context: &Context) -> Option<String> {
     let context: &JsValue = context.as_ref().as_ref();
     let props = Reflect::get(context, &JsValue::from_str("props")).ok()?;
