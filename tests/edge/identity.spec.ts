@@ -168,6 +168,18 @@ it('a request without credential has no account, and several credentials are cou
   });
 });
 
+it('health warns if most scored calls have no account', () =>
+  withFilter({ origin }, async (filter) => {
+    const messages = async () => {
+      const report = (await (await filter.health()).json()) as { warnings: { message: string }[] };
+      return report.warnings.map(({ message }) => message).join('\n');
+    };
+    const batch = () => Promise.all(Array.from({ length: 25 }, () => decide(filter)));
+    for (let i = 0; i < 20; i++) await batch();
+    expect(await messages()).toContain('most scored calls have no account');
+    expect(await messages()).not.toContain('one account makes');
+  }));
+
 it('a client certificate is an account if Cloudflare has verified it', () => {
   const caller = `export default {
     fetch: (request, env) =>

@@ -19,7 +19,7 @@ use web_sys::{Headers, Response};
 use crate::isolate::active_rules::ActiveRules;
 use crate::isolate::attribution::Attribution;
 use crate::isolate::principals::OriginNames;
-use crate::isolate::{indicators, observation_queue, telemetry};
+use crate::isolate::{account_stats, indicators, observation_queue, telemetry};
 use crate::platform::clock::now_seconds;
 use crate::platform::hmac_sha256;
 use crate::platform::log::DecisionLine;
@@ -449,6 +449,7 @@ impl<'a> LlmCall<'a> {
         transport: Option<&'static str>,
     ) {
         self.count(decision, model, shadow);
+        account_stats::record(decision.account.as_deref(), now_seconds());
         let mut line = DecisionLine::for_decision(self.upstream.request_id, decision);
         self.add_context(&mut line);
         line.transport = transport;
