@@ -1,10 +1,12 @@
-//! Account ids for recorded requests without account ids, derived from their credentials.
+//! Account and tenant ids, as the edge computes them from credentials.
 
 use std::collections::HashMap;
 
-use hedgerow_core::http::credential;
-use hedgerow_core::http::route::builtin_endpoint;
+use hedgerow_core::Envelope;
+use hedgerow_core::identity::kind::AccountKind;
+use hedgerow_core::identity::principal::{ACCOUNT_ID_BYTES, Account, Presented, Principal};
 use hedgerow_core::mac_domain::MacDomain;
+use hedgerow_core::rules::policy::Policy;
 use hedgerow_sigma::recorded::RecordedRequest;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
@@ -16,43 +18,88 @@ use crate::secret_file::env_var;
 #[derive(Default)]
 pub struct AccountIds {
     secret: Option<String>,
-    numbers: HashMap<String, usize>,
+    numbers: HashMap<Account, usize>,
+}
+
+/// The sender of a recorded request.
+#[derive(Default)]
+pub struct RecordedPrincipal {
+    account: Option<String>,
+    kind: Option<AccountKind>,
+    tenant: Option<String>,
+    credential_count: u32,
 }
 
 impl AccountIds {
     /// Reads `ACCOUNT_SECRET` from the environment, if it is set.
     pub fn new() -> Self {
-        Self { secret: env_var("ACCOUNT_SECRET"), numbers: HashMap::new() }
+        Self { secret: env_var("ACCOUNT_SECRET"), ..Self::default() }
     }
 
-    /// Sets the account of a request that has a credential and does not name its account.
-    pub fn assign_account(&mut self, recorded: &mut RecordedRequest) {
-        if recorded.account.is_some() {
-            return;
+    /// Returns who sent a request: the account and tenant that the recording names, else those of
+    /// its credential by the policy. Identity headers of a recording are believed.
+    pub fn principal(&mut self, recorded: &RecordedRequest, policy: &Policy) -> RecordedPrincipal {
+        let principal = find_principal(recorded, policy);
+        let kind = principal.account.as_ref().map(|account| account.kind);
+        let account = recorded.account.clone();
+        RecordedPrincipal {
+            kind: kind.filter(|_| account.is_none()),
+            account: account.or_else(|| Some(self.id(principal.account?))),
+            tenant: recorded.tenant.clone().or(principal.tenant),
+            credential_count: principal.credential_count,
         }
-        let header = |name: &str| {
-            let header = recorded.headers.iter().find(|(header_name, _)| header_name == name);
-            header.map(|(_, value)| value.as_str())
-        };
-        let dialect = builtin_endpoint(&recorded.path).dialect();
-        let credential =
-            credential::find_credential(dialect, header, || recorded.query_key.clone()).found();
-        recorded.account = credential.and_then(|credential| match &self.secret {
-            Some(secret) => account_hash(secret, &credential),
-            None => {
-                let next = self.numbers.len().saturating_add(1);
-                let number = self.numbers.entry(credential).or_insert(next);
-                Some(format!("credential {number}"))
-            }
-        });
+    }
+
+    fn id(&mut self, account: Account) -> String {
+        if let Some(secret) = &self.secret {
+            return account_id(secret, &account).unwrap_or_default();
+        }
+        let next = self.numbers.len().saturating_add(1);
+        let number = self.numbers.entry(account).or_insert(next);
+        format!("credential {number}")
     }
 }
 
-/// Returns the account id of the edge: the first bytes of HMAC-SHA256 of the domain's prefix and
-/// the credential, in hex.
-fn account_hash(secret: &str, credential: &str) -> Option<String> {
+impl RecordedPrincipal {
+    /// Adds the principal to an envelope.
+    pub fn envelope<'e>(&'e self, envelope: Envelope<'e>) -> Envelope<'e> {
+        Envelope {
+            account: self.account.as_deref(),
+            account_kind: self.kind,
+            tenant: self.tenant.as_deref(),
+            credential_count: self.credential_count,
+            ..envelope
+        }
+    }
+}
+
+/// Finds out who sent a request, by a policy.
+pub fn find_principal(recorded: &RecordedRequest, policy: &Policy) -> Principal {
+    let presented = Presented {
+        headers: &recorded.headers,
+        path: &recorded.path,
+        query: &recorded.query,
+        dialect: policy.endpoint(&recorded.path).dialect(),
+        certificate: None,
+        is_trusted: true,
+    };
+    Principal::find(&presented, &policy.identity)
+}
+
+/// Returns the account id of the edge; `None` never, because HMAC accepts secrets of any length.
+pub fn account_id(secret: &str, account: &Account) -> Option<String> {
+    keyed_id(secret, MacDomain::Account(account.kind), &account.text)
+}
+
+/// Returns the tenant id of the edge.
+pub fn tenant_id(secret: &str, tenant: &str) -> Option<String> {
+    keyed_id(secret, MacDomain::Tenant, tenant)
+}
+
+/// Returns the first bytes of HMAC-SHA256 of the domain's prefix and a text, in hex.
+fn keyed_id(secret: &str, domain: MacDomain, text: &str) -> Option<String> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).ok()?;
-    mac.update(MacDomain::Account.prefix());
-    mac.update(credential.as_bytes());
-    mac.finalize().into_bytes().get(..credential::ACCOUNT_ID_BYTES).map(hex::encode)
+    mac.update(domain.prefix());
+    mac.update(text.as_bytes());
+    mac.finalize().into_bytes().get(..ACCOUNT_ID_BYTES).map(hex::encode)
 }

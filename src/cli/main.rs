@@ -18,8 +18,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use cmd::{
-    audit, build, check, clusters, diff, docs, explain, indicators, keygen, push, release, replay,
-    score, simulate, status, test,
+    account, audit, build, check, clusters, diff, docs, explain, indicators, keygen, push, release,
+    replay, score, simulate, status, test,
 };
 use error::Error;
 use terminal::{Format, print_error};
@@ -82,6 +82,8 @@ enum Command {
     Indicators(indicators::IndicatorsArgs),
     /// Show clusters: accounts that share indicators.
     Clusters(clusters::ClustersArgs),
+    /// Print the account id of a credential, as decisions show it.
+    Account(account::AccountArgs),
 }
 
 fn main() -> ExitCode {
@@ -106,6 +108,7 @@ fn main() -> ExitCode {
         Command::Audit(args) => audit::run(&args, config, format),
         Command::Indicators(args) => indicators::run(&args, config, format),
         Command::Clusters(args) => clusters::run(&args, config, format),
+        Command::Account(args) => account::run(&args, format),
     };
     match result {
         Ok(outcome) => outcome.exit_code(),

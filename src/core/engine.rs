@@ -13,6 +13,7 @@ use crate::correlate::{Correlator, Firing, Observation, Shard};
 use crate::evaluate::decision::Assessment;
 use crate::field::FieldId;
 use crate::http::envelope::Envelope;
+use crate::identity::kind::AccountKind;
 use crate::rules::policy::{Action, Disposition, Mode};
 use crate::ruleset::Ruleset;
 
@@ -99,6 +100,10 @@ impl<'r> LocalEngine<'r> {
             self.ruleset.record_outcome(&mut observation, &hash_key, status, applied_action);
             if observation.proven {
                 self.proven_accounts.insert(account);
+            }
+            let is_claim = envelope.account_kind.is_some_and(AccountKind::is_claim);
+            if is_claim && !observation.proven {
+                observation.disown(&hash_key);
             }
             self.observe(&observation, now);
         }

@@ -1,8 +1,7 @@
-//! The HTTP request around an LLM call: envelope, route, credential and body.
+//! The HTTP request around an LLM call: envelope, route and body.
 
 pub mod body;
 mod compression;
-pub mod credential;
 pub mod endpoint;
 pub mod envelope;
 pub mod path_shape;

@@ -35,7 +35,8 @@
 //! ```
 //!
 //! # In scope
-//! - [`http`] reads envelope, route, credential and body of a request
+//! - [`http`] reads envelope, route and body of a request
+//! - [`identity`] finds out who sends a request
 //! - [`extract`] extracts fields and text from requests of every dialect
 //! - [`text`] normalises text
 //! - [`work`] bounds the work per body
@@ -59,6 +60,7 @@ pub mod evaluate;
 pub mod extract;
 pub mod field;
 pub mod http;
+pub mod identity;
 pub mod keyed_hash;
 pub mod mac_domain;
 pub mod matching;

@@ -4,11 +4,15 @@
 //! use for another: the input of each hash therefore begins with the name of its purpose. Every
 //! name ends with the only zero byte in it, so that no name is a prefix of another.
 
+use crate::identity::kind::AccountKind;
+
 /// A purpose of a keyed hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MacDomain {
-    /// Account ids, from credentials. HMAC under ACCOUNT_SECRET.
-    Account,
+    /// Account ids of one kind. HMAC under ACCOUNT_SECRET.
+    Account(AccountKind),
+    /// Tenant ids. HMAC under ACCOUNT_SECRET.
+    Tenant,
     /// Hashes of client addresses in the audit log. HMAC under ACCOUNT_SECRET.
     Address,
     /// The derived key that authenticates indicators in KV. HMAC under ACCOUNT_SECRET.
@@ -20,15 +24,18 @@ pub enum MacDomain {
 }
 
 impl MacDomain {
-    /// Every domain, for tests.
-    #[cfg(test)]
-    const ALL: [Self; 5] =
-        [Self::Account, Self::Address, Self::IndicatorsKey, Self::HashKey, Self::LiveTicket];
-
     /// Returns the bytes that precede the message. Changing them changes every hash of the domain.
     pub fn prefix(self) -> &'static [u8] {
         match self {
-            Self::Account => b"hedgerow.account.v1\0",
+            Self::Account(AccountKind::Key) => b"hedgerow.account.v1\0",
+            Self::Account(AccountKind::Jwt) => b"hedgerow.account.jwt.v1\0",
+            Self::Account(AccountKind::Aws) => b"hedgerow.account.aws.v1\0",
+            Self::Account(AccountKind::Basic) => b"hedgerow.account.basic.v1\0",
+            Self::Account(AccountKind::Header) => b"hedgerow.account.header.v1\0",
+            Self::Account(AccountKind::Cookie) => b"hedgerow.account.cookie.v1\0",
+            Self::Account(AccountKind::Mtls) => b"hedgerow.account.mtls.v1\0",
+            Self::Account(AccountKind::Origin) => b"hedgerow.account.origin.v1\0",
+            Self::Tenant => b"hedgerow.tenant.v1\0",
             Self::Address => b"hedgerow.address.v1\0",
             Self::IndicatorsKey => b"hedgerow.indicators-key.v1\0",
             Self::HashKey => b"hedgerow.keys.v1\0",
@@ -43,10 +50,13 @@ mod tests {
 
     #[test]
     fn no_prefix_is_the_beginning_of_another() {
-        for domain in MacDomain::ALL {
+        use MacDomain::*;
+        let others = [Tenant, Address, IndicatorsKey, HashKey, LiveTicket];
+        let domains: Vec<_> = AccountKind::ALL.map(Account).into_iter().chain(others).collect();
+        for domain in &domains {
             let prefix = domain.prefix();
             assert_eq!(prefix.iter().position(|byte| *byte == 0), Some(prefix.len() - 1));
-            let starting = MacDomain::ALL.iter().filter(|other| other.prefix().starts_with(prefix));
+            let starting = domains.iter().filter(|other| other.prefix().starts_with(prefix));
             assert_eq!(starting.count(), 1, "{domain:?}");
         }
     }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use hedgerow_core::field::FIELDS;
 use hedgerow_core::http::routes::BUILTIN_APIS;
+use hedgerow_core::identity::credential::{CredentialPlace, PLACES};
 use hedgerow_core::rules::correlation::format_duration;
 
 use crate::{CorrelationRule, Rule, RuleMetadata, Rules};
@@ -32,6 +33,23 @@ pub fn routes_page() -> String {
             let endpoint = endpoint.as_str().unwrap_or_default();
             let _ = writeln!(page, "| `{path}` | `{endpoint}` |");
         }
+    }
+    page
+}
+
+/// Returns the page `docs/accounts.md`, with the table of places in which credentials are found.
+pub fn accounts_page() -> String {
+    let mut page = format!(
+        "# Accounts and tenants\n\n{GENERATED_NOTICE}\n\n{ACCOUNTS_INTRODUCTION}\n\
+         | place | used by |\n|---|---|\n"
+    );
+    for (place, users) in PLACES {
+        let place = match place {
+            CredentialPlace::Header(name) => format!("header `{name}`"),
+            CredentialPlace::Query(name) => format!("query parameter `{name}`"),
+            CredentialPlace::Protocol => "header `sec-websocket-protocol`".to_owned(),
+        };
+        let _ = writeln!(page, "| {place} | {users} |");
     }
     page
 }
@@ -121,6 +139,8 @@ fn write_references(page: &mut String, metadata: &RuleMetadata) {
 }
 
 const ROUTES_INTRODUCTION: &str = include_str!("routes.md");
+
+const ACCOUNTS_INTRODUCTION: &str = include_str!("accounts.md");
 
 const FIELDS_INTRODUCTION: &str = include_str!("fields.md");
 

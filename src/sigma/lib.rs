@@ -32,7 +32,7 @@ use std::path::Path;
 
 pub use canonical::Canonical;
 pub use correlation::CorrelationRule;
-pub use docs::{correlations_page, fields_page, routes_page, signatures_page};
+pub use docs::{accounts_page, correlations_page, fields_page, routes_page, signatures_page};
 use document::Diagnostics;
 pub use event_sequence::EventSequence;
 pub use exemplar::Exemplar;

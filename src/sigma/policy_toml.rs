@@ -23,6 +23,7 @@ pub fn parse(file: &RuleFile, names: &[String], findings: &mut Vec<Finding>) -> 
     check_score(&document, &mut diagnostics);
     check_sizes(&document, &mut diagnostics);
     check_incomplete(&document, &mut diagnostics);
+    check_identity(&document, &mut diagnostics);
     check_noise(&document, &mut diagnostics);
     check_paths(&document, &mut diagnostics);
     check_accounts(&document, &mut diagnostics);
@@ -89,6 +90,29 @@ fn check_score(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
         if !FAMILIES.contains(&family) && family != list::FAMILY {
             let problem = format!("unknown family '{family}'");
             diagnostics.add(key.span().start, problem, replace_unknown(family, FAMILIES));
+        }
+    }
+}
+
+/// Checks that accounts have a source, and that headers of a gateway have a proof.
+fn check_identity(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
+    let Some(table) = table(document, "identity") else { return };
+    if let Some((offset, sources)) = value(table, "account")
+        && sources.as_array().is_some_and(|list| list.is_empty())
+    {
+        let problem = "'account' is empty: no request would have an account";
+        diagnostics.add(offset, problem, policy::ACCOUNT_REMEDY);
+    }
+    if text(table, "trusted").is_some_and(|(_, proof)| proof != "none") {
+        return;
+    }
+    let lists = ["account", "tenant"].into_iter().filter_map(|key| value(table, key));
+    let sources = lists.filter_map(|(_, list)| list.as_array()).flatten();
+    let sources = sources.filter_map(|entry| Some((entry.span().start, entry.get_ref().as_str()?)));
+    for (offset, source) in sources.chain(text(table, "client_address")) {
+        if source.starts_with("header:") {
+            let problem = format!("'{source}' is never believed: nothing proves who set it");
+            diagnostics.add(offset, problem, policy::TRUST_REMEDY);
         }
     }
 }

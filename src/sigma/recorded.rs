@@ -22,8 +22,10 @@ pub struct RecordedRequest {
     pub http_version: Option<String>,
     /// Account id, if recorded.
     pub account: Option<String>,
-    /// Credential in the query parameter `key`; `None` if the parameter is missing.
-    pub query_key: Option<String>,
+    /// Tenant, if recorded.
+    pub tenant: Option<String>,
+    /// Query as sent, without the question mark.
+    pub query: String,
     /// Known kind of the traffic, such as `benign`, if recorded.
     pub label: Option<String>,
     /// Time of the request, in seconds since the epoch or since the start of the recording.
@@ -72,7 +74,8 @@ impl RecordedRequest {
         let headers = line.headers.0;
         Ok(Self {
             account: line.account,
-            query_key: query_key(&line.path),
+            tenant: line.tenant,
+            query: query_of(&line.path),
             method: line.method,
             path: strip_query(&line.path),
             headers,
@@ -115,7 +118,8 @@ impl RecordedRequest {
             method: method.to_owned(),
             path: strip_query(target),
             account: None,
-            query_key: query_key(target),
+            tenant: None,
+            query: query_of(target),
             headers,
             body: body.to_vec(),
             http_version: version.map(|version| version.trim_start_matches("HTTP/").to_owned()),
@@ -138,6 +142,7 @@ impl RecordedRequest {
             unscanned_bytes: (self.body.len() - scanned_len) as u64,
             client: Client { http_version: self.http_version.as_deref(), ..Default::default() },
             account: self.account.as_deref(),
+            tenant: self.tenant.as_deref(),
             now,
             ..Envelope::default()
         }
@@ -158,6 +163,7 @@ struct NdjsonRecord<'a> {
     body_b64: bool,
     http_version: Option<String>,
     account: Option<String>,
+    tenant: Option<String>,
     label: Option<String>,
     #[serde(rename = "t")]
     time: Option<f64>,
@@ -263,12 +269,9 @@ fn strip_query(target: &str) -> String {
     target.split(['?', '#']).next().unwrap_or_default().to_owned()
 }
 
-/// Returns the query parameter `key` of a target, which is a credential of Gemini; `None` if it is
-/// missing or empty.
-fn query_key(target: &str) -> Option<String> {
-    let (_, query) = target.split_once('?')?;
-    let key = query.split('&').find_map(|parameter| parameter.strip_prefix("key="))?;
-    Some(key.to_owned()).filter(|key| !key.is_empty())
+/// Returns the query of a target; empty if it has none.
+fn query_of(target: &str) -> String {
+    target.split_once('?').map_or(String::new(), |(_, query)| query.to_owned())
 }
 
 #[cfg(test)]

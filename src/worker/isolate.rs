@@ -12,8 +12,11 @@
 //! | `decision_sample.rs` | decisions that go with a report |
 //! | `attribution.rs` | the rules and the data centre of a decision |
 //! | `model_name.rs` | model names that may be stored |
+//! | `account_stats.rs` | signs that the identity settings do not fit the traffic |
+//! | `principals.rs` | credentials that the origin has accepted, and its names of accounts |
 //! | `observation_queue.rs` | observations and their delivery to correlators |
 
+pub mod account_stats;
 pub mod active_rules;
 pub mod attribution;
 pub mod decision_sample;
@@ -21,4 +24,5 @@ pub mod indicators;
 pub mod kv_poll;
 pub mod model_name;
 pub mod observation_queue;
+pub mod principals;
 pub mod telemetry;

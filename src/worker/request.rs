@@ -3,7 +3,8 @@
 //! | file | content |
 //! |---|---|
 //! | `filter.rs` | the steps, and requests that are not LLM calls |
-//! | `client_request.rs` | the head: method, target, headers, client, account |
+//! | `client_request.rs` | the head: method, target, headers, client |
+//! | `sender.rs` | account and tenant of a request |
 //! | `classify.rs` | the LLM call that the request is, if any |
 //! | `websocket.rs` | a WebSocket: each message with a prompt is treated like a request |
 //! | `llm_call.rs` | scoring, logging and enforcing one LLM call |
@@ -32,6 +33,7 @@ pub mod keep_alive;
 pub mod llm_call;
 pub mod request_body;
 pub mod response;
+pub mod sender;
 pub mod service_worker;
 pub mod shadow;
 pub mod tag;

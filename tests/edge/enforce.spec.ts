@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import {
   chat,
+  decisionTags,
   enforce,
   fixture,
   Origin,
@@ -87,7 +88,7 @@ describe('tag', () => {
       enforce(),
     );
     expect((await filter.decision(res)).band).toBe('clear');
-    expect(tagHeaders(origin.last)).toEqual({});
+    expect(decisionTags(origin.last)).toEqual({});
   });
 });
 
@@ -285,7 +286,7 @@ describe('shadow', () => {
       const decision = await filter.decision(res);
       expect(decision).toMatchObject({ mode: 'shadow', enforced: false });
       expect(['degrade', 'block']).toContain(decision.action);
-      expect(tagHeaders(origin.last)).toEqual({});
+      expect(decisionTags(origin.last)).toEqual({});
     }
   });
 });

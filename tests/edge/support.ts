@@ -240,6 +240,13 @@ export class Origin {
 export const tagHeaders = ({ headers }: ReceivedRequest) =>
   Object.fromEntries(Object.entries(headers).filter(([name]) => name.startsWith('x-hedgerow')));
 
+/** Returns the tags except the request id, which every LLM call has. */
+export function decisionTags(request: ReceivedRequest) {
+  const { 'x-hedgerow-request-id': id, ...tags } = tagHeaders(request);
+  expect(id ?? '').toMatch(/^[0-9a-f-]{36}$/);
+  return tags;
+}
+
 /** Computes the MAC of tag headers as origins do: over lines `name:value\n`, in order of name. */
 export const tagMac = (tags: Record<string, string>) =>
   createHmac('sha256', SECRETS.TAG_SECRET)
@@ -255,6 +262,11 @@ export interface DecisionLine {
   time: string;
   request_id: string;
   account: string;
+  account_kind: string;
+  /** Keyed hash of the tenant, if it is known. */
+  tenant?: string;
+  /** Number of different credentials, if there are several. */
+  credentials?: number;
   /** Only if the credential does not count. */
   credential?: 'malformed';
   dialect: string;
@@ -311,6 +323,8 @@ export interface FilterOptions {
   vars?: Variables;
   /** Source of a Worker with the service binding FILTER to the filter. `url` then leads to it. */
   caller?: string;
+  /** Props of that service binding. */
+  callerProps?: Record<string, unknown>;
   /** Whether the filter has the console's files. */
   console?: boolean;
 }
@@ -476,6 +490,7 @@ export class Filter extends Edge {
       build = BUILD,
       vars = {},
       caller,
+      callerProps,
       console = false,
     } = this.#options;
     const url = originUrl(origin);
@@ -506,7 +521,7 @@ export class Filter extends Edge {
       name: 'caller',
       modules: true,
       script: caller,
-      serviceBindings: { FILTER: 'hedgerow' },
+      serviceBindings: { FILTER: { name: 'hedgerow', props: callerProps } },
       ...COMPATIBILITY,
       ...DIRECT,
     };
@@ -522,6 +537,11 @@ export class Filter extends Edge {
     this.url = String(
       await this.#miniflare.unsafeGetDirectURL(callerWorker ? 'caller' : 'hedgerow'),
     ).replace(/\/$/, '');
+  }
+
+  /** Returns the KV namespace RULES of the filter. */
+  kv(): Promise<Kv> {
+    return this.#miniflare!.getKVNamespace('RULES', 'hedgerow') as unknown as Promise<Kv>;
   }
 
   async dispose() {

@@ -512,6 +512,8 @@ fn invalid_policies_are_findings() {
         ("no window", "[scan]\nwindow = 0", "nothing would be scanned"),
         ("no decompressed bytes", "[scan]\nmax_decompressed = 0", "no compressed body"),
         ("infinite cap", "[score.caps]\ncontext = inf", "the cap 'context'"),
+        ("no account", "[identity]\naccount = []", "no request would have an account"),
+        ("no proof", "[identity]\ntrusted = 'header:X-Gateway'", "is not a proof: expected"),
         ("no path", "[[route]]\nmode = 'enforce'", "this route has no 'path'"),
     ];
     for (name, policy, problem) in rows {
@@ -570,6 +572,12 @@ signatures = ['other', 5]
 id = 'team'
 [[cluster]]
 mode = 'shadow'
+[identity]
+account = ['header:x-user', 'query:key']
+tenant = ['jwt:']
+trusted = 'none'
+client_address = 'header:x-forwarded-for'
+proven = ['ok']
 ";
     let expected = [
         (1, 1, "unknown field `mood`"),
@@ -597,6 +605,11 @@ mode = 'shadow'
         (34, 24, "expected a string"),
         (36, 6, "the cluster 'team' is invalid"),
         (37, 1, "this cluster has no 'id'"),
+        (40, 12, "'header:x-user' is never believed: nothing proves who set it"),
+        (40, 29, "'query:key' is not a source of accounts: expected \"credential\""),
+        (41, 11, "'jwt:' is not a source of accounts"),
+        (43, 18, "'header:x-forwarded-for' is never believed"),
+        (44, 11, "'ok' is not a status: expected a number"),
     ];
     let directory = scratch("policies");
     fs::write(directory.join("pairs.yml"), RULE).unwrap();

@@ -25,6 +25,8 @@ mod extraction;
 /// Bodies that are made to be expensive.
 #[path = "../hostile_bodies.rs"]
 mod hostile_bodies;
+/// Accounts of credentials, at the command line and in replays.
+mod identity;
 /// Matching against `explain` and a naive reference.
 mod matching;
 /// Keys, signatures, bundles and releases, and their commands.

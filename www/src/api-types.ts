@@ -257,8 +257,12 @@ export type DecisionRecord = {
   serial: number | null;
   /** Failure of Hedgerow that kept the request from being scored. */
   error: string | null;
-  /** Keyed hash of the credential, 32 hexadecimal digits. */
+  /** Id of the account, a keyed hash: 32 hexadecimal digits. */
   account: string | null;
+  /** How the account was found out: `key` or `jwt`, for example; missing without an account. */
+  account_kind?: string;
+  /** Id of the tenant, a keyed hash: 32 hexadecimal digits; missing if it is not known. */
+  tenant?: string;
   /** Id of the cluster of an indicator that hit; missing without one. */
   cluster?: string;
   /** Dialect of the body: `openai`, for example. */

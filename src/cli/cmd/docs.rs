@@ -31,6 +31,7 @@ pub fn run(args: &DocsArgs) -> Result<Outcome> {
     for (name, page) in [
         ("fields.md", hedgerow_sigma::fields_page()),
         ("routes.md", hedgerow_sigma::routes_page()),
+        ("accounts.md", hedgerow_sigma::accounts_page()),
         ("signatures.md", hedgerow_sigma::signatures_page(&rules)),
         ("correlations.md", hedgerow_sigma::correlations_page(&rules)),
     ] {

@@ -8,6 +8,7 @@ use hedgerow_core::http::body::Body;
 use serde_json::json;
 
 use super::score::{NOT_AN_LLM_CALL, read_request};
+use crate::account_ids::AccountIds;
 use crate::dates::now;
 use crate::error::{Error, Outcome, Result};
 use crate::rules::RulesetArgs;
@@ -32,7 +33,8 @@ pub fn run(args: &ExplainArgs, format: Format) -> Result<Outcome> {
     let ruleset = args.ruleset.load()?;
     let recorded = read_request(&args.file)?;
     let limits = &ruleset.policy().scan;
-    let envelope = recorded.envelope(limits.max_body, now());
+    let principal = AccountIds::new().principal(&recorded, ruleset.policy());
+    let envelope = principal.envelope(recorded.envelope(limits.max_body, now()));
     let Some(endpoint) = ruleset.endpoint(&envelope) else { return print_not_llm_call(format) };
     let is_selected = |name: &String| args.signature.as_ref().is_none_or(|wanted| wanted == name);
     if !ruleset.signatures().iter().any(|signature| is_selected(&signature.name)) {

@@ -26,7 +26,9 @@ pub struct ScoreArgs {
 pub fn run(args: &ScoreArgs, format: Format) -> Result<Outcome> {
     let ruleset = args.ruleset.load()?;
     let recorded = read_request(&args.file)?;
+    let principal = AccountIds::new().principal(&recorded, ruleset.policy());
     let envelope = recorded.envelope(ruleset.policy().scan.max_body, now());
+    let envelope = principal.envelope(envelope);
     let Some(assessment) = ruleset.assess(&envelope) else {
         match format {
             Format::Json => print_json(&json!({ "llm_call": false }))?,
@@ -49,8 +51,7 @@ pub fn run(args: &ScoreArgs, format: Format) -> Result<Outcome> {
 /// Text output for a request that is not an LLM call.
 pub const NOT_AN_LLM_CALL: &str = "not an LLM call: forwarded unchanged, not scored, not counted";
 
-/// Reads one request from a file, or from standard input if the path is `-`, and assigns an account
-/// id to a request without one.
+/// Reads one request from a file, or from standard input if the path is `-`.
 pub fn read_request(path: &Path) -> Result<RecordedRequest> {
     let mut bytes = Vec::new();
     let result = match path.to_str() {
@@ -59,10 +60,7 @@ pub fn read_request(path: &Path) -> Result<RecordedRequest> {
     };
     result.map_err(|error| io_error(path, &error))?;
     let recorded = RecordedRequest::parse(&bytes);
-    let mut recorded =
-        recorded.map_err(|problem| Error::Io(format!("{}: {problem}", path.display())))?;
-    AccountIds::new().assign_account(&mut recorded);
-    Ok(recorded)
+    recorded.map_err(|problem| Error::Io(format!("{}: {problem}", path.display())))
 }
 
 fn print_decision(decision: &Decision, score: &Score) -> Result<()> {

@@ -40,8 +40,16 @@ pub struct DecisionRecord {
     pub serial: Option<u64>,
     /// Failure of Hedgerow that kept the request from being scored.
     pub error: Option<String>,
-    /// Keyed hash of the credential, 32 hexadecimal digits.
+    /// Id of the account, a keyed hash: 32 hexadecimal digits.
     pub account: Option<String>,
+    /// How the account was found out: `key` or `jwt`, for example; missing without an account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub account_kind: Option<String>,
+    /// Id of the tenant, a keyed hash: 32 hexadecimal digits; missing if it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub tenant: Option<String>,
     /// Id of the cluster of an indicator that hit; missing without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]

@@ -192,6 +192,8 @@ fn decisions() {
         serial: Some(5),
         error: None,
         account: Some("00".into()),
+        account_kind: Some("jwt".into()),
+        tenant: Some("01".into()),
         cluster: Some("0a1b2c3d".into()),
         dialect: "openai".into(),
         operation: "chat".into(),
@@ -216,7 +218,8 @@ fn decisions() {
     };
     let json = json!({
         "request_id": "id", "at": 1_700_000_000_250.0, "colo": "ORD", "model": "small",
-        "role": "canary", "serial": 5, "error": null, "account": "00", "cluster": "0a1b2c3d",
+        "role": "canary", "serial": 5, "error": null, "account": "00",
+        "account_kind": "jwt", "tenant": "01", "cluster": "0a1b2c3d",
         "dialect": "openai", "operation": "chat", "score": 50.5, "prior": -20.0,
         "evidence": 20.0,
         "contributions": [{ "family": "synthesis", "raw": 22.0, "capped": 20.0 }],

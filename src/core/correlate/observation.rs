@@ -1,5 +1,7 @@
 //! The observation: the part of a request that correlation counts.
 
+use crate::keyed_hash::HashKey;
+
 /// Maximum number of values of one field that are counted per request; further values are ignored.
 pub const MAX_VALUES_PER_FIELD: usize = 64;
 
@@ -45,8 +47,47 @@ impl Observation {
         if self.tenant == 0 { self.values(0).to_vec() } else { vec![(0, self.tenant)] }
     }
 
+    /// Replaces the account by another, given by its hash.
+    pub fn set_account(&mut self, hash: u64) {
+        self.values.retain(|(field, _)| *field != 0);
+        self.values.insert(0, (0, hash));
+    }
+
+    /// Moves the observation from an account that anybody can name to a separate one, because the
+    /// origin has not confirmed the claim: a forged token must not harm the account that it names.
+    pub fn disown(&mut self, key: &HashKey) {
+        let accounts = self.values.iter_mut().take_while(|(field, _)| *field == 0);
+        accounts.for_each(|(_, hash)| *hash = key.keyed_hash(DISOWNED, &hash.to_le_bytes()));
+    }
+
     /// Returns the value of a numeric field; `None` if the request does not have the field.
     pub(super) fn number(&self, field: u16) -> Option<f64> {
         self.numbers.iter().find(|(index, _)| *index == field).map(|(_, number)| *number)
+    }
+}
+
+/// Domain of the hashes of accounts that were claimed without proof.
+const DISOWNED: &str = "hedgerow.account.claimed";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disowned_observation_has_another_account() {
+        let observation = Observation { values: vec![(0, 7), (1, 7)], ..Observation::default() };
+        let (mut first, mut second) = (observation.clone(), observation.clone());
+        let key = HashKey::derive(b"secret");
+        first.disown(&key);
+        second.disown(&key);
+        assert_ne!(first.account(), 7);
+        assert_eq!((first.account(), first.values(1)), (second.account(), observation.values(1)));
+        second.set_account(9);
+        assert_eq!((second.account(), second.values.len()), (9, 2));
+        let mut anonymous = Observation::default();
+        anonymous.disown(&key);
+        assert_eq!(anonymous.account(), 0);
+        anonymous.set_account(9);
+        assert_eq!(anonymous.account(), 9);
     }
 }

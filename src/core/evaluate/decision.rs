@@ -8,6 +8,7 @@ use crate::evaluate::score::{Contribution, Score};
 use crate::extract::ReadIssues;
 use crate::http::envelope::Envelope;
 use crate::http::route::Endpoint;
+use crate::identity::kind::AccountKind;
 use crate::matching::{Evidence, Hit};
 use crate::rules::policy::{Action, Band, Disposition, Mode, Policy};
 use crate::rules::signature::Status;
@@ -76,6 +77,12 @@ impl Assessment {
 pub struct Decision {
     /// Id of the account (a keyed hash).
     pub account: Option<String>,
+    /// How the account was found out: `key` or `jwt`, for example.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account_kind: Option<&'static str>,
+    /// Id of the tenant (a keyed hash), if it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
     /// Id of the cluster of an indicator that matched.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
@@ -169,6 +176,8 @@ impl Decision {
         }
         Self {
             account: envelope.account.map(str::to_owned),
+            account_kind: envelope.account_kind.map(AccountKind::name),
+            tenant: envelope.tenant.map(str::to_owned),
             cluster,
             dialect: assessment.endpoint.dialect().name(),
             operation: assessment.endpoint.operation(),

@@ -72,8 +72,9 @@ impl Ruleset {
     }
 
     /// Adds the outcome of a request to its observation: the status of the response, the action,
-    /// and whether the outcome proves the account. A host that knows that an earlier request has
-    /// proven the account sets [`Observation::proven`] itself.
+    /// and whether the outcome proves the account: the origin answered with a status of the
+    /// policy's `identity.proven`. A refusal of the filter never reached the origin. A host that
+    /// knows that an earlier request has proven the account sets [`Observation::proven`] itself.
     ///
     /// If the origin rejects the credential, all other signatures of the request are dropped.
     /// Anybody can make up credentials, and with them accounts that seem to share a template with
@@ -91,7 +92,8 @@ impl Ruleset {
         ];
         let request = Request::from_values(values);
         let explainer = Explainer::default();
-        observation.proven |= proves_account(status, action);
+        let is_forwarded = !matches!(action, Action::Throttle | Action::Block);
+        observation.proven |= is_forwarded && self.policy.identity.proves(status);
         if status == STATUS_UNAUTHORIZED {
             observation.signatures.clear();
         }
@@ -297,12 +299,6 @@ impl Ruleset {
             }
         }
     }
-}
-
-/// Returns whether the outcome of a request proves its account: the origin answered with success,
-/// so it knows the credential. A refusal of the filter never reached the origin.
-fn proves_account(status: u16, action: Action) -> bool {
-    !matches!(action, Action::Throttle | Action::Block) && (200..300).contains(&status)
 }
 
 /// Status with which an origin rejects an unknown credential.

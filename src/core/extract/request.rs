@@ -278,6 +278,7 @@ impl<'a> Request<'a> {
         self.keywords.push((FieldId::Path, Cow::Borrowed(envelope.path)));
         let optional = [
             (FieldId::Account, envelope.account),
+            (FieldId::Tenant, envelope.tenant),
             (FieldId::ClientAddress, client.address),
             (FieldId::AsOrganization, client.as_organization),
             (FieldId::Country, client.country),
@@ -307,6 +308,9 @@ impl<'a> Request<'a> {
         self.push_number(FieldId::BodySize, size as f64);
         if envelope.unscanned_bytes > 0 {
             self.push_number(FieldId::BodyUnscanned, envelope.unscanned_bytes as f64);
+        }
+        if envelope.credential_count > 1 {
+            self.push_number(FieldId::CredentialCount, f64::from(envelope.credential_count));
         }
         self.push_number(FieldId::HeaderCount, envelope.headers.len() as f64);
         self.push_number(FieldId::Hour, (envelope.now / 3_600 % 24) as f64);

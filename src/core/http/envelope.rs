@@ -1,6 +1,7 @@
 //! The envelope: an HTTP request as the host received it, with facts about its client.
 
 use crate::correlate::indicator::Indicators;
+use crate::identity::kind::AccountKind;
 use crate::keyed_hash::HashKey;
 
 /// An HTTP request as the host received it: the envelope of one or more LLM requests.
@@ -23,10 +24,14 @@ pub struct Envelope<'a> {
     pub read_stop: Option<ReadStop>,
     /// Facts about the client.
     pub client: Client<'a>,
-    /// Account id: a keyed hash of the credential; `None` for a request without credential.
+    /// Account id: a keyed hash; `None` for a request that does not say who is asking.
     pub account: Option<&'a str>,
-    /// Tenant: the customer that owns the account, if the host knows it.
+    /// How the account was found out; `None` if that is not known, or without an account.
+    pub account_kind: Option<AccountKind>,
+    /// Tenant id: a keyed hash; `None` if the tenant is not known.
     pub tenant: Option<&'a str>,
+    /// Number of different credentials in the request.
+    pub credential_count: u32,
     /// Current time, in seconds since the epoch.
     pub now: u64,
     /// Key for the hashes of counted values.

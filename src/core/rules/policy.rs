@@ -2,6 +2,7 @@
 
 mod band;
 mod cors;
+mod identity;
 mod incomplete;
 mod limits;
 mod websocket;
@@ -10,6 +11,10 @@ use std::collections::BTreeMap;
 
 pub use band::{Action, Actions, Band, Bands, Mode};
 pub use cors::Cors;
+pub use identity::{
+    ACCOUNT_REMEDY, AddressHeader, IdentityPolicy, StatusPattern, TRUST_REMEDY, Trust,
+    UntrustedHeaders,
+};
 pub use incomplete::{Incomplete, IncompleteAction, UnknownPaths, UnknownTreatment};
 pub use limits::Limits;
 use serde::{Deserialize, Serialize};
@@ -26,6 +31,9 @@ use crate::http::{route, websocket as websocket_routes};
 pub struct Policy {
     /// Mode: whether actions are carried out or only recorded.
     pub mode: Mode,
+    /// Accounts and tenants of requests.
+    #[serde(skip_serializing_if = "IdentityPolicy::is_default")]
+    pub identity: IdentityPolicy,
     /// Treatment of WebSockets on LLM paths.
     #[serde(skip_serializing_if = "WebSocketPolicy::is_default")]
     pub websocket: WebSocketPolicy,
@@ -84,6 +92,9 @@ pub struct Scoring {
 pub struct EnforcementSettings {
     /// Whether the origin receives tags in Shadow, too. Clients never see them.
     pub tag_in_shadow: bool,
+    /// Whether the origin receives the request id of each LLM call, in Shadow, too.
+    #[serde(skip_serializing_if = "is_true")]
+    pub send_request_id: bool,
     /// Seconds in the `Retry-After` header of a throttled request.
     pub retry_after: u32,
     /// Whether a request is refused if scoring fails (503), or if its body should be degraded but
@@ -238,6 +249,7 @@ impl Policy {
             }
         }
         self.validate_incomplete()?;
+        self.identity.validate()?;
         let Bands { notice, suspect, hostile } = self.bands;
         if [0.0, notice, suspect, hostile, 100.0].is_sorted() {
             return Ok(());
@@ -400,6 +412,7 @@ impl Default for EnforcementSettings {
     fn default() -> Self {
         Self {
             tag_in_shadow: false,
+            send_request_id: true,
             // SDKs ignore 60 seconds or more, and then retry within a second: OpenAI's until
             // version 5 for JavaScript and version 1 for Python.
             retry_after: 30,
@@ -413,6 +426,11 @@ impl Default for EnforcementSettings {
 /// Returns whether a flag has its default, so that it is not serialised.
 fn is_false(flag: &bool) -> bool {
     !flag
+}
+
+/// Returns whether a flag is set, which is its default: then it is not serialised.
+fn is_true(flag: &bool) -> bool {
+    *flag
 }
 
 #[cfg(test)]

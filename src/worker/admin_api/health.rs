@@ -8,8 +8,10 @@
 use hedgerow_core::api::{ConfigProblem, HealthDetails, HealthReport, HealthStatus, VersionInfo};
 use web_sys::Response;
 
+use crate::isolate::account_stats;
 use crate::isolate::active_rules;
 use crate::isolate::active_rules::ActiveRules;
+use crate::platform::clock::now_seconds;
 use crate::platform::memory::wasm_memory_bytes;
 use crate::platform::settings::Settings;
 use crate::request::client_request::ClientRequest;
@@ -47,6 +49,10 @@ fn health(request: &ClientRequest, settings: &Settings) -> Response {
             "restore the binding in wrangler.toml, and deploy again",
         ));
     }
+    if let Ok(rules) = &rules {
+        warnings.extend(settings.identity_warning(&rules.active().policy().identity));
+    }
+    warnings.extend(account_stats::warnings(now_seconds()));
     let rejection = active_rules::last_problem();
     if rejection.is_some() {
         // The cause may name rules: only the log and `hedgerow status` show it.

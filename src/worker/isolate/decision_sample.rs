@@ -46,6 +46,8 @@ fn encode_decision(
         serial: attribution.serial,
         error: None,
         account: decision.account,
+        account_kind: decision.account_kind.map(str::to_owned),
+        tenant: decision.tenant,
         cluster: decision.cluster,
         dialect: decision.dialect.to_owned(),
         operation: decision.operation.to_owned(),
@@ -86,6 +88,8 @@ fn encode_unscored(
         serial: attribution.serial,
         error: Some(error.to_owned()),
         account: line.account.map(str::to_owned),
+        account_kind: line.account.map(|_| line.account_kind.to_owned()),
+        tenant: line.tenant.map(str::to_owned),
         cluster: None,
         dialect: line.dialect.to_owned(),
         operation: line.operation.to_owned(),
@@ -211,6 +215,8 @@ mod tests {
         };
         let decision = Decision {
             account: None,
+            account_kind: None,
+            tenant: None,
             cluster: None,
             dialect: "openai",
             operation: "chat",

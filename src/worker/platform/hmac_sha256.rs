@@ -120,6 +120,8 @@ fn hmac_state(secret: &str) -> Option<HmacState> {
 
 #[cfg(test)]
 mod tests {
+    use hedgerow_core::identity::kind::AccountKind;
+
     use super::*;
 
     #[test]
@@ -150,7 +152,8 @@ mod tests {
     fn no_credential_has_the_hash_of_another_domain() {
         let key = derive_key("secret", MacDomain::IndicatorsKey).unwrap();
         for credential in ["key\0indicators.v1", "", "\0", "hedgerow.indicators-key.v1\0"] {
-            let account = hmac_hex("secret", MacDomain::Account, credential.as_bytes(), 16);
+            let domain = MacDomain::Account(AccountKind::Key);
+            let account = hmac_hex("secret", domain, credential.as_bytes(), 16);
             assert!(!key.starts_with(&account.unwrap()), "{credential:?}");
         }
     }

@@ -25,6 +25,14 @@ pub struct DecisionLine<'a> {
     pub request_id: &'a str,
     /// Account of the caller (keyed hash).
     pub account: Option<&'a str>,
+    /// How the account was found out: `key` or `jwt`, for example; `none` without an account.
+    pub account_kind: &'a str,
+    /// Tenant of the caller (keyed hash), if it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<&'a str>,
+    /// Number of different credentials in the request, if there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<u32>,
     /// `malformed` if the credential has control bytes: the request then has no account.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credential: Option<&'static str>,
@@ -114,6 +122,9 @@ impl<'a> DecisionLine<'a> {
             time: js_sys::Date::new_0().to_iso_string().into(),
             request_id,
             account: None,
+            account_kind: "none",
+            tenant: None,
+            credentials: None,
             credential: None,
             cluster: None,
             dialect: "",

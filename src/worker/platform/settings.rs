@@ -9,8 +9,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use hedgerow_core::api::{ConfigProblem, ConsoleHost};
+use hedgerow_core::rules::policy::IdentityPolicy;
 use hedgerow_core::rules::trusted_keys::TrustedKeys;
 use js_sys::Reflect;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 use wasm_bindgen::JsValue;
 use worker::{Env, Fetcher, ObjectNamespace};
 
@@ -26,6 +29,9 @@ pub struct Settings {
     pub account_secret: Option<String>,
     /// TAG_SECRET: key of the MAC over the tag headers. `None` if it is too short, too.
     pub tag_secret: Option<String>,
+    /// IDENTITY_SECRET: the values of the header that proves a request of the gateway; two while
+    /// one replaces the other. Values that are too short are left out.
+    identity_secrets: Vec<String>,
     /// Whether ENVIRONMENT is `development`: requests may choose mode and action, and their
     /// responses show the decision.
     pub is_development: bool,
@@ -47,10 +53,37 @@ impl Settings {
             origin: Origin::from_binding(binding(env, "ORIGIN")),
             account_secret: secret(env, "ACCOUNT_SECRET"),
             tag_secret: secret(env, "TAG_SECRET"),
+            identity_secrets: text_var(env, "IDENTITY_SECRET")
+                .unwrap_or_default()
+                .split_whitespace()
+                .filter(|secret| secret.len() >= MIN_SECRET_BYTES)
+                .map(str::to_owned)
+                .collect(),
             is_development: text_var(env, "ENVIRONMENT").as_deref() == Some("development"),
             console_host: ConsoleHostSetting::parse(text_var(env, "CONSOLE_HOST")),
             env: env.clone(),
         }
+    }
+
+    /// Returns whether a value is IDENTITY_SECRET, in time that does not depend on its bytes.
+    pub fn is_identity_secret(&self, value: &str) -> bool {
+        let matching = self.identity_secrets.iter().map(|secret| are_equal(secret, value));
+        matching.fold(false, |any, is_equal| any | is_equal)
+    }
+
+    /// Returns the problem of a policy that believes a gateway by a header, if there is no secret
+    /// to compare it with.
+    pub fn identity_warning(&self, policy: &IdentityPolicy) -> Option<ConfigProblem> {
+        let header = policy.secret_header().filter(|_| self.identity_secrets.is_empty())?;
+        Some(ConfigProblem::new(
+            format!(
+                "{}: the policy proves the gateway by the header '{header}', so that no identity \
+                 header is believed",
+                self.absence("IDENTITY_SECRET")
+            ),
+            "set a random one, which the gateway sends: `openssl rand -hex 32 | tee \
+             identity-secret | npx wrangler secret put IDENTITY_SECRET`",
+        ))
     }
 
     /// Returns the use of a host for the console: the host of `url`, the URL of a request.
@@ -239,8 +272,9 @@ thread_local! {
     static SETTINGS: OnceCell<Rc<Settings>> = const { OnceCell::new() };
 }
 
-/// Minimum length of ACCOUNT_SECRET and TAG_SECRET in bytes: half of what `openssl rand -hex 32`
-/// prints. Hashes and MACs under a shorter secret could be reversed by trying secrets.
+/// Minimum length of ACCOUNT_SECRET, TAG_SECRET and IDENTITY_SECRET in bytes: half of what `openssl
+/// rand -hex 32` prints. Hashes and MACs under a shorter secret could be reversed by trying
+/// secrets.
 const MIN_SECRET_BYTES: usize = 32;
 
 /// Minimum length of a token in bytes: a shorter token could be guessed.
@@ -259,6 +293,11 @@ fn text_var(env: &Env, name: &str) -> Option<String> {
 /// Returns a secret, unless it is too short.
 fn secret(env: &Env, name: &str) -> Option<String> {
     text_var(env, name).filter(|text| text.trim().len() >= MIN_SECRET_BYTES)
+}
+
+/// Returns whether two secrets are equal: their hashes are compared, in constant time.
+fn are_equal(left: &str, right: &str) -> bool {
+    Sha256::digest(left).ct_eq(Sha256::digest(right).as_slice()).into()
 }
 
 /// Returns whether `address` is public, which no client of a local `wrangler dev` has. Text that is

@@ -1,16 +1,13 @@
-//! The head of a client's request: method, target, headers, client and account.
+//! The head of a client's request: method, target, headers and client.
 
-use hedgerow_core::http::credential;
-use hedgerow_core::http::credential::Credential;
 use hedgerow_core::http::route::Dialect;
 use hedgerow_core::http::websocket;
-use hedgerow_core::mac_domain::MacDomain;
+use hedgerow_core::identity::principal::{ClientCertificate, Presented};
 use hedgerow_core::{Client, Envelope};
 use js_sys::{Array, Reflect};
 use wasm_bindgen::{JsCast, JsValue};
-use web_sys::{Request, Url, UrlSearchParams, WorkerGlobalScope};
+use web_sys::{Request, Url, WorkerGlobalScope};
 
-use crate::platform::hmac_sha256;
 use crate::request::tag;
 
 /// A client's request, parsed without its body.
@@ -45,8 +42,18 @@ struct EdgeMetadata {
     /// Version without the protocol's name: `1.3`.
     tls_version: Option<String>,
     tls_fingerprint: Option<String>,
+    /// The client certificate, if Cloudflare has verified one.
+    certificate: Option<Certificate>,
     /// IATA code of the data centre.
     colo: Option<String>,
+}
+
+/// A client certificate: SHA-256 in hex, and distinguished names.
+#[derive(Clone)]
+struct Certificate {
+    fingerprint: String,
+    issuer: String,
+    subject: String,
 }
 
 impl ClientRequest {
@@ -120,10 +127,22 @@ impl ClientRequest {
         self.header("content-length")?.trim().parse().ok()
     }
 
-    /// Returns the credential that the request is billed to.
-    pub fn credential(&self, dialect: Dialect) -> Credential {
-        let header = |name: &str| self.header(name);
-        credential::find_credential(dialect, header, || self.query_api_key())
+    /// Returns the parts of the request that say who is asking.
+    pub fn presented(&self, dialect: Dialect, is_trusted: bool) -> Presented<'_> {
+        Presented {
+            headers: &self.headers,
+            path: self.path(),
+            query: self.target.split_once('?').map_or("", |(_, query)| query),
+            dialect,
+            certificate: self.certificate(),
+            is_trusted,
+        }
+    }
+
+    /// Returns the client certificate, if Cloudflare has verified one.
+    pub fn certificate(&self) -> Option<ClientCertificate<'_>> {
+        let Certificate { fingerprint, issuer, subject } = self.edge.certificate.as_ref()?;
+        Some(ClientCertificate { fingerprint, issuer, subject })
     }
 
     /// Returns the IATA code of the data centre that received the request; `local` in development.
@@ -141,18 +160,6 @@ impl ClientRequest {
             ..Envelope::default()
         }
     }
-
-    /// Returns the value of the query parameter in which clients may send their credential: `key`
-    /// (Gemini), or another one of a WebSocket.
-    fn query_api_key(&self) -> Option<String> {
-        let (_, query) = self.target.split_once('?')?;
-        // Decoded, as origins decode it: `%6Bey=` is `key=`.
-        let parameters = UrlSearchParams::new_with_str(query).ok()?;
-        // Browsers cannot set headers of a WebSocket. Azure reads `api-key`, Gemini Live
-        // `access_token`.
-        let mut keys = ["key", "api-key", "access_token"].into_iter();
-        keys.find_map(|name| parameters.get(name).filter(|key| !key.is_empty()))
-    }
 }
 
 impl EdgeMetadata {
@@ -169,6 +176,7 @@ impl EdgeMetadata {
         let text = |name: &str| value(name).as_string().filter(|text| !text.is_empty());
         Self {
             address: None,
+            certificate: certificate(&value("tlsClientAuth")),
             as_number: value("asn").as_f64().map(|number| number as u32),
             as_organization: text("asOrganization"),
             country: text("country"),
@@ -196,12 +204,20 @@ impl EdgeMetadata {
     }
 }
 
-/// Returns the account: a keyed hash of the credential, in hex; `None` for a missing or malformed
-/// credential.
-pub fn account_of(credential: Credential, secret: &str) -> Option<String> {
-    let credential = credential.found()?;
-    let message = credential.as_bytes();
-    hmac_sha256::hmac_hex(secret, MacDomain::Account, message, credential::ACCOUNT_ID_BYTES)
+/// Returns the certificate in `request.cf.tlsClientAuth`, if it is verified and not revoked.
+fn certificate(auth: &JsValue) -> Option<Certificate> {
+    if !auth.is_object() {
+        return None;
+    }
+    let text = |name: &str| Reflect::get(auth, &JsValue::from_str(name)).ok()?.as_string();
+    let is_verified = text("certPresented")? == "1" && text("certVerified")? == "SUCCESS";
+    let is_revoked = text("certRevoked").is_some_and(|revoked| revoked == "1");
+    (is_verified && !is_revoked).then_some(())?;
+    Some(Certificate {
+        fingerprint: text("certFingerprintSHA256").filter(|text| !text.is_empty())?,
+        issuer: text("certIssuerDN").unwrap_or_default(),
+        subject: text("certSubjectDN").unwrap_or_default(),
+    })
 }
 
 /// Returns a random UUID.

@@ -35,6 +35,7 @@ use crate::request::cors::add_cors_headers;
 use crate::request::keep_alive::keep_alive;
 use crate::request::llm_call::LlmCall;
 use crate::request::response::RequestError;
+use crate::request::sender;
 use crate::request::service_worker;
 use crate::request::upstream::Upstream;
 use crate::request::websocket;
@@ -66,13 +67,21 @@ async fn respond(request: &ClientRequest, settings: &Rc<Settings>, context: &Con
     let active_rules = active_rules::current();
     let active = active_rules.as_ref().ok().map(ActiveRules::active);
     let classified = classify(active.map(Rc::as_ref), request);
+    let identity = active.map(|ruleset| &ruleset.policy().identity);
+    let is_trusted =
+        identity.is_some_and(|policy| sender::is_trusted(request, policy, settings, context));
+    let private_headers = identity
+        .map(|policy| sender::private_headers(request, policy, is_trusted))
+        .unwrap_or_default();
     let response = async {
         let origin = settings.origin.as_ref();
         let origin = origin.map_err(|problem| RequestError::Unconfigured(problem.clone()))?;
-        let upstream = Upstream { origin, request, request_id: &request_id, context };
+        let request_id = &request_id;
+        let private_headers = &private_headers;
+        let upstream = Upstream { origin, request, request_id, context, private_headers };
         let Some(endpoint) = classified.endpoint else {
             if let Some(error) = classified.error {
-                log::forwarded_unscored(&request_id, error);
+                log::forwarded_unscored(request_id, error);
             }
             return handle_unread(upstream, active.map(Rc::as_ref), settings).await;
         };
@@ -87,12 +96,12 @@ async fn respond(request: &ClientRequest, settings: &Rc<Settings>, context: &Con
                 }
             }
             (Ok(_), None) => {
-                log::forwarded_unscored(&request_id, "ACCOUNT_SECRET is missing or too short");
+                log::forwarded_unscored(request_id, "ACCOUNT_SECRET is missing or too short");
                 telemetry::count_error("ACCOUNT_SECRET is missing or too short");
                 upstream.forward_unread().await
             }
             (Err(problem), _) => {
-                log::forwarded_unscored(&request_id, problem);
+                log::forwarded_unscored(request_id, problem);
                 telemetry::count_error("the embedded ruleset does not load");
                 upstream.forward_unread().await
             }

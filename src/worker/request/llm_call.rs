@@ -8,7 +8,6 @@ use hedgerow_core::correlate::indicator::Indicators;
 use hedgerow_core::enforce::degrade::Degradation;
 use hedgerow_core::enforce::refusal::Refusal;
 use hedgerow_core::http::body::is_identity;
-use hedgerow_core::http::credential::Credential;
 use hedgerow_core::http::route::Endpoint;
 use hedgerow_core::keyed_hash::HashKey;
 use hedgerow_core::rules::policy::{Action, Disposition, Mode};
@@ -19,22 +18,24 @@ use web_sys::{Headers, Response};
 
 use crate::isolate::active_rules::ActiveRules;
 use crate::isolate::attribution::Attribution;
-use crate::isolate::{indicators, observation_queue, telemetry};
+use crate::isolate::principals::OriginNames;
+use crate::isolate::{account_stats, indicators, observation_queue, telemetry};
 use crate::platform::clock::now_seconds;
 use crate::platform::hmac_sha256;
 use crate::platform::log::DecisionLine;
 use crate::platform::panic::catch_panic;
 use crate::platform::settings::Settings;
 use crate::request::classify::{Classified, classify};
-use crate::request::client_request::account_of;
 use crate::request::cors::add_cors_headers;
 use crate::request::edit_body::{degrade_body, fix_body_headers};
 use crate::request::request_body::{RequestBody, UpstreamBody};
 use crate::request::response::RequestError;
+use crate::request::sender;
+use crate::request::sender::Sender;
 use crate::request::shadow::ShadowDecision;
 use crate::request::tag;
 use crate::request::upload_gate::{BodyEnd, Gate, GateKeeper};
-use crate::request::upstream::{SWITCHING_PROTOCOLS, Upstream};
+use crate::request::upstream::{Answer, SWITCHING_PROTOCOLS, Upstream};
 
 /// An LLM call that can be scored.
 pub struct LlmCall<'a> {
@@ -50,10 +51,10 @@ pub struct LlmCall<'a> {
     endpoint: Endpoint,
     /// Fault while the request was classified. Such a request cannot be scored.
     routing_error: Option<&'static str>,
-    /// Keyed hash of the credential, in hex; `None` for a request without credential.
-    account: Option<String>,
-    /// Whether the request has a credential that does not count, because it has control bytes.
-    is_credential_malformed: bool,
+    /// Account and tenant of the request.
+    sender: Sender,
+    /// Key of account and tenant ids.
+    account_secret: &'a str,
     /// Key of the hashes in observations.
     hash_key: HashKey,
 }
@@ -110,12 +111,15 @@ impl<'a> LlmCall<'a> {
         active_rules: &'a ActiveRules,
         mut endpoint: Endpoint,
         mut routing_error: Option<&'static str>,
-        account_secret: &str,
+        account_secret: &'a str,
     ) -> Result<Self, Upstream<'a>> {
-        let credential = upstream.request.credential(endpoint.dialect());
-        let is_credential_malformed = credential == Credential::Malformed;
-        let account = account_of(credential, account_secret);
-        let (ruleset, role) = active_rules.ruleset_for_account(account.as_deref());
+        // The account decides about the canary, so that its settings cannot decide the account.
+        let identity = &active_rules.active().policy().identity;
+        let Upstream { request, context, .. } = upstream;
+        let is_trusted = sender::is_trusted(request, identity, settings, context);
+        let dialect = endpoint.dialect();
+        let sender = Sender::find(request, dialect, identity, is_trusted, account_secret);
+        let (ruleset, role) = active_rules.ruleset_for_account(sender.account.as_deref());
         if role == RulesetRole::Canary {
             let Classified { endpoint: canary_endpoint, error } =
                 classify(Some(ruleset), upstream.request);
@@ -132,8 +136,8 @@ impl<'a> LlmCall<'a> {
             role,
             endpoint,
             routing_error,
-            account,
-            is_credential_malformed,
+            sender,
+            account_secret,
             hash_key,
         })
     }
@@ -149,7 +153,7 @@ impl<'a> LlmCall<'a> {
         let body = RequestBody::read(&request.raw, request.content_length(), policy).await;
         let body = body.map_err(|_| RequestError::UploadAborted)?;
         match self.score(&body) {
-            ScoreOutcome::NotLlmCall => self.forward(body, None, None).await,
+            ScoreOutcome::NotLlmCall => Ok(self.forward(body, None, None).await?.response),
             ScoreOutcome::Decided(decision, observed) => {
                 self.enforce(&decision, observed, body).await
             }
@@ -167,13 +171,19 @@ impl<'a> LlmCall<'a> {
             ScoreOutcome::Decided(decision, observed) => (decision, observed),
             ScoreOutcome::Failed(error) => return self.message_unscored(error, body),
         };
+        let mut observed = observed;
+        if let Some(observation) = &mut observed.observation {
+            // The origin accepted the handshake, with its credential.
+            observation.proven = true;
+        }
         let enforcement = self.enforcement(&decision, body);
         let shadow_decision = self.score_by_shadow(body, &decision);
         let model = observed.model.as_deref();
         self.record(&decision, model, shadow_decision.as_ref(), &enforcement, Some(WEBSOCKET));
         let Enforcement { action, degradation, refusal } = enforcement;
         let status = refusal.map_or(SWITCHING_PROTOCOLS, Refusal::status);
-        self.queue_observation(observed.observation, status, action);
+        let names = OriginNames::default();
+        self.queue_observation(observed.observation, status, action, &names);
         match (refusal, degradation.and_then(Degradation::into_edited_bytes)) {
             (Some(refusal), _) => MessageOutcome::Refuse(refusal),
             (None, Some(bytes)) => MessageOutcome::ForwardEdited(bytes),
@@ -193,7 +203,7 @@ impl<'a> LlmCall<'a> {
 
     /// Returns the policy's mode and actions. In development a request may choose the mode.
     fn disposition(&self, cluster: Option<&str>) -> Disposition {
-        let (path, account) = (self.upstream.request.path(), self.account.as_deref());
+        let (path, account) = (self.upstream.request.path(), self.sender.account.as_deref());
         let mut disposition = self.ruleset.policy().disposition_in_cluster(cluster, path, account);
         if let Some(mode) = self.dev_override("x-hedgerow-mode").and_then(Mode::parse) {
             disposition.mode = mode;
@@ -222,9 +232,8 @@ impl<'a> LlmCall<'a> {
         Envelope {
             hash_key: self.hash_key,
             indicators: Some(indicators),
-            account: self.account.as_deref(),
             now: now_seconds(),
-            ..self.upstream.request.envelope()
+            ..self.sender.envelope(self.upstream.request.envelope())
         }
     }
 
@@ -298,14 +307,14 @@ impl<'a> LlmCall<'a> {
         let model = observed.model.as_deref();
         self.record(decision, model, shadow_decision.as_ref(), &enforcement, None);
         let Enforcement { action, degradation, refusal } = enforcement;
-        let response = match refusal {
-            Some(refusal) => self.refuse(refusal),
+        let (response, names) = match refusal {
+            Some(refusal) => (self.refuse(refusal), OriginNames::default()),
             None => {
                 let edited_body = degradation.and_then(Degradation::into_edited_bytes);
-                self.forward(body, Some(decision), edited_body).await?
+                self.named(self.forward(body, Some(decision), edited_body).await?)
             }
         };
-        self.queue_observation(observed.observation, response.status(), action);
+        self.queue_observation(observed.observation, response.status(), action, &names);
         if self.settings.is_development {
             tag::set_debug_headers(&response.headers(), decision);
         }
@@ -344,17 +353,17 @@ impl<'a> LlmCall<'a> {
         let model = observed.model.as_deref();
         self.record(&decision, model, shadow_decision.as_ref(), &enforcement, None);
         let Enforcement { action, refusal, .. } = enforcement;
-        let response = match refusal {
+        let (response, names) = match refusal {
             Some(refusal) => {
                 drop(verdict);
-                self.refuse(refusal)
+                (self.refuse(refusal), OriginNames::default())
             }
             None => {
                 let _ = verdict.send(true);
-                self.upstream.finish(in_flight).await?
+                self.named(self.upstream.finish(in_flight).await?)
             }
         };
-        self.queue_observation(observed.observation, response.status(), action);
+        self.queue_observation(observed.observation, response.status(), action, &names);
         if self.settings.is_development {
             tag::set_debug_headers(&response.headers(), &decision);
         }
@@ -440,6 +449,7 @@ impl<'a> LlmCall<'a> {
         transport: Option<&'static str>,
     ) {
         self.count(decision, model, shadow);
+        account_stats::record(decision.account.as_deref(), now_seconds());
         let mut line = DecisionLine::for_decision(self.upstream.request_id, decision);
         self.add_context(&mut line);
         line.transport = transport;
@@ -482,18 +492,37 @@ impl<'a> LlmCall<'a> {
     }
 
     /// Adds to a log line the members that do not depend on the decision.
-    fn add_context(&self, line: &mut DecisionLine<'_>) {
+    fn add_context<'l>(&'l self, line: &mut DecisionLine<'l>) {
         line.ruleset_role = self.role;
         line.release_serial = self.active_rules.serial();
-        line.credential = self.is_credential_malformed.then_some("malformed");
+        line.account_kind = self.sender.kind_name();
+        line.tenant = self.sender.tenant.as_deref();
+        line.credentials = Some(self.sender.credential_count).filter(|count| *count > 1);
+        line.credential = self.sender.is_credential_malformed.then_some("malformed");
+    }
+
+    /// Returns the response of the origin's answer, and how the origin names the sender.
+    fn named(&self, answer: Answer) -> (Response, OriginNames) {
+        let Answer { response, origin_headers } = answer;
+        let policy = &self.ruleset.policy().identity;
+        let names = sender::names_of_origin(&origin_headers, policy, self.account_secret);
+        (response, names)
     }
 
     /// Queues the observation for correlation, with the outcome of the request: `status` of the
-    /// response, and the action that was carried out.
-    fn queue_observation(&self, observation: Option<Observation>, status: u16, action: Action) {
+    /// response, the action that was carried out, and how the origin named the sender.
+    fn queue_observation(
+        &self,
+        observation: Option<Observation>,
+        status: u16,
+        action: Action,
+        names: &OriginNames,
+    ) {
         let Some(mut observation) = observation else { return };
         let queued = catch_panic(|| {
+            observation.proven |= self.sender.is_proven();
             self.ruleset.record_outcome(&mut observation, &self.hash_key, status, action);
+            self.sender.own(&mut observation, names, &self.hash_key);
             observation_queue::enqueue(self.ruleset, observation, self.settings);
         });
         if queued.is_none() {
@@ -511,7 +540,7 @@ impl<'a> LlmCall<'a> {
         if self.record_failure(error, &body, None) {
             return Ok(self.refuse(Refusal::Unavailable));
         }
-        self.forward(body, None, None).await
+        Ok(self.forward(body, None, None).await?.response)
     }
 
     /// Logs and counts that scoring failed. Returns whether the policy refuses the request.
@@ -528,7 +557,7 @@ impl<'a> LlmCall<'a> {
         let fails_closed = policy.enforce.fail_closed && disposition.mode == Mode::Enforce;
         let mut line = DecisionLine::for_unscored(self.upstream.request_id, error);
         self.add_context(&mut line);
-        line.account = self.account.as_deref();
+        line.account = self.sender.account.as_deref();
         line.dialect = self.endpoint.dialect().name();
         line.operation = self.endpoint.operation();
         line.transport = transport;
@@ -560,7 +589,7 @@ impl<'a> LlmCall<'a> {
         body: RequestBody,
         decision: Option<&Decision>,
         edited_body: Option<Vec<u8>>,
-    ) -> Result<Response, RequestError> {
+    ) -> Result<Answer, RequestError> {
         let headers = self.tagged_headers(decision)?;
         let upstream_body = match edited_body {
             None => body.into_upstream_body(None).map_err(|_| RequestError::InvalidRequest)?,
@@ -572,9 +601,13 @@ impl<'a> LlmCall<'a> {
         self.upstream.forward(headers, upstream_body).await
     }
 
-    /// Returns the headers for the origin, with tags if the decision needs them.
+    /// Returns the headers for the origin: with the request id unless the policy turns it off, and
+    /// with tags if the decision needs them.
     fn tagged_headers(&self, decision: Option<&Decision>) -> Result<Headers, RequestError> {
         let headers = self.upstream.headers()?;
+        if self.ruleset.policy().enforce.send_request_id {
+            tag::set_header(&headers, tag::REQUEST_ID_HEADER, self.upstream.request_id);
+        }
         if let Some(decision) = decision.filter(|decision| self.needs_tags(decision)) {
             let secret = self.settings.tag_secret.as_deref();
             tag::add_tags(&headers, decision, self.upstream.request_id, secret);

@@ -98,6 +98,8 @@ mod tests {
     fn the_mac_covers_lines_in_alphabetical_order() {
         let decision = Decision {
             account: None,
+            account_kind: None,
+            tenant: None,
             cluster: None,
             dialect: "openai",
             operation: "chat",

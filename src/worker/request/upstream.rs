@@ -21,6 +21,7 @@ use crate::platform::settings::Origin;
 use crate::request::client_request::ClientRequest;
 use crate::request::request_body::UpstreamBody;
 use crate::request::response::RequestError;
+use crate::request::sender::{ACCOUNT_HEADER, TENANT_HEADER};
 use crate::request::tag;
 use crate::request::tag::REQUEST_ID_HEADER;
 
@@ -34,6 +35,16 @@ pub struct Upstream<'a> {
     pub request_id: &'a str,
     /// Keeps the invocation alive while a body is streamed.
     pub context: &'a Context,
+    /// Names of further headers that the origin must not see.
+    pub private_headers: &'a [String],
+}
+
+/// The origin's answer to a scored request.
+pub struct Answer {
+    /// The response for the client.
+    pub response: Response,
+    /// The headers that the origin sent, with reserved ones.
+    pub origin_headers: Headers,
 }
 
 /// A request that was sent. While the origin works on it, Wasm's memory holds nothing else of the
@@ -54,7 +65,13 @@ impl Upstream<'_> {
     /// answer. Any status of the origin is a response.
     pub async fn forward_unread(&self) -> Result<Response, RequestError> {
         let in_flight = self.start_unread()?;
-        self.await_response(in_flight).await
+        let response = self.await_response(in_flight).await?;
+        // Nearly no response has them, and a copy costs time.
+        let headers = response.headers();
+        let names_sender = [ACCOUNT_HEADER, TENANT_HEADER]
+            .iter()
+            .any(|name| headers.has(name).unwrap_or_default());
+        Ok(if names_sender { without_reserved_headers(response) } else { response })
     }
 
     /// Forwards a request whose body was read, at least in part. The response gets the request id.
@@ -65,7 +82,7 @@ impl Upstream<'_> {
         &self,
         headers: Headers,
         body: UpstreamBody,
-    ) -> Result<Response, RequestError> {
+    ) -> Result<Answer, RequestError> {
         let in_flight = self.start(&headers, body)?;
         drop(headers);
         self.finish(in_flight).await
@@ -75,8 +92,10 @@ impl Upstream<'_> {
     ///
     /// # Errors
     /// As for [`forward`](Self::forward).
-    pub async fn finish(&self, in_flight: InFlight) -> Result<Response, RequestError> {
-        Ok(self.with_request_id(self.await_response(in_flight).await?))
+    pub async fn finish(&self, in_flight: InFlight) -> Result<Answer, RequestError> {
+        let response = self.await_response(in_flight).await?;
+        let origin_headers = response.headers();
+        Ok(Answer { response: self.with_request_id(response), origin_headers })
     }
 
     /// Returns a copy of the client's headers without reserved headers, for tags to be added.
@@ -91,6 +110,7 @@ impl Upstream<'_> {
     /// request with `Upgrade: websocket` into a handshake, which is GET and has no body.
     fn strip_headers(&self, headers: &Headers) {
         self.request.reserved_header_names().for_each(|name| remove_header(headers, name));
+        self.private_headers.iter().for_each(|name| remove_header(headers, name));
         if self.request.method() != "GET" {
             remove_header(headers, "upgrade");
         }
@@ -185,21 +205,11 @@ impl Upstream<'_> {
     /// Returns the origin's response with the request id, and without tags that the origin may
     /// echo. The platform passes the body on in its encoding, because nobody reads it.
     fn with_request_id(&self, response: Response) -> Response {
-        if response.status() == SWITCHING_PROTOCOLS {
-            return response;
+        let response = without_reserved_headers(response);
+        if response.status() != SWITCHING_PROTOCOLS {
+            tag::set_header(&response.headers(), REQUEST_ID_HEADER, self.request_id);
         }
-        let init: &ResponseInit = response.unchecked_ref();
-        let Ok(copy) =
-            Response::new_with_opt_readable_stream_and_init(response.body().as_ref(), init)
-        else {
-            return response;
-        };
-        let headers = copy.headers();
-        for name in header_names(&headers).iter().filter(|name| tag::is_reserved(name)) {
-            remove_header(&headers, name);
-        }
-        tag::set_header(&headers, REQUEST_ID_HEADER, self.request_id);
-        copy
+        response
     }
 
     /// Returns the URL at the origin. On a route, and for a service binding, it is the URL of the
@@ -216,6 +226,24 @@ impl Upstream<'_> {
         log::origin_error(self.request_id, error);
         RequestError::Unreachable
     }
+}
+
+/// Returns a copy of the origin's response without reserved headers, which the origin may echo or
+/// use to name the sender. A response with a WebSocket is returned unchanged.
+fn without_reserved_headers(response: Response) -> Response {
+    if response.status() == SWITCHING_PROTOCOLS {
+        return response;
+    }
+    let init: &ResponseInit = response.unchecked_ref();
+    let Ok(copy) = Response::new_with_opt_readable_stream_and_init(response.body().as_ref(), init)
+    else {
+        return response;
+    };
+    let headers = copy.headers();
+    for name in header_names(&headers).iter().filter(|name| tag::is_reserved(name)) {
+        remove_header(&headers, name);
+    }
+    copy
 }
 
 /// Removes a header. The platform rejects only invalid names, which no header can have.

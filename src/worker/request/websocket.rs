@@ -27,11 +27,13 @@ use crate::isolate::{active_rules, indicators, observation_queue, telemetry};
 use crate::platform::panic::catch_panic;
 use crate::platform::settings::Settings;
 use crate::request::client_request;
-use crate::request::client_request::{ClientRequest, account_of};
+use crate::request::client_request::ClientRequest;
 use crate::request::keep_alive::{KeepAlive, keep_alive};
 use crate::request::llm_call::{LlmCall, MessageOutcome};
 use crate::request::request_body::RequestBody;
 use crate::request::response::RequestError;
+use crate::request::sender;
+use crate::request::sender::Sender;
 use crate::request::tag;
 use crate::request::upstream::{SWITCHING_PROTOCOLS, Upstream, header_names, remove_header};
 
@@ -98,7 +100,10 @@ pub async fn handle(
     account_secret: &str,
 ) -> Result<Response, RequestError> {
     let request = upstream.request;
-    let account = account_of(request.credential(endpoint.dialect()), account_secret);
+    let identity = &active_rules.active().policy().identity;
+    let is_trusted = sender::is_trusted(request, identity, settings, upstream.context);
+    let account =
+        Sender::find(request, endpoint.dialect(), identity, is_trusted, account_secret).account;
     let (ruleset, _) = active_rules.ruleset_for_account(account.as_deref());
     match ruleset.policy().websocket {
         WebSocketPolicy::Pass => {
@@ -237,6 +242,8 @@ impl Connection {
             request: &self.request,
             request_id: &request_id,
             context: &self.context,
+            // Nothing of the head is sent again.
+            private_headers: &[],
         };
         let body = RequestBody::of_message(bytes, left_out_bytes, policy);
         let outcome = LlmCall::new(upstream, settings, &rules, self.endpoint, error, secret)

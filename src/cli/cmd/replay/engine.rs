@@ -5,6 +5,7 @@ use hedgerow_core::engine::{Evaluation, LocalEngine};
 use hedgerow_core::{Decision, Ruleset};
 use hedgerow_sigma::recorded::RecordedRequest;
 
+use crate::account_ids::AccountIds;
 use crate::dates::now;
 
 /// A ruleset with the state of its correlations, and the time of the recording.
@@ -14,6 +15,7 @@ pub struct ReplayEngine<'r> {
     /// Today's midnight in UTC: added to times that count from the start of a recording.
     midnight: u64,
     last_time: u64,
+    account_ids: AccountIds,
 }
 
 /// A decision about a recorded request.
@@ -28,7 +30,13 @@ impl<'r> ReplayEngine<'r> {
     pub fn new(ruleset: &'r Ruleset, correlate: bool) -> Self {
         let now = now();
         let local_engine = LocalEngine::new(ruleset, correlate);
-        Self { ruleset, local_engine, midnight: now - now % DAY_SECONDS, last_time: now }
+        Self {
+            ruleset,
+            local_engine,
+            midnight: now - now % DAY_SECONDS,
+            last_time: now,
+            account_ids: AccountIds::new(),
+        }
     }
 
     /// Returns the clusters so far.
@@ -45,7 +53,9 @@ impl<'r> ReplayEngine<'r> {
             None => self.last_time,
         };
         self.last_time = now;
-        let envelope = recorded.envelope(self.ruleset.policy().scan.max_body, now);
+        let policy = self.ruleset.policy();
+        let principal = self.account_ids.principal(recorded, policy);
+        let envelope = principal.envelope(recorded.envelope(policy.scan.max_body, now));
         let evaluation =
             self.local_engine.evaluate(&envelope, recorded.response_status.unwrap_or(200))?;
         let Evaluation { assessment, disposition, account, .. } = evaluation;

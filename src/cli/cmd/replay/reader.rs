@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use hedgerow_sigma::recorded::RecordedRequest;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::account_ids::AccountIds;
 use crate::error::{Result, io_error};
 
 /// A line of a recorded file. `file_index` is the index of the file in the list, `line` its number
@@ -26,7 +25,6 @@ pub fn read_recordings(
     on_event: &mut impl FnMut(ReplayEvent<'_>) -> Result<()>,
 ) -> Result<()> {
     let bar = progress_bar(paths);
-    let mut account_ids = AccountIds::new();
     let mut readers = Vec::with_capacity(paths.len());
     for (file_index, path) in paths.iter().enumerate() {
         let mut reader = RecordingReader::open(path, file_index)?;
@@ -38,8 +36,7 @@ pub fn read_recordings(
         let Some(reader) = pending.min_by(|a, b| a.next_time.total_cmp(&b.next_time)) else {
             break;
         };
-        if let Some((line, mut recorded)) = reader.next_request.take() {
-            account_ids.assign_account(&mut recorded);
+        if let Some((line, recorded)) = reader.next_request.take() {
             on_event(ReplayEvent::Request {
                 file_index: reader.file_index,
                 line,

@@ -131,7 +131,7 @@ impl Summary {
             file.label.clone_from(&recorded.label);
         }
         let label = recorded.label.as_deref().unwrap_or(UNLABELLED);
-        let account = recorded.account.as_deref().unwrap_or("none");
+        let account = decision.account.as_deref().unwrap_or("none");
         let label_summary = self.labels.entry(label.to_owned()).or_default();
         file.counts.record(decision.band);
         file.accounts.entry(account.to_owned()).or_default().record(decision.band);

@@ -1,0 +1,567 @@
+//! Credentials: the places in which clients send them, and the account that each names.
+
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
+use serde::{Deserialize, Serialize};
+
+use super::claims::Claims;
+use super::kind::AccountKind;
+use super::query::parameters;
+use crate::http::route::Dialect;
+
+/// A place in a request in which clients send a credential, written `header:x-api-key` or
+/// `query:key`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum CredentialPlace {
+    /// A header, by its name in lower case.
+    Header(Cow<'static, str>),
+    /// A query parameter.
+    Query(Cow<'static, str>),
+    /// The WebSocket protocol [`API_KEY_PROTOCOL`], because browsers cannot set other headers.
+    Protocol,
+}
+
+/// The places in which known APIs and gateways look for credentials, with their users. The first
+/// place that a request has counts, after the places of the API that it calls.
+pub const PLACES: &[(CredentialPlace, &str)] = &[
+    (AUTHORIZATION, "OpenAI and most APIs; AWS and Google with signatures or OAuth"),
+    (API_KEY, "Azure OpenAI"),
+    (CredentialPlace::Protocol, "OpenAI Realtime in browsers: `openai-insecure-api-key.<key>`"),
+    (X_API_KEY, "Anthropic; Amazon API Gateway"),
+    (X_GOOG_API_KEY, "Gemini, Vertex AI in express mode"),
+    (header("ocp-apim-subscription-key"), "Azure API Management, Azure AI services"),
+    (header("x-litellm-api-key"), "LiteLLM"),
+    (header("x-portkey-api-key"), "Portkey"),
+    (header("cf-aig-authorization"), "Cloudflare AI Gateway"),
+    (header("helicone-auth"), "Helicone"),
+    (header("x-bf-vk"), "Bifrost"),
+    (header("xi-api-key"), "ElevenLabs"),
+    (header("x-key"), "Black Forest Labs"),
+    (header("x-dashscope-api-key"), "DashScope"),
+    (header("x-rapidapi-key"), "RapidAPI"),
+    (header("apikey"), "Kong, Supabase"),
+    (header("x-functions-key"), "Azure Functions"),
+    (header("x-auth-token"), "gateways"),
+    (header("x-access-token"), "gateways"),
+    (QUERY_KEY, "Gemini"),
+    (query("api-key"), "Azure OpenAI Realtime in browsers"),
+    (ACCESS_TOKEN, "Gemini Live; OAuth 2.0 (RFC 6750)"),
+    (query("subscription-key"), "Azure API Management"),
+    (query("apikey"), "Kong"),
+    (query("api_key"), "gateways"),
+    (PRESIGNED, "AWS: presigned URLs"),
+    (query("X-Goog-Credential"), "Google Cloud: signed URLs"),
+];
+
+/// A credential, read but not verified.
+#[derive(Clone, PartialEq)]
+pub(super) struct Credential {
+    pub(super) kind: AccountKind,
+    /// The text that names the account: stable while the account keeps its key, subject or name.
+    pub(super) account: String,
+    /// The credential itself, without its scheme.
+    pub(super) whole: String,
+    /// The claims, if the credential is a token.
+    pub(super) claims: Option<Claims>,
+}
+
+/// An API that reads credentials in an order of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CredentialApi {
+    Openai,
+    Azure,
+    Anthropic,
+    Gemini,
+    /// Google Cloud and AWS: signatures and OAuth.
+    Cloud,
+}
+
+impl CredentialApi {
+    /// Returns the API that a request calls.
+    fn of(dialect: Dialect, path: &str) -> Self {
+        let has = |segment| path.contains(segment);
+        if has("/openai/deployments/") || path.starts_with("/openai/") {
+            return Self::Azure;
+        }
+        if has("/projects/") || has("/model/") {
+            return Self::Cloud;
+        }
+        match dialect {
+            Dialect::Anthropic => Self::Anthropic,
+            Dialect::Gemini => Self::Gemini,
+            Dialect::Openai | Dialect::Generic => Self::Openai,
+        }
+    }
+
+    /// Returns the places in which the API looks for credentials, in its order.
+    fn places(self) -> &'static [CredentialPlace] {
+        match self {
+            Self::Openai => OPENAI,
+            Self::Azure => AZURE,
+            Self::Anthropic => ANTHROPIC,
+            Self::Gemini => GEMINI,
+            Self::Cloud => CLOUD,
+        }
+    }
+}
+
+/// The credentials of a request, in order of precedence.
+pub(super) struct Credentials {
+    /// The credential that counts; `None` if there is none, or if it is malformed.
+    pub(super) first: Option<Credential>,
+    /// Whether the credential that counts contains control bytes, which no provider issues.
+    pub(super) is_malformed: bool,
+    /// Number of different credentials, by the account that they name.
+    pub(super) count: u32,
+}
+
+/// Finds the credentials of a request. The order is `configured`, then the order of the API, then
+/// [`PLACES`]: a header that the origin ignores must not change the account. For the same reason, a
+/// malformed credential ends the search.
+pub(super) fn find_credentials(
+    headers: &[(String, String)],
+    query: &str,
+    (dialect, path): (Dialect, &str),
+    configured: &[CredentialPlace],
+) -> Credentials {
+    let places = || {
+        let of_api = CredentialApi::of(dialect, path).places().iter();
+        configured.iter().chain(of_api).chain(PLACES.iter().map(|(place, _)| place)).enumerate()
+    };
+    let mut found: Vec<(usize, Result<Credential, Malformed>)> = Vec::new();
+    let mut add = |is_place: &dyn Fn(&CredentialPlace) -> bool, value: &str| {
+        if found.len() < MAX_CREDENTIALS
+            && let Some((rank, place)) = places().find(|(_, place)| is_place(place))
+            && let Some(credential) = read_at(place, value)
+        {
+            found.push((rank, credential));
+        }
+    };
+    for (name, value) in headers {
+        add(&|place| place.is_header(name), value);
+    }
+    for (name, value) in parameters(query) {
+        add(&|place| matches!(place, CredentialPlace::Query(other) if *other == name), &value);
+    }
+    // Stable: of repeated parameters, the first counts.
+    found.sort_by_key(|(rank, _)| *rank);
+    let mut accounts: Vec<(AccountKind, &str)> = found
+        .iter()
+        .filter_map(|(_, credential)| credential.as_ref().ok())
+        .map(|credential| (credential.kind, credential.account.as_str()))
+        .collect();
+    accounts.sort_unstable();
+    accounts.dedup();
+    let count = u32::try_from(accounts.len()).unwrap_or(u32::MAX);
+    let first = found.into_iter().next().map(|(_, credential)| credential);
+    let is_malformed = matches!(first, Some(Err(Malformed)));
+    Credentials { first: first.and_then(Result::ok), is_malformed, count }
+}
+
+/// A credential with control bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Malformed;
+
+/// Reads the credential at a place; `None` if it is empty.
+fn read_at(place: &CredentialPlace, value: &str) -> Option<Result<Credential, Malformed>> {
+    let value = match place {
+        CredentialPlace::Protocol => {
+            let mut protocols = value.split(',').map(str::trim);
+            protocols.find_map(|protocol| protocol.strip_prefix(API_KEY_PROTOCOL))?
+        }
+        CredentialPlace::Query(name)
+            if matches!(name.as_ref(), "X-Amz-Credential" | "X-Goog-Credential") =>
+        {
+            return signed(value, value);
+        }
+        CredentialPlace::Header(_) | CredentialPlace::Query(_) => value,
+    };
+    read(value)
+}
+
+/// Reads a credential with or without its scheme, so that one key is one account in every header
+/// and spelling; `None` if it is empty.
+pub(super) fn read(value: &str) -> Option<Result<Credential, Malformed>> {
+    let value = value.trim();
+    if let Some(access_key) = access_key_of_signature(value) {
+        return signed(access_key, value);
+    }
+    let token = match value.split_once(char::is_whitespace) {
+        Some((scheme, rest)) if is_scheme(scheme) => {
+            if scheme.eq_ignore_ascii_case("basic") {
+                return basic(rest.trim());
+            }
+            key_after_scheme(rest.trim()).unwrap_or(value)
+        }
+        _ if SCHEMES.iter().any(|scheme| value.eq_ignore_ascii_case(scheme)) => "",
+        _ => value,
+    };
+    if let Some(access_key) = access_key_of_bedrock_key(token) {
+        return signed(&access_key, token);
+    }
+    key(token)
+}
+
+/// Returns the credential of a key or a token.
+fn key(token: &str) -> Option<Result<Credential, Malformed>> {
+    let claims = Claims::of_token(token);
+    let named = claims.as_ref().and_then(account_of_claims);
+    let (kind, account) = match named {
+        Some(account) => (AccountKind::Jwt, account),
+        None => (AccountKind::Key, token.to_owned()),
+    };
+    checked(Credential { kind, account, whole: token.to_owned(), claims })
+}
+
+/// Returns a credential, unless it is empty.
+fn checked(credential: Credential) -> Option<Result<Credential, Malformed>> {
+    if credential.whole.is_empty() || credential.account.is_empty() {
+        return None;
+    }
+    let is_malformed = credential.whole.bytes().any(|byte| byte.is_ascii_control());
+    Some(if is_malformed { Err(Malformed) } else { Ok(credential) })
+}
+
+/// Returns the text that names the account of a token: the issuer and the subject, or the issuer
+/// and the client, if the token has no subject. `None` if the token names neither.
+fn account_of_claims(claims: &Claims) -> Option<String> {
+    let mut names = ["sub"].iter().chain(&CLIENT_CLAIMS);
+    names.find_map(|name| account_of_claim(claims, name))
+}
+
+/// Returns the text that names the account by one claim of a token.
+pub(super) fn account_of_claim(claims: &Claims, name: &str) -> Option<String> {
+    let value = claims.text(name)?;
+    Some(join(&[&claims.issuer(), name, &value]))
+}
+
+/// Joins texts without control bytes, so that no two lists give the same text.
+pub(super) fn join(parts: &[&str]) -> String {
+    parts.join("\0")
+}
+
+/// Returns the credential of a signed request.
+fn signed(access_key: &str, whole: &str) -> Option<Result<Credential, Malformed>> {
+    let end = access_key.find(['/', ',', ' ']).unwrap_or(access_key.len());
+    let account = access_key.get(..end)?.to_owned();
+    checked(Credential { kind: AccountKind::Aws, account, whole: whole.to_owned(), claims: None })
+}
+
+/// Returns what follows `Credential=` in a signature: AWS Signature Version 4, and the signatures
+/// of other clouds, which are alike.
+fn access_key_of_signature(value: &str) -> Option<&str> {
+    let (scheme, parameters) = value.split_once(char::is_whitespace)?;
+    let scheme = scheme.to_ascii_uppercase();
+    if !scheme.contains("HMAC") && !scheme.starts_with("AWS4-") {
+        return None;
+    }
+    let name = "credential=";
+    let start = parameters.to_ascii_lowercase().find(name)?;
+    let access_key = parameters.get(start.saturating_add(name.len())..)?;
+    Some(access_key).filter(|text| !text.starts_with(['/', ',', ' ']))
+}
+
+/// Returns the access key of a short-term API key of Amazon Bedrock, which is a presigned URL in
+/// base64; `None` for any other key.
+fn access_key_of_bedrock_key(token: &str) -> Option<String> {
+    let encoded = token.strip_prefix("bedrock-api-key-")?;
+    let url = BASE64_STANDARD.decode(encoded).ok()?;
+    let url = String::from_utf8(url).ok()?;
+    let (_, query) = url.split_once('?')?;
+    let mut parameters = parameters(query);
+    let (_, access_key) = parameters.find(|(name, _)| name == "X-Amz-Credential")?;
+    Some(access_key.into_owned()).filter(|text| !text.starts_with('/'))
+}
+
+/// Returns the credential of HTTP Basic: the user name, or the password if the user name is empty
+/// or only says that the password is a key. Text that cannot be decoded is a key as a whole.
+fn basic(encoded: &str) -> Option<Result<Credential, Malformed>> {
+    let unpadded = encoded.trim_end_matches('=');
+    let decoded = BASE64_STANDARD_NO_PAD.decode(unpadded).ok();
+    let decoded = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
+    let Some((user, password)) = decoded.as_deref().and_then(|text| text.split_once(':')) else {
+        return key(encoded);
+    };
+    let is_key = user.is_empty() || KEY_USERS.iter().any(|name| user.eq_ignore_ascii_case(name));
+    if is_key && !password.is_empty() {
+        return key(password);
+    }
+    let (account, whole) = (user.to_owned(), encoded.to_owned());
+    let is_malformed = user.bytes().any(|byte| byte.is_ascii_control());
+    let credential = Credential { kind: AccountKind::Basic, account, whole, claims: None };
+    if is_malformed { Some(Err(Malformed)) } else { checked(credential) }
+}
+
+/// Returns the key after a scheme: the first word, without a name and quotes (`token="…"`). `None`
+/// if the scheme is followed by a list of parameters.
+fn key_after_scheme(rest: &str) -> Option<&str> {
+    if rest.contains(',') {
+        return None;
+    }
+    let word = rest.split_whitespace().next().unwrap_or_default();
+    let named = KEY_PARAMETERS.iter().find_map(|name| word.strip_prefix(name));
+    Some(named.unwrap_or(word).trim_matches('"'))
+}
+
+/// Returns whether a word can be the name of a scheme (a token of RFC 9110).
+fn is_scheme(word: &str) -> bool {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !word.is_empty() && word.bytes().all(is_token)
+}
+
+const fn header(name: &'static str) -> CredentialPlace {
+    CredentialPlace::Header(Cow::Borrowed(name))
+}
+
+const fn query(name: &'static str) -> CredentialPlace {
+    CredentialPlace::Query(Cow::Borrowed(name))
+}
+
+const AUTHORIZATION: CredentialPlace = header("authorization");
+const API_KEY: CredentialPlace = header("api-key");
+const X_API_KEY: CredentialPlace = header("x-api-key");
+const X_GOOG_API_KEY: CredentialPlace = header("x-goog-api-key");
+const QUERY_KEY: CredentialPlace = query("key");
+const ACCESS_TOKEN: CredentialPlace = query("access_token");
+const PRESIGNED: CredentialPlace = query("X-Amz-Credential");
+
+/// The places of each API, in the order in which it looks for credentials.
+const OPENAI: &[CredentialPlace] = &[AUTHORIZATION, API_KEY, CredentialPlace::Protocol];
+const AZURE: &[CredentialPlace] = &[API_KEY, AUTHORIZATION];
+const ANTHROPIC: &[CredentialPlace] = &[X_API_KEY, AUTHORIZATION];
+const GEMINI: &[CredentialPlace] = &[X_GOOG_API_KEY, QUERY_KEY, AUTHORIZATION, ACCESS_TOKEN];
+const CLOUD: &[CredentialPlace] = &[AUTHORIZATION, PRESIGNED, X_GOOG_API_KEY, QUERY_KEY];
+
+/// Claims that name the client of a token without a subject: OpenID Connect, OAuth, Entra, Okta,
+/// and tokens that clients of Zhipu sign themselves.
+const CLIENT_CLAIMS: [&str; 5] = ["azp", "client_id", "appid", "cid", "api_key"];
+
+/// Schemes that are not a credential by themselves.
+const SCHEMES: [&str; 6] = ["bearer", "basic", "token", "key", "apikey", "api-key"];
+
+/// User names with which the password is an API key.
+const KEY_USERS: [&str; 7] = ["apikey", "api-key", "api_key", "api", "key", "token", "bearer"];
+
+/// Names that precede a key after its scheme.
+const KEY_PARAMETERS: [&str; 4] = ["token=", "key=", "auth=", "api_key="];
+
+/// Maximum number of credentials of a request that are read.
+const MAX_CREDENTIALS: usize = 16;
+
+/// Prefix of the WebSocket protocol that is an API key.
+const API_KEY_PROTOCOL: &str = "openai-insecure-api-key.";
+
+/// The header with the WebSocket protocols that a client offers.
+const PROTOCOL_HEADER: &str = "sec-websocket-protocol";
+
+impl CredentialPlace {
+    /// Returns whether the place is in a header, by its name in lower case.
+    fn is_header(&self, name: &str) -> bool {
+        match self {
+            Self::Header(other) => other == name,
+            Self::Protocol => name == PROTOCOL_HEADER,
+            Self::Query(_) => false,
+        }
+    }
+}
+
+impl TryFrom<String> for CredentialPlace {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let place = match text.split_once(':') {
+            Some(("header", name)) if is_header_name(name) => {
+                Some(Self::Header(Cow::Owned(name.to_owned())))
+            }
+            Some(("query", name)) if !name.is_empty() => {
+                Some(Self::Query(Cow::Owned(name.to_owned())))
+            }
+            _ => None,
+        };
+        place.ok_or_else(|| {
+            format!(
+                "'{text}' is not a place of credentials: expected \"header:NAME\" in lower case, \
+                 or \"query:NAME\""
+            )
+        })
+    }
+}
+
+impl From<CredentialPlace> for String {
+    fn from(place: CredentialPlace) -> Self {
+        match place {
+            CredentialPlace::Header(name) => format!("header:{name}"),
+            CredentialPlace::Query(name) => format!("query:{name}"),
+            CredentialPlace::Protocol => format!("header:{PROTOCOL_HEADER}"),
+        }
+    }
+}
+
+/// Returns whether a header of HTTP can have a name, which is in lower case.
+pub fn is_header_name(name: &str) -> bool {
+    is_scheme(name) && !name.bytes().any(|byte| byte.is_ascii_uppercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
+    use super::*;
+
+    fn jwt(payload: &str) -> String {
+        let [header, payload] =
+            [r#"{"alg":"RS256"}"#, payload].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part));
+        format!("{header}.{payload}.c2ln")
+    }
+
+    /// Returns kind and account of a value; `None` for a missing or malformed credential.
+    fn account(value: &str) -> Option<(&'static str, String)> {
+        let credential = read(value)?.ok()?;
+        Some((credential.kind.name(), credential.account))
+    }
+
+    #[test]
+    fn a_key_is_one_account_in_every_spelling() {
+        let spellings = [
+            "sk-1",
+            " sk-1 ",
+            "Bearer sk-1",
+            "bearer  sk-1 ",
+            "BEARER\tsk-1",
+            "Token sk-1",
+            "CredentialApi-Key sk-1",
+            "Key sk-1",
+            "X1 sk-1",
+            "Bearer sk-1 junk",
+            "Token token=sk-1",
+            "Token token=\"sk-1\"",
+            "Basic OnNrLTE=",
+            "basic  OnNrLTE",
+            "Basic YXBpa2V5OnNrLTE=",
+        ];
+        for spelling in spellings {
+            assert_eq!(account(spelling), Some(("key", "sk-1".to_owned())), "{spelling}");
+        }
+        for missing in ["", " ", "Bearer", "bearer ", "Basic", "Bearer \"\"", "Basic Og=="] {
+            assert_eq!(account(missing), None, "{missing}");
+        }
+    }
+
+    #[test]
+    fn schemes_name_accounts_that_outlive_credentials() {
+        let aws = "AWS4-HMAC-SHA256 Credential=AKIAX/20260101/eu/bedrock/aws4_request, \
+                   SignedHeaders=host, Signature=00";
+        let bedrock = BASE64_STANDARD
+            .encode("bedrock.amazonaws.com/?Action=Call&X-Amz-Credential=AKIAX%2F20260101%2Fx");
+        let rows = [
+            ("SigV4", aws.to_owned(), "aws", "AKIAX"),
+            ("SigV4 in lower case", aws.to_ascii_lowercase(), "aws", "akiax"),
+            ("Bedrock", format!("Bearer bedrock-api-key-{bedrock}"), "aws", "AKIAX"),
+            ("Alibaba", "ACS3-HMAC-SHA256 Credential=AK1,Signature=0".into(), "aws", "AK1"),
+            ("no access key", "AWS4-HMAC-SHA256 Signature=0".into(), "key", "Signature=0"),
+            ("Basic", "Basic YW5hOnNlY3JldA==".into(), "basic", "ana"),
+            ("broken Basic", "Basic !!".into(), "key", "!!"),
+            ("Basic without a colon", "Basic YW5h".into(), "key", "YW5h"),
+            ("parameters", "Digest a=b, c=d".into(), "key", "Digest a=b, c=d"),
+            ("subject", jwt(r#"{"iss":"i","sub":"s","azp":"c"}"#), "jwt", "i\0sub\0s"),
+            ("client", format!("Bearer {}", jwt(r#"{"azp":"c"}"#)), "jwt", "\0azp\0c"),
+        ];
+        for (name, value, kind, expected) in rows {
+            assert_eq!(account(&value), Some((kind, expected.to_owned())), "{name}");
+        }
+        let anonymous = jwt(r#"{"iss":"i"}"#);
+        assert_eq!(account(&anonymous), Some(("key", anonymous)));
+    }
+
+    #[test]
+    fn control_bytes_are_not_part_of_a_credential() {
+        let rows = [
+            ("sk-1", true),
+            ("schl\u{fc}ssel", true),
+            ("key\0indicators.v1", false),
+            ("sk-1\u{7f}", false),
+            ("\u{1}", false),
+            ("Basic YQFhOmI=", false),
+        ];
+        for (value, is_valid) in rows {
+            assert_eq!(read(value).unwrap().is_ok(), is_valid, "{value:?}");
+        }
+    }
+
+    fn first(
+        dialect: Dialect,
+        path: &str,
+        headers: &[(&str, &str)],
+        query: &str,
+    ) -> (Option<String>, u32) {
+        let headers: Vec<(String, String)> =
+            headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let found = find_credentials(&headers, query, (dialect, path), &[]);
+        (found.first.map(|credential| credential.account), found.count)
+    }
+
+    #[test]
+    fn the_api_decides_which_credential_counts() {
+        let headers = [("authorization", "Bearer a"), ("x-api-key", "b"), ("api-key", "c")];
+        let rows = [
+            (Dialect::Openai, "/v1/chat/completions", "a"),
+            (Dialect::Openai, "/openai/deployments/x/chat/completions", "c"),
+            (Dialect::Anthropic, "/v1/messages", "b"),
+            (Dialect::Anthropic, "/model/claude/invoke", "a"),
+            (Dialect::Gemini, "/v1beta/models/x:generateContent", "d"),
+            (Dialect::Gemini, "/v1/projects/p/locations/l/models/x:generateContent", "a"),
+        ];
+        for (dialect, path, expected) in rows {
+            let found = first(dialect, path, &headers, "key=d&key=e");
+            assert_eq!(found, (Some(expected.to_owned()), 5), "{path}");
+        }
+        assert_eq!(first(Dialect::Openai, "/", &[], ""), (None, 0));
+        let same = [("authorization", "Bearer a"), ("x-api-key", "a")];
+        assert_eq!(first(Dialect::Openai, "/", &same, "key=a"), (Some("a".to_owned()), 1));
+    }
+
+    #[test]
+    fn every_place_of_the_table_is_read() {
+        for (place, _) in PLACES {
+            let (headers, query) = match place {
+                CredentialPlace::Header(name) => {
+                    (vec![(name.as_ref(), "Bearer sk-1")], String::new())
+                }
+                CredentialPlace::Query(name) => (Vec::new(), format!("a=b&{name}=sk-1")),
+                CredentialPlace::Protocol => (
+                    vec![(PROTOCOL_HEADER, "realtime, openai-insecure-api-key.sk-1")],
+                    String::new(),
+                ),
+            };
+            let found = first(Dialect::Generic, "/", &headers, &query);
+            assert_eq!(found, (Some("sk-1".to_owned()), 1), "{place:?}");
+        }
+        let protocols = [(PROTOCOL_HEADER, "realtime,openai-insecure-api-key.")];
+        assert_eq!(first(Dialect::Openai, "/", &protocols, ""), (None, 0));
+    }
+
+    #[test]
+    fn a_malformed_credential_ends_the_search() {
+        let headers = [("api-key".to_owned(), "sk-other".to_owned())];
+        let found = find_credentials(&headers, "key=sk%001", (Dialect::Gemini, "/"), &[]);
+        assert!(found.first.is_none() && found.is_malformed);
+        let configured = [CredentialPlace::try_from("header:api-key".to_owned()).unwrap()];
+        let found = find_credentials(&headers, "key=sk%001", (Dialect::Gemini, "/"), &configured);
+        assert_eq!(found.first.map(|credential| credential.account), Some("sk-other".to_owned()));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn hostile_credentials_are_read_in_bounded_text(
+            value in "(Bearer |Basic |AWS4-HMAC-SHA256 Credential=)?\\PC{0,200}",
+        ) {
+            if let Some(Ok(credential)) = read(&value) {
+                proptest::prop_assert!(!credential.account.is_empty());
+                proptest::prop_assert!(credential.account.len() <= value.len().max(16) * 2);
+            }
+        }
+    }
+}

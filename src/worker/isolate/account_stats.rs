@@ -1,0 +1,202 @@
+//! Signs in the isolate's traffic that accounts are not what the policy thinks they are.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use hedgerow_core::api::ConfigProblem;
+
+use crate::isolate::telemetry;
+
+/// Seconds of traffic that are looked at together.
+const WINDOW_SECONDS: u64 = 3_600;
+
+/// Minimum number of scored calls in a window for a warning.
+const MIN_CALLS: u32 = 500;
+
+/// Maximum number of accounts of a window that are followed: some ten kilobytes.
+const MAX_ACCOUNTS: usize = 1_024;
+
+/// Calls of an account that is more than a visitor.
+const BUSY_CALLS: u32 = 10;
+
+/// Number of busy accounts that must be short-lived for a warning.
+const MIN_BUSY_ACCOUNTS: usize = 20;
+
+/// Seconds after which an account that fell silent is short-lived.
+const SHORT_LIFE_SECONDS: u64 = 900;
+
+/// A sign that the identity settings do not fit the traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AccountWarning {
+    /// Most scored calls have no account.
+    NoAccount,
+    /// One account makes most of the calls.
+    OneAccount,
+    /// Busy accounts live for minutes.
+    ShortLived,
+}
+
+/// The accounts of a window.
+#[derive(Default)]
+struct AccountStats {
+    /// Start of the window, in seconds since the epoch.
+    since: u64,
+    calls: u32,
+    calls_without_account: u32,
+    /// Followed accounts by a prefix of their id.
+    accounts: HashMap<u64, AccountActivity>,
+    /// Warnings of the previous window.
+    previous: Vec<AccountWarning>,
+}
+
+/// The calls of an account; times are in seconds since the epoch.
+struct AccountActivity {
+    calls: u32,
+    first: u64,
+    last: u64,
+}
+
+thread_local! {
+    static STATS: RefCell<AccountStats> = RefCell::default();
+}
+
+/// Counts a scored call. At the end of a window, warnings are counted as errors, which
+/// `hedgerow status` shows.
+pub fn record(account: Option<&str>, now: u64) {
+    let ended = STATS.with_borrow_mut(|stats| stats.record(account, now));
+    ended.iter().for_each(|warning| telemetry::count_error(warning.message()));
+}
+
+/// Returns the warnings for health: of this window if it has enough calls, else of the previous
+/// window.
+pub fn warnings(now: u64) -> Vec<ConfigProblem> {
+    let warnings = STATS.with_borrow(|stats| {
+        if stats.calls >= MIN_CALLS { stats.warnings(now) } else { stats.previous.clone() }
+    });
+    let problem = |warning: AccountWarning| ConfigProblem::new(warning.message(), warning.remedy());
+    warnings.into_iter().map(problem).collect()
+}
+
+impl AccountStats {
+    /// Counts a call. Returns the warnings of a window that has ended.
+    fn record(&mut self, account: Option<&str>, now: u64) -> Vec<AccountWarning> {
+        let mut ended = Vec::new();
+        if now.saturating_sub(self.since) >= WINDOW_SECONDS {
+            ended = if self.calls >= MIN_CALLS { self.warnings(now) } else { Vec::new() };
+            *self = Self { since: now, previous: ended.clone(), ..Self::default() };
+        }
+        self.calls = self.calls.saturating_add(1);
+        let key = account.and_then(|id| u64::from_str_radix(id.get(..16)?, 16).ok());
+        let Some(key) = key else {
+            self.calls_without_account = self.calls_without_account.saturating_add(1);
+            return ended;
+        };
+        if let Some(activity) = self.accounts.get_mut(&key) {
+            activity.calls = activity.calls.saturating_add(1);
+            activity.last = now;
+        } else if self.accounts.len() < MAX_ACCOUNTS {
+            self.accounts.insert(key, AccountActivity { calls: 1, first: now, last: now });
+        }
+        ended
+    }
+
+    fn warnings(&self, now: u64) -> Vec<AccountWarning> {
+        let is_most = |calls: u32| calls > self.calls / 2;
+        let most_calls = self.accounts.values().map(|activity| activity.calls).max();
+        let busy = self.accounts.values().filter(|activity| activity.calls >= BUSY_CALLS);
+        // An account that has just appeared may live for long.
+        let old =
+            busy.filter(|activity| now.saturating_sub(activity.first) > SHORT_LIFE_SECONDS * 2);
+        let lives: Vec<u64> = old.map(|activity| activity.last - activity.first).collect();
+        let short = lives.iter().filter(|life| **life <= SHORT_LIFE_SECONDS).count();
+        let is_short = short >= MIN_BUSY_ACCOUNTS && short * 10 >= lives.len() * 9;
+        let rows = [
+            (is_most(self.calls_without_account), AccountWarning::NoAccount),
+            (most_calls.is_some_and(is_most), AccountWarning::OneAccount),
+            (is_short, AccountWarning::ShortLived),
+        ];
+        rows.into_iter().filter(|(holds, _)| *holds).map(|(_, warning)| warning).collect()
+    }
+}
+
+impl AccountWarning {
+    fn message(self) -> &'static str {
+        match self {
+            Self::NoAccount => "accounts: most scored calls have no account",
+            Self::OneAccount => "accounts: one account makes most of the scored calls",
+            Self::ShortLived => "accounts: most busy accounts live for minutes",
+        }
+    }
+
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::NoAccount => {
+                "name the source of accounts in [identity] of policy.toml: a cookie, a header of \
+                 your gateway, or where the origin looks for credentials (docs/accounts.md)"
+            }
+            Self::OneAccount => {
+                "if a gateway sends its own key for all customers, let it name the customer in a \
+                 header, and list it in [identity] of policy.toml (docs/accounts.md)"
+            }
+            Self::ShortLived => {
+                "credentials seem to rotate: list a stable claim or header in [identity] of \
+                 policy.toml, or let the origin answer with x-hedgerow-account (docs/accounts.md)"
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: u64 = 1_800_000_000;
+
+    /// Counts calls at one a second, and returns the warnings at the end. `account` returns the
+    /// number of the account of a call.
+    fn warnings_after(calls: u64, account: impl Fn(u64) -> Option<u64>) -> Vec<AccountWarning> {
+        let mut stats = AccountStats { since: START, ..AccountStats::default() };
+        for call in 0..calls {
+            let id = account(call).map(|number| format!("{number:032x}"));
+            let id = id.map(|id| id.chars().rev().collect::<String>());
+            assert_eq!(stats.record(id.as_deref(), START + call), []);
+        }
+        if stats.calls >= MIN_CALLS { stats.warnings(START + calls) } else { stats.previous }
+    }
+
+    #[test]
+    fn signs_of_wrong_accounts_are_found() {
+        use AccountWarning::*;
+        type Account = fn(u64) -> Option<u64>;
+        let rows: [(&str, u64, Account, &[AccountWarning]); 7] = [
+            ("few calls", 499, |_| None, &[]),
+            ("no accounts", 500, |_| None, &[NoAccount]),
+            ("some without", 3_500, |call| (call % 3 > 0).then_some(call % 50), &[]),
+            ("many accounts", 3_500, |call| Some(call % 50), &[]),
+            (
+                "a shared key",
+                3_500,
+                |call| Some(if call % 4 > 0 { 1 } else { call }),
+                &[OneAccount],
+            ),
+            ("rotating tokens", 3_500, |call| Some(call / 60), &[ShortLived]),
+            ("visitors", 3_500, Some, &[]),
+        ];
+        for (name, calls, account, expected) in rows {
+            assert_eq!(warnings_after(calls, account), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_window_ends_with_its_warnings_and_is_bounded() {
+        let mut stats = AccountStats { since: START, ..AccountStats::default() };
+        for call in 0..5_000_u64 {
+            stats.record(Some(&format!("{call:016x}")), START);
+        }
+        assert_eq!((stats.accounts.len(), stats.calls), (MAX_ACCOUNTS, 5_000));
+        (0..6_000).for_each(|_| assert_eq!(stats.record(None, START + 1), []));
+        let ended = stats.record(None, START + WINDOW_SECONDS);
+        assert_eq!(ended, [AccountWarning::NoAccount]);
+        assert_eq!((stats.calls, stats.previous.as_slice()), (1, ended.as_slice()));
+    }
+}

@@ -1,0 +1,338 @@
+// Accounts and tenants: each scheme of credentials names one account over rotations, the headers of
+// a gateway need a proof, the origin may name the sender, and forged claims harm nobody.
+import { createHmac } from 'node:crypto';
+import { expect, it } from 'vitest';
+import { keyPair } from './minisign.ts';
+import { makeBundle, makeManifest, phrase, putRelease, signature } from './release-fixtures.ts';
+import {
+  chat,
+  type DecisionLine,
+  eventually,
+  Filter,
+  type FilterOptions,
+  Origin,
+  SECRETS,
+  send,
+  sha256,
+  shortId,
+  tagHeaders,
+  useFilter,
+  useOrigin,
+  withFilter,
+} from './support.ts';
+
+const keys = keyPair();
+const IDENTITY_SECRET = 'identity-secret-of-the-tests-with-32-bytes-or-more';
+const origin = useOrigin(Origin.ok);
+const filter = useFilter({ origin });
+
+/** Returns the id that the log shows for a text of a domain. */
+const idOf = (domain: string, text: string) =>
+  createHmac('sha256', SECRETS.ACCOUNT_SECRET)
+    .update(`hedgerow.${domain}.v1\0${text}`)
+    .digest('hex')
+    .slice(0, 32);
+
+const base64url = (text: string) => Buffer.from(text).toString('base64url');
+const jwt = (claims: object) =>
+  [JSON.stringify({ alg: 'RS256', typ: 'JWT' }), JSON.stringify(claims), shortId()]
+    .map(base64url)
+    .join('.');
+const basic = (user: string, password: string) =>
+  `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
+
+interface Call {
+  path?: string;
+  headers?: Record<string, string>;
+  content?: string;
+}
+
+/** Sends a chat request, and returns its decision. */
+async function decide(to: Filter, call: Call = {}): Promise<DecisionLine> {
+  const { path = '/v1/chat/completions', headers = {} } = call;
+  const content = call.content ?? 'When do blackbirds nest?';
+  const body = JSON.stringify(chat(content));
+  const response = await send(to.url, {
+    path,
+    headers: { 'content-type': 'application/json', ...headers },
+    body,
+  });
+  return to.decision(response);
+}
+
+/** Runs a test body with a filter that has a policy, and perhaps signatures and correlations. */
+const withRelease = (
+  members: Parameters<typeof makeBundle>[1],
+  body: (filter: Filter) => Promise<void>,
+  options: FilterOptions = {},
+) =>
+  withFilter(
+    {
+      origin,
+      ...options,
+      vars: { PUBLIC_KEYS: keys.publicKey, REFRESH_SECONDS: '1', IDENTITY_SECRET, ...options.vars },
+    },
+    async (filter) => {
+      const bundle = makeBundle({ lantern_red: 22 }, members);
+      await putRelease(await filter.kv(), keys, makeManifest(1, bundle), bundle);
+      await eventually('the release', async () => {
+        await filter.ask();
+        expect((await filter.version()).release).toBe(1);
+      });
+      origin.requests.length = 0;
+      await body(filter);
+    },
+  );
+
+const signed = (signature: string) =>
+  `AWS4-HMAC-SHA256 Credential=AKIAEXAMPLE/20260101/eu/bedrock/aws4_request, ` +
+  `SignedHeaders=host, Signature=${signature}`;
+const bearer = (token: string) => ({ authorization: `Bearer ${token}` });
+
+const SCHEMES: [name: string, kind: string, text: string, calls: Call[]][] = [
+  [
+    'a key in every header and spelling',
+    'key',
+    'sk-hedge-1',
+    [
+      { headers: bearer('sk-hedge-1') },
+      { headers: { authorization: 'bearer   sk-hedge-1' } },
+      { headers: { authorization: 'Api-Key sk-hedge-1' } },
+      { headers: { 'x-api-key': 'sk-hedge-1' } },
+      { headers: { 'api-key': 'sk-hedge-1' } },
+      { headers: { 'x-goog-api-key': 'sk-hedge-1' } },
+      { headers: { 'ocp-apim-subscription-key': 'sk-hedge-1' } },
+      { headers: { 'x-litellm-api-key': 'Bearer sk-hedge-1' } },
+      { headers: { 'x-portkey-api-key': 'sk-hedge-1' } },
+      { path: '/v1beta/models/demo:generateContent?key=sk%2Dhedge-1' },
+      { path: '/v1/chat/completions?api-key=sk-hedge-1' },
+      { headers: { authorization: basic('', 'sk-hedge-1') } },
+    ],
+  ],
+  [
+    'tokens of a subject',
+    'jwt',
+    'https://idp.example/\0sub\0svc-hedge',
+    [1, 2, 3].map((iat) => ({
+      headers: bearer(jwt({ iss: 'https://idp.example/', sub: 'svc-hedge', iat, jti: shortId() })),
+    })),
+  ],
+  [
+    'tokens of a client',
+    'jwt',
+    'https://idp.example/\0client_id\0hedge',
+    [1, 2].map((iat) => ({
+      headers: bearer(jwt({ iss: 'https://idp.example/', client_id: 'hedge', iat })),
+    })),
+  ],
+  [
+    'AWS signatures',
+    'aws',
+    'AKIAEXAMPLE',
+    [
+      { headers: { authorization: signed('00') } },
+      { headers: { authorization: signed('11') } },
+      { path: '/model/demo/converse', headers: { authorization: signed('22') } },
+      { path: '/model/demo/converse?X-Amz-Credential=AKIAEXAMPLE%2F20260101&X-Amz-Signature=3' },
+    ],
+  ],
+  [
+    'HTTP Basic',
+    'basic',
+    'ana',
+    [
+      { headers: { authorization: basic('ana', 'one') } },
+      { headers: { authorization: basic('ana', 'two').replace('Basic', 'BASIC ') } },
+    ],
+  ],
+];
+
+for (const [name, kind, text, calls] of SCHEMES)
+  it(`${name} are one account`, async () => {
+    const domain = kind === 'key' ? 'account' : `account.${kind}`;
+    for (const call of calls) {
+      const { account, account_kind } = await decide(filter, call);
+      expect([account_kind, account], JSON.stringify(call)).toEqual([kind, idOf(domain, text)]);
+    }
+  });
+
+it('a request without credential has no account, and several credentials are counted', async () => {
+  expect(await decide(filter)).toMatchObject({ account: null, account_kind: 'none' });
+  const several = { authorization: 'Bearer sk-1', 'x-api-key': 'sk-2', 'api-key': 'sk-2' };
+  expect(await decide(filter, { headers: several })).toMatchObject({
+    account: idOf('account', 'sk-1'),
+    credentials: 2,
+  });
+  expect(await decide(filter, { path: '/v1/messages', headers: several })).toMatchObject({
+    account: idOf('account', 'sk-2'),
+  });
+});
+
+it('health warns if most scored calls have no account', () =>
+  withFilter({ origin }, async (filter) => {
+    const messages = async () => {
+      const report = (await (await filter.health()).json()) as { warnings: { message: string }[] };
+      return report.warnings.map(({ message }) => message).join('\n');
+    };
+    const batch = () => Promise.all(Array.from({ length: 25 }, () => decide(filter)));
+    for (let i = 0; i < 20; i++) await batch();
+    expect(await messages()).toContain('most scored calls have no account');
+    expect(await messages()).not.toContain('one account makes');
+  }));
+
+it('a client certificate is an account if Cloudflare has verified it', () => {
+  const caller = `export default {
+    fetch: (request, env) =>
+      env.FILTER.fetch(new Request(request, { cf: JSON.parse(request.headers.get('x-test-cf')) })),
+  };`;
+  return withFilter({ origin, caller }, async (filter) => {
+    const call = (certVerified: string) =>
+      decide(filter, {
+        headers: {
+          'x-test-cf': JSON.stringify({
+            tlsClientAuth: { certPresented: '1', certVerified, certFingerprintSHA256: 'AB01' },
+          }),
+        },
+      });
+    expect(await call('SUCCESS')).toMatchObject({
+      account: idOf('account.mtls', 'ab01'),
+      account_kind: 'mtls',
+    });
+    expect(await call('FAILED:self signed certificate')).toMatchObject({ account: null });
+  });
+});
+
+const GATEWAY = {
+  account: ['header:x-customer-id', 'cookie:sid', 'credential'],
+  tenant: ['header:x-org-id', 'jwt:org'],
+};
+
+it('gateway headers are believed with the secret, and otherwise ignored and removed', () =>
+  withRelease(
+    { policy: { identity: { ...GATEWAY, trusted: 'header:x-gateway', untrusted: 'strip' } } },
+    async (filter) => {
+      const ids = { 'x-customer-id': 'cust-17', 'x-org-id': 'acme' };
+      for (const key of ['sk-1', 'sk-2']) {
+        const headers = { ...bearer(key), ...ids, 'x-gateway': IDENTITY_SECRET };
+        expect(await decide(filter, { headers })).toMatchObject({
+          account: idOf('account.header', 'x-customer-id\0cust-17'),
+          account_kind: 'header',
+          tenant: idOf('tenant', 'acme'),
+        });
+        expect(origin.last.headers).toMatchObject(ids);
+        expect(origin.last.headers).not.toHaveProperty('x-gateway');
+      }
+      for (const proof of [{}, { 'x-gateway': `${IDENTITY_SECRET}x` }]) {
+        const decision = await decide(filter, { headers: { ...bearer('sk-1'), ...ids, ...proof } });
+        expect(decision).toMatchObject({ account: idOf('account', 'sk-1'), account_kind: 'key' });
+        expect(decision.tenant).toBeUndefined();
+        for (const name of ['x-gateway', 'x-customer-id', 'x-org-id'])
+          expect(origin.last.headers).not.toHaveProperty(name);
+      }
+      // The secret does not reach the origin with other requests, either.
+      const headers = { 'x-gateway': IDENTITY_SECRET };
+      await send(filter.url, { method: 'GET', path: '/', headers });
+      expect(origin.last.headers).not.toHaveProperty('x-gateway');
+      const cookie = await decide(filter, { headers: { cookie: 'a=b; sid=session-1' } });
+      expect([cookie.account_kind, cookie.account]).toEqual([
+        'cookie',
+        idOf('account.cookie', 'sid\0session-1'),
+      ]);
+      const token = await decide(filter, { headers: bearer(jwt({ sub: 's', org: 'acme' })) });
+      expect(token.tenant).toBe(idOf('tenant', 'acme'));
+      const health = (await (await filter.health()).json()) as { warnings: unknown[] };
+      expect(JSON.stringify(health.warnings)).not.toContain('IDENTITY_SECRET');
+    },
+  ));
+
+it('health warns if the secret of the gateway is missing', () =>
+  withRelease(
+    { policy: { identity: { ...GATEWAY, trusted: 'header:x-gateway' } } },
+    async (filter) => {
+      const { warnings } = (await (await filter.health()).json()) as {
+        warnings: { message: string }[];
+      };
+      expect(warnings.map(({ message }) => message).join()).toMatch(/IDENTITY_SECRET is too short/);
+      const headers = { ...bearer('sk-1'), 'x-customer-id': 'cust-17', 'x-gateway': 'short' };
+      expect((await decide(filter, { headers })).account_kind).toBe('key');
+      expect(origin.last.headers).toHaveProperty('x-customer-id');
+    },
+    { vars: { IDENTITY_SECRET: 'short' } },
+  ));
+
+for (const [name, callerProps, kind] of [
+  ['with props', { hedgerow: 'identity' }, 'header'],
+  ['without props', undefined, 'key'],
+] as const)
+  it(`headers of a service binding ${name} name the account: ${kind}`, () =>
+    withRelease(
+      { policy: { identity: { ...GATEWAY, trusted: 'binding' } } },
+      async (filter) => {
+        const headers = { ...bearer('sk-1'), 'x-customer-id': 'cust-17' };
+        expect((await decide(filter, { headers })).account_kind).toBe(kind);
+      },
+      {
+        caller: 'export default { fetch: (request, env) => env.FILTER.fetch(request) };',
+        callerProps,
+      },
+    ));
+
+it('the origin names account and tenant, which clients do not see', async () => {
+  origin.handler = (_, res) =>
+    res.writeHead(200, { 'x-hedgerow-account': 'acme/7', 'x-hedgerow-tenant': 'acme' }).end('{}');
+  const headers = bearer(`sk-${shortId()}`);
+  expect(await decide(filter, { headers })).toMatchObject({ account_kind: 'key' });
+  expect(await decide(filter, { headers })).toMatchObject({
+    account: idOf('account.origin', 'acme/7'),
+    account_kind: 'origin',
+    tenant: idOf('tenant', 'acme'),
+  });
+  for (const path of ['/v1/chat/completions', '/login']) {
+    const { headers: received } = await send(filter.url, { path, headers, body: '{}' });
+    expect(received).not.toHaveProperty('x-hedgerow-account');
+    expect(received).not.toHaveProperty('x-hedgerow-tenant');
+  }
+  const other = await decide(filter, { headers: bearer(`sk-${shortId()}`) });
+  expect(other).toMatchObject({ account_kind: 'key' });
+});
+
+it('the request id reaches the origin in Shadow, unless the policy turns that off', async () => {
+  const { request_id } = await decide(filter, { headers: bearer('sk-1') });
+  expect(tagHeaders(origin.last)).toEqual({ 'x-hedgerow-request-id': request_id });
+  await withRelease({ policy: { enforce: { send_request_id: false } } }, async (filter) => {
+    await decide(filter, { headers: bearer('sk-1') });
+    expect(tagHeaders(origin.last)).toEqual({});
+  });
+});
+
+it('forged tokens do not harm the subject that they name, but real ones count', () => {
+  const harvest = signature('lantern_red', 1);
+  const correlation = {
+    name: 'account_lanterns',
+    id: `00000000-0000-4000-8000-${sha256('account_lanterns').slice(0, 12)}`,
+    title: 'Says lanterns',
+    family: 'account_behavior',
+    status: 'stable',
+    weight: 22,
+    rules: ['lantern_red'],
+    group_by: ['hedgerow.account'],
+    timespan: 3600,
+    measure: { event_count: { thresholds: [{ comparator: 'gte', value: 3 }] } },
+    ttl: 3600,
+  };
+  return withRelease({ signatures: [harvest], correlations: [correlation] }, async (filter) => {
+    const token = (sub: string) => ({ headers: bearer(jwt({ iss: 'idp', sub })) });
+    const attack = async (sub: string) => {
+      for (let i = 0; i < 6; i++)
+        await decide(filter, { ...token(sub), content: phrase('lantern_red') });
+    };
+    origin.handler = (_, res) => res.writeHead(403).end('{}');
+    await attack('victim');
+    origin.handler = Origin.ok;
+    await attack('culprit');
+    await eventually('the indicator of the culprit', async () => {
+      expect((await decide(filter, token('culprit'))).band).toBe('suspect');
+    });
+    expect(await decide(filter, token('victim'))).toMatchObject({ band: 'clear', hits: [] });
+  });
+});
