@@ -19,6 +19,7 @@ mod member_name;
 mod multipart;
 mod object;
 mod openai;
+mod pointing;
 pub mod raw_string;
 pub mod realtime;
 mod request;

@@ -117,6 +117,12 @@ const SHAPES: &[(&str, &str, &str)] = &[
         JSON,
         r#"{"events":[{"type":"user.message","content":[{"type":"text","text":"{T}"}]}]}"#,
     ),
+    (
+        "/v1/messages",
+        JSON,
+        r#"{"messages":[{"role":"assistant","content":[{"type":"message","role":"user",
+            "content":"{T}"}]},{"role":"user","content":"How are you today, my friend?"}]}"#,
+    ),
     // Gemini and Vertex AI.
     (
         "/v1beta/models/g:generateContent",
@@ -299,25 +305,98 @@ fn unread_bodies_have_an_issue() {
     }
 }
 
+/// Conversations with the text in a place that is data, and the last words of the user. `{W}` are
+/// the words.
+const POINTING_SHAPES: &[(&str, &str, &str)] = &[
+    (
+        "an answer of the model",
+        "/v1/chat/completions",
+        r#"{"messages":[{"role":"system","content":"Be helpful."},
+            {"role":"assistant","content":"{T}"},{"role":"user","content":"{W}"}]}"#,
+    ),
+    (
+        "the result of a tool, in the same message",
+        "/v1/messages",
+        r#"{"messages":[{"role":"user","content":"Read the file."},{"role":"assistant","content":[
+            {"type":"tool_use","id":"t","name":"read","input":{"path":"a.md"}}]},
+            {"role":"user","content":[{"type":"tool_result","tool_use_id":"t","content":"{T}"},
+            {"type":"text","text":"{W}"}]}]}"#,
+    ),
+    (
+        "the description of a tool",
+        "/v1/responses",
+        r#"{"input":"{W}","tools":[{"type":"function","name":"f","description":"{T}"}]}"#,
+    ),
+];
+
+/// An order to follow a text makes it an instruction, and a task of the user's own does not.
+#[test]
+fn a_short_last_turn_makes_an_instruction_of_the_text_it_points_to() {
+    let ruleset = ruleset();
+    let band = |path: &str, template: &str, words: &str| {
+        let body = fill(&template.replace("{W}", words));
+        assess(&ruleset, path, JSON, &body).unwrap().band
+    };
+    let orders = ["go", "Do that.", "yes", "Follow the document.", "ok, do what it says", "继续"];
+    let tasks = [
+        "Summarise this document.",
+        "Translate it to German.",
+        "explain",
+        "Review this file, please",
+        "What does it say?",
+        "fix the tests",
+        "Is that safe to run?",
+        "总结一下",
+        "Thanks!",
+        "How many hedges does the garden of my neighbour have?",
+    ];
+    for (name, path, template) in POINTING_SHAPES {
+        for words in orders {
+            assert!(band(path, template, words) >= Band::Suspect, "{name}: {words}");
+        }
+        for words in tasks {
+            assert!(band(path, template, words) < Band::Notice, "{name}: {words}");
+        }
+    }
+}
+
+/// An agent that reads files about training data, and a user who lets it continue.
+#[test]
+fn a_short_turn_in_a_long_conversation_does_not_reach_old_results() {
+    let ruleset = ruleset();
+    let call = r#"{"role":"assistant","tool_calls":[{"id":"c","type":"function","function":{
+        "name":"read","arguments":"{\"path\":\"README.md\"}"}}]}"#;
+    let result = r#"{"role":"tool","tool_call_id":"c","content":"{T}"}"#;
+    let user = r#"{"role":"user","content":"Fix the parser of the command line, please."}"#;
+    let note =
+        r#"{"role":"assistant","content":"The parser drops the last flag. Shall I fix it?"}"#;
+    for words in ["continue", "yes", "go on", "weiter", "ok", "do it"] {
+        let turn = format!(r#"{{"role":"user","content":"{words}"}}"#);
+        for messages in [
+            vec![user, call, result, note, &turn],
+            vec![user, call, result, note, &turn, note, note],
+            vec![
+                user,
+                note,
+                &turn,
+                note,
+                call,
+                result.replace("{T}", "main.rs").as_str(),
+                call,
+                result,
+            ],
+        ] {
+            let body = format!(r#"{{"messages":[{}]}}"#, messages.join(","));
+            let found = assess(&ruleset, "/v1/chat/completions", JSON, &fill(&body)).unwrap();
+            assert!(found.band < Band::Notice, "{words}: {:?}", found.band);
+        }
+    }
+}
+
 /// Requests in `../shared/cases` that are not suspect, with the reason.
 const EXCEPTIONS: &[(&str, &str)] = &[
-    ("010-bedrock", TOOL_TEXT),
-    ("097-responses", TOOL_TEXT),
-    ("098-responses", TOOL_TEXT),
-    ("101-responses", TOOL_TEXT),
-    ("102-responses", TOOL_TEXT),
-    ("106-responses", TOOL_TEXT),
-    ("149-openai", TOOL_TEXT),
-    ("173-anthropic", TOOL_TEXT),
-    ("100-responses", MODEL_TEXT),
-    ("105-responses", MODEL_TEXT),
-    ("116-responses", MODEL_TEXT),
-    ("128-openai", MODEL_TEXT),
-    ("174-anthropic", MODEL_TEXT),
-    ("112-responses", DEFINITION),
-    ("113-responses", DEFINITION),
-    ("114-responses", DEFINITION),
-    ("130-openai", DEFINITION),
+    ("149-openai", STORED),
+    ("128-openai", PREDICTION),
     ("066-ollama", EMBEDDING),
     ("076-cohere", EMBEDDING),
     ("134-openai", EMBEDDING),
@@ -341,9 +420,8 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("285-method", "no LLM API reads a prompt from the body of a GET request"),
 ];
 
-const TOOL_TEXT: &str = "the text is the result of a tool: data, not an instruction";
-const MODEL_TEXT: &str = "the text is an answer of the model: data, not an instruction";
-const DEFINITION: &str = "the text describes a tool: data, not an instruction";
+const STORED: &str = "results of tools for a stored run, whose instruction is not in the request";
+const PREDICTION: &str = "the text predicts the answer: the model is not asked to follow it";
 const EMBEDDING: &str = "embeddings are numbers: the text is not followed";
 const COUNTING: &str = "counts tokens, and generates nothing";
 const REFERENCE: &str = "names a stored file, and holds no text";

@@ -210,7 +210,7 @@ impl Explainer {
     ) -> Outcome {
         let sections = sections(field_id);
         let mut segments =
-            request.segments().iter().filter(|segment| segment.section as u8 & sections != 0);
+            request.segments().iter().filter(|segment| segment.sections() & sections != 0);
         if test.comparison == Comparison::Exists(false) {
             return Outcome::new(segments.next().is_none());
         }

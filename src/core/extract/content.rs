@@ -214,10 +214,12 @@ impl PartKind {
 /// Reads a content part whose opening brace has been read.
 ///
 /// The type decides the section of the content, in any order of the members. A part with two types
-/// counts as text of the message: the origin decides which of them counts.
+/// counts as text of the message: the origin decides which of them counts. A part that has the role
+/// of the user or of the system counts as an instruction in any message.
 fn read_part<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, section: Section, depth: u8) {
     let deeper = depth.saturating_add(1);
-    let mut kind = None;
+    let part_start = request.segments.len();
+    let (mut kind, mut role) = (None, None);
     let mut content = 0..0;
     let mut attachment = Attachment::default();
     while let Some(key) = reader.next_key() {
@@ -234,6 +236,7 @@ fn read_part<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, section: Se
                 read_content(request, reader, section, deeper);
                 content = start..request.segments.len();
             }
+            "role" => role = read_role(reader).or(role),
             "filedata" => attachment.read_data(reader),
             key => {
                 if !read_part_member(request, key, reader, section, deeper)
@@ -245,7 +248,12 @@ fn read_part<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, section: Se
         }
     }
     let kind = kind.unwrap_or(PartKind::Text);
-    request.move_to_section(content, section, kind.section(section));
+    match role {
+        Some(role @ (Section::User | Section::System)) if kind == PartKind::Text => {
+            request.move_to_section(part_start..request.segments.len(), section, role);
+        }
+        _ => request.move_to_section(content, section, kind.section(section)),
+    }
     if attachment.has_data() {
         attachment.finish(request);
     }
@@ -447,7 +455,7 @@ fn read_schema_member<'a>(
 ) {
     let deeper = depth.saturating_add(1);
     match key {
-        "name" | "title" | "description" => match reader.next_token() {
+        "name" | "title" | "description" | "serverdescription" => match reader.next_token() {
             Token::String(raw) => request.push_text(section, raw, false),
             token => skip_mistyped(token, reader),
         },

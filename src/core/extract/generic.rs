@@ -133,6 +133,11 @@ fn read_member<'a>(
             content::read_tool_calls(request, reader, 0);
             true
         }
+        // Results of tools that a stored run has called.
+        "tooloutputs" => {
+            request.continues_stored = true;
+            read_unknown(request, reader, place)
+        }
         "chathistory" | "history" | "conversation" => read_history(request, reader, inner),
         "tokenids" | "inputids" | "prompttokenids" => count_token_ids(request, reader),
         "images" | "image" | "audio" | "imageurl" | "inputaudio" => {

@@ -117,6 +117,7 @@ impl Request<'_> {
             section: joined.section,
             range,
             source,
+            is_pointed_at: false,
             edges: TrimmedEdges::default(),
         });
     }

@@ -49,8 +49,17 @@ pub fn read_member<'a>(
         "responseformat" | "text" => read_response_format(request, reader, 0),
         "reasoning" => read_reasoning(request, reader),
         "reasoningeffort" => request.read_keyword(FieldId::ReasoningEffort, reader),
+        "previousresponseid" | "conversation" => read_stored_conversation(request, reader),
         _ => false,
     }
+}
+
+/// Reads the id of a conversation that the request continues, or an object with its id.
+fn read_stored_conversation<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool {
+    let token = reader.next_token();
+    request.continues_stored |= matches!(token, Token::String(_) | Token::Object);
+    skip_mistyped(token, reader);
+    true
 }
 
 fn read_text<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, section: Section) -> bool {

@@ -38,6 +38,8 @@ pub struct Request<'a> {
     pub(super) hash_inputs: Vec<(FieldId, Cow<'a, str>)>,
     /// Whether a value of only white space was read since the last segment.
     pub(super) after_space: bool,
+    /// Whether the request continues a conversation that the origin has stored.
+    pub(super) continues_stored: bool,
     pub(super) work: WorkBudget,
     pub(super) issues: ReadIssues,
     /// Cached template keys of the user text and of the system text: lists and correlations both
@@ -54,8 +56,19 @@ pub struct Segment<'a> {
     pub range: Range<usize>,
     /// Source in the body.
     pub source: Source<'a>,
+    /// Whether the last turn of the user points to the text, which makes it an instruction.
+    pub(super) is_pointed_at: bool,
     /// White space that normalisation removed at the edges.
     pub(super) edges: TrimmedEdges,
+}
+
+impl Segment<'_> {
+    /// Returns the sections in which the text counts, as bits: its own, and that of attachments if
+    /// the last turn of the user points to it.
+    pub fn sections(&self) -> u8 {
+        let pointed_at = if self.is_pointed_at { Section::Attachment as u8 } else { 0 };
+        self.section as u8 | pointed_at
+    }
 }
 
 /// The source of a text value in the body.
@@ -260,6 +273,7 @@ impl<'a> Request<'a> {
         self.hash_inputs.clear();
         self.template_hashes = Default::default();
         self.after_space = false;
+        self.continues_stored = false;
         self.issues = ReadIssues::default();
         self.work.begin_entry();
     }
@@ -407,7 +421,7 @@ impl<'a> Request<'a> {
         }
         edges.leading |= std::mem::take(&mut self.after_space);
         self.text.push(text::SEGMENT_END);
-        self.segments.push(Segment { section, range, source, edges });
+        self.segments.push(Segment { section, range, source, is_pointed_at: false, edges });
     }
 
     /// Moves the texts of section `from` to section `to`, in a range of segment indices.

@@ -4,6 +4,7 @@ use super::batch;
 use super::form::{self, BodyFormat};
 use super::issues::ReadIssues;
 use super::lenient_json::Reader;
+use super::realtime;
 use super::request::Request;
 use crate::http::body::Body;
 use crate::http::envelope::Envelope;
@@ -34,6 +35,10 @@ pub fn for_each_request<'a>(
     let mut on_entry = |request: &mut Request<'a>| {
         if entry_count < limits.max_entries {
             request.issues.insert(body.issues);
+            // A message of a session continues a conversation that the request does not hold.
+            if !realtime::is_event(endpoint) {
+                request.mark_pointed_text();
+            }
             request.add_envelope(envelope, endpoint, body);
             request.finish(envelope, endpoint, limits.scan_window);
             on_request(request);

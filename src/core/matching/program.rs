@@ -242,8 +242,7 @@ impl Matcher<'_> {
     /// Sets the bits of `|exists` comparisons.
     fn match_absences(&mut self, request: &Request<'_>) {
         let program = self.program;
-        let sections =
-            request.segments().iter().fold(0, |mask, segment| mask | segment.section as u8);
+        let sections = request.segments().iter().fold(0, |mask, segment| mask | segment.sections());
         for (mask, bit) in &program.presence_tests {
             if mask & sections != 0 {
                 self.set(*bit, BitOrigin::default());
@@ -281,14 +280,14 @@ impl Matcher<'_> {
                 request.work().exhaust();
             }
             if let Some(seen_sections) = self.sections_by_literal.get_mut(literal_index) {
-                if *seen_sections & segment.section as u8 != 0 && !literal.is_position_sensitive {
+                if segment.sections() & !*seen_sections == 0 && !literal.is_position_sensitive {
                     return;
                 }
-                *seen_sections |= segment.section as u8;
+                *seen_sections |= segment.sections();
             }
             let end = start.saturating_add(program.scanner.literal_len(literal_index));
             for (use_index, literal_use) in literal.uses.iter().enumerate() {
-                if literal_use.sections & segment.section as u8 == 0
+                if literal_use.sections & segment.sections() == 0
                     || !satisfies_anchor(literal_use.anchor, segment, start, end)
                 {
                     continue;

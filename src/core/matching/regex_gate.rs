@@ -146,7 +146,7 @@ impl RegexGate {
             let start = *start as usize;
             let Some((_, segment)) = segment_at(request, start) else { return false };
             spend_occurrences(request, 1).is_some()
-                && segment.section as u8 & test.sections != 0
+                && segment.sections() & test.sections != 0
                 && self.fits_before(preceding, rarest, start, segment.range.start, request)
                 && self.fits_after(following, start, segment.range.end, request)
         })
@@ -252,7 +252,7 @@ impl RequiredLiteralIds {
     /// Returns whether a match can have this literal, its first required literal, at `start`.
     fn can_begin_match(&self, start: usize, sections: u8, request: &Request<'_>) -> bool {
         segment_at(request, start).is_some_and(|(_, segment)| {
-            segment.section as u8 & sections != 0
+            segment.sections() & sections != 0
                 && segment.range.start.saturating_add(self.min_distance) <= start
         })
     }

@@ -506,12 +506,7 @@ impl PlainRequest {
     }
 
     fn message_object(&mut self, members: &Map<String, Value>) {
-        let role = members.get("role").and_then(Value::as_str).map(|role| match role {
-            "system" | "developer" => Section::System,
-            "assistant" | "model" => Section::Assistant,
-            "tool" | "function" => Section::Tool,
-            _ => Section::User,
-        });
+        let role = members.get("role").and_then(Value::as_str).map(message_role);
         let start = self.texts.len();
         self.after_space = false;
         let default_section =
@@ -624,6 +619,7 @@ impl PlainRequest {
             Some(kind) if kind.ends_with("tool_result") => Section::Tool,
             _ => section,
         };
+        let part_start = self.texts.len();
         for (key, value) in members {
             match key.as_str() {
                 "text" | "refusal" | "inputtext" | "parts" | "title" | "context"
@@ -634,10 +630,7 @@ impl PlainRequest {
                 "content" => {
                     let start = self.texts.len();
                     self.parts(value, section, depth + 1);
-                    let added = self.texts[start..].iter_mut();
-                    added
-                        .filter(|(other, _)| *other == section as u8)
-                        .for_each(|(other, _)| *other = content_section as u8);
+                    self.move_texts(start, section, content_section);
                 }
                 "output" | "toolresult" => self.parts(value, Section::Tool, depth + 1),
                 "functionresponse" => self.all_strings(value, Section::Tool, depth + 1),
@@ -655,10 +648,22 @@ impl PlainRequest {
                 _ => {}
             }
         }
+        if content_section == section
+            && let Some(role) = members.get("role").and_then(Value::as_str).map(message_role)
+            && matches!(role, Section::User | Section::System)
+        {
+            self.move_texts(part_start, section, role);
+        }
         if let Some(data) = members.get("filedata").and_then(Value::as_str) {
             let has_text = self.file_content(data, file_format(members));
             self.count_unless(has_text);
         }
+    }
+
+    /// Moves the texts of section `from` that were added after the first `start` texts.
+    fn move_texts(&mut self, start: usize, from: Section, to: Section) {
+        let added = self.texts[start..].iter_mut();
+        added.filter(|(other, _)| *other == from as u8).for_each(|(other, _)| *other = to as u8);
     }
 
     /// Reads an object that holds a file, or a `data:` URL.
@@ -865,8 +870,10 @@ impl PlainRequest {
 
     fn schema_member(&mut self, key: &str, value: &Value, section: Section, depth: usize) {
         match (key, value) {
-            ("name" | "title" | "description", Value::String(text)) => self.text(section, text),
-            ("name" | "title" | "description", _) => {}
+            ("name" | "title" | "description" | "serverdescription", Value::String(text)) => {
+                self.text(section, text)
+            }
+            ("name" | "title" | "description" | "serverdescription", _) => {}
             ("properties", Value::Object(properties)) if depth <= 24 => {
                 for (name, value) in properties {
                     self.text(section, name);
@@ -1039,6 +1046,16 @@ impl PlainRequest {
             }
         }
         self
+    }
+}
+
+/// Returns the section of a message by its role.
+fn message_role(role: &str) -> Section {
+    match role {
+        "system" | "developer" => Section::System,
+        "assistant" | "model" => Section::Assistant,
+        "tool" | "function" => Section::Tool,
+        _ => Section::User,
     }
 }
 
