@@ -28,6 +28,8 @@ pub struct ClientRequest {
     /// Headers with the prefix `x-hedgerow`: overrides in development, forgeries otherwise.
     reserved_headers: Vec<(String, String)>,
     edge: EdgeMetadata,
+    /// Model that the handshake of a WebSocket names in its query.
+    model: Option<String>,
 }
 
 /// Metadata of the client, from `request.cf` and `cf-connecting-ip`. All of it is missing in local
@@ -64,14 +66,19 @@ impl ClientRequest {
             edge: EdgeMetadata { address, ..EdgeMetadata::from_request(&request) },
             headers,
             reserved_headers,
+            model: None,
             raw: request,
         }
     }
 
     /// Returns the head of each message of a WebSocket that this request opens: headers that
-    /// describe a body do not describe the messages.
+    /// describe a body do not describe the messages. The model of the query holds for messages that
+    /// name none.
     pub fn head_of_messages(&self) -> Self {
         let mut head = self.clone();
+        // OpenAI reads `model`, Azure `deployment`.
+        let model = self.query_parameter(&["model", "deployment"]);
+        head.model = model.filter(|model| model.len() <= MAX_MODEL_BYTES);
         head.headers
             .retain(|(name, _)| !matches!(name.as_str(), "content-encoding" | "content-type"));
         head
@@ -138,6 +145,7 @@ impl ClientRequest {
             path: self.path(),
             headers: &self.headers,
             client: self.edge.client(),
+            model: self.model.as_deref(),
             ..Envelope::default()
         }
     }
@@ -145,13 +153,17 @@ impl ClientRequest {
     /// Returns the value of the query parameter in which clients may send their credential: `key`
     /// (Gemini), or another one of a WebSocket.
     fn query_api_key(&self) -> Option<String> {
+        // Browsers cannot set headers of a WebSocket. Azure reads `api-key`, Gemini Live
+        // `access_token`.
+        self.query_parameter(&["key", "api-key", "access_token"])
+    }
+
+    /// Returns the value of the first query parameter that is not empty.
+    fn query_parameter(&self, names: &[&str]) -> Option<String> {
         let (_, query) = self.target.split_once('?')?;
         // Decoded, as origins decode it: `%6Bey=` is `key=`.
         let parameters = UrlSearchParams::new_with_str(query).ok()?;
-        // Browsers cannot set headers of a WebSocket. Azure reads `api-key`, Gemini Live
-        // `access_token`.
-        let mut keys = ["key", "api-key", "access_token"].into_iter();
-        keys.find_map(|name| parameters.get(name).filter(|key| !key.is_empty()))
+        names.iter().find_map(|name| parameters.get(name).filter(|value| !value.is_empty()))
     }
 }
 
@@ -270,6 +282,9 @@ fn tls_fingerprint(
 ) -> Option<String> {
     Some([ciphers?, extensions?, length?].join("-"))
 }
+
+/// Maximum bytes of the name of a model. Longer names in bodies do not count, either.
+const MAX_MODEL_BYTES: usize = 512;
 
 #[cfg(test)]
 mod tests {
