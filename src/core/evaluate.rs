@@ -3,5 +3,6 @@
 pub mod assess;
 pub mod decision;
 pub mod explain;
+pub mod message;
 pub mod observation;
 pub mod score;

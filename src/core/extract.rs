@@ -6,6 +6,7 @@ mod attachment;
 mod batch;
 mod coding;
 mod content;
+pub mod conversation;
 mod form;
 mod gemini;
 mod generic;

@@ -10,4 +10,4 @@ pub mod principal;
 pub mod source;
 
 mod claims;
-mod query;
+pub mod query;

@@ -56,6 +56,17 @@ impl WorkBudget {
         }
     }
 
+    /// Adds the budget of a text of `bytes` that is worked on together with the body.
+    pub(crate) fn add_text(&mut self, bytes: usize) {
+        let add = |share: &Cell<usize>, factor: usize| {
+            share.set(share.get().saturating_add(bytes.saturating_mul(factor)));
+        };
+        add(&self.reading, READING_PER_BYTE);
+        add(&self.searching, SEARCHING_PER_BYTE);
+        // The text, and its joined parts.
+        self.max_text = self.max_text.saturating_add(bytes.saturating_mul(3));
+    }
+
     /// Makes the whole budget available again, so that a benchmark may repeat its work.
     pub fn renew(&self) {
         self.reading.set(self.total.0);

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use hedgerow_core::field::FIELDS;
 use hedgerow_core::http::routes::BUILTIN_APIS;
 use hedgerow_core::identity::credential::{CredentialPlace, PLACES};
+use hedgerow_core::http::websocket::WEBSOCKET_ROUTES;
 use hedgerow_core::rules::correlation::format_duration;
 
 use crate::{CorrelationRule, Rule, RuleMetadata, Rules};
@@ -33,6 +34,11 @@ pub fn routes_page() -> String {
             let endpoint = endpoint.as_str().unwrap_or_default();
             let _ = writeln!(page, "| `{path}` | `{endpoint}` |");
         }
+    }
+    page.push_str(WEBSOCKETS_INTRODUCTION);
+    for (path, endpoint) in WEBSOCKET_ROUTES {
+        let endpoint = serde_json::to_value(endpoint).unwrap_or_default();
+        let _ = writeln!(page, "| `{path}` | `{}` |", endpoint.as_str().unwrap_or_default());
     }
     page
 }
@@ -141,6 +147,10 @@ fn write_references(page: &mut String, metadata: &RuleMetadata) {
 const ROUTES_INTRODUCTION: &str = include_str!("routes.md");
 
 const ACCOUNTS_INTRODUCTION: &str = include_str!("accounts.md");
+const WEBSOCKETS_INTRODUCTION: &str = "\n## WebSockets\n\n\
+    The paths of WebSockets whose messages are read; [websockets.md](websockets.md) says how. \
+    A handshake is\na GET with `Upgrade: websocket`. A `[[route]]` adds a path by its endpoint, \
+    or excludes one by `none`.\n\n| path | endpoint |\n|---|---|\n";
 
 const FIELDS_INTRODUCTION: &str = include_str!("fields.md");
 

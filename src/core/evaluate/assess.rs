@@ -25,6 +25,17 @@ impl Ruleset {
     /// Assesses a request whose endpoint is known, by [`Ruleset::endpoint`]; `None` if its body
     /// shows that it is not an LLM call.
     pub fn assess_as(&self, endpoint: Endpoint, envelope: &Envelope<'_>) -> Option<Assessment> {
+        self.assess_each(endpoint, envelope, &mut |_| {})
+    }
+
+    /// Assesses a request like [`Ruleset::assess_as`], and calls `on_request` with each LLM request
+    /// of the body.
+    pub(crate) fn assess_each(
+        &self,
+        endpoint: Endpoint,
+        envelope: &Envelope<'_>,
+        on_request: &mut dyn FnMut(&Request<'_>),
+    ) -> Option<Assessment> {
         let encoding = envelope.headers.iter().find(|(name, _)| name == "content-encoding");
         let body =
             Body::new(envelope.body, encoding.map(|(_, value)| value.as_str()), &self.policy.scan);
@@ -46,6 +57,7 @@ impl Ruleset {
             &body,
             &self.policy.scan,
             &mut |request| {
+                on_request(request);
                 let mut hits = matcher.hits(request, &headers);
                 hits.extend_from_slice(&list_hits);
                 hits.extend(self.template_list_hits(request, envelope));

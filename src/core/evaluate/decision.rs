@@ -127,6 +127,14 @@ pub struct Decision {
     pub incomplete: Option<&'static str>,
     /// Number of LLM requests in the body.
     pub entries: usize,
+    /// Number of earlier messages of the WebSocket that were scored together with this one. Evidence
+    /// in their text has the empty range at 0.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub earlier_messages: usize,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// A signature that matched, as it is logged.
@@ -199,6 +207,9 @@ impl Decision {
             scored_share: completeness.scored_share,
             incomplete,
             entries: assessment.entries,
+            earlier_messages: envelope
+                .conversation
+                .map_or(0, |conversation| conversation.message_count(envelope.body.len())),
         }
     }
 

@@ -213,7 +213,7 @@ impl Ruleset {
     }
 
     /// Returns whether a field of the plan, by index, holds template keys.
-    fn is_template_field(&self, field: u16) -> bool {
+    pub(crate) fn is_template_field(&self, field: u16) -> bool {
         matches!(
             self.field(field),
             Some(Field::Known(FieldId::TemplateUser | FieldId::TemplateSystem))

@@ -26,8 +26,12 @@ struct JoinedParts {
 impl Request<'_> {
     /// Adds the joined segments of a message whose parts are the segments from index `start` on.
     pub(crate) fn join_parts(&mut self, start: usize) {
-        let end = self.segments.len();
-        let mut from = start;
+        self.join_range(start..self.segments.len());
+    }
+
+    /// Adds the joined segments of the parts in a range of segment indices.
+    pub(super) fn join_range(&mut self, parts: Range<usize>) {
+        let Range { start: mut from, end } = parts;
         while let Some(first) = self.segments.get(from..end).and_then(<[_]>::first) {
             let section = first.section;
             let run = self.segments.get(from..end).unwrap_or_default();

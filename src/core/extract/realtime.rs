@@ -24,62 +24,209 @@ pub fn is_event(endpoint: Endpoint) -> bool {
     matches!(endpoint, Endpoint::OpenaiRealtime | Endpoint::GeminiLive)
 }
 
-/// Returns whether a client's message may carry a prompt. If not, it need not be scored.
+/// What a message of the client may do, as far as its members show.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MessageEffect {
+    /// Whether it may carry a prompt. If not, it need not be scored alone.
+    pub carries_prompt: bool,
+    /// Whether it makes the model generate.
+    pub generation: Generation,
+    /// Whether its text holds for the whole session and takes the place of an earlier one.
+    pub is_session: bool,
+}
+
+/// Whether a message makes the model generate from the conversation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Generation {
+    /// It does not: it adds to the conversation, or controls the connection.
+    #[default]
+    None,
+    /// It may, if the origin detects the end of a turn, or if no API defines the message.
+    Possible,
+    /// It does.
+    Asked,
+    /// It does, from a conversation of its own: a Responses request that names no other one.
+    AskedAlone,
+}
+
+/// Returns the effect of a client's message.
 ///
 /// A message that the client's API does not define may carry a prompt, and a message that is not
 /// valid JSON, too: an origin may read it. Only bytes that do not begin like an object or an array
 /// cannot be a message, unless the endpoint is [`Endpoint::Generic`].
-pub fn may_carry_prompt(message: &[u8], endpoint: Endpoint) -> bool {
+pub fn message_effect(message: &[u8], endpoint: Endpoint) -> MessageEffect {
+    const UNKNOWN: MessageEffect =
+        MessageEffect { carries_prompt: true, generation: Generation::Possible, is_session: false };
     let mut reader = Reader::new(message, 0);
-    let may_carry = match reader.next_token() {
+    let effect = match reader.next_token() {
         Token::Object => match endpoint {
-            Endpoint::OpenaiRealtime => openai_event_may_carry(&mut reader),
-            Endpoint::GeminiLive => gemini_message_may_carry(&mut reader),
-            _ => true,
+            Endpoint::OpenaiRealtime => openai_effect(&mut reader),
+            Endpoint::GeminiLive => gemini_effect(&mut reader),
+            _ => UNKNOWN,
         },
-        Token::Array => true,
-        _ => return endpoint == Endpoint::Generic && !message.is_empty(),
+        Token::Array => UNKNOWN,
+        _ if endpoint == Endpoint::Generic && !message.is_empty() => return UNKNOWN,
+        _ => return MessageEffect::default(),
     };
-    may_carry || !reader.at_end() || reader.errors().syntax || reader.errors().truncated
+    if !reader.at_end() || reader.errors().syntax || reader.errors().truncated {
+        return UNKNOWN;
+    }
+    effect
+}
+
+/// The members of an OpenAI event that decide its effect.
+#[derive(Default)]
+struct OpenaiMembers {
+    types: Vec<EventKind>,
+    has_content: bool,
+    has_input: bool,
+    /// Whether the event has a `response`, or continues an earlier response or a conversation.
+    is_of_conversation: bool,
+}
+
+/// The kinds of OpenAI's client events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EventKind {
+    /// References and control.
+    Control,
+    /// Audio, which may end a turn.
+    Audio,
+    /// The settings of the session.
+    Session,
+    /// An item of the conversation.
+    Item,
+    /// A request for a response.
+    Response,
+    /// An event that is not known.
+    Other,
+}
+
+impl EventKind {
+    fn from_type(name: &str) -> Self {
+        match name {
+            "input_audio_buffer.append"
+            | "input_audio_buffer.commit"
+            | "session.input_audio_buffer.append" => Self::Audio,
+            "input_audio_buffer.clear"
+            | "output_audio_buffer.clear"
+            | "session.close"
+            | "conversation.item.delete"
+            | "conversation.item.retrieve"
+            | "conversation.item.truncate"
+            | "response.cancel" => Self::Control,
+            "session.update" | "transcription_session.update" => Self::Session,
+            "conversation.item.create" => Self::Item,
+            "response.create" => Self::Response,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// Reads the members of an event. Every `type` counts, because a parser may take any of two.
-fn openai_event_may_carry(reader: &mut Reader<'_>) -> bool {
-    let (mut type_count, mut other_types, mut has_content) = (0_usize, false, false);
+fn openai_effect(reader: &mut Reader<'_>) -> MessageEffect {
+    let mut members = OpenaiMembers::default();
     while let Some(key) = reader.next_key() {
         match MemberName::new(key).as_str() {
-            "type" => match reader.next_token() {
-                Token::String(raw) => {
-                    type_count = type_count.saturating_add(1);
-                    other_types |= !EVENTS_WITHOUT_PROMPT.contains(&raw.text().as_ref());
+            "type" => {
+                let kind = match reader.next_token() {
+                    Token::String(raw) => EventKind::from_type(&raw.text()),
+                    token => {
+                        skip_mistyped(token, reader);
+                        EventKind::Other
+                    }
+                };
+                if !members.types.contains(&kind) {
+                    members.types.push(kind);
                 }
-                token => {
-                    other_types = true;
-                    skip_mistyped(token, reader);
-                }
-            },
+            }
             "eventid" | "streamid" | "responseid" => reader.skip(),
-            _ => {
-                has_content = true;
+            "previousresponseid" | "conversation" | "response" => {
+                members.has_content = true;
+                let token = reader.next_token();
+                members.is_of_conversation |= token != Token::Null;
+                skip_mistyped(token, reader);
+            }
+            key => {
+                members.has_content = true;
+                members.has_input |= key == "input";
                 reader.skip();
             }
         }
     }
-    has_content && (other_types || type_count == 0)
+    members.effect()
+}
+
+impl OpenaiMembers {
+    fn effect(&self) -> MessageEffect {
+        let (kind, is_unambiguous) = match self.types.as_slice() {
+            [kind] => (*kind, true),
+            _ => (EventKind::Other, false),
+        };
+        let is_alone = self.has_input && !self.is_of_conversation;
+        MessageEffect {
+            carries_prompt: self.has_content
+                && !matches!(kind, EventKind::Control | EventKind::Audio),
+            generation: match kind {
+                EventKind::Control | EventKind::Session | EventKind::Item => Generation::None,
+                EventKind::Response if is_alone => Generation::AskedAlone,
+                EventKind::Response => Generation::Asked,
+                EventKind::Audio | EventKind::Other => Generation::Possible,
+            },
+            is_session: is_unambiguous && kind == EventKind::Session,
+        }
+    }
 }
 
 /// Reads the members of a message, of which Gemini Live expects one.
-fn gemini_message_may_carry(reader: &mut Reader<'_>) -> bool {
-    let mut may_carry = false;
+fn gemini_effect(reader: &mut Reader<'_>) -> MessageEffect {
+    let mut effect = MessageEffect::default();
+    let (mut count, mut has_setup) = (0_usize, false);
     while let Some(key) = reader.next_key() {
-        if MemberName::new(key).as_str() == "realtimeinput" {
-            may_carry |= realtime_input_may_carry(reader);
-        } else {
-            may_carry = true;
-            reader.skip();
-        }
+        count = count.saturating_add(1);
+        let (carries_prompt, generation) = match MemberName::new(key).as_str() {
+            "realtimeinput" => (realtime_input_may_carry(reader), Generation::Possible),
+            "clientcontent" => (true, client_content_generation(reader)),
+            "setup" => {
+                has_setup = true;
+                reader.skip();
+                (true, Generation::None)
+            }
+            _ => {
+                reader.skip();
+                (true, Generation::Possible)
+            }
+        };
+        effect.carries_prompt |= carries_prompt;
+        effect.generation = effect.generation.max(generation);
     }
-    may_carry
+    effect.is_session = has_setup && count == 1;
+    effect
+}
+
+/// Reads `clientContent`, after which the model generates if the turn is complete.
+fn client_content_generation(reader: &mut Reader<'_>) -> Generation {
+    let token = reader.next_token();
+    if token != Token::Object {
+        skip_mistyped(token, reader);
+        return Generation::Possible;
+    }
+    let mut generation = Generation::None;
+    while let Some(key) = reader.next_key() {
+        if MemberName::new(key).as_str() != "turncomplete" {
+            reader.skip();
+            continue;
+        }
+        let next = match reader.next_token() {
+            Token::Bool(false) | Token::Null => Generation::None,
+            Token::Bool(true) => Generation::Asked,
+            token => {
+                skip_mistyped(token, reader);
+                Generation::Possible
+            }
+        };
+        generation = generation.max(next);
+    }
+    generation
 }
 
 /// Reads `realtimeInput`, whose media are not scored.
@@ -162,20 +309,6 @@ fn read_members<'a>(
     true
 }
 
-/// Client events of OpenAI's WebSockets that carry no prompt: audio, references, control.
-const EVENTS_WITHOUT_PROMPT: &[&str] = &[
-    "input_audio_buffer.append",
-    "input_audio_buffer.clear",
-    "input_audio_buffer.commit",
-    "output_audio_buffer.clear",
-    "session.input_audio_buffer.append",
-    "session.close",
-    "conversation.item.delete",
-    "conversation.item.retrieve",
-    "conversation.item.truncate",
-    "response.cancel",
-];
-
 /// Members of Gemini's `realtimeInput` that are media or control.
 const MEDIA_INPUTS: &[&str] =
     &["audio", "video", "mediachunks", "activitystart", "activityend", "audiostreamend"];
@@ -232,7 +365,46 @@ mod tests {
             (Endpoint::Generic, "", false),
         ];
         for (endpoint, message, expected) in rows {
-            assert_eq!(may_carry_prompt(message.as_bytes(), *endpoint), *expected, "{message}");
+            let effect = message_effect(message.as_bytes(), *endpoint);
+            assert_eq!(effect.carries_prompt, *expected, "{message}");
+        }
+    }
+
+    #[test]
+    fn messages_that_make_the_model_generate_are_recognized() {
+        use Generation::{Asked, AskedAlone, None, Possible};
+        let rows: &[(Endpoint, &str, Generation)] = &[
+            (OPENAI, r#"{"type":"session.update","session":{}}"#, None),
+            (OPENAI, r#"{"type":"conversation.item.create","item":{}}"#, None),
+            (OPENAI, r#"{"type":"conversation.item.delete","item_id":"i"}"#, None),
+            (OPENAI, r#"{"type":"response.create"}"#, Asked),
+            (OPENAI, r#"{"type":"response.create","response":{"input":[]}}"#, Asked),
+            (OPENAI, r#"{"type":"response.create","input":"x"}"#, AskedAlone),
+            (OPENAI, r#"{"type":"response.create","input":"x","conversation":null}"#, AskedAlone),
+            (OPENAI, r#"{"type":"response.create","input":"x","previous_response_id":"r"}"#, Asked),
+            (OPENAI, r#"{"type":"response.create","input":"x","conversation":{"id":"c"}}"#, Asked),
+            // The origin may take either type.
+            (OPENAI, r#"{"type":"session.update","type":"response.create","input":"x"}"#, Possible),
+            // With voice detection, audio alone makes the model generate.
+            (OPENAI, r#"{"type":"input_audio_buffer.append","audio":"x"}"#, Possible),
+            (OPENAI, r#"{"type":"response.inject","input":[]}"#, Possible),
+            (OPENAI, r#"{"type":"an.event.of.the.future","words":"x"}"#, Possible),
+            (OPENAI, r#"{"type":"response.cancel"}{"item":{}}"#, Possible),
+            (OPENAI, "ping", None),
+            (GEMINI, r#"{"setup":{"model":"m"}}"#, None),
+            (GEMINI, r#"{"clientContent":{"turns":[]}}"#, None),
+            (GEMINI, r#"{"clientContent":{"turns":[],"turnComplete":false}}"#, None),
+            (GEMINI, r#"{"client_content":{"turn_complete":true}}"#, Asked),
+            (GEMINI, r#"{"clientContent":{"turnComplete":"true"}}"#, Possible),
+            (GEMINI, r#"{"clientContent":{"turnComplete":true,"turnComplete":false}}"#, Asked),
+            (GEMINI, r#"{"realtimeInput":{"text":"x"}}"#, Possible),
+            (GEMINI, r#"{"realtimeInput":{"activityEnd":{}}}"#, Possible),
+            (GEMINI, r#"{"toolResponse":{}}"#, Possible),
+            (Endpoint::Generic, "Hello", Possible),
+        ];
+        for (endpoint, message, expected) in rows {
+            let effect = message_effect(message.as_bytes(), *endpoint);
+            assert_eq!(effect.generation, *expected, "{message}");
         }
     }
 

@@ -80,14 +80,17 @@ pub enum Source<'a> {
     Encoded(RawString<'a>, Coding),
     /// The ends of adjacent parts of a message, which lie within this byte range of the body.
     Joined(Range<usize>),
+    /// A text of an earlier message of a WebSocket, which is not in the body.
+    Earlier(&'a str),
 }
 
 impl<'a> Source<'a> {
-    /// Returns the string of the body; `None` for text in another coding and for joined parts.
+    /// Returns the string of the body; `None` for text in another coding, for joined parts and for
+    /// text of earlier messages.
     pub fn value(&self) -> Option<RawString<'a>> {
         match self {
             Self::Value(raw) => Some(*raw),
-            Self::Encoded(..) | Self::Joined(_) => None,
+            Self::Encoded(..) | Self::Joined(_) | Self::Earlier(_) => None,
         }
     }
 
@@ -103,16 +106,26 @@ impl<'a> Source<'a> {
         match self {
             Self::Value(raw) => raw.decode(&mut normalizer),
             Self::Encoded(raw, coding) => normalizer.push_run(&coding.decode(*raw)),
+            Self::Earlier(text) => normalizer.push_run(text),
             Self::Joined(_) => {}
         }
         normalizer.finish();
     }
 
-    /// Returns the byte range of the source in the body.
+    /// Returns the byte range of the source in the body; an empty one for text of earlier messages.
     pub fn range(&self) -> Range<usize> {
         match self {
             Self::Value(raw) | Self::Encoded(raw, _) => raw.range(),
             Self::Joined(range) => range.clone(),
+            Self::Earlier(_) => 0..0,
+        }
+    }
+
+    /// Returns the bytes of the source.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Earlier(text) => text.len(),
+            source => source.range().len(),
         }
     }
 }
@@ -314,7 +327,7 @@ impl<'a> Request<'a> {
             }
         }
         if !self.has_keyword(FieldId::RequestModel)
-            && let Some(model) = model_from_path(envelope.path)
+            && let Some(model) = model_from_path(envelope.path).or(envelope.model)
         {
             self.keywords.push((FieldId::RequestModel, Cow::Borrowed(model)));
         }
@@ -403,6 +416,20 @@ impl<'a> Request<'a> {
             self.work.exhaust();
         }
         self.push_segment(section, Source::Encoded(raw, coding), normalized, checkpoints_len);
+    }
+
+    /// Normalises a text of an earlier message and adds it as a segment, unless the result is
+    /// empty. Text beyond the budget is dropped.
+    pub(super) fn push_earlier_text(&mut self, section: Section, text: &'a str) {
+        if self.segments.len() >= MAX_SEGMENTS || !self.work.spend_reading(text.len()) {
+            return self.work.exhaust();
+        }
+        let checkpoints_len = self.checkpoints.len();
+        let mut normalizer =
+            Normalizer::new(&mut self.text, Case::Fold).with_limit(self.work.max_text());
+        normalizer.push_run(text);
+        let normalized = normalizer.finish_with_edges();
+        self.push_segment(section, Source::Earlier(text), normalized, checkpoints_len);
     }
 
     /// Adds normalised text at the end of the buffer as a segment, unless it is empty.

@@ -31,6 +31,11 @@ pub fn for_each_request<'a>(
         work: body.work().clone(),
         ..Request::default()
     };
+    if let Some(conversation) = envelope.conversation {
+        let message_bytes = body.bytes().len();
+        request.work.add_text(conversation.text_bytes(message_bytes));
+        request.push_earlier(conversation, message_bytes);
+    }
     let mut entry_count = 0_usize;
     let mut on_entry = |request: &mut Request<'a>| {
         if entry_count < limits.max_entries {
@@ -39,6 +44,7 @@ pub fn for_each_request<'a>(
             if !realtime::is_event(endpoint) {
                 request.mark_pointed_text();
             }
+            request.join_earlier();
             request.add_envelope(envelope, endpoint, body);
             request.finish(envelope, endpoint, limits.scan_window);
             on_request(request);

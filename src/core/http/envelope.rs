@@ -1,6 +1,7 @@
 //! The envelope: an HTTP request as the host received it, with facts about its client.
 
 use crate::correlate::indicator::Indicators;
+use crate::extract::conversation::Conversation;
 use crate::identity::kind::AccountKind;
 use crate::keyed_hash::HashKey;
 
@@ -38,6 +39,10 @@ pub struct Envelope<'a> {
     pub hash_key: HashKey,
     /// Indicators in force; `None` if the host has no correlation.
     pub indicators: Option<&'a Indicators>,
+    /// Requested model, if neither body nor path names it: the model of a WebSocket's handshake.
+    pub model: Option<&'a str>,
+    /// Earlier messages of the WebSocket whose text is scored with the body.
+    pub conversation: Option<&'a Conversation>,
 }
 
 impl<'a> Envelope<'a> {

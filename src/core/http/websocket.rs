@@ -38,8 +38,9 @@ pub fn message_endpoint(endpoint: Endpoint) -> Option<Endpoint> {
     }
 }
 
-/// The built-in routes of WebSockets, in lower case; the first match counts.
-const WEBSOCKET_ROUTES: &[(&str, Endpoint)] = &[
+/// The built-in routes of WebSockets, in lower case, with the format of their messages; the first
+/// match counts.
+pub const WEBSOCKET_ROUTES: &[(&str, Endpoint)] = &[
     ("**/responses", Endpoint::OpenaiRealtime),
     ("**/v*/realtime", Endpoint::OpenaiRealtime),
     ("**/v*/realtime/translations", Endpoint::OpenaiRealtime),

@@ -6,7 +6,7 @@ use percent_encoding::percent_decode;
 
 /// Returns names and values of a query, decoded: `%6Bey=` is `key=`. Bytes that are not UTF-8
 /// become U+FFFD.
-pub(super) fn parameters(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+pub fn parameters(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
     let query = query.split('#').next().unwrap_or_default();
     query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));

@@ -413,7 +413,9 @@ impl Matcher<'_> {
             let range_in_value = origin.start.checked_sub(base)?..origin.end.checked_sub(base)?;
             let range = match segment.source {
                 Source::Value(_) => source_maps.get(&segment_index)?.source_range(range_in_value),
-                Source::Encoded(..) | Source::Joined(_) => segment.source.range(),
+                Source::Encoded(..) | Source::Joined(_) | Source::Earlier(_) => {
+                    segment.source.range()
+                }
             };
             Some(Evidence { field, start: range.start, end: range.end })
         };
@@ -458,7 +460,7 @@ impl CasedValue {
             self.segment_index = Some(index);
             self.text.clear();
             let source = &segment.source;
-            if !source.is_joined() && request.work().spend_searching(source.range().len()) {
+            if !source.is_joined() && request.work().spend_searching(source.size()) {
                 // Case does not change the length of text by much.
                 let limit = segment.range.len().saturating_mul(2);
                 self.text.reserve_exact(segment.range.len());

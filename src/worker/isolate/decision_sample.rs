@@ -238,6 +238,7 @@ mod tests {
             scored_share: Some(1.0),
             incomplete: None,
             entries: 1,
+            earlier_messages: 0,
         };
         let short = shortened(&decision);
         assert_eq!(short.hits.len(), MAX_RECORD_HITS);

@@ -87,8 +87,15 @@ pub struct DecisionLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     incomplete: Option<&'static str>,
     entries: usize,
+    /// Number of earlier messages of the WebSocket that were scored together with this one.
+    #[serde(skip_serializing_if = "is_zero")]
+    earlier_messages: usize,
     /// Fault in Hedgerow that kept the request from being scored.
     pub error: Option<&'a str>,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 #[derive(Serialize)]
@@ -150,6 +157,7 @@ impl<'a> DecisionLine<'a> {
             scored_share: None,
             incomplete: None,
             entries: 0,
+            earlier_messages: 0,
             error: Some(error),
         }
     }
@@ -177,6 +185,7 @@ impl<'a> DecisionLine<'a> {
             scored_share: decision.scored_share,
             incomplete: decision.incomplete,
             entries: decision.entries,
+            earlier_messages: decision.earlier_messages,
             error: None,
             ..Self::for_unscored(request_id, "")
         }

@@ -52,8 +52,9 @@ fn has_known_size(ruleset: Option<&Ruleset>, request: &ClientRequest) -> bool {
     request.content_length().is_some_and(|length| length <= limit)
 }
 
-/// Panics if the request's header `x-hedgerow-inject-panic` names this stage: `route`, or `1` for
-/// scoring. For test builds only.
+/// Panics if the request's header `x-hedgerow-inject-panic` names this stage: `route`,
+/// `message` for the first look at a message of a WebSocket, or `1` for scoring. For test builds
+/// only.
 #[cfg(feature = "fault-injection")]
 #[expect(clippy::panic, reason = "tests need a panic while requests are handled")]
 pub fn inject_panic(request: &ClientRequest, stage: &str) {

@@ -3,6 +3,7 @@
 use hedgerow_core::http::route::Dialect;
 use hedgerow_core::http::websocket;
 use hedgerow_core::identity::principal::{ClientCertificate, Presented};
+use hedgerow_core::identity::query::parameters;
 use hedgerow_core::{Client, Envelope};
 use js_sys::{Array, Reflect};
 use wasm_bindgen::{JsCast, JsValue};
@@ -25,6 +26,8 @@ pub struct ClientRequest {
     /// Headers with the prefix `x-hedgerow`: overrides in development, forgeries otherwise.
     reserved_headers: Vec<(String, String)>,
     edge: EdgeMetadata,
+    /// Model that the handshake of a WebSocket names in its query.
+    model: Option<String>,
 }
 
 /// Metadata of the client, from `request.cf` and `cf-connecting-ip`. All of it is missing in local
@@ -71,14 +74,19 @@ impl ClientRequest {
             edge: EdgeMetadata { address, ..EdgeMetadata::from_request(&request) },
             headers,
             reserved_headers,
+            model: None,
             raw: request,
         }
     }
 
     /// Returns the head of each message of a WebSocket that this request opens: headers that
-    /// describe a body do not describe the messages.
+    /// describe a body do not describe the messages. The model of the query holds for messages that
+    /// name none.
     pub fn head_of_messages(&self) -> Self {
         let mut head = self.clone();
+        // OpenAI reads `model`, Azure `deployment`.
+        let model = self.query_parameter(&["model", "deployment"]);
+        head.model = model.filter(|model| model.len() <= MAX_MODEL_BYTES);
         head.headers
             .retain(|(name, _)| !matches!(name.as_str(), "content-encoding" | "content-type"));
         head
@@ -157,8 +165,18 @@ impl ClientRequest {
             path: self.path(),
             headers: &self.headers,
             client: self.edge.client(),
+            model: self.model.as_deref(),
             ..Envelope::default()
         }
+    }
+
+    /// Returns the value of the first query parameter that is not empty.
+    fn query_parameter(&self, names: &[&str]) -> Option<String> {
+        let (_, query) = self.target.split_once('?')?;
+        names.iter().find_map(|name| {
+            let mut values = parameters(query).filter(|(other, _)| other == name);
+            values.find(|(_, value)| !value.is_empty()).map(|(_, value)| value.into_owned())
+        })
     }
 }
 
@@ -286,6 +304,9 @@ fn tls_fingerprint(
 ) -> Option<String> {
     Some([ciphers?, extensions?, length?].join("-"))
 }
+
+/// Maximum bytes of the name of a model. Longer names in bodies do not count, either.
+const MAX_MODEL_BYTES: usize = 512;
 
 #[cfg(test)]
 mod tests {

@@ -7,12 +7,15 @@ use hedgerow_core::correlate::Observation;
 use hedgerow_core::correlate::indicator::Indicators;
 use hedgerow_core::enforce::degrade::Degradation;
 use hedgerow_core::enforce::refusal::Refusal;
+use hedgerow_core::evaluate::message::MessageAssessment;
+use hedgerow_core::extract::conversation::Conversation;
+use hedgerow_core::extract::realtime::MessageEffect;
 use hedgerow_core::http::body::is_identity;
 use hedgerow_core::http::route::Endpoint;
 use hedgerow_core::keyed_hash::HashKey;
 use hedgerow_core::rules::policy::{Action, Disposition, Mode};
 use hedgerow_core::rules::release::RulesetRole;
-use hedgerow_core::{Decision, Envelope, Ruleset};
+use hedgerow_core::{Assessment, Decision, Envelope, Ruleset};
 use js_sys::Uint8Array;
 use web_sys::{Headers, Response};
 
@@ -161,13 +164,29 @@ impl<'a> LlmCall<'a> {
         }
     }
 
-    /// Scores a message of a WebSocket, logs and counts the decision, and returns how it is
-    /// enforced.
+    /// Scores a message of a WebSocket, alone or with earlier ones, logs and counts the decision,
+    /// and returns how it is enforced. Adds the message to the conversation.
     ///
     /// A message has no headers, so that tags do not reach the origin.
-    pub fn filter_message(&self, body: &RequestBody) -> MessageOutcome {
-        let (decision, observed) = match self.score(body) {
-            ScoreOutcome::NotLlmCall => return MessageOutcome::Forward,
+    pub fn filter_message(
+        &self,
+        body: &RequestBody,
+        effect: MessageEffect,
+        conversation: &mut Conversation,
+    ) -> MessageOutcome {
+        conversation.begin_message(effect);
+        let mut message = MessageAssessment::default();
+        let outcome = self.score_by(body, |envelope| {
+            message = self.ruleset.assess_message(self.endpoint, envelope, effect, conversation);
+            let scored_with = Some(&*conversation).filter(|_| message.is_joined);
+            let envelope = Envelope { conversation: scored_with, ..envelope.clone() };
+            Some(self.decision(&envelope, message.assessment.take()?))
+        });
+        let (decision, observed) = match outcome {
+            ScoreOutcome::NotLlmCall => {
+                conversation.add(message.kept, effect, message.recorded);
+                return MessageOutcome::Forward;
+            }
             ScoreOutcome::Decided(decision, observed) => (decision, observed),
             ScoreOutcome::Failed(error) => return self.message_unscored(error, body),
         };
@@ -177,7 +196,9 @@ impl<'a> LlmCall<'a> {
             observation.proven = true;
         }
         let enforcement = self.enforcement(&decision, body);
-        let shadow_decision = self.score_by_shadow(body, &decision);
+        let scored_with = Some(&*conversation).filter(|_| message.is_joined);
+        let shadow_decision = self.score_by_shadow(body, &decision, scored_with);
+        conversation.add(message.kept, effect, message.recorded);
         let model = observed.model.as_deref();
         self.record(&decision, model, shadow_decision.as_ref(), &enforcement, Some(WEBSOCKET));
         let Enforcement { action, degradation, refusal } = enforcement;
@@ -240,6 +261,15 @@ impl<'a> LlmCall<'a> {
     /// Scores the request by the ruleset that decides. In development a request may choose the
     /// action.
     fn score(&self, body: &RequestBody) -> ScoreOutcome {
+        self.score_by(body, |envelope| self.decide(envelope))
+    }
+
+    /// Scores the request by `decide`.
+    fn score_by(
+        &self,
+        body: &RequestBody,
+        decide: impl FnOnce(&Envelope<'_>) -> Option<(Decision, Observed)>,
+    ) -> ScoreOutcome {
         if let Some(error) = self.routing_error {
             return ScoreOutcome::Failed(error);
         }
@@ -248,7 +278,7 @@ impl<'a> LlmCall<'a> {
         let scored = catch_panic(|| {
             #[cfg(feature = "fault-injection")]
             crate::request::classify::inject_panic(self.upstream.request, "1");
-            self.decide(&envelope)
+            decide(&envelope)
         });
         match scored {
             None => ScoreOutcome::Failed("scoring panicked"),
@@ -264,19 +294,32 @@ impl<'a> LlmCall<'a> {
     /// Returns the decision about a request, and the data of it that is counted; `None` if it is
     /// not an LLM call.
     fn decide(&self, envelope: &Envelope<'_>) -> Option<(Decision, Observed)> {
-        let mut assessment = self.ruleset.assess_as(self.endpoint, envelope)?;
+        Some(self.decision(envelope, self.ruleset.assess_as(self.endpoint, envelope)?))
+    }
+
+    /// Returns the decision for an assessment, and the data of it that is counted.
+    fn decision(
+        &self,
+        envelope: &Envelope<'_>,
+        mut assessment: Assessment,
+    ) -> (Decision, Observed) {
         let observation = assessment.observation.take();
         let observed = Observed { observation, model: assessment.model.take() };
         let disposition = self.disposition(assessment.cluster_id().as_deref());
-        Some((Decision::new(self.ruleset, envelope, assessment, disposition), observed))
+        (Decision::new(self.ruleset, envelope, assessment, disposition), observed)
     }
 
-    /// Scores the request by the shadow ruleset, if the release has one. A failure never affects
-    /// the request.
-    fn score_by_shadow(&self, body: &RequestBody, decision: &Decision) -> Option<ShadowDecision> {
+    /// Scores the request by the shadow ruleset, if the release has one, together with the
+    /// `conversation` that the decision is about. A failure never affects the request.
+    fn score_by_shadow(
+        &self,
+        body: &RequestBody,
+        decision: &Decision,
+        conversation: Option<&Conversation>,
+    ) -> Option<ShadowDecision> {
         let shadow = self.active_rules.shadow()?;
         let indicators = indicators::current();
-        let envelope = self.envelope(body, &indicators);
+        let envelope = Envelope { conversation, ..self.envelope(body, &indicators) };
         let outcome = catch_panic(|| {
             let assessment = shadow.assess(&envelope)?;
             let cluster = assessment.cluster_id();
@@ -303,7 +346,7 @@ impl<'a> LlmCall<'a> {
         if enforcement.refusal.is_none() && self.reads_end(&body) {
             return self.enforce_large(decision, observed, body).await;
         }
-        let shadow_decision = self.score_by_shadow(&body, decision);
+        let shadow_decision = self.score_by_shadow(&body, decision, None);
         let model = observed.model.as_deref();
         self.record(decision, model, shadow_decision.as_ref(), &enforcement, None);
         let Enforcement { action, degradation, refusal } = enforcement;
@@ -337,7 +380,7 @@ impl<'a> LlmCall<'a> {
         body: RequestBody,
     ) -> Result<Response, RequestError> {
         let headers = self.tagged_headers(Some(beginning))?;
-        let shadow_decision = self.score_by_shadow(&body, beginning);
+        let shadow_decision = self.score_by_shadow(&body, beginning, None);
         let size = body.scanned().len() as u64;
         let (gate, keeper) = Gate::new(body.scanned(), body.beyond_limit());
         let upstream_body =

@@ -121,6 +121,7 @@ mod tests {
             scored_share: Some(1.0),
             incomplete: None,
             entries: 1,
+            earlier_messages: 0,
         };
         let expected = "x-hedgerow-band:suspect\nx-hedgerow-hits:\nx-hedgerow-request-id:r-1\n\
             x-hedgerow-ruleset:abc\nx-hedgerow-score:50.12\n";

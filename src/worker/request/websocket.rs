@@ -8,12 +8,13 @@
 //! message is in Wasm's memory. The platform closes a WebSocket with 1009 if a message is larger
 //! than 32 MiB, also in fragments.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use hedgerow_core::completeness::UnscoredReasons;
 use hedgerow_core::enforce::refusal::Refusal;
-use hedgerow_core::extract::realtime;
+use hedgerow_core::extract::conversation::{Conversation, KeptMessage};
+use hedgerow_core::extract::realtime::{MessageEffect, message_effect};
 use hedgerow_core::http::body::Body;
 use hedgerow_core::http::route::Endpoint;
 use hedgerow_core::rules::policy::{Mode, Policy, WebSocketPolicy};
@@ -24,10 +25,12 @@ use worker::Context;
 
 use crate::isolate::active_rules::ActiveRules;
 use crate::isolate::{active_rules, indicators, observation_queue, telemetry};
+use crate::platform::clock::now_ms;
 use crate::platform::panic::catch_panic;
 use crate::platform::settings::Settings;
 use crate::request::client_request;
 use crate::request::client_request::ClientRequest;
+use crate::request::in_flight::InFlight;
 use crate::request::keep_alive::{KeepAlive, keep_alive};
 use crate::request::llm_call::{LlmCall, MessageOutcome};
 use crate::request::request_body::RequestBody;
@@ -155,6 +158,12 @@ struct Connection {
     /// Head of each message: the client's handshake.
     request: ClientRequest,
     endpoint: Endpoint,
+    /// Text of the client's earlier messages.
+    conversation: RefCell<Conversation>,
+    to_client: InFlight,
+    to_origin: InFlight,
+    /// Time at which the client sent its last message, in milliseconds since the epoch.
+    last_message_ms: Cell<f64>,
     settings: Rc<Settings>,
     context: Context,
     /// Without it, the platform would drop the invocation of a client that is gone before the
@@ -192,6 +201,10 @@ impl Connection {
             origin,
             request: upstream.request.head_of_messages(),
             endpoint,
+            conversation: RefCell::default(),
+            to_client: InFlight::default(),
+            to_origin: InFlight::default(),
+            last_message_ms: Cell::new(now_ms()),
             settings: Rc::clone(settings),
             context: share(context),
             _keep_alive: keep_alive(context),
@@ -214,6 +227,36 @@ impl Connection {
         }
     }
 
+    /// Sends a message to one end. Returns false if the end reads too slowly.
+    fn send(&self, end: End, message: &JsValue) -> bool {
+        let in_flight = match end {
+            End::Client => &self.to_client,
+            End::Origin => &self.to_origin,
+        };
+        let fits = in_flight.add(message_size(message));
+        if fits {
+            // A peer that has closed its end gets no messages; its close event is on the way.
+            let _ = self.socket(end).send(message);
+        }
+        fits
+    }
+
+    /// Assumes that both ends have read since the client's last message. The time in which a client
+    /// is silent counts when it sends again: a client that is gone reads nothing.
+    fn count_reading(&self) {
+        let now = now_ms();
+        let elapsed = now - self.last_message_ms.replace(now);
+        self.to_client.drain(elapsed);
+        self.to_origin.drain(elapsed);
+    }
+
+    /// Closes both ends because one of them reads too slowly.
+    fn close_slow(&self) {
+        telemetry::count_error("a peer of a WebSocket reads too slowly");
+        close(&self.client, TRY_AGAIN_LATER, "messages are read too slowly: try again later");
+        close(&self.origin, GOING_AWAY, "");
+    }
+
     /// Decides about a message of the client, and returns the outcome with the message's request
     /// id. Most messages are audio: they are forwarded after a look at their members.
     fn decide(&self, message: &JsValue) -> (MessageOutcome, String) {
@@ -230,12 +273,17 @@ impl Connection {
             return forward;
         };
         let is_text = message.is_string();
-        let error = match catch_panic(|| self.may_carry_prompt(&bytes, is_text, policy)) {
-            Some(false) => return forward,
-            Some(true) => None,
-            // It must not bypass `fail_closed`.
-            None => Some("reading a message of a WebSocket panicked"),
-        };
+        let read = catch_panic(|| self.effect(&bytes, is_text, policy));
+        // A panic must not bypass `fail_closed`.
+        let error = read.is_none().then_some("reading a message of a WebSocket panicked");
+        let effect = read.unwrap_or_default();
+        // Taken out: listeners do not wait for each other.
+        let mut conversation = self.conversation.take();
+        if error.is_none() && !effect.carries_prompt && !conversation.is_scored_with(effect) {
+            conversation.add(KeptMessage::default(), effect, None);
+            self.conversation.replace(conversation);
+            return forward;
+        }
         let request_id = client_request::new_request_id();
         let upstream = Upstream {
             origin,
@@ -247,17 +295,22 @@ impl Connection {
         };
         let body = RequestBody::of_message(bytes, left_out_bytes, policy);
         let outcome = LlmCall::new(upstream, settings, &rules, self.endpoint, error, secret)
-            .map_or(MessageOutcome::Forward, |call| call.filter_message(&body));
+            .map_or(MessageOutcome::Forward, |call| {
+                call.filter_message(&body, effect, &mut conversation)
+            });
+        self.conversation.replace(conversation);
         (outcome, request_id)
     }
 
-    /// Returns whether a message may carry a prompt. Binary messages may be UTF-16 or UTF-32.
-    fn may_carry_prompt(&self, bytes: &[u8], is_text: bool, policy: &Policy) -> bool {
+    /// Returns the effect of a message. Binary messages may be UTF-16 or UTF-32.
+    fn effect(&self, bytes: &[u8], is_text: bool, policy: &Policy) -> MessageEffect {
+        #[cfg(feature = "fault-injection")]
+        crate::request::classify::inject_panic(&self.request, "message");
         if is_text {
-            return realtime::may_carry_prompt(bytes, self.endpoint);
+            return message_effect(bytes, self.endpoint);
         }
         let body = Body::new(bytes, None, &policy.scan);
-        realtime::may_carry_prompt(body.bytes(), self.endpoint)
+        message_effect(body.bytes(), self.endpoint)
     }
 
     /// Reports counts and observations, and reads newer rules, in the background: an isolate may
@@ -297,8 +350,11 @@ fn add_listeners(socket: &Socket, end: End, shared: &Shared) -> Result<(), JsVal
     listen(socket, "message", move |event| match end {
         End::Client => on_client_message(&on_message, &event.data()),
         End::Origin => {
-            if let Some(connection) = current(&on_message) {
-                let _ = connection.client.send(&event.data());
+            if let Some(connection) = current(&on_message)
+                && !connection.send(End::Client, &event.data())
+            {
+                on_message.take();
+                connection.close_slow();
             }
         }
     })?;
@@ -334,24 +390,26 @@ fn current(shared: &Shared) -> Option<Rc<Connection>> {
 /// Forwards a message of the client, or refuses it.
 fn on_client_message(shared: &Shared, message: &JsValue) {
     let Some(connection) = current(shared) else { return };
+    connection.count_reading();
     let decided = catch_panic(|| connection.decide(message));
     let (outcome, request_id) = decided.unwrap_or_else(|| {
         telemetry::count_error("reading a message of a WebSocket panicked");
         (MessageOutcome::Forward, String::new())
     });
-    // A peer that has closed its end gets no messages; its close event is on the way.
-    match outcome {
-        MessageOutcome::Forward => {
-            let _ = connection.origin.send(message);
-        }
-        MessageOutcome::ForwardEdited(bytes) => {
-            let edited = edited_message(&bytes, message.is_string());
-            let _ = connection.origin.send(&edited);
-        }
+    let forwarded = match outcome {
+        MessageOutcome::Forward => Some(message.clone()),
+        MessageOutcome::ForwardEdited(bytes) => Some(edited_message(&bytes, message.is_string())),
         MessageOutcome::Refuse(refusal) => {
             shared.take();
             connection.refuse(refusal, &request_id);
+            None
         }
+    };
+    if let Some(message) = forwarded
+        && !connection.send(End::Origin, &message)
+    {
+        shared.take();
+        connection.close_slow();
     }
     if !request_id.is_empty() {
         connection.schedule_background_work();
@@ -388,6 +446,13 @@ fn close(socket: &Socket, code: u16, reason: &str) {
     if socket.close_with(code, reason).is_err() {
         let _ = socket.close();
     }
+}
+
+/// Returns the bytes of a message; of text the UTF-16 code units, at most as many.
+fn message_size(message: &JsValue) -> u64 {
+    let text_units = message.dyn_ref::<JsString>().map(JsString::length);
+    let bytes = || message.dyn_ref::<js_sys::ArrayBuffer>().map(|buffer| buffer.byte_length());
+    text_units.or_else(bytes).unwrap_or_default().into()
 }
 
 /// Returns at most `max_bytes` bytes of a message, and the number of bytes left out; `None` if the
@@ -457,4 +522,5 @@ const GOING_AWAY: u16 = 1001;
 const NO_STATUS: u16 = 1005;
 const ABNORMAL_CLOSURE: u16 = 1006;
 const INTERNAL_ERROR: u16 = 1011;
+const TRY_AGAIN_LATER: u16 = 1013;
 const TLS_FAILURE: u16 = 1015;
