@@ -7,7 +7,7 @@
 pub mod credential;
 pub mod kind;
 pub mod principal;
+pub mod query;
 pub mod source;
 
 mod claims;
-pub mod query;
