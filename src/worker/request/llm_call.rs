@@ -504,7 +504,7 @@ impl<'a> LlmCall<'a> {
     /// Returns the response of the origin's answer, and how the origin names the sender.
     fn named(&self, answer: Answer) -> (Response, OriginNames) {
         let Answer { response, origin_headers } = answer;
-        let policy = &self.ruleset.policy().identity;
+        let policy = &self.active_rules.active().policy().identity;
         let names = sender::names_of_origin(&origin_headers, policy, self.account_secret);
         (response, names)
     }
