@@ -245,6 +245,21 @@ it('gateway headers are believed with the secret, and otherwise ignored and remo
     },
   ));
 
+it('a trusted gateway names the address of the client', () => {
+  const gate = {
+    ...signature('lantern_gate', 22),
+    selections: { words: { field: { field: 'client.address', cidr: '203.0.113.0/24' } } },
+  };
+  const identity = { trusted: 'header:x-gateway', client_address: 'header:x-real-ip' };
+  return withRelease({ policy: { identity }, signatures: [gate] }, async (filter) => {
+    const call = async (address: string, secret: string) =>
+      (await decide(filter, { headers: { 'x-real-ip': address, 'x-gateway': secret } })).band;
+    expect(await call('203.0.113.9', IDENTITY_SECRET)).toBe('suspect');
+    expect(await call('203.0.113.9', 'wrong')).toBe('clear');
+    expect(await call('198.51.100.9', IDENTITY_SECRET)).toBe('clear');
+  });
+});
+
 it('health warns if the secret of the gateway is missing', () =>
   withRelease(
     { policy: { identity: { ...GATEWAY, trusted: 'header:x-gateway' } } },

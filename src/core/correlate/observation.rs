@@ -53,9 +53,11 @@ impl Observation {
         self.values.insert(0, (0, hash));
     }
 
-    /// Moves the observation from an account that anybody can name to a separate one, because the
-    /// origin has not confirmed the claim: a forged token must not harm the account that it names.
+    /// Moves the observation from an account that anybody can name to a separate one without
+    /// tenant, because the origin has not confirmed the claim: a forged token must not harm the
+    /// account that it names.
     pub fn disown(&mut self, key: &HashKey) {
+        self.tenant = 0;
         let accounts = self.values.iter_mut().take_while(|(field, _)| *field == 0);
         accounts.for_each(|(_, hash)| *hash = key.keyed_hash(DISOWNED, &hash.to_le_bytes()));
     }
@@ -75,12 +77,13 @@ mod tests {
 
     #[test]
     fn a_disowned_observation_has_another_account() {
-        let observation = Observation { values: vec![(0, 7), (1, 7)], ..Observation::default() };
+        let values = vec![(0, 7), (1, 7)];
+        let observation = Observation { values, tenant: 5, ..Observation::default() };
         let (mut first, mut second) = (observation.clone(), observation.clone());
         let key = HashKey::derive(b"secret");
         first.disown(&key);
         second.disown(&key);
-        assert_ne!(first.account(), 7);
+        assert!(first.account() != 7 && first.tenant == 0);
         assert_eq!((first.account(), first.values(1)), (second.account(), observation.values(1)));
         second.set_account(9);
         assert_eq!((second.account(), second.values.len()), (9, 2));

@@ -185,18 +185,26 @@ fn read_at(place: &CredentialPlace, value: &str) -> Option<Result<Credential, Ma
 /// Reads a credential with or without its scheme, so that one key is one account in every header
 /// and spelling; `None` if it is empty.
 pub(super) fn read(value: &str) -> Option<Result<Credential, Malformed>> {
+    // A header can contain a tab, but no other control byte.
+    let has_control = value.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t');
     let value = value.trim();
+    if has_control && !value.is_empty() {
+        return Some(Err(Malformed));
+    }
     if let Some(access_key) = access_key_of_signature(value) {
         return signed(access_key, value);
     }
     let token = match value.split_once(char::is_whitespace) {
-        Some((scheme, rest)) if is_scheme(scheme) => {
+        // A tab follows a known scheme, or is a part of a malformed key.
+        Some((scheme, rest))
+            if is_scheme(scheme) && (!value.contains('\t') || is_known(scheme)) =>
+        {
             if scheme.eq_ignore_ascii_case("basic") {
                 return basic(rest.trim());
             }
             key_after_scheme(rest.trim()).unwrap_or(value)
         }
-        _ if SCHEMES.iter().any(|scheme| value.eq_ignore_ascii_case(scheme)) => "",
+        _ if is_known(value) => "",
         _ => value,
     };
     if let Some(access_key) = access_key_of_bedrock_key(token) {
@@ -304,6 +312,11 @@ fn key_after_scheme(rest: &str) -> Option<&str> {
     let word = rest.split_whitespace().next().unwrap_or_default();
     let named = KEY_PARAMETERS.iter().find_map(|name| word.strip_prefix(name));
     Some(named.unwrap_or(word).trim_matches('"'))
+}
+
+/// Returns whether a word is the name of a scheme that clients use.
+fn is_known(word: &str) -> bool {
+    SCHEMES.iter().any(|scheme| word.eq_ignore_ascii_case(scheme))
 }
 
 /// Returns whether a word can be the name of a scheme (a token of RFC 9110).
@@ -483,6 +496,9 @@ mod tests {
             ("schl\u{fc}ssel", true),
             ("key\0indicators.v1", false),
             ("sk-1\u{7f}", false),
+            ("sk-1\n", false),
+            ("sk\t1", false),
+            ("Bearer\tsk-1", true),
             ("\u{1}", false),
             ("Basic YQFhOmI=", false),
         ];

@@ -547,7 +547,7 @@ impl<'a> LlmCall<'a> {
     /// Returns the response of the origin's answer, and how the origin names the sender.
     fn named(&self, answer: Answer) -> (Response, OriginNames) {
         let Answer { response, origin_headers } = answer;
-        let policy = &self.ruleset.policy().identity;
+        let policy = &self.active_rules.active().policy().identity;
         let names = sender::names_of_origin(&origin_headers, policy, self.account_secret);
         (response, names)
     }
@@ -648,7 +648,9 @@ impl<'a> LlmCall<'a> {
     /// with tags if the decision needs them.
     fn tagged_headers(&self, decision: Option<&Decision>) -> Result<Headers, RequestError> {
         let headers = self.upstream.headers()?;
-        if self.ruleset.policy().enforce.send_request_id {
+        // A request to an unknown path without a decision is not an LLM call, and not logged.
+        let is_logged = decision.is_some() || self.endpoint != Endpoint::Unknown;
+        if is_logged && self.ruleset.policy().enforce.send_request_id {
             tag::set_header(&headers, tag::REQUEST_ID_HEADER, self.upstream.request_id);
         }
         if let Some(decision) = decision.filter(|decision| self.needs_tags(decision)) {

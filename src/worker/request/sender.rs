@@ -18,6 +18,7 @@ use crate::isolate::principals;
 use crate::isolate::principals::OriginNames;
 use crate::isolate::telemetry;
 use crate::platform::hmac_sha256;
+use crate::platform::panic::catch_panic;
 use crate::platform::settings::Settings;
 use crate::request::client_request::ClientRequest;
 
@@ -55,7 +56,7 @@ impl Sender {
         secret: &str,
     ) -> Self {
         let Principal { account, tenant, claimed_by, credential_count, is_malformed } =
-            Principal::find(&request.presented(dialect, is_trusted), policy);
+            find_principal(request, dialect, policy, is_trusted);
         let is_claim = account.as_ref().is_some_and(|account| account.kind.is_claim());
         let kind = account.as_ref().map(|account| account.kind);
         let own_account =
@@ -128,6 +129,21 @@ impl Sender {
             observation.tenant = key.hash_tenant(tenant);
         }
     }
+}
+
+/// Finds the principal of a request. Its headers are hostile input: if reading them panics, the
+/// request has no account.
+fn find_principal(
+    request: &ClientRequest,
+    dialect: Dialect,
+    policy: &IdentityPolicy,
+    is_trusted: bool,
+) -> Principal {
+    let presented = request.presented(dialect, is_trusted);
+    catch_panic(|| Principal::find(&presented, policy)).unwrap_or_else(|| {
+        telemetry::count_error("identity: reading a credential panicked");
+        Principal::default()
+    })
 }
 
 /// Returns the ids of the names that the origin's answer has: those of its headers, if the policy
