@@ -14,8 +14,8 @@ pub struct Checkpoint {
 pub(super) struct CheckpointWriter<'m> {
     /// List of checkpoints; `None` if none are recorded.
     checkpoints: Option<&'m mut Vec<Checkpoint>>,
-    /// Byte offset in the body at which the text began.
-    source_start: usize,
+    /// Byte offset in the body from which on a checkpoint is due.
+    next_due: usize,
     /// Byte offset in the body of the text that is appended next.
     pub source_offset: usize,
 }
@@ -23,31 +23,30 @@ pub(super) struct CheckpointWriter<'m> {
 impl<'m> CheckpointWriter<'m> {
     /// Creates a writer for text that begins at byte `source_offset` of the body.
     pub fn new(checkpoints: &'m mut Vec<Checkpoint>, source_offset: usize) -> Self {
-        Self { checkpoints: Some(checkpoints), source_start: source_offset, source_offset }
+        let last = checkpoints
+            .last()
+            .map_or(0, |last| last.source_offset.saturating_add(CHECKPOINT_INTERVAL));
+        let next_due = last.max(source_offset.saturating_add(1));
+        Self { checkpoints: Some(checkpoints), next_due, source_offset }
     }
 
     /// Creates a writer that records nothing, for text that is not in a body.
     pub fn disabled() -> Self {
-        Self { checkpoints: None, source_start: 0, source_offset: 0 }
+        Self { checkpoints: None, next_due: usize::MAX, source_offset: 0 }
     }
 
     /// Returns whether a checkpoint `ahead` bytes further on is far enough from the last
     /// checkpoint. No checkpoint is due at the start of the text.
     pub fn is_due(&self, ahead: usize) -> bool {
-        let Some(checkpoints) = &self.checkpoints else { return false };
-        let last = checkpoints
-            .last()
-            .map_or(0, |last| last.source_offset.saturating_add(CHECKPOINT_INTERVAL));
-        self.source_offset.saturating_add(ahead) >= last.max(self.source_start.saturating_add(1))
+        self.source_offset.saturating_add(ahead) >= self.next_due
     }
 
     /// Records that the body `ahead` bytes further on continues the text at `text_offset`.
     pub fn record(&mut self, text_offset: usize, ahead: usize) {
         if let Some(checkpoints) = &mut self.checkpoints {
-            checkpoints.push(Checkpoint {
-                text_offset,
-                source_offset: self.source_offset.saturating_add(ahead),
-            });
+            let source_offset = self.source_offset.saturating_add(ahead);
+            checkpoints.push(Checkpoint { text_offset, source_offset });
+            self.next_due = source_offset.saturating_add(CHECKPOINT_INTERVAL);
         }
     }
 }

@@ -54,7 +54,10 @@ impl Normalizer<'_> {
     pub(super) fn compose_pending(&mut self) {
         let pending = std::mem::take(&mut self.pending);
         self.joining_count = 0;
-        if let Some(char) = compose_pair(&pending) {
+        if pending.is_ascii() {
+            // Control characters, and what precedes them: NFKC does not change ASCII.
+            pending.chars().for_each(|char| self.push_composed(char));
+        } else if let Some(char) = compose_pair(&pending) {
             self.push_composed(char);
         } else {
             let mut remaining = pending.as_str();

@@ -132,26 +132,12 @@ impl Normalizer<'_> {
         (classes.consumed, classes.is_run_end)
     }
 
-    /// Appends one escape or control character, or a run outside ASCII. Returns the number of bytes
-    /// consumed.
+    /// Appends a run of escapes, a control character, or a run outside ASCII. Returns the number of
+    /// bytes consumed.
     fn slow_path(&mut self, text: &[u8], mut checkpoints: CheckpointWriter<'_>) -> usize {
         match text.first() {
             None => 0,
-            Some(b'\\') => {
-                let (char, consumed) = unescape(text);
-                if let Some(char) = char {
-                    // Text of escapes alone needs checkpoints, too.
-                    if checkpoints.is_due(0)
-                        && !is_space(char)
-                        && !is_invisible(char)
-                        && !joins_previous(char)
-                    {
-                        self.checkpoint_if_due(&mut checkpoints, 0);
-                    }
-                    self.push_char(char);
-                }
-                consumed
-            }
+            Some(b'\\') => self.push_escapes(text, checkpoints),
             Some(byte @ ..0x80) => {
                 self.push_char(char::from(*byte));
                 1
@@ -179,6 +165,31 @@ impl Normalizer<'_> {
                     }
                 }
                 length
+            }
+        }
+    }
+
+    /// Appends the escapes at the start of a text, up to one that the fast path handles. Returns
+    /// the number of bytes consumed.
+    fn push_escapes(&mut self, text: &[u8], mut checkpoints: CheckpointWriter<'_>) -> usize {
+        let mut position = 0_usize;
+        loop {
+            let (char, consumed) = unescape(text.get(position..).unwrap_or_default());
+            if let Some(char) = char {
+                // Text of escapes alone needs checkpoints, too.
+                if checkpoints.is_due(position)
+                    && !is_space(char)
+                    && !is_invisible(char)
+                    && !joins_previous(char)
+                {
+                    self.checkpoint_if_due(&mut checkpoints, position);
+                }
+                self.push_char(char);
+            }
+            position = position.saturating_add(consumed);
+            let remaining = text.get(position..).unwrap_or_default();
+            if !remaining.starts_with(b"\\") || is_fast_path(remaining) || self.is_full() {
+                return position;
             }
         }
     }

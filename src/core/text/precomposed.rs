@@ -39,6 +39,13 @@ impl FoldOutcome {
                     Some(letter) => Self::UnlessJoined(*letter),
                 }
             }
+            // Letters and digits of Devanagari and Thai.
+            '\u{904}'..='\u{939}'
+            | '\u{966}'..='\u{96f}'
+            | '\u{e01}'..='\u{e30}'
+            | '\u{e32}'
+            | '\u{e40}'..='\u{e46}'
+            | '\u{e50}'..='\u{e59}' => Self::UnlessJoined(char),
             '\u{3000}' => Self::Space,
             // Ideographs and their punctuation, with which no mark composes.
             '\u{3001}'..='\u{3003}' | '\u{3005}'..='\u{3011}' | '\u{3400}'..='\u{9fff}' => {
