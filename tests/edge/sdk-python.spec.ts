@@ -1,5 +1,6 @@
-// The Python SDKs of OpenAI and Anthropic through the filter: a refusal is raised at once, as its
-// typed error. Their packages are installed into .tools/ on the first run, within seconds.
+// The Python SDKs of OpenAI, Anthropic and Google through the filter: a refusal is raised at once,
+// as its typed error, and answers are streamed. Their packages are installed into .tools/ on the
+// first run, within half a minute.
 import { execFile, execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import path from 'node:path';
@@ -7,7 +8,7 @@ import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { ROOT, useFilter, useOrigin } from './support.ts';
 
-const PACKAGES = ['openai==3.57.0', 'anthropic==2.14.0'];
+const PACKAGES = ['openai==3.57.0', 'anthropic==2.14.0', 'google-genai==3.6.1'];
 const ENVIRONMENT = path.join(ROOT, `.tools/python-${PACKAGES.join('-').replaceAll('==', '-')}`);
 const PYTHON = path.join(ENVIRONMENT, 'bin/python');
 const INSTALLED = path.join(ENVIRONMENT, 'installed');
@@ -15,7 +16,7 @@ const INSTALLED = path.join(ENVIRONMENT, 'installed');
 /** Installs the packages, unless they are. Returns whether the tests can run. */
 function isInstalled(): boolean {
   if (existsSync(INSTALLED)) return true;
-  const options = { stdio: 'pipe', timeout: 90_000 } as const;
+  const options = { stdio: 'pipe', timeout: 180_000 } as const;
   try {
     execFileSync('python3', ['-m', 'venv', ENVIRONMENT], options);
     execFileSync(PYTHON, ['-m', 'pip', 'install', '--quiet', ...PACKAGES], options);
@@ -47,6 +48,28 @@ except Exception as error:
     print(json.dumps([type(error).__name__, error.request_id is not None, *values]))
 `;
 
+/**
+ * Calls Google's SDK, which repeats no request by default, with three attempts for 429. Prints
+ * the error, or the number of chunks and the text of a streamed answer, as JSON.
+ */
+const GOOGLE_SCRIPT = `
+import json, sys
+from google import genai
+from google.genai import errors, types
+url, action = sys.argv[1:]
+headers = {"x-hedgerow-mode": "enforce", "x-hedgerow-action": action}
+retry = types.HttpRetryOptions(attempts=3, initial_delay=0.1, max_delay=0.2, http_status_codes=[429])
+options = types.HttpOptions(base_url=url, headers=headers, retry_options=retry)
+client = genai.Client(api_key="key-test-py", http_options=options)
+ask = {"model": "demo-large", "contents": "Which hedge plants keep their leaves in winter?"}
+try:
+    chunks = [chunk.text or "" for chunk in client.models.generate_content_stream(**ask)]
+    answer = client.models.generate_content(**ask)
+    print(json.dumps([len(chunks), "".join(chunks), answer.text]))
+except errors.APIError as error:
+    print(json.dumps([type(error).__name__, error.code, error.status, error.message]))
+`;
+
 describe.skipIf(!isInstalled())('the Python SDK', () => {
   const origin = useOrigin();
   const filter = useFilter({ origin });
@@ -64,5 +87,40 @@ describe.skipIf(!isInstalled())('the Python SDK', () => {
       expect(filter.decisions().length).toBe(before + 1);
     }
     expect(origin.requests).toEqual([]);
+  });
+
+  const google = async (action: string) => {
+    const args = ['-c', GOOGLE_SCRIPT, filter.url, action];
+    return JSON.parse((await promisify(execFile)(PYTHON, args, { timeout: 25_000 })).stdout);
+  };
+
+  it.each([
+    // It has no header against retries: 429 is repeated as often as the caller asked for.
+    ['throttle', 429, 'RESOURCE_EXHAUSTED', 3],
+    ['block', 403, 'PERMISSION_DENIED', 1],
+  ] as const)('of Google raises the error of %s', async (action, code, status, decisions) => {
+    const before = filter.decisions().length;
+    const [name, ...error] = await google(action);
+    expect([name, ...error.slice(0, 2)]).toEqual(['ClientError', code, status]);
+    const lines = filter.decisions().slice(before);
+    expect(lines).toHaveLength(decisions);
+    expect(error[2]).toContain(lines.at(-1)!.request_id);
+    expect(origin.requests).toEqual([]);
+  });
+
+  it('of Google streams an answer', async () => {
+    const before = filter.decisions().length;
+    const [chunks, streamed, whole] = await google('tag');
+    expect(chunks).toBeGreaterThan(1);
+    expect(streamed).toMatch(/\w/);
+    expect(whole).toMatch(/\w/);
+    expect(origin.requests.map(({ path }) => path.split('?')[0])).toEqual([
+      '/v1/models/demo-large:streamGenerateContent',
+      '/v1/models/demo-large:generateContent',
+    ]);
+    expect(filter.decisions().slice(before).map(({ dialect }) => dialect)).toEqual([
+      'gemini',
+      'gemini',
+    ]);
   });
 });

@@ -10,8 +10,17 @@ import { ResponsesWS } from 'openai/resources/responses/ws';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
 import { keyPair } from './minisign.ts';
-import { makeBundle, makeManifest, putRelease } from './release-fixtures.ts';
-import { enforce, fixture, sleep, until, useFilter, useFleet } from './support.ts';
+import { Admin, ADMIN_TOKEN, makeBundle, makeManifest, putRelease } from './release-fixtures.ts';
+import {
+  enforce,
+  eventually,
+  fixture,
+  isBuilt,
+  sleep,
+  until,
+  useFilter,
+  useFleet,
+} from './support.ts';
 
 const MIB = 1 << 20;
 const HARVEST: string = JSON.parse(fixture('harvest-openai').body.toString()).messages[0].content;
@@ -260,6 +269,196 @@ describe('messages', () => {
   });
 });
 
+/** Returns the words of the harvest prompt in `count` parts, each too short to be suspect. */
+const partsOf = (text: string, count: number) => {
+  const words = text.split(/(?<= )/);
+  const length = Math.ceil(words.length / count);
+  const part = (_: unknown, i: number) => words.slice(i * length, (i + 1) * length).join('');
+  return Array.from({ length: count }, part);
+};
+const create = { type: 'response.create' };
+
+describe('a prompt that is split over messages', () => {
+  const WORDS = HARVEST.split(' ').length;
+
+  it('is scored when the model is asked to generate, once', async () => {
+    const before = decisionCount();
+    const { client, server } = await connect();
+    const parts = partsOf(HARVEST, WORDS);
+    for (const event of [...parts.map(item), create, create, item('And then?'), create])
+      client.send(event);
+    await server.untilMessages(parts.length + 4);
+    const decisions = await newDecisions(before, parts.length + 2);
+    const joint = decisions[parts.length]!;
+    expect(decisions.map(({ band }) => band)).toEqual([
+      ...parts.map(() => 'clear'),
+      joint.band,
+      'clear',
+    ]);
+    expect(['suspect', 'hostile']).toContain(joint.band);
+    expect(joint.earlier_messages).toBe(parts.length);
+    await sleep(200);
+    expect(decisionCount()).toBe(before + parts.length + 2);
+  });
+
+  it('of ordinary text has no other decisions than its messages', async () => {
+    const before = decisionCount();
+    const { client, server } = await connect();
+    const questions = [
+      'Which hedge stays green through a long and cold winter in the north of Scotland?',
+      'And how often do I have to cut it if I want blackbirds to nest there every spring?',
+    ];
+    for (const text of questions) for (const event of [item(text), create]) client.send(event);
+    await server.untilMessages(4);
+    await newDecisions(before, 2);
+    await sleep(200);
+    expect(filter.decisions().slice(before)).toHaveLength(2);
+  });
+
+  it('never reaches the origin in Enforce', async () => {
+    const { client, server } = await connect(REALTIME, {
+      'x-hedgerow-mode': 'enforce',
+    });
+    const parts = partsOf(HARVEST, WORDS);
+    for (const event of [...parts.map(item), create]) client.send(event);
+    const before = decisionCount();
+    await until('a decision about all', () =>
+      filter.decisions().slice(before - parts.length).some((line) => line.earlier_messages),
+    );
+    const joint = filter.decisions().findLast((line) => line.earlier_messages)!;
+    if (['throttle', 'block'].includes(joint.action)) {
+      expect((await client.untilClosed()).code).toBe(1008);
+      expect(server.events().map(({ type }) => type)).not.toContain('response.create');
+    } else {
+      await server.untilMessages(parts.length + 1);
+    }
+  });
+
+  it.each([
+    [
+      'continued responses',
+      '/v1/responses',
+      (text: string, i: number) => ({
+        type: 'response.create',
+        model: 'm',
+        input: text,
+        ...(i > 0 && { previous_response_id: `resp_${i}` }),
+      }),
+    ],
+    [
+      'turns of Gemini Live',
+      LIVE,
+      (text: string, i: number, count: number) => ({
+        clientContent: {
+          turns: [{ role: 'user', parts: [{ text }] }],
+          turnComplete: i === count - 1,
+        },
+      }),
+    ],
+    ['texts of Gemini Live', LIVE, (text: string) => ({ realtimeInput: { text } })],
+  ])('is found in %s', async (_, target, event) => {
+    const before = decisionCount();
+    const { client, server } = await connect(target);
+    const parts = partsOf(HARVEST, WORDS);
+    parts.forEach((part, i) => client.send(event(part, i, parts.length)));
+    await server.untilMessages(parts.length);
+    const decisions = await newDecisions(before, parts.length);
+    expect(decisions).toHaveLength(parts.length);
+    const found = decisions.filter(({ band }) => band !== 'clear');
+    expect(found[0]!.earlier_messages).toBeGreaterThan(0);
+  });
+
+  it('is not made of independent responses', async () => {
+    const before = decisionCount();
+    const { client, server } = await connect('/v1/responses');
+    const parts = partsOf(HARVEST, WORDS);
+    for (const input of parts) client.send({ type: 'response.create', model: 'm', input });
+    await server.untilMessages(parts.length);
+    const decisions = await newDecisions(before, parts.length);
+    expect(new Set(decisions.map(({ band }) => band))).toEqual(new Set(['clear']));
+  });
+});
+
+describe('a peer that does not read', () => {
+  const MESSAGE = JSON.stringify({ type: 'x', audio: 'A'.repeat(MIB) });
+
+  /** Sends up to 200 MB, and returns the number of bytes that were sent before a close. */
+  async function flood(from: Peer, to: Peer) {
+    (to.socket as unknown as { _socket: net.Socket })._socket.pause();
+    let sent = 0;
+    while (sent < 200 * MIB && !from.closed && from.socket.readyState === WebSocket.OPEN) {
+      await new Promise((done) => from.socket.send(MESSAGE, done));
+      sent += MESSAGE.length;
+    }
+    return sent;
+  }
+
+  it('as a client closes the connection', { timeout: 60_000 }, async () => {
+    const { client, server } = await connect();
+    // More than the limit was sent: the rest waits in the buffers of this process and the system.
+    expect(await flood(server, client)).toBeLessThan(200 * MIB);
+    expect((await server.untilClosed()).code).toBe(1001);
+    client.socket.terminate();
+  });
+
+  it('as an origin closes the connection with 1013', { timeout: 60_000 }, async () => {
+    const { client, server } = await connect();
+    expect(await flood(client, server)).toBeLessThan(200 * MIB);
+    expect((await client.untilClosed()).code).toBe(1013);
+    server.socket.terminate();
+  });
+});
+
+const hasFaults = isBuilt('build-faults/index.js', 'node scripts/build.mjs faults');
+// The policy of the fault-injection build (tests/fixtures/strict) has `fail_closed`.
+describe.skipIf(!hasFaults)('a panic', () => {
+  const faulty = useFilter({
+    get origin() {
+      return origin.url;
+    },
+    build: 'build-faults',
+  });
+
+  it.each([
+    ['1', 'scoring panicked'],
+    ['message', 'reading a message of a WebSocket panicked'],
+  ])('at stage %s fails no connection in Shadow', async (stage, error) => {
+    if (!(await faulty.version()).panic_unwind) return;
+    const before = faulty.decisions().length;
+    const options = { base: faulty.url };
+    const bystander = await connect(REALTIME, {}, options);
+    const headers = { 'x-hedgerow-inject-panic': stage };
+    const { client, server } = await connect(REALTIME, headers, options);
+    for (let i = 0; i < 5; i++) {
+      client.send(item(`Question ${i}.`));
+      bystander.client.send(item(`Question ${i}.`));
+    }
+    await server.untilMessages(5);
+    await bystander.server.untilMessages(5);
+    const lines = await until('10 decisions', () => {
+      const lines = faulty.decisions().slice(before);
+      return lines.length >= 10 && lines;
+    });
+    expect(lines.filter((line) => line.error === error && line.score === null)).toHaveLength(5);
+    expect(lines.filter((line) => line.error === null)).toHaveLength(5);
+    client.socket.close(1000);
+    expect((await server.untilClosed()).code).toBe(1000);
+  });
+
+  it.each(['1', 'message'])('at stage %s closes with 1013 in Enforce', async (stage) => {
+    if (!(await faulty.version()).panic_unwind) return;
+    const { client, server } = await connect(
+      REALTIME,
+      { 'x-hedgerow-inject-panic': stage, 'x-hedgerow-mode': 'enforce' },
+      { base: faulty.url },
+    );
+    client.send(item('When do blackbirds nest?'));
+    expect((await client.untilClosed()).code).toBe(1013);
+    await server.untilClosed();
+    expect(server.messages).toEqual([]);
+  });
+});
+
 describe('in Enforce', () => {
   it.each([
     ['block', 403, 'permission_denied'],
@@ -496,6 +695,24 @@ describe('the real SDK', () => {
     expect((await origin.peers[0]!.untilClosed()).code).toBe(1000);
   });
 
+  it('a prompt that a session splits over items is found', async () => {
+    const before = decisionCount();
+    origin.onPeer = reply;
+    const realtime = new OpenAIRealtimeWS(
+      { model: 'demo-realtime', options: plaintext() as object },
+      sdk(),
+    );
+    await once(realtime.socket as never, 'open');
+    const done = new Promise((resolve) => realtime.on('response.done', resolve));
+    const parts = partsOf(HARVEST, HARVEST.split(' ').length);
+    for (const part of parts) realtime.send(item(part) as never);
+    realtime.send({ type: 'response.create' });
+    await done;
+    const decisions = await newDecisions(before, parts.length + 1);
+    expect(['suspect', 'hostile']).toContain(decisions.at(-1)!.band);
+    realtime.close();
+  });
+
   it('raises a refusal as the error of the session', async () => {
     const realtime = new OpenAIRealtimeWS(
       { model: 'demo-realtime', options: plaintext(enforce('block')) as object },
@@ -531,7 +748,7 @@ describe('the policy', () => {
     get origin() {
       return origin.url;
     },
-    vars: { PUBLIC_KEYS: keys.publicKey },
+    vars: { PUBLIC_KEYS: keys.publicKey, ADMIN_TOKEN, REPORT_SECONDS: '1' },
   });
   let serial = 0;
 
@@ -540,6 +757,44 @@ describe('the policy', () => {
     await putRelease(await fleet.kv(), keys, makeManifest(++serial, bundle), bundle);
     await fleet.untilRelease(serial, 30_000);
   }
+
+  it('the model of the handshake, or of the session, is that of messages', async () => {
+    const admin = new Admin(fleet.edge, ADMIN_TOKEN);
+    const options = { base: fleet.edge.url };
+    for (const [target, model, messages] of [
+      ['/v1/realtime?model=of-the-handshake', 'of-the-handshake', [item('A hedge.')]],
+      ['/openai/realtime?deployment=of-azure', 'of-azure', [item('A hedge.')]],
+      [
+        '/v1/responses?model=of-the-handshake',
+        'of-the-message',
+        [{ type: 'response.create', model: 'of-the-message', input: 'A hedge.' }],
+      ],
+      [
+        LIVE,
+        'models/of-the-session',
+        [
+          { setup: { model: 'models/of-the-session' } },
+          { realtimeInput: { text: 'A hedge.' } },
+        ],
+      ],
+    ] as const) {
+      const before = fleet.logLines('hedgerow.decision').length;
+      const { client, server } = await connect(target, {}, options);
+      for (const message of messages) client.send(message);
+      await server.untilMessages(messages.length);
+      const line = await until(
+        'the decision',
+        () => fleet.logLines('hedgerow.decision').slice(before)[messages.length - 1],
+      );
+      await eventually('the decision in the ledger', async () => {
+        // It triggers a report.
+        await fleet.edge.ask();
+        const { decisions } = await admin.getOk(`/decisions?id=${line.request_id}`);
+        expect(decisions.map((decision: { model: string }) => decision.model)).toEqual([model]);
+      });
+      client.socket.terminate();
+    }
+  });
 
   it('refuse: 426 in Enforce, on which clients use HTTP', { timeout: 60_000 }, async () => {
     await release({ websocket: 'refuse', mode: 'enforce' });
