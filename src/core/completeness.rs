@@ -52,6 +52,15 @@ impl UnscoredReasons {
     }
 }
 
+impl From<ReadStop> for UnscoredReasons {
+    fn from(read_stop: ReadStop) -> Self {
+        match read_stop {
+            ReadStop::Late => Self::LATE,
+            ReadStop::Crowded => Self::CROWDED,
+        }
+    }
+}
+
 /// The share of a request that was scored, and the reasons why the rest was not.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Completeness {
@@ -68,8 +77,7 @@ impl Completeness {
     pub fn new(envelope: &Envelope<'_>, endpoint: Endpoint, issues: ReadIssues) -> Self {
         let mut reasons = reasons_of_issues(issues);
         match envelope.read_stop {
-            Some(ReadStop::Late) => reasons.insert(UnscoredReasons::LATE),
-            Some(ReadStop::Crowded) => reasons.insert(UnscoredReasons::CROWDED),
+            Some(read_stop) => reasons.insert(read_stop.into()),
             None if envelope.unscanned_bytes > 0 => reasons.insert(UnscoredReasons::WINDOW),
             None => {}
         }

@@ -117,7 +117,7 @@ fields! {
     BodySize Number "http.request.body.size" "Bytes of the body as sent, if known."
     BodyUnscanned Number "hedgerow.body.unscanned" "Bytes of the body after the part that was read; absent if the whole body was read."
     BodyUnreadable Keyword "hedgerow.body.unreadable" "Reasons why parts of the body were not read: `empty`, `syntax`, `truncated`, `encoding`, `inflate`, `depth`, `entries`, `multipart`, `duplicate` (a key that may occur once occurs twice), `costly` (the request exceeded its budget of work, so not all text was searched), `opaque` (a binary format that is not read)."
-    BodyUnscored Keyword "hedgerow.body.unscored" "Reasons why parts of the request were not scored: `late` (the upload stopped or was too slow), `crowded` (the isolate held too many other bodies), `window` (a limit of `[scan]`), `encoding` (not decoded, or not to its end), `opaque` (a binary format), `costly` (the budget of work), `attachment` (media), `unknown_path` (the path is not a known endpoint)."
+    BodyUnscored Keyword "hedgerow.body.unscored" "Reasons why parts of the request were not scored: `late` (the upload stopped or was too slow), `crowded` (other bodies needed the memory), `window` (a limit of `[scan]`), `encoding` (not decoded, or not to its end), `opaque` (a binary format), `costly` (the budget of work), `attachment` (media), `unknown_path` (the path is not a known endpoint)."
     BodyScoredShare Number "hedgerow.body.scored_share" "Share of the body's bytes that were scored, below 1; absent if all were scored, or if the size of the rest is unknown."
     Encoding Keyword "hedgerow.encoding" "Content encoding of the body."
     Method Keyword "http.request.method" "HTTP method."

@@ -136,6 +136,19 @@ impl WorkBudget {
     }
 }
 
+/// Returns the bytes to which a body of `received` bytes may be decompressed in all, also if only
+/// their beginning and their end are kept. JSON of prompts becomes three to twenty times smaller.
+pub(crate) fn max_inflated_in_all(received: usize) -> usize {
+    received.saturating_mul(INFLATED_PER_BYTE).saturating_add(INFLATED_ALLOWANCE)
+}
+
+/// Bytes that may be decompressed per received byte. Decompressing a byte costs a tenth of scoring
+/// one, so that all of them cost about as much as scoring what was received twice.
+const INFLATED_PER_BYTE: usize = 16;
+
+/// Bytes to which any body may be decompressed in all.
+const INFLATED_ALLOWANCE: usize = 8 << 20;
+
 /// Bytes that may be read per byte of the body: each is normalised once and scanned once, may be
 /// joined to other parts twice, and is read again by the generic dialect if the first reading
 /// finds no text.

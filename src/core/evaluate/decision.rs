@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::completeness::Completeness;
+use crate::completeness::{Completeness, UnscoredReasons};
 use crate::correlate::Observation;
 use crate::evaluate::score::{Contribution, Score};
 use crate::extract::ReadIssues;
@@ -110,6 +110,9 @@ pub struct Decision {
     pub shadow_hits: Vec<String>,
     /// Name of the exemption that applies.
     pub exemption: Option<String>,
+    /// Whether an exemption allows the request whatever its score.
+    #[serde(skip)]
+    pub is_exempt: bool,
     /// Digest of the ruleset.
     pub ruleset: String,
     /// Bytes of the body.
@@ -199,6 +202,7 @@ impl Decision {
             hits,
             shadow_hits,
             exemption: assessment.exemption_name,
+            is_exempt: assessment.is_exempt,
             ruleset: ruleset.digest().to_owned(),
             body_bytes: envelope.body_size.unwrap_or(envelope.body.len() as u64),
             unscanned_bytes: envelope.unscanned_bytes,
@@ -216,6 +220,23 @@ impl Decision {
     /// Returns whether the action is carried out.
     pub fn is_enforced(&self) -> bool {
         self.mode == Mode::Enforce
+    }
+
+    /// Adds reasons why a part was not scored that are found while the request is enforced. The
+    /// policy may be stricter with them than with the score.
+    pub fn add_unscored(&mut self, reasons: UnscoredReasons, policy: &Policy) {
+        let is_new = |name: &&str| !self.unscored.contains(name);
+        let names: Vec<&'static str> = reasons.names().filter(is_new).collect();
+        self.unscored.extend(names);
+        let is_unknown = self.unscored.contains(&"unknown_path");
+        if let Some((action, reason)) = policy.incomplete.action(reasons)
+            && action > self.action
+            && !self.is_exempt
+            && !is_unknown
+        {
+            self.action = action;
+            self.incomplete = Some(reason);
+        }
     }
 
     /// Moves the byte ranges of all evidence from a text to the body that it is a part of: the text

@@ -20,6 +20,10 @@ pub struct JsonPosition {
     last_string: Vec<u8>,
     /// Whether the last string is longer than a known key.
     is_last_string_long: bool,
+    /// Number of levels that have been open ever since the last mark.
+    kept_levels: usize,
+    /// Whether a string has ended since the last mark.
+    has_left_string: bool,
 }
 
 /// An open object or list.
@@ -30,6 +34,26 @@ struct Level {
     key: Vec<u8>,
     /// Whether the position is in the value of a member.
     in_value: bool,
+}
+
+impl Level {
+    /// Writes the text that opens the level, up to the value that is being read.
+    fn open(&self, text: &mut Vec<u8>) {
+        text.push(if self.is_object { b'{' } else { b'[' });
+        self.write_key(text);
+    }
+
+    fn write_key(&self, text: &mut Vec<u8>) {
+        if self.is_object && self.in_value {
+            text.push(b'"');
+            text.extend_from_slice(&self.key);
+            text.extend_from_slice(b"\":");
+        }
+    }
+
+    fn expects_key(&self) -> bool {
+        self.is_object && !self.in_value
+    }
 }
 
 impl JsonPosition {
@@ -46,22 +70,55 @@ impl JsonPosition {
     /// it is JSON again.
     pub fn opening(&self) -> Vec<u8> {
         let mut text = Vec::new();
-        for level in &self.levels {
-            text.push(if level.is_object { b'{' } else { b'[' });
-            if level.is_object && level.in_value {
-                text.push(b'"');
-                text.extend_from_slice(&level.key);
-                text.extend_from_slice(b"\":");
-            }
-        }
+        self.levels.iter().for_each(|level| level.open(&mut text));
         text.extend(std::iter::repeat_n(b'[', self.deeper.min(MAX_LEVELS)));
+        self.open_string(&mut text);
+        text
+    }
+
+    /// Marks the position, to leave out what follows it: [`seam`](Self::seam) compares a later
+    /// position with this one.
+    pub fn mark(&mut self) {
+        (self.kept_levels, self.has_left_string) = (self.levels.len(), false);
+    }
+
+    /// Returns the text that takes the place of what was left out between `before`, a copy of this
+    /// position at its last mark, and this position: it closes what is open there, and opens what
+    /// is open here. `None` if the depth is not known.
+    pub fn seam(&self, before: &Self) -> Option<Vec<u8>> {
+        if before.deeper > 0 || self.deeper > 0 {
+            return None;
+        }
+        let mut text = Vec::new();
+        if before.in_string && before.is_escaped {
+            text.push(b'\\');
+        }
+        if before.in_string && self.in_string && !self.has_left_string {
+            text.extend_from_slice(b"\\n");
+            text.extend(self.is_escaped.then_some(b'\\'));
+            return Some(text);
+        }
+        if before.in_string {
+            let is_key = before.levels.last().is_some_and(Level::expects_key);
+            text.extend_from_slice(if is_key { b"\":null" } else { b"\"" });
+        }
+        let closed = before.levels.get(self.kept_levels..).unwrap_or_default();
+        text.extend(closed.iter().rev().map(|level| if level.is_object { b'}' } else { b']' }));
+        let (kept, opened) = self.levels.split_at_checked(self.kept_levels)?;
+        text.push(if kept.is_empty() { b'\n' } else { b',' });
+        if let Some(level) = kept.last() {
+            level.write_key(&mut text);
+        }
+        opened.iter().for_each(|level| level.open(&mut text));
+        self.open_string(&mut text);
+        Some(text)
+    }
+
+    fn open_string(&self, text: &mut Vec<u8>) {
         if self.in_string {
             text.push(b'"');
-            if self.is_escaped {
-                text.push(b'\\');
-            }
+            text.extend(self.is_escaped.then_some(b'\\'));
         }
-        text
     }
 
     /// Reads to the end of the string, or of `bytes`. Returns the bytes consumed, at least 1.
@@ -81,6 +138,7 @@ impl JsonPosition {
             }
             Some(_) => {
                 self.in_string = false;
+                self.has_left_string = true;
                 run.saturating_add(1)
             }
         }
@@ -111,7 +169,10 @@ impl JsonPosition {
             Some(b'[') => self.open(false),
             Some(b'}' | b']') => match self.deeper.checked_sub(1) {
                 Some(deeper) => self.deeper = deeper,
-                None => drop(self.levels.pop()),
+                None => {
+                    self.levels.pop();
+                    self.kept_levels = self.kept_levels.min(self.levels.len());
+                }
             },
             Some(b':') if self.deeper == 0 => {
                 let key = if self.is_last_string_long { &[][..] } else { &self.last_string };
@@ -181,6 +242,34 @@ mod tests {
     }
 
     #[test]
+    fn a_seam_closes_what_was_open_and_opens_what_is() {
+        // (text before, text left out, seam)
+        let rows = [
+            (r#"{"prompt":"one "#, "two ", r"\n"),
+            (r#"{"prompt":"one \"#, r"n two \", r"\\n\"),
+            (r#"{"prompt":"one"#, r#" ","model":"#, r#"","model":"#),
+            (r#"{"mod"#, r#"el":"m","prompt":"x"#, r#"":null,"prompt":""#),
+            (
+                r#"{"messages":[{"content":"a"#,
+                r#"b"},{"role":"user","content":"c"#,
+                r#""},{"content":""#,
+            ),
+            (r#"{"messages":[{"content":"a"#, r#""}],"input":"c"#, r#""}],"input":""#),
+            (r#"{"a":[1"#, ",2", ","),
+            ("{\"a\":1}\n{\"b\":", "2}\n{\"c\":", "}\n{\"c\":"),
+        ];
+        for (before, left_out, seam) in rows {
+            let mut position = JsonPosition::default();
+            position.advance(before.as_bytes());
+            position.mark();
+            let marked = position.clone();
+            position.advance(left_out.as_bytes());
+            let text = position.seam(&marked).map(|text| String::from_utf8(text).unwrap());
+            assert_eq!(text.as_deref(), Some(seam), "{before} {left_out}");
+        }
+    }
+
+    #[test]
     fn depth_is_bounded() {
         let deep = opening_after(&"[".repeat(1_000_000));
         assert!(deep.len() <= 2 * MAX_LEVELS);
@@ -220,6 +309,34 @@ mod tests {
             reader.skip();
             let rest_text = String::from_utf8_lossy(&rest);
             proptest::prop_assert!(!reader.errors().truncated, "{}", rest_text);
+        }
+
+        /// JSON in which a seam takes the place of a part is JSON again.
+        #[test]
+        fn json_without_a_part_is_json_again(
+            key in "[a-z\"\\\\]{0,8}",
+            text in ".{0,20}",
+            cuts in (0.0..1.0_f64, 0.0..1.0_f64),
+        ) {
+            let body = serde_json::json!({
+                key.clone(): [{ "role": "user", key: [text, { "x": [1, "\u{e9}\n"] }] }, true],
+                "last": [[]],
+            });
+            let body = body.to_string().into_bytes();
+            let at = |cut: f64| (body.len() as f64 * cut) as usize;
+            let (start, end) = (at(cuts.0.min(cuts.1)), at(cuts.0.max(cuts.1)));
+            let mut position = JsonPosition::default();
+            position.advance(&body[..start]);
+            position.mark();
+            let before = position.clone();
+            position.advance(&body[start..end]);
+            let seam = position.seam(&before).unwrap();
+            let joined = [&body[..start], &seam, &body[end..]].concat();
+            let mut reader = Reader::new(&joined, 0);
+            reader.skip();
+            let joined_text = String::from_utf8_lossy(&joined);
+            proptest::prop_assert!(!reader.errors().truncated, "{}", joined_text);
+            proptest::prop_assert_eq!(reader.position(), joined.len(), "{}", joined_text);
         }
     }
 }

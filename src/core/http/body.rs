@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 
 use super::compression::decompress;
+use super::output::OutputLimits;
 use crate::extract::issues::ReadIssues;
 use crate::rules::policy::Limits;
-use crate::work::WorkBudget;
+use crate::work::{WorkBudget, max_inflated_in_all};
 
 /// A decoded body.
 #[derive(Clone, Debug)]
@@ -29,8 +30,13 @@ impl<'a> Body<'a> {
         let codings = content_codings(encoding);
         // A body that is compressed although no header says so is decompressed, too.
         let unlabelled = if codings.is_empty() { Some(String::new()) } else { None };
-        for coding in codings.into_iter().chain(unlabelled) {
-            match decompress(&bytes, &coding, max_bytes, &mut issues) {
+        let mut codings = codings.into_iter().chain(unlabelled).peekable();
+        while let Some(coding) = codings.next() {
+            // Of what is decoded again, no part can be left out.
+            let max_in_all =
+                if codings.peek().is_none() { max_inflated_in_all(received.len()) } else { 0 };
+            let output_limits = OutputLimits { max_bytes, max_in_all };
+            match decompress(&bytes, &coding, output_limits, &mut issues) {
                 // Some servers ignore the header, so a body that does not decompress is read as
                 // received.
                 Some(decompressed) if decompressed.is_empty() => break,
@@ -378,6 +384,73 @@ mod tests {
             let body = Body::new(received, Some("br"), &Limits::default());
             assert_eq!((body.issues, body.bytes().len()), (issues, size), "{name}");
         }
+    }
+
+    /// JSON of 4 MB between two short messages, compressed by Node's zlib.
+    const LONG_JSON_IN_BROTLI: &[u8] = b"\
+        \xa3\xff\xff\x03\xc2\x71\xe0\xc6\xa2\xbd\x48\x93\xf8\xed\x31\x42\x92\xce\x16\x29\
+        \x3b\xdb\xdb\x2c\x3a\x68\x7d\x5a\x04\x64\x8b\xac\x53\x0e\x58\x0b\xf2\xb6\x2c\xb8\
+        \xc9\x45\x4f\xe2\xaf\x81\xc3\x63\xec\x0c\x41\x32\xe5\x62\xe6\x81\x7d\xd0\xdd\xce\
+        \x52\x15\x55\x25\xc8\xed\x67\xf8\x68\xcc\xef\xea\xfe\xa0\xbe\x02\xfa\xff\x3f\xf8\
+        \x25\x00\xe2\xb0\x00\x40\xf7\xfe\x40\xff\xff\x07\xbf\x04\x40\x1c\x16\x00\xe8\xde\
+        \x1f\xe8\xff\xff\xe0\x97\x00\x88\xc3\x02\x00\xdd\xfb\x03\xfd\xff\x1f\xfc\x12\x00\
+        \x71\x58\x00\xa0\x7b\x7f\xa0\xff\xff\x83\x5f\x02\x20\x0e\x0b\x00\x74\xef\x0f\xf4\
+        \xff\x7f\xf0\x4b\x00\xc4\x61\x01\x80\xee\xfd\x81\xfe\xff\x0f\x7e\x09\x80\x38\x2c\
+        \x00\xd0\xbd\x3f\x08\x62\x0b\xf0\x8e\x03\x3b\x86\xfc\x01\xc3\xb2\x69\x6e\x4e\x6a\
+        \x91\x32\xb2\xbd\xcd\xa2\xd3\xd5\xa7\x41\xd0\xdc\xe8\xc0\x06\x9c\x80\x07\x09\x04\
+        \x34\x81\x9d\x3f\x12\xe0\x57\x0e\x00\x65\x8e\x2b\x13\x44\x85\x89\x70\xe5\x6c\x6c\
+        \xd4\x06\x0d\
+        ";
+
+    #[test]
+    fn the_end_of_long_json_is_kept() {
+        let message = |text: &str| format!(r#"{{"role":"user","content":"{text}"}}"#);
+        let long = |count: usize| {
+            let messages =
+                [message("the beginning"), message(&"hedge ".repeat(count)), message("the end")];
+            format!(r#"{{"model":"m","messages":[{}]}}"#, messages.join(",")).into_bytes()
+        };
+        let json = long(700_000);
+        let deflated = |bytes: &[u8]| {
+            let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
+            encoder.write_all(bytes).unwrap();
+            encoder.finish().unwrap()
+        };
+        let two_frames = [zstd(&json[..2_000_000]), zstd(&json[2_000_000..])].concat();
+        let rows: [(&str, &str, Vec<u8>); 7] = [
+            ("gzip", "gzip", gzip(&json)),
+            ("members", "gzip", [gzip(&json[..9]), gzip(&json[9..])].concat()),
+            ("deflate", "deflate", deflated(&json)),
+            ("zstd", "zstd", zstd(&json)),
+            ("frames", "zstd", two_frames),
+            ("brotli", "br", LONG_JSON_IN_BROTLI.to_vec()),
+            ("twice", "gzip, gzip", gzip(&gzip(&json))),
+        ];
+        for (name, coding, received) in rows {
+            let body = Body::new(&received, Some(coding), &Limits::default());
+            assert_eq!(body.issues, ReadIssues::WINDOW, "{name}");
+            let max_bytes = max_inflated(received.len(), &Limits::default());
+            assert!(body.bytes().len() <= max_bytes, "{name}: {}", body.bytes().len());
+            let value: serde_json::Value = serde_json::from_slice(body.bytes()).unwrap();
+            let contents = ["/messages/0/content", "/messages/2/content"]
+                .map(|pointer| value.pointer(pointer).and_then(serde_json::Value::as_str));
+            assert_eq!(contents, [Some("the beginning"), Some("the end")], "{name}");
+        }
+        // Beyond the work that a body of this size may take, the rest is not read.
+        let bomb = gzip(&long(2_000_000));
+        let body = Body::new(&bomb, Some("gzip"), &Limits::default());
+        assert!(body.issues.contains(ReadIssues::INFLATE));
+        let broken = &gzip(&json)[..2_000];
+        assert!(
+            Body::new(broken, Some("gzip"), &Limits::default())
+                .issues
+                .contains(ReadIssues::INFLATE)
+        );
+        let wide: Vec<u8> =
+            String::from_utf8(json).unwrap().encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let wide = gzip(&wide);
+        let body = Body::new(&wide, Some("gzip"), &Limits::default());
+        assert!(body.issues.contains(ReadIssues::INFLATE), "UTF-16 is not followed");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::io::Read;
 
 use flate2::bufread::{DeflateDecoder, GzDecoder, ZlibDecoder};
 
+use super::output::{Output, OutputLimits};
 use crate::extract::issues::ReadIssues;
 
 /// A format of compressed bytes.
@@ -42,15 +43,15 @@ impl Format {
     }
 }
 
-/// Decodes one encoding, at most about `max_bytes` of it. `None` if the encoding is unknown or
-/// clearly not applied. Output before an error is kept.
+/// Decodes one encoding, at most about `limits.max_bytes` of it. `None` if the encoding is unknown
+/// or clearly not applied. Output before an error is kept.
 ///
 /// The magic number decides if it contradicts the name, which is an issue. The name is empty for a
 /// body without a content encoding.
 pub(super) fn decompress(
     bytes: &[u8],
     coding: &str,
-    max_bytes: usize,
+    limits: OutputLimits,
     issues: &mut ReadIssues,
 ) -> Option<Vec<u8>> {
     let named = Format::from_name(coding, bytes);
@@ -68,7 +69,7 @@ pub(super) fn decompress(
         issues.insert(ReadIssues::INFLATE);
         return None;
     }
-    let mut output = Output { bytes: Vec::new(), max_bytes, is_complete: true };
+    let mut output = Output::new(limits);
     match format {
         Format::Gzip => output.read_members(bytes),
         Format::Zlib => {
@@ -80,18 +81,9 @@ pub(super) fn decompress(
         Format::Zstd => zstd::read(bytes, &mut output, issues)?,
         Format::Brotli => brotli::read(bytes, &mut output, issues)?,
     }
-    if !output.is_complete {
-        issues.insert(ReadIssues::INFLATE);
-    }
-    Some(output.bytes)
-}
-
-/// Decompressed bytes, up to a limit.
-struct Output {
-    bytes: Vec<u8>,
-    max_bytes: usize,
-    /// Whether the input was decoded to its end.
-    is_complete: bool,
+    let (bytes, output_issues) = output.finish();
+    issues.insert(output_issues);
+    Some(bytes)
 }
 
 impl Output {
@@ -116,15 +108,9 @@ impl Output {
     fn read<D: Read>(&mut self, mut decoder: D, unread: impl Fn(&D) -> usize) -> D {
         let input_len = unread(&decoder);
         loop {
-            let free = self.max_bytes.saturating_sub(self.bytes.len()).min(CHUNK_BYTES);
-            let start = self.bytes.len();
-            let read_len = match free {
-                0 => None,
-                _ => decoder.read(self.grow(free)).ok(),
-            };
-            self.bytes.truncate(start.saturating_add(read_len.unwrap_or(0)));
+            let read_len = self.read_chunk(|chunk| decoder.read(chunk).ok());
             let consumed = input_len.saturating_sub(unread(&decoder));
-            let is_behind = consumed > self.bytes.len().saturating_add(MAX_LAG_BYTES);
+            let is_behind = consumed > self.total.saturating_add(MAX_LAG_BYTES);
             match read_len {
                 Some(0) => return decoder,
                 Some(_) if !is_behind => {}
@@ -135,26 +121,10 @@ impl Output {
             }
         }
     }
-
-    /// Appends `count` zeros and returns them. The buffer at most doubles, up to the limit, since a
-    /// larger one would exceed the memory of a request.
-    fn grow(&mut self, count: usize) -> &mut [u8] {
-        let start = self.bytes.len();
-        let end = start.saturating_add(count);
-        if self.bytes.capacity() < end {
-            let capacity = start.saturating_mul(2).min(self.max_bytes).max(end);
-            self.bytes.reserve_exact(capacity.saturating_sub(start));
-        }
-        self.bytes.resize(end, 0);
-        self.bytes.get_mut(start..).unwrap_or_default()
-    }
 }
 
 /// Maximum number of members of a gzip body. Each takes some microseconds to begin.
 const MAX_MEMBERS: usize = 1_024;
-
-/// Bytes that are decompressed at a time.
-const CHUNK_BYTES: usize = 64 << 10;
 
 /// Bytes by which the output may be shorter than the input.
 const MAX_LAG_BYTES: usize = 64 << 10;
@@ -182,6 +152,9 @@ mod zstd {
     /// microseconds to build. Blocks of ordinary bodies hold 128 KiB.
     const MAX_BLOCKS: usize = 4_096;
 
+    /// Bytes that the decoder's buffer and the output may take, in addition to twice the input.
+    const MAX_MEMORY_BYTES: usize = 4 << 20;
+
     /// Maximum bytes of a block.
     const BLOCK_BYTES: usize = 128 << 10;
 
@@ -195,7 +168,7 @@ mod zstd {
         issues: &mut ReadIssues,
     ) -> Option<()> {
         let mut remaining_blocks = MAX_BLOCKS;
-        output.max_bytes = output.max_bytes.min(max_buffered(input.len(), output.max_bytes));
+        let max_memory = input.len().saturating_mul(2).saturating_add(MAX_MEMORY_BYTES);
         while !input.is_empty() {
             let mut decoder = FrameDecoder::new();
             decoder.set_max_window_size(MAX_WINDOW_BYTES);
@@ -217,13 +190,14 @@ mod zstd {
                 ) => {
                     issues.insert(ReadIssues::ENCODING);
                     output.is_complete = false;
-                    return (!output.bytes.is_empty()).then_some(());
+                    return (output.total > 0).then_some(());
                 }
                 _ => {
                     output.is_complete = false;
                     return Some(());
                 }
             }
+            limit_memory(output, window_bytes(input), max_memory);
             let (blocks_len, has_end) = measure_blocks(body, &mut remaining_blocks);
             let (blocks, rest) = body.split_at_checked(blocks_len).unwrap_or((body, &[]));
             output.is_complete &= has_end;
@@ -236,34 +210,73 @@ mod zstd {
         Some(())
     }
 
-    /// Returns the bytes of output, at most `max_bytes`, for which the decoder's buffer and the
-    /// output take no more than 4 MiB and twice the input.
+    /// Limits the output so that the decoder's buffer and the output take at most `max_memory`.
     ///
-    /// The buffer holds a window and a block. Its size is a power of two.
-    fn max_buffered(input_len: usize, max_bytes: usize) -> usize {
-        let buffer_len = max_bytes.saturating_add(BLOCK_BYTES).next_power_of_two();
-        let max_memory = input_len.saturating_mul(2).saturating_add(4 << 20);
-        if buffer_len.saturating_add(max_bytes) <= max_memory {
-            return max_bytes;
+    /// The buffer holds a window, or all of a shorter output. Its size is about a power of two.
+    fn limit_memory(output: &mut Output, window_bytes: u64, max_memory: usize) {
+        let buffer_len = |bytes: usize| bytes.saturating_add(BLOCK_BYTES).next_power_of_two();
+        let window_len = usize::try_from(window_bytes.min(MAX_WINDOW_BYTES)).unwrap_or(usize::MAX);
+        let max_bytes = output.max_bytes;
+        if window_len.saturating_add(2 * BLOCK_BYTES).saturating_add(max_bytes) <= max_memory {
+            return;
         }
-        (buffer_len / 2).saturating_sub(BLOCK_BYTES)
+        output.leave_out_end();
+        let all_len = buffer_len(max_bytes);
+        if all_len.saturating_add(max_bytes) > max_memory {
+            output.max_bytes = (all_len / 2).saturating_sub(BLOCK_BYTES);
+        }
+    }
+
+    /// Returns the bytes of the window that the header of a frame declares (RFC 8878, section
+    /// 3.1.1.1); `u64::MAX` if the header is incomplete. The window of a frame in a single segment
+    /// is its content.
+    fn window_bytes(frame: &[u8]) -> u64 {
+        let Some([descriptor, fields @ ..]) = frame.get(4..) else { return u64::MAX };
+        if descriptor & 0x20 == 0 {
+            let Some(window) = fields.first() else { return u64::MAX };
+            let base = 1_u64 << 10_u32.saturating_add(u32::from(window >> 3));
+            return base.saturating_add((base / 8).saturating_mul(u64::from(window & 7)));
+        }
+        let dictionary_len = match descriptor & 3 {
+            3 => 4,
+            len => usize::from(len),
+        };
+        let (size_len, offset) = match descriptor >> 6 {
+            0 => (1, 0),
+            1 => (2, 256),
+            2 => (4, 0),
+            _ => (8, 0),
+        };
+        let Some(size) = fields.get(dictionary_len..).and_then(|rest| rest.get(..size_len)) else {
+            return u64::MAX;
+        };
+        size.iter().rev().fold(0, |size, byte| size << 8 | u64::from(*byte)).saturating_add(offset)
     }
 
     /// Decodes the blocks of a frame, up to the limit of the output.
     fn read_frame(decoder: &mut FrameDecoder, blocks: &[u8], output: &mut Output) {
-        let start = output.bytes.len();
-        let room = output.max_bytes.saturating_sub(start);
-        let decoded =
-            decoder.decode_blocks(blocks.chain(FRAME_END), BlockDecodingStrategy::UptoBytes(room));
-        output.is_complete &= matches!(decoded, Ok(true));
-        if !decoder.is_finished() {
-            // The decoder returns its window only at the end of a frame.
-            let _ = decoder.decode_blocks(FRAME_END, BlockDecodingStrategy::UptoBlocks(1));
+        let mut source = blocks.chain(FRAME_END);
+        loop {
+            let decoded = decoder.decode_blocks(&mut source, BlockDecodingStrategy::UptoBlocks(1));
+            let is_failed = decoded.is_err();
+            if is_failed && !decoder.is_finished() {
+                // The decoder returns its window only at the end of a frame.
+                let _ = decoder.decode_blocks(FRAME_END, BlockDecodingStrategy::UptoBlocks(1));
+            }
+            while decoder.can_collect() > 0 {
+                match output.read_chunk(|chunk| decoder.read(chunk).ok()) {
+                    Some(1..) => {}
+                    _ => {
+                        output.is_complete = false;
+                        return;
+                    }
+                }
+            }
+            output.is_complete &= !is_failed;
+            if is_failed || decoder.is_finished() {
+                return;
+            }
         }
-        let count = decoder.can_collect().min(room);
-        let read_len = decoder.read(output.grow(count)).unwrap_or(0);
-        output.bytes.truncate(start.saturating_add(read_len));
-        output.is_complete &= output.bytes.len() < output.max_bytes;
     }
 
     /// Returns the bytes of the complete blocks with which `body` begins, and whether the last
@@ -317,7 +330,7 @@ mod brotli {
         }
         let input = bytes.get(..MAX_INPUT_BYTES).unwrap_or(bytes);
         output.read(Decompressor::new(input, 0), |_| 0);
-        if !output.is_complete && output.bytes.len() < bytes.len().min(output.max_bytes) {
+        if !output.is_complete && output.total < bytes.len().min(output.max_bytes) {
             issues.insert(ReadIssues::INFLATE);
             return None;
         }

@@ -230,6 +230,7 @@ mod tests {
             hits: (0..100).map(hit).collect(),
             shadow_hits: Vec::new(),
             exemption: None,
+            is_exempt: false,
             ruleset: "abc".to_owned(),
             body_bytes: 0,
             unscanned_bytes: 0,

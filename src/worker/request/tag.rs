@@ -113,6 +113,7 @@ mod tests {
             hits: Vec::new(),
             shadow_hits: Vec::new(),
             exemption: None,
+            is_exempt: false,
             ruleset: "abc".to_owned(),
             body_bytes: 0,
             unscanned_bytes: 0,

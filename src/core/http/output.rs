@@ -1,0 +1,175 @@
+//! The output of decompressing: all of it, or the beginning and the end of long JSON.
+#![deny(clippy::arithmetic_side_effects)]
+
+use crate::extract::issues::ReadIssues;
+use crate::extract::json_position::JsonPosition;
+
+/// The limits of decompressing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OutputLimits {
+    /// Maximum bytes that are kept.
+    pub(super) max_bytes: usize,
+    /// Maximum bytes that are decompressed, if the output is the JSON itself: of longer JSON the
+    /// beginning and the end are kept.
+    pub(super) max_in_all: usize,
+}
+
+/// Decompressed bytes, within limits.
+///
+/// If the output is longer than the limit and is JSON, its middle is left out: the second half of
+/// the buffer becomes a ring, which holds the last bytes.
+pub(super) struct Output {
+    bytes: Vec<u8>,
+    /// Maximum bytes that are kept.
+    pub(super) max_bytes: usize,
+    /// Maximum bytes that are decompressed.
+    max_in_all: usize,
+    /// Bytes that were decompressed.
+    pub(super) total: usize,
+    /// Whether the input was decoded to its end.
+    pub(super) is_complete: bool,
+    /// Whether the end of long output is kept.
+    keeps_end: bool,
+    /// The end, if the output is longer than the limit.
+    end: Option<End>,
+}
+
+/// The end of long output: a ring in the second half of the buffer.
+struct End {
+    /// Index of the ring's first byte in the buffer.
+    start: usize,
+    /// Index of the oldest byte, which is overwritten next.
+    oldest: usize,
+    /// Structure of the JSON before the bytes that were left out.
+    before: JsonPosition,
+    /// Structure of the JSON before the oldest byte of the ring.
+    position: JsonPosition,
+    /// Bytes on their way into the ring.
+    chunk: Vec<u8>,
+}
+
+impl Output {
+    pub(super) fn new(limits: OutputLimits) -> Self {
+        let OutputLimits { max_bytes, max_in_all } = limits;
+        Self {
+            bytes: Vec::new(),
+            max_bytes,
+            max_in_all,
+            total: 0,
+            is_complete: true,
+            keeps_end: true,
+            end: None,
+        }
+    }
+
+    /// Makes output that is longer than the limit end there.
+    pub(super) fn leave_out_end(&mut self) {
+        self.keeps_end = false;
+    }
+
+    /// Appends what `read` writes to a slice, whose length it returns. Returns that length; `None`
+    /// if reading failed, or if there is no room.
+    pub(super) fn read_chunk(
+        &mut self,
+        read: impl FnOnce(&mut [u8]) -> Option<usize>,
+    ) -> Option<usize> {
+        let free = self.max_bytes.saturating_sub(self.bytes.len()).min(CHUNK_BYTES);
+        if self.end.is_some() || free == 0 {
+            return self.read_into_ring(read);
+        }
+        let start = self.bytes.len();
+        let read_len = read(self.grow(free));
+        self.bytes.truncate(start.saturating_add(read_len.unwrap_or(0)));
+        self.total = self.total.saturating_add(read_len.unwrap_or(0));
+        read_len
+    }
+
+    fn read_into_ring(&mut self, read: impl FnOnce(&mut [u8]) -> Option<usize>) -> Option<usize> {
+        if self.end.is_none() {
+            self.end = Some(self.begin_ring()?);
+        }
+        if self.total >= self.max_in_all {
+            return None;
+        }
+        let end = self.end.as_mut()?;
+        let read_len = read(&mut end.chunk)?;
+        self.total = self.total.saturating_add(read_len);
+        end.push(&mut self.bytes, read_len);
+        Some(read_len)
+    }
+
+    /// Makes the second half of the buffer a ring, with room for a seam; `None` if the output is
+    /// not JSON in UTF-8.
+    fn begin_ring(&mut self) -> Option<End> {
+        let is_json = matches!(self.bytes.trim_ascii_start(), [b'{' | b'[', ..])
+            && !self.bytes.iter().take(4).any(|byte| *byte == 0);
+        let start = self.bytes.len() / 2;
+        if !self.keeps_end || !is_json || start <= MAX_SEAM_BYTES {
+            return None;
+        }
+        let mut position = JsonPosition::default();
+        position.advance(self.bytes.get(..start)?);
+        position.mark();
+        let before = position.clone();
+        let mut chunk = self.bytes.split_off(self.bytes.len().saturating_sub(MAX_SEAM_BYTES));
+        let chunk_len = chunk.len();
+        chunk.resize(CHUNK_BYTES, 0);
+        let mut end = End { start, oldest: start, before, position, chunk };
+        end.push(&mut self.bytes, chunk_len);
+        Some(end)
+    }
+
+    /// Appends `count` zeros and returns them. The buffer at most doubles, up to the limit, since a
+    /// larger one would exceed the memory of a request.
+    fn grow(&mut self, count: usize) -> &mut [u8] {
+        let start = self.bytes.len();
+        let end = start.saturating_add(count);
+        if self.bytes.capacity() < end {
+            let capacity = start.saturating_mul(2).min(self.max_bytes).max(end);
+            self.bytes.reserve_exact(capacity.saturating_sub(start));
+        }
+        self.bytes.resize(end, 0);
+        self.bytes.get_mut(start..).unwrap_or_default()
+    }
+
+    /// Returns the bytes, and the issues of decompressing them. If the middle was left out, a seam
+    /// takes its place, so that the whole is JSON.
+    pub(super) fn finish(mut self) -> (Vec<u8>, ReadIssues) {
+        let Some(end) = self.end.take() else {
+            let complete = ReadIssues::empty();
+            return (self.bytes, if self.is_complete { complete } else { ReadIssues::INFLATE });
+        };
+        let Some(seam) = end.position.seam(&end.before) else {
+            self.bytes.truncate(end.start);
+            return (self.bytes, ReadIssues::INFLATE);
+        };
+        let ring = self.bytes.get_mut(end.start..).unwrap_or_default();
+        ring.rotate_left(end.oldest.saturating_sub(end.start));
+        self.bytes.splice(end.start..end.start, seam);
+        (self.bytes, if self.is_complete { ReadIssues::WINDOW } else { ReadIssues::INFLATE })
+    }
+}
+
+impl End {
+    /// Moves the first `count` bytes of the chunk into the ring.
+    fn push(&mut self, buffer: &mut [u8], count: usize) {
+        let mut chunk = self.chunk.get(..count).unwrap_or(&self.chunk);
+        while !chunk.is_empty() {
+            let free = buffer.len().saturating_sub(self.oldest);
+            let (piece, rest) = chunk.split_at_checked(free).unwrap_or((chunk, &[]));
+            let end = self.oldest.saturating_add(piece.len());
+            let Some(place) = buffer.get_mut(self.oldest..end) else { return };
+            self.position.advance(place);
+            place.copy_from_slice(piece);
+            self.oldest = if end == buffer.len() { self.start } else { end };
+            chunk = rest;
+        }
+    }
+}
+
+/// Bytes that are decompressed at a time.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// Bytes of the buffer that are kept for a seam, which opens at most 32 levels with keys of 64
+/// bytes.
+const MAX_SEAM_BYTES: usize = 4 << 10;
