@@ -111,9 +111,11 @@ export async function inspect({ miniflare }) {
   );
   await new Promise((resolve) => socket.addEventListener('open', resolve));
   const pending = new Map();
+  const listeners = new Map();
   socket.addEventListener('message', ({ data }) => {
-    const { id, result } = JSON.parse(data);
+    const { id, result, method, params } = JSON.parse(data);
     pending.get(id)?.(result);
+    listeners.get(method)?.(params);
   });
   const call = (method, params = {}) =>
     new Promise((resolve) => {
@@ -121,7 +123,8 @@ export async function inspect({ miniflare }) {
       pending.set(id, resolve);
       socket.send(JSON.stringify({ id, method, params }));
     });
-  return { call, close: () => socket.close() };
+  const onEvent = (method, listener) => listeners.set(method, listener);
+  return { call, onEvent, close: () => socket.close() };
 }
 
 /** Serves one Worker in a workerd of its own, reachable without Miniflare in between. */

@@ -379,7 +379,7 @@ impl CorrelationSettings {
 
 impl Default for CorrelationSettings {
     fn default() -> Self {
-        Self { shards: 1, memory: 64 << 20, snapshot_interval: 15 }
+        Self { shards: 1, memory: 32 << 20, snapshot_interval: 15 }
     }
 }
 
