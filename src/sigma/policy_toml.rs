@@ -1,6 +1,8 @@
 //! `policy.toml`: parses and checks the policy.
 
-use hedgerow_core::rules::policy::{Bands, Policy};
+use hedgerow_core::identity::credential::CredentialPlace;
+use hedgerow_core::identity::source::IdentitySource;
+use hedgerow_core::rules::policy::{Bands, Policy, StatusPattern};
 use hedgerow_core::rules::{list, policy};
 use toml::de::DeTable;
 
@@ -8,7 +10,7 @@ use crate::days::{check_days, replace_days};
 use crate::metadata::{FAMILIES, MAX_WEIGHT};
 use crate::suggestion::{did_you_mean, replace_unknown};
 use crate::toml::{
-    TomlDiagnostics, check_unique, deserialize_all, entries, number, read, table, text,
+    TomlDiagnostics, check_unique, deserialize_all, entries, number, read, remove_at, table, text,
     unsigned_integer, value,
 };
 use crate::{Finding, RuleFile};
@@ -17,13 +19,15 @@ use crate::{Finding, RuleFile};
 /// all signatures, correlations and lists.
 pub fn parse(file: &RuleFile, names: &[String], findings: &mut Vec<Finding>) -> Option<Policy> {
     let mut diagnostics = TomlDiagnostics { file, findings, help: HELP };
-    let document = read(&mut diagnostics)?;
+    let mut document = read(&mut diagnostics)?;
     check_required(&document, &mut diagnostics);
     check_bands(&document, &mut diagnostics);
     check_score(&document, &mut diagnostics);
     check_sizes(&document, &mut diagnostics);
     check_incomplete(&document, &mut diagnostics);
-    check_identity(&document, &mut diagnostics);
+    for offset in check_identity(&document, &mut diagnostics) {
+        remove_at(&mut document, offset);
+    }
     check_noise(&document, &mut diagnostics);
     check_paths(&document, &mut diagnostics);
     check_accounts(&document, &mut diagnostics);
@@ -94,9 +98,31 @@ fn check_score(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
     }
 }
 
+/// Checks the section `[identity]`. Returns the offsets of invalid entries of its lists: the error
+/// of a list as a whole would name only the first one.
+fn check_identity(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) -> Vec<usize> {
+    let Some(table) = table(document, "identity") else { return Vec::new() };
+    let lists: [(&str, fn(&str) -> Result<(), String>); 4] = [
+        ("account", |text| IdentitySource::try_from(text.to_owned()).map(drop)),
+        ("tenant", |text| IdentitySource::try_from(text.to_owned()).map(drop)),
+        ("credential", |text| CredentialPlace::try_from(text.to_owned()).map(drop)),
+        ("proven", |text| StatusPattern::try_from(text.to_owned()).map(drop)),
+    ];
+    let mut invalid = Vec::new();
+    for (key, parse) in lists {
+        for (offset, entry) in text_entries(table, key) {
+            if let Err(problem) = parse(entry) {
+                diagnostics.add(offset, problem, HELP);
+                invalid.push(offset);
+            }
+        }
+    }
+    check_trust(table, diagnostics);
+    invalid
+}
+
 /// Checks that accounts have a source, and that headers of a gateway have a proof.
-fn check_identity(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
-    let Some(table) = table(document, "identity") else { return };
+fn check_trust(table: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
     if let Some((offset, sources)) = value(table, "account")
         && sources.as_array().is_some_and(|list| list.is_empty())
     {
@@ -106,15 +132,20 @@ fn check_identity(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>)
     if text(table, "trusted").is_some_and(|(_, proof)| proof != "none") {
         return;
     }
-    let lists = ["account", "tenant"].into_iter().filter_map(|key| value(table, key));
-    let sources = lists.filter_map(|(_, list)| list.as_array()).flatten();
-    let sources = sources.filter_map(|entry| Some((entry.span().start, entry.get_ref().as_str()?)));
+    let sources = ["account", "tenant"].into_iter().flat_map(|key| text_entries(table, key));
     for (offset, source) in sources.chain(text(table, "client_address")) {
         if source.starts_with("header:") {
             let problem = format!("'{source}' is never believed: nothing proves who set it");
             diagnostics.add(offset, problem, policy::TRUST_REMEDY);
         }
     }
+}
+
+/// Returns the strings of a list, each with its byte offset.
+fn text_entries<'d>(table: &'d DeTable<'_>, key: &str) -> impl Iterator<Item = (usize, &'d str)> {
+    let list = value(table, key).and_then(|(_, list)| list.as_array());
+    let entries = list.into_iter().flatten();
+    entries.filter_map(|entry| Some((entry.span().start, entry.get_ref().as_str()?)))
 }
 
 /// Checks the percentages of the noise budget.

@@ -90,7 +90,7 @@ fn remedy(message: &str, help: &str) -> String {
 
 /// Removes the innermost entry whose key or value contains a byte offset. Returns whether there was
 /// such an entry.
-fn remove_at(table: &mut DeTable<'_>, offset: usize) -> bool {
+pub fn remove_at(table: &mut DeTable<'_>, offset: usize) -> bool {
     if table.iter_mut().any(|(_, value)| remove_below(value.get_mut(), offset)) {
         return true;
     }
