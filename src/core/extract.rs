@@ -7,6 +7,7 @@ mod batch;
 mod coding;
 mod content;
 pub mod conversation;
+pub mod earlier_texts;
 mod form;
 mod gemini;
 mod generic;

@@ -7,7 +7,7 @@
 //! | `sender.rs` | account and tenant of a request |
 //! | `classify.rs` | the LLM call that the request is, if any |
 //! | `websocket.rs` | a WebSocket: each message with a prompt is treated like a request |
-//! | `in_flight.rs` | the bytes that a slow end of a WebSocket has not read |
+//! | `unread_bytes.rs` | the bytes that a slow end of a WebSocket has not read |
 //! | `llm_call.rs` | scoring, logging and enforcing one LLM call |
 //! | `request_body.rs` | the body: read up to a limit, then streamed |
 //! | `body_chunk.rs` | the chunks in which the platform yields a body |
@@ -30,7 +30,6 @@ pub mod client_request;
 pub mod cors;
 pub mod edit_body;
 pub mod filter;
-pub mod in_flight;
 pub mod keep_alive;
 pub mod llm_call;
 pub mod request_body;
@@ -39,6 +38,7 @@ pub mod sender;
 pub mod service_worker;
 pub mod shadow;
 pub mod tag;
+pub mod unread_bytes;
 pub mod upload_gate;
 pub mod upload_pace;
 pub mod upstream;

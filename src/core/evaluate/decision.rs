@@ -130,8 +130,8 @@ pub struct Decision {
     pub incomplete: Option<&'static str>,
     /// Number of LLM requests in the body.
     pub entries: usize,
-    /// Number of earlier messages of the WebSocket that were scored together with this one. Evidence
-    /// in their text has the empty range at 0.
+    /// Number of earlier messages of the WebSocket that were scored together with this one.
+    /// Evidence in their text has the empty range at 0.
     #[serde(skip_serializing_if = "is_zero")]
     pub earlier_messages: usize,
 }
@@ -212,8 +212,8 @@ impl Decision {
             incomplete,
             entries: assessment.entries,
             earlier_messages: envelope
-                .conversation
-                .map_or(0, |conversation| conversation.message_count(envelope.body.len())),
+                .earlier
+                .map_or(0, |earlier| earlier.message_count(envelope.body.len())),
         }
     }
 

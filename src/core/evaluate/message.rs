@@ -1,7 +1,8 @@
 //! Assessment of a message of a WebSocket: alone, or together with earlier messages.
 
 use crate::evaluate::decision::Assessment;
-use crate::extract::conversation::{Conversation, KeptMessage, Recorded};
+use crate::extract::conversation::{Conversation, KeptMessage};
+use crate::extract::earlier_texts::Recorded;
 use crate::extract::realtime::{Generation, MessageEffect};
 use crate::http::envelope::Envelope;
 use crate::http::route::Endpoint;
@@ -14,7 +15,7 @@ pub struct MessageAssessment {
     pub assessment: Option<Assessment>,
     /// Whether the assessment is of the message together with earlier ones.
     pub is_joined: bool,
-    /// What the assessment has shown.
+    /// Findings of the assessment.
     pub recorded: Option<Recorded>,
     /// The text to keep.
     pub kept: KeptMessage,
@@ -39,10 +40,11 @@ impl Ruleset {
         conversation: &Conversation,
     ) -> MessageAssessment {
         let model = conversation.model().or(envelope.model);
-        let envelope = Envelope { model, conversation: None, ..envelope.clone() };
+        let envelope = Envelope { model, earlier: None, ..envelope.clone() };
         let mut kept = KeptMessage::default();
         if conversation.is_scored_with(effect) {
-            let joint_envelope = Envelope { conversation: Some(conversation), ..envelope.clone() };
+            let joint_envelope =
+                Envelope { earlier: Some(conversation.earlier()), ..envelope.clone() };
             let joint = self.assess_each(endpoint, &joint_envelope, &mut |request| {
                 kept.take(request, effect);
             });
@@ -67,7 +69,7 @@ impl Ruleset {
 
     /// Returns whether a joint assessment shows more than the assessments of the messages.
     fn shows_more(&self, joint: &Assessment, conversation: &Conversation) -> bool {
-        let (shown, recorded) = (self.recorded(joint), conversation.recorded());
+        let (shown, recorded) = (self.recorded(joint), conversation.earlier().recorded());
         shown.band > recorded.band || (shown.has_template && !recorded.has_template)
     }
 
@@ -132,7 +134,7 @@ mod tests {
             };
             conversation.begin_message(effect);
             let assessed = ruleset.assess_message(endpoint, &envelope, effect, conversation);
-            let earlier = conversation.message_count(message.len());
+            let earlier = conversation.earlier().message_count(message.len());
             let earlier = if assessed.is_joined { earlier } else { 0 };
             conversation.add(assessed.kept, effect, assessed.recorded);
             assessed.assessment.map(|assessment| (assessment.band, earlier))
@@ -291,8 +293,8 @@ mod tests {
         for message in std::iter::repeat_n(item("x").as_str(), 10_000) {
             send(&ruleset, &mut conversation, OPENAI, &[message]);
         }
-        assert!(conversation.text_bytes(usize::MAX) <= 64 << 10);
-        assert!(conversation.message_count(usize::MAX) <= 2_048);
+        assert!(conversation.earlier().text_bytes(usize::MAX) <= 64 << 10);
+        assert!(conversation.earlier().message_count(usize::MAX) <= 2_048);
     }
 
     #[test]
@@ -302,9 +304,12 @@ mod tests {
         let turn = item(&"hedge ".repeat(3_000));
         send(&ruleset, &mut conversation, OPENAI, &[&turn, &turn, &turn]);
         let create = r#"{"type":"response.create"}"#;
-        assert!(conversation.text_bytes(create.len()) > 40_000, "it was not scored together yet");
+        assert!(
+            conversation.earlier().text_bytes(create.len()) > 40_000,
+            "it was not scored together yet"
+        );
         send(&ruleset, &mut conversation, OPENAI, &[create, &item("Go on.")]);
-        assert!(conversation.text_bytes(create.len()) < 20_000);
+        assert!(conversation.earlier().text_bytes(create.len()) < 20_000);
     }
 
     #[test]

@@ -5,58 +5,21 @@
 //! split over messages. A [`Conversation`] keeps a bounded part of the text, in memory only.
 #![deny(clippy::arithmetic_side_effects)]
 
-use std::collections::VecDeque;
 use std::ops::Range;
 
+use super::earlier_texts::{EarlierTexts, KeptText, Recorded};
 use super::realtime::{Generation, MessageEffect};
 use super::request::{Request, Segment, Source};
 use crate::field::{FieldId, MESSAGE_SECTIONS, Section};
-use crate::rules::policy::Band;
 
-/// The text that a connection's earlier messages have left, and what was recorded about them.
+/// The conversation of a connection.
 #[derive(Clone, Debug, Default)]
 pub struct Conversation {
-    /// Instructions of the session: the last ones that a message has set.
-    instructions: Vec<KeptText>,
-    /// Texts of messages, the oldest first.
-    texts: VecDeque<KeptText>,
-    /// Costs of `texts`, in bytes.
-    cost: usize,
+    earlier: EarlierTexts,
     /// Model that a message has named for the session.
     model: Option<String>,
     /// Messages with text since the text was last scored together.
     new_messages: usize,
-    /// Bytes of their text.
-    new_bytes: usize,
-}
-
-/// A text of an earlier message, normalised with its case.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct KeptText {
-    pub(super) section: Section,
-    pub(super) text: String,
-    /// Whether it is the first text of its message.
-    begins_message: bool,
-    /// What was recorded for it, alone or together with others.
-    recorded: Recorded,
-}
-
-/// What the recorded decisions about a text have shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Recorded {
-    /// The highest band.
-    pub band: Band,
-    /// Whether an observation had template keys.
-    pub has_template: bool,
-}
-
-impl Recorded {
-    fn merge(self, other: Self) -> Self {
-        Self {
-            band: self.band.max(other.band),
-            has_template: self.has_template || other.has_template,
-        }
-    }
 }
 
 /// The part of a message that a [`Conversation`] keeps.
@@ -122,8 +85,7 @@ impl KeptMessage {
 
     fn push(&mut self, section: Section, text: String) {
         if !text.is_empty() && self.texts.len() < MAX_TEXTS {
-            let recorded = Recorded::default();
-            self.texts.push(KeptText { section, text, begins_message: false, recorded });
+            self.texts.push(KeptText::new(section, text));
         }
     }
 
@@ -145,11 +107,15 @@ impl Conversation {
     /// Returns whether a message is scored together with the conversation: if it may make the model
     /// generate, and if not all of the text was scored together already.
     pub fn is_scored_with(&self, effect: MessageEffect) -> bool {
-        let kept = self.texts.iter().filter(|text| text.begins_message).count();
-        let kept = kept.saturating_add(usize::from(!self.instructions.is_empty()));
+        let kept = self.earlier.message_count(usize::MAX);
         let (least, has_news) =
             if effect.carries_prompt { (1, true) } else { (2, self.new_messages > 0) };
         effect.generation != Generation::None && has_news && kept >= least
+    }
+
+    /// Returns the texts of earlier messages.
+    pub fn earlier(&self) -> &EarlierTexts {
+        &self.earlier
     }
 
     /// Returns the model that a message has named for the session.
@@ -157,52 +123,17 @@ impl Conversation {
         self.model.as_deref()
     }
 
-    /// Returns what was recorded for any of the text.
-    pub(crate) fn recorded(&self) -> Recorded {
-        let texts = self.instructions.iter().chain(&self.texts);
-        texts.map(|text| text.recorded).fold(Recorded::default(), Recorded::merge)
-    }
-
-    /// Returns the texts to score together with a message of `message_bytes`: the instructions of
-    /// the session and the last texts, the oldest first.
-    ///
-    /// The bytes of the texts are in proportion to what was sent since they were last scored, so
-    /// that a small message does not cost as much as a large one.
-    pub(super) fn texts(&self, message_bytes: usize) -> impl Iterator<Item = &KeptText> {
-        let sent = self.new_bytes.saturating_add(message_bytes);
-        let max_cost = sent.saturating_mul(EARLIER_PER_BYTE).saturating_add(EARLIER_ALLOWANCE);
-        let mut cost = 0_usize;
-        let fits = |text: &&KeptText| {
-            cost = cost.saturating_add(text.cost());
-            cost <= max_cost
-        };
-        let count = self.texts.iter().rev().take_while(fits).count();
-        let skipped = self.texts.len().saturating_sub(count);
-        self.instructions.iter().chain(self.texts.iter().skip(skipped))
-    }
-
-    /// Returns the bytes of the texts that [`Self::texts`] returns.
-    pub fn text_bytes(&self, message_bytes: usize) -> usize {
-        self.texts(message_bytes).map(|text| text.text.len()).sum()
-    }
-
-    /// Returns the number of earlier messages that a message of `message_bytes` is scored with.
-    pub fn message_count(&self, message_bytes: usize) -> usize {
-        self.texts(message_bytes).filter(|text| text.begins_message).count()
-    }
-
     /// Adds a message. `recorded` is what its decision has shown; `None` if none was recorded.
     pub fn add(&mut self, message: KeptMessage, effect: MessageEffect, recorded: Option<Recorded>) {
         let was_joined = self.is_scored_with(effect);
         if was_joined || effect.generation >= Generation::Asked {
-            (self.new_messages, self.new_bytes) = (0, 0);
+            (self.new_messages, self.earlier.new_bytes) = (0, 0);
         }
         let KeptMessage { mut texts, model, has_text } = message;
         if let Some(recorded) = recorded {
-            let scored_with = self.instructions.iter_mut().chain(&mut self.texts);
-            let scored_with = scored_with.take(if was_joined { usize::MAX } else { 0 });
-            for text in scored_with.chain(&mut texts) {
-                text.recorded = text.recorded.merge(recorded);
+            texts.iter_mut().for_each(|text| text.record(recorded));
+            if was_joined {
+                self.earlier.record(recorded);
             }
         }
         if let Some(model) = model.filter(|model| model.len() <= MAX_MODEL_BYTES) {
@@ -214,40 +145,21 @@ impl Conversation {
         if effect.generation < Generation::Asked && !was_joined {
             let bytes: usize = texts.iter().map(|text| text.text.len()).sum();
             self.new_messages = self.new_messages.saturating_add(1);
-            self.new_bytes = self.new_bytes.saturating_add(bytes);
+            self.earlier.new_bytes = self.earlier.new_bytes.saturating_add(bytes);
         }
         if effect.is_session {
-            self.instructions = texts;
+            self.earlier.set_instructions(texts);
         } else {
-            self.append(texts);
+            self.earlier.append(texts);
         }
-    }
-
-    /// Appends texts, and drops the oldest ones beyond [`MAX_KEPT_BYTES`].
-    fn append(&mut self, texts: Vec<KeptText>) {
-        for text in texts {
-            self.cost = self.cost.saturating_add(text.cost());
-            self.texts.push_back(text);
-        }
-        while self.cost > MAX_KEPT_BYTES {
-            let Some(oldest) = self.texts.pop_front() else { return };
-            self.cost = self.cost.saturating_sub(oldest.cost());
-        }
-    }
-}
-
-impl KeptText {
-    /// Returns the bytes that the text takes.
-    fn cost(&self) -> usize {
-        self.text.len().saturating_add(size_of::<Self>())
     }
 }
 
 impl<'a> Request<'a> {
     /// Adds the texts of earlier messages as segments, before those of the message itself. They
     /// count as turns.
-    pub(super) fn push_earlier(&mut self, conversation: &'a Conversation, message_bytes: usize) {
-        for kept in conversation.texts(message_bytes) {
+    pub(super) fn push_earlier(&mut self, earlier: &'a EarlierTexts, message_bytes: usize) {
+        for kept in earlier.texts(message_bytes) {
             self.push_earlier_text(kept.section, &kept.text);
             if kept.begins_message && kept.section != Section::System {
                 self.add_count(FieldId::Turns, 1);
@@ -277,9 +189,6 @@ fn middle(total: usize, max_bytes: usize) -> Range<usize> {
     half..total.saturating_sub(half)
 }
 
-/// Bytes of text that are kept of all messages, with what it takes to keep them.
-const MAX_KEPT_BYTES: usize = 64 << 10;
-
 /// Bytes of text that are kept of one message: padding must not push out all others.
 const MAX_MESSAGE_BYTES: usize = 24 << 10;
 
@@ -291,10 +200,3 @@ const MAX_TEXTS: usize = 256;
 
 /// Maximum bytes of the name of a model.
 const MAX_MODEL_BYTES: usize = 256;
-
-/// Bytes of earlier text that any message is scored with.
-const EARLIER_ALLOWANCE: usize = 16 << 10;
-
-/// Bytes of earlier text that a message is scored with per byte that was sent since that text was
-/// last scored.
-const EARLIER_PER_BYTE: usize = 8;

@@ -24,7 +24,7 @@ pub fn is_event(endpoint: Endpoint) -> bool {
     matches!(endpoint, Endpoint::OpenaiRealtime | Endpoint::GeminiLive)
 }
 
-/// What a message of the client may do, as far as its members show.
+/// The effect that a message of the client may have, as far as its members show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MessageEffect {
     /// Whether it may carry a prompt. If not, it need not be scored alone.

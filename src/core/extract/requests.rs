@@ -31,10 +31,10 @@ pub fn for_each_request<'a>(
         work: body.work().clone(),
         ..Request::default()
     };
-    if let Some(conversation) = envelope.conversation {
+    if let Some(earlier) = envelope.earlier {
         let message_bytes = body.bytes().len();
-        request.work.add_text(conversation.text_bytes(message_bytes));
-        request.push_earlier(conversation, message_bytes);
+        request.work.add_text(earlier.text_bytes(message_bytes));
+        request.push_earlier(earlier, message_bytes);
     }
     let mut entry_count = 0_usize;
     let mut on_entry = |request: &mut Request<'a>| {

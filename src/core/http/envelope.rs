@@ -1,7 +1,7 @@
 //! The envelope: an HTTP request as the host received it, with facts about its client.
 
 use crate::correlate::indicator::Indicators;
-use crate::extract::conversation::Conversation;
+use crate::extract::earlier_texts::EarlierTexts;
 use crate::identity::kind::AccountKind;
 use crate::keyed_hash::HashKey;
 
@@ -41,8 +41,8 @@ pub struct Envelope<'a> {
     pub indicators: Option<&'a Indicators>,
     /// Requested model, if neither body nor path names it: the model of a WebSocket's handshake.
     pub model: Option<&'a str>,
-    /// Earlier messages of the WebSocket whose text is scored with the body.
-    pub conversation: Option<&'a Conversation>,
+    /// Texts of earlier messages of the WebSocket that are scored with the body.
+    pub earlier: Option<&'a EarlierTexts>,
 }
 
 impl<'a> Envelope<'a> {

@@ -1,6 +1,6 @@
 //! The policy: turns evidence into scores, scores into bands, and bands into actions.
 
-mod band;
+pub(crate) mod band;
 mod cors;
 mod identity;
 mod incomplete;

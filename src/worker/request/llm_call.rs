@@ -9,6 +9,7 @@ use hedgerow_core::enforce::degrade::Degradation;
 use hedgerow_core::enforce::refusal::Refusal;
 use hedgerow_core::evaluate::message::MessageAssessment;
 use hedgerow_core::extract::conversation::Conversation;
+use hedgerow_core::extract::earlier_texts::EarlierTexts;
 use hedgerow_core::extract::realtime::MessageEffect;
 use hedgerow_core::http::body::is_identity;
 use hedgerow_core::http::route::Endpoint;
@@ -178,8 +179,8 @@ impl<'a> LlmCall<'a> {
         let mut message = MessageAssessment::default();
         let outcome = self.score_by(body, |envelope| {
             message = self.ruleset.assess_message(self.endpoint, envelope, effect, conversation);
-            let scored_with = Some(&*conversation).filter(|_| message.is_joined);
-            let envelope = Envelope { conversation: scored_with, ..envelope.clone() };
+            let earlier = Some(conversation.earlier()).filter(|_| message.is_joined);
+            let envelope = Envelope { earlier, ..envelope.clone() };
             Some(self.decision(&envelope, message.assessment.take()?))
         });
         let (decision, observed) = match outcome {
@@ -196,8 +197,8 @@ impl<'a> LlmCall<'a> {
             observation.proven = true;
         }
         let enforcement = self.enforcement(&decision, body);
-        let scored_with = Some(&*conversation).filter(|_| message.is_joined);
-        let shadow_decision = self.score_by_shadow(body, &decision, scored_with);
+        let earlier = Some(conversation.earlier()).filter(|_| message.is_joined);
+        let shadow_decision = self.score_by_shadow(body, &decision, earlier);
         conversation.add(message.kept, effect, message.recorded);
         let model = observed.model.as_deref();
         self.record(&decision, model, shadow_decision.as_ref(), &enforcement, Some(WEBSOCKET));
@@ -310,16 +311,16 @@ impl<'a> LlmCall<'a> {
     }
 
     /// Scores the request by the shadow ruleset, if the release has one, together with the
-    /// `conversation` that the decision is about. A failure never affects the request.
+    /// `earlier` texts that the decision is about. A failure never affects the request.
     fn score_by_shadow(
         &self,
         body: &RequestBody,
         decision: &Decision,
-        conversation: Option<&Conversation>,
+        earlier: Option<&EarlierTexts>,
     ) -> Option<ShadowDecision> {
         let shadow = self.active_rules.shadow()?;
         let indicators = indicators::current();
-        let envelope = Envelope { conversation, ..self.envelope(body, &indicators) };
+        let envelope = Envelope { earlier, ..self.envelope(body, &indicators) };
         let outcome = catch_panic(|| {
             let assessment = shadow.assess(&envelope)?;
             let cluster = assessment.cluster_id();

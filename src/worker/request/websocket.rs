@@ -30,7 +30,6 @@ use crate::platform::panic::catch_panic;
 use crate::platform::settings::Settings;
 use crate::request::client_request;
 use crate::request::client_request::ClientRequest;
-use crate::request::in_flight::InFlight;
 use crate::request::keep_alive::{KeepAlive, keep_alive};
 use crate::request::llm_call::{LlmCall, MessageOutcome};
 use crate::request::request_body::RequestBody;
@@ -38,6 +37,7 @@ use crate::request::response::RequestError;
 use crate::request::sender;
 use crate::request::sender::Sender;
 use crate::request::tag;
+use crate::request::unread_bytes::UnreadBytes;
 use crate::request::upstream::{SWITCHING_PROTOCOLS, Upstream, header_names, remove_header};
 
 #[wasm_bindgen]
@@ -160,8 +160,8 @@ struct Connection {
     endpoint: Endpoint,
     /// Text of the client's earlier messages.
     conversation: RefCell<Conversation>,
-    to_client: InFlight,
-    to_origin: InFlight,
+    to_client: UnreadBytes,
+    to_origin: UnreadBytes,
     /// Time at which the client sent its last message, in milliseconds since the epoch.
     last_message_ms: Cell<f64>,
     settings: Rc<Settings>,
@@ -202,8 +202,8 @@ impl Connection {
             request: upstream.request.head_of_messages(),
             endpoint,
             conversation: RefCell::default(),
-            to_client: InFlight::default(),
-            to_origin: InFlight::default(),
+            to_client: UnreadBytes::of_client(),
+            to_origin: UnreadBytes::of_origin(),
             last_message_ms: Cell::new(now_ms()),
             settings: Rc::clone(settings),
             context: share(context),
@@ -229,11 +229,11 @@ impl Connection {
 
     /// Sends a message to one end. Returns false if the end reads too slowly.
     fn send(&self, end: End, message: &JsValue) -> bool {
-        let in_flight = match end {
+        let unread = match end {
             End::Client => &self.to_client,
             End::Origin => &self.to_origin,
         };
-        let fits = in_flight.add(message_size(message));
+        let fits = unread.add(message_size(message));
         if fits {
             // A peer that has closed its end gets no messages; its close event is on the way.
             let _ = self.socket(end).send(message);

@@ -1,0 +1,87 @@
+//! An estimate of the bytes that the platform holds for one end of a WebSocket.
+//!
+//! The platform queues what is sent to a peer that does not read, without limit, and says nothing
+//! about the queue: it has neither `bufferedAmount` nor a promise of `send`.
+
+use std::cell::Cell;
+
+/// The bytes that were sent to an end and that it may not have read.
+pub struct UnreadBytes {
+    bytes: Cell<u64>,
+    max_bytes: u64,
+    /// Bytes per millisecond that the end is assumed to read.
+    bytes_per_ms: f64,
+}
+
+impl UnreadBytes {
+    /// Returns the bytes of a client: at most 16 MiB, for a spoken answer of the longest length has
+    /// 13 MB. It is assumed to read 1 MiB/s, sixteen times the rate of speech.
+    pub fn of_client() -> Self {
+        Self::new(16, 1.0)
+    }
+
+    /// Returns the bytes of an origin: at most 48 MiB, for a client may send several files at once.
+    /// It is assumed to read 8 MiB/s.
+    pub fn of_origin() -> Self {
+        Self::new(48, 8.0)
+    }
+
+    fn new(max_mib: u64, mib_per_second: f64) -> Self {
+        const BYTES_PER_MIB: f64 = 1_048_576.0;
+        let bytes_per_ms = mib_per_second * BYTES_PER_MIB / 1_000.0;
+        Self { bytes: Cell::new(0), max_bytes: max_mib << 20, bytes_per_ms }
+    }
+
+    /// Adds a message of `bytes`. Returns false if it does not fit in, and is not to be sent. Any
+    /// message fits if nothing else is unread.
+    pub fn add(&self, bytes: u64) -> bool {
+        let unread = self.bytes.get();
+        let total = unread.saturating_add(bytes);
+        let fits = unread == 0 || total <= self.max_bytes;
+        if fits {
+            self.bytes.set(total);
+        }
+        fits
+    }
+
+    /// Removes the bytes that the end reads in `ms` milliseconds.
+    pub fn drain(&self, ms: f64) {
+        let read_bytes = (ms.max(0.0) * self.bytes_per_ms) as u64;
+        self.bytes.set(self.bytes.get().saturating_sub(read_bytes));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unread_bytes_are_bounded() {
+        const MIB: u64 = 1 << 20;
+        let unread = UnreadBytes::of_client();
+        assert!(unread.add(32 * MIB), "a single message of any size");
+        assert!(!unread.add(1));
+        unread.drain(15_000.0);
+        assert!(!unread.add(1), "17 MiB are left");
+        unread.drain(2_000.0);
+        assert!(unread.add(MIB) && !unread.add(MIB));
+        unread.drain(f64::MAX);
+        unread.drain(-1.0);
+        assert!((0..16).all(|_| unread.add(MIB)) && !unread.add(1));
+        let unread = UnreadBytes::of_origin();
+        assert!((0..6).all(|_| unread.add(8 * MIB)) && !unread.add(8 * MIB));
+        unread.drain(1_000.0);
+        assert!(unread.add(8 * MIB));
+    }
+
+    #[test]
+    fn speech_is_never_too_much() {
+        for unread in [UnreadBytes::of_client(), UnreadBytes::of_origin()] {
+            // An hour of speech in messages of a tenth of a second, as base64.
+            for _ in 0..36_000 {
+                unread.drain(100.0);
+                assert!(unread.add(6_400));
+            }
+        }
+    }
+}
