@@ -287,7 +287,8 @@ it('in Shadow, the origin gets slow uploads unchanged', async () => {
   await sleep(3_000);
   expect(await Promise.all(begun.map((upload) => upload.finish()))).toEqual(Array(8).fill(200));
   expect(texts.every(arrived)).toBe(true);
-  const large = filter.decisions().filter((line) => line.mode === 'shadow' && line.body_bytes > 4_000_000);
+  const lines = filter.decisions().filter(({ mode }) => mode === 'shadow');
+  const large = lines.filter(({ body_bytes }) => body_bytes > 4_000_000);
   expect(large.map(({ band }) => band)).toEqual(Array(8).fill('hostile'));
 }, 60_000);
 
