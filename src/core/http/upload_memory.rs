@@ -270,9 +270,8 @@ mod tests {
         small.grow(3, 640, 1_900.0);
         let newcomer = small.add(2_000.0);
         assert_eq!(small.turn(newcomer, 300, 2_000.0), Turn::Wait);
-        // The third took most of its bytes a moment ago.
         let yielding: Vec<u64> = (1..4).filter(|id| small.must_yield(*id, 2_000.0)).collect();
-        assert_eq!(yielding, [1, 3], "640 bytes for 100 ms are more than 50 for 2 s");
+        assert_eq!(yielding, [3], "680 bytes for 100 ms are more than 60 for 2 s, and enough");
 
         let mut equal = memory(&[(0.0, 60), (1.0, 60), (2.0, 60), (3.0, 610)]);
         equal.remove(4);

@@ -1,8 +1,17 @@
 //! The chunks in which the platform yields a body.
 
 use js_sys::Uint8Array;
+use js_sys::futures::JsFuture;
 use wasm_bindgen::{JsCast, JsValue};
-use web_sys::ReadableStreamReadResult;
+use web_sys::{ReadableStream, ReadableStreamByobReader, ReadableStreamReadResult};
+
+/// The part of a body that has not been read.
+pub struct Unread {
+    pub stream: ReadableStream,
+    pub reader: ReadableStreamByobReader,
+    /// A read that was pending when reading ended. It must complete before the reader is released.
+    pub pending_read: Option<JsFuture>,
+}
 
 /// The client's upload ended early, or the request was refused while its body was sent.
 #[derive(Debug)]

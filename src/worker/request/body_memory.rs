@@ -1,75 +1,151 @@
-//! The memory of an isolate that bodies may take.
+//! The memory of an isolate that bodies may take, by the rules of the core's [`UploadMemory`].
+//!
+//! The platform resolves the promises of a request in its own context only, so that a request
+//! cannot wake another one: each looks again after a pause.
 
-use std::cell::Cell;
+use std::cell::RefCell;
+use std::thread::LocalKey;
 use std::time::Duration;
 
+use hedgerow_core::http::upload_memory::{MemoryLimits, Turn, UploadMemory};
 use worker::Delay;
 
 use crate::platform::clock::now_ms;
-use crate::request::body_chunk::CHUNK_BYTES;
-use crate::request::upload_pace::UploadPace;
 
 /// Bytes of a body in the isolate's memory, which all of its requests share
 /// (cloudflare/workers-rs#255). Dropping the lease gives them back.
-#[derive(Default)]
-pub struct MemoryLease(usize);
+pub struct MemoryLease {
+    memory: &'static LocalKey<RefCell<UploadMemory>>,
+    id: u64,
+}
 
 impl MemoryLease {
-    /// Adds bytes that are held.
-    pub fn grow(&mut self, bytes: usize) {
-        self.0 = self.0.saturating_add(bytes);
-        HELD_BYTES.set(HELD_BYTES.get().saturating_add(bytes));
+    /// Creates a lease for a body that is read in chunks.
+    pub fn for_body() -> Self {
+        Self::of(&BODIES)
     }
 
-    /// Returns whether the isolate holds too many bytes of bodies for more of this body. A body
-    /// below 64 KiB is always read.
-    fn is_over_limit(&self) -> bool {
-        self.0 >= CHUNK_BYTES as usize && HELD_BYTES.get() > MAX_HELD_BYTES
-    }
-
-    /// Returns whether this body must give up its memory: uploads that have taken long already make
-    /// room for others.
-    pub fn must_yield(&self, pace: &UploadPace) -> bool {
-        self.is_over_limit() && pace.elapsed_ms() > YIELD_AFTER_MS
-    }
-
-    /// Waits until more of this body may be read. Returns whether it may; after five seconds, and
-    /// for a slow upload at once, it may not.
-    pub async fn wait_for_room(&self, pace: &UploadPace) -> bool {
-        let give_up_at = now_ms() + MAX_QUEUE_MS;
-        while self.is_over_limit() {
-            if self.must_yield(pace) || now_ms() >= give_up_at {
-                return false;
-            }
-            Delay::from(QUEUE_POLL).await;
+    /// Creates a lease for a body of `bytes` bytes that the platform reads at once; `None` if it is
+    /// reading too many such bodies.
+    pub fn for_body_at_once(bytes: usize) -> Option<Self> {
+        let lease = Self::of(&BODIES_AT_ONCE);
+        if lease.turn(bytes) != Turn::Go {
+            return None;
         }
-        true
+        lease.grow(bytes);
+        Some(lease)
+    }
+
+    /// Waits for a place for a body whose end is held back, and of which `read_bytes` were read;
+    /// `None` if there is none after a second. Small bodies, which are slow if they come here, do
+    /// not wait: there may be hundreds, and each holds memory while it waits.
+    pub async fn for_held_end(read_bytes: usize) -> Option<Self> {
+        let lease = Self::of(&HELD_ENDS);
+        let max_wait_ms = if read_bytes < MIN_HELD_BYTES { 0.0 } else { MAX_WAIT_FOR_END_MS };
+        let give_up_at = now_ms() + max_wait_ms;
+        while lease.turn(MIN_HELD_BYTES) != Turn::Go {
+            if now_ms() >= give_up_at {
+                return None;
+            }
+            Delay::from(POLL).await;
+        }
+        lease.grow(MIN_HELD_BYTES);
+        Some(lease)
+    }
+
+    fn of(memory: &'static LocalKey<RefCell<UploadMemory>>) -> Self {
+        Self { memory, id: memory.with_borrow_mut(|memory| memory.add(now_ms())) }
+    }
+
+    /// Adds bytes that are held.
+    pub fn grow(&self, bytes: usize) {
+        self.memory.with_borrow_mut(|memory| memory.grow(self.id, bytes, now_ms()));
+    }
+
+    /// Returns whether the body may take `bytes` more.
+    pub fn turn(&self, bytes: usize) -> Turn {
+        self.memory.with_borrow_mut(|memory| memory.turn(self.id, bytes, now_ms()))
+    }
+
+    /// Waits until the body may take `bytes` more. Returns whether it may: if not, it must give up
+    /// its memory. So it must after five seconds, too.
+    pub async fn wait_for_room(&self, bytes: usize) -> bool {
+        let give_up_at = now_ms() + MAX_WAIT_MS;
+        loop {
+            match self.turn(bytes) {
+                Turn::Go => return true,
+                Turn::Wait if now_ms() < give_up_at => Delay::from(POLL).await,
+                Turn::Wait | Turn::Yield => return false,
+            }
+        }
+    }
+
+    /// Returns whether the body must give up its memory, because another one needs it.
+    pub fn must_yield(&self) -> bool {
+        self.memory.with_borrow_mut(|memory| memory.must_yield(self.id, now_ms()))
     }
 }
 
 impl Drop for MemoryLease {
     fn drop(&mut self) {
-        HELD_BYTES.set(HELD_BYTES.get().saturating_sub(self.0));
+        self.memory.with_borrow_mut(|memory| memory.remove(self.id));
     }
 }
 
-thread_local! {
-    /// Bytes of all bodies in the isolate.
-    static HELD_BYTES: Cell<usize> = const { Cell::new(0) };
+/// Returns the bytes that the end of a body may have while it is held back: the more ends are held,
+/// the fewer.
+pub fn max_held_bytes() -> usize {
+    let count = HELD_ENDS.with_borrow(UploadMemory::count).max(1);
+    (ENDS.max_bytes / count).clamp(MIN_HELD_BYTES, MAX_HELD_BYTES)
 }
 
-/// Milliseconds after which an upload makes room for others, if the isolate holds too many bytes.
-const YIELD_AFTER_MS: f64 = 15_000.0;
+thread_local! {
+    /// Bodies that are being read in chunks.
+    static BODIES: RefCell<UploadMemory> = const { RefCell::new(UploadMemory::new(WHOLE)) };
+    /// Bodies that the platform reads at once. They cannot yield.
+    static BODIES_AT_ONCE: RefCell<UploadMemory> =
+        const { RefCell::new(UploadMemory::new(AT_ONCE)) };
+    /// Bodies that stream to the origin without their end, which is held back.
+    static HELD_ENDS: RefCell<UploadMemory> = const { RefCell::new(UploadMemory::new(ENDS)) };
+}
 
-/// Maximum milliseconds for which a body waits until the isolate holds fewer bytes.
-const MAX_QUEUE_MS: f64 = 5_000.0;
-
-/// Pause between two looks at the bytes that the isolate holds.
-const QUEUE_POLL: Duration = Duration::from_millis(50);
-
-/// Bytes of bodies in an isolate above which it stops reading large bodies. An isolate has 128 MB,
-/// but scoring takes memory in addition, and JavaScript needs memory, too.
+/// The limits of bodies that are being read. An isolate has 128 MB, but scoring takes memory in
+/// addition, and JavaScript needs memory, too.
 ///
-/// This is four bodies of the default limit, 5 MiB, and more. If more large uploads are under way,
-/// a body waits; then it is scored on what was read, 64 KiB at least, and the reason is `crowded`.
-const MAX_HELD_BYTES: usize = 24 << 20;
+/// The memory holds four bodies of the default limit, 5 MiB. The reserve is for requests without
+/// files and without long contexts.
+const WHOLE: MemoryLimits = MemoryLimits {
+    max_bytes: 24 << 20,
+    reserve_bytes: 4 << 20,
+    small_bytes: 256 << 10,
+    grace_ms: 1_000.0,
+    yield_bytes: 1 << 20,
+};
+
+/// The limits of bodies that the platform reads at once, of at most 64 KiB each.
+const AT_ONCE: MemoryLimits =
+    MemoryLimits { max_bytes: 8 << 20, reserve_bytes: 0, grace_ms: f64::INFINITY, ..WHOLE };
+
+/// The limits of ends that are held back: 64 of the least size.
+const ENDS: MemoryLimits = MemoryLimits {
+    max_bytes: 8 << 20,
+    reserve_bytes: 0,
+    small_bytes: 0,
+    grace_ms: 5_000.0,
+    yield_bytes: MIN_HELD_BYTES,
+};
+
+/// Maximum bytes at the end of a body that are held back and scored.
+const MAX_HELD_BYTES: usize = 1 << 20;
+
+/// Bytes that are held back if many bodies have their ends held back.
+const MIN_HELD_BYTES: usize = 128 << 10;
+
+/// Maximum milliseconds for which a body waits for a place for its end, while it holds memory.
+const MAX_WAIT_FOR_END_MS: f64 = 1_000.0;
+
+/// Maximum milliseconds for which a body waits for room.
+const MAX_WAIT_MS: f64 = 5_000.0;
+
+/// Pause between two looks at the memory.
+const POLL: Duration = Duration::from_millis(50);

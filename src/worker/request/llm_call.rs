@@ -3,6 +3,7 @@
 //! The core decides; this file carries the decision out. Scoring, editing the body and queuing the
 //! observation run in [`catch_panic`]: a panic there fails no request.
 
+use hedgerow_core::completeness::UnscoredReasons;
 use hedgerow_core::correlate::Observation;
 use hedgerow_core::correlate::indicator::Indicators;
 use hedgerow_core::enforce::degrade::Degradation;
@@ -29,6 +30,7 @@ use crate::platform::hmac_sha256;
 use crate::platform::log::DecisionLine;
 use crate::platform::panic::catch_panic;
 use crate::platform::settings::Settings;
+use crate::request::body_memory::MemoryLease;
 use crate::request::classify::{Classified, classify};
 use crate::request::cors::add_cors_headers;
 use crate::request::edit_body::{degrade_body, fix_body_headers};
@@ -155,7 +157,10 @@ impl<'a> LlmCall<'a> {
         let request = self.upstream.request;
         let policy = self.ruleset.policy();
         let body = RequestBody::read(&request.raw, request.content_length(), policy).await;
-        let body = body.map_err(|_| RequestError::UploadAborted)?;
+        let mut body = body.map_err(|_| RequestError::UploadAborted)?;
+        if !self.reads_end(&body) {
+            body.stop_if_yielded();
+        }
         match self.score(&body) {
             ScoreOutcome::NotLlmCall => Ok(self.forward(body, None, None).await?.response),
             ScoreOutcome::Decided(decision, observed) => {
@@ -345,8 +350,36 @@ impl<'a> LlmCall<'a> {
     ) -> Result<Response, RequestError> {
         let enforcement = self.enforcement(decision, &body);
         if enforcement.refusal.is_none() && self.reads_end(&body) {
-            return self.enforce_large(decision, observed, body).await;
+            return match MemoryLease::for_held_end(body.read_bytes().len()).await {
+                Some(memory) => self.enforce_large(decision, observed, body, memory).await,
+                None => self.enforce_without_end(decision, observed, body).await,
+            };
         }
+        self.enforce_now(decision, observed, body, enforcement).await
+    }
+
+    /// Enforces a decision about a body whose end cannot be scored, because too many ends are held
+    /// back.
+    async fn enforce_without_end(
+        &self,
+        beginning: &Decision,
+        observed: Observed,
+        body: RequestBody,
+    ) -> Result<Response, RequestError> {
+        let mut decision = beginning.clone();
+        decision.add_unscored(UnscoredReasons::CROWDED, self.ruleset.policy());
+        let enforcement = self.enforcement(&decision, &body);
+        self.enforce_now(&decision, observed, body, enforcement).await
+    }
+
+    /// Logs a decision, and refuses or forwards the request.
+    async fn enforce_now(
+        &self,
+        decision: &Decision,
+        observed: Observed,
+        body: RequestBody,
+        enforcement: Enforcement,
+    ) -> Result<Response, RequestError> {
         let shadow_decision = self.score_by_shadow(&body, decision, None);
         let model = observed.model.as_deref();
         self.record(decision, model, shadow_decision.as_ref(), &enforcement, None);
@@ -365,7 +398,8 @@ impl<'a> LlmCall<'a> {
         Ok(response)
     }
 
-    /// Returns whether the end of a body is read: of JSON beyond the limit, as the client sent it.
+    /// Returns whether the end of a body is read: of JSON of which only the beginning was read, as
+    /// the client sent it.
     fn reads_end(&self, body: &RequestBody) -> bool {
         let encoding = self.upstream.request.header("content-encoding");
         body.is_large_json() && is_identity(encoding)
@@ -377,13 +411,14 @@ impl<'a> LlmCall<'a> {
     async fn enforce_large(
         &self,
         beginning: &Decision,
-        observed: Observed,
+        mut observed: Observed,
         body: RequestBody,
+        memory: MemoryLease,
     ) -> Result<Response, RequestError> {
         let headers = self.tagged_headers(Some(beginning))?;
         let shadow_decision = self.score_by_shadow(&body, beginning, None);
         let size = body.scanned().len() as u64;
-        let (gate, keeper) = Gate::new(body.scanned(), body.beyond_limit());
+        let (gate, keeper) = Gate::new(body.read_bytes(), memory);
         let upstream_body =
             body.into_upstream_body(Some(gate)).map_err(|_| RequestError::InvalidRequest)?;
         let in_flight = self.upstream.start(&headers, upstream_body)?;
@@ -391,7 +426,7 @@ impl<'a> LlmCall<'a> {
         let GateKeeper { end, verdict } = keeper;
         let mut decision = beginning.clone();
         if let Ok(end) = end.await {
-            decision = self.decision_with_end(decision, size, &end);
+            decision = self.decision_with_end(decision, &mut observed, size, &end);
         }
         let enforcement = self.enforcement_unedited(&decision);
         let model = observed.model.as_deref();
@@ -415,38 +450,53 @@ impl<'a> LlmCall<'a> {
     }
 
     /// Scores the end of a large body of which `beginning_bytes` were scored already. Returns the
-    /// decision with the higher score; both are of the same request.
+    /// decision with the higher score; both are of the same request. If the end is the whole body,
+    /// its decision counts, and `observed` becomes what was observed in it.
     fn decision_with_end(
         &self,
         beginning: Decision,
+        observed: &mut Observed,
         beginning_bytes: u64,
         end: &BodyEnd,
     ) -> Decision {
         let indicators = indicators::current();
         let end_bytes = (end.json.len() - end.opening_bytes) as u64;
-        let unscanned_bytes = end.body_bytes.saturating_sub(beginning_bytes + end_bytes);
+        let end_start = end.body_bytes.saturating_sub(end_bytes);
+        let left_out_bytes = end_start.saturating_sub(beginning_bytes);
+        let after_bytes = u64::from(end.read_stop.is_some());
         let envelope = Envelope {
             body: &end.json,
             body_size: Some(end.body_bytes),
-            unscanned_bytes,
+            unscanned_bytes: left_out_bytes.saturating_add(after_bytes),
+            read_stop: end.read_stop,
             ..self.envelope_without_body(&indicators)
         };
         let scored = catch_panic(|| self.decide(&envelope)).flatten();
         let mut decision = match scored {
+            Some((decision, all_observed)) if end_start == 0 && after_bytes == 0 => {
+                *observed = all_observed;
+                decision
+            }
             Some((mut decision, _)) if decision.score > beginning.score => {
-                decision.move_evidence(end.body_bytes - end_bytes, end.opening_bytes as u64);
+                decision.move_evidence(end_start, end.opening_bytes as u64);
                 decision
             }
             _ => beginning,
         };
-        let scored_bytes = end.body_bytes.saturating_sub(unscanned_bytes) as f64;
-        if unscanned_bytes == 0 {
-            // Beginning and end meet: nothing was left out.
+        decision.body_bytes = decision.body_bytes.max(end.body_bytes);
+        decision.unscanned_bytes = match end.read_stop {
+            Some(_) => left_out_bytes + decision.body_bytes.saturating_sub(end.body_bytes).max(1),
+            None => left_out_bytes,
+        };
+        let scan_window = self.ruleset.policy().scan.scan_window as u64;
+        if left_out_bytes == 0 && beginning_bytes.max(end_bytes) <= scan_window {
+            // Beginning and end meet, and neither is too long: nothing was left out.
             decision.unscored.retain(|reason| *reason != "window");
         }
-        decision.body_bytes = end.body_bytes;
-        decision.unscanned_bytes = unscanned_bytes;
-        decision.scored_share = Some(scored_bytes / end.body_bytes.max(1) as f64);
+        let reason = end.read_stop.map_or(UnscoredReasons::empty(), UnscoredReasons::from);
+        decision.add_unscored(reason, self.ruleset.policy());
+        let scored_bytes = decision.body_bytes.saturating_sub(decision.unscanned_bytes) as f64;
+        decision.scored_share = Some(scored_bytes / decision.body_bytes.max(1) as f64);
         decision
     }
 

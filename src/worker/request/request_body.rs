@@ -1,10 +1,9 @@
 //! The body of a client's request: read up to a limit, the rest streamed to the origin.
 //!
-//! The platform reads a body at once if its declared length is at most 64 KiB. Of any other body at
-//! most the limit and one chunk are in Wasm's memory. The stream is neither cloned nor teed: a tee
-//! buffers without bound for the slower side (cloudflare/workerd#5175).
-
-use std::time::Duration;
+//! The platform reads a body at once if its declared length is at most 64 KiB and the isolate has
+//! room for it. Of any other body at most the limit and one chunk are in Wasm's memory. The stream
+//! is neither cloned nor teed: a tee buffers without bound for the slower side
+//! (cloudflare/workerd#5175).
 
 use futures_util::future::{Either, select};
 use hedgerow_core::http::envelope::ReadStop;
@@ -18,10 +17,10 @@ use web_sys::{
 };
 use worker::Delay;
 
-use crate::request::body_chunk::{CHUNK_BYTES, UploadAborted, chunk_from_result};
+use crate::request::body_chunk::{CHUNK_BYTES, Unread, UploadAborted, chunk_from_result};
 use crate::request::body_memory::MemoryLease;
-use crate::request::upload_gate::Gate;
-use crate::request::upload_pace::UploadPace;
+use crate::request::upload_gate::{Gate, Passage};
+use crate::request::upload_pace::{TICK, UploadPace};
 
 /// A body that was read, at least in part.
 pub struct RequestBody {
@@ -41,15 +40,10 @@ pub struct RequestBody {
     /// Bytes of a message of a WebSocket that were not copied into Wasm's memory.
     left_out_bytes: u64,
     read_stop: Option<ReadStop>,
-    memory_lease: MemoryLease,
-}
-
-/// The part of a body that has not been read.
-struct Unread {
-    stream: ReadableStream,
-    reader: ReadableStreamByobReader,
-    /// A read that was pending at the deadline. It must complete before the reader is released.
-    pending_read: Option<JsFuture>,
+    /// Whether reading stopped below the limit, because another body needs the memory.
+    has_yielded: bool,
+    /// The memory that `bytes` take; `None` for a request without a body.
+    memory_lease: Option<MemoryLease>,
 }
 
 /// A body for the origin.
@@ -64,8 +58,9 @@ pub enum UpstreamBody {
 
 /// Fills the stream of a body that was not read to its end.
 pub struct Pump {
-    /// The bytes that were read.
+    /// The bytes that were read, and their memory.
     prefix: Uint8Array,
+    memory_lease: Option<MemoryLease>,
     unread: Unread,
     /// The writable end of the stream.
     sink: WritableStream,
@@ -74,8 +69,8 @@ pub struct Pump {
 }
 
 impl RequestBody {
-    /// Reads until the body ends, exceeds the limit of the policy, is too slow or uses up its share
-    /// of memory.
+    /// Reads until the body ends, exceeds the limit of the policy, is too slow or must make room
+    /// for other bodies.
     ///
     /// `content_length` is the declared length in bytes. A client can declare any length, so that
     /// no memory is reserved for it.
@@ -87,36 +82,48 @@ impl RequestBody {
         content_length: Option<u64>,
         policy: &Policy,
     ) -> Result<Self, UploadAborted> {
-        let max_bytes = policy.scan.max_body;
-        let memory_lease = MemoryLease::default();
-        let mut body = Self {
-            bytes: Vec::new(),
-            js_bytes: None,
-            max_bytes,
-            content_length,
-            has_body: false,
-            unread: None,
-            left_out_bytes: 0,
-            read_stop: None,
-            memory_lease,
-        };
+        let mut body = Self::of_message(Vec::new(), 0, policy);
+        body.content_length = content_length;
+        body.has_body = false;
         let Some(stream) = request.body() else { return Ok(body) };
         body.has_body = true;
-        if content_length.is_some_and(|length| length <= u64::from(CHUNK_BYTES)) {
+        let small_bytes = content_length.and_then(|length| usize::try_from(length).ok());
+        if let Some(bytes) = small_bytes.filter(|bytes| *bytes <= CHUNK_BYTES as usize)
+            && let Some(lease) = MemoryLease::for_body_at_once(bytes)
+        {
+            body.memory_lease = Some(lease);
             body.read_all(request).await?;
             return Ok(body);
         }
+        let lease = MemoryLease::for_body();
+        body.read_chunks(stream, policy, &lease).await?;
+        body.memory_lease = Some(lease);
+        Ok(body)
+    }
+
+    /// Reads chunk by chunk.
+    async fn read_chunks(
+        &mut self,
+        stream: ReadableStream,
+        policy: &Policy,
+        lease: &MemoryLease,
+    ) -> Result<(), UploadAborted> {
         let reader = ReadableStreamByobReader::new(&stream).map_err(|_| UploadAborted)?;
-        let mut buffer = Uint8Array::new_with_length(first_buffer_bytes(content_length));
         let mut pace = UploadPace::new(policy);
         let mut tick = Delay::from(TICK);
+        let mut buffer: Option<Uint8Array> = None;
         // One byte beyond the limit shows that there is more.
-        while body.bytes.len() <= max_bytes {
-            if !body.memory_lease.wait_for_room(&pace).await {
-                body.read_stop = Some(ReadStop::Crowded);
+        while self.bytes.len() <= self.max_bytes {
+            if !lease.wait_for_room(CHUNK_BYTES as usize).await {
+                self.has_yielded = true;
                 break;
             }
-            let mut read = JsFuture::from(reader.read_with_array_buffer_view(&buffer));
+            let view = buffer.take().unwrap_or_else(|| {
+                let bytes = first_buffer_bytes(self.content_length);
+                lease.grow(bytes as usize);
+                Uint8Array::new_with_length(bytes)
+            });
+            let mut read = JsFuture::from(reader.read_with_array_buffer_view(&view));
             let chunk = loop {
                 match select(read, &mut tick).await {
                     Either::Left((result, _)) => {
@@ -127,23 +134,22 @@ impl RequestBody {
                         read = pending_read;
                     }
                 }
-                let read_stop = pace
-                    .is_late(body.bytes.len())
-                    .then_some(ReadStop::Late)
-                    .or_else(|| body.memory_lease.must_yield(&pace).then_some(ReadStop::Crowded));
-                if read_stop.is_some() {
-                    body.unread = Some(Unread { stream, reader, pending_read: Some(read) });
-                    body.read_stop = read_stop;
-                    return Ok(body);
+                let is_late = pace.is_late(self.bytes.len() as u64);
+                if is_late || lease.must_yield() {
+                    self.read_stop = is_late.then_some(ReadStop::Late);
+                    self.has_yielded = !is_late;
+                    self.unread = Some(Unread { stream, reader, pending_read: Some(read) });
+                    return Ok(());
                 }
             };
-            let Some(chunk) = chunk else { return Ok(body) };
-            body.append(&chunk);
+            let Some(chunk) = chunk else { return Ok(()) };
+            self.append(&chunk);
+            lease.grow(chunk.length() as usize);
             // The read detached the buffer; the chunk has it.
-            buffer = Uint8Array::new(&chunk.buffer());
+            buffer = Some(Uint8Array::new(&chunk.buffer()));
         }
-        body.unread = Some(Unread { stream, reader, pending_read: None });
-        Ok(body)
+        self.unread = Some(Unread { stream, reader, pending_read: None });
+        Ok(())
     }
 
     /// Returns the body of a message of a WebSocket. It is `bytes`, and `left_out_bytes` more that
@@ -158,7 +164,8 @@ impl RequestBody {
             unread: None,
             left_out_bytes,
             read_stop: None,
-            memory_lease: MemoryLease::default(),
+            has_yielded: false,
+            memory_lease: None,
         }
     }
 
@@ -185,7 +192,6 @@ impl RequestBody {
         if let Some(destination) = self.bytes.get_mut(start..) {
             chunk.copy_to(destination);
         }
-        self.memory_lease.grow(chunk.length() as usize);
     }
 
     /// Returns the bytes that the core reads: at most the limit of the policy.
@@ -199,23 +205,32 @@ impl RequestBody {
         is_complete.then_some(self.bytes.as_slice())
     }
 
-    /// Returns why less than the limit was read; `None` if the limit is reached or the body
-    /// complete.
+    /// Ends the reading of a body that had to give up its memory and whose end cannot be scored.
+    pub fn stop_if_yielded(&mut self) {
+        if self.has_yielded && self.unread.is_some() {
+            self.read_stop = Some(ReadStop::Crowded);
+        }
+    }
+
+    /// Returns why less than the limit was read; `None` if the limit is reached, if the body is
+    /// complete, or if its end can still be scored.
     pub fn read_stop(&self) -> Option<ReadStop> {
         self.read_stop
     }
 
-    /// Returns whether the body was read up to the limit and goes on, and may be JSON: a multipart
-    /// body begins with hyphens.
+    /// Returns whether the body goes on after what was read, and may be JSON: a multipart body
+    /// begins with hyphens. It was read up to the limit, or until another body needed the memory.
     pub fn is_large_json(&self) -> bool {
+        let text = self.bytes.trim_ascii_start();
         self.unread.is_some()
             && self.read_stop.is_none()
-            && !self.bytes.trim_ascii_start().starts_with(b"--")
+            && !text.is_empty()
+            && !text.starts_with(b"--")
     }
 
-    /// Returns the bytes that were read beyond the limit: less than a chunk.
-    pub fn beyond_limit(&self) -> &[u8] {
-        self.bytes.get(self.max_bytes..).unwrap_or_default()
+    /// Returns all bytes that were read: those that are scored, and less than a chunk after them.
+    pub fn read_bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// Returns the bytes of the whole body: counted if it was read to its end, else as declared;
@@ -242,7 +257,7 @@ impl RequestBody {
     /// memory, which all requests of the isolate share, before the origin is called.
     ///
     /// With a `gate`, the end of a body that was not read to its end is held back, and the gate has
-    /// the bytes beyond the limit.
+    /// the last bytes that were read.
     pub fn into_upstream_body(self, gate: Option<Gate>) -> Result<UpstreamBody, JsValue> {
         if !self.has_body {
             return Ok(UpstreamBody::None);
@@ -250,8 +265,8 @@ impl RequestBody {
         if let Some(js_bytes) = self.js_bytes {
             return Ok(UpstreamBody::Buffered(js_bytes));
         }
-        let known = if gate.is_some() { self.scanned() } else { self.bytes.as_slice() };
-        let prefix = Uint8Array::from(known);
+        let known_bytes = gate.as_ref().map_or(self.bytes.len(), Gate::prefix_bytes);
+        let prefix = Uint8Array::from(self.bytes.get(..known_bytes).unwrap_or(&self.bytes));
         let Some(unread) = self.unread else { return Ok(UpstreamBody::Buffered(prefix)) };
         let channel = match self.content_length {
             // The platform enforces the declared length, so that it can be declared to the origin.
@@ -263,7 +278,13 @@ impl RequestBody {
         };
         Ok(UpstreamBody::Stream(
             channel.readable(),
-            Pump { prefix, unread, sink: channel.writable(), gate },
+            Pump {
+                prefix,
+                memory_lease: self.memory_lease,
+                unread,
+                sink: channel.writable(),
+                gate,
+            },
         ))
     }
 }
@@ -275,14 +296,17 @@ impl Pump {
     /// If the client's upload ends early. An origin that stops reading is not an error: it may have
     /// answered already.
     pub async fn run(self) -> Result<(), UploadAborted> {
-        let Self { prefix, mut unread, sink, gate } = self;
+        let Self { prefix, memory_lease, mut unread, sink, gate } = self;
         let Ok(writer) = sink.get_writer() else { return Ok(()) };
         if JsFuture::from(writer.write_with_chunk(&prefix)).await.is_err() {
             return Ok(());
         }
         drop(prefix);
-        if let Some(gate) = gate {
-            return gate.run(&unread.reader, &writer).await;
+        drop(memory_lease);
+        if let Some(gate) = gate
+            && gate.run(&mut unread, &writer).await? == Passage::Done
+        {
+            return Ok(());
         }
         if let Some(pending_read) = unread.pending_read.take() {
             match pending_read.await {
@@ -335,6 +359,3 @@ fn first_buffer_bytes(content_length: Option<u64>) -> u32 {
         .and_then(|length| u32::try_from(length).ok())
         .map_or(CHUNK_BYTES, |length| length.clamp(1 << 10, CHUNK_BYTES))
 }
-
-/// Pause between two looks at the progress of an upload that does not send.
-const TICK: Duration = Duration::from_secs(1);

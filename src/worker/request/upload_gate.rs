@@ -1,30 +1,34 @@
 //! The gate of a large upload: its end is held back until it is scored.
 //!
-//! A body beyond the limit of the policy is not held in memory: it streams to the origin while the
-//! client still sends it. No origin acts on JSON without its end, so that the gate holds back the
-//! last mebibyte. It is scored, and then forwarded, or the request to the origin is aborted.
+//! A body beyond the limit of the policy is not held in memory, nor is a slow one whose memory
+//! other bodies need: it streams to the origin while the client still sends it. No origin acts on
+//! JSON without its end, so that the gate holds back the last mebibyte. It is scored, and then
+//! forwarded, or the request to the origin is aborted.
 
 use std::collections::VecDeque;
 
 use futures_channel::oneshot::{Receiver, Sender, channel};
+use futures_util::future::{Either, select};
 use hedgerow_core::extract::json_position::JsonPosition;
+use hedgerow_core::http::envelope::ReadStop;
 use js_sys::Uint8Array;
 use js_sys::futures::JsFuture;
-use web_sys::{ReadableStreamByobReader, WritableStreamDefaultWriter};
+use web_sys::WritableStreamDefaultWriter;
+use worker::Delay;
 
-use crate::request::body_chunk::{CHUNK_BYTES, UploadAborted, chunk_from_result};
-use crate::request::body_memory::MemoryLease;
+use crate::request::body_chunk::{CHUNK_BYTES, Unread, UploadAborted, chunk_from_result};
+use crate::request::body_memory::{MemoryLease, max_held_bytes};
+use crate::request::upload_pace::{TICK, UploadPace};
 
 /// The pump's side of a gate.
 pub struct Gate {
     position: JsonPosition,
     /// Bytes of the body before the first held chunk.
     passed: u64,
-    /// The last chunks, not yet forwarded.
-    held: VecDeque<Uint8Array>,
-    held_bytes: usize,
+    /// The last bytes, not yet forwarded.
+    held: HeldBytes,
     /// The share of the isolate's memory that the held chunks take.
-    _memory: MemoryLease,
+    memory: MemoryLease,
     end: Sender<BodyEnd>,
     verdict: Receiver<bool>,
 }
@@ -43,31 +47,50 @@ pub struct BodyEnd {
     pub json: Vec<u8>,
     /// Bytes of that text.
     pub opening_bytes: usize,
-    /// Bytes of the whole body.
+    /// Bytes of the whole body, or of the part that was received.
     pub body_bytes: u64,
+    /// Reason why the client was not waited for: then it is not the end of the body.
+    pub read_stop: Option<ReadStop>,
+}
+
+/// The work that is left after a gate.
+#[derive(PartialEq, Eq)]
+pub enum Passage {
+    /// Nothing: the whole body was forwarded, or the origin stopped reading.
+    Done,
+    /// The rest of the body is forwarded without reading it.
+    Open,
 }
 
 impl Gate {
-    /// Creates a gate for a body of which `scored` is scored and forwarded, and `received` has been
-    /// received after it.
-    pub fn new(scored: &[u8], received: &[u8]) -> (Self, GateKeeper) {
+    /// Creates a gate for a body whose beginning was read. The last bytes of the beginning are held
+    /// back, too: they are scored again together with the end, which may be short.
+    pub fn new(beginning: &[u8], memory: MemoryLease) -> (Self, GateKeeper) {
         let (end, end_receiver) = channel();
         let (verdict_sender, verdict) = channel();
+        let passed = beginning.len().saturating_sub(OVERLAP_BYTES);
+        let (before, held) = beginning.split_at_checked(passed).unwrap_or((beginning, &[]));
         let mut position = JsonPosition::default();
-        position.advance(scored);
-        let passed = scored.len() as u64;
-        let mut memory = MemoryLease::default();
-        memory.grow(MAX_HELD_BYTES);
+        position.advance(before);
         let gate = Self {
             position,
-            passed,
-            held: VecDeque::from([Uint8Array::from(received)]),
-            held_bytes: received.len(),
-            _memory: memory,
+            passed: passed as u64,
+            held: HeldBytes::new(held),
+            memory,
             end,
             verdict,
         };
         (gate, GateKeeper { end: end_receiver, verdict: verdict_sender })
+    }
+
+    /// Returns the bytes of the beginning that are not held back.
+    pub fn prefix_bytes(&self) -> usize {
+        usize::try_from(self.passed).unwrap_or(usize::MAX)
+    }
+
+    /// Returns the bytes of the body that have arrived.
+    fn received(&self) -> u64 {
+        self.passed.saturating_add(self.held.bytes as u64)
     }
 
     /// Copies the rest of the body, without its end; then waits for the verdict.
@@ -76,57 +99,175 @@ impl Gate {
     /// If the upload ends early, or if the end may not be forwarded.
     pub async fn run(
         mut self,
-        reader: &ReadableStreamByobReader,
+        unread: &mut Unread,
         writer: &WritableStreamDefaultWriter,
-    ) -> Result<(), UploadAborted> {
+    ) -> Result<Passage, UploadAborted> {
+        let mut pace = UploadPace::without_deadline(self.received());
+        let mut tick = Delay::from(TICK);
+        let mut buffer: Option<Uint8Array> = None;
+        let read_stop = loop {
+            let read = unread.pending_read.take().unwrap_or_else(|| {
+                let view =
+                    buffer.take().unwrap_or_else(|| Uint8Array::new_with_length(CHUNK_BYTES));
+                JsFuture::from(unread.reader.read_with_array_buffer_view(&view))
+            });
+            let chunk = match self.wait_for_chunk(read, &mut pace, &mut tick).await {
+                Ok(Ok(chunk)) => chunk,
+                Ok(Err(UploadAborted)) => return abort(writer).await,
+                Err((read_stop, read)) => {
+                    unread.pending_read = Some(read);
+                    break Some(read_stop);
+                }
+            };
+            let Some(chunk) = chunk else { break None };
+            buffer = self.held.push(chunk);
+            if !self.pass_excess(writer).await {
+                return Ok(Passage::Done);
+            }
+            // An upload that never pauses sees no tick.
+            if self.memory.must_yield() {
+                break Some(ReadStop::Crowded);
+            }
+        };
+        self.finish(read_stop, writer).await
+    }
+
+    /// Waits for a read. If the client is not waited for any more, or if another body needs the
+    /// memory, returns the reason and the read.
+    async fn wait_for_chunk(
+        &self,
+        mut read: JsFuture,
+        pace: &mut UploadPace,
+        tick: &mut Delay,
+    ) -> Result<Result<Option<Uint8Array>, UploadAborted>, (ReadStop, JsFuture)> {
         loop {
-            let buffer = Uint8Array::new_with_length(CHUNK_BYTES);
-            let read = JsFuture::from(reader.read_with_array_buffer_view(&buffer)).await;
-            let Ok(result) = read else { return abort(writer).await };
-            let Some(chunk) = chunk_from_result(result) else { break };
-            self.held_bytes = self.held_bytes.saturating_add(chunk.length() as usize);
-            self.held.push_back(chunk);
-            while self.held_bytes > MAX_HELD_BYTES {
-                let Some(first) = self.held.pop_front() else { break };
-                self.pass(&first);
-                // An origin that stops reading has answered already, or is gone.
-                if JsFuture::from(writer.write_with_chunk(&first)).await.is_err() {
-                    return Ok(());
+            match select(read, &mut *tick).await {
+                Either::Left((result, _)) => {
+                    return Ok(result.map(chunk_from_result).map_err(|_| UploadAborted));
+                }
+                Either::Right((_, pending_read)) => {
+                    *tick = Delay::from(TICK);
+                    read = pending_read;
                 }
             }
+            if pace.is_late(self.received()) {
+                return Err((ReadStop::Late, read));
+            }
+            if self.memory.must_yield() {
+                return Err((ReadStop::Crowded, read));
+            }
         }
-        let Self { position, passed, held, end, verdict, .. } = self;
+    }
+
+    /// Forwards the first held chunks, until no more are held than may be. Returns whether the
+    /// origin still reads: one that stops reading has answered already, or is gone.
+    async fn pass_excess(&mut self, writer: &WritableStreamDefaultWriter) -> bool {
+        while self.held.bytes > max_held_bytes() {
+            let Some(first) = self.held.pop() else { break };
+            let bytes = first.to_vec();
+            self.position.advance(&bytes);
+            self.passed = self.passed.saturating_add(bytes.len() as u64);
+            if JsFuture::from(writer.write_with_chunk(&first)).await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Has the held chunks scored, waits for the verdict, and forwards them.
+    async fn finish(
+        self,
+        read_stop: Option<ReadStop>,
+        writer: &WritableStreamDefaultWriter,
+    ) -> Result<Passage, UploadAborted> {
+        let Self { position, passed, held, memory: _memory, end, verdict, .. } = self;
         let mut json = position.opening();
         let opening_bytes = json.len();
-        held.iter().for_each(|chunk| json.extend_from_slice(&chunk.to_vec()));
+        let chunks = held.into_chunks();
+        chunks.iter().for_each(|chunk| json.extend_from_slice(&chunk.to_vec()));
         let body_bytes = passed.saturating_add((json.len() - opening_bytes) as u64);
-        let _ = end.send(BodyEnd { json, opening_bytes, body_bytes });
+        let _ = end.send(BodyEnd { json, opening_bytes, body_bytes, read_stop });
         if verdict.await != Ok(true) {
             return abort(writer).await;
         }
-        for chunk in held {
+        for chunk in chunks {
             if JsFuture::from(writer.write_with_chunk(&chunk)).await.is_err() {
-                return Ok(());
+                return Ok(Passage::Done);
             }
         }
+        if read_stop.is_some() {
+            return Ok(Passage::Open);
+        }
         let _ = JsFuture::from(writer.close()).await;
-        Ok(())
+        Ok(Passage::Done)
+    }
+}
+
+/// Bytes that are held back, in JavaScript's memory.
+///
+/// A chunk keeps the whole buffer that it was read into. A client that sends single bytes would
+/// take a buffer for each, so that such chunks are copied together.
+struct HeldBytes {
+    /// Full chunks.
+    chunks: VecDeque<Uint8Array>,
+    /// The buffer of the last chunk, which is not full.
+    last: Uint8Array,
+    last_bytes: u32,
+    /// Bytes in all chunks.
+    bytes: usize,
+}
+
+impl HeldBytes {
+    fn new(bytes: &[u8]) -> Self {
+        let last = Uint8Array::new_with_length(CHUNK_BYTES);
+        let mut held = Self { chunks: VecDeque::new(), last, last_bytes: 0, bytes: 0 };
+        for chunk in bytes.chunks(CHUNK_BYTES as usize) {
+            held.push(Uint8Array::from(chunk));
+        }
+        held
     }
 
-    /// Moves the position over a chunk that is forwarded.
-    fn pass(&mut self, chunk: &Uint8Array) {
-        let bytes = chunk.to_vec();
-        self.position.advance(&bytes);
-        self.held_bytes = self.held_bytes.saturating_sub(bytes.len());
-        self.passed = self.passed.saturating_add(bytes.len() as u64);
+    /// Appends a chunk of at most 64 KiB. Returns its buffer, unless the chunk itself is held.
+    fn push(&mut self, chunk: Uint8Array) -> Option<Uint8Array> {
+        let length = chunk.length();
+        self.bytes = self.bytes.saturating_add(length as usize);
+        if self.last_bytes == 0 && length == CHUNK_BYTES {
+            self.chunks.push_back(chunk);
+            return None;
+        }
+        let room = CHUNK_BYTES.saturating_sub(self.last_bytes).min(length);
+        self.last.set(&chunk.subarray(0, room), self.last_bytes);
+        self.last_bytes = self.last_bytes.saturating_add(room);
+        if self.last_bytes >= CHUNK_BYTES {
+            let next = Uint8Array::new_with_length(CHUNK_BYTES);
+            next.set(&chunk.subarray(room, length), 0);
+            self.chunks.push_back(std::mem::replace(&mut self.last, next));
+            self.last_bytes = length.saturating_sub(room);
+        }
+        Some(Uint8Array::new(&chunk.buffer()))
+    }
+
+    /// Removes and returns the first full chunk.
+    fn pop(&mut self) -> Option<Uint8Array> {
+        let chunk = self.chunks.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(chunk.length() as usize);
+        Some(chunk)
+    }
+
+    /// Returns all chunks.
+    fn into_chunks(mut self) -> VecDeque<Uint8Array> {
+        if self.last_bytes > 0 {
+            self.chunks.push_back(self.last.subarray(0, self.last_bytes));
+        }
+        self.chunks
     }
 }
 
 /// Aborts the request to the origin.
-async fn abort(writer: &WritableStreamDefaultWriter) -> Result<(), UploadAborted> {
+async fn abort<T>(writer: &WritableStreamDefaultWriter) -> Result<T, UploadAborted> {
     let _ = JsFuture::from(writer.abort()).await;
     Err(UploadAborted)
 }
 
-/// Bytes at the end of a body that are held back and scored.
-const MAX_HELD_BYTES: usize = 1 << 20;
+/// Bytes of the beginning that are held back: the least that may be held at all.
+const OVERLAP_BYTES: usize = 128 << 10;

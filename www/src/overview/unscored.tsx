@@ -7,7 +7,7 @@ import { count, share } from '../format.ts';
 /** Reasons why a part of a request was not scored. */
 export const REASONS: Record<string, string> = {
   late: 'the upload stopped or was too slow',
-  crowded: 'the isolate held too many other bodies',
+  crowded: 'other bodies needed the memory',
   window: 'larger than a limit of [scan]',
   encoding: 'not decoded, or not to its end',
   opaque: 'a binary format',
