@@ -6,7 +6,7 @@ use hedgerow_core::correlate::indicator::MAX_INDICATORS;
 use hedgerow_core::correlate::{BUCKETS, Correlator, Firing, Observation, Plan, Shard};
 use hedgerow_core::field::Field;
 use hedgerow_core::rules::correlation::{
-    Coordination, Correlation, Measure, ShareWithin, Threshold,
+    Attribution, Coordination, Correlation, Measure, ShareWithin, Threshold,
 };
 use hedgerow_core::rules::signature::{Comparator, Condition, Status};
 use proptest::prelude::*;
