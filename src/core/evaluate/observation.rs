@@ -91,7 +91,7 @@ impl Ruleset {
         ];
         let request = Request::from_values(values);
         let explainer = Explainer::default();
-        observation.proven |= proves_account(status, action);
+        observation.proven |= self.proves_account(status, action);
         if status == STATUS_UNAUTHORIZED {
             observation.signatures.clear();
         }
@@ -120,6 +120,13 @@ impl Ruleset {
                 observation.values.partition_point(|(value_field, _)| *value_field <= field_index);
             observation.values.insert(position, (field_index, value));
         }
+    }
+
+    /// Returns whether the outcome of a request proves its account: the origin answered with
+    /// success, so it knows the credential. A refusal of the filter never reached the origin.
+    pub fn proves_account(&self, status: u16, action: Action) -> bool {
+        let [first, last] = self.policy.correlate.proven;
+        !matches!(action, Action::Throttle | Action::Block) && (first..=last).contains(&status)
     }
 
     /// Returns the indicators that the keys of a request match, as hits, with the id of their first
@@ -279,6 +286,14 @@ impl Ruleset {
                 values.extend(weighted.map(hash));
                 values.extend(request.keyed_hashes(*field_id, key));
             }
+            Field::Known(field_id @ FieldId::ReasoningToken) => {
+                let name = field_id.spec().name;
+                let ignored = self.policy.reasoning_tokens.ignored.iter();
+                let ignored: Vec<u64> =
+                    ignored.map(|token| key.keyed_hash(name, token.as_bytes())).collect();
+                let tokens = request.keyed_hashes(*field_id, key);
+                values.extend(tokens.into_iter().filter(|token| !ignored.contains(token)));
+            }
             Field::Known(field_id) if field.field_type() == FieldType::Key => {
                 values.extend(request.keyed_hashes(*field_id, key));
             }
@@ -297,12 +312,6 @@ impl Ruleset {
             }
         }
     }
-}
-
-/// Returns whether the outcome of a request proves its account: the origin answered with success,
-/// so it knows the credential. A refusal of the filter never reached the origin.
-fn proves_account(status: u16, action: Action) -> bool {
-    !matches!(action, Action::Throttle | Action::Block) && (200..300).contains(&status)
 }
 
 /// Status with which an origin rejects an unknown credential.

@@ -48,6 +48,9 @@ pub struct Policy {
     /// Settings of the correlator.
     #[serde(skip_serializing_if = "CorrelationSettings::is_default")]
     pub correlate: CorrelationSettings,
+    /// Reasoning tokens that are not counted.
+    #[serde(skip_serializing_if = "ReasoningTokens::is_default")]
+    pub reasoning_tokens: ReasoningTokens,
     /// Routes in addition to the built-in routes. For each setting, the first route that matches
     /// the path and has the setting counts.
     #[serde(rename = "route")]
@@ -119,6 +122,22 @@ pub struct CorrelationSettings {
     pub memory: usize,
     /// Seconds between snapshots: a crash loses the counts since the last snapshot.
     pub snapshot_interval: u32,
+    /// First and last status with which the origin proves that it knows an account.
+    pub proven: [u16; 2],
+}
+
+/// Settings of reasoning tokens: the signed or encrypted reasoning that clients send back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReasoningTokens {
+    /// Documented and public tokens, which are sent by clients that share nothing else.
+    pub ignored: Vec<String>,
+}
+
+impl ReasoningTokens {
+    fn is_default(&self) -> bool {
+        self.ignored.is_empty()
+    }
 }
 
 /// The overrides for paths of one pattern.
@@ -236,6 +255,14 @@ impl Policy {
                 let problem = format!("the policy's '{name}' is {value}");
                 return Err(Error::new(problem, format!("use a number from {min} to {max}")));
             }
+        }
+        let [first, last] = self.correlate.proven;
+        if !(100..=last).contains(&first) || last > 599 {
+            let problem = format!("the policy's 'correlate.proven' is {first} to {last}");
+            return Err(Error::new(
+                problem,
+                "use two statuses from 100 to 599, the lower one first",
+            ));
         }
         self.validate_incomplete()?;
         let Bands { notice, suspect, hostile } = self.bands;
@@ -367,7 +394,7 @@ impl CorrelationSettings {
 
 impl Default for CorrelationSettings {
     fn default() -> Self {
-        Self { shards: 1, memory: 64 << 20, snapshot_interval: 15 }
+        Self { shards: 1, memory: 64 << 20, snapshot_interval: 15, proven: [200, 299] }
     }
 }
 
