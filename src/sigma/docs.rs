@@ -117,9 +117,14 @@ fn write_correlation(page: &mut String, rule: &CorrelationRule) {
     let correlation = &rule.correlation;
     let status = format!("{:?}", correlation.status).to_lowercase();
     let deprecated = if rule.metadata.deprecated { ", deprecated" } else { "" };
+    let attribution = match correlation.attribution.describe() {
+        text if text.is_empty() => String::new(),
+        text => format!(" · {text}"),
+    };
     let _ = write!(
         page,
-        "\n## {}\n\n{}. {}\n\n`{}` · {} dB for {} · {status}{deprecated} · `{}`\n\n",
+        "\n## {}\n\n{}. {}\n\n`{}` · {} dB for {}{attribution} · {status}{deprecated} · \
+         `{}`\n\n",
         correlation.name,
         correlation.title,
         collapse_whitespace(&rule.metadata.description),

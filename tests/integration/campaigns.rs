@@ -54,7 +54,10 @@ fn rotated_accounts_are_flagged_and_benign_ones_are_not() {
             continue;
         }
         leakages.push(campaign["leakage"].as_f64().unwrap());
+        // Nothing but its rhythm distinguishes this run from the pods of a company: it is notice.
+        let is_rhythm_alone = has_in_name(file, "textgen_hydra");
         let is_promised = has_in_name(file, "hydra") || has_in_name(file, "rotated");
+        let is_promised = is_promised && !is_rhythm_alone;
         assert!(!is_promised || 10 * flagged >= 9 * accounts, "{file}");
     }
     leakages.sort_by(f64::total_cmp);
@@ -146,7 +149,56 @@ fn credentials_that_the_origin_rejects_are_not_accounts() {
         names
     };
     assert!(fired(200).contains("cluster_system_load"));
-    assert_eq!(fired(401), BTreeSet::new());
+    for status in [400, 401, 403, 429] {
+        assert_eq!(fired(status), BTreeSet::new(), "{status}");
+    }
+}
+
+/// Plays a scenario with the shipped rules.
+fn simulate(path: &Path, scale: &str) -> Value {
+    let mut command = hedgerow_command();
+    command.args(["simulate", "--format", "json", "--scale", scale]).arg(path);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Users of the key of a campaign were once convicted with it: fifteen requests of five made-up
+/// keys made all later users of a template suspect for a week.
+#[test]
+fn campaigns_that_use_the_keys_of_others_convict_only_themselves() {
+    let scenarios = fs::read_dir(from_root("scenarios")).unwrap();
+    let mut scenarios: Vec<PathBuf> = scenarios.map(|entry| entry.unwrap().path()).collect();
+    scenarios.retain(|path| path.file_name().unwrap().to_str().unwrap().starts_with("poison-"));
+    scenarios.sort();
+    assert!(scenarios.len() >= 12, "{scenarios:?}");
+    for path in scenarios {
+        let report = simulate(&path, "1");
+        let name = path.display();
+        for (kind, victims) in report["benign"]["by_kind"].as_object().unwrap() {
+            let count = |key: &str| victims[key].as_u64().unwrap();
+            assert_eq!(count("suspect_requests"), 0, "{name}: {kind}");
+            let (notice, requests) = (count("notice_requests"), count("requests"));
+            assert!(100 * notice <= requests, "{name}: {kind}: {notice} of {requests}");
+        }
+        for campaign in report["campaigns"].as_array().unwrap() {
+            let count = |key: &str| campaign[key].as_u64().unwrap();
+            // A campaign without harvest text, or whose requests all fail, takes nothing.
+            let text = fs::read_to_string(&path).unwrap();
+            let harvests = count("exchanges") > 0 && !text.contains("imitation");
+            let (flagged, accounts) = (count("flagged"), count("accounts"));
+            assert!(!harvests || 10 * flagged >= 9 * accounts, "{name}: {flagged} of {accounts}");
+        }
+    }
+}
+
+/// One company with many keys is one customer, once the origin says so.
+#[test]
+fn pods_of_one_tenant_are_no_campaign() {
+    let report = simulate(&from_root("scenarios/twin-11-pods.toml"), "0.5");
+    let pods = &report["benign"]["by_kind"]["pods"];
+    assert!(pods["requests"].as_u64().unwrap() > 50_000);
+    assert_eq!((&pods["suspect_requests"], &pods["notice_requests"]), (&0.into(), &0.into()));
 }
 
 /// Disabling a signature once made the ruleset unloadable, and left a sequence of a single step.
@@ -186,8 +238,10 @@ fn observations_of_hostile_bodies_are_small_and_normalised() {
         )
     };
     let keys = |body: &str| observe(&ruleset, body).unwrap().values;
-    assert_eq!(keys(&token("EqAB/cd")), keys(&token(r"\u0045qAB\/cd")));
-    assert_ne!(keys(&token("EqAB/cd")), keys(&token("EqAB/ce")));
+    let tail = "0123456789abcdefghijklmnopqrstuvwxyz0123456789ABCDEF";
+    let long = |head: &str| keys(&token(&format!("{head}{tail}")));
+    assert_eq!(long("EqAB/cd"), long(r"\u0045qAB\/cd"));
+    assert_ne!(long("EqAB/cd"), long("EqAB/ce"));
     let text = "you are given a passage and write three questions about it each with an answer";
     let parts: Vec<String> =
         text.split(' ').map(|word| format!(r#"{{"type":"text","text":"{word} "}}"#)).collect();

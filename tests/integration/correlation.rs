@@ -6,7 +6,7 @@ use hedgerow_core::correlate::indicator::MAX_INDICATORS;
 use hedgerow_core::correlate::{BUCKETS, Correlator, Firing, Observation, Plan, Shard};
 use hedgerow_core::field::Field;
 use hedgerow_core::rules::correlation::{
-    Attribution, Coordination, Correlation, Measure, ShareWithin, Threshold,
+    Attribution, Coordination, Correlation, Measure, ShareOf, ShareWithin, Threshold,
 };
 use hedgerow_core::rules::signature::{Comparator, Condition, Status};
 use proptest::prelude::*;
@@ -763,4 +763,87 @@ fn new_windows_start_with_existing_samples() {
         .map(|firing| (after.correlations()[firing.correlation].name.as_str(), firing.value))
         .collect();
     assert_eq!(measured, BTreeMap::from([("w3600", 50.0), ("w86400", 200.0)]));
+}
+
+/// Returns the accounts for which correlations fire, by name of the correlation, while `accounts`
+/// send four events each in turn. `change` changes each observation.
+fn subjects(
+    correlations: Vec<Correlation>,
+    accounts: &[u64],
+    change: impl Fn(&mut Observation),
+) -> BTreeMap<String, BTreeSet<u64>> {
+    let plan = plan(correlations);
+    let mut correlator = Correlator::new(Arc::clone(&plan), Shard::ALL, 1 << 20);
+    let mut subjects: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
+    for (index, account) in accounts.repeat(4).into_iter().enumerate() {
+        let event = Event {
+            at: 1_000 + index as u32,
+            rules: vec!["a"],
+            account,
+            templates: vec![77],
+            llr: 0.0,
+        };
+        let mut observation = observation(&plan, &event);
+        change(&mut observation);
+        let mut firings = Vec::new();
+        correlator.observe(&observation, observation.at, &mut firings);
+        for firing in firings {
+            let name = plan.correlations()[firing.correlation].name.clone();
+            subjects.entry(name).or_default().insert(firing.key);
+        }
+    }
+    subjects
+}
+
+/// Made-up credentials, and the keys of one customer, once made a campaign.
+#[test]
+fn unproven_accounts_and_accounts_of_one_tenant_are_no_group() {
+    let rules = || vec![correlation("shared", &["a"], 60, accounts(gte(3.0)))];
+    let four: Vec<u64> = (1..=4).collect();
+    let fires = |change: &dyn Fn(&mut Observation)| !subjects(rules(), &four, change).is_empty();
+    assert!(fires(&|_| {}));
+    assert!(!fires(&|observation| observation.proven = false));
+    assert!(!fires(&|observation| observation.tenant = 9));
+    assert!(fires(&|observation| observation.tenant = 10 + observation.account()));
+}
+
+/// Users of a template that a campaign shares once carried the load of the campaign.
+#[test]
+fn load_is_evidence_against_accounts_that_carry_it() {
+    let rule = || Correlation {
+        coordination: Coordination { events_per_value: Some(3.0), ..Coordination::default() },
+        attribution: Attribution { to_accounts: true, ..Attribution::default() },
+        ..correlation("load", &["a"], 60, accounts(gte(3.0)))
+    };
+    // Account 9 sends a sixth of what the others send.
+    let accounts: Vec<u64> = [1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3, 9].to_vec();
+    let found = subjects(vec![rule()], &accounts, |_| {});
+    assert_eq!(found["load"], BTreeSet::from([1, 2, 3]));
+}
+
+#[test]
+fn a_share_of_the_accounts_of_a_key_can_be_required() {
+    let with_share = |min_percent: f64| Correlation {
+        attribution: Attribution {
+            share: Some(ShareOf { correlation: "all".into(), min_percent }),
+            ..Attribution::default()
+        },
+        ..correlation("few", &["b"], 60, accounts(gte(2.0)))
+    };
+    let all = || correlation("all", &["a", "b"], 60, accounts(gte(2.0)));
+    let ten: Vec<u64> = (1..=10).collect();
+    for (min_percent, holds) in [(25.0, true), (60.0, false)] {
+        let correlations = vec![with_share(min_percent), all()];
+        let signatures = plan(correlations.clone());
+        let b = signatures.signatures().iter().position(|name| name == "b").unwrap() as u16;
+        let found = subjects(correlations, &ten, |observation| {
+            if observation.account() >= 8 {
+                observation.signatures.push(b);
+            }
+        });
+        assert_eq!(found.contains_key("few"), holds, "{min_percent}");
+    }
+    let base_is_missing = vec![with_share(25.0)];
+    let error = Plan::new(base_is_missing, &BTreeSet::from(["a", "b", "c"])).unwrap_err();
+    assert!(error.problem().contains("does not count all accounts"), "{error:?}");
 }

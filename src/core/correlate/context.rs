@@ -17,8 +17,8 @@ pub struct EventContext<'t> {
     pub signature_bits: &'t [u64],
     /// Earlier events of the account, if the observation was deferred.
     pub solo_history: Option<SoloHistory>,
-    /// Who counts among the accounts that share a key: the tenant if it is known, or else the
-    /// account.
+    /// The value that counts among the accounts that share a key: the tenant if it is known, or
+    /// else the account.
     pub principals: &'t [(u16, u64)],
     /// Time of the observation, in seconds since the epoch.
     pub at: u32,

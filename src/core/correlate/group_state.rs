@@ -102,7 +102,7 @@ impl GroupState {
         is_satisfied.then_some(value)
     }
 
-    /// Returns the number of distinct values in a window; `None` if the group does not count values.
+    /// Returns the number of distinct values in a window; `None` if the group counts no values.
     /// `window` is the index of the window, and `seconds` its length.
     pub fn distinct_count(&self, window: usize, seconds: u32, newest: u32) -> Option<f64> {
         let Self::Distinct(values) = self else { return None };

@@ -281,6 +281,14 @@ impl Ruleset {
                 values.extend(weighted.map(hash));
                 values.extend(request.keyed_hashes(*field_id, key));
             }
+            Field::Known(field_id @ FieldId::ReasoningToken) => {
+                let name = field_id.spec().name;
+                let ignored = self.policy.reasoning_tokens.ignored.iter();
+                let ignored: Vec<u64> =
+                    ignored.map(|token| key.keyed_hash(name, token.as_bytes())).collect();
+                let tokens = request.keyed_hashes(*field_id, key);
+                values.extend(tokens.into_iter().filter(|token| !ignored.contains(token)));
+            }
             Field::Known(field_id) if field.field_type() == FieldType::Key => {
                 values.extend(request.keyed_hashes(*field_id, key));
             }

@@ -6,6 +6,7 @@
 use super::attachment::{self, Attachment};
 use super::lenient_value::skip_mistyped;
 use super::member_name::MemberName;
+use super::raw_string::RawString;
 use super::request::{MAX_DEPTH, MAX_VALUES, Request};
 use crate::extract::lenient_json::{Reader, Token};
 use crate::field::{FieldId, Section};
@@ -222,10 +223,13 @@ fn read_part<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, section: Se
     let (mut kind, mut role) = (None, None);
     let mut content = 0..0;
     let mut attachment = Attachment::default();
+    let mut data = None;
+    let mut is_redacted = false;
     while let Some(key) = reader.next_key() {
         match MemberName::new(key).as_str() {
             "type" => {
                 if let Token::String(raw) = read_scalar(reader) {
+                    is_redacted |= raw.text() == "redacted_thinking";
                     let next = PartKind::from_type(&raw.text());
                     let is_conflict = kind.is_some_and(|kind| kind != next);
                     kind = Some(if is_conflict { PartKind::Text } else { next });
@@ -238,6 +242,7 @@ fn read_part<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, section: Se
             }
             "role" => role = read_role(reader).or(role),
             "filedata" => attachment.read_data(reader),
+            "data" => data = Some(read_scalar(reader)),
             key => {
                 if !read_part_member(request, key, reader, section, deeper)
                     && !attachment.read_hint(key, reader)
@@ -246,6 +251,9 @@ fn read_part<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, section: Se
                 }
             }
         }
+    }
+    if let Some(Token::String(raw)) = data.filter(|_| is_redacted) {
+        push_reasoning_token(request, raw);
     }
     let kind = kind.unwrap_or(PartKind::Text);
     match role {
@@ -280,7 +288,7 @@ fn read_part_member<'a>(
         "searchresult" => read_content(request, reader, Section::Attachment, depth),
         "functionresponse" => read_strings(request, reader, Section::Tool, depth),
         "json" => read_strings(request, reader, section, depth),
-        "signature" | "data" | "thoughtsignature" => read_reasoning_token(request, reader),
+        "signature" | "thoughtsignature" => read_reasoning_token(request, reader),
         // Arguments of a tool call by the model.
         "input" => read_strings(request, reader, Section::Assistant, depth),
         "functioncall" => read_tool_calls(request, reader, depth),
@@ -349,14 +357,20 @@ pub fn read_tool_calls<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, d
 /// Reads and counts signed or encrypted reasoning.
 fn read_reasoning_token<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
     match reader.next_token() {
-        Token::String(raw) if !raw.bytes().is_empty() => {
-            request.add_count(FieldId::ReasoningTokenCount, 1);
-            match request.reasoning_tokens.len() {
-                ..MAX_VALUES => request.reasoning_tokens.push(raw),
-                _ => request.work.exhaust(),
-            }
-        }
+        Token::String(raw) => push_reasoning_token(request, raw),
         token => skip_mistyped(token, reader),
+    }
+}
+
+/// Adds and counts signed or encrypted reasoning, unless it is empty.
+fn push_reasoning_token<'a>(request: &mut Request<'a>, raw: RawString<'a>) {
+    if raw.bytes().is_empty() {
+        return;
+    }
+    request.add_count(FieldId::ReasoningTokenCount, 1);
+    match request.reasoning_tokens.len() {
+        ..MAX_VALUES => request.reasoning_tokens.push(raw),
+        _ => request.work.exhaust(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Keyed hashes of a request's values, which correlations and lists compare instead of text.
 
+use super::raw_string::RawString;
 use super::request::Request;
 use crate::field::{FieldId, Section};
 use crate::keyed_hash::HashKey;
@@ -37,11 +38,10 @@ impl Request<'_> {
             }
             FieldId::ReasoningToken => {
                 // The token is decoded, because the sender can escape the same value in many ways.
-                let reasoning_hashes = self
-                    .reasoning_tokens
-                    .iter()
-                    .map(|raw| hash_key.keyed_hash(field_name, raw.text().as_bytes()));
-                hashes.extend(reasoning_hashes);
+                let tokens = self.reasoning_tokens.iter().map(RawString::text);
+                let signed = tokens.filter(|token| is_signed(token.as_bytes()));
+                hashes
+                    .extend(signed.map(|token| hash_key.keyed_hash(field_name, token.as_bytes())));
                 // The hashes are sorted first, so that the selection does not depend on the
                 // sender's order.
                 hashes.sort_unstable();
@@ -58,6 +58,28 @@ impl Request<'_> {
         hashes
     }
 }
+
+/// Returns whether a token may be a signature or a ciphertext: those of all vendors are longer, and
+/// have more different characters, than the placeholders of clients.
+fn is_signed(token: &[u8]) -> bool {
+    let mut seen = [false; 256];
+    for byte in token.iter().take(MAX_INSPECTED_BYTES) {
+        if let Some(seen) = seen.get_mut(usize::from(*byte)) {
+            *seen = true;
+        }
+    }
+    token.len() >= MIN_TOKEN_BYTES
+        && seen.iter().filter(|seen| **seen).count() >= MIN_DIFFERENT_BYTES
+}
+
+/// Minimum bytes of a token. Real ones have hundreds.
+const MIN_TOKEN_BYTES: usize = 48;
+
+/// Minimum number of different bytes of a token: as many as hexadecimal digits.
+const MIN_DIFFERENT_BYTES: usize = 16;
+
+/// Bytes of a token in which different bytes are counted.
+const MAX_INSPECTED_BYTES: usize = 1_024;
 
 /// Maximum number of reasoning tokens that are hashed per request.
 const MAX_REASONING_HASHES: usize = 16;

@@ -56,6 +56,9 @@ pub struct Policy {
     /// Settings of the correlator.
     #[serde(skip_serializing_if = "CorrelationSettings::is_default")]
     pub correlate: CorrelationSettings,
+    /// Reasoning tokens that are not counted.
+    #[serde(skip_serializing_if = "ReasoningTokens::is_default")]
+    pub reasoning_tokens: ReasoningTokens,
     /// Routes in addition to the built-in routes. For each setting, the first route that matches
     /// the path and has the setting counts.
     #[serde(rename = "route")]
@@ -130,6 +133,20 @@ pub struct CorrelationSettings {
     pub memory: usize,
     /// Seconds between snapshots: a crash loses the counts since the last snapshot.
     pub snapshot_interval: u32,
+}
+
+/// Settings of reasoning tokens: the signed or encrypted reasoning that clients send back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReasoningTokens {
+    /// Documented and public tokens, which are sent by clients that share nothing else.
+    pub ignored: Vec<String>,
+}
+
+impl ReasoningTokens {
+    fn is_default(&self) -> bool {
+        self.ignored.is_empty()
+    }
 }
 
 /// The overrides for paths of one pattern.

@@ -620,6 +620,7 @@ impl PlainRequest {
             _ => section,
         };
         let part_start = self.texts.len();
+        let is_redacted = members.get("type").and_then(Value::as_str) == Some("redacted_thinking");
         for (key, value) in members {
             match key.as_str() {
                 "text" | "refusal" | "inputtext" | "parts" | "title" | "context"
@@ -635,7 +636,8 @@ impl PlainRequest {
                 "output" | "toolresult" => self.parts(value, Section::Tool, depth + 1),
                 "functionresponse" => self.all_strings(value, Section::Tool, depth + 1),
                 "json" => self.all_strings(value, section, depth + 1),
-                "signature" | "data" | "thoughtsignature" => self.token(value),
+                "signature" | "thoughtsignature" => self.token(value),
+                "data" if is_redacted => self.token(value),
                 "input" => self.all_strings(value, Section::Assistant, depth + 1),
                 "functioncall" => self.calls(value, depth + 1),
                 // The address of a search result.

@@ -7,7 +7,7 @@ use super::prompt_catalog;
 use super::prompt_template::{Pattern, StyleRng, write_passage, write_question};
 use super::rng::Rng;
 use super::scenario::CampaignSpec;
-use super::traffic_source::{Target, Template, TrafficSource};
+use super::traffic_source::{CampaignTarget, Template, TrafficSource};
 use super::vocabulary::Vocabulary;
 
 /// Writes one request at a time into buffers that it reuses.
@@ -89,7 +89,7 @@ impl RequestWriter {
                 self.profile_index = template.profile_index;
                 let mut rng = Rng::new(actor.rng.next_u64(), 0);
                 self.write_instructed(template, is_paraphrased, source.seed, actor, &mut rng);
-                if let Some(Target::Template(target)) = &source.target {
+                if let Some(CampaignTarget::Template(target)) = &source.target {
                     self.prepend_target(target, &mut rng);
                 }
             }
@@ -158,12 +158,11 @@ impl RequestWriter {
             Payload::SavedReasoning | Payload::PublicReasoning => {
                 self.write_conversation(rng.next_u64(), 1);
                 // Any account of the campaign sends any saved piece.
-                let (seed, tokens) = match template.payload {
-                    Payload::PublicReasoning => (PUBLIC_REASONING_SEED, 1),
-                    _ => (seed, SAVED_REASONING_TOKENS),
-                };
-                let token_index = rng.below(tokens) as u64;
-                self.reasoning_token = Some(Rng::new(seed, token_index).next_u64());
+                let token_index = rng.below(SAVED_REASONING_TOKENS) as u64;
+                self.reasoning_token = Some(match template.payload {
+                    Payload::PublicReasoning => PUBLIC_REASONING_TOKEN,
+                    _ => Rng::new(seed, token_index).next_u64(),
+                });
                 self.profile_index = ClientProfiles::pick_anthropic_sdk(rng);
                 let message = last_message(&mut self.messages, self.message_count);
                 message.clear();
@@ -311,8 +310,12 @@ fn push_reasoning_message(text: &str, token: u64, body: &mut String) {
          \"signature\":\"",
     );
     let mut rng = Rng::new(token, 0);
-    for _ in 0..6 {
-        let _ = std::fmt::Write::write_fmt(body, format_args!("{:016x}", rng.next_u64()));
+    if token == PUBLIC_REASONING_TOKEN {
+        body.push_str("skip_thought_signature_validator");
+    } else {
+        for _ in 0..6 {
+            let _ = std::fmt::Write::write_fmt(body, format_args!("{:016x}", rng.next_u64()));
+        }
     }
     body.push_str("\"},{\"type\":\"text\",\"text\":\"");
     body.push_str(text);
@@ -332,7 +335,7 @@ fn last_message(messages: &mut [String; MAX_MESSAGES], count: usize) -> &mut Str
 }
 
 fn client_address(source: &TrafficSource, actor: &mut Actor) -> Address {
-    if let Some(Target::Address(address)) = source.target {
+    if let Some(CampaignTarget::Address(address)) = source.target {
         return address;
     }
     match source.network {
@@ -361,8 +364,8 @@ fn profile_index(source: &TrafficSource, actor: &mut Actor) -> usize {
 /// Number of pieces of reasoning that a campaign has saved.
 const SAVED_REASONING_TOKENS: usize = 2_000;
 
-/// Seed of the reasoning in a vendor's documentation, in every scenario.
-const PUBLIC_REASONING_SEED: u64 = 0x9b1d;
+/// Stands for the placeholder that a vendor documents, which clients send in place of reasoning.
+const PUBLIC_REASONING_TOKEN: u64 = 0x9b1d;
 
 /// Seed of public questions, in every scenario.
 const PUBLIC_QUESTION_SEED: u64 = 0x9b1c;

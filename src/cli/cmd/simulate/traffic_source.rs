@@ -33,7 +33,7 @@ pub struct TrafficSource {
     pub network: Network,
     pub client_kind: ClientKind,
     /// Key that a campaign shares with benign accounts.
-    pub target: Option<Target>,
+    pub target: Option<CampaignTarget>,
     /// Hour at which benign accounts begin.
     pub begins: f64,
     /// Tenant of all accounts, if the origin names it.
@@ -41,7 +41,7 @@ pub struct TrafficSource {
 }
 
 /// The key that a campaign shares with benign accounts.
-pub enum Target {
+pub enum CampaignTarget {
     /// Their most popular template.
     Template(Template),
     /// The address of their largest gateway.
@@ -157,10 +157,12 @@ impl TrafficSource {
         let target = benign.iter().find(|source| source.kind == campaign.target);
         self.target =
             target.filter(|_| campaign.target.is_some()).and_then(|target| match campaign.shares {
-                SharedKey::Prompt => target.templates.first().cloned().map(Target::Template),
+                SharedKey::Prompt => {
+                    target.templates.first().cloned().map(CampaignTarget::Template)
+                }
                 SharedKey::Address => {
                     let address = target.home_address(0, &mut Rng::new(target.seed, 0));
-                    Some(Target::Address(address))
+                    Some(CampaignTarget::Address(address))
                 }
             });
         self
