@@ -30,7 +30,7 @@ import {
   tryCapture,
 } from '../scripts/lib/proc.mjs';
 import { setup } from '../scripts/lib/setup.mjs';
-import { body, literals, ruleFiles } from './bodies.mjs';
+import { body, literals, PROSE, ruleFiles, worstCases } from './bodies.mjs';
 import { endtoend } from './endtoend.mjs';
 import { COUNTS, inWasm, median, round } from './phases.mjs';
 import { kib, markdown, terminalReport } from './report.mjs';
@@ -72,6 +72,7 @@ async function bench() {
     sampleMs: SAMPLE_MS,
   });
   const native = measureNative(wasm.rows);
+  const worst = withRatios(wasm.worst, native.worst);
   const sigma = measureRsigma(native.measured);
   const ends = (await endtoend(
     [4096, 65536].map((bytes) => [bytes, bodyFile('everyday', bytes)]),
@@ -83,7 +84,7 @@ async function bench() {
       ...native.rows,
       ...wasm.scans,
       ...wasm.shipped,
-      ...wasm.worst,
+      ...worst,
       ...sigma,
       ...ends.rows,
     ],
@@ -137,6 +138,12 @@ function checkLimits({ rows, indicators, flood }) {
         `total and sketch, ${kib(bytes)} of ${text}: ${round(us, 2)} µs, ` +
           `limit half of the peer's ${peer_us} µs`,
       ]),
+    ...rows
+      .filter(({ wasm_ratio }) => wasm_ratio)
+      .map(({ text, wasm_ratio, native_ratio }) => [
+        Math.max(wasm_ratio, native_ratio) <= 8,
+        `${text}: ${wasm_ratio} × prose in Wasm, ${native_ratio} × natively, limit 8 ×`,
+      ]),
     [
       Math.max(indicators.load_ms, indicators.cold_ms) <= 20,
       `loading ${indicators.count} indicators: ${indicators.load_ms} ms, ` +
@@ -179,6 +186,27 @@ async function writeInputs() {
     await build(rules, count);
   }
   await build(fromRoot('rules'), 'shipped');
+  const { window } = JSON.parse(readFileSync(bundleFile('shipped'), 'utf8')).policy.scan;
+  const worst = Object.entries(worstCases(literals(500))).map(([text, bytes], i) => {
+    writeFileSync(path.join(DIR, `worst.${i}`), bytes.subarray(0, window));
+    return [text, `worst.${i}`];
+  });
+  writeFileSync(path.join(DIR, 'worst.json'), JSON.stringify(worst));
+}
+
+/**
+ * Adds the native time to each row of an expensive body, and both times relative to prose that
+ * fills the scan window.
+ */
+function withRatios(rows, native) {
+  const nativeUs = (text) => native.find((row) => row.text === text).us;
+  const prose = rows.find(({ text }) => text === PROSE);
+  return rows.map((row) => ({
+    ...row,
+    native_us: round(nativeUs(row.text), 2),
+    wasm_ratio: round(row.ours_us / prose.ours_us, 2),
+    native_ratio: round(nativeUs(row.text) / nativeUs(PROSE), 2),
+  }));
 }
 
 const bodyFile = (text, bytes) => path.join(DIR, `${text}-${bytes}.json`);
@@ -220,7 +248,8 @@ function measureNative(rows) {
     .split('\n')
     .filter((line) => line.startsWith('{'))
     .map((line) => JSON.parse(line));
-  const measured = lines.filter(({ phase }) => phase !== 'flood');
+  const measured = lines.filter(({ phase }) => phase !== 'flood' && phase !== 'worst');
+  const worst = lines.filter(({ phase }) => phase === 'worst');
   const flood = lines.find(({ phase }) => phase === 'flood');
   if (!flood) throw new Failure('hedgerow-bench-native printed no result for the flood');
   const natives = measured.map(({ phase, bytes, text, literals, us }) => {
@@ -244,7 +273,7 @@ function measureNative(rows) {
       ratio: peer_us && round(us / peer_us, 3),
     };
   });
-  return { rows: natives, measured, flood };
+  return { rows: natives, measured, worst, flood };
 }
 
 /**

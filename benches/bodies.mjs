@@ -110,6 +110,17 @@ function code(next) {
   ])();
 }
 
+const RUSSIAN = words(
+  'забор сад поле дорога старый тихий держит ведёт около осень весна мост река новый хлеб окно',
+  'письмо сосед утро вечер камень вода лист ветка корень зима лето рынок деревня стол крыша',
+);
+const THAI = words(
+  'รั้ว สวน ทุ่งนา ถนน เก่า เงียบ ใกล้ ฤดูฝน สะพาน แม่น้ำ ใหม่ ขนมปัง หน้าต่าง จดหมาย เพื่อนบ้าน',
+  'เช้า เย็น หิน น้ำ ใบไม้ กิ่ง ราก ตลาด หมู่บ้าน โต๊ะ หลังคา ต้นไม้ เปิด ปิด เดินทาง กำลัง',
+);
+
+const pickOne = (next, list) => list[Math.floor(next() * list.length)];
+
 const WRITERS = {
   /** Prose full of the words that signatures search for. */
   english: prose,
@@ -119,6 +130,9 @@ const WRITERS = {
     Array.from({ length: 40 }, () =>
       next() < 0.08 ? '，' : HAN[Math.floor(next() * HAN.length)],
     ).join(''),
+  russian: (next) => `${Array.from({ length: 12 }, () => pickOne(next, RUSSIAN)).join(' ')}. `,
+  /** Written without spaces between words. */
+  thai: (next) => `${Array.from({ length: 12 }, () => pickOne(next, THAI)).join('')} `,
   base64: (next) =>
     Buffer.from(Array.from({ length: 300 }, () => Math.floor(next() * 256))).toString('base64'),
   'near misses': (next) => `${LITERALS[Math.floor(next() * LITERALS.length)].slice(0, -1)}q `,
@@ -233,7 +247,7 @@ export function worstCases(literals) {
   const many = (count) =>
     Array.from({ length: count }, (_, i) => message(`Part ${i} of the hedge.`)).join(',');
   return {
-    '2 MiB of everyday prose': body('everyday', WINDOW),
+    [PROSE]: body('everyday', WINDOW),
     '10 MB of prose': body('english', 10 << 20),
     '100,000 messages': Buffer.from(chat(many(100_000))),
     '1,000 levels of nesting': Buffer.from(
@@ -271,6 +285,9 @@ export function worstCases(literals) {
   };
 }
 
+/** The body with which the expensive ones are compared. */
+export const PROSE = '2 MiB of everyday prose';
+
 /** Bytes that the Worker scores. */
 const WINDOW = 2 << 20;
 
@@ -299,6 +316,7 @@ function hostileText(body) {
     emoji: '\u{1f600}',
     blanks: ' ',
     'escaped control characters': '\b\f',
+    'letters and escaped backspaces': 'a\b',
   };
   const rows = Object.entries(units).map(([name, unit]) => [
     `2 MiB of ${name}`,

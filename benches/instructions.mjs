@@ -27,6 +27,8 @@ const KINDS = [
   ['english', 2048, 40],
   ['code', 16384, 10],
   ['chinese', 4096, 20],
+  ['russian', 4096, 20],
+  ['thai', 4096, 20],
   ['near misses', 4096, 20],
 ];
 
@@ -108,9 +110,14 @@ function compare(current, record) {
   const regressions = [];
   for (const [name, { digest, per_request }] of Object.entries(current.rules)) {
     for (const [kind, instructions] of Object.entries(per_request)) {
-      const change = instructions / record.rules[name].per_request[kind] - 1;
-      const percent = `${change >= 0 ? '+' : '−'}${(100 * Math.abs(change)).toFixed(1)} %`;
       const counted = `${instructions.toLocaleString('en')} instructions per request`;
+      const before = record.rules[name].per_request[kind];
+      if (before === undefined) {
+        console.log(`  ${name} rules, ${kind}: ${counted}, not recorded`);
+        continue;
+      }
+      const change = instructions / before - 1;
+      const percent = `${change >= 0 ? '+' : '−'}${(100 * Math.abs(change)).toFixed(1)} %`;
       console.log(`  ${name} rules, ${kind}: ${counted}, ${percent}`);
       // A change of the rules may change the cost: only equal rules are compared.
       if (digest === record.rules[name].digest && !(change <= TOLERANCE))

@@ -67,8 +67,16 @@ const shippedTable = (rows) =>
 
 const worstTable = (rows) =>
   table(
-    ['body', 'bytes', 'scored bytes', 'ms'],
-    rows.map((r) => [r.text, r.bytes, r.scored, (r.ours_us / 1000).toFixed(2)]),
+    ['body', 'bytes', 'scored bytes', 'ms in Wasm', '× prose', 'ms natively', '× prose'],
+    rows.map((r) => [
+      r.text,
+      r.bytes,
+      r.scored,
+      (r.ours_us / 1000).toFixed(2),
+      r.wasm_ratio,
+      (r.native_us / 1000).toFixed(2),
+      r.native_ratio,
+    ]),
   );
 
 const sigmaTable = (rows) =>

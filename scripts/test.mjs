@@ -162,8 +162,9 @@ async function fuzzTarget(target) {
   mkdirSync(corpus, { recursive: true });
   const directories = [corpus, fromRoot('fuzz/seeds', target)];
   const inputs = directories.filter((directory) => existsSync(directory));
-  // An input of 64 KiB that takes ten seconds, or 64 MB at once, is a failure.
-  const limits = ['-max_len=65536', '-timeout=60', '-malloc_limit_mb=64'];
+  // An input of 64 KiB that takes twenty seconds, allocates 64 MB at once, or makes the process,
+  // with its sanitizer, exceed 1 GB, is a failure.
+  const limits = ['-max_len=65536', '-timeout=20', '-malloc_limit_mb=64', '-rss_limit_mb=1024'];
   const flags = ['--', `-max_total_time=${FUZZ_SECONDS}`, ...limits];
   const label = `fuzz ${target} for ${FUZZ_SECONDS} s`;
   const args = [`+${NIGHTLY}`, 'fuzz', 'run', target, ...inputs, ...flags];

@@ -1,6 +1,8 @@
 //! Measures the phases of a request natively, for `npm run bench`. Reads `bundle.json`,
-//! `shipped.json` and `<text>-<bytes>.json` from `HEDGEROW_BENCH_DIR`, and prints one JSON object
-//! per line.
+//! `shipped.json`, `<text>-<bytes>.json` and the expensive bodies that `worst.json` lists from
+//! `HEDGEROW_BENCH_DIR`, and prints one JSON object per line.
+//!
+//! `bench-native search <bundle> <seconds>` searches for expensive bodies instead.
 #![allow(
     clippy::disallowed_methods,
     clippy::expect_used,
@@ -9,11 +11,12 @@
     reason = "a benchmark reads the clock, prints, and may panic"
 )]
 
+mod search;
 #[path = "../timing/mod.rs"]
 mod timing;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use hedgerow_bench::PhaseBench;
@@ -21,6 +24,13 @@ use serde_json::{Value, json};
 use timing::median;
 
 fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [command, bundle, seconds] = arguments.as_slice()
+        && command == "search"
+    {
+        let bundle = fs::read(bundle).expect("the bundle is readable");
+        return search::search(&bundle, seconds.parse().expect("the seconds are a number"));
+    }
     let directory = std::env::var("HEDGEROW_BENCH_DIR")
         .expect("HEDGEROW_BENCH_DIR is not set: run `npm run bench`");
     let directory = PathBuf::from(directory);
@@ -62,7 +72,24 @@ fn main() {
         println!("{row}");
     }
     let shipped = fs::read(directory.join("shipped.json")).expect("shipped.json is readable");
+    for row in measure_worst(&directory, &shipped) {
+        println!("{row}");
+    }
     println!("{}", measure_flood(&shipped));
+}
+
+/// Measures the expensive bodies by the shipped rules, as far as they are scored.
+fn measure_worst(directory: &Path, bundle: &[u8]) -> Vec<Value> {
+    let bench = PhaseBench::new(bundle).expect("shipped.json is valid");
+    let list = fs::read(directory.join("worst.json")).expect("worst.json is readable");
+    let list: Vec<(String, String)> = serde_json::from_slice(&list).expect("worst.json is a list");
+    let rows = list.into_iter().map(|(text, file)| {
+        let body = fs::read(directory.join(file)).expect("the body is readable");
+        let run =
+            |times: u32| (0..times).fold(0, |sum: u32, _| sum.wrapping_add(bench.decide(&body)));
+        json!({ "phase": "worst", "text": text, "us": median(&run) })
+    });
+    rows.collect()
 }
 
 /// Floods a correlator with ten million template keys, in the default memory of a shard.
