@@ -273,6 +273,8 @@ export interface DecisionLine {
   operation: string;
   /** `websocket` for a message of a WebSocket. */
   transport?: 'websocket';
+  /** Number of earlier messages of the WebSocket that were scored with this one, if any. */
+  earlier_messages?: number;
   score: number;
   band: 'clear' | 'notice' | 'suspect' | 'hostile';
   action: string;

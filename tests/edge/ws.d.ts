@@ -5,6 +5,7 @@ declare module 'ws' {
   import type { Duplex } from 'node:stream';
 
   export class WebSocket extends EventEmitter {
+    static readonly OPEN: 1;
     constructor(url: string | URL, protocols?: string[], options?: object);
     readonly protocol: string;
     readonly readyState: number;
