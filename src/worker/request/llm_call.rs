@@ -464,9 +464,11 @@ impl<'a> LlmCall<'a> {
         let end_start = end.body_bytes.saturating_sub(end_bytes);
         let left_out_bytes = end_start.saturating_sub(beginning_bytes);
         let after_bytes = u64::from(end.read_stop.is_some());
+        // Of an upload that stopped, the declared length is known.
+        let body_bytes = beginning.body_bytes.max(end.body_bytes);
         let envelope = Envelope {
             body: &end.json,
-            body_size: Some(end.body_bytes),
+            body_size: Some(body_bytes),
             unscanned_bytes: left_out_bytes.saturating_add(after_bytes),
             read_stop: end.read_stop,
             ..self.envelope_without_body(&indicators)
@@ -483,9 +485,9 @@ impl<'a> LlmCall<'a> {
             }
             _ => beginning,
         };
-        decision.body_bytes = decision.body_bytes.max(end.body_bytes);
+        decision.body_bytes = body_bytes;
         decision.unscanned_bytes = match end.read_stop {
-            Some(_) => left_out_bytes + decision.body_bytes.saturating_sub(end.body_bytes).max(1),
+            Some(_) => left_out_bytes + body_bytes.saturating_sub(end.body_bytes).max(1),
             None => left_out_bytes,
         };
         let scan_window = self.ruleset.policy().scan.scan_window as u64;
