@@ -255,7 +255,7 @@ mod tests {
             ("fix the tests", None),
             ("Thanks!", None),
             ("ok, is it safe?", None),
-            ("What does it say", None),
+            ("why is it so", None),
             ("How do I do that", None),
             ("Zusammenfassen", None),
             ("переведи это", None),

@@ -153,8 +153,9 @@ impl<'o> Normalizer<'o> {
             self.push_space();
         } else if char.is_ascii_control() {
             // The character is dropped only after composition, in which it separates its
-            // neighbours. One separates as well as many.
-            if !self.pending.ends_with(|last: char| last.is_ascii_control()) {
+            // neighbours. One separates as well as many, and so does a space before it.
+            let is_separated = self.pending.is_empty() && self.is_after_space();
+            if !is_separated && !self.pending.ends_with(|last: char| last.is_ascii_control()) {
                 self.begin_pending();
                 self.push_pending(char);
             }
