@@ -328,7 +328,7 @@ mod tests {
                 }
             }
             let fast = memory.add(7_000.0);
-            let mut received = 0;
+            let mut received = 0_usize;
             for step in 0..100 {
                 let now = 7_000.0 + 50.0 * f64::from(step);
                 // The slow ones ask first, and take what room they get.
@@ -344,11 +344,11 @@ mod tests {
                     true
                 });
                 while received < wanted {
-                    let bytes = 10.min(wanted - received);
+                    let bytes = 10.min(wanted.saturating_sub(received));
                     match memory.turn(fast, bytes, now) {
                         Turn::Go => {
                             memory.grow(fast, bytes, now);
-                            received += bytes;
+                            received = received.saturating_add(bytes);
                         }
                         Turn::Wait => break,
                         Turn::Yield => proptest::prop_assert!(false, "the fast upload yields"),
