@@ -254,26 +254,36 @@ mod zstd {
     }
 
     /// Decodes the blocks of a frame, up to the limit of the output.
+    ///
+    /// The decoder returns bytes when it has a window of later ones. If the end is kept, it is
+    /// emptied after each block; otherwise it holds no more than there is room for.
     fn read_frame(decoder: &mut FrameDecoder, blocks: &[u8], output: &mut Output) {
         let mut source = blocks.chain(FRAME_END);
         loop {
-            let decoded = decoder.decode_blocks(&mut source, BlockDecodingStrategy::UptoBlocks(1));
-            let is_failed = decoded.is_err();
-            if is_failed && !decoder.is_finished() {
+            let strategy = if output.keeps_end {
+                BlockDecodingStrategy::UptoBlocks(1)
+            } else {
+                BlockDecodingStrategy::UptoBytes(output.room())
+            };
+            let decoded = decoder.decode_blocks(&mut source, strategy);
+            let is_cut = decoded.is_err() || !output.keeps_end && !decoder.is_finished();
+            if is_cut && !decoder.is_finished() {
                 // The decoder returns its window only at the end of a frame.
                 let _ = decoder.decode_blocks(FRAME_END, BlockDecodingStrategy::UptoBlocks(1));
             }
+            // By now the decoder's buffer does not grow any more.
+            let count = decoder.can_collect();
+            if count > 0 {
+                output.reserve(if decoder.is_finished() { count } else { usize::MAX });
+            }
             while decoder.can_collect() > 0 {
-                match output.read_chunk(|chunk| decoder.read(chunk).ok()) {
-                    Some(1..) => {}
-                    _ => {
-                        output.is_complete = false;
-                        return;
-                    }
+                if output.read_chunk(|chunk| decoder.read(chunk).ok()).is_none_or(|len| len == 0) {
+                    output.is_complete = false;
+                    return;
                 }
             }
-            output.is_complete &= !is_failed;
-            if is_failed || decoder.is_finished() {
+            output.is_complete &= !is_cut;
+            if is_cut || decoder.is_finished() {
                 return;
             }
         }

@@ -29,7 +29,7 @@ pub(super) struct Output {
     /// Whether the input was decoded to its end.
     pub(super) is_complete: bool,
     /// Whether the end of long output is kept.
-    keeps_end: bool,
+    pub(super) keeps_end: bool,
     /// The end, if the output is longer than the limit.
     end: Option<End>,
 }
@@ -67,13 +67,26 @@ impl Output {
         self.keeps_end = false;
     }
 
+    /// Returns the bytes that may be appended before the limit.
+    pub(super) fn room(&self) -> usize {
+        self.max_bytes.saturating_sub(self.bytes.len())
+    }
+
+    /// Reserves memory for `count` bytes, at most for those up to the limit: a buffer that grows
+    /// takes more while it does.
+    pub(super) fn reserve(&mut self, count: usize) {
+        if self.end.is_none() {
+            self.bytes.reserve_exact(count.min(self.room()));
+        }
+    }
+
     /// Appends what `read` writes to a slice, whose length it returns. Returns that length; `None`
     /// if reading failed, or if there is no room.
     pub(super) fn read_chunk(
         &mut self,
         read: impl FnOnce(&mut [u8]) -> Option<usize>,
     ) -> Option<usize> {
-        let free = self.max_bytes.saturating_sub(self.bytes.len()).min(CHUNK_BYTES);
+        let free = self.room().min(CHUNK_BYTES);
         if self.end.is_some() || free == 0 {
             return self.read_into_ring(read);
         }
