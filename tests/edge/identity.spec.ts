@@ -222,7 +222,8 @@ it('gateway headers are believed with the secret, and otherwise ignored and remo
         expect(origin.last.headers).toMatchObject(ids);
         expect(origin.last.headers).not.toHaveProperty('x-gateway');
       }
-      for (const proof of [{}, { 'x-gateway': `${IDENTITY_SECRET}x` }]) {
+      const proofs: Record<string, string>[] = [{}, { 'x-gateway': `${IDENTITY_SECRET}x` }];
+      for (const proof of proofs) {
         const decision = await decide(filter, { headers: { ...bearer('sk-1'), ...ids, ...proof } });
         expect(decision).toMatchObject({ account: idOf('account', 'sk-1'), account_kind: 'key' });
         expect(decision.tenant).toBeUndefined();

@@ -26,8 +26,7 @@ const filter = useFilter({ origin });
  * Headers of one hop and of the platform (`cf-*`), and the only header that the filter adds in mode
  * shadow.
  */
-const HOP_BY_HOP =
-  /^(host|connection|keep-alive|transfer-encoding|cf-.*|x-hedgerow-request-id)$/;
+const HOP_BY_HOP = /^(host|connection|keep-alive|transfer-encoding|cf-.*|x-hedgerow-request-id)$/;
 const endToEnd = (headers: Record<string, unknown>) =>
   Object.fromEntries(
     Object.entries(headers)

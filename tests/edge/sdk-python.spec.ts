@@ -118,9 +118,11 @@ describe.skipIf(!isInstalled())('the Python SDK', () => {
       '/v1/models/demo-large:streamGenerateContent',
       '/v1/models/demo-large:generateContent',
     ]);
-    expect(filter.decisions().slice(before).map(({ dialect }) => dialect)).toEqual([
-      'gemini',
-      'gemini',
-    ]);
+    expect(
+      filter
+        .decisions()
+        .slice(before)
+        .map(({ dialect }) => dialect),
+    ).toEqual(['gemini', 'gemini']);
   });
 });

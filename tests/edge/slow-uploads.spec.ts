@@ -231,7 +231,12 @@ describe('one client', () => {
       await sleep(150);
     }
     expect(await Promise.all(begun.map((upload) => upload.finish()))).toEqual([200, 403]);
-    expect(filter.decisions().slice(-2).map(({ unscored }) => unscored)).toEqual([[], []]);
+    expect(
+      filter
+        .decisions()
+        .slice(-2)
+        .map(({ unscored }) => unscored),
+    ).toEqual([[], []]);
     expect(texts.map(arrived)).toEqual([true, false]);
   });
 

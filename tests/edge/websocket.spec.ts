@@ -323,7 +323,10 @@ describe('a prompt that is split over messages', () => {
     for (const event of [...parts.map(item), create]) client.send(event);
     const before = decisionCount();
     await until('a decision about all', () =>
-      filter.decisions().slice(before - parts.length).some((line) => line.earlier_messages),
+      filter
+        .decisions()
+        .slice(before - parts.length)
+        .some((line) => line.earlier_messages),
     );
     const joint = filter.decisions().findLast((line) => line.earlier_messages)!;
     if (['throttle', 'block'].includes(joint.action)) {
@@ -775,10 +778,7 @@ describe('the policy', () => {
       [
         LIVE,
         'models/of-the-session',
-        [
-          { setup: { model: 'models/of-the-session' } },
-          { realtimeInput: { text: 'A hedge.' } },
-        ],
+        [{ setup: { model: 'models/of-the-session' } }, { realtimeInput: { text: 'A hedge.' } }],
       ],
     ] as const) {
       const before = fleet.logLines('hedgerow.decision').length;
