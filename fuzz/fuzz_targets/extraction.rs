@@ -110,7 +110,7 @@ fn check_messages(body: &[u8]) {
         ("/v1/realtime", Endpoint::OpenaiRealtime),
         ("/ws/BidiGenerateContent", Endpoint::GeminiLive),
     ] {
-        if realtime::may_carry_prompt(body, endpoint) {
+        if realtime::message_effect(body, endpoint).carries_prompt {
             let envelope =
                 Envelope { method: "GET", path, headers: &headers, body, ..Envelope::default() };
             check_assessment(&envelope, "identity");
