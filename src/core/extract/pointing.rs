@@ -14,8 +14,8 @@
 //! - Or it *orders to follow* ([`OBEYING`]: "follow the document"), in at most [`ORDER_WIDTH`]
 //!   characters. It points in both directions: to the adjacent text, and to what follows it, which
 //!   is a call of a tool and its result.
-//! - Or there is no turn: a request without any words of the caller, which does not continue a
-//!   stored conversation, ends with a text that can only be the instruction.
+//! - Or the turn is missing. If a request has no text of the user or the system and continues no
+//!   stored conversation, its last text must be the instruction.
 //!
 //! Only adjacent text counts, so that "continue" in a long conversation does not reach old results
 //! of tools.

@@ -80,8 +80,8 @@ impl Output {
         }
     }
 
-    /// Appends what `read` writes to a slice, whose length it returns. Returns that length; `None`
-    /// if reading failed, or if there is no room.
+    /// Lets `read` fill a slice, and appends the bytes that it has written. Returns their number;
+    /// `None` if `read` failed, or if the output is full.
     pub(super) fn read_chunk(
         &mut self,
         read: impl FnOnce(&mut [u8]) -> Option<usize>,

@@ -2,7 +2,7 @@
 //!
 //! A client decides how fast it sends, and so for how long its upload takes memory. Uploads are
 //! therefore compared by what they have used: bytes held, times the time for which they were held.
-//! If there is no room, the upload that has used most yields to the one that has used least: a
+//! If the memory is full, the upload that has used most yields to the one that has used least: a
 //! client that uploads fast is the last to wait, whatever others do.
 #![deny(clippy::arithmetic_side_effects)]
 
@@ -55,7 +55,7 @@ struct Upload {
 pub enum Turn {
     /// There is room.
     Go,
-    /// There is no room yet: ask again.
+    /// The memory is full: ask again.
     Wait,
     /// The upload must give up the memory that it holds.
     Yield,
@@ -94,7 +94,7 @@ impl UploadMemory {
         self.last_id
     }
 
-    /// Adds bytes that an upload holds now, even if there is no room.
+    /// Adds bytes that an upload holds now. They count even beyond the limit.
     pub fn grow(&mut self, id: u64, bytes: usize, now: f64) {
         let Some(upload) = self.uploads.iter_mut().find(|upload| upload.id == id) else { return };
         upload.usage = upload.usage(now);
@@ -111,8 +111,8 @@ impl UploadMemory {
         }
     }
 
-    /// Returns whether an upload may take `bytes` more. It may not if there is no room, or if an
-    /// upload that has used less is waiting for this room.
+    /// Returns whether an upload may take `bytes` more: if they fit, and if each waiting upload has
+    /// used at least as much.
     pub fn turn(&mut self, id: u64, bytes: usize, now: f64) -> Turn {
         let Some(index) = self.index(id) else { return Turn::Go };
         let room = self.limits.max_bytes.saturating_sub(self.held);

@@ -71,8 +71,8 @@ impl Settings {
         matching.fold(false, |any, is_equal| any | is_equal)
     }
 
-    /// Returns the problem of a policy that believes a gateway by a header, if there is no secret
-    /// to compare it with.
+    /// Returns a warning if the policy recognises a gateway by a secret header, and the secret is
+    /// not set.
     pub fn identity_warning(&self, policy: &IdentityPolicy) -> Option<ConfigProblem> {
         let header = policy.secret_header().filter(|_| self.identity_secrets.is_empty())?;
         Some(ConfigProblem::new(

@@ -3,16 +3,14 @@
 //! The core decides; this file carries the decision out. Scoring, editing the body and queuing the
 //! observation run in [`catch_panic`]: a panic there fails no request.
 
-use hedgerow_core::completeness::UnscoredReasons;
+mod large_body;
+pub mod message;
+
 use hedgerow_core::correlate::Observation;
 use hedgerow_core::correlate::indicator::Indicators;
 use hedgerow_core::enforce::degrade::Degradation;
 use hedgerow_core::enforce::refusal::Refusal;
-use hedgerow_core::evaluate::message::MessageAssessment;
-use hedgerow_core::extract::conversation::Conversation;
 use hedgerow_core::extract::earlier_texts::EarlierTexts;
-use hedgerow_core::extract::realtime::MessageEffect;
-use hedgerow_core::http::body::is_identity;
 use hedgerow_core::http::route::Endpoint;
 use hedgerow_core::keyed_hash::HashKey;
 use hedgerow_core::rules::policy::{Action, Disposition, Mode};
@@ -40,8 +38,7 @@ use crate::request::sender;
 use crate::request::sender::Sender;
 use crate::request::shadow::ShadowDecision;
 use crate::request::tag;
-use crate::request::upload_gate::{BodyEnd, Gate, GateKeeper};
-use crate::request::upstream::{Answer, SWITCHING_PROTOCOLS, Upstream};
+use crate::request::upstream::{Answer, Upstream};
 
 /// An LLM call that can be scored.
 pub struct LlmCall<'a> {
@@ -81,16 +78,6 @@ struct Observed {
     observation: Option<Observation>,
     /// Name of the requested model.
     model: Option<String>,
-}
-
-/// The fate of a message of a WebSocket.
-pub enum MessageOutcome {
-    /// It is forwarded unchanged.
-    Forward,
-    /// These bytes are forwarded instead.
-    ForwardEdited(Vec<u8>),
-    /// It is not forwarded, and the WebSocket is closed.
-    Refuse(Refusal),
 }
 
 /// How a decision is enforced.
@@ -167,64 +154,6 @@ impl<'a> LlmCall<'a> {
                 self.enforce(&decision, observed, body).await
             }
             ScoreOutcome::Failed(error) => self.forward_unscored(error, body).await,
-        }
-    }
-
-    /// Scores a message of a WebSocket, alone or with earlier ones, logs and counts the decision,
-    /// and returns how it is enforced. Adds the message to the conversation.
-    ///
-    /// A message has no headers, so that tags do not reach the origin.
-    pub fn filter_message(
-        &self,
-        body: &RequestBody,
-        effect: MessageEffect,
-        conversation: &mut Conversation,
-    ) -> MessageOutcome {
-        conversation.begin_message(effect);
-        let mut message = MessageAssessment::default();
-        let outcome = self.score_by(body, |envelope| {
-            message = self.ruleset.assess_message(self.endpoint, envelope, effect, conversation);
-            let earlier = Some(conversation.earlier()).filter(|_| message.is_joined);
-            let envelope = Envelope { earlier, ..envelope.clone() };
-            Some(self.decision(&envelope, message.assessment.take()?))
-        });
-        let (decision, observed) = match outcome {
-            ScoreOutcome::NotLlmCall => {
-                conversation.add(message.kept, effect, message.recorded);
-                return MessageOutcome::Forward;
-            }
-            ScoreOutcome::Decided(decision, observed) => (decision, observed),
-            ScoreOutcome::Failed(error) => return self.message_unscored(error, body),
-        };
-        let mut observed = observed;
-        if let Some(observation) = &mut observed.observation {
-            // The origin accepted the handshake, with its credential.
-            observation.proven = true;
-        }
-        let enforcement = self.enforcement(&decision, body);
-        let earlier = Some(conversation.earlier()).filter(|_| message.is_joined);
-        let shadow_decision = self.score_by_shadow(body, &decision, earlier);
-        conversation.add(message.kept, effect, message.recorded);
-        let model = observed.model.as_deref();
-        self.record(&decision, model, shadow_decision.as_ref(), &enforcement, Some(WEBSOCKET));
-        let Enforcement { action, degradation, refusal } = enforcement;
-        let status = refusal.map_or(SWITCHING_PROTOCOLS, Refusal::status);
-        let names = OriginNames::default();
-        self.queue_observation(observed.observation, status, action, &names);
-        match (refusal, degradation.and_then(Degradation::into_edited_bytes)) {
-            (Some(refusal), _) => MessageOutcome::Refuse(refusal),
-            (None, Some(bytes)) => MessageOutcome::ForwardEdited(bytes),
-            (None, None) => MessageOutcome::Forward,
-        }
-    }
-
-    /// Logs and counts that a message could not be scored. A policy that enforces with
-    /// `fail_closed` refuses it.
-    fn message_unscored(&self, error: &str, body: &RequestBody) -> MessageOutcome {
-        if self.record_failure(error, body, Some(WEBSOCKET)) {
-            MessageOutcome::Refuse(Refusal::Unavailable)
-        } else {
-            MessageOutcome::Forward
         }
     }
 
@@ -358,20 +287,6 @@ impl<'a> LlmCall<'a> {
         self.enforce_now(decision, observed, body, enforcement).await
     }
 
-    /// Enforces a decision about a body whose end cannot be scored, because too many ends are held
-    /// back.
-    async fn enforce_without_end(
-        &self,
-        beginning: &Decision,
-        observed: Observed,
-        body: RequestBody,
-    ) -> Result<Response, RequestError> {
-        let mut decision = beginning.clone();
-        decision.add_unscored(UnscoredReasons::CROWDED, self.ruleset.policy());
-        let enforcement = self.enforcement(&decision, &body);
-        self.enforce_now(&decision, observed, body, enforcement).await
-    }
-
     /// Logs a decision, and refuses or forwards the request.
     async fn enforce_now(
         &self,
@@ -396,110 +311,6 @@ impl<'a> LlmCall<'a> {
             tag::set_debug_headers(&response.headers(), decision);
         }
         Ok(response)
-    }
-
-    /// Returns whether the end of a body is read: of JSON of which only the beginning was read, as
-    /// the client sent it.
-    fn reads_end(&self, body: &RequestBody) -> bool {
-        let encoding = self.upstream.request.header("content-encoding");
-        body.is_large_json() && is_identity(encoding)
-    }
-
-    /// Sends a large body while it arrives, and holds its end back until it is scored. The higher
-    /// of the two scores, of the beginning and of the end, decides; it is logged when the end has
-    /// arrived. Such a body is not degraded: it is refused, or forwarded unchanged.
-    async fn enforce_large(
-        &self,
-        beginning: &Decision,
-        mut observed: Observed,
-        body: RequestBody,
-        memory: MemoryLease,
-    ) -> Result<Response, RequestError> {
-        let headers = self.tagged_headers(Some(beginning))?;
-        let shadow_decision = self.score_by_shadow(&body, beginning, None);
-        let size = body.scanned().len() as u64;
-        let (gate, keeper) = Gate::new(body.read_bytes(), memory);
-        let upstream_body =
-            body.into_upstream_body(Some(gate)).map_err(|_| RequestError::InvalidRequest)?;
-        let in_flight = self.upstream.start(&headers, upstream_body)?;
-        drop(headers);
-        let GateKeeper { end, verdict } = keeper;
-        let mut decision = beginning.clone();
-        if let Ok(end) = end.await {
-            decision = self.decision_with_end(decision, &mut observed, size, &end);
-        }
-        let enforcement = self.enforcement_unedited(&decision);
-        let model = observed.model.as_deref();
-        self.record(&decision, model, shadow_decision.as_ref(), &enforcement, None);
-        let Enforcement { action, refusal, .. } = enforcement;
-        let (response, names) = match refusal {
-            Some(refusal) => {
-                drop(verdict);
-                (self.refuse(refusal), OriginNames::default())
-            }
-            None => {
-                let _ = verdict.send(true);
-                self.named(self.upstream.finish(in_flight).await?)
-            }
-        };
-        self.queue_observation(observed.observation, response.status(), action, &names);
-        if self.settings.is_development {
-            tag::set_debug_headers(&response.headers(), &decision);
-        }
-        Ok(response)
-    }
-
-    /// Scores the end of a large body of which `beginning_bytes` were scored already. Returns the
-    /// decision with the higher score; both are of the same request. If the end is the whole body,
-    /// its decision counts, and `observed` becomes what was observed in it.
-    fn decision_with_end(
-        &self,
-        beginning: Decision,
-        observed: &mut Observed,
-        beginning_bytes: u64,
-        end: &BodyEnd,
-    ) -> Decision {
-        let indicators = indicators::current();
-        let end_bytes = (end.json.len() - end.opening_bytes) as u64;
-        let end_start = end.body_bytes.saturating_sub(end_bytes);
-        let left_out_bytes = end_start.saturating_sub(beginning_bytes);
-        let after_bytes = u64::from(end.read_stop.is_some());
-        // Of an upload that stopped, the declared length is known.
-        let body_bytes = beginning.body_bytes.max(end.body_bytes);
-        let envelope = Envelope {
-            body: &end.json,
-            body_size: Some(body_bytes),
-            unscanned_bytes: left_out_bytes.saturating_add(after_bytes),
-            read_stop: end.read_stop,
-            ..self.envelope_without_body(&indicators)
-        };
-        let scored = catch_panic(|| self.decide(&envelope)).flatten();
-        let mut decision = match scored {
-            Some((decision, all_observed)) if end_start == 0 && after_bytes == 0 => {
-                *observed = all_observed;
-                decision
-            }
-            Some((mut decision, _)) if decision.score > beginning.score => {
-                decision.move_evidence(end_start, end.opening_bytes as u64);
-                decision
-            }
-            _ => beginning,
-        };
-        decision.body_bytes = body_bytes;
-        decision.unscanned_bytes = match end.read_stop {
-            Some(_) => left_out_bytes + body_bytes.saturating_sub(end.body_bytes).max(1),
-            None => left_out_bytes,
-        };
-        let scan_window = self.ruleset.policy().scan.scan_window as u64;
-        if left_out_bytes == 0 && beginning_bytes.max(end_bytes) <= scan_window {
-            // Beginning and end meet, and neither is too long: nothing was left out.
-            decision.unscored.retain(|reason| *reason != "window");
-        }
-        let reason = end.read_stop.map_or(UnscoredReasons::empty(), UnscoredReasons::from);
-        decision.add_unscored(reason, self.ruleset.policy());
-        let scored_bytes = decision.body_bytes.saturating_sub(decision.unscanned_bytes) as f64;
-        decision.scored_share = Some(scored_bytes / decision.body_bytes.max(1) as f64);
-        decision
     }
 
     /// Returns how a decision is enforced. In Shadow every request is allowed. A body that is not
@@ -722,6 +533,3 @@ impl<'a> LlmCall<'a> {
         is_tagging_enabled && decision.action != Action::Allow
     }
 }
-
-/// Value of the log's member `transport` for messages of WebSockets.
-const WEBSOCKET: &str = "websocket";
