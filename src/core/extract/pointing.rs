@@ -20,6 +20,7 @@
 //! Only adjacent text counts, so that "continue" in a long conversation does not reach old results
 //! of tools.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::LazyLock;
 
@@ -75,22 +76,22 @@ impl Request<'_> {
 
     /// Returns where a turn points, or `None` if it has content of its own.
     fn pointer(&self, turn: &Range<usize>) -> Option<Pointer> {
-        let segments = self.segments.get(turn.clone())?.iter();
-        let parts = segments
-            .filter(|segment| segment.section == Section::User && !segment.source.is_joined());
-        let mut words = String::new();
-        let mut width = 0_usize;
+        let parts = self
+            .segments
+            .get(turn.clone())?
+            .iter()
+            .filter(|segment| segment.section == Section::User && !segment.source.is_joined())
+            .map(|segment| segment.range.clone());
+        let bytes = parts.clone().fold(0, |sum: usize, part| sum.saturating_add(part.len()));
+        if bytes > ORDER_WIDTH.saturating_mul(MAX_BYTES_PER_WIDTH) {
+            return None;
+        }
+        let mut words = String::with_capacity(bytes);
         for part in parts {
             words.push(' ');
-            for char in self.text.get(part.range.clone())?.chars() {
-                width = width.saturating_add(char_width(char));
-                if width > ORDER_WIDTH {
-                    return None;
-                }
-                words.push(char);
-            }
+            words.push_str(self.text.get(part)?);
         }
-        pointer_of_words(&words, width)
+        pointer_of_words(&words)
     }
 
     /// Returns where a request points in which the user says nothing.
@@ -136,10 +137,12 @@ fn is_aside(section: Section) -> bool {
 }
 
 /// Returns where a turn of these normalised words points, or `None` if it has content of its own.
-fn pointer_of_words(text: &str, width: usize) -> Option<Pointer> {
+fn pointer_of_words(text: &str) -> Option<Pointer> {
+    let text = text.trim_start();
+    let width = text.chars().fold(0, |sum: usize, char| sum.saturating_add(char_width(char)));
     let words = || text.split(|char: char| !char.is_alphanumeric()).filter(|word| !word.is_empty());
     let first = words().next().unwrap_or_default();
-    if STEMS.questions.iter().any(|word| word == first) {
+    if width > ORDER_WIDTH || STEMS.questions.iter().any(|word| word == first) {
         return None;
     }
     if contains_stem(text, &STEMS.obeying) {
@@ -152,13 +155,15 @@ fn pointer_of_words(text: &str, width: usize) -> Option<Pointer> {
 
 /// Returns whether a stem begins a word of the text. Scripts that do not separate words may contain
 /// it anywhere.
-fn contains_stem(text: &str, stems: &[String]) -> bool {
-    stems.iter().any(|stem| {
-        let is_wide = stem.chars().next().is_some_and(|char| char_width(char) > 1);
-        text.match_indices(stem.as_str()).any(|(start, _)| {
-            let before = text.get(..start).unwrap_or_default();
-            is_wide || !before.ends_with(char::is_alphanumeric)
-        })
+fn contains_stem(text: &str, stems: &[Cow<'_, str>]) -> bool {
+    let mut is_in_word = false;
+    text.char_indices().any(|(start, char)| {
+        let may_begin = !is_in_word || char_width(char) > 1;
+        is_in_word = char.is_alphanumeric();
+        // Nearly all stems differ in the first byte.
+        let rest = text.as_bytes().get(start..).unwrap_or_default();
+        let begins = |stem: &[u8]| stem.first() == rest.first() && rest.starts_with(stem);
+        may_begin && stems.iter().any(|stem| begins(stem.as_bytes()))
     })
 }
 
@@ -173,18 +178,26 @@ const SHORT_WIDTH: usize = 24;
 /// Words of a short turn.
 const SHORT_WORDS: usize = 5;
 
+/// Maximum bytes of UTF-8 per unit of [`char_width`]: a Cyrillic letter has two bytes and width 1.
+const MAX_BYTES_PER_WIDTH: usize = 2;
+
 /// Characters of a turn that orders to follow another text, in the width of [`char_width`].
 const ORDER_WIDTH: usize = 80;
 
 /// The words below, normalised like the text.
 struct Stems {
-    obeying: Vec<String>,
-    tasks: Vec<String>,
-    questions: Vec<String>,
+    obeying: Vec<Cow<'static, str>>,
+    tasks: Vec<Cow<'static, str>>,
+    questions: Vec<Cow<'static, str>>,
 }
 
 static STEMS: LazyLock<Stems> = LazyLock::new(|| {
-    let normalized = |list: &str| list.split('|').map(|stem| normalize(stem, Case::Fold)).collect();
+    // The stems are in lower case, so that normalisation leaves those in ASCII as they are.
+    let normalized_stem = |stem: &'static str| match stem.is_ascii() {
+        true => Cow::Borrowed(stem),
+        false => Cow::Owned(normalize(stem, Case::Fold)),
+    };
+    let normalized = |list: &'static str| list.split('|').map(normalized_stem).collect();
     Stems {
         obeying: normalized(OBEYING),
         tasks: normalized(TASKS),
@@ -266,8 +279,16 @@ mod tests {
         ];
         for (words, expected) in rows {
             let text = normalize(words, Case::Fold);
-            let width = text.chars().map(char_width).sum();
-            assert_eq!(pointer_of_words(&text, width), expected, "{words}");
+            assert_eq!(pointer_of_words(&text), expected, "{words}");
+        }
+    }
+
+    #[test]
+    fn stems_are_normalised_like_the_text() {
+        for stems in [&STEMS.obeying, &STEMS.tasks, &STEMS.questions] {
+            for stem in stems {
+                assert_eq!(normalize(stem, Case::Fold), *stem);
+            }
         }
     }
 
