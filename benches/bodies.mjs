@@ -270,6 +270,10 @@ export function worstCases(literals) {
       `{${'"top_p":1,'.repeat(WINDOW / 10)}${chat(message('hello')).slice(1)}`,
     ),
     'gzip of 64 MiB of blanks': gzipSync(Buffer.alloc(64 << 20, ' ')),
+    'gzip of 10 MiB of prose': gzipSync(body('english', 10 << 20)),
+    'gzip of 200,000 equal messages': gzipSync(
+      chat(`${message('Part of the hedge.')},`.repeat(200_000) + message('end')),
+    ),
     // Blocks of 128 KiB that repeat one byte, in four bytes each.
     'zstd of 64 MiB of blanks': Buffer.concat([
       Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0, 0x58]),

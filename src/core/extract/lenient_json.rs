@@ -49,6 +49,44 @@ pub enum Token<'a> {
     Null,
 }
 
+/// The containers that are open while a value is skipped. The kinds of the innermost 64 are known.
+struct OpenContainers {
+    depth: usize,
+    /// Bit 0 is the innermost container; a set bit is an array.
+    are_arrays: u64,
+    /// Number of low bits of `are_arrays` that are known.
+    known: u32,
+}
+
+impl OpenContainers {
+    /// Returns the container that `opening` has opened; its kind is unknown if that is no bracket.
+    fn new(opening: Option<u8>) -> Self {
+        let is_known = matches!(opening, Some(b'{' | b'['));
+        let is_array = opening == Some(b'[');
+        Self { depth: 1, are_arrays: is_array.into(), known: is_known.into() }
+    }
+
+    fn push(&mut self, is_array: bool) {
+        self.depth = self.depth.saturating_add(1);
+        self.are_arrays = self.are_arrays << 1 | u64::from(is_array);
+        self.known = self.known.saturating_add(1).min(u64::BITS);
+    }
+
+    /// Closes the innermost container. Returns whether it can be of this kind.
+    fn pop(&mut self, is_array: bool) -> bool {
+        let is_valid = self.innermost_may_be(is_array);
+        self.depth = self.depth.saturating_sub(1);
+        self.are_arrays >>= 1;
+        self.known = self.known.saturating_sub(1);
+        is_valid
+    }
+
+    /// Returns whether the innermost container is of a kind, or of an unknown one.
+    fn innermost_may_be(&self, is_array: bool) -> bool {
+        self.known == 0 || (self.are_arrays & 1 == 1) == is_array
+    }
+}
+
 impl<'a> Reader<'a> {
     /// Creates a reader of `text`, which begins at byte `base_offset` of the body. Ranges of
     /// strings are relative to the body.
@@ -136,19 +174,22 @@ impl<'a> Reader<'a> {
 
     /// Skips the rest of the object or array that was entered, with everything nested in it.
     pub fn skip_rest(&mut self) {
-        let mut depth = 1_usize;
+        // The kind of a container that was read in part is unknown.
+        let last_byte = self.position.checked_sub(1).and_then(|last| self.text.get(last));
+        let mut open = OpenContainers::new(last_byte.copied());
         while let Some(byte) = self.peek() {
             match byte {
                 b'"' => {
                     self.read_string();
                     continue;
                 }
-                b'{' | b'[' => depth = depth.saturating_add(1),
-                b'}' | b']' => depth = depth.saturating_sub(1),
+                b'{' | b'[' => open.push(byte == b'['),
+                b'}' | b']' => self.errors.syntax |= !open.pop(byte == b']'),
+                b':' => self.errors.syntax |= !open.innermost_may_be(false),
                 _ => {}
             }
             self.advance(1);
-            if depth == 0 {
+            if open.depth == 0 {
                 return;
             }
         }

@@ -96,12 +96,17 @@ fn read_json<'a>(
         }
         _ => {
             let mut reader = Reader::new(body.bytes(), 0);
+            let exceeds_window = envelope.unscanned_bytes > 0;
             request.read_object(&mut reader, endpoint, 0);
-            // An upload may be a file of JSON lines.
             if endpoint.body_dialect() == Dialect::Generic {
+                // An upload may be a file of JSON lines.
+                request.read_further_texts(&mut reader);
+            } else if !exceeds_window && !reader.at_end() {
+                // A bracket too many must not hide the text behind it.
+                reader.record_syntax_error();
                 request.read_further_texts(&mut reader);
             }
-            request.issues.record_json_errors(reader.errors(), envelope.unscanned_bytes > 0);
+            request.issues.record_json_errors(reader.errors(), exceeds_window);
             on_entry(request);
         }
     }
