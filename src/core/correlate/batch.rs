@@ -52,6 +52,8 @@ struct WireObservation {
     proven: bool,
     /// Hash of the tenant; 0, a single byte, if it is unknown.
     tenant: u64,
+    /// Hash of the network of the client's address; 0, a single byte, if it is unknown.
+    network: u64,
 }
 
 /// The index of a field, and the hash of a value. The hash takes eight bytes: as a varint, it would
@@ -153,8 +155,9 @@ impl WireObservation {
             let counted = run.iter().take(MAX_VALUES_PER_FIELD);
             values.extend(counted.map(|(field, hash)| FieldHash(*field, *hash)));
         }
-        let Observation { at, signatures, numbers, proven, tenant, .. } = observation.clone();
-        Self { at, signatures, values, numbers, proven, tenant }
+        let Observation { at, signatures, numbers, proven, tenant, network, .. } =
+            observation.clone();
+        Self { at, signatures, values, numbers, proven, tenant, network }
     }
 
     /// Replaces each index by the entry at its position in the list of indexes, or drops it if that
@@ -185,6 +188,7 @@ impl WireObservation {
             numbers: numbers.collect(),
             proven: self.proven,
             tenant: self.tenant,
+            network: self.network,
         }
     }
 }
@@ -289,6 +293,7 @@ mod tests {
             numbers: vec![(1, 2.5)],
             proven: true,
             tenant: 300,
+            network: 400,
         }
     }
 
@@ -347,7 +352,7 @@ mod tests {
         expected.extend([1, 0x80, 0xa4, 0xa7, 0xda, 6, 1, 0]);
         expected.extend([2, 0, 2, 0, 0, 0, 0, 0, 0, 0, 1, 3, 0, 0, 0, 0, 0, 0, 0]);
         expected.extend([1, 1, 0, 0, 0, 0, 0, 0, 4, 0x40]);
-        expected.extend([1, 0xac, 2]);
+        expected.extend([1, 0xac, 2, 0x90, 3]);
         assert_eq!(bytes, expected);
     }
 
