@@ -195,7 +195,7 @@ impl SizeLimit {
     }
 }
 
-const SIZE_LIMITS: [SizeLimit; 9] = [
+const SIZE_LIMITS: [SizeLimit; 14] = [
     SizeLimit::new(
         ("scan", "window"),
         (1024, "almost nothing would be scanned"),

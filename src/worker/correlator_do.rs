@@ -7,7 +7,7 @@
 //!
 //! | route | body | answer |
 //! |---|---|---|
-//! | `POST /<shard index>` | a [`Batch`] | 200: the indicators of this batch, as [`encode_answer`] encodes them |
+//! | `POST /<shard index>` | a [`Batch`] | 200: its indicators ([`encode_answer`]) |
 //!
 //! Errors are 400 (the batch cannot be decoded), 413 (it is above 4 MiB) and 503 (it was not
 //! counted: send it again).
@@ -88,7 +88,7 @@ pub struct Correlator {
     posting_backoff: RefCell<Backoff>,
     /// Index of the shard, which each batch names.
     shard_index: Cell<u32>,
-    /// Number of firings beyond a quota that the registry has not been told of.
+    /// Number of firings beyond a quota that were not reported to the registry yet.
     refused_by_quota: Cell<u64>,
 }
 

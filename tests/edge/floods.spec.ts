@@ -23,7 +23,13 @@ const origin = useOrigin(Origin.ok);
 
 /** Accounts that must share a template before the campaign's correlation fires. */
 const THRESHOLD = 4;
-const MAX_INDICATORS = 240;
+/** Number of made-up keys and of tokens at full size; 0 for a size that fits into a test run. */
+const FULL_SIZE = Number(process.env.HEDGEROW_FLOOD ?? 0);
+const MADE_UP_KEYS = FULL_SIZE || 2_400;
+const MADE_UP_TOKENS = FULL_SIZE || 3_200;
+const MAX_INDICATORS = FULL_SIZE || 240;
+/** Milliseconds for which the registry may work on the rest of a flood. */
+const DRAIN_MS = FULL_SIZE ? 300_000 : 30_000;
 const KV_WRITES = 24;
 
 const correlation = (name: string, gte: number, groupBy = 'hedgerow.template.user') => ({
@@ -92,9 +98,9 @@ async function floodWithKeys(edge: Edge, count: number) {
   await inLanes(count, () => askAs(edge, newKey(), prompt(`Noise ${shortId()}`, shortId())));
 }
 
-/** Sends `count` requests of sixteen tokens each; each token comes from two keys. */
+/** Sends `count` tokens, sixteen in a request; each comes from two keys. */
 async function floodWithTokens(edge: Edge, count: number) {
-  await inLanes(count / 2, async () => {
+  await inLanes(count / 16, async () => {
     const content = Array.from({ length: 16 }, () => ({
       type: 'thinking',
       thinking: 'so',
@@ -123,7 +129,7 @@ async function inLanes(count: number, work: () => Promise<unknown>, lanes = 24) 
   );
 }
 
-describe('floods', { timeout: 120_000 }, () => {
+describe('floods', { timeout: FULL_SIZE ? 3_600_000 : 120_000 }, () => {
   const vars = {
     PUBLIC_KEYS: keys.publicKey,
     ADMIN_TOKEN,
@@ -146,16 +152,16 @@ describe('floods', { timeout: 120_000 }, () => {
       );
     const before = (await admin.getOk('/indicators?correlation=cluster_campaign')).indicators;
 
-    await floodWithKeys(fleet.edge, 1_200);
-    await floodWithTokens(fleet.edge, 400);
-    const flood = floodWithKeys(fleet.edge, 1_200);
+    await floodWithKeys(fleet.edge, MADE_UP_KEYS / 2);
+    await floodWithTokens(fleet.edge, MADE_UP_TOKENS);
+    const flood = floodWithKeys(fleet.edge, MADE_UP_KEYS / 2);
     // In the midst of it, a release: the same rules, and the same small table.
     const began = performance.now();
     await admin.release(keys, 2, rules({ max_indicators: MAX_INDICATORS, ...noQuotas }));
     await fleet.untilRelease(2, 15_000);
     const releaseMs = performance.now() - began;
     await flood;
-    await fleet.untilDelivered(30_000);
+    await fleet.untilDelivered(DRAIN_MS);
     console.log(`a release during the flood arrived after ${releaseMs.toFixed(0)} ms`);
 
     const full = await eventually(
@@ -166,7 +172,7 @@ describe('floods', { timeout: 120_000 }, () => {
         expect(full.by_correlation.cluster_each).toBeGreaterThan(MAX_INDICATORS / 8);
         return full;
       },
-      30_000,
+      DRAIN_MS,
     );
     expect(full).toMatchObject({ max: MAX_INDICATORS, max_per_correlation: MAX_INDICATORS / 4 });
     expect(full.count).toBeLessThanOrEqual(MAX_INDICATORS);
@@ -237,7 +243,9 @@ describe('floods', { timeout: 120_000 }, () => {
         what: 'indicator.revoke',
         author: 'ana',
         result: 'ok',
-        subject: `${by_correlation.cluster_each} of correlation cluster_each, from ${since}: a flood of made-up keys`,
+        subject:
+          `${by_correlation.cluster_each} of correlation cluster_each, from ${since}: ` +
+          'a flood of made-up keys',
       }),
     );
   });

@@ -177,6 +177,7 @@ fn observation(plan: &Plan, event: &Event) -> Observation {
         numbers: llr_index.map(|index| (index as u16, event.llr)).into_iter().collect(),
         proven: true,
         tenant: 0,
+        network: 0,
     }
 }
 

@@ -1,4 +1,5 @@
-//! `hedgerow indicators list|explain|revoke|revoke-matching`: manages keys for which a correlation holds.
+//! `hedgerow indicators list|explain|revoke|revoke-matching`: manages keys for which a correlation
+//! holds.
 
 use std::path::Path;
 
@@ -29,7 +30,7 @@ enum IndicatorsCommand {
     /// Disable a key until it would have expired, or until a given time, even if a correlation
     /// holds again.
     Revoke(RevokeIndicatorArgs),
-    /// Disable all indicators of a correlation, a cluster, an account or a time, or only count them.
+    /// Disable, or only count, all indicators of a correlation, a cluster, an account or a time.
     RevokeMatching(RevokeMatchingArgs),
 }
 

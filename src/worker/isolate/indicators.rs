@@ -8,7 +8,7 @@
 //!
 //! KV may not have the indicators yet that a correlator sent in its answer to a batch. They are
 //! added to the published ones for three minutes, and as long as KV has a value from before their
-//! arrival: the budget of writes may delay the next one for hours. A flood of them is bounded: those
+//! arrival: the budget of writes may delay the next one for hours. Their number is limited: those
 //! of a single account are dropped before those of several, and older ones before newer ones.
 
 use std::cell::RefCell;

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use worker::{Request, SqlStorageValue};
 
 use super::error::internal_error;
+use super::room::StoredIndicators;
 use super::tables::Tables;
 use super::{HandlerResult, Registry, parse_number};
 use crate::admin_api::error::ApiError;
@@ -46,15 +47,6 @@ const PAGE_ROWS: u64 = 500;
 /// Maximum number of accounts that are stored for an indicator.
 const MAX_MEMBERS: usize = 64;
 
-/// The indicators that have not expired, as they are in the table.
-#[derive(Default)]
-pub(super) struct StoredIndicators {
-    /// Indicators that count.
-    pub active: IndicatorTable,
-    /// Revoked indicators, with the expiry 0.
-    pub revoked: Indicators,
-}
-
 /// The body of `POST /firings`.
 #[derive(Deserialize)]
 struct FiringsRequest {
@@ -73,8 +65,8 @@ struct FiringsRequest {
 }
 
 impl Registry {
-    /// Handles `POST /firings`: stores indicators and links. Returns the ids of clusters by key, and
-    /// the firings that were refused.
+    /// Handles `POST /firings`: stores indicators and links. Returns the ids of clusters by key,
+    /// and the firings that were refused.
     pub(super) async fn receive_firings(&self, request: &mut Request) -> HandlerResult {
         let body: FiringsRequest = request.json().await.map_err(|_| invalid_body())?;
         let firings = body.firings.len() as u64;

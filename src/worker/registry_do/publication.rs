@@ -29,7 +29,8 @@ const RELEASE_PAUSE: Duration = Duration::from_millis(1_100);
 const RELEASE_MARGIN_MS: f64 = 5_000.0;
 
 /// The problem that is shown when the budget of the day is spent.
-const BUDGET_SPENT: &str = "the day's KV writes for indicators are spent; the next write is at 00:00 UTC, or by a revocation";
+const BUDGET_SPENT: &str = "the day's KV writes for indicators are spent; the next one is \
+    at 00:00 UTC, or with a revocation";
 
 /// Name of the number of changes of the indicators.
 const META_CHANGED: &str = "indicators.changed";

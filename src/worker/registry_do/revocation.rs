@@ -75,8 +75,8 @@ impl Registry {
         request: &mut Request,
         caller: &Caller,
     ) -> HandlerResult {
-        // The platform's parser ignores unknown members: a misspelt condition would be ignored, too,
-        // and more would be revoked than was meant.
+        // The platform's parser ignores unknown members: with a misspelt condition, more would be
+        // revoked than was meant.
         let text = request.text().await.map_err(|_| invalid_body())?;
         let body: api::RevokeMatchingRequest =
             serde_json::from_str(&text).map_err(|_| invalid_body())?;

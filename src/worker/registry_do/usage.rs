@@ -1,6 +1,6 @@
 //! The usage of the registry's room: how full it is, and who fills it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use hedgerow_core::api;
 use serde::Deserialize;
@@ -13,60 +13,6 @@ use crate::platform::clock::now_seconds;
 
 /// Number of accounts, tenants and networks that are listed.
 const MAX_LISTED: usize = 5;
-
-/// Seconds of a day.
-const DAY_SECONDS: u64 = 86_400;
-
-/// Counts of what was not stored on one UTC day. Only memory has them.
-#[derive(Default)]
-pub(super) struct Usage {
-    /// Number of the day since the epoch.
-    day: u64,
-    refused_by_quota: u64,
-    refused_as_weak: u64,
-    replaced: u64,
-    /// Number of firings that wait at each correlator, as it last reported.
-    queued: BTreeMap<u32, u64>,
-}
-
-impl Usage {
-    /// Records the state of a correlator: the number of firings that wait, and the number that it
-    /// has left out because of a quota. `now` is the time in seconds since the epoch.
-    pub fn record_report(&mut self, now: u64, shard: u32, queued: u64, refused: u64) {
-        // There are at most 64 correlators, but a release may have had other numbers.
-        if self.queued.len() < 256 || self.queued.contains_key(&shard) {
-            self.queued.insert(shard, queued);
-        }
-        self.record_refused_by_quota(now, refused);
-    }
-
-    /// Counts firings that were refused because of a quota.
-    pub fn record_refused_by_quota(&mut self, now: u64, count: u64) {
-        self.begin_day(now);
-        self.refused_by_quota = self.refused_by_quota.saturating_add(count);
-    }
-
-    /// Counts a firing that was refused because all indicators were stronger, and returns the
-    /// number of such firings on this day.
-    pub fn record_refused_as_weak(&mut self, now: u64) -> u64 {
-        self.begin_day(now);
-        self.refused_as_weak = self.refused_as_weak.saturating_add(1);
-        self.refused_as_weak
-    }
-
-    /// Counts an indicator that replaced a weaker one.
-    pub fn record_replaced(&mut self, now: u64) {
-        self.begin_day(now);
-        self.replaced = self.replaced.saturating_add(1);
-    }
-
-    fn begin_day(&mut self, now: u64) {
-        let day = now / DAY_SECONDS;
-        if day != self.day {
-            *self = Self { day, queued: std::mem::take(&mut self.queued), ..Self::default() };
-        }
-    }
-}
 
 impl Registry {
     /// Returns the member `indicators` of the status.
@@ -136,16 +82,6 @@ fn largest(counts: &HashMap<u64, u32>) -> Vec<api::IndicatorHolder> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn counts_begin_again_each_day() {
-        let mut usage = Usage::default();
-        usage.record_report(10, 3, 7, 2);
-        usage.record_refused_by_quota(20, 1);
-        assert_eq!((usage.refused_by_quota, usage.record_refused_as_weak(30)), (3, 1));
-        assert_eq!(usage.record_refused_as_weak(DAY_SECONDS), 1);
-        assert_eq!((usage.refused_by_quota, usage.queued.get(&3)), (0, Some(&7)));
-    }
 
     #[test]
     fn the_largest_holders_come_first() {

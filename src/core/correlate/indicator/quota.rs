@@ -22,7 +22,7 @@ pub enum Quota {
     Tenant,
     /// New indicators that one network caused.
     Network,
-    /// New indicators of single accounts, whoever caused them.
+    /// New indicators of single accounts, of all senders.
     All,
 }
 

@@ -81,9 +81,9 @@ mod tests {
         ) {
             let strength = Strength { accounts, times, last };
             let higher = [
-                Strength { accounts: accounts + 1, ..strength },
-                Strength { times: times + 1, ..strength },
-                Strength { last: last + 1, ..strength },
+                Strength { accounts: accounts.saturating_add(1), ..strength },
+                Strength { times: times.saturating_add(1), ..strength },
+                Strength { last: last.saturating_add(1), ..strength },
             ];
             for higher in higher {
                 proptest::prop_assert!(higher.rank() >= strength.rank());

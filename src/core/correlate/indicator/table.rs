@@ -18,7 +18,7 @@ pub struct TableEntry {
     pub strength: Strength,
     /// Time from which on it is inactive, in seconds since the epoch.
     pub expires: u32,
-    /// Who caused its first firing.
+    /// Sender of the request at which it first fired.
     pub cause: Cause,
 }
 
@@ -317,13 +317,15 @@ mod tests {
         /// The table against a list of all that was offered.
         #[test]
         fn nothing_stronger_is_evicted_for_something_weaker(
-            offers in prop::collection::vec((0_usize..6, 0_u64..40, 1_u32..6, 0_u32..400_000), 1..200),
+            offers in prop::collection::vec(
+                (0_usize..6, 0_u64..40, 1_u32..6, 0_u32..400_000), 1..200,
+            ),
             max in 4_usize..40,
         ) {
             let mut table = IndicatorTable::new(max);
             for (correlation, key, accounts, age) in offers {
                 let name = ["a", "b", "c", "d", "e", "f"][correlation];
-                let offer = entry(accounts, NOW - age);
+                let offer = entry(accounts, NOW.saturating_sub(age));
                 let before: Vec<(String, u64, Rank)> = table
                     .iter()
                     .map(|(name, key, entry)| (name.to_owned(), key, entry.strength.rank()))
