@@ -30,7 +30,8 @@ const MADE_UP_TOKENS = FULL_SIZE || 3_200;
 const MAX_INDICATORS = FULL_SIZE || 240;
 /** Milliseconds for which the registry may work on the rest of a flood. */
 const DRAIN_MS = FULL_SIZE ? 300_000 : 30_000;
-const KV_WRITES = 24;
+/** Without a budget, the flood and the campaigns after it take more than twenty writes. */
+const KV_WRITES = 8;
 
 const correlation = (name: string, gte: number, groupBy = 'hedgerow.template.user') => ({
   name,
@@ -100,25 +101,26 @@ async function floodWithKeys(edge: Edge, count: number) {
 
 /** Sends `count` tokens, sixteen in a request; each comes from two keys. */
 async function floodWithTokens(edge: Edge, count: number) {
-  await inLanes(count / 16, async () => {
-    const content = Array.from({ length: 16 }, () => ({
-      type: 'thinking',
-      thinking: 'so',
-      signature: Buffer.from(sha256(newKey())).toString('base64'),
-    }));
-    for (let turn = 0; turn < 2; turn++) {
-      const messages = [
-        { role: 'user', content: 'When do blackbirds nest?' },
-        { role: 'assistant', content },
-        { role: 'user', content: 'And thrushes?' },
-      ];
-      const body = chat('', { messages });
-      const response = await edge.post('/v1/chat/completions', body, {
-        authorization: `Bearer ${newKey()}`,
-      });
-      await response.arrayBuffer();
-    }
-  });
+  await inLanes(count / 16, () => replayTokens(edge, 16, 2));
+}
+
+/** Sends a request with the same new tokens from each of some new accounts. */
+async function replayTokens(edge: Edge, tokens: number, accounts: number) {
+  const content = Array.from({ length: tokens }, () => ({
+    type: 'thinking',
+    thinking: 'so',
+    signature: Buffer.from(sha256(newKey())).toString('base64'),
+  }));
+  const messages = [
+    { role: 'user', content: 'When do blackbirds nest?' },
+    { role: 'assistant', content },
+    { role: 'user', content: 'And thrushes?' },
+  ];
+  for (let account = 0; account < accounts; account++) {
+    const headers = { authorization: `Bearer ${newKey()}` };
+    const response = await edge.post('/v1/chat/completions', chat('', { messages }), headers);
+    await response.arrayBuffer();
+  }
 }
 
 async function inLanes(count: number, work: () => Promise<unknown>, lanes = 24) {
@@ -193,6 +195,13 @@ describe('floods', { timeout: FULL_SIZE ? 3_600_000 : 120_000 }, () => {
     expect(campaigns.indicators.length).toBeGreaterThan(after.length);
     for (const edge of fleet.edges)
       expect(await hitsOf(edge, 'Amberwell')).toContain('cluster_campaign');
+    // So does one in the correlation that the tokens have filled.
+    const since = Math.floor(Date.now() / 1000);
+    await replayTokens(fleet.edge, 1, THRESHOLD);
+    await eventually('the replayed token', async () => {
+      const [newest] = (await admin.getOk('/indicators?correlation=cluster_token')).indicators;
+      expect(newest.first).toBeGreaterThanOrEqual(since);
+    });
   });
 
   it('writes of indicators stay within the budget, and releases do not need it', async () => {
