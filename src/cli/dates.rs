@@ -132,7 +132,11 @@ mod tests {
         for text in invalid {
             assert!(matches!(parse_expiry(text, now), Err(Error::Io(_))), "{text}");
             assert!(matches!(parse_until(text, now), Err(Error::Io(_))), "{text}");
+            assert!(matches!(parse_since("since", text, now), Err(Error::Io(_))), "{text}");
         }
+        assert_eq!(parse_since("since", "2h", now).unwrap(), now - 7_200);
+        assert_eq!(parse_since("since", "2027-01-15", now).unwrap(), now - now % 86_400);
+        assert!(matches!(parse_since("since", "2027-01-16", now), Err(Error::Io(_))));
         for text in ["1d", "47h", "2026-01-01"] {
             assert!(matches!(parse_expiry(text, now), Err(Error::Rejected(_))), "{text}");
         }
