@@ -90,6 +90,8 @@ pub struct Correlator {
     shard_index: Cell<u32>,
     /// Number of firings beyond a quota that were not reported to the registry yet.
     refused_by_quota: Cell<u64>,
+    /// Largest number of observations that waited at an isolate since the last report.
+    queued_observations: Cell<u32>,
 }
 
 // A panic drops the session, which is then restored from the snapshot. `worker` requires these
@@ -140,6 +142,7 @@ impl DurableObject for Correlator {
             posting_backoff: RefCell::default(),
             shard_index: Cell::new(0),
             refused_by_quota: Cell::new(0),
+            queued_observations: Cell::new(0),
         }
     }
 
@@ -221,6 +224,7 @@ impl Correlator {
         };
         self.refused_by_quota.update(|count| count.saturating_add(refused));
         self.had_batch.set(true);
+        self.queued_observations.update(|queued| queued.max(batch.queued));
         let enqueued = self.enqueue_firings(&firings);
         if enqueued.is_err() {
             // The session would not fire again: go back to the snapshot, and count the batch again.

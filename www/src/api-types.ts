@@ -466,6 +466,11 @@ export type IndicatorStatus = {
   max_links: number;
   /** Number of firings that wait at the correlators, as they last reported. */
   queued_firings: number;
+  /**
+   * Largest number of observations that waited at an isolate, as the correlators last reported.
+   * From 4,096 on, further ones are dropped.
+   */
+  queued_observations: number;
   /** Number of writes of indicators to KV on this UTC day. */
   kv_writes: number;
   /** Maximum of `kv_writes`: KV_WRITES_PER_DAY. */

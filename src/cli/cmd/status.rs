@@ -185,14 +185,16 @@ fn print_usage(status: &IndicatorStatus) -> Result<()> {
         return Ok(());
     }
     print_detail(&format!(
-        "room: {} of {} indicators, {} of {} links, {} of {} KV writes today, {} firings queued",
+        "room: {} of {} indicators, {} of {} links, {} of {} KV writes today, {} firings and {} \
+         observations queued",
         status.count,
         status.max,
         status.links,
         status.max_links,
         status.kv_writes,
         status.kv_budget,
-        status.queued_firings
+        status.queued_firings,
+        status.queued_observations
     ))?;
     let mut counts: Vec<(&String, &u64)> = status.by_correlation.iter().collect();
     counts.sort_by_key(|(name, count)| (std::cmp::Reverse(**count), *name));

@@ -90,6 +90,9 @@ pub struct IndicatorStatus {
     pub max_links: u64,
     /// Number of firings that wait at the correlators, as they last reported.
     pub queued_firings: u64,
+    /// Largest number of observations that waited at an isolate, as the correlators last reported.
+    /// From 4,096 on, further ones are dropped.
+    pub queued_observations: u64,
     /// Number of writes of indicators to KV on this UTC day.
     pub kv_writes: u64,
     /// Maximum of `kv_writes`: KV_WRITES_PER_DAY.

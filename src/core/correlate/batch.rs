@@ -1,7 +1,8 @@
 //! Batches of observations, sent from isolates to a correlator.
 //!
 //! A batch is a version byte, and then in postcard: the sender, the sequence number, the names of
-//! signatures and fields, and the observations, which refer to both by index. Sender and receiver
+//! signatures and fields, the observations, which refer to both by index, and the number of
+//! observations that still wait. Sender and receiver
 //! may have different rulesets: the receiver drops names that its plan does not have.
 //!
 //! Sequence numbers make delivery idempotent: [`SequenceTracker`] rejects a batch that was received
@@ -39,6 +40,8 @@ pub struct Batch {
     signatures: Vec<String>,
     fields: Vec<String>,
     observations: Vec<WireObservation>,
+    /// Number of observations that wait at the sender for the same receiver, after these.
+    pub queued: u32,
 }
 
 /// An observation, with indexes into the names of its batch.
@@ -75,7 +78,13 @@ impl Batch {
             signatures: plan.signatures().to_vec(),
             fields: plan.fields().iter().map(|field| field.name()).collect(),
             observations: observations.into_iter().map(WireObservation::from_observation).collect(),
+            queued: 0,
         }
+    }
+
+    /// Sets the number of observations that wait at the sender after these.
+    pub fn with_queued(self, queued: usize) -> Self {
+        Self { queued: u32::try_from(queued).unwrap_or(u32::MAX), ..self }
     }
 
     /// Encodes the batch.
@@ -344,7 +353,8 @@ mod tests {
     #[test]
     fn wire_format_is_stable() {
         let plan = plan("a", &["client.address"]);
-        let bytes = Batch::new(1, 300, &plan, [&observation(&[(0, 2), (1, 3)])]).encode();
+        let batch = Batch::new(1, 300, &plan, [&observation(&[(0, 2), (1, 3)])]);
+        let bytes = batch.with_queued(500).encode();
         let mut expected = vec![1, 1, 0, 0, 0, 0, 0, 0, 0, 0xac, 2, 1, 1, b'a', 2, 16];
         expected.extend(b"hedgerow.account");
         expected.push(14);
@@ -353,6 +363,7 @@ mod tests {
         expected.extend([2, 0, 2, 0, 0, 0, 0, 0, 0, 0, 1, 3, 0, 0, 0, 0, 0, 0, 0]);
         expected.extend([1, 1, 0, 0, 0, 0, 0, 0, 4, 0x40]);
         expected.extend([1, 0xac, 2, 0x90, 3]);
+        expected.extend([0xf4, 3]);
         assert_eq!(bytes, expected);
     }
 

@@ -161,6 +161,7 @@ impl Correlator {
                 "refused": refused,
                 "shard": self.shard_index.get(),
                 "queued": self.queued_count()?,
+                "queued_observations": self.queued_observations.take(),
             });
             let response = with_timeout(self.post_page(&body), REGISTRY_TIMEOUT).await;
             let FiringsAnswer { clusters, refused: page_refused } =

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use worker::{Request, SqlStorageValue};
 
 use super::error::internal_error;
-use super::room::StoredIndicators;
+use super::room::{Queued, StoredIndicators};
 use super::tables::Tables;
 use super::{HandlerResult, Registry, parse_number};
 use crate::admin_api::error::ApiError;
@@ -62,6 +62,9 @@ struct FiringsRequest {
     /// Number of firings that wait at the correlator, these included.
     #[serde(default)]
     queued: u64,
+    /// Largest number of observations that waited at an isolate since the last report.
+    #[serde(default)]
+    queued_observations: u64,
 }
 
 impl Registry {
@@ -73,7 +76,10 @@ impl Registry {
         self.usage.borrow_mut().record_report(
             now_seconds(),
             body.shard,
-            body.queued.saturating_sub(firings),
+            Queued {
+                firings: body.queued.saturating_sub(firings),
+                observations: body.queued_observations,
+            },
             body.refused,
         );
         if let Some(settings) = body.settings {

@@ -28,14 +28,23 @@ pub struct Usage {
     pub refused_as_weak: u64,
     /// Indicators that a stronger one replaced.
     pub replaced: u64,
-    /// Number of firings that wait at each correlator, as it last reported.
-    pub queued: BTreeMap<u32, u64>,
+    /// Queues by index of the correlator that last reported them.
+    pub queued: BTreeMap<u32, Queued>,
+}
+
+/// What waits at a correlator, and at the isolates that send to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Queued {
+    /// Number of firings that wait at the correlator.
+    pub firings: u64,
+    /// Largest number of observations that waited at an isolate.
+    pub observations: u64,
 }
 
 impl Usage {
-    /// Records the state of a correlator: the number of firings that wait, and the number that it
-    /// has left out because of a quota. `now` is the time in seconds since the epoch.
-    pub fn record_report(&mut self, now: u64, shard: u32, queued: u64, refused: u64) {
+    /// Records the state of a correlator: what waits, and the number of firings that it has left
+    /// out because of a quota. `now` is the time in seconds since the epoch.
+    pub fn record_report(&mut self, now: u64, shard: u32, queued: Queued, refused: u64) {
         // There are at most 64 correlators, but a release may have had other numbers.
         if self.queued.len() < 256 || self.queued.contains_key(&shard) {
             self.queued.insert(shard, queued);
@@ -79,10 +88,11 @@ mod tests {
     #[test]
     fn counts_begin_again_each_day() {
         let mut usage = Usage::default();
-        usage.record_report(10, 3, 7, 2);
+        let queued = Queued { firings: 7, observations: 9 };
+        usage.record_report(10, 3, queued, 2);
         usage.record_refused_by_quota(20, 1);
         assert_eq!((usage.refused_by_quota, usage.record_refused_as_weak(30)), (3, 1));
         assert_eq!(usage.record_refused_as_weak(DAY_SECONDS), 1);
-        assert_eq!((usage.refused_by_quota, usage.queued.get(&3)), (0, Some(&7)));
+        assert_eq!((usage.refused_by_quota, usage.queued.get(&3)), (0, Some(&queued)));
     }
 }

@@ -41,7 +41,13 @@ impl Registry {
                 revoked: stored.revoked.len() as u64,
                 links,
                 max_links: MAX_LINKS,
-                queued_firings: usage.queued.values().sum(),
+                queued_firings: usage.queued.values().map(|queued| queued.firings).sum(),
+                queued_observations: usage
+                    .queued
+                    .values()
+                    .map(|queued| queued.observations)
+                    .max()
+                    .unwrap_or_default(),
                 kv_writes: publication.writes_today,
                 kv_budget: self.settings.kv_writes_per_day(),
                 refused_by_quota: usage.refused_by_quota,

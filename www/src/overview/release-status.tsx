@@ -178,7 +178,10 @@ function Usage({ indicators }: { indicators: DeploymentStatus['indicators'] }) {
         <li>
           Links: {count(links)} of {count(max_links)}
         </li>
-        <li>Firings that wait: {count(queued_firings)}</li>
+        <li>
+          Firings that wait: {count(queued_firings)}; observations:{' '}
+          {count(indicators.queued_observations)}
+        </li>
         {holders.flatMap(([kind, list]) =>
           list.map(({ id, count: number }) => (
             <li key={`${kind} ${id}`}>
