@@ -452,7 +452,8 @@ fn status() {
         "indicators": {
             "count": 3, "clusters": 1, "pending": true, "problem": null, "max": 100,
             "max_per_correlation": 25, "by_correlation": { "cluster_hour": 3 }, "revoked": 0,
-            "links": 0, "max_links": 0, "queued_firings": 0, "queued_observations": 0, "kv_writes": 0, "kv_budget": 0,
+            "links": 0, "max_links": 0, "queued_firings": 0, "queued_observations": 0,
+            "kv_writes": 0, "kv_budget": 0,
             "refused_by_quota": 0, "refused_as_weak": 0, "replaced": 0,
             "top_accounts": [{ "id": "00000000000000a1", "count": 2 }], "top_tenants": [],
             "top_networks": [],

@@ -32,7 +32,7 @@ pub struct Usage {
     pub queued: BTreeMap<u32, Queued>,
 }
 
-/// What waits at a correlator, and at the isolates that send to it.
+/// The firings that wait at a correlator, and the observations at the isolates that send to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Queued {
     /// Number of firings that wait at the correlator.
