@@ -44,6 +44,21 @@ pub fn parse_until(text: &str, now: u64) -> Result<u64> {
     })
 }
 
+/// Parses a time in the past: a period before `now` (`12h`, `7d`), or the first second of a day in
+/// UTC. `option` is the name of the option.
+///
+/// Returns `Io` for another form, and for a time in the future.
+pub fn parse_since(option: &str, text: &str, now: u64) -> Result<u64> {
+    let period = time_after(text, 0).and_then(|period| now.checked_sub(period));
+    let start = start_of_day_utc(text).or(period);
+    start.filter(|start| *start <= now).ok_or_else(|| {
+        Error::Io(format!(
+            "--{option} '{text}' is invalid: expected a time in the past, such as 12h, 7d, 2w or \
+             2026-01-31"
+        ))
+    })
+}
+
 /// Parses a period in hours, days or weeks, and adds it to `now`.
 fn time_after(text: &str, now: u64) -> Option<u64> {
     let unit = text.chars().last()?;
@@ -117,7 +132,11 @@ mod tests {
         for text in invalid {
             assert!(matches!(parse_expiry(text, now), Err(Error::Io(_))), "{text}");
             assert!(matches!(parse_until(text, now), Err(Error::Io(_))), "{text}");
+            assert!(matches!(parse_since("since", text, now), Err(Error::Io(_))), "{text}");
         }
+        assert_eq!(parse_since("since", "2h", now).unwrap(), now - 7_200);
+        assert_eq!(parse_since("since", "2027-01-15", now).unwrap(), now - now % 86_400);
+        assert!(matches!(parse_since("since", "2027-01-16", now), Err(Error::Io(_))));
         for text in ["1d", "47h", "2026-01-01"] {
             assert!(matches!(parse_expiry(text, now), Err(Error::Rejected(_))), "{text}");
         }

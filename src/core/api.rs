@@ -28,11 +28,16 @@ pub use error::{ErrorBody, ErrorDetails};
 pub use health::{
     ConfigProblem, ConsoleHost, HealthDetails, HealthReport, HealthStatus, VersionInfo,
 };
-pub use indicators::{IndicatorDetails, IndicatorInfo, IndicatorList, RevokeRequest, RevokeResult};
+pub use indicators::{
+    IndicatorDetails, IndicatorInfo, IndicatorList, RevokeFilter, RevokeMatchingRequest,
+    RevokeMatchingResult, RevokeRequest, RevokeResult,
+};
 pub use live::LiveTicket;
 pub use releases::{PublishResult, ReleaseInfo, ReleaseList, ReleaseUpload};
 pub use series::{ActionSeries, BandSeries, ErrorSeries, RulesetTraffic, Series, SignatureSeries};
-pub use status::{DeploymentStatus, IndicatorStatus, LedgerStatus, PublicationStatus, PullStatus};
+pub use status::{
+    DeploymentStatus, IndicatorHolder, IndicatorStatus, LedgerStatus, PublicationStatus, PullStatus,
+};
 pub use traffic::{
     BandChange, Counts, ErrorCount, PathCount, ShadowTraffic, SignatureDifference, SignatureHits,
     TrafficSummary,

@@ -47,7 +47,7 @@ mod table_key;
 mod window_sum;
 
 pub use correlator::Correlator;
-pub use firing::Firing;
+pub use firing::{Cause, Firing};
 pub(crate) use group_key::{GroupKeys, group_keys};
 pub use group_table::PARTITIONS;
 pub use observation::{MAX_VALUES_PER_FIELD, Observation};

@@ -195,7 +195,7 @@ impl SizeLimit {
     }
 }
 
-const SIZE_LIMITS: [SizeLimit; 9] = [
+const SIZE_LIMITS: [SizeLimit; 14] = [
     SizeLimit::new(
         ("scan", "window"),
         (1024, "almost nothing would be scanned"),
@@ -240,6 +240,31 @@ const SIZE_LIMITS: [SizeLimit; 9] = [
         ("correlate", "snapshot_interval"),
         (1, "the correlator would only write snapshots"),
         (policy::MAX_SNAPSHOT_SECONDS, "a crash would lose the events of that time"),
+    ),
+    SizeLimit::new(
+        ("correlate", "max_indicators"),
+        (policy::MIN_INDICATORS, "a single campaign would fill the table"),
+        (policy::MAX_STORED_INDICATORS, ISOLATE_MEMORY),
+    ),
+    SizeLimit::new(
+        ("correlate", "quota_account"),
+        (1, "the correlations would have no effect"),
+        (policy::MAX_QUOTA, "a flood could fill the table within a minute"),
+    ),
+    SizeLimit::new(
+        ("correlate", "quota_tenant"),
+        (1, "the correlations would have no effect"),
+        (policy::MAX_QUOTA, "a flood could fill the table within a minute"),
+    ),
+    SizeLimit::new(
+        ("correlate", "quota_network"),
+        (1, "the correlations would have no effect"),
+        (policy::MAX_QUOTA, "a flood could fill the table within a minute"),
+    ),
+    SizeLimit::new(
+        ("correlate", "quota_all"),
+        (1, "the correlations would have no effect"),
+        (policy::MAX_QUOTA, "a flood could fill the table within a minute"),
     ),
 ];
 

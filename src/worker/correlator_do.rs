@@ -7,7 +7,7 @@
 //!
 //! | route | body | answer |
 //! |---|---|---|
-//! | `POST /<shard index>` | a [`Batch`] | 200: [`Indicators`], of the firings of this batch |
+//! | `POST /<shard index>` | a [`Batch`] | 200: its indicators ([`encode_answer`]) |
 //!
 //! Errors are 400 (the batch cannot be decoded), 413 (it is above 4 MiB) and 503 (it was not
 //! counted: send it again).
@@ -26,7 +26,8 @@
 //!
 //! - A batch that arrives twice is counted once: its sender numbers its batches.
 //! - Firings are in the table before the batch is answered. The table has at most 5,000. A firing
-//!   leaves it when the registry has answered 200 or 4xx, or when the table is full.
+//!   leaves it when the registry has answered 200 or 4xx, or when the table is full. Firings beyond
+//!   a quota of `correlate` in the policy are forgotten at once, and fire again at the next event.
 //! - Partitions and sequence numbers are written together or not at all.
 //! - One session is in memory at a time. A new plan takes over the counts by way of a snapshot.
 //!
@@ -37,7 +38,6 @@
 //! extends the indicator. A panic while counting is handled as a crash: the next batch restores the
 //! snapshot.
 //!
-//! [`Indicators`]: hedgerow_core::correlate::indicator::Indicators
 //! [`FiringReport`]: firing_report::FiringReport
 
 mod firing_queue;
@@ -52,6 +52,7 @@ use std::time::Duration;
 
 use hedgerow_core::correlate;
 use hedgerow_core::correlate::batch::{Batch, SequenceTracker};
+use hedgerow_core::correlate::indicator::quota::QuotaCounter;
 use hedgerow_core::correlate::{Plan, Shard};
 use hedgerow_core::rules::policy::CorrelationSettings;
 use serde::Deserialize;
@@ -59,7 +60,7 @@ use worker::{
     DurableObject, Env, Request, Response, SqlStorage, SqlStorageValue, State, durable_object,
 };
 
-use crate::correlator_do::firing_report::{FiringReport, encode_indicators};
+use crate::correlator_do::firing_report::{FiringReport, encode_answer};
 use crate::isolate::active_rules;
 use crate::platform::clock::now_seconds;
 use crate::platform::lease::{Backoff, Lease};
@@ -85,6 +86,12 @@ pub struct Correlator {
     posting: RefCell<Lease>,
     /// Pause after failed calls of the registry.
     posting_backoff: RefCell<Backoff>,
+    /// Index of the shard, which each batch names.
+    shard_index: Cell<u32>,
+    /// Number of firings beyond a quota that were not reported to the registry yet.
+    refused_by_quota: Cell<u64>,
+    /// Largest number of observations that waited at an isolate since the last report.
+    queued_observations: Cell<u32>,
 }
 
 // A panic drops the session, which is then restored from the snapshot. `worker` requires these
@@ -100,6 +107,8 @@ struct Session {
     correlator: correlate::Correlator,
     /// Sequence numbers of the batches that were counted, by sender.
     sequences: SequenceTracker,
+    /// Firings of the current minute, by who caused them.
+    quotas: QuotaCounter,
 }
 
 const SCHEMA: &str = "
@@ -131,6 +140,9 @@ impl DurableObject for Correlator {
             last_snapshot: Cell::new(0),
             posting: RefCell::default(),
             posting_backoff: RefCell::default(),
+            shard_index: Cell::new(0),
+            refused_by_quota: Cell::new(0),
+            queued_observations: Cell::new(0),
         }
     }
 
@@ -159,8 +171,8 @@ impl DurableObject for Correlator {
             log::correlator_error("alarm", &error.to_string());
         }
         // An isolate waits for the response: the alarm posts further pages.
-        let clusters = box_future(self.post_firings(1)).await;
-        Response::from_bytes(encode_indicators(&firings, &clusters))
+        let answer = box_future(self.post_firings(1)).await;
+        Response::from_bytes(encode_answer(&firings, &answer))
     }
 
     async fn alarm(&self) -> worker::Result<Response> {
@@ -200,16 +212,19 @@ impl Correlator {
     // Not inlined: see `catch_panic`.
     #[inline(never)]
     fn process_batch(&self, batch: &Batch, shard_index: u32) -> Result<Vec<FiringReport>, String> {
+        self.shard_index.set(shard_index);
         self.ensure_session(shard_index)?;
         let result = catch_panic(|| {
             let mut session = self.session.borrow_mut();
             session.as_mut().map(|session| session.count(batch)).unwrap_or_default()
         });
-        let Some(firings) = result else {
+        let Some((firings, refused)) = result else {
             *self.session.borrow_mut() = None;
             return Err("counting panicked".to_owned());
         };
+        self.refused_by_quota.update(|count| count.saturating_add(refused));
         self.had_batch.set(true);
+        self.queued_observations.update(|queued| queued.max(batch.queued));
         let enqueued = self.enqueue_firings(&firings);
         if enqueued.is_err() {
             // The session would not fire again: go back to the snapshot, and count the batch again.
@@ -238,6 +253,7 @@ impl Correlator {
             policy,
             correlator: correlate::Correlator::new(Arc::clone(plan), shard, policy.memory),
             sequences: SequenceTracker::default(),
+            quotas: QuotaCounter::default(),
         })?;
         self.last_snapshot.set(now_seconds());
         *self.session.borrow_mut() = Some(session);
@@ -288,17 +304,36 @@ impl Correlator {
 }
 
 impl Session {
-    /// Counts a batch, unless it was counted before, and returns its firings.
-    fn count(&mut self, batch: &Batch) -> Vec<FiringReport> {
+    /// Counts a batch, unless it was counted before. Returns its firings, and the number of firings
+    /// beyond a quota, which are forgotten.
+    fn count(&mut self, batch: &Batch) -> (Vec<FiringReport>, u64) {
         let now = now();
         if !self.sequences.accept(batch, now) {
-            return Vec::new();
+            return (Vec::new(), 0);
         }
         let mut firings = Vec::new();
         for observation in batch.observations(&self.plan) {
             self.correlator.observe(&observation, now, &mut firings);
         }
-        firings.iter().filter_map(|firing| FiringReport::from_firing(firing, &self.plan)).collect()
+        let reports: Vec<FiringReport> = firings
+            .iter()
+            .filter_map(|firing| FiringReport::from_firing(firing, &self.plan))
+            .collect();
+        let (admitted, refused): (Vec<FiringReport>, Vec<FiringReport>) =
+            reports.into_iter().partition(|report| {
+                let (cause, strength) = (report.cause(), report.strength());
+                self.quotas.admit(&cause, &strength, &self.policy, now.into()).is_ok()
+            });
+        for FiringReport { correlation, key, .. } in &refused {
+            self.forget_firing(correlation, key);
+        }
+        (admitted, refused.len() as u64)
+    }
+
+    /// Forgets a firing, so that it fires again at the next event. `key` is in hex.
+    fn forget_firing(&mut self, correlation: &str, key: &str) {
+        let key = u64::from_str_radix(key, 16).unwrap_or_default();
+        self.correlator.forget_firing(correlation, key);
     }
 }
 

@@ -8,6 +8,7 @@
 //! | `sql.rs` | values for the databases of Durable Objects |
 //! | `clock.rs` | time and timeouts |
 //! | `lease.rs` | leases and exponential backoff |
+//! | `write_budget.rs` | the budget of KV writes |
 //! | `hmac_sha256.rs` | account hashes, MACs and derived keys |
 //! | `memory.rs` | the size of the isolate's memory |
 //! | `panic.rs` | panics around hostile input |
@@ -23,3 +24,4 @@ pub mod panic;
 pub mod rpc;
 pub mod settings;
 pub mod sql;
+pub mod write_budget;

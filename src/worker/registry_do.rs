@@ -33,12 +33,15 @@
 //!   signature, key TEXT)`: signed manifests; `published` is null until KV has the release.
 //! - `audit (id, at INTEGER, who, what, subject, author, sender, result TEXT)`.
 //! - `indicator (key, correlation TEXT, first, last, expires, times INTEGER, measured REAL,
-//!   threshold TEXT, accounts, revoked INTEGER, reason TEXT, until INTEGER)`.
+//!   threshold TEXT, accounts, revoked INTEGER, reason TEXT, until INTEGER, members, account,
+//!   tenant, network TEXT)`: `members` are accounts that took part, 16 digits each, separated by
+//!   blanks; the last three are hashes of who caused the first firing.
 //! - `link (id INTEGER, correlation, key TEXT, at, last INTEGER, accounts TEXT)`: accounts that a
 //!   firing added to a cluster, 16 digits each.
 //! - `meta (name TEXT, value TEXT)`: `publish.attempts`, `publish.problem`; `pull.checked`,
 //!   `pull.changed`, `pull.problem`, `pull.source`, `pull.serial`, `pull.etag`;
-//!   `indicators.changed`, `indicators.published`, `indicators.number`, `indicators.problem`.
+//!   `indicators.changed`, `indicators.published`, `indicators.number`, `indicators.problem`,
+//!   `indicators.writes`: day, number and time of writes of indicators.
 //!
 //! # Invariants
 //!
@@ -48,24 +51,31 @@
 //! - Releases are never deleted. The bundles of the last 50 releases are kept, and the last 20
 //!   uploads.
 //! - KV gets the bundles before the release that names them. One publication runs at a time; a key
-//!   is written at most every 1.1 seconds.
+//!   is written at most every 1.1 seconds. Indicators wait for a release that is due, and are
+//!   written at most KV_WRITES_PER_DAY times a day, but for revocations.
 //! - The audit log keeps 20,000 entries, and 1,000 more of failed authentications. There are at
-//!   most 100,000 indicators (25,000 of one correlation) and 20,000 links.
+//!   most `correlate.max_indicators` indicators that count (a quarter of one correlation), 50,000
+//!   revoked ones and 20,000 links. In a full table, a stronger indicator replaces the weakest.
 //!
 //! # Crashes
 //!
 //! A crash loses nothing that was answered. Indicators and clusters in memory are read again from
 //! the tables. The alarm is set before a publication starts; after a crash it finishes the
-//! publication. Pauses after failures to publish indicators start over.
+//! publication. Pauses after failures to publish indicators start over, and so do the quotas of the
+//! minute and the counts of refused firings.
 
 mod clusters;
 mod error;
 mod indicators;
+mod publication;
 mod publish;
 mod pull;
 mod releases;
+mod revocation;
+mod room;
 mod signed;
 mod tables;
+mod usage;
 
 pub mod client;
 
@@ -75,7 +85,8 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use hedgerow_core::api;
 use hedgerow_core::correlate::cluster::Clusters;
-use hedgerow_core::correlate::indicator::Indicators;
+use hedgerow_core::correlate::indicator::quota::QuotaCounter;
+use hedgerow_core::rules::policy::CorrelationSettings;
 use hedgerow_core::rules::release::EMBEDDED;
 use hedgerow_core::ruleset::{Bundle, Diff};
 use serde::Deserialize;
@@ -83,6 +94,7 @@ use serde_json::{Value, json};
 use worker::{DurableObject, Env, Request, Response, ResponseBuilder, State, durable_object};
 
 use self::error::{internal_error, rejected, unknown_bundle};
+use self::room::{StoredIndicators, Usage};
 use self::signed::ReleaseKind;
 use self::tables::{StoredRelease, Tables};
 use crate::admin_api::error::ApiError;
@@ -113,7 +125,15 @@ pub struct Registry {
     /// Pause after failed publications of the indicators.
     indicators_backoff: RefCell<Backoff>,
     /// The indicators of the table; `None` until they are needed.
-    indicators: RefCell<Option<Indicators>>,
+    indicators: RefCell<Option<StoredIndicators>>,
+    /// New indicators of the current minute, by who caused them.
+    quotas: RefCell<QuotaCounter>,
+    /// Settings of the policy, as the correlators last sent them.
+    correlation_settings: Cell<CorrelationSettings>,
+    /// Firings that were not stored, and firings that wait.
+    usage: RefCell<Usage>,
+    /// Whether the next publication of indicators ignores the budget of writes.
+    publishes_at_once: Cell<bool>,
     /// The clusters of the table `link`; `None` until they are needed.
     clusters: RefCell<Option<Clusters>>,
     /// Time at which expired indicators were last deleted, in seconds since the epoch.
@@ -140,6 +160,10 @@ impl DurableObject for Registry {
             indicators_publish_at: Cell::new(f64::INFINITY),
             indicators_backoff: RefCell::default(),
             indicators: RefCell::default(),
+            quotas: RefCell::default(),
+            correlation_settings: Cell::default(),
+            usage: RefCell::default(),
+            publishes_at_once: Cell::new(false),
             clusters: RefCell::default(),
             indicators_pruned_at: Cell::new(0),
             links_pruned_at: Cell::new(0),
@@ -211,6 +235,7 @@ impl Registry {
         }
         if let Some(key) = path.strip_prefix("/indicators/") {
             return match (method.as_str(), key.strip_suffix("/revoke")) {
+                ("POST", None) if key == "revoke" => self.revoke_matching(request, &caller).await,
                 ("POST", Some(key)) => self.revoke(key, request, &caller).await,
                 _ => self.explain_indicator(key),
             };

@@ -314,6 +314,7 @@ ${exemplar('near: one', 'no-match', 1)}
       [['indicators', 'explain', '0000000000000000'], 1, /unknown indicator key/],
       [['indicators', 'explain', 'nonsense'], 2, /16 digits/],
       [['indicators', 'revoke', key], 2, /--reason/],
+      [['indicators', 'revoke-matching', '--reason', 'x'], 2, /--correlation/],
       [
         ['indicators', 'revoke', key, '--reason', 'x', '--until', '2020-01-31'],
         2,
@@ -334,6 +335,15 @@ ${exemplar('near: one', 'no-match', 1)}
         expect.stringMatching(message),
       ]);
     }
+    const select = ['indicators', 'revoke-matching', '--reason', 'a class of ours', '--dry-run'];
+    for (const [filter, revoked] of [
+      [['--correlation', 'cluster_pairs_address', '--since', '1h'], 1],
+      [['--cluster', cluster], 1],
+      [['--before', '1h'], 0],
+    ] as const)
+      expect(await succeed([...select, ...filter])).toEqual({ revoked, dry_run: true });
+    expect(await text(...select, '--cluster', cluster)).toBe('would revoke 1 indicators\n');
+    expect(await text('status')).toMatch(/room: 1 of 100000 indicators.*\n.*cluster_pairs_address/);
     expect(await succeed(['indicators', 'revoke', key, '--reason', 'a class of ours'])).toEqual({
       key,
       revoked: 1,

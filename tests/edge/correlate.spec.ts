@@ -708,7 +708,8 @@ it(
               correlation('cluster_template', THRESHOLD),
               correlation('cluster_each', 1),
             ],
-            policy: { correlate: correlate(1) },
+            // The noise comes from one account.
+            policy: { correlate: { ...correlate(1), quota_account: 100_000, quota_all: 100_000 } },
           },
         ),
       );

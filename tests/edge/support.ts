@@ -688,6 +688,8 @@ export class Fleet {
       ORIGIN: originUrl(origin),
       REFRESH_SECONDS: '1',
       REPORT_SECONDS: '1',
+      // Specs publish more often than a day of traffic does.
+      KV_WRITES_PER_DAY: '1000000',
       ...(typeof vars === 'function' ? vars() : vars),
     };
     const edge = ({ vars = {}, without = [], rules = RULES }: EdgeOptions, index: number) => {

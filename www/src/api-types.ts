@@ -390,6 +390,14 @@ export type IndicatorDetails = {
   cluster: ClusterSummary | null;
 };
 
+/** An account, tenant or network, and the indicators that it caused. */
+export type IndicatorHolder = {
+  /** Keyed hash, 16 hexadecimal digits. */
+  id: string;
+  /** Number of indicators. */
+  count: number;
+};
+
 /** A key and a correlation that fired for it. */
 export type IndicatorInfo = {
   /** Number of the indicator, from 1. The parameter `before` takes it. */
@@ -420,6 +428,12 @@ export type IndicatorInfo = {
   reason: string | null;
   /** End of the revocation; null if it ends when the indicator expires. */
   until: number | null;
+  /** Hash of the account that caused the first firing, 16 hexadecimal digits; null if unknown. */
+  account: string | null;
+  /** Hash of the tenant that caused the first firing, 16 hexadecimal digits; null if unknown. */
+  tenant: string | null;
+  /** Hash of the network that caused the first firing, 16 hexadecimal digits; null if unknown. */
+  network: string | null;
 };
 
 /** The response of `GET /indicators`. */
@@ -428,7 +442,7 @@ export type IndicatorList = {
   indicators: Array<IndicatorInfo>;
 };
 
-/** Numbers of indicators and clusters, and whether KV has them. */
+/** Numbers of indicators and clusters, whether KV has them, and how full everything is. */
 export type IndicatorStatus = {
   /** Number of indicators that count. */
   count: number;
@@ -436,8 +450,49 @@ export type IndicatorStatus = {
   clusters: number;
   /** Whether KV does not have the latest indicators yet. */
   pending: boolean;
-  /** Reason why the last write to KV failed. */
+  /** Reason why the last write to KV failed, or is not made yet. */
   problem: string | null;
+  /** Maximum of `count`. */
+  max: number;
+  /** Maximum number of indicators of one correlation. */
+  max_per_correlation: number;
+  /** Number of indicators by correlation, including those that expire within the hour. */
+  by_correlation: { [key in string]: number };
+  /** Number of revoked indicators. */
+  revoked: number;
+  /** Number of links between accounts and keys. */
+  links: number;
+  /** Maximum of `links`: older links are deleted. */
+  max_links: number;
+  /** Number of firings that wait at the correlators, as they last reported. */
+  queued_firings: number;
+  /**
+   * Largest number of observations that waited at an isolate, as the correlators last reported.
+   * From 4,096 on, further ones are dropped.
+   */
+  queued_observations: number;
+  /** Number of writes of indicators to KV on this UTC day. */
+  kv_writes: number;
+  /** Maximum of `kv_writes`: KV_WRITES_PER_DAY. */
+  kv_budget: number;
+  /** Number of firings beyond a quota on this UTC day, since the registry was started. */
+  refused_by_quota: number;
+  /**
+   * Number of firings that found no place, because all indicators were stronger, on this UTC
+   * day, since the registry was started.
+   */
+  refused_as_weak: number;
+  /**
+   * Number of indicators that a stronger one replaced on this UTC day, since the registry was
+   * started.
+   */
+  replaced: number;
+  /** Accounts that caused the most indicators. */
+  top_accounts: Array<IndicatorHolder>;
+  /** Tenants that caused the most indicators. */
+  top_tenants: Array<IndicatorHolder>;
+  /** Networks that caused the most indicators. */
+  top_networks: Array<IndicatorHolder>;
 };
 
 /** State of the ledger. */

@@ -1,15 +1,17 @@
-//! `hedgerow indicators list|explain|revoke`: manages keys for which a correlation holds.
+//! `hedgerow indicators list|explain|revoke|revoke-matching`: manages keys for which a correlation
+//! holds.
 
 use std::path::Path;
 
 use hedgerow_core::api::{
-    IndicatorDetails, IndicatorInfo, IndicatorList, RevokeRequest, RevokeResult,
+    IndicatorDetails, IndicatorInfo, IndicatorList, RevokeFilter, RevokeMatchingRequest,
+    RevokeMatchingResult, RevokeRequest, RevokeResult,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::config::{Config, TargetArgs};
-use crate::dates::{format_age, format_utc, now, parse_until};
+use crate::dates::{format_age, format_utc, now, parse_since, parse_until};
 use crate::error::{Error, Outcome, Result};
 use crate::terminal::{Format, print_json, print_line};
 
@@ -28,6 +30,8 @@ enum IndicatorsCommand {
     /// Disable a key until it would have expired, or until a given time, even if a correlation
     /// holds again.
     Revoke(RevokeIndicatorArgs),
+    /// Disable, or only count, all indicators of a correlation, a cluster, an account or a time.
+    RevokeMatching(RevokeMatchingArgs),
 }
 
 #[derive(clap::Args)]
@@ -78,11 +82,45 @@ struct RevokeIndicatorArgs {
     target: TargetArgs,
 }
 
+#[derive(clap::Args)]
+#[command(group = clap::ArgGroup::new("filter").required(true).multiple(true))]
+struct RevokeMatchingArgs {
+    /// Revoke only indicators of this correlation.
+    #[arg(long, value_name = "NAME", group = "filter")]
+    correlation: Option<String>,
+    /// Revoke only indicators of this cluster.
+    #[arg(long, value_name = "ID", value_parser = parse_cluster_id, group = "filter")]
+    cluster: Option<String>,
+    /// Revoke only indicators in which this account took part: its id, as in decisions and from
+    /// `hedgerow account`, or its hash, as in `hedgerow status`.
+    #[arg(long, value_name = "ID", group = "filter")]
+    account: Option<String>,
+    /// Revoke only indicators that first fired in the last 12h, 7d or 2w, or since a day in UTC.
+    #[arg(long, value_name = "TIME", group = "filter")]
+    since: Option<String>,
+    /// Revoke only indicators that first fired before that, in the same form.
+    #[arg(long, value_name = "TIME", group = "filter")]
+    before: Option<String>,
+    /// Record this reason in the audit log.
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// End the revocation after 12h, 7d or 2w, or with a day in UTC; default: when the indicators
+    /// would have expired.
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// Only count the indicators.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    target: TargetArgs,
+}
+
 pub fn run(args: &IndicatorsArgs, config: Option<&Path>, format: Format) -> Result<Outcome> {
     match &args.command {
         IndicatorsCommand::List(args) => list(args, config, format),
         IndicatorsCommand::Explain(args) => explain(args, config, format),
         IndicatorsCommand::Revoke(args) => revoke(args, config, format),
+        IndicatorsCommand::RevokeMatching(args) => revoke_matching(args, config, format),
     }
 }
 
@@ -169,6 +207,41 @@ fn revoke(args: &RevokeIndicatorArgs, config: Option<&Path>, format: Format) -> 
         Format::Text => {
             let count = result.count;
             print_line(format_args!("revoked {count} indicators of the key {}", args.key))?;
+        }
+    }
+    Ok(Outcome::Success)
+}
+
+fn revoke_matching(
+    args: &RevokeMatchingArgs,
+    config: Option<&Path>,
+    format: Format,
+) -> Result<Outcome> {
+    let config = Config::load(config, &args.target)?;
+    let client = config.admin_client("`hedgerow indicators`")?;
+    let since = |option: &str, text: &Option<String>| {
+        text.as_deref().map(|text| parse_since(option, text, now())).transpose()
+    };
+    let request = RevokeMatchingRequest {
+        filter: RevokeFilter {
+            correlation: args.correlation.clone(),
+            cluster: args.cluster.clone(),
+            account: args.account.clone(),
+            from: since("since", &args.since)?,
+            to: since("before", &args.before)?,
+        },
+        reason: args.reason.clone(),
+        author: config.author(),
+        until: args.until.as_deref().map(|text| parse_until(text, now())).transpose()?,
+        dry_run: args.dry_run,
+    };
+    let result: RevokeMatchingResult = client.post("/indicators/revoke", json!(request))?;
+    match format {
+        Format::Json => print_json(&result)?,
+        Format::Text => {
+            let RevokeMatchingResult { count, dry_run } = result;
+            let verb = if dry_run { "would revoke" } else { "revoked" };
+            print_line(format_args!("{verb} {count} indicators"))?;
         }
     }
     Ok(Outcome::Success)

@@ -6,8 +6,9 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use hedgerow_core::api::{
-    BandChange, DeploymentStatus, ErrorCount, IndicatorStatus, PathCount, PublicationStatus,
-    PullStatus, ShadowTraffic, SignatureDifference, SignatureHits, TrafficSummary,
+    BandChange, DeploymentStatus, ErrorCount, IndicatorHolder, IndicatorStatus, PathCount,
+    PublicationStatus, PullStatus, ShadowTraffic, SignatureDifference, SignatureHits,
+    TrafficSummary,
 };
 use hedgerow_core::ruleset::short_digest;
 use serde_json::Value;
@@ -171,10 +172,53 @@ fn print_pull(status: &DeploymentStatus) -> Result<()> {
 }
 
 fn print_indicators(status: &DeploymentStatus) -> Result<()> {
-    let IndicatorStatus { count, clusters, pending, problem } = &status.indicators;
+    let IndicatorStatus { count, clusters, pending, problem, .. } = &status.indicators;
     let pending_note = if *pending { ", waiting for KV" } else { "" };
     print_line(format_args!("indicators  {count}, {clusters} clusters{pending_note}"))?;
-    problem.as_deref().map_or(Ok(()), print_detail)
+    problem.as_deref().map_or(Ok(()), print_detail)?;
+    print_usage(&status.indicators)
+}
+
+/// Prints how full everything is, and who fills it. An older Worker does not say.
+fn print_usage(status: &IndicatorStatus) -> Result<()> {
+    if status.max == 0 {
+        return Ok(());
+    }
+    print_detail(&format!(
+        "room: {} of {} indicators, {} of {} links, {} of {} KV writes today, {} firings and {} \
+         observations queued",
+        status.count,
+        status.max,
+        status.links,
+        status.max_links,
+        status.kv_writes,
+        status.kv_budget,
+        status.queued_firings,
+        status.queued_observations
+    ))?;
+    let mut counts: Vec<(&String, &u64)> = status.by_correlation.iter().collect();
+    counts.sort_by_key(|(name, count)| (std::cmp::Reverse(**count), *name));
+    for (name, count) in counts.into_iter().take(MAX_CORRELATIONS_SHOWN) {
+        print_detail(&format!("{count:>8}  of {} {name}", status.max_per_correlation))?;
+    }
+    let (quota, weak, replaced) =
+        (status.refused_by_quota, status.refused_as_weak, status.replaced);
+    if quota + weak + replaced > 0 {
+        print_detail(&format!(
+            "today: {quota} firings beyond a quota, {weak} weaker than all others, {replaced} \
+             indicators replaced by stronger ones"
+        ))?;
+    }
+    let holders = [
+        ("accounts", &status.top_accounts),
+        ("tenants", &status.top_tenants),
+        ("networks", &status.top_networks),
+    ];
+    for (name, holders) in holders.into_iter().filter(|(_, holders)| !holders.is_empty()) {
+        let holders = holders.iter().map(|IndicatorHolder { id, count }| format!("{id} {count}"));
+        print_detail(&format!("most by {name}: {}", holders.collect::<Vec<_>>().join(", ")))?;
+    }
+    Ok(())
 }
 
 fn print_traffic(status: &DeploymentStatus) -> Result<()> {
@@ -297,6 +341,9 @@ fn print_shadow(shadow: &ShadowTraffic) -> Result<()> {
 fn print_detail(text: &str) -> Result<()> {
     print_line(format_args!("            {text}"))
 }
+
+/// Maximum number of correlations in the output.
+const MAX_CORRELATIONS_SHOWN: usize = 5;
 
 /// Maximum number of paths in the output.
 const MAX_PATHS_SHOWN: usize = 10;

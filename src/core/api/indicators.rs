@@ -45,6 +45,12 @@ pub struct IndicatorInfo {
     pub reason: Option<String>,
     /// End of the revocation; null if it ends when the indicator expires.
     pub until: Option<u64>,
+    /// Hash of the account that caused the first firing, 16 hexadecimal digits; null if unknown.
+    pub account: Option<String>,
+    /// Hash of the tenant that caused the first firing, 16 hexadecimal digits; null if unknown.
+    pub tenant: Option<String>,
+    /// Hash of the network that caused the first firing, 16 hexadecimal digits; null if unknown.
+    pub network: Option<String>,
 }
 
 /// The response of `GET /indicators/{key}`.
@@ -82,4 +88,51 @@ pub struct RevokeResult {
     /// Number of indicators that the key had.
     #[serde(rename = "revoked")]
     pub count: u64,
+}
+
+/// The body of `POST /indicators/revoke`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct RevokeMatchingRequest {
+    /// The indicators to revoke.
+    pub filter: RevokeFilter,
+    /// Reason, of which the first 200 characters are stored. It must not be empty.
+    pub reason: String,
+    /// Name of the person who revokes.
+    #[serde(default)]
+    pub author: String,
+    /// End of the revocation, within a year; if null, it ends when the indicators would have
+    /// expired.
+    pub until: Option<u64>,
+    /// Whether indicators are only counted.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// A selection of indicators: those that meet all conditions. At least one is required.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(default, deny_unknown_fields)]
+pub struct RevokeFilter {
+    /// Name of the correlation.
+    pub correlation: Option<String>,
+    /// Id of the cluster, 8 hexadecimal digits.
+    pub cluster: Option<String>,
+    /// Account that took part: its id, as in decisions, or its hash, as in the status.
+    pub account: Option<String>,
+    /// Time from which on the correlation first fired.
+    pub from: Option<u64>,
+    /// Time before which the correlation first fired.
+    pub to: Option<u64>,
+}
+
+/// The response of `POST /indicators/revoke`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct RevokeMatchingResult {
+    /// Number of indicators that were revoked, or would be.
+    #[serde(rename = "revoked")]
+    pub count: u64,
+    /// Whether they were only counted.
+    pub dry_run: bool,
 }

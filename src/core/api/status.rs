@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::releases::ReleaseInfo;
-use super::traffic::TrafficSummary;
+use super::traffic::{Counts, TrafficSummary};
 
 /// The response of `GET /status`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -63,7 +63,7 @@ pub struct PullStatus {
     pub problem: Option<String>,
 }
 
-/// Numbers of indicators and clusters, and whether KV has them.
+/// Numbers of indicators and clusters, whether KV has them, and how full everything is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(default)]
@@ -74,8 +74,54 @@ pub struct IndicatorStatus {
     pub clusters: u64,
     /// Whether KV does not have the latest indicators yet.
     pub pending: bool,
-    /// Reason why the last write to KV failed.
+    /// Reason why the last write to KV failed, or is not made yet.
     pub problem: Option<String>,
+    /// Maximum of `count`.
+    pub max: u64,
+    /// Maximum number of indicators of one correlation.
+    pub max_per_correlation: u64,
+    /// Number of indicators by correlation, including those that expire within the hour.
+    pub by_correlation: Counts,
+    /// Number of revoked indicators.
+    pub revoked: u64,
+    /// Number of links between accounts and keys.
+    pub links: u64,
+    /// Maximum of `links`: older links are deleted.
+    pub max_links: u64,
+    /// Number of firings that wait at the correlators, as they last reported.
+    pub queued_firings: u64,
+    /// Largest number of observations that waited at an isolate, as the correlators last reported.
+    /// From 4,096 on, further ones are dropped.
+    pub queued_observations: u64,
+    /// Number of writes of indicators to KV on this UTC day.
+    pub kv_writes: u64,
+    /// Maximum of `kv_writes`: KV_WRITES_PER_DAY.
+    pub kv_budget: u64,
+    /// Number of firings beyond a quota on this UTC day, since the registry was started.
+    pub refused_by_quota: u64,
+    /// Number of firings that found no place, because all indicators were stronger, on this UTC
+    /// day, since the registry was started.
+    pub refused_as_weak: u64,
+    /// Number of indicators that a stronger one replaced on this UTC day, since the registry was
+    /// started.
+    pub replaced: u64,
+    /// Accounts that caused the most indicators.
+    pub top_accounts: Vec<IndicatorHolder>,
+    /// Tenants that caused the most indicators.
+    pub top_tenants: Vec<IndicatorHolder>,
+    /// Networks that caused the most indicators.
+    pub top_networks: Vec<IndicatorHolder>,
+}
+
+/// An account, tenant or network, and the indicators that it caused.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(default)]
+pub struct IndicatorHolder {
+    /// Keyed hash, 16 hexadecimal digits.
+    pub id: String,
+    /// Number of indicators.
+    pub count: u64,
 }
 
 /// State of the ledger.

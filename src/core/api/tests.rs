@@ -51,6 +51,9 @@ fn indicator() -> IndicatorInfo {
         revoked: None,
         reason: None,
         until: None,
+        account: Some("00000000000000a1".into()),
+        tenant: None,
+        network: None,
     }
 }
 
@@ -93,7 +96,8 @@ fn indicator_json() -> Value {
         "id": 3, "correlation": "cluster_hour", "key": "00000000000000ff",
         "first": 1_700_000_000, "last": 1_700_000_900, "expires": 1_700_090_000, "times": 4,
         "measured": 12.0, "threshold": "≥ 10 accounts", "accounts": 9, "cluster": "0a1b2c3d",
-        "revoked": null, "reason": null, "until": null,
+        "revoked": null, "reason": null, "until": null, "account": "00000000000000a1",
+        "tenant": null, "network": null,
     })
 }
 
@@ -318,6 +322,25 @@ fn indicators() {
     assert_json(request, json!({ "reason": "ours", "author": "bo", "until": null }));
     let result = RevokeResult { key: "00000000000000ff".into(), count: 1 };
     assert_json(result, json!({ "key": "00000000000000ff", "revoked": 1 }));
+    let request = RevokeMatchingRequest {
+        filter: RevokeFilter {
+            correlation: Some("cluster_hour".into()),
+            ..RevokeFilter::default()
+        },
+        reason: "ours".into(),
+        author: "bo".into(),
+        until: None,
+        dry_run: true,
+    };
+    let filter = json!({
+        "correlation": "cluster_hour", "cluster": null, "account": null, "from": null, "to": null,
+    });
+    let json = json!({
+        "filter": filter, "reason": "ours", "author": "bo", "until": null, "dry_run": true,
+    });
+    assert_json(request, json);
+    let result = RevokeMatchingResult { count: 7, dry_run: true };
+    assert_json(result, json!({ "revoked": 7, "dry_run": true }));
 }
 
 #[test]
@@ -406,7 +429,16 @@ fn status() {
         release: Some(release()),
         publication: PublicationStatus { serial: Some(4), pending: Some(5), ..<_>::default() },
         pull: Some(PullStatus { url_set: true, checked: Some(1_700_000_050), ..<_>::default() }),
-        indicators: IndicatorStatus { count: 3, clusters: 1, pending: true, problem: None },
+        indicators: IndicatorStatus {
+            count: 3,
+            clusters: 1,
+            pending: true,
+            max: 100,
+            max_per_correlation: 25,
+            by_correlation: Counts::from([("cluster_hour".into(), 3)]),
+            top_accounts: vec![IndicatorHolder { id: "00000000000000a1".into(), count: 2 }],
+            ..IndicatorStatus::default()
+        },
         ledger: LedgerStatus { reachable: false },
         traffic: TrafficSummary::default(),
     };
@@ -417,7 +449,15 @@ fn status() {
         "pull": {
             "url_set": true, "checked": 1_700_000_050, "changed": null, "problem": null,
         },
-        "indicators": { "count": 3, "clusters": 1, "pending": true, "problem": null },
+        "indicators": {
+            "count": 3, "clusters": 1, "pending": true, "problem": null, "max": 100,
+            "max_per_correlation": 25, "by_correlation": { "cluster_hour": 3 }, "revoked": 0,
+            "links": 0, "max_links": 0, "queued_firings": 0, "queued_observations": 0,
+            "kv_writes": 0, "kv_budget": 0,
+            "refused_by_quota": 0, "refused_as_weak": 0, "replaced": 0,
+            "top_accounts": [{ "id": "00000000000000a1", "count": 2 }], "top_tenants": [],
+            "top_networks": [],
+        },
         "ledger": { "reachable": false },
         "traffic": TrafficSummary::default(),
     });

@@ -1,7 +1,8 @@
 //! Batches of observations, sent from isolates to a correlator.
 //!
 //! A batch is a version byte, and then in postcard: the sender, the sequence number, the names of
-//! signatures and fields, and the observations, which refer to both by index. Sender and receiver
+//! signatures and fields, the observations, which refer to both by index, and the number of
+//! observations that still wait. Sender and receiver
 //! may have different rulesets: the receiver drops names that its plan does not have.
 //!
 //! Sequence numbers make delivery idempotent: [`SequenceTracker`] rejects a batch that was received
@@ -39,6 +40,8 @@ pub struct Batch {
     signatures: Vec<String>,
     fields: Vec<String>,
     observations: Vec<WireObservation>,
+    /// Number of observations that wait at the sender for the same receiver, after these.
+    pub queued: u32,
 }
 
 /// An observation, with indexes into the names of its batch.
@@ -52,6 +55,8 @@ struct WireObservation {
     proven: bool,
     /// Hash of the tenant; 0, a single byte, if it is unknown.
     tenant: u64,
+    /// Hash of the network of the client's address; 0, a single byte, if it is unknown.
+    network: u64,
 }
 
 /// The index of a field, and the hash of a value. The hash takes eight bytes: as a varint, it would
@@ -73,7 +78,13 @@ impl Batch {
             signatures: plan.signatures().to_vec(),
             fields: plan.fields().iter().map(|field| field.name()).collect(),
             observations: observations.into_iter().map(WireObservation::from_observation).collect(),
+            queued: 0,
         }
+    }
+
+    /// Sets the number of observations that wait at the sender after these.
+    pub fn with_queued(self, queued: usize) -> Self {
+        Self { queued: u32::try_from(queued).unwrap_or(u32::MAX), ..self }
     }
 
     /// Encodes the batch.
@@ -153,8 +164,9 @@ impl WireObservation {
             let counted = run.iter().take(MAX_VALUES_PER_FIELD);
             values.extend(counted.map(|(field, hash)| FieldHash(*field, *hash)));
         }
-        let Observation { at, signatures, numbers, proven, tenant, .. } = observation.clone();
-        Self { at, signatures, values, numbers, proven, tenant }
+        let Observation { at, signatures, numbers, proven, tenant, network, .. } =
+            observation.clone();
+        Self { at, signatures, values, numbers, proven, tenant, network }
     }
 
     /// Replaces each index by the entry at its position in the list of indexes, or drops it if that
@@ -185,6 +197,7 @@ impl WireObservation {
             numbers: numbers.collect(),
             proven: self.proven,
             tenant: self.tenant,
+            network: self.network,
         }
     }
 }
@@ -289,6 +302,7 @@ mod tests {
             numbers: vec![(1, 2.5)],
             proven: true,
             tenant: 300,
+            network: 400,
         }
     }
 
@@ -339,7 +353,8 @@ mod tests {
     #[test]
     fn wire_format_is_stable() {
         let plan = plan("a", &["client.address"]);
-        let bytes = Batch::new(1, 300, &plan, [&observation(&[(0, 2), (1, 3)])]).encode();
+        let batch = Batch::new(1, 300, &plan, [&observation(&[(0, 2), (1, 3)])]);
+        let bytes = batch.with_queued(500).encode();
         let mut expected = vec![1, 1, 0, 0, 0, 0, 0, 0, 0, 0xac, 2, 1, 1, b'a', 2, 16];
         expected.extend(b"hedgerow.account");
         expected.push(14);
@@ -347,7 +362,8 @@ mod tests {
         expected.extend([1, 0x80, 0xa4, 0xa7, 0xda, 6, 1, 0]);
         expected.extend([2, 0, 2, 0, 0, 0, 0, 0, 0, 0, 1, 3, 0, 0, 0, 0, 0, 0, 0]);
         expected.extend([1, 1, 0, 0, 0, 0, 0, 0, 4, 0x40]);
-        expected.extend([1, 0xac, 2]);
+        expected.extend([1, 0xac, 2, 0x90, 3]);
+        expected.extend([0xf4, 3]);
         assert_eq!(bytes, expected);
     }
 

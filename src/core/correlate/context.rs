@@ -1,6 +1,6 @@
 //! The context of a count: the observation, its time, and the aggregation that counts it.
 
-use super::firing::Firing;
+use super::firing::{Cause, Firing};
 use super::observation::Observation;
 use super::plan::{Aggregation, Plan, Rule};
 use super::solo_history::SoloHistory;
@@ -65,7 +65,8 @@ impl AggregationContext<'_> {
     /// Returns the firing of a rule for the group with these values, or for the account of the
     /// observation if the rule is about accounts.
     pub fn firing(&self, rule: &Rule, values: &[u64], value: f64, accounts: Vec<u64>) -> Firing {
-        let account = [self.event.observation.account()];
+        let observation = self.event.observation;
+        let account = [observation.account()];
         let values = if rule.min_own_events.is_some() { &account } else { values };
         Firing {
             correlation: rule.correlation,
@@ -74,6 +75,11 @@ impl AggregationContext<'_> {
             at: self.event.at,
             value,
             accounts,
+            cause: Cause {
+                account: observation.account(),
+                tenant: observation.tenant,
+                network: observation.network,
+            },
         }
     }
 }

@@ -1,5 +1,16 @@
 //! The firing: a report that a correlation holds for a group.
 
+/// The sender of the request at which a correlation held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cause {
+    /// Hash of the account; 0 if the request has none.
+    pub account: u64,
+    /// Hash of the tenant; 0 if it is unknown.
+    pub tenant: u64,
+    /// Hash of the network of the client's address; 0 if it is unknown.
+    pub network: u64,
+}
+
 /// A report that a correlation holds for a group.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Firing {
@@ -16,4 +27,6 @@ pub struct Firing {
     /// Hashes of accounts in the group: all if the correlation counts accounts and they are few, a
     /// sample if they are many; only the account of the event for other correlations.
     pub accounts: Vec<u64>,
+    /// Sender of the request at which the correlation held.
+    pub cause: Cause,
 }

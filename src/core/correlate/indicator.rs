@@ -5,6 +5,9 @@
 
 mod entry;
 mod packed;
+pub mod quota;
+pub mod strength;
+pub mod table;
 
 use std::collections::{HashMap, hash_map};
 use std::hash::BuildHasherDefault;

@@ -24,6 +24,9 @@ pub struct Observation {
     /// Hash of the tenant, the customer that owns the account; 0 if it is unknown. Accounts of a
     /// tenant count as one in groups that other accounts share.
     pub tenant: u64,
+    /// Hash of the network of the client's address; 0 if it is unknown. It counts towards quotas
+    /// of new indicators.
+    pub network: u64,
 }
 
 impl Observation {

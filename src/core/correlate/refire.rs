@@ -59,8 +59,8 @@ impl RefireLimiter {
                 .is_none_or(|fired_at| at.abs_diff(*fired_at) >= refire_interval(correlation))
     }
 
-    /// Returns whether a correlation fires for a key, and records that it does. A firing that
-    /// cannot be remembered is suppressed.
+    /// Returns whether a correlation fires for a key, and records that it does. If there is no room
+    /// to remember it, older firings are forgotten: a flood must not silence a correlation.
     pub fn should_fire(
         &mut self,
         plan: &Plan,
@@ -75,11 +75,11 @@ impl RefireLimiter {
         if !self.has_room(id) && at.abs_diff(self.pruned_at) >= PRUNE_INTERVAL_SECONDS {
             self.prune(plan, at);
         }
-        let has_room = self.has_room(id);
-        if has_room {
-            self.record(id, at);
+        if !self.has_room(id) {
+            self.forget_older_half(id.correlation);
         }
-        has_room
+        self.record(id, at);
+        true
     }
 
     /// Forgets a firing.
@@ -119,6 +119,42 @@ impl RefireLimiter {
         correlations.into_iter().for_each(|correlation| self.increment_count(correlation));
     }
 
+    /// Forgets the older half of the firings of a correlation if it has its share, or else of the
+    /// correlation with the most firings. The forgotten ones fire again at their next event, which
+    /// extends their indicators.
+    fn forget_older_half(&mut self, correlation: u16) {
+        let counts = self.counts_by_correlation.iter().zip(0_u16..);
+        let fullest = counts.max().map_or(correlation, |(_, fullest)| fullest);
+        let own_count = self.counts_by_correlation.get(usize::from(correlation)).copied();
+        let has_share = own_count.unwrap_or_default() >= MAX_REMEMBERED_FIRINGS / MAX_SHARE_DIVISOR;
+        let victim = if has_share { correlation } else { fullest };
+        let mut times: Vec<u32> = self
+            .last_fired
+            .iter()
+            .filter(|(id, _)| id.correlation == victim)
+            .map(|(_, fired_at)| *fired_at)
+            .collect();
+        let middle = times.len() / 2;
+        if times.is_empty() {
+            return;
+        }
+        let median = *times.select_nth_unstable(middle).1;
+        // Of the firings at the median itself, as many as there are too many.
+        let older = times.iter().filter(|fired_at| **fired_at < median).count();
+        let mut remaining_at_median = middle.saturating_add(1).saturating_sub(older);
+        self.last_fired.retain(|id, fired_at| {
+            let is_older = id.correlation == victim && *fired_at <= median;
+            let is_forgotten = is_older && (*fired_at < median || remaining_at_median > 0);
+            if is_forgotten && *fired_at == median {
+                remaining_at_median = remaining_at_median.saturating_sub(1);
+            }
+            !is_forgotten
+        });
+        if let Some(count) = self.counts_by_correlation.get_mut(usize::from(victim)) {
+            *count = count.saturating_sub(middle.saturating_add(1));
+        }
+    }
+
     /// Returns whether a firing is remembered, or there is room to remember it.
     fn has_room(&self, id: FiringId) -> bool {
         let count = self.counts_by_correlation.get(usize::from(id.correlation)).copied();
@@ -147,4 +183,44 @@ impl RefireLimiter {
 /// Returns the seconds after which a firing is repeated.
 fn refire_interval(correlation: &Correlation) -> u32 {
     correlation.ttl / REFIRE_FRACTION
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limiter(counts: &[(u16, u64)]) -> RefireLimiter {
+        let mut limiter = RefireLimiter::default();
+        for (correlation, count) in counts {
+            for key in 0..*count {
+                limiter.record(FiringId { key, correlation: *correlation }, key as u32);
+            }
+        }
+        limiter
+    }
+
+    #[test]
+    fn a_full_limiter_forgets_the_older_half_of_the_fullest() {
+        let share = (MAX_REMEMBERED_FIRINGS / MAX_SHARE_DIVISOR) as u64;
+        let rows: [(&[(u16, u64)], u16, u16); 2] = [
+            (&[(0, share), (1, 10)], 0, 0),
+            (&[(0, share - 1), (1, share), (2, share), (3, share), (4, 1)], 4, 3),
+        ];
+        for (counts, correlation, victim) in rows {
+            let mut limiter = limiter(counts);
+            let newcomer = FiringId { key: u64::MAX, correlation };
+            assert!(!limiter.has_room(newcomer));
+            limiter.forget_older_half(correlation);
+            assert!(limiter.has_room(newcomer));
+            for (id, at) in limiter.iter() {
+                assert!(id.correlation != victim || u64::from(at) > share / 2 - 1);
+            }
+            for (correlation, count) in counts {
+                let left = limiter.iter().filter(|(id, _)| id.correlation == *correlation).count();
+                assert_eq!(limiter.counts_by_correlation[usize::from(*correlation)], left);
+                let expected = if *correlation == victim { share / 2 - 1 } else { *count };
+                assert_eq!(left as u64, expected);
+            }
+        }
+    }
 }

@@ -28,6 +28,11 @@ impl Ruleset {
             signatures: rules.collect(),
             values: Vec::with_capacity(TYPICAL_VALUES),
             tenant: envelope.tenant.map_or(0, |tenant| envelope.hash_key.hash_tenant(tenant)),
+            network: envelope
+                .client
+                .address
+                .and_then(|address| envelope.hash_key.hash_network(address))
+                .unwrap_or_default(),
             ..Observation::default()
         };
         let mut values = Vec::with_capacity(TYPICAL_VALUES);

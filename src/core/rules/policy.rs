@@ -133,6 +133,17 @@ pub struct CorrelationSettings {
     pub memory: usize,
     /// Seconds between snapshots: a crash loses the counts since the last snapshot.
     pub snapshot_interval: u32,
+    /// Maximum number of indicators. A new one replaces a weaker one if there are as many.
+    pub max_indicators: usize,
+    /// Maximum number of new indicators per minute that one account causes.
+    pub quota_account: u32,
+    /// Maximum number of new indicators per minute that the accounts of one tenant cause.
+    pub quota_tenant: u32,
+    /// Maximum number of new indicators per minute that one network causes: an IPv4 address, or
+    /// the /64 of an IPv6 address.
+    pub quota_network: u32,
+    /// Maximum number of new indicators per minute that name a single account.
+    pub quota_all: u32,
 }
 
 /// Settings of reasoning tokens: the signed or encrypted reasoning that clients send back.
@@ -389,6 +400,18 @@ pub const MAX_DECOMPRESSED: usize = 32 << 20;
 pub const MAX_SCANNED_ENTRIES: usize = 1_000_000;
 
 impl CorrelationSettings {
+    /// The settings without a policy.
+    pub const DEFAULT: Self = Self {
+        shards: 1,
+        memory: 32 << 20,
+        snapshot_interval: 15,
+        max_indicators: MAX_STORED_INDICATORS,
+        quota_account: 60,
+        quota_tenant: 300,
+        quota_network: 600,
+        quota_all: 3_000,
+    };
+
     fn is_default(&self) -> bool {
         *self == Self::default()
     }
@@ -396,9 +419,18 @@ impl CorrelationSettings {
 
 impl Default for CorrelationSettings {
     fn default() -> Self {
-        Self { shards: 1, memory: 32 << 20, snapshot_interval: 15 }
+        Self::DEFAULT
     }
 }
+
+/// Maximum number of indicators, of which isolates need some megabytes.
+pub const MAX_STORED_INDICATORS: usize = 100_000;
+
+/// Minimum number of indicators.
+pub const MIN_INDICATORS: u64 = 16;
+
+/// Maximum for each quota of new indicators per minute.
+pub const MAX_QUOTA: usize = 100_000;
 
 /// Maximum number of correlator objects.
 pub const MAX_CORRELATION_SHARDS: usize = 64;

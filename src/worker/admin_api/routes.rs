@@ -46,6 +46,7 @@ const ROUTES: &[AdminRoute] = &[
     route("GET",  "/clusters",                RouteHandler::Clusters,   Scope::Read),
     route("GET",  "/clusters/{id}",           RouteHandler::Clusters,   Scope::Read),
     route("GET",  "/indicators",              RouteHandler::Registry,   Scope::Read),
+    route("POST", "/indicators/revoke",       RouteHandler::Registry,   Scope::Admin),
     route("POST", "/indicators/{key}/revoke", RouteHandler::Registry,   Scope::Admin),
     route("GET",  "/indicators/{key}",        RouteHandler::Registry,   Scope::Read),
     route("GET",  "/bundles",                 RouteHandler::Registry,   Scope::Read),
@@ -117,6 +118,8 @@ mod tests {
             ("POST", "/indicators", Err(405)),
             ("GET", "/indicators/00/revoke", Err(405)),
             ("POST", "/indicators/00/revoke", Ok(Scope::Admin)),
+            ("POST", "/indicators/revoke", Ok(Scope::Admin)),
+            ("GET", "/indicators/revoke", Err(405)),
             ("GET", "/indicators/00", Ok(Scope::Read)),
             ("GET", "/clusters/00", Ok(Scope::Read)),
         ];

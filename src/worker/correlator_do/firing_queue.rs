@@ -3,7 +3,6 @@
 //! The first page is posted before a batch is answered, so that the answer has the clusters of new
 //! indicators. The alarm posts all pages.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -11,7 +10,7 @@ use serde_json::{Value, json};
 use worker::{Method, Request, RequestInit};
 
 use super::Correlator;
-use super::firing_report::FiringReport;
+use super::firing_report::{FiringReport, FiringsAnswer};
 use crate::platform::clock::{now_ms, with_timeout};
 use crate::platform::log;
 use crate::platform::sql::integer;
@@ -85,10 +84,19 @@ impl Correlator {
         let Some(session) = session.as_mut() else { return false };
         let firings = texts.iter().filter_map(|text| serde_json::from_str(text).ok());
         for FiringReport { correlation, key, .. } in firings {
-            let key = u64::from_str_radix(&key, 16).unwrap_or_default();
-            session.correlator.forget_firing(&correlation, key);
+            session.forget_firing(&correlation, &key);
         }
         true
+    }
+
+    /// Makes the session forget the firings that the registry refused: they fire again at the next
+    /// event, when there may be room.
+    fn forget_refused(&self, answer: &FiringsAnswer) {
+        if let Some(session) = self.session.borrow_mut().as_mut() {
+            for (correlation, key) in &answer.refused {
+                session.forget_firing(correlation, key);
+            }
+        }
     }
 
     fn queued_count(&self) -> Result<u64, String> {
@@ -110,18 +118,17 @@ impl Correlator {
         Ok(rows.into_iter().map(|row| row.text).collect())
     }
 
-    /// Posts at most `max_pages` pages of the queue to the registry, and returns the ids of the
-    /// clusters by key, as the registry answers. Does nothing while another event posts, or after a
-    /// failure; the alarm posts the rest.
-    pub(super) async fn post_firings(&self, max_pages: usize) -> BTreeMap<String, String> {
-        let mut clusters = BTreeMap::new();
+    /// Posts at most `max_pages` pages of the queue to the registry, and returns its answers. Does
+    /// nothing while another event posts, or after a failure; the alarm posts the rest.
+    pub(super) async fn post_firings(&self, max_pages: usize) -> FiringsAnswer {
+        let mut answer = FiringsAnswer::default();
         let now = now_ms();
         if !self.posting_backoff.borrow().is_due(now)
             || !self.posting.borrow_mut().try_acquire(now, POSTING_LEASE)
         {
-            return clusters;
+            return answer;
         }
-        let result = self.post_pages(max_pages, &mut clusters).await;
+        let result = self.post_pages(max_pages, &mut answer).await;
         self.posting.borrow_mut().release();
         let mut backoff = self.posting_backoff.borrow_mut();
         match result {
@@ -134,14 +141,10 @@ impl Correlator {
                 }
             }
         }
-        clusters
+        answer
     }
 
-    async fn post_pages(
-        &self,
-        max_pages: usize,
-        clusters: &mut BTreeMap<String, String>,
-    ) -> Result<(), String> {
+    async fn post_pages(&self, max_pages: usize, answer: &mut FiringsAnswer) -> Result<(), String> {
         for _ in 0..max_pages {
             self.posting.borrow_mut().renew(now_ms(), POSTING_LEASE);
             let queued = self.queued_firings()?;
@@ -150,20 +153,31 @@ impl Correlator {
                 .iter()
                 .filter_map(|firing| serde_json::from_str(&firing.text).ok())
                 .collect();
-            let body = json!({ "firings": firings });
+            let settings = self.session.borrow().as_ref().map(|session| session.policy);
+            let refused = self.refused_by_quota.get();
+            let body = json!({
+                "firings": firings,
+                "settings": settings,
+                "refused": refused,
+                "shard": self.shard_index.get(),
+                "queued": self.queued_count()?,
+                "queued_observations": self.queued_observations.take(),
+            });
             let response = with_timeout(self.post_page(&body), REGISTRY_TIMEOUT).await;
-            clusters.extend(response.ok_or("the registry does not answer")??);
+            let FiringsAnswer { clusters, refused: page_refused } =
+                response.ok_or("the registry does not answer")??;
+            self.refused_by_quota.update(|count| count.saturating_sub(refused));
+            answer.clusters.extend(clusters);
+            let page = FiringsAnswer { refused: page_refused, ..FiringsAnswer::default() };
+            self.forget_refused(&page);
+            answer.refused.extend(page.refused);
             self.exec("DELETE FROM firing WHERE id <= ?", vec![integer(last_id)])?;
         }
         Ok(())
     }
 
-    /// Posts a page, and returns the ids of the clusters by key.
-    async fn post_page(&self, body: &Value) -> Result<BTreeMap<String, String>, String> {
-        #[derive(Deserialize)]
-        struct FiringsResponse {
-            clusters: BTreeMap<String, String>,
-        }
+    /// Posts a page, and returns the answer.
+    async fn post_page(&self, body: &Value) -> Result<FiringsAnswer, String> {
         let unavailable = |_| "the registry does not answer".to_owned();
         let stub = client::stub(&self.settings).map_err(|error| error.message)?;
         let mut init = RequestInit::new();
@@ -172,15 +186,12 @@ impl Correlator {
             Request::new_with_init("https://registry/firings", &init).map_err(unavailable)?;
         let mut response = stub.fetch_with_request(request).await.map_err(unavailable)?;
         match response.status_code() {
-            200 => {
-                let body: FiringsResponse = response.json().await.map_err(unavailable)?;
-                Ok(body.clusters)
-            }
+            200 => response.json().await.map_err(unavailable),
             // The registry will never accept this page: drop it, so that the next page can be sent.
             status @ 400..=499 => {
                 let error = format!("the registry rejected firings with status {status}");
                 log::correlator_error("registry", &error);
-                Ok(BTreeMap::new())
+                Ok(FiringsAnswer::default())
             }
             status => Err(format!("the registry answered with status {status}")),
         }

@@ -1,9 +1,10 @@
 //! A firing as a correlator reports it to the registry.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use hedgerow_core::correlate::indicator::strength::Strength;
 use hedgerow_core::correlate::indicator::{Indicator, Indicators};
-use hedgerow_core::correlate::{Firing, Plan};
+use hedgerow_core::correlate::{Cause, Firing, Plan};
 use serde::{Deserialize, Serialize};
 
 /// A correlation that holds for a group. JSON of `POST /firings`, and of the table `firing`.
@@ -25,6 +26,26 @@ pub struct FiringReport {
     pub links_accounts: bool,
     /// Accounts of the group, 16 hex digits each; a sample of a large group.
     pub accounts: Vec<String>,
+    /// Account of the request at which the correlation held, 16 hex digits.
+    #[serde(default)]
+    pub account: Option<String>,
+    /// Hash of its tenant, 16 hex digits.
+    #[serde(default)]
+    pub tenant: Option<String>,
+    /// Hash of its network, 16 hex digits.
+    #[serde(default)]
+    pub network: Option<String>,
+}
+
+/// The registry's answer to firings.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FiringsAnswer {
+    /// Ids of clusters by key, both in hex.
+    pub clusters: BTreeMap<String, String>,
+    /// Names of correlations, and keys in hex, that did not become indicators: a quota is
+    /// exhausted, or all others are stronger.
+    pub refused: BTreeSet<(String, String)>,
 }
 
 impl FiringReport {
@@ -42,20 +63,96 @@ impl FiringReport {
             threshold: correlation.describe(),
             links_accounts: correlation.links_accounts(),
             accounts: firing.accounts.iter().filter(|account| **account != 0).map(hex).collect(),
+            account: optional_hex(firing.cause.account),
+            tenant: optional_hex(firing.cause.tenant),
+            network: optional_hex(firing.cause.network),
         })
+    }
+
+    /// Returns who caused the firing.
+    pub fn cause(&self) -> Cause {
+        let hash = |hex: &Option<String>| {
+            hex.as_deref().and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or_default()
+        };
+        let Self { account, tenant, network, .. } = self;
+        Cause { account: hash(account), tenant: hash(tenant), network: hash(network) }
+    }
+
+    /// Returns the strength of an indicator that fires for the first time.
+    pub fn strength(&self) -> Strength {
+        let accounts = u32::try_from(self.accounts.len()).unwrap_or(u32::MAX);
+        Strength { accounts, times: 1, last: self.at }
+    }
+
+    /// Returns the name of the correlation and the key, by which an answer names a firing.
+    pub fn name(&self) -> (String, String) {
+        (self.correlation.clone(), self.key.clone())
     }
 }
 
-/// Encodes firings as packed indicators, the answer to an isolate. `clusters` has the cluster ids
-/// by key, both in hex; a key without a cluster gets cluster 0.
-pub fn encode_indicators(firings: &[FiringReport], clusters: &BTreeMap<String, String>) -> Vec<u8> {
-    let mut indicators = Indicators::default();
-    for FiringReport { correlation, key, expires, .. } in firings {
-        let cluster = clusters.get(key).and_then(|id| u32::from_str_radix(id, 16).ok());
+/// Returns a hash as 16 hex digits; `None` for 0, which stands for unknown.
+fn optional_hex(hash: u64) -> Option<String> {
+    (hash != 0).then(|| format!("{hash:016x}"))
+}
+
+/// Encodes the answer to an isolate: the length of the first part as four little-endian bytes, the
+/// packed indicators of several accounts, and those of a single account. Firings that the registry
+/// refused are left out; a key without a cluster gets cluster 0.
+pub fn encode_answer(firings: &[FiringReport], answer: &FiringsAnswer) -> Vec<u8> {
+    let (mut shared, mut single) = (Indicators::default(), Indicators::default());
+    for firing in firings.iter().filter(|firing| !answer.refused.contains(&firing.name())) {
+        let FiringReport { correlation, key, expires, .. } = firing;
+        let cluster = answer.clusters.get(key).and_then(|id| u32::from_str_radix(id, 16).ok());
         let (cluster, expires) = (cluster.unwrap_or(0), *expires);
+        let target = if firing.strength().is_shared() { &mut shared } else { &mut single };
         if let Ok(key) = u64::from_str_radix(key, 16) {
-            indicators.add(Indicator { correlation, key, expires, cluster });
+            target.add(Indicator { correlation, key, expires, cluster });
         }
     }
-    indicators.encode()
+    let shared = shared.encode();
+    let length = u32::try_from(shared.len()).unwrap_or(u32::MAX);
+    [length.to_le_bytes().as_slice(), &shared, &single.encode()].concat()
+}
+
+/// Decodes an answer into the indicators of several accounts, and those of a single account.
+/// `None` if it is malformed.
+pub fn decode_answer(bytes: &[u8]) -> Option<(Indicators, Indicators)> {
+    let (length, parts) = bytes.split_first_chunk::<4>()?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+    let (shared, single) = parts.split_at_checked(length)?;
+    Some((Indicators::decode(shared).ok()?, Indicators::decode(single).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_has_the_indicators_that_were_not_refused() {
+        let firing = |key: u64, accounts: &[u64]| FiringReport {
+            correlation: "cluster_one".to_owned(),
+            key: format!("{key:016x}"),
+            at: 10,
+            expires: 100,
+            measured: 1.0,
+            threshold: String::new(),
+            links_accounts: true,
+            accounts: accounts.iter().map(|account| format!("{account:016x}")).collect(),
+            account: optional_hex(5),
+            tenant: None,
+            network: optional_hex(7),
+        };
+        let firings = [firing(1, &[5]), firing(2, &[5, 6]), firing(3, &[5])];
+        let answer = FiringsAnswer {
+            clusters: BTreeMap::from([(firings[1].key.clone(), "000000ff".to_owned())]),
+            refused: BTreeSet::from([firings[2].name()]),
+        };
+        let (shared, single) = decode_answer(&encode_answer(&firings, &answer)).unwrap();
+        let keys = |indicators: &Indicators| {
+            indicators.iter().map(|found| (found.key, found.cluster)).collect::<Vec<_>>()
+        };
+        assert_eq!((keys(&shared), keys(&single)), (vec![(2, 255)], vec![(1, 0)]));
+        assert_eq!(firings[0].cause(), Cause { account: 5, tenant: 0, network: 7 });
+        assert!(decode_answer(&[9, 0, 0, 0, 1]).is_none() && decode_answer(&[]).is_none());
+    }
 }

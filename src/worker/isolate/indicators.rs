@@ -6,8 +6,10 @@
 //! under a key derived from ACCOUNT_SECRET. A value that does not verify is rejected and logged
 //! once; the last valid indicators stay in force.
 //!
-//! KV may not have the indicators yet that a correlator sent in its answer to a batch: for three
-//! minutes they are added to the published ones.
+//! KV may not have the indicators yet that a correlator sent in its answer to a batch. They are
+//! added to the published ones for three minutes, and as long as KV has a value from before their
+//! arrival: the budget of writes may delay the next one for hours. Their number is limited: those
+//! of a single account are dropped before those of several, and older ones before newer ones.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -17,6 +19,7 @@ use hedgerow_core::correlate::indicator::{Indicator, Indicators, MAX_INDICATORS}
 use hedgerow_core::mac_domain::MacDomain;
 use worker::Context;
 
+use crate::correlator_do::firing_report::decode_answer;
 use crate::isolate::kv_poll::{KV_TIMEOUT, KvPoll, PollTicket, run_in_background};
 use crate::isolate::{active_rules, telemetry};
 use crate::platform::clock::{now_ms, now_seconds, with_timeout};
@@ -24,8 +27,12 @@ use crate::platform::kv::{ConfigKv, SignedValue};
 use crate::platform::settings::Settings;
 use crate::platform::{hmac_sha256, log};
 
-/// Milliseconds after which KV has an indicator that a correlator sent. From then on KV decides.
+/// Milliseconds after which KV has an indicator that a correlator sent, unless it has no later
+/// value. From then on KV decides.
 const LOCAL_TTL_MS: f64 = 180_000.0;
+
+/// Maximum number of indicators from correlators. Then a quarter is dropped.
+const MAX_LOCAL_INDICATORS: usize = 20_000;
 
 /// Milliseconds between two removals of expired indicators.
 const PRUNE_INTERVAL_MS: f64 = 60_000.0;
@@ -34,7 +41,8 @@ const PRUNE_INTERVAL_MS: f64 = 60_000.0;
 struct IndicatorsState {
     /// Indicators in force: published and local indicators.
     indicators: Rc<Indicators>,
-    /// Indicators that correlators sent within the last [`LOCAL_TTL_MS`].
+    /// Indicators that correlators sent and KV may not have yet, oldest first; at most
+    /// [`MAX_LOCAL_INDICATORS`].
     local_indicators: Vec<LocalIndicator>,
     /// The value that was last adopted from KV.
     last_published: Option<SignedValue>,
@@ -58,6 +66,8 @@ struct LocalIndicator {
     expires: u32,
     /// Id of the cluster; 0 if it has none.
     cluster: u32,
+    /// Whether several accounts took part.
+    is_shared: bool,
     /// Time of its arrival, in milliseconds since the epoch.
     received_at: f64,
 }
@@ -84,24 +94,48 @@ pub fn current() -> Rc<Indicators> {
 /// Adds the indicators of a correlator's answer: packed, without MAC, because the answer came from
 /// one of the deployment's own Durable Objects.
 pub fn apply_answer(answer: &[u8]) {
-    let Ok(received) = Indicators::decode(answer) else {
+    let Some((shared, single)) = decode_answer(answer) else {
         telemetry::count_error("correlate: the answer of a correlator cannot be parsed");
         return;
     };
+    if shared.is_empty() && single.is_empty() {
+        return;
+    }
     let received_at = now_ms();
     STATE.with_borrow_mut(|state| {
-        state.local_indicators.retain(|local| {
-            received_at - local.received_at < LOCAL_TTL_MS
-                && received.find(&local.correlation, local.key).is_none()
-        });
+        let is_received = |local: &LocalIndicator| {
+            let parts = [&shared, &single];
+            parts.iter().any(|part| part.find(&local.correlation, local.key).is_some())
+        };
+        state.local_indicators.retain(|local| !is_received(local));
         state.prune_expired(received_at);
-        for Indicator { correlation, key, expires, cluster } in received.iter() {
-            let correlation = correlation.to_owned();
-            let local = LocalIndicator { correlation, key, expires, cluster, received_at };
-            local.overlay(Rc::make_mut(&mut state.indicators));
-            state.local_indicators.push(local);
+        for (part, is_shared) in [(&shared, true), (&single, false)] {
+            for Indicator { correlation, key, expires, cluster } in part.iter() {
+                let correlation = correlation.to_owned();
+                let local =
+                    LocalIndicator { correlation, key, expires, cluster, is_shared, received_at };
+                local.overlay(Rc::make_mut(&mut state.indicators));
+                state.local_indicators.push(local);
+            }
+        }
+        if state.local_indicators.len() > MAX_LOCAL_INDICATORS {
+            drop_weakest(&mut state.local_indicators, MAX_LOCAL_INDICATORS / 4 * 3);
+            state.rebuild();
         }
     });
+}
+
+/// Drops local indicators, of which the older ones come first, until `max` are left: those of a
+/// single account, and then those of several, the oldest first.
+fn drop_weakest(local_indicators: &mut Vec<LocalIndicator>, max: usize) {
+    let mut surplus = local_indicators.len().saturating_sub(max);
+    for drops_shared in [false, true] {
+        local_indicators.retain(|local| {
+            let is_dropped = surplus > 0 && (drops_shared || !local.is_shared);
+            surplus -= usize::from(is_dropped);
+            !is_dropped
+        });
+    }
 }
 
 /// Polls KV for newer indicators in the background, if it is time to. The first request of an
@@ -224,13 +258,24 @@ impl IndicatorsState {
     /// Puts published indicators in force, together with the local indicators.
     fn adopt(&mut self, published: Published, now: f64) {
         let Published { signed, number, mut indicators } = published;
+        // The number is at least the time of the publication.
         self.local_indicators.retain(|local| {
-            now - local.received_at < LOCAL_TTL_MS && u64::from(local.expires) > now_seconds()
+            let is_recent = now - local.received_at < LOCAL_TTL_MS;
+            (is_recent || number as f64 <= local.received_at)
+                && u64::from(local.expires) > now_seconds()
         });
         self.local_indicators.iter().for_each(|local| local.overlay(&mut indicators));
         self.indicators = Rc::new(indicators);
         self.last_published = Some(signed);
         self.last_number = number;
+    }
+
+    /// Puts the published indicators in force again, together with the local ones that are left.
+    fn rebuild(&mut self) {
+        let published = self.last_published.as_ref().and_then(|signed| decode(&signed.bytes).ok());
+        let mut indicators = published.map_or_else(Indicators::default, |(_, found)| found);
+        self.local_indicators.iter().for_each(|local| local.overlay(&mut indicators));
+        self.indicators = Rc::new(indicators);
     }
 }
 
@@ -277,6 +322,7 @@ mod tests {
             key: 7,
             expires: 900,
             cluster: 0,
+            is_shared: false,
             received_at: 0.0,
         };
         let rows = [(0, 0), (100, 900)];
@@ -287,6 +333,31 @@ mod tests {
                 published_indicators.find("cluster_one", 7).map(|indicator| indicator.expires),
                 Some(expected)
             );
+        }
+    }
+
+    #[test]
+    fn indicators_of_a_single_account_are_dropped_first_and_older_ones_before_newer_ones() {
+        let local = |key: u64, is_shared: bool| LocalIndicator {
+            correlation: "cluster_one".into(),
+            key,
+            expires: 900,
+            cluster: 0,
+            is_shared,
+            received_at: key as f64,
+        };
+        let all = || (0..10).map(|key| local(key, key % 3 == 0)).collect::<Vec<_>>();
+        let rows: [(usize, &[u64]); 4] = [
+            (10, &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
+            (6, &[0, 3, 6, 7, 8, 9]),
+            (3, &[3, 6, 9]),
+            (0, &[]),
+        ];
+        for (max, expected) in rows {
+            let mut indicators = all();
+            drop_weakest(&mut indicators, max);
+            let keys: Vec<u64> = indicators.iter().map(|local| local.key).collect();
+            assert_eq!(keys, expected, "{max}");
         }
     }
 }

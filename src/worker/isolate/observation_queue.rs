@@ -265,6 +265,7 @@ impl ShardQueue {
             let drained: Vec<_> = self.queue.drain(..count).collect();
             let observations = drained.iter().map(|queued| queued.observation.as_ref());
             let batch = Batch::new(id.sender, id.sequence, &plan, observations);
+            let batch = batch.with_queued(self.queue.len());
             self.undelivered = Some(batch.encode().into());
         }
         self.undelivered.clone()

@@ -171,6 +171,12 @@ impl Settings {
         self.integer_var("LEDGER_SHARDS").unwrap_or(1).clamp(1, 16) as u32
     }
 
+    /// Returns KV_WRITES_PER_DAY: the number of KV writes per UTC day that indicators may use. 800
+    /// by default: the free plan has 1,000 per day, and releases need some.
+    pub fn kv_writes_per_day(&self) -> u64 {
+        self.integer_var("KV_WRITES_PER_DAY").unwrap_or(800)
+    }
+
     /// Returns MIN_SERIAL, 0 by default: releases with a lower serial are rejected, even by an
     /// isolate that has seen no release yet.
     pub fn min_serial(&self) -> u64 {

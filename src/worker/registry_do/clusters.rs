@@ -17,7 +17,7 @@ use crate::platform::clock::now_seconds;
 use crate::platform::sql::integer;
 
 /// Maximum number of links.
-const MAX_LINKS: u64 = 20_000;
+pub(super) const MAX_LINKS: u64 = 20_000;
 
 /// Seconds for which a link is kept after its last firing.
 const LINK_RETENTION_SECONDS: u64 = 31 * 86_400;

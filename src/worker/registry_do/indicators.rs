@@ -1,39 +1,39 @@
-//! Indicators: the firings of all correlators, in the table `indicator`. KV gets all active
-//! indicators in one value, which isolates read.
+//! Indicators: the firings of all correlators, in the table `indicator`.
 //!
 //! A new firing extends an indicator. A revocation lasts until the indicator would have expired, or
 //! until a given time, even if the correlation fires again. Revoked indicators are published with
 //! the expiry 0, so that isolates drop them, too, if they have them from a correlator.
+//!
+//! A new indicator needs a place: quotas limit how many one account, tenant or network causes in a
+//! minute, and in a full table it replaces a weaker one. `publication.rs` writes all to KV.
 
-use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
+use std::collections::HashMap;
 
 use hedgerow_core::api;
+use hedgerow_core::correlate::Cause;
+use hedgerow_core::correlate::indicator::strength::Strength;
+use hedgerow_core::correlate::indicator::table::{
+    Admission, IndicatorName, IndicatorTable, TableEntry,
+};
 use hedgerow_core::correlate::indicator::{Indicator, Indicators};
+use hedgerow_core::rules::policy::{CorrelationSettings, MAX_STORED_INDICATORS};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use worker::{Request, SqlStorageValue};
 
 use super::error::internal_error;
-use super::publish::put_with_timeout;
+use super::room::{Queued, StoredIndicators};
 use super::tables::Tables;
-use super::{Caller, HandlerResult, Registry, parse_number};
+use super::{HandlerResult, Registry, parse_number};
 use crate::admin_api::error::ApiError;
-use crate::correlator_do::firing_report::FiringReport;
-use crate::isolate::indicators::sign;
-use crate::platform::clock::{now_ms, now_seconds};
-use crate::platform::kv::ConfigKv;
+use crate::correlator_do::firing_report::{FiringReport, FiringsAnswer};
+use crate::platform::clock::now_seconds;
 use crate::platform::log;
 use crate::platform::sql::integer;
 
-/// The longest revocation, in seconds.
-const MAX_REVOCATION_SECONDS: u64 = 366 * 86_400;
-
-/// Maximum number of indicators. Isolates need some megabytes for this number.
-const MAX_STORED_INDICATORS: usize = 100_000;
-
-/// One correlation may have at most `1 / CORRELATION_SHARE_DIVISOR` of the indicators.
-const CORRELATION_SHARE_DIVISOR: usize = 4;
+/// Maximum number of revoked indicators. They take no places of others; beyond, the revocations
+/// that would end first end at once.
+pub(super) const MAX_REVOKED_INDICATORS: usize = 50_000;
 
 /// Seconds between two deletions of expired indicators, if the table is full.
 const PRUNE_INTERVAL_WHEN_FULL_SECONDS: u64 = 60;
@@ -41,76 +41,148 @@ const PRUNE_INTERVAL_WHEN_FULL_SECONDS: u64 = 60;
 /// Seconds between two deletions of expired indicators, if the table is not full.
 const PRUNE_INTERVAL_SECONDS: u64 = 3_600;
 
-/// The first and the longest pause after a failed publication.
-const MIN_BACKOFF: Duration = Duration::from_secs(2);
-const MAX_BACKOFF: Duration = Duration::from_secs(60);
-
 /// Maximum number of rows in one query.
 const PAGE_ROWS: u64 = 500;
 
-/// Maximum number of characters of a reason or an author. Further characters are cut off.
-const MAX_REASON_CHARS: usize = 200;
+/// Maximum number of accounts that are stored for an indicator.
+const MAX_MEMBERS: usize = 64;
+
+/// The body of `POST /firings`.
+#[derive(Deserialize)]
+struct FiringsRequest {
+    firings: Vec<Value>,
+    /// Settings of the policy by which the correlator counts.
+    settings: Option<CorrelationSettings>,
+    /// Number of firings beyond a quota that the correlator has left out.
+    #[serde(default)]
+    refused: u64,
+    /// Index of the correlator.
+    #[serde(default)]
+    shard: u32,
+    /// Number of firings that wait at the correlator, these included.
+    #[serde(default)]
+    queued: u64,
+    /// Largest number of observations that waited at an isolate since the last report.
+    #[serde(default)]
+    queued_observations: u64,
+}
 
 impl Registry {
-    /// Handles `POST /firings`: stores indicators and links. Returns the ids of clusters by key.
+    /// Handles `POST /firings`: stores indicators and links. Returns the ids of clusters by key,
+    /// and the firings that were refused.
     pub(super) async fn receive_firings(&self, request: &mut Request) -> HandlerResult {
-        #[derive(Deserialize)]
-        struct FiringsRequest {
-            firings: Vec<Value>,
-        }
         let body: FiringsRequest = request.json().await.map_err(|_| invalid_body())?;
+        let firings = body.firings.len() as u64;
+        self.usage.borrow_mut().record_report(
+            now_seconds(),
+            body.shard,
+            Queued {
+                firings: body.queued.saturating_sub(firings),
+                observations: body.queued_observations,
+            },
+            body.refused,
+        );
+        if let Some(settings) = body.settings {
+            self.apply_settings(settings)?;
+        }
         self.prune_expired_indicators(PRUNE_INTERVAL_SECONDS)?;
-        let mut clusters = BTreeMap::new();
+        let mut answer = FiringsAnswer::default();
+        let mut has_changed = false;
         // A malformed firing does not keep the others from being stored.
         let parse = |value: &Value| FiringReport::deserialize(value).ok();
         for firing in &body.firings.iter().filter_map(parse).collect::<Vec<FiringReport>>() {
             let Some(key) = parse_hash(&firing.key) else { continue };
-            self.record_firing(firing, key)?;
+            if !self.record_firing(firing, key)? {
+                answer.refused.insert(firing.name());
+                continue;
+            }
+            has_changed = true;
             if firing.links_accounts {
                 self.link(firing, key)?;
             }
             if let Some(id) = self.cluster_id_for_key(key)? {
-                clusters.insert(firing.key.clone(), id);
+                answer.clusters.insert(firing.key.clone(), id);
             }
         }
-        if !body.firings.is_empty() {
+        if has_changed {
             self.mark_indicators_changed().await?;
         }
-        Ok((200, json!({ "clusters": clusters })))
+        Ok((200, json!(answer)))
     }
 
-    /// Stores an indicator, or extends it if it is stored and has not expired.
-    fn record_firing(&self, firing: &FiringReport, key: u64) -> Result<(), ApiError> {
-        let tables = self.tables()?;
-        let state = tables.indicator_state(firing)?;
-        if state == IndicatorState::NotStored && !self.has_room(&firing.correlation)? {
-            log::indicators_error("full", "an indicator was not stored: there are too many");
-            return Ok(());
-        }
-        tables.upsert_indicator(firing, state)?;
-        if state != IndicatorState::Revoked {
-            let (correlation, expires) = (firing.correlation.as_str(), firing.expires);
-            let indicator = Indicator { correlation, key, expires, cluster: 0 };
-            self.with_indicators(|indicators| indicators.add(indicator))?;
+    /// Puts the settings of the policy in force. If there are fewer places, the weakest indicators
+    /// lose theirs.
+    fn apply_settings(&self, settings: CorrelationSettings) -> Result<(), ApiError> {
+        if self.correlation_settings.replace(settings).max_indicators != settings.max_indicators {
+            // Loading applies the new number.
+            *self.indicators.borrow_mut() = None;
         }
         Ok(())
     }
 
-    /// Returns whether there is room for another indicator of a correlation. Deletes expired
-    /// indicators if necessary. A correlation that clients can make fire at will leaves room for
-    /// others.
-    fn has_room(&self, correlation: &str) -> Result<bool, ApiError> {
-        let max_per_correlation = MAX_STORED_INDICATORS / CORRELATION_SHARE_DIVISOR;
-        let is_full = |indicators: &mut Indicators| {
-            indicators.len() >= MAX_STORED_INDICATORS
-                || indicators.len() >= max_per_correlation
-                    && indicators.count(correlation) >= max_per_correlation
-        };
-        if !self.with_indicators(is_full)? {
+    /// Stores an indicator, or extends it if it is stored and has not expired. Returns false if it
+    /// was refused: a quota is exhausted, or all others are stronger.
+    fn record_firing(&self, firing: &FiringReport, key: u64) -> Result<bool, ApiError> {
+        let tables = self.tables()?;
+        let row = tables.stored_firing(firing)?;
+        if row.as_ref().is_some_and(|row| row.revoked.is_some()) {
+            tables.count_revoked_firing(firing)?;
             return Ok(true);
         }
-        self.prune_expired_indicators(PRUNE_INTERVAL_WHEN_FULL_SECONDS)?;
-        Ok(!self.with_indicators(is_full)?)
+        if row.is_none() && !self.is_within_quotas(firing) {
+            self.usage.borrow_mut().record_refused_by_quota(now_seconds(), 1);
+            return Ok(false);
+        }
+        let entry = firing_entry(firing, row.as_ref());
+        match self.admit(&firing.correlation, key, entry, row.is_none())? {
+            Admission::Admitted => {}
+            Admission::Replaced(weaker) => {
+                tables.delete_indicator(&weaker)?;
+                self.usage.borrow_mut().record_replaced(now_seconds());
+            }
+            Admission::Refused => {
+                if self.usage.borrow_mut().record_refused_as_weak(now_seconds()) == 1 {
+                    let error = "an indicator was not stored: all others are stronger";
+                    log::indicators_error("full", error);
+                }
+                return Ok(false);
+            }
+        }
+        tables.store_firing(firing, row.as_ref())?;
+        Ok(true)
+    }
+
+    /// Counts a new indicator towards the quotas of who caused it. Returns false if one of them is
+    /// exhausted.
+    fn is_within_quotas(&self, firing: &FiringReport) -> bool {
+        let settings = self.correlation_settings.get();
+        let mut quotas = self.quotas.borrow_mut();
+        quotas.admit(&firing.cause(), &firing.strength(), &settings, now_seconds()).is_ok()
+    }
+
+    /// Adds an indicator to the table in memory. Deletes expired indicators first if that is
+    /// full.
+    fn admit(
+        &self,
+        correlation: &str,
+        key: u64,
+        entry: TableEntry,
+        is_new: bool,
+    ) -> Result<Admission, ApiError> {
+        let is_full = self.with_indicators(|stored| {
+            let table = &stored.active;
+            table.len() >= table.max() || table.count(correlation) >= table.max_per_correlation()
+        })?;
+        if is_new && is_full {
+            self.prune_expired_indicators(PRUNE_INTERVAL_WHEN_FULL_SECONDS)?;
+        }
+        self.with_indicators(|stored| {
+            if is_new {
+                // It may be there with an expiry that is over.
+                stored.active.remove(correlation, key);
+            }
+            stored.active.insert(correlation, key, entry)
+        })
     }
 
     /// Deletes expired indicators and ends revocations, unless that was done in the last
@@ -118,105 +190,38 @@ impl Registry {
     fn prune_expired_indicators(&self, min_interval: u64) -> Result<(), ApiError> {
         if now_seconds() >= self.indicators_pruned_at.get().saturating_add(min_interval) {
             self.indicators_pruned_at.set(now_seconds());
-            self.tables()?.restore_revoked()?;
+            if self.tables()?.restore_revoked()? > 0 {
+                *self.indicators.borrow_mut() = None;
+            }
             self.tables()?.delete_expired_indicators()?;
-            *self.indicators.borrow_mut() = None;
+            if let Some(stored) = self.indicators.borrow_mut().as_mut() {
+                stored.active.remove_expired(now_seconds());
+            }
         }
         Ok(())
     }
 
-    /// Runs `work` with the indicators that have not expired; revoked indicators have the expiry 0.
-    /// They are read from the table if necessary.
-    fn with_indicators<T>(&self, work: impl FnOnce(&mut Indicators) -> T) -> Result<T, ApiError> {
+    /// Runs `work` with the indicators that have not expired. They are read from the table if
+    /// necessary; indicators without a place are deleted then.
+    pub(super) fn with_indicators<T>(
+        &self,
+        work: impl FnOnce(&mut StoredIndicators) -> T,
+    ) -> Result<T, ApiError> {
         if self.indicators.borrow().is_none() {
-            let stored = self.tables()?.indicators()?;
+            let mut stored = self.tables()?.indicators()?;
+            let max = self.correlation_settings.get().max_indicators.min(MAX_STORED_INDICATORS);
+            for evicted in stored.active.set_max(max) {
+                self.tables()?.delete_indicator(&evicted)?;
+            }
             *self.indicators.borrow_mut() = Some(stored);
         }
         let mut indicators = self.indicators.borrow_mut();
         Ok(work(indicators.get_or_insert_default()))
     }
 
-    /// Records a change of the indicators, and sets the alarm to publish them.
-    async fn mark_indicators_changed(&self) -> Result<(), ApiError> {
-        let tables = self.tables()?;
-        let changes = tables.meta_number(META_CHANGED).unwrap_or(0).saturating_add(1);
-        tables.set_meta(META_CHANGED, Some(&changes.to_string()))?;
-        // After a failure the alarm is set already, to the end of the pause.
-        if self.indicators_publish_at.get().is_infinite() {
-            self.schedule(&self.indicators_publish_at, Duration::ZERO).await;
-        }
-        Ok(())
-    }
-
-    /// Publishes the indicators, if they have changed since the last publication. After a failure,
-    /// sets the alarm to try again.
-    pub(super) async fn publish_indicators(&self) {
-        let Ok(tables) = self.tables() else { return };
-        let changes = tables.meta_number(META_CHANGED);
-        if changes == tables.meta_number(META_PUBLISHED) {
-            return;
-        }
-        match self.publish_indicators_once().await {
-            Ok(()) => {
-                let changes = changes.map(|changes| changes.to_string());
-                let _ = tables.set_meta(META_PUBLISHED, changes.as_deref());
-                if tables.meta(META_PROBLEM).is_some() {
-                    let _ = tables.set_meta(META_PROBLEM, None);
-                }
-                self.indicators_backoff.borrow_mut().record_success(now_ms(), Duration::ZERO);
-            }
-            Err(problem) => {
-                if tables.meta(META_PROBLEM).as_deref() != Some(problem.as_str()) {
-                    log::indicators_error("publish", &problem);
-                    let _ = tables.set_meta(META_PROBLEM, Some(&problem));
-                }
-                let delay = self.indicators_backoff.borrow_mut().record_failure(
-                    now_ms(),
-                    MIN_BACKOFF,
-                    MAX_BACKOFF,
-                );
-                self.schedule(&self.indicators_publish_at, delay).await;
-            }
-        }
-    }
-
-    /// Signs the indicators with a key derived from ACCOUNT_SECRET, and writes them to KV.
-    async fn publish_indicators_once(&self) -> Result<(), String> {
-        let to_message = |error: ApiError| error.message;
-        let kv = ConfigKv::from_settings(&self.settings).ok_or("the binding RULES is missing")?;
-        let secret = self
-            .settings
-            .account_secret
-            .as_deref()
-            .ok_or("ACCOUNT_SECRET is missing or too short")?;
-        self.rate_limit("indicators").await;
-        let indicators = self.with_cluster_ids().map_err(to_message)?;
-        let tables = self.tables().map_err(to_message)?;
-        // At least the time, so that the number still rises if the object's tables are lost.
-        let last = tables.meta_number(META_NUMBER).unwrap_or(0);
-        let number = last.saturating_add(1).max(now_ms() as u64);
-        tables.set_meta(META_NUMBER, Some(&number.to_string())).map_err(to_message)?;
-        let signed = sign(number, &indicators, secret).ok_or("the indicators cannot be signed")?;
-        put_with_timeout(kv.put_indicators(&signed)).await
-    }
-
-    /// Returns the indicators to publish: active and revoked indicators, with the ids of their
-    /// clusters.
-    fn with_cluster_ids(&self) -> Result<Indicators, ApiError> {
-        let now = now_seconds();
-        let is_active = |indicator: &Indicator<'_>| {
-            indicator.expires == 0 || now < u64::from(indicator.expires)
-        };
-        // Isolates need revoked indicators, to drop them.
-        let active = self.with_indicators(|indicators| indicators.filtered(is_active))?;
-        self.with_clusters(|clusters| {
-            let mut result = Indicators::default();
-            for indicator in active.iter() {
-                let cluster = clusters.for_key(indicator.key).map_or(0, |cluster| cluster.id);
-                result.add(Indicator { cluster, ..indicator });
-            }
-            result
-        })
+    /// Forgets the indicators in memory: they are read again from the table.
+    pub(super) fn reload_indicators(&self) {
+        *self.indicators.borrow_mut() = None;
     }
 
     /// Lists indicators, newest first: 50 by default, at most 500. The filters are `correlation`
@@ -262,139 +267,91 @@ impl Registry {
         let key = key.to_owned();
         Ok((200, json!(api::IndicatorDetails { key, indicators, cluster })))
     }
-
-    /// Handles `POST /indicators/<key>/revoke`: revokes all indicators of a key.
-    ///
-    /// # Errors
-    /// `invalid`, `not_found` or `unavailable`.
-    pub(super) async fn revoke(
-        &self,
-        key: &str,
-        request: &mut Request,
-        caller: &Caller,
-    ) -> HandlerResult {
-        let body: api::RevokeRequest = request.json().await.map_err(|_| invalid_body())?;
-        let reason: String = body.reason.trim().chars().take(MAX_REASON_CHARS).collect();
-        let author: String = body.author.chars().take(MAX_REASON_CHARS).collect();
-        if reason.is_empty() {
-            let remedy = "give a reason for the audit log: {\"reason\": \"…\"}";
-            return Err(ApiError::new(422, "invalid", "the reason is missing", remedy));
-        }
-        let now = now_seconds();
-        if body.until.is_some_and(|until| !(now..now + MAX_REVOCATION_SECONDS).contains(&until)) {
-            let message = "invalid 'until': expected a time in the next 366 days";
-            let remedy = "give seconds since the epoch, or leave it out";
-            return Err(ApiError::new(422, "invalid", message, remedy));
-        }
-        let count = self.tables()?.revoke(key, &reason, body.until)? as u64;
-        let result = if count == 0 { "not_found" } else { "ok" };
-        let subject = format!("{key}: {reason}");
-        self.tables()?.audit(caller.actor(), "indicator.revoke", &subject, &author, result);
-        if count == 0 {
-            return Err(unknown_indicator(key));
-        }
-        *self.indicators.borrow_mut() = None;
-        self.mark_indicators_changed().await?;
-        Ok((200, json!(api::RevokeResult { key: key.to_owned(), count })))
-    }
-
-    /// Ends revocations whose time is over, and publishes the indicators if any revocation has
-    /// ended.
-    pub(super) async fn restore_revoked(&self) -> Result<(), ApiError> {
-        if self.tables()?.restore_revoked()? > 0 {
-            *self.indicators.borrow_mut() = None;
-            self.mark_indicators_changed().await?;
-        }
-        Ok(())
-    }
-
-    /// Returns the member `indicators` of the status.
-    pub(super) fn indicators_status(&self) -> Result<api::IndicatorStatus, ApiError> {
-        let now = now_seconds();
-        let count_active = |indicators: &mut Indicators| {
-            indicators.iter().filter(|indicator| now < u64::from(indicator.expires)).count()
-        };
-        let tables = self.tables()?;
-        Ok(api::IndicatorStatus {
-            count: self.with_indicators(count_active)? as u64,
-            clusters: self.with_clusters(|clusters| clusters.iter().count())? as u64,
-            pending: tables.meta_number(META_CHANGED) != tables.meta_number(META_PUBLISHED),
-            problem: tables.meta(META_PROBLEM),
-        })
-    }
 }
 
 impl Tables {
-    /// Returns whether a firing has an active indicator, and whether it is revoked.
-    fn indicator_state(&self, firing: &FiringReport) -> Result<IndicatorState, ApiError> {
-        #[derive(Deserialize)]
-        struct Row {
-            revoked: Option<u64>,
-        }
-        let query =
-            "SELECT revoked FROM indicator WHERE key = ? AND correlation = ? AND expires > ?";
-        let row: Option<Row> = self.row(query, bind_key(firing, [now_seconds()]))?;
-        Ok(match row {
-            None => IndicatorState::NotStored,
-            Some(Row { revoked: None }) => IndicatorState::Active,
-            Some(Row { revoked: Some(_) }) => IndicatorState::Revoked,
-        })
+    /// Returns the indicator of a firing, if it is stored and has not expired.
+    fn stored_firing(&self, firing: &FiringReport) -> Result<Option<StoredFiring>, ApiError> {
+        let query = "SELECT revoked, expires, times, last, accounts, members, account, tenant,
+            network FROM indicator WHERE key = ? AND correlation = ? AND expires > ?";
+        self.row(query, bind_key(firing, [now_seconds()]))
     }
 
-    /// Stores the indicator of a firing, or updates it. If it is revoked, the firing is only
-    /// counted.
-    fn upsert_indicator(
+    /// Counts a firing of a revoked indicator.
+    fn count_revoked_firing(&self, firing: &FiringReport) -> Result<(), ApiError> {
+        let query = "UPDATE indicator SET times = times + 1, last = ?3
+            WHERE key = ?1 AND correlation = ?2";
+        self.exec(query, bind_key(firing, [u64::from(firing.at)]))
+    }
+
+    /// Stores the indicator of a firing, or updates it if it is stored.
+    fn store_firing(
         &self,
         firing: &FiringReport,
-        state: IndicatorState,
+        row: Option<&StoredFiring>,
     ) -> Result<(), ApiError> {
-        let at = u64::from(firing.at);
-        let query = match state {
-            IndicatorState::Revoked => {
-                let query = "UPDATE indicator SET times = times + 1, last = ?3
-                    WHERE key = ?1 AND correlation = ?2";
-                return self.exec(query, bind_key(firing, [at]));
-            }
-            IndicatorState::Active => {
+        let query = match row {
+            Some(_) => {
                 "UPDATE indicator SET times = times + 1, last = MAX(last, ?3),
                     expires = MAX(expires, ?4), accounts = MAX(accounts, ?5),
-                    measured = ?6, threshold = ?7
+                    measured = ?6, threshold = ?7, members = ?8
                     WHERE key = ?1 AND correlation = ?2"
             }
-            IndicatorState::NotStored => {
+            None => {
                 "INSERT OR REPLACE INTO indicator
-                    (key, correlation, first, last, expires, times, accounts, measured, threshold)
-                    VALUES (?1, ?2, ?3, ?3, ?4, 1, ?5, ?6, ?7)"
+                    (key, correlation, first, last, expires, times, accounts, measured, threshold,
+                        members, account, tenant, network)
+                    VALUES (?1, ?2, ?3, ?3, ?4, 1, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
             }
         };
         let accounts = firing.accounts.len() as u64;
-        let mut values = bind_key(firing, [at, u64::from(firing.expires), accounts]);
+        let (at, expires) = (u64::from(firing.at), u64::from(firing.expires));
+        let mut values = bind_key(firing, [at, expires, accounts]);
         values.extend([firing.measured.into(), firing.threshold.as_str().into()]);
+        values.push(merge_members(row, firing).into());
+        if row.is_none() {
+            let FiringReport { account, tenant, network, .. } = firing;
+            values.extend([account, tenant, network].map(|hash| hash.clone().into()));
+        }
         self.exec(query, values)
     }
 
-    /// Reads the indicators that have not expired; revoked indicators get the expiry 0.
-    fn indicators(&self) -> Result<Indicators, ApiError> {
-        let query = "SELECT correlation, key, CASE WHEN revoked IS NULL THEN expires ELSE 0 END
+    /// Deletes an indicator.
+    fn delete_indicator(&self, name: &IndicatorName) -> Result<(), ApiError> {
+        let values = vec![format!("{:016x}", name.key).into(), name.correlation.as_str().into()];
+        self.exec("DELETE FROM indicator WHERE key = ? AND correlation = ?", values)
+    }
+
+    /// Reads the indicators that have not expired, into a table with any number of places. Ends
+    /// the revocations for which there is no room.
+    fn indicators(&self) -> Result<StoredIndicators, ApiError> {
+        self.end_surplus_revocations()?;
+        let query = "SELECT correlation, key, expires, times, last, accounts,
+                revoked IS NOT NULL, account, tenant, network
             FROM indicator WHERE expires > ?";
         let rows = self.sql.exec(query, vec![integer(now_seconds())]).map_err(internal_error)?;
-        let mut indicators = Indicators::default();
+        let mut stored = StoredIndicators {
+            active: IndicatorTable::new(usize::MAX),
+            revoked: Indicators::default(),
+        };
         for row in rows.raw() {
             let row = row.map_err(internal_error)?;
-            let [
-                SqlStorageValue::String(correlation),
-                SqlStorageValue::String(key),
-                SqlStorageValue::Integer(expires),
-            ] = row.as_slice()
-            else {
-                continue;
-            };
-            let (key, expires) = (parse_hash(key), u32::try_from(*expires).unwrap_or(u32::MAX));
-            if let Some(key) = key {
-                indicators.add(Indicator { correlation, key, expires, cluster: 0 });
+            let Some((correlation, key, entry)) = parse_indicator(&row) else { continue };
+            match entry {
+                Some(entry) => {
+                    stored.active.insert(correlation, key, entry);
+                }
+                None => stored.revoked.add(Indicator { correlation, key, expires: 0, cluster: 0 }),
             }
         }
-        Ok(indicators)
+        Ok(stored)
+    }
+
+    /// Deletes the revoked indicators beyond [`MAX_REVOKED_INDICATORS`] that would expire first.
+    fn end_surplus_revocations(&self) -> Result<(), ApiError> {
+        let query = "DELETE FROM indicator WHERE rowid IN (SELECT rowid FROM indicator
+            WHERE revoked IS NOT NULL ORDER BY expires DESC LIMIT -1 OFFSET ?)";
+        self.exec(query, vec![integer(MAX_REVOKED_INDICATORS as u64)])
     }
 
     fn delete_expired_indicators(&self) -> Result<(), ApiError> {
@@ -420,7 +377,7 @@ impl Tables {
     }
 
     /// Returns the indicators of a key that have not expired, without their cluster.
-    fn indicators_of_key(&self, key: &str) -> Result<Vec<api::IndicatorInfo>, ApiError> {
+    pub(super) fn indicators_of_key(&self, key: &str) -> Result<Vec<api::IndicatorInfo>, ApiError> {
         let query = format!(
             "SELECT {INDICATOR_COLUMNS} FROM indicator
                 WHERE key = ? AND expires > ? ORDER BY correlation"
@@ -429,39 +386,104 @@ impl Tables {
     }
 
     /// Ends revocations whose time is over, and returns their number.
-    fn restore_revoked(&self) -> Result<usize, ApiError> {
+    pub(super) fn restore_revoked(&self) -> Result<usize, ApiError> {
         #[derive(Deserialize)]
         struct Row {}
         let query = "UPDATE indicator SET revoked = NULL, reason = NULL, until = NULL
             WHERE until <= ? RETURNING 1";
         Ok(self.rows::<Row>(query, vec![integer(now_seconds())])?.len())
     }
+}
 
-    /// Revokes the indicators of a key, until they would have expired or until a given time.
-    /// Returns their number.
-    fn revoke(&self, key: &str, reason: &str, until: Option<u64>) -> Result<usize, ApiError> {
-        // The row must outlive the revocation: a new firing would not know that it is revoked.
-        let query = "UPDATE indicator SET revoked = ?1, reason = ?2, until = ?4,
-            expires = MAX(expires, IFNULL(?4, 0)) WHERE key = ?3 AND expires > ?1";
-        let until = until.map_or(SqlStorageValue::Null, integer);
-        let values = vec![integer(now_seconds()), reason.into(), key.into(), until];
-        self.exec(query, values)?;
-        Ok(self.indicators_of_key(key)?.len())
+/// An indicator, as far as a further firing needs it.
+#[derive(Deserialize)]
+struct StoredFiring {
+    /// Time of the revocation, in seconds since the epoch.
+    revoked: Option<u64>,
+    expires: u32,
+    times: u32,
+    last: u32,
+    accounts: u32,
+    /// Accounts that took part, 16 hex digits each, separated by blanks.
+    members: Option<String>,
+    account: Option<String>,
+    tenant: Option<String>,
+    network: Option<String>,
+}
+
+/// Returns the indicator of a firing as the table in memory has it.
+fn firing_entry(firing: &FiringReport, row: Option<&StoredFiring>) -> TableEntry {
+    // A firing from the future would stay for long.
+    let last = firing.at.min(u32::try_from(now_seconds()).unwrap_or(u32::MAX));
+    let Strength { accounts, times, .. } = firing.strength();
+    match row {
+        None => TableEntry {
+            strength: Strength { accounts, times, last },
+            expires: firing.expires,
+            cause: firing.cause(),
+        },
+        Some(row) => TableEntry {
+            strength: Strength {
+                accounts: row.accounts.max(accounts),
+                times: row.times.saturating_add(1),
+                last: row.last.max(last),
+            },
+            expires: row.expires.max(firing.expires),
+            cause: Cause {
+                account: optional_hash(row.account.as_deref()),
+                tenant: optional_hash(row.tenant.as_deref()),
+                network: optional_hash(row.network.as_deref()),
+            },
+        },
     }
 }
 
-/// The state of an indicator in the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum IndicatorState {
-    /// The indicator is not stored, or has expired.
-    NotStored,
-    Active,
-    Revoked,
+/// Returns the accounts that took part in any firing, at most [`MAX_MEMBERS`], the earliest first.
+fn merge_members(row: Option<&StoredFiring>, firing: &FiringReport) -> String {
+    let known = row.and_then(|row| row.members.as_deref()).unwrap_or_default();
+    let mut members: Vec<&str> = known.split_whitespace().collect();
+    for account in firing.accounts.iter().chain(&firing.account) {
+        if members.len() < MAX_MEMBERS && !members.contains(&account.as_str()) {
+            members.push(account);
+        }
+    }
+    members.join(" ")
+}
+
+/// Parses a row of the query of [`Tables::indicators`]: correlation, key and, unless the indicator
+/// is revoked, the entry.
+fn parse_indicator(row: &[SqlStorageValue]) -> Option<(&str, u64, Option<TableEntry>)> {
+    let [SqlStorageValue::String(correlation), SqlStorageValue::String(key), rest @ ..] = row
+    else {
+        return None;
+    };
+    let [expires, times, last, accounts, is_revoked, account, tenant, network] = rest else {
+        return None;
+    };
+    let number = |value: &SqlStorageValue| match value {
+        SqlStorageValue::Integer(number) => u32::try_from(*number).unwrap_or(u32::MAX),
+        _ => 0,
+    };
+    let hash = |value: &SqlStorageValue| match value {
+        SqlStorageValue::String(text) => optional_hash(Some(text)),
+        _ => 0,
+    };
+    let entry = (number(is_revoked) == 0).then(|| TableEntry {
+        strength: Strength { accounts: number(accounts), times: number(times), last: number(last) },
+        expires: number(expires),
+        cause: Cause { account: hash(account), tenant: hash(tenant), network: hash(network) },
+    });
+    Some((correlation, parse_hash(key)?, entry))
+}
+
+/// Parses a hash in hex; 0 if it is missing or malformed.
+fn optional_hash(hex: Option<&str>) -> u64 {
+    hex.and_then(parse_hash).unwrap_or_default()
 }
 
 /// The columns of an [`IndicatorRow`].
 const INDICATOR_COLUMNS: &str = "rowid AS id, correlation, key, first, last, expires, times, \
-    measured, threshold, accounts, revoked, reason, until";
+    measured, threshold, accounts, revoked, reason, until, account, tenant, network";
 
 /// Returns the values of a query: key and correlation of a firing, and then `numbers`.
 fn bind_key<const COUNT: usize>(
@@ -473,30 +495,18 @@ fn bind_key<const COUNT: usize>(
     values
 }
 
-/// Name of the number of changes of the indicators.
-const META_CHANGED: &str = "indicators.changed";
-
-/// Name of the number of changes when the indicators were last published.
-const META_PUBLISHED: &str = "indicators.published";
-
-/// Name of the version number that was last published.
-const META_NUMBER: &str = "indicators.number";
-
-/// Name of the reason why KV does not have the indicators.
-const META_PROBLEM: &str = "indicators.problem";
-
 /// Parses a key or account; `None` if it is not 16 hex digits.
 pub fn parse_hash(key: &str) -> Option<u64> {
     u64::from_str_radix(key, 16).ok().filter(|_| key.len() == 16)
 }
 
-fn unknown_indicator(key: &str) -> ApiError {
+pub(super) fn unknown_indicator(key: &str) -> ApiError {
     let key: String = key.chars().take(16).collect();
     let message = format!("unknown indicator key '{key}'");
     ApiError::new(404, "not_found", message, "`hedgerow indicators list` lists all indicators")
 }
 
-fn invalid_body() -> ApiError {
+pub(super) fn invalid_body() -> ApiError {
     let remedy = "docs/openapi.yaml shows the body of every call";
     ApiError::new(400, "invalid", "the body is not the expected JSON object", remedy)
 }

@@ -75,7 +75,8 @@ CREATE TABLE IF NOT EXISTS indicator (
     key TEXT NOT NULL, correlation TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
     expires INTEGER NOT NULL, times INTEGER NOT NULL, measured REAL NOT NULL,
     threshold TEXT NOT NULL, accounts INTEGER NOT NULL, revoked INTEGER, reason TEXT,
-    until INTEGER, PRIMARY KEY (key, correlation));
+    until INTEGER, members TEXT, account TEXT, tenant TEXT, network TEXT,
+    PRIMARY KEY (key, correlation));
 CREATE TABLE IF NOT EXISTS link (
     id INTEGER PRIMARY KEY AUTOINCREMENT, correlation TEXT NOT NULL, key TEXT NOT NULL,
     at INTEGER NOT NULL, last INTEGER NOT NULL, accounts TEXT NOT NULL);
@@ -109,6 +110,7 @@ impl Tables {
     pub fn open(state: &State) -> worker::Result<Self> {
         let sql = state.storage().sql();
         sql.exec(SCHEMA, None)?;
+        add_missing_columns(&sql)?;
         Ok(Self { sql })
     }
 
@@ -348,6 +350,17 @@ impl Tables {
             None => self.exec("DELETE FROM meta WHERE name = ?", vec![name.into()]),
         }
     }
+}
+
+/// Adds the columns of the table `indicator` that earlier versions did not have.
+fn add_missing_columns(sql: &SqlStorage) -> worker::Result<()> {
+    let columns = sql.exec("SELECT * FROM indicator LIMIT 0", None)?.column_names();
+    for name in ["members", "account", "tenant", "network"] {
+        if !columns.iter().any(|column| column == name) {
+            sql.exec(&format!("ALTER TABLE indicator ADD COLUMN {name} TEXT"), None)?;
+        }
+    }
+    Ok(())
 }
 
 /// The columns of a [`BundleInfo`].

@@ -19,12 +19,14 @@ export function ClusterDetail({ id }: { id: string }) {
     15,
   );
   const [keysToRevoke, setKeysToRevoke] = useState<readonly string[]>();
+  const [revokesCluster, setRevokesCluster] = useState(false);
   const [isExempting, setIsExempting] = useState(false);
   const loadedIndicators = indicators.state === 'ready' ? indicators.data.indicators : [];
   const active = loadedIndicators.filter(({ revoked }) => revoked === null);
   const keys = [...new Set(active.map(({ key }) => key))];
   const closeRevoke = (changed: boolean) => {
     setKeysToRevoke(undefined);
+    setRevokesCluster(false);
     if (!changed) return;
     cluster.reload();
     indicators.reload();
@@ -46,9 +48,12 @@ export function ClusterDetail({ id }: { id: string }) {
           type="button"
           class="danger"
           disabled={keys.length === 0}
-          onClick={() => setKeysToRevoke(keys)}
+          onClick={() => {
+            setRevokesCluster(true);
+            setKeysToRevoke(keys);
+          }}
         >
-          Revoke all keys…
+          Revoke all indicators…
         </button>
       </div>
       <div class="grid">
@@ -82,7 +87,13 @@ export function ClusterDetail({ id }: { id: string }) {
           </Async>
         </Panel>
       </div>
-      {keysToRevoke && <RevokeDialog keys={keysToRevoke} onClose={closeRevoke} />}
+      {keysToRevoke && (
+        <RevokeDialog
+          keys={keysToRevoke}
+          {...(revokesCluster && { cluster: id })}
+          onClose={closeRevoke}
+        />
+      )}
       {isExempting && <ExemptDialog cluster={id} onClose={() => setIsExempting(false)} />}
     </>
   );

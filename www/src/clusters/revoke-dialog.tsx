@@ -1,4 +1,4 @@
-// Revokes keys one after the other, with a reason.
+// Revokes keys one after the other, or all indicators of a cluster at once, with a reason.
 import { useState } from 'preact/hooks';
 import { ApiError, call } from '../api.ts';
 import { Problem } from '../components/async-states.tsx';
@@ -22,12 +22,14 @@ const focus = (element: HTMLElement | null) => element?.focus();
 
 interface Props {
   keys: readonly string[];
+  /** Cluster whose indicators are all revoked, instead of the keys. */
+  cluster?: string;
   /** `changed` says whether a key was revoked. */
   onClose(changed: boolean): void;
 }
 
 /** If the user opens another view, the remaining keys are still revoked. */
-export function RevokeDialog({ keys, onClose }: Props) {
+export function RevokeDialog({ keys, cluster, onClose }: Props) {
   const [progress, setProgress] = useState<Progress>({ state: 'editing' });
   const busy = progress.state === 'busy';
   const submit = async (event: SubmitEvent) => {
@@ -37,10 +39,17 @@ export function RevokeDialog({ keys, onClose }: Props) {
     // A second attempt skips the keys that are revoked already.
     let done = progress.state === 'failed' ? progress.done : 0;
     try {
-      for (const key of keys.slice(done)) {
+      if (cluster) {
         setProgress({ state: 'busy', done });
-        await call(`/indicators/${key}/revoke`, { method: 'POST', body });
-        done += 1;
+        const selection = { ...body, filter: { cluster } };
+        await call('/indicators/revoke', { method: 'POST', body: selection });
+        done = keys.length;
+      } else {
+        for (const key of keys.slice(done)) {
+          setProgress({ state: 'busy', done });
+          await call(`/indicators/${key}/revoke`, { method: 'POST', body });
+          done += 1;
+        }
       }
       setProgress({ state: 'done', done });
     } catch (error) {
@@ -50,7 +59,11 @@ export function RevokeDialog({ keys, onClose }: Props) {
     }
   };
   const changed = progress.state !== 'editing' && progress.done > 0;
-  const subject = keys.length === 1 ? `key ${keys[0]}` : `${keys.length} keys`;
+  const subject = cluster
+    ? `all indicators of cluster ${cluster}`
+    : keys.length === 1
+      ? `key ${keys[0]}`
+      : `${keys.length} keys`;
   return (
     <Dialog title={`Revoke ${subject}`} busy={busy} onClose={() => onClose(changed)}>
       <p>
@@ -61,8 +74,12 @@ export function RevokeDialog({ keys, onClose }: Props) {
       </p>
       {progress.state === 'done' ? (
         <p role="status" tabIndex={-1} ref={focus}>
-          {keys.length === 1 ? 'The key is revoked.' : `All ${keys.length} keys are revoked.`} The
-          audit log has an entry.
+          {cluster
+            ? 'All indicators of the cluster are revoked.'
+            : keys.length === 1
+              ? 'The key is revoked.'
+              : `All ${keys.length} keys are revoked.`}{' '}
+          The audit log has an entry.
         </p>
       ) : (
         <form class="dialog-form" onSubmit={submit}>
@@ -74,6 +91,7 @@ export function RevokeDialog({ keys, onClose }: Props) {
             </button>
             <span class="note" role="status">
               {progress.state !== 'editing' &&
+                !cluster &&
                 keys.length > 1 &&
                 `${progress.done} of ${keys.length} revoked${busy ? '; please wait' : ''}`}
             </span>

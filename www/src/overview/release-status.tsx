@@ -147,6 +147,49 @@ function Indicators({ indicators }: { indicators: DeploymentStatus['indicators']
       ) : (
         pending && ', not all in KV yet'
       )}
+      <Usage indicators={indicators} />
     </>
+  );
+}
+
+/** How full everything is, and who fills it. */
+function Usage({ indicators }: { indicators: DeploymentStatus['indicators'] }) {
+  const { max, links, max_links, kv_writes, kv_budget, queued_firings } = indicators;
+  const correlations = Object.entries(indicators.by_correlation).sort(([, a], [, b]) => b - a);
+  const refused = indicators.refused_by_quota + indicators.refused_as_weak;
+  const holders = [
+    ['account', indicators.top_accounts],
+    ['tenant', indicators.top_tenants],
+    ['network', indicators.top_networks],
+  ] as const;
+  return (
+    <details>
+      <summary>
+        {share(indicators.count, max)} of the room, {count(kv_writes)} of{' '}
+        {count(kv_budget)} KV writes today
+        {refused > 0 && <span class="bad">, {count(refused)} firings refused today</span>}
+      </summary>
+      <ul>
+        {correlations.slice(0, 5).map(([name, number]) => (
+          <li key={name}>
+            {name}: {count(number)} of {count(indicators.max_per_correlation)}
+          </li>
+        ))}
+        <li>
+          Links: {count(links)} of {count(max_links)}
+        </li>
+        <li>
+          Firings that wait: {count(queued_firings)}; observations:{' '}
+          {count(indicators.queued_observations)}
+        </li>
+        {holders.flatMap(([kind, list]) =>
+          list.map(({ id, count: number }) => (
+            <li key={`${kind} ${id}`}>
+              Caused by {kind} {id}: {count(number)}
+            </li>
+          )),
+        )}
+      </ul>
+    </details>
   );
 }

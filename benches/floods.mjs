@@ -1,0 +1,13 @@
+// node benches/floods.mjs: 100,000 made-up keys and 100,000 tokens against the limits as shipped.
+// Runs tests/edge/floods.spec.ts at full size, in workerd, for some minutes. Build first:
+// `npm run build -- worker`.
+import { endChildrenOnSignal, fromRoot, main, run, toolEnv } from '../scripts/lib/proc.mjs';
+
+const SPEC = ['--project', 'edge', 'tests/edge/floods.spec.ts', '--testNamePattern', 'campaigns'];
+
+endChildrenOnSignal();
+await main(() =>
+  run(fromRoot('node_modules/.bin/vitest'), ['run', ...SPEC], {
+    env: toolEnv({ HEDGEROW_FLOOD: '100000' }),
+  }),
+);

@@ -1,0 +1,200 @@
+//! The publication of indicators: all of them in one value of KV, which isolates read.
+//!
+//! Writes of KV are scarce. A release that is due goes first, and the pause between publications
+//! grows so that the budget of the day suffices. Meanwhile the isolate whose observation made a
+//! correlation hold has the indicator from the correlator.
+
+use std::time::Duration;
+
+use hedgerow_core::correlate::indicator::{Indicator, Indicators};
+
+use super::Registry;
+use super::publish::put_with_timeout;
+use super::tables::Tables;
+use crate::admin_api::error::ApiError;
+use crate::isolate::indicators::sign;
+use crate::platform::clock::{now_ms, now_seconds};
+use crate::platform::kv::ConfigKv;
+use crate::platform::log;
+use crate::platform::write_budget::DayWrites;
+
+/// The first and the longest pause after a failed publication.
+const MIN_BACKOFF: Duration = Duration::from_secs(2);
+const MAX_BACKOFF: Duration = Duration::from_secs(60);
+
+/// Time for which a publication waits for a release that is being written.
+const RELEASE_PAUSE: Duration = Duration::from_millis(1_100);
+
+/// Milliseconds before the next attempt to write a release from which on indicators wait for it.
+const RELEASE_MARGIN_MS: f64 = 5_000.0;
+
+/// The problem that is shown when the budget of the day is spent.
+const BUDGET_SPENT: &str = "the day's KV writes for indicators are spent; the next one is \
+    at 00:00 UTC, or with a revocation";
+
+/// Name of the number of changes of the indicators.
+const META_CHANGED: &str = "indicators.changed";
+
+/// Name of the number of changes when the indicators were last published.
+const META_PUBLISHED: &str = "indicators.published";
+
+/// Name of the version number that was last published.
+const META_NUMBER: &str = "indicators.number";
+
+/// Name of the reason why KV does not have the indicators.
+const META_PROBLEM: &str = "indicators.problem";
+
+/// Name of the writes of the day, as [`DayWrites::to_text`] returns them.
+const META_WRITES: &str = "indicators.writes";
+
+/// The state of the publication.
+pub(super) struct PublicationState {
+    /// Whether KV does not have the latest indicators yet.
+    pub is_pending: bool,
+    /// Reason why the last write failed, or is not made.
+    pub problem: Option<String>,
+    /// Number of writes on this UTC day.
+    pub writes_today: u64,
+}
+
+impl Registry {
+    /// Records a change of the indicators, and sets the alarm to publish them.
+    pub(super) async fn mark_indicators_changed(&self) -> Result<(), ApiError> {
+        let tables = self.tables()?;
+        let changes = tables.meta_number(META_CHANGED).unwrap_or(0).saturating_add(1);
+        tables.set_meta(META_CHANGED, Some(&changes.to_string()))?;
+        // After a failure the alarm is set already, to the end of the pause.
+        if self.indicators_publish_at.get().is_infinite() {
+            self.schedule(&self.indicators_publish_at, Duration::ZERO).await;
+        }
+        Ok(())
+    }
+
+    /// Makes the next publication exempt from the budget of writes: an operator waits for it.
+    pub(super) fn publish_at_once(&self) {
+        self.publishes_at_once.set(true);
+        self.indicators_publish_at.set(f64::INFINITY);
+    }
+
+    /// Publishes the indicators, if they have changed since the last publication, no release is
+    /// due, and the budget allows it. Otherwise, and after a failure, sets the alarm to try again.
+    pub(super) async fn publish_indicators(&self) {
+        let Ok(tables) = self.tables() else { return };
+        let changes = tables.meta_number(META_CHANGED);
+        if changes == tables.meta_number(META_PUBLISHED) {
+            return;
+        }
+        if let Some(delay) = self.publication_delay(tables) {
+            self.schedule(&self.indicators_publish_at, delay).await;
+            return;
+        }
+        match self.publish_indicators_once().await {
+            Ok(()) => {
+                let changes = changes.map(|changes| changes.to_string());
+                let _ = tables.set_meta(META_PUBLISHED, changes.as_deref());
+                self.publishes_at_once.set(false);
+                if tables.meta(META_PROBLEM).is_some() {
+                    let _ = tables.set_meta(META_PROBLEM, None);
+                }
+                self.indicators_backoff.borrow_mut().record_success(now_ms(), Duration::ZERO);
+            }
+            Err(problem) => {
+                if tables.meta(META_PROBLEM).as_deref() != Some(problem.as_str()) {
+                    log::indicators_error("publish", &problem);
+                    let _ = tables.set_meta(META_PROBLEM, Some(&problem));
+                }
+                let delay = self.indicators_backoff.borrow_mut().record_failure(
+                    now_ms(),
+                    MIN_BACKOFF,
+                    MAX_BACKOFF,
+                );
+                self.schedule(&self.indicators_publish_at, delay).await;
+            }
+        }
+    }
+
+    /// Returns the time for which the publication waits: for a release, or for the budget of
+    /// writes. `None` if it may begin.
+    fn publication_delay(&self, tables: &Tables) -> Option<Duration> {
+        let now = now_ms();
+        let is_release_due = self.publishing.borrow().is_held(now)
+            || self.release_publish_at.get() <= now + RELEASE_MARGIN_MS;
+        if is_release_due {
+            return Some(RELEASE_PAUSE);
+        }
+        if self.publishes_at_once.get() {
+            return None;
+        }
+        let budget = self.settings.kv_writes_per_day();
+        let writes = day_writes(tables).on_day_of(now as u64);
+        let wait = writes.wait(budget, now as u64);
+        let is_spent = writes.count >= budget;
+        if is_spent && tables.meta(META_PROBLEM).as_deref() != Some(BUDGET_SPENT) {
+            log::indicators_error("budget", BUDGET_SPENT);
+            let _ = tables.set_meta(META_PROBLEM, Some(BUDGET_SPENT));
+        }
+        (!wait.is_zero()).then_some(wait)
+    }
+
+    /// Signs the indicators with a key derived from ACCOUNT_SECRET, and writes them to KV.
+    async fn publish_indicators_once(&self) -> Result<(), String> {
+        let kv = ConfigKv::from_settings(&self.settings).ok_or("the binding RULES is missing")?;
+        let secret = self
+            .settings
+            .account_secret
+            .as_deref()
+            .ok_or("ACCOUNT_SECRET is missing or too short")?;
+        self.rate_limit("indicators").await;
+        let indicators = self.with_cluster_ids().map_err(to_message)?;
+        let tables = self.tables().map_err(to_message)?;
+        // At least the time, so that the number still rises if the object's tables are lost.
+        let last = tables.meta_number(META_NUMBER).unwrap_or(0);
+        let number = last.saturating_add(1).max(now_ms() as u64);
+        tables.set_meta(META_NUMBER, Some(&number.to_string())).map_err(to_message)?;
+        let signed = sign(number, &indicators, secret).ok_or("the indicators cannot be signed")?;
+        // A write that fails may have been made.
+        let writes = day_writes(tables).add(now_ms() as u64);
+        tables.set_meta(META_WRITES, Some(&writes.to_text())).map_err(to_message)?;
+        put_with_timeout(kv.put_indicators(&signed)).await
+    }
+
+    /// Returns the indicators to publish: active and revoked indicators, with the ids of their
+    /// clusters.
+    fn with_cluster_ids(&self) -> Result<Indicators, ApiError> {
+        let now = now_seconds();
+        self.with_indicators(|stored| {
+            self.with_clusters(|clusters| {
+                let mut result = Indicators::default();
+                // Isolates need revoked indicators, to drop them.
+                stored.revoked.iter().for_each(|indicator| result.add(indicator));
+                for (correlation, key, entry) in stored.active.iter() {
+                    if now < u64::from(entry.expires) {
+                        let cluster = clusters.for_key(key).map_or(0, |cluster| cluster.id);
+                        let expires = entry.expires;
+                        result.add(Indicator { correlation, key, expires, cluster });
+                    }
+                }
+                result
+            })
+        })?
+    }
+
+    /// Returns the state of the publication, for the status.
+    pub(super) fn publication_state(&self) -> Result<PublicationState, ApiError> {
+        let tables = self.tables()?;
+        Ok(PublicationState {
+            is_pending: tables.meta_number(META_CHANGED) != tables.meta_number(META_PUBLISHED),
+            problem: tables.meta(META_PROBLEM),
+            writes_today: day_writes(tables).on_day_of(now_ms() as u64).count,
+        })
+    }
+}
+
+/// Returns the writes of the day of the last write.
+fn day_writes(tables: &Tables) -> DayWrites {
+    tables.meta(META_WRITES).map_or(DayWrites::default(), |text| DayWrites::parse(&text))
+}
+
+fn to_message(error: ApiError) -> String {
+    error.message
+}
