@@ -36,9 +36,13 @@
 //!   threshold TEXT, accounts, revoked INTEGER, reason TEXT, until INTEGER)`.
 //! - `link (id INTEGER, correlation, key TEXT, at, last INTEGER, accounts TEXT)`: accounts that a
 //!   firing added to a cluster, 16 digits each.
+//! - `cluster_key (key, cluster TEXT)`: the id of the cluster of each key that has a link.
+//! - `cluster_alias (id, cluster TEXT)`: ids of clusters that have merged, each with the id of the
+//!   cluster that they are part of now.
 //! - `meta (name TEXT, value TEXT)`: `publish.attempts`, `publish.problem`; `pull.checked`,
 //!   `pull.changed`, `pull.problem`, `pull.source`, `pull.serial`, `pull.etag`;
-//!   `indicators.changed`, `indicators.published`, `indicators.number`, `indicators.problem`.
+//!   `indicators.changed`, `indicators.published`, `indicators.number`, `indicators.problem`;
+//!   `clusters.counter`: the number from which the last id of a cluster was made.
 //!
 //! # Invariants
 //!
@@ -50,7 +54,8 @@
 //! - KV gets the bundles before the release that names them. One publication runs at a time; a key
 //!   is written at most every 1.1 seconds.
 //! - The audit log keeps 20,000 entries, and 1,000 more of failed authentications. There are at
-//!   most 100,000 indicators (25,000 of one correlation) and 20,000 links.
+//!   most 100,000 indicators (25,000 of one correlation), 20,000 links and 20,000
+//!   aliases. No two clusters ever have the same id.
 //!
 //! # Crashes
 //!
