@@ -73,6 +73,11 @@ impl<'r> LocalEngine<'r> {
         &self.clusters
     }
 
+    /// Returns the indicators that were found so far.
+    pub fn indicators(&self) -> &Indicators {
+        &self.indicators
+    }
+
     /// Returns the firings of the latest request.
     pub fn firings(&self) -> &[Firing] {
         &self.firings

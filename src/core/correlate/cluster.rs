@@ -442,10 +442,11 @@ mod tests {
                 nodes.extend(accounts.iter().map(|account| (false, *account)));
                 let old: HashSet<usize> =
                     nodes.iter().filter_map(|node| label_of.get(node).copied()).collect();
+                // Labels of earlier links are smaller.
                 label_of.values_mut().filter(|label| old.contains(label)).for_each(|label| {
-                    *label = 1_000 + index;
+                    *label = index;
                 });
-                nodes.into_iter().for_each(|node| { label_of.insert(node, 1_000 + index); });
+                label_of.extend(nodes.into_iter().map(|node| (node, index)));
             }
             for (id, key) in &given {
                 let found = clusters.for_id(*id).unwrap();

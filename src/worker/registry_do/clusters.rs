@@ -216,9 +216,8 @@ impl Tables {
         let expired: Option<Row> =
             self.row("SELECT id FROM link WHERE last < ? LIMIT 1", cutoff())?;
         self.exec("DELETE FROM link WHERE last < ?", cutoff())?;
-        if expired.is_some() {
-            self.prune_ids()?;
-        }
+        // Also after links were deleted because there were too many.
+        self.prune_ids()?;
         Ok(expired.is_some())
     }
 
