@@ -168,10 +168,10 @@ function Clusters({ decision }: { decision: DecisionRecord }) {
       {aliases.length > 0 && ` (before: ${aliases.join(', ')})`}
       {others.length > 0 && '; also in '}
       {others.map((id, index) => (
-        <>
+        <span key={id}>
           {index > 0 && ', '}
           {toLink(id)}
-        </>
+        </span>
       ))}
     </>
   );
