@@ -21,6 +21,7 @@
 
 pub mod batch;
 pub mod cluster;
+pub mod cluster_aliases;
 mod context;
 mod correlator;
 mod deferral;

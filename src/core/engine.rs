@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::correlate::cluster::Clusters;
+use crate::correlate::cluster::{Clusters, Linked};
 use crate::correlate::indicator::{Indicator, Indicators};
 use crate::correlate::{Correlator, Firing, Observation, Shard};
 use crate::evaluate::decision::Assessment;
@@ -73,6 +73,11 @@ impl<'r> LocalEngine<'r> {
         &self.clusters
     }
 
+    /// Returns the indicators that were found so far.
+    pub fn indicators(&self) -> &Indicators {
+        &self.indicators
+    }
+
     /// Returns the firings of the latest request.
     pub fn firings(&self) -> &[Firing] {
         &self.firings
@@ -85,10 +90,10 @@ impl<'r> LocalEngine<'r> {
         let indicators = self.correlation_enabled.then_some(&self.indicators);
         let envelope = Envelope { indicators, ..envelope.clone() };
         let mut assessment = self.ruleset.assess(&envelope)?;
-        let cluster = assessment.cluster_id();
         let policy = self.ruleset.policy();
+        let Envelope { path, account, tenant, .. } = envelope;
         let disposition =
-            policy.disposition_in_cluster(cluster.as_deref(), envelope.path, envelope.account);
+            policy.disposition_in_clusters(&assessment.clusters, path, account, tenant);
         let (action, _) = assessment.action(policy, &disposition);
         let applied_action = if disposition.mode == Mode::Enforce { action } else { Action::Allow };
         let hash_key = envelope.hash_key;
@@ -122,11 +127,13 @@ impl<'r> LocalEngine<'r> {
         for firing in &self.firings {
             let Some(correlation) = plan.correlations().get(firing.correlation) else { continue };
             let name = correlation.name.as_str();
-            let cluster = if correlation.links_accounts() {
+            let linked = if correlation.links_accounts() {
                 self.clusters.link(name, firing.key, &firing.accounts, firing.at)
             } else {
-                0
+                None
             };
+            let Linked { id: cluster, merged, .. } = linked.unwrap_or_default();
+            merged.iter().for_each(|alias| self.indicators.add_alias(*alias, cluster));
             let expires = firing.at.saturating_add(correlation.ttl);
             self.indicators.add(Indicator { correlation: name, key: firing.key, expires, cluster });
         }

@@ -27,7 +27,7 @@
 //!     ..Envelope::default()
 //! };
 //! let assessment = ruleset.assess(&envelope).expect("an LLM call");
-//! let disposition = ruleset.policy().disposition(envelope.path, envelope.account);
+//! let disposition = ruleset.policy().disposition(envelope.path, None, None);
 //! let decision = Decision::new(&ruleset, &envelope, assessment, disposition);
 //! assert_eq!((decision.band.name(), decision.mode.name()), ("suspect", "shadow"));
 //! # Ok(())

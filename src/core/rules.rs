@@ -3,6 +3,7 @@
 pub mod bundle;
 pub mod correlation;
 pub mod diff;
+mod disposition;
 pub mod list;
 pub mod policy;
 pub mod release;

@@ -2,7 +2,7 @@
 
 use hedgerow_core::identity::credential::CredentialPlace;
 use hedgerow_core::identity::source::IdentitySource;
-use hedgerow_core::rules::policy::{Bands, Policy, StatusPattern};
+use hedgerow_core::rules::policy::{Action, Actions, Band, Bands, Policy, StatusPattern};
 use hedgerow_core::rules::{list, policy};
 use toml::de::DeTable;
 
@@ -40,9 +40,10 @@ pub fn parse(file: &RuleFile, names: &[String], findings: &mut Vec<Finding>) -> 
 
 /// Adds a finding for each required key that an entry of an array does not have.
 fn check_required(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
-    let rows: [(&str, &[&str]); 5] = [
+    let rows: [(&str, &[&str]); 6] = [
         ("route", &["path"]),
         ("account", &["id"]),
+        ("tenant", &["id"]),
         ("cluster", &["id"]),
         ("signature", &["name"]),
         ("exemption", &["name", "reason", "until"]),
@@ -312,20 +313,28 @@ fn check_paths(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
     }
 }
 
-/// Checks the accounts of overrides and exemptions.
+/// Checks the accounts and tenants of overrides and exemptions.
 fn check_accounts(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
-    for (kind, key) in [("account", "id"), ("exemption", "account")] {
+    let rows = [
+        ("account", "id", "account"),
+        ("tenant", "id", "tenant"),
+        ("exemption", "account", "account"),
+        ("exemption", "tenant", "tenant"),
+    ];
+    for (kind, key, noun) in rows {
         for (_, entry) in entries(document, kind) {
+            // Ids of tenants have the form of those of accounts.
             if let Some((offset, id)) = text(entry, key)
                 && !list::ListKind::Account.accepts(id)
             {
                 let problem =
-                    format!("the account '{id}' is invalid: expected 32 digits, 0-9 and a-f");
+                    format!("the {noun} '{id}' is invalid: expected 32 digits, 0-9 and a-f");
                 diagnostics.add(offset, problem, "copy it from a decision");
             }
         }
     }
     check_unique(document, "account", "id", diagnostics);
+    check_unique(document, "tenant", "id", diagnostics);
 }
 
 /// Checks the clusters of overrides.
@@ -339,7 +348,41 @@ fn check_clusters(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>)
         }
     }
     check_unique(document, "cluster", "id", diagnostics);
+    check_tightening(document, diagnostics);
 }
+
+/// Checks that no section for a cluster is milder than the general setting. Clients decide which
+/// clusters they belong to, so that they could choose the mildest treatment.
+fn check_tightening(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
+    let general = table(document, "actions");
+    let default_actions = Actions::default();
+    for (_, entry) in entries(document, "cluster") {
+        if let Some((offset, "shadow")) = text(entry, "mode") {
+            let problem = "'mode' of this cluster is \"shadow\": expected \"enforce\", since \
+                naming a cluster can only tighten";
+            diagnostics.add(offset, problem, EASING_REMEDY);
+        }
+        let Some(actions) = table(entry, "actions") else { continue };
+        for key in [Band::Clear, Band::Notice, Band::Suspect, Band::Hostile] {
+            let action = |table| text(table, key.name()).and_then(|(_, name)| Action::parse(name));
+            let least = general.and_then(action).unwrap_or_else(|| default_actions.action(key));
+            let Some(milder) = action(actions).filter(|action| *action < least) else { continue };
+            let offset = text(actions, key.name()).map_or(0, |(offset, _)| offset);
+            let problem = format!(
+                "'{}' of this cluster is \"{}\": expected at least \"{}\", the general action, \
+                 since naming a cluster can only tighten",
+                key.name(),
+                milder.name(),
+                least.name()
+            );
+            diagnostics.add(offset, problem, EASING_REMEDY);
+        }
+    }
+}
+
+/// The remedy for a section that would make the treatment of a cluster milder.
+const EASING_REMEDY: &str =
+    "name accounts or tenants instead: [[account]], [[tenant]] or [[exemption]]";
 
 /// Checks the signatures of overrides and exemptions.
 fn check_signatures(
@@ -395,13 +438,23 @@ fn check_exemptions(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_
             let remedy = "write the reason, for the next person who reads the policy";
             diagnostics.add(offset, format!("exemption '{name}' has no reason"), remedy);
         }
+        if let Some(key) = entry.keys().find(|key| key.get_ref() == "cluster") {
+            let problem = format!(
+                "exemption '{name}' names a cluster: expected an account or a tenant, since naming \
+                 a cluster can only tighten"
+            );
+            diagnostics.add(key.span().start, problem, EASING_REMEDY);
+        }
         let has_no_signatures = value(entry, "signatures")
             .is_none_or(|(_, list)| list.as_array().is_some_and(|list| list.is_empty()));
-        if has_no_signatures && !entry.contains_key("account") && !entry.contains_key("path") {
+        let has_condition =
+            ["account", "tenant", "path"].iter().any(|condition| entry.contains_key(*condition));
+        if has_no_signatures && !has_condition {
             let problem = format!(
-                "exemption '{name}' exempts everything: expected an account, a path or signatures"
+                "exemption '{name}' exempts everything: expected an account, a tenant, a path or \
+                 signatures"
             );
-            diagnostics.add(offset, problem, "add one of the three");
+            diagnostics.add(offset, problem, "add one of the four");
         }
     }
     check_unique(document, "exemption", "name", diagnostics);

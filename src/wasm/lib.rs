@@ -96,7 +96,8 @@ impl Filter {
         let Some(assessment) = self.0.assess(&envelope) else {
             return Ok(json!({ "llm_call": false }).to_string());
         };
-        let disposition = self.0.policy().disposition(envelope.path, envelope.account);
+        let disposition =
+            self.0.policy().disposition(envelope.path, envelope.account, envelope.tenant);
         let decision = Decision::new(&self.0, &envelope, assessment, disposition);
         Ok(json!({ "llm_call": true, "decision": decision }).to_string())
     }

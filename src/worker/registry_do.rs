@@ -38,10 +38,14 @@
 //!   blanks; the last three are hashes of who caused the first firing.
 //! - `link (id INTEGER, correlation, key TEXT, at, last INTEGER, accounts TEXT)`: accounts that a
 //!   firing added to a cluster, 16 digits each.
+//! - `cluster_key (key, cluster TEXT)`: the id of the cluster of each key that has a link.
+//! - `cluster_alias (id, cluster TEXT)`: ids of clusters that have merged, each with the id of the
+//!   cluster that they are part of now.
 //! - `meta (name TEXT, value TEXT)`: `publish.attempts`, `publish.problem`; `pull.checked`,
 //!   `pull.changed`, `pull.problem`, `pull.source`, `pull.serial`, `pull.etag`;
 //!   `indicators.changed`, `indicators.published`, `indicators.number`, `indicators.problem`,
-//!   `indicators.writes`: day, number and time of writes of indicators.
+//!   `indicators.writes`: day, number and time of writes of indicators;
+//!   `clusters.counter`: the number from which the last id of a cluster was made.
 //!
 //! # Invariants
 //!
@@ -55,7 +59,8 @@
 //!   written at most KV_WRITES_PER_DAY times a day, but for revocations.
 //! - The audit log keeps 20,000 entries, and 1,000 more of failed authentications. There are at
 //!   most `correlate.max_indicators` indicators that count (a quarter of one correlation), 50,000
-//!   revoked ones and 20,000 links. In a full table, a stronger indicator replaces the weakest.
+//!   revoked ones, 20,000 links and 20,000 aliases. In a full table, a stronger indicator replaces
+//!   the weakest. No two clusters ever have the same id.
 //!
 //! # Crashes
 //!

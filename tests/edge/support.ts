@@ -283,6 +283,8 @@ export interface DecisionLine {
   hits: { name: string; weight: number; field: string; start: number; end: number }[];
   /** Cluster of the indicator that was hit. */
   cluster?: string;
+  cluster_aliases?: string[];
+  other_clusters?: string[];
   shadow_hits: string[];
   exemption: string | null;
   ruleset: string;

@@ -605,6 +605,7 @@ proven = ['ok']
         (34, 24, "expected a string"),
         (36, 6, "the cluster 'team' is invalid"),
         (37, 1, "this cluster has no 'id'"),
+        (38, 8, "'mode' of this cluster is \"shadow\": expected \"enforce\""),
         (40, 12, "'header:x-user' is never believed: nothing proves who set it"),
         (40, 29, "'query:key' is not a source of accounts: expected \"credential\""),
         (41, 11, "'jwt:' is not a source of accounts"),
@@ -621,6 +622,52 @@ proven = ['ok']
             line.starts_with(&format!("policy.toml:{number}:{column}: ")) && line.contains(problem),
             "{line}, not {number}:{column} {problem}"
         );
+    }
+}
+
+/// Clients choose their clusters, so only accounts and tenants can get a milder treatment.
+#[test]
+fn naming_a_cluster_can_only_tighten() {
+    let id = "0123456789abcdef0123456789abcdef";
+    let cluster = |actions: &str| format!("[[cluster]]\nid = '5b0f3a91'\nactions = {actions}\n");
+    let exemption = |key: &str, id: &str| {
+        format!("[[exemption]]\nname = 'x'\nreason = 'r'\nuntil = 2030-01-01\n{key} = '{id}'\n")
+    };
+    let general = "actions = { suspect = 'throttle' }\n";
+    let rows = [
+        (cluster("{ suspect = 'throttle', hostile = 'block' }"), None),
+        ("[[cluster]]\nid = '5b0f3a91'\nmode = 'enforce'\n".to_owned(), None),
+        (cluster("{ suspect = 'tag' }"), Some((3, 23, "'suspect' of this cluster is \"tag\""))),
+        (cluster("{ hostile = 'allow' }"), Some((3, 23, "expected at least \"block\""))),
+        (
+            format!("{general}{}", cluster("{ suspect = 'degrade' }")),
+            Some((4, 23, "expected at least \"throttle\", the general action")),
+        ),
+        (exemption("cluster", "5b0f3a91"), Some((5, 1, "exemption 'x' names a cluster"))),
+        (exemption("tenant", "acme"), Some((5, 10, "the tenant 'acme' is invalid"))),
+        (exemption("account", id), None),
+        (exemption("tenant", id), None),
+        (format!("[[account]]\nid = '{id}'\nmode = 'shadow'\n"), None),
+        (
+            format!("[[tenant]]\nid = '{id}'\nmode = 'shadow'\nactions = {{ suspect = 'tag' }}\n"),
+            None,
+        ),
+    ];
+    let directory = scratch("tighten");
+    fs::write(directory.join("pairs.yml"), RULE).unwrap();
+    for (policy, expected) in rows {
+        fs::write(directory.join("policy.toml"), &policy).unwrap();
+        let Some((number, column, problem)) = expected else {
+            let output = hedgerow(&["check", directory.to_str().unwrap()]);
+            assert_eq!(output.status.code(), Some(0), "{policy}: {}", text(&output));
+            continue;
+        };
+        let found = check_findings(&directory);
+        let position = format!("policy.toml:{number}:{column}: ");
+        let is_expected = |line: &String| line.starts_with(&position) && line.contains(problem);
+        assert!(found.iter().any(is_expected), "{policy}: {found:?}, not {problem}");
+        let is_remedied = |line: &String| line.contains("[[account]], [[tenant]] or [[exemption]]");
+        assert!(found.iter().any(is_remedied) || problem.contains("invalid"), "{found:?}");
     }
 }
 

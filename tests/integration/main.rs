@@ -14,6 +14,8 @@ mod bundle;
 mod campaigns;
 /// The command line: exit codes, findings and JSON.
 mod cli;
+/// Clusters of requests, and how the policy treats them.
+mod clusters;
 /// The correlator against a naive reference.
 mod correlation;
 /// The work that hostile bodies cause.

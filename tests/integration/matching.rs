@@ -359,7 +359,7 @@ fn the_policy_overrides_rules_and_defaults() {
             ..Envelope::default()
         };
         let decision = ruleset.assess(&envelope).map(|assessment| {
-            let disposition = ruleset.policy().disposition(path, Some(account));
+            let disposition = ruleset.policy().disposition(path, Some(account), None);
             Decision::new(&ruleset, &envelope, assessment, disposition)
         });
         let outcome = decision.as_ref().map(|decision| {

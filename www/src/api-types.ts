@@ -121,6 +121,11 @@ export type ClusterDetails = {
   /** Id of the cluster, 8 hexadecimal digits. */
   id: string;
   /**
+   * Ids of clusters that have merged into this one, the last merged first; at most 64. A request
+   * for any of them finds this cluster.
+   */
+  aliases: Array<string>;
+  /**
    * Number of accounts that correlations have linked. Accounts since the last firing are not
    * included yet.
    */
@@ -141,6 +146,11 @@ export type ClusterInfo = {
   traffic: ClusterTraffic | null;
   /** Id of the cluster, 8 hexadecimal digits. */
   id: string;
+  /**
+   * Ids of clusters that have merged into this one, the last merged first; at most 64. A request
+   * for any of them finds this cluster.
+   */
+  aliases: Array<string>;
   /**
    * Number of accounts that correlations have linked. Accounts since the last firing are not
    * included yet.
@@ -174,6 +184,11 @@ export type ClusterList = {
 export type ClusterSummary = {
   /** Id of the cluster, 8 hexadecimal digits. */
   id: string;
+  /**
+   * Ids of clusters that have merged into this one, the last merged first; at most 64. A request
+   * for any of them finds this cluster.
+   */
+  aliases: Array<string>;
   /**
    * Number of accounts that correlations have linked. Accounts since the last firing are not
    * included yet.
@@ -263,8 +278,15 @@ export type DecisionRecord = {
   account_kind?: string;
   /** Id of the tenant, a keyed hash: 32 hexadecimal digits; missing if it is not known. */
   tenant?: string;
-  /** Id of the cluster of an indicator that hit; missing without one. */
+  /**
+   * Id of the cluster of an indicator that hit: of several clusters, the one whose treatment is
+   * the strictest. Missing without one.
+   */
   cluster?: string;
+  /** Former ids of this cluster, at most 16; missing without one. */
+  cluster_aliases?: Array<string>;
+  /** Ids of the other clusters of the request, at most 16; missing without one. */
+  other_clusters?: Array<string>;
   /** Dialect of the body: `openai`, for example. */
   dialect: string;
   /** Operation of the endpoint: `chat`, for example. */
@@ -509,7 +531,7 @@ export type LiveTicket = {
   expires: number;
 };
 
-/** The mode: whether actions are carried out. */
+/** The mode: whether actions are carried out. In ascending order of severity. */
 export type Mode = 'shadow' | 'enforce';
 
 /** Requests to paths of one shape. */

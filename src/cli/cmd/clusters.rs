@@ -39,7 +39,8 @@ struct ListClustersArgs {
 
 #[derive(clap::Args)]
 struct ShowClusterArgs {
-    /// Show the cluster with this id: 8 digits, as in the list and in decisions.
+    /// Show the cluster with this id, or that has merged with the cluster of this id: 8 digits, as
+    /// in the list and in decisions.
     #[arg(value_parser = parse_cluster_id)]
     id: String,
     #[command(flatten)]
@@ -84,10 +85,11 @@ fn list(args: &ListClustersArgs, config: Option<&Path>, format: Format) -> Resul
         let requests =
             traffic.as_ref().map_or("?".to_owned(), |traffic| traffic.requests.to_string());
         print_line(format_args!(
-            "{id:<8}  {accounts:>8}  {keys:>5}  {requests:>9}  {:<16}  {:<16}  {}",
+            "{id:<8}  {accounts:>8}  {keys:>5}  {requests:>9}  {:<16}  {:<16}  {}{}",
             format_utc(summary.first),
             format_utc(summary.last),
-            summary.correlations.join(" ")
+            summary.correlations.join(" "),
+            format_aliases(&summary.aliases)
         ))?;
     }
     Ok(Outcome::Success)
@@ -103,6 +105,12 @@ fn show(args: &ShowClusterArgs, config: Option<&Path>, format: Format) -> Result
     }
     let ClusterDetails { summary, links, traffic } = parse_response(response)?;
     print_line(format_args!("cluster {}", summary.id))?;
+    if args.id != summary.id {
+        print_line(format_args!("  {} has merged into it", args.id))?;
+    }
+    if !summary.aliases.is_empty() {
+        print_line(format_args!("  aliases   {}", summary.aliases.join(" ")))?;
+    }
     print_line(format_args!("  accounts  {}", summary.accounts))?;
     print_line(format_args!(
         "  seen      {} to {}",
@@ -125,6 +133,17 @@ fn show(args: &ShowClusterArgs, config: Option<&Path>, format: Format) -> Result
         print_line(format_args!("    {key}  {correlation}"))?;
     }
     Ok(Outcome::Success)
+}
+
+/// Formats the aliases of a cluster at the end of a row of the list: at most four.
+fn format_aliases(aliases: &[String]) -> String {
+    match aliases {
+        [] => String::new(),
+        [first, second, third, fourth, rest @ ..] if !rest.is_empty() => {
+            format!("; merged: {first} {second} {third} {fourth} and {} more", rest.len())
+        }
+        aliases => format!("; merged: {}", aliases.join(" ")),
+    }
 }
 
 /// Formats counts as percentages of their sum, the largest first.

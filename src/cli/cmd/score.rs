@@ -36,7 +36,8 @@ pub fn run(args: &ScoreArgs, format: Format) -> Result<Outcome> {
         }
         return Ok(Outcome::Success);
     };
-    let disposition = ruleset.policy().disposition(envelope.path, envelope.account);
+    let disposition =
+        ruleset.policy().disposition(envelope.path, envelope.account, envelope.tenant);
     let score = assessment.score.clone();
     let decision = Decision::new(&ruleset, &envelope, assessment, disposition);
     match format {

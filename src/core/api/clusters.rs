@@ -19,6 +19,9 @@ pub struct ClusterList {
 pub struct ClusterSummary {
     /// Id of the cluster, 8 hexadecimal digits.
     pub id: String,
+    /// Ids of clusters that have merged into this one, the last merged first; at most 64. A request
+    /// for any of them finds this cluster.
+    pub aliases: Vec<String>,
     /// Number of accounts that correlations have linked. Accounts since the last firing are not
     /// included yet.
     pub accounts: u64,

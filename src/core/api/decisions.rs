@@ -50,10 +50,19 @@ pub struct DecisionRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]
     pub tenant: Option<String>,
-    /// Id of the cluster of an indicator that hit; missing without one.
+    /// Id of the cluster of an indicator that hit: of several clusters, the one whose treatment is
+    /// the strictest. Missing without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]
     pub cluster: Option<String>,
+    /// Former ids of this cluster, at most 16; missing without one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, ts(optional, as = "Option<Vec<String>>"))]
+    pub cluster_aliases: Vec<String>,
+    /// Ids of the other clusters of the request, at most 16; missing without one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, ts(optional, as = "Option<Vec<String>>"))]
+    pub other_clusters: Vec<String>,
     /// Dialect of the body: `openai`, for example.
     pub dialect: String,
     /// Operation of the endpoint: `chat`, for example.

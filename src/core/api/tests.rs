@@ -27,6 +27,7 @@ fn counts<const COUNT: usize>(counts: [(&str, u64); COUNT]) -> Counts {
 fn cluster() -> ClusterSummary {
     ClusterSummary {
         id: "0a1b2c3d".into(),
+        aliases: vec!["4e5f6071".into()],
         accounts: 9,
         keys: 2,
         correlations: vec!["cluster_hour".into()],
@@ -103,7 +104,8 @@ fn indicator_json() -> Value {
 
 fn cluster_json() -> Value {
     json!({
-        "id": "0a1b2c3d", "accounts": 9, "keys": 2, "correlations": ["cluster_hour"],
+        "id": "0a1b2c3d", "aliases": ["4e5f6071"],
+        "accounts": 9, "keys": 2, "correlations": ["cluster_hour"],
         "first": 1_700_000_000, "last": 1_700_000_900,
     })
 }
@@ -199,6 +201,8 @@ fn decisions() {
         account_kind: Some("jwt".into()),
         tenant: Some("01".into()),
         cluster: Some("0a1b2c3d".into()),
+        cluster_aliases: vec!["4e5f6071".into()],
+        other_clusters: vec!["8293a4b5".into()],
         dialect: "openai".into(),
         operation: "chat".into(),
         score: Some(50.5),
@@ -224,6 +228,7 @@ fn decisions() {
         "request_id": "id", "at": 1_700_000_000_250.0, "colo": "ORD", "model": "small",
         "role": "canary", "serial": 5, "error": null, "account": "00",
         "account_kind": "jwt", "tenant": "01", "cluster": "0a1b2c3d",
+        "cluster_aliases": ["4e5f6071"], "other_clusters": ["8293a4b5"],
         "dialect": "openai", "operation": "chat", "score": 50.5, "prior": -20.0,
         "evidence": 20.0,
         "contributions": [{ "family": "synthesis", "raw": 22.0, "capped": 20.0 }],

@@ -1,7 +1,9 @@
 //! Clusters: accounts that are linked by shared indicators, and so are treated together.
 //!
 //! Accounts and keys are nodes of a union-find forest: clusters that turn out to share a node
-//! become one. The merged cluster has the id of the cluster that was seen first.
+//! become one. The merged cluster has the id of the cluster that was seen first; the id of the
+//! other one becomes an alias, which still finds the cluster. An id is never given to another
+//! cluster: policies name ids.
 
 use std::collections::HashMap;
 
@@ -13,6 +15,10 @@ const MAX_NODES: usize = 500_000;
 /// Maximum number of keys that are listed per cluster; further keys link, but are not listed.
 const MAX_KEYS_PER_CLUSTER: usize = 64;
 
+/// Maximum number of aliases of all clusters together. The cluster with the most aliases then
+/// forgets its oldest one, so that a flood of merges costs its own cluster first.
+pub const MAX_ALIASES: usize = 20_000;
+
 /// Accounts and keys, grouped into clusters.
 #[derive(Clone, Debug, Default)]
 pub struct Clusters {
@@ -21,13 +27,33 @@ pub struct Clusters {
     account_nodes: HashMap<u64, u32>,
     key_nodes: HashMap<u64, u32>,
     cluster_by_root: HashMap<u32, Cluster>,
+    /// A node of the cluster of each id and each alias.
+    node_by_id: HashMap<u32, u32>,
+    /// Number of aliases of all clusters.
+    alias_count: usize,
+    /// Number from which the last id was made; `None` before the first one.
+    id_counter: Option<u32>,
+}
+
+/// The effect of a link on ids, for a host that stores them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Linked {
+    /// Id of the cluster of the key.
+    pub id: u32,
+    /// Ids that became aliases of `id`, because their clusters merged into this one.
+    pub merged: Vec<u32>,
+    /// Aliases that were forgotten, because there were more than [`MAX_ALIASES`].
+    pub forgotten: Vec<u32>,
 }
 
 /// Accounts that act together.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Cluster {
-    /// Id, which stays the same while the cluster grows; never 0.
+    /// Id, which stays the same until the cluster merges into an older one; never 0 in a cluster
+    /// that [`Clusters`] returns.
     pub id: u32,
+    /// Ids of the clusters that have merged into this one, the last merged last.
+    pub aliases: Vec<u32>,
     /// Number of accounts in the cluster.
     pub account_count: u32,
     /// Keys that link the accounts, each with the name of its correlation.
@@ -46,16 +72,48 @@ enum Node {
 }
 
 impl Clusters {
+    /// Creates an empty graph whose ids continue after those of an earlier one: `counter` is its
+    /// [`Clusters::id_counter`].
+    pub fn resume(counter: Option<u32>) -> Self {
+        Self { id_counter: counter, ..Self::default() }
+    }
+
     /// Links accounts by a key for which a correlation fired at `at`, in seconds since the epoch.
-    /// Returns the id of their cluster, or 0 if the graph has no room for the key.
-    pub fn link(&mut self, correlation: &str, key: u64, accounts: &[u64], at: u32) -> u32 {
-        let Some(mut root) = self.find_or_add_root(Node::Key, key, at) else { return 0 };
+    /// Returns `None` if the graph has no room for the key.
+    pub fn link(
+        &mut self,
+        correlation: &str,
+        key: u64,
+        accounts: &[u64],
+        at: u32,
+    ) -> Option<Linked> {
+        self.restore(0, correlation, key, accounts, at)
+    }
+
+    /// Links accounts like [`Clusters::link`] by a key whose cluster had the id `id` before; 0 if
+    /// it had none.
+    pub fn restore(
+        &mut self,
+        id: u32,
+        correlation: &str,
+        key: u64,
+        accounts: &[u64],
+        at: u32,
+    ) -> Option<Linked> {
+        let mut linked = Linked::default();
+        let mut root = self.find_or_add_root(Node::Key, key, at)?;
+        root = self.join_id(root, id, &mut linked);
         for account in accounts {
             if let Some(node) = self.find_or_add_root(Node::Account, *account, at) {
-                root = self.union(root, node);
+                root = self.union(root, node, &mut linked);
             }
         }
-        let Some(cluster) = self.cluster_by_root.get_mut(&root) else { return 0 };
+        if self.cluster_by_root.get(&root).is_some_and(|cluster| cluster.id == 0) {
+            let id = self.new_id(key);
+            root = self.join_id(root, id, &mut linked);
+        }
+        self.forget_surplus_aliases(&mut linked);
+        let cluster = self.cluster_by_root.get_mut(&root)?;
         cluster.first_seen = cluster.first_seen.min(at);
         cluster.last_seen = cluster.last_seen.max(at);
         let is_listed = cluster.keys.iter().any(|(listed_key, listed_correlation)| {
@@ -64,7 +122,40 @@ impl Clusters {
         if !is_listed && cluster.keys.len() < MAX_KEYS_PER_CLUSTER {
             cluster.keys.push((key, correlation.to_owned()));
         }
-        cluster.id
+        linked.id = cluster.id;
+        Some(linked)
+    }
+
+    /// Adds an alias to the cluster with the id or alias `id`; does nothing if there is no such
+    /// cluster, or if the alias is known.
+    pub fn add_alias(&mut self, alias: u32, id: u32) {
+        let Some(node) = self.node_by_id.get(&id).copied() else { return };
+        let root = self.find_root(node);
+        if alias == 0 || self.alias_count >= MAX_ALIASES || self.node_by_id.contains_key(&alias) {
+            return;
+        }
+        if let Some(cluster) = self.cluster_by_root.get_mut(&root) {
+            cluster.aliases.push(alias);
+            self.node_by_id.insert(alias, root);
+            self.alias_count = self.alias_count.saturating_add(1);
+        }
+    }
+
+    /// Returns the cluster with an id or an alias.
+    pub fn for_id(&self, id: u32) -> Option<&Cluster> {
+        self.cluster_by_root.get(&self.find_root(*self.node_by_id.get(&id)?))
+    }
+
+    /// Returns all aliases, each with the id of its cluster, in no particular order.
+    pub fn aliases(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.cluster_by_root
+            .values()
+            .flat_map(|cluster| cluster.aliases.iter().map(|alias| (*alias, cluster.id)))
+    }
+
+    /// Returns the number from which the last id was made; `None` before the first one.
+    pub fn id_counter(&self) -> Option<u32> {
+        self.id_counter
     }
 
     /// Returns the cluster of an account, given by its hash.
@@ -99,7 +190,8 @@ impl Clusters {
         self.parent.push(node);
         nodes.insert(hash, node);
         let cluster = Cluster {
-            id: (fmix64(hash) as u32).max(1),
+            id: 0,
+            aliases: Vec::new(),
             account_count: u32::from(kind == Node::Account),
             keys: Vec::new(),
             first_seen: at,
@@ -116,9 +208,66 @@ impl Clusters {
         node
     }
 
+    /// Gives an id to the cluster of `root`: merges it with the cluster that has the id already, if
+    /// there is one. Returns the root.
+    fn join_id(&mut self, root: u32, id: u32, linked: &mut Linked) -> u32 {
+        if id == 0 {
+            return root;
+        }
+        if let Some(node) = self.node_by_id.get(&id) {
+            let other_root = self.find_root(*node);
+            return self.union(root, other_root, linked);
+        }
+        match self.cluster_by_root.get_mut(&root) {
+            Some(cluster) if cluster.id == 0 => {
+                cluster.id = id;
+                self.node_by_id.insert(id, root);
+            }
+            Some(cluster) => {
+                let current_id = cluster.id;
+                self.add_alias(id, current_id);
+                linked.merged.push(id);
+            }
+            None => {}
+        }
+        root
+    }
+
+    /// Returns an id that no cluster has had. `key` decides only about the first one.
+    ///
+    /// The ids are a permutation of a counter, so that they repeat only after 2³² clusters, and do
+    /// not look alike.
+    fn new_id(&mut self, key: u64) -> u32 {
+        let mut counter = self.id_counter.unwrap_or(fmix64(key) as u32);
+        loop {
+            counter = counter.wrapping_add(1);
+            let id = fmix32(counter);
+            // Ends: there are fewer ids in use than nodes.
+            if id != 0 && !self.node_by_id.contains_key(&id) {
+                self.id_counter = Some(counter);
+                return id;
+            }
+        }
+    }
+
+    /// Removes aliases beyond [`MAX_ALIASES`]: the oldest of the cluster that has the most.
+    fn forget_surplus_aliases(&mut self, linked: &mut Linked) {
+        while self.alias_count > MAX_ALIASES {
+            let clusters = self.cluster_by_root.values_mut();
+            let largest = clusters.max_by_key(|cluster| (cluster.aliases.len(), cluster.id));
+            let Some(cluster) = largest.filter(|cluster| !cluster.aliases.is_empty()) else {
+                return;
+            };
+            let alias = cluster.aliases.remove(0);
+            self.node_by_id.remove(&alias);
+            self.alias_count = self.alias_count.saturating_sub(1);
+            linked.forgotten.push(alias);
+        }
+    }
+
     /// Merges two clusters and returns the root. The larger cluster absorbs the other, so that
     /// paths to a root stay short.
-    fn union(&mut self, left: u32, right: u32) -> u32 {
+    fn union(&mut self, left: u32, right: u32, linked: &mut Linked) -> u32 {
         if left == right {
             return left;
         }
@@ -133,46 +282,82 @@ impl Clusters {
             *parent = root;
         }
         let absorbed = self.cluster_by_root.remove(&absorbed_root).unwrap_or_default();
-        if let Some(cluster) = self.cluster_by_root.get_mut(&root) {
-            // A cluster without keys is a new key or account, whose id nobody has seen.
-            if cluster.keys.is_empty()
-                || !absorbed.keys.is_empty() && absorbed.first_seen < cluster.first_seen
-            {
-                cluster.id = absorbed.id;
-            }
-            cluster.account_count = cluster.account_count.saturating_add(absorbed.account_count);
-            cluster.first_seen = cluster.first_seen.min(absorbed.first_seen);
-            cluster.last_seen = cluster.last_seen.max(absorbed.last_seen);
-            cluster.keys.extend(absorbed.keys);
-            cluster.keys.truncate(MAX_KEYS_PER_CLUSTER);
+        if let Some(cluster) = self.cluster_by_root.get_mut(&root)
+            && let Some(alias) = cluster.absorb(absorbed)
+        {
+            self.alias_count = self.alias_count.saturating_add(1);
+            linked.merged.push(alias);
         }
         root
     }
 }
 
+impl Cluster {
+    /// Adds the members of another cluster. Returns the id that became an alias: that of the
+    /// cluster that was seen later; `None` if one of the two is a new key or account, which has no
+    /// id.
+    fn absorb(&mut self, absorbed: Self) -> Option<u32> {
+        let is_older = absorbed.first_seen < self.first_seen;
+        let (id, alias) = match (self.id, absorbed.id) {
+            (0, id) | (id, 0) => (id, None),
+            (own, other) if is_older => (other, Some(own)),
+            (own, other) => (own, Some(other)),
+        };
+        self.id = id;
+        self.aliases.extend(absorbed.aliases);
+        self.aliases.extend(alias);
+        self.account_count = self.account_count.saturating_add(absorbed.account_count);
+        self.first_seen = self.first_seen.min(absorbed.first_seen);
+        self.last_seen = self.last_seen.max(absorbed.last_seen);
+        self.keys.extend(absorbed.keys);
+        self.keys.truncate(MAX_KEYS_PER_CLUSTER);
+        alias
+    }
+}
+
+/// Mixes the bits of a word; a bijection (the finaliser of MurmurHash3 for 32 bits).
+fn fmix32(mut hash: u32) -> u32 {
+    hash ^= hash >> 16;
+    hash = hash.wrapping_mul(0x85eb_ca6b);
+    hash ^= hash >> 13;
+    hash = hash.wrapping_mul(0xc2b2_ae35);
+    hash ^ hash >> 16
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, HashSet};
+
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn link(clusters: &mut Clusters, name: &str, key: u64, accounts: &[u64], at: u32) -> Linked {
+        clusters.link(name, key, accounts, at).unwrap()
+    }
 
     #[test]
     fn keys_that_share_an_account_form_one_cluster() {
         let mut clusters = Clusters::default();
-        let first_id = clusters.link("cluster_a", 1, &[10, 11, 12], 100);
-        let second_id = clusters.link("cluster_b", 2, &[20, 21], 200);
-        assert_ne!(first_id, second_id);
-        assert_eq!(clusters.for_account(12).unwrap().id, first_id);
+        let first = link(&mut clusters, "cluster_a", 1, &[10, 11, 12], 100);
+        let second = link(&mut clusters, "cluster_b", 2, &[20, 21], 200);
+        assert_ne!(first.id, second.id);
+        assert_eq!(clusters.for_account(12).unwrap().id, first.id);
         assert_eq!(clusters.iter().count(), 2);
         // Account 10 is in both clusters, which become one.
-        let merged_id = clusters.link("cluster_b", 2, &[21, 10, 22], 300);
-        assert_eq!(merged_id, first_id, "the older cluster gives its id");
+        let merged = link(&mut clusters, "cluster_b", 2, &[21, 10, 22], 300);
+        assert_eq!(merged.id, first.id, "the older cluster gives its id");
+        assert_eq!(merged.merged, [second.id]);
         assert_eq!(clusters.iter().count(), 1);
         let cluster = clusters.for_account(20).unwrap();
         assert_eq!((cluster.account_count, cluster.first_seen, cluster.last_seen), (6, 100, 300));
         let mut keys: Vec<u64> = cluster.keys.iter().map(|(key, _)| *key).collect();
         keys.sort_unstable();
         assert_eq!(keys, [1, 2]);
-        assert_eq!(clusters.for_key(2).unwrap().id, first_id);
+        assert_eq!(clusters.for_key(2).unwrap().id, first.id);
         assert_eq!(clusters.for_account(99), None);
+        assert_eq!(clusters.for_id(second.id), clusters.for_id(first.id));
+        assert_eq!(clusters.aliases().collect::<Vec<_>>(), [(second.id, first.id)]);
     }
 
     #[test]
@@ -182,6 +367,95 @@ mod tests {
         clusters.link("cluster_a", 1, &accounts, 100);
         // The key is a node, too.
         assert_eq!(clusters.for_key(1).unwrap().account_count, MAX_NODES as u32 - 1);
-        assert_eq!(clusters.link("cluster_a", 2, &[], 100), 0);
+        assert_eq!(clusters.link("cluster_a", 2, &[], 100), None);
+    }
+
+    #[test]
+    fn a_chain_of_merges_keeps_every_id_and_restored_clusters_keep_them_without_their_bridge() {
+        let mut clusters = Clusters::default();
+        let ids: Vec<u32> = (1..=4)
+            .map(|key| link(&mut clusters, "cluster_a", key, &[key * 10], key as u32).id)
+            .collect();
+        // 3 and 4 merge, then 2 and 3, then 1 and 2.
+        for (key, account) in [(4, 30), (3, 20), (2, 10)] {
+            link(&mut clusters, "cluster_a", key, &[account], 9);
+        }
+        let oldest = clusters.for_key(1).unwrap().clone();
+        assert_eq!(oldest.id, ids[0]);
+        for id in &ids {
+            assert_eq!(clusters.for_id(*id), Some(&oldest));
+        }
+        // The rows of the bridges were deleted; the ids of the keys are stored.
+        let mut restored = Clusters::resume(clusters.id_counter());
+        for key in 2..=4 {
+            restored.restore(oldest.id, "cluster_a", key, &[key * 10], key as u32).unwrap();
+        }
+        clusters.aliases().for_each(|(alias, id)| restored.add_alias(alias, id));
+        assert_eq!(restored.iter().count(), 1);
+        for id in &ids {
+            assert_eq!(restored.for_id(*id).map(|cluster| cluster.id), Some(ids[0]));
+        }
+        let new = link(&mut restored, "cluster_a", 7, &[70], 50);
+        assert!(!ids.contains(&new.id));
+    }
+
+    /// The attacker's cluster pays for a flood of merges; a cluster with few aliases keeps them.
+    #[test]
+    fn surplus_aliases_are_those_of_the_cluster_with_the_most() {
+        let mut clusters = Clusters::default();
+        let victim = link(&mut clusters, "cluster_a", 1, &[1], 1).id;
+        let treated = link(&mut clusters, "cluster_a", 2, &[2], 2).id;
+        link(&mut clusters, "cluster_a", 2, &[1], 3);
+        let mut forgotten = Vec::new();
+        let mut first = 0;
+        for key in 0..MAX_ALIASES as u64 + 20 {
+            let (key, account, at) = (1_000 + key, 1_000_000 + key, 4 + key as u32);
+            let id = link(&mut clusters, "cluster_b", key, &[account], at).id;
+            let linked = link(&mut clusters, "cluster_b", key, &[1_000_000], at);
+            forgotten.extend(linked.forgotten);
+            if key == 1_001 {
+                first = id;
+            }
+        }
+        assert_eq!(clusters.aliases().count(), MAX_ALIASES);
+        assert_eq!(forgotten.len(), 20);
+        assert_eq!(forgotten[0], first);
+        assert_eq!(clusters.for_id(first), None);
+        assert_eq!(clusters.for_id(treated).map(|cluster| cluster.id), Some(victim));
+    }
+
+    proptest! {
+        /// The graph agrees with a naive relabelling, and every id that was ever returned finds the
+        /// cluster of the key that it was returned for.
+        #[test]
+        fn ids_find_their_key_for_ever_and_name_no_other_cluster(
+            links in
+                prop::collection::vec((0_u64..12, prop::collection::vec(0_u64..20, 0..3)), 1..60)
+        ) {
+            let mut clusters = Clusters::default();
+            let mut label_of: BTreeMap<(bool, u64), usize> = BTreeMap::new();
+            let mut given: Vec<(u32, u64)> = Vec::new();
+            for (index, (key, accounts)) in links.iter().enumerate() {
+                let linked = clusters.link("cluster_a", *key, accounts, index as u32).unwrap();
+                given.push((linked.id, *key));
+                let mut nodes = vec![(true, *key)];
+                nodes.extend(accounts.iter().map(|account| (false, *account)));
+                let old: HashSet<usize> =
+                    nodes.iter().filter_map(|node| label_of.get(node).copied()).collect();
+                // Labels of earlier links are smaller.
+                label_of.values_mut().filter(|label| old.contains(label)).for_each(|label| {
+                    *label = index;
+                });
+                label_of.extend(nodes.into_iter().map(|node| (node, index)));
+            }
+            for (id, key) in &given {
+                let found = clusters.for_id(*id).unwrap();
+                prop_assert_eq!(Some(found), clusters.for_key(*key));
+            }
+            for (left, right) in given.iter().zip(given.iter().skip(1)) {
+                let same = clusters.for_id(left.0) == clusters.for_id(right.0);
+                prop_assert_eq!(same, label_of[&(true, left.1)] == label_of[&(true, right.1)]);
+            }
+        }
     }
 }

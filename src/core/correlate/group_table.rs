@@ -3,7 +3,10 @@
 //! The table is set-associative: a key may be in any of the eight slots of its set. Each partition
 //! doubles when a set is full, up to the memory limit. A new group then replaces the least shared
 //! group of its set, unless that ranks above the number of accounts that used the new key (see
-//! [`sketch`](super::sketch)). So a flood of keys that one account uses evicts only such keys.
+//! [`sketch`](super::sketch)). So a flood of keys that one account uses evicts only such keys. Of
+//! equally shared groups, the one is replaced whose first correlation needs the most accounts.
+
+use std::cmp::Reverse;
 
 use super::event_time::is_from_future;
 use super::group::Group;
@@ -242,13 +245,9 @@ impl GroupTable {
                 break;
             }
         }
-        let rank = |slot: &SlotIndex| {
-            let group = self.get(*slot)?;
-            let retention = plan.group_retention(group.aggregation);
-            Some((group.retention_rank(now, retention), group.newest))
-        };
+        let rank = |slot: &SlotIndex| self.get(*slot).map(|group| eviction_rank(group, now, plan));
         let victim = self.candidate_slots(key).min_by_key(rank)?;
-        let (victim_rank, _) = rank(&victim)?;
+        let (victim_rank, ..) = rank(&victim)?;
         let candidate_rank = self.sketch.get_or_insert_default().estimate(key).max(1);
         if candidate_rank < victim_rank {
             return None;
@@ -310,14 +309,11 @@ impl GroupTable {
         while remaining_sets > 0 && self.heap_bytes() > self.max_bytes {
             remaining_sets = remaining_sets.saturating_sub(1);
             let slots = self.next_set();
-            let eviction_rank = |slot: &SlotIndex| {
-                let group = self.get(*slot)?;
-                let retention = plan.group_retention(group.aggregation);
-                (group.state.heap_bytes() > 0)
-                    .then(|| (group.retention_rank(now, retention), group.newest))
+            let rank = |slot: &SlotIndex| {
+                let group = self.get(*slot).filter(|group| group.state.heap_bytes() > 0)?;
+                Some(eviction_rank(group, now, plan))
             };
-            let victim =
-                slots.filter(|slot| eviction_rank(slot).is_some()).min_by_key(eviction_rank);
+            let victim = slots.filter(|slot| rank(slot).is_some()).min_by_key(rank);
             if let Some(victim) = victim {
                 self.evicted = self.evicted.saturating_add(1);
                 self.remove(victim);
@@ -364,6 +360,14 @@ impl Partition {
 /// Returns the partition of a key: its first bits.
 fn partition_of(key: u64) -> usize {
     (u128::from(key).saturating_mul(PARTITIONS as u128) >> u64::BITS) as usize
+}
+
+/// Returns a rank by which groups are evicted, the lowest first: the least shared; of equally
+/// shared ones the group whose first correlation needs the most accounts; and of these the oldest.
+fn eviction_rank(group: &Group, now: u32, plan: &Plan) -> (u8, Reverse<u32>, u32) {
+    let retention = plan.group_retention(group.aggregation);
+    let needed = plan.values_needed(group.aggregation);
+    (group.retention_rank(now, retention), Reverse(needed), group.newest)
 }
 
 fn is_expired(group: &Group, now: u32, plan: &Plan) -> bool {

@@ -15,14 +15,17 @@ use std::hash::BuildHasherDefault;
 use entry::{ENTRY_BYTES, IndicatorEntry, NO_ENTRY};
 use packed::PackedIndicators;
 
+use super::cluster::MAX_ALIASES;
+use super::cluster_aliases::{ALIAS_BYTES, ClusterAliases};
 use super::identity_hasher::IdentityHasher;
 use crate::error::Error;
 
 /// Maximum number of indicators.
 pub const MAX_INDICATORS: usize = 200_000;
 
-/// Maximum bytes of the binary form, with all entries and all names.
-pub const MAX_PACKED_BYTES: usize = MAX_INDICATORS * ENTRY_BYTES + (64 << 10) + 64;
+/// Maximum bytes of the binary form, with all entries, all aliases and all names.
+pub const MAX_PACKED_BYTES: usize =
+    MAX_INDICATORS * ENTRY_BYTES + MAX_ALIASES * ALIAS_BYTES + (64 << 10) + 64;
 
 /// Maximum number of correlations with indicators: the number is encoded in one byte.
 pub const MAX_CORRELATION_NAMES: usize = 255;
@@ -31,7 +34,7 @@ pub const MAX_CORRELATION_NAMES: usize = 255;
 pub const MAX_NAME_BYTES: usize = 255;
 
 /// Format version, the first byte of the binary form. Other versions are rejected.
-const FORMAT_VERSION: u8 = 1;
+const FORMAT_VERSION: u8 = 2;
 
 /// A key for which a correlation fired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +53,8 @@ pub struct Indicator<'i> {
 #[derive(Clone, Debug, Default)]
 pub struct Indicators {
     correlation_names: Vec<String>,
+    /// Former ids of the clusters of the indicators.
+    aliases: ClusterAliases,
     /// Entries that were decoded.
     packed: PackedIndicators,
     /// Entries that were added since, as linked lists by key.
@@ -106,6 +111,16 @@ impl Indicators {
         }
     }
 
+    /// Returns the aliases of clusters.
+    pub fn aliases(&self) -> &ClusterAliases {
+        &self.aliases
+    }
+
+    /// Adds an alias of a cluster: the id of a cluster that has merged into the one with `id`.
+    pub fn add_alias(&mut self, alias: u32, id: u32) {
+        self.aliases.add(alias, id);
+    }
+
     /// Returns a copy with the active indicators that `keep` accepts. `now` is the current time, in
     /// seconds since the epoch.
     pub fn without_expired(&self, now: u64, keep: impl Fn(&Indicator<'_>) -> bool) -> Self {
@@ -114,7 +129,7 @@ impl Indicators {
 
     /// Returns a copy with the indicators that `keep` accepts.
     pub fn filtered(&self, keep: impl Fn(&Indicator<'_>) -> bool) -> Self {
-        let mut result = Self::default();
+        let mut result = Self { aliases: self.aliases.clone(), ..Self::default() };
         self.iter().filter(keep).for_each(|indicator| result.add(indicator));
         result
     }
@@ -122,8 +137,9 @@ impl Indicators {
     /// Encodes the indicators in the binary form.
     ///
     /// The form is a version byte; the number of names, and each name after its length, one byte
-    /// each; and entries of 18 bytes, little-endian: key (8), index of the name (2), expiry (4),
-    /// cluster (4). Entries are sorted by key and index.
+    /// each; the number of aliases of clusters (4), and alias and id (4 each); and entries of 18
+    /// bytes: key (8), index of the name (2), expiry (4), cluster (4). Numbers are little-endian.
+    /// Aliases are sorted, and entries are sorted by key and index.
     pub fn encode(&self) -> Vec<u8> {
         let name_count = self.correlation_names.len().min(MAX_CORRELATION_NAMES);
         let mut encoded = vec![FORMAT_VERSION, name_count as u8];
@@ -132,6 +148,7 @@ impl Indicators {
             encoded.push(name.len() as u8);
             encoded.extend_from_slice(name);
         }
+        self.aliases.encode(&mut encoded);
         let mut entries: Vec<IndicatorEntry> = self.all_entries().collect();
         entries.sort_unstable_by_key(|entry| (entry.key, entry.name_index));
         encoded.reserve(entries.len().saturating_mul(ENTRY_BYTES));
@@ -165,6 +182,8 @@ impl Indicators {
             }
             rest = after_name;
         }
+        let (aliases, rest) = ClusterAliases::decode(rest).ok_or_else(invalid)?;
+        indicators.aliases = aliases;
         if rest.len() / ENTRY_BYTES > MAX_INDICATORS {
             return Err(invalid());
         }
@@ -341,21 +360,25 @@ mod tests {
         let valid = indicators.encode();
         assert_eq!(
             valid,
-            [1, 1, 3, b'o', b'n', b'e', 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 100, 0, 0, 0, 0, 0, 0, 0]
+            [
+                &[2, 1, 3, b'o', b'n', b'e', 0, 0, 0, 0][..],
+                &[7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 100, 0, 0, 0, 0, 0, 0, 0],
+            ]
+            .concat()
         );
         for end in 0..valid.len() {
-            let is_head_alone = end == 6;
+            let is_head_alone = end == 10;
             assert_eq!(Indicators::decode(&valid[..end]).is_ok(), is_head_alone, "{end}");
         }
         let mut invalid = valid.clone();
-        invalid[0] = 2;
-        assert!(Indicators::decode(&invalid).unwrap_err().problem().contains("version 2"));
+        invalid[0] = 1;
+        assert!(Indicators::decode(&invalid).unwrap_err().problem().contains("version 1"));
         assert!(
-            Indicators::decode(&[&valid[..], &valid[6..]].concat()).is_err(),
+            Indicators::decode(&[&valid[..], &valid[10..]].concat()).is_err(),
             "a repeated entry"
         );
         invalid = valid;
-        invalid[14] = 1;
+        invalid[18] = 1;
         assert!(Indicators::decode(&invalid).is_err(), "a correlation without a name");
     }
 }

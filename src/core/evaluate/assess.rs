@@ -10,7 +10,7 @@ use crate::http::body::Body;
 use crate::http::envelope::Envelope;
 use crate::http::route::Endpoint;
 use crate::matching::{Hit, Matcher};
-use crate::rules::policy::Exemption;
+use crate::rules::policy::{Exemption, RequestCluster};
 use crate::rules::signature::{Signature, Status};
 use crate::ruleset::{Ruleset, TRAFFIC_FAMILY};
 
@@ -48,6 +48,7 @@ impl Ruleset {
             all_issues.insert(ReadIssues::INFLATE);
         }
         let mut has_prompt = false;
+        let mut clusters: Vec<RequestCluster> = Vec::new();
         let mut matcher = self.program.matcher();
         let headers = self.program.header_bits(envelope.headers);
         let list_hits = self.client_list_hits(envelope);
@@ -77,6 +78,7 @@ impl Ruleset {
                 let is_counted = entry_index < MAX_OBSERVED_ENTRIES || is_highest;
                 let observation = self.correlate(envelope, request, &mut assessment, is_counted);
                 entry_index = entry_index.saturating_add(1);
+                add_clusters(&mut clusters, &assessment.clusters);
                 let score = assessment.score.probability;
                 if let Some(observation) = observation
                     && highest_observation
@@ -98,6 +100,8 @@ impl Ruleset {
             return None;
         }
         assessment.entries = entries;
+        // The clusters of the entry that decides come first.
+        add_clusters(&mut assessment.clusters, &clusters);
         assessment.observation = highest_observation.map(|(_, observation)| observation);
         if entries >= self.policy.scan.max_entries {
             all_issues.insert(ReadIssues::ENTRIES);
@@ -150,7 +154,7 @@ impl Ruleset {
                 .is_none_or(|signature| signature.family != TRAFFIC_FAMILY)
         });
         let observation = observation?;
-        let (indicator_hits, cluster) =
+        let (indicator_hits, clusters) =
             self.indicator_hits(envelope, &observation, assessment.score.content_evidence());
         if !indicator_hits.is_empty() {
             let Assessment { endpoint, issues, .. } = *assessment;
@@ -160,7 +164,7 @@ impl Ruleset {
             *assessment = self.score(envelope, endpoint, hits, issues);
             // The first scoring removed exempt hits, so the second may not find the exemption.
             assessment.exemption_name = exemption_name.or(assessment.exemption_name.take());
-            assessment.cluster = cluster;
+            assessment.clusters = clusters;
         }
         Some(observation)
     }
@@ -173,8 +177,7 @@ impl Ruleset {
         mut hits: Vec<Hit>,
         issues: ReadIssues,
     ) -> Assessment {
-        let exemptions: Vec<&Exemption> =
-            self.policy.exemptions(envelope.path, envelope.account, envelope.now).collect();
+        let exemptions: Vec<&Exemption> = self.policy.exemptions(envelope).collect();
         let suppresses = |exemption: &Exemption, signature: &Signature| {
             exemption.signatures.contains(&signature.name)
         };
@@ -208,11 +211,23 @@ impl Ruleset {
             is_exempt: exemptions.iter().any(|exemption| exemption.signatures.is_empty()),
             hits,
             observation: None,
-            cluster: 0,
+            clusters: Vec::new(),
             model: None,
         }
     }
 }
+
+/// Adds clusters that are not listed yet, up to [`MAX_CLUSTERS`].
+fn add_clusters(clusters: &mut Vec<RequestCluster>, added: &[RequestCluster]) {
+    for cluster in added {
+        if clusters.len() < MAX_CLUSTERS && clusters.iter().all(|known| known.id != cluster.id) {
+            clusters.push(cluster.clone());
+        }
+    }
+}
+
+/// Maximum number of clusters of a request: a batch may have the keys of many.
+const MAX_CLUSTERS: usize = 256;
 
 /// Maximum number of batch entries that are observed, in addition to each entry that scores higher
 /// than all before it. Sketching all of ten thousand would cost as much as matching them.

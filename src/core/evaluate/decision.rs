@@ -10,7 +10,9 @@ use crate::http::envelope::Envelope;
 use crate::http::route::Endpoint;
 use crate::identity::kind::AccountKind;
 use crate::matching::{Evidence, Hit};
-use crate::rules::policy::{Action, Band, Disposition, Mode, Policy};
+use crate::rules::policy::{
+    Action, Band, Disposition, Mode, Policy, RequestCluster, format_cluster_id,
+};
 use crate::rules::signature::Status;
 use crate::ruleset::Ruleset;
 
@@ -37,8 +39,9 @@ pub struct Assessment {
     pub is_exempt: bool,
     /// Observation for the correlator, if the request is counted.
     pub observation: Option<Observation>,
-    /// Id of the first cluster of the indicators that are hits; 0 if they have none.
-    pub cluster: u32,
+    /// Clusters of the indicators that the request takes part in, the one with the strongest
+    /// evidence first.
+    pub clusters: Vec<RequestCluster>,
     /// Requested model.
     pub model: Option<String>,
 }
@@ -65,11 +68,6 @@ impl Assessment {
             _ => (action, None),
         }
     }
-
-    /// Returns the id of the first cluster of the indicators that are hits, as decisions show it.
-    pub fn cluster_id(&self) -> Option<String> {
-        (self.cluster != 0).then(|| format!("{:08x}", self.cluster))
-    }
 }
 
 /// The action on a request, with the evidence: the record that is logged.
@@ -83,9 +81,16 @@ pub struct Decision {
     /// Id of the tenant (a keyed hash), if it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
-    /// Id of the cluster of an indicator that matched.
+    /// Id of the cluster of an indicator that matched. Of several clusters, the one whose treatment
+    /// by the policy is the strictest; else the one with the strongest evidence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
+    /// Former ids of this cluster, at most 16; those that the policy names come first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cluster_aliases: Vec<String>,
+    /// Ids of the other clusters of the request, at most 16.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub other_clusters: Vec<String>,
     /// Dialect of the body.
     pub dialect: &'static str,
     /// Operation of the endpoint.
@@ -166,7 +171,20 @@ impl Decision {
         assessment: Assessment,
         disposition: Disposition,
     ) -> Self {
-        let cluster = assessment.cluster_id();
+        let deciding = ruleset.policy().deciding_cluster(
+            &assessment.clusters,
+            envelope.path,
+            (envelope.account, envelope.tenant),
+            assessment.band,
+        );
+        let is_other =
+            |cluster: &&RequestCluster| Some(cluster.id) != deciding.map(|first| first.id);
+        let other_clusters = assessment.clusters.iter().filter(is_other).take(MAX_LISTED_CLUSTERS);
+        let other_clusters = other_clusters.map(|cluster| format_cluster_id(cluster.id)).collect();
+        let aliases = deciding.map(|cluster| cluster.aliases.as_slice()).unwrap_or_default();
+        let aliases = aliases.iter().take(MAX_LISTED_CLUSTERS);
+        let cluster_aliases = aliases.map(|alias| format_cluster_id(*alias)).collect();
+        let cluster = deciding.map(|cluster| format_cluster_id(cluster.id));
         let completeness = assessment.completeness;
         let (action, incomplete) = assessment.action(ruleset.policy(), &disposition);
         let mut hits = Vec::new();
@@ -190,6 +208,8 @@ impl Decision {
             account_kind: envelope.account_kind.map(AccountKind::name),
             tenant: envelope.tenant.map(str::to_owned),
             cluster,
+            cluster_aliases,
+            other_clusters,
             dialect: assessment.endpoint.dialect().name(),
             operation: assessment.endpoint.operation(),
             score: assessment.score.probability,
@@ -262,6 +282,9 @@ impl Decision {
         names.join(",")
     }
 }
+
+/// Maximum number of other clusters, and of aliases, in a decision.
+const MAX_LISTED_CLUSTERS: usize = 16;
 
 /// Maximum number of names in a header: 32 names of about 40 bytes stay far below header limits.
 const MAX_HEADER_HITS: usize = 32;

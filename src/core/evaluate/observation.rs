@@ -1,6 +1,7 @@
 //! The observation of a request for the correlator, and the indicators that its keys match.
 #![deny(clippy::arithmetic_side_effects)]
 
+use crate::correlate::cluster_aliases::ClusterAliases;
 use crate::correlate::{GroupKeys, MAX_VALUES_PER_FIELD, Observation, group_keys};
 use crate::evaluate::explain::Explainer;
 use crate::extract::{FieldValue, Request};
@@ -8,7 +9,7 @@ use crate::field::{Field, FieldId, FieldType};
 use crate::http::envelope::Envelope;
 use crate::keyed_hash::{HashKey, combine_hashes};
 use crate::matching::{Evidence, Hit};
-use crate::rules::policy::Action;
+use crate::rules::policy::{Action, RequestCluster};
 use crate::rules::signature::{Signature, Status};
 use crate::ruleset::Ruleset;
 
@@ -129,20 +130,20 @@ impl Ruleset {
         }
     }
 
-    /// Returns the indicators that the keys of a request match, as hits, with the id of their first
-    /// cluster; 0 if they have none. `evidence` is that of its content, in decibans.
+    /// Returns the indicators that the keys of a request match, as hits, with their clusters.
+    /// `evidence` is that of its content, in decibans.
     ///
     /// An indicator is a hit only if the request takes part in the conduct, and of the correlations
-    /// that count one fact only the strongest is.
+    /// that count one fact only the strongest is. A weaker one still shows the cluster.
     pub(crate) fn indicator_hits(
         &self,
         envelope: &Envelope<'_>,
         observation: &Observation,
         evidence: f64,
-    ) -> (Vec<Hit>, u32) {
+    ) -> (Vec<Hit>, Vec<RequestCluster>) {
         let Some(indicators) = envelope.indicators.filter(|indicators| !indicators.is_empty())
         else {
-            return (Vec::new(), 0);
+            return (Vec::new(), Vec::new());
         };
         let mut matched: Vec<MatchedIndicator<'_>> = Vec::new();
         let mut groups = GroupKeys::default();
@@ -159,16 +160,13 @@ impl Ruleset {
                     else {
                         continue;
                     };
-                    match matched.iter_mut().find(|entry| entry.signature == signature) {
-                        Some(entry) if entry.template_keys.contains(&template_key) => {}
-                        Some(entry) => entry.template_keys.push(template_key),
-                        None => matched.push(MatchedIndicator {
-                            signature,
-                            key,
-                            fields,
-                            cluster: indicator.cluster,
-                            template_keys: vec![template_key],
-                        }),
+                    let position = matched.iter().position(|entry| entry.signature == signature);
+                    let position = position.unwrap_or_else(|| {
+                        matched.push(MatchedIndicator::new(signature, key, fields));
+                        matched.len().saturating_sub(1)
+                    });
+                    if let Some(entry) = matched.get_mut(position) {
+                        entry.add(template_key, indicator.cluster);
                     }
                 }
             }
@@ -176,25 +174,64 @@ impl Ruleset {
         matched.retain(|entry| {
             entry.template_keys.len() >= self.min_template_matches(observation, entry.fields)
         });
+        self.sort_by_weight(&mut matched);
+        let clusters = self.clusters_of(&matched, indicators.aliases());
         self.keep_strongest_of_each_fact(&mut matched);
-        let cluster = matched.iter().map(|entry| entry.cluster).find(|cluster| *cluster != 0);
         let hit = |entry: MatchedIndicator<'_>| {
             let field = entry.fields.first().and_then(|field| self.field(*field));
             let evidence = field.map(|field| Evidence { field: field.clone(), start: 0, end: 0 });
             let evidence = evidence.into_iter().collect();
             Hit { signature: entry.signature, evidence, indicator_key: Some(entry.key) }
         };
-        (matched.into_iter().map(hit).collect(), cluster.unwrap_or(0))
+        (matched.into_iter().map(hit).collect(), clusters)
     }
 
-    /// Removes the correlations that count the fact of a stronger one.
-    fn keep_strongest_of_each_fact(&self, matched: &mut Vec<MatchedIndicator<'_>>) {
+    /// Returns the clusters of indicators, without duplicates, in the order of the indicators.
+    ///
+    /// An alias of a cluster that the policy names comes before the others, so that the policy
+    /// applies whatever the number of aliases.
+    fn clusters_of(
+        &self,
+        matched: &[MatchedIndicator<'_>],
+        aliases: &ClusterAliases,
+    ) -> Vec<RequestCluster> {
+        let mut clusters: Vec<RequestCluster> = Vec::new();
+        for entry in matched {
+            let mut ids: Vec<u32> =
+                entry.clusters.iter().map(|id| aliases.current_id(*id)).collect();
+            ids.sort_unstable();
+            for id in ids {
+                if clusters.iter().any(|cluster| cluster.id == id) {
+                    continue;
+                }
+                let named = self
+                    .policy
+                    .cluster_ids()
+                    .filter(|named| *named != id && aliases.current_id(*named) == id);
+                let mut names: Vec<u32> = named.collect();
+                for alias in aliases.of(id).take(MAX_SHOWN_ALIASES) {
+                    if names.len() < MAX_SHOWN_ALIASES && !names.contains(&alias) {
+                        names.push(alias);
+                    }
+                }
+                clusters.push(RequestCluster { id, aliases: names });
+            }
+        }
+        clusters
+    }
+
+    /// Sorts indicators by the weight of their correlation, the strongest first.
+    fn sort_by_weight(&self, matched: &mut [MatchedIndicator<'_>]) {
         let weight = |entry: &MatchedIndicator<'_>| {
             self.signatures.get(entry.signature).map_or(0.0, |signature| signature.weight)
         };
         matched.sort_by(|left, right| {
             weight(right).total_cmp(&weight(left)).then(left.signature.cmp(&right.signature))
         });
+    }
+
+    /// Removes the correlations that count the fact of a stronger one, which comes before them.
+    fn keep_strongest_of_each_fact(&self, matched: &mut Vec<MatchedIndicator<'_>>) {
         let mut facts = Vec::new();
         matched.retain(|entry| {
             let index = entry.signature.checked_sub(self.first_correlation_index());
@@ -320,6 +357,9 @@ const STATUS_UNAUTHORIZED: u16 = 401;
 /// Number of values for which an observation reserves room.
 const TYPICAL_VALUES: usize = 64;
 
+/// Number of aliases of a cluster that a request has, in addition to those that the policy names.
+const MAX_SHOWN_ALIASES: usize = 16;
+
 /// A correlation that has indicators for some keys of a request.
 struct MatchedIndicator<'p> {
     /// Index of the correlation among the signatures.
@@ -328,9 +368,25 @@ struct MatchedIndicator<'p> {
     key: u64,
     /// Fields that group its events.
     fields: &'p [u16],
-    /// Cluster of the first key; 0 if it has none.
-    cluster: u32,
+    /// Clusters of its keys, each once.
+    clusters: Vec<u32>,
     /// Template keys of the groups that matched, each once; a single `None` if the correlation does
     /// not group by template.
     template_keys: Vec<Option<u64>>,
+}
+
+impl<'p> MatchedIndicator<'p> {
+    fn new(signature: usize, key: u64, fields: &'p [u16]) -> Self {
+        Self { signature, key, fields, clusters: Vec::new(), template_keys: Vec::new() }
+    }
+
+    /// Adds the template key and the cluster of a key; the cluster 0 is none.
+    fn add(&mut self, template_key: Option<u64>, cluster: u32) {
+        if !self.template_keys.contains(&template_key) {
+            self.template_keys.push(template_key);
+        }
+        if cluster != 0 && !self.clusters.contains(&cluster) {
+            self.clusters.push(cluster);
+        }
+    }
 }

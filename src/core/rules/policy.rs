@@ -5,6 +5,7 @@ mod cors;
 mod identity;
 mod incomplete;
 mod limits;
+mod overrides;
 mod websocket;
 
 use std::collections::BTreeMap;
@@ -17,11 +18,16 @@ pub use identity::{
 };
 pub use incomplete::{Incomplete, IncompleteAction, UnknownPaths, UnknownTreatment};
 pub use limits::Limits;
+pub use overrides::{
+    AccountPolicy, ClusterPolicy, Disposition, RequestCluster, TenantPolicy, format_cluster_id,
+    parse_cluster_id,
+};
 use serde::{Deserialize, Serialize};
 pub use websocket::WebSocketPolicy;
 
 use crate::completeness::UnscoredReasons;
 use crate::error::Error;
+use crate::http::envelope::Envelope;
 use crate::http::route::Endpoint;
 use crate::http::{route, websocket as websocket_routes};
 
@@ -66,7 +72,10 @@ pub struct Policy {
     /// Overrides for single accounts.
     #[serde(rename = "account")]
     pub accounts: Vec<AccountPolicy>,
-    /// Overrides for single clusters.
+    /// Overrides for single tenants.
+    #[serde(rename = "tenant", skip_serializing_if = "Vec::is_empty")]
+    pub tenants: Vec<TenantPolicy>,
+    /// Stricter treatment of single clusters.
     #[serde(rename = "cluster", skip_serializing_if = "Vec::is_empty")]
     pub clusters: Vec<ClusterPolicy>,
     /// Overrides for single signatures.
@@ -177,34 +186,6 @@ pub struct RoutePolicy {
     pub actions: Option<Actions>,
 }
 
-/// The overrides for one account.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AccountPolicy {
-    /// Id of the account (a keyed hash), as decisions show it.
-    pub id: String,
-    /// Mode, if it differs from the general setting.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub mode: Option<Mode>,
-    /// Actions, if they differ from the general setting.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub actions: Option<Actions>,
-}
-
-/// The overrides for one cluster.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ClusterPolicy {
-    /// Id of the cluster, as decisions show it.
-    pub id: String,
-    /// Mode, if it differs from the general setting.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub mode: Option<Mode>,
-    /// Actions, if they differ from the general setting.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub actions: Option<Actions>,
-}
-
 /// The overrides for one signature.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -233,21 +214,15 @@ pub struct Exemption {
     /// Id of the account, if the exemption applies to one account.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub account: Option<String>,
+    /// Id of the tenant, if the exemption applies to one tenant.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tenant: Option<String>,
     /// Path pattern, if the exemption applies to some paths only.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub path: Option<String>,
     /// Names of signatures that do not count; empty to allow the requests whatever their score.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub signatures: Vec<String>,
-}
-
-/// The mode and the actions that apply to one request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Disposition {
-    /// Mode in effect.
-    pub mode: Mode,
-    /// Actions in effect.
-    pub actions: Actions,
 }
 
 impl Policy {
@@ -331,46 +306,19 @@ impl Policy {
         websocket_routes::message_endpoint(endpoint)
     }
 
-    /// Returns mode and actions for a request without a cluster. For each of them, the account
-    /// overrides the route, and the route the general setting.
-    pub fn disposition(&self, path: &str, account: Option<&str>) -> Disposition {
-        self.disposition_in_cluster(None, path, account)
-    }
-
-    /// Returns mode and actions for a request. For each of them, the account overrides the cluster,
-    /// the cluster the route, and the route the general setting.
-    pub fn disposition_in_cluster(
-        &self,
-        cluster: Option<&str>,
-        path: &str,
-        account: Option<&str>,
-    ) -> Disposition {
-        let routes = || self.routes.iter().filter(|route| route::path_matches(&route.path, path));
-        let account_policy =
-            self.accounts.iter().find(|policy| account == Some(policy.id.as_str()));
-        let cluster_policy =
-            self.clusters.iter().find(|policy| cluster == Some(policy.id.as_str()));
-        let mode = account_policy
-            .and_then(|policy| policy.mode)
-            .or_else(|| cluster_policy.and_then(|policy| policy.mode))
-            .or_else(|| routes().find_map(|route| route.mode));
-        let actions = account_policy
-            .and_then(|policy| policy.actions)
-            .or_else(|| cluster_policy.and_then(|policy| policy.actions))
-            .or_else(|| routes().find_map(|route| route.actions));
-        Disposition { mode: mode.unwrap_or(self.mode), actions: actions.unwrap_or(self.actions) }
-    }
-
-    /// Returns the exemptions that apply to a request at `now`, in seconds since the epoch.
+    /// Returns the exemptions that apply to a request at its time `now`.
     pub fn exemptions<'p>(
         &'p self,
-        path: &str,
-        account: Option<&str>,
-        now: u64,
+        envelope: &'p Envelope<'_>,
     ) -> impl Iterator<Item = &'p Exemption> {
+        let Envelope { path, account, tenant, now, .. } = *envelope;
+        let applies_to = |condition: &Option<String>, id: Option<&str>| {
+            condition.as_deref().is_none_or(|expected| id == Some(expected))
+        };
         self.exemptions.iter().filter(move |exemption| {
             now < exemption.until
-                && exemption.account.as_deref().is_none_or(|id| account == Some(id))
+                && applies_to(&exemption.account, account)
+                && applies_to(&exemption.tenant, tenant)
                 && exemption
                     .path
                     .as_deref()
@@ -493,55 +441,31 @@ mod tests {
             reason: "nightly audit".into(),
             until: 100,
             account: Some("a".into()),
+            tenant: None,
             path: None,
             signatures: Vec::new(),
         };
-        let policy = Policy { exemptions: vec![exemption], ..Policy::default() };
-        let count = |account, now| policy.exemptions("/v1/messages", account, now).count();
-        assert_eq!(
-            [count(Some("a"), 99), count(Some("a"), 100), count(Some("b"), 99), count(None, 99)],
-            [1, 0, 0, 0]
-        );
-    }
-
-    #[test]
-    fn account_overrides_route_overrides_default() {
-        let route = |path: &str, mode| RoutePolicy {
-            path: path.into(),
-            endpoint: None,
-            mode,
-            actions: None,
+        let of_tenant = Exemption { account: None, tenant: Some("t".into()), ..exemption.clone() };
+        let policy = Policy { exemptions: vec![exemption, of_tenant], ..Policy::default() };
+        let count = |account, tenant, now| {
+            let path = "/v1/messages";
+            policy
+                .exemptions(&Envelope { path, account, tenant, now, ..Envelope::default() })
+                .count()
         };
-        let actions = Actions { suspect: Action::Throttle, ..Actions::default() };
-        let policy = Policy {
-            routes: vec![route("/v1/chat/**", Some(Mode::Enforce))],
-            accounts: vec![AccountPolicy {
-                id: "a".into(),
-                mode: Some(Mode::Shadow),
-                actions: Some(actions),
-            }],
-            ..Policy::default()
-        };
-        let disposition = |path, account| policy.disposition(path, account);
-        let cluster_policy =
-            ClusterPolicy { id: "5b0f3a91".into(), mode: Some(Mode::Enforce), actions: None };
-        let with_cluster = Policy { clusters: vec![cluster_policy], ..policy.clone() };
-        let mode_in_cluster = |account| {
-            with_cluster.disposition_in_cluster(Some("5b0f3a91"), "/v1/messages", account).mode
-        };
-        assert_eq!(
-            [mode_in_cluster(None), mode_in_cluster(Some("a"))],
-            [Mode::Enforce, Mode::Shadow]
-        );
-        assert_eq!(
-            with_cluster.disposition_in_cluster(Some("1"), "/v1/messages", None).mode,
-            Mode::Shadow
-        );
-        assert_eq!(disposition("/v1/messages", None).mode, Mode::Shadow);
-        assert_eq!(disposition("/v1/chat/completions", None).mode, Mode::Enforce);
-        assert_eq!(
-            disposition("/v1/chat/completions", Some("a")),
-            Disposition { mode: Mode::Shadow, actions }
-        );
+        let rows = [
+            (Some("a"), None, 99, 1),
+            (Some("a"), None, 100, 0),
+            (Some("b"), None, 99, 0),
+            (None, None, 99, 0),
+            (None, Some("t"), 99, 1),
+            (Some("b"), Some("t"), 99, 1),
+            (Some("a"), Some("t"), 99, 2),
+            (Some("t"), Some("a"), 99, 0),
+            (Some("a"), Some("t"), 100, 0),
+        ];
+        for (account, tenant, now, expected) in rows {
+            assert_eq!(count(account, tenant, now), expected, "{account:?} {tenant:?} {now}");
+        }
     }
 }

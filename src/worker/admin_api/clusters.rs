@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hedgerow_core::api::ClusterTraffic;
+use hedgerow_core::api::{ClusterTraffic, Counts};
 use serde_json::{Value, json};
 use web_sys::Response;
 
@@ -82,16 +82,32 @@ impl TrafficByCluster {
 
     /// Adds the member `traffic` to the JSON of an `api::ClusterInfo` or `api::ClusterDetails`.
     fn add_to(&self, cluster: &mut Value) {
-        let traffic = cluster.get("id").and_then(Value::as_str).and_then(|id| self.get(id));
+        let aliases = cluster.get("aliases").and_then(Value::as_array).into_iter().flatten();
+        let ids = cluster.get("id").into_iter().chain(aliases).filter_map(Value::as_str);
+        let traffic = self.get(ids);
         if let Some(members) = cluster.as_object_mut() {
             members.insert("traffic".to_owned(), json!(traffic));
         }
     }
 
-    /// Returns the traffic of a cluster; `None` if the ledger does not answer.
-    fn get(&self, id: &str) -> Option<ClusterTraffic> {
-        let traffic = self.by_id.as_ref()?.get(id).cloned().unwrap_or_default();
-        Some(ClusterTraffic { minutes: self.minutes, ..traffic })
+    /// Returns the traffic of a cluster under all its `ids`, its own and its aliases; `None` if the
+    /// ledger does not answer.
+    fn get<'i>(&self, ids: impl IntoIterator<Item = &'i str>) -> Option<ClusterTraffic> {
+        let by_id = self.by_id.as_ref()?;
+        let mut sum = ClusterTraffic { minutes: self.minutes, ..ClusterTraffic::default() };
+        for traffic in ids.into_iter().filter_map(|id| by_id.get(id)) {
+            sum.requests += traffic.requests;
+            add_counts(&mut sum.by_band, &traffic.by_band);
+            add_counts(&mut sum.by_model, &traffic.by_model);
+        }
+        Some(sum)
+    }
+}
+
+/// Adds counts by name.
+fn add_counts(sum: &mut Counts, counts: &Counts) {
+    for (name, count) in counts {
+        *sum.entry(name.clone()).or_default() += count;
     }
 }
 
@@ -111,9 +127,15 @@ mod tests {
         let (by_band, by_model) = (json!({ "suspect": 2 }), json!({ "demo": 1 }));
         let expected =
             json!({ "minutes": 60, "requests": 2, "by_band": by_band, "by_model": by_model });
-        assert_eq!(json!(traffic.get("5b0f3a91")), expected);
-        let none = traffic.get("ffffffff").unwrap();
+        assert_eq!(json!(traffic.get(["5b0f3a91"])), expected);
+        let none = traffic.get(["ffffffff"]).unwrap();
         assert_eq!((none.minutes, none.requests), (60, 0));
-        assert_eq!(TrafficByCluster::new(None, 60).get("5b0f3a91"), None);
+        assert_eq!(TrafficByCluster::new(None, 60).get(["5b0f3a91"]), None);
+        let mut merged = json!({ "id": "00000001", "aliases": ["5b0f3a91", "ffffffff"] });
+        traffic.add_to(&mut merged);
+        let by_band = json!({ "notice": 1, "suspect": 2 });
+        let expected =
+            json!({ "minutes": 60, "requests": 3, "by_band": by_band, "by_model": by_model });
+        assert_eq!(merged["traffic"], expected);
     }
 }

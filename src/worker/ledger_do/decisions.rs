@@ -92,6 +92,10 @@ struct Index {
     model: Option<String>,
     account: Option<String>,
     cluster: Option<String>,
+    #[serde(default)]
+    cluster_aliases: Vec<String>,
+    #[serde(default)]
+    other_clusters: Vec<String>,
     /// `None` for a request that was not scored.
     band: Option<String>,
     action: String,
@@ -316,11 +320,18 @@ impl Index {
             && equals("action", Some(&self.action))
             && equals("colo", Some(&self.colo))
             && equals("model", self.model.as_deref())
-            && equals("cluster", self.cluster.as_deref())
+            && query.get("cluster").is_none_or(|ids| self.is_in_cluster(ids))
             // People may give only the first digits.
             && starts_with("account", self.account.as_deref())
             && starts_with("id", Some(&self.request_id))
             && query.get("signature").is_none_or(has_hit)
+    }
+
+    /// Returns whether the request was in one of the clusters whose ids or aliases are listed,
+    /// separated by commas.
+    fn is_in_cluster(&self, ids: &str) -> bool {
+        let own = self.cluster.iter().chain(&self.cluster_aliases).chain(&self.other_clusters);
+        ids.split(',').any(|id| own.clone().any(|own| own == id))
     }
 }
 

@@ -39,6 +39,12 @@ pub struct DecisionLine<'a> {
     /// Id of the cluster, if an indicator of the request belongs to one.
     #[serde(skip_serializing_if = "Option::is_none")]
     cluster: Option<&'a str>,
+    /// Former ids of this cluster.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    cluster_aliases: &'a [String],
+    /// Ids of the other clusters of the request.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    other_clusters: &'a [String],
     /// Dialect of the request.
     pub dialect: &'a str,
     /// Operation: `chat`, for example.
@@ -134,6 +140,8 @@ impl<'a> DecisionLine<'a> {
             credentials: None,
             credential: None,
             cluster: None,
+            cluster_aliases: &[],
+            other_clusters: &[],
             dialect: "",
             operation: "",
             transport: None,
@@ -167,6 +175,8 @@ impl<'a> DecisionLine<'a> {
         Self {
             account: decision.account.as_deref(),
             cluster: decision.cluster.as_deref(),
+            cluster_aliases: &decision.cluster_aliases,
+            other_clusters: &decision.other_clusters,
             dialect: decision.dialect,
             operation: decision.operation,
             score: Some(decision.score),

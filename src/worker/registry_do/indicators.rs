@@ -229,7 +229,8 @@ impl Registry {
     pub(super) fn list_indicators(&self, query: &HashMap<String, String>) -> HandlerResult {
         let limit = parse_number(query, "limit")?.unwrap_or(50).clamp(1, PAGE_ROWS) as usize;
         let mut before = parse_number(query, "before")?;
-        let (correlation, cluster) = (query.get("correlation"), query.get("cluster"));
+        let correlation = query.get("correlation");
+        let cluster = query.get("cluster").map(|id| self.current_cluster_id(id)).transpose()?;
         let mut indicators = Vec::new();
         loop {
             let page = self.tables()?.indicator_page(before, correlation.map(String::as_str))?;
@@ -239,7 +240,7 @@ impl Registry {
                     .map(|key| self.cluster_id_for_key(key))
                     .transpose()?
                     .flatten();
-                if cluster.is_none() || indicator.cluster.as_ref() == cluster {
+                if cluster.is_none() || indicator.cluster == cluster {
                     indicators.push(indicator);
                 }
                 if indicators.len() >= limit {

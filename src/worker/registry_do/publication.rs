@@ -162,7 +162,7 @@ impl Registry {
     /// clusters.
     fn with_cluster_ids(&self) -> Result<Indicators, ApiError> {
         let now = now_seconds();
-        self.with_indicators(|stored| {
+        let mut indicators = self.with_indicators(|stored| {
             self.with_clusters(|clusters| {
                 let mut result = Indicators::default();
                 // Isolates need revoked indicators, to drop them.
@@ -176,7 +176,9 @@ impl Registry {
                 }
                 result
             })
-        })?
+        })??;
+        self.add_aliases(&mut indicators)?;
+        Ok(indicators)
     }
 
     /// Returns the state of the publication, for the status.

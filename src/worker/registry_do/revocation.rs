@@ -108,10 +108,11 @@ impl Registry {
         let Some(cluster) = &filter.cluster else {
             return Ok(candidates.into_iter().map(|candidate| candidate.id).collect());
         };
+        let cluster = self.current_cluster_id(cluster)?;
         let mut ids = Vec::new();
         for Candidate { id, key } in candidates {
             let Some(key) = parse_hash(&key) else { continue };
-            if self.cluster_id_for_key(key)?.as_ref() == Some(cluster) {
+            if self.cluster_id_for_key(key)?.as_ref() == Some(&cluster) {
                 ids.push(id);
             }
         }

@@ -81,6 +81,10 @@ CREATE TABLE IF NOT EXISTS link (
     id INTEGER PRIMARY KEY AUTOINCREMENT, correlation TEXT NOT NULL, key TEXT NOT NULL,
     at INTEGER NOT NULL, last INTEGER NOT NULL, accounts TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS link_key ON link (key, correlation);
+CREATE TABLE IF NOT EXISTS cluster_key (key TEXT PRIMARY KEY, cluster TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS cluster_key_cluster ON cluster_key (cluster);
+CREATE TABLE IF NOT EXISTS cluster_alias (id TEXT PRIMARY KEY, cluster TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS cluster_alias_cluster ON cluster_alias (cluster);
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 ";
 

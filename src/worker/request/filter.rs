@@ -147,7 +147,7 @@ async fn handle_unread(
             telemetry::count_not_looked_at(method, request.path());
             let override_mode = request.override_header("x-hedgerow-mode").and_then(Mode::parse);
             let mode = override_mode.filter(|_| settings.is_development);
-            let mode = mode.unwrap_or_else(|| policy.disposition(request.path(), None).mode);
+            let mode = mode.unwrap_or_else(|| policy.disposition(request.path(), None, None).mode);
             if policy.unknown.treat == UnknownTreatment::Refuse && mode == Mode::Enforce {
                 return Err(RequestError::NotFound);
             }

@@ -13,7 +13,7 @@ use hedgerow_core::enforce::refusal::Refusal;
 use hedgerow_core::extract::earlier_texts::EarlierTexts;
 use hedgerow_core::http::route::Endpoint;
 use hedgerow_core::keyed_hash::HashKey;
-use hedgerow_core::rules::policy::{Action, Disposition, Mode};
+use hedgerow_core::rules::policy::{Action, Disposition, Mode, RequestCluster};
 use hedgerow_core::rules::release::RulesetRole;
 use hedgerow_core::{Assessment, Decision, Envelope, Ruleset};
 use js_sys::Uint8Array;
@@ -158,9 +158,11 @@ impl<'a> LlmCall<'a> {
     }
 
     /// Returns the policy's mode and actions. In development a request may choose the mode.
-    fn disposition(&self, cluster: Option<&str>) -> Disposition {
-        let (path, account) = (self.upstream.request.path(), self.sender.account.as_deref());
-        let mut disposition = self.ruleset.policy().disposition_in_cluster(cluster, path, account);
+    fn disposition(&self, clusters: &[RequestCluster]) -> Disposition {
+        let Sender { account, tenant, .. } = &self.sender;
+        let (account, tenant) = (account.as_deref(), tenant.as_deref());
+        let (policy, path) = (self.ruleset.policy(), self.upstream.request.path());
+        let mut disposition = policy.disposition_in_clusters(clusters, path, account, tenant);
         if let Some(mode) = self.dev_override("x-hedgerow-mode").and_then(Mode::parse) {
             disposition.mode = mode;
         }
@@ -240,7 +242,7 @@ impl<'a> LlmCall<'a> {
     ) -> (Decision, Observed) {
         let observation = assessment.observation.take();
         let observed = Observed { observation, model: assessment.model.take() };
-        let disposition = self.disposition(assessment.cluster_id().as_deref());
+        let disposition = self.disposition(&assessment.clusters);
         (Decision::new(self.ruleset, envelope, assessment, disposition), observed)
     }
 
@@ -257,10 +259,10 @@ impl<'a> LlmCall<'a> {
         let envelope = Envelope { earlier, ..self.envelope(body, &indicators) };
         let outcome = catch_panic(|| {
             let assessment = shadow.assess(&envelope)?;
-            let cluster = assessment.cluster_id();
-            let (path, account) = (envelope.path, envelope.account);
+            let Envelope { path, account, tenant, .. } = envelope;
+            let clusters = &assessment.clusters;
             let disposition =
-                shadow.policy().disposition_in_cluster(cluster.as_deref(), path, account);
+                shadow.policy().disposition_in_clusters(clusters, path, account, tenant);
             let shadow_decision = Decision::new(shadow, &envelope, assessment, disposition);
             Some(ShadowDecision::new(decision, &shadow_decision))
         });
@@ -460,7 +462,7 @@ impl<'a> LlmCall<'a> {
         telemetry::count_error(error);
         let policy = self.ruleset.policy();
         let fallback = Disposition { mode: policy.mode, actions: policy.actions };
-        let disposition = catch_panic(|| self.disposition(None)).unwrap_or(fallback);
+        let disposition = catch_panic(|| self.disposition(&[])).unwrap_or(fallback);
         let fails_closed = policy.enforce.fail_closed && disposition.mode == Mode::Enforce;
         let mut line = DecisionLine::for_unscored(self.upstream.request_id, error);
         self.add_context(&mut line);

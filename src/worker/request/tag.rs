@@ -101,6 +101,8 @@ mod tests {
             account_kind: None,
             tenant: None,
             cluster: None,
+            cluster_aliases: Vec::new(),
+            other_clusters: Vec::new(),
             dialect: "openai",
             operation: "chat",
             score: 50.12,

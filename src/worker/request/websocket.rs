@@ -106,9 +106,8 @@ pub async fn handle(
     let request = upstream.request;
     let identity = &active_rules.active().policy().identity;
     let is_trusted = sender::is_trusted(request, identity, settings, upstream.context);
-    let account =
-        Sender::find(request, endpoint.dialect(), identity, is_trusted, account_secret).account;
-    let (ruleset, _) = active_rules.ruleset_for_account(account.as_deref());
+    let sender = Sender::find(request, endpoint.dialect(), identity, is_trusted, account_secret);
+    let (ruleset, _) = active_rules.ruleset_for_account(sender.account.as_deref());
     match ruleset.policy().websocket {
         WebSocketPolicy::Pass => {
             telemetry::count_unscored(UnscoredReasons::WEBSOCKET);
@@ -116,7 +115,7 @@ pub async fn handle(
             return upstream.forward_unread().await;
         }
         WebSocketPolicy::Refuse
-            if mode(request, settings, ruleset.policy(), account.as_deref()) == Mode::Enforce =>
+            if mode(request, settings, ruleset.policy(), &sender) == Mode::Enforce =>
         {
             return Err(RequestError::WebSocketRefused);
         }
@@ -132,15 +131,11 @@ pub async fn handle(
 }
 
 /// Returns the mode for a handshake. In development a request may choose it.
-fn mode(
-    request: &ClientRequest,
-    settings: &Settings,
-    policy: &Policy,
-    account: Option<&str>,
-) -> Mode {
+fn mode(request: &ClientRequest, settings: &Settings, policy: &Policy, sender: &Sender) -> Mode {
     let override_mode = request.override_header("x-hedgerow-mode").and_then(Mode::parse);
     let mode = override_mode.filter(|_| settings.is_development);
-    mode.unwrap_or_else(|| policy.disposition(request.path(), account).mode)
+    let (account, tenant) = (sender.account.as_deref(), sender.tenant.as_deref());
+    mode.unwrap_or_else(|| policy.disposition(request.path(), account, tenant).mode)
 }
 
 /// Returns the origin's WebSocket, if its response has one.

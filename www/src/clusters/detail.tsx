@@ -24,6 +24,7 @@ export function ClusterDetail({ id }: { id: string }) {
   const loadedIndicators = indicators.state === 'ready' ? indicators.data.indicators : [];
   const active = loadedIndicators.filter(({ revoked }) => revoked === null);
   const keys = [...new Set(active.map(({ key }) => key))];
+  const ids = cluster.state === 'ready' ? [cluster.data.id, ...cluster.data.aliases] : [id];
   const closeRevoke = (changed: boolean) => {
     setKeysToRevoke(undefined);
     setRevokesCluster(false);
@@ -34,7 +35,7 @@ export function ClusterDetail({ id }: { id: string }) {
   return (
     <>
       <div class="row actions">
-        <a class="button" href={link('decisions', { cluster: id })}>
+        <a class="button" href={link('decisions', { cluster: ids.join(',') })}>
           Decisions of this cluster
         </a>
         <button
@@ -94,15 +95,23 @@ export function ClusterDetail({ id }: { id: string }) {
           onClose={closeRevoke}
         />
       )}
-      {isExempting && <ExemptDialog cluster={id} onClose={() => setIsExempting(false)} />}
+      {isExempting && <ExemptDialog ids={ids} onClose={() => setIsExempting(false)} />}
     </>
   );
 }
 
 function Members({ cluster }: { cluster: ClusterDetails }) {
-  const { accounts, keys, correlations, first, last } = cluster;
+  const { accounts, aliases, keys, correlations, first, last } = cluster;
   return (
     <dl class="facts">
+      <dt>Id</dt>
+      <dd>{cluster.id}</dd>
+      {aliases.length > 0 && (
+        <>
+          <dt>Former ids of clusters that merged into it</dt>
+          <dd>{aliases.join(', ')}</dd>
+        </>
+      )}
       <dt>Accounts</dt>
       <dd>
         <b>{count(accounts)}</b>, linked within {growth(cluster)}

@@ -8,34 +8,38 @@ import { Dialog } from './dialog.tsx';
 import { type ExemptionDraft, pushCommand, toToml, validationError } from './exemption.ts';
 
 interface Props {
-  cluster: string;
+  /** The id of the cluster, and its former ids. */
+  ids: readonly string[];
   onClose(): void;
 }
 
-export function ExemptDialog({ cluster, onClose }: Props) {
+export function ExemptDialog({ ids, onClose }: Props) {
+  const cluster = ids[0] ?? '';
   const decisions = useApi<DecisionList>(
-    `/decisions?limit=500&cluster=${encodeURIComponent(cluster)}`,
+    `/decisions?limit=500&cluster=${encodeURIComponent(ids.join(','))}`,
   );
   const [edited, setEdited] = useState<ExemptionDraft>({
     kind: 'accounts',
-    cluster,
     name: `cluster-${cluster}`,
     reason: '',
     until: dayInMonths(3),
-    accounts: null,
+    ids: null,
   });
   const found = decisions.state === 'ready' ? decisions.data.decisions : [];
-  const seenAccounts = [...new Set(found.flatMap(({ account }) => account ?? []))];
-  const draft = { ...edited, accounts: edited.accounts ?? seenAccounts };
+  const { kind } = edited;
+  const seen = found.flatMap(({ account, tenant }) =>
+    (kind === 'accounts' ? account : tenant) ?? [],
+  );
+  const draft = { ...edited, ids: edited.ids ?? [...new Set(seen)] };
   const change = (part: Partial<ExemptionDraft>) => setEdited({ ...edited, ...part });
-  const needsAccounts = draft.kind === 'accounts';
-  const isLoading = needsAccounts && !edited.accounts && decisions.state === 'loading';
-  const problem = isLoading ? 'Loading the accounts of the cluster.' : validationError(draft);
+  const isLoading = !edited.ids && decisions.state === 'loading';
+  const problem = isLoading ? `Loading the ${kind} of the cluster.` : validationError(draft);
   return (
     <Dialog title={`Exempt cluster ${cluster}`} onClose={onClose}>
       <p>
         Exemptions are part of the signed policy, so a token is not enough to create one. Fill in
-        this form, paste the result into <code>rules/policy.toml</code>, and push.
+        this form, paste the result into <code>rules/policy.toml</code>, and push. Only accounts and
+        tenants can be exempted: anybody can join a cluster by sending what its members send.
       </p>
       <form class="dialog-form" onSubmit={(event) => event.preventDefault()}>
         <fieldset>
@@ -43,8 +47,8 @@ export function ExemptDialog({ cluster, onClose }: Props) {
           <Kind draft={draft} kind="accounts" change={change}>
             Allow these accounts, whatever their score, until the last day
           </Kind>
-          <Kind draft={draft} kind="cluster" change={change}>
-            Put the cluster in shadow mode until you remove the entry
+          <Kind draft={draft} kind="tenants" change={change}>
+            Allow all accounts of these tenants, whatever their score, until the last day
           </Kind>
         </fieldset>
         <label>
@@ -77,20 +81,19 @@ export function ExemptDialog({ cluster, onClose }: Props) {
             onInput={(event) => change({ until: event.currentTarget.value })}
           />
         </label>
-        {needsAccounts && decisions.state === 'failed' && (
+        {decisions.state === 'failed' && (
           <Problem error={decisions.error} retry={decisions.reload} />
         )}
-        {needsAccounts && (
-          <label>
-            Accounts, one per line; filled in from the stored decisions of the cluster
-            <textarea
-              rows={4}
-              spellcheck={false}
-              value={draft.accounts.join('\n')}
-              onInput={(event) => change({ accounts: event.currentTarget.value.split(/\s+/) })}
-            />
-          </label>
-        )}
+        <label>
+          {kind === 'accounts' ? 'Accounts' : 'Tenants'}, one per line; filled in from the stored
+          decisions of the cluster
+          <textarea
+            rows={4}
+            spellcheck={false}
+            value={draft.ids.join('\n')}
+            onInput={(event) => change({ ids: event.currentTarget.value.split(/\s+/) })}
+          />
+        </label>
       </form>
       {problem ? (
         <p class="validation-error" role="status">
@@ -120,7 +123,7 @@ function Kind({ draft, kind, change, children }: KindProps) {
         type="radio"
         name="kind"
         checked={draft.kind === kind}
-        onChange={() => change({ kind })}
+        onChange={() => change({ kind, ids: null })}
       />{' '}
       {children}
     </label>

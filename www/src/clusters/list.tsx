@@ -74,11 +74,17 @@ interface RowProps {
 }
 
 function Row({ cluster, newAccounts }: RowProps) {
-  const { id, accounts, keys, correlations, last, traffic } = cluster;
+  const { id, aliases, accounts, keys, correlations, last, traffic } = cluster;
   return (
     <tr>
       <th scope="row">
         <a href={link('clusters', { id })}>{id}</a>
+        {aliases.length > 0 && (
+          <span class="note" title={aliases.join(', ')}>
+            {' '}
+            and {count(aliases.length)} merged
+          </span>
+        )}
       </th>
       <td>
         <b>{count(accounts)}</b>{' '}

@@ -157,14 +157,34 @@ function describeUnscored({ unscored, scored_share, incomplete }: DecisionRecord
   return `${scored} of the body was scored: ${reasons}${effect}`;
 }
 
+/** The cluster whose treatment counts, its former ids, and the other clusters of the request. */
+function Clusters({ decision }: { decision: DecisionRecord }) {
+  const { cluster, cluster_aliases: aliases = [], other_clusters: others = [] } = decision;
+  if (!cluster) return null;
+  const toLink = (id: string) => <a href={link('clusters', { id })}>{id}</a>;
+  return (
+    <>
+      {toLink(cluster)}
+      {aliases.length > 0 && ` (before: ${aliases.join(', ')})`}
+      {others.length > 0 && '; also in '}
+      {others.map((id, index) => (
+        <span key={id}>
+          {index > 0 && ', '}
+          {toLink(id)}
+        </span>
+      ))}
+    </>
+  );
+}
+
 function Facts({ decision }: { decision: DecisionRecord }) {
-  const { account, cluster, model, colo, dialect, operation, entries, error } = decision;
+  const { account, model, colo, dialect, operation, entries, error } = decision;
   const { role, serial, ruleset, shadow_hits, unreadable } = decision;
   const requests = entries > 1 ? `, ${count(entries)} requests` : '';
   const facts: [string, ComponentChildren][] = [
     ['Time', <Time at={decision.at} />],
     ['Account', account && <FilterLink name="account" value={account} />],
-    ['Cluster', cluster && <a href={link('clusters', { id: cluster })}>{cluster}</a>],
+    ['Cluster', <Clusters decision={decision} />],
     ['Model', model && <FilterLink name="model" value={model} />],
     ['Colo', <FilterLink name="colo" value={colo} />],
     ['Dialect, operation', dialect && `${dialect}, ${operation}`],

@@ -206,6 +206,19 @@ impl Plan {
         owners.into_iter().collect()
     }
 
+    /// Returns the number of accounts, or other values, at which the first correlation of an
+    /// aggregation holds; [`u32::MAX`] if none counts distinct values.
+    pub(crate) fn values_needed(&self, aggregation: u16) -> u32 {
+        let rules = self.aggregations.get(usize::from(aggregation)).map(|found| &found.rules);
+        let counts = rules.into_iter().flatten().filter_map(|rule| match &rule.predicate {
+            Predicate::Thresholds { aggregate: Aggregate::ValueCount, thresholds, .. } => {
+                thresholds.iter().map(|threshold| threshold.value.max(0.0) as u32).max()
+            }
+            _ => None,
+        });
+        counts.min().unwrap_or(u32::MAX)
+    }
+
     /// Returns the seconds for which a group of an aggregation is kept after its latest event.
     pub(crate) fn group_retention(&self, aggregation: u16) -> u32 {
         let aggregation = self.aggregations.get(usize::from(aggregation));

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The mode: whether actions are carried out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The mode: whether actions are carried out. In ascending order of severity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, PartialOrd, Ord)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
@@ -87,6 +87,16 @@ impl Bands {
 }
 
 impl Actions {
+    /// Returns the stricter action of the two for each band.
+    pub fn strictest(self, other: Self) -> Self {
+        Self {
+            clear: self.clear.max(other.clear),
+            notice: self.notice.max(other.notice),
+            suspect: self.suspect.max(other.suspect),
+            hostile: self.hostile.max(other.hostile),
+        }
+    }
+
     /// Returns the action for a band.
     pub fn action(&self, band: Band) -> Action {
         match band {

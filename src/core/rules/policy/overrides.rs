@@ -1,0 +1,96 @@
+//! Overrides of mode and actions for accounts, tenants and clusters.
+
+use serde::{Deserialize, Serialize};
+
+use super::band::{Actions, Mode};
+
+/// The overrides for one account.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccountPolicy {
+    /// Id of the account (a keyed hash), as decisions show it.
+    pub id: String,
+    /// Mode, if it differs from the general setting.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mode: Option<Mode>,
+    /// Actions, if they differ from the general setting.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub actions: Option<Actions>,
+}
+
+/// The overrides for all accounts of one tenant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TenantPolicy {
+    /// Id of the tenant (a keyed hash), as decisions show it.
+    pub id: String,
+    /// Mode, if it differs from the general setting.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mode: Option<Mode>,
+    /// Actions, if they differ from the general setting.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub actions: Option<Actions>,
+}
+
+/// The stricter treatment of one cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterPolicy {
+    /// Id of the cluster, as decisions show it, or one of its aliases.
+    pub id: String,
+    /// Mode; without effect if it is milder than the mode of the route.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mode: Option<Mode>,
+    /// Actions; without effect in a band in which the route has a stricter one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub actions: Option<Actions>,
+}
+
+/// A cluster of a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestCluster {
+    /// Current id.
+    pub id: u32,
+    /// Aliases: all that the policy names, and some others.
+    pub aliases: Vec<u32>,
+}
+
+/// The mode and the actions that apply to one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Disposition {
+    /// Mode in effect.
+    pub mode: Mode,
+    /// Actions in effect.
+    pub actions: Actions,
+}
+
+/// Returns the id of a cluster as text: 8 hexadecimal digits.
+pub fn format_cluster_id(id: u32) -> String {
+    format!("{id:08x}")
+}
+
+/// Parses the id of a cluster; `None` if it is not 8 hexadecimal digits, or 0.
+pub fn parse_cluster_id(text: &str) -> Option<u32> {
+    let is_valid = text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    u32::from_str_radix(text, 16).ok().filter(|id| is_valid && *id != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_clusters_are_eight_digits() {
+        let rows = [
+            ("5b0f3a91", Some(0x5b0f_3a91)),
+            ("5B0F3A91", Some(0x5b0f_3a91)),
+            ("00000000", None),
+            ("+b0f3a91", None),
+            ("5b0f3a9", None),
+            ("team", None),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(parse_cluster_id(text), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+// Clusters: two campaigns form two clusters, an account of both merges them, and the old id still
+// finds the cluster and still applies in the policy, also after a restart of the registry.
+import { describe, expect, it } from 'vitest';
+import { keyPair } from './minisign.ts';
+import { Admin, ADMIN_TOKEN, makeBundle, signature } from './release-fixtures.ts';
+import {
+  type DecisionLine,
+  eventually,
+  Origin,
+  sha256,
+  shortId,
+  useFleet,
+  useOrigin,
+} from './support.ts';
+
+const keys = keyPair();
+const origin = useOrigin(Origin.ok);
+
+/** Accounts that must share a template before the correlation fires. */
+const THRESHOLD = 4;
+
+const correlation = {
+  name: 'cluster_template',
+  id: '00000000-0000-4000-8000-00000000c105',
+  title: 'Accounts that share a template',
+  family: 'cluster',
+  status: 'stable',
+  weight: 22,
+  rules: ['traffic_generation'],
+  group_by: ['hedgerow.template.user'],
+  timespan: 3600,
+  measure: {
+    value_count: {
+      field: 'hedgerow.account',
+      thresholds: [{ comparator: 'gte', value: THRESHOLD }],
+    },
+  },
+  ttl: 3600,
+};
+
+const BLOCK = { clear: 'allow', notice: 'tag', suspect: 'block', hostile: 'block' };
+
+/** Makes rules in Shadow, with a stricter treatment of the clusters with these ids. */
+const rules = (...ids: string[]) =>
+  makeBundle(
+    {},
+    {
+      signatures: [signature('traffic_generation', 0, { exists: true })],
+      correlations: [correlation],
+      policy: {
+        correlate: { shards: 1, memory: 16 << 20, snapshot_interval: 1 },
+        cluster: ids.map((id) => ({ id, mode: 'enforce', actions: BLOCK })),
+      },
+    },
+  );
+
+const WORDS = `
+  orchard ledger season lantern harbour meadow copper window garden letter river candle market
+  chapel timber saddle kettle ribbon anchor barley cellar mirror needle pepper quarry rudder shovel
+  thistle violet wagon basket cradle dagger ember feather goblet hammer inkwell jacket ladder`
+  .trim()
+  .split(/\s+/);
+
+/** Fills the template of a campaign. No two campaigns share eight words in a row. */
+const prompt = (campaign: string) => {
+  const words = (part: number) =>
+    [...Buffer.from(sha256(`${campaign} ${part}`), 'hex')]
+      .map((byte) => WORDS[byte % WORDS.length])
+      .join(' ');
+  return `${campaign}: ${words(1)}. ${words(2)}: entry ${shortId()}`;
+};
+
+const newAccounts = (count: number) =>
+  Array.from({ length: count }, () => `sk-orchard-${shortId()}`);
+
+describe('clusters that merge', { timeout: 60_000 }, () => {
+  const fleet = useFleet({
+    origin,
+    workers: 1,
+    vars: { PUBLIC_KEYS: keys.publicKey, ADMIN_TOKEN },
+  });
+  const { edge } = fleet;
+  const admin = new Admin(edge, ADMIN_TOKEN);
+  const [ambleside, borrowdale] = [newAccounts(THRESHOLD), newAccounts(THRESHOLD)];
+  let [first, second] = ['', ''];
+
+  const ask = (campaign: string, account = newAccounts(1)[0]!) =>
+    edge.ask(prompt(campaign), { authorization: `Bearer ${account}` });
+
+  /** Sends a request of a new account, and returns its decision with the status. */
+  async function decide(campaign: string): Promise<DecisionLine & { status: number }> {
+    const response = await ask(campaign);
+    return { ...(await edge.decision(response)), status: response.status };
+  }
+
+  /** Sends requests of accounts, and returns the cluster that later requests are in. */
+  async function clusterOf(campaign: string, accounts: string[]): Promise<string> {
+    for (const account of accounts) await ask(campaign, account);
+    return eventually(`the cluster of ${campaign}`, async () => {
+      const { cluster } = await decide(campaign);
+      expect(cluster).toMatch(/^[0-9a-f]{8}$/);
+      return cluster!;
+    });
+  }
+
+  it('two campaigns form two clusters, and the policy blocks the second one', async () => {
+    await admin.release(keys, 1, rules());
+    await fleet.untilRelease(1);
+    first = await clusterOf('Ambleside', ambleside);
+    second = await clusterOf('Borrowdale', borrowdale);
+    expect(second).not.toBe(first);
+    await admin.release(keys, 2, rules(second));
+    await fleet.untilRelease(2);
+    expect(await decide('Borrowdale')).toMatchObject({ cluster: second, status: 403 });
+    expect(await decide('Ambleside')).toMatchObject({ cluster: first, status: 200 });
+  });
+
+  /** The old id finds the merged cluster, and what the policy says of it applies to all of it. */
+  async function expectMerged() {
+    await eventually('the merged cluster', async () => {
+      const { id, aliases } = await admin.getOk(`/clusters/${second}`);
+      expect([id, aliases]).toEqual([first, [second]]);
+    });
+    const { clusters } = await admin.getOk('/clusters');
+    expect(clusters).toMatchObject([{ id: first, aliases: [second] }]);
+    const { indicators } = await admin.getOk(`/indicators?cluster=${second}&limit=500`);
+    expect(indicators.length).toBeGreaterThan(0);
+    expect((await admin.getOk(`/indicators?cluster=${first}&limit=500`)).indicators).toEqual(
+      indicators,
+    );
+    for (const campaign of ['Ambleside', 'Borrowdale', 'Coniston'])
+      await eventually(`the treatment of ${campaign}`, async () => {
+        const expected = { cluster: first, cluster_aliases: [second], status: 403 };
+        expect(await decide(campaign)).toMatchObject(expected);
+      });
+  }
+
+  it('accounts of both merge them, and the treatment by the old id applies', async () => {
+    for (const account of [...ambleside.slice(0, 2), ...borrowdale.slice(0, 2)])
+      await ask('Coniston', account);
+    await expectMerged();
+    // The decisions before and after the merge belong to the cluster.
+    await fleet.untilDelivered();
+    await eventually('the stored decisions', async () => {
+      const { decisions } = await admin.getOk(`/decisions?limit=500&cluster=${second}`);
+      const ids = new Set(decisions.map(({ cluster }: { cluster: string }) => cluster));
+      expect(ids).toEqual(new Set([first, second]));
+    });
+  });
+
+  it('aliases survive a restart, and a new cluster gets a new id', async () => {
+    await fleet.restart();
+    await fleet.untilRelease(2);
+    await expectMerged();
+    const third = await clusterOf('Dentdale', newAccounts(THRESHOLD));
+    expect([first, second]).not.toContain(third);
+    expect(await decide('Dentdale')).toMatchObject({ status: 200 });
+  });
+});
