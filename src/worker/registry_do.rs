@@ -18,6 +18,8 @@
 //! | `GET /diff?from=&to=`, `GET /audit?limit=&before=` | admin API |
 //! | `GET /indicators`, `GET /indicators/<key>`, `POST /indicators/<key>/revoke` | admin API |
 //! | `GET /clusters`, `GET /clusters/<id>` | admin API |
+//! | `POST /names`: a [`NamesReport`](principals::NamesReport) → `{"stored":n}` | admin API, ledgers |
+//! | `POST /labels`: `{"ids":[…]}` → `{"labels":{"<id>":"<label>"}}` | admin API |
 //! | `POST /audit?subject=&result=`: adds a call that was rejected | admin API |
 //! | `POST /firings`: `{"firings":[…]}` → `{"clusters":{"<key>":"<id>"}}` | correlators |
 //! | `POST /maintenance`: pulls, compares KV with the tables, publishes | cron, every minute |
@@ -36,9 +38,13 @@
 //!   threshold TEXT, accounts, revoked INTEGER, reason TEXT, until INTEGER)`.
 //! - `link (id INTEGER, correlation, key TEXT, at, last INTEGER, accounts TEXT)`: accounts that a
 //!   firing added to a cluster, 16 digits each.
+//! - `principal (id, account, tenant TEXT, at, expires INTEGER)`: what an account stands for.
+//! - `label (id, text TEXT, at INTEGER)`: labels of accounts and tenants, if the policy has
+//!   `labels`.
 //! - `meta (name TEXT, value TEXT)`: `publish.attempts`, `publish.problem`; `pull.checked`,
 //!   `pull.changed`, `pull.problem`, `pull.source`, `pull.serial`, `pull.etag`;
-//!   `indicators.changed`, `indicators.published`, `indicators.number`, `indicators.problem`.
+//!   `indicators.changed`, `indicators.published`, `indicators.number`, `indicators.problem`;
+//!   `names.changed`, `names.published`, `names.number`, `names.written`, `names.problem`.
 //!
 //! # Invariants
 //!
@@ -50,7 +56,8 @@
 //! - KV gets the bundles before the release that names them. One publication runs at a time; a key
 //!   is written at most every 1.1 seconds.
 //! - The audit log keeps 20,000 entries, and 1,000 more of failed authentications. There are at
-//!   most 100,000 indicators (25,000 of one correlation) and 20,000 links.
+//!   most 100,000 indicators (25,000 of one correlation) and 20,000 links, and 10,000 names of
+//!   accounts and 10,000 labels.
 //!
 //! # Crashes
 //!
@@ -68,6 +75,7 @@ mod signed;
 mod tables;
 
 pub mod client;
+pub mod principals;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -110,6 +118,14 @@ pub struct Registry {
     /// Time at which the alarm publishes the indicators, in milliseconds since the epoch; infinite
     /// if no publication is due.
     indicators_publish_at: Cell<f64>,
+    /// Time at which the alarm publishes the names of accounts, in milliseconds since the epoch;
+    /// infinite if no publication is due.
+    names_publish_at: Cell<f64>,
+    /// A minute since the epoch, and the number of accounts that the origin named for the first
+    /// time in it.
+    new_names: Cell<(u64, u32)>,
+    /// Time at which names that have ended were last deleted, in seconds since the epoch.
+    names_pruned_at: Cell<u64>,
     /// Pause after failed publications of the indicators.
     indicators_backoff: RefCell<Backoff>,
     /// The indicators of the table; `None` until they are needed.
@@ -138,6 +154,9 @@ impl DurableObject for Registry {
             last_writes: RefCell::default(),
             release_publish_at: Cell::new(f64::INFINITY),
             indicators_publish_at: Cell::new(f64::INFINITY),
+            names_publish_at: Cell::new(f64::INFINITY),
+            new_names: Cell::default(),
+            names_pruned_at: Cell::new(0),
             indicators_backoff: RefCell::default(),
             indicators: RefCell::default(),
             clusters: RefCell::default(),
@@ -220,6 +239,8 @@ impl Registry {
         }
         match (method.as_str(), path) {
             ("POST", "/firings") => self.receive_firings(request).await,
+            ("POST", "/names") => self.receive_names(request, &caller).await,
+            ("POST", "/labels") => self.labels(request).await,
             ("GET", "/indicators") => self.list_indicators(&query),
             ("GET", "/clusters") => self.list_clusters(),
             ("POST", "/maintenance") => self.run_maintenance().await,
@@ -331,6 +352,7 @@ impl Registry {
             },
             pull,
             indicators: self.indicators_status()?,
+            principals: self.names_status()?,
             ..api::DeploymentStatus::default()
         };
         Ok((200, json!(status)))
@@ -351,6 +373,7 @@ impl Registry {
         let reconciled = self.reconcile_kv().await;
         let restored = self.restore_revoked().await;
         self.publish_indicators().await;
+        self.publish_names().await;
         pulled.and(reconciled).and(restored).map(|()| (200, json!({})))
     }
 }
