@@ -73,6 +73,7 @@ const WRITES: [string, string][] = [
   ['POST', '/releases'],
   ['POST', '/promote'],
   ['POST', '/rollback'],
+  ['POST', '/principals'],
 ];
 
 describe('authorisation', () => {
