@@ -56,6 +56,8 @@ struct KnownNames {
     labels: ExpiringMap<String, String>,
     /// Names that the registry published.
     published: Mappings,
+    /// Names that were queued for the registry, for as long as they are not queued again.
+    reported: ExpiringMap<String, Mapping>,
     /// Local names that the registry does not have yet.
     learned: Vec<NamedAccount>,
     /// Whether the policy had `labels` when the last of them was learned.
@@ -76,6 +78,7 @@ thread_local! {
     static NAMES: RefCell<KnownNames> = RefCell::new(KnownNames {
         local: ExpiringMap::new(MAX_NAMES, NAME_SECONDS),
         labels: ExpiringMap::new(MAX_NAMES, NAME_SECONDS),
+        reported: ExpiringMap::new(MAX_NAMES, NAME_SECONDS),
         published: Mappings::default(),
         learned: Vec::new(),
         has_labels: false,
@@ -153,7 +156,7 @@ impl KnownNames {
                 |name: &Option<String>, known: &Option<String>| name.is_none() || name == known;
             has(&mapping.account, &known.account) && has(&mapping.tenant, &known.tenant)
         };
-        let is_reported = self.local.get(id, now).is_some_and(is_same);
+        let is_reported = self.reported.get(id, now).is_some_and(is_same);
         let is_published = self.published.get(id, now).is_some_and(|known| {
             is_same(known) && known.expires > now.saturating_add(REGISTRY_SECONDS / 2)
         });
@@ -172,6 +175,7 @@ impl KnownNames {
         let is_news = !is_reported && (!is_published || lacks_label);
         if is_accepted && is_news && self.learned.len() < MAX_LEARNED {
             self.has_labels = has_labels;
+            self.reported.insert(id.to_owned(), mapping.clone(), now);
             let Mapping { account, tenant, expires } = mapping.clone();
             let id = id.to_owned();
             self.learned.push(NamedAccount {
@@ -183,9 +187,7 @@ impl KnownNames {
                 tenant_label,
             });
         }
-        if is_accepted || !is_reported {
-            self.local.insert(id.to_owned(), mapping, now);
-        }
+        self.local.insert(id.to_owned(), mapping, now);
     }
 }
 
@@ -279,6 +281,7 @@ mod tests {
         KnownNames {
             local: ExpiringMap::new(MAX_NAMES, NAME_SECONDS),
             labels: ExpiringMap::new(MAX_NAMES, NAME_SECONDS),
+            reported: ExpiringMap::new(MAX_NAMES, NAME_SECONDS),
             published: Mappings::default(),
             learned: Vec::new(),
             has_labels: false,
@@ -297,13 +300,14 @@ mod tests {
         let acme = names(Some("acme"), None);
         known.learn("k", &acme, (false, false), 0);
         assert!(known.learned.is_empty() && known.resolve("k", 1).is_some(), "not accepted");
-        let mut known = known_names();
-        (0..5).for_each(|now| known.learn("k", &acme, (true, false), now));
+        (1..5).for_each(|now| known.learn("k", &acme, (true, false), now));
         assert_eq!(known.learned.len(), 1);
         assert_eq!(known.learned[0].account_label, None, "without labels nothing is in the clear");
         assert_eq!(known.labels.get("acme", 1), None);
         known.learn("k", &names(Some("other"), None), (true, false), 5);
         assert_eq!(known.learned.len(), 2, "another name is news");
+        known.learn("k", &names(Some("other"), None), (true, false), NAME_SECONDS + 5);
+        assert_eq!(known.learned.len(), 3, "a name that is still not published is reported again");
         for number in 0..1_000 {
             known.learn(&number.to_string(), &acme, (true, false), 6);
         }
