@@ -270,6 +270,7 @@ mod tests {
             "untrusted": "strip",
             "client_address": "header:x-real-ip",
             "origin": false,
+            "labels": true,
             "proven": ["2xx", "429"],
         });
         let policy: IdentityPolicy = serde_json::from_value(setting.clone()).unwrap();
