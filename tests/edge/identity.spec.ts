@@ -457,7 +457,7 @@ it('the operator names accounts by request id, by id and by name', { timeout: 12
       { tenant: 'acme' },
       { id: 'x', tenant: 'acme' },
     ]);
-    expect([rejected.status, rejected.body.error.code]).toEqual([422, 'invalid']);
+    expect([rejected.status, rejected.body.error.code]).toEqual([400, 'invalid']);
     expect(rejected.body.error.message).toMatch(/principals\[1\]: .*principals\[2\]: /);
     expect((await admin.getOk('/status')).principals.count).toBe(0);
     const id = idOf('account', 'sk-known');

@@ -67,7 +67,7 @@ async fn read(request: &Request) -> Result<PrincipalsUpload, ApiError> {
     let invalid = |message: String| {
         let remedy =
             "correct the entries, and send all of them again; docs/accounts.md has examples";
-        ApiError::new(422, "invalid", message, remedy)
+        ApiError::new(400, "invalid", message, remedy)
     };
     let copy = request.clone().map_err(|_| invalid("the body was read already".to_owned()))?;
     let text = worker::Request::from(copy).text().await;
