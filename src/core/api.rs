@@ -13,6 +13,7 @@ mod error;
 mod health;
 mod indicators;
 mod live;
+mod principals;
 mod releases;
 mod series;
 mod status;
@@ -33,10 +34,15 @@ pub use indicators::{
     RevokeMatchingResult, RevokeRequest, RevokeResult,
 };
 pub use live::LiveTicket;
+pub use principals::{
+    LabelQuery, Labels, PrincipalEntry, PrincipalOutcome, PrincipalStatus, PrincipalsResult,
+    PrincipalsUpload,
+};
 pub use releases::{PublishResult, ReleaseInfo, ReleaseList, ReleaseUpload};
 pub use series::{ActionSeries, BandSeries, ErrorSeries, RulesetTraffic, Series, SignatureSeries};
 pub use status::{
-    DeploymentStatus, IndicatorHolder, IndicatorStatus, LedgerStatus, PublicationStatus, PullStatus,
+    DeploymentStatus, IndicatorHolder, IndicatorStatus, LedgerStatus, PrincipalsStatus,
+    PublicationStatus, PullStatus,
 };
 pub use traffic::{
     BandChange, Counts, ErrorCount, PathCount, ShadowTraffic, SignatureDifference, SignatureHits,

@@ -4,8 +4,10 @@
 //! when the credential is replaced. A *tenant* is the customer that owns accounts. Claims of tokens
 //! are read, not verified: the origin does that.
 
+pub mod access;
 pub mod credential;
 pub mod kind;
+pub mod mapping;
 pub mod principal;
 pub mod query;
 pub mod source;

@@ -10,6 +10,7 @@
 //! | `status.rs` | state of the deployment: the registry's part, and traffic from the ledger |
 //! | `series.rs`, `decisions.rs` | counts and sampled decisions, from the ledger |
 //! | `clusters.rs` | clusters, from the registry, and their traffic |
+//! | `principals.rs` | names of accounts, and labels |
 //! | `live.rs` | the WebSocket that reports new data |
 //! | `error.rs`, `params.rs` | errors and query parameters |
 //! | `health.rs` | `/_hedgerow/health` and `/_hedgerow/version`, without a token |
@@ -26,6 +27,7 @@ mod clusters;
 mod decisions;
 mod live;
 mod params;
+mod principals;
 mod routes;
 mod series;
 mod status;
@@ -100,13 +102,16 @@ async fn dispatch(
     match route.handler {
         RouteHandler::Status => status::handle(request, settings, &caller).await,
         RouteHandler::Series => series::handle(request, settings).await,
-        RouteHandler::Decisions => decisions::handle(request, settings).await,
+        RouteHandler::Decisions => decisions::handle(request, settings, &caller).await,
         RouteHandler::Live => live::handle(request, settings).await,
         RouteHandler::LiveTicket => {
             let ticket = tokens.ticket_secret().and_then(live::issue_ticket);
             Ok(json_response(200, &ticket))
         }
         RouteHandler::Clusters => clusters::handle(request, settings, path, &caller).await,
+        RouteHandler::Principals => {
+            principals::handle(check_body_size(request)?, settings, &caller).await
+        }
         RouteHandler::Registry => {
             let body = match route.scope {
                 Scope::Admin => Some(check_body_size(request)?),

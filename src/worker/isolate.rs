@@ -12,10 +12,13 @@
 //! | `decision_sample.rs` | decisions that go with a report |
 //! | `attribution.rs` | the rules and the data centre of a decision |
 //! | `model_name.rs` | model names that may be stored |
+//! | `access_keys.rs` | the keys of Cloudflare Access |
 //! | `account_stats.rs` | signs that the identity settings do not fit the traffic |
-//! | `principals.rs` | credentials that the origin has accepted, and its names of accounts |
+//! | `principals.rs` | credentials that the origin has accepted, and names of accounts |
+//! | `published_names.rs` | reads names of accounts from KV |
 //! | `observation_queue.rs` | observations and their delivery to correlators |
 
+pub mod access_keys;
 pub mod account_stats;
 pub mod active_rules;
 pub mod attribution;
@@ -25,4 +28,5 @@ pub mod kv_poll;
 pub mod model_name;
 pub mod observation_queue;
 pub mod principals;
+pub mod published_names;
 pub mod telemetry;

@@ -12,7 +12,10 @@
 //! | `GET /?minutes=&kind=` | [`Counters`] of the last minutes, of kinds that begin with `kind` |
 //! | `GET /series?from=&step=&count=` | [`Series`] |
 //! | `GET /decisions?limit=&band=&…` | [`DecisionMatches`](decisions::DecisionMatches) |
+//! | `POST /senders`: `{"ids":[…]}` | account by request id, of the sampled decisions |
 //! | `GET /live` | 101: a WebSocket that gets `{"new":true}` after reports |
+//!
+//! Names that the origin gave accounts go on to the registry with the alarm.
 //!
 //! Errors are 400 (the report or the query is invalid), 413 (the report is above 4 MiB) and 503
 //! (64 WebSockets are open already).
@@ -49,6 +52,7 @@ pub mod counters;
 pub mod decisions;
 pub mod series;
 
+mod names;
 mod rollup;
 
 use std::cell::{Cell, RefCell};
@@ -67,8 +71,10 @@ use crate::ledger_do::counters::{Counters, Report};
 use crate::ledger_do::decisions::{Decisions, RETENTION_SECONDS, has_stored_decisions};
 use crate::ledger_do::series::{Series, TimeBuckets};
 use crate::platform::clock::now_ms;
+use crate::platform::settings::Settings;
 use crate::platform::sql::integer;
 use crate::platform::{clock, log, panic};
+use crate::registry_do::principals::NamesReport;
 
 /// Length of a slice in seconds.
 const SLICE_SECONDS: u64 = 5;
@@ -113,6 +119,9 @@ pub struct Ledger {
     current_minute: RefCell<(u64, Counters)>,
     /// The last decisions.
     decisions: RefCell<Decisions>,
+    /// Names of accounts that the registry does not have yet.
+    names: RefCell<NamesReport>,
+    settings: Settings,
     /// Results of queries, until the tables change.
     cache: RefCell<QueryCache>,
     /// Time of the last notification of the watchers, in milliseconds since the epoch.
@@ -144,7 +153,7 @@ struct QueryCache {
 }
 
 impl DurableObject for Ledger {
-    fn new(state: State, _env: Env) -> Self {
+    fn new(state: State, env: Env) -> Self {
         let sql = state.storage().sql();
         let schema = [SCHEMA, decisions::SCHEMA].concat();
         let recent = sql.exec(&schema, None).and_then(|_| read_slices(&sql));
@@ -155,6 +164,8 @@ impl DurableObject for Ledger {
             state,
             recent: RefCell::new(recent.unwrap_or_default()),
             decisions: RefCell::default(),
+            names: RefCell::default(),
+            settings: Settings::from_env(&env),
             cache: RefCell::default(),
             last_notify: Cell::new(0.0),
             notify_pending: Cell::new(false),
@@ -172,11 +183,15 @@ impl DurableObject for Ledger {
             if text.len() > MAX_REPORT_BYTES {
                 return Response::error("the report is too large: expected at most 4 MiB", 413);
             }
-            let Some(Report { counters, decisions }) = Report::parse(&text) else {
+            if request.path() == "/senders" {
+                return self.senders(&text);
+            }
+            let Some(Report { counters, decisions, names, labels }) = Report::parse(&text) else {
                 return Response::error("invalid report: expected counters and decisions", 400);
             };
             self.record_counters(counters)?;
             self.decisions.borrow_mut().record(decisions);
+            self.queue_names(names, labels);
             self.notify_watchers();
             // The report is stored. Do not fail the call because the alarm could not be set: the
             // isolate would send the report again.
@@ -239,6 +254,7 @@ impl DurableObject for Ledger {
             self.notify_watchers();
         }
         self.decisions.borrow_mut().save(&self.sql())?;
+        self.send_names().await;
         if is_idle {
             self.flush()?;
             self.save_recent()?;

@@ -10,6 +10,7 @@
 //! | `lease.rs` | leases and exponential backoff |
 //! | `write_budget.rs` | the budget of KV writes |
 //! | `hmac_sha256.rs` | account hashes, MACs and derived keys |
+//! | `rs256.rs` | RSA signatures of JSON Web Tokens |
 //! | `memory.rs` | the size of the isolate's memory |
 //! | `panic.rs` | panics around hostile input |
 //! | `log.rs` | every line of the log |
@@ -22,6 +23,7 @@ pub mod log;
 pub mod memory;
 pub mod panic;
 pub mod rpc;
+pub mod rs256;
 pub mod settings;
 pub mod sql;
 pub mod write_budget;

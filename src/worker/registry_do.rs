@@ -18,6 +18,8 @@
 //! | `GET /diff?from=&to=`, `GET /audit?limit=&before=` | admin API |
 //! | `GET /indicators`, `GET /indicators/<key>`, `POST /indicators/<key>/revoke` | admin API |
 //! | `GET /clusters`, `GET /clusters/<id>` | admin API |
+//! | `POST /names`: a [`NamesReport`](principals::NamesReport) → `{"stored":n}` | admin API, ledgers |
+//! | `POST /labels`: `{"ids":[…]}` → `{"labels":{"<id>":"<label>"}}` | admin API |
 //! | `POST /audit?subject=&result=`: adds a call that was rejected | admin API |
 //! | `POST /firings`: `{"firings":[…]}` → `{"clusters":{"<key>":"<id>"}}` | correlators |
 //! | `POST /maintenance`: pulls, compares KV with the tables, publishes | cron, every minute |
@@ -41,11 +43,15 @@
 //! - `cluster_key (key, cluster TEXT)`: the id of the cluster of each key that has a link.
 //! - `cluster_alias (id, cluster TEXT)`: ids of clusters that have merged, each with the id of the
 //!   cluster that they are part of now.
+//! - `principal (id, account, tenant TEXT, at, expires INTEGER)`: what an account stands for.
+//! - `label (id, text TEXT, at INTEGER)`: labels of accounts and tenants, if the policy has
+//!   `labels`.
 //! - `meta (name TEXT, value TEXT)`: `publish.attempts`, `publish.problem`; `pull.checked`,
 //!   `pull.changed`, `pull.problem`, `pull.source`, `pull.serial`, `pull.etag`;
 //!   `indicators.changed`, `indicators.published`, `indicators.number`, `indicators.problem`,
 //!   `indicators.writes`: day, number and time of writes of indicators;
-//!   `clusters.counter`: the number from which the last id of a cluster was made.
+//!   `clusters.counter`: the number from which the last id of a cluster was made;
+//!   `names.changed`, `names.published`, `names.number`, `names.written`, `names.problem`.
 //!
 //! # Invariants
 //!
@@ -59,8 +65,9 @@
 //!   written at most KV_WRITES_PER_DAY times a day, but for revocations.
 //! - The audit log keeps 20,000 entries, and 1,000 more of failed authentications. There are at
 //!   most `correlate.max_indicators` indicators that count (a quarter of one correlation), 50,000
-//!   revoked ones, 20,000 links and 20,000 aliases. In a full table, a stronger indicator replaces
-//!   the weakest. No two clusters ever have the same id.
+//!   revoked ones, 20,000 links and 20,000 aliases, and 10,000 names of accounts and 10,000
+//!   labels. In a full table, a stronger indicator replaces the weakest. No two clusters ever have
+//!   the same id.
 //!
 //! # Crashes
 //!
@@ -83,6 +90,7 @@ mod tables;
 mod usage;
 
 pub mod client;
+pub mod principals;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -127,6 +135,14 @@ pub struct Registry {
     /// Time at which the alarm publishes the indicators, in milliseconds since the epoch; infinite
     /// if no publication is due.
     indicators_publish_at: Cell<f64>,
+    /// Time at which the alarm publishes the names of accounts, in milliseconds since the epoch;
+    /// infinite if no publication is due.
+    names_publish_at: Cell<f64>,
+    /// A minute since the epoch, and the number of accounts that the origin named for the first
+    /// time in it.
+    new_names: Cell<(u64, u32)>,
+    /// Time at which names that have ended were last deleted, in seconds since the epoch.
+    names_pruned_at: Cell<u64>,
     /// Pause after failed publications of the indicators.
     indicators_backoff: RefCell<Backoff>,
     /// The indicators of the table; `None` until they are needed.
@@ -163,6 +179,9 @@ impl DurableObject for Registry {
             last_writes: RefCell::default(),
             release_publish_at: Cell::new(f64::INFINITY),
             indicators_publish_at: Cell::new(f64::INFINITY),
+            names_publish_at: Cell::new(f64::INFINITY),
+            new_names: Cell::default(),
+            names_pruned_at: Cell::new(0),
             indicators_backoff: RefCell::default(),
             indicators: RefCell::default(),
             quotas: RefCell::default(),
@@ -250,6 +269,8 @@ impl Registry {
         }
         match (method.as_str(), path) {
             ("POST", "/firings") => self.receive_firings(request).await,
+            ("POST", "/names") => self.receive_names(request, &caller).await,
+            ("POST", "/labels") => self.labels(request).await,
             ("GET", "/indicators") => self.list_indicators(&query),
             ("GET", "/clusters") => self.list_clusters(),
             ("POST", "/maintenance") => self.run_maintenance().await,
@@ -361,6 +382,7 @@ impl Registry {
             },
             pull,
             indicators: self.indicators_status()?,
+            principals: self.names_status()?,
             ..api::DeploymentStatus::default()
         };
         Ok((200, json!(status)))
@@ -381,6 +403,7 @@ impl Registry {
         let reconciled = self.reconcile_kv().await;
         let restored = self.restore_revoked().await;
         self.publish_indicators().await;
+        self.publish_names().await;
         pulled.and(reconciled).and(restored).map(|()| (200, json!({})))
     }
 }

@@ -1,15 +1,25 @@
 // Accounts and tenants: each scheme of credentials names one account over rotations, the headers of
 // a gateway need a proof, the origin may name the sender, and forged claims harm nobody.
-import { createHmac } from 'node:crypto';
+import { createHmac, createSign, generateKeyPairSync } from 'node:crypto';
 import { expect, it } from 'vitest';
 import { keyPair } from './minisign.ts';
-import { makeBundle, makeManifest, phrase, putRelease, signature } from './release-fixtures.ts';
+import {
+  ADMIN_TOKEN,
+  Admin,
+  makeBundle,
+  makeManifest,
+  phrase,
+  putRelease,
+  signature,
+} from './release-fixtures.ts';
 import {
   chat,
   type DecisionLine,
+  type Edge,
   eventually,
   Filter,
   type FilterOptions,
+  Fleet,
   Origin,
   SECRETS,
   send,
@@ -48,7 +58,7 @@ interface Call {
 }
 
 /** Sends a chat request, and returns its decision. */
-async function decide(to: Filter, call: Call = {}): Promise<DecisionLine> {
+async function decide(to: Edge, call: Call = {}): Promise<DecisionLine> {
   const { path = '/v1/chat/completions', headers = {} } = call;
   const content = call.content ?? 'When do blackbirds nest?';
   const body = JSON.stringify(chat(content));
@@ -350,5 +360,246 @@ it('forged tokens do not harm the subject that they name, but real ones count', 
       expect((await decide(filter, token('culprit'))).band).toBe('suspect');
     });
     expect(await decide(filter, token('victim'))).toMatchObject({ band: 'clear', hits: [] });
+  });
+});
+
+/** Runs a test body with two isolates of one deployment, and a policy with identity settings. */
+async function withFleet(identity: object, body: (fleet: Fleet, admin: Admin) => Promise<void>) {
+  const vars = { PUBLIC_KEYS: keys.publicKey, ADMIN_TOKEN };
+  const fleet = await Fleet.start({ origin, vars, workers: 2 });
+  try {
+    const bundle = makeBundle({ lantern_red: 22 }, { policy: { identity } });
+    await putRelease(await fleet.kv(), keys, makeManifest(1, bundle), bundle);
+    await fleet.untilRelease(1);
+    await body(fleet, new Admin(fleet.edge, ADMIN_TOKEN));
+  } finally {
+    await fleet.dispose();
+  }
+}
+
+/** Waits until an isolate knows an account by the name that the origin gave it elsewhere. */
+const untilNamed = (edge: Edge, headers: Record<string, string>, name: string) =>
+  eventually(
+    `the account ${name}`,
+    async () => {
+      const decision = await decide(edge, { headers });
+      expect(decision).toMatchObject({
+        account: idOf('account.origin', name),
+        account_kind: 'origin',
+      });
+      return decision;
+    },
+    40_000,
+  );
+
+for (const labels of [true, false])
+  it(`isolates share the names of the origin, labels = ${labels}`, { timeout: 120_000 }, () =>
+    withFleet({ labels }, async (fleet, admin) => {
+      const [first, second] = fleet.edges as [Edge, Edge];
+      const name = `acme-${shortId()}/<b>`;
+      const tenant = `tenant-${shortId()}`;
+      const answer = { 'x-hedgerow-account': name, 'x-hedgerow-tenant': tenant };
+      const [refused, accepted] = [bearer(`sk-${shortId()}`), bearer(`sk-${shortId()}`)];
+      // Only accepted credentials are named everywhere: a flood of made-up keys is not.
+      origin.handler = (_, res) => res.writeHead(403, answer).end('{}');
+      await decide(first, { headers: refused });
+      origin.handler = (_, res) => res.writeHead(200, answer).end('{}');
+      await decide(first, { headers: accepted });
+      origin.handler = Origin.ok;
+      const labelsOf = ({ account_label, tenant_label }: DecisionLine) => [
+        account_label,
+        tenant_label,
+      ];
+      const expected = labels ? [name, tenant] : [undefined, undefined];
+      const shared = await untilNamed(second, accepted, name);
+      expect(shared.tenant).toBe(idOf('tenant', tenant));
+      expect(labelsOf(shared)).toEqual(expected);
+      expect(await decide(second, { headers: refused })).toMatchObject({ account_kind: 'key' });
+      const { value, metadata } = await (await fleet.kv()).getWithMetadata('names');
+      expect(value).toContain(idOf('account.origin', name));
+      expect(value!.includes(name)).toBe(labels);
+      // Of clear decisions, the ledger has a sample.
+      const call = { headers: accepted, content: phrase('lantern_red') };
+      const { request_id } = await decide(second, call);
+      await eventually('the decision', async () => {
+        const [stored] = (await admin.getOk(`/decisions?id=${request_id}`)).decisions;
+        expect(stored).toMatchObject({ account: idOf('account.origin', name) });
+        expect(labelsOf(stored)).toEqual(expected);
+      });
+      const { principals } = await admin.getOk('/status');
+      expect(principals).toMatchObject({ count: 1, labels: labels ? 2 : 0, problem: null });
+      await fleet.restart();
+      const restarted = await untilNamed(fleet.edge, accepted, name);
+      expect(labelsOf(restarted)).toEqual(expected);
+      // A value that the registry has not signed changes nothing.
+      const forged = value!.replace(idOf('tenant', tenant), '0'.repeat(32));
+      await (await fleet.kv()).put('names', forged, { metadata });
+      await eventually('the rejection', async () => {
+        const decision = await decide(fleet.edge, { headers: accepted });
+        expect(decision.tenant).toBe(idOf('tenant', tenant));
+        const log = fleet.logs.map(({ message }) => message).join();
+        expect(log).toMatch(/was not published by this/);
+      }, 40_000);
+    }),
+  );
+
+it('the operator names accounts by request id, by id and by name', { timeout: 120_000 }, () =>
+  withFleet({}, async (fleet, admin) => {
+    const [first, second] = fleet.edges as [Edge, Edge];
+    const [sent, known] = [bearer(`sk-${shortId()}`), bearer('sk-known')];
+    const { request_id } = await decide(first, { headers: sent, content: phrase('lantern_red') });
+    await eventually('the decision', async () => {
+      expect((await admin.getOk(`/decisions?id=${request_id}`)).decisions).toHaveLength(1);
+    });
+    const post = (principals: unknown[]) => admin.call('POST', '/principals', { principals });
+    const rejected = await post([
+      { request_id, account: 'acme/7' },
+      { tenant: 'acme' },
+      { id: 'x', tenant: 'acme' },
+    ]);
+    expect([rejected.status, rejected.body.error.code]).toEqual([400, 'invalid']);
+    expect(rejected.body.error.message).toMatch(/principals\[1\]: .*principals\[2\]: /);
+    expect((await admin.getOk('/status')).principals.count).toBe(0);
+    const id = idOf('account', 'sk-known');
+    const { status, body } = await post([
+      { request_id, account: 'acme/7' },
+      { request_id: 'unknown', account: 'acme/7' },
+      { id, account: 'acme/8' },
+      { account: 'acme/7', tenant: 'acme' },
+    ]);
+    expect([status, body.stored]).toEqual([200, 3]);
+    const statuses = body.principals.map(({ status }: { status: string }) => status);
+    expect(statuses).toEqual(['stored', 'unknown_request', 'stored', 'stored']);
+    expect(body.principals[2].id).toBe(id);
+    for (const edge of [first, second]) {
+      const decision = await untilNamed(edge, sent, 'acme/7');
+      expect(decision.tenant).toBe(idOf('tenant', 'acme'));
+      expect((await untilNamed(edge, known, 'acme/8')).tenant).toBeUndefined();
+    }
+    const reader = await new Admin(fleet.edge, 'wrong-token-of-20-characters').call(
+      'POST',
+      '/principals',
+      { principals: [] },
+    );
+    expect(reader.status).toBe(401);
+  }),
+);
+
+it('headers are believed if Cloudflare Access vouches for the request', () => {
+  const [team, audience] = ['hedge-team', 'a1'.repeat(32)];
+  const pairs = [1, 2].map(() => generateKeyPairSync('rsa', { modulusLength: 2048 }));
+  const [known, unknown] = pairs as [(typeof pairs)[0], (typeof pairs)[0]];
+  const kid = 'key-1';
+  const jwk = { ...known.publicKey.export({ format: 'jwk' }), kid, alg: 'RS256', use: 'sig' };
+  const issuer = `https://${team}.cloudflareaccess.com`;
+  const assertion = (claims: object = {}, header: object = {}, key = known.privateKey) => {
+    const now = Math.floor(Date.now() / 1000);
+    const payload = { iss: issuer, aud: [audience], exp: now + 600, sub: 's', ...claims };
+    const parts = [{ alg: 'RS256', kid, ...header }, payload];
+    const text = parts.map((part) => base64url(JSON.stringify(part))).join('.');
+    return `${text}.${createSign('RSA-SHA256').update(text).sign(key, 'base64url')}`;
+  };
+  const valid = assertion();
+  const rows: [name: string, assertion: string | undefined, isTrusted: boolean][] = [
+    ['valid', valid, true],
+    ['none', undefined, false],
+    ['another key', assertion({}, {}, unknown.privateKey), false],
+    ['an unknown key id', assertion({}, { kid: 'key-2' }), false],
+    ['another application', assertion({ aud: ['b1'.repeat(32)] }), false],
+    ['another team', assertion({ iss: 'https://other.cloudflareaccess.com' }), false],
+    ['expired', assertion({ exp: 1_700_000_000 }), false],
+    ['unsigned', assertion({}, { alg: 'none' }), false],
+    ['changed', valid.replace(/.{3}$/, 'AAA'), false],
+    ['junk', 'junk', false],
+    ['valid again', valid, true],
+  ];
+  const identity = { ...GATEWAY, trusted: `access:${team}/${audience}` };
+  const hosts = { [`${issuer}/cdn-cgi/access/certs`]: { keys: [{ kty: 'EC' }, jwk] } };
+  return withRelease(
+    { policy: { identity } },
+    async (filter) => {
+      for (const [name, token, isTrusted] of rows) {
+        const headers = {
+          ...bearer('sk-1'),
+          'x-customer-id': 'cust-17',
+          ...(token && { 'cf-access-jwt-assertion': token }),
+        };
+        const { account_kind } = await decide(filter, { headers });
+        expect([name, account_kind]).toEqual([name, isTrusted ? 'header' : 'key']);
+      }
+    },
+    { hosts },
+  );
+});
+
+it('without the keys of Cloudflare Access, requests are served and not trusted', () => {
+  const identity = { ...GATEWAY, trusted: `access:hedge-team/${'a1'.repeat(32)}` };
+  return withRelease({ policy: { identity } }, async (filter) => {
+    const now = Math.floor(Date.now() / 1000);
+    const parts = [
+      { alg: 'RS256', kid: 'k' },
+      { iss: 'https://hedge-team.cloudflareaccess.com', aud: 'a1'.repeat(32), exp: now + 600 },
+    ];
+    const token = [...parts.map((part) => base64url(JSON.stringify(part))), 'c2ln'].join('.');
+    const headers = { ...bearer('sk-1'), 'x-customer-id': 'c', 'cf-access-jwt-assertion': token };
+    expect(await decide(filter, { headers })).toMatchObject({ account_kind: 'key' });
+  }, { hosts: {} });
+});
+
+it('junk before a key gives few accounts, and placeholders give none', () =>
+  withFilter({ origin }, async (filter) => {
+    const accountOf = async (headers: Record<string, string>) =>
+      (await decide(filter, { headers })).account;
+    const junk = () => bearer(`sk-junk-${shortId()}-${shortId()}`);
+    const key = `sk-real-${shortId()}`;
+    const accounts = new Set<string>();
+    for (let i = 0; i < 20; i++) accounts.add(await accountOf({ ...junk(), 'api-key': key }));
+    expect(accounts.size).toBe(6);
+    expect(await accountOf({ ...junk(), 'api-key': key })).toBe(idOf('account', key));
+    // A key that the origin has accepted alone counts at once.
+    const other = `sk-other-${shortId()}`;
+    await accountOf({ 'api-key': other });
+    expect(await accountOf({ ...junk(), 'api-key': other })).toBe(idOf('account', other));
+    // A refused request says nothing about its credentials.
+    origin.handler = (_, res) => res.writeHead(401).end('{}');
+    const refused = `sk-refused-${shortId()}`;
+    for (let i = 0; i < 8; i++) await accountOf({ ...junk(), 'api-key': refused });
+    const last = await accountOf({ ...junk(), 'api-key': refused });
+    expect(last).not.toBe(idOf('account', refused));
+    origin.handler = Origin.ok;
+    for (const dummy of ['none', 'EMPTY', 'not-needed'])
+      expect(await accountOf({ ...bearer(dummy), 'api-key': `${key}-${dummy}` })).toBe(
+        idOf('account', `${key}-${dummy}`),
+      );
+  }));
+
+it('a forged token before a key does not convict the subject that it names', () => {
+  const harvest = signature('lantern_red', 1);
+  const correlation = {
+    name: 'account_lanterns',
+    id: `00000000-0000-4000-8000-${sha256('account_lanterns').slice(0, 12)}`,
+    title: 'Says lanterns',
+    family: 'account_behavior',
+    status: 'stable',
+    weight: 22,
+    rules: ['lantern_red'],
+    group_by: ['hedgerow.account'],
+    timespan: 3600,
+    measure: { event_count: { thresholds: [{ comparator: 'gte', value: 3 }] } },
+    ttl: 3600,
+  };
+  return withRelease({ signatures: [harvest], correlations: [correlation] }, async (filter) => {
+    const token = (sub: string) => bearer(jwt({ iss: 'idp', sub }));
+    const content = phrase('lantern_red');
+    // The origin reads `api-key`, and accepts whatever is in `Authorization`.
+    for (let i = 0; i < 6; i++) {
+      const headers = { ...token('victim'), 'api-key': `sk-attacker-${shortId()}` };
+      await decide(filter, { headers, content });
+    }
+    for (let i = 0; i < 6; i++) await decide(filter, { headers: token('culprit'), content });
+    await eventually('the indicator of the culprit', async () => {
+      expect((await decide(filter, { headers: token('culprit') })).band).toBe('suspect');
+    });
+    expect(await decide(filter, { headers: token('victim') })).toMatchObject({ band: 'clear' });
   });
 });

@@ -265,6 +265,9 @@ export interface DecisionLine {
   account_kind: string;
   /** Keyed hash of the tenant, if it is known. */
   tenant?: string;
+  /** Labels, only if the policy has `labels`. */
+  account_label?: string;
+  tenant_label?: string;
   /** Number of different credentials, if there are several. */
   credentials?: number;
   /** Only if the credential does not count. */
@@ -329,6 +332,8 @@ export interface FilterOptions {
   caller?: string;
   /** Props of that service binding. */
   callerProps?: Record<string, unknown>;
+  /** Answers of hosts other than the origin's, as JSON by URL. */
+  hosts?: Record<string, unknown>;
   /** Whether the filter has the console's files. */
   console?: boolean;
 }
@@ -495,6 +500,7 @@ export class Filter extends Edge {
       vars = {},
       caller,
       callerProps,
+      hosts,
       console = false,
     } = this.#options;
     const url = originUrl(origin);
@@ -516,6 +522,15 @@ export class Filter extends Edge {
       ...(originKind === 'zone' && {
         outboundService: {
           node: (req: http.IncomingMessage, res: http.ServerResponse) => relay(req, res, url!),
+        },
+      }),
+      ...(hosts && {
+        outboundService: {
+          node: (req: http.IncomingMessage, res: http.ServerResponse) => {
+            const host = hosts[`https://${req.headers.host}${req.url}`];
+            if (host) res.end(JSON.stringify(host));
+            else relay(req, res, url!);
+          },
         },
       }),
       ...(originKind === 'service' && { serviceBindings: { ORIGIN: service } }),

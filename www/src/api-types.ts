@@ -278,6 +278,10 @@ export type DecisionRecord = {
   account_kind?: string;
   /** Id of the tenant, a keyed hash: 32 hexadecimal digits; missing if it is not known. */
   tenant?: string;
+  /** Label of the account; missing unless the policy has `labels`. */
+  account_label?: string;
+  /** Label of the tenant; missing unless the policy has `labels`. */
+  tenant_label?: string;
   /**
    * Id of the cluster of an indicator that hit: of several clusters, the one whose treatment is
    * the strictest. Missing without one.
@@ -347,6 +351,8 @@ export type DeploymentStatus = {
   pull: PullStatus | null;
   /** Numbers of indicators and clusters. */
   indicators: IndicatorStatus;
+  /** Numbers of names of accounts, and whether KV has them. */
+  principals: PrincipalsStatus;
   /** State of the ledger, which counts the traffic. */
   ledger: LedgerStatus;
   /** Traffic of the period; empty if the ledger does not answer. */
@@ -542,6 +548,64 @@ export type PathCount = {
   path: string;
   /** Number of requests. */
   count: number;
+};
+
+/** A statement about the account that sent a request, or that has an id or a name. */
+export type PrincipalEntry = {
+  /**
+   * Request id, as the origin received it: the entry is about the account that sent the request.
+   */
+  request_id?: string;
+  /** Account id, 32 hexadecimal digits: the entry is about this account. */
+  id?: string;
+  /**
+   * Name of the account, up to 256 bytes. Without `request_id` and `id`, the entry is about the
+   * account with this name.
+   */
+  account?: string;
+  /** Name of the tenant, up to 256 bytes. */
+  tenant?: string;
+  /** Time at which the statement ends, within 366 days; after 30 days if it is missing. */
+  expires?: number;
+};
+
+/** The outcome of an entry. */
+export type PrincipalOutcome = {
+  /** Effect of the entry. */
+  status: PrincipalStatus;
+  /** Id of the account that the entry is about; null if it was not found. */
+  id: string | null;
+};
+
+/** The effect of an entry. */
+export type PrincipalStatus = 'stored' | 'unknown_request' | 'no_account';
+
+/** The response of `POST /principals`. */
+export type PrincipalsResult = {
+  /** Number of entries that were stored. */
+  stored: number;
+  /** Outcome of each entry, in the order of the body. */
+  principals: Array<PrincipalOutcome>;
+};
+
+/** Numbers of accounts that the origin or the operator has named, and whether KV has them. */
+export type PrincipalsStatus = {
+  /** Number of accounts with a name or a tenant. */
+  count: number;
+  /** Maximum of `count`: the oldest make room. */
+  max: number;
+  /** Number of labels; 0 unless the policy has `labels`. */
+  labels: number;
+  /** Whether KV does not have the latest names yet. */
+  pending: boolean;
+  /** Reason why the last write to KV failed. */
+  problem: string | null;
+};
+
+/** The body of `POST /principals`. */
+export type PrincipalsUpload = {
+  /** Entries, at most 1,000. Later entries about the same account win. */
+  principals: Array<PrincipalEntry>;
 };
 
 /** State of the release in KV, which isolates read. */

@@ -50,6 +50,14 @@ pub struct DecisionRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]
     pub tenant: Option<String>,
+    /// Label of the account; missing unless the policy has `labels`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub account_label: Option<String>,
+    /// Label of the tenant; missing unless the policy has `labels`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub tenant_label: Option<String>,
     /// Id of the cluster of an indicator that hit: of several clusters, the one whose treatment is
     /// the strictest. Missing without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

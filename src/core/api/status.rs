@@ -27,6 +27,8 @@ pub struct DeploymentStatus {
     pub pull: Option<PullStatus>,
     /// Numbers of indicators and clusters.
     pub indicators: IndicatorStatus,
+    /// Numbers of names of accounts, and whether KV has them.
+    pub principals: PrincipalsStatus,
     /// State of the ledger, which counts the traffic.
     pub ledger: LedgerStatus,
     /// Traffic of the period; empty if the ledger does not answer.
@@ -122,6 +124,23 @@ pub struct IndicatorHolder {
     pub id: String,
     /// Number of indicators.
     pub count: u64,
+}
+
+/// Numbers of accounts that the origin or the operator has named, and whether KV has them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(default)]
+pub struct PrincipalsStatus {
+    /// Number of accounts with a name or a tenant.
+    pub count: u64,
+    /// Maximum of `count`: the oldest make room.
+    pub max: u64,
+    /// Number of labels; 0 unless the policy has `labels`.
+    pub labels: u64,
+    /// Whether KV does not have the latest names yet.
+    pub pending: bool,
+    /// Reason why the last write to KV failed.
+    pub problem: Option<String>,
 }
 
 /// State of the ledger.

@@ -200,6 +200,8 @@ fn decisions() {
         account: Some("00".into()),
         account_kind: Some("jwt".into()),
         tenant: Some("01".into()),
+        account_label: Some("acme/7".into()),
+        tenant_label: Some("acme".into()),
         cluster: Some("0a1b2c3d".into()),
         cluster_aliases: vec!["4e5f6071".into()],
         other_clusters: vec!["8293a4b5".into()],
@@ -227,7 +229,8 @@ fn decisions() {
     let json = json!({
         "request_id": "id", "at": 1_700_000_000_250.0, "colo": "ORD", "model": "small",
         "role": "canary", "serial": 5, "error": null, "account": "00",
-        "account_kind": "jwt", "tenant": "01", "cluster": "0a1b2c3d",
+        "account_kind": "jwt", "tenant": "01", "account_label": "acme/7",
+        "tenant_label": "acme", "cluster": "0a1b2c3d",
         "cluster_aliases": ["4e5f6071"], "other_clusters": ["8293a4b5"],
         "dialect": "openai", "operation": "chat", "score": 50.5, "prior": -20.0,
         "evidence": 20.0,
@@ -355,6 +358,34 @@ fn live_ticket() {
 }
 
 #[test]
+fn principals() {
+    let entry = PrincipalEntry {
+        request_id: Some("r".into()),
+        account: Some("acme/7".into()),
+        ..PrincipalEntry::default()
+    };
+    let upload = PrincipalsUpload { principals: vec![entry] };
+    assert_json(upload, json!({ "principals": [{ "request_id": "r", "account": "acme/7" }] }));
+    let outcome = |status, id: Option<&str>| PrincipalOutcome { status, id: id.map(Into::into) };
+    let result = PrincipalsResult {
+        stored: 1,
+        principals: vec![
+            outcome(PrincipalStatus::Stored, Some("00")),
+            outcome(PrincipalStatus::UnknownRequest, None),
+            outcome(PrincipalStatus::NoAccount, None),
+        ],
+    };
+    let json = json!({ "stored": 1, "principals": [
+        { "status": "stored", "id": "00" }, { "status": "unknown_request", "id": null },
+        { "status": "no_account", "id": null },
+    ] });
+    assert_json(result, json);
+    assert_json(LabelQuery { ids: vec!["00".into()] }, json!({ "ids": ["00"] }));
+    let labels = Labels { labels: [("00".to_owned(), "acme".to_owned())].into() };
+    assert_json(labels, json!({ "labels": { "00": "acme" } }));
+}
+
+#[test]
 fn releases() {
     let list = ReleaseList { releases: vec![release()] };
     assert_json(list, json!({ "releases": [release_json()] }));
@@ -444,6 +475,7 @@ fn status() {
             top_accounts: vec![IndicatorHolder { id: "00000000000000a1".into(), count: 2 }],
             ..IndicatorStatus::default()
         },
+        principals: PrincipalsStatus { count: 7, max: 10, labels: 2, ..<_>::default() },
         ledger: LedgerStatus { reachable: false },
         traffic: TrafficSummary::default(),
     };
@@ -462,6 +494,9 @@ fn status() {
             "refused_by_quota": 0, "refused_as_weak": 0, "replaced": 0,
             "top_accounts": [{ "id": "00000000000000a1", "count": 2 }], "top_tenants": [],
             "top_networks": [],
+        },
+        "principals": {
+            "count": 7, "max": 10, "labels": 2, "pending": false, "problem": null,
         },
         "ledger": { "reachable": false },
         "traffic": TrafficSummary::default(),

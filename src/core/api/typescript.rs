@@ -81,6 +81,8 @@ fn the_consoles_types_are_up_to_date() {
     declarations.visit::<IndicatorDetails>();
     declarations.visit::<IndicatorList>();
     declarations.visit::<LiveTicket>();
+    declarations.visit::<PrincipalsResult>();
+    declarations.visit::<PrincipalsUpload>();
     declarations.visit::<PublishResult>();
     declarations.visit::<ReleaseList>();
     declarations.visit::<ReleaseUpload>();

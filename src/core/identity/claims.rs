@@ -45,8 +45,12 @@ impl Claims {
 
 /// Decodes a part of a token into a JSON object. The parser refuses nesting beyond 128 levels.
 fn read_object(part: &str) -> Option<Map<String, Value>> {
-    let bytes = BASE64URL.decode(part).ok()?;
-    serde_json::from_slice(&bytes).ok()
+    serde_json::from_slice(&decode_part(part)?).ok()
+}
+
+/// Decodes a part of a token from base64url.
+pub(super) fn decode_part(part: &str) -> Option<Vec<u8>> {
+    BASE64URL.decode(part).ok()
 }
 
 /// Maximum bytes of a token that is read. Identity providers stay below the limits of headers,

@@ -114,6 +114,11 @@ pub(super) struct Credentials {
     pub(super) first: Option<Credential>,
     /// Whether the credential that counts contains control bytes, which no provider issues.
     pub(super) is_malformed: bool,
+    /// If it is not known which of several credentials the origin reads: the credentials, in place
+    /// of the first, that it may read instead.
+    pub(super) alternatives: Vec<String>,
+    /// Whether it is not known which of several credentials the origin reads.
+    pub(super) is_ambiguous: bool,
     /// Number of different credentials, by the account that they name.
     pub(super) count: u32,
 }
@@ -121,23 +126,29 @@ pub(super) struct Credentials {
 /// Finds the credentials of a request. The order is `configured`, then the order of the API, then
 /// [`PLACES`]: a header that the origin ignores must not change the account. For the same reason, a
 /// malformed credential ends the search.
+///
+/// Of several credentials, placeholders of SDKs do not count, and the first counts that is
+/// established: `is_established` returns whether the origin is known to accept a credential.
 pub(super) fn find_credentials(
     headers: &[(String, String)],
     query: &str,
     (dialect, path): (Dialect, &str),
     configured: &[CredentialPlace],
+    is_established: &dyn Fn(&str) -> bool,
 ) -> Credentials {
     let places = || {
         let of_api = CredentialApi::of(dialect, path).places().iter();
         configured.iter().chain(of_api).chain(PLACES.iter().map(|(place, _)| place)).enumerate()
     };
-    let mut found: Vec<(usize, Result<Credential, Malformed>)> = Vec::new();
+    let mut found: Vec<FoundCredential> = Vec::new();
     let mut add = |is_place: &dyn Fn(&CredentialPlace) -> bool, value: &str| {
         if found.len() < MAX_CREDENTIALS
             && let Some((rank, place)) = places().find(|(_, place)| is_place(place))
             && let Some(credential) = read_at(place, value)
         {
-            found.push((rank, credential));
+            let is_configured = rank < configured.len();
+            let is_interchangeable = !is_configured && INTERCHANGEABLE.contains(place);
+            found.push(FoundCredential { rank, is_configured, is_interchangeable, credential });
         }
     };
     for (name, value) in headers {
@@ -147,18 +158,78 @@ pub(super) fn find_credentials(
         add(&|place| matches!(place, CredentialPlace::Query(other) if *other == name), &value);
     }
     // Stable: of repeated parameters, the first counts.
-    found.sort_by_key(|(rank, _)| *rank);
-    let mut accounts: Vec<(AccountKind, &str)> = found
-        .iter()
-        .filter_map(|(_, credential)| credential.as_ref().ok())
-        .map(|credential| (credential.kind, credential.account.as_str()))
+    found.sort_by_key(|found| found.rank);
+    choose(found, is_established)
+}
+
+/// A credential with its place.
+struct FoundCredential {
+    rank: usize,
+    /// Whether the policy lists the place.
+    is_configured: bool,
+    /// Whether APIs read the place in place of others.
+    is_interchangeable: bool,
+    credential: Result<Credential, Malformed>,
+}
+
+/// Chooses the credential that counts. `found` is in order of precedence.
+fn choose(found: Vec<FoundCredential>, is_established: &dyn Fn(&str) -> bool) -> Credentials {
+    let count = count_accounts(&found);
+    let none = Credentials {
+        first: None,
+        is_malformed: false,
+        count,
+        alternatives: Vec::new(),
+        is_ambiguous: false,
+    };
+    match found.first().map(|first| (&first.credential, first.is_configured)) {
+        None => return none,
+        Some((Err(Malformed), _)) => return Credentials { is_malformed: true, ..none },
+        Some((Ok(credential), is_configured)) if is_configured || count < 2 => {
+            return Credentials { first: Some(credential.clone()), ..none };
+        }
+        Some((Ok(_), _)) => {}
+    }
+    let valid: Vec<(Credential, bool)> = found
+        .into_iter()
+        .filter_map(|found| Some((found.credential.ok()?, found.is_interchangeable)))
         .collect();
+    let has_real = valid.iter().any(|(credential, _)| !is_placeholder(&credential.whole));
+    let real: Vec<(Credential, bool)> = valid
+        .into_iter()
+        .filter(|(credential, _)| !has_real || !is_placeholder(&credential.whole))
+        .collect();
+    let established = real.iter().find(|(credential, _)| is_established(&credential.whole));
+    if let Some((credential, _)) = established {
+        return Credentials { first: Some(credential.clone()), ..none };
+    }
+    let mut real = real.into_iter();
+    let Some((first, is_interchangeable)) = real.next() else { return none };
+    let others: Vec<(Credential, bool)> =
+        real.filter(|(other, _)| other.account != first.account).collect();
+    let is_ambiguous = !others.is_empty();
+    let alternatives = others
+        .into_iter()
+        .filter(|(_, is_other_interchangeable)| is_interchangeable && *is_other_interchangeable)
+        .map(|(other, _)| other.whole);
+    Credentials { alternatives: alternatives.collect(), is_ambiguous, first: Some(first), ..none }
+}
+
+/// Returns the number of different credentials, by the account that they name.
+fn count_accounts(found: &[FoundCredential]) -> u32 {
+    let valid = found.iter().filter_map(|found| found.credential.as_ref().ok());
+    let mut accounts: Vec<(AccountKind, &str)> =
+        valid.map(|credential| (credential.kind, credential.account.as_str())).collect();
     accounts.sort_unstable();
     accounts.dedup();
-    let count = u32::try_from(accounts.len()).unwrap_or(u32::MAX);
-    let first = found.into_iter().next().map(|(_, credential)| credential);
-    let is_malformed = matches!(first, Some(Err(Malformed)));
-    Credentials { first: first.and_then(Result::ok), is_malformed, count }
+    u32::try_from(accounts.len()).unwrap_or(u32::MAX)
+}
+
+/// Returns whether a credential only fills a place that an SDK or a server requires: a short one,
+/// or a word of which documentation is full.
+fn is_placeholder(credential: &str) -> bool {
+    let words = |word: &&&str| credential.eq_ignore_ascii_case(word);
+    credential.len() < MIN_KEY_BYTES || PLACEHOLDERS.iter().any(|word| words(&word))
 }
 
 /// A credential with control bytes.
@@ -348,6 +419,35 @@ const ANTHROPIC: &[CredentialPlace] = &[X_API_KEY, AUTHORIZATION];
 const GEMINI: &[CredentialPlace] = &[X_GOOG_API_KEY, QUERY_KEY, AUTHORIZATION, ACCESS_TOKEN];
 const CLOUD: &[CredentialPlace] = &[AUTHORIZATION, PRESIGNED, X_GOOG_API_KEY, QUERY_KEY];
 
+/// Places in which one API or another reads the same key: a client may fill one with junk, and
+/// present its key in another. Keys of gateways in other places come in addition to a key.
+const INTERCHANGEABLE: &[CredentialPlace] =
+    &[AUTHORIZATION, API_KEY, X_API_KEY, X_GOOG_API_KEY, QUERY_KEY, ACCESS_TOKEN];
+
+/// Bytes below which a credential is a placeholder, if the request has another one.
+const MIN_KEY_BYTES: usize = 8;
+
+/// Placeholders that SDKs and the documentation of servers use where a key is required but not
+/// read.
+const PLACEHOLDERS: [&str; 16] = [
+    "anything",
+    "api-key",
+    "api_key",
+    "apikey",
+    "local-key",
+    "lm-studio",
+    "no-key-required",
+    "not-needed",
+    "not-used",
+    "not_needed",
+    "placeholder",
+    "sk-no-key-required",
+    "sk-placeholder",
+    "undefined",
+    "your-api-key",
+    "YOUR_API_KEY",
+];
+
 /// Claims that name the client of a token without a subject: OpenID Connect, OAuth, Entra, Okta,
 /// and tokens that clients of Zhipu sign themselves.
 const CLIENT_CLAIMS: [&str; 5] = ["azp", "client_id", "appid", "cid", "api_key"];
@@ -515,7 +615,7 @@ mod tests {
     ) -> (Option<String>, u32) {
         let headers: Vec<(String, String)> =
             headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let found = find_credentials(&headers, query, (dialect, path), &[]);
+        let found = find_credentials(&headers, query, (dialect, path), &[], &|_| false);
         (found.first.map(|credential| credential.account), found.count)
     }
 
@@ -537,6 +637,54 @@ mod tests {
         assert_eq!(first(Dialect::Openai, "/", &[], ""), (None, 0));
         let same = [("authorization", "Bearer a"), ("x-api-key", "a")];
         assert_eq!(first(Dialect::Openai, "/", &same, "key=a"), (Some("a".to_owned()), 1));
+    }
+
+    #[test]
+    fn of_several_credentials_placeholders_do_not_count_and_established_ones_do() {
+        const REAL: &str = "sk-real-1234567890";
+        const JUNK: &str = "sk-junk-0987654321";
+        type Headers = &'static [(&'static str, &'static str)];
+        // headers, established, expected, other credentials that may be read instead
+        let rows: [(&str, Headers, &[&str], &str, &[&str]); 10] = [
+            ("a dummy", &[("authorization", "Bearer none"), ("api-key", REAL)], &[], REAL, &[]),
+            (
+                "a word",
+                &[("authorization", "Bearer not-needed"), ("x-api-key", REAL)],
+                &[],
+                REAL,
+                &[],
+            ),
+            ("alone", &[("authorization", "Bearer not-needed")], &[], "not-needed", &[]),
+            (
+                "two dummies",
+                &[("authorization", "Bearer none"), ("api-key", "EMPTY")],
+                &[],
+                "none",
+                &["EMPTY"],
+            ),
+            ("junk", &[("authorization", JUNK), ("api-key", REAL)], &[], JUNK, &[REAL]),
+            ("junk, known key", &[("authorization", JUNK), ("api-key", REAL)], &[REAL], REAL, &[]),
+            ("both known", &[("authorization", JUNK), ("api-key", REAL)], &[REAL, JUNK], JUNK, &[]),
+            (
+                "a gateway's key",
+                &[("cf-aig-authorization", JUNK), ("authorization", REAL)],
+                &[],
+                REAL,
+                &[],
+            ),
+            ("the same key", &[("authorization", REAL), ("api-key", REAL)], &[], REAL, &[]),
+            ("configured", &[("x-own", JUNK), ("api-key", REAL)], &[REAL], JUNK, &[]),
+        ];
+        let configured = [CredentialPlace::try_from("header:x-own".to_owned()).unwrap()];
+        for (name, headers, established, expected, alternatives) in rows {
+            let headers: Vec<(String, String)> =
+                headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+            let call = (Dialect::Openai, "/v1/chat/completions");
+            let is_established = |whole: &str| established.contains(&whole);
+            let found = find_credentials(&headers, "", call, &configured, &is_established);
+            assert_eq!(found.first.unwrap().account, expected, "{name}");
+            assert_eq!(found.alternatives, alternatives, "{name}");
+        }
     }
 
     #[test]
@@ -562,10 +710,12 @@ mod tests {
     #[test]
     fn a_malformed_credential_ends_the_search() {
         let headers = [("api-key".to_owned(), "sk-other".to_owned())];
-        let found = find_credentials(&headers, "key=sk%001", (Dialect::Gemini, "/"), &[]);
+        let found =
+            find_credentials(&headers, "key=sk%001", (Dialect::Gemini, "/"), &[], &|_| false);
         assert!(found.first.is_none() && found.is_malformed);
         let configured = [CredentialPlace::try_from("header:api-key".to_owned()).unwrap()];
-        let found = find_credentials(&headers, "key=sk%001", (Dialect::Gemini, "/"), &configured);
+        let call = (Dialect::Gemini, "/");
+        let found = find_credentials(&headers, "key=sk%001", call, &configured, &|_| false);
         assert_eq!(found.first.map(|credential| credential.account), Some("sk-other".to_owned()));
     }
 

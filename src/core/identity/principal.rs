@@ -43,6 +43,16 @@ pub struct Principal {
     pub tenant: Option<String>,
     /// The credential that counts, without its scheme, if the account is only claimed.
     pub claimed_by: Option<String>,
+    /// The account that the credential that counts names by itself, whatever the policy lists. It
+    /// stays when a token is replaced.
+    pub credential: Option<Account>,
+    /// The credential that counts, without its scheme.
+    pub presented: Option<String>,
+    /// Whether the request has another credential, and it is not known which one the origin reads:
+    /// an answer of the origin then proves nothing about a claim.
+    pub is_ambiguous: bool,
+    /// Credentials that the origin may read instead, at places that APIs read alternatively.
+    pub alternatives: Vec<String>,
     /// Number of different credentials in the request.
     pub credential_count: u32,
     /// Whether the credential that counts has control bytes, so that the request has no account.
@@ -59,10 +69,23 @@ pub struct Account {
 }
 
 impl Principal {
-    /// Finds out who sends a request. Costs time in proportion to its headers and its query.
+    /// Finds out who sends a request, without knowledge of earlier requests.
     pub fn find(presented: &Presented<'_>, policy: &IdentityPolicy) -> Self {
+        Self::find_known(presented, policy, &|_| false)
+    }
+
+    /// Finds out who sends a request. Costs time in proportion to its headers and its query.
+    /// `is_established` returns whether the origin is known to accept a credential, without its
+    /// scheme: it counts before others of the request.
+    pub fn find_known(
+        presented: &Presented<'_>,
+        policy: &IdentityPolicy,
+        is_established: &dyn Fn(&str) -> bool,
+    ) -> Self {
         let Presented { headers, path, query, dialect, .. } = *presented;
-        let credentials = find_credentials(headers, query, (dialect, path), &policy.credential);
+        let call = (dialect, path);
+        let credentials =
+            find_credentials(headers, query, call, &policy.credential, is_established);
         let credential = credentials.first.as_ref();
         let named = |source: &IdentitySource| presented.named_by(source, credential);
         // A client must not choose another account by breaking its credential.
@@ -80,6 +103,13 @@ impl Principal {
             account,
             tenant,
             credential_count: credentials.count,
+            credential: credentials
+                .first
+                .as_ref()
+                .map(|first| Account { kind: first.kind, text: first.account.clone() }),
+            presented: credentials.first.as_ref().map(|first| first.whole.clone()),
+            is_ambiguous: credentials.is_ambiguous,
+            alternatives: credentials.alternatives,
             claimed_by: credentials.first.map(|first| first.whole).filter(|_| is_claimed),
         }
     }

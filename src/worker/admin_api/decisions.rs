@@ -1,11 +1,12 @@
 //! `/decisions`: the last sampled decisions, from all objects of the ledger.
 
 use hedgerow_core::api::DecisionList;
+use serde_json::Value;
 use serde_json::value::RawValue;
 use web_sys::{Response, UrlSearchParams};
 
 use crate::admin_api::error::ApiError;
-use crate::admin_api::params;
+use crate::admin_api::{params, principals};
 use crate::ledger_do::client::query_all_shards;
 use crate::ledger_do::decisions::{DecisionMatches, MAX_DECISIONS, MAX_PAGE};
 use crate::platform::settings::Settings;
@@ -23,7 +24,11 @@ const FILTERS: [&str; 10] =
 ///
 /// # Errors
 /// `invalid` or `unavailable`.
-pub async fn handle(request: &ClientRequest, settings: &Settings) -> Result<Response, ApiError> {
+pub async fn handle(
+    request: &ClientRequest,
+    settings: &Settings,
+    caller: &Value,
+) -> Result<Response, ApiError> {
     let (limit, target) = parse_query(request)?;
     let shards = query_all_shards::<DecisionMatches>(settings, &target).await;
     let mut decisions: Vec<(f64, Box<RawValue>)> = Vec::new();
@@ -35,8 +40,10 @@ pub async fn handle(request: &ClientRequest, settings: &Settings) -> Result<Resp
     }
     decisions.sort_by(|a, b| b.0.total_cmp(&a.0));
     decisions.truncate(limit);
-    let decisions = decisions.into_iter().map(|(_, text)| text).collect();
-    Ok(json_response(200, &DecisionList::<Box<RawValue>> { decisions, stored, capacity }))
+    let parse = |(_, text): (f64, Box<RawValue>)| serde_json::from_str(text.get()).ok();
+    let mut decisions: Vec<Value> = decisions.into_iter().filter_map(parse).collect();
+    principals::add_labels(&mut decisions, settings, caller).await;
+    Ok(json_response(200, &DecisionList::<Value> { decisions, stored, capacity }))
 }
 
 /// Returns the limit, and path and query for the ledger: known parameters only, each once.

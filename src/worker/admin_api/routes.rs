@@ -18,6 +18,8 @@ pub enum RouteHandler {
     LiveTicket,
     /// `clusters.rs`: the registry's clusters and their traffic.
     Clusters,
+    /// `principals.rs`: names of accounts.
+    Principals,
     /// The registry, which gets the request under the same path.
     Registry,
 }
@@ -49,6 +51,7 @@ const ROUTES: &[AdminRoute] = &[
     route("POST", "/indicators/revoke",       RouteHandler::Registry,   Scope::Admin),
     route("POST", "/indicators/{key}/revoke", RouteHandler::Registry,   Scope::Admin),
     route("GET",  "/indicators/{key}",        RouteHandler::Registry,   Scope::Read),
+    route("POST", "/principals",              RouteHandler::Principals, Scope::Admin),
     route("GET",  "/bundles",                 RouteHandler::Registry,   Scope::Read),
     route("GET",  "/bundles/{digest}",        RouteHandler::Registry,   Scope::Read),
     route("PUT",  "/bundles/{digest}",        RouteHandler::Registry,   Scope::Admin),
@@ -114,6 +117,10 @@ mod tests {
             ("POST", "/pull", Err(404)),
             ("POST", "/audit", Err(405)),
             ("POST", "/maintenance", Err(404)),
+            ("POST", "/principals", Ok(Scope::Admin)),
+            ("GET", "/principals", Err(405)),
+            ("POST", "/names", Err(404)),
+            ("POST", "/labels", Err(404)),
             ("POST", "/firings", Err(404)),
             ("POST", "/indicators", Err(405)),
             ("GET", "/indicators/00/revoke", Err(405)),

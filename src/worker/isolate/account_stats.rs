@@ -25,6 +25,10 @@ const MIN_BUSY_ACCOUNTS: usize = 20;
 /// Seconds after which an account that fell silent is short-lived.
 const SHORT_LIFE_SECONDS: u64 = 900;
 
+/// Number of different credentials of one account in a window from which on the account is rather a
+/// group of customers. Renewed tokens and signatures of one subject or access key count once.
+const MANY_CREDENTIALS: usize = 50;
+
 /// A sign that the identity settings do not fit the traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AccountWarning {
@@ -34,6 +38,8 @@ enum AccountWarning {
     OneAccount,
     /// Busy accounts live for minutes.
     ShortLived,
+    /// An account has many credentials.
+    ManyCredentials,
 }
 
 /// The accounts of a window.
@@ -54,6 +60,8 @@ struct AccountActivity {
     calls: u32,
     first: u64,
     last: u64,
+    /// Different credentials, at most [`MANY_CREDENTIALS`].
+    credentials: Vec<u64>,
 }
 
 thread_local! {
@@ -62,8 +70,10 @@ thread_local! {
 
 /// Counts a scored call. At the end of a window, warnings are counted as errors, which
 /// `hedgerow status` shows.
-pub fn record(account: Option<&str>, now: u64) {
-    let ended = STATS.with_borrow_mut(|stats| stats.record(account, now));
+///
+/// `credential` is a hash of the account that the credential names by itself, 0 without one.
+pub fn record(account: Option<&str>, credential: u64, now: u64) {
+    let ended = STATS.with_borrow_mut(|stats| stats.record(account, credential, now));
     ended.iter().for_each(|warning| telemetry::count_error(warning.message()));
 }
 
@@ -79,7 +89,7 @@ pub fn warnings(now: u64) -> Vec<ConfigProblem> {
 
 impl AccountStats {
     /// Counts a call. Returns the warnings of a window that has ended.
-    fn record(&mut self, account: Option<&str>, now: u64) -> Vec<AccountWarning> {
+    fn record(&mut self, account: Option<&str>, credential: u64, now: u64) -> Vec<AccountWarning> {
         let mut ended = Vec::new();
         if now.saturating_sub(self.since) >= WINDOW_SECONDS {
             ended = if self.calls >= MIN_CALLS { self.warnings(now) } else { Vec::new() };
@@ -91,11 +101,10 @@ impl AccountStats {
             self.calls_without_account = self.calls_without_account.saturating_add(1);
             return ended;
         };
-        if let Some(activity) = self.accounts.get_mut(&key) {
-            activity.calls = activity.calls.saturating_add(1);
-            activity.last = now;
-        } else if self.accounts.len() < MAX_ACCOUNTS {
-            self.accounts.insert(key, AccountActivity { calls: 1, first: now, last: now });
+        if self.accounts.len() < MAX_ACCOUNTS || self.accounts.contains_key(&key) {
+            let new =
+                || AccountActivity { calls: 0, first: now, last: now, credentials: Vec::new() };
+            self.accounts.entry(key).or_insert_with(new).add(credential, now);
         }
         ended
     }
@@ -110,12 +119,29 @@ impl AccountStats {
         let lives: Vec<u64> = old.map(|activity| activity.last - activity.first).collect();
         let short = lives.iter().filter(|life| **life <= SHORT_LIFE_SECONDS).count();
         let is_short = short >= MIN_BUSY_ACCOUNTS && short * 10 >= lives.len() * 9;
+        let has_many =
+            self.accounts.values().any(|activity| activity.credentials.len() >= MANY_CREDENTIALS);
         let rows = [
             (is_most(self.calls_without_account), AccountWarning::NoAccount),
             (most_calls.is_some_and(is_most), AccountWarning::OneAccount),
             (is_short, AccountWarning::ShortLived),
+            (has_many, AccountWarning::ManyCredentials),
         ];
         rows.into_iter().filter(|(holds, _)| *holds).map(|(_, warning)| warning).collect()
+    }
+}
+
+impl AccountActivity {
+    /// Counts a call with a credential, 0 for none.
+    fn add(&mut self, credential: u64, now: u64) {
+        self.calls = self.calls.saturating_add(1);
+        self.last = now;
+        if credential != 0
+            && self.credentials.len() < MANY_CREDENTIALS
+            && !self.credentials.contains(&credential)
+        {
+            self.credentials.push(credential);
+        }
     }
 }
 
@@ -125,6 +151,7 @@ impl AccountWarning {
             Self::NoAccount => "accounts: most scored calls have no account",
             Self::OneAccount => "accounts: one account makes most of the scored calls",
             Self::ShortLived => "accounts: most busy accounts live for minutes",
+            Self::ManyCredentials => "accounts: an account has many credentials within an hour",
         }
     }
 
@@ -141,6 +168,11 @@ impl AccountWarning {
             Self::ShortLived => {
                 "credentials seem to rotate: list a stable claim or header in [identity] of \
                  policy.toml, or let the origin answer with x-hedgerow-account (docs/accounts.md)"
+            }
+            Self::ManyCredentials => {
+                "if several customers share a header, a claim or a name, list a source in \
+                 [identity] of policy.toml that differs between them, or name the group in \
+                 `tenant` instead (docs/accounts.md)"
             }
         }
     }
@@ -159,7 +191,7 @@ mod tests {
         for call in 0..calls {
             let id = account(call).map(|number| format!("{number:032x}"));
             let id = id.map(|id| id.chars().rev().collect::<String>());
-            assert_eq!(stats.record(id.as_deref(), START + call), []);
+            assert_eq!(stats.record(id.as_deref(), 7, START + call), []);
         }
         if stats.calls >= MIN_CALLS { stats.warnings(START + calls) } else { stats.previous }
     }
@@ -188,14 +220,37 @@ mod tests {
     }
 
     #[test]
+    fn an_account_with_many_credentials_is_found() {
+        let many = MANY_CREDENTIALS as u64;
+        let rows: [(&str, fn(u64) -> (u64, u64), bool); 5] = [
+            ("a key each", |call| (call % 600, 1 + call % 600), false),
+            ("some keys each", |call| (call % 20, 1 + call % 800), false),
+            ("a group", |call| (call % 10, if call % 10 > 0 { 1 } else { call }), true),
+            ("no credentials", |call| (call % 10, 0), false),
+            ("one below", |call| (call % 2, 1 + call % (MANY_CREDENTIALS as u64 - 1)), false),
+        ];
+        for (name, call, expected) in rows {
+            let mut stats = AccountStats { since: START, ..AccountStats::default() };
+            for number in 0..many * 20 {
+                let (account, credential) = call(number);
+                stats.record(Some(&format!("{account:016x}")), credential, START + number);
+            }
+            let warnings = stats.warnings(START + many * 20);
+            assert_eq!(warnings.contains(&AccountWarning::ManyCredentials), expected, "{name}");
+            let largest = stats.accounts.values().map(|activity| activity.credentials.len()).max();
+            assert!(largest.is_some_and(|largest| largest <= MANY_CREDENTIALS), "{name}");
+        }
+    }
+
+    #[test]
     fn a_window_ends_with_its_warnings_and_is_bounded() {
         let mut stats = AccountStats { since: START, ..AccountStats::default() };
         for call in 0..5_000_u64 {
-            stats.record(Some(&format!("{call:016x}")), START);
+            stats.record(Some(&format!("{call:016x}")), call, START);
         }
         assert_eq!((stats.accounts.len(), stats.calls), (MAX_ACCOUNTS, 5_000));
-        (0..6_000).for_each(|_| assert_eq!(stats.record(None, START + 1), []));
-        let ended = stats.record(None, START + WINDOW_SECONDS);
+        (0..6_000).for_each(|_| assert_eq!(stats.record(None, 0, START + 1), []));
+        let ended = stats.record(None, 0, START + WINDOW_SECONDS);
         assert_eq!(ended, [AccountWarning::NoAccount]);
         assert_eq!((stats.calls, stats.previous.as_slice()), (1, ended.as_slice()));
     }

@@ -1,9 +1,11 @@
-//! Knowledge of the isolate about accounts: credentials that the origin has accepted, and its names
-//! of accounts.
+//! Knowledge of the isolate about accounts: credentials that the origin has accepted, and names of
+//! accounts, from answers of the origin and from the registry.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
+
+use hedgerow_core::identity::mapping::{Mapping, Mappings, NamedAccount, resolve};
 
 use crate::platform::clock::now_seconds;
 
@@ -14,6 +16,10 @@ pub struct OriginNames {
     pub account: Option<String>,
     /// Tenant id; `None` if the origin did not name the tenant.
     pub tenant: Option<String>,
+    /// Label of the account; `None` unless the policy has `labels`.
+    pub account_label: Option<String>,
+    /// Label of the tenant; `None` unless the policy has `labels`.
+    pub tenant_label: Option<String>,
 }
 
 impl OriginNames {
@@ -23,8 +29,11 @@ impl OriginNames {
     }
 }
 
-/// Seconds for which the names of the origin hold: an account may get another tenant.
+/// Seconds for which names that this isolate has learned hold: an account may get another tenant.
 const NAME_SECONDS: u64 = 3_600;
+
+/// Seconds for which names that the origin gives hold in the registry: a day.
+const REGISTRY_SECONDS: u64 = 86_400;
 
 /// Seconds for which a proof holds. The next success of the origin renews it.
 const PROOF_SECONDS: u64 = 86_400;
@@ -35,21 +44,183 @@ const MAX_NAMES: usize = 4_096;
 /// Maximum number of proofs: about a megabyte.
 const MAX_PROOFS: usize = 16_384;
 
+/// Maximum number of learned names in a report. Further names are reported when they are learned
+/// again.
+const MAX_LEARNED: usize = 128;
+
+/// The names that the isolate knows.
+struct KnownNames {
+    /// Names that the origin gave in answers to this isolate.
+    local: ExpiringMap<String, Mapping>,
+    /// Labels of local names.
+    labels: ExpiringMap<String, String>,
+    /// Names that the registry published.
+    published: Mappings,
+    /// Names that were queued for the registry, for as long as they are not queued again.
+    reported: ExpiringMap<String, Mapping>,
+    /// Local names that the registry does not have yet.
+    learned: Vec<NamedAccount>,
+    /// Whether the policy had `labels` when the last of them was learned.
+    has_labels: bool,
+}
+
+/// Maximum number of other credentials with which a credential may come before it counts itself.
+const MAX_COMPANIONS: usize = 4;
+
+/// Maximum number of credentials that are known or come with others: about a megabyte.
+const MAX_ESTABLISHED: usize = 8_192;
+
 thread_local! {
-    static NAMES: RefCell<ExpiringMap<String, OriginNames>> =
-        RefCell::new(ExpiringMap::new(MAX_NAMES, NAME_SECONDS));
+    /// Credentials by hash, with the others in whose place the origin may have accepted them; more
+    /// than [`MAX_COMPANIONS`] if it is known to accept them.
+    static ESTABLISHED: RefCell<ExpiringMap<u64, Vec<u64>>> =
+        RefCell::new(ExpiringMap::new(MAX_ESTABLISHED, PROOF_SECONDS));
+    static NAMES: RefCell<KnownNames> = RefCell::new(KnownNames {
+        local: ExpiringMap::new(MAX_NAMES, NAME_SECONDS),
+        labels: ExpiringMap::new(MAX_NAMES, NAME_SECONDS),
+        reported: ExpiringMap::new(MAX_NAMES, NAME_SECONDS),
+        published: Mappings::default(),
+        learned: Vec::new(),
+        has_labels: false,
+    });
     static PROOFS: RefCell<ExpiringMap<u64, ()>> =
         RefCell::new(ExpiringMap::new(MAX_PROOFS, PROOF_SECONDS));
 }
 
-/// Returns how the origin named an account, if it did within the last hour.
+/// Returns how the origin or the operator named an account: in this isolate within the last hour,
+/// or as published.
 pub fn named_by_origin(account: &str) -> Option<OriginNames> {
-    NAMES.with_borrow(|names| names.get(account, now_seconds()).cloned())
+    let now = now_seconds();
+    NAMES.with_borrow(|names| {
+        let Mapping { account, tenant, .. } = names.resolve(account, now)?;
+        Some(OriginNames { account, tenant, ..OriginNames::default() })
+    })
 }
 
-/// Remembers how the origin named an account.
-pub fn remember_names(account: &str, names: &OriginNames) {
-    NAMES.with_borrow_mut(|known| known.insert(account.to_owned(), names.clone(), now_seconds()));
+/// Returns the label of an account or a tenant, if it is known.
+pub fn label(id: &str) -> Option<String> {
+    let now = now_seconds();
+    NAMES.with_borrow(|names| {
+        let local = names.labels.get(id, now).map(String::as_str);
+        local.or_else(|| names.published.label(id)).map(str::to_owned)
+    })
+}
+
+/// Remembers how the origin named an account. If it has accepted the credential, the registry gets
+/// the name with the next report. `has_labels` is whether the policy has `labels`.
+pub fn remember_names(account: &str, names: &OriginNames, is_accepted: bool, has_labels: bool) {
+    let now = now_seconds();
+    NAMES.with_borrow_mut(|known| known.learn(account, names, (is_accepted, has_labels), now));
+}
+
+/// Puts published names in force.
+pub fn adopt(published: Mappings) {
+    NAMES.with_borrow_mut(|names| names.published = published);
+}
+
+/// Returns the names for the next report, and whether the policy has `labels`.
+pub fn take_learned() -> (Vec<NamedAccount>, bool) {
+    NAMES.with_borrow_mut(|names| (std::mem::take(&mut names.learned), names.has_labels))
+}
+
+impl KnownNames {
+    /// Returns what an account stands for at `now`, in seconds since the epoch.
+    fn resolve(&self, account: &str, now: u64) -> Option<Mapping> {
+        resolve(account, |id| {
+            let local = self.local.get(id, now);
+            let published = self.published.get(id, now);
+            let Some(local) = local else { return published.cloned() };
+            let mut mapping = local.clone();
+            // The origin may name one of the two, and the operator the other.
+            if let Some(published) = published {
+                mapping.account = mapping.account.or_else(|| published.account.clone());
+                mapping.tenant = mapping.tenant.or_else(|| published.tenant.clone());
+            }
+            Some(mapping)
+        })
+    }
+
+    /// Adds names, and queues them for the registry if they are new to it.
+    fn learn(
+        &mut self,
+        id: &str,
+        names: &OriginNames,
+        (is_accepted, has_labels): (bool, bool),
+        now: u64,
+    ) {
+        let OriginNames { account, tenant, account_label, tenant_label } = names.clone();
+        let expires = now.saturating_add(REGISTRY_SECONDS);
+        let mapping = Mapping { account, tenant, expires };
+        let is_same = |known: &Mapping| {
+            let has =
+                |name: &Option<String>, known: &Option<String>| name.is_none() || name == known;
+            has(&mapping.account, &known.account) && has(&mapping.tenant, &known.tenant)
+        };
+        let is_reported = self.reported.get(id, now).is_some_and(is_same);
+        let is_published = self.published.get(id, now).is_some_and(|known| {
+            is_same(known) && known.expires > now.saturating_add(REGISTRY_SECONDS / 2)
+        });
+        let labels = [(&mapping.account, account_label), (&mapping.tenant, tenant_label)];
+        let [account_label, tenant_label] = labels.map(|(id, label)| {
+            let label = label.filter(|_| has_labels)?;
+            self.labels.insert(id.clone()?, label.clone(), now);
+            Some(label)
+        });
+        let lacks_label = [(&mapping.account, &account_label), (&mapping.tenant, &tenant_label)]
+            .into_iter()
+            .any(|(id, label)| {
+                let published = id.as_deref().and_then(|id| self.published.label(id));
+                label.is_some() && published != label.as_deref()
+            });
+        let is_news = !is_reported && (!is_published || lacks_label);
+        if is_accepted && is_news && self.learned.len() < MAX_LEARNED {
+            self.has_labels = has_labels;
+            self.reported.insert(id.to_owned(), mapping.clone(), now);
+            let Mapping { account, tenant, expires } = mapping.clone();
+            let id = id.to_owned();
+            self.learned.push(NamedAccount {
+                id,
+                account,
+                tenant,
+                expires,
+                account_label,
+                tenant_label,
+            });
+        }
+        self.local.insert(id.to_owned(), mapping, now);
+    }
+}
+
+/// Returns whether the origin is known to accept a credential, by its hash: it has accepted the
+/// credential alone, or together with several others, of which it cannot have accepted all.
+pub fn is_established(credential: u64) -> bool {
+    let now = now_seconds();
+    ESTABLISHED.with_borrow(|established| {
+        let companions = established.get(&credential, now);
+        companions.is_some_and(|companions| companions.len() > MAX_COMPANIONS)
+    })
+}
+
+/// Remembers that the origin has accepted a credential, the only one of its request.
+pub fn remember_alone(credential: u64) {
+    ESTABLISHED.with_borrow_mut(|established| {
+        established.insert(credential, vec![0; MAX_COMPANIONS + 1], now_seconds());
+    });
+}
+
+/// Remembers that the origin has accepted a request with several credentials: it counts for
+/// `first`, and the origin may have read any of the others.
+pub fn remember_companion(first: u64, others: &[u64]) {
+    let now = now_seconds();
+    ESTABLISHED.with_borrow_mut(|established| {
+        for other in others {
+            let mut companions = established.get(other, now).cloned().unwrap_or_default();
+            if companions.len() <= MAX_COMPANIONS && !companions.contains(&first) {
+                companions.push(first);
+                established.insert(*other, companions, now);
+            }
+        }
+    });
 }
 
 /// Returns whether the origin has accepted a credential within the last day; `proof` is its hash, 0
@@ -105,6 +276,81 @@ impl<K: Clone + Eq + Hash, V> ExpiringMap<K, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn known_names() -> KnownNames {
+        KnownNames {
+            local: ExpiringMap::new(MAX_NAMES, NAME_SECONDS),
+            labels: ExpiringMap::new(MAX_NAMES, NAME_SECONDS),
+            reported: ExpiringMap::new(MAX_NAMES, NAME_SECONDS),
+            published: Mappings::default(),
+            learned: Vec::new(),
+            has_labels: false,
+        }
+    }
+
+    fn names(account: Option<&str>, tenant: Option<&str>) -> OriginNames {
+        let [account, tenant] = [account, tenant].map(|name| name.map(str::to_owned));
+        let account_label = account.as_ref().map(|name| format!("label of {name}"));
+        OriginNames { account, tenant, account_label, tenant_label: None }
+    }
+
+    #[test]
+    fn the_registry_gets_accepted_names_once() {
+        let mut known = known_names();
+        let acme = names(Some("acme"), None);
+        known.learn("k", &acme, (false, false), 0);
+        assert!(known.learned.is_empty() && known.resolve("k", 1).is_some(), "not accepted");
+        (1..5).for_each(|now| known.learn("k", &acme, (true, false), now));
+        assert_eq!(known.learned.len(), 1);
+        assert_eq!(known.learned[0].account_label, None, "without labels nothing is in the clear");
+        assert_eq!(known.labels.get("acme", 1), None);
+        known.learn("k", &names(Some("other"), None), (true, false), 5);
+        assert_eq!(known.learned.len(), 2, "another name is news");
+        known.learn("k", &names(Some("other"), None), (true, false), NAME_SECONDS + 5);
+        assert_eq!(known.learned.len(), 3, "a name that is still not published is reported again");
+        for number in 0..1_000 {
+            known.learn(&number.to_string(), &acme, (true, false), 6);
+        }
+        assert_eq!(known.learned.len(), MAX_LEARNED);
+    }
+
+    #[test]
+    fn published_names_are_reported_again_only_when_they_end_soon() {
+        let acme = names(Some("acme"), None);
+        let rows = [
+            ("fresh", "acme", REGISTRY_SECONDS, false, 0),
+            ("ends soon", "acme", REGISTRY_SECONDS / 3, false, 1),
+            ("another name", "other", REGISTRY_SECONDS, false, 1),
+            ("a label is missing", "acme", REGISTRY_SECONDS, true, 1),
+        ];
+        for (row, account, expires, has_labels, expected) in rows {
+            let mut known = known_names();
+            let mapping = Mapping { account: Some(account.to_owned()), tenant: None, expires };
+            known.published.insert("k".to_owned(), mapping);
+            known.learn("k", &acme, (true, has_labels), 0);
+            assert_eq!(known.learned.len(), expected, "{row}");
+        }
+    }
+
+    #[test]
+    fn local_names_come_before_published_ones_and_are_completed_by_them() {
+        let mut known = known_names();
+        let mapping = |account: Option<&str>, tenant: &str| Mapping {
+            account: account.map(str::to_owned),
+            tenant: Some(tenant.to_owned()),
+            expires: 10_000,
+        };
+        known.published.insert("k".to_owned(), mapping(Some("old"), "group"));
+        known.published.insert("new".to_owned(), mapping(None, "shop"));
+        let names_at = |known: &KnownNames, now| {
+            known.resolve("k", now).map(|mapping| (mapping.account, mapping.tenant)).unwrap()
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(names_at(&known, 0), (some("old"), some("group")));
+        known.learn("k", &names(Some("new"), None), (true, true), 0);
+        assert_eq!(names_at(&known, 0), (some("new"), some("shop")), "the account has a tenant");
+        assert_eq!(names_at(&known, NAME_SECONDS), (some("old"), some("group")));
+    }
 
     #[test]
     fn entries_expire_and_the_oldest_makes_room() {

@@ -18,6 +18,7 @@ use worker::{Context, Delay, Method, ObjectNamespace, Request, RequestInit};
 use crate::isolate::attribution::Attribution;
 use crate::isolate::decision_sample::DecisionSample;
 use crate::isolate::model_name::storable_model_name;
+use crate::isolate::principals;
 use crate::ledger_do::counters::{ANY_REASON, Counters, Report};
 use crate::platform::clock::{now_ms, with_timeout};
 use crate::platform::lease::{Backoff, Lease};
@@ -200,7 +201,8 @@ async fn send(settings: &Settings) {
         });
         let mut counters = std::mem::take(&mut telemetry.counters);
         counters.increment(["memory", &memory_bucket(wasm_memory_bytes())]);
-        (Report { counters, decisions: telemetry.sample.take() }, shard)
+        let (names, labels) = principals::take_learned();
+        (Report { counters, decisions: telemetry.sample.take(), names, labels }, shard)
     });
     let is_delivered = match settings.ledger() {
         // Without a ledger nobody ever reads the counters.

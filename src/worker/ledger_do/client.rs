@@ -1,6 +1,9 @@
 //! Calls to the ledger, from the admin API: one query goes to all its objects.
 
+use std::collections::HashMap;
+
 use futures_util::future::join_all;
+use hedgerow_core::api::LabelQuery;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use web_sys::{Headers, Request, RequestInit, Response};
@@ -38,6 +41,36 @@ async fn query_shard<T: DeserializeOwned>(
     let response = with_timeout(stub.fetch_with_request(request.into()), RPC_TIMEOUT).await?;
     let text = response.ok()?.text().await.ok()?;
     serde_json::from_str(&text).ok()
+}
+
+/// Returns the accounts of requests that any object has, by request id: `None` for a request
+/// without an account. Returns `None` if an object does not answer.
+pub async fn fetch_senders(
+    settings: &Settings,
+    ids: Vec<String>,
+) -> Option<HashMap<String, Option<String>>> {
+    if ids.is_empty() {
+        return Some(HashMap::new());
+    }
+    let ledger = settings.ledger()?;
+    let body = serde_json::to_string(&LabelQuery { ids }).ok()?;
+    let queries = (0..settings.ledger_shards()).map(|shard| post_senders(&ledger, shard, &body));
+    let found: Option<Vec<_>> = join_all(queries).await.into_iter().collect();
+    Some(found?.into_iter().flatten().collect())
+}
+
+async fn post_senders(
+    ledger: &ObjectNamespace,
+    shard: u32,
+    body: &str,
+) -> Option<Vec<(String, Option<String>)>> {
+    let stub = ledger.get_by_name(&shard_name(shard)).ok()?;
+    let init = RequestInit::new();
+    init.set_method("POST");
+    init.set_body(&body.into());
+    let request = Request::new_with_str_and_init("https://ledger/senders", &init).ok()?;
+    let response = with_timeout(stub.fetch_with_request(request.into()), RPC_TIMEOUT).await?;
+    response.ok()?.json().await.ok()
 }
 
 /// Returns the counters of all objects, added up; `None` if one object does not answer.

@@ -18,6 +18,7 @@
 
 use std::collections::BTreeMap;
 
+use hedgerow_core::identity::mapping::NamedAccount;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -34,6 +35,12 @@ pub struct Report {
     /// A sample of the decisions since the last report, as JSON objects.
     #[serde(default)]
     pub decisions: Vec<Box<RawValue>>,
+    /// Names that the origin gave accounts since the last report.
+    #[serde(default)]
+    pub names: Vec<NamedAccount>,
+    /// Whether the policy has `labels`.
+    #[serde(default)]
+    pub labels: bool,
 }
 
 impl Report {

@@ -3,7 +3,7 @@
 //!
 //! The alarm saves new decisions every few seconds. The first query restores older ones.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -149,6 +149,15 @@ impl Decisions {
         decisions.truncate(limit);
         let page = decisions.into_iter().map(|(at, decision)| (at, decision.text.clone()));
         DecisionMatches { decisions: page.collect(), stored }
+    }
+
+    /// Returns the request ids among `ids` that are stored, with their accounts.
+    pub fn senders(&self, ids: &[String]) -> Vec<(String, Option<String>)> {
+        let ids: HashSet<&str> = ids.iter().map(String::as_str).collect();
+        let indexes = self.rings.iter().flat_map(|ring| &ring.decisions);
+        let indexes = indexes.map(|decision| &decision.index);
+        let found = indexes.filter(|index| ids.contains(index.request_id.as_str()));
+        found.map(|index| (index.request_id.clone(), index.account.clone())).collect()
     }
 
     /// Writes the decisions that are not saved yet.
@@ -444,6 +453,8 @@ mod tests {
             assert_eq!(decisions.find(&query(params), 0.0).decisions.len(), expected, "{params:?}");
         }
         assert_eq!(ids(&decisions.find(&query(&[("limit", "2")]), 0.0)), ["id-9", "id-8"]);
+        let senders = decisions.senders(&["id-7".to_owned(), "id-70".to_owned()]);
+        assert_eq!(senders, [("id-7".to_owned(), Some(format!("{:032x}", 7)))]);
         let later = decisions.find(&query(&[]), RETENTION_SECONDS as f64 * 1_000.0 + 100.0);
         assert_eq!((later.decisions.len(), later.stored), (0, 0), "they are too old");
     }

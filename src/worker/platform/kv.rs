@@ -1,16 +1,18 @@
-//! KV: the published release, bundles and indicators, as isolates read them.
+//! KV: the published release, bundles, indicators and names of accounts, as isolates read them.
 //!
 //! | key | value | metadata |
 //! |---|---|---|
 //! | `release` | the manifest | its minisign signature |
 //! | `bundle/<digest>` | the bundle | its minisign signature |
 //! | `indicators` | a number and all indicators | their MAC |
+//! | `names` | a number, and names and labels of accounts | their MAC |
 //!
 //! A signature is stored as the metadata `signature` of the value it covers, so that both change in
 //! one write. Anybody who can write to the namespace may have written anything: a value's size is
 //! checked before it is copied into Wasm's memory, which never shrinks.
 
 use hedgerow_core::correlate::indicator;
+use hedgerow_core::identity::mapping;
 use hedgerow_core::rules::release;
 use hedgerow_core::ruleset;
 use js_sys::futures::JsFuture;
@@ -45,7 +47,7 @@ async fn await_js(call: Result<JsValue, JsValue>) -> Result<JsValue, JsValue> {
 pub struct SignedValue {
     /// The signed bytes.
     pub bytes: Vec<u8>,
-    /// The minisign signature; for indicators, the MAC in hex.
+    /// The minisign signature; for indicators and names, the MAC in hex.
     pub signature: String,
 }
 
@@ -57,6 +59,7 @@ const CACHE_TTL_SECONDS: u32 = 30;
 
 const RELEASE_KEY: &str = "release";
 const INDICATORS_KEY: &str = "indicators";
+const NAMES_KEY: &str = "names";
 
 impl ConfigKv {
     /// Returns the namespace, if it is bound.
@@ -82,6 +85,16 @@ impl ConfigKv {
     /// Writes the indicators, with their MAC, for all isolates.
     pub async fn put_indicators(&self, signed: &SignedValue) -> Result<(), String> {
         self.write(INDICATORS_KEY, &signed.bytes, &signed.signature).await
+    }
+
+    /// Reads the names of accounts; `None` if none are published.
+    pub async fn read_names(&self) -> Result<Option<SignedValue>, String> {
+        self.read(NAMES_KEY, mapping::MAX_MAPPINGS_BYTES).await
+    }
+
+    /// Writes the names of accounts, with their MAC, for all isolates.
+    pub async fn put_names(&self, signed: &SignedValue) -> Result<(), String> {
+        self.write(NAMES_KEY, &signed.bytes, &signed.signature).await
     }
 
     /// Writes a release and its signature, for all isolates.

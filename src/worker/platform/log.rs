@@ -1,7 +1,8 @@
 //! Every line of the log: one JSON object per event, as one string for `console.log`.
 //!
 //! A line holds keyed hashes, names, counts and byte ranges. It never holds text of a request, a
-//! credential, an address or a path.
+//! credential, an address or a path. The origin's own names of accounts and tenants are in it only
+//! if the policy has `labels`.
 
 use hedgerow_core::Decision;
 use hedgerow_core::evaluate::decision::DecisionHit;
@@ -30,6 +31,12 @@ pub struct DecisionLine<'a> {
     /// Tenant of the caller (keyed hash), if it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tenant: Option<&'a str>,
+    /// Label of the account; `None` unless the policy has `labels`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account_label: Option<&'a str>,
+    /// Label of the tenant; `None` unless the policy has `labels`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant_label: Option<&'a str>,
     /// Number of different credentials in the request, if there are several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials: Option<u32>,
@@ -137,6 +144,8 @@ impl<'a> DecisionLine<'a> {
             account: None,
             account_kind: "none",
             tenant: None,
+            account_label: None,
+            tenant_label: None,
             credentials: None,
             credential: None,
             cluster: None,

@@ -3,12 +3,12 @@
 use std::rc::Rc;
 
 use serde_json::{Value, json};
-use web_sys::{Request, Response, UrlSearchParams};
+use web_sys::{Request, RequestInit, Response, UrlSearchParams};
 use worker::Stub;
 
 use crate::admin_api::error::ApiError;
 use crate::platform::clock::with_timeout;
-use crate::platform::rpc::RPC_TIMEOUT;
+use crate::platform::rpc::{CALLER_HEADER, RPC_TIMEOUT};
 use crate::platform::settings::Settings;
 use crate::platform::{log, rpc};
 
@@ -72,6 +72,36 @@ pub async fn query(
     let text = worker::Response::from(response).text().await.map_err(|_| incomplete())?;
     let body = serde_json::from_str(&text).map_err(|_| incomplete())?;
     Ok(if is_ok { Ok(body) } else { Err(body) })
+}
+
+/// Posts a JSON body to a route of the registry, and returns its JSON.
+///
+/// # Errors
+/// `unavailable`, if the response is missing, incomplete, or not of status 200.
+pub async fn post(
+    settings: &Settings,
+    target: &str,
+    caller: &Value,
+    body: &str,
+) -> Result<Value, ApiError> {
+    let unavailable = || {
+        let message = "the registry does not answer";
+        ApiError::new(503, "unavailable", message, "try again")
+    };
+    let init = RequestInit::new();
+    init.set_method("POST");
+    init.set_body(&body.into());
+    let request = Request::new_with_str_and_init(&format!("{BASE_URL}{target}"), &init);
+    let request = request.map_err(|_| unavailable())?;
+    request.headers().set(CALLER_HEADER, &caller.to_string()).map_err(|_| unavailable())?;
+    let stub = stub(settings)?;
+    let response = stub.fetch_with_request(request.into());
+    let response = with_timeout(response, RPC_TIMEOUT).await.ok_or_else(unavailable)?;
+    let mut response = response.map_err(|_| unavailable())?;
+    if response.status_code() != 200 {
+        return Err(unavailable());
+    }
+    response.json().await.map_err(|_| unavailable())
 }
 
 /// Adds an entry to the audit log for a call that was rejected before it reached the registry.

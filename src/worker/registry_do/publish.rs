@@ -46,23 +46,23 @@ const MIN_BACKOFF: Duration = Duration::from_secs(2);
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
 
 impl Registry {
-    /// Sets one of the two times of the alarm, to the end of `delay`. The object has one alarm for
-    /// both.
+    /// Sets one of the times of the alarm, to the end of `delay`. The object has one alarm for all
+    /// of them.
     pub(super) async fn schedule(&self, due_at: &Cell<f64>, delay: Duration) {
         due_at.set(now_ms() + delay.as_millis() as f64);
         self.set_alarm().await;
     }
 
-    /// Clears one of the two times of the alarm.
+    /// Clears one of the times of the alarm.
     async fn unschedule(&self, due_at: &Cell<f64>) {
         due_at.set(f64::INFINITY);
         self.set_alarm().await;
     }
 
-    /// Sets the alarm to the earlier time. An error is ignored: the maintenance of every minute
+    /// Sets the alarm to the earliest time. An error is ignored: the maintenance of every minute
     /// publishes, too.
     async fn set_alarm(&self) {
-        let next = self.release_publish_at.get().min(self.indicators_publish_at.get());
+        let next = self.next_publication();
         let storage = self.state.storage();
         let _ = if next.is_infinite() {
             storage.delete_alarm().await
@@ -71,11 +71,17 @@ impl Registry {
         };
     }
 
-    /// Publishes the release, the indicators, or both: a new instance of the object does not know
-    /// which of them the alarm was set for.
+    /// Returns the earliest time of the alarm, in milliseconds since the epoch; infinite if there
+    /// is none.
+    fn next_publication(&self) -> f64 {
+        let times = [&self.release_publish_at, &self.indicators_publish_at, &self.names_publish_at];
+        times.map(Cell::get).into_iter().fold(f64::INFINITY, f64::min)
+    }
+
+    /// Publishes the release, the indicators, the names or all of them: a new instance of the
+    /// object does not know which of them the alarm was set for.
     pub(super) async fn on_alarm(&self) {
-        let has_no_schedule =
-            self.release_publish_at.get().min(self.indicators_publish_at.get()).is_infinite();
+        let has_no_schedule = self.next_publication().is_infinite();
         let is_due = |due_at: &Cell<f64>| {
             let is_due = has_no_schedule || due_at.get() <= now_ms() + ALARM_JITTER_MS;
             if is_due {
@@ -85,12 +91,16 @@ impl Registry {
         };
         let is_release_due = is_due(&self.release_publish_at);
         let are_indicators_due = is_due(&self.indicators_publish_at);
+        let are_names_due = is_due(&self.names_publish_at);
         if is_release_due {
             let problem = self.publish_release().await.err();
             log::registry_event("publish", problem.as_deref());
         }
         if are_indicators_due {
             self.publish_indicators().await;
+        }
+        if are_names_due {
+            self.publish_names().await;
         }
         self.set_alarm().await;
     }

@@ -1,6 +1,6 @@
 //! The registry's tables in SQLite for bundles, releases and the audit log. The head comment of
-//! `registry_do.rs` describes all tables; the tables of indicators and clusters are read and
-//! written in `indicators.rs` and `clusters.rs`.
+//! `registry_do.rs` describes all tables; the tables of indicators, clusters and names are
+//! read and written in `indicators.rs`, `clusters.rs` and `principals.rs`.
 
 use hedgerow_core::api::{AuditEntry, BundleInfo, ReleaseInfo};
 use hedgerow_core::ruleset::Release;
@@ -85,6 +85,12 @@ CREATE TABLE IF NOT EXISTS cluster_key (key TEXT PRIMARY KEY, cluster TEXT NOT N
 CREATE INDEX IF NOT EXISTS cluster_key_cluster ON cluster_key (cluster);
 CREATE TABLE IF NOT EXISTS cluster_alias (id TEXT PRIMARY KEY, cluster TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS cluster_alias_cluster ON cluster_alias (cluster);
+CREATE TABLE IF NOT EXISTS principal (
+    id TEXT PRIMARY KEY, account TEXT, tenant TEXT, at INTEGER NOT NULL, expires INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS principal_at ON principal (at);
+CREATE INDEX IF NOT EXISTS principal_name ON principal (account, tenant, at);
+CREATE TABLE IF NOT EXISTS label (id TEXT PRIMARY KEY, text TEXT NOT NULL, at INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS label_at ON label (at);
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 ";
 

@@ -25,7 +25,7 @@ use web_sys::Response;
 use worker::Context;
 
 use crate::isolate::active_rules::ActiveRules;
-use crate::isolate::{active_rules, indicators, observation_queue, telemetry};
+use crate::isolate::{active_rules, indicators, observation_queue, published_names, telemetry};
 use crate::platform::log;
 use crate::platform::settings::Settings;
 use crate::request::classify::classify;
@@ -53,7 +53,8 @@ pub async fn handle(
     let _guard = keep_alive(context);
     futures_util::join!(
         active_rules::refresh(settings, context),
-        indicators::refresh(settings, context)
+        indicators::refresh(settings, context),
+        published_names::refresh(settings, context)
     );
     let response = respond(request, settings, context).await;
     telemetry::schedule_report(settings, context);
@@ -68,8 +69,10 @@ async fn respond(request: &ClientRequest, settings: &Rc<Settings>, context: &Con
     let active = active_rules.as_ref().ok().map(ActiveRules::active);
     let classified = classify(active.map(Rc::as_ref), request);
     let identity = active.map(|ruleset| &ruleset.policy().identity);
-    let is_trusted =
-        identity.is_some_and(|policy| sender::is_trusted(request, policy, settings, context));
+    let is_trusted = match identity {
+        Some(policy) => sender::is_trusted(request, policy, settings, context).await,
+        None => false,
+    };
     let private_headers = identity
         .map(|policy| sender::private_headers(request, policy, is_trusted))
         .unwrap_or_default();
@@ -78,7 +81,8 @@ async fn respond(request: &ClientRequest, settings: &Rc<Settings>, context: &Con
         let origin = origin.map_err(|problem| RequestError::Unconfigured(problem.clone()))?;
         let request_id = &request_id;
         let private_headers = &private_headers;
-        let upstream = Upstream { origin, request, request_id, context, private_headers };
+        let upstream =
+            Upstream { origin, request, request_id, context, private_headers, is_trusted };
         let Some(endpoint) = classified.endpoint else {
             if let Some(error) = classified.error {
                 log::forwarded_unscored(request_id, error);

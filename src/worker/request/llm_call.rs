@@ -108,8 +108,7 @@ impl<'a> LlmCall<'a> {
     ) -> Result<Self, Upstream<'a>> {
         // The account decides about the canary, so that its settings cannot decide the account.
         let identity = &active_rules.active().policy().identity;
-        let Upstream { request, context, .. } = upstream;
-        let is_trusted = sender::is_trusted(request, identity, settings, context);
+        let Upstream { request, is_trusted, .. } = upstream;
         let dialect = endpoint.dialect();
         let sender = Sender::find(request, dialect, identity, is_trusted, account_secret);
         let (ruleset, role) = active_rules.ruleset_for_account(sender.account.as_deref());
@@ -358,7 +357,7 @@ impl<'a> LlmCall<'a> {
         transport: Option<&'static str>,
     ) {
         self.count(decision, model, shadow);
-        account_stats::record(decision.account.as_deref(), now_seconds());
+        account_stats::record(decision.account.as_deref(), self.sender.credential, now_seconds());
         let mut line = DecisionLine::for_decision(self.upstream.request_id, decision);
         self.add_context(&mut line);
         line.transport = transport;
@@ -406,6 +405,8 @@ impl<'a> LlmCall<'a> {
         line.release_serial = self.active_rules.serial();
         line.account_kind = self.sender.kind_name();
         line.tenant = self.sender.tenant.as_deref();
+        line.account_label = self.sender.account_label.as_deref();
+        line.tenant_label = self.sender.tenant_label.as_deref();
         line.credentials = Some(self.sender.credential_count).filter(|count| *count > 1);
         line.credential = self.sender.is_credential_malformed.then_some("malformed");
     }
@@ -427,6 +428,9 @@ impl<'a> LlmCall<'a> {
         action: Action,
         names: &OriginNames,
     ) {
+        let identity = &self.active_rules.active().policy().identity;
+        let is_forwarded = !matches!(action, Action::Throttle | Action::Block);
+        self.sender.learn(names, is_forwarded && identity.proves(status), identity);
         let Some(mut observation) = observation else { return };
         let queued = catch_panic(|| {
             observation.proven |= self.sender.is_proven();

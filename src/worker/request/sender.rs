@@ -3,8 +3,10 @@
 use hedgerow_core::correlate::Observation;
 use hedgerow_core::field::FieldId;
 use hedgerow_core::http::route::Dialect;
+use hedgerow_core::identity::access::ACCESS_HEADER;
 use hedgerow_core::identity::kind::AccountKind;
-use hedgerow_core::identity::principal::{ACCOUNT_ID_BYTES, Principal, valid};
+use hedgerow_core::identity::mapping::label_of;
+use hedgerow_core::identity::principal::{ACCOUNT_ID_BYTES, Account, Principal, valid};
 use hedgerow_core::keyed_hash::HashKey;
 use hedgerow_core::mac_domain::MacDomain;
 use hedgerow_core::rules::policy::{IdentityPolicy, Trust, UntrustedHeaders};
@@ -14,6 +16,7 @@ use wasm_bindgen::JsValue;
 use web_sys::Headers;
 use worker::Context;
 
+use crate::isolate::access_keys;
 use crate::isolate::principals;
 use crate::isolate::principals::OriginNames;
 use crate::isolate::telemetry;
@@ -31,6 +34,12 @@ pub struct Sender {
     pub kind: Option<AccountKind>,
     /// The tenant, if it is known.
     pub tenant: Option<String>,
+    /// Label of the account; `None` unless the policy has `labels`.
+    pub account_label: Option<String>,
+    /// Label of the tenant; `None` unless the policy has `labels`.
+    pub tenant_label: Option<String>,
+    /// Hash of the account that the credential names by itself; 0 without a credential.
+    pub credential: u64,
     /// Number of different credentials in the request.
     pub credential_count: u32,
     /// Whether the credential does not count, because it has control bytes.
@@ -41,6 +50,12 @@ pub struct Sender {
     is_claim: bool,
     /// Hash of the credential, under which the origin's success is remembered.
     proof: u64,
+    /// Hash of the credential that counts; 0 without one.
+    presented: u64,
+    /// Hashes of credentials that the origin may read instead.
+    alternatives: Vec<u64>,
+    /// Whether it is not known which of several credentials the origin reads.
+    is_ambiguous: bool,
     /// Whether the address of the client is in a header of the gateway; the address, if it is
     /// valid.
     gateway_address: Option<Option<String>>,
@@ -55,27 +70,40 @@ impl Sender {
         is_trusted: bool,
         secret: &str,
     ) -> Self {
-        let Principal { account, tenant, claimed_by, credential_count, is_malformed } =
-            find_principal(request, dialect, policy, is_trusted);
+        let hash_key = hmac_sha256::hash_key(secret);
+        let hash = |text: &String| hash_key.keyed_hash(CREDENTIAL, text.as_bytes());
+        let principal = find_principal(request, dialect, policy, is_trusted, &hash_key);
+        let Principal { account, tenant, claimed_by, credential, credential_count, .. } = principal;
+        let credential = credential
+            .map_or(0, |Account { kind, text }| hash(&format!("{}\0{text}", kind.name())));
         let is_claim = account.as_ref().is_some_and(|account| account.kind.is_claim());
         let kind = account.as_ref().map(|account| account.kind);
         let own_account =
             account.and_then(|account| id(secret, MacDomain::Account(account.kind), &account.text));
         let proof = claimed_by.as_ref().or(own_account.as_ref());
-        let proof = proof.map_or(0, |text| {
-            hmac_sha256::hash_key(secret).keyed_hash(CREDENTIAL, text.as_bytes())
-        });
+        let proof = proof.map_or(0, hash);
         let known = own_account.as_deref().and_then(principals::named_by_origin);
         let known = known.unwrap_or_default();
+        let account = known.account.clone().or_else(|| own_account.clone());
+        let tenant = known.tenant.or_else(|| id(secret, MacDomain::Tenant, &tenant?));
+        let label = |id: &Option<String>| {
+            id.as_deref().filter(|_| policy.labels).and_then(principals::label)
+        };
         let gateway_address = policy.client_address.as_ref().filter(|_| is_trusted);
         let gateway_address = gateway_address
             .map(|header| request.header(header.name()).and_then(valid).map(str::to_owned));
         Self {
             kind: known.account.as_ref().map(|_| AccountKind::Origin).or(kind),
-            account: known.account.or_else(|| own_account.clone()),
-            tenant: known.tenant.or_else(|| id(secret, MacDomain::Tenant, &tenant?)),
+            account_label: label(&account),
+            tenant_label: label(&tenant),
+            account,
+            tenant,
+            credential,
             credential_count,
-            is_credential_malformed: is_malformed,
+            is_credential_malformed: principal.is_malformed,
+            presented: principal.presented.as_ref().map_or(0, hash),
+            alternatives: principal.alternatives.iter().map(hash).collect(),
+            is_ambiguous: principal.is_ambiguous,
             own_account,
             is_claim,
             proof,
@@ -110,19 +138,35 @@ impl Sender {
         principals::is_proven(self.proof)
     }
 
+    /// Remembers the names that the origin gave the sender in its answer. `accepts` is whether the
+    /// status of the answer accepts the credential.
+    pub fn learn(&self, names: &OriginNames, accepts: bool, policy: &IdentityPolicy) {
+        if accepts && self.presented != 0 {
+            if self.credential_count == 1 {
+                principals::remember_alone(self.presented);
+            }
+            principals::remember_companion(self.presented, &self.alternatives);
+        }
+        if let (Some(account), false) = (&self.own_account, names.is_empty()) {
+            let is_accepted = accepts || self.is_proven();
+            principals::remember_names(account, names, is_accepted, policy.labels);
+        }
+    }
+
     /// Gives an observation to the account and the tenant that the origin named in its answer. An
     /// account that the request only claims gets it if the origin has confirmed the claim.
     pub fn own(&self, observation: &mut Observation, names: &OriginNames, key: &HashKey) {
-        if observation.proven {
+        // The origin may have read another credential than the one that counts: junk before a key
+        // must not become an account that counts for others.
+        observation.proven &= self.alternatives.is_empty();
+        let is_confirmed = observation.proven && !(self.is_claim && self.is_ambiguous);
+        if is_confirmed {
             principals::remember_proof(self.proof);
-        }
-        if let (Some(account), false) = (&self.own_account, names.is_empty()) {
-            principals::remember_names(account, names);
         }
         if let Some(account) = &names.account {
             observation
                 .set_account(key.keyed_hash(FieldId::Account.spec().name, account.as_bytes()));
-        } else if self.is_claim && !observation.proven {
+        } else if self.is_claim && !is_confirmed {
             observation.disown(key);
         }
         if let Some(tenant) = &names.tenant {
@@ -138,9 +182,14 @@ fn find_principal(
     dialect: Dialect,
     policy: &IdentityPolicy,
     is_trusted: bool,
+    key: &HashKey,
 ) -> Principal {
     let presented = request.presented(dialect, is_trusted);
-    catch_panic(|| Principal::find(&presented, policy)).unwrap_or_else(|| {
+    let is_established = |credential: &str| {
+        principals::is_established(key.keyed_hash(CREDENTIAL, credential.as_bytes()))
+    };
+    let find = || Principal::find_known(&presented, policy, &is_established);
+    catch_panic(find).unwrap_or_else(|| {
         telemetry::count_error("identity: reading a credential panicked");
         Principal::default()
     })
@@ -156,16 +205,29 @@ pub fn names_of_origin(headers: &Headers, policy: &IdentityPolicy, secret: &str)
         let value = headers.get(header).ok().flatten()?;
         valid(&value).filter(|name| name.len() <= MAX_ORIGIN_NAME_BYTES).map(str::to_owned)
     };
-    let account = name(ACCOUNT_HEADER);
+    let (account, tenant) = (name(ACCOUNT_HEADER), name(TENANT_HEADER));
+    let label =
+        |name: &Option<String>| name.as_deref().filter(|_| policy.labels).and_then(label_of);
     OriginNames {
-        account: account
-            .and_then(|name| id(secret, MacDomain::Account(AccountKind::Origin), &name)),
-        tenant: name(TENANT_HEADER).and_then(|name| id(secret, MacDomain::Tenant, &name)),
+        account_label: label(&account),
+        tenant_label: label(&tenant),
+        account: account.and_then(|name| origin_account_id(secret, &name)),
+        tenant: tenant.and_then(|name| tenant_id(secret, &name)),
     }
 }
 
+/// Returns the id of an account that the origin or the operator names.
+pub fn origin_account_id(secret: &str, name: &str) -> Option<String> {
+    id(secret, MacDomain::Account(AccountKind::Origin), name)
+}
+
+/// Returns the id of a tenant.
+pub fn tenant_id(secret: &str, name: &str) -> Option<String> {
+    id(secret, MacDomain::Tenant, name)
+}
+
 /// Returns whether a gateway sent a request, so that its identity headers are believed.
-pub fn is_trusted(
+pub async fn is_trusted(
     request: &ClientRequest,
     policy: &IdentityPolicy,
     settings: &Settings,
@@ -177,6 +239,10 @@ pub fn is_trusted(
         Trust::Header(name) => {
             request.header(name).is_some_and(|value| settings.is_identity_secret(value))
         }
+        Trust::Access { team, audience } => match request.header(ACCESS_HEADER) {
+            Some(assertion) => access_keys::is_valid(assertion, team, audience).await,
+            None => false,
+        },
         Trust::Binding => binding_prop(context).as_deref() == Some("identity"),
         Trust::Mtls(fingerprint) => request
             .certificate()

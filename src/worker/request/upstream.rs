@@ -37,6 +37,8 @@ pub struct Upstream<'a> {
     pub context: &'a Context,
     /// Names of further headers that the origin must not see.
     pub private_headers: &'a [String],
+    /// Whether a gateway sent the request, so that its identity headers are believed.
+    pub is_trusted: bool,
 }
 
 /// The origin's answer to a scored request.

@@ -24,7 +24,7 @@ use web_sys::{Headers, Response, ResponseInit};
 use worker::Context;
 
 use crate::isolate::active_rules::ActiveRules;
-use crate::isolate::{active_rules, indicators, observation_queue, telemetry};
+use crate::isolate::{active_rules, indicators, observation_queue, published_names, telemetry};
 use crate::platform::clock::now_ms;
 use crate::platform::panic::catch_panic;
 use crate::platform::settings::Settings;
@@ -35,7 +35,6 @@ use crate::request::llm_call::LlmCall;
 use crate::request::llm_call::message::MessageOutcome;
 use crate::request::request_body::RequestBody;
 use crate::request::response::RequestError;
-use crate::request::sender;
 use crate::request::sender::Sender;
 use crate::request::tag;
 use crate::request::unread_bytes::UnreadBytes;
@@ -105,7 +104,7 @@ pub async fn handle(
 ) -> Result<Response, RequestError> {
     let request = upstream.request;
     let identity = &active_rules.active().policy().identity;
-    let is_trusted = sender::is_trusted(request, identity, settings, upstream.context);
+    let is_trusted = upstream.is_trusted;
     let sender = Sender::find(request, endpoint.dialect(), identity, is_trusted, account_secret);
     let (ruleset, _) = active_rules.ruleset_for_account(sender.account.as_deref());
     match ruleset.policy().websocket {
@@ -154,6 +153,8 @@ struct Connection {
     /// Head of each message: the client's handshake.
     request: ClientRequest,
     endpoint: Endpoint,
+    /// Whether a gateway sent the handshake.
+    is_trusted: bool,
     /// Text of the client's earlier messages.
     conversation: RefCell<Conversation>,
     to_client: UnreadBytes,
@@ -197,6 +198,7 @@ impl Connection {
             origin,
             request: upstream.request.head_of_messages(),
             endpoint,
+            is_trusted: upstream.is_trusted,
             conversation: RefCell::default(),
             to_client: UnreadBytes::of_client(),
             to_origin: UnreadBytes::of_origin(),
@@ -288,6 +290,7 @@ impl Connection {
             context: &self.context,
             // Nothing of the head is sent again.
             private_headers: &[],
+            is_trusted: self.is_trusted,
         };
         let body = RequestBody::of_message(bytes, left_out_bytes, policy);
         let outcome = LlmCall::new(upstream, settings, &rules, self.endpoint, error, secret)
@@ -319,7 +322,8 @@ impl Connection {
         self.context.wait_until(async move {
             futures_util::join!(
                 active_rules::refresh(&settings, &context),
-                indicators::refresh(&settings, &context)
+                indicators::refresh(&settings, &context),
+                published_names::refresh(&settings, &context)
             );
         });
     }

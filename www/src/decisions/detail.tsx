@@ -178,12 +178,14 @@ function Clusters({ decision }: { decision: DecisionRecord }) {
 }
 
 function Facts({ decision }: { decision: DecisionRecord }) {
-  const { account, model, colo, dialect, operation, entries, error } = decision;
+  const { account, tenant, tenant_label, model, colo, dialect, operation, entries, error } =
+    decision;
   const { role, serial, ruleset, shadow_hits, unreadable } = decision;
   const requests = entries > 1 ? `, ${count(entries)} requests` : '';
   const facts: [string, ComponentChildren][] = [
     ['Time', <Time at={decision.at} />],
-    ['Account', account && <FilterLink name="account" value={account} />],
+    ['Account', account && <Account decision={decision} />],
+    ['Tenant', tenant && <Named id={tenant} label={tenant_label} />],
     ['Cluster', <Clusters decision={decision} />],
     ['Model', model && <FilterLink name="model" value={model} />],
     ['Colo', <FilterLink name="colo" value={colo} />],
@@ -215,6 +217,22 @@ function Facts({ decision }: { decision: DecisionRecord }) {
     </dl>
   );
 }
+
+/** The account, with the way in which it was found out, and the origin's own name of it. */
+const Account = ({ decision }: { decision: DecisionRecord }) => (
+  <>
+    {decision.account_label && <b class="breakable">{decision.account_label} </b>}
+    <FilterLink name="account" value={decision.account!} />
+    {decision.account_kind && <span class="note"> by {decision.account_kind}</span>}
+  </>
+);
+
+const Named = ({ id, label }: { id: string; label: string | undefined }) => (
+  <>
+    {label && <b class="breakable">{label} </b>}
+    <code class="breakable">{id}</code>
+  </>
+);
 
 const FilterLink = ({ name, value }: { name: string; value: string }) => (
   <a href={link('decisions', { [name]: value })} title={`Decisions of this ${name}`}>

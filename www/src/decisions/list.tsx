@@ -214,7 +214,7 @@ interface RowProps {
 }
 
 function Row({ decision, href, isOpen }: RowProps) {
-  const { request_id, score, action, mode, account, model } = decision;
+  const { request_id, score, action, mode, account, account_label, model } = decision;
   const open = (event: Event) => {
     if (!(event.target as Element).closest('a')) location.hash = href;
   };
@@ -236,6 +236,7 @@ function Row({ decision, href, isOpen }: RowProps) {
       <TopHits decision={decision} />
       <td>
         <Hash value={account} />
+        {account_label && <div class="note clipped">{account_label}</div>}
       </td>
       <td class="model clipped" title={model ?? undefined}>
         {model ?? '–'}

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::identity::access::{is_audience, is_team};
 use crate::identity::credential::{CredentialPlace, is_header_name};
 use crate::identity::source::IdentitySource;
 
@@ -24,6 +25,8 @@ pub struct IdentityPolicy {
     pub client_address: Option<AddressHeader>,
     /// Whether the origin may name account and tenant in its response.
     pub origin: bool,
+    /// Whether the names of accounts and tenants are stored and shown as labels.
+    pub labels: bool,
     /// Statuses with which the origin accepts a credential.
     pub proven: Vec<StatusPattern>,
 }
@@ -41,6 +44,13 @@ pub enum Trust {
     Binding,
     /// The client certificate has this SHA-256, as 64 hex digits in lower case.
     Mtls(String),
+    /// Cloudflare Access vouches for the request: its assertion for this application is valid.
+    Access {
+        /// Name of the team: the first label of `<team>.cloudflareaccess.com`.
+        team: String,
+        /// Audience tag of the application, as 64 hex digits in lower case.
+        audience: String,
+    },
     /// Every request is from a gateway, because nobody else can reach the Worker.
     All,
 }
@@ -143,6 +153,7 @@ impl Default for IdentityPolicy {
             untrusted: UntrustedHeaders::Pass,
             client_address: None,
             origin: true,
+            labels: false,
             proven: vec![StatusPattern::Class(2)],
         }
     }
@@ -165,12 +176,20 @@ impl TryFrom<String> for Trust {
             ("binding", "") => Ok(Self::Binding),
             ("all", "") => Ok(Self::All),
             ("header", name) if is_header_name(name) => Ok(Self::Header(name.to_owned())),
+            ("access", application)
+                if let Some((team, audience)) = application.split_once('/')
+                    && is_team(team)
+                    && is_audience(audience) =>
+            {
+                Ok(Self::Access { team: team.to_owned(), audience: audience.to_owned() })
+            }
             ("mtls", hash) if hash.len() == 64 && hash.bytes().all(is_hex) => {
                 Ok(Self::Mtls(hash.to_owned()))
             }
             _ => Err(format!(
                 "'{text}' is not a proof: expected \"none\", \"header:NAME\" in lower case, \
-                 \"binding\", \"mtls:SHA256\" with 64 digits 0-9 and a-f, or \"all\""
+                 \"binding\", \"mtls:SHA256\" with 64 digits 0-9 and a-f, \"access:TEAM/AUD\" with \
+                 the team's name and the application's audience tag, or \"all\""
             )),
         }
     }
@@ -183,6 +202,7 @@ impl From<Trust> for String {
             Trust::Header(name) => format!("header:{name}"),
             Trust::Binding => "binding".to_owned(),
             Trust::Mtls(hash) => format!("mtls:{hash}"),
+            Trust::Access { team, audience } => format!("access:{team}/{audience}"),
             Trust::All => "all".to_owned(),
         }
     }
@@ -250,6 +270,7 @@ mod tests {
             "untrusted": "strip",
             "client_address": "header:x-real-ip",
             "origin": false,
+            "labels": true,
             "proven": ["2xx", "429"],
         });
         let policy: IdentityPolicy = serde_json::from_value(setting.clone()).unwrap();
@@ -269,6 +290,8 @@ mod tests {
             json!({"trusted": "header:X-Secret"}),
             json!({"trusted": "mtls:00"}),
             json!({"trusted": "access"}),
+            json!({"trusted": "access:acme/00"}),
+            json!({"trusted": format!("access:evil.example/{}", "0".repeat(64))}),
             json!({"client_address": "header:x-forwarded-for"}),
             json!({"client_address": "x-real-ip"}),
             json!({"proven": ["6xx"]}),

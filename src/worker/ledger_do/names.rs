@@ -1,0 +1,53 @@
+//! Names of accounts on their way from isolates to the registry, and the senders of requests.
+
+use hedgerow_core::api::LabelQuery;
+use hedgerow_core::identity::mapping::NamedAccount;
+use worker::Response;
+
+use super::Ledger;
+use crate::platform::log;
+use crate::registry_do::client;
+use crate::registry_do::principals::NamesReport;
+
+/// Maximum number of names that wait for the registry. Further names are dropped: the isolates
+/// report them again within a day.
+const MAX_QUEUED_NAMES: usize = 1_000;
+
+impl Ledger {
+    /// Queues names that an isolate reported.
+    pub(super) fn queue_names(&self, names: Vec<NamedAccount>, labels: bool) {
+        let mut queued = self.names.borrow_mut();
+        if names.is_empty() {
+            return;
+        }
+        queued.labels = labels;
+        let room = MAX_QUEUED_NAMES.saturating_sub(queued.names.len());
+        queued.names.extend(names.into_iter().take(room));
+    }
+
+    /// Sends the queued names to the registry. They stay queued if the registry does not answer.
+    pub(super) async fn send_names(&self) {
+        let report = self.names.take();
+        if report.names.is_empty() {
+            return;
+        }
+        let body = serde_json::to_string(&report).unwrap_or_default();
+        let caller = serde_json::json!({ "who": "ledger" });
+        if let Err(error) = client::post(&self.settings, "/names", &caller, &body).await {
+            log::registry_event("ledger", Some(&error.message));
+            let NamesReport { names, labels, .. } = report;
+            self.queue_names(names, labels);
+        }
+    }
+
+    /// Answers with the account of each request that the object has: a list of request id and
+    /// account, null for a request without an account.
+    pub(super) fn senders(&self, body: &str) -> worker::Result<Response> {
+        let Ok(LabelQuery { ids }) = serde_json::from_str(body) else {
+            return Response::error("invalid request ids", 400);
+        };
+        let mut decisions = self.decisions.borrow_mut();
+        decisions.restore(&self.sql())?;
+        Response::from_json(&decisions.senders(&ids))
+    }
+}

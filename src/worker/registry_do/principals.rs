@@ -1,0 +1,477 @@
+//! Names of accounts, as the origin or the operator gave them: in the table `principal`, with
+//! labels in `label` if the policy allows them. KV gets all of them in one value, which isolates
+//! read.
+//!
+//! Writes of KV are scarce, and a name is not urgent: the isolate that learned it has it already.
+//! KV is therefore written at most every ten minutes, and after a release that is due.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hedgerow_core::api;
+use hedgerow_core::identity::mapping::{MAX_MAPPINGS, Mapping, Mappings, NamedAccount, label_of};
+use hedgerow_core::mac_domain::MacDomain;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use worker::Request;
+
+use super::publish::put_with_timeout;
+use super::tables::Tables;
+use super::{Caller, HandlerResult, Registry};
+use crate::admin_api::error::ApiError;
+use crate::platform::clock::{now_ms, now_seconds};
+use crate::platform::hmac_sha256;
+use crate::platform::kv::{ConfigKv, SignedValue};
+use crate::platform::log;
+use crate::platform::sql::integer;
+
+/// Statements about accounts, with their source.
+#[derive(Default, Serialize, Deserialize)]
+pub struct NamesReport {
+    /// The statements.
+    pub names: Vec<NamedAccount>,
+    /// Whether the policy has `labels`. If it does not, stored labels are deleted.
+    pub labels: bool,
+    /// Whether the operator made the statements by the API. Otherwise the origin made them in its
+    /// answers, so that they are limited.
+    pub by_operator: bool,
+}
+
+/// Seconds between two writes of KV.
+const PUBLISH_INTERVAL_SECONDS: u64 = 600;
+
+/// Pause before the next attempt after a failed write, and while a release is due.
+const RETRY_PAUSE: Duration = Duration::from_secs(60);
+
+/// Milliseconds before the next attempt to write a release from which on names wait for it.
+const RELEASE_MARGIN_MS: f64 = 5_000.0;
+
+/// Maximum number of accounts per minute that answers of the origin name for the first time.
+const MAX_NEW_PER_MINUTE: u32 = 500;
+
+/// Maximum number of accounts that answers of the origin give one name or tenant: a customer with
+/// many credentials does not replace the names of others.
+const MAX_PER_NAME: u64 = 1_000;
+
+/// Maximum number of statements in one report.
+const MAX_STATEMENTS: usize = 2_000;
+
+/// Seconds between two deletions of statements that have ended.
+const PRUNE_INTERVAL_SECONDS: u64 = 3_600;
+
+/// Number of statements that were stored, number of those that were published, number of the
+/// publication, time of the last write in seconds since the epoch, and the problem of that write.
+const META_CHANGED: &str = "names.changed";
+const META_PUBLISHED: &str = "names.published";
+const META_NUMBER: &str = "names.number";
+const META_WRITTEN: &str = "names.written";
+const META_PROBLEM: &str = "names.problem";
+
+/// A row of the table `principal`.
+#[derive(Clone, PartialEq, Deserialize)]
+struct PrincipalRow {
+    id: String,
+    account: Option<String>,
+    tenant: Option<String>,
+    /// Time of the last statement, in seconds since the epoch.
+    at: u64,
+    /// Time at which the statement ends, in seconds since the epoch.
+    expires: u64,
+}
+
+impl Registry {
+    /// Handles `POST /names`: stores statements, and publishes them when it is time to. Returns the
+    /// number of statements that were stored.
+    pub(super) async fn receive_names(
+        &self,
+        request: &mut Request,
+        caller: &Caller,
+    ) -> HandlerResult {
+        let report: NamesReport = request.json().await.map_err(|_| {
+            ApiError::new(400, "invalid", "the names are malformed", "send a report of names")
+        })?;
+        self.prune_names()?;
+        let (mut changes, mut stored) = (0_u64, 0_u64);
+        if !report.labels {
+            changes += self.tables()?.delete_labels()?;
+        }
+        for statement in report.names.iter().take(MAX_STATEMENTS) {
+            if let Some(is_change) = self.store_name(statement, &report)? {
+                stored += 1;
+                changes += u64::from(is_change);
+            }
+        }
+        if report.by_operator {
+            let subject = format!("{} names", report.names.len());
+            self.tables()?.audit(caller.actor(), "principals", &subject, "", "ok");
+        }
+        if changes > 0 {
+            self.tables()?.limit_names()?;
+            self.mark_names_changed().await?;
+        }
+        Ok((200, json!({ "stored": stored })))
+    }
+
+    /// Stores a statement with its labels. Returns whether the tables have changed; `None` if the
+    /// quota of the minute is used up.
+    fn store_name(
+        &self,
+        statement: &NamedAccount,
+        report: &NamesReport,
+    ) -> Result<Option<bool>, ApiError> {
+        let tables = self.tables()?;
+        let known = tables.principal(&statement.id)?;
+        let is_new = known.is_none();
+        if is_new && !report.by_operator && !self.take_name_quota() {
+            return Ok(None);
+        }
+        let mut is_change = false;
+        if report.labels {
+            let labels = [
+                (&statement.account, &statement.account_label),
+                (&statement.tenant, &statement.tenant_label),
+            ];
+            for (id, label) in labels {
+                if let (Some(id), Some(label)) = (id, label.as_deref().and_then(label_of)) {
+                    is_change |= tables.set_label(id, &label)?;
+                }
+            }
+        }
+        if let Some(row) = updated_row(known, statement, report.by_operator, now_seconds()) {
+            tables.set_principal(&row)?;
+            if is_new && !report.by_operator {
+                tables.limit_name(&row)?;
+            }
+            is_change = true;
+        }
+        Ok(Some(is_change))
+    }
+
+    /// Returns whether the quota of this minute has room for another account.
+    fn take_name_quota(&self) -> bool {
+        let minute = now_seconds() / 60;
+        let (counted_minute, count) = self.new_names.get();
+        let count = if counted_minute == minute { count } else { 0 };
+        self.new_names.set((minute, count.saturating_add(1)));
+        count < MAX_NEW_PER_MINUTE
+    }
+
+    /// Handles `POST /labels`: returns the labels of accounts and tenants.
+    pub(super) async fn labels(&self, request: &mut Request) -> HandlerResult {
+        let query: api::LabelQuery = request.json().await.map_err(|_| {
+            ApiError::new(400, "invalid", "the ids are malformed", "send {\"ids\": […]}")
+        })?;
+        let mut labels = BTreeMap::new();
+        for id in query.ids.into_iter().take(MAX_STATEMENTS) {
+            if let Some(label) = self.tables()?.label(&id)? {
+                labels.insert(id, label);
+            }
+        }
+        Ok((200, json!(api::Labels { labels })))
+    }
+
+    /// Records a change, and sets the alarm to publish it.
+    async fn mark_names_changed(&self) -> Result<(), ApiError> {
+        let tables = self.tables()?;
+        let changes = tables.meta_number(META_CHANGED).unwrap_or(0).saturating_add(1);
+        tables.set_meta(META_CHANGED, Some(&changes.to_string()))?;
+        if self.names_publish_at.get().is_infinite() {
+            self.schedule(&self.names_publish_at, Duration::ZERO).await;
+        }
+        Ok(())
+    }
+
+    /// Publishes the names, if they have changed since the last publication, no release is due, and
+    /// the last write was ten minutes ago. Otherwise, and after a failure, sets the alarm.
+    pub(super) async fn publish_names(&self) {
+        let Ok(tables) = self.tables() else { return };
+        let changes = tables.meta_number(META_CHANGED);
+        if changes == tables.meta_number(META_PUBLISHED) {
+            return;
+        }
+        if let Some(pause) = self.names_pause(tables) {
+            self.schedule(&self.names_publish_at, pause).await;
+            return;
+        }
+        let problem = self.publish_names_once(tables).await.err();
+        if tables.meta(META_PROBLEM) != problem {
+            if let Some(problem) = &problem {
+                log::registry_event("names", Some(problem));
+            }
+            let _ = tables.set_meta(META_PROBLEM, problem.as_deref());
+        }
+        if problem.is_some() {
+            self.schedule(&self.names_publish_at, RETRY_PAUSE).await;
+        } else {
+            let changes = changes.map(|changes| changes.to_string());
+            let _ = tables.set_meta(META_PUBLISHED, changes.as_deref());
+        }
+    }
+
+    /// Returns the time for which the publication waits; `None` if it may begin.
+    fn names_pause(&self, tables: &Tables) -> Option<Duration> {
+        let now = now_ms();
+        let is_release_due = self.publishing.borrow().is_held(now)
+            || self.release_publish_at.get() <= now + RELEASE_MARGIN_MS;
+        if is_release_due {
+            return Some(RETRY_PAUSE);
+        }
+        // A clock that went back must not stop publications.
+        let elapsed = now_seconds().checked_sub(tables.meta_number(META_WRITTEN)?)?;
+        let pause = PUBLISH_INTERVAL_SECONDS.saturating_sub(elapsed);
+        (pause > 0).then(|| Duration::from_secs(pause))
+    }
+
+    /// Signs the names with a key derived from ACCOUNT_SECRET, and writes them to KV. Failed writes
+    /// count, too: the platform may have counted them.
+    async fn publish_names_once(&self, tables: &Tables) -> Result<(), String> {
+        let to_message = |error: ApiError| error.message;
+        let kv = ConfigKv::from_settings(&self.settings).ok_or("the binding RULES is missing")?;
+        let secret = self.settings.account_secret.as_deref();
+        let secret = secret.ok_or("ACCOUNT_SECRET is missing or too short")?;
+        // At least the time, so that the number still rises if the object's tables are lost.
+        let last = tables.meta_number(META_NUMBER).unwrap_or(0);
+        let number = last.saturating_add(1).max(now_ms() as u64);
+        let mappings = tables.mappings(now_seconds()).map_err(to_message)?;
+        tables.set_meta(META_NUMBER, Some(&number.to_string())).map_err(to_message)?;
+        let written = now_seconds().to_string();
+        tables.set_meta(META_WRITTEN, Some(&written)).map_err(to_message)?;
+        let signed = sign(number, mappings, secret).ok_or("the names cannot be signed")?;
+        put_with_timeout(kv.put_names(&signed)).await
+    }
+
+    /// Returns the member `principals` of the status.
+    pub(super) fn names_status(&self) -> Result<api::PrincipalsStatus, ApiError> {
+        let tables = self.tables()?;
+        Ok(api::PrincipalsStatus {
+            count: tables.count_rows("principal")?,
+            max: MAX_MAPPINGS as u64,
+            labels: tables.count_rows("label")?,
+            pending: tables.meta_number(META_CHANGED) != tables.meta_number(META_PUBLISHED),
+            problem: tables.meta(META_PROBLEM),
+        })
+    }
+
+    /// Deletes statements that have ended, at most once an hour.
+    fn prune_names(&self) -> Result<(), ApiError> {
+        let now = now_seconds();
+        if now >= self.names_pruned_at.get().saturating_add(PRUNE_INTERVAL_SECONDS) {
+            self.names_pruned_at.set(now);
+            self.tables()?.prune_names(now)?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns the row that a statement makes of the known one: what it does not say stays. `None` if
+/// nothing changes but an end that is far away, so that repeated statements cost no writes. Answers
+/// of the origin that contradict nothing do not shorten what the operator said.
+fn updated_row(
+    known: Option<PrincipalRow>,
+    statement: &NamedAccount,
+    by_operator: bool,
+    now: u64,
+) -> Option<PrincipalRow> {
+    let known = known.filter(|known| now < known.expires);
+    let Some(known) = known else {
+        let NamedAccount { id, account, tenant, expires, .. } = statement.clone();
+        return Some(PrincipalRow { id, account, tenant, at: now, expires });
+    };
+    let row = PrincipalRow {
+        id: statement.id.clone(),
+        account: statement.account.clone().or_else(|| known.account.clone()),
+        tenant: statement.tenant.clone().or_else(|| known.tenant.clone()),
+        at: now,
+        expires: statement.expires,
+    };
+    if known.account != row.account || known.tenant != row.tenant {
+        return Some(row);
+    }
+    let expires = if by_operator { row.expires } else { row.expires.max(known.expires) };
+    let is_far = known.expires.abs_diff(expires).saturating_mul(2) <= known.expires - now;
+    (!is_far).then_some(PrincipalRow { expires, ..row })
+}
+
+/// Encodes names for KV. The signature is an HMAC-SHA256 in hex. Returns `None` if it cannot be
+/// made.
+fn sign(number: u64, mappings: Mappings, secret: &str) -> Option<SignedValue> {
+    let bytes = mappings.encode(number);
+    let key = hmac_sha256::derive_key(secret, MacDomain::NamesKey)?;
+    let signature = hmac_sha256::hmac_hex_of_single_purpose_key(&key, &bytes)?;
+    Some(SignedValue { bytes, signature })
+}
+
+impl Tables {
+    fn principal(&self, id: &str) -> Result<Option<PrincipalRow>, ApiError> {
+        let query = "SELECT id, account, tenant, at, expires FROM principal WHERE id = ?";
+        self.row(query, vec![id.into()])
+    }
+
+    fn set_principal(&self, row: &PrincipalRow) -> Result<(), ApiError> {
+        let query = "INSERT OR REPLACE INTO principal (id, account, tenant, at, expires)
+            VALUES (?, ?, ?, ?, ?)";
+        let PrincipalRow { id, account, tenant, at, expires } = row.clone();
+        let values = vec![id.into(), account.into(), tenant.into(), integer(at), integer(expires)];
+        self.exec(query, values)
+    }
+
+    /// Deletes the oldest accounts of a name, or of a tenant without a name, beyond
+    /// [`MAX_PER_NAME`].
+    fn limit_name(&self, row: &PrincipalRow) -> Result<(), ApiError> {
+        let (filter, name) = match (&row.account, &row.tenant) {
+            (Some(account), _) => ("account = ?1", account),
+            (None, Some(tenant)) => ("account IS NULL AND tenant = ?1", tenant),
+            (None, None) => return Ok(()),
+        };
+        let query = format!(
+            "DELETE FROM principal WHERE id IN (SELECT id FROM principal WHERE {filter}
+                ORDER BY at DESC, rowid DESC LIMIT -1 OFFSET ?2)"
+        );
+        self.exec(&query, vec![name.as_str().into(), integer(MAX_PER_NAME)])
+    }
+
+    /// Deletes the oldest rows beyond [`MAX_MAPPINGS`] of both tables.
+    fn limit_names(&self) -> Result<(), ApiError> {
+        for table in ["principal", "label"] {
+            let query = format!(
+                "DELETE FROM {table} WHERE id IN
+                    (SELECT id FROM {table} ORDER BY at DESC, rowid DESC LIMIT -1 OFFSET ?)"
+            );
+            self.exec(&query, vec![integer(MAX_MAPPINGS as u64)])?;
+        }
+        Ok(())
+    }
+
+    /// Deletes statements that have ended, and labels that no statement refers to.
+    fn prune_names(&self, now: u64) -> Result<(), ApiError> {
+        self.exec("DELETE FROM principal WHERE expires <= ?", vec![integer(now)])?;
+        let query = "DELETE FROM label WHERE id NOT IN
+            (SELECT account FROM principal WHERE account IS NOT NULL
+            UNION SELECT tenant FROM principal WHERE tenant IS NOT NULL
+            UNION SELECT id FROM principal)";
+        self.exec(query, Vec::new())
+    }
+
+    /// Returns the names and labels to publish.
+    fn mappings(&self, now: u64) -> Result<Mappings, ApiError> {
+        #[derive(Deserialize)]
+        struct LabelRow {
+            id: String,
+            text: String,
+        }
+        let mut mappings = Mappings::default();
+        let query = "SELECT id, account, tenant, at, expires FROM principal WHERE expires > ?
+            ORDER BY at DESC";
+        for row in self.rows::<PrincipalRow>(query, vec![integer(now)])? {
+            let PrincipalRow { id, account, tenant, expires, .. } = row;
+            mappings.insert(id, Mapping { account, tenant, expires });
+        }
+        let query = "SELECT id, text FROM label ORDER BY at DESC";
+        for LabelRow { id, text } in self.rows(query, Vec::new())? {
+            mappings.insert_label(id, text);
+        }
+        Ok(mappings)
+    }
+
+    fn label(&self, id: &str) -> Result<Option<String>, ApiError> {
+        #[derive(Deserialize)]
+        struct Row {
+            text: String,
+        }
+        let row = self.row::<Row>("SELECT text FROM label WHERE id = ?", vec![id.into()])?;
+        Ok(row.map(|row| row.text))
+    }
+
+    /// Stores a label. Returns whether it was another one, or none, before.
+    fn set_label(&self, id: &str, text: &str) -> Result<bool, ApiError> {
+        if self.label(id)?.as_deref() == Some(text) {
+            return Ok(false);
+        }
+        let query = "INSERT OR REPLACE INTO label (id, text, at) VALUES (?, ?, ?)";
+        self.exec(query, vec![id.into(), text.into(), integer(now_seconds())])?;
+        Ok(true)
+    }
+
+    /// Deletes all labels. Returns their number.
+    fn delete_labels(&self) -> Result<u64, ApiError> {
+        let count = self.count_rows("label")?;
+        if count > 0 {
+            self.exec("DELETE FROM label", Vec::new())?;
+        }
+        Ok(count)
+    }
+
+    fn count_rows(&self, table: &str) -> Result<u64, ApiError> {
+        #[derive(Deserialize)]
+        struct Row {
+            count: u64,
+        }
+        let row = self.row::<Row>(&format!("SELECT COUNT(*) AS count FROM {table}"), Vec::new())?;
+        Ok(row.map_or(0, |row| row.count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(account: Option<&str>, tenant: Option<&str>, expires: u64) -> PrincipalRow {
+        let [account, tenant] = [account, tenant].map(|name| name.map(str::to_owned));
+        PrincipalRow { id: "id".to_owned(), account, tenant, at: 50, expires }
+    }
+
+    #[test]
+    fn statements_complete_each_other_and_repetitions_change_nothing() {
+        let statement = |account: Option<&str>, tenant: Option<&str>, expires| NamedAccount {
+            id: "id".to_owned(),
+            account: account.map(str::to_owned),
+            tenant: tenant.map(str::to_owned),
+            expires,
+            ..NamedAccount::default()
+        };
+        let now = 100;
+        let both = || Some(row(Some("a"), Some("t"), 1_100));
+        let rows = [
+            ("new", None, statement(Some("a"), None, 1_100), Some((Some("a"), None))),
+            (
+                "completed",
+                Some(row(Some("a"), None, 1_100)),
+                statement(None, Some("t"), 1_100),
+                Some((Some("a"), Some("t"))),
+            ),
+            ("repeated", both(), statement(Some("a"), Some("t"), 1_100), None),
+            ("in part", both(), statement(Some("a"), None, 1_200), None),
+            ("renewed", both(), statement(Some("a"), None, 9_000), Some((Some("a"), Some("t")))),
+            ("not shortened", both(), statement(Some("a"), None, 200), None),
+            ("moved", both(), statement(None, Some("u"), 1_100), Some((Some("a"), Some("u")))),
+            (
+                "ended",
+                Some(row(Some("a"), Some("t"), 100)),
+                statement(None, Some("u"), 1_100),
+                Some((None, Some("u"))),
+            ),
+        ];
+        for (name, known, statement, expected) in rows {
+            let updated = updated_row(known, &statement, false, now);
+            let names = updated.as_ref().map(|row| (row.account.as_deref(), row.tenant.as_deref()));
+            assert_eq!(names, expected, "{name}");
+        }
+        let shortened = updated_row(both(), &statement(Some("a"), None, 200), true, now);
+        assert_eq!(shortened.map(|row| row.expires), Some(200), "the operator shortens it");
+    }
+
+    #[test]
+    fn the_signature_covers_every_input() {
+        let signed = sign(5, Mappings::default(), "secret").unwrap();
+        let mut other = Mappings::default();
+        other.insert_label("id".to_owned(), "acme".to_owned());
+        let others = [
+            sign(6, Mappings::default(), "secret"),
+            sign(5, other, "secret"),
+            sign(5, Mappings::default(), "another"),
+        ];
+        for other in others.into_iter().flatten() {
+            assert_ne!(other.signature, signed.signature);
+        }
+    }
+}
