@@ -59,7 +59,8 @@ struct OpenContainers {
 }
 
 impl OpenContainers {
-    /// Returns the container that `opening` has opened; its kind is unknown if that is no bracket.
+    /// Returns the container that `opening` has opened; its kind is unknown if that is not a
+    /// bracket.
     fn new(opening: Option<u8>) -> Self {
         let is_known = matches!(opening, Some(b'{' | b'['));
         let is_array = opening == Some(b'[');
@@ -186,6 +187,8 @@ impl<'a> Reader<'a> {
                 b'{' | b'[' => open.push(byte == b'['),
                 b'}' | b']' => self.errors.syntax |= !open.pop(byte == b']'),
                 b':' => self.errors.syntax |= !open.innermost_may_be(false),
+                // A quote is missing, so that texts and what is between them have changed places.
+                b'\\' => self.errors.syntax = true,
                 _ => {}
             }
             self.advance(1);
