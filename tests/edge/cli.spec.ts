@@ -308,7 +308,10 @@ ${exemplar('near: one', 'no-match', 1)}
       '≥ 3 different hedgerow.account within 1 h, by client.address',
     );
     expect(await text('clusters', 'list')).toMatch(new RegExp(`^${cluster}`, 'm'));
-    expect(await text('clusters', 'show', cluster)).toMatch(/models +demo-large 100 %/);
+    const shown = await text('clusters', 'show', cluster);
+    expect(shown).toMatch(/models +demo-large 100 %/);
+    expect(shown).toMatch(/accounts in the last \d+ sampled decisions\n +[0-9a-f]{32} +\d+ {2}key/);
+    expect(await text('status')).toMatch(/^names +\d+ of 10000 accounts/m);
     expect(await text('status')).toMatch(/indicators +1, 1 clusters/);
     const errors: [string[], number, RegExp][] = [
       [['indicators', 'explain', '0000000000000000'], 1, /unknown indicator key/],

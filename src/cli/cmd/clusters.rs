@@ -1,9 +1,11 @@
 //! `hedgerow clusters list|show`: shows accounts that share indicators.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use hedgerow_core::api::{
-    ClusterDetails, ClusterInfo, ClusterLink, ClusterList, ClusterSummary, Counts,
+    ClusterDetails, ClusterInfo, ClusterLink, ClusterList, ClusterSummary, Counts, DecisionList,
+    DecisionRecord,
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -25,7 +27,8 @@ pub struct ClustersArgs {
 enum ClustersCommand {
     /// List clusters, last seen first.
     List(ListClustersArgs),
-    /// Show one cluster: the keys that link its accounts, its requests, models and decisions.
+    /// Show one cluster: the keys that link its accounts, its requests, models, decisions and
+    /// accounts.
     Show(ShowClusterArgs),
 }
 
@@ -132,8 +135,55 @@ fn show(args: &ShowClusterArgs, config: Option<&Path>, format: Format) -> Result
     for ClusterLink { key, correlation } in &links {
         print_line(format_args!("    {key}  {correlation}"))?;
     }
+    let sample: Value = client.get(&decisions_path(&summary))?;
+    print_accounts(&parse_response::<DecisionList>(sample)?.decisions)?;
     Ok(Outcome::Success)
 }
+
+/// Returns the path of the newest decisions about a cluster, under its id and its aliases.
+fn decisions_path(summary: &ClusterSummary) -> String {
+    let ids: Vec<&str> =
+        [&summary.id].into_iter().chain(&summary.aliases).map(|id| &**id).collect();
+    format!("/decisions?limit={SAMPLED_DECISIONS}&cluster={}", ids.join(","))
+}
+
+/// Prints the accounts of sampled decisions, those with the most decisions first.
+fn print_accounts(decisions: &[DecisionRecord]) -> Result<()> {
+    let mut accounts: BTreeMap<&str, (usize, &DecisionRecord)> = BTreeMap::new();
+    for decision in decisions {
+        if let Some(account) = &decision.account {
+            accounts.entry(account).or_insert((0, decision)).0 += 1;
+        }
+    }
+    if accounts.is_empty() {
+        return Ok(());
+    }
+    print_line(format_args!("  accounts in the last {} sampled decisions", decisions.len()))?;
+    let mut accounts: Vec<_> = accounts.into_iter().collect();
+    accounts.sort_by_key(|(_, (count, _))| std::cmp::Reverse(*count));
+    for (account, (count, decision)) in accounts.iter().take(SHOWN_ACCOUNTS) {
+        print_line(format_args!("    {account}  {count:>4}{}", describe_sender(decision)))?;
+    }
+    match accounts.len().checked_sub(SHOWN_ACCOUNTS) {
+        Some(more @ 1..) => print_line(format_args!("    and {more} more")),
+        _ => Ok(()),
+    }
+}
+
+/// Describes the account of a decision as far as it is known: its kind, label and tenant.
+fn describe_sender(decision: &DecisionRecord) -> String {
+    let label = |label: &Option<String>| label.as_ref().map(|label| format!("  {label:?}"));
+    let kind = decision.account_kind.as_ref().map(|kind| format!("  {kind}"));
+    let tenant = decision.tenant.as_ref().map(|tenant| format!("  tenant {tenant}"));
+    let parts = [kind, label(&decision.account_label), tenant, label(&decision.tenant_label)];
+    parts.into_iter().flatten().collect()
+}
+
+/// Number of decisions that are read for the accounts of a cluster: the maximum of the admin API.
+const SAMPLED_DECISIONS: usize = 500;
+
+/// Maximum number of accounts that are shown.
+const SHOWN_ACCOUNTS: usize = 20;
 
 /// Formats the aliases of a cluster at the end of a row of the list: at most four.
 fn format_aliases(aliases: &[String]) -> String {
@@ -158,7 +208,6 @@ fn format_shares(counts: &Counts) -> String {
 }
 
 fn parse_response<T: DeserializeOwned>(value: Value) -> Result<T> {
-    serde_json::from_value(value).map_err(|error| {
-        Error::Io(format!("GET /clusters: the answer is not readable: {error}; update Hedgerow"))
-    })
+    serde_json::from_value(value)
+        .map_err(|error| Error::Io(format!("the answer is not readable: {error}; update Hedgerow")))
 }

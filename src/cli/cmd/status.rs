@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use hedgerow_core::api::{
     BandChange, DeploymentStatus, ErrorCount, IndicatorHolder, IndicatorStatus, PathCount,
-    PublicationStatus, PullStatus, ShadowTraffic, SignatureDifference, SignatureHits,
-    TrafficSummary,
+    PrincipalsStatus, PublicationStatus, PullStatus, ShadowTraffic, SignatureDifference,
+    SignatureHits, TrafficSummary,
 };
 use hedgerow_core::ruleset::short_digest;
 use serde_json::Value;
@@ -102,6 +102,7 @@ fn print_text(status: &DeploymentStatus) -> Result<()> {
     print_publication(status)?;
     print_pull(status)?;
     print_indicators(status)?;
+    print_names(&status.principals)?;
     print_line(format_args!(
         "deployment  version {}, embedded rules {}, {} public keys",
         status.version,
@@ -177,6 +178,18 @@ fn print_indicators(status: &DeploymentStatus) -> Result<()> {
     print_line(format_args!("indicators  {count}, {clusters} clusters{pending_note}"))?;
     problem.as_deref().map_or(Ok(()), print_detail)?;
     print_usage(&status.indicators)
+}
+
+/// Prints how many accounts the origin or the operator has named. An older Worker does not say.
+fn print_names(status: &PrincipalsStatus) -> Result<()> {
+    let PrincipalsStatus { count, max, labels, pending, problem } = status;
+    if *max == 0 {
+        return Ok(());
+    }
+    let labels = if *labels > 0 { format!(", {labels} labels") } else { String::new() };
+    let pending_note = if *pending { ", waiting for KV" } else { "" };
+    print_line(format_args!("names       {count} of {max} accounts{labels}{pending_note}"))?;
+    problem.as_deref().map_or(Ok(()), print_detail)
 }
 
 /// Prints how full everything is, and who fills it. An older Worker does not say.
