@@ -331,22 +331,28 @@ it('the request id reaches the origin in Shadow, unless the policy turns that of
   });
 });
 
+/** Rules with a correlation that makes an account suspect that says lanterns three times. */
+const lanterns = () => ({
+  signatures: [signature('lantern_red', 1)],
+  correlations: [
+    {
+      name: 'account_lanterns',
+      id: `00000000-0000-4000-8000-${sha256('account_lanterns').slice(0, 12)}`,
+      title: 'Says lanterns',
+      family: 'account_behavior',
+      status: 'stable',
+      weight: 22,
+      rules: ['lantern_red'],
+      group_by: ['hedgerow.account'],
+      timespan: 3600,
+      measure: { event_count: { thresholds: [{ comparator: 'gte', value: 3 }] } },
+      ttl: 3600,
+    },
+  ],
+});
+
 it('forged tokens do not harm the subject that they name, but real ones count', () => {
-  const harvest = signature('lantern_red', 1);
-  const correlation = {
-    name: 'account_lanterns',
-    id: `00000000-0000-4000-8000-${sha256('account_lanterns').slice(0, 12)}`,
-    title: 'Says lanterns',
-    family: 'account_behavior',
-    status: 'stable',
-    weight: 22,
-    rules: ['lantern_red'],
-    group_by: ['hedgerow.account'],
-    timespan: 3600,
-    measure: { event_count: { thresholds: [{ comparator: 'gte', value: 3 }] } },
-    ttl: 3600,
-  };
-  return withRelease({ signatures: [harvest], correlations: [correlation] }, async (filter) => {
+  return withRelease(lanterns(), async (filter) => {
     const token = (sub: string) => ({ headers: bearer(jwt({ iss: 'idp', sub })) });
     const attack = async (sub: string) => {
       for (let i = 0; i < 6; i++)
@@ -434,12 +440,16 @@ for (const labels of [true, false])
       // A value that the registry has not signed changes nothing.
       const forged = value!.replace(idOf('tenant', tenant), '0'.repeat(32));
       await (await fleet.kv()).put('names', forged, { metadata });
-      await eventually('the rejection', async () => {
-        const decision = await decide(fleet.edge, { headers: accepted });
-        expect(decision.tenant).toBe(idOf('tenant', tenant));
-        const log = fleet.logs.map(({ message }) => message).join();
-        expect(log).toMatch(/was not published by this/);
-      }, 40_000);
+      await eventually(
+        'the rejection',
+        async () => {
+          const decision = await decide(fleet.edge, { headers: accepted });
+          expect(decision.tenant).toBe(idOf('tenant', tenant));
+          const log = fleet.logs.map(({ message }) => message).join();
+          expect(log).toMatch(/was not published by this/);
+        },
+        40_000,
+      );
     }),
   );
 
@@ -534,16 +544,20 @@ it('headers are believed if Cloudflare Access vouches for the request', () => {
 
 it('without the keys of Cloudflare Access, requests are served and not trusted', () => {
   const identity = { ...GATEWAY, trusted: `access:hedge-team/${'a1'.repeat(32)}` };
-  return withRelease({ policy: { identity } }, async (filter) => {
-    const now = Math.floor(Date.now() / 1000);
-    const parts = [
-      { alg: 'RS256', kid: 'k' },
-      { iss: 'https://hedge-team.cloudflareaccess.com', aud: 'a1'.repeat(32), exp: now + 600 },
-    ];
-    const token = [...parts.map((part) => base64url(JSON.stringify(part))), 'c2ln'].join('.');
-    const headers = { ...bearer('sk-1'), 'x-customer-id': 'c', 'cf-access-jwt-assertion': token };
-    expect(await decide(filter, { headers })).toMatchObject({ account_kind: 'key' });
-  }, { hosts: {} });
+  return withRelease(
+    { policy: { identity } },
+    async (filter) => {
+      const now = Math.floor(Date.now() / 1000);
+      const parts = [
+        { alg: 'RS256', kid: 'k' },
+        { iss: 'https://hedge-team.cloudflareaccess.com', aud: 'a1'.repeat(32), exp: now + 600 },
+      ];
+      const token = [...parts.map((part) => base64url(JSON.stringify(part))), 'c2ln'].join('.');
+      const headers = { ...bearer('sk-1'), 'x-customer-id': 'c', 'cf-access-jwt-assertion': token };
+      expect(await decide(filter, { headers })).toMatchObject({ account_kind: 'key' });
+    },
+    { hosts: {} },
+  );
 });
 
 it('junk before a key gives few accounts, and placeholders give none', () =>
@@ -574,21 +588,7 @@ it('junk before a key gives few accounts, and placeholders give none', () =>
   }));
 
 it('a forged token before a key does not convict the subject that it names', () => {
-  const harvest = signature('lantern_red', 1);
-  const correlation = {
-    name: 'account_lanterns',
-    id: `00000000-0000-4000-8000-${sha256('account_lanterns').slice(0, 12)}`,
-    title: 'Says lanterns',
-    family: 'account_behavior',
-    status: 'stable',
-    weight: 22,
-    rules: ['lantern_red'],
-    group_by: ['hedgerow.account'],
-    timespan: 3600,
-    measure: { event_count: { thresholds: [{ comparator: 'gte', value: 3 }] } },
-    ttl: 3600,
-  };
-  return withRelease({ signatures: [harvest], correlations: [correlation] }, async (filter) => {
+  return withRelease(lanterns(), async (filter) => {
     const token = (sub: string) => bearer(jwt({ iss: 'idp', sub }));
     const content = phrase('lantern_red');
     // The origin reads `api-key`, and accepts whatever is in `Authorization`.

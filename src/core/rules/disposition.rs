@@ -102,9 +102,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::rules::policy::{
-        AccountPolicy, Actions, RoutePolicy, TenantPolicy, format_cluster_id,
-    };
+    use crate::rules::policy::{Actions, PrincipalPolicy, RoutePolicy, format_cluster_id};
 
     const PATH: &str = "/v1/messages";
 
@@ -127,8 +125,8 @@ mod tests {
             actions: None,
         };
         let account =
-            AccountPolicy { id: "a".into(), mode: Some(Mode::Shadow), actions: Some(actions) };
-        let tenant = TenantPolicy { id: "t".into(), mode: Some(Mode::Enforce), actions: None };
+            PrincipalPolicy { id: "a".into(), mode: Some(Mode::Shadow), actions: Some(actions) };
+        let tenant = PrincipalPolicy { id: "t".into(), mode: Some(Mode::Enforce), actions: None };
         let policy = Policy {
             routes: vec![route("/v1/chat/**", Some(Mode::Enforce))],
             accounts: vec![account],
@@ -246,12 +244,16 @@ mod tests {
             mode: Mode::Enforce,
             actions: strict,
             clusters: vec![mild, treatment(2, Some(Mode::Enforce), Some(Action::Block))],
-            accounts: vec![AccountPolicy {
+            accounts: vec![PrincipalPolicy {
                 id: "a".into(),
                 mode: Some(Mode::Shadow),
                 actions: None,
             }],
-            tenants: vec![TenantPolicy { id: "t".into(), mode: Some(Mode::Shadow), actions: None }],
+            tenants: vec![PrincipalPolicy {
+                id: "t".into(),
+                mode: Some(Mode::Shadow),
+                actions: None,
+            }],
             ..Policy::default()
         };
         let clusters = [cluster(1, &[]), cluster(2, &[])];

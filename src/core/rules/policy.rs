@@ -19,7 +19,7 @@ pub use identity::{
 pub use incomplete::{Incomplete, IncompleteAction, UnknownPaths, UnknownTreatment};
 pub use limits::Limits;
 pub use overrides::{
-    AccountPolicy, ClusterPolicy, Disposition, RequestCluster, TenantPolicy, format_cluster_id,
+    ClusterPolicy, Disposition, PrincipalPolicy, RequestCluster, format_cluster_id,
     parse_cluster_id,
 };
 use serde::{Deserialize, Serialize};
@@ -71,10 +71,10 @@ pub struct Policy {
     pub routes: Vec<RoutePolicy>,
     /// Overrides for single accounts.
     #[serde(rename = "account")]
-    pub accounts: Vec<AccountPolicy>,
+    pub accounts: Vec<PrincipalPolicy>,
     /// Overrides for single tenants.
     #[serde(rename = "tenant", skip_serializing_if = "Vec::is_empty")]
-    pub tenants: Vec<TenantPolicy>,
+    pub tenants: Vec<PrincipalPolicy>,
     /// Stricter treatment of single clusters.
     #[serde(rename = "cluster", skip_serializing_if = "Vec::is_empty")]
     pub clusters: Vec<ClusterPolicy>,

@@ -75,14 +75,7 @@ thread_local! {
     /// than [`MAX_COMPANIONS`] if it is known to accept them.
     static ESTABLISHED: RefCell<ExpiringMap<u64, Vec<u64>>> =
         RefCell::new(ExpiringMap::new(MAX_ESTABLISHED, PROOF_SECONDS));
-    static NAMES: RefCell<KnownNames> = RefCell::new(KnownNames {
-        local: ExpiringMap::new(MAX_NAMES, NAME_SECONDS),
-        labels: ExpiringMap::new(MAX_NAMES, NAME_SECONDS),
-        reported: ExpiringMap::new(MAX_NAMES, NAME_SECONDS),
-        published: Mappings::default(),
-        learned: Vec::new(),
-        has_labels: false,
-    });
+    static NAMES: RefCell<KnownNames> = RefCell::new(KnownNames::new());
     static PROOFS: RefCell<ExpiringMap<u64, ()>> =
         RefCell::new(ExpiringMap::new(MAX_PROOFS, PROOF_SECONDS));
 }
@@ -124,6 +117,17 @@ pub fn take_learned() -> (Vec<NamedAccount>, bool) {
 }
 
 impl KnownNames {
+    fn new() -> Self {
+        Self {
+            local: ExpiringMap::new(MAX_NAMES, NAME_SECONDS),
+            labels: ExpiringMap::new(MAX_NAMES, NAME_SECONDS),
+            reported: ExpiringMap::new(MAX_NAMES, NAME_SECONDS),
+            published: Mappings::default(),
+            learned: Vec::new(),
+            has_labels: false,
+        }
+    }
+
     /// Returns what an account stands for at `now`, in seconds since the epoch.
     fn resolve(&self, account: &str, now: u64) -> Option<Mapping> {
         resolve(account, |id| {
@@ -277,17 +281,6 @@ impl<K: Clone + Eq + Hash, V> ExpiringMap<K, V> {
 mod tests {
     use super::*;
 
-    fn known_names() -> KnownNames {
-        KnownNames {
-            local: ExpiringMap::new(MAX_NAMES, NAME_SECONDS),
-            labels: ExpiringMap::new(MAX_NAMES, NAME_SECONDS),
-            reported: ExpiringMap::new(MAX_NAMES, NAME_SECONDS),
-            published: Mappings::default(),
-            learned: Vec::new(),
-            has_labels: false,
-        }
-    }
-
     fn names(account: Option<&str>, tenant: Option<&str>) -> OriginNames {
         let [account, tenant] = [account, tenant].map(|name| name.map(str::to_owned));
         let account_label = account.as_ref().map(|name| format!("label of {name}"));
@@ -296,7 +289,7 @@ mod tests {
 
     #[test]
     fn the_registry_gets_accepted_names_once() {
-        let mut known = known_names();
+        let mut known = KnownNames::new();
         let acme = names(Some("acme"), None);
         known.learn("k", &acme, (false, false), 0);
         assert!(known.learned.is_empty() && known.resolve("k", 1).is_some(), "not accepted");
@@ -324,7 +317,7 @@ mod tests {
             ("a label is missing", "acme", REGISTRY_SECONDS, true, 1),
         ];
         for (row, account, expires, has_labels, expected) in rows {
-            let mut known = known_names();
+            let mut known = KnownNames::new();
             let mapping = Mapping { account: Some(account.to_owned()), tenant: None, expires };
             known.published.insert("k".to_owned(), mapping);
             known.learn("k", &acme, (true, has_labels), 0);
@@ -334,7 +327,7 @@ mod tests {
 
     #[test]
     fn local_names_come_before_published_ones_and_are_completed_by_them() {
-        let mut known = known_names();
+        let mut known = KnownNames::new();
         let mapping = |account: Option<&str>, tenant: &str| Mapping {
             account: account.map(str::to_owned),
             tenant: Some(tenant.to_owned()),

@@ -4,25 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use super::band::{Actions, Mode};
 
-/// The overrides for one account.
+/// The overrides for one account, or for all accounts of one tenant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct AccountPolicy {
-    /// Id of the account (a keyed hash), as decisions show it.
-    pub id: String,
-    /// Mode, if it differs from the general setting.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub mode: Option<Mode>,
-    /// Actions, if they differ from the general setting.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub actions: Option<Actions>,
-}
-
-/// The overrides for all accounts of one tenant.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TenantPolicy {
-    /// Id of the tenant (a keyed hash), as decisions show it.
+pub struct PrincipalPolicy {
+    /// Id of the account or the tenant (a keyed hash), as decisions show it.
     pub id: String,
     /// Mode, if it differs from the general setting.
     #[serde(skip_serializing_if = "Option::is_none", default)]
