@@ -201,7 +201,8 @@ fn choose(found: Vec<FoundCredential>, is_established: &dyn Fn(&str) -> bool) ->
         .collect();
     let established = real.iter().find(|(credential, _)| is_established(&credential.whole));
     if let Some((credential, _)) = established {
-        return Credentials { first: Some(credential.clone()), ..none };
+        // That the origin accepts the request does not say that it reads this one.
+        return Credentials { first: Some(credential.clone()), is_ambiguous: true, ..none };
     }
     let mut real = real.into_iter();
     let Some((first, is_interchangeable)) = real.next() else { return none };

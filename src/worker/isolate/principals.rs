@@ -227,6 +227,16 @@ pub fn remember_companion(first: u64, others: &[u64]) {
     });
 }
 
+/// Returns whether one of `credentials` has come with another first credential than `first`, in
+/// requests that the origin has accepted.
+pub fn come_with_others(credentials: &[u64], first: u64) -> bool {
+    let now = now_seconds();
+    ESTABLISHED.with_borrow(|established| {
+        let companions = credentials.iter().filter_map(|other| established.get(other, now));
+        companions.flatten().any(|companion| *companion != first)
+    })
+}
+
 /// Returns whether the origin has accepted a credential within the last day; `proof` is its hash, 0
 /// for a request without one.
 pub fn is_proven(proof: u64) -> bool {

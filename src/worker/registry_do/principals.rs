@@ -277,19 +277,22 @@ fn updated_row(
         let NamedAccount { id, account, tenant, expires, .. } = statement.clone();
         return Some(PrincipalRow { id, account, tenant, at: now, expires });
     };
-    let row = PrincipalRow {
-        id: statement.id.clone(),
-        account: statement.account.clone().or_else(|| known.account.clone()),
-        tenant: statement.tenant.clone().or_else(|| known.tenant.clone()),
-        at: now,
-        expires: statement.expires,
+    let account = statement.account.clone().or_else(|| known.account.clone());
+    let tenant = statement.tenant.clone().or_else(|| known.tenant.clone());
+    let contradicts =
+        |known: &Option<String>, new: &Option<String>| known.is_some() && known != new;
+    let is_contradiction =
+        contradicts(&known.account, &account) || contradicts(&known.tenant, &tenant);
+    // An answer that only completes what the operator has said does not shorten it.
+    let expires = if by_operator || is_contradiction {
+        statement.expires
+    } else {
+        statement.expires.max(known.expires)
     };
-    if known.account != row.account || known.tenant != row.tenant {
-        return Some(row);
-    }
-    let expires = if by_operator { row.expires } else { row.expires.max(known.expires) };
-    let is_far = known.expires.abs_diff(expires).saturating_mul(2) <= known.expires - now;
-    (!is_far).then_some(PrincipalRow { expires, ..row })
+    let is_same = known.account == account && known.tenant == tenant;
+    let is_near = known.expires.abs_diff(expires).saturating_mul(2) <= known.expires - now;
+    let row = PrincipalRow { id: statement.id.clone(), account, tenant, at: now, expires };
+    (!is_same || !is_near).then_some(row)
 }
 
 /// Encodes names for KV. The signature is an HMAC-SHA256 in hex. Returns `None` if it cannot be
@@ -330,12 +333,13 @@ impl Tables {
         self.exec(&query, vec![name.as_str().into(), integer(MAX_PER_NAME)])
     }
 
-    /// Deletes the oldest rows beyond [`MAX_MAPPINGS`] of both tables.
+    /// Deletes the rows beyond [`MAX_MAPPINGS`] of both tables: the names that end first, because
+    /// those of answers must not push out those of the operator, and the oldest labels.
     fn limit_names(&self) -> Result<(), ApiError> {
-        for table in ["principal", "label"] {
+        for (table, order) in [("principal", "expires DESC, at DESC"), ("label", "at DESC")] {
             let query = format!(
                 "DELETE FROM {table} WHERE id IN
-                    (SELECT id FROM {table} ORDER BY at DESC, rowid DESC LIMIT -1 OFFSET ?)"
+                    (SELECT id FROM {table} ORDER BY {order}, rowid DESC LIMIT -1 OFFSET ?)"
             );
             self.exec(&query, vec![integer(MAX_MAPPINGS as u64)])?;
         }
@@ -456,6 +460,9 @@ mod tests {
             let names = updated.as_ref().map(|row| (row.account.as_deref(), row.tenant.as_deref()));
             assert_eq!(names, expected, "{name}");
         }
+        let known = Some(row(None, Some("t"), 9_000));
+        let completed = updated_row(known, &statement(Some("a"), None, 1_100), false, now);
+        assert_eq!(completed.map(|row| row.expires), Some(9_000), "an answer does not shorten it");
         let shortened = updated_row(both(), &statement(Some("a"), None, 200), true, now);
         assert_eq!(shortened.map(|row| row.expires), Some(200), "the operator shortens it");
     }

@@ -54,8 +54,9 @@ pub struct Sender {
     presented: u64,
     /// Hashes of credentials that the origin may read instead.
     alternatives: Vec<u64>,
-    /// Whether it is not known which of several credentials the origin reads.
-    is_ambiguous: bool,
+    /// Whether the account is claimed next to another credential, so that the origin's success may
+    /// be for the other one.
+    is_doubtful: bool,
     /// Whether the address of the client is in a header of the gateway; the address, if it is
     /// valid.
     gateway_address: Option<Option<String>>,
@@ -78,8 +79,17 @@ impl Sender {
             .map_or(0, |Account { kind, text }| hash(&format!("{}\0{text}", kind.name())));
         let is_claim = account.as_ref().is_some_and(|account| account.kind.is_claim());
         let kind = account.as_ref().map(|account| account.kind);
-        let own_account =
-            account.and_then(|account| id(secret, MacDomain::Account(account.kind), &account.text));
+        let account_id =
+            |account: &Account, text: &String| id(secret, MacDomain::Account(account.kind), text);
+        // A claim next to another credential may be forged: the origin accepts the request for the
+        // other one. Until it has accepted the claim alone, it names no account but its own.
+        let is_doubtful = is_claim
+            && principal.is_ambiguous
+            && !claimed_by.as_ref().is_some_and(|claim| principals::is_proven(hash(claim)));
+        let doubtful_claim = claimed_by.as_ref().filter(|_| is_doubtful);
+        let own_account = account
+            .and_then(|account| account_id(&account, doubtful_claim.unwrap_or(&account.text)));
+        let tenant = tenant.filter(|_| !is_doubtful);
         let proof = claimed_by.as_ref().or(own_account.as_ref());
         let proof = proof.map_or(0, hash);
         let known = own_account.as_deref().and_then(principals::named_by_origin);
@@ -103,7 +113,7 @@ impl Sender {
             is_credential_malformed: principal.is_malformed,
             presented: principal.presented.as_ref().map_or(0, hash),
             alternatives: principal.alternatives.iter().map(hash).collect(),
-            is_ambiguous: principal.is_ambiguous,
+            is_doubtful,
             own_account,
             is_claim,
             proof,
@@ -142,10 +152,12 @@ impl Sender {
     /// status of the answer accepts the credential.
     pub fn learn(&self, names: &OriginNames, accepts: bool, policy: &IdentityPolicy) {
         if accepts && self.presented != 0 {
-            if self.credential_count == 1 {
-                principals::remember_alone(self.presented);
+            match self.credential_count {
+                1 => principals::remember_alone(self.presented),
+                // Of two, the origin has accepted one. Of more, a forged one may be neither.
+                2 => principals::remember_companion(self.presented, &self.alternatives),
+                _ => {}
             }
-            principals::remember_companion(self.presented, &self.alternatives);
         }
         if let (Some(account), false) = (&self.own_account, names.is_empty()) {
             let is_accepted = accepts || self.is_proven();
@@ -156,10 +168,10 @@ impl Sender {
     /// Gives an observation to the account and the tenant that the origin named in its answer. An
     /// account that the request only claims gets it if the origin has confirmed the claim.
     pub fn own(&self, observation: &mut Observation, names: &OriginNames, key: &HashKey) {
-        // The origin may have read another credential than the one that counts: junk before a key
-        // must not become an account that counts for others.
-        observation.proven &= self.alternatives.is_empty();
-        let is_confirmed = observation.proven && !(self.is_claim && self.is_ambiguous);
+        // The origin may have read another credential than the one that counts. Junk that changes
+        // before one key must not become accounts that count for others.
+        observation.proven &= !principals::come_with_others(&self.alternatives, self.presented);
+        let is_confirmed = observation.proven && !self.is_doubtful;
         if is_confirmed {
             principals::remember_proof(self.proof);
         }

@@ -31,8 +31,9 @@ pub enum Quota {
 pub struct QuotaCounter {
     /// Number of the minute since the epoch.
     minute: u64,
-    /// Number of new indicators by kind and hash of who caused them.
-    counts: HashMap<(Quota, u64), u32>,
+    /// Number of new indicators by kind and hash of who caused them. Those of single accounts are
+    /// counted apart: they cost a client nothing, and must leave room for a campaign's.
+    counts: HashMap<(Quota, bool, u64), u32>,
     /// Number of new indicators of single accounts.
     single: u32,
 }
@@ -68,15 +69,16 @@ impl QuotaCounter {
         ];
         let known = quotas.into_iter().filter(|(_, hash, _)| *hash != 0);
         for (quota, hash, max) in known.clone() {
-            match self.counts.get(&(quota, hash)) {
+            match self.counts.get(&(quota, is_single, hash)) {
                 Some(count) if *count >= max => return Err(quota),
                 None if is_single && self.counts.len() >= MAX_COUNTED => return Err(Quota::All),
                 _ => {}
             }
         }
         for (quota, hash, _) in known {
-            if self.counts.len() < MAX_COUNTED || self.counts.contains_key(&(quota, hash)) {
-                let count = self.counts.entry((quota, hash)).or_default();
+            let key = (quota, is_single, hash);
+            if self.counts.len() < MAX_COUNTED || self.counts.contains_key(&key) {
+                let count = self.counts.entry(key).or_default();
                 *count = count.saturating_add(1);
             }
         }
@@ -96,6 +98,20 @@ mod tests {
         quota_all: 10,
         ..CorrelationSettings::DEFAULT
     };
+
+    /// A client fires correlations of single accounts at will, with made-up keys.
+    #[test]
+    fn a_flood_from_a_network_leaves_room_for_a_campaign_of_that_network() {
+        let single = Strength { accounts: 1, times: 1, last: 0 };
+        let shared = Strength { accounts: 4, ..single };
+        let mut counter = QuotaCounter::default();
+        let mut admit = |account, strength| {
+            counter.admit(&Cause { account, tenant: 0, network: 9 }, strength, &SETTINGS, 60)
+        };
+        let flood = (1..=20).filter(|account| admit(*account, &single).is_ok()).count();
+        assert_eq!(flood, 7);
+        assert_eq!(admit(21, &shared), Ok(()));
+    }
 
     #[test]
     fn each_quota_is_counted_by_itself_and_for_a_minute() {
