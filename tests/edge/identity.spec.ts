@@ -603,3 +603,18 @@ it('a forged token before a key does not convict the subject that it names', () 
     expect(await decide(filter, { headers: token('victim') })).toMatchObject({ band: 'clear' });
   });
 });
+
+it('a forged token that five keys have come with does not convict the subject', () => {
+  return withRelease(lanterns(), async (filter) => {
+    const { authorization: forged } = bearer(jwt({ iss: 'idp', sub: 'victim' }));
+    const attack = (key: string, content?: string) =>
+      decide(filter, { headers: { authorization: `Bearer ${key}`, 'api-key': forged }, content });
+    for (let i = 0; i < 6; i++) await attack(`sk-attacker-${shortId()}`);
+    for (let i = 0; i < 6; i++) await attack('sk-attacker', phrase('lantern_red'));
+    await eventually('the indicator of the attacker', async () => {
+      expect((await attack('sk-attacker')).band).toBe('suspect');
+    });
+    const headers = { authorization: forged };
+    expect(await decide(filter, { headers })).toMatchObject({ band: 'clear' });
+  });
+});

@@ -33,6 +33,8 @@ pub async fn handle(
     caller: &Value,
 ) -> Result<Response, ApiError> {
     let upload = read(request).await?;
+    // An isolate that has served the admin API only would judge labels by the embedded policy.
+    active_rules::refresh_blocking(settings).await;
     let Some(secret) = settings.account_secret.as_deref() else {
         let message = "ACCOUNT_SECRET is missing or too short";
         let remedy = "set it: without it, requests have no accounts";

@@ -171,6 +171,8 @@ impl Sender {
         // The origin may have read another credential than the one that counts. Junk that changes
         // before one key must not become accounts that count for others.
         observation.proven &= !principals::come_with_others(&self.alternatives, self.presented);
+        // Of places that no API reads in place of each other it is not known what comes with what.
+        observation.proven &= !self.is_doubtful || !self.alternatives.is_empty();
         let is_confirmed = observation.proven && !self.is_doubtful;
         if is_confirmed {
             principals::remember_proof(self.proof);
@@ -178,7 +180,8 @@ impl Sender {
         if let Some(account) = &names.account {
             observation
                 .set_account(key.keyed_hash(FieldId::Account.spec().name, account.as_bytes()));
-        } else if self.is_claim && !is_confirmed {
+        } else if self.is_claim && !is_confirmed && !self.is_doubtful {
+            // A doubtful claim has an account of its own already.
             observation.disown(key);
         }
         if let Some(tenant) = &names.tenant {
