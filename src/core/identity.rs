@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod credential;
+pub mod credential_place;
 pub mod kind;
 pub mod mapping;
 pub mod principal;

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use hedgerow_core::field::FIELDS;
 use hedgerow_core::http::routes::BUILTIN_APIS;
 use hedgerow_core::http::websocket::WEBSOCKET_ROUTES;
-use hedgerow_core::identity::credential::{CredentialPlace, PLACES};
+use hedgerow_core::identity::credential_place::{CredentialPlace, PLACES};
 use hedgerow_core::rules::correlation::format_duration;
 
 use crate::{CorrelationRule, Rule, RuleMetadata, Rules};

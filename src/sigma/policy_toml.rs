@@ -1,6 +1,6 @@
 //! `policy.toml`: parses and checks the policy.
 
-use hedgerow_core::identity::credential::CredentialPlace;
+use hedgerow_core::identity::credential_place::CredentialPlace;
 use hedgerow_core::identity::source::IdentitySource;
 use hedgerow_core::rules::policy::{Action, Actions, Band, Bands, Policy, StatusPattern};
 use hedgerow_core::rules::{list, policy};

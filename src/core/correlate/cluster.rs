@@ -126,8 +126,8 @@ impl Clusters {
         Some(linked)
     }
 
-    /// Adds an alias to the cluster with the id or alias `id`; does nothing if there is no such
-    /// cluster, or if the alias is known.
+    /// Adds an alias to the cluster with the id or alias `id`. Ignores unknown clusters and known
+    /// aliases.
     pub fn add_alias(&mut self, alias: u32, id: u32) {
         let Some(node) = self.node_by_id.get(&id).copied() else { return };
         let root = self.find_root(node);

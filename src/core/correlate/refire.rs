@@ -59,8 +59,8 @@ impl RefireLimiter {
                 .is_none_or(|fired_at| at.abs_diff(*fired_at) >= refire_interval(correlation))
     }
 
-    /// Returns whether a correlation fires for a key, and records that it does. If there is no room
-    /// to remember it, older firings are forgotten: a flood must not silence a correlation.
+    /// Returns whether a correlation fires for a key, and records that it does. Forgets the older
+    /// half of the correlation's firings when the memory is full: a flood must not silence it.
     pub fn should_fire(
         &mut self,
         plan: &Plan,

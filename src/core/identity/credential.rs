@@ -1,60 +1,15 @@
-//! Credentials: the places in which clients send them, and the account that each names.
-
-use std::borrow::Cow;
+//! Credentials: which of several counts, and the account that each names.
 
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
-use serde::{Deserialize, Serialize};
 
 use super::claims::Claims;
+use super::credential_place::{
+    API_KEY_PROTOCOL, CredentialApi, CredentialPlace, INTERCHANGEABLE, PLACES, is_token,
+};
 use super::kind::AccountKind;
 use super::query::parameters;
 use crate::http::route::Dialect;
-
-/// A place in a request in which clients send a credential, written `header:x-api-key` or
-/// `query:key`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum CredentialPlace {
-    /// A header, by its name in lower case.
-    Header(Cow<'static, str>),
-    /// A query parameter.
-    Query(Cow<'static, str>),
-    /// The WebSocket protocol [`API_KEY_PROTOCOL`], because browsers cannot set other headers.
-    Protocol,
-}
-
-/// The places in which known APIs and gateways look for credentials, with their users. The first
-/// place that a request has counts, after the places of the API that it calls.
-pub const PLACES: &[(CredentialPlace, &str)] = &[
-    (AUTHORIZATION, "OpenAI and most APIs; AWS and Google with signatures or OAuth"),
-    (API_KEY, "Azure OpenAI"),
-    (CredentialPlace::Protocol, "OpenAI Realtime in browsers: `openai-insecure-api-key.<key>`"),
-    (X_API_KEY, "Anthropic; Amazon API Gateway"),
-    (X_GOOG_API_KEY, "Gemini, Vertex AI in express mode"),
-    (header("ocp-apim-subscription-key"), "Azure API Management, Azure AI services"),
-    (header("x-litellm-api-key"), "LiteLLM"),
-    (header("x-portkey-api-key"), "Portkey"),
-    (header("cf-aig-authorization"), "Cloudflare AI Gateway"),
-    (header("helicone-auth"), "Helicone"),
-    (header("x-bf-vk"), "Bifrost"),
-    (header("xi-api-key"), "ElevenLabs"),
-    (header("x-key"), "Black Forest Labs"),
-    (header("x-dashscope-api-key"), "DashScope"),
-    (header("x-rapidapi-key"), "RapidAPI"),
-    (header("apikey"), "Kong, Supabase"),
-    (header("x-functions-key"), "Azure Functions"),
-    (header("x-auth-token"), "gateways"),
-    (header("x-access-token"), "gateways"),
-    (QUERY_KEY, "Gemini"),
-    (query("api-key"), "Azure OpenAI Realtime in browsers"),
-    (ACCESS_TOKEN, "Gemini Live; OAuth 2.0 (RFC 6750)"),
-    (query("subscription-key"), "Azure API Management"),
-    (query("apikey"), "Kong"),
-    (query("api_key"), "gateways"),
-    (PRESIGNED, "AWS: presigned URLs"),
-    (query("X-Goog-Credential"), "Google Cloud: signed URLs"),
-];
 
 /// A credential, read but not verified.
 #[derive(Clone, PartialEq)]
@@ -66,46 +21,6 @@ pub(super) struct Credential {
     pub(super) whole: String,
     /// The claims, if the credential is a token.
     pub(super) claims: Option<Claims>,
-}
-
-/// An API that reads credentials in an order of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum CredentialApi {
-    Openai,
-    Azure,
-    Anthropic,
-    Gemini,
-    /// Google Cloud and AWS: signatures and OAuth.
-    Cloud,
-}
-
-impl CredentialApi {
-    /// Returns the API that a request calls.
-    fn of(dialect: Dialect, path: &str) -> Self {
-        let has = |segment| path.contains(segment);
-        if has("/openai/deployments/") || path.starts_with("/openai/") {
-            return Self::Azure;
-        }
-        if has("/projects/") || has("/model/") {
-            return Self::Cloud;
-        }
-        match dialect {
-            Dialect::Anthropic => Self::Anthropic,
-            Dialect::Gemini => Self::Gemini,
-            Dialect::Openai | Dialect::Generic => Self::Openai,
-        }
-    }
-
-    /// Returns the places in which the API looks for credentials, in its order.
-    fn places(self) -> &'static [CredentialPlace] {
-        match self {
-            Self::Openai => OPENAI,
-            Self::Azure => AZURE,
-            Self::Anthropic => ANTHROPIC,
-            Self::Gemini => GEMINI,
-            Self::Cloud => CLOUD,
-        }
-    }
 }
 
 /// The credentials of a request, in order of precedence.
@@ -268,9 +183,7 @@ pub(super) fn read(value: &str) -> Option<Result<Credential, Malformed>> {
     }
     let token = match value.split_once(char::is_whitespace) {
         // A tab follows a known scheme, or is a part of a malformed key.
-        Some((scheme, rest))
-            if is_scheme(scheme) && (!value.contains('\t') || is_known(scheme)) =>
-        {
+        Some((scheme, rest)) if is_token(scheme) && (!value.contains('\t') || is_known(scheme)) => {
             if scheme.eq_ignore_ascii_case("basic") {
                 return basic(rest.trim());
             }
@@ -391,40 +304,6 @@ fn is_known(word: &str) -> bool {
     SCHEMES.iter().any(|scheme| word.eq_ignore_ascii_case(scheme))
 }
 
-/// Returns whether a word can be the name of a scheme (a token of RFC 9110).
-fn is_scheme(word: &str) -> bool {
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !word.is_empty() && word.bytes().all(is_token)
-}
-
-const fn header(name: &'static str) -> CredentialPlace {
-    CredentialPlace::Header(Cow::Borrowed(name))
-}
-
-const fn query(name: &'static str) -> CredentialPlace {
-    CredentialPlace::Query(Cow::Borrowed(name))
-}
-
-const AUTHORIZATION: CredentialPlace = header("authorization");
-const API_KEY: CredentialPlace = header("api-key");
-const X_API_KEY: CredentialPlace = header("x-api-key");
-const X_GOOG_API_KEY: CredentialPlace = header("x-goog-api-key");
-const QUERY_KEY: CredentialPlace = query("key");
-const ACCESS_TOKEN: CredentialPlace = query("access_token");
-const PRESIGNED: CredentialPlace = query("X-Amz-Credential");
-
-/// The places of each API, in the order in which it looks for credentials.
-const OPENAI: &[CredentialPlace] = &[AUTHORIZATION, API_KEY, CredentialPlace::Protocol];
-const AZURE: &[CredentialPlace] = &[API_KEY, AUTHORIZATION];
-const ANTHROPIC: &[CredentialPlace] = &[X_API_KEY, AUTHORIZATION];
-const GEMINI: &[CredentialPlace] = &[X_GOOG_API_KEY, QUERY_KEY, AUTHORIZATION, ACCESS_TOKEN];
-const CLOUD: &[CredentialPlace] = &[AUTHORIZATION, PRESIGNED, X_GOOG_API_KEY, QUERY_KEY];
-
-/// Places in which one API or another reads the same key: a client may fill one with junk, and
-/// present its key in another. Keys of gateways in other places come in addition to a key.
-const INTERCHANGEABLE: &[CredentialPlace] =
-    &[AUTHORIZATION, API_KEY, X_API_KEY, X_GOOG_API_KEY, QUERY_KEY, ACCESS_TOKEN];
-
 /// Bytes below which a credential is a placeholder, if the request has another one.
 const MIN_KEY_BYTES: usize = 8;
 
@@ -465,64 +344,11 @@ const KEY_PARAMETERS: [&str; 4] = ["token=", "key=", "auth=", "api_key="];
 /// Maximum number of credentials of a request that are read.
 const MAX_CREDENTIALS: usize = 16;
 
-/// Prefix of the WebSocket protocol that is an API key.
-const API_KEY_PROTOCOL: &str = "openai-insecure-api-key.";
-
-/// The header with the WebSocket protocols that a client offers.
-const PROTOCOL_HEADER: &str = "sec-websocket-protocol";
-
-impl CredentialPlace {
-    /// Returns whether the place is in a header, by its name in lower case.
-    fn is_header(&self, name: &str) -> bool {
-        match self {
-            Self::Header(other) => other == name,
-            Self::Protocol => name == PROTOCOL_HEADER,
-            Self::Query(_) => false,
-        }
-    }
-}
-
-impl TryFrom<String> for CredentialPlace {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let place = match text.split_once(':') {
-            Some(("header", name)) if is_header_name(name) => {
-                Some(Self::Header(Cow::Owned(name.to_owned())))
-            }
-            Some(("query", name)) if !name.is_empty() => {
-                Some(Self::Query(Cow::Owned(name.to_owned())))
-            }
-            _ => None,
-        };
-        place.ok_or_else(|| {
-            format!(
-                "'{text}' is not a place of credentials: expected \"header:NAME\" in lower case, \
-                 or \"query:NAME\""
-            )
-        })
-    }
-}
-
-impl From<CredentialPlace> for String {
-    fn from(place: CredentialPlace) -> Self {
-        match place {
-            CredentialPlace::Header(name) => format!("header:{name}"),
-            CredentialPlace::Query(name) => format!("query:{name}"),
-            CredentialPlace::Protocol => format!("header:{PROTOCOL_HEADER}"),
-        }
-    }
-}
-
-/// Returns whether a header of HTTP can have a name, which is in lower case.
-pub fn is_header_name(name: &str) -> bool {
-    is_scheme(name) && !name.bytes().any(|byte| byte.is_ascii_uppercase())
-}
-
 #[cfg(test)]
 mod tests {
     use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
+    use super::super::credential_place::PROTOCOL_HEADER;
     use super::*;
 
     fn jwt(payload: &str) -> String {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::credential::is_header_name;
+use super::credential_place::is_header_name;
 
 /// A source of an account or a tenant, written as in the policy: `jwt:sub`, `header:x-customer-id`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -323,8 +323,8 @@ impl Tables {
         self.exec("DELETE FROM indicator WHERE key = ? AND correlation = ?", values)
     }
 
-    /// Reads the indicators that have not expired, into a table with any number of places. Ends
-    /// the revocations for which there is no room.
+    /// Reads the indicators that have not expired, into a table without a maximum. Ends the
+    /// revocations beyond [`MAX_REVOKED_INDICATORS`].
     fn indicators(&self) -> Result<StoredIndicators, ApiError> {
         self.end_surplus_revocations()?;
         let query = "SELECT correlation, key, expires, times, last, accounts,

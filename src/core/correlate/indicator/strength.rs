@@ -1,4 +1,4 @@
-//! The strength of an indicator: which indicators stay if there is no room for all.
+//! The strength of an indicator, by which a full table chooses what to drop.
 
 /// The facts that decide how long an indicator stays in a full table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

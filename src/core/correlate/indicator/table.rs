@@ -38,7 +38,7 @@ pub enum Admission {
     Admitted,
     /// The table has the indicator in place of a weaker one.
     Replaced(IndicatorName),
-    /// There is no place for it: all others are at least as strong.
+    /// The table is full, and all others are at least as strong.
     Refused,
 }
 

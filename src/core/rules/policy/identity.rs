@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::identity::access::{is_audience, is_team};
-use crate::identity::credential::{CredentialPlace, is_header_name};
+use crate::identity::credential_place::{CredentialPlace, is_header_name};
 use crate::identity::source::IdentitySource;
 
 /// Accounts and tenants of requests.
