@@ -26,4 +26,5 @@ pub mod rpc;
 pub mod rs256;
 pub mod settings;
 pub mod sql;
+pub mod web_crypto;
 pub mod write_budget;

@@ -1,29 +1,11 @@
 //! Signatures of JSON Web Tokens by RSA (RS256), verified by WebCrypto.
 
-use js_sys::futures::JsFuture;
-use js_sys::{Array, JSON, Object, Promise, Uint8Array};
+use js_sys::JSON;
 use serde::Deserialize;
 use serde_json::json;
-use wasm_bindgen::prelude::*;
+use wasm_bindgen::JsValue;
 
-#[wasm_bindgen]
-extern "C" {
-    #[wasm_bindgen(js_namespace = ["crypto", "subtle"], js_name = importKey, catch)]
-    fn import_key(
-        format: &str,
-        key: &JsValue,
-        algorithm: &Object,
-        extractable: bool,
-        usages: &Array,
-    ) -> Result<Promise, JsValue>;
-    #[wasm_bindgen(js_namespace = ["crypto", "subtle"], js_name = verify, catch)]
-    fn verify(
-        algorithm: &str,
-        key: &JsValue,
-        signature: &Uint8Array,
-        data: &Uint8Array,
-    ) -> Result<Promise, JsValue>;
-}
+use crate::platform::web_crypto;
 
 /// The name of the algorithm in WebCrypto.
 const ALGORITHM: &str = "RSASSA-PKCS1-v1_5";
@@ -52,18 +34,13 @@ impl PublicKey {
         let JsonWebKey { kid, kty, n, e } = key;
         let text = json!({ "kty": kty, "n": n, "e": e, "alg": "RS256", "ext": true }).to_string();
         let jwk = JSON::parse(&text).ok()?;
-        let entry = |name: &str, value: &str| Array::of2(&name.into(), &value.into());
-        let algorithm = Array::of2(&entry("name", ALGORITHM), &entry("hash", "SHA-256"));
-        let algorithm = Object::from_entries(&algorithm).ok()?;
-        let usages = Array::of1(&"verify".into());
-        let key = import_key("jwk", &jwk, &algorithm, false, &usages).ok()?;
-        Some(Self { id: kid, key: JsFuture::from(key).await.ok()? })
+        let key = web_crypto::import_key("jwk", &jwk, ALGORITHM).await.ok()?;
+        Some(Self { id: kid, key })
     }
 
     /// Returns whether the key made a signature of a text. False if WebCrypto fails.
     pub async fn verifies(&self, signature: &[u8], text: &str) -> bool {
-        let (signature, text) = (Uint8Array::from(signature), Uint8Array::from(text.as_bytes()));
-        let Ok(verified) = verify(ALGORITHM, &self.key, &signature, &text) else { return false };
-        JsFuture::from(verified).await.is_ok_and(|verified| verified.is_truthy())
+        let verified = web_crypto::verify(ALGORITHM, &self.key, signature, text.as_bytes());
+        verified.await.unwrap_or(false)
     }
 }
