@@ -210,6 +210,24 @@ fn noise_hides_the_template_and_scale_changes_the_number_of_accounts() {
     assert!((15..25).contains(&small["campaigns"][0]["accounts"].as_u64().unwrap()));
 }
 
+/// A campaign whose words no signature knows is invisible in single requests; its requests still
+/// share a template, so that correlation has the same to count.
+#[test]
+fn unknown_wording_leaves_only_the_template() {
+    let path = write_scenario("unknown-wording", SCENARIO);
+    let shipped = |more: &[&str]| {
+        let mut command = hedgerow_command();
+        command.current_dir(from_root("")).arg("simulate").arg(&path).args(more);
+        let output = command.args(["--no-correlate", "--format", "json"]).output().unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        report["campaigns"][0]["flagged"].as_u64().unwrap()
+    };
+    assert!(shipped(&[]) >= 30);
+    assert_eq!(shipped(&["--unknown-wording"]), 0);
+    let report = json(&path, &["--unknown-wording", "--noise", "0"]);
+    assert!(report["campaigns"][0]["flagged"].as_u64().unwrap() >= 30, "{report}");
+}
+
 #[test]
 fn text_output_shows_sources_correlations_and_scale() {
     let path = write_scenario("text", SCENARIO);

@@ -1,5 +1,5 @@
-//! `hedgerow simulate SCENARIO.toml [--ruleset BUNDLE] [--noise 0,20,40,60] [--no-correlate]`:
-//! plays a scenario through the engine of the edge.
+//! `hedgerow simulate SCENARIO.toml [--ruleset BUNDLE] [--noise 0,20,40,60] [--unknown-wording]
+//! [--no-correlate]`: plays a scenario through the engine of the edge.
 //!
 //! A seeded generator writes one request after the other, in the order of time. Each is read,
 //! assessed, counted and correlated as at the edge.
@@ -45,6 +45,9 @@ pub struct SimulateArgs {
     /// values are compared in a table.
     #[arg(long, value_name = "PERCENT,…", value_delimiter = ',', value_parser = parse_percent)]
     noise: Vec<f64>,
+    /// Replace the instructions of all campaigns by instructions whose words no signature knows.
+    #[arg(long)]
+    unknown_wording: bool,
     /// Use this seed of random numbers instead of that of the scenario.
     #[arg(long)]
     seed: Option<u64>,
@@ -67,6 +70,9 @@ pub fn run(args: &SimulateArgs, format: Format) -> Result<Outcome> {
     };
     scenario.seed = args.seed.unwrap_or(scenario.seed);
     scenario.scale = args.scale.unwrap_or(scenario.scale);
+    for campaign in &mut scenario.campaign {
+        campaign.unknown_wording |= args.unknown_wording;
+    }
     let ruleset = args.ruleset.load()?;
     let noise_levels: Vec<Option<f64>> = match args.noise.as_slice() {
         [] => vec![None],

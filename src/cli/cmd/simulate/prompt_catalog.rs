@@ -300,6 +300,28 @@ pub fn vendor_examples() -> Patterns {
     )]
 }
 
+/// Returns prompts with the length of a campaign's instruction, and none of its words: every word
+/// that says something is drawn at random.
+pub fn unknown_wording() -> Patterns {
+    vec![
+        Pattern::new(
+            &[
+                "The [adjective] [noun] and [noun] of [name] [verb] the [noun] [adverb], as [adjective] [noun] do.",
+                "[name] must [adverb] [verb] [adjective] [noun], and the [noun] [verb] [name].",
+                "Of [noun] and [adjective] [noun], only [noun] may [verb] the [adjective] [noun] near [name].",
+            ],
+            "[break][question]",
+        ),
+        Pattern::new(
+            &[
+                "By the [noun] of [name], [adjective] [noun] [verb] [noun] and [verb] the [adjective] [noun] [adverb].",
+                "No [noun] of [name] can [verb] [adjective] [noun] if the [noun] did [verb] [noun].",
+            ],
+            "[break][passage] [question]",
+        ),
+    ]
+}
+
 /// Returns the empty prompt of requests that only imitate others.
 pub fn imitations() -> Patterns {
     vec![Pattern::new(&[""], "")]

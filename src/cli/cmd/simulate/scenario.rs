@@ -141,6 +141,9 @@ pub struct CampaignSpec {
     /// Number of networks of its addresses.
     #[serde(default = "default_networks")]
     pub networks: u32,
+    /// Whether its templates have none of the words that signatures know: only its conduct shows.
+    #[serde(default)]
+    pub unknown_wording: bool,
     /// Percent of its exchanges within which its accounts should be flagged.
     #[serde(default = "default_detect_within")]
     pub detect_within: f64,

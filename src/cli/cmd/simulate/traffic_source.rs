@@ -114,7 +114,10 @@ impl TrafficSource {
         let seed = rng.next_u64();
         let tasks = campaign.tasks.iter().cycle().take(campaign.templates as usize);
         let templates = tasks.enumerate().flat_map(|(number, task)| {
-            let (patterns, payload) = task_prompts(*task);
+            let (mut patterns, payload) = task_prompts(*task);
+            if campaign.unknown_wording {
+                patterns = prompt_catalog::unknown_wording();
+            }
             let mut generated = build_templates(
                 &patterns,
                 payload,
