@@ -48,8 +48,9 @@
 //!   `labels`.
 //! - `meta (name TEXT, value TEXT)`: `publish.attempts`, `publish.problem`; `pull.checked`,
 //!   `pull.changed`, `pull.problem`, `pull.source`, `pull.serial`, `pull.etag`;
-//!   `indicators.changed`, `indicators.published`, `indicators.number`, `indicators.problem`,
-//!   `indicators.writes`: day, number and time of writes of indicators;
+//!   `indicators.changed`, `indicators.urgent`, `indicators.published`, `indicators.number`,
+//!   `indicators.problem`; `indicators.writes`: day, number and time of writes of indicators;
+//!   `indicators.format`: the format of what KV has;
 //!   `clusters.counter`: the number from which the last id of a cluster was made;
 //!   `names.changed`, `names.published`, `names.number`, `names.written`, `names.problem`.
 //!
@@ -153,8 +154,6 @@ pub struct Registry {
     correlation_settings: Cell<CorrelationSettings>,
     /// Firings that were not stored, and firings that wait.
     usage: RefCell<Usage>,
-    /// Whether the next publication of indicators ignores the budget of writes.
-    publishes_at_once: Cell<bool>,
     /// The clusters of the table `link`; `None` until they are needed.
     clusters: RefCell<Option<Clusters>>,
     /// Time at which expired indicators were last deleted, in seconds since the epoch.
@@ -187,7 +186,6 @@ impl DurableObject for Registry {
             quotas: RefCell::default(),
             correlation_settings: Cell::default(),
             usage: RefCell::default(),
-            publishes_at_once: Cell::new(false),
             clusters: RefCell::default(),
             indicators_pruned_at: Cell::new(0),
             links_pruned_at: Cell::new(0),

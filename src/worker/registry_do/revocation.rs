@@ -147,8 +147,7 @@ impl Registry {
     /// Publishes the indicators after a revocation, whatever is left of the budget.
     async fn publish_revocations(&self) -> Result<(), ApiError> {
         self.reload_indicators();
-        self.publish_at_once();
-        self.mark_indicators_changed().await
+        self.mark_indicators_urgent().await
     }
 }
 
