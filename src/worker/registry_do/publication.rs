@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use hedgerow_core::correlate::indicator::{Indicator, Indicators};
+use hedgerow_core::correlate::indicator::{FORMAT_VERSION, Indicator, Indicators};
 
 use super::Registry;
 use super::publish::put_with_timeout;
@@ -41,6 +41,9 @@ const META_URGENT: &str = "indicators.urgent";
 /// Name of the number of changes when the indicators were last published.
 const META_PUBLISHED: &str = "indicators.published";
 
+/// Name of the format version of what was last published.
+const META_FORMAT: &str = "indicators.format";
+
 /// Name of the version number that was last published.
 const META_NUMBER: &str = "indicators.number";
 
@@ -66,6 +69,8 @@ struct Changes {
     all: u64,
     urgent: u64,
     published: Option<u64>,
+    /// Format version of what KV has.
+    format: Option<u64>,
 }
 
 impl Changes {
@@ -74,17 +79,23 @@ impl Changes {
             all: tables.meta_number(META_CHANGED).unwrap_or(0),
             urgent: tables.meta_number(META_URGENT).unwrap_or(0),
             published: tables.meta_number(META_PUBLISHED),
+            format: tables.meta_number(META_FORMAT),
         }
     }
 
-    /// Returns whether KV lacks a change.
+    /// Returns whether KV lacks a change, or has a format that isolates do not read.
     fn is_pending(self) -> bool {
-        self.all != self.published.unwrap_or(0)
+        self.all != self.published.unwrap_or(0) || self.is_unreadable()
     }
 
-    /// Returns whether KV lacks a revocation, for which an operator waits.
+    /// Returns whether KV lacks a revocation, for which an operator waits, or all indicators.
     fn is_urgent(self) -> bool {
-        self.is_pending() && self.urgent > self.published.unwrap_or(0)
+        self.urgent > self.published.unwrap_or(0) || self.is_unreadable()
+    }
+
+    /// Returns whether an earlier version has published in another format.
+    fn is_unreadable(self) -> bool {
+        self.published.is_some() && self.format != Some(FORMAT_VERSION.into())
     }
 }
 
@@ -127,6 +138,9 @@ impl Registry {
         match self.publish_indicators_once().await {
             Ok(()) => {
                 let _ = tables.set_meta(META_PUBLISHED, Some(&changes.all.to_string()));
+                if changes.format != Some(FORMAT_VERSION.into()) {
+                    let _ = tables.set_meta(META_FORMAT, Some(&FORMAT_VERSION.to_string()));
+                }
                 if tables.meta(META_PROBLEM).is_some() {
                     let _ = tables.set_meta(META_PROBLEM, None);
                 }
@@ -241,7 +255,9 @@ mod tests {
 
     #[test]
     fn a_revocation_is_urgent_until_a_publication_that_began_after_it_has_ended() {
-        let changes = |all, urgent, published| Changes { all, urgent, published };
+        let format = Some(FORMAT_VERSION.into());
+        let changes = |all, urgent, published| Changes { all, urgent, published, format };
+        let other = |format| Changes { format, ..changes(6, 0, Some(6)) };
         // name, changes, pending, urgent
         let rows = [
             ("nothing yet", changes(0, 0, None), false, false),
@@ -250,10 +266,16 @@ mod tests {
             ("firings after a revocation", changes(6, 4, Some(3)), true, true),
             ("published", changes(6, 4, Some(6)), false, false),
             ("firings after a published revocation", changes(7, 4, Some(6)), true, false),
+            ("published in an earlier format", other(None), true, true),
+            ("published in a later format", other(Some(99)), true, true),
             ("a revocation during the publication of change 6", changes(7, 7, Some(6)), true, true),
         ];
         for (name, changes, is_pending, is_urgent) in rows {
-            assert_eq!((changes.is_pending(), changes.is_urgent()), (is_pending, is_urgent), "{name}");
+            assert_eq!(
+                (changes.is_pending(), changes.is_urgent()),
+                (is_pending, is_urgent),
+                "{name}"
+            );
         }
     }
 }
