@@ -47,6 +47,7 @@ const ROUTES: &[AdminRoute] = &[
     route("GET",  "/live/ticket",             RouteHandler::LiveTicket, Scope::Read),
     route("GET",  "/clusters",                RouteHandler::Clusters,   Scope::Read),
     route("GET",  "/clusters/{id}",           RouteHandler::Clusters,   Scope::Read),
+    route("POST", "/clusters/{id}/split",     RouteHandler::Registry,   Scope::Admin),
     route("GET",  "/indicators",              RouteHandler::Registry,   Scope::Read),
     route("POST", "/indicators/revoke",       RouteHandler::Registry,   Scope::Admin),
     route("POST", "/indicators/{key}/revoke", RouteHandler::Registry,   Scope::Admin),

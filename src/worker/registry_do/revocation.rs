@@ -121,7 +121,7 @@ impl Registry {
 
     /// Returns the hash under which an account is counted, 16 hex digits: of its id, as decisions
     /// show it, or the hash itself, as the status shows it.
-    fn account_hash(&self, account: &str) -> Result<String, ApiError> {
+    pub(super) fn account_hash(&self, account: &str) -> Result<String, ApiError> {
         if account.len() == HASH_DIGITS && parse_hash(account).is_some() {
             return Ok(account.to_lowercase());
         }
