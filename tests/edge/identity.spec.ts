@@ -276,7 +276,7 @@ it('a trusted gateway names the address of the client', () => {
 it('without a header for it, the address of a client of a gateway is unknown', () => {
   const gate = {
     ...signature('lantern_gate', 22),
-    selections: { address: { field: { field: 'client.address', exists: true } } },
+    selections: { words: { field: { field: 'client.address', cidr: '198.51.100.0/24' } } },
   };
   const identity = { trusted: 'header:x-gateway' };
   return withRelease({ policy: { identity }, signatures: [gate] }, async (filter) => {

@@ -314,7 +314,7 @@ mod tests {
         ];
         for (trusted, has_header, hides, lacks) in rows {
             let name = format!("{trusted} {has_header}");
-            let header = has_header.then(|| "header:x-real-ip");
+            let header = has_header.then_some("header:x-real-ip");
             let setting = json!({"trusted": trusted, "client_address": header});
             let policy: IdentityPolicy = serde_json::from_value(setting).unwrap();
             let found = (policy.hides_clients(), policy.lacks_client_addresses());
