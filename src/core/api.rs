@@ -22,7 +22,8 @@ mod traffic;
 pub use audit::{AuditEntry, AuditLog};
 pub use bundles::{BundleInfo, BundleList, BundleUpload, SignedBundle};
 pub use clusters::{
-    ClusterDetails, ClusterInfo, ClusterLink, ClusterList, ClusterSummary, ClusterTraffic,
+    ClusterBridge, ClusterDetails, ClusterInfo, ClusterLink, ClusterList, ClusterSummary,
+    ClusterTraffic, SplitRequest, SplitResult,
 };
 pub use decisions::{DecisionList, DecisionRecord};
 pub use error::{ErrorBody, ErrorDetails};

@@ -13,6 +13,7 @@ use crate::correlate::{Correlator, Firing, Observation, Shard};
 use crate::evaluate::decision::Assessment;
 use crate::field::FieldId;
 use crate::http::envelope::Envelope;
+use crate::http::route::Endpoint;
 use crate::identity::kind::AccountKind;
 use crate::rules::policy::{Action, Disposition, Mode};
 use crate::ruleset::Ruleset;
@@ -86,10 +87,21 @@ impl<'r> LocalEngine<'r> {
     /// Evaluates a request and counts it. `status` is the HTTP status of its response. Returns
     /// `None` if the request is not an LLM call.
     pub fn evaluate(&mut self, envelope: &Envelope<'_>, status: u16) -> Option<Evaluation> {
+        self.evaluate_as(self.ruleset.endpoint(envelope)?, envelope, status)
+    }
+
+    /// Evaluates a request like [`LocalEngine::evaluate`], whose endpoint is known, by
+    /// [`Ruleset::endpoint`].
+    pub fn evaluate_as(
+        &mut self,
+        endpoint: Endpoint,
+        envelope: &Envelope<'_>,
+        status: u16,
+    ) -> Option<Evaluation> {
         self.firings.clear();
         let indicators = self.correlation_enabled.then_some(&self.indicators);
         let envelope = Envelope { indicators, ..envelope.clone() };
-        let mut assessment = self.ruleset.assess(&envelope)?;
+        let mut assessment = self.ruleset.assess_as(endpoint, &envelope)?;
         let policy = self.ruleset.policy();
         let Envelope { path, account, tenant, .. } = envelope;
         let disposition =

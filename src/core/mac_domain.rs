@@ -19,6 +19,9 @@ pub enum MacDomain {
     IndicatorsKey,
     /// The derived key that authenticates names of accounts in KV. HMAC under ACCOUNT_SECRET.
     NamesKey,
+    /// The derived key that authenticates cached keys of Cloudflare Access. HMAC under
+    /// ACCOUNT_SECRET.
+    AccessKeys,
     /// The key of the hashes that correlation counts. SHA-256 of prefix and ACCOUNT_SECRET.
     HashKey,
     /// Tickets for the WebSocket of the console. HMAC under READ_TOKEN or ADMIN_TOKEN.
@@ -41,6 +44,7 @@ impl MacDomain {
             Self::Address => b"hedgerow.address.v1\0",
             Self::IndicatorsKey => b"hedgerow.indicators-key.v1\0",
             Self::NamesKey => b"hedgerow.names-key.v1\0",
+            Self::AccessKeys => b"hedgerow.access-keys.v1\0",
             Self::HashKey => b"hedgerow.keys.v1\0",
             Self::LiveTicket => b"hedgerow.live-ticket.v1\0",
         }
@@ -54,7 +58,7 @@ mod tests {
     #[test]
     fn no_prefix_is_the_beginning_of_another() {
         use MacDomain::*;
-        let others = [Tenant, Address, IndicatorsKey, NamesKey, HashKey, LiveTicket];
+        let others = [Tenant, Address, IndicatorsKey, NamesKey, AccessKeys, HashKey, LiveTicket];
         let domains: Vec<_> = AccountKind::ALL.map(Account).into_iter().chain(others).collect();
         for domain in &domains {
             let prefix = domain.prefix();

@@ -27,7 +27,7 @@
 //! - A batch that arrives twice is counted once: its sender numbers its batches.
 //! - Firings are in the table before the batch is answered. The table has at most 5,000. A firing
 //!   leaves it when the registry has answered 200 or 4xx, or when the table is full. Firings beyond
-//!   a quota of `correlate` in the policy are forgotten at once, and fire again at the next event.
+//!   a quota of `correlate` in the policy are forgotten at once, and fire again in the next minute.
 //! - Partitions and sequence numbers are written together or not at all.
 //! - One session is in memory at a time. A new plan takes over the counts by way of a snapshot.
 //!
@@ -315,19 +315,29 @@ impl Session {
         for observation in batch.observations(&self.plan) {
             self.correlator.observe(&observation, now, &mut firings);
         }
-        let reports: Vec<FiringReport> = firings
-            .iter()
-            .filter_map(|firing| FiringReport::from_firing(firing, &self.plan))
-            .collect();
-        let (admitted, refused): (Vec<FiringReport>, Vec<FiringReport>) =
-            reports.into_iter().partition(|report| {
-                let (cause, strength) = (report.cause(), report.strength());
-                self.quotas.admit(&cause, &strength, &self.policy, now.into()).is_ok()
-            });
-        for FiringReport { correlation, key, .. } in &refused {
-            self.forget_firing(correlation, key);
+        let (mut admitted, mut refused) = (Vec::new(), 0_u64);
+        for firing in &firings {
+            let Some(report) = FiringReport::from_firing(firing, &self.plan) else { continue };
+            let (cause, strength) = (report.cause(), report.strength());
+            // A repeated firing makes no new indicator.
+            if firing.is_repeated
+                || self.quotas.admit(&cause, &strength, &self.policy, now.into()).is_ok()
+            {
+                admitted.push(report);
+            } else {
+                self.refuse_firing(&report.correlation, &report.key, report.accounts.len());
+                refused = refused.saturating_add(1);
+            }
         }
-        (admitted, refused.len() as u64)
+        (admitted, refused)
+    }
+
+    /// Keeps a firing that was refused from firing again at each event: it does in the next minute,
+    /// when the quotas have room again, or with more accounts. `key` is in hex.
+    fn refuse_firing(&mut self, correlation: &str, key: &str, accounts: usize) {
+        let key = u64::from_str_radix(key, 16).unwrap_or_default();
+        let next_minute = (now() / 60).saturating_add(1).saturating_mul(60);
+        self.correlator.refuse_firing(correlation, key, accounts, next_minute);
     }
 
     /// Forgets a firing, so that it fires again at the next event. `key` is in hex.

@@ -17,7 +17,7 @@
 //! | `POST /promote`, `POST /rollback` | admin API |
 //! | `GET /diff?from=&to=`, `GET /audit?limit=&before=` | admin API |
 //! | `GET /indicators`, `GET /indicators/<key>`, `POST /indicators/<key>/revoke` | admin API |
-//! | `GET /clusters`, `GET /clusters/<id>` | admin API |
+//! | `GET /clusters`, `GET /clusters/<id>`, `POST /clusters/<id>/split` | admin API |
 //! | `POST /names`: a [`NamesReport`](principals::NamesReport) → `{"stored":n}` | admin API, ledgers |
 //! | `POST /labels`: `{"ids":[…]}` → `{"labels":{"<id>":"<label>"}}` | admin API |
 //! | `POST /audit?subject=&result=`: adds a call that was rejected | admin API |
@@ -40,7 +40,10 @@
 //!   blanks; the last three are hashes of who caused the first firing.
 //! - `link (id INTEGER, correlation, key TEXT, at, last INTEGER, accounts TEXT)`: accounts that a
 //!   firing added to a cluster, 16 digits each.
-//! - `cluster_key (key, cluster TEXT)`: the id of the cluster of each key that has a link.
+//! - `cluster_key (key, cluster, first TEXT)`: the id of the cluster of each key that has a link,
+//!   now and when the key was added.
+//! - `cluster_barred (account TEXT, until INTEGER)`: accounts that an operator has cut off a
+//!   cluster, and that link nothing for a month.
 //! - `cluster_alias (id, cluster TEXT)`: ids of clusters that have merged, each with the id of the
 //!   cluster that they are part of now.
 //! - `principal (id, account, tenant TEXT, at, expires INTEGER)`: what an account stands for.
@@ -48,8 +51,9 @@
 //!   `labels`.
 //! - `meta (name TEXT, value TEXT)`: `publish.attempts`, `publish.problem`; `pull.checked`,
 //!   `pull.changed`, `pull.problem`, `pull.source`, `pull.serial`, `pull.etag`;
-//!   `indicators.changed`, `indicators.published`, `indicators.number`, `indicators.problem`,
-//!   `indicators.writes`: day, number and time of writes of indicators;
+//!   `indicators.changed`, `indicators.urgent`, `indicators.published`, `indicators.number`,
+//!   `indicators.problem`; `indicators.writes`: day, number and time of writes of indicators;
+//!   `indicators.format`: the format of what KV has;
 //!   `clusters.counter`: the number from which the last id of a cluster was made;
 //!   `names.changed`, `names.published`, `names.number`, `names.written`, `names.problem`.
 //!
@@ -76,9 +80,12 @@
 //! publication. Pauses after failures to publish indicators start over, and so do the quotas of the
 //! minute and the counts of refused firings.
 
+mod cluster_restore;
+mod cluster_split;
 mod clusters;
 mod error;
 mod indicators;
+mod name_quota;
 mod publication;
 mod publish;
 mod pull;
@@ -107,6 +114,7 @@ use serde_json::{Value, json};
 use worker::{DurableObject, Env, Request, Response, ResponseBuilder, State, durable_object};
 
 use self::error::{internal_error, rejected, unknown_bundle};
+use self::name_quota::NameQuota;
 use self::room::{StoredIndicators, Usage};
 use self::signed::ReleaseKind;
 use self::tables::{StoredRelease, Tables};
@@ -138,9 +146,8 @@ pub struct Registry {
     /// Time at which the alarm publishes the names of accounts, in milliseconds since the epoch;
     /// infinite if no publication is due.
     names_publish_at: Cell<f64>,
-    /// A minute since the epoch, and the number of accounts that the origin named for the first
-    /// time in it.
-    new_names: Cell<(u64, u32)>,
+    /// Accounts that the origin named for the first time in the current minute.
+    new_names: RefCell<NameQuota>,
     /// Time at which names that have ended were last deleted, in seconds since the epoch.
     names_pruned_at: Cell<u64>,
     /// Pause after failed publications of the indicators.
@@ -153,8 +160,6 @@ pub struct Registry {
     correlation_settings: Cell<CorrelationSettings>,
     /// Firings that were not stored, and firings that wait.
     usage: RefCell<Usage>,
-    /// Whether the next publication of indicators ignores the budget of writes.
-    publishes_at_once: Cell<bool>,
     /// The clusters of the table `link`; `None` until they are needed.
     clusters: RefCell<Option<Clusters>>,
     /// Time at which expired indicators were last deleted, in seconds since the epoch.
@@ -180,14 +185,13 @@ impl DurableObject for Registry {
             release_publish_at: Cell::new(f64::INFINITY),
             indicators_publish_at: Cell::new(f64::INFINITY),
             names_publish_at: Cell::new(f64::INFINITY),
-            new_names: Cell::default(),
+            new_names: RefCell::default(),
             names_pruned_at: Cell::new(0),
             indicators_backoff: RefCell::default(),
             indicators: RefCell::default(),
             quotas: RefCell::default(),
             correlation_settings: Cell::default(),
             usage: RefCell::default(),
-            publishes_at_once: Cell::new(false),
             clusters: RefCell::default(),
             indicators_pruned_at: Cell::new(0),
             links_pruned_at: Cell::new(0),
@@ -265,7 +269,10 @@ impl Registry {
             };
         }
         if let Some(id) = path.strip_prefix("/clusters/") {
-            return self.cluster(id);
+            return match (method.as_str(), id.strip_suffix("/split")) {
+                ("POST", Some(id)) => self.split_cluster(id, request, &caller).await,
+                _ => self.cluster(id),
+            };
         }
         match (method.as_str(), path) {
             ("POST", "/firings") => self.receive_firings(request).await,

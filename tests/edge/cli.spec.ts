@@ -313,6 +313,7 @@ ${exemplar('near: one', 'no-match', 1)}
     expect(shown).toMatch(/accounts in the last \d+ sampled decisions\n +[0-9a-f]{32} +\d+ {2}key/);
     expect(await text('status')).toMatch(/^names +\d+ of 10000 accounts/m);
     expect(await text('status')).toMatch(/indicators +1, 1 clusters/);
+    const split = ['clusters', 'split', '--reason', 'x'];
     const errors: [string[], number, RegExp][] = [
       [['indicators', 'explain', '0000000000000000'], 1, /unknown indicator key/],
       [['indicators', 'explain', 'nonsense'], 2, /16 digits/],
@@ -329,6 +330,9 @@ ${exemplar('near: one', 'no-match', 1)}
         /expected a time in the next 366 days/,
       ],
       [['clusters', 'show', '00000000'], 1, /unknown cluster/],
+      [['clusters', 'split', cluster, '--reason', 'x'], 2, /--account/],
+      [[...split, '00000000', '--account', 'f'.repeat(16)], 1, /unknown cluster/],
+      [[...split, cluster, '--account', 'f'.repeat(16)], 1, /no account of the request/],
     ];
     for (const [args, code, message] of errors) {
       const failure = await hedgerow(args, edgeTarget());

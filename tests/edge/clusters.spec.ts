@@ -1,5 +1,6 @@
 // Clusters: two campaigns form two clusters, an account of both merges them, and the old id still
-// finds the cluster and still applies in the policy, also after a restart of the registry.
+// finds the cluster and still applies in the policy, also after a restart of the registry. An
+// operator who cuts off the accounts of both separates them again.
 import { describe, expect, it } from 'vitest';
 import { keyPair } from './minisign.ts';
 import { Admin, ADMIN_TOKEN, makeBundle, signature } from './release-fixtures.ts';
@@ -155,5 +156,45 @@ describe('clusters that merge', { timeout: 60_000 }, () => {
     const third = await clusterOf('Dentdale', newAccounts(THRESHOLD));
     expect([first, second]).not.toContain(third);
     expect(await decide('Dentdale')).toMatchObject({ status: 200 });
+  });
+
+  it('cutting off accounts separates the clusters, which have their own ids again', async () => {
+    const { bridges } = await admin.getOk(`/clusters/${first}`);
+    expect(bridges.length).toBeGreaterThanOrEqual(4);
+    const accounts: string[] = [];
+    for (const account of ambleside.slice(0, 2))
+      accounts.push((await edge.decision(await ask('Coniston', account))).account!);
+    const split = (members: object) =>
+      admin.call('POST', `/clusters/${second}/split`, {
+        accounts,
+        reason: 'testers of ours',
+        author: 'ana',
+        ...members,
+      });
+    const dry = await split({ dry_run: true });
+    expect(dry.body).toMatchObject({ accounts: 2, dry_run: true });
+    expect(dry.body.clusters.length).toBeGreaterThanOrEqual(2);
+    expect((await split({ accounts: ['0'.repeat(16)] })).status).toBe(422);
+    expect((await split({ reason: '' })).status).toBe(422);
+    expect((await split({ dryrun: true })).status).toBe(400);
+    expect((await admin.getOk(`/clusters/${second}`)).id).toBe(first);
+
+    const { status, body } = await split({});
+    expect([status, body.dry_run]).toEqual([200, false]);
+    const ids = body.clusters.map(({ id }: { id: string }) => id);
+    expect(ids).toEqual(expect.arrayContaining([first, second]));
+    // A firing of the accounts does not join them again, and a new instance finds them apart.
+    for (const account of ambleside.slice(0, 2)) await ask('Coniston', account);
+    for (const restarts of [false, true]) {
+      if (restarts) await fleet.restart();
+      if (restarts) await fleet.untilRelease(2);
+      await eventually('two clusters', async () => {
+        expect(await decide('Ambleside')).toMatchObject({ cluster: first, status: 200 });
+        expect(await decide('Borrowdale')).toMatchObject({ cluster: second, status: 403 });
+      });
+    }
+    const { entries } = await admin.getOk('/audit');
+    const [entry] = entries.filter(({ what }: { what: string }) => what === 'cluster.split');
+    expect(entry).toMatchObject({ author: 'ana', result: 'ok' });
   });
 });

@@ -1,6 +1,7 @@
 // Accounts and tenants: each scheme of credentials names one account over rotations, the headers of
 // a gateway need a proof, the origin may name the sender, and forged claims harm nobody.
 import { createHmac, createSign, generateKeyPairSync } from 'node:crypto';
+import type { ServerResponse } from 'node:http';
 import { expect, it } from 'vitest';
 import { keyPair } from './minisign.ts';
 import {
@@ -25,6 +26,7 @@ import {
   send,
   sha256,
   shortId,
+  sleep,
   tagHeaders,
   useFilter,
   useOrigin,
@@ -271,6 +273,22 @@ it('a trusted gateway names the address of the client', () => {
   });
 });
 
+it('without a header for it, the address of a client of a gateway is unknown', () => {
+  const gate = {
+    ...signature('lantern_gate', 22),
+    selections: { words: { field: { field: 'client.address', cidr: '198.51.100.0/24' } } },
+  };
+  const identity = { trusted: 'header:x-gateway' };
+  return withRelease({ policy: { identity }, signatures: [gate] }, async (filter) => {
+    const headers = { 'cf-connecting-ip': '198.51.100.7' };
+    expect(await decide(filter, { headers })).toMatchObject({ band: 'suspect' });
+    const ofGateway = { ...headers, 'x-gateway': IDENTITY_SECRET };
+    expect(await decide(filter, { headers: ofGateway })).toMatchObject({ band: 'clear' });
+    const health = (await (await filter.health()).json()) as { warnings: unknown[] };
+    expect(JSON.stringify(health.warnings)).toContain('has no `client_address`');
+  });
+});
+
 it('health warns if the secret of the gateway is missing', () =>
   withRelease(
     { policy: { identity: { ...GATEWAY, trusted: 'header:x-gateway' } } },
@@ -504,7 +522,8 @@ it('headers are believed if Cloudflare Access vouches for the request', () => {
   const issuer = `https://${team}.cloudflareaccess.com`;
   const assertion = (claims: object = {}, header: object = {}, key = known.privateKey) => {
     const now = Math.floor(Date.now() / 1000);
-    const payload = { iss: issuer, aud: [audience], exp: now + 600, sub: 's', ...claims };
+    const machine = { type: 'app', common_name: '0123abcd.access', sub: '' };
+    const payload = { iss: issuer, aud: [audience], exp: now + 600, ...machine, ...claims };
     const parts = [{ alg: 'RS256', kid, ...header }, payload];
     const text = parts.map((part) => base64url(JSON.stringify(part))).join('.');
     return `${text}.${createSign('RSA-SHA256').update(text).sign(key, 'base64url')}`;
@@ -519,6 +538,7 @@ it('headers are believed if Cloudflare Access vouches for the request', () => {
     ['another team', assertion({ iss: 'https://other.cloudflareaccess.com' }), false],
     ['expired', assertion({ exp: 1_700_000_000 }), false],
     ['unsigned', assertion({}, { alg: 'none' }), false],
+    ['a person', assertion({ sub: '7335d417', email: 'a@example.com', common_name: '' }), false],
     ['changed', valid.replace(/.{3}$/, 'AAA'), false],
     ['junk', 'junk', false],
     ['valid again', valid, true],
@@ -542,6 +562,45 @@ it('headers are believed if Cloudflare Access vouches for the request', () => {
   );
 });
 
+it('requests wait for the same keys of Cloudflare Access, also after a failure', () => {
+  const [team, audience] = ['hedge-team', 'b2'.repeat(32)];
+  const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
+  const jwk = { ...publicKey.export({ format: 'jwk' }), kid: 'key-1', alg: 'RS256', use: 'sig' };
+  const issuer = `https://${team}.cloudflareaccess.com`;
+  const claims = { iss: issuer, aud: audience, common_name: '0123abcd.access', sub: '' };
+  const payload = { ...claims, exp: Math.floor(Date.now() / 1000) + 600 };
+  const parts = [{ alg: 'RS256', kid: 'key-1' }, payload];
+  const text = parts.map((part) => base64url(JSON.stringify(part))).join('.');
+  const token = `${text}.${createSign('RSA-SHA256').update(text).sign(privateKey, 'base64url')}`;
+  let fetches = 0;
+  const answer = (res: ServerResponse) => {
+    fetches++;
+    if (fetches === 1) res.writeHead(500).end();
+    else setTimeout(() => res.end(JSON.stringify({ keys: [jwk] })), 500);
+  };
+  const identity = { ...GATEWAY, trusted: `access:${team}/${audience}` };
+  return withRelease(
+    { policy: { identity } },
+    async (filter) => {
+      const kind = async () => {
+        const proof = { 'cf-access-jwt-assertion': token };
+        const headers = { ...bearer('sk-1'), 'x-customer-id': 'c', ...proof };
+        return (await decide(filter, { headers })).account_kind;
+      };
+      const warnings = async () => JSON.stringify(await (await filter.health()).json());
+      expect(await kind()).toBe('key');
+      expect(await warnings()).toContain('keys of Cloudflare Access cannot be fetched');
+      await sleep(1_100);
+      const kinds = await Promise.all(Array.from({ length: 5 }, kind));
+      expect(kinds).toEqual(Array.from({ length: 5 }, () => 'header'));
+      expect(fetches).toBe(2);
+      expect(await warnings()).not.toContain('cannot be fetched');
+      expect(await kind()).toBe('header');
+    },
+    { hosts: { [`${issuer}/cdn-cgi/access/certs`]: answer } },
+  );
+});
+
 it('without the keys of Cloudflare Access, requests are served and not trusted', () => {
   const identity = { ...GATEWAY, trusted: `access:hedge-team/${'a1'.repeat(32)}` };
   return withRelease(
@@ -550,7 +609,12 @@ it('without the keys of Cloudflare Access, requests are served and not trusted',
       const now = Math.floor(Date.now() / 1000);
       const parts = [
         { alg: 'RS256', kid: 'k' },
-        { iss: 'https://hedge-team.cloudflareaccess.com', aud: 'a1'.repeat(32), exp: now + 600 },
+        {
+          iss: 'https://hedge-team.cloudflareaccess.com',
+          aud: 'a1'.repeat(32),
+          exp: now + 600,
+          common_name: '0123abcd.access',
+        },
       ];
       const token = [...parts.map((part) => base64url(JSON.stringify(part))), 'c2ln'].join('.');
       const headers = { ...bearer('sk-1'), 'x-customer-id': 'c', 'cf-access-jwt-assertion': token };

@@ -332,7 +332,7 @@ export interface FilterOptions {
   caller?: string;
   /** Props of that service binding. */
   callerProps?: Record<string, unknown>;
-  /** Answers of hosts other than the origin's, as JSON by URL. */
+  /** Answers of hosts other than the origin's by URL: JSON, or a function that answers. */
   hosts?: Record<string, unknown>;
   /** Whether the filter has the console's files. */
   console?: boolean;
@@ -528,7 +528,8 @@ export class Filter extends Edge {
         outboundService: {
           node: (req: http.IncomingMessage, res: http.ServerResponse) => {
             const host = hosts[`https://${req.headers.host}${req.url}`];
-            if (host) res.end(JSON.stringify(host));
+            if (typeof host === 'function') host(res);
+            else if (host) res.end(JSON.stringify(host));
             else relay(req, res, url!);
           },
         },

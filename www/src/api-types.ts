@@ -112,10 +112,25 @@ export type Canary = {
   percent: number;
 };
 
+/** An account that may join parts of a cluster. */
+export type ClusterBridge = {
+  /** Keyed hash of the account's id, 16 hexadecimal digits. */
+  account: string;
+  /** Number of keys of the cluster that the account has. */
+  keys: number;
+  /** Number of parts into which the cluster would fall without the account. */
+  parts: number;
+};
+
 /** The response of `GET /clusters/{id}`. */
 export type ClusterDetails = {
   /** Keys that link the accounts. */
   links: Array<ClusterLink>;
+  /**
+   * Accounts that several keys have, at most 20: those whose removal leaves the most parts
+   * first.
+   */
+  bridges: Array<ClusterBridge>;
   /** Traffic of the cluster; null if the ledger does not answer. */
   traffic: ClusterTraffic | null;
   /** Id of the cluster, 8 hexadecimal digits. */
@@ -460,6 +475,10 @@ export type IndicatorInfo = {
   account: string | null;
   /** Hash of the tenant that caused the first firing, 16 hexadecimal digits; null if unknown. */
   tenant: string | null;
+  /** Label of that account; null if it is unknown, or the policy has no `labels`. */
+  account_label: string | null;
+  /** Label of that tenant; null if it is unknown, or the policy has no `labels`. */
+  tenant_label: string | null;
   /** Hash of the network that caused the first firing, 16 hexadecimal digits; null if unknown. */
   network: string | null;
 };

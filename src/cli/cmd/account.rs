@@ -52,7 +52,9 @@ pub fn run(args: &AccountArgs, format: Format) -> Result<Outcome> {
     } else {
         let ruleset = args.ruleset.load()?;
         let recorded = read_credential(&input, &args.path)?;
-        let Principal { account, tenant, .. } = find_principal(&recorded, ruleset.policy());
+        let dialect = ruleset.policy().endpoint(&recorded.path).dialect();
+        let Principal { account, tenant, .. } =
+            find_principal(&recorded, dialect, ruleset.policy());
         let account = account.ok_or_else(|| {
             Error::Io(
                 "standard input names no account: expected a credential, or headers that \

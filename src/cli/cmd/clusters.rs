@@ -1,14 +1,14 @@
-//! `hedgerow clusters list|show`: shows accounts that share indicators.
+//! `hedgerow clusters list|show|split`: shows accounts that share indicators, and separates them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use hedgerow_core::api::{
-    ClusterDetails, ClusterInfo, ClusterLink, ClusterList, ClusterSummary, Counts, DecisionList,
-    DecisionRecord,
+    ClusterBridge, ClusterDetails, ClusterInfo, ClusterLink, ClusterList, ClusterSummary, Counts,
+    DecisionList, DecisionRecord, SplitRequest, SplitResult,
 };
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::indicators::parse_cluster_id;
 use crate::config::{Config, TargetArgs};
@@ -30,6 +30,9 @@ enum ClustersCommand {
     /// Show one cluster: the keys that link its accounts, its requests, models, decisions and
     /// accounts.
     Show(ShowClusterArgs),
+    /// Cut accounts off a cluster that join parts which do not belong together. For a month they
+    /// link nothing.
+    Split(SplitClusterArgs),
 }
 
 #[derive(clap::Args)]
@@ -53,6 +56,25 @@ struct ShowClusterArgs {
 }
 
 #[derive(clap::Args)]
+struct SplitClusterArgs {
+    /// Split the cluster with this id, or that has merged with the cluster of this id.
+    #[arg(value_parser = parse_cluster_id)]
+    id: String,
+    /// Cut off this account: its id, as in decisions, or its hash, as `hedgerow clusters show`
+    /// lists it. Repeat the option for more.
+    #[arg(long = "account", value_name = "ID", required = true)]
+    accounts: Vec<String>,
+    /// Record this reason in the audit log.
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// Only show the parts.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    target: TargetArgs,
+}
+
+#[derive(clap::Args)]
 struct WindowArgs {
     /// Count the requests of the last N whole minutes.
     #[arg(
@@ -68,6 +90,7 @@ pub fn run(args: &ClustersArgs, config: Option<&Path>, format: Format) -> Result
     match &args.command {
         ClustersCommand::List(args) => list(args, config, format),
         ClustersCommand::Show(args) => show(args, config, format),
+        ClustersCommand::Split(args) => split(args, config, format),
     }
 }
 
@@ -106,7 +129,7 @@ fn show(args: &ShowClusterArgs, config: Option<&Path>, format: Format) -> Result
         print_json(&response)?;
         return Ok(Outcome::Success);
     }
-    let ClusterDetails { summary, links, traffic } = parse_response(response)?;
+    let ClusterDetails { summary, links, bridges, traffic } = parse_response(response)?;
     print_line(format_args!("cluster {}", summary.id))?;
     if args.id != summary.id {
         print_line(format_args!("  {} has merged into it", args.id))?;
@@ -135,9 +158,47 @@ fn show(args: &ShowClusterArgs, config: Option<&Path>, format: Format) -> Result
     for ClusterLink { key, correlation } in &links {
         print_line(format_args!("    {key}  {correlation}"))?;
     }
+    print_bridges(&bridges)?;
     let sample: Value = client.get(&decisions_path(&summary))?;
     print_accounts(&parse_response::<DecisionList>(sample)?.decisions)?;
     Ok(Outcome::Success)
+}
+
+fn split(args: &SplitClusterArgs, config: Option<&Path>, format: Format) -> Result<Outcome> {
+    let config = Config::load(config, &args.target)?;
+    let client = config.admin_client("`hedgerow clusters`")?;
+    let request = SplitRequest {
+        accounts: args.accounts.clone(),
+        reason: args.reason.clone(),
+        author: config.author(),
+        dry_run: args.dry_run,
+    };
+    let path = format!("/clusters/{}/split", args.id);
+    let result: SplitResult = client.post(&path, json!(request))?;
+    if format == Format::Json {
+        print_json(&result)?;
+        return Ok(Outcome::Success);
+    }
+    let SplitResult { accounts, clusters, dry_run } = &result;
+    let verb = if *dry_run { "would cut off" } else { "cut off" };
+    print_line(format_args!("{verb} {accounts} accounts; clusters of the keys:"))?;
+    for ClusterSummary { id, accounts, keys, .. } in clusters {
+        let id = if *dry_run { "a part" } else { id };
+        print_line(format_args!("  {id:<8}  {accounts} accounts, {keys} keys"))?;
+    }
+    Ok(Outcome::Success)
+}
+
+/// Prints the accounts that join parts of a cluster.
+fn print_bridges(bridges: &[ClusterBridge]) -> Result<()> {
+    if bridges.is_empty() {
+        return Ok(());
+    }
+    print_line(format_args!("  accounts with several keys (`hedgerow clusters split`)"))?;
+    for ClusterBridge { account, keys, parts } in bridges {
+        print_line(format_args!("    {account}  {keys} keys; {parts} parts without it"))?;
+    }
+    Ok(())
 }
 
 /// Returns the path of the newest decisions about a cluster, under its id and its aliases.

@@ -33,9 +33,11 @@ pub fn run(args: &ExplainArgs, format: Format) -> Result<Outcome> {
     let ruleset = args.ruleset.load()?;
     let recorded = read_request(&args.file)?;
     let limits = &ruleset.policy().scan;
-    let principal = AccountIds::new().principal(&recorded, ruleset.policy());
-    let envelope = principal.envelope(recorded.envelope(limits.max_body, now()));
+    let envelope = recorded.envelope(limits.max_body, now());
     let Some(endpoint) = ruleset.endpoint(&envelope) else { return print_not_llm_call(format) };
+    let dialect = endpoint.dialect();
+    let principal = AccountIds::new().principal(&recorded, dialect, ruleset.policy());
+    let envelope = principal.envelope(envelope);
     let is_selected = |name: &String| args.signature.as_ref().is_none_or(|wanted| wanted == name);
     if !ruleset.signatures().iter().any(|signature| is_selected(&signature.name)) {
         return Err(Error::Io(

@@ -153,16 +153,26 @@ fn list(args: &ListIndicatorsArgs, config: Option<&Path>, format: Format) -> Res
             format_age(now(), indicator.expires)
         };
         print_line(format_args!(
-            "{:<16}  {:<36}  {:<16}  {expires_in:>9}  {:>8}  {:<8}  {}",
+            "{:<16}  {:<36}  {:<16}  {expires_in:>9}  {:>8}  {:<8}  {}{}",
             indicator.key,
             indicator.correlation,
             format_utc(indicator.last),
             indicator.accounts,
             indicator.cluster.as_deref().unwrap_or("-"),
-            indicator.id
+            indicator.id,
+            describe_cause(indicator)
         ))?;
     }
     Ok(Outcome::Success)
+}
+
+/// Describes who caused the first firing, as far as labels are known.
+fn describe_cause(indicator: &IndicatorInfo) -> String {
+    let label = |kind: &str, label: &Option<String>| {
+        label.as_ref().map(|label| format!("  {kind}{label:?}"))
+    };
+    let parts = [label("", &indicator.account_label), label("tenant ", &indicator.tenant_label)];
+    parts.into_iter().flatten().collect()
 }
 
 fn explain(args: &ExplainIndicatorArgs, config: Option<&Path>, format: Format) -> Result<Outcome> {
@@ -187,6 +197,9 @@ fn explain(args: &ExplainIndicatorArgs, config: Option<&Path>, format: Format) -
         if let Some(revoked) = indicator.revoked {
             let reason = indicator.reason.as_deref().unwrap_or_default();
             print_line(format_args!("  revoked   {}: {reason}", format_utc(revoked)))?;
+        }
+        if indicator.account_label.is_some() || indicator.tenant_label.is_some() {
+            print_line(format_args!("  first by{}", describe_cause(indicator)))?;
         }
         if let Some(cluster) = &indicator.cluster {
             print_line(format_args!("  cluster   {cluster} (`hedgerow clusters show {cluster}`)"))?;

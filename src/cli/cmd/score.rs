@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use hedgerow_core::Decision;
 use hedgerow_core::evaluate::score::Score;
+use hedgerow_core::http::route::Endpoint;
 use hedgerow_sigma::recorded::RecordedRequest;
 use serde_json::json;
 
@@ -26,10 +27,14 @@ pub struct ScoreArgs {
 pub fn run(args: &ScoreArgs, format: Format) -> Result<Outcome> {
     let ruleset = args.ruleset.load()?;
     let recorded = read_request(&args.file)?;
-    let principal = AccountIds::new().principal(&recorded, ruleset.policy());
-    let envelope = recorded.envelope(ruleset.policy().scan.max_body, now());
+    let policy = ruleset.policy();
+    let envelope = recorded.envelope(policy.scan.max_body, now());
+    let endpoint = ruleset.endpoint(&envelope);
+    let dialect = endpoint.unwrap_or(Endpoint::None).dialect();
+    let principal = AccountIds::new().principal(&recorded, dialect, policy);
     let envelope = principal.envelope(envelope);
-    let Some(assessment) = ruleset.assess(&envelope) else {
+    let assessment = endpoint.and_then(|endpoint| ruleset.assess_as(endpoint, &envelope));
+    let Some(assessment) = assessment else {
         match format {
             Format::Json => print_json(&json!({ "llm_call": false }))?,
             Format::Text => print_line(format_args!("{NOT_AN_LLM_CALL}"))?,

@@ -55,6 +55,9 @@ pub struct ClusterDetails {
     pub summary: ClusterSummary,
     /// Keys that link the accounts.
     pub links: Vec<ClusterLink>,
+    /// Accounts that several keys have, at most 20: those whose removal leaves the most parts
+    /// first.
+    pub bridges: Vec<ClusterBridge>,
     /// Traffic of the cluster; null if the ledger does not answer.
     pub traffic: Option<ClusterTraffic>,
 }
@@ -67,6 +70,45 @@ pub struct ClusterLink {
     pub key: String,
     /// Name of a correlation that fired for the key.
     pub correlation: String,
+}
+
+/// An account that may join parts of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct ClusterBridge {
+    /// Keyed hash of the account's id, 16 hexadecimal digits.
+    pub account: String,
+    /// Number of keys of the cluster that the account has.
+    pub keys: u64,
+    /// Number of parts into which the cluster would fall without the account.
+    pub parts: u64,
+}
+
+/// The body of `POST /clusters/{id}/split`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SplitRequest {
+    /// Accounts to cut off: ids, as in decisions, or hashes, as in `bridges`.
+    pub accounts: Vec<String>,
+    /// Reason for the audit log.
+    pub reason: String,
+    /// Person who splits, for the audit log.
+    #[serde(default)]
+    pub author: String,
+    /// Whether to return only the parts.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// The response of `POST /clusters/{id}/split`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SplitResult {
+    /// Number of accounts that were cut off.
+    pub accounts: u64,
+    /// Clusters of the keys, those of the most accounts first; of a dry run with the id 00000000.
+    pub clusters: Vec<ClusterSummary>,
+    /// Whether nothing was changed.
+    pub dry_run: bool,
 }
 
 /// Requests whose indicators belong to a cluster.

@@ -49,6 +49,10 @@ pub struct IndicatorInfo {
     pub account: Option<String>,
     /// Hash of the tenant that caused the first firing, 16 hexadecimal digits; null if unknown.
     pub tenant: Option<String>,
+    /// Label of that account; null if it is unknown, or the policy has no `labels`.
+    pub account_label: Option<String>,
+    /// Label of that tenant; null if it is unknown, or the policy has no `labels`.
+    pub tenant_label: Option<String>,
     /// Hash of the network that caused the first firing, 16 hexadecimal digits; null if unknown.
     pub network: Option<String>,
 }

@@ -54,6 +54,8 @@ fn indicator() -> IndicatorInfo {
         until: None,
         account: Some("00000000000000a1".into()),
         tenant: None,
+        account_label: Some("acme".into()),
+        tenant_label: None,
         network: None,
     }
 }
@@ -98,7 +100,7 @@ fn indicator_json() -> Value {
         "first": 1_700_000_000, "last": 1_700_000_900, "expires": 1_700_090_000, "times": 4,
         "measured": 12.0, "threshold": "≥ 10 accounts", "accounts": 9, "cluster": "0a1b2c3d",
         "revoked": null, "reason": null, "until": null, "account": "00000000000000a1",
-        "tenant": null, "network": null,
+        "tenant": null, "account_label": "acme", "tenant_label": null, "network": null,
     })
 }
 
@@ -173,9 +175,30 @@ fn clusters() {
     let json = extended(cluster_json(), json!({ "traffic": traffic_json }));
     assert_json(list, json!({ "clusters": [json] }));
     let link = ClusterLink { key: "00000000000000ff".into(), correlation: "cluster_hour".into() };
-    let details = ClusterDetails { summary: cluster(), links: vec![link], traffic: None };
+    let bridge = ClusterBridge { account: "00000000000000aa".into(), keys: 3, parts: 2 };
+    let details = ClusterDetails {
+        summary: cluster(),
+        links: vec![link],
+        bridges: vec![bridge],
+        traffic: None,
+    };
     let links = json!([{ "key": "00000000000000ff", "correlation": "cluster_hour" }]);
-    assert_json(details, extended(cluster_json(), json!({ "links": links, "traffic": null })));
+    let bridges = json!([{ "account": "00000000000000aa", "keys": 3, "parts": 2 }]);
+    let members = json!({ "links": links, "bridges": bridges, "traffic": null });
+    assert_json(details, extended(cluster_json(), members));
+    let request = SplitRequest {
+        accounts: vec!["00000000000000aa".into()],
+        reason: "a tester of ours".into(),
+        author: "ana".into(),
+        dry_run: true,
+    };
+    let json = json!({
+        "accounts": ["00000000000000aa"], "reason": "a tester of ours", "author": "ana",
+        "dry_run": true,
+    });
+    assert_json(request, json);
+    let result = SplitResult { accounts: 1, clusters: vec![cluster()], dry_run: true };
+    assert_json(result, json!({ "accounts": 1, "clusters": [cluster_json()], "dry_run": true }));
 }
 
 #[test]

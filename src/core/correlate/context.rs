@@ -80,6 +80,7 @@ impl AggregationContext<'_> {
                 tenant: observation.tenant,
                 network: observation.network,
             },
+            is_repeated: false,
         }
     }
 }

@@ -11,7 +11,7 @@ use super::group_table::GroupTable;
 use super::hits::{AggregationHit, Satisfied, find_hits};
 use super::observation::Observation;
 use super::plan::{Plan, Rule, SharePlan, StateKind};
-use super::refire::RefireLimiter;
+use super::refire::{Due, RefireLimiter};
 use super::shard::Shard;
 use super::singletons::SingletonTable;
 
@@ -120,6 +120,18 @@ impl Correlator {
             self.plan.correlations.iter().position(|correlation| correlation.name == name);
         if let Some(correlation) = position {
             self.refire_limiter.forget(correlation, key);
+            self.table.mark_dirty(key);
+        }
+    }
+
+    /// Records that the host refused a firing: it fires again from `until` on, in seconds since the
+    /// epoch, or as soon as more than `accounts` accounts take part. `name` is the name of the
+    /// correlation.
+    pub fn refuse_firing(&mut self, name: &str, key: u64, accounts: usize, until: u32) {
+        let position =
+            self.plan.correlations.iter().position(|correlation| correlation.name == name);
+        if let Some(correlation) = position {
+            self.refire_limiter.refuse(correlation, key, accounts, until);
             self.table.mark_dirty(key);
         }
     }
@@ -339,9 +351,15 @@ fn add_finding(
     let correlation = rule.correlation;
     findings.satisfied.push(Satisfied { correlation, first_value: key.first_value() });
     let subject = subject(context.event, rule, key);
-    if !key.values.is_empty() && refire_limiter.should_fire(plan, correlation, subject, at) {
-        let accounts = group.accounts(context, rule);
-        findings.firings.push(context.firing(rule, key.values, value, accounts));
+    if key.values.is_empty() || !refire_limiter.is_due(plan, correlation, subject, at) {
+        return;
+    }
+    let accounts = group.accounts(context, rule);
+    let known = accounts.iter().filter(|account| **account != 0).count();
+    let due = refire_limiter.fire(plan, correlation, subject, at, known);
+    if due != Due::No {
+        let firing = context.firing(rule, key.values, value, accounts);
+        findings.firings.push(Firing { is_repeated: due == Due::Again, ..firing });
     }
 }
 

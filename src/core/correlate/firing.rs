@@ -29,4 +29,6 @@ pub struct Firing {
     pub accounts: Vec<u64>,
     /// Sender of the request at which the correlation held.
     pub cause: Cause,
+    /// Whether it repeats a firing whose indicator has not expired.
+    pub is_repeated: bool,
 }

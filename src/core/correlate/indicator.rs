@@ -34,7 +34,7 @@ pub const MAX_CORRELATION_NAMES: usize = 255;
 pub const MAX_NAME_BYTES: usize = 255;
 
 /// Format version, the first byte of the binary form. Other versions are rejected.
-const FORMAT_VERSION: u8 = 2;
+pub const FORMAT_VERSION: u8 = 1;
 
 /// A key for which a correlation fired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,7 +168,8 @@ impl Indicators {
         if version != FORMAT_VERSION {
             let problem =
                 format!("indicators have format version {version}: expected {FORMAT_VERSION}");
-            return Err(Error::new(problem, "update Hedgerow"));
+            let remedy = "wait for a minute: the registry publishes them again after an update";
+            return Err(Error::new(problem, remedy));
         }
         let mut indicators = Self::default();
         for index in 0..usize::from(name_count) {
@@ -361,7 +362,7 @@ mod tests {
         assert_eq!(
             valid,
             [
-                &[2, 1, 3, b'o', b'n', b'e', 0, 0, 0, 0][..],
+                &[1, 1, 3, b'o', b'n', b'e', 0, 0, 0, 0][..],
                 &[7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 100, 0, 0, 0, 0, 0, 0, 0],
             ]
             .concat()
@@ -371,8 +372,8 @@ mod tests {
             assert_eq!(Indicators::decode(&valid[..end]).is_ok(), is_head_alone, "{end}");
         }
         let mut invalid = valid.clone();
-        invalid[0] = 1;
-        assert!(Indicators::decode(&invalid).unwrap_err().problem().contains("version 1"));
+        invalid[0] = 2;
+        assert!(Indicators::decode(&invalid).unwrap_err().problem().contains("version 2"));
         assert!(
             Indicators::decode(&[&valid[..], &valid[10..]].concat()).is_err(),
             "a repeated entry"

@@ -1,4 +1,7 @@
 //! Limits how often a firing is repeated for the same correlation and key.
+//!
+//! A firing that the host refused is not repeated at each event, either: only after a time that the
+//! host gives, or when more accounts take part.
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
@@ -30,11 +33,31 @@ pub struct FiringId {
     pub correlation: u16,
 }
 
+/// Whether a correlation fires for a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// It fired, or was refused, not long ago.
+    No,
+    /// It fires, and has no indicator as far as is known.
+    New,
+    /// It fires again, to extend its indicator.
+    Again,
+}
+
+/// The last firing of a correlation for a key.
+#[derive(Clone, Copy, Debug)]
+struct LastFiring {
+    /// Time of the firing; of a refused one, the time from which on it may fire again. In seconds
+    /// since the epoch.
+    at: u32,
+    /// Number of accounts of a refused firing plus one; 0 if it was not refused.
+    refused: u16,
+}
+
 /// Remembers when each firing was last reported.
 #[derive(Debug, Default)]
 pub struct RefireLimiter {
-    /// Time of each firing, in seconds since the epoch.
-    last_fired: HashMap<FiringId, u32, BuildHasherDefault<IdentityHasher>>,
+    last_fired: HashMap<FiringId, LastFiring, BuildHasherDefault<IdentityHasher>>,
     /// Number of remembered firings of each correlation.
     counts_by_correlation: Vec<usize>,
     /// Time of the latest pruning, in seconds since the epoch.
@@ -50,36 +73,63 @@ impl FiringId {
 }
 
 impl RefireLimiter {
-    /// Returns whether a correlation may fire for a key: its last firing for the key is old enough.
+    /// Returns whether a correlation may fire for a key: its last firing for the key is old enough,
+    /// or was refused, and was of several accounts, to which others may have been added.
     pub fn is_due(&self, plan: &Plan, correlation_index: usize, key: u64, at: u32) -> bool {
         let Some(correlation) = plan.correlations.get(correlation_index) else { return false };
         let fired_at = self.last_fired.get(&FiringId::new(correlation_index, key));
         (self.fires_intermediates || !correlation.is_intermediate())
-            && fired_at
-                .is_none_or(|fired_at| at.abs_diff(*fired_at) >= refire_interval(correlation))
+            && fired_at.is_none_or(|last| match last.refused {
+                0 => at.abs_diff(last.at) >= refire_interval(correlation),
+                1 | 2 => at >= last.at,
+                _ => true,
+            })
     }
 
-    /// Returns whether a correlation fires for a key, and records that it does. Forgets the older
-    /// half of the correlation's firings when the memory is full: a flood must not silence it.
-    pub fn should_fire(
+    /// Returns whether a correlation fires for a key, and records that it does. `accounts` is the
+    /// number of accounts that take part. Forgets the older half of the correlation's firings when
+    /// the memory is full: a flood must not silence it.
+    pub fn fire(
         &mut self,
         plan: &Plan,
         correlation_index: usize,
         key: u64,
         at: u32,
-    ) -> bool {
+        accounts: usize,
+    ) -> Due {
         if !self.is_due(plan, correlation_index, key, at) {
-            return false;
+            return Due::No;
         }
         let id = FiringId::new(correlation_index, key);
-        if !self.has_room(id) && at.abs_diff(self.pruned_at) >= PRUNE_INTERVAL_SECONDS {
-            self.prune(plan, at);
+        let ttl = plan.correlations.get(correlation_index).map_or(0, |correlation| correlation.ttl);
+        let due = match self.last_fired.get(&id) {
+            Some(last) if last.refused > 0 => {
+                let has_grown = accounts >= usize::from(last.refused);
+                if at >= last.at || has_grown { Due::New } else { Due::No }
+            }
+            Some(last) if at.abs_diff(last.at) < ttl => Due::Again,
+            Some(_) | None => Due::New,
+        };
+        if due != Due::No {
+            if !self.has_room(id) && at.abs_diff(self.pruned_at) >= PRUNE_INTERVAL_SECONDS {
+                self.prune(plan, at, id);
+            }
+            if !self.has_room(id) {
+                self.forget_older_half(id.correlation);
+            }
+            self.record(id, LastFiring { at, refused: 0 });
         }
-        if !self.has_room(id) {
-            self.forget_older_half(id.correlation);
+        due
+    }
+
+    /// Records that the host refused a firing of `accounts` accounts, which may fire again from
+    /// `until` on, in seconds since the epoch.
+    pub fn refuse(&mut self, correlation_index: usize, key: u64, accounts: usize, until: u32) {
+        let id = FiringId::new(correlation_index, key);
+        if self.has_room(id) {
+            let refused = u16::try_from(accounts.saturating_add(1)).unwrap_or(u16::MAX);
+            self.record(id, LastFiring { at: until, refused });
         }
-        self.record(id, at);
-        true
     }
 
     /// Forgets a firing.
@@ -95,24 +145,34 @@ impl RefireLimiter {
     pub fn restore(&mut self, correlation_index: usize, key: u64, fired_at: u32) {
         let id = FiringId::new(correlation_index, key);
         if self.has_room(id) {
-            let known_at = self.last_fired.get(&id).copied().unwrap_or_default();
-            self.record(id, fired_at.max(known_at));
+            let known_at = self.last_fired.get(&id).map_or(0, |last| last.at);
+            self.record(id, LastFiring { at: fired_at.max(known_at), refused: 0 });
         }
     }
 
-    /// Returns all firings with their times, in seconds since the epoch.
+    /// Returns all firings that were not refused, with their times, in seconds since the epoch.
     pub fn iter(&self) -> impl Iterator<Item = (FiringId, u32)> {
-        self.last_fired.iter().map(|(id, fired_at)| (*id, *fired_at))
+        let admitted = self.last_fired.iter().filter(|(_, last)| last.refused == 0);
+        admitted.map(|(id, last)| (*id, last.at))
     }
 
-    /// Forgets the firings that are due again.
-    fn prune(&mut self, plan: &Plan, at: u32) {
+    /// Forgets refused firings, and those whose indicators have expired. If `id` then has no room,
+    /// also forgets the firings that are due again.
+    fn prune(&mut self, plan: &Plan, at: u32, id: FiringId) {
         self.pruned_at = at;
-        self.last_fired.retain(|id, fired_at| {
+        self.retain_younger(plan, at, |correlation| correlation.ttl);
+        if !self.has_room(id) {
+            self.retain_younger(plan, at, refire_interval);
+        }
+    }
+
+    /// Keeps the firings that were not refused, and are younger than `max_age` seconds.
+    fn retain_younger(&mut self, plan: &Plan, at: u32, max_age: impl Fn(&Correlation) -> u32) {
+        self.last_fired.retain(|id, last| {
             let correlation = plan.correlations.get(usize::from(id.correlation));
-            correlation.is_some_and(|correlation| {
-                at.saturating_sub(*fired_at) < refire_interval(correlation)
-            })
+            last.refused == 0
+                && correlation
+                    .is_some_and(|correlation| at.saturating_sub(last.at) < max_age(correlation))
         });
         self.counts_by_correlation.clear();
         let correlations: Vec<u16> = self.last_fired.keys().map(|id| id.correlation).collect();
@@ -132,7 +192,7 @@ impl RefireLimiter {
             .last_fired
             .iter()
             .filter(|(id, _)| id.correlation == victim)
-            .map(|(_, fired_at)| *fired_at)
+            .map(|(_, last)| last.at)
             .collect();
         let middle = times.len() / 2;
         if times.is_empty() {
@@ -142,10 +202,10 @@ impl RefireLimiter {
         // Of the firings at the median itself, as many as there are too many.
         let older = times.iter().filter(|fired_at| **fired_at < median).count();
         let mut remaining_at_median = middle.saturating_add(1).saturating_sub(older);
-        self.last_fired.retain(|id, fired_at| {
-            let is_older = id.correlation == victim && *fired_at <= median;
-            let is_forgotten = is_older && (*fired_at < median || remaining_at_median > 0);
-            if is_forgotten && *fired_at == median {
+        self.last_fired.retain(|id, last| {
+            let is_older = id.correlation == victim && last.at <= median;
+            let is_forgotten = is_older && (last.at < median || remaining_at_median > 0);
+            if is_forgotten && last.at == median {
                 remaining_at_median = remaining_at_median.saturating_sub(1);
             }
             !is_forgotten
@@ -163,8 +223,8 @@ impl RefireLimiter {
             || self.last_fired.contains_key(&id)
     }
 
-    fn record(&mut self, id: FiringId, at: u32) {
-        if self.last_fired.insert(id, at).is_none() {
+    fn record(&mut self, id: FiringId, last: LastFiring) {
+        if self.last_fired.insert(id, last).is_none() {
             self.increment_count(id.correlation);
         }
     }
@@ -188,12 +248,35 @@ fn refire_interval(correlation: &Correlation) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::correlation::{Attribution, Coordination, Measure};
+    use crate::rules::signature::Status;
+
+    /// Returns a plan with one correlation, whose indicators are active for 4,000 seconds.
+    fn plan() -> Plan {
+        let correlation = Correlation {
+            name: "cluster_one".into(),
+            id: String::new(),
+            title: String::new(),
+            family: "cluster".into(),
+            status: Status::Stable,
+            weight: 6.0,
+            rules: vec!["a".into()],
+            group_by: Vec::new(),
+            timespan: 3_600,
+            measure: Measure::TemporalOrdered { distinct_by: None },
+            coordination: Coordination::default(),
+            attribution: Attribution::default(),
+            ttl: 4_000,
+        };
+        Plan { correlations: vec![correlation], ..Plan::default() }
+    }
 
     fn limiter(counts: &[(u16, u64)]) -> RefireLimiter {
         let mut limiter = RefireLimiter::default();
         for (correlation, count) in counts {
             for key in 0..*count {
-                limiter.record(FiringId { key, correlation: *correlation }, key as u32);
+                let last = LastFiring { at: key as u32, refused: 0 };
+                limiter.record(FiringId { key, correlation: *correlation }, last);
             }
         }
         limiter
@@ -221,6 +304,39 @@ mod tests {
                 let expected = if *correlation == victim { share / 2 - 1 } else { *count };
                 assert_eq!(left as u64, expected);
             }
+        }
+    }
+
+    #[test]
+    fn a_refused_firing_waits_for_its_time_or_for_more_accounts() {
+        let plan = plan();
+        // accounts at the refusal, time after it, accounts then, expected
+        let rows = [
+            (1, 59, 1, Due::No),
+            (1, 60, 1, Due::New),
+            (3, 59, 3, Due::No),
+            (3, 59, 4, Due::New),
+            (3, 60, 3, Due::New),
+        ];
+        for (refused, after, accounts, expected) in rows {
+            let mut limiter = RefireLimiter::default();
+            assert_eq!(limiter.fire(&plan, 0, 7, 100, refused), Due::New);
+            limiter.refuse(0, 7, refused, 160);
+            assert_eq!(limiter.iter().count(), 0, "a refused firing is not saved");
+            let name = format!("{refused} {after} {accounts}");
+            assert_eq!(limiter.fire(&plan, 0, 7, 100 + after, accounts), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_repeated_firing_extends_its_indicator_until_that_has_expired() {
+        let plan = plan();
+        for (after, expected) in
+            [(999, Due::No), (1_000, Due::Again), (3_999, Due::Again), (4_000, Due::New)]
+        {
+            let mut limiter = RefireLimiter::default();
+            assert_eq!(limiter.fire(&plan, 0, 7, 100, 1), Due::New);
+            assert_eq!(limiter.fire(&plan, 0, 7, 100 + after, 1), expected, "{after}");
         }
     }
 }

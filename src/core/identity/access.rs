@@ -1,6 +1,10 @@
 //! Assertions of Cloudflare Access: tokens with which it vouches for a request, in the header
 //! [`ACCESS_HEADER`]. They are parsed and their claims checked here; the platform verifies the
-//! signature. Source: Cloudflare's documentation, "Validate JWTs".
+//! signature. Source: Cloudflare's documentation, "Validate JWTs" and "Application token".
+//!
+//! Only assertions for machines count: of a service token, or of a client certificate without a
+//! user. A person's assertion proves who the person is, and nothing about the headers that the
+//! person's client sends.
 
 use serde::Deserialize;
 
@@ -42,6 +46,15 @@ struct Payload {
     exp: f64,
     #[serde(default)]
     nbf: f64,
+    /// Id of the user; empty for a service token.
+    #[serde(default)]
+    sub: String,
+    /// Client id of the service token; missing for a user.
+    #[serde(default)]
+    common_name: String,
+    /// Address of the user; missing for a service token.
+    #[serde(default)]
+    email: String,
 }
 
 #[derive(Deserialize)]
@@ -53,7 +66,7 @@ enum Audiences {
 
 impl<'a> Assertion<'a> {
     /// Parses an assertion for an application of a team. `None` if it is malformed, of another team
-    /// or application, or not valid at `now`, in seconds since the epoch.
+    /// or application, of a person, or not valid at `now`, in seconds since the epoch.
     pub fn parse(text: &'a str, team: &str, audience: &str, now: u64) -> Option<Self> {
         if text.len() > MAX_ASSERTION_BYTES {
             return None;
@@ -66,11 +79,14 @@ impl<'a> Assertion<'a> {
             Audiences::One(one) => one == audience,
             Audiences::Several(several) => several.iter().any(|one| one == audience),
         };
+        let is_machine =
+            !payload.common_name.is_empty() && payload.sub.is_empty() && payload.email.is_empty();
         let now = now as f64;
         let is_valid = header.alg == "RS256"
             && header.kid.len() <= MAX_KEY_ID_BYTES
             && payload.iss == issuer(team)
             && has_audience
+            && is_machine
             && now < payload.exp
             && payload.nbf <= now + CLOCK_SKEW_SECONDS;
         let signature = decode_part(signature)?;
@@ -123,6 +139,7 @@ mod tests {
         let header = json!({"alg": "RS256", "kid": "k1"});
         let payload = json!({
             "iss": "https://acme.cloudflareaccess.com", "aud": [audience], "exp": NOW + 1,
+            "type": "app", "common_name": "0123abcd.access", "sub": "",
         });
         let with = |member: &str, value: Value| {
             let mut changed = payload.clone();
@@ -144,6 +161,9 @@ mod tests {
             ("expired", &header, with("exp", json!(NOW)), false),
             ("not yet valid", &header, with("nbf", json!(NOW + 61)), false),
             ("no end", &header, with("exp", Value::Null), false),
+            ("a person", &header, with("sub", json!("7335d417")), false),
+            ("an address", &header, with("email", json!("a@example.com")), false),
+            ("nobody", &header, with("common_name", json!("")), false),
         ];
         for (name, header, payload, expected) in rows {
             let text = assertion(header, &payload);

@@ -32,6 +32,8 @@ pub(super) struct Credentials {
     /// If it is not known which of several credentials the origin reads: the credentials, in place
     /// of the first, that it may read instead.
     pub(super) alternatives: Vec<String>,
+    /// The other credentials then, in places that no API reads in place of the first.
+    pub(super) companions: Vec<String>,
     /// Whether it is not known which of several credentials the origin reads.
     pub(super) is_ambiguous: bool,
     /// Number of different credentials, by the account that they name.
@@ -95,6 +97,7 @@ fn choose(found: Vec<FoundCredential>, is_established: &dyn Fn(&str) -> bool) ->
         is_malformed: false,
         count,
         alternatives: Vec::new(),
+        companions: Vec::new(),
         is_ambiguous: false,
     };
     match found.first().map(|first| (&first.credential, first.is_configured)) {
@@ -124,11 +127,17 @@ fn choose(found: Vec<FoundCredential>, is_established: &dyn Fn(&str) -> bool) ->
     let others: Vec<(Credential, bool)> =
         real.filter(|(other, _)| other.account != first.account).collect();
     let is_ambiguous = !others.is_empty();
-    let alternatives = others
+    let (alternatives, companions): (Vec<_>, Vec<_>) = others
         .into_iter()
-        .filter(|(_, is_other_interchangeable)| is_interchangeable && *is_other_interchangeable)
-        .map(|(other, _)| other.whole);
-    Credentials { alternatives: alternatives.collect(), is_ambiguous, first: Some(first), ..none }
+        .partition(|(_, is_other_interchangeable)| is_interchangeable && *is_other_interchangeable);
+    let whole = |(other, _): (Credential, bool)| other.whole;
+    Credentials {
+        alternatives: alternatives.into_iter().map(whole).collect(),
+        companions: companions.into_iter().map(whole).collect(),
+        is_ambiguous,
+        first: Some(first),
+        ..none
+    }
 }
 
 /// Returns the number of different credentials, by the account that they name.
@@ -512,6 +521,12 @@ mod tests {
             assert_eq!(found.first.unwrap().account, expected, "{name}");
             assert_eq!(found.alternatives, alternatives, "{name}");
         }
+        let headers = [("authorization", REAL), ("x-litellm-api-key", JUNK)];
+        let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let call = (Dialect::Openai, "/v1/chat/completions");
+        let found = find_credentials(&headers, "", call, &[], &|_| false);
+        let others = [found.alternatives, found.companions].concat();
+        assert_eq!((others, found.is_ambiguous, found.count), (vec![JUNK.to_owned()], true, 2));
     }
 
     #[test]

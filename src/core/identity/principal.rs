@@ -53,6 +53,8 @@ pub struct Principal {
     pub is_ambiguous: bool,
     /// Credentials that the origin may read instead, at places that APIs read alternatively.
     pub alternatives: Vec<String>,
+    /// The other credentials then, at places that no API reads in place of the first.
+    pub companions: Vec<String>,
     /// Number of different credentials in the request.
     pub credential_count: u32,
     /// Whether the credential that counts has control bytes, so that the request has no account.
@@ -110,6 +112,7 @@ impl Principal {
             presented: credentials.first.as_ref().map(|first| first.whole.clone()),
             is_ambiguous: credentials.is_ambiguous,
             alternatives: credentials.alternatives,
+            companions: credentials.companions,
             claimed_by: credentials.first.map(|first| first.whole).filter(|_| is_claimed),
         }
     }

@@ -8,6 +8,7 @@
 use hedgerow_core::api::{ConfigProblem, HealthDetails, HealthReport, HealthStatus, VersionInfo};
 use web_sys::Response;
 
+use crate::isolate::access_keys;
 use crate::isolate::account_stats;
 use crate::isolate::active_rules;
 use crate::isolate::active_rules::ActiveRules;
@@ -50,9 +51,10 @@ fn health(request: &ClientRequest, settings: &Settings) -> Response {
         ));
     }
     if let Ok(rules) = &rules {
-        warnings.extend(settings.identity_warning(&rules.active().policy().identity));
+        warnings.extend(settings.identity_warnings(&rules.active().policy().identity));
     }
     warnings.extend(account_stats::warnings(now_seconds()));
+    warnings.extend(access_keys::warning());
     let rejection = active_rules::last_problem();
     if rejection.is_some() {
         // The cause may name rules: only the log and `hedgerow status` show it.

@@ -46,6 +46,7 @@ const ROUTES: &[AdminRoute] = &[
     route("GET",  "/live",                    RouteHandler::Live,       Scope::Read),
     route("GET",  "/live/ticket",             RouteHandler::LiveTicket, Scope::Read),
     route("GET",  "/clusters",                RouteHandler::Clusters,   Scope::Read),
+    route("POST", "/clusters/{id}/split",     RouteHandler::Registry,   Scope::Admin),
     route("GET",  "/clusters/{id}",           RouteHandler::Clusters,   Scope::Read),
     route("GET",  "/indicators",              RouteHandler::Registry,   Scope::Read),
     route("POST", "/indicators/revoke",       RouteHandler::Registry,   Scope::Admin),
@@ -129,6 +130,7 @@ mod tests {
             ("GET", "/indicators/revoke", Err(405)),
             ("GET", "/indicators/00", Ok(Scope::Read)),
             ("GET", "/clusters/00", Ok(Scope::Read)),
+            ("POST", "/clusters/00/split", Ok(Scope::Admin)),
         ];
         for (method, path, expected) in rows {
             let scope = find(method, path).map(|route| route.scope).map_err(|error| error.status);

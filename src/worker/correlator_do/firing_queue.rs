@@ -3,6 +3,7 @@
 //! The first page is posted before a batch is answered, so that the answer has the clusters of new
 //! indicators. The alarm posts all pages.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -89,12 +90,16 @@ impl Correlator {
         true
     }
 
-    /// Makes the session forget the firings that the registry refused: they fire again at the next
-    /// event, when there may be room.
-    fn forget_refused(&self, answer: &FiringsAnswer) {
-        if let Some(session) = self.session.borrow_mut().as_mut() {
-            for (correlation, key) in &answer.refused {
-                session.forget_firing(correlation, key);
+    /// Makes the session keep back those of `firings` that the registry refused: they fire again in
+    /// the next minute, when there may be room, or with more accounts.
+    fn keep_back_refused(&self, firings: &[Value], refused: &BTreeSet<(String, String)>) {
+        let mut session = self.session.borrow_mut();
+        let Some(session) = session.as_mut().filter(|_| !refused.is_empty()) else { return };
+        for firing in firings {
+            let Ok(report) = FiringReport::deserialize(firing) else { continue };
+            if refused.contains(&report.name()) {
+                let FiringReport { correlation, key, accounts, .. } = &report;
+                session.refuse_firing(correlation, key, accounts.len());
             }
         }
     }
@@ -168,9 +173,8 @@ impl Correlator {
                 response.ok_or("the registry does not answer")??;
             self.refused_by_quota.update(|count| count.saturating_sub(refused));
             answer.clusters.extend(clusters);
-            let page = FiringsAnswer { refused: page_refused, ..FiringsAnswer::default() };
-            self.forget_refused(&page);
-            answer.refused.extend(page.refused);
+            self.keep_back_refused(&firings, &page_refused);
+            answer.refused.extend(page_refused);
             self.exec("DELETE FROM firing WHERE id <= ?", vec![integer(last_id)])?;
         }
         Ok(())

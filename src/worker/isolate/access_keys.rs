@@ -1,26 +1,55 @@
 //! The public keys of a team of Cloudflare Access, fetched when an assertion needs them.
 //!
-//! Any client can send an assertion with an unknown key. Keys are therefore fetched at most once a
-//! minute, by one request at a time; meanwhile such assertions prove nothing.
+//! One request fetches at a time, in the background; requests that need the keys meanwhile wait for
+//! that fetch. Any client can send an assertion with an unknown key, so that keys are fetched at
+//! most once a minute; after a failure the pause grows from one second to a minute. Old keys are
+//! used for a day, without waiting.
+//!
+//! The cache of the data centre has the keys, too: a new isolate then needs no fetch. Other Workers
+//! of the zone can write to that cache, so that its entry carries a MAC under a key derived from
+//! ACCOUNT_SECRET.
 
 use std::cell::RefCell;
 use std::time::Duration;
 
+use hedgerow_core::api::ConfigProblem;
 use hedgerow_core::identity::access::{Assertion, keys_url};
-use serde::Deserialize;
+use hedgerow_core::mac_domain::MacDomain;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use worker::{Fetch, Method, Request, RequestInit, RequestRedirect};
+use worker::{
+    Cache, Context, Delay, Fetch, Method, Request, RequestInit, RequestRedirect, Response,
+    ResponseBuilder,
+};
 
 use crate::isolate::telemetry;
 use crate::platform::clock::{now_ms, now_seconds, with_timeout};
-use crate::platform::lease::Lease;
+use crate::platform::hmac_sha256;
+use crate::platform::lease::{Backoff, Lease};
 use crate::platform::rs256::{JsonWebKey, PublicKey};
 
-/// Timeout of one fetch: requests wait for it.
+/// Timeout of one fetch.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Time until another fetch, after a fetch of any result.
+/// Timeout of the cache, which is asked before a fetch.
+const CACHE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Time after which another request fetches: the fetching one has ended with its client.
+const FETCH_LEASE: Duration = Duration::from_millis(3_600);
+
+/// Milliseconds for which a request waits for keys: for one fetch.
+const MAX_WAIT_MS: f64 = 3_600.0;
+
+/// Pause of a request that waits for the fetch of another one. A request cannot await the I/O of
+/// another request.
+const POLL: Duration = Duration::from_millis(10);
+
+/// Time until another fetch after a successful one.
 const FETCH_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The first and the longest pause after a failed fetch.
+const MIN_BACKOFF: Duration = Duration::from_secs(1);
+const MAX_BACKOFF: Duration = Duration::from_secs(60);
 
 /// Seconds after which keys are fetched again: Access rotates them every six weeks.
 const MAX_AGE_SECONDS: u64 = 3_600;
@@ -34,94 +63,354 @@ const MAX_KEYS: usize = 8;
 /// Maximum bytes of the set of keys.
 const MAX_SET_BYTES: usize = 64 << 10;
 
+/// Name of the cache.
+const CACHE_NAME: &str = "hedgerow-access";
+
+/// The error that is counted for each request that is not believed because keys are missing.
+const NOT_BELIEVED: &str =
+    "identity: a request was not believed, because the keys of Cloudflare Access are missing";
+
 /// The keys of a team.
-#[derive(Default)]
-struct TeamKeys {
+struct TeamKeys<K> {
     team: String,
-    keys: Vec<PublicKey>,
+    /// Keys by id.
+    keys: Vec<(String, K)>,
     /// Time of the last successful fetch, in seconds since the epoch.
     fetched: u64,
-    /// Held from the beginning of a fetch until another is allowed.
+    /// Held during a fetch.
     fetching: Lease,
+    /// When another fetch is allowed.
+    backoff: Backoff,
+    /// Number of requests that were not believed since the keys are missing.
+    not_believed: u64,
+}
+
+/// A key that an assertion needs.
+#[derive(Clone, Debug, PartialEq)]
+enum Lookup<K> {
+    Fresh(K),
+    /// The key may be used, and the keys should be fetched again.
+    Stale(K),
+    /// The keys are known, but not this one.
+    Unknown,
+    /// No keys are known.
+    NoKeys,
+}
+
+/// The next step of a request for a key that it lacks.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    /// Fetches the keys. It holds the lease for that.
+    Fetch,
+    /// Waits: another request fetches the keys.
+    Wait,
+    /// Does without: keys were fetched, or could not be fetched, just now.
+    GiveUp,
+}
+
+/// The entry of the cache.
+#[derive(Serialize, Deserialize)]
+struct CachedSet {
+    /// The set of keys, as Access publishes it.
+    set: String,
+    /// Time of the fetch, in seconds since the epoch.
+    fetched: u64,
+    /// HMAC over the URL of the keys and the other members, in hex.
+    mac: String,
 }
 
 thread_local! {
-    static KEYS: RefCell<TeamKeys> = RefCell::default();
+    static KEYS: RefCell<TeamKeys<PublicKey>> = RefCell::new(TeamKeys::new(""));
 }
 
 /// Returns whether `assertion` is a valid assertion for an application of a team. False if it
-/// cannot be verified, whatever the reason.
-pub async fn is_valid(assertion: &str, team: &str, audience: &str) -> bool {
+/// cannot be verified, whatever the reason. Without `secret`, keys are not cached.
+pub async fn is_valid(
+    assertion: &str,
+    team: &str,
+    audience: &str,
+    secret: Option<&str>,
+    context: &Context,
+) -> bool {
     let Some(parsed) = Assertion::parse(assertion, team, audience, now_seconds()) else {
         return false;
     };
-    let (mut key, is_fresh) = find(team, &parsed.key_id);
-    if key.is_none() || !is_fresh {
-        refresh(team).await;
-        key = find(team, &parsed.key_id).0;
-    }
-    match key {
-        Some(key) => key.verifies(&parsed.signature, parsed.signed).await,
-        None => false,
+    let start_fetch = || {
+        let (team, id) = (team.to_owned(), parsed.key_id.clone());
+        let secret = secret.map(str::to_owned);
+        // In the background: the client of this request may leave, and others wait.
+        context.wait_until(async move { refresh(&team, &id, secret.as_deref()).await });
+    };
+    match find_or_wait(team, &parsed.key_id, start_fetch).await {
+        Lookup::Fresh(key) | Lookup::Stale(key) => {
+            key.verifies(&parsed.signature, parsed.signed).await
+        }
+        Lookup::Unknown => false,
+        Lookup::NoKeys => {
+            telemetry::count_error(NOT_BELIEVED);
+            KEYS.with_borrow_mut(|known| {
+                known.not_believed = known.not_believed.saturating_add(1);
+            });
+            false
+        }
     }
 }
 
-/// Returns the key with an id, and whether the keys of the team are fresh.
-fn find(team: &str, id: &str) -> (Option<PublicKey>, bool) {
+/// Returns a warning for health if requests are not believed because keys are missing.
+pub fn warning() -> Option<ConfigProblem> {
     KEYS.with_borrow(|known| {
-        let age = now_seconds().saturating_sub(known.fetched);
-        if known.team != team || age > MAX_STALE_SECONDS {
-            return (None, false);
-        }
-        let key = known.keys.iter().find(|key| key.id == id).cloned();
-        (key, age <= MAX_AGE_SECONDS)
+        let count = Some(known.not_believed).filter(|count| *count > 0)?;
+        Some(ConfigProblem::new(
+            format!(
+                "identity: the keys of Cloudflare Access cannot be fetched; {count} requests were \
+                 not believed"
+            ),
+            "check the team's name in `trusted` of [identity] in policy.toml",
+        ))
     })
 }
 
-/// Fetches the keys of a team, unless that was tried within the last minute.
-async fn refresh(team: &str) {
-    let may_fetch = KEYS.with_borrow_mut(|known| {
-        if known.team != team {
-            *known = TeamKeys { team: team.to_owned(), ..TeamKeys::default() };
+/// Finds a key. Without it, waits for the fetch that runs, or for one that `start_fetch` starts.
+async fn find_or_wait(team: &str, id: &str, start_fetch: impl Fn()) -> Lookup<PublicKey> {
+    let give_up_at = now_ms() + MAX_WAIT_MS;
+    loop {
+        let (lookup, step) = KEYS.with_borrow_mut(|known| {
+            known.select_team(team);
+            let lookup = known.find(id, now_seconds());
+            let is_fresh = matches!(lookup, Lookup::Fresh(_));
+            (lookup, if is_fresh { Step::GiveUp } else { known.next_step(now_ms()) })
+        });
+        if step == Step::Fetch {
+            start_fetch();
         }
-        known.fetching.try_acquire(now_ms(), FETCH_INTERVAL)
-    });
-    if !may_fetch {
-        return;
+        let is_usable = matches!(lookup, Lookup::Fresh(_) | Lookup::Stale(_));
+        if is_usable || step == Step::GiveUp || now_ms() >= give_up_at {
+            return lookup;
+        }
+        Delay::from(POLL).await;
     }
-    let keys = with_timeout(fetch_keys(team), FETCH_TIMEOUT).await.flatten();
-    let Some(keys) = keys.filter(|keys| !keys.is_empty()) else {
-        telemetry::count_error("identity: the keys of Cloudflare Access cannot be fetched");
-        return;
-    };
+}
+
+impl<K: Clone> TeamKeys<K> {
+    fn new(team: &str) -> Self {
+        Self {
+            team: team.to_owned(),
+            keys: Vec::new(),
+            fetched: 0,
+            fetching: Lease::default(),
+            backoff: Backoff::default(),
+            not_believed: 0,
+        }
+    }
+
+    /// Forgets the keys of another team: the policy has changed.
+    fn select_team(&mut self, team: &str) {
+        if self.team != team {
+            *self = Self::new(team);
+        }
+    }
+
+    /// Finds the key with an id. `now` is in seconds since the epoch.
+    fn find(&self, id: &str, now: u64) -> Lookup<K> {
+        let age = now.saturating_sub(self.fetched);
+        if self.keys.is_empty() || age > MAX_STALE_SECONDS {
+            return Lookup::NoKeys;
+        }
+        match self.keys.iter().find(|(key_id, _)| key_id == id) {
+            Some((_, key)) if age <= MAX_AGE_SECONDS => Lookup::Fresh(key.clone()),
+            Some((_, key)) => Lookup::Stale(key.clone()),
+            None => Lookup::Unknown,
+        }
+    }
+
+    /// Returns what a request that lacks a fresh key does. `now` is in milliseconds since the
+    /// epoch.
+    fn next_step(&mut self, now: f64) -> Step {
+        if self.fetching.is_held(now) {
+            Step::Wait
+        } else if self.backoff.is_due(now) && self.fetching.try_acquire(now, FETCH_LEASE) {
+            Step::Fetch
+        } else {
+            Step::GiveUp
+        }
+    }
+
+    /// Ends a fetch: `keys` is `None` if it failed. `fetched` is in seconds, `now` in milliseconds
+    /// since the epoch.
+    fn finish(&mut self, keys: Option<Vec<(String, K)>>, fetched: u64, now: f64) {
+        self.fetching.release();
+        match keys {
+            Some(keys) => {
+                self.keys = keys;
+                self.fetched = fetched;
+                self.not_believed = 0;
+                self.backoff.record_success(now, FETCH_INTERVAL);
+            }
+            None => {
+                self.backoff.record_failure(now, MIN_BACKOFF, MAX_BACKOFF);
+            }
+        }
+    }
+}
+
+/// Fetches the keys of a team: from the cache if that has the key `id`, else from Access.
+async fn refresh(team: &str, id: &str, secret: Option<&str>) {
+    let url = keys_url(team);
+    let (mut keys, mut fetched) = (None, 0);
+    let cached = with_timeout(read_cache(&url, secret), CACHE_TIMEOUT).await.flatten();
+    if let Some(cached) = cached {
+        keys = import(&cached.set).await;
+        fetched = cached.fetched;
+    }
+    let has_key = keys.iter().flatten().any(|(key_id, _)| key_id == id);
+    let age = now_seconds().saturating_sub(fetched);
+    if !has_key || age > MAX_AGE_SECONDS {
+        let set = with_timeout(fetch_set(&url), FETCH_TIMEOUT).await.flatten();
+        let imported = match &set {
+            Some(set) => import(set).await,
+            None => None,
+        };
+        match (set, imported) {
+            (Some(set), Some(imported)) => {
+                (keys, fetched) = (Some(imported), now_seconds());
+                with_timeout(write_cache(&url, set, fetched, secret), CACHE_TIMEOUT).await;
+            }
+            _ => {
+                telemetry::count_error("identity: the keys of Cloudflare Access cannot be fetched")
+            }
+        }
+    }
     KEYS.with_borrow_mut(|known| {
         if known.team == team {
-            known.keys = keys;
-            known.fetched = now_seconds();
+            // Old keys of the cache do not replace newer ones.
+            let is_newer = fetched >= known.fetched;
+            known.finish(keys.filter(|_| is_newer), fetched, now_ms());
         }
     });
 }
 
-/// Fetches and imports the keys of a team. Keys that cannot be imported are left out.
-async fn fetch_keys(team: &str) -> Option<Vec<PublicKey>> {
-    #[derive(Deserialize)]
-    struct KeySet {
-        keys: Vec<Value>,
-    }
+/// Fetches the set of keys at a URL.
+async fn fetch_set(url: &str) -> Option<String> {
     let mut init = RequestInit::new();
     init.with_method(Method::Get).with_redirect(RequestRedirect::Manual);
-    let request = Request::new_with_init(&keys_url(team), &init).ok()?;
+    let request = Request::new_with_init(url, &init).ok()?;
     let mut response = Fetch::Request(request).send().await.ok()?;
     if response.status_code() != 200 {
         return None;
     }
-    let text = response.text().await.ok().filter(|text| text.len() <= MAX_SET_BYTES)?;
-    let set: KeySet = serde_json::from_str(&text).ok()?;
+    response.text().await.ok().filter(|text| text.len() <= MAX_SET_BYTES)
+}
+
+/// Imports a set of keys; `None` if none can be imported. Others are left out.
+async fn import(set: &str) -> Option<Vec<(String, PublicKey)>> {
+    #[derive(Deserialize)]
+    struct KeySet {
+        keys: Vec<Value>,
+    }
+    let set: KeySet = serde_json::from_str(set).ok()?;
     let mut keys = Vec::new();
     for key in set.keys.into_iter().take(MAX_KEYS) {
-        if let Ok(key) = JsonWebKey::deserialize(key) {
-            keys.extend(PublicKey::import(key).await);
+        if let Ok(key) = JsonWebKey::deserialize(key)
+            && let Some(key) = PublicKey::import(key).await
+        {
+            keys.push((key.id.clone(), key));
         }
     }
-    Some(keys)
+    (!keys.is_empty()).then_some(keys)
+}
+
+/// Reads the set of keys from the cache; `None` if it is missing, too old or not authentic.
+async fn read_cache(url: &str, secret: Option<&str>) -> Option<CachedSet> {
+    let secret = secret?;
+    let cache = Cache::open(CACHE_NAME.to_owned()).await;
+    let text = cache.get(url, false).await.ok()??.text().await.ok()?;
+    let cached: CachedSet = serde_json::from_str(&text).ok()?;
+    let is_usable = now_seconds().saturating_sub(cached.fetched) <= MAX_STALE_SECONDS
+        && cached.mac == mac(url, &cached.set, cached.fetched, secret)?;
+    is_usable.then_some(cached)
+}
+
+/// Writes the set of keys to the cache. Errors are ignored: not every domain has a cache.
+async fn write_cache(url: &str, set: String, fetched: u64, secret: Option<&str>) -> Option<()> {
+    let mac = mac(url, &set, fetched, secret?)?;
+    let text = serde_json::to_string(&CachedSet { set, fetched, mac }).ok()?;
+    let response: Response = ResponseBuilder::new()
+        .with_header("cache-control", &format!("max-age={MAX_STALE_SECONDS}"))
+        .ok()?
+        .ok(text)
+        .ok()?;
+    let cache = Cache::open(CACHE_NAME.to_owned()).await;
+    cache.put(url, response).await.ok()
+}
+
+/// Returns the MAC of an entry of the cache, in hex.
+fn mac(url: &str, set: &str, fetched: u64, secret: &str) -> Option<String> {
+    let key = hmac_sha256::derive_key(secret, MacDomain::AccessKeys)?;
+    let message = format!("{url}\0{fetched}\0{set}");
+    hmac_sha256::hmac_hex_of_single_purpose_key(&key, message.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn team(fetched: u64) -> TeamKeys<u8> {
+        let keys = vec![("k1".to_owned(), 1)];
+        TeamKeys { keys, fetched, ..TeamKeys::new("acme") }
+    }
+
+    #[test]
+    fn keys_are_fresh_for_an_hour_and_usable_for_a_day() {
+        let fetched = 1_800_000_000;
+        let rows = [
+            ("k1", 0, Lookup::Fresh(1)),
+            ("k1", MAX_AGE_SECONDS, Lookup::Fresh(1)),
+            ("k1", MAX_AGE_SECONDS + 1, Lookup::Stale(1)),
+            ("k1", MAX_STALE_SECONDS, Lookup::Stale(1)),
+            ("k1", MAX_STALE_SECONDS + 1, Lookup::NoKeys),
+            ("k2", 0, Lookup::Unknown),
+        ];
+        for (id, age, expected) in rows {
+            assert_eq!(team(fetched).find(id, fetched + age), expected, "{id} {age}");
+        }
+        assert_eq!(TeamKeys::<u8>::new("acme").find("k1", 0), Lookup::NoKeys);
+        let mut other = team(fetched);
+        other.select_team("other");
+        assert_eq!(other.find("k1", fetched), Lookup::NoKeys);
+    }
+
+    #[test]
+    fn one_request_fetches_and_others_wait_and_failures_are_tried_again_after_a_second() {
+        let mut known = TeamKeys::<u8>::new("acme");
+        assert_eq!(known.next_step(0.0), Step::Fetch);
+        assert_eq!(known.next_step(1.0), Step::Wait);
+        known.finish(None, 0, 1_000.0);
+        assert_eq!(known.next_step(1_001.0), Step::GiveUp, "the fetch has failed");
+        assert_eq!(known.next_step(2_000.0), Step::Fetch);
+        // The client of that request has left.
+        assert_eq!(known.next_step(5_599.0), Step::Wait);
+        assert_eq!(known.next_step(5_600.0), Step::Fetch);
+        known.finish(Some(vec![("k1".to_owned(), 1)]), 6, 6_000.0);
+        assert_eq!(known.find("k1", 6), Lookup::Fresh(1));
+        assert_eq!(
+            known.next_step(65_999.0),
+            Step::GiveUp,
+            "an unknown key costs one fetch a minute"
+        );
+        assert_eq!(known.next_step(66_000.0), Step::Fetch);
+    }
+
+    #[test]
+    fn the_mac_of_the_cache_covers_every_input() {
+        let macs = [
+            mac("u", "s", 1, "secret"),
+            mac("v", "s", 1, "secret"),
+            mac("u", "t", 1, "secret"),
+            mac("u", "s", 2, "secret"),
+            mac("u", "s", 1, "other"),
+        ];
+        for (index, left) in macs.iter().enumerate() {
+            assert!(left.is_some() && macs.iter().skip(index + 1).all(|right| right != left));
+        }
+    }
 }

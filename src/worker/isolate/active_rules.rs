@@ -72,6 +72,17 @@ pub fn has_polled() -> bool {
     state::with(|state| state.poll.has_finished())
 }
 
+/// Returns whether [`current`] are the rules of the deployment. Until a poll has succeeded, and
+/// after the release has expired, the embedded rules are in force in place of them. Without keys of
+/// publishers there are no polls, and the embedded rules are the deployment's.
+pub fn has_settled() -> bool {
+    state::with(|state| match state.released() {
+        Some(released) => !released.is_expired(now_seconds()),
+        None if !state.poll.has_started() => true,
+        None => state.poll.has_finished() && state.problem().is_none(),
+    })
+}
+
 /// Polls KV for a newer release in the background, if it is time to. The first request of an
 /// isolate waits for the result, at most 50 ms.
 pub async fn refresh(settings: &Rc<Settings>, context: &Context) {

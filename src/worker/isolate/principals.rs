@@ -41,6 +41,10 @@ const PROOF_SECONDS: u64 = 86_400;
 /// Maximum number of accounts with names: about a megabyte.
 const MAX_NAMES: usize = 4_096;
 
+/// Seconds after which a name is reported again if it is not published by then: the registry
+/// publishes every ten minutes, and a report may be lost.
+const REPORTED_SECONDS: u64 = 1_500;
+
 /// Maximum number of proofs: about a megabyte.
 const MAX_PROOFS: usize = 16_384;
 
@@ -100,7 +104,8 @@ pub fn label(id: &str) -> Option<String> {
 }
 
 /// Remembers how the origin named an account. If it has accepted the credential, the registry gets
-/// the name with the next report. `has_labels` is whether the policy has `labels`.
+/// the name with the next report. `has_labels` is whether the policy has `labels`; until the
+/// isolate has read the rules of the deployment, that is not known, and nothing is reported.
 pub fn remember_names(account: &str, names: &OriginNames, is_accepted: bool, has_labels: bool) {
     let now = now_seconds();
     NAMES.with_borrow_mut(|known| known.learn(account, names, (is_accepted, has_labels), now));
@@ -109,6 +114,14 @@ pub fn remember_names(account: &str, names: &OriginNames, is_accepted: bool, has
 /// Puts published names in force.
 pub fn adopt(published: Mappings) {
     NAMES.with_borrow_mut(|names| names.published = published);
+}
+
+/// Queues names again whose report may have been lost.
+pub fn restore_learned(names: Vec<NamedAccount>) {
+    NAMES.with_borrow_mut(|known| {
+        let room = MAX_LEARNED.saturating_sub(known.learned.len());
+        known.learned.extend(names.into_iter().take(room));
+    });
 }
 
 /// Returns the names for the next report, and whether the policy has `labels`.
@@ -121,7 +134,7 @@ impl KnownNames {
         Self {
             local: ExpiringMap::new(MAX_NAMES, NAME_SECONDS),
             labels: ExpiringMap::new(MAX_NAMES, NAME_SECONDS),
-            reported: ExpiringMap::new(MAX_NAMES, NAME_SECONDS),
+            reported: ExpiringMap::new(MAX_NAMES, REPORTED_SECONDS),
             published: Mappings::default(),
             learned: Vec::new(),
             has_labels: false,
@@ -309,7 +322,7 @@ mod tests {
         assert_eq!(known.labels.get("acme", 1), None);
         known.learn("k", &names(Some("other"), None), (true, false), 5);
         assert_eq!(known.learned.len(), 2, "another name is news");
-        known.learn("k", &names(Some("other"), None), (true, false), NAME_SECONDS + 5);
+        known.learn("k", &names(Some("other"), None), (true, false), REPORTED_SECONDS + 5);
         assert_eq!(known.learned.len(), 3, "a name that is still not published is reported again");
         for number in 0..1_000 {
             known.learn(&number.to_string(), &acme, (true, false), 6);

@@ -218,6 +218,7 @@ async fn send(settings: &Settings) {
             telemetry.backoff.record_success(now_ms(), Duration::ZERO);
         } else {
             telemetry.counters.merge(report.counters);
+            principals::restore_learned(report.names);
             telemetry.backoff.record_failure(now_ms(), MIN_BACKOFF, MAX_BACKOFF);
         }
     });

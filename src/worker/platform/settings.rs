@@ -73,17 +73,28 @@ impl Settings {
 
     /// Returns a warning if the policy recognises a gateway by a secret header, and the secret is
     /// not set.
-    pub fn identity_warning(&self, policy: &IdentityPolicy) -> Option<ConfigProblem> {
-        let header = policy.secret_header().filter(|_| self.identity_secrets.is_empty())?;
-        Some(ConfigProblem::new(
-            format!(
-                "{}: the policy proves the gateway by the header '{header}', so that no identity \
-                 header is believed",
-                self.absence("IDENTITY_SECRET")
-            ),
-            "set a random one, which the gateway sends: `openssl rand -hex 32 | tee \
-             identity-secret | npx wrangler secret put IDENTITY_SECRET`",
-        ))
+    pub fn identity_warnings(&self, policy: &IdentityPolicy) -> Vec<ConfigProblem> {
+        let header = policy.secret_header().filter(|_| self.identity_secrets.is_empty());
+        let secret = header.map(|header| {
+            ConfigProblem::new(
+                format!(
+                    "{}: the policy proves the gateway by the header '{header}', so that no \
+                     identity header is believed",
+                    self.absence("IDENTITY_SECRET")
+                ),
+                "set a random one, which the gateway sends: `openssl rand -hex 32 | tee \
+                 identity-secret | npx wrangler secret put IDENTITY_SECRET`",
+            )
+        });
+        let address = policy.lacks_client_addresses().then(|| {
+            ConfigProblem::new(
+                "the policy trusts a gateway and has no `client_address`: the addresses of its \
+                 clients are unknown, and no rule or quota counts networks",
+                "let the gateway send the client's address in a header, and name it in \
+                 `client_address` of [identity] in policy.toml (docs/accounts.md)",
+            )
+        });
+        secret.into_iter().chain(address).collect()
     }
 
     /// Returns the use of a host for the console: the host of `url`, the URL of a request.

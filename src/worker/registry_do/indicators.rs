@@ -16,18 +16,21 @@ use hedgerow_core::correlate::indicator::table::{
     Admission, IndicatorName, IndicatorTable, TableEntry,
 };
 use hedgerow_core::correlate::indicator::{Indicator, Indicators};
+use hedgerow_core::field::FieldId;
 use hedgerow_core::rules::policy::{CorrelationSettings, MAX_STORED_INDICATORS};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use worker::{Request, SqlStorageValue};
 
 use super::error::internal_error;
+use super::principals::LabelRow;
 use super::room::{Queued, StoredIndicators};
 use super::tables::Tables;
 use super::{HandlerResult, Registry, parse_number};
 use crate::admin_api::error::ApiError;
 use crate::correlator_do::firing_report::{FiringReport, FiringsAnswer};
 use crate::platform::clock::now_seconds;
+use crate::platform::hmac_sha256;
 use crate::platform::log;
 use crate::platform::sql::integer;
 
@@ -231,6 +234,7 @@ impl Registry {
         let mut before = parse_number(query, "before")?;
         let correlation = query.get("correlation");
         let cluster = query.get("cluster").map(|id| self.current_cluster_id(id)).transpose()?;
+        let labels = self.labels_by_hash()?;
         let mut indicators = Vec::new();
         loop {
             let page = self.tables()?.indicator_page(before, correlation.map(String::as_str))?;
@@ -241,6 +245,7 @@ impl Registry {
                     .transpose()?
                     .flatten();
                 if cluster.is_none() || indicator.cluster == cluster {
+                    labels.add_to(&mut indicator);
                     indicators.push(indicator);
                 }
                 if indicators.len() >= limit {
@@ -261,12 +266,46 @@ impl Registry {
         }
         let hash = parse_hash(key).ok_or_else(|| unknown_indicator(key))?;
         let cluster_id = self.cluster_id_for_key(hash)?;
+        let labels = self.labels_by_hash()?;
         for indicator in &mut indicators {
             indicator.cluster.clone_from(&cluster_id);
+            labels.add_to(indicator);
         }
         let cluster = cluster_id.map(|id| self.cluster_summary(&id)).transpose()?.flatten();
         let key = key.to_owned();
         Ok((200, json!(api::IndicatorDetails { key, indicators, cluster })))
+    }
+}
+
+/// Labels of accounts and tenants by the hashes under which correlation counts them, 16 hex digits.
+#[derive(Default)]
+struct LabelsByHash {
+    accounts: HashMap<String, String>,
+    tenants: HashMap<String, String>,
+}
+
+impl LabelsByHash {
+    fn add_to(&self, indicator: &mut api::IndicatorInfo) {
+        let find = |labels: &HashMap<String, String>, hash: &Option<String>| {
+            labels.get(hash.as_deref()?).cloned()
+        };
+        indicator.account_label = find(&self.accounts, &indicator.account);
+        indicator.tenant_label = find(&self.tenants, &indicator.tenant);
+    }
+}
+
+impl Registry {
+    /// Returns the labels by hash: an indicator has hashes of ids.
+    fn labels_by_hash(&self) -> Result<LabelsByHash, ApiError> {
+        let mut labels = LabelsByHash::default();
+        let Some(secret) = self.settings.account_secret.as_deref() else { return Ok(labels) };
+        let key = hmac_sha256::hash_key(secret);
+        for LabelRow { id, text } in self.tables()?.all_labels()? {
+            let account = key.keyed_hash(FieldId::Account.spec().name, id.as_bytes());
+            labels.accounts.insert(format!("{account:016x}"), text.clone());
+            labels.tenants.insert(format!("{:016x}", key.hash_tenant(&id)), text);
+        }
+        Ok(labels)
     }
 }
 

@@ -46,8 +46,8 @@ const RETRY_PAUSE: Duration = Duration::from_secs(60);
 /// Milliseconds before the next attempt to write a release from which on names wait for it.
 const RELEASE_MARGIN_MS: f64 = 5_000.0;
 
-/// Maximum number of accounts per minute that answers of the origin name for the first time.
-const MAX_NEW_PER_MINUTE: u32 = 500;
+/// Maximum number of accounts of a tenant that answers of the origin name: a quarter of the table.
+const MAX_PER_TENANT: u64 = MAX_MAPPINGS as u64 / 4;
 
 /// Maximum number of accounts that answers of the origin give one name or tenant: a customer with
 /// many credentials does not replace the names of others.
@@ -77,6 +77,14 @@ struct PrincipalRow {
     at: u64,
     /// Time at which the statement ends, in seconds since the epoch.
     expires: u64,
+}
+
+/// A row of the table `label`.
+#[derive(Deserialize)]
+pub(super) struct LabelRow {
+    /// Id of an account or a tenant.
+    pub id: String,
+    pub text: String,
 }
 
 impl Registry {
@@ -122,8 +130,12 @@ impl Registry {
         let tables = self.tables()?;
         let known = tables.principal(&statement.id)?;
         let is_new = known.is_none();
-        if is_new && !report.by_operator && !self.take_name_quota() {
-            return Ok(None);
+        if is_new && !report.by_operator {
+            let owner = statement.tenant.as_ref().or(statement.account.as_ref());
+            let owner = owner.map(String::as_str).unwrap_or_default();
+            if !self.new_names.borrow_mut().take(owner, now_seconds() / 60) {
+                return Ok(None);
+            }
         }
         let mut is_change = false;
         if report.labels {
@@ -139,21 +151,12 @@ impl Registry {
         }
         if let Some(row) = updated_row(known, statement, report.by_operator, now_seconds()) {
             tables.set_principal(&row)?;
-            if is_new && !report.by_operator {
+            if !report.by_operator {
                 tables.limit_name(&row)?;
             }
             is_change = true;
         }
         Ok(Some(is_change))
-    }
-
-    /// Returns whether the quota of this minute has room for another account.
-    fn take_name_quota(&self) -> bool {
-        let minute = now_seconds() / 60;
-        let (counted_minute, count) = self.new_names.get();
-        let count = if counted_minute == minute { count } else { 0 };
-        self.new_names.set((minute, count.saturating_add(1)));
-        count < MAX_NEW_PER_MINUTE
     }
 
     /// Handles `POST /labels`: returns the labels of accounts and tenants.
@@ -318,19 +321,20 @@ impl Tables {
         self.exec(query, values)
     }
 
-    /// Deletes the oldest accounts of a name, or of a tenant without a name, beyond
-    /// [`MAX_PER_NAME`].
+    /// Deletes the accounts of a name beyond [`MAX_PER_NAME`], and those of a tenant beyond
+    /// [`MAX_PER_TENANT`]: those that end first, which are not the operator's.
     fn limit_name(&self, row: &PrincipalRow) -> Result<(), ApiError> {
-        let (filter, name) = match (&row.account, &row.tenant) {
-            (Some(account), _) => ("account = ?1", account),
-            (None, Some(tenant)) => ("account IS NULL AND tenant = ?1", tenant),
-            (None, None) => return Ok(()),
-        };
-        let query = format!(
-            "DELETE FROM principal WHERE id IN (SELECT id FROM principal WHERE {filter}
-                ORDER BY at DESC, rowid DESC LIMIT -1 OFFSET ?2)"
-        );
-        self.exec(&query, vec![name.as_str().into(), integer(MAX_PER_NAME)])
+        let limits =
+            [("account", &row.account, MAX_PER_NAME), ("tenant", &row.tenant, MAX_PER_TENANT)];
+        for (column, name, max) in limits {
+            let Some(name) = name else { continue };
+            let query = format!(
+                "DELETE FROM principal WHERE id IN (SELECT id FROM principal WHERE {column} = ?1
+                    ORDER BY expires DESC, at DESC, rowid DESC LIMIT -1 OFFSET ?2)"
+            );
+            self.exec(&query, vec![name.as_str().into(), integer(max)])?;
+        }
+        Ok(())
     }
 
     /// Deletes the rows beyond [`MAX_MAPPINGS`] of both tables: the names that end first, because
@@ -358,11 +362,6 @@ impl Tables {
 
     /// Returns the names and labels to publish.
     fn mappings(&self, now: u64) -> Result<Mappings, ApiError> {
-        #[derive(Deserialize)]
-        struct LabelRow {
-            id: String,
-            text: String,
-        }
         let mut mappings = Mappings::default();
         let query = "SELECT id, account, tenant, at, expires FROM principal WHERE expires > ?
             ORDER BY at DESC";
@@ -370,11 +369,15 @@ impl Tables {
             let PrincipalRow { id, account, tenant, expires, .. } = row;
             mappings.insert(id, Mapping { account, tenant, expires });
         }
-        let query = "SELECT id, text FROM label ORDER BY at DESC";
-        for LabelRow { id, text } in self.rows(query, Vec::new())? {
+        for LabelRow { id, text } in self.all_labels()? {
             mappings.insert_label(id, text);
         }
         Ok(mappings)
+    }
+
+    /// Returns all labels with their ids.
+    pub(super) fn all_labels(&self) -> Result<Vec<LabelRow>, ApiError> {
+        self.rows("SELECT id, text FROM label ORDER BY at DESC", Vec::new())
     }
 
     fn label(&self, id: &str) -> Result<Option<String>, ApiError> {

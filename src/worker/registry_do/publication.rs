@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use hedgerow_core::correlate::indicator::{Indicator, Indicators};
+use hedgerow_core::correlate::indicator::{FORMAT_VERSION, Indicator, Indicators};
 
 use super::Registry;
 use super::publish::put_with_timeout;
@@ -35,8 +35,14 @@ const BUDGET_SPENT: &str = "the day's KV writes for indicators are spent; the ne
 /// Name of the number of changes of the indicators.
 const META_CHANGED: &str = "indicators.changed";
 
+/// Name of the number of changes at the last revocation.
+const META_URGENT: &str = "indicators.urgent";
+
 /// Name of the number of changes when the indicators were last published.
 const META_PUBLISHED: &str = "indicators.published";
+
+/// Name of the format version of what was last published.
+const META_FORMAT: &str = "indicators.format";
 
 /// Name of the version number that was last published.
 const META_NUMBER: &str = "indicators.number";
@@ -57,6 +63,42 @@ pub(super) struct PublicationState {
     pub writes_today: u64,
 }
 
+/// Numbers of changes: of all, of those up to the last revocation, and of those that KV has.
+#[derive(Clone, Copy, Default)]
+struct Changes {
+    all: u64,
+    urgent: u64,
+    published: Option<u64>,
+    /// Format version of what KV has.
+    format: Option<u64>,
+}
+
+impl Changes {
+    fn read(tables: &Tables) -> Self {
+        Self {
+            all: tables.meta_number(META_CHANGED).unwrap_or(0),
+            urgent: tables.meta_number(META_URGENT).unwrap_or(0),
+            published: tables.meta_number(META_PUBLISHED),
+            format: tables.meta_number(META_FORMAT),
+        }
+    }
+
+    /// Returns whether KV lacks a change, or has a format that isolates do not read.
+    fn is_pending(self) -> bool {
+        self.all != self.published.unwrap_or(0) || self.is_unreadable()
+    }
+
+    /// Returns whether KV lacks a revocation, for which an operator waits, or all indicators.
+    fn is_urgent(self) -> bool {
+        self.urgent > self.published.unwrap_or(0) || self.is_unreadable()
+    }
+
+    /// Returns whether an earlier version has published in another format.
+    fn is_unreadable(self) -> bool {
+        self.published.is_some() && self.format != Some(FORMAT_VERSION.into())
+    }
+}
+
 impl Registry {
     /// Records a change of the indicators, and sets the alarm to publish them.
     pub(super) async fn mark_indicators_changed(&self) -> Result<(), ApiError> {
@@ -70,29 +112,35 @@ impl Registry {
         Ok(())
     }
 
-    /// Makes the next publication exempt from the budget of writes: an operator waits for it.
-    pub(super) fn publish_at_once(&self) {
-        self.publishes_at_once.set(true);
+    /// Records a change for which an operator waits: its publication is exempt from the budget of
+    /// writes, also if another publication runs now.
+    pub(super) async fn mark_indicators_urgent(&self) -> Result<(), ApiError> {
         self.indicators_publish_at.set(f64::INFINITY);
+        let tables = self.tables()?;
+        let changes = tables.meta_number(META_CHANGED).unwrap_or(0).saturating_add(1);
+        tables.set_meta(META_URGENT, Some(&changes.to_string()))?;
+        self.mark_indicators_changed().await
     }
 
     /// Publishes the indicators, if they have changed since the last publication, no release is
     /// due, and the budget allows it. Otherwise, and after a failure, sets the alarm to try again.
     pub(super) async fn publish_indicators(&self) {
         let Ok(tables) = self.tables() else { return };
-        let changes = tables.meta_number(META_CHANGED);
-        if changes == tables.meta_number(META_PUBLISHED) {
+        // Of before the write: KV lacks a change that arrives during it.
+        let changes = Changes::read(tables);
+        if !changes.is_pending() {
             return;
         }
-        if let Some(delay) = self.publication_delay(tables) {
+        if let Some(delay) = self.publication_delay(tables, changes) {
             self.schedule(&self.indicators_publish_at, delay).await;
             return;
         }
         match self.publish_indicators_once().await {
             Ok(()) => {
-                let changes = changes.map(|changes| changes.to_string());
-                let _ = tables.set_meta(META_PUBLISHED, changes.as_deref());
-                self.publishes_at_once.set(false);
+                let _ = tables.set_meta(META_PUBLISHED, Some(&changes.all.to_string()));
+                if changes.format != Some(FORMAT_VERSION.into()) {
+                    let _ = tables.set_meta(META_FORMAT, Some(&FORMAT_VERSION.to_string()));
+                }
                 if tables.meta(META_PROBLEM).is_some() {
                     let _ = tables.set_meta(META_PROBLEM, None);
                 }
@@ -115,14 +163,14 @@ impl Registry {
 
     /// Returns the time for which the publication waits: for a release, or for the budget of
     /// writes. `None` if it may begin.
-    fn publication_delay(&self, tables: &Tables) -> Option<Duration> {
+    fn publication_delay(&self, tables: &Tables, changes: Changes) -> Option<Duration> {
         let now = now_ms();
         let is_release_due = self.publishing.borrow().is_held(now)
             || self.release_publish_at.get() <= now + RELEASE_MARGIN_MS;
         if is_release_due {
             return Some(RELEASE_PAUSE);
         }
-        if self.publishes_at_once.get() {
+        if changes.is_urgent() {
             return None;
         }
         let budget = self.settings.kv_writes_per_day();
@@ -185,7 +233,7 @@ impl Registry {
     pub(super) fn publication_state(&self) -> Result<PublicationState, ApiError> {
         let tables = self.tables()?;
         Ok(PublicationState {
-            is_pending: tables.meta_number(META_CHANGED) != tables.meta_number(META_PUBLISHED),
+            is_pending: Changes::read(tables).is_pending(),
             problem: tables.meta(META_PROBLEM),
             writes_today: day_writes(tables).on_day_of(now_ms() as u64).count,
         })
@@ -199,4 +247,35 @@ fn day_writes(tables: &Tables) -> DayWrites {
 
 fn to_message(error: ApiError) -> String {
     error.message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_revocation_is_urgent_until_a_publication_that_began_after_it_has_ended() {
+        let format = Some(FORMAT_VERSION.into());
+        let changes = |all, urgent, published| Changes { all, urgent, published, format };
+        let other = |format| Changes { format, ..changes(6, 0, Some(6)) };
+        // name, changes, pending, urgent
+        let rows = [
+            ("nothing yet", changes(0, 0, None), false, false),
+            ("firings", changes(3, 0, None), true, false),
+            ("a revocation", changes(4, 4, Some(3)), true, true),
+            ("firings after a revocation", changes(6, 4, Some(3)), true, true),
+            ("published", changes(6, 4, Some(6)), false, false),
+            ("firings after a published revocation", changes(7, 4, Some(6)), true, false),
+            ("published in an earlier format", other(None), true, true),
+            ("published in a later format", other(Some(99)), true, true),
+            ("a revocation during the publication of change 6", changes(7, 7, Some(6)), true, true),
+        ];
+        for (name, changes, is_pending, is_urgent) in rows {
+            assert_eq!(
+                (changes.is_pending(), changes.is_urgent()),
+                (is_pending, is_urgent),
+                "{name}"
+            );
+        }
+    }
 }

@@ -121,7 +121,7 @@ impl Registry {
 
     /// Returns the hash under which an account is counted, 16 hex digits: of its id, as decisions
     /// show it, or the hash itself, as the status shows it.
-    fn account_hash(&self, account: &str) -> Result<String, ApiError> {
+    pub(super) fn account_hash(&self, account: &str) -> Result<String, ApiError> {
         if account.len() == HASH_DIGITS && parse_hash(account).is_some() {
             return Ok(account.to_lowercase());
         }
@@ -147,8 +147,7 @@ impl Registry {
     /// Publishes the indicators after a revocation, whatever is left of the budget.
     async fn publish_revocations(&self) -> Result<(), ApiError> {
         self.reload_indicators();
-        self.publish_at_once();
-        self.mark_indicators_changed().await
+        self.mark_indicators_urgent().await
     }
 }
 

@@ -81,14 +81,17 @@ CREATE TABLE IF NOT EXISTS link (
     id INTEGER PRIMARY KEY AUTOINCREMENT, correlation TEXT NOT NULL, key TEXT NOT NULL,
     at INTEGER NOT NULL, last INTEGER NOT NULL, accounts TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS link_key ON link (key, correlation);
-CREATE TABLE IF NOT EXISTS cluster_key (key TEXT PRIMARY KEY, cluster TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS cluster_key (
+    key TEXT PRIMARY KEY, cluster TEXT NOT NULL, first TEXT NOT NULL DEFAULT '');
 CREATE INDEX IF NOT EXISTS cluster_key_cluster ON cluster_key (cluster);
 CREATE TABLE IF NOT EXISTS cluster_alias (id TEXT PRIMARY KEY, cluster TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS cluster_alias_cluster ON cluster_alias (cluster);
+CREATE TABLE IF NOT EXISTS cluster_barred (account TEXT PRIMARY KEY, until INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS principal (
     id TEXT PRIMARY KEY, account TEXT, tenant TEXT, at INTEGER NOT NULL, expires INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS principal_at ON principal (at);
 CREATE INDEX IF NOT EXISTS principal_name ON principal (account, tenant, at);
+CREATE INDEX IF NOT EXISTS principal_tenant ON principal (tenant, expires);
 CREATE TABLE IF NOT EXISTS label (id TEXT PRIMARY KEY, text TEXT NOT NULL, at INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS label_at ON label (at);
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -362,12 +365,16 @@ impl Tables {
     }
 }
 
-/// Adds the columns of the table `indicator` that earlier versions did not have.
+/// Adds columns that tables of earlier versions did not have.
 fn add_missing_columns(sql: &SqlStorage) -> worker::Result<()> {
-    let columns = sql.exec("SELECT * FROM indicator LIMIT 0", None)?.column_names();
-    for name in ["members", "account", "tenant", "network"] {
-        if !columns.iter().any(|column| column == name) {
-            sql.exec(&format!("ALTER TABLE indicator ADD COLUMN {name} TEXT"), None)?;
+    let added: [(&str, &[&str], &str); 2] = [
+        ("indicator", &["members", "account", "tenant", "network"], "TEXT"),
+        ("cluster_key", &["first"], "TEXT NOT NULL DEFAULT ''"),
+    ];
+    for (table, names, kind) in added {
+        let columns = sql.exec(&format!("SELECT * FROM {table} LIMIT 0"), None)?.column_names();
+        for name in names.iter().filter(|name| !columns.iter().any(|column| column == *name)) {
+            sql.exec(&format!("ALTER TABLE {table} ADD COLUMN {name} {kind}"), None)?;
         }
     }
     Ok(())

@@ -17,6 +17,7 @@ use web_sys::Headers;
 use worker::Context;
 
 use crate::isolate::access_keys;
+use crate::isolate::active_rules;
 use crate::isolate::principals;
 use crate::isolate::principals::OriginNames;
 use crate::isolate::telemetry;
@@ -54,11 +55,13 @@ pub struct Sender {
     presented: u64,
     /// Hashes of credentials that the origin may read instead.
     alternatives: Vec<u64>,
+    /// Hashes of the other credentials, in places that no API reads in place of the first.
+    companions: Vec<u64>,
     /// Whether the account is claimed next to another credential, so that the origin's success may
     /// be for the other one.
     is_doubtful: bool,
-    /// Whether the address of the client is in a header of the gateway; the address, if it is
-    /// valid.
+    /// Whether the request has the address of a gateway instead of the client's; the client's, if
+    /// the gateway names it.
     gateway_address: Option<Option<String>>,
 }
 
@@ -73,6 +76,7 @@ impl Sender {
     ) -> Self {
         let hash_key = hmac_sha256::hash_key(secret);
         let hash = |text: &String| hash_key.keyed_hash(CREDENTIAL, text.as_bytes());
+        let companion_hash = |text: &String| hash_key.keyed_hash(COMPANION, text.as_bytes());
         let principal = find_principal(request, dialect, policy, is_trusted, &hash_key);
         let Principal { account, tenant, claimed_by, credential, credential_count, .. } = principal;
         let credential = credential
@@ -99,9 +103,12 @@ impl Sender {
         let label = |id: &Option<String>| {
             id.as_deref().filter(|_| policy.labels).and_then(principals::label)
         };
-        let gateway_address = policy.client_address.as_ref().filter(|_| is_trusted);
-        let gateway_address = gateway_address
-            .map(|header| request.header(header.name()).and_then(valid).map(str::to_owned));
+        // Without a header that names it, the address of the client is unknown.
+        let hides_clients = is_trusted && policy.hides_clients();
+        let gateway_address = hides_clients.then(|| {
+            let header = policy.client_address.as_ref()?;
+            request.header(header.name()).and_then(valid).map(str::to_owned)
+        });
         Self {
             kind: known.account.as_ref().map(|_| AccountKind::Origin).or(kind),
             account_label: label(&account),
@@ -113,6 +120,7 @@ impl Sender {
             is_credential_malformed: principal.is_malformed,
             presented: principal.presented.as_ref().map_or(0, hash),
             alternatives: principal.alternatives.iter().map(hash).collect(),
+            companions: principal.companions.iter().map(companion_hash).collect(),
             is_doubtful,
             own_account,
             is_claim,
@@ -155,12 +163,17 @@ impl Sender {
             match self.credential_count {
                 1 => principals::remember_alone(self.presented),
                 // Of two, the origin has accepted one. Of more, a forged one may be neither.
-                2 => principals::remember_companion(self.presented, &self.alternatives),
+                2 => {
+                    principals::remember_companion(self.presented, &self.alternatives);
+                    principals::remember_companion(self.presented, &self.companions);
+                }
                 _ => {}
             }
         }
         if let (Some(account), false) = (&self.own_account, names.is_empty()) {
-            let is_accepted = accepts || self.is_proven();
+            // The embedded rules do not say whether the deployment wants labels: a report by them
+            // would delete the labels of all.
+            let is_accepted = (accepts || self.is_proven()) && active_rules::has_settled();
             principals::remember_names(account, names, is_accepted, policy.labels);
         }
     }
@@ -171,8 +184,15 @@ impl Sender {
         // The origin may have read another credential than the one that counts. Junk that changes
         // before one key must not become accounts that count for others.
         observation.proven &= !principals::come_with_others(&self.alternatives, self.presented);
-        // Of places that no API reads in place of each other it is not known what comes with what.
-        observation.proven &= !self.is_doubtful || !self.alternatives.is_empty();
+        // A claim in front of a credential of another place, too. Tokens that change before one key
+        // do not count, and a token before junk that changes is one account.
+        let is_before_others = !self.alternatives.is_empty() || !self.companions.is_empty();
+        if self.is_doubtful {
+            observation.proven &= is_before_others;
+            observation.proven &= !principals::come_with_others(&self.companions, self.presented);
+        }
+        // Of three, two may be forged, and nothing is remembered about them.
+        observation.proven &= !is_before_others || self.credential_count <= 2;
         let is_confirmed = observation.proven && !self.is_doubtful;
         if is_confirmed {
             principals::remember_proof(self.proof);
@@ -255,7 +275,10 @@ pub async fn is_trusted(
             request.header(name).is_some_and(|value| settings.is_identity_secret(value))
         }
         Trust::Access { team, audience } => match request.header(ACCESS_HEADER) {
-            Some(assertion) => access_keys::is_valid(assertion, team, audience).await,
+            Some(assertion) => {
+                let secret = settings.account_secret.as_deref();
+                access_keys::is_valid(assertion, team, audience, secret, context).await
+            }
             None => false,
         },
         Trust::Binding => binding_prop(context).as_deref() == Some("identity"),
@@ -312,3 +335,7 @@ const MAX_ORIGIN_NAME_BYTES: usize = 256;
 
 /// Domain of the hashes of credentials that the origin has accepted.
 const CREDENTIAL: &str = "hedgerow.credential";
+
+/// Domain of the hashes of credentials at places that no API reads in place of the first. To come
+/// with several others does not show that the origin accepts them.
+const COMPANION: &str = "hedgerow.companion";

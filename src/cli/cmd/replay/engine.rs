@@ -54,10 +54,12 @@ impl<'r> ReplayEngine<'r> {
         };
         self.last_time = now;
         let policy = self.ruleset.policy();
-        let principal = self.account_ids.principal(recorded, policy);
-        let envelope = principal.envelope(recorded.envelope(policy.scan.max_body, now));
-        let evaluation =
-            self.local_engine.evaluate(&envelope, recorded.response_status.unwrap_or(200))?;
+        let envelope = recorded.envelope(policy.scan.max_body, now);
+        let endpoint = self.ruleset.endpoint(&envelope)?;
+        let principal = self.account_ids.principal(recorded, endpoint.dialect(), policy);
+        let envelope = principal.envelope(envelope);
+        let status = recorded.response_status.unwrap_or(200);
+        let evaluation = self.local_engine.evaluate_as(endpoint, &envelope, status)?;
         let Evaluation { assessment, disposition, account, .. } = evaluation;
         let decision = Decision::new(self.ruleset, &envelope, assessment, disposition);
         Some(ReplayDecision { decision, account_hash: account })

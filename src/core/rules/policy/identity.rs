@@ -108,6 +108,20 @@ impl IdentityPolicy {
         }
     }
 
+    /// Returns whether requests of the gateway have its own address, so that all its clients would
+    /// be one network. A service binding passes on the client's address.
+    pub fn hides_clients(&self) -> bool {
+        match self.trusted {
+            Trust::None | Trust::Binding => self.client_address.is_some(),
+            Trust::Header(_) | Trust::Mtls(_) | Trust::Access { .. } | Trust::All => true,
+        }
+    }
+
+    /// Returns whether the addresses of the gateway's clients are unknown.
+    pub fn lacks_client_addresses(&self) -> bool {
+        self.hides_clients() && self.client_address.is_none()
+    }
+
     /// Checks that accounts have a source, and that headers are believed only with a proof.
     pub(super) fn validate(&self) -> Result<(), Error> {
         if self.account.is_empty() {
@@ -282,6 +296,30 @@ mod tests {
             [200, 204, 301, 429, 401].map(|status| policy.proves(status)),
             [true, true, false, true, false]
         );
+    }
+
+    #[test]
+    fn clients_of_a_gateway_have_its_address_unless_a_header_names_theirs() {
+        let hash = "0f".repeat(32);
+        // trusted, with a header: whether the address is the gateway's, and the client's unknown
+        let rows = [
+            ("none".to_owned(), false, false, false),
+            ("binding".to_owned(), false, false, false),
+            ("binding".to_owned(), true, true, false),
+            ("header:x-gateway".to_owned(), false, true, true),
+            ("header:x-gateway".to_owned(), true, true, false),
+            (format!("mtls:{hash}"), false, true, true),
+            (format!("access:acme/{hash}"), false, true, true),
+            ("all".to_owned(), false, true, true),
+        ];
+        for (trusted, has_header, hides, lacks) in rows {
+            let name = format!("{trusted} {has_header}");
+            let header = has_header.then_some("header:x-real-ip");
+            let setting = json!({"trusted": trusted, "client_address": header});
+            let policy: IdentityPolicy = serde_json::from_value(setting).unwrap();
+            let found = (policy.hides_clients(), policy.lacks_client_addresses());
+            assert_eq!(found, (hides, lacks), "{name}");
+        }
     }
 
     #[test]

@@ -1,0 +1,52 @@
+//! Quotas of names: how many accounts answers of the origin may name for the first time in a
+//! minute.
+
+use std::collections::HashMap;
+
+/// Maximum number of accounts per minute that answers of the origin name for the first time: of
+/// all, and of one tenant, or of one name without a tenant.
+const MAX_NEW_PER_MINUTE: u32 = 500;
+const MAX_NEW_PER_TENANT: u32 = 100;
+
+/// Counts the accounts that answers name for the first time in a minute.
+#[derive(Default)]
+pub struct NameQuota {
+    /// Number of the minute since the epoch.
+    minute: u64,
+    count: u32,
+    /// Numbers by tenant, or by name without a tenant: at most [`MAX_NEW_PER_MINUTE`].
+    by_owner: HashMap<String, u32>,
+}
+
+impl NameQuota {
+    /// Counts an account. Returns false if a quota of the minute is used up.
+    pub fn take(&mut self, owner: &str, minute: u64) -> bool {
+        if self.minute != minute {
+            *self = Self { minute, ..Self::default() };
+        }
+        let used = self.by_owner.get(owner).copied().unwrap_or_default();
+        if self.count >= MAX_NEW_PER_MINUTE || used >= MAX_NEW_PER_TENANT {
+            return false;
+        }
+        self.count = self.count.saturating_add(1);
+        self.by_owner.insert(owner.to_owned(), used.saturating_add(1));
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_leaves_room_for_the_names_of_others() {
+        let mut quota = NameQuota::default();
+        let mut take = |owner: &str, minute| quota.take(owner, minute);
+        let flood = (0..1_000).filter(|_| take("loud", 7)).count();
+        assert_eq!(flood, MAX_NEW_PER_TENANT as usize);
+        assert!(take("quiet", 7));
+        let others = (0..1_000).filter(|number| take(&number.to_string(), 7)).count();
+        assert_eq!(others, MAX_NEW_PER_MINUTE as usize - flood - 1);
+        assert!(take("loud", 8), "a new minute");
+    }
+}
