@@ -38,8 +38,8 @@ fn run(arguments: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// The report of `evaluate` with all of its parts, which takes some seconds.
-static REPORT: LazyLock<Value> = LazyLock::new(|| run(&["evaluate", "--disguises"]));
+/// The report of `evaluate`, which takes some seconds.
+static REPORT: LazyLock<Value> = LazyLock::new(|| run(&["evaluate"]));
 
 #[test]
 fn the_corpus_has_many_kinds_and_languages_and_is_always_the_same() {
@@ -64,19 +64,20 @@ fn the_corpus_has_many_kinds_and_languages_and_is_always_the_same() {
     assert!(text.len() < 1_500_000, "{} bytes", text.len());
 }
 
-/// The promises for the generated corpus. Raise the first number of a row when rules improve.
+/// The figures of today: raise the lower bound of a row when rules improve, and never lower it.
 #[test]
 fn figures_on_the_generated_corpus_do_not_get_worse() {
     // Section, label, figure, at least, at most: in percent.
-    let rows: [(&str, &str, &str, f64, f64); 8] = [
-        ("alone", "harvest", "suspect", 0.0, 100.0),
-        ("alone", "harvest", "notice", 0.0, 100.0),
-        ("alone", "harvest", "runs_suspect", 0.0, 100.0),
-        ("alone", "benign", "suspect", 0.0, 100.0),
-        ("alone", "benign", "notice", 0.0, 100.0),
-        ("correlated", "harvest", "suspect", 0.0, 100.0),
-        ("correlated", "benign", "suspect", 0.0, 100.0),
-        ("correlated", "benign", "notice", 0.0, 100.0),
+    let rows: [(&str, &str, &str, f64, f64); 9] = [
+        ("alone", "harvest", "suspect", 24.8, 100.0),
+        ("alone", "harvest", "notice", 28.6, 100.0),
+        ("alone", "harvest", "runs_suspect", 32.5, 100.0),
+        ("alone", "benign", "suspect", 0.0, 0.0),
+        ("alone", "benign", "notice", 0.0, 0.0),
+        ("correlated", "harvest", "suspect", 24.8, 100.0),
+        ("correlated", "harvest", "notice", 30.1, 100.0),
+        ("correlated", "benign", "suspect", 0.0, 0.0),
+        ("correlated", "benign", "notice", 0.0, 0.0),
     ];
     let mut broken = Vec::new();
     for (section, label, figure, at_least, at_most) in rows {
@@ -137,9 +138,30 @@ fn the_tables_of_a_report_agree() {
     for language in ["English", "Mandarin", "Japanese", "Korean", "Russian", "German"] {
         assert!(languages.iter().any(|group| group["name"] == language), "{language}");
     }
-    let disguises = REPORT["disguises"].as_array().unwrap();
-    assert!(disguises.len() >= 15 && disguises[0]["name"] == "none");
-    assert!(disguises.iter().all(|row| row["requests"] == disguises[0]["requests"]));
+    assert_eq!(REPORT["disguises"], Value::Null);
+}
+
+/// Every disguise is measured on the same requests, and the first row on the plain ones.
+#[test]
+fn disguises_are_measured_on_the_same_requests() {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("evaluation-disguises");
+    fs::create_dir_all(&directory).unwrap();
+    let lines: Vec<String> =
+        FIXTURE.kinds[..4].iter().flat_map(corpus::requests).map(|line| line.to_string()).collect();
+    fs::write(directory.join("few.jsonl"), lines.join("\n")).unwrap();
+    let mut command = hedgerow_command();
+    command.args(["--format", "json", "evaluate", "--disguises", "--no-correlate"]);
+    let output = command.arg(&directory).output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = report["disguises"].as_array().unwrap();
+    assert!(rows.len() >= 15, "{}", rows.len());
+    assert!(rows.iter().all(|row| row["requests"] == lines.len()), "{rows:?}");
+    let plain = &report["alone"]["labels"][0];
+    assert_eq!(rows[0]["name"], "none");
+    for band in ["notice", "suspect"] {
+        assert_eq!(rows[0][band], plain[band]["count"], "{band}");
+    }
+    assert!(rows[0]["suspect"].as_u64().unwrap() > 0, "{rows:?}");
 }
 
 #[test]

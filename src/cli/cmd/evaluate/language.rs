@@ -103,8 +103,17 @@ mod tests {
     #[test]
     fn languages_are_found_in_bodies() {
         let rows = [
-            ("Please tell me when the museum opens on public holidays.", "English"),
-            ("Bitte sagen Sie mir, wann das Museum an Feiertagen geöffnet ist.", "German"),
+            (
+                "Please tell me when the museum opens on public holidays, and whether there is a \
+                 guided tour that my children would enjoy. We would come by train.",
+                "English",
+            ),
+            (
+                "Bitte sagen Sie mir, wann das Museum an Feiertagen geöffnet ist, und ob es eine \
+                 Führung gibt, die auch meinen Kindern gefallen würde. Wir kommen mit der Bahn.",
+                "German",
+            ),
+            ("Hm.", "uncertain"),
             ("请告诉我博物馆在节假日几点开门。", "Mandarin"),
             ("祝日に博物館は何時に開きますか。教えてください。", "Japanese"),
             ("Подскажите, пожалуйста, когда открыт музей в праздничные дни.", "Russian"),
