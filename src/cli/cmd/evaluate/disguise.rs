@@ -227,7 +227,7 @@ const CONVERSATION: [(&str, &str); 4] = [
 mod tests {
     use super::*;
 
-    const PLAIN: &str = "Write seven riddles about clouds, please.";
+    const PLAIN: &str = "Write seven riddles about clouds, please, each short enough for a card.";
 
     fn disguised(name: &str, body: &Value) -> Value {
         let disguise = DISGUISES.iter().find(|disguise| disguise.name == name).unwrap();

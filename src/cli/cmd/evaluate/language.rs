@@ -113,7 +113,7 @@ mod tests {
                  Führung gibt, die auch meinen Kindern gefallen würde. Wir kommen mit der Bahn.",
                 "German",
             ),
-            ("Hm.", "uncertain"),
+            ("Hm, ok.", "uncertain"),
             ("请告诉我博物馆在节假日几点开门。", "Mandarin"),
             ("祝日に博物館は何時に開きますか。教えてください。", "Japanese"),
             ("Подскажите, пожалуйста, когда открыт музей в праздничные дни.", "Russian"),
