@@ -3,10 +3,12 @@
 pub mod account;
 pub mod audit;
 pub mod build;
+pub mod calibrate;
 pub mod check;
 pub mod clusters;
 pub mod diff;
 pub mod docs;
+pub mod evaluate;
 pub mod explain;
 pub mod indicators;
 pub mod keygen;

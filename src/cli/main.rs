@@ -18,8 +18,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use cmd::{
-    account, audit, build, check, clusters, diff, docs, explain, indicators, keygen, push, release,
-    replay, score, simulate, status, test,
+    account, audit, build, calibrate, check, clusters, diff, docs, evaluate, explain, indicators,
+    keygen, push, release, replay, score, simulate, status, test,
 };
 use error::Error;
 use terminal::{Format, print_error};
@@ -58,6 +58,10 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Score recorded requests, and summarise by file, label and signature.
     Replay(replay::ReplayArgs),
+    /// Measure detection on recorded, labelled requests, and write the report as a page.
+    Evaluate(evaluate::EvaluateArgs),
+    /// Estimate the weights of signatures and correlations from recorded, labelled requests.
+    Calibrate(calibrate::CalibrateArgs),
     /// Generate the traffic of a scenario, and show how the rules judge it.
     Simulate(simulate::SimulateArgs),
     /// Write the generated pages of the documentation.
@@ -96,6 +100,8 @@ fn main() -> ExitCode {
         Command::Score(args) => score::run(&args, format),
         Command::Explain(args) => explain::run(&args, format),
         Command::Replay(args) => replay::run(&args, format),
+        Command::Evaluate(args) => evaluate::run(&args, format),
+        Command::Calibrate(args) => calibrate::run(&args, format),
         Command::Simulate(args) => simulate::run(&args, format),
         Command::Docs(args) => docs::run(&args),
         Command::Keygen(args) => keygen::run(&args, format),

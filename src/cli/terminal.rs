@@ -26,6 +26,11 @@ pub fn print_line(text: fmt::Arguments<'_>) -> Result<()> {
     })
 }
 
+/// Prints a text that ends in a newline on standard output.
+pub fn print_text(text: &str) -> Result<()> {
+    print_line(format_args!("{}", text.trim_end_matches('\n')))
+}
+
 /// Prints a value as one line of JSON on standard output.
 pub fn print_json(value: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string(value).map_err(|error| Error::Io(error.to_string()))?;

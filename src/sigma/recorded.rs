@@ -28,6 +28,10 @@ pub struct RecordedRequest {
     pub query: String,
     /// Known kind of the traffic, such as `benign`, if recorded.
     pub label: Option<String>,
+    /// Program that sent the request, if recorded.
+    pub tool: Option<String>,
+    /// Job that the program did, if recorded.
+    pub task: Option<String>,
     /// Time of the request, in seconds since the epoch or since the start of the recording.
     pub time: Option<f64>,
     /// Status of the response, if recorded.
@@ -84,6 +88,8 @@ impl RecordedRequest {
                 .http_version
                 .map(|version| version.trim_start_matches("HTTP/").to_owned()),
             label: line.label,
+            tool: line.tool,
+            task: line.task,
             time: line
                 .time
                 .map(|time| time * line.time_scale.unwrap_or(1.0))
@@ -124,6 +130,8 @@ impl RecordedRequest {
             body: body.to_vec(),
             http_version: version.map(|version| version.trim_start_matches("HTTP/").to_owned()),
             label: None,
+            tool: None,
+            task: None,
             time: None,
             response_status: None,
         })
@@ -165,6 +173,8 @@ struct NdjsonRecord<'a> {
     account: Option<String>,
     tenant: Option<String>,
     label: Option<String>,
+    tool: Option<String>,
+    task: Option<String>,
     #[serde(rename = "t")]
     time: Option<f64>,
     /// Seconds of traffic per second of `time`, if the recording is compressed.

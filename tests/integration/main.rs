@@ -22,6 +22,8 @@ mod correlation;
 mod cost;
 /// Messages of `hedgerow check`.
 mod diagnostics;
+/// Reports about detection and weights, on a generated corpus.
+mod evaluation;
 /// Extraction against a naive reference.
 mod extraction;
 /// Bodies that are made to be expensive.

@@ -281,6 +281,7 @@ fn rules_that_hit_benign_requests_are_not_pushed() {
     write_recording(&workspace, "benign", 999, 1);
     let text = workspace.succeed(&push);
     assert!(text.contains("benign requests: 1000, of which 1 notice"), "{text}");
+    assert!(text.contains("0.56 % and 0.56 %"), "{text}");
     write_recording(&workspace, "benign", 998, 2);
     let output = workspace.exit_with(1, &push);
     let expected =

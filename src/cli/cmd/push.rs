@@ -10,6 +10,7 @@ use hedgerow_core::{Bundle, Ruleset, ruleset};
 use hedgerow_sigma::{Canonical, Finding};
 use serde_json::{Value, json};
 
+use super::evaluate::clopper_pearson;
 use super::release::{BundleRole, Publisher, RolloutArgs};
 use super::replay::{BandCounts, Summary, replay_files};
 use crate::config::{Config, TargetArgs};
@@ -180,7 +181,11 @@ fn check_noise(files: &[PathBuf], ruleset: &Ruleset) -> Result<Value> {
     }
     let budget = ruleset.policy().noise;
     match noise_excess(counts, budget) {
-        None => Ok(json!({ "benign": counts, "budget": budget })),
+        None => {
+            let upper = |count: u64| 100.0 * clopper_pearson(count, counts.requests).1;
+            let upper = json!({ "notice": upper(counts.notice), "suspect": upper(counts.suspect) });
+            Ok(json!({ "benign": counts, "budget": budget, "upper": upper }))
+        }
         Some(excess) => {
             Err(Error::Rejected(format!("{excess}{}", format_top_signatures(&summary))))
         }
@@ -210,13 +215,20 @@ fn format_top_signatures(summary: &Summary) -> String {
 
 fn print_result(pushed: &PushedBundle, noise_report: Option<&Value>) -> Result<()> {
     let PushedBundle { digest, bundle, is_new } = pushed;
-    if let Some(benign) = noise_report.and_then(|noise| noise.get("benign")) {
-        let count = |name: &str| benign.get(name).and_then(Value::as_u64).unwrap_or(0);
+    if let Some(noise) = noise_report {
+        let count =
+            |name: &str| noise.get("benign").and_then(|row| row.get(name)?.as_u64()).unwrap_or(0);
+        let upper = |name: &str| {
+            noise.get("upper").and_then(|row| row.get(name)?.as_f64()).unwrap_or(100.0)
+        };
         print_line(format_args!(
-            "benign requests: {}, of which {} notice or worse, {} suspect or worse",
+            "benign requests: {}, of which {} notice or worse, {} suspect or worse; upper ends of \
+             the 95 % intervals: {:.2} % and {:.2} %",
             count("requests"),
             count("notice"),
-            count("suspect")
+            count("suspect"),
+            upper("notice"),
+            upper("suspect"),
         ))?;
     }
     if !is_new {

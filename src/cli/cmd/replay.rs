@@ -13,7 +13,7 @@ use std::path::PathBuf;
 pub use engine::ReplayEngine;
 use hedgerow_core::evaluate::decision::DecisionHit;
 use hedgerow_core::{Decision, Ruleset};
-pub use reader::{ReplayEvent, read_recordings};
+pub use reader::{ReplayEvent, progress_bar, read_merged, read_recordings};
 use serde_json::json;
 pub use summary::{BandCounts, Summary, UNLABELLED};
 

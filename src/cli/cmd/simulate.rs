@@ -29,6 +29,7 @@ use hedgerow_sigma::Finding;
 use indicatif::{ProgressBar, ProgressStyle};
 use metrics::Metrics;
 use report::Report;
+pub use rng::Rng;
 use scenario::Scenario;
 use simulation::Simulation;
 

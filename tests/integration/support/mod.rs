@@ -1,6 +1,9 @@
 //! The naive reference: an extractor over `serde_json::Value`, and a matcher by plain search. Slow,
 //! simple, and written independently of the core.
 
+/// The generated corpus.
+pub mod corpus;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 

@@ -25,10 +25,21 @@ pub fn read_recordings(
     on_event: &mut impl FnMut(ReplayEvent<'_>) -> Result<()>,
 ) -> Result<()> {
     let bar = progress_bar(paths);
+    read_merged(paths, &bar, on_event)?;
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// Reads files like [`read_recordings`], and adds their bytes to a progress bar of the caller.
+pub fn read_merged(
+    paths: &[PathBuf],
+    bar: &ProgressBar,
+    on_event: &mut impl FnMut(ReplayEvent<'_>) -> Result<()>,
+) -> Result<()> {
     let mut readers = Vec::with_capacity(paths.len());
     for (file_index, path) in paths.iter().enumerate() {
         let mut reader = RecordingReader::open(path, file_index)?;
-        reader.advance(&bar, on_event)?;
+        reader.advance(bar, on_event)?;
         readers.push(reader);
     }
     loop {
@@ -43,9 +54,8 @@ pub fn read_recordings(
                 recorded: &recorded,
             })?;
         }
-        reader.advance(&bar, on_event)?;
+        reader.advance(bar, on_event)?;
     }
-    bar.finish_and_clear();
     Ok(())
 }
 
@@ -106,7 +116,8 @@ impl<'p> RecordingReader<'p> {
     }
 }
 
-fn progress_bar(files: &[PathBuf]) -> ProgressBar {
+/// Returns a progress bar over the bytes of files.
+pub fn progress_bar(files: &[PathBuf]) -> ProgressBar {
     let sizes = files.iter().filter_map(|path| path.metadata().ok()).map(|metadata| metadata.len());
     let bar = ProgressBar::new(sizes.sum());
     let style =

@@ -1,0 +1,75 @@
+//! `hedgerow calibrate CORPUS… [--prior-sd DB] [--seed N] [--no-correlate] [--write DIR]`:
+//! estimates weights from recorded, labelled requests.
+//!
+//! Every tool counts as one observation, however many requests it sent. docs/calibration.md
+//! describes the estimates.
+
+mod estimate;
+mod left_out;
+mod likelihood;
+mod proposal;
+mod reliability;
+mod report;
+mod tools;
+mod weight_files;
+
+use std::path::PathBuf;
+
+use estimate::Settings;
+use report::CalibrationReport;
+
+use crate::cmd::evaluate::{ScoringOptions, find_files, score_corpus};
+use crate::error::{Outcome, Result};
+use crate::rules::RulesetArgs;
+use crate::terminal::{Format, print_error, print_json, print_text};
+
+#[derive(clap::Args)]
+pub struct CalibrateArgs {
+    /// Estimate from these recordings: files, directories (all `*.jsonl` below them) or patterns
+    /// with `*`, one JSON object a line as for `replay`, with `label`, and `tool`, `task` and
+    /// `account` if they are known.
+    #[arg(required = true, value_name = "CORPUS")]
+    corpus: Vec<String>,
+    /// Trust written weights to this standard deviation, in decibans: higher values follow the
+    /// corpus more closely.
+    #[arg(long, value_name = "DB", default_value_t = 5.0, value_parser = parse_deviation)]
+    prior_sd: f64,
+    /// Use this seed for the resampling of tools.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Score each request alone only; correlations keep their weights.
+    #[arg(long)]
+    no_correlate: bool,
+    /// Write the proposed weights into the rule files of this directory.
+    #[arg(long, value_name = "DIR")]
+    write: Option<PathBuf>,
+    #[command(flatten)]
+    ruleset: RulesetArgs,
+}
+
+pub fn run(args: &CalibrateArgs, format: Format) -> Result<Outcome> {
+    let files = find_files(&args.corpus)?;
+    let ruleset = args.ruleset.load()?;
+    let options = ScoringOptions { correlate: !args.no_correlate, disguises: false };
+    let corpus = score_corpus(&files, &ruleset, options)?;
+    for problem in &corpus.unreadable {
+        print_error(problem);
+    }
+    let settings = Settings { prior_sd: args.prior_sd, seed: args.seed };
+    let report = CalibrationReport::new(&corpus, ruleset.policy(), settings)?;
+    match format {
+        Format::Json => print_json(&report)?,
+        Format::Text => print_text(&report.to_text())?,
+    }
+    if let Some(directory) = &args.write {
+        for change in weight_files::write(directory, &report.signatures)? {
+            print_error(&change);
+        }
+    }
+    Ok(Outcome::from_complete(corpus.unreadable.is_empty()))
+}
+
+fn parse_deviation(text: &str) -> std::result::Result<f64, String> {
+    let deviation = text.parse().ok().filter(|deviation| (0.5..=30.0).contains(deviation));
+    deviation.ok_or_else(|| "expected decibans from 0.5 to 30".to_owned())
+}

@@ -1,0 +1,260 @@
+//! Estimates for signatures, for pairs of them, and for the caps of families.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hedgerow_core::rules::policy::Policy;
+use serde::Serialize;
+
+use super::likelihood::{Evidence, Grid, Posterior};
+use super::proposal;
+use super::tools::{Tool, evidence, signature_evidence};
+use crate::cmd::evaluate::{ScoredRequest, SignatureTable};
+use crate::cmd::simulate::Rng;
+
+/// The settings of a calibration.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Settings {
+    /// Standard deviation of the prior around a written weight, in decibans.
+    pub prior_sd: f64,
+    /// Seed of the resampling.
+    pub seed: u64,
+}
+
+/// The estimate for a signature or correlation.
+#[derive(Clone, Debug, Serialize)]
+pub struct SignatureEstimate {
+    pub name: String,
+    pub family: String,
+    /// Weight as written, in decibans.
+    pub written: f64,
+    /// Share of requests that match, each tool with the same weight.
+    pub harvest_share: f64,
+    pub other_share: f64,
+    /// Tools with a match.
+    pub harvest_tools: usize,
+    pub other_tools: usize,
+    /// Estimated weight with its credible interval.
+    pub estimate: Posterior,
+    /// 95 % interval of the estimate over resampled tools.
+    pub resampled: (f64, f64),
+    /// Weight to use.
+    pub proposed: f64,
+}
+
+/// The estimate for two signatures that match together.
+#[derive(Clone, Debug, Serialize)]
+pub struct PairEstimate {
+    pub first: String,
+    pub second: String,
+    /// Whether both belong to one family, whose cap limits their sum.
+    pub same_family: bool,
+    /// Tools in which both match.
+    pub tools: usize,
+    /// Sum of the written weights.
+    pub sum: f64,
+    pub estimate: Posterior,
+}
+
+/// The estimate for the cap of a family: the weight of the event that its sum reaches the cap.
+#[derive(Clone, Debug, Serialize)]
+pub struct CapEstimate {
+    pub family: String,
+    /// Cap in the policy, in decibans.
+    pub cap: f64,
+    /// Tools with a request whose sum reaches the cap.
+    pub harvest_tools: usize,
+    pub other_tools: usize,
+    pub estimate: Posterior,
+}
+
+/// Estimates from tools.
+pub struct Estimator<'t> {
+    tools: &'t [Tool<'t>],
+    table: &'t SignatureTable,
+    settings: Settings,
+    grid: Grid,
+}
+
+impl<'t> Estimator<'t> {
+    pub fn new(tools: &'t [Tool<'t>], table: &'t SignatureTable, settings: Settings) -> Self {
+        Self { tools, table, settings, grid: Grid::new() }
+    }
+
+    /// Returns the signatures with a weight that match in any tool.
+    pub fn observed(&self) -> BTreeSet<usize> {
+        let hits = self.tools.iter().flat_map(|tool| tool.shares.keys().copied());
+        hits.filter(|hit| self.table.get(*hit).is_some_and(|row| row.weight != 0.0)).collect()
+    }
+
+    /// Returns the weight to use for a signature by the evidence of all tools but one.
+    pub fn proposal_without(&self, signature: usize, left_out: usize) -> Option<f64> {
+        let row = self.table.get(signature)?;
+        let tools = self.tools.iter().enumerate().filter(|(index, _)| *index != left_out);
+        let evidence = signature_evidence(tools.map(|(_, tool)| tool), signature);
+        let posterior = self.posterior(evidence, row.weight);
+        Some(proposal::round(posterior.mean, row.weight, is_correlation(&row.family)))
+    }
+
+    /// Returns the estimates for all signatures that match in any tool, by name.
+    pub fn signatures(&self) -> Vec<SignatureEstimate> {
+        let samples = self.samples();
+        let observed = self.observed();
+        let estimates = observed.iter().filter_map(|index| self.signature(*index, &samples));
+        let mut estimates: Vec<SignatureEstimate> = estimates.collect();
+        estimates.sort_by(|a, b| a.name.cmp(&b.name));
+        estimates
+    }
+
+    fn signature(&self, index: usize, samples: &[Vec<usize>]) -> Option<SignatureEstimate> {
+        let row = self.table.get(index)?;
+        let evidence = signature_evidence(self.tools, index);
+        let prior = self.grid.prior(row.weight, self.settings.prior_sd);
+        let estimate = self.grid.posterior(evidence, &prior);
+        let resampled = samples.iter().map(|sample| {
+            let tools = sample.iter().filter_map(|tool| self.tools.get(*tool));
+            self.grid.posterior(signature_evidence(tools, index), &prior).mean
+        });
+        let mut resampled: Vec<f64> = resampled.collect();
+        resampled.sort_by(f64::total_cmp);
+        let quantile = |share: f64| {
+            let position = (share * resampled.len().saturating_sub(1) as f64).round() as usize;
+            resampled.get(position).copied().unwrap_or(estimate.mean)
+        };
+        let matching = |is_harvest: bool| {
+            let tools = self.tools.iter().filter(|tool| tool.is_harvest == is_harvest);
+            tools.filter(|tool| tool.shares.contains_key(&index)).count()
+        };
+        Some(SignatureEstimate {
+            name: row.name.clone(),
+            family: row.family.clone(),
+            written: row.weight,
+            harvest_share: share(evidence.harvest_sum, evidence.harvest_tools),
+            other_share: share(evidence.other_sum, evidence.other_tools),
+            harvest_tools: matching(true),
+            other_tools: matching(false),
+            estimate,
+            resampled: (quantile(0.025), quantile(0.975)),
+            proposed: proposal::round(estimate.mean, row.weight, is_correlation(&row.family)),
+        })
+    }
+
+    /// Returns resampled lists of tools. Harvest and other tools are drawn apart, so that both
+    /// always occur.
+    fn samples(&self) -> Vec<Vec<usize>> {
+        let with_label = |is_harvest: bool| {
+            let tools = self.tools.iter().enumerate();
+            let tools = tools.filter(|(_, tool)| tool.is_harvest == is_harvest);
+            tools.map(|(index, _)| index).collect::<Vec<usize>>()
+        };
+        let classes = [with_label(true), with_label(false)];
+        let mut rng = Rng::new(self.settings.seed, 0);
+        let mut sample = || {
+            let classes = classes.iter();
+            let drawn = classes.flat_map(|class| {
+                let picks: Vec<usize> = class.iter().map(|_| rng.pick(class)).collect();
+                picks
+            });
+            drawn.collect()
+        };
+        (0..SAMPLES).map(|_| sample()).collect()
+    }
+
+    /// Returns the pairs of signatures that match together in most tools.
+    pub fn pairs(&self) -> Vec<PairEstimate> {
+        let mut counts: BTreeMap<(usize, usize), usize> = BTreeMap::new();
+        for tool in self.tools {
+            let mut pairs = BTreeSet::new();
+            for request in &tool.requests {
+                let hits: BTreeSet<usize> = request.verdict(true).hits.iter().copied().collect();
+                let hits = hits.iter().filter(|hit| self.is_pairable(**hit));
+                let hits: Vec<usize> = hits.copied().collect();
+                for (position, first) in hits.iter().enumerate() {
+                    pairs.extend(hits.iter().skip(position + 1).map(|second| (*first, *second)));
+                }
+            }
+            pairs.into_iter().for_each(|pair| *counts.entry(pair).or_default() += 1);
+        }
+        let mut counts: Vec<_> = counts.into_iter().filter(|(_, tools)| *tools > 1).collect();
+        counts.sort_by_key(|(pair, tools)| (std::cmp::Reverse(*tools), *pair));
+        let pairs = counts.into_iter().take(MAX_PAIRS);
+        pairs.filter_map(|(pair, tools)| self.pair(pair, tools)).collect()
+    }
+
+    /// Returns whether a signature is strong enough for a pair to matter.
+    fn is_pairable(&self, signature: usize) -> bool {
+        self.table.get(signature).is_some_and(|row| row.weight >= MIN_PAIR_WEIGHT)
+    }
+
+    fn pair(&self, (first, second): (usize, usize), tools: usize) -> Option<PairEstimate> {
+        let (a, b) = (self.table.get(first)?, self.table.get(second)?);
+        let holds = |request: &ScoredRequest| {
+            let hits = &request.verdict(true).hits;
+            hits.contains(&first) && hits.contains(&second)
+        };
+        let sum = a.weight + b.weight;
+        Some(PairEstimate {
+            first: a.name.clone(),
+            second: b.name.clone(),
+            same_family: a.family == b.family,
+            tools,
+            sum,
+            estimate: self.posterior(self.event(holds), sum),
+        })
+    }
+
+    /// Returns the estimates for the caps of families that reach them in any tool, by name.
+    pub fn caps(&self, policy: &Policy) -> Vec<CapEstimate> {
+        let rows = self.table.rows().iter();
+        let families: BTreeSet<&str> = rows.map(|row| row.family.as_str()).collect();
+        families.into_iter().filter_map(|family| self.cap(family, policy)).collect()
+    }
+
+    fn cap(&self, family: &str, policy: &Policy) -> Option<CapEstimate> {
+        let cap = policy.score.family_cap(family).abs();
+        let holds = |request: &ScoredRequest| {
+            let hits = request.verdict(true).hits.iter();
+            let rows = hits.filter_map(|hit| self.table.get(*hit));
+            let sum: f64 = rows.filter(|row| row.family == family).map(|row| row.weight).sum();
+            sum >= cap
+        };
+        let reaching = |is_harvest: bool| {
+            let tools = self.tools.iter().filter(|tool| tool.is_harvest == is_harvest);
+            tools.filter(|tool| tool.share(holds) > 0.0).count()
+        };
+        let (harvest_tools, other_tools) = (reaching(true), reaching(false));
+        (harvest_tools + other_tools > 0).then(|| CapEstimate {
+            family: family.to_owned(),
+            cap,
+            harvest_tools,
+            other_tools,
+            estimate: self.posterior(self.event(holds), cap),
+        })
+    }
+
+    /// Returns the evidence for an event.
+    fn event(&self, holds: impl Fn(&ScoredRequest) -> bool) -> Evidence {
+        evidence(self.tools.iter().map(|tool| (tool, tool.share(&holds))))
+    }
+
+    fn posterior(&self, evidence: Evidence, written: f64) -> Posterior {
+        self.grid.posterior(evidence, &self.grid.prior(written, self.settings.prior_sd))
+    }
+}
+
+fn share(sum: f64, tools: f64) -> f64 {
+    if tools == 0.0 { 0.0 } else { sum / tools }
+}
+
+/// Returns whether a family consists of correlations.
+fn is_correlation(family: &str) -> bool {
+    matches!(family, "cluster" | "account_behavior")
+}
+
+/// Number of resampled lists of tools.
+const SAMPLES: usize = 200;
+
+/// Maximum number of pairs that are estimated.
+const MAX_PAIRS: usize = 20;
+
+/// Least weight of the signatures of a pair, in decibans: two weak signatures matter little.
+const MIN_PAIR_WEIGHT: f64 = 3.0;

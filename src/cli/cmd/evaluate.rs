@@ -1,0 +1,73 @@
+//! `hedgerow evaluate CORPUS… [-o PAGE] [--disguises] [--no-correlate] [--ruleset BUNDLE]`:
+//! measures detection on recorded, labelled requests.
+//!
+//! The label `harvest` is what the rules should find, `benign` is what they should leave alone.
+//! Requests with other labels are reported, but belong to neither rate.
+
+mod ablation;
+mod corpus;
+mod disguise;
+mod language;
+mod markdown;
+mod page;
+mod report;
+mod scored;
+mod scoring;
+mod statistics;
+
+use std::path::PathBuf;
+
+pub use corpus::find_files;
+use report::EvaluationReport;
+#[cfg(test)]
+pub use scored::ScoredVerdict;
+pub use scored::{BENIGN, Corpus, HARVEST, ScoredRequest, SignatureTable};
+pub use scoring::{ScoringOptions, score_corpus};
+pub use statistics::clopper_pearson;
+
+use crate::error::{Outcome, Result};
+use crate::rules::RulesetArgs;
+use crate::terminal::{Format, print_error, print_json, print_text};
+
+#[derive(clap::Args)]
+pub struct EvaluateArgs {
+    /// Measure on these recordings: files, directories (all `*.jsonl` below them) or patterns with
+    /// `*`, one JSON object a line as for `replay`, with `label`, and `tool`, `task` and `account`
+    /// if they are known.
+    #[arg(required = true, value_name = "CORPUS")]
+    corpus: Vec<String>,
+    /// Write the page to this file. In a file that exists, only the part between the markers is
+    /// replaced.
+    #[arg(short, long, value_name = "PAGE")]
+    output: Option<PathBuf>,
+    /// Also measure detection under disguises, on at most 25 chat requests of each run.
+    #[arg(long)]
+    disguises: bool,
+    /// Score each request alone only, without correlations.
+    #[arg(long)]
+    no_correlate: bool,
+    #[command(flatten)]
+    ruleset: RulesetArgs,
+}
+
+pub fn run(args: &EvaluateArgs, format: Format) -> Result<Outcome> {
+    let files = find_files(&args.corpus)?;
+    let ruleset = args.ruleset.load()?;
+    let options = ScoringOptions { correlate: !args.no_correlate, disguises: args.disguises };
+    let corpus = score_corpus(&files, &ruleset, options)?;
+    for problem in &corpus.unreadable {
+        print_error(problem);
+    }
+    let report = EvaluationReport::new(&corpus, &ruleset);
+    if let Some(path) = &args.output {
+        page::write(path, &markdown::format(&report))?;
+    }
+    match format {
+        Format::Json => print_json(&report)?,
+        Format::Text if args.output.is_none() => {
+            print_text(&page::new(&markdown::format(&report)))?
+        }
+        Format::Text => {}
+    }
+    Ok(Outcome::from_complete(corpus.unreadable.is_empty()))
+}

@@ -1,0 +1,132 @@
+//! The language of a recorded prompt.
+
+use serde_json::Value;
+use whatlang::{Detector, Lang, Script};
+
+/// Returns the English name of the language of most of the prompt of a JSON body; `none` without
+/// text, `uncertain` if the text is too short or too mixed.
+pub fn of_body(body: &[u8]) -> &'static str {
+    let Ok(value) = serde_json::from_slice::<Value>(body) else { return "none" };
+    let mut text = String::new();
+    collect_text(&value, 0, &mut text);
+    of_text(&text)
+}
+
+/// Returns the English name of the language of a text; `none` or `uncertain` if there is none.
+fn of_text(text: &str) -> &'static str {
+    if text.trim().is_empty() {
+        return "none";
+    }
+    let detector = Detector::with_allowlist(LANGUAGES.to_vec());
+    match detector.detect(text) {
+        // Scripts that one of the languages has are certain; alphabets need enough text.
+        Some(info) if info.is_reliable() || info.script() != Script::Latin => {
+            info.lang().eng_name()
+        }
+        _ => "uncertain",
+    }
+}
+
+/// Appends the strings of a body that look like text, up to [`MAX_BYTES`].
+fn collect_text(value: &Value, depth: usize, text: &mut String) {
+    if depth > MAX_DEPTH || text.len() >= MAX_BYTES {
+        return;
+    }
+    match value {
+        Value::String(string) if is_text(string) => {
+            text.extend(string.chars().take(MAX_STRING_CHARS));
+            text.push('\n');
+        }
+        Value::Array(values) => {
+            values.iter().for_each(|value| collect_text(value, depth + 1, text));
+        }
+        Value::Object(members) => members
+            .iter()
+            .filter(|(name, _)| !IGNORED_MEMBERS.contains(&name.as_str()))
+            .for_each(|(_, value)| collect_text(value, depth + 1, text)),
+        _ => {}
+    }
+}
+
+/// Returns whether a string is text and not a name, an id or encoded data.
+fn is_text(string: &str) -> bool {
+    string.contains(char::is_whitespace) || !string.is_ascii()
+}
+
+/// Members whose text describes tools and answers in the language of programmers.
+const IGNORED_MEMBERS: [&str; 5] =
+    ["tools", "functions", "response_format", "generationConfig", "metadata"];
+
+const MAX_DEPTH: usize = 32;
+
+/// Maximum bytes of text that the language is found in.
+const MAX_BYTES: usize = 8_192;
+
+/// Maximum characters of one string, so that a long document does not hide the rest.
+const MAX_STRING_CHARS: usize = 1_500;
+
+/// Languages that are told apart. Rare ones are left out: short texts resemble them.
+const LANGUAGES: [Lang; 27] = [
+    Lang::Eng,
+    Lang::Cmn,
+    Lang::Jpn,
+    Lang::Kor,
+    Lang::Rus,
+    Lang::Ukr,
+    Lang::Spa,
+    Lang::Por,
+    Lang::Fra,
+    Lang::Deu,
+    Lang::Ita,
+    Lang::Nld,
+    Lang::Pol,
+    Lang::Tur,
+    Lang::Ara,
+    Lang::Pes,
+    Lang::Hin,
+    Lang::Ben,
+    Lang::Ind,
+    Lang::Vie,
+    Lang::Tha,
+    Lang::Ces,
+    Lang::Swe,
+    Lang::Ell,
+    Lang::Heb,
+    Lang::Ron,
+    Lang::Hun,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn languages_are_found_in_bodies() {
+        let rows = [
+            (
+                "Please tell me when the museum opens on public holidays, and whether there is a \
+                 guided tour that my children would enjoy. We would come by train.",
+                "English",
+            ),
+            (
+                "Bitte sagen Sie mir, wann das Museum an Feiertagen geöffnet ist, und ob es eine \
+                 Führung gibt, die auch meinen Kindern gefallen würde. Wir kommen mit der Bahn.",
+                "German",
+            ),
+            ("Hm, ok.", "uncertain"),
+            ("请告诉我博物馆在节假日几点开门。", "Mandarin"),
+            ("祝日に博物館は何時に開きますか。教えてください。", "Japanese"),
+            ("Подскажите, пожалуйста, когда открыт музей в праздничные дни.", "Russian"),
+            ("من فضلك أخبرني متى يفتح المتحف في أيام العطل.", "Arabic"),
+            ("", "none"),
+        ];
+        for (text, expected) in rows {
+            let body = serde_json::json!({
+                "model": "a-model", "messages": [{ "role": "user", "content": text }],
+                "tools": [{ "description": "Weather in a city for the day that is given." }],
+            });
+            assert_eq!(of_body(body.to_string().as_bytes()), expected, "{text}");
+        }
+        assert_eq!(of_body(b"--boundary"), "none");
+    }
+}

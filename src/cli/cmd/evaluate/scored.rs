@@ -1,0 +1,135 @@
+//! Scored requests of a corpus, by run.
+
+use std::collections::HashMap;
+
+use hedgerow_core::evaluate::score::Score;
+use hedgerow_core::rules::policy::{Band, Policy};
+use hedgerow_core::{Decision, Ruleset};
+
+use super::disguise::DisguiseCounts;
+
+/// Label of requests that the rules should find.
+pub const HARVEST: &str = "harvest";
+
+/// Label of requests that the rules should leave alone.
+pub const BENIGN: &str = "benign";
+
+/// A corpus after scoring.
+#[derive(Default)]
+pub struct Corpus {
+    /// Runs in the order of their files.
+    pub runs: Vec<Run>,
+    pub signatures: SignatureTable,
+    /// Whether the requests were also scored with correlations.
+    pub is_correlated: bool,
+    /// Counts by disguise, if they were measured; the first row is without a disguise.
+    pub disguises: Option<Vec<DisguiseCounts>>,
+    /// Number of requests that are not LLM calls.
+    pub not_llm_calls: u64,
+    /// Lines that are not requests: `path:line:1: problem`.
+    pub unreadable: Vec<String>,
+}
+
+/// The requests of one job of one program: those of a file with the same tool and task.
+pub struct Run {
+    /// Name of the file, or tool and task if a file has several runs.
+    pub name: String,
+    /// Program; the name of the file up to `__` if none is recorded.
+    pub tool: String,
+    /// Label of the first labelled request.
+    pub label: String,
+    /// Requests in the order of the file.
+    pub requests: Vec<ScoredRequest>,
+}
+
+/// A request with its verdicts.
+pub struct ScoredRequest {
+    /// Line in the file, from 1.
+    pub line: usize,
+    pub account: String,
+    /// English name of the language of most of the prompt, `uncertain` or `none`.
+    pub language: &'static str,
+    pub dialect: &'static str,
+    /// ScoredVerdict without correlations.
+    pub alone: ScoredVerdict,
+    /// ScoredVerdict with correlations over the whole corpus.
+    pub correlated: Option<ScoredVerdict>,
+}
+
+/// The decision about a request, as far as it is measured.
+#[derive(Clone)]
+pub struct ScoredVerdict {
+    /// Probability of harvesting, from 0 to 100.
+    pub score: f64,
+    pub band: Band,
+    /// Indices of signatures in the table.
+    pub hits: Vec<usize>,
+}
+
+/// The signatures, lists and correlations of a ruleset.
+#[derive(Default)]
+pub struct SignatureTable {
+    rows: Vec<SignatureRow>,
+    indices: HashMap<String, usize>,
+}
+
+/// A signature, list or correlation with its weight.
+pub struct SignatureRow {
+    pub name: String,
+    pub family: String,
+    /// Weight in decibans.
+    pub weight: f64,
+}
+
+impl ScoredRequest {
+    /// Returns the verdict with correlations if it exists and is wanted, or else without.
+    pub fn verdict(&self, correlated: bool) -> &ScoredVerdict {
+        self.correlated.as_ref().filter(|_| correlated).unwrap_or(&self.alone)
+    }
+}
+
+impl SignatureTable {
+    /// Returns the table of a ruleset.
+    pub fn new(ruleset: &Ruleset) -> Self {
+        let row = |signature: &hedgerow_core::rules::signature::Signature| SignatureRow {
+            name: signature.name.clone(),
+            family: signature.family.clone(),
+            weight: signature.weight,
+        };
+        let rows: Vec<SignatureRow> = ruleset.signatures().iter().map(row).collect();
+        let indices = rows.iter().enumerate().map(|(index, row)| (row.name.clone(), index));
+        Self { indices: indices.collect(), rows }
+    }
+
+    /// Returns all rows; their positions are the indices of hits.
+    pub fn rows(&self) -> &[SignatureRow] {
+        &self.rows
+    }
+
+    /// Returns the row of a hit.
+    pub fn get(&self, index: usize) -> Option<&SignatureRow> {
+        self.rows.get(index)
+    }
+
+    /// Returns the verdict of a decision.
+    pub fn verdict(&self, decision: &Decision) -> ScoredVerdict {
+        let hits = decision.hits.iter().filter_map(|hit| self.indices.get(&hit.name).copied());
+        ScoredVerdict { score: decision.score, band: decision.band, hits: hits.collect() }
+    }
+
+    /// Scores hits again with the weights that `weight` returns for their indices; hits without a
+    /// weight do not count.
+    pub fn rescore(
+        &self,
+        hits: &[usize],
+        policy: &Policy,
+        weight: impl Fn(usize) -> Option<f64>,
+    ) -> (f64, Band) {
+        let weights = hits.iter().filter_map(|hit| {
+            let row = self.rows.get(*hit)?;
+            Some((row.family.as_str(), weight(*hit)?))
+        });
+        let score = Score::new(weights, &policy.score).probability;
+        (score, policy.bands.band(score))
+    }
+}
