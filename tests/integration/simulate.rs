@@ -214,7 +214,7 @@ fn noise_hides_the_template_and_scale_changes_the_number_of_accounts() {
 /// share a template, so that correlation has the same to count.
 #[test]
 fn unknown_wording_leaves_only_the_template() {
-    let path = write_scenario("unknown-wording", SCENARIO);
+    let path = write_scenario("unknown-wording", &SCENARIO.replace("\"tags\"", "\"cleaning\""));
     let shipped = |more: &[&str]| {
         let mut command = hedgerow_command();
         command.current_dir(from_root("")).arg("simulate").arg(&path).args(more);
