@@ -100,11 +100,11 @@ enum Lookup<K> {
 /// The next step of a request for a key that it lacks.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
-    /// Fetches the keys. It holds the lease for that.
+    /// Fetches the keys: this request holds the lease.
     Fetch,
-    /// Waits: another request fetches the keys.
+    /// Waits, because another request fetches the keys.
     Wait,
-    /// Does without: keys were fetched, or could not be fetched, just now.
+    /// Continues without new keys: the last attempt, successful or not, was a moment ago.
     GiveUp,
 }
 

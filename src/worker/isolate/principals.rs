@@ -116,7 +116,7 @@ pub fn adopt(published: Mappings) {
     NAMES.with_borrow_mut(|names| names.published = published);
 }
 
-/// Queues names again whose report may have been lost.
+/// Queues the names of a report that may have been lost, to report them again.
 pub fn restore_learned(names: Vec<NamedAccount>) {
     NAMES.with_borrow_mut(|known| {
         let room = MAX_LEARNED.saturating_sub(known.learned.len());

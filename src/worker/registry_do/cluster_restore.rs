@@ -1,8 +1,8 @@
 //! Rebuilds the clusters from the stored links, and keeps their ids.
 //!
-//! Links alone decide which accounts are together: if the link that joined two clusters has ended,
-//! they are two again. Each key remembers the id that its cluster had at first, so that a part that
-//! separates gets back the id that it had before the merge.
+//! Only links join accounts. When the link between two merged clusters ends, the clusters separate.
+//! The table `cluster_key` stores the id of the cluster to which each key was first added, so that
+//! a part that separates gets back the id that it had before the merge.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -22,8 +22,8 @@ pub struct LinkRow {
     pub key: String,
     /// Time of the firing, in seconds since the epoch.
     pub at: u32,
-    /// Time of the last firing in which one of the accounts took part, at first `at`, in seconds
-    /// since the epoch.
+    /// Time of the last firing with one of the accounts, in seconds since the epoch. A new row has
+    /// the value of `at`.
     pub last: u32,
     /// Accounts, 16 hex digits each.
     pub accounts: String,
@@ -124,8 +124,8 @@ pub fn restore(
     with_changes(clusters, &links, keys, aliases)
 }
 
-/// Gives each component an id that it had before: the current one of its keys, if no older
-/// component has it; else the one that its oldest key had at first.
+/// Gives each component an id that its keys had before: a current id that was also the first of its
+/// key, else a current id, else a first id. Of equal choices, the older component has priority.
 fn assign_ids(components: &mut BTreeMap<u32, Component<'_>>) {
     let mut order: Vec<(u32, u32)> =
         components.iter().map(|(label, component)| (component.first_seen, *label)).collect();
@@ -151,8 +151,8 @@ fn assign_ids(components: &mut BTreeMap<u32, Component<'_>>) {
     }
 }
 
-/// Adds the aliases that are not ids: to the cluster that has a key whose id they were at first, or
-/// else to the cluster that they were aliases of.
+/// Adds each alias that is not the id of a cluster. It belongs to the cluster with a key that was
+/// added under this id; without such a key, it stays with the cluster that had it before.
 fn restore_aliases(clusters: &mut Clusters, keys: &[KeyRow], aliases: &[AliasRow]) {
     let mut current_by_first: HashMap<&str, u32> = HashMap::new();
     for row in keys {

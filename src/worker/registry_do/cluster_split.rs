@@ -1,7 +1,7 @@
-//! Splits a cluster: an operator cuts off accounts that join what does not belong together.
+//! Splits a cluster: an operator cuts off the accounts that join unrelated accounts.
 //!
-//! Their links end, and for as long as a link can last they link nothing: table `cluster_barred`.
-//! Their own indicators, and those of the keys that they used, stay.
+//! The links of these accounts end. The table `cluster_barred` lists them for the lifetime of a
+//! link, so that no firing links them meanwhile. Their indicators, and those of their keys, remain.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -23,13 +23,13 @@ use crate::platform::sql::integer;
 /// Maximum number of accounts in a request.
 const MAX_ACCOUNTS: usize = 200;
 
-/// Maximum number of accounts that are barred; beyond, those whose time ends first are admitted.
+/// Maximum rows of `cluster_barred`. If there are more, the rows that expire first are deleted.
 const MAX_BARRED: u64 = 10_000;
 
 /// Maximum number of bridges in an answer.
 const MAX_BRIDGES: usize = 20;
 
-/// Number of accounts, those of the most keys, whose removal is tried to find bridges.
+/// Number of accounts that are tested for being bridges: those with the most keys.
 const MAX_CANDIDATES: usize = 64;
 
 /// Maximum number of characters of a reason or an author. Further characters are cut off.

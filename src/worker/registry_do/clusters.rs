@@ -43,8 +43,8 @@ const EXTEND_INTERVAL_SECONDS: u32 = 3_600;
 const PRUNE_INTERVAL_SECONDS: u64 = 3_600;
 
 impl Registry {
-    /// Links the accounts of a firing. Links end with their evidence: a firing extends only those
-    /// rows of which an account takes part in it.
+    /// Links the accounts of a firing. A link ends with its evidence: a firing extends only rows
+    /// that contain an account of the firing.
     pub(super) fn link(&self, firing: &FiringReport, key: u64) -> Result<(), ApiError> {
         self.prune_links()?;
         let tables = self.tables()?;

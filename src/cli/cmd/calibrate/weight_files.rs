@@ -8,8 +8,8 @@ use super::estimate::SignatureEstimate;
 use crate::error::{Error, Result, io_error};
 use crate::rules::read_rules;
 
-/// Writes the proposed weights that differ from the written ones, and returns a line for each
-/// change and for each rule whose file has no weight to replace.
+/// Writes the proposed weights into the rule files. Returns a line for each weight that changed,
+/// and for each file that has no weight to replace.
 pub fn write(directory: &Path, estimates: &[SignatureEstimate]) -> Result<Vec<String>> {
     let rules = read_rules(directory)?.map_err(|findings| {
         Error::Io(format!(

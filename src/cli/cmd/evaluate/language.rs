@@ -12,14 +12,15 @@ pub fn of_body(body: &[u8]) -> &'static str {
     of_text(&text)
 }
 
-/// Returns the English name of the language of a text; `none` or `uncertain` if there is none.
+/// Returns the English name of the language of a text; `none` without text, `uncertain` if the
+/// detector is not sure.
 fn of_text(text: &str) -> &'static str {
     if text.trim().is_empty() {
         return "none";
     }
     let detector = Detector::with_allowlist(LANGUAGES.to_vec());
     match detector.detect(text) {
-        // Scripts that one of the languages has are certain; alphabets need enough text.
+        // The detector is not sure of short texts. Other scripts than Latin leave few languages.
         Some(info) if info.is_reliable() || info.script() != Script::Latin => {
             info.lang().eng_name()
         }
@@ -53,19 +54,20 @@ fn is_text(string: &str) -> bool {
     string.contains(char::is_whitespace) || !string.is_ascii()
 }
 
-/// Members whose text describes tools and answers in the language of programmers.
+/// Members to skip: programmers describe tools and answers in English, whatever the prompt is in.
 const IGNORED_MEMBERS: [&str; 5] =
     ["tools", "functions", "response_format", "generationConfig", "metadata"];
 
 const MAX_DEPTH: usize = 32;
 
-/// Maximum bytes of text that the language is found in.
+/// Maximum bytes of text that the detector reads.
 const MAX_BYTES: usize = 8_192;
 
 /// Maximum characters of one string, so that a long document does not hide the rest.
 const MAX_STRING_CHARS: usize = 1_500;
 
-/// Languages that are told apart. Rare ones are left out: short texts resemble them.
+/// The languages that the detector may return. Other languages are left out, because it takes short
+/// texts in these languages for them.
 const LANGUAGES: [Lang; 27] = [
     Lang::Eng,
     Lang::Cmn,
