@@ -387,6 +387,9 @@ describe('counting and indicators', { timeout: 60_000 }, () => {
   });
 
   it('a revocation with an end applies until then, and no longer', async () => {
+    // Indicators that last: those of the test before could expire before the revocation ends.
+    await admin.release(keys, 6, rules());
+    await fleet.untilRelease(6);
     await runCampaign(fleet, 'Elderflower', THRESHOLD);
     await Promise.all(fleet.edges.map((edge) => untilFlagged(edge, 'Elderflower')));
     await fleet.untilDelivered();
@@ -429,8 +432,6 @@ describe('counting and indicators', { timeout: 60_000 }, () => {
   });
 
   it('forged indicators in KV are rejected, and the last valid ones stay in force', async () => {
-    await admin.release(keys, 6, rules());
-    await fleet.untilRelease(6);
     await runCampaign(fleet, 'Dovecote', THRESHOLD);
     await Promise.all(fleet.edges.map((edge) => untilFlagged(edge, 'Dovecote')));
     await eventually('the publication', async () =>

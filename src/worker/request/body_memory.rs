@@ -113,13 +113,14 @@ thread_local! {
 /// addition, and JavaScript needs memory, too.
 ///
 /// The memory holds four bodies of the default limit, 5 MiB. The reserve is for requests without
-/// files and without long contexts.
+/// files and without long contexts. As much yields at a time: hundreds of small uploads can fill
+/// the reserve, and a large one waits until it is free again.
 const WHOLE: MemoryLimits = MemoryLimits {
     max_bytes: 24 << 20,
     reserve_bytes: 4 << 20,
     small_bytes: 256 << 10,
     grace_ms: 1_000.0,
-    yield_bytes: 1 << 20,
+    yield_bytes: 4 << 20,
 };
 
 /// The limits of bodies that the platform reads at once, of at most 64 KiB each.
