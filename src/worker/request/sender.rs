@@ -60,9 +60,18 @@ pub struct Sender {
     /// Whether the account is claimed next to another credential, so that the origin's success may
     /// be for the other one.
     is_doubtful: bool,
-    /// Whether the request has the address of a gateway instead of the client's; the client's, if
-    /// the gateway names it.
-    gateway_address: Option<Option<String>>,
+    /// Whom the address of the request and its TLS facts describe.
+    peer: Peer,
+}
+
+/// Who connected to the edge.
+#[derive(Default)]
+enum Peer {
+    /// The client itself.
+    #[default]
+    Client,
+    /// A gateway, which names the address of its client if the policy says in which header.
+    Gateway { client_address: Option<String> },
 }
 
 impl Sender {
@@ -103,12 +112,13 @@ impl Sender {
         let label = |id: &Option<String>| {
             id.as_deref().filter(|_| policy.labels).and_then(principals::label)
         };
-        // Without a header that names it, the address of the client is unknown.
-        let hides_clients = is_trusted && policy.hides_clients();
-        let gateway_address = hides_clients.then(|| {
-            let header = policy.client_address.as_ref()?;
-            request.header(header.name()).and_then(valid).map(str::to_owned)
-        });
+        let peer = if is_trusted && policy.hides_clients() {
+            let header = policy.client_address.as_ref();
+            let address = header.and_then(|header| request.header(header.name()));
+            Peer::Gateway { client_address: address.and_then(valid).map(str::to_owned) }
+        } else {
+            Peer::Client
+        };
         Self {
             kind: known.account.as_ref().map(|_| AccountKind::Origin).or(kind),
             account_label: label(&account),
@@ -125,16 +135,17 @@ impl Sender {
             own_account,
             is_claim,
             proof,
-            gateway_address,
+            peer,
         }
     }
 
     /// Adds the sender to the core's view of a request.
     pub fn envelope<'e>(&'e self, envelope: Envelope<'e>) -> Envelope<'e> {
-        let client = match &self.gateway_address {
-            // All other facts are of the gateway.
-            Some(address) => Client { address: address.as_deref(), ..Client::default() },
-            None => envelope.client,
+        let client = match &self.peer {
+            Peer::Gateway { client_address } => {
+                Client { address: client_address.as_deref(), ..Client::default() }
+            }
+            Peer::Client => envelope.client,
         };
         Envelope {
             account: self.account.as_deref(),
