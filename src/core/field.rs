@@ -152,6 +152,27 @@ pub const RESPONSE_FIELDS: [FieldId; 2] = [FieldId::StatusCode, FieldId::Action]
 /// Fields that only correlations can use.
 pub const CORRELATION_ONLY_FIELDS: [FieldId; 1] = [FieldId::Llr];
 
+/// Fields with values that the edge observes, or that decide which operation the origin carries out:
+/// a client cannot choose them at will.
+const OBSERVED_FIELDS: &[FieldId] = &[
+    FieldId::OperationName,
+    FieldId::ProviderName,
+    FieldId::Method,
+    FieldId::Path,
+    FieldId::ClientAddress,
+    FieldId::ProtocolVersion,
+    FieldId::TlsVersion,
+    FieldId::TlsFingerprint,
+    FieldId::AsNumber,
+    FieldId::AsOrganization,
+    FieldId::Country,
+    FieldId::Account,
+    FieldId::Tenant,
+    FieldId::Hour,
+    FieldId::StatusCode,
+    FieldId::Action,
+];
+
 /// Prefix of a header's name in a field name.
 pub const HEADER_PREFIX: &str = "http.request.header.";
 
@@ -180,6 +201,12 @@ impl Field {
             Self::Known(id) => id.spec().name.to_owned(),
             Self::Header(header) => format!("{HEADER_PREFIX}{header}"),
         }
+    }
+
+    /// Returns whether a client chooses the values, without an effect on the operation that it asks
+    /// for.
+    pub fn is_written_by_client(&self) -> bool {
+        !matches!(self, Self::Known(id) if OBSERVED_FIELDS.contains(id))
     }
 
     /// Returns the type of the values.

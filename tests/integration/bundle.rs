@@ -81,6 +81,7 @@ fn signature(name: &str, value: &str) -> Signature {
         weight: 5.0,
         selections: BTreeMap::from([("it".to_owned(), selection)]),
         condition: Condition::Selection("it".to_owned()),
+        innocence: Vec::new(),
     }
 }
 

@@ -93,7 +93,9 @@ fn print_explanation(explanation: &Explanation) -> Result<()> {
         explanation.weight
     ))?;
     for selection in &explanation.selections {
-        print_line(format_args!("  {} {}", truth_label(selection.holds), selection.name))?;
+        let is_innocence = explanation.innocence.contains(&selection.name);
+        let note = if is_innocence { "  speaks for innocence" } else { "" };
+        print_line(format_args!("  {} {}{note}", truth_label(selection.holds), selection.name))?;
         for test in &selection.comparisons {
             let range = test
                 .evidence

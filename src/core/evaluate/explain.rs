@@ -30,6 +30,8 @@ pub struct Explanation {
     pub holds: bool,
     /// Selections, by name.
     pub selections: Vec<ExplainedSelection>,
+    /// Names of the selections that speak for an innocent request, if the condition holds.
+    pub innocence: Vec<String>,
 }
 
 /// The value of a selection for one request.
@@ -133,10 +135,18 @@ impl Explainer {
                 ExplainedSelection { name: name.clone(), holds, comparisons }
             })
             .collect();
-        let holds = signature.condition.holds(&mut |name| {
+        let selection_holds = |name: &str| {
             selections.iter().any(|selection| selection.name == name && selection.holds)
-        });
-        Explanation { name: signature.name.clone(), weight: signature.weight, holds, selections }
+        };
+        let holds = signature.condition.holds(&mut |name| selection_holds(name));
+        let innocence = signature.innocence.iter().filter(|name| holds && selection_holds(name));
+        Explanation {
+            name: signature.name.clone(),
+            weight: signature.weight,
+            holds,
+            innocence: innocence.cloned().collect(),
+            selections,
+        }
     }
 
     /// Returns whether a signature matches.
@@ -336,6 +346,7 @@ fn explain_list_or_correlation(
         weight: signature.weight,
         holds,
         selections: vec![selection],
+        innocence: Vec::new(),
     }
 }
 

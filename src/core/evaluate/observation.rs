@@ -181,7 +181,12 @@ impl Ruleset {
             let field = entry.fields.first().and_then(|field| self.field(*field));
             let evidence = field.map(|field| Evidence { field: field.clone(), start: 0, end: 0 });
             let evidence = evidence.into_iter().collect();
-            Hit { signature: entry.signature, evidence, indicator_key: Some(entry.key) }
+            Hit {
+                signature: entry.signature,
+                evidence,
+                innocence: Vec::new(),
+                indicator_key: Some(entry.key),
+            }
         };
         (matched.into_iter().map(hit).collect(), clusters)
     }

@@ -40,6 +40,10 @@ pub fn compile(signatures: &[Signature]) -> Result<Program, Error> {
             }
         }
         compiler.program.conditions.push(node);
+        let innocence = signature.innocence.iter();
+        let innocence = innocence.map(|name| compiler.compile_named_selection(signature, name));
+        let innocence = innocence.collect::<Result<_, _>>()?;
+        compiler.program.innocence.push(innocence);
     }
     Ok(compiler.finish())
 }
@@ -90,15 +94,20 @@ impl Compiler {
             Condition::Not(part) => {
                 BitExpr::Not(Box::new(self.compile_condition(signature, part)?))
             }
-            Condition::Selection(name) => {
-                let selection = signature.selections.get(name).ok_or_else(|| {
-                    let problem =
-                        format!("signature '{}' has no selection '{name}'", signature.name);
-                    Error::new(problem, "name it under `detection`")
-                })?;
-                self.compile_selection(selection)?
-            }
+            Condition::Selection(name) => self.compile_named_selection(signature, name)?,
         })
+    }
+
+    fn compile_named_selection(
+        &mut self,
+        signature: &Signature,
+        name: &str,
+    ) -> Result<BitExpr, Error> {
+        let selection = signature.selections.get(name).ok_or_else(|| {
+            let problem = format!("signature '{}' has no selection '{name}'", signature.name);
+            Error::new(problem, "name it under `detection`")
+        })?;
+        self.compile_selection(selection)
     }
 
     fn compile_conditions(

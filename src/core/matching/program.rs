@@ -37,6 +37,8 @@ pub struct Program {
     pub(crate) signatures_by_bit: Vec<Vec<u32>>,
     /// Condition of each signature.
     pub(crate) conditions: Vec<BitExpr>,
+    /// Innocence selections of each signature.
+    pub(crate) innocence: Vec<Box<[BitExpr]>>,
 }
 
 /// The uses of a literal.
@@ -133,9 +135,6 @@ impl Program {
     /// Evaluates the header comparisons. Names of `headers` are in lower case.
     pub fn header_bits(&self, headers: &[(String, String)]) -> HeaderBits {
         let mut bits = HeaderBits::default();
-        if self.headers.is_empty() {
-            return bits;
-        }
         for (name, value) in headers {
             let Some(tests) = self.headers.get(name.as_str()) else { continue };
             run_keyword_tests(tests, value, &mut |bit, range| bits.0.push((bit, range)));
@@ -191,7 +190,16 @@ impl Matcher<'_> {
             );
             matched = self.matching_signatures(request);
         }
-        if matched.is_empty() { Vec::new() } else { self.with_evidence(matched, request) }
+        if matched.is_empty() {
+            return Vec::new();
+        }
+        let innocence: Vec<Vec<usize>> =
+            matched.iter().map(|signature| self.innocence(*signature, request)).collect();
+        let mut hits = self.with_evidence(matched, request);
+        for (hit, innocence) in hits.iter_mut().zip(innocence) {
+            hit.innocence = innocence;
+        }
+        hits
     }
 
     /// Sets a bit, with the origin of the first match as evidence.
@@ -355,11 +363,25 @@ impl Matcher<'_> {
         matching
     }
 
-    /// Evaluates a condition, running pending regexes as long as the value depends on one.
+    /// Returns whether the condition of a signature holds.
     fn signature_matches(&mut self, signature: usize, request: &Request<'_>) -> bool {
-        let Some(condition) = self.program.conditions.get(signature) else { return false };
+        let program = self.program;
+        program.conditions.get(signature).is_some_and(|condition| self.holds(condition, request))
+    }
+
+    /// Returns the positions of the innocence selections of a signature that hold.
+    fn innocence(&mut self, signature: usize, request: &Request<'_>) -> Vec<usize> {
+        let Some(selections) = self.program.innocence.get(signature) else { return Vec::new() };
+        let holding = |(position, selection): (usize, &BitExpr)| {
+            self.holds(selection, request).then_some(position)
+        };
+        selections.iter().enumerate().filter_map(holding).collect()
+    }
+
+    /// Evaluates an expression, running pending regexes as long as the value depends on one.
+    fn holds(&mut self, expression: &BitExpr, request: &Request<'_>) -> bool {
         loop {
-            match condition.evaluate(&self.bit_state) {
+            match expression.evaluate(&self.bit_state) {
                 Ternary::Holds => return true,
                 Ternary::Fails => return false,
                 Ternary::DependsOn(bit) => match self.program.regex_by_bit.get(bit) {
@@ -422,6 +444,7 @@ impl Matcher<'_> {
         let to_hit = |(signature, bits): (usize, Vec<usize>)| Hit {
             signature,
             evidence: bits.into_iter().filter_map(locate).collect(),
+            innocence: Vec::new(),
             indicator_key: None,
         };
         witnesses.into_iter().map(to_hit).collect()
