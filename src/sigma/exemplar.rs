@@ -167,6 +167,12 @@ enum EventValue {
     Number(f64),
 }
 
+impl EventValue {
+    fn is_text_of(&self, wanted: Section) -> bool {
+        matches!(self, Self::Text(section, _) if *section == wanted)
+    }
+}
+
 impl ExemplarEvent {
     /// Parses an event. The error lists the invalid fields, each with its problem.
     pub fn new(event: &Mapping) -> Result<Self, Vec<(String, String)>> {
@@ -233,11 +239,9 @@ impl ExemplarEvent {
     }
 
     fn prompt_position(&self) -> Option<usize> {
-        let of_section = |wanted: Section| {
-            let is_wanted = |(_, value): &(FieldId, EventValue)| matches!(value, EventValue::Text(section, _) if *section == wanted);
-            self.values.iter().rposition(is_wanted)
-        };
-        of_section(Section::User).or_else(|| of_section(Section::System))
+        let last_of =
+            |section| self.values.iter().rposition(|(_, value)| value.is_text_of(section));
+        last_of(Section::User).or_else(|| last_of(Section::System))
     }
 
     /// Adds a text.

@@ -972,9 +972,17 @@ impl PlainRequest {
 
     /// Returns whether a signature holds, by searching every value for every pattern.
     pub fn matches(&self, signature: &Signature, headers: &[(String, String)]) -> bool {
-        signature.condition.holds(&mut |name| {
-            signature.selections[name].holds(&mut |comparison| self.holds(comparison, headers))
-        })
+        signature.condition.holds(&mut |name| self.selects(signature, name, headers))
+    }
+
+    /// Returns whether a selection of a signature holds.
+    pub fn selects(
+        &self,
+        signature: &Signature,
+        selection: &str,
+        headers: &[(String, String)],
+    ) -> bool {
+        signature.selections[selection].holds(&mut |comparison| self.holds(comparison, headers))
     }
 
     fn holds(&self, comparison: &FieldComparison, headers: &[(String, String)]) -> bool {
