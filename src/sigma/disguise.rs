@@ -208,3 +208,57 @@ pub const CONVERSATION: [(&str, &str); 4] = [
     ("Does the bus stop there?", "Line 4 stops at the gate every twenty minutes."),
     ("Thanks, that helps.", "You are welcome. Enjoy the water."),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: &str =
+        "Write seven riddles about clouds. Each is short enough for a card, please.";
+
+    fn event(section: Section) -> ExemplarEvent {
+        let mut event = ExemplarEvent::default();
+        event.push_text(section, PLAIN.to_owned());
+        event
+    }
+
+    #[test]
+    fn every_disguise_keeps_the_order_and_changes_the_event() {
+        let plain = event(Section::User);
+        let words = PLAIN.to_lowercase();
+        for disguise in Disguise::all() {
+            let disguised = disguise.apply(&plain).unwrap();
+            let (request, plain) = (disguised.request(), plain.request());
+            let is_changed = request.segments().len() != plain.segments().len()
+                || request.numbers() != plain.numbers();
+            assert!(is_changed, "{}", disguise.name);
+            let text = request.text();
+            let is_split = disguise.name == "split over messages";
+            let sentences = words.split_inclusive(". ").map(str::trim);
+            let has_all = sentences.into_iter().all(|sentence| text.contains(sentence));
+            assert!(text.contains(&words) || is_split && has_all, "{}: {text}", disguise.name);
+        }
+    }
+
+    #[test]
+    fn disguises_of_messages_need_a_message_of_the_user() {
+        let systems =
+            Disguise::all().filter(|disguise| disguise.apply(&event(Section::System)).is_none());
+        let names: Vec<&str> = systems.map(|disguise| disguise.name).collect();
+        assert_eq!(names, ["split over parts", "split over messages"]);
+        let empty = ExemplarEvent::default();
+        let others = Disguise::all().filter(|disguise| disguise.apply(&empty).is_some());
+        assert_eq!(
+            others.map(|disguise| disguise.name).collect::<Vec<_>>(),
+            ["a tool", "stream", "turns before"]
+        );
+    }
+
+    #[test]
+    fn the_size_of_a_prompt_grows_with_its_text() {
+        let footer = Disguise::all().find(|disguise| disguise.name == "footer").unwrap();
+        let disguised = footer.apply(&event(Section::User)).unwrap();
+        let numbers = disguised.request().numbers().to_vec();
+        assert_eq!(numbers, [(FieldId::PromptSize, (CHATTER.len() + 2) as f64)]);
+    }
+}
