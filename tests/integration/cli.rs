@@ -152,7 +152,7 @@ fn findings_are_reported_at_once_with_line_column_and_remedy() {
                 "  purpose: {hedgerow.prompt.user|contains: 'to train'}\n",
                 "  condition: pairs and purpose"
             ),
-            "  silent: {hedgerow.prompt.user|exists: false}\n  condition: not silent",
+            "  silent: {gen_ai.operation.name|exists: false}\n  condition: not silent",
             "11:1",
             "none of its comparisons",
         ),

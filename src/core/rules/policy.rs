@@ -411,9 +411,8 @@ impl Default for NoiseBudget {
 
 impl Default for Scoring {
     fn default() -> Self {
-        // Evidence of ordinary use is easy to fake, hence the low caps.
-        let caps = [("context".to_owned(), 2.0), (INNOCENCE_FAMILY.to_owned(), INNOCENCE_CAP)];
-        Self { prior: -20.0, family_cap: 25.0, caps: BTreeMap::from(caps) }
+        // Evidence of ordinary use is easy to fake, hence the low cap of `context`.
+        Self { prior: -20.0, family_cap: 25.0, caps: BTreeMap::from([("context".to_owned(), 2.0)]) }
     }
 }
 
