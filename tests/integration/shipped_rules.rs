@@ -262,7 +262,7 @@ fn compare(all: &[Recorded]) -> (usize, usize) {
                 .iter()
                 .map(|hit| ruleset.signatures()[hit.signature].name.as_str())
                 .collect();
-            let naive = naive.next();
+            let naive = naive.next().map(|naive| naive.clone().with_passages(request));
             requests += 1;
             naive_requests += usize::from(naive.is_some());
             for signature in ruleset.signatures() {
@@ -270,7 +270,7 @@ fn compare(all: &[Recorded]) -> (usize, usize) {
                 let is_fast = fast.contains(&signature.name.as_str());
                 let explained = explainer.holds(signature, request, &recorded.headers);
                 assert_eq!(is_fast, explained, "explanation: {context}");
-                if let Some(naive) = naive {
+                if let Some(naive) = &naive {
                     let matches = naive.matches(signature, &normalized_headers);
                     assert_eq!(is_fast, matches, "naive reference: {context}");
                 }
