@@ -81,8 +81,8 @@ fields! {
     PromptAttachment Text "hedgerow.prompt.attachment" "Text of attached files and documents, plain or in base64, and text that a short last turn of the user points to (\"do that\"): an adjacent answer or result of a tool."
     SystemInstructions Text "gen_ai.system_instructions" "Text of system and developer messages, `instructions` and `system`."
     InputMessages Text "gen_ai.input.messages" "Text of all messages: user, assistant, tool, system and attached files."
-    PromptInstruction Text "hedgerow.prompt.instruction" "What is asked of the model: user and system text, attached files and text that a short last turn points to, without `hedgerow.prompt.material` and `hedgerow.prompt.examples`. In doubt, text is an instruction."
-    PromptMaterial Text "hedgerow.prompt.material" "What the model works on: documents, quotations, code, records and retrieved text within user and system text, attached files to which no instruction points, and results of tools."
+    PromptInstruction Text "hedgerow.prompt.instruction" "Requests to the model: user and system text, attached files and text that a short last turn points to, without `hedgerow.prompt.material` and `hedgerow.prompt.examples`. In doubt, text is an instruction."
+    PromptMaterial Text "hedgerow.prompt.material" "Objects of the work: documents, quotations, code, records and retrieved text within user and system text, attached files to which no instruction points, and results of tools."
     PromptExamples Text "hedgerow.prompt.examples" "Records that show the wanted answer: the same short labels at least twice, within user and system text."
     ToolDefinitions Text "gen_ai.tool.definitions" "Names and descriptions of the offered tools and their parameters."
     ResponseSchema Text "hedgerow.response_schema" "Names and descriptions in the requested answer schema."
@@ -246,15 +246,18 @@ impl Section {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u16)]
 pub enum Voice {
-    /// What is asked of the model.
+    /// A request to the model.
     Instruction = 128,
-    /// What the model works on.
+    /// An object of the work.
     Material = 256,
     /// Records that show the wanted answer.
     Examples = 512,
 }
 
 impl Voice {
+    /// Every voice.
+    pub const ALL: [Self; 3] = [Self::Instruction, Self::Material, Self::Examples];
+
     /// Returns the field that holds exactly the text of this voice.
     pub fn field(self) -> FieldId {
         match self {

@@ -189,9 +189,8 @@ fn event_value(field_id: FieldId, kind: FieldType, value: &Yaml) -> Option<Event
     })
 }
 
-/// Returns the section for the text of a field: the user's if the field includes it, or a voice that
-/// only its text can have, else the first section that the field includes; `None` if the field is
-/// not text.
+/// Returns the section for the text of a field: the user's if the field includes it, else the first
+/// section that the field includes; `None` if the field is not text.
 fn section_for(field_id: FieldId) -> Option<Section> {
     match field_id {
         FieldId::PromptInstruction | FieldId::PromptExamples => return Some(Section::User),

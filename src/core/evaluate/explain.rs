@@ -12,7 +12,7 @@ use regex_automata::meta::Regex;
 use serde::Serialize;
 
 use crate::extract::{Request, Segment, Source};
-use crate::field::{Field, FieldId, FieldType, possible_voices, sections};
+use crate::field::{Field, FieldId, FieldType, Voice, possible_voices, sections};
 use crate::http::envelope::Envelope;
 use crate::matching::{Evidence, regex_gate};
 use crate::rules::signature::{Comparison, FieldComparison, Selection, Signature};
@@ -309,6 +309,31 @@ impl Explainer {
             regexes.entry(pattern.to_owned()).or_insert_with(|| regex_gate::compile(pattern).ok());
         search(regex.as_ref()?)
     }
+}
+
+/// Returns the passages of the user's and the system's texts, each with the field of its voice.
+pub fn explain_passages(request: &Request<'_>) -> Vec<Evidence> {
+    let mut explained = Vec::new();
+    for segment in request.segments().iter().filter(|segment| !segment.source.is_joined()) {
+        let base = segment.range.start;
+        let passages: Vec<(Range<usize>, u16)> =
+            request.passages().within(&segment.range).collect();
+        let starts = passages.iter().map(|(range, _)| range.start.saturating_sub(base));
+        let lasts =
+            passages.iter().map(|(range, _)| range.end.saturating_sub(base.saturating_add(1)));
+        let map = request.source_map(segment, starts.chain(lasts).collect());
+        for (range, voice) in passages {
+            let Some(voice) = Voice::ALL.into_iter().find(|one| *one as u16 == voice) else {
+                continue;
+            };
+            let relative = range.start.saturating_sub(base)..range.end.saturating_sub(base);
+            let source = map.as_ref().map(|map| map.source_range(relative));
+            let source = source.unwrap_or_else(|| segment.source.range());
+            let field = Field::Known(voice.field());
+            explained.push(Evidence { field, start: source.start, end: source.end });
+        }
+    }
+    explained
 }
 
 /// Returns the passages of a segment that a field holds, as ranges of the segment's text: all of it

@@ -1,76 +1,17 @@
-//! Blocks: the parts of a text that its structure sets apart, such as a fence or a labelled document.
+//! Blocks: the parts of a text that its structure sets apart, such as a fence.
 //!
-//! Normalised text has no line ends, but they are the structure. So a text is decoded again, to
-//! learn where its lines begin. All else is seen in the normalised text: marks of fences, tags and
-//! quotations, lines of one mark, and labels.
+//! Marks set a block apart: fences, tags, quotation marks and lines of one mark. So do labels that
+//! name a document, and labels that are repeated.
 #![deny(clippy::arithmetic_side_effects)]
 
 use std::ops::Range;
 
 use super::cues::{Ask, begins_with_order, names_ask, names_document};
 use super::examples::find_examples;
-use super::raw_string::Sink;
-use super::request::Source;
-use crate::text::{Case, Normalizer};
-
-/// A part of a text that is set apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Block {
-    /// Bytes of the text, without marks and labels.
-    pub range: Range<usize>,
-    /// Lines, with those of marks and labels.
-    pub lines: Range<usize>,
-    pub kind: BlockKind,
-}
-
-/// How a block is set apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BlockKind {
-    /// By marks on both sides.
-    Enclosed,
-    /// By a label that names a document.
-    Labelled,
-    /// By labels that are repeated.
-    Example,
-}
-
-/// A line of a normalised text, without white space at its edges.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Line<'t> {
-    /// Offset of the first byte.
-    pub start: usize,
-    pub text: &'t str,
-}
-
-/// Returns the lines of a normalised text, which `source` holds; `None` if they cannot be told,
-/// because the text is not all of the source, or if there are too many.
-pub(super) fn text_lines<'t>(source: &Source<'_>, text: &'t str) -> Option<Vec<Line<'t>>> {
-    let decoded = source.decoded()?;
-    let mut normalized = String::with_capacity(text.len().saturating_add(decoded.len() / 8));
-    let mut normalizer = Normalizer::new(&mut normalized, Case::Fold);
-    let mut starts = Vec::new();
-    for line in decoded.split_inclusive('\n') {
-        starts.push(normalizer.value_len());
-        normalizer.push_run(line);
-    }
-    normalizer.finish();
-    if !normalized.starts_with(text) || starts.len() > MAX_LINES {
-        return None;
-    }
-    let ends = starts.iter().skip(1).copied().chain([text.len()]);
-    let line = |(start, end): (&usize, usize)| {
-        let start = (*start).min(text.len());
-        let line = text.get(start..end.clamp(start, text.len()))?;
-        Some(Line { start, text: line.trim() })
-    };
-    starts.iter().zip(ends).map(line).collect()
-}
-
-/// Maximum number of lines of a text that is divided.
-const MAX_LINES: usize = 20_000;
+use super::lines::{BlockKind, Line, TextBlock, label, last_text, trimmed};
 
 /// Returns the blocks of a text, in order. They do not overlap.
-pub(super) fn find_blocks(lines: &[Line<'_>], text: &str) -> Vec<Block> {
+pub(super) fn find_blocks(lines: &[Line<'_>], text: &str) -> Vec<TextBlock> {
     let mut blocks = Vec::new();
     let mut unclosed = Unclosed::default();
     let mut index = 0_usize;
@@ -114,7 +55,7 @@ fn enclosed(
     index: usize,
     unclosed: &mut Unclosed,
     text: &str,
-) -> Option<Block> {
+) -> Option<TextBlock> {
     let line = lines.get(index)?;
     let mark = opening_mark(lines, index)?;
     let closing = mark.closing();
@@ -128,15 +69,7 @@ fn enclosed(
     let start = line.start.saturating_add(mark.content_offset);
     let last = lines.get(end_line).map_or(text.len(), |line| line.start.saturating_add(end));
     let range = trimmed(start.min(last)..last, text);
-    Some(Block { range, lines: index..end_line.saturating_add(1), kind: BlockKind::Enclosed })
-}
-
-/// Returns a range without the white space at its edges.
-pub(super) fn trimmed(range: Range<usize>, text: &str) -> Range<usize> {
-    let Some(content) = text.get(range.clone()) else { return range.start..range.start };
-    let leading = content.len().saturating_sub(content.trim_start().len());
-    let start = range.start.saturating_add(leading);
-    start..start.saturating_add(content.trim().len())
+    Some(TextBlock { range, lines: index..end_line.saturating_add(1), kind: BlockKind::Enclosed })
 }
 
 /// A mark that opens a block.
@@ -239,78 +172,27 @@ fn is_rule(line: &str) -> bool {
     line.len() >= 3 && "-=*_#~+".contains(first) && chars.all(|char| char == first)
 }
 
-/// Returns the last line with text before a line.
-pub(super) fn last_text<'t>(lines: &[Line<'t>], index: usize) -> Option<&'t str> {
-    let before = lines.get(..index)?;
-    before.iter().rev().map(|line| line.text).find(|text| !text.is_empty())
-}
-
-/// Returns the first line with text from a line on.
-pub(super) fn next_text<'t>(lines: &[Line<'t>], index: usize) -> Option<&'t str> {
-    let after = lines.get(index..)?;
-    after.iter().map(|line| line.text).find(|text| !text.is_empty())
-}
-
-/// The label of a line.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Label<'t> {
-    /// Name, without marks.
-    pub name: &'t str,
-    /// Bytes of the line before the text that follows the label.
-    pub content_offset: usize,
-}
-
-/// Returns the label with which a line begins: a few words before a colon, or a heading.
-pub(super) fn label<'t>(line: &'t str) -> Option<Label<'t>> {
-    let is_edge = |char: char| "#*>[]=-_()|\". ".contains(char) || char.is_ascii_digit();
-    let is_enclosed = |start: &str, end: &str| line.starts_with(start) && line.ends_with(end);
-    let is_heading = line.starts_with('#')
-        || [("**", "**"), ("[", "]"), ("==", "==")]
-            .iter()
-            .any(|(start, end)| is_enclosed(start, end));
-    let colon = line.find(':').filter(|colon| *colon <= MAX_LABEL_BYTES);
-    let after = |colon: usize| line.get(colon.saturating_add(1)..).unwrap_or_default();
-    let colon = colon.filter(|colon| !after(*colon).starts_with("//"));
-    let end = match colon {
-        Some(colon) => colon,
-        None if is_heading && line.len() <= MAX_LABEL_BYTES => line.len(),
-        None => return None,
-    };
-    let name = line.get(..end)?.trim_matches(is_edge);
-    let words = name.split(' ').count();
-    let rest = after(end).trim_start_matches(|char: char| "*]\"_# ".contains(char));
-    let max_words = if rest.is_empty() { MAX_LINE_LABEL_WORDS } else { MAX_LABEL_WORDS };
-    if name.is_empty() || words > max_words {
-        return None;
-    }
-    Some(Label { name, content_offset: line.len().saturating_sub(rest.len()) })
-}
-
-/// Maximum bytes of a label.
-const MAX_LABEL_BYTES: usize = 120;
-
-/// Maximum number of words of a label on a line of its own.
-const MAX_LINE_LABEL_WORDS: usize = 14;
-
-/// Maximum number of words of a label before its text.
-const MAX_LABEL_WORDS: usize = 4;
-
 /// Returns the block that begins with a label in a line.
-fn labelled(lines: &[Line<'_>], index: usize, text: &str) -> Option<Block> {
+fn labelled(lines: &[Line<'_>], index: usize, text: &str) -> Option<TextBlock> {
     let line = lines.get(index)?;
     let label = label(line.text)?;
-    let is_task = Ask::of_sentence(line.text) == Ask::TextTask;
+    // A task is at the beginning of a text: "summary:" within a document is none.
+    let is_task = index < OPENING_LINES && Ask::of_sentence(line.text) == Ask::TextTask;
     let is_item = line.text.starts_with(|char: char| char == '-' || char.is_ascii_digit())
         || line.text.starts_with("* ");
-    if !is_task && (is_item || !names_document(label.name)) {
+    let is_document = !is_item && names_document(label.name) && !names_ask(label.name);
+    if !is_task && !is_document {
         return None;
     }
     let is_bare = label.content_offset == line.text.len();
     let end_line = block_end(lines, index.saturating_add(1), is_bare, is_task);
     let end = lines.get(end_line).map_or(text.len(), |line| line.start);
     let range = trimmed(line.start.saturating_add(label.content_offset).min(end)..end, text);
-    Some(Block { range, lines: index..end_line, kind: BlockKind::Labelled })
+    Some(TextBlock { range, lines: index..end_line, kind: BlockKind::Labelled })
 }
+
+/// Number of lines at the beginning of a text that may name its task.
+const OPENING_LINES: usize = 6;
 
 /// Returns the line before which a labelled block ends: at a label that asks, at a mark, or at a
 /// paragraph that begins with an order or is a question, unless it is the first, or the label is a

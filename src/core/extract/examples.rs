@@ -1,7 +1,7 @@
 //! Examples: records of a text that begin with the same labels, such as a question and an answer.
 #![deny(clippy::arithmetic_side_effects)]
 
-use super::blocks::{Block, BlockKind, Line, label, trimmed};
+use super::lines::{BlockKind, Line, TextBlock, label, trimmed};
 
 /// A line that begins with a label.
 struct LabelLine<'t> {
@@ -15,7 +15,11 @@ struct LabelLine<'t> {
 ///
 /// The last record may be the question that is asked, so it is not an example. `enclosed` blocks
 /// have no records: they are one thing.
-pub(super) fn find_examples(lines: &[Line<'_>], enclosed: &[Block], text: &str) -> Vec<Block> {
+pub(super) fn find_examples(
+    lines: &[Line<'_>],
+    enclosed: &[TextBlock],
+    text: &str,
+) -> Vec<TextBlock> {
     let labels: Vec<LabelLine<'_>> = label_lines(lines, enclosed);
     let Some((first, second)) = repeated_pair(&labels) else { return Vec::new() };
     let starts: Vec<&LabelLine<'_>> = labels.iter().filter(|label| label.name == first).collect();
@@ -29,13 +33,13 @@ pub(super) fn find_examples(lines: &[Line<'_>], enclosed: &[Block], text: &str) 
         if has_second {
             let range = trimmed(start.content.min(end)..end, text);
             let lines = start.line..next.line;
-            records.push(Block { range, lines, kind: BlockKind::Example });
+            records.push(TextBlock { range, lines, kind: BlockKind::Example });
         }
     }
     records
 }
 
-fn label_lines<'t>(lines: &[Line<'t>], enclosed: &[Block]) -> Vec<LabelLine<'t>> {
+fn label_lines<'t>(lines: &[Line<'t>], enclosed: &[TextBlock]) -> Vec<LabelLine<'t>> {
     let mut blocks = enclosed.iter().filter(|block| block.kind == BlockKind::Enclosed).peekable();
     let mut labels = Vec::new();
     for (number, line) in lines.iter().enumerate() {

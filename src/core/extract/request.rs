@@ -185,11 +185,6 @@ impl<'a> Request<'a> {
         Some(text::SourceMap::new(raw, value, range.start, checkpoints, offsets))
     }
 
-    /// Returns the passages of the text, each with its voice. They are computed on first use.
-    pub fn passages(&self) -> &Passages {
-        self.passages.get_or_init(|| Passages::divide(self))
-    }
-
     /// Returns the keyword values, in reading order; a field may have several.
     pub fn keywords(&self) -> &[(FieldId, Cow<'a, str>)] {
         &self.keywords

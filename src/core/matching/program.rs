@@ -162,7 +162,7 @@ impl Program {
         bits
     }
 
-    /// Returns whether the signatures in `matched` can only be told by the voices of passages. If
+    /// Returns whether the signatures in `matched` depend on the voices of passages. If
     /// none of them is evidence, that is not worth the work, for they add nothing to a score.
     fn needs_division(&self, matched: &[usize]) -> bool {
         let any = |is_wanted: fn(&SignatureUse) -> bool| {
