@@ -293,6 +293,11 @@ fn event_value(field_id: FieldId, kind: FieldType, value: &Yaml) -> Option<Event
 /// Returns the section for the text of a field: the user's if the field includes it, else the first
 /// section that the field includes; `None` if the field is not text.
 fn section_for(field_id: FieldId) -> Option<Section> {
+    match field_id {
+        FieldId::PromptInstruction | FieldId::PromptExamples => return Some(Section::User),
+        FieldId::PromptMaterial => return Some(Section::Tool),
+        _ => {}
+    }
     let candidates = [
         Section::User,
         Section::System,
@@ -302,7 +307,7 @@ fn section_for(field_id: FieldId) -> Option<Section> {
         Section::Schema,
         Section::Attachment,
     ];
-    candidates.into_iter().find(|section| *section as u8 & sections(field_id) != 0)
+    candidates.into_iter().find(|section| *section as u16 & sections(field_id) != 0)
 }
 
 /// Returns a scalar as text; `None` for null, lists and maps.

@@ -261,7 +261,7 @@ fn compare(all: &[Recorded]) -> (usize, usize) {
         let mut naive = naive.iter();
         extract::for_each_request(&envelope, endpoint, &body, limits, &mut |request| {
             let fast = matcher.hits(request, &headers);
-            let naive = naive.next();
+            let naive = naive.next().map(|naive| naive.clone().with_passages(request));
             requests += 1;
             naive_requests += usize::from(naive.is_some());
             for (index, signature) in ruleset.signatures().iter().enumerate() {
@@ -276,7 +276,7 @@ fn compare(all: &[Recorded]) -> (usize, usize) {
                         hit.innocence.iter().map(|position| &signature.innocence[*position]);
                     assert!(names.eq(&explained.innocence), "explained innocence: {context}");
                 }
-                if let Some(naive) = naive {
+                if let Some(naive) = &naive {
                     let matches = naive.matches(signature, &normalized_headers);
                     assert_eq!(is_fast, matches, "naive reference: {context}");
                 }
