@@ -81,7 +81,9 @@ fields! {
     PromptAttachment Text "hedgerow.prompt.attachment" "Text of attached files and documents, plain or in base64, and text that a short last turn of the user points to (\"do that\"): an adjacent answer or result of a tool."
     SystemInstructions Text "gen_ai.system_instructions" "Text of system and developer messages, `instructions` and `system`."
     InputMessages Text "gen_ai.input.messages" "Text of all messages: user, assistant, tool, system and attached files."
-    PromptInstruction Text "hedgerow.prompt.instruction" "User text, system text, attached files and text that a short last turn points to: what the caller says to the model, not other tool results or model text."
+    PromptInstruction Text "hedgerow.prompt.instruction" "Requests to the model: user and system text, attached files and text that a short last turn points to, without `hedgerow.prompt.material` and `hedgerow.prompt.examples`. In doubt, text is an instruction."
+    PromptMaterial Text "hedgerow.prompt.material" "Objects of the work: documents, quotations, code, records and retrieved text within user and system text, attached files to which no instruction points, and results of tools."
+    PromptExamples Text "hedgerow.prompt.examples" "Records that show the wanted answer: the same short labels at least twice, within user and system text."
     ToolDefinitions Text "gen_ai.tool.definitions" "Names and descriptions of the offered tools and their parameters."
     ResponseSchema Text "hedgerow.response_schema" "Names and descriptions in the requested answer schema."
     OperationName Keyword "gen_ai.operation.name" "`chat`, `text_completion`, `embeddings`, `generate_content`, `count_tokens` or `batch`; by route."
@@ -152,6 +154,27 @@ pub const RESPONSE_FIELDS: [FieldId; 2] = [FieldId::StatusCode, FieldId::Action]
 /// Fields that only correlations can use.
 pub const CORRELATION_ONLY_FIELDS: [FieldId; 1] = [FieldId::Llr];
 
+/// Fields with values that the edge observes, or that decide which operation the origin carries out:
+/// a client cannot choose them at will.
+const OBSERVED_FIELDS: &[FieldId] = &[
+    FieldId::OperationName,
+    FieldId::ProviderName,
+    FieldId::Method,
+    FieldId::Path,
+    FieldId::ClientAddress,
+    FieldId::ProtocolVersion,
+    FieldId::TlsVersion,
+    FieldId::TlsFingerprint,
+    FieldId::AsNumber,
+    FieldId::AsOrganization,
+    FieldId::Country,
+    FieldId::Account,
+    FieldId::Tenant,
+    FieldId::Hour,
+    FieldId::StatusCode,
+    FieldId::Action,
+];
+
 /// Prefix of a header's name in a field name.
 pub const HEADER_PREFIX: &str = "http.request.header.";
 
@@ -180,6 +203,12 @@ impl Field {
             Self::Known(id) => id.spec().name.to_owned(),
             Self::Header(header) => format!("{HEADER_PREFIX}{header}"),
         }
+    }
+
+    /// Returns whether a client chooses the values, without an effect on the operation that it asks
+    /// for.
+    pub fn is_written_by_client(&self) -> bool {
+        !matches!(self, Self::Known(id) if OBSERVED_FIELDS.contains(id))
     }
 
     /// Returns the type of the values.
@@ -240,25 +269,67 @@ impl Section {
     }
 }
 
-/// Returns the sections whose text a text field holds, as a set of bits; 0 for other fields.
-pub fn sections(field: FieldId) -> u8 {
+/// The part that a passage plays in a request, as one bit, next to those of [`Section`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u16)]
+pub enum Voice {
+    /// A request to the model.
+    Instruction = 128,
+    /// An object of the work.
+    Material = 256,
+    /// Records that show the wanted answer.
+    Examples = 512,
+}
+
+impl Voice {
+    /// Every voice.
+    pub const ALL: [Self; 3] = [Self::Instruction, Self::Material, Self::Examples];
+
+    /// Returns the field that holds exactly the text of this voice.
+    pub fn field(self) -> FieldId {
+        match self {
+            Self::Instruction => FieldId::PromptInstruction,
+            Self::Material => FieldId::PromptMaterial,
+            Self::Examples => FieldId::PromptExamples,
+        }
+    }
+}
+
+/// Returns the sections and voices whose text a text field holds, as a set of bits; 0 for other
+/// fields.
+pub fn sections(field: FieldId) -> u16 {
     match field {
-        FieldId::SystemInstructions => Section::System as u8,
+        FieldId::SystemInstructions => Section::System as u16,
         // A caller attaches a file so that the model reads it: what holds for the caller's words
         // holds for the file.
-        FieldId::PromptUser => Section::User as u8 | Section::Attachment as u8,
-        FieldId::PromptAttachment => Section::Attachment as u8,
-        FieldId::PromptAssistant => Section::Assistant as u8,
-        FieldId::PromptTool => Section::Tool as u8,
-        FieldId::InputMessages => MESSAGE_SECTIONS,
-        FieldId::PromptInstruction => {
-            Section::User as u8 | Section::System as u8 | Section::Attachment as u8
-        }
-        FieldId::ToolDefinitions => Section::Definition as u8,
-        FieldId::ResponseSchema => Section::Schema as u8,
+        FieldId::PromptUser => Section::User as u16 | Section::Attachment as u16,
+        FieldId::PromptAttachment => Section::Attachment as u16,
+        FieldId::PromptAssistant => Section::Assistant as u16,
+        FieldId::PromptTool => Section::Tool as u16,
+        FieldId::InputMessages => u16::from(MESSAGE_SECTIONS),
+        FieldId::PromptInstruction => Voice::Instruction as u16,
+        FieldId::PromptMaterial => Voice::Material as u16,
+        FieldId::PromptExamples => Voice::Examples as u16,
+        FieldId::ToolDefinitions => Section::Definition as u16,
+        FieldId::ResponseSchema => Section::Schema as u16,
         _ => 0,
     }
 }
+
+/// Returns the voices that text of a section may have, as a set of bits.
+pub fn possible_voices(section: u16) -> u16 {
+    if section & DIVIDED_SECTIONS != 0 {
+        return VOICES;
+    }
+    if section & Section::Tool as u16 != 0 { Voice::Material as u16 } else { 0 }
+}
+
+/// Every voice, as a set of bits.
+pub const VOICES: u16 = Voice::Instruction as u16 | Voice::Material as u16 | Voice::Examples as u16;
+
+/// Sections whose text may have any voice.
+const DIVIDED_SECTIONS: u16 =
+    Section::User as u16 | Section::System as u16 | Section::Attachment as u16;
 
 /// Sections that make up a conversation, as a set of bits.
 pub const MESSAGE_SECTIONS: u8 = Section::System as u8

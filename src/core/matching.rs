@@ -14,6 +14,7 @@ mod occurrences;
 mod program;
 pub mod regex_gate;
 mod required_literals;
+mod voices;
 
 pub use hit::{Evidence, Hit};
 pub use program::{HeaderBits, Matcher, Program};

@@ -201,6 +201,7 @@ impl Ruleset {
         hits.into_iter().map(move |(list, evidence)| Hit {
             signature: first_list_index.saturating_add(list),
             evidence: vec![evidence],
+            innocence: Vec::new(),
             indicator_key: None,
         })
     }
@@ -259,6 +260,7 @@ fn correlation_as_signature(correlation: &Correlation) -> Signature {
         weight: correlation.weight,
         selections: std::collections::BTreeMap::new(),
         condition: Condition::Any(Vec::new()),
+        innocence: Vec::new(),
     }
 }
 
@@ -276,5 +278,6 @@ fn list_as_signature(list: List) -> Signature {
         weight: list.weight,
         selections: std::collections::BTreeMap::new(),
         condition: Condition::Any(Vec::new()),
+        innocence: Vec::new(),
     }
 }

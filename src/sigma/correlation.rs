@@ -78,7 +78,7 @@ pub fn parse(
         None => timespan.clamp(MIN_DEFAULT_TTL_SECONDS, MAX_DEFAULT_TTL_SECONDS),
         Some(value) => parse_timespan(value, &[CUSTOM_ATTRIBUTES, TTL_KEY], &mut diagnostics),
     };
-    let metadata::RuleHeader { name, id, title, family, status, weight } = header;
+    let metadata::RuleHeader { name, id, title, family, status, weight, .. } = header;
     let measure = measure.unwrap_or(Measure::EventCount { thresholds: Vec::new() });
     let has_findings = diagnostics.findings.len() > previous_findings;
     let correlation = Correlation {

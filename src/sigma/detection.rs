@@ -11,6 +11,7 @@ use rsigma_parser::{
 };
 use yaml_serde::{Mapping, Value as Yaml};
 
+use crate::attributes::{CUSTOM_ATTRIBUTES, INNOCENCE_KEY};
 use crate::document::{Diagnostics, last_line};
 use crate::modifiers;
 use crate::modifiers::{Modifiers, Problem, SUPPORTED_MODIFIERS, modifier_name};
@@ -136,9 +137,11 @@ pub fn selections(
 }
 
 /// Parses the condition and expands its quantifiers; `None`, with findings, if it is invalid.
+/// `innocence` names the selections that speak for an innocent request.
 pub fn condition(
     rule: &SigmaRule,
     selections: &BTreeMap<String, Selection>,
+    innocence: &[String],
     diagnostics: &mut Diagnostics<'_>,
 ) -> Option<Condition> {
     let names: Vec<&String> = rule.detection.named.keys().collect();
@@ -155,16 +158,7 @@ pub fn condition(
         }
         return None;
     }
-    let used_names = condition.selection_names();
-    for name in &names {
-        if !used_names.contains(&name.as_str()) {
-            diagnostics.add(
-                &["detection", name],
-                format!("the selection '{name}' is not used"),
-                "use it in the condition or remove it",
-            );
-        }
-    }
+    check_uses(&condition, &names, innocence, diagnostics);
     // In an empty request, only negated selections and `|exists: false` hold.
     let mut holds_for_empty = |name: &str| {
         selections.get(name).is_some_and(|selection| {
@@ -179,6 +173,39 @@ pub fn condition(
         );
     }
     Some(condition)
+}
+
+/// Adds a finding for each selection that neither the condition nor `innocence` names, or that both
+/// name, and for each unknown name in `innocence`.
+fn check_uses(
+    condition: &Condition,
+    names: &[&String],
+    innocence: &[String],
+    diagnostics: &mut Diagnostics<'_>,
+) {
+    let used_names = condition.selection_names();
+    for name in names {
+        let path = ["detection", name.as_str()];
+        match (used_names.contains(&name.as_str()), innocence.contains(name)) {
+            (false, false) => {
+                let problem = format!("the selection '{name}' is not used");
+                diagnostics.add(&path, problem, "use it in the condition or remove it");
+            }
+            (true, true) => {
+                let problem =
+                    format!("the selection '{name}' is in the condition and in `{INNOCENCE_KEY}`");
+                diagnostics.add(&path, problem, "remove it from one of the two");
+            }
+            _ => {}
+        }
+    }
+    for (index, name) in innocence.iter().enumerate() {
+        if !names.contains(&name) {
+            let Problem { message, remedy } = unknown_selection(name, names);
+            let index = index.to_string();
+            diagnostics.add(&[CUSTOM_ATTRIBUTES, INNOCENCE_KEY, &index], message, remedy);
+        }
+    }
 }
 
 /// Converts an expression and expands its quantifiers. Adds its errors to `problems`.

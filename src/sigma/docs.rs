@@ -85,9 +85,14 @@ pub fn signatures_page(rules: &Rules) -> String {
 fn write_signature(page: &mut String, rule: &Rule) {
     let status = format!("{:?}", rule.signature.status).to_lowercase();
     let deprecated = if rule.is_deprecated() { ", deprecated" } else { "" };
+    let innocence = match rule.signature.innocence.as_slice() {
+        [] => String::new(),
+        names => format!(" · innocence: `{}`", names.join("`, `")),
+    };
     let _ = write!(
         page,
-        "\n### {}\n\n{}. {}\n\n`{}` · {} dB · level {} · {status}{deprecated} · `{}`\n\n",
+        "\n### {}\n\n{}. {}\n\n`{}`{innocence} · {} dB · level {} · {status}{deprecated} · \
+         `{}`\n\n",
         rule.signature.name,
         rule.signature.title,
         collapse_whitespace(&rule.metadata.description),

@@ -5,6 +5,7 @@ use std::slice;
 use hedgerow_core::extract::{FieldValue, Request};
 use hedgerow_core::field::{Field, FieldId, FieldType, Section, sections};
 use rsigma_parser::{EXEMPLARS_KEY, ExemplarPayload, ExemplarRuleKind, ExemplarShapeError, Expect};
+use serde::Serialize;
 use yaml_serde::{Mapping, Value as Yaml};
 
 use crate::attributes::{EXEMPLARS_PATH, attribute};
@@ -15,10 +16,34 @@ use crate::document::Diagnostics;
 pub struct Exemplar {
     /// Name, unique within the rule.
     pub name: String,
-    /// Whether the rule must match the event, instead of not matching it.
-    pub should_match: bool,
+    /// Expected verdict of the rule.
+    pub expected: Verdict,
     /// Values by field name.
     pub event: Mapping,
+}
+
+/// The verdict of a rule on an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// The rule matches.
+    Match,
+    /// The rule matches, and one of its selections speaks for an innocent request.
+    Innocent,
+    /// The rule does not match.
+    NoMatch,
+}
+
+impl Verdict {
+    /// Returns the verdict, given whether the rule matches and whether a selection for innocence
+    /// holds.
+    pub fn new(matches: bool, is_innocent: bool) -> Self {
+        match (matches, is_innocent) {
+            (false, _) => Self::NoMatch,
+            (true, false) => Self::Match,
+            (true, true) => Self::Innocent,
+        }
+    }
 }
 
 /// Parses the exemplars of a rule and checks their events. Returns no exemplars if any has the
@@ -33,18 +58,21 @@ pub fn read(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Vec<Exempl
         }
     }
     let kind = ExemplarRuleKind::Detection;
-    match exemplars_yaml.map_or(Ok(Vec::new()), |yaml| parse_shape(yaml, kind)) {
+    let mut exemplars_yaml = exemplars_yaml.cloned();
+    let innocent = exemplars_yaml.as_mut().map(replace_innocent).unwrap_or_default();
+    match exemplars_yaml.map_or(Ok(Vec::new()), |yaml| parse_shape(&yaml, kind)) {
         Ok(parsed) => {
-            let exemplars: Vec<Exemplar> =
-                parsed.into_iter().filter_map(convert_exemplar).collect();
-            check_exemplar_count(
-                exemplars.iter().map(|exemplar| exemplar.should_match),
-                diagnostics,
-            );
+            let convert = |exemplar: rsigma_parser::Exemplar| {
+                let is_innocent = innocent.contains(&exemplar.index);
+                convert_exemplar(exemplar, is_innocent)
+            };
+            let exemplars: Vec<Exemplar> = parsed.into_iter().filter_map(convert).collect();
+            let should_match = |exemplar: &Exemplar| exemplar.expected == Verdict::Match;
+            check_exemplar_count(exemplars.iter().map(should_match), diagnostics);
             exemplars
         }
         Err(errors) => {
-            let shape = "write {name, expect: match | no-match, event: {field: value}}";
+            let shape = "write {name, expect: match | innocent | no-match, event: {field: value}}";
             report_shape_errors(errors, shape, diagnostics);
             Vec::new()
         }
@@ -83,10 +111,27 @@ pub fn check_event(event: &Mapping, event_path: &[&str], diagnostics: &mut Diagn
     }
 }
 
+/// Replaces `innocent`, which Sigma's exemplars do not know, by `match`. Returns the positions of
+/// these exemplars.
+fn replace_innocent(exemplars: &mut Yaml) -> Vec<usize> {
+    let mut innocent = Vec::new();
+    let exemplars = exemplars.as_sequence_mut().into_iter().flatten();
+    for (index, exemplar) in exemplars.enumerate() {
+        if let Some(expect) = exemplar.get_mut("expect")
+            && expect.as_str() == Some("innocent")
+        {
+            *expect = Expect::Match.as_str().into();
+            innocent.push(index);
+        }
+    }
+    innocent
+}
+
 /// Converts a parsed exemplar; `None` if its event is not a map.
-fn convert_exemplar(parsed: rsigma_parser::Exemplar) -> Option<Exemplar> {
+fn convert_exemplar(parsed: rsigma_parser::Exemplar, is_innocent: bool) -> Option<Exemplar> {
     let ExemplarPayload::Event(Yaml::Mapping(event)) = parsed.payload else { return None };
-    Some(Exemplar { name: parsed.name, should_match: parsed.expect == Expect::Match, event })
+    let expected = Verdict::new(parsed.expect == Expect::Match, is_innocent);
+    Some(Exemplar { name: parsed.name, expected, event })
 }
 
 /// Adds a finding if there are fewer than two matching or two near-miss exemplars.
@@ -106,7 +151,7 @@ pub fn check_exemplar_count(
 }
 
 /// The event of an exemplar, with typed values.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct ExemplarEvent {
     values: Vec<(FieldId, EventValue)>,
     /// Request headers as name and value.
@@ -114,11 +159,18 @@ pub struct ExemplarEvent {
 }
 
 /// A value of an event, by the type of its field.
+#[derive(Clone)]
 enum EventValue {
     Text(Section, String),
     Keyword(String),
     Key(String),
     Number(f64),
+}
+
+impl EventValue {
+    fn is_text_of(&self, wanted: Section) -> bool {
+        matches!(self, Self::Text(section, _) if *section == wanted)
+    }
 }
 
 impl ExemplarEvent {
@@ -164,6 +216,55 @@ impl ExemplarEvent {
         Ok(())
     }
 
+    /// Returns the text of the last message of the caller: of the user, or else of the system.
+    pub fn prompt_mut(&mut self) -> Option<&mut String> {
+        let position = self.prompt_position()?;
+        match self.values.get_mut(position) {
+            Some((_, EventValue::Text(_, text))) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Removes the text that [`Self::prompt_mut`] returns if the user wrote it.
+    pub fn take_prompt(&mut self) -> Option<String> {
+        let position = self.prompt_position()?;
+        match self.values.get(position) {
+            Some((_, EventValue::Text(Section::User, text))) => {
+                let text = text.clone();
+                self.values.remove(position);
+                Some(text)
+            }
+            _ => None,
+        }
+    }
+
+    fn prompt_position(&self) -> Option<usize> {
+        let last_of =
+            |section| self.values.iter().rposition(|(_, value)| value.is_text_of(section));
+        last_of(Section::User).or_else(|| last_of(Section::System))
+    }
+
+    /// Adds a text.
+    pub fn push_text(&mut self, section: Section, text: String) {
+        self.values.push((section.field(), EventValue::Text(section, text)));
+    }
+
+    /// Sets a field to a number, which replaces all its values.
+    pub fn set_number(&mut self, field: FieldId, number: f64) {
+        self.values.retain(|(other, _)| *other != field);
+        self.values.push((field, EventValue::Number(number)));
+    }
+
+    /// Adds to the number in a field, which is 0 if the field has none.
+    pub fn add_to_number(&mut self, field: FieldId, addend: f64) {
+        let numbers = self.values.iter().filter(|(other, _)| *other == field);
+        let sum = numbers.map(|(_, value)| match value {
+            EventValue::Number(number) => *number,
+            _ => 0.0,
+        });
+        self.set_number(field, sum.sum::<f64>() + addend);
+    }
+
     /// Returns a request with the values of the event.
     pub fn request(&self) -> Request<'_> {
         Request::from_values(self.values.iter().map(|(field_id, value)| {
@@ -192,6 +293,11 @@ fn event_value(field_id: FieldId, kind: FieldType, value: &Yaml) -> Option<Event
 /// Returns the section for the text of a field: the user's if the field includes it, else the first
 /// section that the field includes; `None` if the field is not text.
 fn section_for(field_id: FieldId) -> Option<Section> {
+    match field_id {
+        FieldId::PromptInstruction | FieldId::PromptExamples => return Some(Section::User),
+        FieldId::PromptMaterial => return Some(Section::Tool),
+        _ => {}
+    }
     let candidates = [
         Section::User,
         Section::System,
@@ -201,7 +307,7 @@ fn section_for(field_id: FieldId) -> Option<Section> {
         Section::Schema,
         Section::Attachment,
     ];
-    candidates.into_iter().find(|section| *section as u8 & sections(field_id) != 0)
+    candidates.into_iter().find(|section| *section as u16 & sections(field_id) != 0)
 }
 
 /// Returns a scalar as text; `None` for null, lists and maps.

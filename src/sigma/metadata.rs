@@ -7,7 +7,9 @@ use hedgerow_core::ruleset::TRAFFIC_FAMILY;
 use rsigma_parser::{Level, LintRule};
 use yaml_serde::{Mapping, Value as Yaml};
 
-use crate::attributes::{CORRELATION_ATTRIBUTES, CUSTOM_ATTRIBUTES, WEIGHT_KEY, attribute};
+use crate::attributes::{
+    CORRELATION_ATTRIBUTES, CUSTOM_ATTRIBUTES, INNOCENCE_KEY, WEIGHT_KEY, attribute,
+};
 use crate::document::{Diagnostics, last_line};
 use crate::source_map::SourceMap;
 use crate::suggestion::{did_you_mean, replace_unknown};
@@ -41,6 +43,7 @@ pub struct RuleHeader {
     pub family: String,
     pub status: Status,
     pub weight: f64,
+    pub innocence: Vec<String>,
 }
 
 impl RuleMetadata {
@@ -201,6 +204,7 @@ fn read_header(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> RuleHea
         family,
         status: status(document, diagnostics),
         weight: weight(document, level, diagnostics),
+        innocence: innocence(document, diagnostics),
     }
 }
 
@@ -324,6 +328,20 @@ fn weight(document: &Mapping, level: Option<Level>, diagnostics: &mut Diagnostic
         let remedy = "use decibans: 10 means ten times as likely from a harvester";
         diagnostics.add(&[CUSTOM_ATTRIBUTES, WEIGHT_KEY], problem, remedy);
         0.0
+    })
+}
+
+/// Returns the names of the selections that speak for an innocent request.
+fn innocence(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Vec<String> {
+    let Some(value) = attribute(document, INNOCENCE_KEY) else { return Vec::new() };
+    let names = value.as_sequence().and_then(|names| {
+        names.iter().map(|name| name.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()
+    });
+    names.filter(|names| !names.is_empty()).unwrap_or_else(|| {
+        let problem = format!("{INNOCENCE_KEY} is invalid: expected a list of selections");
+        let remedy = "name the selections that the condition does not name, as in `[docs, code]`";
+        diagnostics.add(&[CUSTOM_ATTRIBUTES, INNOCENCE_KEY], problem, remedy);
+        Vec::new()
     })
 }
 

@@ -2,7 +2,9 @@
 
 use hedgerow_core::identity::credential_place::CredentialPlace;
 use hedgerow_core::identity::source::IdentitySource;
-use hedgerow_core::rules::policy::{Action, Actions, Band, Bands, Policy, StatusPattern};
+use hedgerow_core::rules::policy::{
+    Action, Actions, Band, Bands, INNOCENCE_FAMILY, Policy, StatusPattern,
+};
 use hedgerow_core::rules::{list, policy};
 use toml::de::DeTable;
 
@@ -92,7 +94,7 @@ fn check_score(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
     for key in caps.keys() {
         let family: &str = key.get_ref();
         check_cap(caps, family, diagnostics);
-        if !FAMILIES.contains(&family) && family != list::FAMILY {
+        if !FAMILIES.contains(&family) && ![list::FAMILY, INNOCENCE_FAMILY].contains(&family) {
             let problem = format!("unknown family '{family}'");
             diagnostics.add(key.span().start, problem, replace_unknown(family, FAMILIES));
         }

@@ -8,11 +8,13 @@ use hedgerow_core::ruleset::{Bundle, Ruleset, TRAFFIC_FAMILY};
 use rsigma_parser::{EXEMPLARS_KEY, SigmaCollection};
 use yaml_serde::{Mapping, Value as Yaml};
 
-use crate::attributes::{CUSTOM_ATTRIBUTES, WEIGHT_KEY};
+use crate::attributes::{CUSTOM_ATTRIBUTES, EXCEPTIONS_KEY, INNOCENCE_KEY, WEIGHT_KEY, attribute};
+use crate::disguise::Disguise;
 use crate::document::Diagnostics;
 use crate::exemplar::Exemplar;
 use crate::metadata::RuleMetadata;
 use crate::source_map::SourceMap;
+use crate::suggestion::replace_unknown;
 use crate::{Finding, RuleFile, detection, document, exemplar, metadata};
 
 /// A detection rule: its signature, its metadata and its exemplars.
@@ -26,6 +28,8 @@ pub struct Rule {
     pub condition: String,
     /// Events that the signature must match, and events that it must not match.
     pub exemplars: Vec<Exemplar>,
+    /// Disguises that change what a request of this kind asks for.
+    pub disguise_exceptions: Vec<String>,
 }
 
 impl Rule {
@@ -61,13 +65,17 @@ pub fn parse(
     let rule =
         document::parse_sigma(&file.text, stripped, "detection", take_rule, &mut diagnostics)?;
     let selections = detection::selections(&rule, &mut diagnostics);
-    let condition =
-        is_readable.then(|| detection::condition(&rule, &selections, &mut diagnostics)).flatten();
+    let metadata::RuleHeader { name, id, title, family, status, weight, innocence } = header;
+    let condition = is_readable
+        .then(|| detection::condition(&rule, &selections, &innocence, &mut diagnostics))
+        .flatten();
     let condition = condition.unwrap_or(Condition::All(Vec::new()));
-    let metadata::RuleHeader { name, id, title, family, status, weight } = header;
-    let signature = Signature { name, id, title, family, status, weight, selections, condition };
+    let signature =
+        Signature { name, id, title, family, status, weight, selections, condition, innocence };
+    check_negations(&signature, &mut diagnostics);
     check_field_availability(&signature, &mut diagnostics);
     let exemplars = exemplar::read(document, &mut diagnostics);
+    let disguise_exceptions = disguise_exceptions(document, &mut diagnostics);
     if diagnostics.findings.len() == previous_findings
         && let Err(error) = single_signature_ruleset(&signature)
     {
@@ -78,7 +86,36 @@ pub fn parse(
         metadata: RuleMetadata::new(file, source_map, document),
         condition: rule.detection.condition_strings.join(" or "),
         exemplars,
+        disguise_exceptions,
     })
+}
+
+/// Returns the names under [`EXCEPTIONS_KEY`], and adds a finding for each unknown name and each
+/// missing reason.
+fn disguise_exceptions(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Vec<String> {
+    let Some(exceptions) = attribute(document, EXCEPTIONS_KEY) else { return Vec::new() };
+    let path = [CUSTOM_ATTRIBUTES, EXCEPTIONS_KEY];
+    let Some(exceptions) = exceptions.as_mapping() else {
+        let problem =
+            format!("{EXCEPTIONS_KEY} is invalid: expected a map of disguises to reasons");
+        diagnostics.add(&path, problem, "write {footer: REASON}, for example");
+        return Vec::new();
+    };
+    let known: Vec<&str> = Disguise::all().map(|disguise| disguise.name).collect();
+    let mut names = Vec::new();
+    for (name, reason) in exceptions {
+        let name = name.as_str().unwrap_or_default();
+        let path = [&path[..], &[name]].concat();
+        if !known.contains(&name) {
+            let problem = format!("unknown disguise '{name}'");
+            diagnostics.add(&path, problem, replace_unknown(name, &known));
+        } else if reason.as_str().is_none_or(|reason| reason.trim().len() < 2) {
+            let problem = format!("the exception for the disguise '{name}' has no reason");
+            diagnostics.add(&path, problem, "say why the disguise changes what is asked for");
+        }
+        names.push(name.to_owned());
+    }
+    names
 }
 
 /// Compiles a ruleset of one signature.
@@ -120,6 +157,31 @@ fn strip_log_source(document: &mut Mapping, diagnostics: &mut Diagnostics<'_>) {
         log_source.retain(|key, _| {
             metadata::check_key(key, &["logsource"], LOG_SOURCE_KEYS, diagnostics)
         });
+    }
+}
+
+/// Adds a finding for each negated selection that tests what a client writes, if the signature adds
+/// to the score: a client that writes the words would be rid of the signature.
+fn check_negations(signature: &Signature, diagnostics: &mut Diagnostics<'_>) {
+    if signature.weight <= 0.0 {
+        return;
+    }
+    for name in signature.condition.negated_selection_names() {
+        let Some(selection) = signature.selections.get(name) else { continue };
+        let mut field = None;
+        selection.for_each_comparison(&mut |test| {
+            if test.field.is_written_by_client() {
+                field.get_or_insert_with(|| test.field.name());
+            }
+        });
+        if let Some(field) = field {
+            let problem = format!("'not {name}' tests '{field}', which a client writes");
+            let remedy = format!(
+                "name the selection under `{INNOCENCE_KEY}` instead, or demand in a selection what \
+                 the innocent request lacks"
+            );
+            diagnostics.add(&["detection", "condition"], problem, remedy);
+        }
     }
 }
 
@@ -174,4 +236,4 @@ const TOP_LEVEL_KEYS: &[&str] = &["logsource", "detection"];
 const LOG_SOURCE_KEYS: &[&str] = &["category", "product", "service", "definition"];
 
 /// The custom attributes of a detection rule.
-const RULE_ATTRIBUTES: &[&str] = &[WEIGHT_KEY, EXEMPLARS_KEY];
+const RULE_ATTRIBUTES: &[&str] = &[WEIGHT_KEY, INNOCENCE_KEY, EXCEPTIONS_KEY, EXEMPLARS_KEY];

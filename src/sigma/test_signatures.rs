@@ -2,12 +2,14 @@
 
 use hedgerow_core::evaluate::explain::Explainer;
 use hedgerow_core::matching::Matcher;
+use hedgerow_core::rules::policy::INNOCENCE_FAMILY;
 use hedgerow_core::rules::signature::{Condition, Signature};
 use hedgerow_core::ruleset::Ruleset;
 use serde::Serialize;
 
-use crate::attributes::EXEMPLARS_PATH;
-use crate::exemplar::ExemplarEvent;
+use crate::attributes::{CUSTOM_ATTRIBUTES, EXCEPTIONS_KEY, EXEMPLARS_PATH};
+use crate::disguise::Disguise;
+use crate::exemplar::{ExemplarEvent, Verdict};
 use crate::test_correlations::RESULT_REMEDY;
 use crate::{Exemplar, Finding, Rule, Rules, test_correlations};
 
@@ -43,10 +45,10 @@ pub struct ExemplarResult {
     pub rule: String,
     /// Name of the exemplar.
     pub name: String,
-    /// Whether the rule must match.
-    pub expected: bool,
-    /// Whether the rule matches.
-    pub matches: bool,
+    /// Expected verdict of the rule.
+    pub expected: Verdict,
+    /// Verdict of the rule.
+    pub actual: Verdict,
 }
 
 /// Returns the results of the exemplars of all detection rules. [`test()`] returns failures only.
@@ -62,13 +64,19 @@ pub fn exemplar_results(rules: &Rules) -> Vec<ExemplarResult> {
                 line: rule.metadata.finding(&key, "", "").line,
                 rule: rule.signature.name.clone(),
                 name: exemplar.name.clone(),
-                expected: exemplar.should_match,
-                matches: explainer.holds(&rule.signature, &event.request(), &event.headers),
+                expected: exemplar.expected,
+                actual: verdict(&explainer, &rule.signature, &event),
             })
         };
         rule.exemplars.iter().enumerate().filter_map(exemplar_result).collect::<Vec<_>>()
     };
     rules.rules.iter().filter(|rule| !rule.is_deprecated()).flat_map(rule_results).collect()
+}
+
+/// Returns the verdict of a signature on an event, by the slow path.
+fn verdict(explainer: &Explainer, signature: &Signature, event: &ExemplarEvent) -> Verdict {
+    let explanation = explainer.explain(signature, &event.request(), &event.headers);
+    Verdict::new(explanation.holds, !explanation.innocence.is_empty())
 }
 
 fn test_rule(
@@ -89,51 +97,109 @@ fn test_rule(
         // `check` has reported an invalid event.
         let Ok(event) = ExemplarEvent::new(&exemplar.event) else { continue };
         let request = event.request();
-        let is_hit = |matcher: &mut Matcher<'_>, ruleset: &Ruleset, signature_index: usize| {
+        let matched = |matcher: &mut Matcher<'_>, ruleset: &Ruleset, signature_index: usize| {
             let headers = ruleset.program().header_bits(&event.headers);
-            matcher.hits(&request, &headers).iter().any(|hit| hit.signature == signature_index)
+            let hits = matcher.hits(&request, &headers);
+            let hit = hits.iter().find(|hit| hit.signature == signature_index);
+            Verdict::new(hit.is_some(), hit.is_some_and(|hit| !hit.innocence.is_empty()))
         };
-        let explanation = explainer.explain(&rule.signature, &request, &event.headers);
         let mut results = vec![
-            ("alone", is_hit(&mut rule_matcher, &rule_ruleset, 0)),
-            ("by the slow path", explanation.holds),
+            ("alone", matched(&mut rule_matcher, &rule_ruleset, 0)),
+            ("by the slow path", verdict(&explainer, &rule.signature, &event)),
         ];
         if let Some(active_index) = active_index {
-            results.push(("in the full ruleset", is_hit(full_matcher, full_ruleset, active_index)));
+            let result = matched(full_matcher, full_ruleset, active_index);
+            results.push(("in the full ruleset", result));
         }
-        for (context, matched) in results {
-            if matched != exemplar.should_match {
-                let verb = if matched { "matches" } else { "does not match" };
+        for (context, actual) in results {
+            if actual != exemplar.expected {
+                let verb = match actual {
+                    Verdict::Match => "matches",
+                    Verdict::Innocent => "matches, with a selection for innocence,",
+                    Verdict::NoMatch => "does not match",
+                };
                 let problem = format!("exemplar '{}' {verb} {context}", exemplar.name);
                 let index = index.to_string();
                 let key = [&EXEMPLARS_PATH[..], &[&index]].concat();
                 findings.push(rule.metadata.finding(&key, problem, RESULT_REMEDY));
             }
         }
-        events.push((exemplar.should_match, event));
+        events.push((exemplar.expected, event));
     }
+    test_disguises(rule, &events, &rule_ruleset, findings);
     test_mutations(rule, &events, &explainer, findings);
 }
 
-/// Removes one selection at a time from the condition, and adds a finding if all exemplars keep
-/// their results.
+/// Adds a finding for each disguise that costs a matching event more than innocence may cost, and
+/// for each exception that is not needed.
+///
+/// A rule that weighs no more than that needs no test.
+fn test_disguises(
+    rule: &Rule,
+    events: &[(Verdict, ExemplarEvent)],
+    ruleset: &Ruleset,
+    findings: &mut Vec<Finding>,
+) {
+    let cap = ruleset.policy().score.family_cap(INNOCENCE_FAMILY);
+    let weight = rule.signature.weight;
+    let mut matcher = ruleset.program().matcher();
+    let mut is_hidden_by = |disguise: &Disguise, event: &ExemplarEvent| {
+        disguise.apply(event).is_some_and(|event| {
+            let headers = ruleset.program().header_bits(&event.headers);
+            matcher.hits(&event.request(), &headers).is_empty()
+        })
+    };
+    for disguise in Disguise::all() {
+        let mut hidden = events.iter().enumerate().filter(|(_, (expected, event))| {
+            weight > cap && *expected == Verdict::Match && is_hidden_by(&disguise, event)
+        });
+        let hidden = hidden.next().map(|(index, _)| index);
+        let name = disguise.name;
+        match (hidden, rule.disguise_exceptions.iter().any(|exception| exception == name)) {
+            (Some(index), false) => {
+                let problem = format!(
+                    "exemplar {} does not match under the disguise '{name}', which costs {weight} \
+                     dB: expected at most {cap}",
+                    index.saturating_add(1)
+                );
+                let remedy = "demand less of the text around what is asked for";
+                let index = index.to_string();
+                let key = [&EXEMPLARS_PATH[..], &[&index]].concat();
+                findings.push(rule.metadata.finding(&key, problem, remedy));
+            }
+            (None, true) => {
+                let problem = format!("no exemplar needs the exception for the disguise '{name}'");
+                let key = [CUSTOM_ATTRIBUTES, EXCEPTIONS_KEY, name];
+                findings.push(rule.metadata.finding(&key, problem, "remove the exception"));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Removes one selection at a time from the condition or from the selections for innocence, and
+/// adds a finding if all exemplars keep their results.
 fn test_mutations(
     rule: &Rule,
-    events: &[(bool, ExemplarEvent)],
+    events: &[(Verdict, ExemplarEvent)],
     explainer: &Explainer,
     findings: &mut Vec<Finding>,
 ) {
-    for name in rule.signature.condition.selection_names() {
-        let mutant = without_selection(&rule.signature.condition, name);
+    let Signature { condition, innocence, selections, .. } = &rule.signature;
+    let innocence: Vec<&str> = innocence.iter().map(String::as_str).collect();
+    for name in condition.selection_names().into_iter().chain(innocence.iter().copied()) {
+        let mutant = without_selection(condition, name);
         let survives = events.iter().all(|(expected, event)| {
             let request = event.request();
             let mut holds = |name: &str| {
-                let selection = rule.signature.selections.get(name);
+                let selection = selections.get(name);
                 selection.is_some_and(|selection| {
                     explainer.selection_holds(selection, &request, &event.headers)
                 })
             };
-            mutant.as_ref().is_none_or(|mutant| mutant.holds(&mut holds)) == *expected
+            let matches = mutant.as_ref().is_none_or(|mutant| mutant.holds(&mut holds));
+            let mut others = innocence.iter().filter(|other| **other != name);
+            Verdict::new(matches, others.any(|other| holds(other))) == *expected
         });
         if survives {
             let problem = format!("no exemplar needs the selection '{name}'");

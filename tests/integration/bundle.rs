@@ -47,14 +47,14 @@ const BUNDLE: &str = concat!(
     r#""encoding":"refuse","late":"wait","opaque":"refuse","window":"allow"},"mode":"shadow","#,
     r#""noise":{"notice":1,"suspect":0.1},"route":[],"scan":{"max_body":5242880,"#,
     r#""max_decompressed":6291456,"max_entries":10000,"max_upload_time":300,"window":2097152},"#,
-    r#""score":{"caps":{"context":6},"family_cap":25,"prior":-20},"signature":[],"#,
+    r#""score":{"caps":{"context":2},"family_cap":25,"prior":-20},"signature":[],"#,
     r#""unknown":{"treat":"generic"}},"#,
     r#""serial":3,"signatures":[{"condition":{"is":"it"},"family":"synthesis","id":"a_b","#,
     r#""name":"a_b","selections":{"it":{"field":{"field":"hedgerow.prompt.user","#,
     r#""string":{"string_match":"contains","value":"hedge rows"}}}},"status":"stable","#,
     r#""title":"","weight":5}],"sources":{}}"#,
 );
-const BUNDLE_DIGEST: &str = "ce0ecfadfcfd292875759a3c38d487ecd4c7fbbc72b40071859649e00c688c76";
+const BUNDLE_DIGEST: &str = "337c6fe91842f67541a563e51254478609d3121cabeb150e223ec7f0add73495";
 const RELEASE: &str = concat!(
     r#"{"active":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","#,
     r#""author":"ana","#,
@@ -81,6 +81,7 @@ fn signature(name: &str, value: &str) -> Signature {
         weight: 5.0,
         selections: BTreeMap::from([("it".to_owned(), selection)]),
         condition: Condition::Selection("it".to_owned()),
+        innocence: Vec::new(),
     }
 }
 

@@ -12,7 +12,7 @@ use hedgerow_core::http::envelope::Envelope;
 use hedgerow_core::http::route::Endpoint;
 use hedgerow_core::rules::policy::Band;
 use hedgerow_core::{Ruleset, extract, ruleset};
-use hedgerow_sigma::Finding;
+use hedgerow_sigma::{Finding, Verdict};
 use serde_json::Value;
 
 use crate::support::PlainRequest;
@@ -46,7 +46,8 @@ fn rules_with_chinese_literals_have_a_chinese_exemplar() {
         }
         chinese += 1;
         let event = |exemplar: &hedgerow_sigma::Exemplar| format!("{:?}", exemplar.event);
-        let mut matching = rule.exemplars.iter().filter(|exemplar| exemplar.should_match);
+        let mut matching =
+            rule.exemplars.iter().filter(|exemplar| exemplar.expected == Verdict::Match);
         assert!(matching.any(|exemplar| is_chinese(&event(exemplar))), "{}", rule.metadata.path);
     }
     assert!(chinese >= 48, "{chinese} rules with Chinese wording");
@@ -63,8 +64,10 @@ fn the_naive_reference_agrees_on_every_exemplar() {
             let name = &rule.signature.name;
             let mut signatures = ruleset.signatures().iter();
             if let Some(signature) = signatures.find(|signature| signature.name == *name) {
-                let matches = plain.matches(signature, &headers);
-                assert_eq!(matches, exemplar.should_match, "{name} on '{}'", exemplar.name);
+                let is_innocent =
+                    signature.innocence.iter().any(|part| plain.selects(signature, part, &headers));
+                let verdict = Verdict::new(plain.matches(signature, &headers), is_innocent);
+                assert_eq!(verdict, exemplar.expected, "{name} on '{}'", exemplar.name);
                 compared += 1;
             }
         }
@@ -257,20 +260,23 @@ fn compare(all: &[Recorded]) -> (usize, usize) {
         let naive = naive(recorded, endpoint);
         let mut naive = naive.iter();
         extract::for_each_request(&envelope, endpoint, &body, limits, &mut |request| {
-            let fast: Vec<&str> = matcher
-                .hits(request, &headers)
-                .iter()
-                .map(|hit| ruleset.signatures()[hit.signature].name.as_str())
-                .collect();
-            let naive = naive.next();
+            let fast = matcher.hits(request, &headers);
+            let naive = naive.next().map(|naive| naive.clone().with_passages(request));
             requests += 1;
             naive_requests += usize::from(naive.is_some());
-            for signature in ruleset.signatures() {
+            for (index, signature) in ruleset.signatures().iter().enumerate() {
                 let context = format!("{} on {}", signature.name, recorded.name);
-                let is_fast = fast.contains(&signature.name.as_str());
+                let hit = fast.iter().find(|hit| hit.signature == index);
+                let is_fast = hit.is_some();
                 let explained = explainer.holds(signature, request, &recorded.headers);
                 assert_eq!(is_fast, explained, "explanation: {context}");
-                if let Some(naive) = naive {
+                if let Some(hit) = hit {
+                    let explained = explainer.explain(signature, request, &recorded.headers);
+                    let names =
+                        hit.innocence.iter().map(|position| &signature.innocence[*position]);
+                    assert!(names.eq(&explained.innocence), "explained innocence: {context}");
+                }
+                if let Some(naive) = &naive {
                     let matches = naive.matches(signature, &normalized_headers);
                     assert_eq!(is_fast, matches, "naive reference: {context}");
                 }

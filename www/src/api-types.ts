@@ -254,6 +254,8 @@ export type DecisionHit = {
   weight: number;
   /** Fields and byte ranges; never text. */
   evidence: Array<Evidence>;
+  /** Selections of the signature that speak for an innocent request; missing without one. */
+  innocence?: Array<string>;
   /** Key of the indicator in hex, if the hit is an indicator's. */
   key?: string;
 };

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use hedgerow_core::evaluate::explain::{Explainer, Explanation};
+use hedgerow_core::evaluate::explain::{Explainer, Explanation, explain_passages};
 use hedgerow_core::extract;
 use hedgerow_core::http::body::Body;
+use hedgerow_core::matching::Evidence;
 use serde_json::json;
 
 use super::score::{NOT_AN_LLM_CALL, read_request};
@@ -50,6 +51,7 @@ pub fn run(args: &ExplainArgs, format: Format) -> Result<Outcome> {
     let body = Body::new(envelope.body, content_encoding.map(|(_, value)| value.as_str()), limits);
     let explainer = Explainer::default();
     let mut entries: Vec<Vec<Explanation>> = Vec::new();
+    let mut passages: Vec<Vec<Evidence>> = Vec::new();
     let parsed = extract::for_each_request(&envelope, endpoint, &body, limits, &mut |request| {
         let mut explained = explainer.explain_all(&ruleset, request, &envelope);
         explained.retain(|explanation| {
@@ -58,17 +60,22 @@ pub fn run(args: &ExplainArgs, format: Format) -> Result<Outcome> {
             is_selected(&explanation.name) && (!args.near || any_selection_holds())
         });
         entries.push(explained);
+        passages.push(explain_passages(request));
     });
     if parsed.is_none() {
         return print_not_llm_call(format);
     }
     if format == Format::Json {
-        print_json(&json!({ "llm_call": true, "requests": entries }))?;
+        print_json(&json!({ "llm_call": true, "requests": entries, "passages": passages }))?;
         return Ok(Outcome::Success);
     }
-    for (number, explanations) in entries.iter().enumerate() {
+    for (number, (explanations, passages)) in entries.iter().zip(&passages).enumerate() {
         if entries.len() > 1 {
             print_line(format_args!("request {} of {}", number + 1, entries.len()))?;
+        }
+        for passage in passages {
+            let Evidence { field, start, end } = passage;
+            print_line(format_args!("{} [{start}..{end}]", field.name()))?;
         }
         for explanation in explanations {
             print_explanation(explanation)?;
@@ -93,7 +100,9 @@ fn print_explanation(explanation: &Explanation) -> Result<()> {
         explanation.weight
     ))?;
     for selection in &explanation.selections {
-        print_line(format_args!("  {} {}", truth_label(selection.holds), selection.name))?;
+        let is_innocence = explanation.innocence.contains(&selection.name);
+        let note = if is_innocence { "  speaks for innocence" } else { "" };
+        print_line(format_args!("  {} {}{note}", truth_label(selection.holds), selection.name))?;
         for test in &selection.comparisons {
             let range = test
                 .evidence

@@ -4,8 +4,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use hedgerow_core::Decision;
-use hedgerow_core::evaluate::score::Score;
+use hedgerow_core::evaluate::score::{Contribution, Score};
 use hedgerow_core::http::route::Endpoint;
+use hedgerow_core::rules::policy::INNOCENCE_FAMILY;
 use hedgerow_sigma::recorded::RecordedRequest;
 use serde_json::json;
 
@@ -88,8 +89,15 @@ fn print_decision(decision: &Decision, score: &Score) -> Result<()> {
                 evidence.end
             ))?;
         }
+        for name in &hit.innocence {
+            print_line(format_args!("           {name} speaks for innocence"))?;
+        }
     }
     let contributions = score.contributions.iter();
+    let is_innocence = |part: &&Contribution| part.family == INNOCENCE_FAMILY;
+    if let Some(innocence) = contributions.clone().find(is_innocence) {
+        print_line(format_args!("{:>+6.1} dB  innocence", innocence.raw))?;
+    }
     for contribution in contributions.filter(|contribution| contribution.raw != contribution.capped)
     {
         let cap_reduction = contribution.capped - contribution.raw;

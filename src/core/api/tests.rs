@@ -209,6 +209,7 @@ fn decisions() {
         family: "synthesis".into(),
         weight: 22.0,
         evidence,
+        innocence: Vec::new(),
         key: None,
     };
     let contribution = Contribution { family: "synthesis".into(), raw: 22.0, capped: 20.0 };

@@ -4,7 +4,7 @@ use crate::completeness::Completeness;
 use crate::correlate::Observation;
 use crate::correlate::indicator::Indicators;
 use crate::evaluate::decision::Assessment;
-use crate::evaluate::score::Score;
+use crate::evaluate::score::{HitWeight, Score};
 use crate::extract::{self, ReadIssues, Request};
 use crate::http::body::Body;
 use crate::http::envelope::Envelope;
@@ -182,11 +182,18 @@ impl Ruleset {
             exemption.signatures.contains(&signature.name)
         };
         let hit_signatures = || hits.iter().filter_map(|hit| self.signatures.get(hit.signature));
-        let counted = hit_signatures().filter(|signature| {
+        let counts = |signature: &Signature| {
             signature.status != Status::Experimental
                 && !exemptions.iter().any(|exemption| suppresses(exemption, signature))
+        };
+        let counted = hits.iter().filter_map(|hit| {
+            Some((self.signatures.get(hit.signature).filter(|found| counts(found))?, hit))
         });
-        let weights = counted.map(|signature| (signature.family.as_str(), signature.weight));
+        let weights = counted.map(|(signature, hit)| HitWeight {
+            family: &signature.family,
+            weight: signature.weight,
+            is_innocent: !hit.innocence.is_empty(),
+        });
         let score = Score::new(weights, &self.policy.score);
         let applies = |exemption: &&&Exemption| {
             exemption.signatures.is_empty()

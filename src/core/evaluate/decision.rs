@@ -157,6 +157,10 @@ pub struct DecisionHit {
     pub weight: f64,
     /// Fields and byte ranges; never text.
     pub evidence: Vec<Evidence>,
+    /// Selections of the signature that speak for an innocent request; missing without one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, ts(optional, as = "Option<Vec<String>>"))]
+    pub innocence: Vec<String>,
     /// Key of the indicator in hex, if the hit is an indicator's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]
@@ -194,7 +198,11 @@ impl Decision {
             if signature.status == Status::Experimental {
                 shadow_hits.push(signature.name.clone());
             } else {
+                let innocence = hit.innocence.iter();
+                let innocence =
+                    innocence.filter_map(|position| signature.innocence.get(*position)).cloned();
                 hits.push(DecisionHit {
+                    innocence: innocence.collect(),
                     name: signature.name.clone(),
                     family: signature.family.clone(),
                     weight: signature.weight,

@@ -7,11 +7,12 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Range;
 
+use regex_automata::Input;
 use regex_automata::meta::Regex;
 use serde::Serialize;
 
-use crate::extract::{Request, Source};
-use crate::field::{Field, FieldId, FieldType, sections};
+use crate::extract::{Request, Segment, Source};
+use crate::field::{Field, FieldId, FieldType, Voice, possible_voices, sections};
 use crate::http::envelope::Envelope;
 use crate::matching::{Evidence, regex_gate};
 use crate::rules::signature::{Comparison, FieldComparison, Selection, Signature};
@@ -30,6 +31,8 @@ pub struct Explanation {
     pub holds: bool,
     /// Selections, by name.
     pub selections: Vec<ExplainedSelection>,
+    /// Names of the selections that speak for an innocent request, if the condition holds.
+    pub innocence: Vec<String>,
 }
 
 /// The value of a selection for one request.
@@ -133,10 +136,18 @@ impl Explainer {
                 ExplainedSelection { name: name.clone(), holds, comparisons }
             })
             .collect();
-        let holds = signature.condition.holds(&mut |name| {
+        let selection_holds = |name: &str| {
             selections.iter().any(|selection| selection.name == name && selection.holds)
-        });
-        Explanation { name: signature.name.clone(), weight: signature.weight, holds, selections }
+        };
+        let holds = signature.condition.holds(&mut |name| selection_holds(name));
+        let innocence = signature.innocence.iter().filter(|name| holds && selection_holds(name));
+        Explanation {
+            name: signature.name.clone(),
+            weight: signature.weight,
+            holds,
+            innocence: innocence.cloned().collect(),
+            selections,
+        }
     }
 
     /// Returns whether a signature matches.
@@ -208,15 +219,16 @@ impl Explainer {
         field_id: FieldId,
         request: &Request<'_>,
     ) -> Outcome {
-        let sections = sections(field_id);
-        let mut segments =
-            request.segments().iter().filter(|segment| segment.sections() & sections != 0);
+        let mut passages = request.segments().iter().flat_map(|segment| {
+            let passages = passages_of_field(request, segment, sections(field_id));
+            passages.into_iter().map(move |passage| (segment, passage))
+        });
         if test.comparison == Comparison::Exists(false) {
-            return Outcome::new(segments.next().is_none());
+            return Outcome::new(passages.next().is_none());
         }
-        let source_range = segments.find_map(|segment| {
+        let source_range = passages.find_map(|(segment, passage)| {
             let text = request.text().get(segment.range.clone()).unwrap_or_default();
-            let range = self.find_in_text(&test.comparison, text, &segment.source)?;
+            let range = self.find_in_text(&test.comparison, text, &segment.source, passage)?;
             let Some(raw) = segment.source.value() else { return Some(segment.source.range()) };
             let offsets = vec![range.start, range.end.saturating_sub(1)];
             Some(SourceMap::new(raw, text, 0, &[], offsets).source_range(range))
@@ -237,24 +249,30 @@ impl Explainer {
         matching.map_or(Outcome::Fails, |value| Outcome::Matches(evidence_at(test, 0..value.len())))
     }
 
-    /// Returns the range of a match in the normalised text of a segment, which `source` holds.
+    /// Returns the range of a match that begins in a passage of the normalised text of a segment,
+    /// which `source` holds.
     fn find_in_text(
         &self,
         comparison: &Comparison,
         text: &str,
         source: &Source<'_>,
+        passage: Range<usize>,
     ) -> Option<Range<usize>> {
+        let find = |value: &str, is_last: bool| {
+            let rest = text.get(passage.start..)?;
+            let start = if is_last { rest.rfind(value) } else { rest.find(value) }?;
+            Some(passage.start.saturating_add(start)).filter(|start| passage.contains(start))
+        };
         match comparison {
             Comparison::String { string_match: anchor, value, cased: false } => {
-                let start = match anchor.modifier() {
-                    "endswith" => text.rfind(value.as_str())?,
-                    _ => text.find(value.as_str())?,
-                };
-                anchor.matches(text, value).then_some(start..start.saturating_add(value.len()))
+                let start = find(value, anchor.modifier() == "endswith")?;
+                let starts_in_place = anchor.modifier() != "startswith" || start == 0;
+                (starts_in_place && anchor.matches(text, value))
+                    .then_some(start..start.saturating_add(value.len()))
             }
             Comparison::String { string_match: anchor, value, cased: true } => {
                 let folded = text::normalize_pattern(value, Case::Fold);
-                let start = text.find(&folded)?;
+                let start = find(&folded, false)?;
                 if source.is_joined() {
                     // Joined parts have no text with case.
                     return None;
@@ -266,9 +284,11 @@ impl Explainer {
                     .then_some(start..start.saturating_add(folded.len()))
             }
             Comparison::Regex { pattern, .. } => {
-                self.with_regex(pattern, |regex| regex.find(text).map(|matched| matched.range()))
+                let input = Input::new(text).range(passage.start..);
+                let matched = self.with_regex(pattern, |regex| regex.find(input.clone()))?.range();
+                passage.contains(&matched.start).then_some(matched)
             }
-            Comparison::Exists(expected) => expected.then_some(0..text.len()),
+            Comparison::Exists(expected) => expected.then_some(passage),
             Comparison::Cidr(_) | Comparison::Number { .. } => None,
         }
     }
@@ -299,6 +319,52 @@ impl Explainer {
             regexes.entry(pattern.to_owned()).or_insert_with(|| regex_gate::compile(pattern).ok());
         search(regex.as_ref()?)
     }
+}
+
+/// Returns the passages of the user's and the system's texts, each with the field of its voice.
+pub fn explain_passages(request: &Request<'_>) -> Vec<Evidence> {
+    let mut explained = Vec::new();
+    for segment in request.segments().iter().filter(|segment| !segment.source.is_joined()) {
+        let base = segment.range.start;
+        let passages: Vec<(Range<usize>, u16)> =
+            request.passages().within(&segment.range).collect();
+        let starts = passages.iter().map(|(range, _)| range.start.saturating_sub(base));
+        let lasts =
+            passages.iter().map(|(range, _)| range.end.saturating_sub(base.saturating_add(1)));
+        let map = request.source_map(segment, starts.chain(lasts).collect());
+        for (range, voice) in passages {
+            let Some(voice) = Voice::ALL.into_iter().find(|one| *one as u16 == voice) else {
+                continue;
+            };
+            let relative = range.start.saturating_sub(base)..range.end.saturating_sub(base);
+            let source = map.as_ref().map(|map| map.source_range(relative));
+            let source = source.unwrap_or_else(|| segment.source.range());
+            let field = Field::Known(voice.field());
+            explained.push(Evidence { field, start: source.start, end: source.end });
+        }
+    }
+    explained
+}
+
+/// Returns the passages of a segment that a field holds, as ranges of the segment's text: all of it
+/// if a section of the segment is among `sections`.
+fn passages_of_field(
+    request: &Request<'_>,
+    segment: &Segment<'_>,
+    sections: u16,
+) -> Vec<Range<usize>> {
+    if segment.sections() & sections != 0 {
+        return vec![0..segment.range.len()];
+    }
+    if possible_voices(segment.sections()) & sections == 0 {
+        return Vec::new();
+    }
+    let base = segment.range.start;
+    let relative =
+        |range: Range<usize>| range.start.saturating_sub(base)..range.end.saturating_sub(base);
+    let passages = request.passages().within(&segment.range);
+    let held = passages.filter(|(_, voice)| voice & sections != 0);
+    held.map(|(range, _)| relative(range)).collect()
 }
 
 fn evaluate_number(comparison: &Comparison, field_id: FieldId, request: &Request<'_>) -> Outcome {
@@ -336,6 +402,7 @@ fn explain_list_or_correlation(
         weight: signature.weight,
         holds,
         selections: vec![selection],
+        innocence: Vec::new(),
     }
 }
 

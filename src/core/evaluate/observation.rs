@@ -15,6 +15,9 @@ use crate::ruleset::Ruleset;
 
 impl Ruleset {
     /// Returns the observation of a request with its hits. `llr` is their evidence in decibans.
+    ///
+    /// A hit with a selection for innocence is no event of correlations: it must not convict others
+    /// who send the same template, as it does not convict its own request.
     pub(crate) fn observation(
         &self,
         envelope: &Envelope<'_>,
@@ -22,8 +25,8 @@ impl Ruleset {
         hits: &[Hit],
         llr: f64,
     ) -> Observation {
-        let rules =
-            hits.iter().filter_map(|hit| self.event_index.get(hit.signature).copied().flatten());
+        let rules = convicting(hits)
+            .filter_map(|hit| self.event_index.get(hit.signature).copied().flatten());
         let mut observation = Observation {
             at: u32::try_from(envelope.now).unwrap_or(u32::MAX),
             signatures: rules.collect(),
@@ -181,7 +184,12 @@ impl Ruleset {
             let field = entry.fields.first().and_then(|field| self.field(*field));
             let evidence = field.map(|field| Evidence { field: field.clone(), start: 0, end: 0 });
             let evidence = evidence.into_iter().collect();
-            Hit { signature: entry.signature, evidence, indicator_key: Some(entry.key) }
+            Hit {
+                signature: entry.signature,
+                evidence,
+                innocence: Vec::new(),
+                indicator_key: Some(entry.key),
+            }
         };
         (matched.into_iter().map(hit).collect(), clusters)
     }
@@ -313,7 +321,8 @@ impl Ruleset {
                 values.extend(addresses.filter_map(|(_, address)| key.hash_network(address)));
             }
             Field::Known(field_id @ FieldId::SignatureName) => {
-                let signatures = hits.iter().filter_map(|hit| self.signatures.get(hit.signature));
+                let signatures =
+                    convicting(hits).filter_map(|hit| self.signatures.get(hit.signature));
                 let counted =
                     signatures.filter(|signature| signature.status != Status::Experimental);
                 let weighted = counted.filter(|signature| signature.weight > 0.0);
@@ -389,4 +398,9 @@ impl<'p> MatchedIndicator<'p> {
             self.clusters.push(cluster);
         }
     }
+}
+
+/// Returns the hits without a selection for innocence.
+fn convicting(hits: &[Hit]) -> impl Iterator<Item = &Hit> {
+    hits.iter().filter(|hit| hit.innocence.is_empty())
 }

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::rules::policy::Scoring;
+use crate::rules::policy::{INNOCENCE_FAMILY, Scoring};
 
 /// A score with its derivation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -32,23 +32,52 @@ pub struct Contribution {
     pub capped: f64,
 }
 
+/// The weight of a hit.
+#[derive(Clone, Copy, Debug)]
+pub struct HitWeight<'h> {
+    /// Family, whose weights are capped together.
+    pub family: &'h str,
+    /// Weight in decibans.
+    pub weight: f64,
+    /// Whether a selection of the signature speaks for an innocent request.
+    pub is_innocent: bool,
+}
+
 impl Score {
-    /// Computes the score of weights in decibans, each with its family.
-    pub fn new<'w>(weights: impl IntoIterator<Item = (&'w str, f64)>, scoring: &Scoring) -> Self {
+    /// Computes the score of hits.
+    pub fn new<'h>(hits: impl IntoIterator<Item = HitWeight<'h>>, scoring: &Scoring) -> Self {
         let mut contributions: Vec<Contribution> = Vec::new();
-        for (family, weight) in weights {
-            match contributions.iter_mut().find(|contribution| contribution.family == family) {
-                Some(contribution) => contribution.raw += weight,
-                None => contributions.push(Contribution {
-                    family: family.to_owned(),
-                    raw: weight,
-                    capped: 0.0,
-                }),
+        // Sum of the innocent hits of each family.
+        let mut innocent: Vec<f64> = Vec::new();
+        for HitWeight { family, weight, is_innocent } in hits {
+            let known = contributions.iter().position(|contribution| contribution.family == family);
+            let position = known.unwrap_or(contributions.len());
+            if known.is_none() {
+                let family = family.to_owned();
+                contributions.push(Contribution { family, raw: 0.0, capped: 0.0 });
+                innocent.push(0.0);
+            }
+            if let Some(contribution) = contributions.get_mut(position) {
+                contribution.raw += weight;
+            }
+            if let Some(sum) = innocent.get_mut(position).filter(|_| is_innocent) {
+                *sum += weight.max(0.0);
             }
         }
-        for contribution in &mut contributions {
+        let mut innocence = 0.0;
+        for (contribution, innocent) in contributions.iter_mut().zip(innocent) {
             let cap = scoring.family_cap(&contribution.family).abs();
             contribution.capped = contribution.raw.clamp(-cap, cap);
+            // Never more than the innocent hits have added, after the cap.
+            innocence += (contribution.raw - innocent).clamp(-cap, cap) - contribution.capped;
+        }
+        if innocence < 0.0 {
+            let cap = scoring.family_cap(INNOCENCE_FAMILY).abs();
+            contributions.push(Contribution {
+                family: INNOCENCE_FAMILY.to_owned(),
+                raw: innocence,
+                capped: innocence.max(-cap),
+            });
         }
         // Adding 0 turns the sum of an empty iterator, -0, into 0.
         let capped = contributions.iter().map(|contribution| contribution.capped);
@@ -94,15 +123,37 @@ mod tests {
             ("notice", &[("a", 7.3)], 5.1),
             ("a family is capped", &[("a", 22.0), ("a", 22.0)], 75.97),
             ("two families are hostile", &[("a", 22.0), ("b", 13.0)], 96.93),
-            ("context is capped low", &[("a", 22.0), ("context", -50.0)], 28.47),
+            ("context is capped low", &[("a", 22.0), ("context", -50.0)], 50.0),
             ("evidence beyond floats", &[("a", f64::MAX), ("a", f64::MAX)], 75.97),
         ];
         for (name, weights, expected) in rows {
-            assert_eq!(
-                Score::new(weights.iter().copied(), &Scoring::default()).probability,
-                *expected,
-                "{name}"
-            );
+            let hits = weights.iter().map(|(family, weight)| hit(family, *weight, false));
+            assert_eq!(Score::new(hits, &Scoring::default()).probability, *expected, "{name}");
+        }
+    }
+
+    fn hit(family: &str, weight: f64, is_innocent: bool) -> HitWeight<'_> {
+        HitWeight { family, weight, is_innocent }
+    }
+
+    #[test]
+    fn innocence_takes_back_what_its_hits_have_added_within_the_cap() {
+        let rows: &[(&str, &[(&str, f64, bool)], f64)] = &[
+            ("a weak hit is cancelled", &[("a", 4.0, true)], 0.0),
+            ("a strong hit is not", &[("a", 22.0, true)], 16.0),
+            ("the cap holds for the sum", &[("a", 22.0, true), ("b", 22.0, true)], 38.0),
+            ("other hits remain", &[("a", 22.0, false), ("b", 3.0, true)], 22.0),
+            (
+                "the excess over a cap is not taken back",
+                &[("a", 22.0, false), ("a", 14.0, true)],
+                22.0,
+            ),
+            ("negative evidence stays", &[("a", -2.0, true)], -2.0),
+        ];
+        for (name, hits, expected) in rows {
+            let hits =
+                hits.iter().map(|(family, weight, innocent)| hit(family, *weight, *innocent));
+            assert_eq!(Score::new(hits, &Scoring::default()).evidence, *expected, "{name}");
         }
     }
 }

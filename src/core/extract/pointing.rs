@@ -153,6 +153,12 @@ fn pointer_of_words(text: &str) -> Option<Pointer> {
     (is_short && !is_question && !contains_stem(text, &STEMS.tasks)).then_some(Pointer::Back)
 }
 
+/// Returns whether a normalised sentence orders to follow another text.
+pub(super) fn orders_to_follow(sentence: &str) -> bool {
+    let width = sentence.chars().fold(0, |sum: usize, char| sum.saturating_add(char_width(char)));
+    width <= ORDER_WIDTH && contains_stem(sentence, &STEMS.obeying)
+}
+
 /// Returns whether a stem begins a word of the text. Scripts that do not separate words may contain
 /// it anywhere.
 fn contains_stem(text: &str, stems: &[Cow<'_, str>]) -> bool {

@@ -8,6 +8,7 @@ use super::coding::Coding;
 use super::issues::ReadIssues;
 use super::lenient_json::{Reader, Token};
 use super::lenient_value::{parse_flag, parse_number, skip_mistyped};
+use super::passage::Passages;
 use super::raw_string::{RawString, Sink};
 use crate::completeness::Completeness;
 use crate::field::{FieldId, MESSAGE_SECTIONS, Section};
@@ -42,6 +43,8 @@ pub struct Request<'a> {
     pub(super) continues_stored: bool,
     pub(super) work: WorkBudget,
     pub(super) issues: ReadIssues,
+    /// Cached passages: few requests need them.
+    pub(super) passages: OnceCell<Passages>,
     /// Cached template keys of the user text and of the system text: lists and correlations both
     /// need them.
     pub(super) template_hashes: [OnceCell<(HashKey, Vec<u64>)>; 2],
@@ -65,9 +68,9 @@ pub struct Segment<'a> {
 impl Segment<'_> {
     /// Returns the sections in which the text counts, as bits: its own, and that of attachments if
     /// the last turn of the user points to it.
-    pub fn sections(&self) -> u8 {
-        let pointed_at = if self.is_pointed_at { Section::Attachment as u8 } else { 0 };
-        self.section as u8 | pointed_at
+    pub fn sections(&self) -> u16 {
+        let pointed_at = if self.is_pointed_at { Section::Attachment as u16 } else { 0 };
+        self.section as u16 | pointed_at
     }
 }
 
@@ -97,6 +100,16 @@ impl<'a> Source<'a> {
     /// Returns whether the text repeats the parts of a message.
     pub fn is_joined(&self) -> bool {
         matches!(self, Self::Joined(_))
+    }
+
+    /// Returns the decoded text, with its line ends; `None` for joined parts.
+    pub(super) fn decoded(&self) -> Option<Cow<'a, str>> {
+        match self {
+            Self::Value(raw) => Some(raw.text()),
+            Self::Encoded(raw, coding) => Some(Cow::Owned(coding.decode(*raw).into_owned())),
+            Self::Earlier(text) => Some(Cow::Borrowed(text)),
+            Self::Joined(_) => None,
+        }
     }
 
     /// Appends the text to `out`, normalised with its case, up to `limit` bytes; nothing for joined
@@ -285,6 +298,7 @@ impl<'a> Request<'a> {
         self.logit_bias_digest = None;
         self.hash_inputs.clear();
         self.template_hashes = Default::default();
+        self.passages = OnceCell::new();
         self.after_space = false;
         self.continues_stored = false;
         self.issues = ReadIssues::default();

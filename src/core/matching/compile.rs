@@ -6,11 +6,11 @@ use once_cell::sync::OnceCell;
 
 use super::condition::BitExpr;
 use super::keyword::{KeywordCheck, KeywordTest};
-use super::program::{Literal, LiteralTarget, LiteralUse, NumberTest, Program};
+use super::program::{Literal, LiteralTarget, LiteralUse, NumberTest, Program, SignatureUse};
 use super::regex_gate::RegexTest;
 use super::required_literals::RequiredLiteralIds;
 use crate::error::Error;
-use crate::field::{Field, FieldType, sections};
+use crate::field::{Field, FieldType, VOICES, sections};
 use crate::matching::literal_scanner::{MIN_LITERAL_BYTES, Scanner};
 use crate::rules::signature;
 use crate::rules::signature::{
@@ -39,7 +39,14 @@ pub fn compile(signatures: &[Signature]) -> Result<Program, Error> {
                 triggered.push(index as u32);
             }
         }
+        let innocence = signature.innocence.iter();
+        let innocence = innocence.map(|name| compiler.compile_named_selection(signature, name));
+        let innocence: Box<[BitExpr]> = innocence.collect::<Result<_, _>>()?;
+        let mut expressions = innocence.iter().chain([&node]);
+        let has_voice = expressions.any(|expression| compiler.has_voice(expression));
+        compiler.program.uses.push(SignatureUse { has_voice, is_evidence: signature.weight > 0.0 });
         compiler.program.conditions.push(node);
+        compiler.program.innocence.push(innocence);
     }
     Ok(compiler.finish())
 }
@@ -88,17 +95,23 @@ impl Compiler {
             Condition::All(parts) => BitExpr::All(self.compile_conditions(signature, parts)?),
             Condition::Any(parts) => BitExpr::any_of(self.compile_conditions(signature, parts)?),
             Condition::Not(part) => {
-                BitExpr::Not(Box::new(self.compile_condition(signature, part)?))
+                let part = Box::new(self.compile_condition(signature, part)?);
+                if self.has_voice(&part) { BitExpr::NotSaid(part) } else { BitExpr::Not(part) }
             }
-            Condition::Selection(name) => {
-                let selection = signature.selections.get(name).ok_or_else(|| {
-                    let problem =
-                        format!("signature '{}' has no selection '{name}'", signature.name);
-                    Error::new(problem, "name it under `detection`")
-                })?;
-                self.compile_selection(selection)?
-            }
+            Condition::Selection(name) => self.compile_named_selection(signature, name)?,
         })
+    }
+
+    fn compile_named_selection(
+        &mut self,
+        signature: &Signature,
+        name: &str,
+    ) -> Result<BitExpr, Error> {
+        let selection = signature.selections.get(name).ok_or_else(|| {
+            let problem = format!("signature '{}' has no selection '{name}'", signature.name);
+            Error::new(problem, "name it under `detection`")
+        })?;
+        self.compile_selection(selection)
     }
 
     fn compile_conditions(
@@ -120,6 +133,22 @@ impl Compiler {
 
     fn compile_selections(&mut self, parts: &[Selection]) -> Result<Box<[BitExpr]>, Error> {
         parts.iter().map(|part| self.compile_selection(part)).collect()
+    }
+
+    /// Returns whether a condition compares text of a voice.
+    fn has_voice(&self, node: &BitExpr) -> bool {
+        let is_voiced = |bit: usize| {
+            matches!(self.program.field_by_bit.get(bit),
+                Some(Field::Known(field)) if sections(*field) & VOICES != 0)
+        };
+        match node {
+            BitExpr::Bit(bit) => is_voiced(*bit),
+            BitExpr::AnyBit(words) => BitExpr::bit_indices(words).any(is_voiced),
+            BitExpr::All(parts) | BitExpr::Any(parts) => {
+                parts.iter().any(|part| self.has_voice(part))
+            }
+            BitExpr::Not(part) | BitExpr::NotSaid(part) => self.has_voice(part),
+        }
     }
 
     /// Returns the bit of a comparison, and compiles it if it is new.
@@ -197,7 +226,7 @@ impl Compiler {
         &mut self,
         pattern: &str,
         required_literals: &[signature::RequiredLiterals],
-        sections: u8,
+        sections: u16,
     ) -> Result<Vec<RequiredLiteralIds>, Error> {
         if required_literals.is_empty()
             || required_literals.iter().any(|literal_set| literal_set.alternatives.is_empty())
@@ -306,8 +335,8 @@ fn trigger_bits(node: &BitExpr, program: &Program) -> Option<Vec<usize>> {
     let mut bits = match node {
         BitExpr::Bit(bit) => vec![*bit],
         BitExpr::AnyBit(words) => BitExpr::bit_indices(words).collect(),
-        BitExpr::Not(part) => match &**part {
-            BitExpr::Not(part) => return trigger_bits(part, program),
+        BitExpr::Not(part) | BitExpr::NotSaid(part) => match &**part {
+            BitExpr::Not(part) | BitExpr::NotSaid(part) => return trigger_bits(part, program),
             _ => return None,
         },
         BitExpr::Any(parts) => {

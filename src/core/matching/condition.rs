@@ -17,6 +17,9 @@ pub(crate) enum BitExpr {
     /// Any of many bits, in ascending order.
     AnyBit(Box<[WordMask]>),
     Not(Box<BitExpr>),
+    /// A [`BitExpr::Not`] of comparisons with text of a voice, which may hold as long as the text
+    /// is not divided.
+    NotSaid(Box<BitExpr>),
     Bit(usize),
 }
 
@@ -32,13 +35,15 @@ pub(crate) struct WordMask {
 pub(super) struct BitState {
     set: Box<[u64]>,
     pending: Box<[u64]>,
+    /// Whether text counts in every voice that it may have, so that more bits may be set than hold.
+    pub is_superset: bool,
 }
 
 impl BitState {
     /// Creates a state of `bits` bits, none set or pending.
     pub fn new(bits: usize) -> Self {
         let zeroed = || vec![0; bits.div_ceil(64)].into();
-        Self { set: zeroed(), pending: zeroed() }
+        Self { set: zeroed(), pending: zeroed(), is_superset: false }
     }
 
     /// Clears all bits.
@@ -143,7 +148,8 @@ impl BitExpr {
                     Ternary::DependsOn(bits.lowest_index(pending))
                 })
             }
-            Self::Not(part) => match part.evaluate(state) {
+            Self::NotSaid(_) if state.is_superset => Ternary::Holds,
+            Self::Not(part) | Self::NotSaid(part) => match part.evaluate(state) {
                 Ternary::Holds => Ternary::Fails,
                 Ternary::Fails => Ternary::Holds,
                 pending => pending,
@@ -159,7 +165,8 @@ impl BitExpr {
             Self::All(parts) => parts.iter().all(|part| part.holds(state)),
             Self::Any(parts) => parts.iter().any(|part| part.holds(state)),
             Self::AnyBit(word_masks) => word_masks.iter().any(|bits| bits.masked(&state.set) != 0),
-            Self::Not(part) => !part.holds(state),
+            Self::NotSaid(_) if state.is_superset => true,
+            Self::Not(part) | Self::NotSaid(part) => !part.holds(state),
             Self::Bit(bit) => state.is_set(*bit),
         }
     }
@@ -184,7 +191,7 @@ impl BitExpr {
                     add(bits.lowest_index(set));
                 }
             }
-            Self::Not(_) => {}
+            Self::Not(_) | Self::NotSaid(_) => {}
             Self::Bit(bit) => add(*bit),
         }
     }

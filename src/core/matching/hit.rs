@@ -11,6 +11,10 @@ pub struct Hit {
     pub signature: usize,
     /// Locations that suffice to make the condition hold.
     pub evidence: Vec<Evidence>,
+    /// Positions in [`Signature::innocence`] of the selections that hold.
+    ///
+    /// [`Signature::innocence`]: crate::rules::signature::Signature::innocence
+    pub innocence: Vec<usize>,
     /// Keyed hash of the indicator, if the hit is an indicator's.
     pub indicator_key: Option<u64>,
 }

@@ -9,9 +9,10 @@ use super::hit::{Evidence, Hit};
 use super::keyword::{KeywordCheck, KeywordTest, run_keyword_tests};
 use super::literal_scanner::Scanner;
 use super::regex_gate::{self, RegexGate, RegexTest, segment_at};
+use super::voices::{possible_sections, sections_at, segment_sections};
 use crate::error::Error;
-use crate::extract::{ReadIssues, Request, Segment, Source};
-use crate::field::{Field, FieldId};
+use crate::extract::{Passages, ReadIssues, Request, Segment, Source};
+use crate::field::{Field, FieldId, VOICES};
 use crate::rules::signature::{Comparator, StringMatch};
 use crate::text;
 
@@ -30,13 +31,26 @@ pub struct Program {
     /// Fields, and the bit to set if the field has no value.
     pub(crate) absence_tests: Vec<(Field, usize)>,
     /// Sections, and the bit to set if a segment of them has text.
-    pub(crate) presence_tests: Vec<(u8, usize)>,
+    pub(crate) presence_tests: Vec<(u16, usize)>,
     /// Field of the comparison, by bit.
     pub(crate) field_by_bit: Vec<Field>,
     /// Signatures to evaluate when the bit is set, by bit.
     pub(crate) signatures_by_bit: Vec<Vec<u32>>,
     /// Condition of each signature.
     pub(crate) conditions: Vec<BitExpr>,
+    /// Use of each signature.
+    pub(crate) uses: Vec<SignatureUse>,
+    /// Innocence selections of each signature.
+    pub(crate) innocence: Vec<Box<[BitExpr]>>,
+}
+
+/// The facts of a signature that decide whether its match requires the text to be divided.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SignatureUse {
+    /// Whether it compares text of a voice.
+    pub has_voice: bool,
+    /// Whether its weight is positive.
+    pub is_evidence: bool,
 }
 
 /// The uses of a literal.
@@ -52,8 +66,8 @@ pub(crate) struct Literal {
 /// A use of a literal: conditions on an occurrence, and its effect.
 #[derive(Clone, Debug)]
 pub(crate) struct LiteralUse {
-    /// Sections in which an occurrence counts, as bits of [`crate::field::Section`].
-    pub sections: u8,
+    /// Sections and voices in which an occurrence counts, as bits.
+    pub sections: u16,
     pub anchor: StringMatch,
     /// Pattern with its case, for a case-sensitive comparison.
     pub cased_pattern: Option<String>,
@@ -89,8 +103,8 @@ pub struct Matcher<'p> {
     origins: Vec<(usize, BitOrigin)>,
     /// Bit set of signatures to evaluate.
     candidate_signatures: Vec<u64>,
-    /// Sections in which a literal was seen, by literal.
-    sections_by_literal: Vec<u8>,
+    /// Sections and voices in which a literal was seen, by literal.
+    sections_by_literal: Vec<u16>,
     regex_gate: RegexGate,
 }
 
@@ -133,9 +147,6 @@ impl Program {
     /// Evaluates the header comparisons. Names of `headers` are in lower case.
     pub fn header_bits(&self, headers: &[(String, String)]) -> HeaderBits {
         let mut bits = HeaderBits::default();
-        if self.headers.is_empty() {
-            return bits;
-        }
         for (name, value) in headers {
             let Some(tests) = self.headers.get(name.as_str()) else { continue };
             run_keyword_tests(tests, value, &mut |bit, range| bits.0.push((bit, range)));
@@ -148,6 +159,15 @@ impl Program {
             }
         }
         bits
+    }
+
+    /// Returns whether the signatures in `matched` depend on the voices of passages. If
+    /// none of them is evidence, that is not worth the work, for they add nothing to a score.
+    fn needs_division(&self, matched: &[usize]) -> bool {
+        let any = |is_wanted: fn(&SignatureUse) -> bool| {
+            matched.iter().filter_map(|signature| self.uses.get(*signature)).any(is_wanted)
+        };
+        any(|signature| signature.is_evidence) && any(|signature| signature.has_voice)
     }
 
     /// Returns the number of distinct literals.
@@ -163,8 +183,39 @@ impl Program {
 
 impl Matcher<'_> {
     /// Returns the signatures that match a request, in the order of the ruleset.
+    ///
+    /// At first, all text counts in every voice that it may have. If signatures match by that, the
+    /// text is divided and matched again: few requests have any, and dividing reads them again.
     pub fn hits(&mut self, request: &Request<'_>, header_bits: &HeaderBits) -> Vec<Hit> {
+        let mut matched = self.matched(request, header_bits, None);
+        let mut passages = None;
+        if self.program.needs_division(&matched) {
+            passages = Some(request.passages());
+            request.work().begin_search(request.text().len());
+            matched = self.matched(request, header_bits, passages);
+        }
+        if matched.is_empty() {
+            return Vec::new();
+        }
+        let innocence: Vec<Vec<usize>> =
+            matched.iter().map(|signature| self.innocence(*signature, request, passages)).collect();
+        let mut hits = self.with_evidence(matched, request);
+        for (hit, innocence) in hits.iter_mut().zip(innocence) {
+            hit.innocence = innocence;
+        }
+        hits
+    }
+
+    /// Returns the signatures whose conditions hold, by the voices of `passages`, or by all
+    /// possible voices.
+    fn matched(
+        &mut self,
+        request: &Request<'_>,
+        header_bits: &HeaderBits,
+        passages: Option<&Passages>,
+    ) -> Vec<usize> {
         self.bit_state.clear();
+        self.bit_state.is_superset = passages.is_none();
         self.candidate_signatures.fill(0);
         self.origins.clear();
         self.sections_by_literal.fill(0);
@@ -174,9 +225,9 @@ impl Matcher<'_> {
         }
         self.match_keywords(request);
         self.match_numbers(request);
-        self.match_absences(request);
-        self.match_text(request);
-        let mut matched = self.matching_signatures(request);
+        self.match_absences(request, passages);
+        self.match_text(request, passages);
+        let mut matched = self.matching_signatures(request, passages);
         if request.work().is_exhausted() && !request.issues().contains(ReadIssues::COSTLY) {
             let tests = self.program.keywords.get(&FieldId::BodyUnreadable);
             run_keyword_tests(
@@ -189,9 +240,9 @@ impl Matcher<'_> {
                     );
                 },
             );
-            matched = self.matching_signatures(request);
+            matched = self.matching_signatures(request, passages);
         }
-        if matched.is_empty() { Vec::new() } else { self.with_evidence(matched, request) }
+        matched
     }
 
     /// Sets a bit, with the origin of the first match as evidence.
@@ -240,25 +291,27 @@ impl Matcher<'_> {
     }
 
     /// Sets the bits of `|exists` comparisons.
-    fn match_absences(&mut self, request: &Request<'_>) {
+    fn match_absences(&mut self, request: &Request<'_>, passages: Option<&Passages>) {
         let program = self.program;
-        let sections = request.segments().iter().fold(0, |mask, segment| mask | segment.sections());
+        let segments = request.segments().iter();
+        let sections = segments.fold(0, |mask, segment| mask | segment_sections(segment, passages));
         for (mask, bit) in &program.presence_tests {
             if mask & sections != 0 {
                 self.set(*bit, BitOrigin::default());
             }
         }
         for (field, bit) in &program.absence_tests {
-            if let Field::Known(name) = field
-                && !has_value(request, *name, sections)
-            {
+            let Field::Known(name) = field else { continue };
+            // Undivided text may lack any voice.
+            let may_lack = passages.is_none() && crate::field::sections(*name) & VOICES != 0;
+            if may_lack || !has_value(request, *name, sections) {
                 self.set(*bit, BitOrigin::default());
             }
         }
     }
 
     /// Scans the text for all literals, sets their bits, and records literals for the regex gate.
-    fn match_text(&mut self, request: &Request<'_>) {
+    fn match_text(&mut self, request: &Request<'_>, passages: Option<&Passages>) {
         let program = self.program;
         // The text is scanned once per width of grams. A request whose text fits its budget is
         // always scanned, for that is linear.
@@ -279,15 +332,21 @@ impl Matcher<'_> {
             {
                 request.work().exhaust();
             }
+            let sections = sections_at(segment, passages, start);
             if let Some(seen_sections) = self.sections_by_literal.get_mut(literal_index) {
-                if segment.sections() & !*seen_sections == 0 && !literal.is_position_sensitive {
+                if sections & !*seen_sections == 0 && !literal.is_position_sensitive {
                     return;
                 }
-                *seen_sections |= segment.sections();
+                *seen_sections |= sections;
             }
             let end = start.saturating_add(program.scanner.literal_len(literal_index));
             for (use_index, literal_use) in literal.uses.iter().enumerate() {
-                if literal_use.sections & segment.sections() == 0
+                let counted = match literal_use.target {
+                    LiteralTarget::Bit(_) => sections,
+                    // A match that begins in one passage may have its literals in the next.
+                    LiteralTarget::Regex { .. } => possible_sections(segment),
+                };
+                if literal_use.sections & counted == 0
                     || !satisfies_anchor(literal_use.anchor, segment, start, end)
                 {
                     continue;
@@ -328,16 +387,20 @@ impl Matcher<'_> {
     }
 
     /// Runs a pending regex. Its bit is then no longer pending.
-    fn run_regex(&mut self, regex: usize, request: &Request<'_>) {
+    fn run_regex(&mut self, regex: usize, request: &Request<'_>, passages: Option<&Passages>) {
         let Some(test) = self.program.regexes.get(regex) else { return };
         self.bit_state.set_pending(test.bit, false);
-        if let Some(range) = self.regex_gate.find_match(test, request) {
+        if let Some(range) = self.regex_gate.find_match(test, request, passages) {
             self.set(test.bit, BitOrigin { start: range.start, end: range.end, is_in_text: true });
         }
     }
 
     /// Returns the candidate signatures whose condition holds, running regexes as needed.
-    fn matching_signatures(&mut self, request: &Request<'_>) -> Vec<usize> {
+    fn matching_signatures(
+        &mut self,
+        request: &Request<'_>,
+        passages: Option<&Passages>,
+    ) -> Vec<usize> {
         let mut matching = Vec::new();
         // No signature becomes a candidate in this loop: a regex that matches triggers only
         // signatures that its pending bit has triggered before.
@@ -347,7 +410,7 @@ impl Matcher<'_> {
                 let bit = word.trailing_zeros();
                 word ^= 1 << bit;
                 let signature = word_index.saturating_mul(64).saturating_add(bit as usize);
-                if self.signature_matches(signature, request) {
+                if self.signature_matches(signature, request, passages) {
                     matching.push(signature);
                 }
             }
@@ -355,15 +418,44 @@ impl Matcher<'_> {
         matching
     }
 
-    /// Evaluates a condition, running pending regexes as long as the value depends on one.
-    fn signature_matches(&mut self, signature: usize, request: &Request<'_>) -> bool {
-        let Some(condition) = self.program.conditions.get(signature) else { return false };
+    /// Returns whether the condition of a signature holds.
+    fn signature_matches(
+        &mut self,
+        signature: usize,
+        request: &Request<'_>,
+        passages: Option<&Passages>,
+    ) -> bool {
+        let condition = self.program.conditions.get(signature);
+        condition.is_some_and(|condition| self.holds(condition, request, passages))
+    }
+
+    /// Returns the positions of the innocence selections of a signature that hold.
+    fn innocence(
+        &mut self,
+        signature: usize,
+        request: &Request<'_>,
+        passages: Option<&Passages>,
+    ) -> Vec<usize> {
+        let Some(selections) = self.program.innocence.get(signature) else { return Vec::new() };
+        let holding = |(position, selection): (usize, &BitExpr)| {
+            self.holds(selection, request, passages).then_some(position)
+        };
+        selections.iter().enumerate().filter_map(holding).collect()
+    }
+
+    /// Evaluates an expression, running pending regexes as long as the value depends on one.
+    fn holds(
+        &mut self,
+        expression: &BitExpr,
+        request: &Request<'_>,
+        passages: Option<&Passages>,
+    ) -> bool {
         loop {
-            match condition.evaluate(&self.bit_state) {
+            match expression.evaluate(&self.bit_state) {
                 Ternary::Holds => return true,
                 Ternary::Fails => return false,
                 Ternary::DependsOn(bit) => match self.program.regex_by_bit.get(bit) {
-                    Some(Some(regex)) => self.run_regex(*regex, request),
+                    Some(Some(regex)) => self.run_regex(*regex, request, passages),
                     _ => return false,
                 },
             }
@@ -422,6 +514,7 @@ impl Matcher<'_> {
         let to_hit = |(signature, bits): (usize, Vec<usize>)| Hit {
             signature,
             evidence: bits.into_iter().filter_map(locate).collect(),
+            innocence: Vec::new(),
             indicator_key: None,
         };
         witnesses.into_iter().map(to_hit).collect()
@@ -472,7 +565,7 @@ impl CasedValue {
 }
 
 /// Returns whether a request has a value of a field; `sections` are the sections with text.
-fn has_value(request: &Request<'_>, name: FieldId, sections: u8) -> bool {
+fn has_value(request: &Request<'_>, name: FieldId, sections: u16) -> bool {
     crate::field::sections(name) & sections != 0
         || request.keywords().iter().any(|(present, _)| *present == name)
         || request.numbers().iter().any(|(present, _)| *present == name)

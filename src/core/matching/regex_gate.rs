@@ -13,8 +13,9 @@ use regex_automata::{Anchored, Input};
 
 use super::occurrences::Occurrences;
 use super::required_literals::RequiredLiteralIds;
+use super::voices::{possible_sections, sections_at};
 use crate::error::Error;
-use crate::extract::{Request, Segment};
+use crate::extract::{Passages, Request, Segment};
 
 /// A comparison of prompt text with a regex.
 #[derive(Debug)]
@@ -22,8 +23,8 @@ pub(crate) struct RegexTest {
     pub pattern: String,
     pub compiled: OnceCell<Option<Regex>>,
     pub bit: usize,
-    /// Sections that are searched, as bits of [`crate::field::Section`].
-    pub sections: u8,
+    /// Sections and voices in which a match may begin, as bits.
+    pub sections: u16,
     /// Literals that every match contains, in order; at least one set.
     pub required_literals: Vec<RequiredLiteralIds>,
     /// Bytes of the longest match, if it is bounded.
@@ -74,7 +75,14 @@ impl RegexGate {
     /// Runs a regex at the positions where it may match. Returns the byte range of its first match
     /// in the text; `None` without a match, or if the budget of searching is exhausted, which only
     /// adversarial text does.
-    pub fn find_match(&mut self, test: &RegexTest, request: &Request<'_>) -> Option<Range<usize>> {
+    ///
+    /// By `passages`, only a match that begins in a passage of the right voice counts.
+    pub fn find_match(
+        &mut self,
+        test: &RegexTest,
+        request: &Request<'_>,
+        passages: Option<&Passages>,
+    ) -> Option<Range<usize>> {
         if !request.work().may_search() {
             request.work().exhaust();
             return None;
@@ -85,11 +93,11 @@ impl RegexGate {
         }
         let regex = get_or_compile(&test.pattern, &test.compiled)?;
         match test.anchored_bounds() {
-            Some(bounds) => search_each_start(regex, test, bounds, &starts, request),
+            Some(bounds) => search_each_start(regex, test, bounds, &starts, request, passages),
             None => search_windows(test, &starts, request).iter().find_map(|window| {
                 spend_occurrences(request, 1)?;
                 request.work().spend_searching(window.len()).then_some(())?;
-                search_window(regex, request, window, Anchored::No)
+                search_passages(regex, test, window, request, passages)
             }),
         }
     }
@@ -146,7 +154,7 @@ impl RegexGate {
             let start = *start as usize;
             let Some((_, segment)) = segment_at(request, start) else { return false };
             spend_occurrences(request, 1).is_some()
-                && segment.sections() & test.sections != 0
+                && possible_sections(segment) & test.sections != 0
                 && self.fits_before(preceding, rarest, start, segment.range.start, request)
                 && self.fits_after(following, start, segment.range.end, request)
         })
@@ -250,9 +258,9 @@ struct MatchBounds {
 
 impl RequiredLiteralIds {
     /// Returns whether a match can have this literal, its first required literal, at `start`.
-    fn can_begin_match(&self, start: usize, sections: u8, request: &Request<'_>) -> bool {
+    fn can_begin_match(&self, start: usize, sections: u16, request: &Request<'_>) -> bool {
         segment_at(request, start).is_some_and(|(_, segment)| {
-            segment.sections() & sections != 0
+            possible_sections(segment) & sections != 0
                 && segment.range.start.saturating_add(self.min_distance) <= start
         })
     }
@@ -294,6 +302,7 @@ fn search_each_start(
     bounds: MatchBounds,
     literal_starts: &[usize],
     request: &Request<'_>,
+    passages: Option<&Passages>,
 ) -> Option<Range<usize>> {
     let min = test.required_literals.first()?.min_distance;
     let text = request.text().as_bytes();
@@ -303,7 +312,9 @@ fn search_each_start(
         let earliest = literal_start.saturating_sub(bounds.max_before);
         let first_start = earliest.max(segment.range.start).max(next_start);
         for start in first_start..=literal_start.saturating_sub(min) {
-            if !test.may_begin_with(text.get(start)) {
+            if !test.may_begin_with(text.get(start))
+                || sections_at(segment, passages, start) & test.sections == 0
+            {
                 continue;
             }
             let window = start..start.saturating_add(bounds.max_len).min(segment.range.end);
@@ -348,6 +359,39 @@ fn search_windows(
         }
     }
     windows
+}
+
+/// Returns the first match in a window that begins in a passage of the right voice.
+///
+/// Each search begins at such a passage. It ends the search of the window, or it finds a match that
+/// begins behind the passage, from where the next search begins: no byte before a match is searched
+/// twice.
+fn search_passages(
+    regex: &Regex,
+    test: &RegexTest,
+    window: &Range<usize>,
+    request: &Request<'_>,
+    passages: Option<&Passages>,
+) -> Option<Range<usize>> {
+    let Some(passages) = passages else {
+        return search_window(regex, request, window, Anchored::No);
+    };
+    let (_, segment) = segment_at(request, window.start)?;
+    let mut start = window.start;
+    while start < window.end {
+        let passage_end = passages.end_at(start).min(window.end);
+        if sections_at(segment, Some(passages), start) & test.sections != 0 {
+            let matched = search_window(regex, request, &(start..window.end), Anchored::No)?;
+            if matched.start < passage_end {
+                return Some(matched);
+            }
+            request.work().spend_searching(matched.len()).then_some(())?;
+            start = matched.start;
+        } else {
+            start = passage_end;
+        }
+    }
+    None
 }
 
 /// Returns the first match of a regex in a window of the text.

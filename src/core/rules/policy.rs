@@ -330,9 +330,20 @@ impl Policy {
 impl Scoring {
     /// Returns the maximum decibans that a family can add or subtract.
     pub fn family_cap(&self, family: &str) -> f64 {
-        self.caps.get(family).copied().unwrap_or(self.family_cap)
+        let default = if family == INNOCENCE_FAMILY { INNOCENCE_CAP } else { self.family_cap };
+        self.caps.get(family).copied().unwrap_or(default)
     }
 }
+
+/// Family of the evidence that selections for innocence take back from the score.
+///
+/// If such a selection holds, its hit takes back what it has added. The cap of the family keeps the
+/// sum over a request small, for a client writes the text that these selections test.
+pub const INNOCENCE_FAMILY: &str = "innocence";
+
+/// Maximum decibans of innocence, unless the policy sets another cap: policies that were written
+/// before this family existed must not let a client's words cancel more.
+const INNOCENCE_CAP: f64 = 6.0;
 
 /// Maximum seconds in which an upload must end.
 pub const MAX_UPLOAD_SECONDS: usize = 3_600;
@@ -401,7 +412,7 @@ impl Default for NoiseBudget {
 impl Default for Scoring {
     fn default() -> Self {
         // Evidence of ordinary use is easy to fake, hence the low cap of `context`.
-        Self { prior: -20.0, family_cap: 25.0, caps: BTreeMap::from([("context".to_owned(), 6.0)]) }
+        Self { prior: -20.0, family_cap: 25.0, caps: BTreeMap::from([("context".to_owned(), 2.0)]) }
     }
 }
 

@@ -27,6 +27,9 @@ pub struct Signature {
     pub selections: BTreeMap<String, Selection>,
     /// Condition over the names of the selections.
     pub condition: Condition,
+    /// Names of the selections that speak for an innocent request if the condition holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub innocence: Vec<String>,
 }
 
 impl Signature {
@@ -270,6 +273,27 @@ impl Condition {
         let mut names = Vec::new();
         self.collect_selection_names(&mut names);
         names
+    }
+
+    /// Returns the names of the selections that are negated an odd number of times, in order of
+    /// appearance.
+    pub fn negated_selection_names(&self) -> Vec<&str> {
+        let mut names = Vec::new();
+        self.collect_negated_names(false, &mut names);
+        names
+    }
+
+    fn collect_negated_names<'s>(&'s self, is_negated: bool, names: &mut Vec<&'s str>) {
+        match self {
+            Self::All(parts) | Self::Any(parts) => {
+                parts.iter().for_each(|part| part.collect_negated_names(is_negated, names))
+            }
+            Self::Not(part) => part.collect_negated_names(!is_negated, names),
+            Self::Selection(name) if is_negated && !names.contains(&name.as_str()) => {
+                names.push(name)
+            }
+            Self::Selection(_) => {}
+        }
     }
 
     fn collect_selection_names<'s>(&'s self, names: &mut Vec<&'s str>) {

@@ -95,6 +95,11 @@ impl<'o> Normalizer<'o> {
         self.out.len() >= self.limit
     }
 
+    /// Returns the length of the value so far. Characters that may still be composed do not count.
+    pub fn value_len(&self) -> usize {
+        self.out.len().saturating_sub(self.value_start)
+    }
+
     /// Ends the value and returns its range in the buffer.
     pub fn finish(self) -> Range<usize> {
         self.finish_with_edges().0

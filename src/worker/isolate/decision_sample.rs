@@ -219,6 +219,7 @@ mod tests {
             family: "hit".to_owned(),
             weight: number as f64,
             evidence: vec![evidence(1), evidence(9), evidence(3)],
+            innocence: Vec::new(),
             key: None,
         };
         let decision = Decision {

@@ -6,21 +6,25 @@ pub mod corpus;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ops::Range;
 
 use hedgerow_core::extract::raw_string::RawString;
 use hedgerow_core::extract::{Coding, FileFormat, Request, Segment};
-use hedgerow_core::field::{Field, FieldId, FieldType, MESSAGE_SECTIONS, Section, sections};
+use hedgerow_core::field::{Field, FieldId, FieldType, MESSAGE_SECTIONS, Section, Voice, sections};
 use hedgerow_core::http::route::{Dialect, Endpoint};
-use hedgerow_core::rules::signature::{Comparison, FieldComparison, Signature};
+use hedgerow_core::rules::signature::{Comparison, FieldComparison, Signature, StringMatch};
 use serde_json::{Map, Value};
 use unicode_normalization::UnicodeNormalization;
 
 /// The content of a request as plain lists, with sections as bits.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct PlainRequest {
     pub texts: Vec<(u8, String)>,
     /// Joined parts of messages.
     pub joined: Vec<(u8, String)>,
+    /// Passages of texts, with their voices, by section and text. A text without any is an
+    /// instruction, in sections that may have one.
+    passages: HashMap<(u8, String), Vec<(Range<usize>, u16)>>,
     /// White space around each of `texts`; empty after extraction.
     edges: Vec<Edges>,
     /// Whether only white space followed the last text; false after extraction.
@@ -48,6 +52,7 @@ impl PlainRequest {
         let mut plain = Self {
             texts: values(true),
             joined: values(false),
+            passages: HashMap::new(),
             edges: Vec::new(),
             after_space: false,
             keywords: request
@@ -93,10 +98,14 @@ impl PlainRequest {
                     (Field::Known(name), FieldType::Text) => {
                         let mask = sections(*name);
                         // The text of a union is the user's text.
-                        let section = if mask & Section::User as u8 != 0 {
-                            Section::User as u8
-                        } else {
-                            mask
+                        let is_user = mask & Section::User as u16 != 0;
+                        let section = match name {
+                            FieldId::PromptMaterial => Section::Tool as u8,
+                            FieldId::PromptInstruction | FieldId::PromptExamples => {
+                                Section::User as u8
+                            }
+                            _ if is_user => Section::User as u8,
+                            _ => mask as u8,
                         };
                         plain.texts.push((section, normalize(&text.unwrap())));
                     }
@@ -970,28 +979,75 @@ impl PlainRequest {
         self
     }
 
+    /// Takes over the passages of the core, which are tested by themselves.
+    pub fn with_passages(mut self, request: &Request<'_>) -> Self {
+        for segment in request.segments() {
+            let base = segment.range.start;
+            let within = request.passages().within(&segment.range);
+            let passages =
+                within.map(|(range, voice)| (range.start - base..range.end - base, voice));
+            let text = request.text()[segment.range.clone()].to_owned();
+            self.passages.insert((segment.sections() as u8, text), passages.collect());
+        }
+        self
+    }
+
+    /// Returns the ranges of a text that a field holds.
+    fn held(&self, section: u8, text: &str, mask: u16) -> Vec<Range<usize>> {
+        if u16::from(section) & mask != 0 {
+            return vec![0..text.len().max(1)];
+        }
+        let default = || {
+            let asks = Section::User as u8 | Section::System as u8 | Section::Attachment as u8;
+            let voice = if section & asks != 0 {
+                Voice::Instruction as u16
+            } else if section & Section::Tool as u8 != 0 {
+                Voice::Material as u16
+            } else {
+                0
+            };
+            vec![(0..text.len(), voice)]
+        };
+        let passages = self.passages.get(&(section, text.to_owned())).cloned();
+        let passages = passages.unwrap_or_else(default).into_iter();
+        passages.filter(|(_, voice)| voice & mask != 0).map(|(range, _)| range).collect()
+    }
+
     /// Returns whether a signature holds, by searching every value for every pattern.
     pub fn matches(&self, signature: &Signature, headers: &[(String, String)]) -> bool {
-        signature.condition.holds(&mut |name| {
-            signature.selections[name].holds(&mut |comparison| self.holds(comparison, headers))
-        })
+        signature.condition.holds(&mut |name| self.selects(signature, name, headers))
+    }
+
+    /// Returns whether a selection of a signature holds.
+    pub fn selects(
+        &self,
+        signature: &Signature,
+        selection: &str,
+        headers: &[(String, String)],
+    ) -> bool {
+        signature.selections[selection].holds(&mut |comparison| self.holds(comparison, headers))
     }
 
     fn holds(&self, comparison: &FieldComparison, headers: &[(String, String)]) -> bool {
         let FieldComparison { field, comparison } = comparison;
-        let strings: Vec<&str> = match field {
+        let whole = |text: &str| 0..text.len().max(1);
+        // Each string with the range in which a match may begin.
+        let strings: Vec<(&str, Range<usize>)> = match field {
             Field::Header(wanted) => {
                 let values = headers.iter().filter(|(name, _)| name == wanted);
-                values.map(|(_, value)| value.as_str()).collect()
+                values.map(|(_, value)| (value.as_str(), whole(value))).collect()
             }
             Field::Known(id) if field.field_type() == FieldType::Text => {
                 let texts = self.texts.iter().chain(&self.joined);
-                let texts = texts.filter(|(section, _)| section & sections(*id) != 0);
-                texts.map(|(_, text)| text.as_str()).collect()
+                let held = texts.flat_map(|(section, text)| {
+                    let ranges = self.held(*section, text, sections(*id)).into_iter();
+                    ranges.map(move |range| (text.as_str(), range))
+                });
+                held.collect()
             }
             Field::Known(wanted) => {
                 let values = self.keywords.iter().filter(|(id, _)| id == wanted);
-                values.map(|(_, value)| value.as_str()).collect()
+                values.map(|(_, value)| (value.as_str(), whole(value))).collect()
             }
         };
         let numbers: Vec<f64> = match field {
@@ -1005,15 +1061,29 @@ impl PlainRequest {
             Comparison::Exists(wanted) => (strings.len() + numbers.len() > 0) == *wanted,
             Comparison::String { string_match, value, cased } => {
                 assert!(!cased, "no shipped rule uses `cased`: the tests of the core cover it");
-                strings.iter().any(|text| string_match.matches(text, value))
+                strings.iter().any(|(text, range)| {
+                    let start = match string_match {
+                        StringMatch::Contains => {
+                            let rest = text.get(range.start..).unwrap_or_default();
+                            rest.find(value.as_str()).map(|start| range.start + start)
+                        }
+                        StringMatch::EndsWith => text.len().checked_sub(value.len()),
+                        StringMatch::StartsWith | StringMatch::Equals => Some(0),
+                    };
+                    string_match.matches(text, value)
+                        && start.is_some_and(|start| range.contains(&start))
+                })
             }
             Comparison::Regex { pattern, .. } => REGEXES.with_borrow_mut(|regexes| {
                 let regex = regexes
                     .entry(pattern.clone())
                     .or_insert_with(|| regex::bytes::Regex::new(pattern).unwrap());
-                strings.iter().any(|text| regex.is_match(text.as_bytes()))
+                strings.iter().any(|(text, range)| {
+                    let found = regex.find_at(text.as_bytes(), range.start);
+                    found.is_some_and(|found| range.contains(&found.start()))
+                })
             }),
-            Comparison::Cidr(network) => strings.iter().any(|text| {
+            Comparison::Cidr(network) => strings.iter().any(|(text, _)| {
                 text.parse().is_ok_and(|address: std::net::IpAddr| network.contains(&address))
             }),
             Comparison::Number { comparator, value } => {

@@ -30,7 +30,13 @@ export function steps(
     at += change;
   };
   for (const { family, raw, capped } of contributions) {
-    for (const hit of hits.filter((hit) => hit.family === family)) add(hit.name, 'hit', hit.weight);
+    const own = hits.filter((hit) => hit.family === family);
+    // Innocence is evidence of parts of other hits.
+    if (own.length === 0) {
+      add(family, 'hit', capped);
+      continue;
+    }
+    for (const hit of own) add(hit.name, 'hit', hit.weight);
     if (Math.abs(raw - capped) > 1e-9) add(`${family} is capped`, 'cap', capped - raw);
   }
   all.push({ label: 'sum', kind: 'total', from: 0, to: at });

@@ -19,9 +19,12 @@ export interface ExemplarResult {
   line: number;
   rule: string;
   name: string;
-  expected: boolean;
-  matches: boolean;
+  expected: Verdict;
+  actual: Verdict;
 }
+
+/** The verdict of a rule on an event. */
+export type Verdict = 'match' | 'innocent' | 'no-match';
 
 export interface Report {
   findings: Finding[];
@@ -85,6 +88,8 @@ export interface Explanation {
   name: string;
   weight: number;
   holds: boolean;
+  /** Names of the selections that speak for an innocent request. */
+  innocence: string[];
   selections: {
     name: string;
     holds: boolean;

@@ -126,7 +126,7 @@ function Hits({ hits }: { hits: DecisionRecord['hits'] }) {
     <section>
       <h3>Evidence</h3>
       <ul class="hits">
-        {hits.map(({ name, family, weight, evidence, key }) => (
+        {hits.map(({ name, family, weight, evidence, innocence, key }) => (
           <li key={`${name} ${key}`}>
             <a href={link('decisions', { signature: name })}>{name}</a>{' '}
             <span class="note">{family}</span> <span class="weight">{decibans(weight)}</span>
@@ -136,6 +136,7 @@ function Hits({ hits }: { hits: DecisionRecord['hits'] }) {
                 {range.end > range.start ? byteRange(range) : 'as a whole'}
               </div>
             ))}
+            {innocence && <div class="where">innocence: {innocence.join(', ')}</div>}
             {key && (
               <div class="where">
                 indicator <code>{key}</code>

@@ -87,7 +87,7 @@ interface ExemplarsProps {
 }
 
 function Exemplars({ exemplars, onJump }: ExemplarsProps) {
-  const failed = exemplars.filter(({ expected, matches }) => expected !== matches).length;
+  const failed = exemplars.filter(({ expected, actual }) => expected !== actual).length;
   return (
     <details class="rule-exemplar-results" open={failed > 0}>
       <summary>
@@ -113,14 +113,14 @@ interface ExemplarRowProps {
 }
 
 function ExemplarRow({ exemplar, onJump }: ExemplarRowProps) {
-  const { path, line, name, expected, matches } = exemplar;
+  const { path, line, name, expected, actual } = exemplar;
   const result = describeResult(exemplar);
   return (
     <li>
       <button type="button" class="link" onClick={() => onJump({ path, line, column: 1 })}>
         {name || `line ${line}`}
       </button>
-      : {expected === matches ? result : <strong class="rule-problems">{result}</strong>}
+      : {expected === actual ? result : <strong class="rule-problems">{result}</strong>}
     </li>
   );
 }

@@ -13,13 +13,13 @@ class Marker extends GutterMarker {
   }
 
   override eq({ exemplar: other }: Marker) {
-    const { name, expected, matches } = this.exemplar;
-    return other.name === name && other.expected === expected && other.matches === matches;
+    const { name, expected, actual } = this.exemplar;
+    return other.name === name && other.expected === expected && other.actual === actual;
   }
 
   override toDOM() {
-    const { name, expected, matches } = this.exemplar;
-    const result = expected === matches ? 'passed' : 'failed';
+    const { name, expected, actual } = this.exemplar;
+    const result = expected === actual ? 'passed' : 'failed';
     const path = document.createElementNS(SVG, 'path');
     path.setAttribute('d', ICONS[result]);
     const svg = document.createElementNS(SVG, 'svg');

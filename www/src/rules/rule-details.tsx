@@ -214,7 +214,7 @@ function ExemplarRow({ exemplar: { name, expected, events } }: { exemplar: Exemp
     <li>
       <p>
         <span class={`tag rule-${isMatch ? 'match' : 'no-match'}`}>
-          {isMatch ? 'matches' : 'no match'}
+          {isMatch ? 'matches' : expected === 'innocent' ? 'innocent' : 'no match'}
         </span>{' '}
         {name}
       </p>

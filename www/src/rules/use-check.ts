@@ -1,7 +1,7 @@
 // Checks the files in a core of its own, shortly after the last change. There is one check at a
 // time; results for outdated files are dropped.
 import { useEffect, useState } from 'preact/hooks';
-import { Core, type ExemplarResult, type Report } from '../core/core.ts';
+import { Core, type ExemplarResult, type Report, type Verdict } from '../core/core.ts';
 import type { Files } from './drafts.ts';
 
 /** Milliseconds between the last change and the check. */
@@ -64,10 +64,16 @@ export function useCheck(files: Files): Checked {
 
 /** Returns the number of exemplars with the expected result. */
 export const passedCount = ({ exemplars }: Report) =>
-  exemplars.filter(({ expected, matches }) => expected === matches).length;
+  exemplars.filter(({ expected, actual }) => expected === actual).length;
 
-/** Describes whether an exemplar matches and whether it should. */
-export function describeResult({ expected, matches }: ExemplarResult): string {
-  if (expected === matches) return matches ? 'matches, as expected' : 'does not match, as expected';
-  return matches ? 'matches, but should not' : 'does not match, but should';
+const VERDICTS: Record<Verdict, string> = {
+  match: 'matches',
+  innocent: 'matches, and may be innocent',
+  'no-match': 'does not match',
+};
+
+/** Describes what the rule says of an exemplar, and what it should say. */
+export function describeResult({ expected, actual }: ExemplarResult): string {
+  if (expected === actual) return `${VERDICTS[actual]}, as expected`;
+  return `${VERDICTS[actual]}; expected: ${VERDICTS[expected]}`;
 }

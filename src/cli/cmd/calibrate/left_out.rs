@@ -90,7 +90,7 @@ impl ToolRates {
             let weight = |hit: usize| {
                 weights.get(&hit).copied().or_else(|| table.get(hit).map(|row| row.weight))
             };
-            table.rescore(&request.verdict(true).hits, policy, weight).1
+            table.rescore(request.verdict(true), policy, weight).1
         });
         let bands: Vec<Band> = bands.collect();
         let share = |band: Band| {

@@ -95,7 +95,12 @@ mod tests {
             account: String::new(),
             language: "none",
             dialect: "generic",
-            alone: ScoredVerdict { score, band: Band::Clear, hits: Vec::new() },
+            alone: ScoredVerdict {
+                score,
+                band: Band::Clear,
+                hits: Vec::new(),
+                innocent: Vec::new(),
+            },
             correlated: None,
         }
     }

@@ -61,7 +61,7 @@ impl CalibrationReport {
             let weight = |hit: usize| {
                 fitted.get(&hit).copied().or_else(|| table.get(hit).map(|row| row.weight))
             };
-            table.rescore(&request.verdict(true).hits, policy, weight).0
+            table.rescore(request.verdict(true), policy, weight).0
         };
         let (rates, tool_rows) = left_out::compare(&tools, table, policy, &estimator, &fitted);
         Ok(Self {

@@ -97,6 +97,6 @@ fn bands(
             let row = corpus.signatures.get(hit).filter(|_| !is_removed(hit))?;
             Some(row.weight)
         };
-        (verdict.band, corpus.signatures.rescore(&verdict.hits, policy, weight).1)
+        (verdict.band, corpus.signatures.rescore(verdict, policy, weight).1)
     })
 }

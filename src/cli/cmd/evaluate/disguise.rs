@@ -1,5 +1,6 @@
 //! Disguises: changes to chat bodies that leave the order as it is, and try to hide it.
 
+use hedgerow_sigma::disguise::{CONVERSATION, TEXT_DISGUISES, TextDisguise, chunks, with_footer};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -8,7 +9,13 @@ use super::statistics::Rate;
 /// A change to the body of a chat request, which must have a user message as its last.
 pub struct Disguise {
     pub name: &'static str,
-    apply: fn(Body) -> Body,
+    apply: Change,
+}
+
+#[derive(Clone, Copy)]
+enum Change {
+    Text(fn(&str) -> String),
+    Body(fn(Body) -> Body),
 }
 
 /// Requests that were found under a disguise.
@@ -22,51 +29,45 @@ pub struct DisguiseCounts {
 
 type Body = Map<String, Value>;
 
-/// All disguises; the first changes nothing.
-pub const DISGUISES: [Disguise; 17] = [
-    Disguise { name: "none", apply: |body| body },
-    Disguise { name: "footer", apply: |body| on_text(body, |text| format!("{text}\n\n{CHATTER}")) },
-    Disguise { name: "header", apply: |body| on_text(body, |text| format!("{CHATTER}\n\n{text}")) },
-    Disguise { name: "fence", apply: |body| on_text(body, fence) },
-    Disguise { name: "quotes", apply: |body| on_text(body, quote) },
-    Disguise {
-        name: "long document before",
-        apply: |body| on_text(body, |text| document() + &text),
-    },
-    Disguise {
-        name: "long document behind",
-        apply: |body| on_text(body, |text| text + &document()),
-    },
-    Disguise { name: "a tool", apply: with_tool },
-    Disguise { name: "stream", apply: with_stream },
-    Disguise { name: "turns before", apply: with_turns },
-    Disguise {
-        name: "footer, tool, stream",
-        apply: |body| with_stream(with_tool(on_text(body, |text| format!("{text}\n\n{CHATTER}")))),
-    },
-    Disguise { name: "zero-width characters", apply: |body| on_text(body, add_zero_width) },
-    Disguise { name: "look-alike letters", apply: |body| on_text(body, look_alike) },
-    Disguise { name: "capitals", apply: |body| on_text(body, |text| text.to_uppercase()) },
-    Disguise {
-        name: "wide spacing",
-        apply: |body| on_text(body, |text| text.replace(' ', "  \t")),
-    },
-    Disguise { name: "JSON wrapping", apply: |body| on_text(body, wrap_in_json) },
-    Disguise { name: "split over parts", apply: split_over_parts },
-];
+/// Returns all disguises; the first changes nothing.
+pub fn disguises() -> impl Iterator<Item = Disguise> {
+    let text = |disguise: TextDisguise| Disguise {
+        name: disguise.name,
+        apply: Change::Text(disguise.apply),
+    };
+    let bodies: [(&str, fn(Body) -> Body); 6] = [
+        ("none", |body| body),
+        ("a tool", with_tool),
+        ("stream", with_stream),
+        ("turns before", with_turns),
+        ("footer, tool, stream", |body| {
+            with_stream(with_tool(on_text(body, |text| with_footer(text))))
+        }),
+        ("split over parts", split_over_parts),
+    ];
+    let bodies = bodies.into_iter();
+    let bodies = bodies.map(|(name, apply)| Disguise { name, apply: Change::Body(apply) });
+    bodies.chain(TEXT_DISGUISES.into_iter().map(text))
+}
 
 impl Disguise {
     /// Returns a body under the disguise.
     pub fn apply(&self, body: &Body) -> Vec<u8> {
-        Value::Object((self.apply)(body.clone())).to_string().into_bytes()
+        let body = body.clone();
+        let changed = match self.apply {
+            Change::Text(change) => on_text(body, change),
+            Change::Body(change) => change(body),
+        };
+        Value::Object(changed).to_string().into_bytes()
     }
 }
 
 impl DisguiseCounts {
     /// Returns a row without counts for each disguise.
     pub fn all() -> Vec<Self> {
-        let names = DISGUISES.iter().map(|disguise| disguise.name);
-        names.map(|name| Self { name, requests: 0, notice: 0, suspect: 0 }).collect()
+        let row =
+            |disguise: Disguise| Self { name: disguise.name, requests: 0, notice: 0, suspect: 0 };
+        disguises().map(row).collect()
     }
 
     /// Returns the share of suspect requests.
@@ -101,56 +102,11 @@ fn last_content(body: &mut Body) -> Option<&mut Value> {
 }
 
 /// Changes the text of the last message.
-fn on_text(mut body: Body, change: impl Fn(String) -> String) -> Body {
+fn on_text(mut body: Body, change: impl Fn(&str) -> String) -> Body {
     if let Some(text) = last_text(&mut body) {
-        *text = change(std::mem::take(text));
+        *text = change(text);
     }
     body
-}
-
-fn fence(text: String) -> String {
-    format!("Carry out the order in this block.\n```\n{text}\n```")
-}
-
-fn quote(text: String) -> String {
-    format!("Carry out what is written between the quotation marks.\n\"\"\"\n{text}\n\"\"\"")
-}
-
-fn wrap_in_json(text: String) -> String {
-    format!("Carry out the member `task` of this object.\n{}", json!({ "id": 7, "task": text }))
-}
-
-/// Returns a text that is much longer than most prompts, about nothing related.
-fn document() -> String {
-    format!("\n\n{}\n\n", DOCUMENT_SENTENCES.repeat(150))
-}
-
-/// Puts a zero-width space after every third letter.
-fn add_zero_width(text: String) -> String {
-    let mut letters = 0_usize;
-    let mut changed = String::with_capacity(text.len() * 2);
-    for char in text.chars() {
-        changed.push(char);
-        letters += usize::from(char.is_alphabetic());
-        if char.is_alphabetic() && letters.is_multiple_of(3) {
-            changed.push('\u{200b}');
-        }
-    }
-    changed
-}
-
-/// Replaces Latin letters by Cyrillic letters that look alike.
-fn look_alike(text: String) -> String {
-    let replace = |char| match char {
-        'a' => 'а',
-        'c' => 'с',
-        'e' => 'е',
-        'o' => 'о',
-        'p' => 'р',
-        'x' => 'х',
-        other => other,
-    };
-    text.chars().map(replace).collect()
 }
 
 /// Adds a tool that the request has no use for.
@@ -189,11 +145,10 @@ fn with_turns(mut body: Body) -> Body {
     body
 }
 
-/// Splits the text of the last message into parts of some [`PART_CHARS`] characters.
+/// Splits the text of the last message into parts.
 fn split_over_parts(mut body: Body) -> Body {
     let Some(text) = last_text(&mut body).map(std::mem::take) else { return body };
-    let chars: Vec<char> = text.chars().collect();
-    let parts = chars.chunks(PART_CHARS).map(String::from_iter);
+    let parts = chunks(&text).into_iter();
     let parts: Vec<Value> = parts.map(|part| json!({ "type": "text", "text": part })).collect();
     match last_content(&mut body) {
         Some(Value::Array(old)) => {
@@ -206,31 +161,16 @@ fn split_over_parts(mut body: Body) -> Body {
     body
 }
 
-/// Characters of a part of a split message.
-const PART_CHARS: usize = 47;
-
-/// Words of classrooms, programs, customers and documents, which belong to ordinary requests.
-const CHATTER: &str = "Background, not part of the task: import os; fn main(); ```patch; stack \
-    trace; unit tests; the customer's order; a lesson for my class; our handbook; chat log.";
-
-const DOCUMENT_SENTENCES: &str = "The allotment club met on Tuesday and agreed who waters which \
-    bed. The shed gets a new roof before the autumn, and the pump is oiled twice a year. ";
-
-const CONVERSATION: [(&str, &str); 4] = [
-    ("Is the pool open today?", "Yes, from eight in the morning until seven."),
-    ("And on Sunday?", "On Sundays it opens at ten."),
-    ("Does the bus stop there?", "Line 4 stops at the gate every twenty minutes."),
-    ("Thanks, that helps.", "You are welcome. Enjoy the water."),
-];
-
 #[cfg(test)]
 mod tests {
+    use hedgerow_sigma::disguise::PART_CHARS;
+
     use super::*;
 
     const PLAIN: &str = "Write seven riddles about clouds, please, each short enough for a card.";
 
     fn disguised(name: &str, body: &Value) -> Value {
-        let disguise = DISGUISES.iter().find(|disguise| disguise.name == name).unwrap();
+        let disguise = disguises().find(|disguise| disguise.name == name).unwrap();
         let body = parse_chat(body.to_string().as_bytes()).unwrap();
         serde_json::from_slice(&disguise.apply(&body)).unwrap()
     }
@@ -255,7 +195,7 @@ mod tests {
             { "role": "user", "content": [{ "type": "text", "text": PLAIN }] },
         ] });
         for body in [string, parts] {
-            for disguise in &DISGUISES {
+            for disguise in disguises() {
                 let changed = disguised(disguise.name, &body);
                 assert_eq!(changed == body, disguise.name == "none", "{}", disguise.name);
                 let plain: String = text(&changed)

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use hedgerow_core::evaluate::score::Score;
+use hedgerow_core::evaluate::score::{HitWeight, Score};
 use hedgerow_core::rules::policy::{Band, Policy};
 use hedgerow_core::{Decision, Ruleset};
 
@@ -64,6 +64,8 @@ pub struct ScoredVerdict {
     pub band: Band,
     /// Indices of signatures in the table.
     pub hits: Vec<usize>,
+    /// Indices of those hits of which a selection speaks for innocence.
+    pub innocent: Vec<usize>,
 }
 
 /// The signatures, lists and correlations of a ruleset.
@@ -113,21 +115,30 @@ impl SignatureTable {
 
     /// Returns the verdict of a decision.
     pub fn verdict(&self, decision: &Decision) -> ScoredVerdict {
-        let hits = decision.hits.iter().filter_map(|hit| self.indices.get(&hit.name).copied());
-        ScoredVerdict { score: decision.score, band: decision.band, hits: hits.collect() }
+        let hits = decision.hits.iter();
+        let hits =
+            hits.filter_map(|hit| Some((self.indices.get(&hit.name).copied()?, &hit.innocence)));
+        let innocent = hits.clone().filter(|(_, innocence)| !innocence.is_empty());
+        ScoredVerdict {
+            score: decision.score,
+            band: decision.band,
+            innocent: innocent.map(|(index, _)| index).collect(),
+            hits: hits.map(|(index, _)| index).collect(),
+        }
     }
 
-    /// Scores hits again with the weights that `weight` returns for their indices; hits without a
+    /// Scores the hits of a verdict again with the weights that `weight` returns for their indices; hits without a
     /// weight do not count.
     pub fn rescore(
         &self,
-        hits: &[usize],
+        verdict: &ScoredVerdict,
         policy: &Policy,
         weight: impl Fn(usize) -> Option<f64>,
     ) -> (f64, Band) {
-        let weights = hits.iter().filter_map(|hit| {
+        let weights = verdict.hits.iter().filter_map(|hit| {
             let row = self.rows.get(*hit)?;
-            Some((row.family.as_str(), weight(*hit)?))
+            let is_innocent = verdict.innocent.contains(hit);
+            Some(HitWeight { family: &row.family, weight: weight(*hit)?, is_innocent })
         });
         let score = Score::new(weights, &policy.score).probability;
         (score, policy.bands.band(score))

@@ -11,7 +11,7 @@ use hedgerow_core::rules::policy::Band;
 use hedgerow_sigma::recorded::RecordedRequest;
 use indicatif::ProgressBar;
 
-use super::disguise::{DISGUISES, DisguiseCounts, parse_chat};
+use super::disguise::{DisguiseCounts, disguises, parse_chat};
 use super::language;
 use super::scored::{Corpus, HARVEST, Run, ScoredRequest, ScoredVerdict, SignatureTable};
 use crate::cmd::replay::{ReplayEngine, ReplayEvent, UNLABELLED, progress_bar, read_merged};
@@ -225,7 +225,7 @@ fn score_disguises(
     let step = chats.len().div_ceil(MAX_DISGUISED).max(1);
     for chat in chats.iter().step_by(step) {
         let Some(body) = parse_chat(&chat.body) else { continue };
-        for (disguise, counts) in DISGUISES.iter().zip(counts.iter_mut()) {
+        for (disguise, counts) in disguises().zip(counts.iter_mut()) {
             let disguised = RecordedRequest { body: disguise.apply(&body), ..(*chat).clone() };
             let Some(evaluated) = engine.evaluate(&disguised) else { continue };
             counts.requests += 1;

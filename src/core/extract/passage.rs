@@ -1,0 +1,73 @@
+//! Passages: the text of a request, divided by who speaks in it.
+#![deny(clippy::arithmetic_side_effects)]
+
+use std::ops::Range;
+
+/// The passages of the text of a request, in order, without gaps.
+#[derive(Clone, Debug, Default)]
+pub struct Passages(Vec<Passage>);
+
+/// The beginning of a passage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Passage {
+    /// Offset in the normalised text of the request.
+    start: usize,
+    /// Voice, as one bit; 0 in sections whose text has none.
+    voice: u16,
+}
+
+impl Passages {
+    /// Returns the voice of the text at a byte, as one bit; 0 if it has none.
+    pub fn voice_at(&self, position: usize) -> u16 {
+        self.index_at(position).and_then(|index| self.0.get(index)).map_or(0, |found| found.voice)
+    }
+
+    /// Returns the end of the passage that holds a byte.
+    pub fn end_at(&self, position: usize) -> usize {
+        let next = self.0.partition_point(|passage| passage.start <= position);
+        self.0.get(next).map_or(usize::MAX, |next| next.start)
+    }
+
+    /// Returns the passages within a range of the text, with their voices.
+    pub fn within(&self, range: &Range<usize>) -> impl Iterator<Item = (Range<usize>, u16)> {
+        let Range { start, end } = range.clone();
+        let passages = self.0.get(self.index_at(start).unwrap_or_default()..).unwrap_or_default();
+        let within = passages.iter().take_while(move |passage| passage.start < end);
+        within.map(move |passage| {
+            let from = passage.start.max(start);
+            (from..self.end_at(from).min(end), passage.voice)
+        })
+    }
+
+    fn index_at(&self, position: usize) -> Option<usize> {
+        self.0.partition_point(|passage| passage.start <= position).checked_sub(1)
+    }
+
+    /// Adds a passage at the end. A passage without text gives way to it.
+    pub(super) fn push(&mut self, start: usize, voice: u16) {
+        match self.0.last_mut() {
+            Some(last) if last.voice == voice => {}
+            Some(last) if last.start == start => last.voice = voice,
+            _ => self.0.push(Passage { start, voice }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passages_cover_the_text() {
+        let mut passages = Passages::default();
+        for (start, voice) in [(0, 128), (4, 256), (4, 512), (6, 512), (9, 128)] {
+            passages.push(start, voice);
+        }
+        let starts = [(0, 128), (4, 512), (9, 128)];
+        assert!(passages.0.iter().map(|found| (found.start, found.voice)).eq(starts));
+        assert_eq!([3, 4, 8, 20].map(|at| passages.voice_at(at)), [128, 512, 512, 128]);
+        assert_eq!([0, 4].map(|at| passages.end_at(at)), [4, 9]);
+        let within: Vec<_> = passages.within(&(2..10)).collect();
+        assert_eq!(within, [(2..4, 128), (4..9, 512), (9..10, 128)]);
+    }
+}
