@@ -100,7 +100,9 @@ fn head(text: &str, bytes: usize) -> &str {
 }
 
 fn begins_with(text: &str, stems: &[Cow<'_, str>]) -> bool {
-    stems.iter().any(|stem| text.starts_with(stem.as_ref()))
+    // Nearly all stems differ in the first byte.
+    let first = text.as_bytes().first();
+    stems.iter().any(|stem| stem.as_bytes().first() == first && text.starts_with(stem.as_ref()))
 }
 
 fn contains(text: &str, stems: &[Cow<'_, str>]) -> bool {
@@ -111,7 +113,8 @@ fn contains(text: &str, stems: &[Cow<'_, str>]) -> bool {
 fn words_begin_with(text: &str, stems: &[Cow<'_, str>]) -> bool {
     let mut words = text.split(|char: char| !char.is_alphanumeric());
     words.any(|word| begins_with(word.strip_prefix(ARABIC_ARTICLE).unwrap_or(word), stems))
-        || stems.iter().any(|stem| stem.starts_with(is_ideograph) && text.contains(stem.as_ref()))
+        || !text.is_ascii()
+            && stems.iter().any(|stem| stem.starts_with(is_ideograph) && text.contains(&**stem))
 }
 
 fn is_ideograph(char: char) -> bool {
