@@ -56,6 +56,12 @@ pub(super) fn begins_with_order(text: &str) -> bool {
     openings.any(|sentence| is_order(sentence) || gives_role(sentence))
 }
 
+/// Returns whether a sentence after the first is an order to the model, or gives it a role.
+pub(super) fn orders_later(text: &str) -> bool {
+    let mut later = sentences(text).skip(1).map(without_markup);
+    later.any(|sentence| is_order(sentence) || gives_role(sentence))
+}
+
 /// Returns whether the name of a label is that of a document.
 pub(super) fn names_document(label: &str) -> bool {
     words_begin_with(label, &CUES.documents)
