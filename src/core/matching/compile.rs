@@ -42,8 +42,8 @@ pub fn compile(signatures: &[Signature]) -> Result<Program, Error> {
         let innocence = signature.innocence.iter();
         let innocence = innocence.map(|name| compiler.compile_named_selection(signature, name));
         let innocence: Box<[BitExpr]> = innocence.collect::<Result<_, _>>()?;
-        let mut expressions = innocence.iter().chain([&node]);
-        let has_voice = expressions.any(|expression| compiler.has_voice(expression));
+        let has_voice = compiler.has_voice(&node)
+            || innocence.iter().any(|selection| compiler.has_voice(selection));
         compiler.program.uses.push(SignatureUse { has_voice, is_evidence: signature.weight > 0.0 });
         compiler.program.conditions.push(node);
         compiler.program.innocence.push(innocence);
