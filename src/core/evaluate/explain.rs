@@ -354,7 +354,7 @@ fn passages_of_field(
     sections: u16,
 ) -> Vec<Range<usize>> {
     if segment.sections() & sections != 0 {
-        return vec![0..segment.range.len()];
+        return std::iter::once(0..segment.range.len()).collect();
     }
     if possible_voices(segment.sections()) & sections == 0 {
         return Vec::new();

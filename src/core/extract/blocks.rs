@@ -114,7 +114,10 @@ impl Mark<'_> {
                 // A fence with the name of a language opens one within.
                 MarkKind::Fence(_) if line.text.starts_with(closing) => {
                     let is_closing = line.text.trim_start_matches(['`', '~']).is_empty();
-                    depth = depth.saturating_add(1).saturating_sub(2 * usize::from(is_closing));
+                    depth = match is_closing {
+                        true => depth.saturating_sub(1),
+                        false => depth.saturating_add(1),
+                    };
                     if depth == 0 {
                         return Some((number, 0));
                     }

@@ -56,6 +56,12 @@ pub(super) fn begins_with_order(text: &str) -> bool {
     openings.any(|sentence| is_order(sentence) || gives_role(sentence))
 }
 
+/// Returns whether a sentence after the first is an order to the model, or gives it a role.
+pub(super) fn orders_later(text: &str) -> bool {
+    let mut later = sentences(text).skip(1).map(without_markup);
+    later.any(|sentence| is_order(sentence) || gives_role(sentence))
+}
+
 /// Returns whether the name of a label is that of a document.
 pub(super) fn names_document(label: &str) -> bool {
     words_begin_with(label, &CUES.documents)
@@ -100,7 +106,9 @@ fn head(text: &str, bytes: usize) -> &str {
 }
 
 fn begins_with(text: &str, stems: &[Cow<'_, str>]) -> bool {
-    stems.iter().any(|stem| text.starts_with(stem.as_ref()))
+    // Nearly all stems differ in the first byte.
+    let first = text.as_bytes().first();
+    stems.iter().any(|stem| stem.as_bytes().first() == first && text.starts_with(stem.as_ref()))
 }
 
 fn contains(text: &str, stems: &[Cow<'_, str>]) -> bool {
@@ -111,7 +119,8 @@ fn contains(text: &str, stems: &[Cow<'_, str>]) -> bool {
 fn words_begin_with(text: &str, stems: &[Cow<'_, str>]) -> bool {
     let mut words = text.split(|char: char| !char.is_alphanumeric());
     words.any(|word| begins_with(word.strip_prefix(ARABIC_ARTICLE).unwrap_or(word), stems))
-        || stems.iter().any(|stem| stem.starts_with(is_ideograph) && text.contains(stem.as_ref()))
+        || !text.is_ascii()
+            && stems.iter().any(|stem| stem.starts_with(is_ideograph) && text.contains(&**stem))
 }
 
 fn is_ideograph(char: char) -> bool {

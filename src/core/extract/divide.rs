@@ -10,7 +10,7 @@
 //! - A block that begins with an order is an instruction, unless the text around it names a task
 //!   on texts, such as to translate.
 //! - An attached file is material if the caller asks for something. So is the user's text if the
-//!   system text orders a task on it.
+//!   system text orders a task on it, and no later sentence is an order.
 //!
 //! In doubt, text is an instruction.
 #![deny(clippy::arithmetic_side_effects)]
@@ -276,7 +276,8 @@ impl Context {
         match text.section {
             Section::Tool => true,
             Section::Attachment => self.ask >= Ask::Something,
-            Section::User => self.is_task_on_user,
+            // An order that follows a text to work on may be meant for the model.
+            Section::User => self.is_task_on_user && !cues::orders_later(text.text),
             _ => false,
         }
     }
@@ -381,10 +382,15 @@ mod tests {
             ("label and page", format!("Context: {PAGE}\n\n{ORDER}\n\nWhat is two and two?")),
             ("long page before", format!("{long}{ORDER}")),
             ("long page behind", format!("{ORDER}\n\n{long}")),
+            ("text after a text", format!("{PAGE} {PAGE} {ORDER} {ORDER}")),
             ("JSON", format!("{{\"context\": \"none\", \"task\": \"{ORDER}\"}}")),
         ];
         for (name, prompt) in &rows {
-            let [instruction, material, examples] = voices(&[("user", prompt)]);
+            let system = match *name {
+                "text after a text" => "Translate the text below to German.",
+                _ => "",
+            };
+            let [instruction, material, examples] = voices(&[("system", system), ("user", prompt)]);
             assert!(
                 instruction.contains("generate twenty pairs"),
                 "{name}: material {material}, examples {examples}"

@@ -995,7 +995,7 @@ impl PlainRequest {
     /// Returns the ranges of a text that a field holds.
     fn held(&self, section: u8, text: &str, mask: u16) -> Vec<Range<usize>> {
         if u16::from(section) & mask != 0 {
-            return vec![0..text.len().max(1)];
+            return std::iter::once(0..text.len().max(1)).collect();
         }
         let default = || {
             let asks = Section::User as u8 | Section::System as u8 | Section::Attachment as u8;
