@@ -16,8 +16,8 @@ use crate::ruleset::Ruleset;
 impl Ruleset {
     /// Returns the observation of a request with its hits. `llr` is their evidence in decibans.
     ///
-    /// A hit with a selection for innocence is no event of correlations: it must not convict others
-    /// who send the same template, as it does not convict its own request.
+    /// A hit with a selection for innocence is not an event of correlations: it must not convict
+    /// others who send the same template, as it does not convict its own request.
     pub(crate) fn observation(
         &self,
         envelope: &Envelope<'_>,

@@ -127,8 +127,8 @@ impl SignatureTable {
         }
     }
 
-    /// Scores the hits of a verdict again with the weights that `weight` returns for their indices; hits without a
-    /// weight do not count.
+    /// Scores the hits of a verdict again with the weights that `weight` returns for their indices;
+    /// hits without a weight do not count.
     pub fn rescore(
         &self,
         verdict: &ScoredVerdict,
