@@ -11,6 +11,8 @@ pub const EXEMPLARS_PATH: [&str; 2] = [CUSTOM_ATTRIBUTES, EXEMPLARS_KEY];
 
 /// Weight in decibans; it replaces the weight of the level.
 pub const WEIGHT_KEY: &str = "hedgerow.weight";
+/// Selections of concepts that must be near each other.
+pub const NEAR_KEY: &str = "hedgerow.near";
 /// Lifetime of the indicators of a correlation, such as `24h`.
 pub const TTL_KEY: &str = "hedgerow.ttl";
 /// A field whose value differs between consecutive events of a `temporal_ordered` correlation.

@@ -2,14 +2,14 @@
 
 use hedgerow_core::evaluate::explain::Explainer;
 use hedgerow_core::matching::Matcher;
-use hedgerow_core::rules::signature::{Condition, Signature};
+use hedgerow_core::rules::signature::{Condition, Selection, Signature};
 use hedgerow_core::ruleset::Ruleset;
 use serde::Serialize;
 
-use crate::attributes::EXEMPLARS_PATH;
+use crate::attributes::{CUSTOM_ATTRIBUTES, EXEMPLARS_PATH, NEAR_KEY};
 use crate::exemplar::ExemplarEvent;
 use crate::test_correlations::RESULT_REMEDY;
-use crate::{Exemplar, Finding, Rule, Rules, test_correlations};
+use crate::{Exemplar, Finding, Lexicon, Rule, Rules, near, test_correlations};
 
 /// Tests all rules that are not deprecated, and returns the failures, sorted by position.
 ///
@@ -25,7 +25,7 @@ pub fn test(rules: &Rules) -> Vec<Finding> {
     };
     let mut matcher = full_ruleset.program().matcher();
     for rule in rules.rules.iter().filter(|rule| !rule.is_deprecated()) {
-        test_rule(rule, &full_ruleset, &mut matcher, &mut findings);
+        test_rule(rule, &rules.lexicon, &full_ruleset, &mut matcher, &mut findings);
     }
     test_correlations::test(rules, &full_ruleset, &mut findings);
     findings.sort();
@@ -51,7 +51,8 @@ pub struct ExemplarResult {
 
 /// Returns the results of the exemplars of all detection rules. [`test()`] returns failures only.
 pub fn exemplar_results(rules: &Rules) -> Vec<ExemplarResult> {
-    let explainer = Explainer::default();
+    let concepts = rules.lexicon.concepts_of(rules.rules.iter().map(|rule| &rule.signature));
+    let explainer = Explainer::new(&concepts);
     let rule_results = |rule: &Rule| {
         let exemplar_result = |(index, exemplar): (usize, &Exemplar)| {
             let event = ExemplarEvent::new(&exemplar.event).ok()?;
@@ -73,13 +74,14 @@ pub fn exemplar_results(rules: &Rules) -> Vec<ExemplarResult> {
 
 fn test_rule(
     rule: &Rule,
+    lexicon: &Lexicon,
     full_ruleset: &Ruleset,
     full_matcher: &mut Matcher<'_>,
     findings: &mut Vec<Finding>,
 ) {
     // `check` has reported a rule that does not compile.
-    let Ok(rule_ruleset) = rule.as_ruleset() else { return };
-    let explainer = Explainer::default();
+    let Ok(rule_ruleset) = rule.as_ruleset(lexicon) else { return };
+    let explainer = Explainer::new(rule_ruleset.concepts());
     let mut rule_matcher = rule_ruleset.program().matcher();
     let is_this_rule = |signature: &Signature| signature.name == rule.signature.name;
     // The policy can turn the signature off.
@@ -115,30 +117,42 @@ fn test_rule(
     test_mutations(rule, &events, &explainer, findings);
 }
 
-/// Removes one selection at a time from the condition, and adds a finding if all exemplars keep
-/// their results.
+/// Removes one selection at a time from the condition, and one part of a comparison with concepts.
+/// Adds a finding if all exemplars keep their results.
 fn test_mutations(
     rule: &Rule,
     events: &[(bool, ExemplarEvent)],
-    explainer: &Explainer,
+    explainer: &Explainer<'_>,
     findings: &mut Vec<Finding>,
 ) {
-    for name in rule.signature.condition.selection_names() {
-        let mutant = without_selection(&rule.signature.condition, name);
-        let survives = events.iter().all(|(expected, event)| {
+    let Signature { selections, condition, .. } = &rule.signature;
+    let survives = |condition: Option<&Condition>, changed: Option<(&str, &Selection)>| {
+        events.iter().all(|(expected, event)| {
             let request = event.request();
             let mut holds = |name: &str| {
-                let selection = rule.signature.selections.get(name);
-                selection.is_some_and(|selection| {
+                let changed = changed.filter(|(changed_name, _)| *changed_name == name);
+                let selection = changed.map(|(_, selection)| selection);
+                selection.or_else(|| selections.get(name)).is_some_and(|selection| {
                     explainer.selection_holds(selection, &request, &event.headers)
                 })
             };
-            mutant.as_ref().is_none_or(|mutant| mutant.holds(&mut holds)) == *expected
-        });
-        if survives {
+            condition.is_none_or(|condition| condition.holds(&mut holds)) == *expected
+        })
+    };
+    for name in condition.selection_names() {
+        if survives(without_selection(condition, name).as_ref(), None) {
             let problem = format!("no exemplar needs the selection '{name}'");
             let remedy = "add an exemplar that has another result without it, or remove it";
             findings.push(rule.metadata.finding(&["detection", name], problem, remedy));
+        }
+        let Some(selection) = selections.get(name) else { continue };
+        for (part, mutant) in near::without_each_part(selection) {
+            if survives(Some(condition), Some((name, &mutant))) {
+                let problem = format!("no exemplar needs the part %{part}% of '{name}'");
+                let remedy = "add an exemplar that has another result without it, or remove it";
+                let key = [CUSTOM_ATTRIBUTES, NEAR_KEY];
+                findings.push(rule.metadata.finding(&key, problem, remedy));
+            }
         }
     }
 }

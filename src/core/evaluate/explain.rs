@@ -10,11 +10,13 @@ use std::ops::Range;
 use regex_automata::meta::Regex;
 use serde::Serialize;
 
+use super::explain_near::find_near;
 use crate::extract::{Request, Source};
 use crate::field::{Field, FieldId, FieldType, sections};
 use crate::http::envelope::Envelope;
 use crate::matching::{Evidence, regex_gate};
-use crate::rules::signature::{Comparison, FieldComparison, Selection, Signature};
+use crate::rules::concept::Concept;
+use crate::rules::signature::{Comparison, FieldComparison, Selection, Signature, Within};
 use crate::ruleset::Ruleset;
 use crate::text;
 use crate::text::{Case, SourceMap};
@@ -58,7 +60,8 @@ pub struct ExplainedComparison {
 
 /// An explainer of signatures, which compiles each regex once.
 #[derive(Debug, Default)]
-pub struct Explainer {
+pub struct Explainer<'c> {
+    concepts: &'c [Concept],
     regexes: RefCell<HashMap<String, Option<Regex>>>,
 }
 
@@ -89,7 +92,12 @@ impl Outcome {
     }
 }
 
-impl Explainer {
+impl<'c> Explainer<'c> {
+    /// Creates an explainer of signatures that name these concepts.
+    pub fn new(concepts: &'c [Concept]) -> Self {
+        Self { concepts, ..Self::default() }
+    }
+
     /// Explains every signature of a ruleset, every list and every correlation.
     pub fn explain_all(
         &self,
@@ -268,6 +276,7 @@ impl Explainer {
             Comparison::Regex { pattern, .. } => {
                 self.with_regex(pattern, |regex| regex.find(text).map(|matched| matched.range()))
             }
+            Comparison::Near { within, parts } => find_near(text, self.concepts, *within, parts),
             Comparison::Exists(expected) => expected.then_some(0..text.len()),
             Comparison::Cidr(_) | Comparison::Number { .. } => None,
         }
@@ -288,7 +297,7 @@ impl Explainer {
                 value.parse().is_ok_and(|address: std::net::IpAddr| network.contains(&address))
             }
             Comparison::Exists(expected) => *expected,
-            Comparison::Number { .. } => false,
+            Comparison::Number { .. } | Comparison::Near { .. } => false,
         }
     }
 
@@ -351,6 +360,7 @@ pub fn describe_test(test: &FieldComparison) -> String {
             format!("{}{suffix}: {value:?}", with_modifier(anchor.modifier()))
         }
         Comparison::Regex { pattern, .. } => format!("{}: {pattern}", with_modifier("re")),
+        Comparison::Near { within, parts } => describe_near(&field, *within, parts),
         Comparison::Cidr(network) => format!("{}: {network}", with_modifier("cidr")),
         Comparison::Exists(expected) => format!("{}: {expected}", with_modifier("exists")),
         Comparison::Number { comparator, value } if test.field.field_type() == FieldType::Flag => {
@@ -360,4 +370,18 @@ pub fn describe_test(test: &FieldComparison) -> String {
             format!("{}: {value}", with_modifier(comparator.modifier()))
         }
     }
+}
+
+/// Returns a comparison with concepts: `field|expand: %a% or %b%, and %c% within 240 bytes`.
+fn describe_near(field: &str, within: Within, parts: &[Vec<String>]) -> String {
+    let describe_part = |part: &Vec<String>| {
+        part.iter().map(|name| format!("%{name}%")).collect::<Vec<_>>().join(" or ")
+    };
+    let joined = parts.iter().map(describe_part).collect::<Vec<_>>().join(", and ");
+    let distance = match within {
+        _ if parts.len() < 2 => String::new(),
+        Within::Sentence => " within a sentence".to_owned(),
+        Within::Bytes(bytes) => format!(" within {bytes} bytes"),
+    };
+    format!("{field}|expand: {joined}{distance}")
 }

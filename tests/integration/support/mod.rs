@@ -3,6 +3,8 @@
 
 /// The generated corpus.
 pub mod corpus;
+/// Comparisons with concepts, by brute force.
+mod near;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -11,6 +13,7 @@ use hedgerow_core::extract::raw_string::RawString;
 use hedgerow_core::extract::{Coding, FileFormat, Request, Segment};
 use hedgerow_core::field::{Field, FieldId, FieldType, MESSAGE_SECTIONS, Section, sections};
 use hedgerow_core::http::route::{Dialect, Endpoint};
+use hedgerow_core::rules::concept::Concept;
 use hedgerow_core::rules::signature::{Comparison, FieldComparison, Signature};
 use serde_json::{Map, Value};
 use unicode_normalization::UnicodeNormalization;
@@ -971,13 +974,24 @@ impl PlainRequest {
     }
 
     /// Returns whether a signature holds, by searching every value for every pattern.
-    pub fn matches(&self, signature: &Signature, headers: &[(String, String)]) -> bool {
+    pub fn matches(
+        &self,
+        signature: &Signature,
+        concepts: &[Concept],
+        headers: &[(String, String)],
+    ) -> bool {
         signature.condition.holds(&mut |name| {
-            signature.selections[name].holds(&mut |comparison| self.holds(comparison, headers))
+            signature.selections[name]
+                .holds(&mut |comparison| self.holds(comparison, concepts, headers))
         })
     }
 
-    fn holds(&self, comparison: &FieldComparison, headers: &[(String, String)]) -> bool {
+    fn holds(
+        &self,
+        comparison: &FieldComparison,
+        concepts: &[Concept],
+        headers: &[(String, String)],
+    ) -> bool {
         let FieldComparison { field, comparison } = comparison;
         let strings: Vec<&str> = match field {
             Field::Header(wanted) => {
@@ -1013,6 +1027,9 @@ impl PlainRequest {
                     .or_insert_with(|| regex::bytes::Regex::new(pattern).unwrap());
                 strings.iter().any(|text| regex.is_match(text.as_bytes()))
             }),
+            Comparison::Near { within, parts } => {
+                strings.iter().any(|text| near::holds(text, concepts, *within, parts))
+            }
             Comparison::Cidr(network) => strings.iter().any(|text| {
                 text.parse().is_ok_and(|address: std::net::IpAddr| network.contains(&address))
             }),
