@@ -19,7 +19,8 @@ pub struct Diff {
     pub weights: Vec<WeightChange>,
     /// Signatures and correlations that differ in anything but the weight.
     pub changed: Vec<String>,
-    /// Concepts that differ.
+    /// Concepts that differ. Workers of earlier versions leave them out.
+    #[serde(default)]
     pub concepts: Vec<ConceptChange>,
     /// Lists that differ.
     pub lists: Vec<ListChange>,
