@@ -171,6 +171,18 @@ fn shapes() -> Vec<(&'static str, String)> {
                 &mut |number| format!(r#""{}""#, letters(number, 5)),
             ),
         ),
+        ("terms of a concept", {
+            let near = r#""near":{"within":"sentence","parts":[["a"],["a"]]}"#;
+            let test = format!(r#"{{"field":{{"field":"hedgerow.prompt.user",{near}}}}}"#);
+            let signature = format!(r#"{SIGNATURE}"a":{test}}},"condition":{{"is":"a"}}}}"#);
+            let before =
+                format!(r#"{HEAD}{signature}],"concepts":[{{"name":"a","rare":true,"terms":["#);
+            let max = if KEEPS_LIMITS.load(Ordering::Relaxed) { 29_000 } else { usize::MAX };
+            filled(&before, "]}]}", &mut |number| match number {
+                number if number >= max => " ".repeat(MAX_BUNDLE_BYTES),
+                number => format!(r#""{}""#, letters(number, 12)),
+            })
+        }),
         (
             "empty required literals",
             selection(

@@ -3,6 +3,7 @@
 pub mod assess;
 pub mod decision;
 pub mod explain;
+mod explain_near;
 pub mod message;
 pub mod observation;
 pub mod score;

@@ -1,15 +1,17 @@
 //! Matching: one scan for all literals, tables for the rest, then small boolean programs over bits.
 //!
 //! Every distinct comparison of all signatures is a bit. The scan and the tables set bits; a
-//! signature is evaluated only if one of its bits is set. Regexes run last: only near their
-//! required literals, and only if the condition depends on the result once all other bits are
-//! known.
+//! signature is evaluated only if one of its bits is set. Regexes and concepts run last: only near
+//! their required literals or anchors, and only if the condition depends on the result once all
+//! other bits are known.
 
 pub mod compile;
 mod condition;
 mod hit;
 mod keyword;
 pub mod literal_scanner;
+pub(crate) mod near;
+mod near_compile;
 mod occurrences;
 mod program;
 pub mod regex_gate;

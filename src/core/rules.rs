@@ -1,6 +1,7 @@
 //! Rules as data: the parts of a bundle, the release that names bundles, the keys that sign both.
 
 pub mod bundle;
+pub mod concept;
 pub mod correlation;
 pub mod diff;
 mod disposition;

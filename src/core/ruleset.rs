@@ -15,8 +15,9 @@ pub use crate::rules::bundle::{
     BUNDLE_FORMAT, Bundle, MAX_BUNDLE_BYTES, MAX_COMPILE_BYTES, MAX_SAFE_INTEGER, MAX_SIGNATURES,
     digest, is_digest, short_digest,
 };
+use crate::rules::concept::Concept;
 use crate::rules::correlation::Correlation;
-pub use crate::rules::diff::{Diff, ListChange, SettingChange, WeightChange};
+pub use crate::rules::diff::{ConceptChange, Diff, ListChange, SettingChange, WeightChange};
 pub use crate::rules::list::List;
 use crate::rules::list::{self, CompiledLists};
 use crate::rules::policy::{Policy, UnknownTreatment};
@@ -32,6 +33,7 @@ pub struct Ruleset {
     pub(crate) policy: Policy,
     /// Signatures, then lists, then correlations.
     pub(crate) signatures: Vec<Signature>,
+    concepts: Vec<Concept>,
     pub(crate) program: Program,
     pub(crate) lists: CompiledLists,
     pub(crate) plan: Arc<Plan>,
@@ -53,12 +55,12 @@ impl Ruleset {
 
     /// Compiles a parsed bundle, identified by `digest`.
     pub fn new(bundle: Bundle, digest: String) -> Result<Self, Error> {
-        let Bundle { policy, mut signatures, lists, correlations, .. } = bundle;
+        let Bundle { policy, mut signatures, concepts, lists, correlations, .. } = bundle;
         policy.validate()?;
         signatures.retain(|signature| !policy.is_disabled(&signature.name));
         let lists: Vec<List> =
             lists.into_iter().filter(|list| !policy.is_disabled(&list.name)).collect();
-        let program = compile::compile(&signatures)?;
+        let program = compile::compile(&signatures, &concepts)?;
         let compiled_lists = CompiledLists::new(&lists)?;
         let plan = compile_plan(correlations, &signatures, &policy)?;
         let rule_index = |name: &String| plan.signatures().iter().position(|rule| rule == name);
@@ -86,6 +88,7 @@ impl Ruleset {
             bundle_bytes: 0,
             policy,
             signatures,
+            concepts,
             program,
             lists: compiled_lists,
             plan: Arc::new(plan),
@@ -126,6 +129,11 @@ impl Ruleset {
     /// selections and a condition that never holds. Indices of hits refer to this order.
     pub fn signatures(&self) -> &[Signature] {
         &self.signatures
+    }
+
+    /// Returns the concepts that the signatures name.
+    pub fn concepts(&self) -> &[Concept] {
+        &self.concepts
     }
 
     /// Returns the plan of the correlations.

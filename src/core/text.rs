@@ -16,7 +16,7 @@ mod precomposed;
 pub mod simd;
 mod source_map;
 
-pub use characters::fold_char;
+pub use characters::{fold_char, has_word_spaces, is_word_char};
 pub use checkpoint::Checkpoint;
 pub use normalize::{Case, Normalizer, SEGMENT_END, TrimmedEdges, normalize, normalize_pattern};
 pub use source_map::SourceMap;

@@ -15,6 +15,8 @@ pub const WEIGHT_KEY: &str = "hedgerow.weight";
 pub const INNOCENCE_KEY: &str = "hedgerow.innocence";
 /// Disguises under which the rule need not match, each with the reason.
 pub const EXCEPTIONS_KEY: &str = "hedgerow.disguise_exceptions";
+/// Selections of concepts that must be near each other.
+pub const NEAR_KEY: &str = "hedgerow.near";
 /// Lifetime of the indicators of a correlation, such as `24h`.
 pub const TTL_KEY: &str = "hedgerow.ttl";
 /// A field whose value differs between consecutive events of a `temporal_ordered` correlation.

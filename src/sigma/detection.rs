@@ -13,6 +13,7 @@ use yaml_serde::{Mapping, Value as Yaml};
 
 use crate::attributes::{CUSTOM_ATTRIBUTES, INNOCENCE_KEY};
 use crate::document::{Diagnostics, last_line};
+use crate::lexicon::Lexicon;
 use crate::modifiers;
 use crate::modifiers::{Modifiers, Problem, SUPPORTED_MODIFIERS, modifier_name};
 use crate::suggestion::{did_you_mean, replace_unknown};
@@ -125,11 +126,12 @@ fn describe_condition_error(error: &SigmaParserError) -> String {
 /// Parses the selections, by name. An invalid selection becomes a finding and is left out.
 pub fn selections(
     rule: &SigmaRule,
+    lexicon: &Lexicon,
     diagnostics: &mut Diagnostics<'_>,
 ) -> BTreeMap<String, Selection> {
     let mut selections = BTreeMap::new();
     for (name, detection) in &rule.detection.named {
-        if let Some(selection) = selection(detection, &["detection", name], diagnostics) {
+        if let Some(selection) = selection(detection, &["detection", name], lexicon, diagnostics) {
             selections.insert(name.clone(), selection);
         }
     }
@@ -268,19 +270,23 @@ fn matching_selections(pattern: &SelectorPattern, names: &[&String]) -> Vec<Cond
 fn selection(
     detection: &Detection,
     path: &[&str],
+    lexicon: &Lexicon,
     diagnostics: &mut Diagnostics<'_>,
 ) -> Option<Selection> {
     match detection {
         Detection::AllOf(items) => {
-            let selections: Vec<Option<Selection>> =
-                items.iter().map(|item| field_selection(item, path, diagnostics)).collect();
+            let selections: Vec<Option<Selection>> = items
+                .iter()
+                .map(|item| field_selection(item, path, lexicon, diagnostics))
+                .collect();
             Some(single_or(selections.into_iter().collect::<Option<Vec<_>>>()?, Selection::All))
         }
         Detection::AnyOf(parts) => {
             let mut selections = Vec::new();
             for (index, part) in parts.iter().enumerate() {
                 let index = index.to_string();
-                selections.push(selection(part, &[path, &[&index]].concat(), diagnostics));
+                let path = [path, &[&index]].concat();
+                selections.push(selection(part, &path, lexicon, diagnostics));
             }
             Some(single_or(selections.into_iter().collect::<Option<Vec<_>>>()?, Selection::Any))
         }
@@ -303,6 +309,7 @@ fn selection(
 fn field_selection(
     item: &DetectionItem,
     path: &[&str],
+    lexicon: &Lexicon,
     diagnostics: &mut Diagnostics<'_>,
 ) -> Option<Selection> {
     let name = item.field.name.clone().unwrap_or_default();
@@ -320,7 +327,7 @@ fn field_selection(
     let (Some(field), Ok(modifiers)) = (field, modifiers) else { return None };
     let mut selections = Vec::new();
     for (index, value) in item.values.iter().enumerate() {
-        match modifiers::build_comparison(&field, &modifiers, value) {
+        match modifiers::build_comparison(&field, &modifiers, value, lexicon) {
             Ok(comparison) => {
                 let test = FieldComparison { field: field.clone(), comparison };
                 selections.push(Some(Selection::Field(Box::new(test))));

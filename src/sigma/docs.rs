@@ -8,6 +8,7 @@ use hedgerow_core::http::websocket::WEBSOCKET_ROUTES;
 use hedgerow_core::identity::credential_place::{CredentialPlace, PLACES};
 use hedgerow_core::rules::correlation::format_duration;
 
+use crate::lexicon::LANGUAGES;
 use crate::{CorrelationRule, Rule, RuleMetadata, Rules};
 
 /// Returns the page `docs/fields.md`.
@@ -141,6 +142,35 @@ fn write_correlation(page: &mut String, rule: &CorrelationRule) {
     write_references(page, &rule.metadata);
 }
 
+/// Returns the page `docs/lexicon.md`: the number of terms of each concept, by language.
+pub fn lexicon_page(rules: &Rules) -> String {
+    let concepts = &rules.lexicon.concepts;
+    let mut page = format!("# Lexicon\n\n{GENERATED_NOTICE}\n\n{LEXICON_INTRODUCTION}\n");
+    page.push_str("| concept | rare | meaning | missing |\n|---|---|---|---|\n");
+    for (name, entry) in concepts {
+        let rare = if entry.is_rare { "yes" } else { "" };
+        let missing = LANGUAGES.iter().filter(|code| !entry.terms.contains_key(**code));
+        let missing: Vec<&str> = missing.copied().collect();
+        let _ = writeln!(
+            page,
+            "| `{name}` | {rare} | {} | {} |",
+            entry.description,
+            missing.join(", ")
+        );
+    }
+    page.push_str("\n## Terms by language\n\n| concept |");
+    LANGUAGES.iter().for_each(|code| page.extend([" ", code, " |"]));
+    let _ = writeln!(page, "\n|---|{}", "--:|".repeat(LANGUAGES.len()));
+    for (name, entry) in concepts {
+        let _ = write!(page, "| `{name}` |");
+        for code in LANGUAGES {
+            let _ = write!(page, " {} |", entry.terms.get(code).map_or(0, Vec::len));
+        }
+        page.push('\n');
+    }
+    page
+}
+
 fn collapse_whitespace(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -163,6 +193,8 @@ const WEBSOCKETS_INTRODUCTION: &str = "\n## WebSockets\n\n\
     or excludes one by `none`.\n\n| path | endpoint |\n|---|---|\n";
 
 const FIELDS_INTRODUCTION: &str = include_str!("fields.md");
+
+const LEXICON_INTRODUCTION: &str = include_str!("lexicon.md");
 
 const CORRELATIONS_INTRODUCTION: &str = include_str!("correlations.md");
 

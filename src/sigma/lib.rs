@@ -15,9 +15,11 @@ mod event_sequence;
 mod exemplar;
 mod files;
 mod finding;
+mod lexicon;
 mod list_toml;
 mod metadata;
 mod modifiers;
+mod near;
 mod policy_toml;
 pub mod recorded;
 mod required_literals;
@@ -33,7 +35,9 @@ use std::path::Path;
 
 pub use canonical::Canonical;
 pub use correlation::CorrelationRule;
-pub use docs::{accounts_page, correlations_page, fields_page, routes_page, signatures_page};
+pub use docs::{
+    accounts_page, correlations_page, fields_page, lexicon_page, routes_page, signatures_page,
+};
 use document::Diagnostics;
 pub use event_sequence::EventSequence;
 pub use exemplar::{Exemplar, Verdict};
@@ -42,6 +46,7 @@ pub use finding::Finding;
 use hedgerow_core::rules::policy::Policy;
 use hedgerow_core::ruleset;
 use hedgerow_core::ruleset::{Bundle, List, Ruleset};
+pub use lexicon::{ConceptEntry, Lexicon};
 pub use metadata::RuleMetadata;
 pub use rule::Rule;
 use source_map::SourceMap;
@@ -63,6 +68,8 @@ pub struct Rules {
     pub rules: Vec<Rule>,
     /// Correlations with their metadata and exemplars, by name, including deprecated correlations.
     pub correlations: Vec<CorrelationRule>,
+    /// Concepts that the rules may name.
+    pub lexicon: Lexicon,
     /// Lists, by name.
     pub lists: Vec<List>,
     /// Settings of `policy.toml`, or the defaults.
@@ -76,7 +83,8 @@ pub fn check(files: &[RuleFile]) -> Result<Rules, Vec<Finding>> {
     let mut findings = Vec::new();
     let mut names = Vec::new();
     let lists = check_lists(files, &mut names, &mut findings);
-    let (rules, mut correlations) = check_rules(files, &mut names, &mut findings);
+    let lexicon = check_lexicon(files, &mut findings);
+    let (rules, mut correlations) = check_rules(files, &lexicon, &mut names, &mut findings);
     check_uniqueness(&rules, &correlations, &mut findings);
     correlation::resolve(&mut correlations, &rules, &mut findings);
     let policy = match files.iter().find(|file| files::is_policy(&file.path)) {
@@ -93,7 +101,7 @@ pub fn check(files: &[RuleFile]) -> Result<Rules, Vec<Finding>> {
             let digest =
                 |file: &RuleFile| (file.path.clone(), ruleset::digest(file.text.as_bytes()));
             let sources = files.iter().map(digest).collect();
-            let rules = Rules { rules, correlations, lists, policy, sources };
+            let rules = Rules { rules, correlations, lexicon, lists, policy, sources };
             find_plan_error(&rules).map_or(Ok(rules), |finding| Err(vec![finding]))
         }
         _ => Err(findings),
@@ -117,17 +125,31 @@ fn check_lists(
     lists
 }
 
+/// Checks the concepts.
+fn check_lexicon(files: &[RuleFile], findings: &mut Vec<Finding>) -> Lexicon {
+    let mut lexicon = Lexicon::default();
+    for file in files.iter().filter(|file| lexicon::is_concept(&file.path)) {
+        if check_utf8(file, findings) {
+            lexicon::parse(file, &mut lexicon, findings);
+        }
+    }
+    lexicon
+}
+
 /// Checks signatures and correlations and returns them by name. Adds their names to `names`.
 fn check_rules(
     files: &[RuleFile],
+    lexicon: &Lexicon,
     names: &mut Vec<String>,
     findings: &mut Vec<Finding>,
 ) -> (Vec<Rule>, Vec<CorrelationRule>) {
     let mut rules = Vec::new();
     let mut correlations = Vec::new();
-    let is_rule = |path: &str| !files::is_policy(path) && !list_toml::is_list(path);
+    let is_rule = |path: &str| {
+        !files::is_policy(path) && !list_toml::is_list(path) && !lexicon::is_concept(path)
+    };
     for file in files.iter().filter(|file| is_rule(&file.path)) {
-        match check_utf8(file, findings).then(|| parse(file, findings)).flatten() {
+        match check_utf8(file, findings).then(|| parse(file, lexicon, findings)).flatten() {
             Some(ParsedRule::Signature(rule)) => {
                 names.push(rule.signature.name.clone());
                 rules.push(*rule);
@@ -146,13 +168,14 @@ fn check_rules(
 }
 
 impl Rules {
-    /// Returns the bundle: rules that are not deprecated, lists and policy. It has no serial number
-    /// and no time, which a release adds.
+    /// Returns the bundle: rules that are not deprecated, their concepts, lists and policy. It has
+    /// no serial number and no time, which a release adds.
     pub fn bundle(&self) -> Bundle {
         let active = self.rules.iter().filter(|rule| !rule.is_deprecated());
-        let signatures = active.map(|rule| rule.signature.clone()).collect();
+        let signatures: Vec<_> = active.map(|rule| rule.signature.clone()).collect();
         let correlations = self.correlations.iter().filter(|rule| !rule.metadata.deprecated);
         Bundle {
+            concepts: self.lexicon.concepts_of(signatures.iter()),
             correlations: correlations.map(|rule| rule.correlation.clone()).collect(),
             lists: self.lists.clone(),
             sources: self.sources.clone(),
@@ -201,7 +224,7 @@ enum ParsedRule {
 }
 
 /// Parses and checks a rule file; `None` if no rule can be made of it.
-fn parse(file: &RuleFile, findings: &mut Vec<Finding>) -> Option<ParsedRule> {
+fn parse(file: &RuleFile, lexicon: &Lexicon, findings: &mut Vec<Finding>) -> Option<ParsedRule> {
     let previous_findings = findings.len();
     let source_map = SourceMap::new(&file.text);
     let mut diagnostics = Diagnostics { path: &file.path, source_map: &source_map, findings };
@@ -210,7 +233,7 @@ fn parse(file: &RuleFile, findings: &mut Vec<Finding>) -> Option<ParsedRule> {
         let rule = correlation::parse(file, source_map, &document, previous_findings, findings)?;
         return Some(ParsedRule::Correlation(Box::new(rule)));
     }
-    let rule = rule::parse(file, source_map, &document, previous_findings, findings)?;
+    let rule = rule::parse(file, source_map, &document, lexicon, previous_findings, findings)?;
     Some(ParsedRule::Signature(Box::new(rule)))
 }
 

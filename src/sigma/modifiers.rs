@@ -2,12 +2,16 @@
 
 use hedgerow_core::field::{Field, FieldType};
 use hedgerow_core::matching::literal_scanner::MIN_LITERAL_BYTES;
-use hedgerow_core::rules::signature::{Comparator, Comparison, MAX_REQUIRED_LITERALS, StringMatch};
+use hedgerow_core::rules::signature::{
+    Comparator, Comparison, MAX_REQUIRED_LITERALS, StringMatch, Within,
+};
 use hedgerow_core::text::{Case, normalize_pattern};
 use rsigma_parser::{Modifier, SigmaString, SigmaValue, SpecialChar, StringPart};
 
+use crate::lexicon::Lexicon;
 use crate::required_literals;
 use crate::required_literals::RegexAnalysis;
+use crate::suggestion::did_you_mean;
 
 /// A problem whose position the caller knows.
 pub struct Problem {
@@ -55,6 +59,7 @@ impl Modifiers {
                 | Modifier::StartsWith
                 | Modifier::EndsWith
                 | Modifier::Re
+                | Modifier::Expand
                 | Modifier::Cidr
                 | Modifier::Exists
                 | Modifier::Gt
@@ -104,6 +109,7 @@ pub fn build_comparison(
     field: &Field,
     modifiers: &Modifiers,
     value: &SigmaValue,
+    lexicon: &Lexicon,
 ) -> Result<Comparison, Problem> {
     use SigmaValue as V;
     let kind = field.field_type();
@@ -120,6 +126,9 @@ pub fn build_comparison(
         (Some(Modifier::Cidr), FieldType::Address, V::String(text)) => cidr(&text.original),
         (Some(Modifier::Re), FieldType::Text | FieldType::Keyword, V::String(text)) => {
             regex(&text.original, &modifiers.regex_flags, kind)
+        }
+        (Some(Modifier::Expand), FieldType::Text, V::String(text)) => {
+            concept(&text.original, lexicon)
         }
         (
             Some(Modifier::Contains | Modifier::StartsWith | Modifier::EndsWith) | None,
@@ -168,6 +177,24 @@ fn number(operator: Option<Modifier>, value: &SigmaValue) -> Result<Comparison, 
         }
     };
     Ok(Comparison::Number { comparator, value })
+}
+
+/// Converts a placeholder, such as `%training_data%`, to a comparison with the terms of a concept.
+fn concept(placeholder: &str, lexicon: &Lexicon) -> Result<Comparison, Problem> {
+    let name = placeholder.strip_prefix('%').and_then(|text| text.strip_suffix('%'));
+    let Some(name) = name.filter(|name| !name.is_empty()) else {
+        let message = format!("'{placeholder}' is not a placeholder");
+        return Err(Problem::new(message, "write the name of a concept, as in `%training_data%`"));
+    };
+    if !lexicon.concepts.contains_key(name) {
+        let names: Vec<&str> = lexicon.concepts.keys().map(String::as_str).collect();
+        return Err(Problem::new(
+            format!("unknown concept '{name}'"),
+            did_you_mean(name, names).unwrap_or_else(|| format!("add `lexicon/{name}.yml`")),
+        ));
+    }
+    // The distance has no effect if there is only one part.
+    Ok(Comparison::Near { within: Within::Sentence, parts: vec![vec![name.to_owned()]] })
 }
 
 /// Parses a network, such as `192.0.2.0/24`.
@@ -335,6 +362,7 @@ pub const SUPPORTED_MODIFIERS: &[&str] = &[
     "all",
     "cased",
     "re",
+    "expand",
     "i",
     "m",
     "s",

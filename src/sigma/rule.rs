@@ -8,14 +8,17 @@ use hedgerow_core::ruleset::{Bundle, Ruleset, TRAFFIC_FAMILY};
 use rsigma_parser::{EXEMPLARS_KEY, SigmaCollection};
 use yaml_serde::{Mapping, Value as Yaml};
 
-use crate::attributes::{CUSTOM_ATTRIBUTES, EXCEPTIONS_KEY, INNOCENCE_KEY, WEIGHT_KEY, attribute};
+use crate::attributes::{
+    CUSTOM_ATTRIBUTES, EXCEPTIONS_KEY, INNOCENCE_KEY, NEAR_KEY, WEIGHT_KEY, attribute,
+};
 use crate::disguise::Disguise;
 use crate::document::Diagnostics;
 use crate::exemplar::Exemplar;
+use crate::lexicon::Lexicon;
 use crate::metadata::RuleMetadata;
 use crate::source_map::SourceMap;
 use crate::suggestion::replace_unknown;
-use crate::{Finding, RuleFile, detection, document, exemplar, metadata};
+use crate::{Finding, RuleFile, detection, document, exemplar, metadata, near};
 
 /// A detection rule: its signature, its metadata and its exemplars.
 #[derive(Clone, Debug)]
@@ -40,8 +43,8 @@ impl Rule {
 
     /// Compiles a ruleset of this rule alone, with the default policy. Returns an error if the rule
     /// exceeds a limit of the core.
-    pub fn as_ruleset(&self) -> Result<Ruleset, Error> {
-        single_signature_ruleset(&self.signature)
+    pub fn as_ruleset(&self, lexicon: &Lexicon) -> Result<Ruleset, Error> {
+        single_signature_ruleset(&self.signature, lexicon)
     }
 }
 
@@ -54,6 +57,7 @@ pub fn parse(
     file: &RuleFile,
     source_map: SourceMap,
     document: &Mapping,
+    lexicon: &Lexicon,
     previous_findings: usize,
     findings: &mut Vec<Finding>,
 ) -> Option<Rule> {
@@ -64,12 +68,13 @@ pub fn parse(
     let take_rule = |collection: &mut SigmaCollection| collection.rules.pop();
     let rule =
         document::parse_sigma(&file.text, stripped, "detection", take_rule, &mut diagnostics)?;
-    let selections = detection::selections(&rule, &mut diagnostics);
+    let mut selections = detection::selections(&rule, lexicon, &mut diagnostics);
     let metadata::RuleHeader { name, id, title, family, status, weight, innocence } = header;
     let condition = is_readable
         .then(|| detection::condition(&rule, &selections, &innocence, &mut diagnostics))
         .flatten();
     let condition = condition.unwrap_or(Condition::All(Vec::new()));
+    let condition = near::apply(document, lexicon, &mut selections, condition, &mut diagnostics);
     let signature =
         Signature { name, id, title, family, status, weight, selections, condition, innocence };
     check_negations(&signature, &mut diagnostics);
@@ -77,7 +82,7 @@ pub fn parse(
     let exemplars = exemplar::read(document, &mut diagnostics);
     let disguise_exceptions = disguise_exceptions(document, &mut diagnostics);
     if diagnostics.findings.len() == previous_findings
-        && let Err(error) = single_signature_ruleset(&signature)
+        && let Err(error) = single_signature_ruleset(&signature, lexicon)
     {
         diagnostics.add(&["detection"], error.problem(), error.remedy());
     }
@@ -119,8 +124,9 @@ fn disguise_exceptions(document: &Mapping, diagnostics: &mut Diagnostics<'_>) ->
 }
 
 /// Compiles a ruleset of one signature.
-fn single_signature_ruleset(signature: &Signature) -> Result<Ruleset, Error> {
-    let bundle = Bundle::new(Policy::default(), vec![signature.clone()]);
+fn single_signature_ruleset(signature: &Signature, lexicon: &Lexicon) -> Result<Ruleset, Error> {
+    let concepts = lexicon.concepts_of(std::iter::once(signature));
+    let bundle = Bundle { concepts, ..Bundle::new(Policy::default(), vec![signature.clone()]) };
     Ruleset::new(bundle, String::new())
 }
 
@@ -236,4 +242,5 @@ const TOP_LEVEL_KEYS: &[&str] = &["logsource", "detection"];
 const LOG_SOURCE_KEYS: &[&str] = &["category", "product", "service", "definition"];
 
 /// The custom attributes of a detection rule.
-const RULE_ATTRIBUTES: &[&str] = &[WEIGHT_KEY, INNOCENCE_KEY, EXCEPTIONS_KEY, EXEMPLARS_KEY];
+const RULE_ATTRIBUTES: &[&str] =
+    &[WEIGHT_KEY, INNOCENCE_KEY, NEAR_KEY, EXCEPTIONS_KEY, EXEMPLARS_KEY];

@@ -3,15 +3,15 @@
 use hedgerow_core::evaluate::explain::Explainer;
 use hedgerow_core::matching::Matcher;
 use hedgerow_core::rules::policy::INNOCENCE_FAMILY;
-use hedgerow_core::rules::signature::{Condition, Signature};
+use hedgerow_core::rules::signature::{Condition, Selection, Signature};
 use hedgerow_core::ruleset::Ruleset;
 use serde::Serialize;
 
-use crate::attributes::{CUSTOM_ATTRIBUTES, EXCEPTIONS_KEY, EXEMPLARS_PATH};
+use crate::attributes::{CUSTOM_ATTRIBUTES, EXCEPTIONS_KEY, EXEMPLARS_PATH, NEAR_KEY};
 use crate::disguise::Disguise;
 use crate::exemplar::{ExemplarEvent, Verdict};
 use crate::test_correlations::RESULT_REMEDY;
-use crate::{Exemplar, Finding, Rule, Rules, test_correlations};
+use crate::{Exemplar, Finding, Lexicon, Rule, Rules, near, test_correlations};
 
 /// Tests all rules that are not deprecated, and returns the failures, sorted by position.
 ///
@@ -27,7 +27,7 @@ pub fn test(rules: &Rules) -> Vec<Finding> {
     };
     let mut matcher = full_ruleset.program().matcher();
     for rule in rules.rules.iter().filter(|rule| !rule.is_deprecated()) {
-        test_rule(rule, &full_ruleset, &mut matcher, &mut findings);
+        test_rule(rule, &rules.lexicon, &full_ruleset, &mut matcher, &mut findings);
     }
     test_correlations::test(rules, &full_ruleset, &mut findings);
     findings.sort();
@@ -53,7 +53,8 @@ pub struct ExemplarResult {
 
 /// Returns the results of the exemplars of all detection rules. [`test()`] returns failures only.
 pub fn exemplar_results(rules: &Rules) -> Vec<ExemplarResult> {
-    let explainer = Explainer::default();
+    let concepts = rules.lexicon.concepts_of(rules.rules.iter().map(|rule| &rule.signature));
+    let explainer = Explainer::new(&concepts);
     let rule_results = |rule: &Rule| {
         let exemplar_result = |(index, exemplar): (usize, &Exemplar)| {
             let event = ExemplarEvent::new(&exemplar.event).ok()?;
@@ -74,20 +75,21 @@ pub fn exemplar_results(rules: &Rules) -> Vec<ExemplarResult> {
 }
 
 /// Returns the verdict of a signature on an event, by the slow path.
-fn verdict(explainer: &Explainer, signature: &Signature, event: &ExemplarEvent) -> Verdict {
+fn verdict(explainer: &Explainer<'_>, signature: &Signature, event: &ExemplarEvent) -> Verdict {
     let explanation = explainer.explain(signature, &event.request(), &event.headers);
     Verdict::new(explanation.holds, !explanation.innocence.is_empty())
 }
 
 fn test_rule(
     rule: &Rule,
+    lexicon: &Lexicon,
     full_ruleset: &Ruleset,
     full_matcher: &mut Matcher<'_>,
     findings: &mut Vec<Finding>,
 ) {
     // `check` has reported a rule that does not compile.
-    let Ok(rule_ruleset) = rule.as_ruleset() else { return };
-    let explainer = Explainer::default();
+    let Ok(rule_ruleset) = rule.as_ruleset(lexicon) else { return };
+    let explainer = Explainer::new(rule_ruleset.concepts());
     let mut rule_matcher = rule_ruleset.program().matcher();
     let is_this_rule = |signature: &Signature| signature.name == rule.signature.name;
     // The policy can turn the signature off.
@@ -177,34 +179,47 @@ fn test_disguises(
     }
 }
 
-/// Removes one selection at a time from the condition or from the selections for innocence, and
-/// adds a finding if all exemplars keep their results.
+/// Removes one selection at a time from the condition or from the selections for innocence, and one
+/// part of a comparison with concepts. Adds a finding if all exemplars keep their results.
 fn test_mutations(
     rule: &Rule,
     events: &[(Verdict, ExemplarEvent)],
-    explainer: &Explainer,
+    explainer: &Explainer<'_>,
     findings: &mut Vec<Finding>,
 ) {
     let Signature { condition, innocence, selections, .. } = &rule.signature;
     let innocence: Vec<&str> = innocence.iter().map(String::as_str).collect();
-    for name in condition.selection_names().into_iter().chain(innocence.iter().copied()) {
-        let mutant = without_selection(condition, name);
-        let survives = events.iter().all(|(expected, event)| {
+    let survives = |condition: Option<&Condition>,
+                    removed: Option<&str>,
+                    changed: Option<(&str, &Selection)>| {
+        events.iter().all(|(expected, event)| {
             let request = event.request();
             let mut holds = |name: &str| {
-                let selection = selections.get(name);
-                selection.is_some_and(|selection| {
+                let changed = changed.filter(|(changed_name, _)| *changed_name == name);
+                let selection = changed.map(|(_, selection)| selection);
+                selection.or_else(|| selections.get(name)).is_some_and(|selection| {
                     explainer.selection_holds(selection, &request, &event.headers)
                 })
             };
-            let matches = mutant.as_ref().is_none_or(|mutant| mutant.holds(&mut holds));
-            let mut others = innocence.iter().filter(|other| **other != name);
+            let matches = condition.is_none_or(|condition| condition.holds(&mut holds));
+            let mut others = innocence.iter().filter(|name| removed != Some(name));
             Verdict::new(matches, others.any(|other| holds(other))) == *expected
-        });
-        if survives {
+        })
+    };
+    for name in condition.selection_names().into_iter().chain(innocence.iter().copied()) {
+        if survives(without_selection(condition, name).as_ref(), Some(name), None) {
             let problem = format!("no exemplar needs the selection '{name}'");
             let remedy = "add an exemplar that has another result without it, or remove it";
             findings.push(rule.metadata.finding(&["detection", name], problem, remedy));
+        }
+        let Some(selection) = selections.get(name) else { continue };
+        for (part, mutant) in near::without_each_part(selection) {
+            if survives(Some(condition), None, Some((name, &mutant))) {
+                let problem = format!("no exemplar needs the part %{part}% of '{name}'");
+                let remedy = "add an exemplar that has another result without it, or remove it";
+                let key = [CUSTOM_ATTRIBUTES, NEAR_KEY];
+                findings.push(rule.metadata.finding(&key, problem, remedy));
+            }
         }
     }
 }

@@ -116,7 +116,7 @@ impl Filter {
         };
         let encoding = recorded.headers.iter().find(|(name, _)| name == "content-encoding");
         let body = Body::new(envelope.body, encoding.map(|(_, value)| value.as_str()), limits);
-        let explainer = Explainer::default();
+        let explainer = Explainer::new(self.0.concepts());
         let mut requests: Vec<Value> = Vec::new();
         extract::for_each_request(&envelope, endpoint, &body, limits, &mut |request| {
             requests.push(json!(explainer.explain_all(&self.0, request, &envelope)));

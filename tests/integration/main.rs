@@ -16,6 +16,8 @@ mod campaigns;
 mod cli;
 /// Clusters of requests, and how the policy treats them.
 mod clusters;
+/// Comparisons with concepts.
+mod concepts;
 /// The correlator against a naive reference.
 mod correlation;
 /// The work that hostile bodies cause.
@@ -31,6 +33,8 @@ mod extraction;
 mod hostile_bodies;
 /// Accounts of credentials, at the command line and in replays.
 mod identity;
+/// Requests in 22 languages.
+mod languages;
 /// Matching against `explain` and a naive reference.
 mod matching;
 /// Keys, signatures, bundles and releases, and their commands.

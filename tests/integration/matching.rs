@@ -122,7 +122,7 @@ fn modifiers_compare_as_documented() {
         if !test.contains("cased") {
             let naive = PlainRequest::from_request(&request, |_| true).normalized();
             assert_eq!(
-                naive.matches(signature, &[]),
+                naive.matches(signature, &[], &[]),
                 *expected,
                 "naive reference: {test} on {values:?}"
             );

@@ -769,7 +769,7 @@ fn the_deployment_compares_with_its_embedded_rules() {
 
 /// Correlations were once left out: a changed correlation was no difference.
 #[test]
-fn a_diff_contains_correlations() {
+fn a_diff_contains_correlations_and_concepts() {
     let sources = hedgerow_sigma::read(&from_root("rules")).unwrap();
     let before = hedgerow_sigma::check(&sources).unwrap().bundle();
     let mut after = before.clone();
@@ -781,7 +781,11 @@ fn a_diff_contains_correlations() {
     let mut new = before.correlations[0].clone();
     new.name = added.clone();
     after.correlations.push(new);
+    after.concepts[0].terms.pop();
+    after.concepts[0].terms.extend(["one".to_owned(), "two".to_owned()]);
     let diff = Diff::between(&before, &after);
+    let concept = &diff.concepts[0];
+    assert_eq!((concept.added, concept.removed, diff.concepts.len()), (2, 1, 1));
     let names: Vec<&str> = diff.weights.iter().map(|change| change.name.as_str()).collect();
     assert_eq!(diff.removed, [removed]);
     assert_eq!(diff.added, [added]);

@@ -64,9 +64,14 @@ fn the_naive_reference_agrees_on_every_exemplar() {
             let name = &rule.signature.name;
             let mut signatures = ruleset.signatures().iter();
             if let Some(signature) = signatures.find(|signature| signature.name == *name) {
-                let is_innocent =
-                    signature.innocence.iter().any(|part| plain.selects(signature, part, &headers));
-                let verdict = Verdict::new(plain.matches(signature, &headers), is_innocent);
+                let is_innocent = signature
+                    .innocence
+                    .iter()
+                    .any(|part| plain.selects(signature, part, ruleset.concepts(), &headers));
+                let verdict = Verdict::new(
+                    plain.matches(signature, ruleset.concepts(), &headers),
+                    is_innocent,
+                );
                 assert_eq!(verdict, exemplar.expected, "{name} on '{}'", exemplar.name);
                 compared += 1;
             }
@@ -243,7 +248,7 @@ fn fast_path_explanation_and_naive_reference_agree_on_the_corpus() {
 /// Returns the number of requests, and of requests that the naive reference can read.
 fn compare(all: &[Recorded]) -> (usize, usize) {
     let ruleset = rules().ruleset().unwrap();
-    let explainer = Explainer::default();
+    let explainer = Explainer::new(ruleset.concepts());
     let (mut hits, mut requests, mut naive_requests) = (0, 0, 0);
     for recorded in all {
         let envelope = recorded.envelope();
@@ -277,7 +282,7 @@ fn compare(all: &[Recorded]) -> (usize, usize) {
                     assert!(names.eq(&explained.innocence), "explained innocence: {context}");
                 }
                 if let Some(naive) = &naive {
-                    let matches = naive.matches(signature, &normalized_headers);
+                    let matches = naive.matches(signature, ruleset.concepts(), &normalized_headers);
                     assert_eq!(is_fast, matches, "naive reference: {context}");
                 }
             }

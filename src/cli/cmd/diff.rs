@@ -221,6 +221,12 @@ fn print_diff(from: &Side, to: &Side, diff: &Diff) -> Result<()> {
     for change in &diff.weights {
         print_line(format_args!("~ {}: {:+} → {:+} dB", change.name, change.from, change.to))?;
     }
+    for change in &diff.concepts {
+        print_line(format_args!(
+            "~ concept {}: {} terms added, {} removed",
+            change.name, change.added, change.removed
+        ))?;
+    }
     for change in &diff.lists {
         print_line(format_args!(
             "~ {}: {} entries added, {} removed",

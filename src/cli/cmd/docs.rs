@@ -32,6 +32,7 @@ pub fn run(args: &DocsArgs) -> Result<Outcome> {
         ("fields.md", hedgerow_sigma::fields_page()),
         ("routes.md", hedgerow_sigma::routes_page()),
         ("accounts.md", hedgerow_sigma::accounts_page()),
+        ("lexicon.md", hedgerow_sigma::lexicon_page(&rules)),
         ("signatures.md", hedgerow_sigma::signatures_page(&rules)),
         ("correlations.md", hedgerow_sigma::correlations_page(&rules)),
     ] {

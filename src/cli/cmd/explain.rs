@@ -49,7 +49,7 @@ pub fn run(args: &ExplainArgs, format: Format) -> Result<Outcome> {
     }
     let content_encoding = recorded.headers.iter().find(|(name, _)| name == "content-encoding");
     let body = Body::new(envelope.body, content_encoding.map(|(_, value)| value.as_str()), limits);
-    let explainer = Explainer::default();
+    let explainer = Explainer::new(ruleset.concepts());
     let mut entries: Vec<Vec<Explanation>> = Vec::new();
     let mut passages: Vec<Vec<Evidence>> = Vec::new();
     let parsed = extract::for_each_request(&envelope, endpoint, &body, limits, &mut |request| {

@@ -11,11 +11,13 @@ use regex_automata::Input;
 use regex_automata::meta::Regex;
 use serde::Serialize;
 
+use super::explain_near::find_near;
 use crate::extract::{Request, Segment, Source};
 use crate::field::{Field, FieldId, FieldType, Voice, possible_voices, sections};
 use crate::http::envelope::Envelope;
 use crate::matching::{Evidence, regex_gate};
-use crate::rules::signature::{Comparison, FieldComparison, Selection, Signature};
+use crate::rules::concept::Concept;
+use crate::rules::signature::{Comparison, FieldComparison, Selection, Signature, Within};
 use crate::ruleset::Ruleset;
 use crate::text;
 use crate::text::{Case, SourceMap};
@@ -61,7 +63,8 @@ pub struct ExplainedComparison {
 
 /// An explainer of signatures, which compiles each regex once.
 #[derive(Debug, Default)]
-pub struct Explainer {
+pub struct Explainer<'c> {
+    concepts: &'c [Concept],
     regexes: RefCell<HashMap<String, Option<Regex>>>,
 }
 
@@ -92,7 +95,12 @@ impl Outcome {
     }
 }
 
-impl Explainer {
+impl<'c> Explainer<'c> {
+    /// Creates an explainer of signatures that name these concepts.
+    pub fn new(concepts: &'c [Concept]) -> Self {
+        Self { concepts, ..Self::default() }
+    }
+
     /// Explains every signature of a ruleset, every list and every correlation.
     pub fn explain_all(
         &self,
@@ -288,6 +296,9 @@ impl Explainer {
                 let matched = self.with_regex(pattern, |regex| regex.find(input.clone()))?.range();
                 passage.contains(&matched.start).then_some(matched)
             }
+            Comparison::Near { within, parts } => {
+                find_near(text, self.concepts, *within, parts, &passage)
+            }
             Comparison::Exists(expected) => expected.then_some(passage),
             Comparison::Cidr(_) | Comparison::Number { .. } => None,
         }
@@ -308,7 +319,7 @@ impl Explainer {
                 value.parse().is_ok_and(|address: std::net::IpAddr| network.contains(&address))
             }
             Comparison::Exists(expected) => *expected,
-            Comparison::Number { .. } => false,
+            Comparison::Number { .. } | Comparison::Near { .. } => false,
         }
     }
 
@@ -418,6 +429,7 @@ pub fn describe_test(test: &FieldComparison) -> String {
             format!("{}{suffix}: {value:?}", with_modifier(anchor.modifier()))
         }
         Comparison::Regex { pattern, .. } => format!("{}: {pattern}", with_modifier("re")),
+        Comparison::Near { within, parts } => describe_near(&field, *within, parts),
         Comparison::Cidr(network) => format!("{}: {network}", with_modifier("cidr")),
         Comparison::Exists(expected) => format!("{}: {expected}", with_modifier("exists")),
         Comparison::Number { comparator, value } if test.field.field_type() == FieldType::Flag => {
@@ -427,4 +439,18 @@ pub fn describe_test(test: &FieldComparison) -> String {
             format!("{}: {value}", with_modifier(comparator.modifier()))
         }
     }
+}
+
+/// Returns a comparison with concepts: `field|expand: %a% or %b%, and %c% within 240 bytes`.
+fn describe_near(field: &str, within: Within, parts: &[Vec<String>]) -> String {
+    let describe_part = |part: &Vec<String>| {
+        part.iter().map(|name| format!("%{name}%")).collect::<Vec<_>>().join(" or ")
+    };
+    let joined = parts.iter().map(describe_part).collect::<Vec<_>>().join(", and ");
+    let distance = match within {
+        _ if parts.len() < 2 => String::new(),
+        Within::Sentence => " within a sentence".to_owned(),
+        Within::Bytes(bytes) => format!(" within {bytes} bytes"),
+    };
+    format!("{field}|expand: {joined}{distance}")
 }

@@ -6,12 +6,16 @@ use once_cell::sync::OnceCell;
 
 use super::condition::BitExpr;
 use super::keyword::{KeywordCheck, KeywordTest};
-use super::program::{Literal, LiteralTarget, LiteralUse, NumberTest, Program, SignatureUse};
+use super::near_compile::NearCompiler;
+use super::program::{
+    LateTest, Literal, LiteralTarget, LiteralUse, NumberTest, Program, SignatureUse,
+};
 use super::regex_gate::RegexTest;
 use super::required_literals::RequiredLiteralIds;
 use crate::error::Error;
 use crate::field::{Field, FieldType, VOICES, sections};
 use crate::matching::literal_scanner::{MIN_LITERAL_BYTES, Scanner};
+use crate::rules::concept::Concept;
 use crate::rules::signature;
 use crate::rules::signature::{
     Comparison, Condition, FieldComparison, MAX_REQUIRED_LITERALS, Selection, Signature,
@@ -23,8 +27,8 @@ use crate::text::{Case, normalize_pattern};
 ///
 /// Returns an error if a signature is malformed, may hold without any bit, or exceeds a limit.
 /// Regexes are not compiled here: see `Program::compile_regexes_stepwise`.
-pub fn compile(signatures: &[Signature]) -> Result<Program, Error> {
-    let mut compiler = Compiler::default();
+pub fn compile(signatures: &[Signature], concepts: &[Concept]) -> Result<Program, Error> {
+    let mut compiler = Compiler { near: NearCompiler::new(concepts)?, ..Compiler::default() };
     for (index, signature) in signatures.iter().enumerate() {
         let node = compiler.compile_condition(signature, &signature.condition)?;
         if trigger_bits(&node, &compiler.program).is_none() {
@@ -52,13 +56,14 @@ pub fn compile(signatures: &[Signature]) -> Result<Program, Error> {
 }
 
 #[derive(Default)]
-struct Compiler {
+struct Compiler<'c> {
     program: Program,
     /// The bit of each comparison, by its canonical text.
     bits: HashMap<String, usize>,
     /// Literals of the scanner, and the index of each.
     literals: Vec<String>,
     literal_index: HashMap<String, usize>,
+    near: NearCompiler<'c>,
     /// Nodes of all conditions; a selection counts each time a condition names it.
     node_count: usize,
 }
@@ -67,8 +72,9 @@ struct Compiler {
 /// selection many times could have any number. The shipped rules have a twentieth of it.
 const MAX_CONDITION_NODES: usize = 100_000;
 
-impl Compiler {
+impl Compiler<'_> {
     fn finish(mut self) -> Program {
+        self.program.near = self.near.finish();
         self.program.scanner = Scanner::new(self.literals);
         self.program
     }
@@ -160,7 +166,7 @@ impl Compiler {
         let bit = self.program.field_by_bit.len();
         self.program.field_by_bit.push(test.field.clone());
         self.program.signatures_by_bit.push(Vec::new());
-        self.program.regex_by_bit.push(None);
+        self.program.late_tests.push(None);
         self.bits.insert(key, bit);
         match test.field.field_type() {
             FieldType::Text => self.compile_text(test, bit)?,
@@ -171,7 +177,14 @@ impl Compiler {
         Ok(bit)
     }
 
-    /// Compiles a comparison with prompt text: a literal, a gated regex, or presence.
+    /// Sets the test that runs after the scan to set a bit.
+    fn set_late_test(&mut self, bit: usize, test: LateTest) {
+        if let Some(slot) = self.program.late_tests.get_mut(bit) {
+            *slot = Some(test);
+        }
+    }
+
+    /// Compiles a comparison with prompt text: a literal, a gated regex, concepts, or presence.
     fn compile_text(&mut self, test: &FieldComparison, bit: usize) -> Result<(), Error> {
         let Field::Known(field_id) = test.field else { return Err(type_mismatch(test)) };
         let sections = sections(field_id);
@@ -203,11 +216,23 @@ impl Compiler {
                     max_len: *max_len,
                     first_bytes: first_bytes.as_deref().map(Box::from),
                 };
-                if let Some(slot) = self.program.regex_by_bit.get_mut(bit) {
-                    *slot = Some(self.program.regexes.len());
-                }
+                self.set_late_test(bit, LateTest::Regex(self.program.regexes.len()));
                 self.program.regexes.push(regex);
                 Ok(())
+            }
+            Comparison::Near { within, parts } => {
+                let (test, anchors) = self.near.compile(bit, sections, *within, parts)?;
+                self.set_late_test(bit, LateTest::Near(test));
+                anchors.into_iter().try_for_each(|(concept, term)| {
+                    let target = LiteralTarget::Anchor { concept, is_stem: term.is_stem };
+                    let literal_use = LiteralUse {
+                        sections: !0,
+                        anchor: StringMatch::Contains,
+                        cased_pattern: None,
+                        target,
+                    };
+                    self.add_literal(term.text.to_owned(), literal_use).map(drop)
+                })
             }
             Comparison::Exists(true) => {
                 self.program.presence_tests.push((sections, bit));
@@ -273,8 +298,9 @@ impl Compiler {
         });
         if let Some(entry) = self.program.literals.get_mut(index) {
             entry.is_required_by_regex |= matches!(literal_use.target, LiteralTarget::Regex { .. });
-            entry.is_position_sensitive |=
-                literal_use.anchor != StringMatch::Contains || literal_use.cased_pattern.is_some();
+            entry.is_position_sensitive |= literal_use.anchor != StringMatch::Contains
+                || literal_use.cased_pattern.is_some()
+                || matches!(literal_use.target, LiteralTarget::Anchor { .. });
             // Most literals have one use, but an empty vector would allocate room for four.
             if entry.uses.is_empty() {
                 entry.uses.reserve_exact(1);
@@ -298,7 +324,9 @@ impl Compiler {
                 self.program.absence_tests.push((test.field.clone(), bit));
                 return Ok(());
             }
-            Comparison::Number { .. } => return Err(type_mismatch(test)),
+            Comparison::Number { .. } | Comparison::Near { .. } => {
+                return Err(type_mismatch(test));
+            }
         };
         let tests = match &test.field {
             Field::Known(name) => self.program.keywords.entry(*name).or_default(),

@@ -63,7 +63,7 @@ impl BitState {
         is_new
     }
 
-    /// Marks whether a bit is pending: unset so far, but a regex that has not run may set it.
+    /// Marks whether a bit is pending: unset so far, but a test that has not run may set it.
     pub fn set_pending(&mut self, bit: usize, is_pending: bool) {
         write_bit(&mut self.pending, bit, is_pending);
     }

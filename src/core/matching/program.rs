@@ -8,6 +8,8 @@ use super::condition::{BitExpr, BitState, Ternary};
 use super::hit::{Evidence, Hit};
 use super::keyword::{KeywordCheck, KeywordTest, run_keyword_tests};
 use super::literal_scanner::Scanner;
+use super::near;
+use super::near::{NearProgram, NearState, NearTest};
 use super::regex_gate::{self, RegexGate, RegexTest, segment_at};
 use super::voices::{possible_sections, sections_at, segment_sections};
 use crate::error::Error;
@@ -23,8 +25,9 @@ pub struct Program {
     /// Uses of each literal, by index in the scanner.
     pub(crate) literals: Vec<Literal>,
     pub(crate) regexes: Vec<RegexTest>,
-    /// Index in `regexes`, by bit; `None` for a bit without a regex.
-    pub(crate) regex_by_bit: Vec<Option<usize>>,
+    pub(crate) near: NearProgram,
+    /// The test that sets a bit after the scan, by bit; `None` for other bits.
+    pub(crate) late_tests: Vec<Option<LateTest>>,
     pub(crate) keywords: BTreeMap<FieldId, Vec<KeywordTest>>,
     pub(crate) headers: BTreeMap<String, Vec<KeywordTest>>,
     pub(crate) numbers: BTreeMap<FieldId, Vec<NumberTest>>,
@@ -81,6 +84,17 @@ pub(crate) enum LiteralTarget {
     Bit(usize),
     /// Marks a required literal of a regex as seen, by its index in the regex.
     Regex { regex: usize, required_index: usize },
+    /// Records a term of a concept that anchors comparisons.
+    Anchor { concept: u32, is_stem: bool },
+}
+
+/// A test that runs after the scan, only if a condition depends on it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum LateTest {
+    /// A regex, by its index in [`Program::regexes`].
+    Regex(usize),
+    /// A comparison with concepts, by its index in [`NearProgram::tests`].
+    Near(usize),
 }
 
 /// A number comparison, or `None` for presence, and its bit.
@@ -106,6 +120,7 @@ pub struct Matcher<'p> {
     /// Sections and voices in which a literal was seen, by literal.
     sections_by_literal: Vec<u16>,
     regex_gate: RegexGate,
+    near: NearState,
 }
 
 /// The location that set a bit: a range in the normalised text, or in a value.
@@ -141,6 +156,7 @@ impl Program {
             candidate_signatures: zeroed_bitset(self.conditions.len()),
             sections_by_literal: vec![0; self.literals.len()],
             regex_gate: RegexGate::new(self.regexes.len(), self.literals.len()),
+            near: NearState::default(),
         }
     }
 
@@ -175,9 +191,9 @@ impl Program {
         self.literals.len()
     }
 
-    /// Returns the heap bytes of the scanner's tables.
+    /// Returns the heap bytes of the scanners' tables.
     pub fn heap_bytes(&self) -> usize {
-        self.scanner.heap_bytes()
+        self.scanner.heap_bytes().saturating_add(self.near.scanner.heap_bytes())
     }
 }
 
@@ -220,6 +236,7 @@ impl Matcher<'_> {
         self.origins.clear();
         self.sections_by_literal.fill(0);
         self.regex_gate.reset(request.text().len());
+        self.near.reset(request.text().len());
         for (bit, range) in &header_bits.0 {
             self.set(*bit, BitOrigin { start: range.start, end: range.end, is_in_text: false });
         }
@@ -342,7 +359,7 @@ impl Matcher<'_> {
             let end = start.saturating_add(program.scanner.literal_len(literal_index));
             for (use_index, literal_use) in literal.uses.iter().enumerate() {
                 let counted = match literal_use.target {
-                    LiteralTarget::Bit(_) => sections,
+                    LiteralTarget::Bit(_) | LiteralTarget::Anchor { .. } => sections,
                     // A match that begins in one passage may have its literals in the next.
                     LiteralTarget::Regex { .. } => possible_sections(segment),
                 };
@@ -367,6 +384,9 @@ impl Matcher<'_> {
                     LiteralTarget::Regex { regex, required_index } => {
                         self.record_literal_set(regex, required_index)
                     }
+                    LiteralTarget::Anchor { concept, is_stem } => {
+                        self.record_anchor(concept, is_stem, start..end, request, sections);
+                    }
                 }
             }
         });
@@ -386,23 +406,65 @@ impl Matcher<'_> {
         }
     }
 
-    /// Runs a pending regex. Its bit is then no longer pending.
-    fn run_regex(&mut self, regex: usize, request: &Request<'_>, passages: Option<&Passages>) {
-        let Some(test) = self.program.regexes.get(regex) else { return };
-        self.bit_state.set_pending(test.bit, false);
-        if let Some(range) = self.regex_gate.find_match(test, request, passages) {
-            self.set(test.bit, BitOrigin { start: range.start, end: range.end, is_in_text: true });
+    /// Records a term that anchors comparisons with concepts, whose bits become pending.
+    fn record_anchor(
+        &mut self,
+        concept: u32,
+        is_stem: bool,
+        range: Range<usize>,
+        request: &Request<'_>,
+        sections: u16,
+    ) {
+        let near = &self.program.near;
+        let is_in_section = |test: &NearTest| test.sections & sections != 0;
+        if !near.tests_of(concept).any(|(_, test)| is_in_section(test))
+            || !near::is_word_in_text(request, &range, is_stem)
+        {
+            return;
+        }
+        if !self.near.record_anchor(concept, &range) {
+            return request.work().exhaust();
+        }
+        for (_, test) in near.tests_of(concept).filter(|(_, test)| is_in_section(test)) {
+            self.bit_state.set_pending(test.bit, true);
+            self.mark_candidates(test.bit);
         }
     }
 
-    /// Returns the candidate signatures whose condition holds, running regexes as needed.
+    /// Runs a pending test. Its bit is then no longer pending.
+    fn run_late_test(
+        &mut self,
+        bit: usize,
+        test: LateTest,
+        request: &Request<'_>,
+        passages: Option<&Passages>,
+    ) {
+        self.bit_state.set_pending(bit, false);
+        let program = self.program;
+        let matched = match test {
+            LateTest::Regex(index) => program
+                .regexes
+                .get(index)
+                .and_then(|regex| self.regex_gate.find_match(regex, request, passages)),
+            LateTest::Near(index) => program
+                .near
+                .tests
+                .get(index)
+                .and_then(|test| self.near.find_match(&program.near, test, request, passages)),
+        };
+        if let Some(range) = matched {
+            self.set(bit, BitOrigin { start: range.start, end: range.end, is_in_text: true });
+        }
+    }
+
+    /// Returns the candidate signatures whose condition holds, running late tests as needed.
     fn matching_signatures(
         &mut self,
         request: &Request<'_>,
         passages: Option<&Passages>,
     ) -> Vec<usize> {
         let mut matching = Vec::new();
-        // No signature becomes a candidate in this loop: a regex that matches triggers only
+        // No signature becomes a candidate in this loop: a late test that matches triggers only
         // signatures that its pending bit has triggered before.
         for word_index in 0..self.candidate_signatures.len() {
             let mut word = self.candidate_signatures.get(word_index).copied().unwrap_or_default();
@@ -443,7 +505,7 @@ impl Matcher<'_> {
         selections.iter().enumerate().filter_map(holding).collect()
     }
 
-    /// Evaluates an expression, running pending regexes as long as the value depends on one.
+    /// Evaluates an expression, running late tests as long as the value depends on one.
     fn holds(
         &mut self,
         expression: &BitExpr,
@@ -454,8 +516,8 @@ impl Matcher<'_> {
             match expression.evaluate(&self.bit_state) {
                 Ternary::Holds => return true,
                 Ternary::Fails => return false,
-                Ternary::DependsOn(bit) => match self.program.regex_by_bit.get(bit) {
-                    Some(Some(regex)) => self.run_regex(*regex, request, passages),
+                Ternary::DependsOn(bit) => match self.program.late_tests.get(bit) {
+                    Some(Some(test)) => self.run_late_test(bit, *test, request, passages),
                     _ => return false,
                 },
             }

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::list::List;
 use crate::error::Error;
+use crate::rules::concept::Concept;
 use crate::rules::correlation::Correlation;
 use crate::rules::policy::Policy;
 use crate::rules::signature::{Comparison, Signature};
@@ -49,6 +50,12 @@ const MAX_LITERALS: usize = 60_000;
 /// Maximum bytes of all literals together.
 const MAX_LITERAL_BYTES: usize = 1 << 20;
 
+/// Maximum number of concepts.
+const MAX_CONCEPTS: usize = 1_000;
+
+/// Maximum number of concepts that all signatures name, each counted as often as it is named.
+const MAX_CONCEPT_NAMES: usize = 20_000;
+
 /// Maximum number of regexes.
 const MAX_REGEXES: usize = 10_000;
 
@@ -72,6 +79,9 @@ pub struct Bundle {
     pub policy: Policy,
     /// Signatures, sorted by name.
     pub signatures: Vec<Signature>,
+    /// Concepts that the signatures name, sorted by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub concepts: Vec<Concept>,
     /// Correlations, sorted by name.
     #[serde(default)]
     pub correlations: Vec<Correlation>,
@@ -83,7 +93,7 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// Creates a bundle without correlations and lists, which was not built for a push.
+    /// Creates a bundle without concepts, correlations and lists, which was not built for a push.
     pub fn new(policy: Policy, signatures: Vec<Signature>) -> Self {
         Self {
             format: BUNDLE_FORMAT,
@@ -91,6 +101,7 @@ impl Bundle {
             created: 0,
             policy,
             signatures,
+            concepts: Vec::new(),
             correlations: Vec::new(),
             lists: Vec::new(),
             sources: BTreeMap::new(),
@@ -146,6 +157,8 @@ impl Bundle {
                 selection.for_each_comparison(&mut |test| cost.add(&test.comparison))
             });
         }
+        let terms = self.concepts.iter().flat_map(|concept| &concept.terms);
+        terms.for_each(|term| cost.add_term(term));
         let signatures = self.signatures.len().saturating_add(self.lists.len());
         let rules = self
             .correlations
@@ -159,6 +172,8 @@ impl Bundle {
             (cost.comparisons, "comparisons", MAX_COMPARISONS, "retire signatures"),
             (cost.literals, "literals", MAX_LITERALS, "retire signatures"),
             (cost.literal_bytes, "bytes of literals", MAX_LITERAL_BYTES, "shorten them"),
+            (self.concepts.len(), "concepts", MAX_CONCEPTS, "merge some"),
+            (cost.concept_names, "names of concepts", MAX_CONCEPT_NAMES, "retire signatures"),
             (cost.regexes, "regexes", MAX_REGEXES, "replace some by literals"),
             (
                 cost.max_pattern_bytes,
@@ -176,6 +191,7 @@ impl Bundle {
     pub fn is_equivalent(&self, other: &Self) -> bool {
         self.policy == other.policy
             && self.signatures == other.signatures
+            && self.concepts == other.concepts
             && self.correlations == other.correlations
             && self.lists == other.lists
     }
@@ -188,6 +204,8 @@ struct CompileCost {
     literals: usize,
     literal_bytes: usize,
     regexes: usize,
+    /// Names of concepts in comparisons, and their number.
+    concept_names: usize,
     /// Bytes of the longest pattern.
     max_pattern_bytes: usize,
 }
@@ -204,8 +222,18 @@ impl CompileCost {
                     required_literals.iter().flat_map(|literal_set| &literal_set.alternatives);
                 strings.for_each(|string| self.add_literal(string));
             }
+            Comparison::Near { parts, .. } => {
+                let names = parts.iter().map(|part| part.len().saturating_add(1));
+                self.concept_names = names.fold(self.concept_names, usize::saturating_add);
+            }
             _ => {}
         }
+    }
+
+    /// Adds a term of a concept, which is a literal of both scans.
+    fn add_term(&mut self, term: &str) {
+        self.add_literal(term);
+        self.add_literal(term);
     }
 
     fn add_literal(&mut self, literal: &str) {

@@ -1,11 +1,12 @@
 //! The differences between two bundles, shown before a release.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::bundle::Bundle;
+use super::concept::Concept;
 
 /// The differences between two bundles.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -18,6 +19,9 @@ pub struct Diff {
     pub weights: Vec<WeightChange>,
     /// Signatures and correlations that differ in anything but the weight.
     pub changed: Vec<String>,
+    /// Concepts that differ. Workers of earlier versions leave them out.
+    #[serde(default)]
+    pub concepts: Vec<ConceptChange>,
     /// Lists that differ.
     pub lists: Vec<ListChange>,
     /// Settings of the policy that differ.
@@ -33,6 +37,17 @@ pub struct WeightChange {
     pub from: f64,
     /// Weight in the second bundle, in decibans.
     pub to: f64,
+}
+
+/// A concept that differs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConceptChange {
+    /// Name of the concept.
+    pub name: String,
+    /// Number of terms that only the second bundle has.
+    pub added: usize,
+    /// Number of terms that only the first bundle has.
+    pub removed: usize,
 }
 
 /// A list that differs.
@@ -67,6 +82,7 @@ impl Diff {
         diff.compare_rules(&from.correlations, &to.correlations, |correlation| {
             (&correlation.name, &mut correlation.weight)
         });
+        diff.compare_concepts(from, to);
         diff.compare_lists(from, to);
         diff.compare_policy(from, to);
         diff
@@ -102,10 +118,33 @@ impl Diff {
         self.removed.extend(old_rules.into_keys());
     }
 
+    /// Compares concepts by name: numbers of added and removed terms.
+    fn compare_concepts(&mut self, from: &Bundle, to: &Bundle) {
+        let names = from.concepts.iter().chain(&to.concepts).map(|concept| concept.name.as_str());
+        for name in names.collect::<BTreeSet<&str>>() {
+            let find = |bundle: &'_ Bundle| {
+                bundle.concepts.iter().find(|concept| concept.name == name).cloned()
+            };
+            let (old, new) = (find(from), find(to));
+            if old == new {
+                continue;
+            }
+            let terms = |concept: Option<Concept>| -> BTreeSet<String> {
+                concept.into_iter().flat_map(|concept| concept.terms).collect()
+            };
+            let (old, new) = (terms(old), terms(new));
+            self.concepts.push(ConceptChange {
+                name: name.to_owned(),
+                added: new.difference(&old).count(),
+                removed: old.difference(&new).count(),
+            });
+        }
+    }
+
     /// Compares lists by name: weights, and numbers of added and removed entries.
     fn compare_lists(&mut self, from: &Bundle, to: &Bundle) {
         let names = from.lists.iter().chain(&to.lists).map(|list| list.name.as_str());
-        let names: std::collections::BTreeSet<&str> = names.collect();
+        let names: BTreeSet<&str> = names.collect();
         for name in names {
             let find_list =
                 |bundle: &'_ Bundle| bundle.lists.iter().find(|list| list.name == name).cloned();
@@ -121,10 +160,9 @@ impl Diff {
                 let name = name.to_owned();
                 self.weights.push(WeightChange { name, from: old.weight, to: new.weight });
             }
-            let serialized =
-                |entries: Vec<super::list::ListEntry>| -> std::collections::BTreeSet<String> {
-                    entries.iter().filter_map(|entry| serde_json::to_string(entry).ok()).collect()
-                };
+            let serialized = |entries: Vec<super::list::ListEntry>| -> BTreeSet<String> {
+                entries.iter().filter_map(|entry| serde_json::to_string(entry).ok()).collect()
+            };
             let (old, new) = (serialized(entries(old)), serialized(entries(new)));
             self.lists.push(ListChange {
                 name: name.to_owned(),

@@ -33,6 +33,19 @@ pub struct Signature {
 }
 
 impl Signature {
+    /// Returns the names of the concepts in its comparisons.
+    pub fn concept_names(&self) -> Vec<&str> {
+        let mut names = Vec::new();
+        for selection in self.selections.values() {
+            selection.for_each_comparison(&mut |test| {
+                if let Comparison::Near { parts, .. } = &test.comparison {
+                    names.extend(parts.iter().flatten().map(String::as_str));
+                }
+            });
+        }
+        names
+    }
+
     /// Returns whether every comparison tests a field of the response: such a signature is
     /// evaluated after the origin has answered.
     pub fn tests_only_response(&self) -> bool {
@@ -126,6 +139,13 @@ pub enum Comparison {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         first_bytes: Option<String>,
     },
+    /// The value contains a term of each part, near each other.
+    Near {
+        /// Distance from the anchor, the first part whose concepts are all rare.
+        within: Within,
+        /// For each part, the names of concepts; a term of any of them suffices.
+        parts: Vec<Vec<String>>,
+    },
     /// The value is an address in the network.
     Cidr(ipnet::IpNet),
     /// The field has a value (`true`), or no value (`false`).
@@ -148,6 +168,7 @@ struct FlatComparison {
     field: Field,
     string: Option<FlatString>,
     regex: Option<FlatRegex>,
+    near: Option<FlatNear>,
     cidr: Option<ipnet::IpNet>,
     exists: Option<bool>,
     number: Option<FlatNumber>,
@@ -173,6 +194,13 @@ struct FlatRegex {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct FlatNear {
+    within: Within,
+    parts: Vec<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct FlatNumber {
     comparator: Comparator,
     value: f64,
@@ -182,7 +210,7 @@ impl TryFrom<FlatComparison> for FieldComparison {
     type Error = &'static str;
 
     fn try_from(flat: FlatComparison) -> Result<Self, Self::Error> {
-        let FlatComparison { field, string, regex, cidr, exists, number } = flat;
+        let FlatComparison { field, string, regex, near, cidr, exists, number } = flat;
         let string = string.map(|FlatString { string_match, value, cased }| Comparison::String {
             string_match,
             value,
@@ -191,14 +219,17 @@ impl TryFrom<FlatComparison> for FieldComparison {
         let regex = regex.map(|FlatRegex { pattern, required_literals, max_len, first_bytes }| {
             Comparison::Regex { pattern, required_literals, max_len, first_bytes }
         });
+        let near = near.map(|FlatNear { within, parts }| Comparison::Near { within, parts });
         let number =
             number.map(|FlatNumber { comparator, value }| Comparison::Number { comparator, value });
-        let candidates =
-            [string, regex, cidr.map(Comparison::Cidr), exists.map(Comparison::Exists), number];
+        let cidr = cidr.map(Comparison::Cidr);
+        let candidates = [string, regex, near, cidr, exists.map(Comparison::Exists), number];
         let mut comparisons = candidates.into_iter().flatten();
         match (comparisons.next(), comparisons.next()) {
             (Some(comparison), None) => Ok(Self { field, comparison }),
-            _ => Err("a field needs exactly one comparison: string, regex, cidr, exists or number"),
+            _ => Err(
+                "a field needs exactly one comparison: string, regex, near, cidr, exists or number",
+            ),
         }
     }
 }
@@ -226,6 +257,32 @@ impl RequiredLiterals {
 
 /// Maximum number of required literal sets of a regex.
 pub const MAX_REQUIRED_LITERALS: usize = 4;
+
+/// The distance from the anchor of [`Comparison::Near`] at which other terms count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Within {
+    /// The sentence of the anchor, and at most [`MAX_SENTENCE_REACH`] bytes before and after it.
+    Sentence,
+    /// Bytes before and after the anchor.
+    Bytes(u16),
+}
+
+impl Within {
+    /// Returns the maximum bytes before and after the anchor.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::Sentence => MAX_SENTENCE_REACH,
+            Self::Bytes(bytes) => bytes.into(),
+        }
+    }
+}
+
+/// Maximum bytes of a sentence that count before and after an anchor.
+pub const MAX_SENTENCE_REACH: usize = 480;
+
+/// Maximum bytes of [`Within::Bytes`].
+pub const MAX_NEAR_BYTES: u16 = 1_000;
 
 /// The position of a string in a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -8,6 +8,24 @@ pub fn fold_char(char: char) -> Option<char> {
     (!is_invisible(char)).then(|| look_alike(char))
 }
 
+/// Returns whether a character of normalised text is part of a word: a letter, a digit, or a sign
+/// that modifies a letter.
+pub fn is_word_char(char: char) -> bool {
+    char.is_alphanumeric()
+        || matches!(char,
+            '\u{300}'..='\u{36f}' | '\u{64b}'..='\u{65f}' | '\u{93c}' | '\u{94d}' | '\u{9bc}'
+            | '\u{9cd}')
+}
+
+/// Returns whether the script of a letter puts spaces between words. The scripts of Chinese,
+/// Japanese, Thai, Lao, Burmese and Khmer do not.
+pub fn has_word_spaces(char: char) -> bool {
+    !matches!(char,
+        '\u{e00}'..='\u{eff}' | '\u{1000}'..='\u{109f}' | '\u{1780}'..='\u{17ff}'
+        | '\u{3005}'..='\u{3007}' | '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{4dbf}'
+        | '\u{4e00}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}')
+}
+
 /// Returns how many leading bytes of `text` are printable ASCII without two spaces in a row.
 pub(super) fn plain_prefix_len(text: &[u8]) -> usize {
     let mut plain_len = 0_usize;

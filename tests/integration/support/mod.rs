@@ -3,6 +3,8 @@
 
 /// The generated corpus.
 pub mod corpus;
+/// Comparisons with concepts, by brute force.
+mod near;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -12,6 +14,7 @@ use hedgerow_core::extract::raw_string::RawString;
 use hedgerow_core::extract::{Coding, FileFormat, Request, Segment};
 use hedgerow_core::field::{Field, FieldId, FieldType, MESSAGE_SECTIONS, Section, Voice, sections};
 use hedgerow_core::http::route::{Dialect, Endpoint};
+use hedgerow_core::rules::concept::Concept;
 use hedgerow_core::rules::signature::{Comparison, FieldComparison, Signature, StringMatch};
 use serde_json::{Map, Value};
 use unicode_normalization::UnicodeNormalization;
@@ -1014,8 +1017,13 @@ impl PlainRequest {
     }
 
     /// Returns whether a signature holds, by searching every value for every pattern.
-    pub fn matches(&self, signature: &Signature, headers: &[(String, String)]) -> bool {
-        signature.condition.holds(&mut |name| self.selects(signature, name, headers))
+    pub fn matches(
+        &self,
+        signature: &Signature,
+        concepts: &[Concept],
+        headers: &[(String, String)],
+    ) -> bool {
+        signature.condition.holds(&mut |name| self.selects(signature, name, concepts, headers))
     }
 
     /// Returns whether a selection of a signature holds.
@@ -1023,12 +1031,19 @@ impl PlainRequest {
         &self,
         signature: &Signature,
         selection: &str,
+        concepts: &[Concept],
         headers: &[(String, String)],
     ) -> bool {
-        signature.selections[selection].holds(&mut |comparison| self.holds(comparison, headers))
+        signature.selections[selection]
+            .holds(&mut |comparison| self.holds(comparison, concepts, headers))
     }
 
-    fn holds(&self, comparison: &FieldComparison, headers: &[(String, String)]) -> bool {
+    fn holds(
+        &self,
+        comparison: &FieldComparison,
+        concepts: &[Concept],
+        headers: &[(String, String)],
+    ) -> bool {
         let FieldComparison { field, comparison } = comparison;
         let whole = |text: &str| 0..text.len().max(1);
         // Each string with the range in which a match may begin.
@@ -1083,6 +1098,9 @@ impl PlainRequest {
                     found.is_some_and(|found| range.contains(&found.start()))
                 })
             }),
+            Comparison::Near { within, parts } => strings
+                .iter()
+                .any(|(text, range)| near::holds(text, range, concepts, *within, parts)),
             Comparison::Cidr(network) => strings.iter().any(|(text, _)| {
                 text.parse().is_ok_and(|address: std::net::IpAddr| network.contains(&address))
             }),

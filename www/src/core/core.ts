@@ -47,6 +47,7 @@ export interface BundleDiff {
   removed: string[];
   weights: { name: string; from: number; to: number }[];
   changed: string[];
+  concepts: { name: string; added: number; removed: number }[];
   lists: { name: string; added: number; removed: number }[];
   policy: { path: string; from: unknown; to: unknown }[];
 }

@@ -5,7 +5,7 @@ import { type BundleDiff, core } from '../core/core.ts';
 import { decibans } from '../format.ts';
 
 export interface Change {
-  kind: 'added' | 'removed' | 'weight' | 'changed' | 'list' | 'policy';
+  kind: 'added' | 'removed' | 'weight' | 'changed' | 'concept' | 'list' | 'policy';
   name: string;
   detail: string;
 }
@@ -48,6 +48,9 @@ function changesOf(diff: BundleDiff, from: string, to: string): Changes {
       return { kind: 'weight', name, detail: `${decibans(from)} → ${decibans(to)}` };
     }),
     ...diff.changed.map((name): Change => ({ kind: 'changed', name, detail: '' })),
+    ...diff.concepts.map(({ name, added, removed }): Change => {
+      return { kind: 'concept', name, detail: `${added} added, ${removed} removed` };
+    }),
     ...diff.lists.map(({ name, added, removed }): Change => {
       return { kind: 'list', name, detail: `${added} added, ${removed} removed` };
     }),
@@ -61,7 +64,10 @@ function changesOf(diff: BundleDiff, from: string, to: string): Changes {
   const isCorrelationPolicy = ({ kind, name }: Change) =>
     kind === 'policy' && /^(correlate|cluster)\b/.test(name);
   const correlations = [...correlationsOf(from), ...correlationsOf(to)];
-  const affectsCorrelations = correlations.some(isAffected) || rows.some(isCorrelationPolicy);
+  // Correlations count signatures, which concepts may change.
+  const affectsCorrelations =
+    correlations.some(isAffected) ||
+    rows.some((row) => row.kind === 'concept' || isCorrelationPolicy(row));
   return { rows, affectsCorrelations };
 }
 

@@ -1,0 +1,273 @@
+//! Comparisons with concepts: finds terms of several concepts that are near each other.
+//!
+//! The scan of the text finds the terms of one concept of each comparison, its anchor, whose terms
+//! are rare. The terms of the others are searched for around the anchors only, and only if a
+//! condition depends on it. So a request without an anchor pays nothing, however many terms and
+//! languages the lexicon has.
+#![deny(clippy::arithmetic_side_effects)]
+
+use std::ops::Range;
+
+use super::literal_scanner::Scanner;
+use super::regex_gate::segment_at;
+use super::voices::sections_at;
+use crate::extract::{Passages, Request};
+use crate::rules::concept::is_whole_word;
+use crate::rules::signature::Within;
+
+/// The compiled comparisons with concepts.
+#[derive(Debug, Default)]
+pub(crate) struct NearProgram {
+    pub tests: Vec<NearTest>,
+    /// Indices of the tests that a concept anchors, by concept.
+    pub tests_by_anchor: Vec<Vec<usize>>,
+    /// Terms that are searched for around anchors.
+    pub scanner: Scanner,
+    /// Concept of each term of `scanner`, and whether the term is a stem.
+    pub terms: Vec<(u32, bool)>,
+    /// Bytes before and after an anchor that any test looks at.
+    pub max_reach: usize,
+}
+
+/// A comparison with concepts.
+#[derive(Debug)]
+pub(crate) struct NearTest {
+    pub bit: usize,
+    /// Sections and voices in which an anchor counts, as bits.
+    pub sections: u16,
+    pub within: Within,
+    /// Concepts whose terms are anchors.
+    pub anchor: Box<[u32]>,
+    /// For each other part, concepts of which one has to be near the anchor.
+    pub others: Box<[Box<[u32]>]>,
+}
+
+/// An occurrence of a term in the text of a request. The order of the fields is the sort order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Occurrence {
+    concept: u32,
+    start: u32,
+    end: u32,
+}
+
+/// The occurrences of terms in the current request.
+#[derive(Debug, Default)]
+pub(super) struct NearState {
+    /// Anchors, in the order of the scan until a comparison runs, then sorted by position.
+    anchors: Vec<Occurrence>,
+    /// Terms around anchors, sorted.
+    terms: Vec<Occurrence>,
+    /// Whether `terms` is complete.
+    has_read_windows: bool,
+    /// Maximum number of anchors, and of terms around them.
+    max_recorded: usize,
+}
+
+impl NearProgram {
+    /// Returns the tests that a concept anchors, with their indices.
+    pub fn tests_of(&self, concept: u32) -> impl Iterator<Item = (usize, &NearTest)> {
+        let indices = self.tests_by_anchor.get(concept as usize).into_iter().flatten();
+        indices.filter_map(|index| Some((*index, self.tests.get(*index)?)))
+    }
+}
+
+impl NearState {
+    /// Resets the state for a text of `text_len` bytes.
+    pub fn reset(&mut self, text_len: usize) {
+        self.anchors.clear();
+        self.terms.clear();
+        self.has_read_windows = false;
+        self.max_recorded = (text_len / BYTES_PER_OCCURRENCE).saturating_add(MIN_OCCURRENCES);
+    }
+
+    /// Records an anchor. Returns false if there are too many, and this one was dropped.
+    pub fn record_anchor(&mut self, concept: u32, range: &Range<usize>) -> bool {
+        let has_room = self.anchors.len() < self.max_recorded;
+        if has_room {
+            self.anchors.push(Occurrence::new(concept, range));
+        }
+        has_room
+    }
+
+    /// Returns the range of the text that holds an anchor of a test and the terms of all other
+    /// parts near it; `None` if there is none, or if the budget of searching is exhausted.
+    pub fn find_match(
+        &mut self,
+        program: &NearProgram,
+        test: &NearTest,
+        request: &Request<'_>,
+        passages: Option<&Passages>,
+    ) -> Option<Range<usize>> {
+        if !self.anchors.is_sorted_by_key(Occurrence::position) {
+            self.anchors.sort_unstable_by_key(Occurrence::position);
+        }
+        if !self.has_read_windows && !test.others.is_empty() {
+            self.has_read_windows = true;
+            self.read_windows(program, request);
+        }
+        let cost = test.others.iter().flatten().count().saturating_add(1);
+        let is_anchor = |anchor: &&Occurrence| test.anchor.contains(&anchor.concept);
+        self.anchors.iter().filter(is_anchor).find_map(|anchor| {
+            request.work().spend_searching(cost.saturating_mul(LOOK_UP_COST)).then_some(())?;
+            let (_, segment) = segment_at(request, anchor.start as usize)?;
+            let sections = sections_at(segment, passages, anchor.start as usize);
+            (sections & test.sections != 0).then_some(())?;
+            let reach = reach(&anchor.range(), test.within.bytes(), &segment.range);
+            let matched = self.match_around(anchor, &test.others, &reach)?;
+            if test.others.is_empty() || test.within != Within::Sentence {
+                return Some(matched);
+            }
+            request.work().spend_searching(reach.len()).then_some(())?;
+            let reach = sentence_around(request.text(), &anchor.range(), &reach);
+            self.match_around(anchor, &test.others, &reach)
+        })
+    }
+
+    /// Returns the range of an anchor and of the first term of each other part within `reach`;
+    /// `None` if a part has no term there.
+    fn match_around(
+        &self,
+        anchor: &Occurrence,
+        others: &[Box<[u32]>],
+        reach: &Range<usize>,
+    ) -> Option<Range<usize>> {
+        others.iter().try_fold(anchor.range(), |matched, concepts| {
+            let firsts = concepts.iter().filter_map(|concept| {
+                self.first_within(*concept, reach, |term| !term.overlaps(anchor))
+            });
+            let first = firsts.min_by_key(Occurrence::position)?.range();
+            Some(matched.start.min(first.start)..matched.end.max(first.end))
+        })
+    }
+
+    /// Returns the first term of a concept that lies within `reach` and is accepted.
+    fn first_within(
+        &self,
+        concept: u32,
+        reach: &Range<usize>,
+        accepts: impl Fn(&Occurrence) -> bool,
+    ) -> Option<Occurrence> {
+        let first = self
+            .terms
+            .partition_point(|term| (term.concept, term.start as usize) < (concept, reach.start));
+        let following = self.terms.iter().skip(first);
+        following
+            .take_while(|term| term.concept == concept && (term.start as usize) < reach.end)
+            .find(|term| term.end as usize <= reach.end && accepts(term))
+            .copied()
+    }
+
+    /// Records the terms around all anchors. No byte is read twice.
+    fn read_windows(&mut self, program: &NearProgram, request: &Request<'_>) {
+        for window in self.windows(program, request) {
+            let bytes = request.text().as_bytes().get(window.clone()).unwrap_or_default();
+            if !request.work().spend_searching(bytes.len()) {
+                break;
+            }
+            program.scanner.scan(bytes, &mut |term, offset| {
+                let Some((concept, is_stem)) = program.terms.get(term) else { return };
+                let start = window.start.saturating_add(offset);
+                let range = start..start.saturating_add(program.scanner.literal_len(term));
+                if !is_word_in_text(request, &range, *is_stem) {
+                    return;
+                }
+                if self.terms.len() >= self.max_recorded {
+                    return request.work().exhaust();
+                }
+                self.terms.push(Occurrence::new(*concept, &range));
+            });
+        }
+        self.terms.sort_unstable();
+    }
+
+    /// Returns the ranges of the text around the anchors of comparisons with several parts.
+    /// Overlapping ranges are merged.
+    fn windows(&self, program: &NearProgram, request: &Request<'_>) -> Vec<Range<usize>> {
+        let mut windows: Vec<Range<usize>> = Vec::new();
+        let has_windows = |anchor: &&Occurrence| {
+            let mut tests = program.tests_of(anchor.concept);
+            tests.any(|(_, test)| !test.others.is_empty())
+        };
+        for anchor in self.anchors.iter().filter(has_windows) {
+            let Some((_, segment)) = segment_at(request, anchor.start as usize) else { continue };
+            let window = reach(&anchor.range(), program.max_reach, &segment.range);
+            match windows.last_mut() {
+                Some(last) if window.start <= last.end => last.end = last.end.max(window.end),
+                _ => windows.push(window),
+            }
+        }
+        windows
+    }
+}
+
+impl Occurrence {
+    fn new(concept: u32, range: &Range<usize>) -> Self {
+        Self { concept, start: range.start as u32, end: range.end as u32 }
+    }
+
+    fn position(&self) -> (u32, u32) {
+        (self.start, self.end)
+    }
+
+    fn range(&self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        self.start < other.end && other.start < self.end
+    }
+}
+
+/// Returns the range of `bytes` before and after an anchor, within its value.
+pub(crate) fn reach(anchor: &Range<usize>, bytes: usize, value: &Range<usize>) -> Range<usize> {
+    let start = anchor.start.saturating_sub(bytes).max(value.start);
+    start..anchor.end.saturating_add(bytes).min(value.end)
+}
+
+/// Returns whether an occurrence of a term lies within one value, as a whole word.
+pub(super) fn is_word_in_text(request: &Request<'_>, range: &Range<usize>, is_stem: bool) -> bool {
+    let Some((_, segment)) = segment_at(request, range.start) else { return false };
+    let base = segment.range.start;
+    let Some(value) = request.text().get(segment.range.clone()) else { return false };
+    is_whole_word(value, range.start.saturating_sub(base)..range.end.saturating_sub(base), is_stem)
+}
+
+/// Reduces `reach` to the sentence around an anchor.
+pub(crate) fn sentence_around(
+    text: &str,
+    anchor: &Range<usize>,
+    reach: &Range<usize>,
+) -> Range<usize> {
+    let before = text.get(..anchor.start).unwrap_or_default().char_indices().rev();
+    let after = text.get(anchor.end..).unwrap_or_default().char_indices();
+    let ends_at = |position: usize| ends_sentence(text.get(position..).unwrap_or_default());
+    let start = before
+        .take_while(|(position, _)| *position >= reach.start)
+        .find(|(position, _)| ends_at(*position))
+        .map_or(reach.start, |(position, char)| position.saturating_add(char.len_utf8()));
+    let end = after
+        .map(|(offset, _)| anchor.end.saturating_add(offset))
+        .take_while(|position| *position < reach.end)
+        .find(|position| ends_at(*position));
+    start..end.unwrap_or(reach.end)
+}
+
+/// Returns whether a sentence ends with the first character of `text`. A full stop within a number,
+/// a name of a file or a domain does not end it.
+fn ends_sentence(text: &str) -> bool {
+    let mut chars = text.chars();
+    match chars.next() {
+        Some('.') => matches!(chars.next(), None | Some(' ' | '"' | ')')),
+        Some('!' | '?' | '\u{3002}' | '\u{61f}' | '\u{6d4}' | '\u{964}') => true,
+        _ => false,
+    }
+}
+
+/// Bytes of text per anchor, and per term near anchors, that are recorded.
+const BYTES_PER_OCCURRENCE: usize = 24;
+
+/// Number of anchors, and of terms near anchors, that are recorded in a text of any length.
+const MIN_OCCURRENCES: usize = 4_096;
+
+/// Cost of looking up a concept near an anchor, in bytes of search that take as long.
+const LOOK_UP_COST: usize = 8;

@@ -1,0 +1,77 @@
+//! Comparisons with concepts, by brute force.
+
+use std::ops::Range;
+
+use hedgerow_core::rules::concept::Concept;
+use hedgerow_core::rules::signature::Within;
+use hedgerow_core::text::{has_word_spaces, is_word_char};
+
+/// Returns whether a text holds an anchor, which begins in `passage`, with all other parts around it.
+pub fn holds(
+    text: &str,
+    passage: &Range<usize>,
+    concepts: &[Concept],
+    within: Within,
+    parts: &[Vec<String>],
+) -> bool {
+    let concept = |name: &String| concepts.iter().find(|concept| concept.name == *name).unwrap();
+    let spans = |part: &Vec<String>| -> Vec<Range<usize>> {
+        part.iter()
+            .flat_map(|name| &concept(name).terms)
+            .flat_map(|term| find(text, term))
+            .collect()
+    };
+    let anchor = parts.iter().position(|part| part.iter().all(|name| concept(name).rare)).unwrap();
+    let mut anchors = spans(&parts[anchor]);
+    anchors.retain(|anchor| passage.contains(&anchor.start));
+    if anchors.is_empty() {
+        return false;
+    }
+    let spans: Vec<Vec<Range<usize>>> = parts.iter().map(spans).collect();
+    anchors.into_iter().any(|middle| {
+        let sentence = sentence(text, &middle);
+        let may_count = |span: &Range<usize>| {
+            span.end <= middle.start && middle.start - span.start <= within.bytes()
+                || middle.end <= span.start && span.end - middle.end <= within.bytes()
+        };
+        let in_sentence = |span: &Range<usize>| {
+            within != Within::Sentence || sentence.start <= span.start && span.end <= sentence.end
+        };
+        spans.iter().enumerate().all(|(index, spans)| {
+            index == anchor || spans.iter().any(|span| may_count(span) && in_sentence(span))
+        })
+    })
+}
+
+/// Returns the occurrences of a term, as whole words or beginnings of words.
+fn find(text: &str, term: &str) -> Vec<Range<usize>> {
+    let stem = term.trim_end_matches('*');
+    let is_letter = |char: char| is_word_char(char) && has_word_spaces(char);
+    let joined = |position: usize| {
+        let before = text[..position].chars().next_back();
+        let after = text[position..].chars().next();
+        before.is_some_and(is_letter) && after.is_some_and(is_letter)
+    };
+    // No term overlaps itself.
+    let starts = text.match_indices(stem).map(|(start, _)| start);
+    starts
+        .map(|start| start..start + stem.len())
+        .filter(|span| !joined(span.start) && (term.ends_with('*') || !joined(span.end)))
+        .collect()
+}
+
+/// Returns the sentence around a range.
+fn sentence(text: &str, middle: &Range<usize>) -> Range<usize> {
+    let chars: Vec<(usize, char)> = text.char_indices().chain([(text.len(), ' ')]).collect();
+    let ends: Vec<Range<usize>> = chars
+        .windows(2)
+        .filter(|pair| match pair[0].1 {
+            '.' => matches!(pair[1].1, ' ' | '"' | ')'),
+            char => "!?\u{3002}\u{61f}\u{6d4}\u{964}".contains(char),
+        })
+        .map(|pair| pair[0].0..pair[1].0)
+        .collect();
+    let start = ends.iter().filter(|end| end.end <= middle.start).map(|end| end.end).max();
+    let end = ends.iter().filter(|end| end.start >= middle.end).map(|end| end.start).min();
+    start.unwrap_or(0)..end.unwrap_or(text.len())
+}
