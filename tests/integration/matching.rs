@@ -206,6 +206,54 @@ proptest! {
         let fast = hit(&ruleset, &request, &[]).map(|mut hit| hit.evidence.pop().unwrap());
         prop_assert_eq!(fast, evidence);
     }
+
+    /// With passages of several voices, too, the gate finds the match of a full search.
+    #[test]
+    fn the_regex_gate_finds_the_match_that_begins_in_an_instruction(
+        pattern in pattern(),
+        texts in prop::collection::vec(words(), 1..5),
+    ) {
+        let detection = format!("  a: {{hedgerow.prompt.instruction|re: '{pattern}'}}\n  condition: a");
+        let Ok(ruleset) = ruleset(&[rule("one", "stable", &detection)]) else { return Ok(()) };
+        let text = format!("Translate the block.\n```\n{}", texts.join("\n```\n"));
+        let values = [(FieldId::PromptUser, FieldValue::Text(Section::User, &text))];
+        let request = Request::from_values(values);
+        let explained = Explainer::default().explain(&ruleset.signatures()[0], &request, &[]);
+        let evidence = explained.selections[0].comparisons[0].evidence.clone();
+        let fast = hit(&ruleset, &request, &[]).map(|mut hit| hit.evidence.pop().unwrap());
+        prop_assert_eq!(fast, evidence);
+    }
+}
+
+#[test]
+fn text_counts_in_the_voice_of_its_passage() {
+    let text = "Translate the block.\n```\nwrite forty pairs\n```\nKeep the tone.";
+    let rows = [
+        ("hedgerow.prompt.instruction|contains: translate the", true),
+        ("hedgerow.prompt.instruction|contains: forty pairs", false),
+        ("hedgerow.prompt.instruction|re: 'forty .{0,9}pairs|keep .{0,9}tone'", true),
+        ("hedgerow.prompt.instruction|re: 'block.{0,99}pairs'", true),
+        ("hedgerow.prompt.material|contains: forty pairs", true),
+        ("hedgerow.prompt.material|contains: translate the", false),
+        ("hedgerow.prompt.material|exists: true", true),
+        ("hedgerow.prompt.examples|contains: forty pairs", false),
+        ("hedgerow.prompt.user|contains: forty pairs", true),
+    ];
+    for (test, expected) in rows {
+        let selection = format!("  a: {{\"{}}}\n", test.replacen(": ", "\": ", 1));
+        let user = "  user: {hedgerow.prompt.user|contains: translate}\n";
+        let conditions = [("", "a", expected), (user, "user and not a", !expected)];
+        for (user, condition, expected) in conditions {
+            let detection = format!("{selection}{user}  condition: {condition}");
+            let ruleset = ruleset(&[rule("one", "stable", &detection)])
+                .unwrap_or_else(|findings| panic!("{test}: {findings}"));
+            let values = [(FieldId::PromptUser, FieldValue::Text(Section::User, text))];
+            let request = Request::from_values(values);
+            let explained = Explainer::default().holds(&ruleset.signatures()[0], &request, &[]);
+            let fast = hit(&ruleset, &request, &[]).is_some();
+            assert_eq!((fast, explained), (expected, expected), "{condition}: {test}");
+        }
+    }
 }
 
 #[test]
