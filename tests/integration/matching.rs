@@ -207,13 +207,14 @@ proptest! {
         prop_assert_eq!(fast, evidence);
     }
 
-    /// With passages of several voices, too, the gate finds the match of a full search.
+    /// The gate finds the match of a full search in text of several voices, too.
     #[test]
     fn the_regex_gate_finds_the_match_that_begins_in_an_instruction(
         pattern in pattern(),
         texts in prop::collection::vec(words(), 1..5),
     ) {
-        let detection = format!("  a: {{hedgerow.prompt.instruction|re: '{pattern}'}}\n  condition: a");
+        let test = format!("hedgerow.prompt.instruction|re: '{pattern}'");
+        let detection = format!("  a: {{{test}}}\n  condition: a");
         let Ok(ruleset) = ruleset(&[rule("one", "stable", &detection)]) else { return Ok(()) };
         let text = format!("Translate the block.\n```\n{}", texts.join("\n```\n"));
         let values = [(FieldId::PromptUser, FieldValue::Text(Section::User, &text))];
