@@ -154,8 +154,9 @@ const INFLATED_ALLOWANCE: usize = 8 << 20;
 /// finds no text.
 const READING_PER_BYTE: usize = 8;
 
-/// Bytes that all entries of a body together may search per byte of the body.
-const SEARCHING_PER_BYTE: usize = 12;
+/// Bytes that all entries of a body together may search per byte of the body: an entry twice its
+/// share, for its text may be matched again by voices, and others as much again.
+const SEARCHING_PER_BYTE: usize = 20;
 
 /// Bytes that one entry may search per byte of its text, in addition to [`ENTRY_ALLOWANCE`]. No
 /// recorded request needs more, but text made of the first words of signatures does.

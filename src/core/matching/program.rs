@@ -205,7 +205,8 @@ impl Matcher<'_> {
     pub fn hits(&mut self, request: &Request<'_>, header_bits: &HeaderBits) -> Vec<Hit> {
         let mut matched = self.matched(request, header_bits, None);
         let mut passages = None;
-        if self.program.needs_division(&matched) {
+        // Text that has used up its share already counts in every voice.
+        if !request.work().is_exhausted() && self.program.needs_division(&matched) {
             passages = Some(request.passages());
             request.work().begin_search(request.text().len());
             matched = self.matched(request, header_bits, passages);
