@@ -15,13 +15,14 @@ pub use crate::rules::bundle::{
     BUNDLE_FORMAT, Bundle, MAX_BUNDLE_BYTES, MAX_COMPILE_BYTES, MAX_SAFE_INTEGER, MAX_SIGNATURES,
     digest, is_digest, short_digest,
 };
-use crate::rules::correlation::Correlation;
+use crate::rules::correlation::{Attribution, Correlation};
 pub use crate::rules::diff::{Diff, ListChange, SettingChange, WeightChange};
 pub use crate::rules::list::List;
 use crate::rules::list::{self, CompiledLists};
 use crate::rules::policy::{Policy, UnknownTreatment};
 pub use crate::rules::release::Release;
 use crate::rules::signature::{Condition, Signature, Status};
+use crate::seeds::CompiledSeeds;
 
 /// Compiled rules with their policy.
 #[derive(Debug)]
@@ -34,6 +35,7 @@ pub struct Ruleset {
     pub(crate) signatures: Vec<Signature>,
     pub(crate) program: Program,
     pub(crate) lists: CompiledLists,
+    pub(crate) seeds: CompiledSeeds,
     pub(crate) plan: Arc<Plan>,
     /// Index in the plan of each signature that is an event of a correlation.
     pub(crate) event_index: Vec<Option<u16>>,
@@ -53,13 +55,14 @@ impl Ruleset {
 
     /// Compiles a parsed bundle, identified by `digest`.
     pub fn new(bundle: Bundle, digest: String) -> Result<Self, Error> {
-        let Bundle { policy, mut signatures, lists, correlations, .. } = bundle;
+        let Bundle { policy, mut signatures, lists, correlations, seeds, .. } = bundle;
         policy.validate()?;
         signatures.retain(|signature| !policy.is_disabled(&signature.name));
         let lists: Vec<List> =
             lists.into_iter().filter(|list| !policy.is_disabled(&list.name)).collect();
         let program = compile::compile(&signatures)?;
         let compiled_lists = CompiledLists::new(&lists)?;
+        let seeds = CompiledSeeds::new(&seeds)?;
         let plan = compile_plan(correlations, &signatures, &policy)?;
         let rule_index = |name: &String| plan.signatures().iter().position(|rule| rule == name);
         // Experimental signatures must not count through correlations, either.
@@ -88,6 +91,7 @@ impl Ruleset {
             signatures,
             program,
             lists: compiled_lists,
+            seeds,
             plan: Arc::new(plan),
             event_index,
             response_signatures,
@@ -126,6 +130,16 @@ impl Ruleset {
     /// selections and a condition that never holds. Indices of hits refer to this order.
     pub fn signatures(&self) -> &[Signature] {
         &self.signatures
+    }
+
+    /// Returns the ruleset with other sets of known prompts.
+    pub fn with_seeds(self, seeds: CompiledSeeds) -> Self {
+        Self { seeds, ..self }
+    }
+
+    /// Returns the sets of known prompts.
+    pub fn seeds(&self) -> &CompiledSeeds {
+        &self.seeds
     }
 
     /// Returns the plan of the correlations.
@@ -227,8 +241,9 @@ pub fn compile_plan(
         disabled_overrides.map(|signature_override| signature_override.name.clone()).collect();
     // A dropped correlation may be a rule of other correlations: repeat until nothing changes.
     for correlation in &mut correlations {
-        let share = &mut correlation.attribution.share;
+        let Attribution { share, variety, .. } = &mut correlation.attribution;
         share.take_if(|share| disabled.contains(&share.correlation));
+        variety.take_if(|variety| disabled.contains(&variety.correlation));
     }
     loop {
         let count_before = disabled.len();

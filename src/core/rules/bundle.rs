@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::rules::correlation::Correlation;
 use crate::rules::policy::Policy;
 use crate::rules::signature::{Comparison, Signature};
+use crate::seeds::{MAX_SEED_BYTES, MAX_SEED_SETS, SeedSet};
 
 /// Format number of a bundle. No other format is written or read.
 pub const BUNDLE_FORMAT: u32 = 1;
@@ -55,7 +56,8 @@ const MAX_REGEXES: usize = 10_000;
 /// Maximum bytes of the pattern of one regex.
 const MAX_PATTERN_BYTES: usize = 4 << 10;
 
-/// A bundle: policy, signatures, correlations and lists, with digests of their source files.
+/// A bundle: policy, signatures, correlations, lists and seed sets, with digests of their source
+/// files.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bundle {
@@ -78,12 +80,15 @@ pub struct Bundle {
     /// Lists, sorted by name.
     #[serde(default)]
     pub lists: Vec<List>,
+    /// Sets of known prompts, sorted by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seeds: Vec<SeedSet>,
     /// SHA-256 in hex of every source file, by its path below the rules directory.
     pub sources: BTreeMap<String, String>,
 }
 
 impl Bundle {
-    /// Creates a bundle without correlations and lists, which was not built for a push.
+    /// Creates a bundle without correlations, lists and seed sets, which was not built for a push.
     pub fn new(policy: Policy, signatures: Vec<Signature>) -> Self {
         Self {
             format: BUNDLE_FORMAT,
@@ -93,6 +98,7 @@ impl Bundle {
             signatures,
             correlations: Vec::new(),
             lists: Vec::new(),
+            seeds: Vec::new(),
             sources: BTreeMap::new(),
         }
     }
@@ -152,9 +158,12 @@ impl Bundle {
             .iter()
             .map(|correlation| correlation.rules.len().saturating_add(1))
             .sum();
+        let seed_bytes = self.seeds.iter().map(|set| set.filter.size()).sum();
         let rows = [
             (self.correlations.len(), "correlations", MAX_CORRELATIONS, "retire some"),
             (rules, "rules of correlations", MAX_CORRELATION_RULES, "name fewer"),
+            (self.seeds.len(), "seed sets", MAX_SEED_SETS, "remove some"),
+            (seed_bytes, "bytes of seed sets", MAX_SEED_BYTES, "build them from fewer prompts"),
             (signatures, "signatures and lists", MAX_SIGNATURES, "retire some, or merge lists"),
             (cost.comparisons, "comparisons", MAX_COMPARISONS, "retire signatures"),
             (cost.literals, "literals", MAX_LITERALS, "retire signatures"),
@@ -178,6 +187,7 @@ impl Bundle {
             && self.signatures == other.signatures
             && self.correlations == other.correlations
             && self.lists == other.lists
+            && self.seeds == other.seeds
     }
 }
 
