@@ -186,7 +186,8 @@ mod tests {
             key: u64,
         ) {
             if let Some(filter) = FuseFilter::from_parts(seed, length, bytes.clone()) {
-                prop_assert!(length.is_power_of_two() && bytes.len() % length as usize == 0);
+                prop_assert!(length.is_power_of_two());
+                prop_assert!(bytes.len().is_multiple_of(length as usize));
                 filter.contains(key);
             }
         }
@@ -196,11 +197,13 @@ mod tests {
             exponent in 2_u32..8, segments in 3_usize..9, key: u64,
         ) {
             let length = 1_usize << exponent;
-            let filter =
-                FuseFilter::from_parts(7, length as u32, vec![0; length * segments]).unwrap();
-            let segments_of = filter.positions(filter.hash(key)).map(|position| position / length);
-            let [first, second, third] = segments_of;
-            prop_assert!(second == first + 1 && third == first + 2 && third < segments);
+            let bytes = vec![0; length.saturating_mul(segments)];
+            let filter = FuseFilter::from_parts(7, length as u32, bytes).unwrap();
+            let segment = |position: usize| position.checked_div(length).unwrap();
+            let [first, second, third] = filter.positions(filter.hash(key)).map(segment);
+            prop_assert_eq!(second.wrapping_sub(first), 1);
+            prop_assert_eq!(third.wrapping_sub(second), 1);
+            prop_assert!(third < segments);
         }
     }
 }
