@@ -16,6 +16,7 @@ pub mod push;
 pub mod release;
 pub mod replay;
 pub mod score;
+pub mod seeds;
 pub mod simulate;
 pub mod status;
 pub mod test;

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use cmd::{
     account, audit, build, calibrate, check, clusters, diff, docs, evaluate, explain, indicators,
-    keygen, push, release, replay, score, simulate, status, test,
+    keygen, push, release, replay, score, seeds, simulate, status, test,
 };
 use error::Error;
 use terminal::{Format, print_error};
@@ -62,6 +62,9 @@ enum Command {
     Evaluate(evaluate::EvaluateArgs),
     /// Estimate the weights of signatures and correlations from recorded, labelled requests.
     Calibrate(calibrate::CalibrateArgs),
+    /// Build a set of known prompts, or test how many prompts it knows.
+    #[command(subcommand)]
+    Seeds(seeds::SeedsCommand),
     /// Generate the traffic of a scenario, and show how the rules judge it.
     Simulate(simulate::SimulateArgs),
     /// Write the generated pages of the documentation.
@@ -102,6 +105,7 @@ fn main() -> ExitCode {
         Command::Replay(args) => replay::run(&args, format),
         Command::Evaluate(args) => evaluate::run(&args, format),
         Command::Calibrate(args) => calibrate::run(&args, format),
+        Command::Seeds(command) => seeds::run(&command, format),
         Command::Simulate(args) => simulate::run(&args, format),
         Command::Docs(args) => docs::run(&args),
         Command::Keygen(args) => keygen::run(&args, format),

@@ -19,6 +19,7 @@ pub mod issues;
 mod joined_parts;
 pub mod json_position;
 mod keyed_values;
+mod known_prompts;
 pub mod lenient_json;
 mod lenient_value;
 mod lines;

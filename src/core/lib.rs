@@ -39,6 +39,7 @@
 //! - [`identity`] finds out who sends a request
 //! - [`extract`] extracts fields and text from requests of every dialect
 //! - [`text`] normalises text
+//! - [`seeds`] recognises prompts of public collections
 //! - [`work`] bounds the work per body
 //! - [`rules`] holds the parts of a bundle, which is compiled into a [`Ruleset`]
 //! - [`matching`] finds the signatures that match a request
@@ -66,6 +67,7 @@ pub mod mac_domain;
 pub mod matching;
 pub mod rules;
 pub mod ruleset;
+pub mod seeds;
 pub mod template;
 pub mod text;
 pub mod work;

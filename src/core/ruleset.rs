@@ -16,13 +16,14 @@ pub use crate::rules::bundle::{
     digest, is_digest, short_digest,
 };
 use crate::rules::concept::Concept;
-use crate::rules::correlation::Correlation;
+use crate::rules::correlation::{Attribution, Correlation};
 pub use crate::rules::diff::{ConceptChange, Diff, ListChange, SettingChange, WeightChange};
 pub use crate::rules::list::List;
 use crate::rules::list::{self, CompiledLists};
 use crate::rules::policy::{Policy, UnknownTreatment};
 pub use crate::rules::release::Release;
 use crate::rules::signature::{Condition, Signature, Status};
+use crate::seeds::CompiledSeeds;
 
 /// Compiled rules with their policy.
 #[derive(Debug)]
@@ -36,6 +37,7 @@ pub struct Ruleset {
     concepts: Vec<Concept>,
     pub(crate) program: Program,
     pub(crate) lists: CompiledLists,
+    pub(crate) seeds: CompiledSeeds,
     pub(crate) plan: Arc<Plan>,
     /// Index in the plan of each signature that is an event of a correlation.
     pub(crate) event_index: Vec<Option<u16>>,
@@ -55,13 +57,14 @@ impl Ruleset {
 
     /// Compiles a parsed bundle, identified by `digest`.
     pub fn new(bundle: Bundle, digest: String) -> Result<Self, Error> {
-        let Bundle { policy, mut signatures, concepts, lists, correlations, .. } = bundle;
+        let Bundle { policy, mut signatures, concepts, lists, correlations, seeds, .. } = bundle;
         policy.validate()?;
         signatures.retain(|signature| !policy.is_disabled(&signature.name));
         let lists: Vec<List> =
             lists.into_iter().filter(|list| !policy.is_disabled(&list.name)).collect();
         let program = compile::compile(&signatures, &concepts)?;
         let compiled_lists = CompiledLists::new(&lists)?;
+        let seeds = CompiledSeeds::new(&seeds)?;
         let plan = compile_plan(correlations, &signatures, &policy)?;
         let rule_index = |name: &String| plan.signatures().iter().position(|rule| rule == name);
         // Experimental signatures must not count through correlations, either.
@@ -91,6 +94,7 @@ impl Ruleset {
             concepts,
             program,
             lists: compiled_lists,
+            seeds,
             plan: Arc::new(plan),
             event_index,
             response_signatures,
@@ -134,6 +138,16 @@ impl Ruleset {
     /// Returns the concepts that the signatures name.
     pub fn concepts(&self) -> &[Concept] {
         &self.concepts
+    }
+
+    /// Returns the ruleset with other sets of known prompts.
+    pub fn with_seeds(self, seeds: CompiledSeeds) -> Self {
+        Self { seeds, ..self }
+    }
+
+    /// Returns the sets of known prompts.
+    pub fn seeds(&self) -> &CompiledSeeds {
+        &self.seeds
     }
 
     /// Returns the plan of the correlations.
@@ -236,8 +250,9 @@ pub fn compile_plan(
         disabled_overrides.map(|signature_override| signature_override.name.clone()).collect();
     // A dropped correlation may be a rule of other correlations: repeat until nothing changes.
     for correlation in &mut correlations {
-        let share = &mut correlation.attribution.share;
+        let Attribution { share, variety, .. } = &mut correlation.attribution;
         share.take_if(|share| disabled.contains(&share.correlation));
+        variety.take_if(|variety| disabled.contains(&variety.correlation));
     }
     loop {
         let count_before = disabled.len();

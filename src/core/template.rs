@@ -72,7 +72,7 @@ pub fn keys<'t>(field: &str, values: impl Iterator<Item = &'t str>, key: &HashKe
     if values.iter().map(|value| value.len()).sum::<usize>() > MAX_HEAD_BYTES {
         let mut rolling_hash = RollingHash::default();
         tail_shingles = TailShingles::default();
-        for part in tail_parts(&values) {
+        for part in tail_parts(&values, MAX_TAIL_BYTES) {
             rolling_hash.for_each_shingle(part, key.seed(), &mut |word_count, hash| {
                 tail_shingles.add(word_count, hash)
             });
@@ -110,9 +110,21 @@ fn prefix(text: &str, max_bytes: usize) -> &str {
     text.get(..text.floor_char_boundary(max_bytes)).unwrap_or_default()
 }
 
-/// Returns the last [`MAX_TAIL_BYTES`] of several values, in order, from the start of a word on.
-fn tail_parts<'t>(values: &[&'t str]) -> Vec<&'t str> {
-    let mut remaining = MAX_TAIL_BYTES;
+/// Calls `on_shingle` with the hash of every eight consecutive words of several values in order.
+pub(crate) fn for_each_shingle<'t>(
+    values: impl Iterator<Item = &'t str>,
+    seed: u64,
+    on_shingle: &mut impl FnMut(u64),
+) {
+    let mut rolling_hash = RollingHash::default();
+    for value in values {
+        rolling_hash.for_each_shingle(value, seed, &mut |_, hash| on_shingle(hash));
+    }
+}
+
+/// Returns the last `max_bytes` of several values, in order, from the start of a word on.
+pub(crate) fn tail_parts<'t>(values: &[&'t str], max_bytes: usize) -> Vec<&'t str> {
+    let mut remaining = max_bytes;
     let mut parts = Vec::new();
     for value in values.iter().rev() {
         let start = value.ceil_char_boundary(value.len().saturating_sub(remaining));

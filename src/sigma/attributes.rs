@@ -39,6 +39,9 @@ pub const FACT_KEY: &str = "hedgerow.fact";
 /// Minimum percentage of the accounts that another correlation counts.
 pub const SHARE_OF_KEY: &str = "hedgerow.share_of";
 
+/// Minimum number of values that another correlation counts, in percent of the events.
+pub const VARIETY_KEY: &str = "hedgerow.variety";
+
 /// The custom attributes of a correlation.
 pub const CORRELATION_ATTRIBUTES: &[&str] = &[
     WEIGHT_KEY,
@@ -53,6 +56,7 @@ pub const CORRELATION_ATTRIBUTES: &[&str] = &[
     OWN_EVIDENCE_KEY,
     FACT_KEY,
     SHARE_OF_KEY,
+    VARIETY_KEY,
 ];
 
 /// Returns the value of a custom attribute of a rule; `None` if the rule does not have it.

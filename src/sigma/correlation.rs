@@ -15,7 +15,7 @@ use yaml_serde::{Mapping, Value as Yaml};
 use crate::attributes::{
     CORRELATION_ATTRIBUTES, CUSTOM_ATTRIBUTES, DISTINCT_BY_KEY, EVENNESS_KEY, EVENTS_PER_VALUE_KEY,
     FACT_KEY, HANDOVER_KEY, INDICATORS_OF_KEY, OWN_EVIDENCE_KEY, SHARE_OF_KEY,
-    SYNCHRONIZED_START_KEY, TTL_KEY, attribute,
+    SYNCHRONIZED_START_KEY, TTL_KEY, VARIETY_KEY, attribute,
 };
 use crate::document::Diagnostics;
 use crate::event_sequence::{self, EventSequence};
@@ -451,21 +451,22 @@ fn attribution(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Attribu
         }
         fact
     });
-    let share = attribute(document, SHARE_OF_KEY).and_then(|value| {
+    let mut share_of = |key: &str, remedy: &str| {
+        let value = attribute(document, key)?;
         let correlation = value.get("correlation").and_then(Yaml::as_str);
         let percent = value.get("min_percent").and_then(Yaml::as_f64);
         let share = correlation.zip(percent).filter(|(_, min)| (0.0..=100.0).contains(min));
         if share.is_none() {
-            let expected = "a correlation and a percentage";
-            let remedy = "write {correlation: cluster_template_day, min_percent: 20}";
-            invalid(SHARE_OF_KEY, expected, remedy);
+            invalid(key, "a correlation and a percentage", remedy);
         }
-        share.map(|(correlation, min_percent)| ShareOf {
-            correlation: correlation.to_owned(),
-            min_percent,
-        })
-    });
-    Attribution { to_accounts, own_evidence, fact, share }
+        let (correlation, min_percent) = share?;
+        Some(ShareOf { correlation: correlation.to_owned(), min_percent })
+    };
+    let share =
+        share_of(SHARE_OF_KEY, "write {correlation: cluster_template_day, min_percent: 20}");
+    let variety =
+        share_of(VARIETY_KEY, "write {correlation: cluster_seed_prompts, min_percent: 40}");
+    Attribution { to_accounts, own_evidence, fact, share, variety }
 }
 
 /// Parses a percentage; `None`, with a finding, if it is invalid.

@@ -107,7 +107,7 @@ fn texts_of_messages(messages: &[Value]) -> Vec<(Section, String)> {
     let body = Body::new(body.as_bytes(), None, &limits);
     let envelope = Envelope { body: body.bytes(), ..Envelope::default() };
     let mut texts = Vec::new();
-    let mut read = |request: &Request<'_>| {
+    let mut read = |request: &mut Request<'_>| {
         texts.extend(request.segments().iter().map(|segment| {
             let text = request.text().get(segment.range.clone()).unwrap_or_default();
             (segment.section, text.to_owned())

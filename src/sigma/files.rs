@@ -4,11 +4,12 @@ use std::path::Path;
 use std::{fs, io};
 
 use crate::list_toml::is_list;
+use crate::seed_sets::is_seed_file;
 use crate::source_map::line_column;
 use crate::{Finding, RuleFile};
 
-/// Reads all `*.yml`, `*.yaml` and `lists/*.toml` below a directory, and its `policy.toml`, sorted
-/// by path. Bytes that are not UTF-8 become U+FFFD, which [`check`](crate::check) reports.
+/// Reads all `*.yml`, `*.yaml`, `lists/*.toml` and `seeds/*.fuse` below a directory, and its
+/// `policy.toml`, sorted by path. Bytes that are not UTF-8 become U+FFFD, which [`check`](crate::check) reports.
 ///
 /// Returns an error if a file is unreadable, or if there are no rule files.
 pub fn read(directory: &Path) -> io::Result<Vec<RuleFile>> {
@@ -42,7 +43,8 @@ fn walk(directory: &Path, prefix: &str, files: &mut Vec<RuleFile>) -> io::Result
 }
 
 fn is_rule_file(path: &str) -> bool {
-    is_policy(path) || is_list(path) || path.ends_with(".yml") || path.ends_with(".yaml")
+    let is_rule = path.ends_with(".yml") || path.ends_with(".yaml");
+    is_rule || is_policy(path) || is_list(path) || is_seed_file(path)
 }
 
 /// Returns a finding at the first character that is not UTF-8, or was not when the file was saved;

@@ -24,6 +24,7 @@ mod policy_toml;
 pub mod recorded;
 mod required_literals;
 mod rule;
+mod seed_sets;
 mod source_map;
 mod suggestion;
 mod test_correlations;
@@ -46,13 +47,14 @@ pub use finding::Finding;
 use hedgerow_core::rules::policy::Policy;
 use hedgerow_core::ruleset;
 use hedgerow_core::ruleset::{Bundle, List, Ruleset};
+use hedgerow_core::seeds::SeedSet;
 pub use lexicon::{ConceptEntry, Lexicon};
 pub use metadata::RuleMetadata;
 pub use rule::Rule;
 use source_map::SourceMap;
 pub use test_signatures::{ExemplarResult, exemplar_results, test};
 
-/// A file of rules, a list or the policy.
+/// A file of rules, a list, a seed set or the policy.
 #[derive(Clone, Debug)]
 pub struct RuleFile {
     /// Path below the rules directory, with `/`.
@@ -61,7 +63,7 @@ pub struct RuleFile {
     pub text: String,
 }
 
-/// Checked rules, lists and policy.
+/// Checked rules, lists, seed sets and policy.
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// Signatures with their metadata and exemplars, by name, including deprecated signatures.
@@ -72,6 +74,8 @@ pub struct Rules {
     pub lexicon: Lexicon,
     /// Lists, by name.
     pub lists: Vec<List>,
+    /// Sets of known prompts that the policy names, by name.
+    pub seeds: Vec<SeedSet>,
     /// Settings of `policy.toml`, or the defaults.
     pub policy: Policy,
     /// SHA-256 of every file in hexadecimal digits, by path.
@@ -90,7 +94,7 @@ pub fn check(files: &[RuleFile]) -> Result<Rules, Vec<Finding>> {
     let policy = match files.iter().find(|file| files::is_policy(&file.path)) {
         None => Some(Policy::default()),
         Some(file) if check_utf8(file, &mut findings) => {
-            policy_toml::parse(file, &names, &mut findings)
+            policy_toml::parse(file, &names, files, &mut findings)
         }
         Some(_) => None,
     };
@@ -101,7 +105,8 @@ pub fn check(files: &[RuleFile]) -> Result<Rules, Vec<Finding>> {
             let digest =
                 |file: &RuleFile| (file.path.clone(), ruleset::digest(file.text.as_bytes()));
             let sources = files.iter().map(digest).collect();
-            let rules = Rules { rules, correlations, lexicon, lists, policy, sources };
+            let seeds = seed_sets::load(&policy, files);
+            let rules = Rules { rules, correlations, lexicon, lists, seeds, policy, sources };
             find_plan_error(&rules).map_or(Ok(rules), |finding| Err(vec![finding]))
         }
         _ => Err(findings),
@@ -146,7 +151,10 @@ fn check_rules(
     let mut rules = Vec::new();
     let mut correlations = Vec::new();
     let is_rule = |path: &str| {
-        !files::is_policy(path) && !list_toml::is_list(path) && !lexicon::is_concept(path)
+        !files::is_policy(path)
+            && !list_toml::is_list(path)
+            && !lexicon::is_concept(path)
+            && !seed_sets::is_seed_file(path)
     };
     for file in files.iter().filter(|file| is_rule(&file.path)) {
         match check_utf8(file, findings).then(|| parse(file, lexicon, findings)).flatten() {
@@ -168,8 +176,8 @@ fn check_rules(
 }
 
 impl Rules {
-    /// Returns the bundle: rules that are not deprecated, their concepts, lists and policy. It has
-    /// no serial number and no time, which a release adds.
+    /// Returns the bundle: rules that are not deprecated, their concepts, lists, seed sets and
+    /// policy. It has no serial number and no time, which a release adds.
     pub fn bundle(&self) -> Bundle {
         let active = self.rules.iter().filter(|rule| !rule.is_deprecated());
         let signatures: Vec<_> = active.map(|rule| rule.signature.clone()).collect();
@@ -178,6 +186,7 @@ impl Rules {
             concepts: self.lexicon.concepts_of(signatures.iter()),
             correlations: correlations.map(|rule| rule.correlation.clone()).collect(),
             lists: self.lists.clone(),
+            seeds: self.seeds.clone(),
             sources: self.sources.clone(),
             ..Bundle::new(self.policy.clone(), signatures)
         }

@@ -10,6 +10,7 @@ use toml::de::DeTable;
 
 use crate::days::{check_days, replace_days};
 use crate::metadata::{FAMILIES, MAX_WEIGHT};
+use crate::seed_sets;
 use crate::suggestion::{did_you_mean, replace_unknown};
 use crate::toml::{
     TomlDiagnostics, check_unique, deserialize_all, entries, number, read, remove_at, table, text,
@@ -18,8 +19,13 @@ use crate::toml::{
 use crate::{Finding, RuleFile};
 
 /// Parses and checks the policy; `None`, with findings, if it is invalid. `names` are the names of
-/// all signatures, correlations and lists.
-pub fn parse(file: &RuleFile, names: &[String], findings: &mut Vec<Finding>) -> Option<Policy> {
+/// all signatures, correlations and lists; `files` are all files.
+pub fn parse(
+    file: &RuleFile,
+    names: &[String],
+    files: &[RuleFile],
+    findings: &mut Vec<Finding>,
+) -> Option<Policy> {
     let mut diagnostics = TomlDiagnostics { file, findings, help: HELP };
     let mut document = read(&mut diagnostics)?;
     check_required(&document, &mut diagnostics);
@@ -36,24 +42,27 @@ pub fn parse(file: &RuleFile, names: &[String], findings: &mut Vec<Finding>) -> 
     check_clusters(&document, &mut diagnostics);
     check_signatures(&document, names, &mut diagnostics);
     check_exemptions(&document, &mut diagnostics);
+    seed_sets::check(&document, files, &mut diagnostics);
     let days = check_days(&document, "exemption", "until", &mut diagnostics);
     deserialize_all(replace_days(document, "exemption", "until", &days), &mut diagnostics)
 }
 
 /// Adds a finding for each required key that an entry of an array does not have.
 fn check_required(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
-    let rows: [(&str, &[&str]); 6] = [
+    let rows: [(&str, &[&str]); 7] = [
         ("route", &["path"]),
         ("account", &["id"]),
         ("tenant", &["id"]),
         ("cluster", &["id"]),
         ("signature", &["name"]),
         ("exemption", &["name", "reason", "until"]),
+        ("seeds", &["name", "file"]),
     ];
     for (kind, keys) in rows {
         for (offset, entry) in entries(document, kind) {
             for key in keys.iter().filter(|key| !entry.contains_key(**key)) {
-                diagnostics.add(offset, format!("this {kind} has no '{key}'"), HELP);
+                let noun = if kind == "seeds" { "seed set" } else { kind };
+                diagnostics.add(offset, format!("this {noun} has no '{key}'"), HELP);
             }
         }
     }

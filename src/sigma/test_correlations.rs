@@ -1,14 +1,16 @@
 //! Tests correlations: runs the exemplars and the mutations of each.
 
 use hedgerow_core::correlate::{Correlator, Shard};
-use hedgerow_core::rules::correlation::{Coordination, Correlation, Measure, Threshold};
+use hedgerow_core::rules::correlation::{
+    Attribution, Coordination, Correlation, Measure, Threshold,
+};
 use hedgerow_core::rules::policy::Policy;
 use hedgerow_core::rules::signature::{Comparator, Condition, Signature};
 use hedgerow_core::ruleset::{Bundle, Ruleset};
 
 use crate::attributes::{
     CUSTOM_ATTRIBUTES, DISTINCT_BY_KEY, EVENNESS_KEY, EVENTS_PER_VALUE_KEY, EXEMPLARS_PATH,
-    HANDOVER_KEY, SYNCHRONIZED_START_KEY,
+    HANDOVER_KEY, SYNCHRONIZED_START_KEY, VARIETY_KEY,
 };
 use crate::correlation::CorrelationRule;
 use crate::event_sequence::EventSequence;
@@ -103,11 +105,11 @@ fn compile_with_dependencies(
     Ruleset::new(Bundle { correlations, ..bundle }, String::new())
 }
 
-/// Returns whether a correlation names a candidate as a rule, or counts a share of its accounts.
+/// Returns whether a correlation names a candidate as a rule, or refers to what it counts.
 fn is_dependency(correlation: &Correlation, candidate: &Correlation) -> bool {
-    let share = correlation.attribution.share.as_ref();
+    let Attribution { share, variety, .. } = &correlation.attribution;
     correlation.rules.contains(&candidate.name)
-        || share.is_some_and(|share| share.correlation == candidate.name)
+        || share.iter().chain(variety).any(|share| share.correlation == candidate.name)
 }
 
 /// A correlation that demands less than the original.
@@ -179,7 +181,8 @@ fn without_attributes(correlation: &Correlation) -> Vec<Mutation> {
         correlation.coordination;
     let is_distinct =
         matches!(correlation.measure, Measure::TemporalOrdered { distinct_by: Some(_) });
-    let rows: [(&'static str, bool, fn(&mut Correlation)); 5] = [
+    let has_variety = correlation.attribution.variety.is_some();
+    let rows: [(&'static str, bool, fn(&mut Correlation)); 6] = [
         (DISTINCT_BY_KEY, is_distinct, |mutant| {
             mutant.measure = Measure::TemporalOrdered { distinct_by: None };
         }),
@@ -191,6 +194,7 @@ fn without_attributes(correlation: &Correlation) -> Vec<Mutation> {
             mutant.coordination.synchronized_start = None;
         }),
         (HANDOVER_KEY, handover.is_some(), |mutant| mutant.coordination.handover = None),
+        (VARIETY_KEY, has_variety, |mutant| mutant.attribution.variety = None),
     ];
     let present = rows.into_iter().filter(|(_, is_present, _)| *is_present);
     let mutations = present.map(|(key, _, remove)| {

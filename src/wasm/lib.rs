@@ -119,6 +119,7 @@ impl Filter {
         let explainer = Explainer::new(self.0.concepts());
         let mut requests: Vec<Value> = Vec::new();
         extract::for_each_request(&envelope, endpoint, &body, limits, &mut |request| {
+            request.add_seeds(self.0.seeds());
             requests.push(json!(explainer.explain_all(&self.0, request, &envelope)));
         });
         Ok(json!({ "llm_call": true, "requests": requests }).to_string())

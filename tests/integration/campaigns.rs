@@ -201,6 +201,29 @@ fn pods_of_one_tenant_are_no_campaign() {
     assert_eq!((&pods["suspect_requests"], &pods["notice_requests"]), (&0.into(), &0.into()));
 }
 
+/// An evaluation asks the whole collection with one account, in the open.
+#[test]
+fn accounts_that_share_out_known_prompts_are_found_and_evaluations_are_not() {
+    let hits = |report: &Value, source: &str| {
+        let correlations = report["correlations"].as_array().unwrap().iter();
+        let mut walks = correlations.filter(|found| found["name"] == "cluster_seed_walk");
+        walks.next().map_or(0, |walk| walk["hits"][source].as_u64().unwrap_or_default())
+    };
+    let campaign = simulate(&from_root("scenarios/campaign-f.toml"), "1");
+    let exchanges = campaign["campaigns"][0]["exchanges"].as_u64().unwrap();
+    assert!(2 * hits(&campaign, "f") > exchanges, "{} of {exchanges}", hits(&campaign, "f"));
+    let twin = simulate(&from_root("scenarios/twin-12-public-evaluation.toml"), "1");
+    for report in [campaign, twin] {
+        for (kind, counts) in report["benign"]["by_kind"].as_object().unwrap() {
+            assert_eq!(
+                (hits(&report, kind), &counts["suspect_requests"]),
+                (0, &0.into()),
+                "{kind}"
+            );
+        }
+    }
+}
+
 /// Disabling a signature once made the ruleset unloadable, and left a sequence of a single step.
 #[test]
 fn disabled_signatures_disable_correlations_that_need_them() {

@@ -41,6 +41,8 @@ mod matching;
 mod release;
 /// Routes and request shapes of every LLM API, with the shipped rules.
 mod routes;
+/// Sets of known prompts: their commands, their files and their field.
+mod seeds;
 /// The rules in `rules/`.
 mod shipped_rules;
 /// Simulated campaigns.

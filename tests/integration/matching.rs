@@ -241,19 +241,15 @@ fn text_counts_in_the_voice_of_its_passage() {
         ("hedgerow.prompt.user|contains: forty pairs", true),
     ];
     for (test, expected) in rows {
-        let selection = format!("  a: {{\"{}}}\n", test.replacen(": ", "\": ", 1));
-        let user = "  user: {hedgerow.prompt.user|contains: translate}\n";
-        let conditions = [("", "a", expected), (user, "user and not a", !expected)];
-        for (user, condition, expected) in conditions {
-            let detection = format!("{selection}{user}  condition: {condition}");
-            let ruleset = ruleset(&[rule("one", "stable", &detection)])
-                .unwrap_or_else(|findings| panic!("{test}: {findings}"));
-            let values = [(FieldId::PromptUser, FieldValue::Text(Section::User, text))];
-            let request = Request::from_values(values);
-            let explained = Explainer::default().holds(&ruleset.signatures()[0], &request, &[]);
-            let fast = hit(&ruleset, &request, &[]).is_some();
-            assert_eq!((fast, explained), (expected, expected), "{condition}: {test}");
-        }
+        let selection = test.replacen(": ", "\": ", 1);
+        let detection = format!("  a: {{\"{selection}}}\n  condition: a");
+        let ruleset = ruleset(&[rule("one", "stable", &detection)])
+            .unwrap_or_else(|findings| panic!("{test}: {findings}"));
+        let values = [(FieldId::PromptUser, FieldValue::Text(Section::User, text))];
+        let request = Request::from_values(values);
+        let explained = Explainer::default().holds(&ruleset.signatures()[0], &request, &[]);
+        let fast = hit(&ruleset, &request, &[]).is_some();
+        assert_eq!((fast, explained), (expected, expected), "{test}");
     }
 }
 

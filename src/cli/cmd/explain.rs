@@ -53,6 +53,7 @@ pub fn run(args: &ExplainArgs, format: Format) -> Result<Outcome> {
     let mut entries: Vec<Vec<Explanation>> = Vec::new();
     let mut passages: Vec<Vec<Evidence>> = Vec::new();
     let parsed = extract::for_each_request(&envelope, endpoint, &body, limits, &mut |request| {
+        request.add_seeds(ruleset.seeds());
         let mut explained = explainer.explain_all(&ruleset, request, &envelope);
         explained.retain(|explanation| {
             let any_selection_holds =

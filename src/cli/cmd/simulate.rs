@@ -25,6 +25,7 @@ use std::time::Instant;
 
 use engine::SimulationEngine;
 use hedgerow_core::Ruleset;
+use hedgerow_core::seeds::{CompiledSeeds, SeedFile, SeedSet, build, prompt_features};
 use hedgerow_sigma::Finding;
 use indicatif::{ProgressBar, ProgressStyle};
 use metrics::Metrics;
@@ -33,7 +34,7 @@ pub use rng::Rng;
 use scenario::Scenario;
 use simulation::Simulation;
 
-use crate::error::{Outcome, Result, io_error};
+use crate::error::{Error, Outcome, Result, io_error};
 use crate::rules::RulesetArgs;
 use crate::terminal::{Format, print_json, print_line};
 
@@ -74,7 +75,10 @@ pub fn run(args: &SimulateArgs, format: Format) -> Result<Outcome> {
     for campaign in &mut scenario.campaign {
         campaign.unknown_wording |= args.unknown_wording;
     }
-    let ruleset = args.ruleset.load()?;
+    let mut ruleset = args.ruleset.load()?;
+    if scenario.known_prompts {
+        ruleset = ruleset.with_seeds(known_prompt_set()?);
+    }
     let noise_levels: Vec<Option<f64>> = match args.noise.as_slice() {
         [] => vec![None],
         noise_levels => noise_levels.iter().copied().map(Some).collect(),
@@ -94,6 +98,17 @@ pub fn run(args: &SimulateArgs, format: Format) -> Result<Outcome> {
         (Format::Text, reports) => report::print_comparison(reports)?,
     }
     Ok(Outcome::Success)
+}
+
+/// Returns the set of the public prompts of a simulation.
+fn known_prompt_set() -> Result<CompiledSeeds> {
+    let prompts = prompt_catalog::known_prompts();
+    let features: Vec<_> = prompts.iter().filter_map(|text| prompt_features(text)).collect();
+    let (filter, count) = build(&features)
+        .ok_or_else(|| Error::Io("the set of public prompts is empty".to_owned()))?;
+    let filter = SeedFile::new(&filter, count);
+    CompiledSeeds::new(&[SeedSet { name: "known_prompts".to_owned(), filter }])
+        .map_err(|error| Error::Io(error.to_string()))
 }
 
 /// Plays a scenario from its start to its end.

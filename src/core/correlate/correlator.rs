@@ -262,7 +262,8 @@ impl Correlator {
             return;
         }
         let index = hits.first().map_or(usize::MAX, |hit| hit.aggregation);
-        let base_counts = self.base_counts(context, key);
+        let base_counts = self.base_counts(context, key, |rule| rule.share);
+        let varieties = self.base_counts(context, key, |rule| rule.variety);
         let refire_limiter = &mut self.refire_limiter;
         let old_firing_count = findings.firings.len();
         self.table.update(
@@ -275,11 +276,13 @@ impl Correlator {
                 let is_check_due = group.record(context, hits, key.first_value());
                 for (rule_index, rule) in aggregation.rules.iter().enumerate() {
                     let base_count = base_counts.get(rule_index).copied().flatten();
+                    let variety = varieties.get(rule_index).copied().flatten();
                     if is_measured(refire_limiter, event, rule, key)
                         && group.may_take_part(context, rule)
                         && let Some(value) = group.measure(context, rule, is_check_due)
                         && group.takes_part(context, rule)
                         && meets_share(rule, value, base_count)
+                        && meets_variety(rule, variety, value * group.mean_events(context, rule))
                     {
                         add_finding(refire_limiter, context, group, key, rule, value, findings);
                     }
@@ -294,15 +297,20 @@ impl Correlator {
 }
 
 impl Correlator {
-    /// Returns the number of all accounts of a key for each rule of an aggregation that needs it;
-    /// empty if no rule does.
-    fn base_counts(&self, context: &AggregationContext<'_>, key: GroupKey<'_>) -> Vec<Option<f64>> {
+    /// Returns the number of values that the other aggregation of a share counts for a key, for
+    /// each rule of an aggregation; empty if no rule has such a share.
+    fn base_counts(
+        &self,
+        context: &AggregationContext<'_>,
+        key: GroupKey<'_>,
+        share_of: fn(&Rule) -> Option<SharePlan>,
+    ) -> Vec<Option<f64>> {
         let AggregationContext { event, aggregation, .. } = *context;
-        if aggregation.rules.iter().all(|rule| rule.share.is_none()) {
+        if aggregation.rules.iter().all(|rule| share_of(rule).is_none()) {
             return Vec::new();
         }
         let count = |rule: &Rule| {
-            let SharePlan { aggregation, window, .. } = rule.share?;
+            let SharePlan { aggregation, window, .. } = share_of(rule)?;
             let base = event.plan.aggregations.get(aggregation)?;
             let group = self.table.group(base.table_key(key.values_hash))?;
             let seconds = base.windows.get(window).copied()?;
@@ -316,6 +324,13 @@ impl Correlator {
 /// its accounts; `None` if it is unknown, as it is for a key that few accounts have.
 fn meets_share(rule: &Rule, value: f64, base_count: Option<f64>) -> bool {
     rule.share.zip(base_count).is_none_or(|(share, base)| value * 100.0 >= share.min_percent * base)
+}
+
+/// Returns whether a key has enough other values for its number of events.
+fn meets_variety(rule: &Rule, variety: Option<f64>, events: f64) -> bool {
+    let meets =
+        |share: SharePlan| variety.unwrap_or_default() * 100.0 >= share.min_percent * events;
+    rule.variety.is_none_or(meets)
 }
 
 /// Returns whether a rule needs to be measured, which is expensive: if it is an event of other

@@ -84,11 +84,14 @@ impl Group {
     /// Returns whether the account of the event takes part in a rule that holds, if the rule is
     /// about accounts: whether it has at least half of the group's mean number of events.
     pub fn takes_part(&self, context: &AggregationContext<'_>, rule: &Rule) -> bool {
-        let (Some(_), GroupState::Distinct(values)) = (rule.min_own_events, &self.state) else {
-            return true;
-        };
-        let mean = values.mean_events(rule.window, context.window(rule), self.newest);
-        2.0 * self.own_events(context, rule) >= mean
+        rule.min_own_events.is_none()
+            || 2.0 * self.own_events(context, rule) >= self.mean_events(context, rule)
+    }
+
+    /// Returns the mean number of events of the values of a rule; 0 if it does not count values.
+    pub fn mean_events(&self, context: &AggregationContext<'_>, rule: &Rule) -> f64 {
+        let GroupState::Distinct(values) = &self.state else { return 0.0 };
+        values.mean_events(rule.window, context.window(rule), self.newest)
     }
 
     /// Returns the number of events of the account of the event; 0 without an account.

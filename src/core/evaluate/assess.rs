@@ -58,6 +58,7 @@ impl Ruleset {
             &body,
             &self.policy.scan,
             &mut |request| {
+                request.add_seeds(&self.seeds);
                 on_request(request);
                 let mut hits = matcher.hits(request, &headers);
                 hits.extend_from_slice(&list_hits);

@@ -42,6 +42,8 @@ pub struct Request<'a> {
     /// Whether the request continues a conversation that the origin has stored.
     pub(super) continues_stored: bool,
     pub(super) work: WorkBudget,
+    /// Bytes of user text, of all entries so far, that were compared with sets of known prompts.
+    pub(super) seed_bytes: usize,
     pub(super) issues: ReadIssues,
     /// Cached passages: few requests need them.
     pub(super) passages: OnceCell<Passages>,

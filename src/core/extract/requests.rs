@@ -21,7 +21,7 @@ pub fn for_each_request<'a>(
     endpoint: Endpoint,
     body: &'a Body<'_>,
     limits: &Limits,
-    on_request: &mut dyn FnMut(&Request<'a>),
+    on_request: &mut dyn FnMut(&mut Request<'a>),
 ) -> Option<usize> {
     let mut request = Request {
         text: String::with_capacity(text_capacity(body)),

@@ -11,6 +11,7 @@ use crate::rules::concept::Concept;
 use crate::rules::correlation::Correlation;
 use crate::rules::policy::Policy;
 use crate::rules::signature::{Comparison, Signature};
+use crate::seeds::{MAX_SEED_BYTES, MAX_SEED_SETS, SeedSet};
 
 /// Format number of a bundle. No other format is written or read.
 pub const BUNDLE_FORMAT: u32 = 1;
@@ -62,7 +63,8 @@ const MAX_REGEXES: usize = 10_000;
 /// Maximum bytes of the pattern of one regex.
 const MAX_PATTERN_BYTES: usize = 4 << 10;
 
-/// A bundle: policy, signatures, correlations and lists, with digests of their source files.
+/// A bundle: policy, signatures, correlations, lists and seed sets, with digests of their source
+/// files.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bundle {
@@ -88,12 +90,16 @@ pub struct Bundle {
     /// Lists, sorted by name.
     #[serde(default)]
     pub lists: Vec<List>,
+    /// Sets of known prompts, sorted by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seeds: Vec<SeedSet>,
     /// SHA-256 in hex of every source file, by its path below the rules directory.
     pub sources: BTreeMap<String, String>,
 }
 
 impl Bundle {
-    /// Creates a bundle without concepts, correlations and lists, which was not built for a push.
+    /// Creates a bundle without concepts, correlations, lists and seed sets, which was not built for
+    /// a push.
     pub fn new(policy: Policy, signatures: Vec<Signature>) -> Self {
         Self {
             format: BUNDLE_FORMAT,
@@ -104,6 +110,7 @@ impl Bundle {
             concepts: Vec::new(),
             correlations: Vec::new(),
             lists: Vec::new(),
+            seeds: Vec::new(),
             sources: BTreeMap::new(),
         }
     }
@@ -165,9 +172,12 @@ impl Bundle {
             .iter()
             .map(|correlation| correlation.rules.len().saturating_add(1))
             .sum();
+        let seed_bytes = self.seeds.iter().map(|set| set.filter.size()).sum();
         let rows = [
             (self.correlations.len(), "correlations", MAX_CORRELATIONS, "retire some"),
             (rules, "rules of correlations", MAX_CORRELATION_RULES, "name fewer"),
+            (self.seeds.len(), "seed sets", MAX_SEED_SETS, "remove some"),
+            (seed_bytes, "bytes of seed sets", MAX_SEED_BYTES, "build them from fewer prompts"),
             (signatures, "signatures and lists", MAX_SIGNATURES, "retire some, or merge lists"),
             (cost.comparisons, "comparisons", MAX_COMPARISONS, "retire signatures"),
             (cost.literals, "literals", MAX_LITERALS, "retire signatures"),
@@ -194,6 +204,7 @@ impl Bundle {
             && self.concepts == other.concepts
             && self.correlations == other.correlations
             && self.lists == other.lists
+            && self.seeds == other.seeds
     }
 }
 

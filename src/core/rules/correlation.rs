@@ -138,15 +138,19 @@ pub struct Attribution {
     /// Minimum share of the accounts that must have an event, of all that send with the key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub share: Option<ShareOf>,
+    /// Minimum number of values that another correlation counts for the same groups, in percent of
+    /// the events: 100 if every event has a value of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variety: Option<ShareOf>,
 }
 
-/// A minimum share of the accounts that another correlation counts for the key.
+/// A minimum percentage that refers to what another correlation counts for the key.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShareOf {
-    /// Name of the correlation that counts all accounts of the key.
+    /// Name of the other correlation.
     pub correlation: String,
-    /// Minimum percent of these accounts.
+    /// Minimum percent.
     pub min_percent: f64,
 }
 
@@ -284,6 +288,9 @@ impl Attribution {
             self.share
                 .as_ref()
                 .map(|share| format!("at least {} % of {}", share.min_percent, share.correlation)),
+            self.variety.as_ref().map(|variety| {
+                format!("at least {} % as many of {}", variety.min_percent, variety.correlation)
+            }),
             self.fact.as_ref().map(|fact| format!("fact: {fact}")),
         ];
         parts.into_iter().flatten().collect::<Vec<_>>().join("; ")

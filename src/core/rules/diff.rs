@@ -85,6 +85,7 @@ impl Diff {
         diff.compare_concepts(from, to);
         diff.compare_lists(from, to);
         diff.compare_policy(from, to);
+        diff.compare_seeds(from, to);
         diff
     }
 
@@ -194,6 +195,19 @@ impl Diff {
             to: Some(new),
         }));
         self.policy.sort_by(|a, b| a.path.cmp(&b.path));
+    }
+
+    /// Compares the filters of seed sets that both policies name, and shows their numbers of
+    /// prompts.
+    fn compare_seeds(&mut self, from: &Bundle, to: &Bundle) {
+        for old in &from.seeds {
+            let new = to.seeds.iter().find(|set| set.name == old.name && set.filter != old.filter);
+            self.policy.extend(new.map(|new| SettingChange {
+                path: format!("seeds[{}].prompts", old.name),
+                from: Some(old.filter.prompts.into()),
+                to: Some(new.filter.prompts.into()),
+            }));
+        }
     }
 }
 

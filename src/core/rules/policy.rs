@@ -65,6 +65,9 @@ pub struct Policy {
     /// Reasoning tokens that are not counted.
     #[serde(skip_serializing_if = "ReasoningTokens::is_default")]
     pub reasoning_tokens: ReasoningTokens,
+    /// Sets of known prompts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub seeds: Vec<SeedSource>,
     /// Routes in addition to the built-in routes. For each setting, the first route that matches
     /// the path and has the setting counts.
     #[serde(rename = "route")]
@@ -167,6 +170,16 @@ impl ReasoningTokens {
     fn is_default(&self) -> bool {
         self.ignored.is_empty()
     }
+}
+
+/// A set of known prompts, and the file with its filter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SeedSource {
+    /// Name of the set, which is the value of `hedgerow.seed`.
+    pub name: String,
+    /// Path of the file below the rules directory.
+    pub file: String,
 }
 
 /// The overrides for paths of one pattern.

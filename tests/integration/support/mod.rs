@@ -7,7 +7,7 @@ pub mod corpus;
 mod near;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use hedgerow_core::extract::raw_string::RawString;
@@ -18,6 +18,47 @@ use hedgerow_core::rules::concept::Concept;
 use hedgerow_core::rules::signature::{Comparison, FieldComparison, Signature, StringMatch};
 use serde_json::{Map, Value};
 use unicode_normalization::UnicodeNormalization;
+
+/// How much of a known prompt a text has.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Known {
+    /// A whole prompt.
+    Whole,
+    /// Some stretches of eight words.
+    InPart,
+    No,
+}
+
+/// Returns how much of one of `prompts` the messages of a user have, by comparing words.
+pub fn known_prompt(prompts: &[String], messages: &[&str]) -> Known {
+    let stretches = |texts: &[&str]| -> HashSet<Vec<String>> {
+        let words: Vec<String> = texts.iter().flat_map(|text| words(text)).collect();
+        words.windows(8).map(<[String]>::to_vec).collect()
+    };
+    let text = stretches(messages);
+    let shared = |prompt: &String| {
+        let prompt = stretches(&[prompt]);
+        (prompt.iter().filter(|stretch| text.contains(*stretch)).count(), prompt.len())
+    };
+    let shared: Vec<(usize, usize)> = prompts.iter().map(shared).collect();
+    if shared.iter().any(|(count, all)| count == all) {
+        Known::Whole
+    } else if shared.iter().any(|(count, _)| *count > 0) {
+        Known::InPart
+    } else {
+        Known::No
+    }
+}
+
+/// Returns the words of a text in lower case, with `#` for each number.
+fn words(text: &str) -> Vec<String> {
+    let words = text.split(|character: char| !character.is_alphanumeric());
+    let plain = |word: &str| {
+        let is_number = word.bytes().all(|byte| byte.is_ascii_digit());
+        if is_number { "#".to_owned() } else { word.to_lowercase() }
+    };
+    words.filter(|word| !word.is_empty()).map(plain).collect()
+}
 
 /// The content of a request as plain lists, with sections as bits.
 #[derive(Clone, Debug, Default, PartialEq)]

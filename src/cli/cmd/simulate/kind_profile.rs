@@ -4,7 +4,7 @@
 
 use super::arrivals::DailyProfile::{Awake, DaytimePeak, Flat, Nightly, Office};
 use super::arrivals::{ArrivalProcess, DailyProfile};
-use super::prompt_catalog::{self, Patterns};
+use super::prompt_catalog::{self, KNOWN_PROMPTS, Patterns};
 use super::scenario::BenignKind;
 
 /// Typical traffic of one kind of accounts.
@@ -45,6 +45,8 @@ pub enum Payload {
     SavedReasoning,
     /// The reasoning of a vendor's documentation.
     PublicReasoning,
+    /// A prompt of the public collection: the next one of the campaign, or of the account.
+    KnownPrompt,
     /// The request of the target of a campaign, without anything else.
     Imitation,
 }
@@ -211,6 +213,13 @@ const PODS: KindProfile = KindProfile {
     ..SCRIPT
 };
 
+const PUBLIC_EVALUATION: KindProfile = KindProfile {
+    arrivals: arrivals(KNOWN_PROMPTS as f64, 0.1, 1.0, 6.0, Nightly),
+    prompts: Some(prompt_catalog::public_exercises),
+    payload: Payload::KnownPrompt,
+    ..SCRIPT
+};
+
 /// Number of tokens of a pod, each of which is used for some hours.
 pub const POD_TOKENS: u32 = 16;
 
@@ -234,5 +243,6 @@ pub fn kind_profile(kind: BenignKind) -> KindProfile {
         BenignKind::RegressionSuite => REGRESSION_SUITE,
         BenignKind::VendorExample => VENDOR_EXAMPLE,
         BenignKind::Pods => PODS,
+        BenignKind::PublicEvaluation => PUBLIC_EVALUATION,
     }
 }

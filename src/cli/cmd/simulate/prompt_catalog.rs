@@ -1,6 +1,8 @@
 //! The patterns of all prompts, of campaigns and of benign programs and people.
 
-use super::prompt_template::Pattern;
+use super::prompt_template::{Pattern, StyleRng};
+use super::rng::Rng;
+use super::vocabulary::Vocabulary;
 
 /// Patterns of one kind of prompts. A template is a pattern with one set of choices.
 pub type Patterns = Vec<Pattern>;
@@ -321,6 +323,38 @@ pub fn unknown_wording() -> Patterns {
         ),
     ]
 }
+
+/// Returns prompts that put an instruction before a prompt of the public collection.
+pub fn public_exercises() -> Patterns {
+    let sentence = "(Here is|This is|Below is) (an exercise|a problem), (give|state) its (result|solution) on the last line.";
+    vec![Pattern::new(&[sentence], "[break][question] [passage]")]
+}
+
+/// Number of prompts of the public collection.
+pub const KNOWN_PROMPTS: u32 = 2_000;
+
+/// Returns the prompts of the public collection.
+pub fn known_prompts() -> Vec<String> {
+    let vocabulary = Vocabulary::new();
+    let pattern = public_exercises().pop().unwrap_or_default();
+    let write = |number: u32| {
+        let mut prompt = String::new();
+        let mut rng = known_prompt_rng(number);
+        let mut style_rng = StyleRng { choices: rng, is_paraphrased: false };
+        pattern.write_payload(&vocabulary, &mut style_rng, &mut rng, &mut prompt);
+        // The pattern writes the text of a JSON string.
+        prompt.trim_start_matches("\\n").to_owned()
+    };
+    (0..KNOWN_PROMPTS).map(write).collect()
+}
+
+/// Returns the random numbers that fill the slots of a prompt of the public collection.
+pub fn known_prompt_rng(number: u32) -> Rng {
+    Rng::new(KNOWN_PROMPT_SEED, u64::from(number % KNOWN_PROMPTS))
+}
+
+/// Seed of the public collection, in every scenario.
+const KNOWN_PROMPT_SEED: u64 = 0x5eed;
 
 /// Returns the empty prompt of requests that only imitate others.
 pub fn imitations() -> Patterns {

@@ -20,6 +20,8 @@ pub struct RequestWriter {
     messages: [String; MAX_MESSAGES],
     /// Number of `messages` in use: messages of the user, with a message of the model between them.
     message_count: usize,
+    /// Number of prompts of the public collection that campaigns have sent.
+    known_prompts_sent: u32,
     /// Signed reasoning of the model's message, given by its seed.
     reasoning_token: Option<u64>,
     /// Body of the request.
@@ -44,6 +46,7 @@ impl RequestWriter {
             system_prompt: String::new(),
             messages: Default::default(),
             message_count: 0,
+            known_prompts_sent: 0,
             reasoning_token: None,
             body: String::new(),
             address: String::new(),
@@ -88,7 +91,7 @@ impl RequestWriter {
             Some(template) if !is_ordinary => {
                 self.profile_index = template.profile_index;
                 let mut rng = Rng::new(actor.rng.next_u64(), 0);
-                self.write_instructed(template, is_paraphrased, source.seed, actor, &mut rng);
+                self.write_instructed(template, is_paraphrased, source, actor, &mut rng);
                 if let Some(CampaignTarget::Template(target)) = &source.target {
                     self.prepend_target(target, &mut rng);
                 }
@@ -130,7 +133,7 @@ impl RequestWriter {
             None => self.write_conversation(actor.conversation_seed, actor.turn),
             Some(template) => {
                 let mut rng = Rng::new(actor.conversation_seed, u64::from(actor.turn));
-                self.write_instructed(template, false, source.seed, actor, &mut rng);
+                self.write_instructed(template, false, source, actor, &mut rng);
             }
         }
     }
@@ -140,7 +143,7 @@ impl RequestWriter {
         &mut self,
         template: &Template,
         is_paraphrased: bool,
-        seed: u64,
+        source: &TrafficSource,
         actor: &Actor,
         rng: &mut Rng,
     ) {
@@ -161,7 +164,7 @@ impl RequestWriter {
                 let token_index = rng.below(SAVED_REASONING_TOKENS) as u64;
                 self.reasoning_token = Some(match template.payload {
                     Payload::PublicReasoning => PUBLIC_REASONING_TOKEN,
-                    _ => Rng::new(seed, token_index).next_u64(),
+                    _ => Rng::new(source.seed, token_index).next_u64(),
                 });
                 self.profile_index = ClientProfiles::pick_anthropic_sdk(rng);
                 let message = last_message(&mut self.messages, self.message_count);
@@ -180,10 +183,16 @@ impl RequestWriter {
         template.pattern.write_instruction(&self.vocabulary, &mut style_rng, target);
         let mut slot_rng = match template.payload {
             Payload::FixedPerAccount(count) => {
-                Rng::new(actor.first_account as u64 ^ seed, u64::from(actor.turn % count))
+                Rng::new(actor.first_account as u64 ^ source.seed, u64::from(actor.turn % count))
             }
             Payload::PublicSet(count) => {
                 Rng::new(PUBLIC_QUESTION_SEED, rng.below(count as usize) as u64)
+            }
+            Payload::KnownPrompt => {
+                let is_campaign = source.campaign.is_some();
+                let number = if is_campaign { self.known_prompts_sent } else { actor.turn };
+                self.known_prompts_sent += u32::from(is_campaign);
+                prompt_catalog::known_prompt_rng(number)
             }
             _ => *rng,
         };

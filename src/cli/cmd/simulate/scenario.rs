@@ -32,6 +32,9 @@ pub struct Scenario {
     pub scale: f64,
     /// Hour at which keys are migrated and a new model is released; default: half-time.
     pub turnover: Option<f64>,
+    /// Whether the deployment has a set of the public prompts that some sources send.
+    #[serde(default)]
+    pub known_prompts: bool,
     /// Sources of benign requests, which no rule should flag.
     #[serde(default)]
     pub benign: Vec<BenignSpec>,
@@ -97,6 +100,8 @@ pub enum BenignKind {
     VendorExample,
     /// Pods of one company, each with a key of its own, behind one load balancer.
     Pods,
+    /// An evaluation that asks all prompts of a public collection, one after the other.
+    PublicEvaluation,
 }
 
 /// Accounts that harvest together.
@@ -182,6 +187,8 @@ pub enum Task {
     PublicReplays,
     /// Requests like those of the target, and nothing else.
     Imitation,
+    /// Answers to the prompts of a public collection, which the accounts share out.
+    KnownPrompts,
 }
 
 impl BenignKind {
@@ -205,6 +212,7 @@ impl BenignKind {
             Self::RegressionSuite => "regression_suite",
             Self::VendorExample => "vendor_example",
             Self::Pods => "pods",
+            Self::PublicEvaluation => "public_evaluation",
         }
     }
 }

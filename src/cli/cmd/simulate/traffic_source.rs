@@ -226,6 +226,7 @@ fn task_prompts(task: Task) -> (Patterns, Payload) {
         Task::Relay => (prompt_catalog::app_instructions(), Payload::Relay),
         Task::Replays => (prompt_catalog::replays(), Payload::SavedReasoning),
         Task::PublicReplays => (prompt_catalog::replays(), Payload::PublicReasoning),
+        Task::KnownPrompts => (prompt_catalog::public_exercises(), Payload::KnownPrompt),
         Task::Imitation => (prompt_catalog::imitations(), Payload::Imitation),
     }
 }

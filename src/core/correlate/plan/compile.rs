@@ -139,37 +139,48 @@ impl Plan {
             predicate,
             min_own_events,
             share: None,
+            variety: None,
         });
         aggregation.coordination_window = aggregation.coordination_window.or(coordination_window);
     }
 
-    /// Sets [`Rule::share`] of all rules, once all aggregations have their final order.
+    /// Sets [`Rule::share`] and [`Rule::variety`] of all rules, once all aggregations have their
+    /// final order.
     fn resolve_shares(&mut self, correlations: &[Correlation]) -> Result<(), Error> {
-        let mut shares = Vec::new();
+        let mut resolved = Vec::new();
         for (index, aggregation) in self.aggregations.iter().enumerate() {
             for (rule_index, rule) in aggregation.rules.iter().enumerate() {
                 let Some(correlation) = correlations.get(rule.correlation) else { continue };
-                let Some(share) = &correlation.attribution.share else { continue };
-                let plan = self
-                    .find_share(aggregation, share, correlations)
-                    .ok_or_else(|| invalid_share(correlation, &share.correlation))?;
-                shares.push((index, rule_index, plan));
+                let find = |share: &Option<ShareOf>, same_field| {
+                    let find =
+                        |share| self.find_share(aggregation, share, same_field, correlations);
+                    let invalid = |share: &ShareOf| invalid_share(correlation, &share.correlation);
+                    share
+                        .as_ref()
+                        .map(|share| find(share).ok_or_else(|| invalid(share)))
+                        .transpose()
+                };
+                let share = find(&correlation.attribution.share, true)?;
+                let variety = find(&correlation.attribution.variety, false)?;
+                resolved.push((index, rule_index, share, variety));
             }
         }
-        for (index, rule_index, share) in shares {
+        for (index, rule_index, share, variety) in resolved {
             let aggregation = self.aggregations.get_mut(index);
             if let Some(rule) = aggregation.and_then(|found| found.rules.get_mut(rule_index)) {
-                rule.share = Some(share);
+                (rule.share, rule.variety) = (share, variety);
             }
         }
         Ok(())
     }
 
-    /// Returns the aggregation that counts all accounts of the groups of `aggregation`.
+    /// Returns the aggregation of the correlation that `share` names, which counts values of the
+    /// same field, or else of another, for the groups of `aggregation`.
     fn find_share(
         &self,
         aggregation: &Aggregation,
         share: &ShareOf,
+        same_field: bool,
         correlations: &[Correlation],
     ) -> Option<SharePlan> {
         let is_base = |rule: &&Rule| {
@@ -179,7 +190,7 @@ impl Plan {
         let is_comparable = |base: &Aggregation| {
             base.kind == StateKind::Distinct
                 && aggregation.kind == StateKind::Distinct
-                && base.field == aggregation.field
+                && (base.field == aggregation.field) == same_field
                 && base.group_fields == aggregation.group_fields
         };
         self.aggregations.iter().enumerate().find_map(|(index, base)| {

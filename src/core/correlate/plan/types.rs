@@ -119,12 +119,14 @@ pub struct Rule {
     pub min_own_events: Option<f64>,
     /// Minimum share of the accounts of the key.
     pub share: Option<SharePlan>,
+    /// Minimum number of other values, as a share of the events.
+    pub variety: Option<SharePlan>,
 }
 
-/// A minimum share of the accounts that another aggregation counts for the same key.
+/// A minimum share that refers to what another aggregation counts for the same key.
 #[derive(Clone, Copy, Debug)]
 pub struct SharePlan {
-    /// Index of the aggregation that counts all accounts.
+    /// Index of the other aggregation.
     pub aggregation: usize,
     /// Index of the window in [`Aggregation::windows`].
     pub window: usize,

@@ -58,10 +58,11 @@ pub fn unknown_rule(correlation: &Correlation, name: &str) -> Error {
     error(correlation, &problem, "name a signature or a correlation")
 }
 
-/// Returns the error for a share of the accounts of a correlation that does not count them.
+/// Returns the error for a share that refers to a correlation with other groups or values.
 pub fn invalid_share(correlation: &Correlation, name: &str) -> Error {
-    let problem = format!("'{name}' does not count all accounts of the same groups");
-    error(correlation, &problem, "name a value_count with the same field and group-by")
+    let problem = format!("'{name}' cannot be compared with it");
+    let remedy = "name a value_count with the same group-by, and for a share with the same field";
+    error(correlation, &problem, remedy)
 }
 
 fn error(correlation: &Correlation, problem: &str, remedy: &str) -> Error {

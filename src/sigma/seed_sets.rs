@@ -1,0 +1,67 @@
+//! `seeds/<name>.fuse` and the policy's `[[seeds]]`: checks and loads the sets of known prompts.
+
+use hedgerow_core::rules::policy::Policy;
+use hedgerow_core::seeds::{MAX_SEED_BYTES, MAX_SEED_SETS, SeedFile, SeedSet, is_seed_name};
+use toml::de::DeTable;
+
+use crate::RuleFile;
+use crate::suggestion::did_you_mean;
+use crate::toml::{TomlDiagnostics, check_unique, entries, text};
+
+/// Returns whether a path is the path of a seed set.
+pub fn is_seed_file(path: &str) -> bool {
+    path.starts_with("seeds/") && path.ends_with(".fuse")
+}
+
+/// Checks the names of the sets, that their files exist and are valid, and the size of all.
+pub fn check(document: &DeTable<'_>, files: &[RuleFile], diagnostics: &mut TomlDiagnostics<'_>) {
+    let mut total = 0_usize;
+    for (number, (offset, entry)) in entries(document, "seeds").enumerate() {
+        if let Some((offset, name)) = text(entry, "name")
+            && !is_seed_name(name)
+        {
+            let problem =
+                format!("the name '{name}' is invalid: expected a-z, 0-9 and underscores");
+            diagnostics.add(offset, problem, "use at most 40 of these characters");
+        }
+        if number == MAX_SEED_SETS {
+            let problem = format!("there are more than {MAX_SEED_SETS} seed sets");
+            diagnostics.add(offset, problem, "remove some, or build one set from several files");
+        }
+        let Some((offset, path)) = text(entry, "file") else { continue };
+        let Some(file) = files.iter().find(|file| is_seed_file(path) && file.path == path) else {
+            let paths = files.iter().map(|file| file.path.as_str());
+            let remedy = did_you_mean(path, paths.filter(|path| is_seed_file(path)));
+            let remedy = remedy.unwrap_or_else(|| {
+                "build it with `hedgerow seeds build … -o rules/seeds/NAME.fuse`".to_owned()
+            });
+            diagnostics.add(offset, format!("there is no seed set '{path}'"), remedy);
+            continue;
+        };
+        match SeedFile::parse(&file.text) {
+            Ok(seeds) => total = total.saturating_add(seeds.size()),
+            Err(error) => {
+                let problem = format!("'{path}': {}", error.problem());
+                diagnostics.add(offset, problem, error.remedy());
+            }
+        }
+        if total > MAX_SEED_BYTES {
+            let problem = format!(
+                "the seed sets up to '{path}' have {total} bytes: expected {MAX_SEED_BYTES}"
+            );
+            diagnostics.add(offset, problem, "build them from fewer prompts, or remove some");
+        }
+    }
+    check_unique(document, "seeds", "name", diagnostics);
+}
+
+/// Returns the sets of a checked policy, by name.
+pub fn load(policy: &Policy, files: &[RuleFile]) -> Vec<SeedSet> {
+    let sets = policy.seeds.iter().filter_map(|source| {
+        let file = files.iter().find(|file| file.path == source.file)?;
+        Some(SeedSet { name: source.name.clone(), filter: SeedFile::parse(&file.text).ok()? })
+    });
+    let mut sets: Vec<SeedSet> = sets.collect();
+    sets.sort_by(|left, right| left.name.cmp(&right.name));
+    sets
+}
