@@ -6,8 +6,8 @@ use crate::matching::near::{reach, sentence_around};
 use crate::rules::concept::{Concept, Term, is_whole_word};
 use crate::rules::signature::Within;
 
-/// Returns the range of the first anchor that begins in a passage of `value` and has a term of each other part near it,
-/// together with the first of these terms; `None` if there is none.
+/// Returns the range of the first anchor that begins in a passage of `value` and has a term of each
+/// other part near it, together with the first of these terms; `None` if there is none.
 pub(super) fn find_near(
     value: &str,
     concepts: &[Concept],

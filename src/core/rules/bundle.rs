@@ -98,8 +98,8 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// Creates a bundle without concepts, correlations, lists and seed sets, which was not built for
-    /// a push.
+    /// Creates a bundle without concepts, correlations, lists and seed sets, which was not built
+    /// for a push.
     pub fn new(policy: Policy, signatures: Vec<Signature>) -> Self {
         Self {
             format: BUNDLE_FORMAT,

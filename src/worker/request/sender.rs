@@ -60,11 +60,11 @@ pub struct Sender {
     /// Whether the account is claimed next to another credential, so that the origin's success may
     /// be for the other one.
     is_doubtful: bool,
-    /// Whom the address of the request and its TLS facts describe.
+    /// The other end of the connection, which the address and the TLS facts describe.
     peer: Peer,
 }
 
-/// Who connected to the edge.
+/// The other end of a connection.
 #[derive(Default)]
 enum Peer {
     /// The client itself.

@@ -6,7 +6,8 @@ use hedgerow_core::rules::concept::Concept;
 use hedgerow_core::rules::signature::Within;
 use hedgerow_core::text::{has_word_spaces, is_word_char};
 
-/// Returns whether a text holds an anchor, which begins in `passage`, with all other parts around it.
+/// Returns whether a text holds an anchor, which begins in `passage`, and all other parts around
+/// it.
 pub fn holds(
     text: &str,
     passage: &Range<usize>,
