@@ -41,7 +41,7 @@ pub fn disguises() -> impl Iterator<Item = Disguise> {
         ("stream", with_stream),
         ("turns before", with_turns),
         ("footer, tool, stream", |body| {
-            with_stream(with_tool(on_text(body, |text| with_footer(text))))
+            with_stream(with_tool(on_text(body, with_footer)))
         }),
         ("split over parts", split_over_parts),
     ];
