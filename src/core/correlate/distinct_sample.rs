@@ -231,11 +231,13 @@ impl DistinctValues {
         values.iter().find(|value| value.hash == hash)
     }
 
-    /// Returns the time at which most of the values in a window began: the start of the `within`
-    /// seconds in which most were first seen, in seconds since the epoch.
+    /// Returns the time at which most of the values in a window began, in seconds since the epoch:
+    /// 1/8 of `within` seconds before a tenth of those that began within `within` seconds. A few
+    /// values that were there before do not change it.
     pub fn common_start(&self, window_index: usize, window: u32, newest: u32, within: u32) -> u32 {
         let values = self.values_in_window(window_index, window, newest);
-        common_start(&values.copied().collect::<Vec<_>>(), within).1
+        let starts = common_starts(&values.copied().collect::<Vec<_>>(), within);
+        starts.get(starts.len() / 10).map_or(0, |start| start.saturating_sub(within / 8))
     }
 
     /// Returns the mean number of events of the values in a window.
@@ -437,18 +439,18 @@ fn evenness(values: &[SampledValue]) -> f64 {
 /// Returns the largest share of values that were first seen within the same `within` seconds, in
 /// percent.
 fn synchronized_start(values: &[SampledValue], within: u32) -> f64 {
-    percent(common_start(values, within).0, values.len())
+    percent(common_starts(values, within).len(), values.len())
 }
 
-/// Returns the largest number of values that were first seen within the same `within` seconds, and
-/// the latest time from which on that many were, in seconds since the epoch.
-fn common_start(values: &[SampledValue], within: u32) -> (usize, u32) {
+/// Returns the times at which the most values that began within the same `within` seconds were
+/// first seen, in order.
+fn common_starts(values: &[SampledValue], within: u32) -> Vec<u32> {
     let starts = sorted(values.iter().map(|value| value.first_seen));
-    let counts = starts.iter().enumerate().map(|(index, start)| {
-        let until = starts.partition_point(|other| *other <= start.saturating_add(within));
-        (until.saturating_sub(index), *start)
+    let ranges = starts.iter().enumerate().map(|(index, start)| {
+        index..starts.partition_point(|other| *other <= start.saturating_add(within))
     });
-    counts.max().unwrap_or_default()
+    let longest = ranges.max_by_key(ExactSizeIterator::len).unwrap_or_default();
+    starts.get(longest).unwrap_or_default().to_vec()
 }
 
 /// Returns the largest share of values that take part in a hand-over, in percent.

@@ -125,10 +125,7 @@ impl Group {
             return 0.0;
         }
         match &self.state {
-            GroupState::Distinct(values)
-                if context.aggregation.counts_tenants()
-                    && !context.aggregation.has_correlation_events() =>
-            {
+            GroupState::Distinct(values) if context.aggregation.counts_tenants() => {
                 values.events_of(context.salted_principal(), rule.window)
             }
             // The event is a correlation that holds for an account that takes part.
