@@ -16,6 +16,7 @@ mod occurrences;
 mod program;
 pub mod regex_gate;
 mod required_literals;
+mod term_index;
 
 pub use hit::{Evidence, Hit};
 pub use program::{HeaderBits, Matcher, Program};

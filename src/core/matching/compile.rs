@@ -43,7 +43,7 @@ pub fn compile(signatures: &[Signature], concepts: &[Concept]) -> Result<Program
         }
         compiler.program.conditions.push(node);
     }
-    Ok(compiler.finish())
+    compiler.finish()
 }
 
 #[derive(Default)]
@@ -64,10 +64,18 @@ struct Compiler<'c> {
 const MAX_CONDITION_NODES: usize = 100_000;
 
 impl Compiler<'_> {
-    fn finish(mut self) -> Program {
+    fn finish(mut self) -> Result<Program, Error> {
+        // Anchors come last: requests need no counters for them.
+        self.program.counted_literals = self.literals.len();
+        for (concept, term) in self.near.anchor_terms() {
+            let target = LiteralTarget::Anchor { concept, is_stem: term.is_stem };
+            let anchor = StringMatch::Contains;
+            let literal_use = LiteralUse { sections: !0, anchor, cased_pattern: None, target };
+            self.add_literal(term.text.to_owned(), literal_use)?;
+        }
         self.program.near = self.near.finish();
         self.program.scanner = Scanner::new(self.literals);
-        self.program
+        Ok(self.program)
     }
 
     /// Counts a condition node. Returns an error above [`MAX_CONDITION_NODES`].
@@ -190,18 +198,9 @@ impl Compiler<'_> {
                 Ok(())
             }
             Comparison::Near { within, parts } => {
-                let (test, anchors) = self.near.compile(bit, sections, *within, parts)?;
+                let test = self.near.compile(bit, sections, *within, parts)?;
                 self.set_late_test(bit, LateTest::Near(test));
-                anchors.into_iter().try_for_each(|(concept, term)| {
-                    let target = LiteralTarget::Anchor { concept, is_stem: term.is_stem };
-                    let literal_use = LiteralUse {
-                        sections: !0,
-                        anchor: StringMatch::Contains,
-                        cased_pattern: None,
-                        target,
-                    };
-                    self.add_literal(term.text.to_owned(), literal_use).map(drop)
-                })
+                Ok(())
             }
             Comparison::Exists(true) => {
                 self.program.presence_tests.push((sections, bit));

@@ -8,8 +8,8 @@
 
 use std::ops::Range;
 
-use super::literal_scanner::Scanner;
 use super::regex_gate::segment_at;
+use super::term_index::TermIndex;
 use crate::extract::Request;
 use crate::rules::concept::is_whole_word;
 use crate::rules::signature::Within;
@@ -21,9 +21,7 @@ pub(crate) struct NearProgram {
     /// Indices of the tests that a concept anchors, by concept.
     pub tests_by_anchor: Vec<Vec<usize>>,
     /// Terms that are searched for around anchors.
-    pub scanner: Scanner,
-    /// Concept of each term of `scanner`, and whether the term is a stem.
-    pub terms: Vec<(u32, bool)>,
+    pub index: TermIndex,
     /// Bytes before and after an anchor that any test looks at.
     pub max_reach: usize,
 }
@@ -161,17 +159,16 @@ impl NearState {
             if !request.work().spend_searching(bytes.len()) {
                 break;
             }
-            program.scanner.scan(bytes, &mut |term, offset| {
-                let Some((concept, is_stem)) = program.terms.get(term) else { return };
-                let start = window.start.saturating_add(offset);
-                let range = start..start.saturating_add(program.scanner.literal_len(term));
-                if !is_word_in_text(request, &range, *is_stem) {
+            program.index.find_all(bytes, &mut |term, range| {
+                let start = window.start.saturating_add(range.start);
+                let range = start..window.start.saturating_add(range.end);
+                if !is_word_in_text(request, &range, term.is_stem) {
                     return;
                 }
                 if self.terms.len() >= self.max_recorded {
                     return request.work().exhaust();
                 }
-                self.terms.push(Occurrence::new(*concept, &range));
+                self.terms.push(Occurrence::new(term.concept, &range));
             });
         }
         self.terms.sort_unstable();

@@ -4,8 +4,9 @@
 
 use std::collections::BTreeSet;
 
-use super::literal_scanner::{MIN_LITERAL_BYTES, Scanner};
+use super::literal_scanner::MIN_LITERAL_BYTES;
 use super::near::{NearProgram, NearTest};
+use super::term_index::TermIndex;
 use crate::error::Error;
 use crate::rules::concept::{Concept, Term};
 use crate::rules::signature::{MAX_NEAR_BYTES, Within};
@@ -36,8 +37,7 @@ impl<'c> NearCompiler<'c> {
         Ok(Self { concepts, program, searched: BTreeSet::new() })
     }
 
-    /// Adds a comparison. Returns its index, and the terms that become anchors with it, each with
-    /// its concept.
+    /// Adds a comparison, and returns its index.
     ///
     /// Returns an error if a concept is unknown, if no part consists of rare concepts, or if the
     /// distance is too large.
@@ -47,7 +47,7 @@ impl<'c> NearCompiler<'c> {
         sections: u8,
         within: Within,
         parts: &[Vec<String>],
-    ) -> Result<(usize, Vec<(u32, Term<'c>)>), Error> {
+    ) -> Result<usize, Error> {
         if within.bytes() > MAX_NEAR_BYTES.into() {
             let problem = format!("concepts are searched for within {} bytes", within.bytes());
             return Err(Error::new(problem, format!("use {MAX_NEAR_BYTES} at most")));
@@ -69,12 +69,8 @@ impl<'c> NearCompiler<'c> {
             Error::new(problem, "add a selection of rare concepts to `hedgerow.near`")
         })?;
         let test = self.program.tests.len();
-        let mut new_anchors = Vec::new();
         for concept in anchor.iter() {
             if let Some(tests) = self.program.tests_by_anchor.get_mut(*concept as usize) {
-                if tests.is_empty() {
-                    new_anchors.push(*concept);
-                }
                 tests.push(test);
             }
         }
@@ -84,11 +80,7 @@ impl<'c> NearCompiler<'c> {
         self.searched.extend(others.iter().flatten());
         let others = others.into();
         self.program.tests.push(NearTest { bit, sections, within, anchor, others });
-        let terms = new_anchors.into_iter().flat_map(|index| {
-            let terms = self.concept(index).into_iter().flat_map(|concept| &concept.terms);
-            terms.map(move |term| (index, Term::parse(term)))
-        });
-        Ok((test, terms.collect()))
+        Ok(test)
     }
 
     /// Returns the indices of concepts. Returns an error if a name is unknown.
@@ -108,17 +100,21 @@ impl<'c> NearCompiler<'c> {
         self.concepts.get(index as usize)
     }
 
+    /// Returns the terms that the scan of the text has to find, each with its concept.
+    pub fn anchor_terms(&self) -> Vec<(u32, Term<'c>)> {
+        let anchors = (0_u32..).zip(&self.program.tests_by_anchor);
+        let anchors = anchors.filter(|(_, tests)| !tests.is_empty());
+        anchors.flat_map(|(index, _)| self.terms_of(index)).collect()
+    }
+
     /// Returns the compiled comparisons.
-    pub fn finish(mut self) -> NearProgram {
-        let mut literals = Vec::new();
-        for index in &self.searched {
-            let terms = self.concept(*index).into_iter().flat_map(|concept| &concept.terms);
-            for term in terms.map(|term| Term::parse(term)) {
-                literals.push(term.text.to_owned());
-                self.program.terms.push((*index, term.is_stem));
-            }
-        }
-        self.program.scanner = Scanner::new(literals);
-        self.program
+    pub fn finish(self) -> NearProgram {
+        let terms = self.searched.iter().flat_map(|index| self.terms_of(*index));
+        NearProgram { index: TermIndex::new(terms), ..self.program }
+    }
+
+    fn terms_of(&self, index: u32) -> impl Iterator<Item = (u32, Term<'c>)> + use<'c> {
+        let terms = self.concept(index).into_iter().flat_map(|concept| &concept.terms);
+        terms.map(move |term| (index, Term::parse(term)))
     }
 }

@@ -23,6 +23,8 @@ pub struct Program {
     pub(crate) scanner: Scanner,
     /// Uses of each literal, by index in the scanner.
     pub(crate) literals: Vec<Literal>,
+    /// Number of literals that are not only anchors of concepts; they come first.
+    pub(crate) counted_literals: usize,
     pub(crate) regexes: Vec<RegexTest>,
     pub(crate) near: NearProgram,
     /// The test that sets a bit after the scan, by bit; `None` for other bits.
@@ -103,7 +105,7 @@ pub struct Matcher<'p> {
     origins: Vec<(usize, BitOrigin)>,
     /// Bit set of signatures to evaluate.
     candidate_signatures: Vec<u64>,
-    /// Sections in which a literal was seen, by literal.
+    /// Sections in which a literal was seen, by literal that is not only an anchor.
     sections_by_literal: Vec<u8>,
     regex_gate: RegexGate,
     near: NearState,
@@ -140,8 +142,8 @@ impl Program {
             bit_state: BitState::new(self.field_by_bit.len()),
             origins: Vec::with_capacity(64),
             candidate_signatures: zeroed_bitset(self.conditions.len()),
-            sections_by_literal: vec![0; self.literals.len()],
-            regex_gate: RegexGate::new(self.regexes.len(), self.literals.len()),
+            sections_by_literal: vec![0; self.counted_literals],
+            regex_gate: RegexGate::new(self.regexes.len(), self.counted_literals),
             near: NearState::default(),
         }
     }
@@ -171,9 +173,9 @@ impl Program {
         self.literals.len()
     }
 
-    /// Returns the heap bytes of the scanners' tables.
+    /// Returns the heap bytes of the scanner's tables, and of the index of terms.
     pub fn heap_bytes(&self) -> usize {
-        self.scanner.heap_bytes().saturating_add(self.near.scanner.heap_bytes())
+        self.scanner.heap_bytes().saturating_add(self.near.index.heap_bytes())
     }
 }
 
