@@ -339,10 +339,12 @@ describe('responses', () => {
       removed: ['ferry_slow'],
       weights: [{ name: 'lantern_red', from: 22, to: 25 }],
       changed: [],
+      concepts: [],
       lists: [{ name: 'list_known', added: 2, removed: 0 }],
       policy: [{ path: 'bands.suspect', from: 50, to: 60 }],
     });
-    const noChanges = { added: [], removed: [], weights: [], changed: [], lists: [], policy: [] };
+    const none = { added: [], removed: [], weights: [], changed: [], lists: [], policy: [] };
+    const noChanges = { ...none, concepts: [] };
     expect(await admin.getOk(`/diff?from=${first.digest}&to=${first.digest}`)).toEqual(noChanges);
     expect(await admin.getOk('/diff?from=embedded&to=embedded')).toEqual(noChanges);
     expect(
