@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hedgerow_core::correlate::indicator::{Indicator, Indicators};
 use hedgerow_core::correlate::{Correlator, Observation, Plan, Shard};
-use hedgerow_core::evaluate::score::Score;
+use hedgerow_core::evaluate::score::{HitWeight, Score};
 use hedgerow_core::field::{Field, FieldId};
 use hedgerow_core::http::body::Body;
 use hedgerow_core::http::envelope::Envelope;
@@ -263,11 +263,15 @@ impl PhaseBench {
     pub fn score(&self, times: u32) -> u32 {
         let mut sum = 0_u32;
         let weights = self.ruleset.signatures().iter().take(2);
-        let weights: Vec<(&str, f64)> =
-            weights.map(|signature| (signature.family.as_str(), signature.weight)).collect();
+        let hits: Vec<HitWeight<'_>> = weights
+            .map(|signature| HitWeight {
+                family: &signature.family,
+                weight: signature.weight,
+                is_innocent: false,
+            })
+            .collect();
         for _ in 0..times {
-            let score =
-                Score::new(black_box(&weights).iter().copied(), &self.ruleset.policy().score);
+            let score = Score::new(black_box(&hits).iter().copied(), &self.ruleset.policy().score);
             sum = sum.wrapping_add(score.probability as u32);
         }
         black_box(sum)

@@ -81,14 +81,14 @@ describe.skipIf(!isBuilt('build/wasm/hedgerow_wasm.js', 'node scripts/build.mjs 
           ({
             name,
             expected,
-            matches,
+            actual,
             line,
           }: {
             name: string;
-            expected: boolean;
-            matches: boolean;
+            expected: string;
+            actual: string;
             line: number;
-          }) => [expected === matches, VALID.split('\n')[line - 1]!.includes(name)],
+          }) => [expected === actual, VALID.split('\n')[line - 1]!.includes(name)],
         ),
       ).toEqual(passing.map(() => [true, true]));
       const { bundle, findings, exemplars } = check(
@@ -98,7 +98,7 @@ describe.skipIf(!isBuilt('build/wasm/hedgerow_wasm.js', 'node scripts/build.mjs 
       expect(findings[0].problem).toContain('near: one word missing');
       expect(
         exemplars.filter(
-          ({ expected, matches }: { expected: boolean; matches: boolean }) => expected !== matches,
+          ({ expected, actual }: { expected: string; actual: string }) => expected !== actual,
         ),
       ).toEqual([
         {

@@ -40,9 +40,7 @@ pub fn disguises() -> impl Iterator<Item = Disguise> {
         ("a tool", with_tool),
         ("stream", with_stream),
         ("turns before", with_turns),
-        ("footer, tool, stream", |body| {
-            with_stream(with_tool(on_text(body, with_footer)))
-        }),
+        ("footer, tool, stream", |body| with_stream(with_tool(on_text(body, with_footer)))),
         ("split over parts", split_over_parts),
     ];
     let bodies = bodies.into_iter();
