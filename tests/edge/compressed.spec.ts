@@ -81,7 +81,7 @@ describe('a request in zstd', () => {
   it('is scored, and the origin gets its bytes', async () => {
     for (const [prompt, band] of [
       [KINDLY, 'clear'],
-      [HARVEST, 'suspect'],
+      [HARVEST, 'hostile'],
     ] as const) {
       const body = zstd(codex(prompt));
       const response = await post(body, 'zstd', 'shadow');
@@ -93,13 +93,13 @@ describe('a request in zstd', () => {
     }
   });
 
-  it('is tagged in Enforce if it harvests', async () => {
+  it('is refused in Enforce if it harvests', async () => {
     const [honest, hostile] = [zstd(codex(KINDLY)), zstd(codex(HARVEST))];
     expect((await post(honest, 'zstd', 'enforce')).status).toBe(200);
     expect(origin.last.sha256).toBe(sha256(honest));
     expect(origin.last.headers).not.toHaveProperty('x-hedgerow-band');
-    expect((await post(hostile, 'zstd', 'enforce')).status).toBe(200);
-    expect(origin.last.headers['x-hedgerow-band']).toBe('suspect');
+    expect((await post(hostile, 'zstd', 'enforce')).status).toBe(403);
+    expect(origin.requests).toHaveLength(1);
   });
 
   it('is scored in two frames, with a skippable frame between them', async () => {
@@ -107,7 +107,7 @@ describe('a request in zstd', () => {
     const skippable = Buffer.from([0x53, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3]);
     const body = Buffer.concat([zstd(json.subarray(0, 300)), skippable, zstd(json.subarray(300))]);
     const response = await post(body, 'zstd', 'shadow');
-    expect(await filter.decision(response)).toMatchObject({ band: 'suspect', unscored: [] });
+    expect(await filter.decision(response)).toMatchObject({ band: 'hostile', unscored: [] });
     expect(origin.last.sha256).toBe(sha256(body));
   });
 

@@ -106,8 +106,8 @@ describe.skipIf(!isBuilt('build/wasm/hedgerow_wasm.js', 'node scripts/build.mjs 
           line: findings[0].line,
           rule: 'synthesis_pairs',
           name: 'near: one word missing',
-          expected: false,
-          matches: true,
+          expected: 'no-match',
+          actual: 'match',
         },
       ]);
     });
