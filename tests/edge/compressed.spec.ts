@@ -65,7 +65,8 @@ const post = (body: Uint8Array, encoding: string, mode: string): Promise<RawResp
       'content-encoding': encoding,
       'content-length': String(body.length),
       accept: 'text/event-stream',
-      authorization: 'Bearer sk-test-0001',
+      // An account for each body: the evidence of one would count against the next.
+      authorization: `Bearer sk-test-${sha256(body).slice(0, 8)}`,
       originator: 'codex_cli_rs',
       'openai-beta': 'responses=experimental',
       session_id: '0f8fad5b-d9cb-469f-a165-70867728950e',
