@@ -211,6 +211,12 @@ const PODS: KindProfile = KindProfile {
     ..SCRIPT
 };
 
+const SCHEDULED_JOB: KindProfile = KindProfile {
+    arrivals: arrivals(24.0, 0.02, 1.0, 1.0, Flat),
+    group_size: GroupSize::Accounts(300),
+    ..SHARED_TOOL
+};
+
 /// Number of tokens of a pod, each of which is used for some hours.
 pub const POD_TOKENS: u32 = 16;
 
@@ -234,5 +240,6 @@ pub fn kind_profile(kind: BenignKind) -> KindProfile {
         BenignKind::RegressionSuite => REGRESSION_SUITE,
         BenignKind::VendorExample => VENDOR_EXAMPLE,
         BenignKind::Pods => PODS,
+        BenignKind::ScheduledJob => SCHEDULED_JOB,
     }
 }

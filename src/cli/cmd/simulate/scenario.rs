@@ -97,6 +97,8 @@ pub enum BenignKind {
     VendorExample,
     /// Pods of one company, each with a key of its own, behind one load balancer.
     Pods,
+    /// Users of an app that works for each of them by itself, every hour.
+    ScheduledJob,
 }
 
 /// Accounts that harvest together.
@@ -205,6 +207,7 @@ impl BenignKind {
             Self::RegressionSuite => "regression_suite",
             Self::VendorExample => "vendor_example",
             Self::Pods => "pods",
+            Self::ScheduledJob => "scheduled_job",
         }
     }
 }
