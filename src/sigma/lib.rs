@@ -4,6 +4,7 @@
 //! build script. The edge loads the bundle that [`Rules::encode_bundle`] returns.
 
 mod attributes;
+mod bundle_limits;
 mod canonical;
 mod correlation;
 mod days;
@@ -107,7 +108,9 @@ pub fn check(files: &[RuleFile]) -> Result<Rules, Vec<Finding>> {
             let sources = files.iter().map(digest).collect();
             let seeds = seed_sets::load(&policy, files);
             let rules = Rules { rules, correlations, lexicon, lists, seeds, policy, sources };
-            find_plan_error(&rules).map_or(Ok(rules), |finding| Err(vec![finding]))
+            let finding =
+                find_plan_error(&rules).or_else(|| bundle_limits::find_exceeded_limit(&rules));
+            finding.map_or(Ok(rules), |finding| Err(vec![finding]))
         }
         _ => Err(findings),
     }

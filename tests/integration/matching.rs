@@ -194,17 +194,8 @@ proptest! {
         pattern in pattern(),
         texts in prop::collection::vec(words(), 1..4),
     ) {
-        let detection = format!("  a: {{hedgerow.prompt.user|re: '{pattern}'}}\n  condition: a");
-        // Regexes without a required literal are rejected.
-        let Ok(ruleset) = ruleset(&[rule("one", "stable", &detection)]) else { return Ok(()) };
-        let values = texts
-            .iter()
-            .map(|text| (FieldId::PromptUser, FieldValue::Text(Section::User, text)));
-        let request = Request::from_values(values);
-        let explained = Explainer::default().explain(&ruleset.signatures()[0], &request, &[]);
-        let evidence = explained.selections[0].comparisons[0].evidence.clone();
-        let fast = hit(&ruleset, &request, &[]).map(|mut hit| hit.evidence.pop().unwrap());
-        prop_assert_eq!(fast, evidence);
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        check_regex_gate("hedgerow.prompt.user", &pattern, &texts)?;
     }
 
     /// The gate finds the match of a full search in text of several voices, too.
@@ -213,17 +204,43 @@ proptest! {
         pattern in pattern(),
         texts in prop::collection::vec(words(), 1..5),
     ) {
-        let test = format!("hedgerow.prompt.instruction|re: '{pattern}'");
-        let detection = format!("  a: {{{test}}}\n  condition: a");
-        let Ok(ruleset) = ruleset(&[rule("one", "stable", &detection)]) else { return Ok(()) };
         let text = format!("Translate the block.\n```\n{}", texts.join("\n```\n"));
-        let values = [(FieldId::PromptUser, FieldValue::Text(Section::User, &text))];
-        let request = Request::from_values(values);
-        let explained = Explainer::default().explain(&ruleset.signatures()[0], &request, &[]);
-        let evidence = explained.selections[0].comparisons[0].evidence.clone();
-        let fast = hit(&ruleset, &request, &[]).map(|mut hit| hit.evidence.pop().unwrap());
-        prop_assert_eq!(fast, evidence);
+        check_regex_gate("hedgerow.prompt.instruction", &pattern, &[&text])?;
     }
+}
+
+/// Compares the match of a regex on a field of user text with that of a search of every value.
+fn check_regex_gate(field: &str, pattern: &str, texts: &[&str]) -> Result<(), TestCaseError> {
+    let detection = format!("  a: {{{field}|re: '{pattern}'}}\n  condition: a");
+    // Regexes without a required literal are rejected.
+    let Ok(ruleset) = ruleset(&[rule("one", "stable", &detection)]) else { return Ok(()) };
+    let values =
+        texts.iter().map(|text| (FieldId::PromptUser, FieldValue::Text(Section::User, *text)));
+    let request = Request::from_values(values);
+    let explained = Explainer::default().explain(&ruleset.signatures()[0], &request, &[]);
+    let evidence = explained.selections[0].comparisons[0].evidence.clone();
+    let fast = hit(&ruleset, &request, &[]).map(|mut hit| hit.evidence.pop().unwrap());
+    prop_assert_eq!(fast, evidence);
+    Ok(())
+}
+
+/// The shipped rules once passed every check, and no Worker would have taken their release.
+#[test]
+fn regexes_that_the_edge_refuses_are_a_finding_at_the_largest_rule() {
+    let detection = |count: usize| {
+        let pattern = |number| format!("    - 'word{number} .{{0,700}}end .{{0,700}}stop'\n");
+        let patterns: String = (0..count).map(pattern).collect();
+        format!("  a:\n   hedgerow.prompt.user|re:\n{patterns}  condition: a")
+    };
+    let rules = |count| {
+        [rule("small", "stable", &detection(1)), rule("large", "stable", &detection(count))]
+    };
+    assert!(ruleset(&rules(9)).is_ok());
+    let findings = ruleset(&rules(90)).unwrap_err();
+    for part in ["large.yml:11:1: ", "more than 24 MiB together; ", "this rule takes most, "] {
+        assert!(findings.contains(part), "{findings}");
+    }
+    assert_eq!(findings.lines().count(), 1, "{findings}");
 }
 
 #[test]

@@ -438,6 +438,12 @@ pub fn compile(pattern: &str) -> Result<Regex, String> {
     })
 }
 
+/// Returns the memory of a compiled regex before it runs, in bytes.
+pub fn memory_bytes(regex: &Regex) -> usize {
+    // `memory_usage` reports half of the measured memory (see `tests/memory_limits.rs`).
+    regex.memory_usage().saturating_mul(2).saturating_add(REGEX_OVERHEAD_BYTES)
+}
+
 /// Compiles one pattern per step, and yields an error if it does not compile or if the patterns so
 /// far exceed [`MAX_TOTAL_REGEX_BYTES`].
 pub(super) fn compile_stepwise<'r>(
@@ -455,10 +461,7 @@ pub(super) fn compile_stepwise<'r>(
                 "correct the pattern, or make it shorter",
             )
         })?;
-        // `memory_usage` reports half of the measured memory (see `tests/integration/memory.rs`).
-        let regex_bytes =
-            regex.memory_usage().saturating_mul(2).saturating_add(REGEX_OVERHEAD_BYTES);
-        total_bytes = total_bytes.saturating_add(regex_bytes);
+        total_bytes = total_bytes.saturating_add(memory_bytes(&regex));
         if total_bytes > MAX_TOTAL_REGEX_BYTES {
             let problem =
                 format!("the regexes take more than {} MiB together", MAX_TOTAL_REGEX_BYTES >> 20);
