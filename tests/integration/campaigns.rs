@@ -211,7 +211,7 @@ fn accounts_that_share_out_known_prompts_are_found_and_evaluations_are_not() {
     };
     let campaign = simulate(&from_root("scenarios/campaign-f.toml"), "1");
     let exchanges = campaign["campaigns"][0]["exchanges"].as_u64().unwrap();
-    assert!(3 * hits(&campaign, "f") > exchanges, "{} of {exchanges}", hits(&campaign, "f"));
+    assert!(2 * hits(&campaign, "f") > exchanges, "{} of {exchanges}", hits(&campaign, "f"));
     let twin = simulate(&from_root("scenarios/twin-12-public-evaluation.toml"), "1");
     for report in [campaign, twin] {
         for (kind, counts) in report["benign"]["by_kind"].as_object().unwrap() {
