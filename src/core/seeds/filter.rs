@@ -89,8 +89,8 @@ impl FuseFilter {
         [start as usize, second as usize, third as usize]
     }
 
-    /// Returns the hashes of the keys, each with a position that no hash after it has; `None` if
-    /// there is no such order.
+    /// Orders the hashes of the keys so that each has a position that no hash after it has, and
+    /// returns them with that position; `None` if they have no such order.
     fn peel(&self, keys: &[u64]) -> Option<Vec<(u64, usize)>> {
         // Of each position, the number of keys and the exclusive or of their hashes: the hash of
         // the key, once only one is left.

@@ -55,7 +55,7 @@ fn parse_csv(text: &str, field: &str) -> Result<Vec<String>, Problem> {
     let index = columns.iter().position(|column| column == field).ok_or_else(|| {
         let columns: Vec<&str> = columns.iter().collect();
         let remedy = format!("name one of its columns with --field: {}", columns.join(", "));
-        Problem { line: 1, text: format!("there is no column '{field}'; {remedy}") }
+        Problem { line: 1, text: format!("the file has no column '{field}'; {remedy}") }
     })?;
     let mut prompts = Vec::new();
     for record in reader.records() {
