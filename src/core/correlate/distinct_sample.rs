@@ -24,7 +24,7 @@ const MAX_SAMPLED_VALUES: usize = 256;
 /// A distinct value, with its events.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SampledValue {
-    /// Hash of the value.
+    /// Hash of the value, combined with the salt of the group.
     pub hash: u64,
     /// Time of the first event since the value was last new, in seconds since the epoch.
     pub first_seen: u32,
@@ -211,6 +211,16 @@ impl DistinctValues {
     /// Returns the number of events of a value in about the last window for events per value; 0 if
     /// the sample of the window does not have the value. `window_index` is the index of the window.
     pub fn events_of(&self, hash: u64, window_index: usize) -> f64 {
+        self.value(hash, window_index).map_or(0.0, SampledValue::events)
+    }
+
+    /// Returns the time at which a value was last new, in seconds since the epoch; `None` if the
+    /// sample of the window, given by its index, does not have the value.
+    pub fn first_seen(&self, hash: u64, window_index: usize) -> Option<u32> {
+        self.value(hash, window_index).map(|value| value.first_seen)
+    }
+
+    fn value(&self, hash: u64, window_index: usize) -> Option<&SampledValue> {
         let values = match self {
             Self::One(value) => std::slice::from_ref(value),
             Self::Exact(values) => values.as_slice(),
@@ -218,7 +228,14 @@ impl DistinctValues {
                 samples.get(window_index).map(|sample| sample.values.as_slice()).unwrap_or_default()
             }
         };
-        values.iter().find(|value| value.hash == hash).map_or(0.0, SampledValue::events)
+        values.iter().find(|value| value.hash == hash)
+    }
+
+    /// Returns the time at which most of the values in a window began: the start of the `within`
+    /// seconds in which most were first seen, in seconds since the epoch.
+    pub fn common_start(&self, window_index: usize, window: u32, newest: u32, within: u32) -> u32 {
+        let values = self.values_in_window(window_index, window, newest);
+        common_start(&values.copied().collect::<Vec<_>>(), within).1
     }
 
     /// Returns the mean number of events of the values in a window.
@@ -420,12 +437,18 @@ fn evenness(values: &[SampledValue]) -> f64 {
 /// Returns the largest share of values that were first seen within the same `within` seconds, in
 /// percent.
 fn synchronized_start(values: &[SampledValue], within: u32) -> f64 {
+    percent(common_start(values, within).0, values.len())
+}
+
+/// Returns the largest number of values that were first seen within the same `within` seconds, and
+/// the latest time from which on that many were, in seconds since the epoch.
+fn common_start(values: &[SampledValue], within: u32) -> (usize, u32) {
     let starts = sorted(values.iter().map(|value| value.first_seen));
     let counts = starts.iter().enumerate().map(|(index, start)| {
         let until = starts.partition_point(|other| *other <= start.saturating_add(within));
-        until.saturating_sub(index)
+        (until.saturating_sub(index), *start)
     });
-    percent(counts.max().unwrap_or(0), values.len())
+    counts.max().unwrap_or_default()
 }
 
 /// Returns the largest share of values that take part in a hand-over, in percent.
