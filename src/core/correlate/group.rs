@@ -89,34 +89,36 @@ impl Group {
     }
 
     /// Returns whether the account of the event takes part in a rule that holds, if the rule is
-    /// about accounts: whether it has at least half of the group's mean number of events.
-    ///
-    /// An account that replaces another one has had less time, and needs less, in proportion. This
-    /// holds only for windows of a day or longer: to a shorter one, a person who comes back from a
-    /// break is new again. An account that was there before the others began has not begun with
-    /// them.
+    /// about accounts: whether it has at least half of the events that are expected of it.
     pub fn takes_part(&self, context: &AggregationContext<'_>, rule: &Rule) -> bool {
-        let (Some(_), GroupState::Distinct(values)) = (rule.min_own_events, &self.state) else {
-            return true;
+        rule.min_own_events.is_none()
+            || 2.0 * self.own_events(context, rule) >= self.expected_events(context, rule)
+    }
+
+    /// Returns the number of events that are expected of the account of the event: the group's
+    /// mean.
+    ///
+    /// If most accounts must begin together, an account that replaces another one has had less
+    /// time, and needs less, in proportion. This holds only for windows of a day or longer: to a
+    /// shorter one, a person who comes back from a break is new again. An account that was there
+    /// before the others began has not begun with them, and never has enough.
+    fn expected_events(&self, context: &AggregationContext<'_>, rule: &Rule) -> f64 {
+        let mean = self.mean_events(context, rule);
+        let (Some(within), GroupState::Distinct(values)) =
+            (rule.predicate.common_start(), &self.state)
+        else {
+            return mean;
         };
         let window = context.window(rule);
-        let first_seen = values.first_seen(context.salted_principal(), rule.window);
-        let begins = rule
-            .predicate
-            .common_start()
-            .map_or(0, |within| values.common_start(rule.window, window, self.newest, within));
-        if first_seen.is_some_and(|first_seen| first_seen < begins) {
-            return false;
-        }
-        let mean = self.mean_events(context, rule);
-        let share = match first_seen {
+        let begins = values.common_start(rule.window, window, self.newest, within);
+        match values.first_seen(context.salted_principal(), rule.window) {
+            Some(first_seen) if first_seen < begins => f64::INFINITY,
             Some(first_seen) if window >= MIN_PROPORTIONAL_WINDOW => {
                 let age = f64::from(self.newest.saturating_sub(first_seen));
-                (age / f64::from(window)).clamp(MIN_AGE_SHARE, 1.0)
+                mean * (age / f64::from(window)).clamp(MIN_AGE_SHARE, 1.0)
             }
-            _ => 1.0,
-        };
-        2.0 * self.own_events(context, rule) >= mean * share
+            _ => mean,
+        }
     }
 
     /// Returns the mean number of events of the values of a rule; 0 if it does not count values.
@@ -133,7 +135,8 @@ impl Group {
         match &self.state {
             GroupState::Distinct(values)
                 if context.aggregation.counts_tenants()
-                    && !context.aggregation.has_correlation_events() =>
+                    && (rule.predicate.demands_load()
+                        || !context.aggregation.has_correlation_events()) =>
             {
                 values.events_of(context.salted_principal(), rule.window)
             }

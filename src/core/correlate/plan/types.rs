@@ -333,6 +333,11 @@ impl Predicate {
         }
     }
 
+    /// Returns whether the values must have a number of events each.
+    pub fn demands_load(&self) -> bool {
+        matches!(self, Self::Thresholds { coordination, .. } if coordination.events_per_value.is_some())
+    }
+
     /// Returns whether the rule checks the coordination of the values. The check reads all values.
     pub fn checks_coordination(&self) -> bool {
         matches!(self, Self::Thresholds { coordination, .. } if !coordination.is_empty())
