@@ -335,7 +335,10 @@ impl Predicate {
 
     /// Returns whether the values must have a number of events each.
     pub fn demands_load(&self) -> bool {
-        matches!(self, Self::Thresholds { coordination, .. } if coordination.events_per_value.is_some())
+        match self {
+            Self::Thresholds { coordination, .. } => coordination.events_per_value.is_some(),
+            _ => false,
+        }
     }
 
     /// Returns whether the rule checks the coordination of the values. The check reads all values.
