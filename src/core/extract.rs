@@ -33,6 +33,7 @@ pub mod raw_string;
 pub mod realtime;
 mod request;
 mod requests;
+mod shape;
 mod window;
 
 pub use attachment::FileFormat;

@@ -141,6 +141,7 @@ fields! {
     TemplateSystem Key "hedgerow.template.system" "Template keys of the system text: up to fourteen hashes, each of eight consecutive words."
     PromptDigest Key "hedgerow.prompt.digest" "Hash of all user text."
     SeedSet Keyword "hedgerow.seed" "Name of each set of known prompts that the user text belongs to (docs/seeds.md); absent without such sets."
+    Shape Key "hedgerow.shape" "Hash of how the client asks: operation, parameters with their rounded values, tools, answer schema, names of headers, and product of the user agent; not of text and model. Requests of one program share it."
     ReasoningToken Key "hedgerow.reasoning_token" "Hash of each signed or encrypted reasoning block of earlier answers that the caller sends back; at most sixteen."
     LogitBiasDigest Key "hedgerow.logit_bias.digest" "Hash of the logit bias map; independent of the order of its entries."
     SignatureName Key "hedgerow.signature" "Hash of the name of each matching signature with a positive weight; experimental signatures are excluded."

@@ -34,6 +34,8 @@ pub const HANDOVER_KEY: &str = "hedgerow.handover";
 pub const INDICATORS_OF_KEY: &str = "hedgerow.indicators_of";
 /// Minimum evidence of a request itself, in decibans.
 pub const OWN_EVIDENCE_KEY: &str = "hedgerow.own_evidence";
+/// Minimum evidence of the behaviour of an account, in decibans.
+pub const OWN_BEHAVIOR_KEY: &str = "hedgerow.own_behavior";
 /// Name of the fact that the correlation counts.
 pub const FACT_KEY: &str = "hedgerow.fact";
 /// Minimum percentage of the accounts that another correlation counts.
@@ -54,6 +56,7 @@ pub const CORRELATION_ATTRIBUTES: &[&str] = &[
     HANDOVER_KEY,
     INDICATORS_OF_KEY,
     OWN_EVIDENCE_KEY,
+    OWN_BEHAVIOR_KEY,
     FACT_KEY,
     SHARE_OF_KEY,
     VARIETY_KEY,

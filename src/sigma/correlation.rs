@@ -14,7 +14,7 @@ use yaml_serde::{Mapping, Value as Yaml};
 
 use crate::attributes::{
     CORRELATION_ATTRIBUTES, CUSTOM_ATTRIBUTES, DISTINCT_BY_KEY, EVENNESS_KEY, EVENTS_PER_VALUE_KEY,
-    FACT_KEY, HANDOVER_KEY, INDICATORS_OF_KEY, OWN_EVIDENCE_KEY, SHARE_OF_KEY,
+    FACT_KEY, HANDOVER_KEY, INDICATORS_OF_KEY, OWN_BEHAVIOR_KEY, OWN_EVIDENCE_KEY, SHARE_OF_KEY,
     SYNCHRONIZED_START_KEY, TTL_KEY, VARIETY_KEY, attribute,
 };
 use crate::document::Diagnostics;
@@ -438,12 +438,15 @@ fn attribution(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Attribu
             false
         }
     };
-    let own_evidence = attribute(document, OWN_EVIDENCE_KEY).map_or(0.0, |value| {
-        value.as_f64().filter(|decibans| *decibans >= 0.0).unwrap_or_else(|| {
-            invalid(OWN_EVIDENCE_KEY, "a number of decibans", "write a number such as 4");
-            0.0
+    let mut decibans = |key: &str| {
+        attribute(document, key).map_or(0.0, |value| {
+            value.as_f64().filter(|decibans| *decibans >= 0.0).unwrap_or_else(|| {
+                invalid(key, "a number of decibans", "write a number such as 4");
+                0.0
+            })
         })
-    });
+    };
+    let (own_evidence, own_behavior) = (decibans(OWN_EVIDENCE_KEY), decibans(OWN_BEHAVIOR_KEY));
     let fact = attribute(document, FACT_KEY).and_then(|value| {
         let fact = value.as_str().filter(|fact| !fact.is_empty()).map(str::to_owned);
         if fact.is_none() {
@@ -466,7 +469,7 @@ fn attribution(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Attribu
         share_of(SHARE_OF_KEY, "write {correlation: cluster_template_day, min_percent: 20}");
     let variety =
         share_of(VARIETY_KEY, "write {correlation: cluster_seed_prompts, min_percent: 40}");
-    Attribution { to_accounts, own_evidence, fact, share, variety }
+    Attribution { to_accounts, own_evidence, own_behavior, fact, share, variety }
 }
 
 /// Parses a percentage; `None`, with a finding, if it is invalid.

@@ -224,6 +224,44 @@ fn accounts_that_share_out_known_prompts_are_found_and_evaluations_are_not() {
     }
 }
 
+/// A campaign whose words no signature knows shows nothing but its conduct. The pods of a company
+/// that names no tenant show nearly the same: one prompt, even load, no rhythm, one shape.
+#[test]
+fn conduct_finds_a_campaign_of_unknown_wording_and_no_pods() {
+    let scenario = r#"
+title = "A campaign of unknown wording, and pods"
+seed = 31
+days = 2
+
+[[benign]]
+kind = "people"
+accounts = 100
+
+[[benign]]
+kind = "pods"
+accounts = 40
+groups = 1
+daily = 300
+
+[[campaign]]
+name = "unknown"
+tasks = ["cleaning"]
+accounts = 60
+daily = 385
+templates = 4
+begins = 6
+unknown_wording = true
+detect_within = 10
+"#;
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("conduct.toml");
+    fs::write(&path, scenario).unwrap();
+    let report = simulate(&path, "1");
+    let campaign = &report["campaigns"][0];
+    assert!(campaign["flagged"].as_u64().unwrap() >= 58, "{campaign}");
+    assert!(campaign["flagged_in_time"].as_f64().unwrap() >= 0.8, "{campaign}");
+    assert_eq!(report["benign"]["suspect"], 0, "{}", report["benign"]);
+}
+
 /// Disabling a signature once made the ruleset unloadable, and left a sequence of a single step.
 #[test]
 fn disabled_signatures_disable_correlations_that_need_them() {

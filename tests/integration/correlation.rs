@@ -702,7 +702,7 @@ fn the_encoding_of_snapshots_is_stable() {
     assert!(correlator.drain_dirty().is_empty(), "nothing has changed since");
 }
 
-const SNAPSHOT_DIGEST: &str = "db7115bb7d9560344ba7ea2d7b9249901877d565d69205f81e4378527b567145";
+const SNAPSHOT_DIGEST: &str = "c4fc7596ccbc23a917ab2020def192f9099c7bbced2142c44ee682d40a3084e2";
 
 /// After a restart, the requests of an account once counted twice: a rule that requires three
 /// requests of each account held after two.
@@ -821,6 +821,29 @@ fn load_is_evidence_against_accounts_that_carry_it() {
     let accounts: Vec<u64> = [1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3, 9].to_vec();
     let found = subjects(vec![rule()], &accounts, |_| {});
     assert_eq!(found["load"], BTreeSet::from([1, 2, 3]));
+}
+
+/// Of a group of more than 256 accounts, once the same few accounts were sampled for every key, and
+/// the others never got an indicator.
+#[test]
+fn every_key_of_a_large_group_samples_other_accounts() {
+    let rule = Correlation {
+        coordination: Coordination { events_per_value: Some(2.0), ..Coordination::default() },
+        attribution: Attribution { to_accounts: true, ..Attribution::default() },
+        ..correlation("load", &["a"], 86_400, accounts(gte(30.0)))
+    };
+    let two_thousand: Vec<u64> =
+        (1..=2_000_u64).map(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
+    let count = |keys: u64| {
+        let found = subjects(vec![rule.clone()], &two_thousand, |observation| {
+            let account = observation.values.iter().find(|(field, _)| *field == 0).copied();
+            let templates = (1..=keys).map(|key| (1, key << 20));
+            observation.values = account.into_iter().chain(templates).collect();
+        });
+        found["load"].len()
+    };
+    assert!((100..700).contains(&count(1)), "one key: {}", count(1));
+    assert!(count(40) >= 1_900, "40 keys: {}", count(40));
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! `hedgerow simulate SCENARIO.toml [--ruleset BUNDLE] [--noise 0,20,40,60] [--unknown-wording]
-//! [--no-correlate]`: plays a scenario through the engine of the edge.
+//! [--detect-within PERCENT] [--no-correlate]`: plays a scenario through the engine of the edge.
 //!
 //! A seeded generator writes one request after the other, in the order of time. Each is read,
 //! assessed, counted and correlated as at the edge.
@@ -50,6 +50,10 @@ pub struct SimulateArgs {
     /// Replace the instructions of all campaigns by instructions whose words no signature knows.
     #[arg(long)]
     unknown_wording: bool,
+    /// Count accounts as flagged in time within this percentage of the exchanges of their campaign,
+    /// instead of that of the scenario.
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
+    detect_within: Option<f64>,
     /// Use this seed of random numbers instead of that of the scenario.
     #[arg(long)]
     seed: Option<u64>,
@@ -74,6 +78,7 @@ pub fn run(args: &SimulateArgs, format: Format) -> Result<Outcome> {
     scenario.scale = args.scale.unwrap_or(scenario.scale);
     for campaign in &mut scenario.campaign {
         campaign.unknown_wording |= args.unknown_wording;
+        campaign.detect_within = args.detect_within.unwrap_or(campaign.detect_within);
     }
     let mut ruleset = args.ruleset.load()?;
     if scenario.known_prompts {

@@ -35,6 +35,10 @@ pub struct AggregationContext<'t> {
     pub aggregation: &'t Aggregation,
     /// Values of the field of the aggregation; empty if the aggregation has no field.
     pub values: &'t [(u16, u64)],
+    /// Hash that is combined with each counted value by exclusive or: the hash of the group's
+    /// values. So large groups sample different accounts, and an account that shares several keys
+    /// with others is in the sample of one of them.
+    pub salt: u64,
 }
 
 impl<'t> EventContext<'t> {
@@ -52,11 +56,21 @@ impl<'t> EventContext<'t> {
                 self.observation.values(field)
             }
         });
-        AggregationContext { event: self, aggregation, values: values.unwrap_or_default() }
+        AggregationContext { event: self, aggregation, values: values.unwrap_or_default(), salt: 0 }
     }
 }
 
 impl AggregationContext<'_> {
+    /// Returns the context for one group, given by the hash of its values.
+    pub fn for_group(&self, values_hash: u64) -> Self {
+        Self { salt: values_hash, ..*self }
+    }
+
+    /// Returns the hash of the tenant or else of the account, as the group counts it.
+    pub fn salted_principal(&self) -> u64 {
+        self.event.principal() ^ self.salt
+    }
+
     /// Returns the seconds of the window of a rule.
     pub fn window(&self, rule: &Rule) -> u32 {
         self.aggregation.windows.get(rule.window).copied().unwrap_or_default()

@@ -253,6 +253,7 @@ impl Correlator {
         hits: &[AggregationHit],
         findings: &mut Findings<'_>,
     ) {
+        let context = &context.for_group(key.values_hash);
         let AggregationContext { event, aggregation, .. } = *context;
         let table_key = aggregation.table_key(key.values_hash);
         // A sequence begins with an event of its first source.

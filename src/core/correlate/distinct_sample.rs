@@ -21,10 +21,12 @@ const MAX_EXACT_VALUES: usize = 64;
 /// 1/√128 = 9 %. A shrinking group may be counted from fewer until a window is over.
 const MAX_SAMPLED_VALUES: usize = 256;
 
-/// A distinct value, with its events.
+/// A distinct value, with its events. It is aligned to four bytes, so that it takes 20 bytes: these
+/// values fill most of the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[repr(C, packed(4))]
 pub struct SampledValue {
-    /// Hash of the value.
+    /// Hash of the value, combined with the salt of the group.
     pub hash: u64,
     /// Time of the first event since the value was last new, in seconds since the epoch.
     pub first_seen: u32,
@@ -157,10 +159,10 @@ impl DistinctValues {
                 return update(existing, count_window);
             }
             if values.len() >= MAX_EXACT_VALUES {
-                values.retain(|existing| is_within(existing.last_seen, newest, max_window));
+                retain(values, |existing| is_within(existing.last_seen, newest, max_window));
             }
             if values.len() < MAX_EXACT_VALUES {
-                return values.push(value);
+                return push(values, value);
             }
             *self = Self::sampled(values, newest, windows);
         }
@@ -211,6 +213,16 @@ impl DistinctValues {
     /// Returns the number of events of a value in about the last window for events per value; 0 if
     /// the sample of the window does not have the value. `window_index` is the index of the window.
     pub fn events_of(&self, hash: u64, window_index: usize) -> f64 {
+        self.value(hash, window_index).map_or(0.0, SampledValue::events)
+    }
+
+    /// Returns the time at which a value was last new, in seconds since the epoch; `None` if the
+    /// sample of the window, given by its index, does not have the value.
+    pub fn first_seen(&self, hash: u64, window_index: usize) -> Option<u32> {
+        self.value(hash, window_index).map(|value| value.first_seen)
+    }
+
+    fn value(&self, hash: u64, window_index: usize) -> Option<&SampledValue> {
         let values = match self {
             Self::One(value) => std::slice::from_ref(value),
             Self::Exact(values) => values.as_slice(),
@@ -218,7 +230,14 @@ impl DistinctValues {
                 samples.get(window_index).map(|sample| sample.values.as_slice()).unwrap_or_default()
             }
         };
-        values.iter().find(|value| value.hash == hash).map_or(0.0, SampledValue::events)
+        values.iter().find(|value| value.hash == hash)
+    }
+
+    /// Returns the time at which most of the values in a window began: the start of the `within`
+    /// seconds in which most were first seen, in seconds since the epoch.
+    pub fn common_start(&self, window_index: usize, window: u32, newest: u32, within: u32) -> u32 {
+        let values = self.values_in_window(window_index, window, newest);
+        common_start(&values.copied().collect::<Vec<_>>(), within).1
     }
 
     /// Returns the mean number of events of the values in a window.
@@ -340,7 +359,7 @@ impl LevelSample {
         }
         self.make_room(newest, window);
         if is_sampled(value.hash, self.level) {
-            self.values.push(value);
+            push(&mut self.values, value);
         }
     }
 
@@ -355,7 +374,7 @@ impl LevelSample {
     /// Removes old values from a full sample, and raises the level while it is still full.
     fn make_room(&mut self, newest: u32, window: u32) {
         if self.values.len() >= MAX_SAMPLED_VALUES {
-            self.values.retain(|value| is_within(value.last_seen, newest, window));
+            retain(&mut self.values, |value| is_within(value.last_seen, newest, window));
         }
         while self.values.len() >= MAX_SAMPLED_VALUES && self.level < 63 {
             self.level = self.level.saturating_add(1);
@@ -367,7 +386,7 @@ impl LevelSample {
     /// Removes the values that the level does not sample.
     fn drop_below_level(&mut self) {
         let level = self.level;
-        self.values.retain(|value| is_sampled(value.hash, level));
+        retain(&mut self.values, |value| is_sampled(value.hash, level));
     }
 
     /// Lowers the level by one if a window is over and the sample is less than a quarter full.
@@ -379,10 +398,27 @@ impl LevelSample {
             return;
         }
         self.level_checked_at = newest;
-        self.values.retain(|value| is_within(value.last_seen, newest, window));
+        retain(&mut self.values, |value| is_within(value.last_seen, newest, window));
         if self.values.len() < MAX_SAMPLED_VALUES / 4 {
             self.level = self.level.saturating_sub(1);
         }
+    }
+}
+
+/// Appends a value. The capacity grows by a quarter, because doubled it would leave a third of the
+/// memory unused.
+fn push(values: &mut Vec<SampledValue>, value: SampledValue) {
+    if values.len() == values.capacity() {
+        values.reserve_exact((values.len() / 4).max(2));
+    }
+    values.push(value);
+}
+
+/// Removes values, and frees their memory if a third of it is unused.
+fn retain(values: &mut Vec<SampledValue>, is_kept: impl Fn(&SampledValue) -> bool) {
+    values.retain(is_kept);
+    if values.capacity() > values.len().saturating_add(values.len() / 2) {
+        values.shrink_to(values.len().saturating_add(values.len() / 4));
     }
 }
 
@@ -420,12 +456,18 @@ fn evenness(values: &[SampledValue]) -> f64 {
 /// Returns the largest share of values that were first seen within the same `within` seconds, in
 /// percent.
 fn synchronized_start(values: &[SampledValue], within: u32) -> f64 {
+    percent(common_start(values, within).0, values.len())
+}
+
+/// Returns the largest number of values that were first seen within the same `within` seconds, and
+/// the latest time from which on that many were, in seconds since the epoch.
+fn common_start(values: &[SampledValue], within: u32) -> (usize, u32) {
     let starts = sorted(values.iter().map(|value| value.first_seen));
     let counts = starts.iter().enumerate().map(|(index, start)| {
         let until = starts.partition_point(|other| *other <= start.saturating_add(within));
-        until.saturating_sub(index)
+        (until.saturating_sub(index), *start)
     });
-    percent(counts.max().unwrap_or(0), values.len())
+    counts.max().unwrap_or_default()
 }
 
 /// Returns the largest share of values that take part in a hand-over, in percent.

@@ -9,6 +9,13 @@ use super::plan::{Aggregation, Predicate, Rule};
 /// The coordination of a group is checked again after 1/32 as many events as it has values.
 const RECHECK_DIVISOR: usize = 32;
 
+/// Seconds of the shortest window in which new accounts need fewer events.
+const MIN_PROPORTIONAL_WINDOW: u32 = 86_400;
+
+/// A new account needs at least this share of the events of an account that was there for the whole
+/// window.
+const MIN_AGE_SHARE: f64 = 0.125;
+
 /// A group, with its counts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Group {
@@ -82,10 +89,36 @@ impl Group {
     }
 
     /// Returns whether the account of the event takes part in a rule that holds, if the rule is
-    /// about accounts: whether it has at least half of the group's mean number of events.
+    /// about accounts: whether it has at least half of the events that are expected of it.
     pub fn takes_part(&self, context: &AggregationContext<'_>, rule: &Rule) -> bool {
         rule.min_own_events.is_none()
-            || 2.0 * self.own_events(context, rule) >= self.mean_events(context, rule)
+            || 2.0 * self.own_events(context, rule) >= self.expected_events(context, rule)
+    }
+
+    /// Returns the number of events that are expected of the account of the event: the group's
+    /// mean.
+    ///
+    /// If most accounts must begin together, an account that replaces another one has had less
+    /// time, and needs less, in proportion. This holds only for windows of a day or longer: to a
+    /// shorter one, a person who comes back from a break is new again. An account that was there
+    /// before the others began has not begun with them, and never has enough.
+    fn expected_events(&self, context: &AggregationContext<'_>, rule: &Rule) -> f64 {
+        let mean = self.mean_events(context, rule);
+        let (Some(within), GroupState::Distinct(values)) =
+            (rule.predicate.common_start(), &self.state)
+        else {
+            return mean;
+        };
+        let window = context.window(rule);
+        let begins = values.common_start(rule.window, window, self.newest, within);
+        match values.first_seen(context.salted_principal(), rule.window) {
+            Some(first_seen) if first_seen < begins => f64::INFINITY,
+            Some(first_seen) if window >= MIN_PROPORTIONAL_WINDOW => {
+                let age = f64::from(self.newest.saturating_sub(first_seen));
+                mean * (age / f64::from(window)).clamp(MIN_AGE_SHARE, 1.0)
+            }
+            _ => mean,
+        }
     }
 
     /// Returns the mean number of events of the values of a rule; 0 if it does not count values.
@@ -100,8 +133,12 @@ impl Group {
             return 0.0;
         }
         match &self.state {
-            GroupState::Distinct(values) if context.aggregation.counts_tenants() => {
-                values.events_of(context.event.principal(), rule.window)
+            GroupState::Distinct(values)
+                if context.aggregation.counts_tenants()
+                    && (rule.predicate.demands_load()
+                        || !context.aggregation.has_correlation_events()) =>
+            {
+                values.events_of(context.salted_principal(), rule.window)
             }
             // The event is a correlation that holds for an account that takes part.
             _ => f64::INFINITY,

@@ -41,13 +41,14 @@ impl GroupState {
         newest: u32,
         hits: impl DoubleEndedIterator<Item = usize>,
     ) {
-        let AggregationContext { event, aggregation, values } = *context;
+        let AggregationContext { event, aggregation, values, salt } = *context;
         match self {
             Self::Distinct(distinct_values) => {
                 for (_, hash) in values {
-                    distinct_values.record(*hash, event.at, newest, &aggregation.windows);
+                    let salted = hash ^ salt;
+                    distinct_values.record(salted, event.at, newest, &aggregation.windows);
                     if let Some(solo_history) = event.solo_history {
-                        distinct_values.backfill(*hash, solo_history, &aggregation.windows);
+                        distinct_values.backfill(salted, solo_history, &aggregation.windows);
                     }
                 }
             }
@@ -122,7 +123,7 @@ impl GroupState {
                     (context.event.principal(), context.event.observation.account());
                 let to_account = |hash: u64| if hash == tenant { account } else { hash };
                 let mut accounts: Vec<u64> =
-                    taking_part.map(|value| to_account(value.hash)).collect();
+                    taking_part.map(|value| to_account(value.hash ^ context.salt)).collect();
                 if rule.min_own_events.is_some() {
                     keep_links(&mut accounts, account);
                 }

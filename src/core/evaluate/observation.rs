@@ -9,6 +9,7 @@ use crate::field::{Field, FieldId, FieldType};
 use crate::http::envelope::Envelope;
 use crate::keyed_hash::{HashKey, combine_hashes};
 use crate::matching::{Evidence, Hit};
+use crate::rules::correlation::Correlation;
 use crate::rules::policy::{Action, RequestCluster};
 use crate::rules::signature::{Signature, Status};
 use crate::ruleset::Ruleset;
@@ -150,7 +151,7 @@ impl Ruleset {
         };
         let mut matched: Vec<MatchedIndicator<'_>> = Vec::new();
         let mut groups = GroupKeys::default();
-        for fields in self.plan.group_by_fields() {
+        for fields in self.plan.indicator_fields() {
             let template_position = fields.iter().position(|field| self.is_template_field(*field));
             group_keys(fields, observation, &mut groups);
             for group in groups.iter() {
@@ -159,7 +160,7 @@ impl Ruleset {
                     template_position.and_then(|position| group.get(position)).copied();
                 for indicator in indicators.active(key, envelope.now) {
                     let Some(signature) =
-                        self.counting_correlation(indicator.correlation, observation, evidence)
+                        self.counting_correlation(indicator.correlation, observation)
                     else {
                         continue;
                     };
@@ -178,6 +179,8 @@ impl Ruleset {
             entry.template_keys.len() >= self.min_template_matches(observation, entry.fields)
         });
         self.sort_by_weight(&mut matched);
+        let behavior = self.account_evidence(&matched);
+        matched.retain(|entry| self.has_own_evidence(entry, evidence, behavior));
         let clusters = self.clusters_of(&matched, indicators.aliases());
         self.keep_strongest_of_each_fact(&mut matched);
         let hit = |entry: MatchedIndicator<'_>| {
@@ -242,8 +245,7 @@ impl Ruleset {
     fn keep_strongest_of_each_fact(&self, matched: &mut Vec<MatchedIndicator<'_>>) {
         let mut facts = Vec::new();
         matched.retain(|entry| {
-            let index = entry.signature.checked_sub(self.first_correlation_index());
-            let correlation = index.and_then(|index| self.plan.correlations().get(index));
+            let correlation = self.correlation_of(entry);
             let Some(fact) = correlation.and_then(|found| found.attribution.fact.as_deref()) else {
                 return true;
             };
@@ -251,6 +253,40 @@ impl Ruleset {
             facts.push(fact);
             is_first
         });
+    }
+
+    /// Returns the evidence of the matched correlations about the behaviour of the account alone,
+    /// in decibans. The strongest must come first; each fact counts once.
+    fn account_evidence(&self, matched: &[MatchedIndicator<'_>]) -> f64 {
+        let mut facts = Vec::new();
+        let mut evidence = 0.0;
+        for correlation in matched.iter().filter_map(|entry| self.correlation_of(entry)) {
+            let fact = correlation.attribution.fact.as_deref();
+            if !correlation.groups_by_account()
+                || correlation.status == Status::Experimental
+                || fact.is_some_and(|fact| facts.contains(&fact))
+            {
+                continue;
+            }
+            facts.extend(fact);
+            evidence += correlation.weight;
+        }
+        evidence
+    }
+
+    /// Returns whether the content of a request and the behaviour of its account have the evidence
+    /// that a correlation demands of those who take part.
+    fn has_own_evidence(&self, entry: &MatchedIndicator<'_>, content: f64, behavior: f64) -> bool {
+        self.correlation_of(entry).is_some_and(|correlation| {
+            let attribution = &correlation.attribution;
+            content >= attribution.own_evidence && behavior >= attribution.own_behavior
+        })
+    }
+
+    /// Returns the correlation of a matched indicator.
+    fn correlation_of(&self, entry: &MatchedIndicator<'_>) -> Option<&Correlation> {
+        let index = entry.signature.checked_sub(self.first_correlation_index())?;
+        self.plan.correlations().get(index)
     }
 
     /// Returns how many template keys of a request must be indicators.
@@ -276,19 +312,13 @@ impl Ruleset {
 
     /// Returns the index of a correlation among the signatures of the ruleset; `None` if there is
     /// no such correlation, or if the request does not take part in its conduct.
-    fn counting_correlation(
-        &self,
-        name: &str,
-        observation: &Observation,
-        evidence: f64,
-    ) -> Option<usize> {
+    fn counting_correlation(&self, name: &str, observation: &Observation) -> Option<usize> {
         let correlations = self.plan.correlations();
         let index = correlations.iter().position(|correlation| correlation.name == name)?;
         let correlation = correlations.get(index)?;
-        let takes_part = evidence >= correlation.attribution.own_evidence
-            && (correlation.attribution.to_accounts
-                || correlation.groups_by_account()
-                || self.is_event_of(index, observation));
+        let takes_part = correlation.attribution.to_accounts
+            || correlation.groups_by_account()
+            || self.is_event_of(index, observation);
         takes_part.then(|| self.first_correlation_index().checked_add(index)).flatten()
     }
 
@@ -340,6 +370,7 @@ impl Ruleset {
                 let tokens = request.keyed_hashes(*field_id, key);
                 values.extend(tokens.into_iter().filter(|token| !ignored.contains(token)));
             }
+            Field::Known(FieldId::Shape) => values.push(request.shape(envelope.headers, key)),
             Field::Known(field_id) if field.field_type() == FieldType::Key => {
                 values.extend(request.keyed_hashes(*field_id, key));
             }

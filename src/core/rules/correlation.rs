@@ -131,6 +131,10 @@ pub struct Attribution {
     /// Minimum evidence of the request itself, in decibans, without indicators; 0 for any.
     #[serde(skip_serializing_if = "is_zero")]
     pub own_evidence: f64,
+    /// Minimum evidence of correlations that group by the account of the request, in decibans; 0
+    /// for any.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub own_behavior: f64,
     /// Fact that the correlation counts. Of the correlations that count a fact, only the strongest
     /// is evidence.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -285,6 +289,9 @@ impl Attribution {
             self.to_accounts.then(|| "counts to accounts that take part".to_owned()),
             (self.own_evidence > 0.0)
                 .then(|| format!("counts to requests of {} dB", self.own_evidence)),
+            (self.own_behavior > 0.0).then(|| {
+                format!("counts to accounts whose behaviour has {} dB", self.own_behavior)
+            }),
             self.share
                 .as_ref()
                 .map(|share| format!("at least {} % of {}", share.min_percent, share.correlation)),

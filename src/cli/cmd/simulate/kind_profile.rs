@@ -220,6 +220,12 @@ const PUBLIC_EVALUATION: KindProfile = KindProfile {
     ..SCRIPT
 };
 
+const SCHEDULED_JOB: KindProfile = KindProfile {
+    arrivals: arrivals(24.0, 0.02, 1.0, 1.0, Flat),
+    group_size: GroupSize::Accounts(300),
+    ..SHARED_TOOL
+};
+
 /// Number of tokens of a pod, each of which is used for some hours.
 pub const POD_TOKENS: u32 = 16;
 
@@ -244,5 +250,6 @@ pub fn kind_profile(kind: BenignKind) -> KindProfile {
         BenignKind::VendorExample => VENDOR_EXAMPLE,
         BenignKind::Pods => PODS,
         BenignKind::PublicEvaluation => PUBLIC_EVALUATION,
+        BenignKind::ScheduledJob => SCHEDULED_JOB,
     }
 }

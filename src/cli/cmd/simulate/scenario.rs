@@ -102,6 +102,8 @@ pub enum BenignKind {
     Pods,
     /// An evaluation that asks all prompts of a public collection, one after the other.
     PublicEvaluation,
+    /// Users of an app that works for each of them by itself, every hour.
+    ScheduledJob,
 }
 
 /// Accounts that harvest together.
@@ -213,6 +215,7 @@ impl BenignKind {
             Self::VendorExample => "vendor_example",
             Self::Pods => "pods",
             Self::PublicEvaluation => "public_evaluation",
+            Self::ScheduledJob => "scheduled_job",
         }
     }
 }

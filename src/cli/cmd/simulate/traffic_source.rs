@@ -81,10 +81,9 @@ impl TrafficSource {
         let templates = match profile.prompts {
             None => Vec::new(),
             Some(patterns) => {
-                let pick_profile = if entry.kind == BenignKind::SharedTool {
-                    ClientProfiles::pick_app
-                } else {
-                    ClientProfiles::pick_script
+                let pick_profile = match entry.kind {
+                    BenignKind::SharedTool | BenignKind::ScheduledJob => ClientProfiles::pick_app,
+                    _ => ClientProfiles::pick_script,
                 };
                 build_templates(&patterns(), profile.payload, groups, seed, pick_profile)
             }

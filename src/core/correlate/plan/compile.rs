@@ -29,11 +29,6 @@ impl Plan {
             .enumerate()
             .map(|(index, correlation)| (correlation.name.as_str(), index))
             .collect();
-        if correlations.iter().any(|correlation| correlation.attribution.to_accounts) {
-            // Requests are compared with the indicators of their account.
-            let (fields, aggregations) = (vec![0], Vec::new());
-            plan.group_bys.push(GroupBy { fields, aggregations, deferral: None });
-        }
         let mut direct = Vec::new();
         let mut nested = Vec::new();
         for (index, correlation) in correlations.iter().enumerate() {
@@ -64,7 +59,29 @@ impl Plan {
         plan.feeds_others = (0..correlations.len()).map(|index| plan.is_event(index)).collect();
         plan.correlations = correlations;
         plan.build_group_bys();
+        plan.indicator_fields = plan.find_indicator_fields();
         Ok(plan)
+    }
+
+    /// Returns the combinations of fields whose values are the keys of indicators. Correlations
+    /// about accounts have the account as key, whatever they group by.
+    fn find_indicator_fields(&self) -> Vec<Vec<u16>> {
+        let mut found = Vec::new();
+        for aggregation in &self.aggregations {
+            for rule in &aggregation.rules {
+                let correlation = self.correlations.get(rule.correlation);
+                let fields = match rule.min_own_events {
+                    Some(_) => vec![0],
+                    None => aggregation.group_fields.clone(),
+                };
+                if correlation.is_some_and(|found| !found.is_intermediate())
+                    && !found.contains(&fields)
+                {
+                    found.push(fields);
+                }
+            }
+        }
+        found
     }
 
     /// Returns whether a correlation is an event of any aggregation.

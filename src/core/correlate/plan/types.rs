@@ -23,6 +23,8 @@ pub struct Plan {
     pub(crate) aggregations: Vec<Aggregation>,
     /// Combinations of fields to group by, each once.
     pub(crate) group_bys: Vec<GroupBy>,
+    /// Combinations of fields whose values are the keys of indicators, each once.
+    pub(crate) indicator_fields: Vec<Vec<u16>>,
     /// Whether the correlation is an event of another correlation, by correlation.
     pub(crate) feeds_others: Vec<bool>,
     /// Signatures that are events of the correlation itself, by correlation.
@@ -174,9 +176,10 @@ impl Plan {
         &self.fields
     }
 
-    /// Returns the combinations of fields to group by, each once, as indexes in [`Plan::fields`].
-    pub fn group_by_fields(&self) -> impl Iterator<Item = &[u16]> {
-        self.group_bys.iter().map(|group_by| group_by.fields.as_slice())
+    /// Returns the combinations of fields whose values are the keys of indicators, each once, as
+    /// indexes in [`Plan::fields`].
+    pub fn indicator_fields(&self) -> impl Iterator<Item = &[u16]> {
+        self.indicator_fields.iter().map(Vec::as_slice)
     }
 
     /// Returns whether there are no correlations, and so nothing to count.
@@ -311,7 +314,7 @@ impl StateKind {
     /// Returns the name that is hashed into [`Aggregation::id`]. Another name loses stored counts.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Distinct => "distinct",
+            Self::Distinct => "salted",
             Self::Sum => "sum",
             Self::LastSeen => "last_seen",
             Self::Ordered => "ordered",
@@ -320,6 +323,24 @@ impl StateKind {
 }
 
 impl Predicate {
+    /// Returns the seconds within which most values must begin, if the rule demands that.
+    pub fn common_start(&self) -> Option<u32> {
+        match self {
+            Self::Thresholds { coordination, .. } => {
+                coordination.synchronized_start.map(|share| share.within)
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns whether the values must have a number of events each.
+    pub fn demands_load(&self) -> bool {
+        match self {
+            Self::Thresholds { coordination, .. } => coordination.events_per_value.is_some(),
+            _ => false,
+        }
+    }
+
     /// Returns whether the rule checks the coordination of the values. The check reads all values.
     pub fn checks_coordination(&self) -> bool {
         matches!(self, Self::Thresholds { coordination, .. } if !coordination.is_empty())
