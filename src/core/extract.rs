@@ -33,6 +33,7 @@ pub mod raw_string;
 pub mod realtime;
 mod request;
 mod requests;
+mod segment;
 mod window;
 
 pub use attachment::FileFormat;
@@ -41,5 +42,6 @@ pub use coding::Coding;
 pub use issues::ReadIssues;
 pub(crate) use member_name::MemberName;
 pub use passage::Passages;
-pub use request::{FieldValue, Request, Segment, Source};
+pub use request::{FieldValue, Request};
 pub use requests::for_each_request;
+pub use segment::{Segment, Source};

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::raw_string::Sink;
-use super::request::Source;
+use super::segment::Source;
 use crate::text::{Case, Normalizer};
 
 /// A part of a text that is set apart.

@@ -24,7 +24,8 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::LazyLock;
 
-use super::request::{Request, Segment};
+use super::request::Request;
+use super::segment::Segment;
 use crate::field::Section;
 use crate::text::{Case, normalize};
 
@@ -155,6 +156,10 @@ fn pointer_of_words(text: &str) -> Option<Pointer> {
 
 /// Returns whether a normalised sentence orders to follow another text.
 pub(super) fn orders_to_follow(sentence: &str) -> bool {
+    // The width of a character is a third of its bytes or more.
+    if sentence.len() > ORDER_WIDTH.saturating_mul(3) {
+        return false;
+    }
     let width = sentence.chars().fold(0, |sum: usize, char| sum.saturating_add(char_width(char)));
     width <= ORDER_WIDTH && contains_stem(sentence, &STEMS.obeying)
 }

@@ -13,6 +13,7 @@ use regex_automata::{Anchored, Input};
 
 use super::occurrences::Occurrences;
 use super::required_literals::RequiredLiteralIds;
+use super::segments::{SegmentCursor, segment_at};
 use super::voices::{possible_sections, sections_at};
 use crate::error::Error;
 use crate::extract::{Passages, Request, Segment};
@@ -109,6 +110,7 @@ impl RegexGate {
         if !self.rarest_fits(test, request) {
             return Vec::new();
         }
+        let mut segments = SegmentCursor::new(request);
         let mut starts_by_required: Vec<Vec<usize>> =
             Vec::with_capacity(test.required_literals.len());
         for required in &test.required_literals {
@@ -116,9 +118,12 @@ impl RegexGate {
             if spend_occurrences(request, starts.len()).is_none() {
                 return Vec::new();
             }
-            starts.retain(|start| match starts_by_required.last() {
-                Some(predecessors) => required.has_predecessor(*start, predecessors, request),
-                None => required.can_begin_match(*start, test.sections, request),
+            starts.retain(|start| {
+                let Some((_, segment)) = segments.at(*start) else { return false };
+                match starts_by_required.last() {
+                    Some(predecessors) => required.has_predecessor(*start, predecessors, segment),
+                    None => required.can_begin_match(*start, test.sections, segment),
+                }
             });
             if starts.is_empty() {
                 return starts;
@@ -223,10 +228,8 @@ impl RegexGate {
 impl RegexTest {
     /// Returns the mask of all required literals.
     fn required_mask(&self) -> u8 {
-        self.required_literals
-            .iter()
-            .enumerate()
-            .fold(0, |mask, (index, _)| mask | required_bit(index))
+        let unused = u8::BITS.saturating_sub(self.required_literals.len() as u32);
+        u8::MAX.checked_shr(unused).unwrap_or_default()
     }
 
     /// Returns whether a match may begin with `byte`; true if the first bytes are unknown.
@@ -258,17 +261,14 @@ struct MatchBounds {
 
 impl RequiredLiteralIds {
     /// Returns whether a match can have this literal, its first required literal, at `start`.
-    fn can_begin_match(&self, start: usize, sections: u16, request: &Request<'_>) -> bool {
-        segment_at(request, start).is_some_and(|(_, segment)| {
-            possible_sections(segment) & sections != 0
-                && segment.range.start.saturating_add(self.min_distance) <= start
-        })
+    fn can_begin_match(&self, start: usize, sections: u16, segment: &Segment<'_>) -> bool {
+        possible_sections(segment) & sections != 0
+            && segment.range.start.saturating_add(self.min_distance) <= start
     }
 
     /// Returns whether one of `predecessors` is at an allowed distance before `start`, in the same
     /// value.
-    fn has_predecessor(&self, start: usize, predecessors: &[usize], request: &Request<'_>) -> bool {
-        let Some((_, segment)) = segment_at(request, start) else { return false };
+    fn has_predecessor(&self, start: usize, predecessors: &[usize], segment: &Segment<'_>) -> bool {
         let Some(latest) = start.checked_sub(self.min_distance) else { return false };
         let earliest = self.max_distance.map_or(0, |max| start.saturating_sub(max));
         let end_index = predecessors.partition_point(|position| *position <= latest);
@@ -496,13 +496,3 @@ const MAX_ANCHORED_MATCH_BYTES: usize = 1 << 10;
 
 /// Cost of checking one occurrence of a required literal, in bytes of search that take as long.
 const OCCURRENCE_COST_BYTES: usize = 8;
-
-/// Returns the segment that contains a byte of the text, and its index.
-pub(super) fn segment_at<'r, 'a>(
-    request: &'r Request<'a>,
-    position: usize,
-) -> Option<(usize, &'r Segment<'a>)> {
-    let after = request.segments().partition_point(|segment| segment.range.start <= position);
-    let index = after.checked_sub(1)?;
-    Some((index, request.segments().get(index)?))
-}
