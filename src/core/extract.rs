@@ -34,6 +34,7 @@ pub mod realtime;
 mod request;
 mod requests;
 mod segment;
+mod stems;
 mod window;
 
 pub use attachment::FileFormat;

@@ -307,8 +307,9 @@ fn search_each_start(
     let min = test.required_literals.first()?.min_distance;
     let text = request.text().as_bytes();
     let mut next_start = 0;
+    let mut segments = SegmentCursor::new(request);
     for literal_start in literal_starts {
-        let (_, segment) = segment_at(request, *literal_start)?;
+        let (_, segment) = segments.at(*literal_start)?;
         let earliest = literal_start.saturating_sub(bounds.max_before);
         let first_start = earliest.max(segment.range.start).max(next_start);
         for start in first_start..=literal_start.saturating_sub(min) {
@@ -319,7 +320,7 @@ fn search_each_start(
             }
             let window = start..start.saturating_add(bounds.max_len).min(segment.range.end);
             request.work().spend_searching(window.len()).then_some(())?;
-            let matched = search_window(regex, request, &window, Anchored::Yes);
+            let matched = search_window(regex, request, segment, &window, Anchored::Yes);
             if matched.is_some() {
                 return matched;
             }
@@ -373,15 +374,16 @@ fn search_passages(
     request: &Request<'_>,
     passages: Option<&Passages>,
 ) -> Option<Range<usize>> {
-    let Some(passages) = passages else {
-        return search_window(regex, request, window, Anchored::No);
-    };
     let (_, segment) = segment_at(request, window.start)?;
+    let Some(passages) = passages else {
+        return search_window(regex, request, segment, window, Anchored::No);
+    };
     let mut start = window.start;
     while start < window.end {
         let passage_end = passages.end_at(start).min(window.end);
         if sections_at(segment, Some(passages), start) & test.sections != 0 {
-            let matched = search_window(regex, request, &(start..window.end), Anchored::No)?;
+            let rest = start..window.end;
+            let matched = search_window(regex, request, segment, &rest, Anchored::No)?;
             if matched.start < passage_end {
                 return Some(matched);
             }
@@ -394,17 +396,17 @@ fn search_passages(
     None
 }
 
-/// Returns the first match of a regex in a window of the text.
+/// Returns the first match of a regex in a window of the text of a segment.
 ///
 /// `^`, `$` and `\b` see the text of the value around the window; they match at the edges of the
 /// value, not of the window.
 fn search_window(
     regex: &Regex,
     request: &Request<'_>,
+    segment: &Segment<'_>,
     window: &Range<usize>,
     anchored: Anchored,
 ) -> Option<Range<usize>> {
-    let (_, segment) = segment_at(request, window.start)?;
     let text = request.text().as_bytes().get(segment.range.clone())?;
     let base = segment.range.start;
     let window = window.start.checked_sub(base)?..window.end.checked_sub(base)?;
