@@ -33,7 +33,9 @@ pub mod raw_string;
 pub mod realtime;
 mod request;
 mod requests;
+mod segment;
 mod shape;
+mod stems;
 mod window;
 
 pub use attachment::FileFormat;
@@ -42,5 +44,6 @@ pub use coding::Coding;
 pub use issues::ReadIssues;
 pub(crate) use member_name::MemberName;
 pub use passage::Passages;
-pub use request::{FieldValue, Request, Segment, Source};
+pub use request::{FieldValue, Request};
 pub use requests::for_each_request;
+pub use segment::{Segment, Source};

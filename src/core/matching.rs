@@ -7,16 +7,21 @@
 
 pub mod compile;
 mod condition;
+mod evidence;
 mod hit;
 mod keyword;
 pub mod literal_scanner;
+mod matcher;
 pub(crate) mod near;
 mod near_compile;
 mod occurrences;
 mod program;
 pub mod regex_gate;
 mod required_literals;
+mod segments;
+mod sparse;
 mod voices;
 
 pub use hit::{Evidence, Hit};
-pub use program::{HeaderBits, Matcher, Program};
+pub use matcher::Matcher;
+pub use program::{HeaderBits, Program};

@@ -143,10 +143,12 @@ fn opening_mark<'t>(lines: &[Line<'t>], index: usize) -> Option<Mark<'t>> {
             return Some(Mark { kind: MarkKind::Fence(fence), content_offset: line.len() });
         }
     }
-    for quotes in ["\"\"\"", "'''"] {
-        if let Some(found) = line.find(quotes) {
-            let content_offset = found.saturating_add(quotes.len());
-            return Some(Mark { kind: MarkKind::Quotes(quotes), content_offset });
+    if let Some(first) = memchr::memchr2(b'"', b'\'', line.as_bytes()) {
+        for quotes in ["\"\"\"", "'''"] {
+            if let Some(found) = line.get(first..).and_then(|rest| rest.find(quotes)) {
+                let content_offset = first.saturating_add(found).saturating_add(quotes.len());
+                return Some(Mark { kind: MarkKind::Quotes(quotes), content_offset });
+            }
         }
     }
     if let Some((name, content_offset)) = tag(line) {

@@ -9,7 +9,8 @@ use std::ops::Range;
 
 use super::earlier_texts::{EarlierTexts, KeptText, Recorded};
 use super::realtime::{Generation, MessageEffect};
-use super::request::{Request, Segment, Source};
+use super::request::Request;
+use super::segment::{Segment, Source};
 use crate::field::{FieldId, MESSAGE_SECTIONS, Section};
 
 /// The conversation of a connection.

@@ -6,11 +6,10 @@
 //! Dutch, Polish, Turkish, Arabic, Persian, Hindi, Bengali, Indonesian, Vietnamese and Thai.
 #![deny(clippy::arithmetic_side_effects)]
 
-use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use super::pointing;
-use crate::text::{Case, normalize};
+use super::stems::StemSet;
 
 /// The request of a text to the model. The greater includes the lesser.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,7 +34,7 @@ impl Ask {
             Self::Follow
         } else if sentence.ends_with(['?', '\u{61f}'])
             || is_order(sentence)
-            || begins_with(sentence, &CUES.leading_asks)
+            || CUES.leading_asks.begins(sentence)
         {
             Self::Something
         } else {
@@ -46,8 +45,24 @@ impl Ask {
 
 /// Returns the sentences of a normalised text, each with the mark at its end.
 pub(super) fn sentences(text: &str) -> impl Iterator<Item = &str> {
-    let ends = |char: char| matches!(char, '.' | '!' | '?' | '。' | '\u{61f}' | '।');
-    text.split_inclusive(ends).map(str::trim).filter(|sentence| !sentence.is_empty())
+    let is_ascii = text.is_ascii();
+    let end_in = move |rest: &str| match is_ascii {
+        true => Some(memchr::memchr3(b'.', b'!', b'?', rest.as_bytes())?.saturating_add(1)),
+        false => {
+            let ends = |char: char| matches!(char, '.' | '!' | '?' | '。' | '\u{61f}' | '।');
+            let (start, mark) = rest.char_indices().find(|(_, char)| ends(*char))?;
+            Some(start.saturating_add(mark.len_utf8()))
+        }
+    };
+    let mut rest = Some(text).filter(|text| !text.is_empty());
+    let sentences = std::iter::from_fn(move || {
+        let text = rest.take()?;
+        let end = end_in(text).unwrap_or(text.len());
+        let (sentence, following) = text.split_at_checked(end)?;
+        rest = Some(following).filter(|text| !text.is_empty());
+        Some(sentence)
+    });
+    sentences.map(str::trim).filter(|sentence| !sentence.is_empty())
 }
 
 /// Returns whether a text begins with an order to the model, or gives it a role.
@@ -79,24 +94,24 @@ pub(super) fn is_task_on_user_text(sentence: &str) -> bool {
 
 fn is_order(sentence: &str) -> bool {
     let opening = head(sentence, ORDER_BYTES);
-    begins_with(opening, &CUES.leading_orders) || contains(opening, &CUES.inner_orders)
+    CUES.leading_orders.begins(opening) || contains(opening, &CUES.inner_orders)
 }
 
 fn gives_role(sentence: &str) -> bool {
     let opening = head(sentence, ORDER_BYTES);
-    begins_with(opening, &CUES.leading_roles) || contains(opening, &CUES.inner_roles)
+    CUES.leading_roles.begins(opening) || contains(opening, &CUES.inner_roles)
 }
 
 fn is_text_task(sentence: &str) -> bool {
     let opening = head(sentence, ORDER_BYTES);
-    begins_with(opening, &CUES.tasks) || contains(opening, &CUES.inner_tasks)
+    CUES.tasks.begins(opening) || contains(opening, &CUES.inner_tasks)
 }
 
 /// Returns a sentence without the marks of lists and headings, and without words of courtesy.
 fn without_markup(sentence: &str) -> &str {
     let is_markup = |char: char| char.is_ascii_digit() || !char.is_alphanumeric();
     let sentence = sentence.trim_start_matches(is_markup);
-    let courtesy = CUES.courtesies.iter().find_map(|word| sentence.strip_prefix(word.as_ref()));
+    let courtesy = CUES.courtesies.prefix_of(sentence).and_then(|word| sentence.strip_prefix(word));
     courtesy.map_or(sentence, |rest| rest.trim_start_matches(is_markup))
 }
 
@@ -105,22 +120,16 @@ fn head(text: &str, bytes: usize) -> &str {
     text.get(..text.floor_char_boundary(bytes)).unwrap_or(text)
 }
 
-fn begins_with(text: &str, stems: &[Cow<'_, str>]) -> bool {
-    // Nearly all stems differ in the first byte.
-    let first = text.as_bytes().first();
-    stems.iter().any(|stem| stem.as_bytes().first() == first && text.starts_with(stem.as_ref()))
-}
-
-fn contains(text: &str, stems: &[Cow<'_, str>]) -> bool {
-    !text.is_ascii() && stems.iter().any(|stem| text.contains(stem.as_ref()))
+/// Returns whether a stem is anywhere in a text that is not all ASCII.
+fn contains(text: &str, stems: &StemSet) -> bool {
+    !text.is_ascii() && stems.is_in(text, |_| true)
 }
 
 /// Returns whether a stem begins a word; in scripts without spaces, whether it is anywhere.
-fn words_begin_with(text: &str, stems: &[Cow<'_, str>]) -> bool {
+fn words_begin_with(text: &str, stems: &StemSet) -> bool {
     let mut words = text.split(|char: char| !char.is_alphanumeric());
-    words.any(|word| begins_with(word.strip_prefix(ARABIC_ARTICLE).unwrap_or(word), stems))
-        || !text.is_ascii()
-            && stems.iter().any(|stem| stem.starts_with(is_ideograph) && text.contains(&**stem))
+    words.any(|word| stems.begins(word.strip_prefix(ARABIC_ARTICLE).unwrap_or(word)))
+        || !text.is_ascii() && stems.is_in(text, is_ideograph)
 }
 
 fn is_ideograph(char: char) -> bool {
@@ -136,40 +145,31 @@ const OPENING_SENTENCES: usize = 2;
 /// Bytes of a sentence that are searched for an order.
 const ORDER_BYTES: usize = 240;
 
-/// The words below, normalised like the text.
+/// The words below.
 struct Cues {
-    courtesies: Vec<Cow<'static, str>>,
-    leading_asks: Vec<Cow<'static, str>>,
-    leading_orders: Vec<Cow<'static, str>>,
-    inner_orders: Vec<Cow<'static, str>>,
-    leading_roles: Vec<Cow<'static, str>>,
-    inner_roles: Vec<Cow<'static, str>>,
-    tasks: Vec<Cow<'static, str>>,
-    inner_tasks: Vec<Cow<'static, str>>,
-    documents: Vec<Cow<'static, str>>,
-    asks: Vec<Cow<'static, str>>,
+    courtesies: StemSet,
+    leading_asks: StemSet,
+    leading_orders: StemSet,
+    inner_orders: StemSet,
+    leading_roles: StemSet,
+    inner_roles: StemSet,
+    tasks: StemSet,
+    inner_tasks: StemSet,
+    documents: StemSet,
+    asks: StemSet,
 }
 
-static CUES: LazyLock<Cues> = LazyLock::new(|| {
-    let normalized = |list: &'static str| {
-        let stems = list.split('|').map(|stem| match stem.is_ascii() {
-            true => Cow::Borrowed(stem),
-            false => Cow::Owned(normalize(stem, Case::Fold)),
-        });
-        stems.collect()
-    };
-    Cues {
-        courtesies: normalized(COURTESIES),
-        leading_asks: normalized(LEADING_ASKS),
-        leading_orders: normalized(LEADING_ORDERS),
-        inner_orders: normalized(INNER_ORDERS),
-        leading_roles: normalized(LEADING_ROLES),
-        inner_roles: normalized(INNER_ROLES),
-        tasks: normalized(TASKS),
-        inner_tasks: normalized(INNER_TASKS),
-        documents: normalized(DOCUMENTS),
-        asks: normalized(ASKS),
-    }
+static CUES: LazyLock<Cues> = LazyLock::new(|| Cues {
+    courtesies: StemSet::new(COURTESIES),
+    leading_asks: StemSet::new(LEADING_ASKS),
+    leading_orders: StemSet::new(LEADING_ORDERS),
+    inner_orders: StemSet::new(INNER_ORDERS),
+    leading_roles: StemSet::new(LEADING_ROLES),
+    inner_roles: StemSet::new(INNER_ROLES),
+    tasks: StemSet::new(TASKS),
+    inner_tasks: StemSet::new(INNER_TASKS),
+    documents: StemSet::new(DOCUMENTS),
+    asks: StemSet::new(ASKS),
 });
 
 /// Words before an order that do not change it.

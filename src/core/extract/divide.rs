@@ -21,7 +21,8 @@ use super::blocks::find_blocks;
 use super::cues::{self, Ask};
 use super::lines::{BlockKind, Line, TextBlock, last_text, next_text, text_lines};
 use super::passage::Passages;
-use super::request::{Request, Segment};
+use super::request::Request;
+use super::segment::Segment;
 use crate::field::{Section, Voice, possible_voices};
 
 impl Request<'_> {
@@ -150,23 +151,22 @@ impl<'t> Text<'t> {
 
     /// Reads what the text asks outside of its blocks.
     fn read_outer(&mut self) {
-        let mut sentence_count = 0_usize;
+        let may_order_task = self.section == Section::System && self.text.len() <= MAX_TASK_BYTES;
         let mut ask = Ask::Nothing;
         let mut has_task = false;
         let mut is_task_on_user = false;
-        for outer in self.outer() {
-            for sentence in cues::sentences(outer) {
-                let asked = Ask::of_sentence(sentence);
-                ask = ask.max(asked.min(Ask::Something));
-                sentence_count = sentence_count.saturating_add(1);
-                if asked == Ask::TextTask && sentence_count <= TASK_SENTENCES {
-                    has_task = true;
-                }
-                is_task_on_user |= asked == Ask::TextTask && cues::is_task_on_user_text(sentence);
+        for (index, sentence) in self.outer().flat_map(cues::sentences).enumerate() {
+            let is_opening = index < TASK_SENTENCES;
+            if ask == Ask::Something && !is_opening && !may_order_task {
+                break;
             }
+            let asked = Ask::of_sentence(sentence);
+            ask = ask.max(asked.min(Ask::Something));
+            has_task |= asked == Ask::TextTask && is_opening;
+            is_task_on_user |=
+                may_order_task && asked == Ask::TextTask && cues::is_task_on_user_text(sentence);
         }
-        self.is_task_on_user =
-            self.section == Section::System && self.text.len() <= MAX_TASK_BYTES && is_task_on_user;
+        self.is_task_on_user = is_task_on_user;
         (self.ask, self.has_task) = (ask, has_task);
         let mut enclosed = self.blocks.iter().filter(|block| block.kind == BlockKind::Enclosed);
         self.points_to_enclosed = enclosed.any(|block| self.is_pointed_to(block));

@@ -7,7 +7,8 @@
 
 use std::ops::Range;
 
-use super::request::{MAX_SEGMENTS, Request, Segment, Source};
+use super::request::{MAX_SEGMENTS, Request};
+use super::segment::{Segment, Source};
 use crate::field::Section;
 use crate::text;
 use crate::text::TrimmedEdges;

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::raw_string::Sink;
-use super::request::Source;
+use super::segment::Source;
 use crate::text::{Case, Normalizer};
 
 /// A part of a text that is set apart.
@@ -39,6 +39,9 @@ pub(super) struct Line<'t> {
 /// Returns the lines of a normalised text, which `source` holds; `None` if they are unknown,
 /// because the text is not all of the source, or if there are too many.
 pub(super) fn text_lines<'t>(source: &Source<'_>, text: &'t str) -> Option<Vec<Line<'t>>> {
+    if is_one_line(source, text) {
+        return Some(vec![Line { start: 0, text: text.trim() }]);
+    }
     let decoded = source.decoded()?;
     let mut normalized = String::with_capacity(text.len().saturating_add(decoded.len() / 8));
     let mut normalizer = Normalizer::new(&mut normalized, Case::Fold);
@@ -58,6 +61,17 @@ pub(super) fn text_lines<'t>(source: &Source<'_>, text: &'t str) -> Option<Vec<L
         Some(Line { start, text: line.trim() })
     };
     starts.iter().zip(ends).map(line).collect()
+}
+
+/// Returns whether a text is all of its source, and the source has no line ends, as most short
+/// messages: both are ASCII of the same length, without escapes.
+fn is_one_line(source: &Source<'_>, text: &str) -> bool {
+    source.value().is_some_and(|raw| {
+        let bytes = raw.bytes().trim_ascii();
+        bytes.len() == text.len()
+            && text.is_ascii()
+            && memchr::memchr2(b'\\', b'\n', bytes).is_none()
+    })
 }
 
 /// Maximum number of lines of a text that is divided.

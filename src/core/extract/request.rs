@@ -10,6 +10,7 @@ use super::lenient_json::{Reader, Token};
 use super::lenient_value::{parse_flag, parse_number, skip_mistyped};
 use super::passage::Passages;
 use super::raw_string::{RawString, Sink};
+use super::segment::{Segment, Source};
 use crate::completeness::Completeness;
 use crate::field::{FieldId, MESSAGE_SECTIONS, Section};
 use crate::http::body::{self, Body};
@@ -50,99 +51,6 @@ pub struct Request<'a> {
     /// Cached template keys of the user text and of the system text: lists and correlations both
     /// need them.
     pub(super) template_hashes: [OnceCell<(HashKey, Vec<u64>)>; 2],
-}
-
-/// A text value of the request, after normalisation.
-#[derive(Clone, Debug)]
-pub struct Segment<'a> {
-    /// Section of the conversation.
-    pub section: Section,
-    /// Byte range in [`Request::text`].
-    pub range: Range<usize>,
-    /// Source in the body.
-    pub source: Source<'a>,
-    /// Whether the last turn of the user points to the text, which makes it an instruction.
-    pub(super) is_pointed_at: bool,
-    /// White space that normalisation removed at the edges.
-    pub(super) edges: TrimmedEdges,
-}
-
-impl Segment<'_> {
-    /// Returns the sections in which the text counts, as bits: its own, and that of attachments if
-    /// the last turn of the user points to it.
-    pub fn sections(&self) -> u16 {
-        let pointed_at = if self.is_pointed_at { Section::Attachment as u16 } else { 0 };
-        self.section as u16 | pointed_at
-    }
-}
-
-/// The source of a text value in the body.
-#[derive(Clone, Debug)]
-pub enum Source<'a> {
-    /// A string of the body.
-    Value(RawString<'a>),
-    /// A text of the body in another coding, such as a file in base64.
-    Encoded(RawString<'a>, Coding),
-    /// The ends of adjacent parts of a message, which lie within this byte range of the body.
-    Joined(Range<usize>),
-    /// A text of an earlier message of a WebSocket, which is not in the body.
-    Earlier(&'a str),
-}
-
-impl<'a> Source<'a> {
-    /// Returns the string of the body; `None` for text in another coding, for joined parts and for
-    /// text of earlier messages.
-    pub fn value(&self) -> Option<RawString<'a>> {
-        match self {
-            Self::Value(raw) => Some(*raw),
-            Self::Encoded(..) | Self::Joined(_) | Self::Earlier(_) => None,
-        }
-    }
-
-    /// Returns whether the text repeats the parts of a message.
-    pub fn is_joined(&self) -> bool {
-        matches!(self, Self::Joined(_))
-    }
-
-    /// Returns the decoded text, with its line ends; `None` for joined parts.
-    pub(super) fn decoded(&self) -> Option<Cow<'a, str>> {
-        match self {
-            Self::Value(raw) => Some(raw.text()),
-            Self::Encoded(raw, coding) => Some(Cow::Owned(coding.decode(*raw).into_owned())),
-            Self::Earlier(text) => Some(Cow::Borrowed(text)),
-            Self::Joined(_) => None,
-        }
-    }
-
-    /// Appends the text to `out`, normalised with its case, up to `limit` bytes; nothing for joined
-    /// parts.
-    pub fn push_cased_text(&self, out: &mut String, limit: usize) {
-        let mut normalizer = Normalizer::new(out, Case::Keep).with_limit(limit);
-        match self {
-            Self::Value(raw) => raw.decode(&mut normalizer),
-            Self::Encoded(raw, coding) => normalizer.push_run(&coding.decode(*raw)),
-            Self::Earlier(text) => normalizer.push_run(text),
-            Self::Joined(_) => {}
-        }
-        normalizer.finish();
-    }
-
-    /// Returns the byte range of the source in the body; an empty one for text of earlier messages.
-    pub fn range(&self) -> Range<usize> {
-        match self {
-            Self::Value(raw) | Self::Encoded(raw, _) => raw.range(),
-            Self::Joined(range) => range.clone(),
-            Self::Earlier(_) => 0..0,
-        }
-    }
-
-    /// Returns the bytes of the source.
-    pub fn size(&self) -> usize {
-        match self {
-            Self::Earlier(text) => text.len(),
-            source => source.range().len(),
-        }
-    }
 }
 
 /// The state of a request to return to: the lengths of its lists, and small members.

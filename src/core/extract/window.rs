@@ -4,7 +4,8 @@
 use std::ops::Range;
 
 use super::issues::ReadIssues;
-use super::request::{Request, Segment, Source};
+use super::request::Request;
+use super::segment::{Segment, Source};
 use crate::text::SEGMENT_END;
 
 impl Request<'_> {

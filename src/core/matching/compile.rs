@@ -301,6 +301,8 @@ impl Compiler<'_> {
             entry.is_position_sensitive |= literal_use.anchor != StringMatch::Contains
                 || literal_use.cased_pattern.is_some()
                 || matches!(literal_use.target, LiteralTarget::Anchor { .. });
+            entry.has_voice |= matches!(literal_use.target, LiteralTarget::Bit(_))
+                && literal_use.sections & VOICES != 0;
             // Most literals have one use, but an empty vector would allocate room for four.
             if entry.uses.is_empty() {
                 entry.uses.reserve_exact(1);

@@ -63,6 +63,11 @@ impl BitState {
         is_new
     }
 
+    /// Unsets a bit.
+    pub fn unset(&mut self, bit: usize) {
+        write_bit(&mut self.set, bit, false);
+    }
+
     /// Marks whether a bit is pending: unset so far, but a test that has not run may set it.
     pub fn set_pending(&mut self, bit: usize, is_pending: bool) {
         write_bit(&mut self.pending, bit, is_pending);

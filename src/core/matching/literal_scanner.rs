@@ -11,9 +11,14 @@
 //! a small Bloom filter, then the last bytes of all literals of one length at once. Only then is a
 //! literal compared. So text made of pieces of literals costs more, but never in proportion to the
 //! number of literals that share a piece.
+//!
+//! A look-up at every position costs as much as all others together. So a few literals of four
+//! bytes are searched for one by one, many bytes at a time.
 #![deny(clippy::arithmetic_side_effects)]
 
 use std::collections::HashMap;
+
+use memchr::memmem::Finder;
 
 /// A set of literals, compiled for the search of a text for all of them at once.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +28,8 @@ pub struct Scanner {
     middle: GramTable<4, 8>,
     short: GramTable<2, 4>,
     shortest: GramTable<1, 4>,
+    /// The literals of `shortest` with their indices, if they are few.
+    few: Box<[(usize, Finder<'static>)]>,
 }
 
 /// Bytes of the shortest literal that can be found.
@@ -38,11 +45,19 @@ impl Scanner {
         let long = min_literal_len(8, 8);
         let middle = min_literal_len(4, 8);
         let short = min_literal_len(2, 4);
+        let is_shortest = |literal: &[u8]| (MIN_LITERAL_BYTES..short).contains(&literal.len());
+        let shortest = || literals.iter().enumerate().filter(|(_, literal)| is_shortest(literal));
+        let is_few = shortest().count() <= MAX_SINGLE_LITERALS;
+        let max_grams = if is_few { MIN_LITERAL_BYTES } else { short };
+        let finder = |(index, literal): (usize, &Box<[u8]>)| {
+            (index, Finder::new(literal.as_ref()).into_owned())
+        };
         Self {
             long: GramTable::new(&literals, long..usize::MAX),
             middle: GramTable::new(&literals, middle..long),
             short: GramTable::new(&literals, short..middle),
-            shortest: GramTable::new(&literals, MIN_LITERAL_BYTES..short),
+            shortest: GramTable::new(&literals, MIN_LITERAL_BYTES..max_grams),
+            few: shortest().filter(|_| is_few).map(finder).collect(),
             literals,
         }
     }
@@ -54,6 +69,14 @@ impl Scanner {
         self.middle.scan(text, &self.literals, on_match);
         self.short.scan(text, &self.literals, on_match);
         self.shortest.scan(text, &self.literals, on_match);
+        for (literal, finder) in &self.few {
+            let mut rest = 0_usize;
+            while let Some(found) = text.get(rest..).and_then(|text| finder.find(text)) {
+                let start = rest.saturating_add(found);
+                on_match(*literal, start);
+                rest = start.saturating_add(1);
+            }
+        }
     }
 
     /// Returns the bytes of a literal.
@@ -453,6 +476,9 @@ fn context_bit(context: u64) -> u64 {
     1_u64.wrapping_shl(hash_gram(context, 58) as u32)
 }
 
+/// Maximum number of literals of four bytes that are searched for one by one.
+const MAX_SINGLE_LITERALS: usize = 8;
+
 /// Bytes next to a gram that the Bloom filter covers.
 const CONTEXT_BYTES: usize = 4;
 
@@ -554,7 +580,8 @@ mod tests {
 
         #[test]
         fn equals_a_search_for_each_literal(
-            literals in proptest::collection::vec("[ab ]{4,24}", 1..20),
+            literals in prop::sample::select(vec!["[ab ]{4,24}", "[ab ]{4}"])
+                .prop_flat_map(|literal| prop::collection::vec(literal, 1..20)),
             text in "[ab ]{0,400}",
         ) {
             let mut expected = Vec::new();

@@ -9,7 +9,7 @@
 use std::ops::Range;
 
 use super::literal_scanner::Scanner;
-use super::regex_gate::segment_at;
+use super::segments::segment_at;
 use super::voices::sections_at;
 use crate::extract::{Passages, Request};
 use crate::rules::concept::is_whole_word;

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::required_literals::RequiredLiteralIds;
+use super::sparse::SparseArray;
 
 /// Occurrences of literals: recorded in the order of the scan, then grouped by literal.
 ///
@@ -11,16 +12,22 @@ use super::required_literals::RequiredLiteralIds;
 pub(super) struct Occurrences {
     /// Literal and first byte of each occurrence, in the order of recording.
     recorded: Vec<(u32, u32)>,
-    /// Number of occurrences, by literal.
-    counts: Vec<u32>,
-    /// Literals with at least one occurrence.
+    /// LiteralGroup of each literal; valid after [`Self::sort`].
+    groups: SparseArray<LiteralGroup>,
+    /// Literals with at least one occurrence; valid after [`Self::sort`].
     seen_literals: Vec<u32>,
     /// First byte of each occurrence, grouped by literal; valid after [`Self::sort`].
     starts: Vec<u32>,
-    /// End of the literal's group in `starts`, by literal.
-    ends: Vec<u32>,
     /// Maximum number of occurrences.
     max_recorded: usize,
+}
+
+/// The occurrences of one literal.
+#[derive(Clone, Copy, Debug, Default)]
+struct LiteralGroup {
+    count: u32,
+    /// End of the group in [`Occurrences::starts`].
+    end: u32,
 }
 
 impl Occurrences {
@@ -28,10 +35,9 @@ impl Occurrences {
     pub fn new(literals: usize) -> Self {
         Self {
             recorded: Vec::new(),
-            counts: vec![0; literals],
+            groups: SparseArray::new(literals),
             seen_literals: Vec::new(),
             starts: Vec::new(),
-            ends: vec![0; literals],
             max_recorded: 0,
         }
     }
@@ -39,25 +45,17 @@ impl Occurrences {
     /// Removes all occurrences, and sets the limit for a text of `text_len` bytes.
     pub fn clear(&mut self, text_len: usize) {
         self.max_recorded = (text_len / BYTES_PER_OCCURRENCE).saturating_add(MIN_OCCURRENCES);
-        for literal in self.seen_literals.drain(..) {
-            if let Some(count) = self.counts.get_mut(literal as usize) {
-                *count = 0;
-            }
-        }
         self.recorded.clear();
+        self.groups.clear();
+        self.seen_literals.clear();
         self.starts.clear();
     }
 
     /// Records that a literal begins at byte `start` of the text. Returns false if the limit is
     /// reached, and the occurrence was dropped.
     pub fn record(&mut self, literal: usize, start: usize) -> bool {
-        let Some(count) = self.counts.get_mut(literal) else { return true };
         if self.recorded.len() >= self.max_recorded {
             return false;
-        }
-        *count = count.saturating_add(1);
-        if *count == 1 {
-            self.seen_literals.push(literal as u32);
         }
         self.recorded.push((literal as u32, start as u32));
         true
@@ -69,22 +67,27 @@ impl Occurrences {
         if self.starts.len() == self.recorded.len() {
             return;
         }
+        for (literal, _) in &self.recorded {
+            let Some(group) = self.groups.get_mut(*literal as usize) else { continue };
+            group.count = group.count.saturating_add(1);
+            if group.count == 1 {
+                self.seen_literals.push(*literal);
+            }
+        }
         let mut range_start = 0_u32;
         for literal in &self.seen_literals {
-            let literal = *literal as usize;
-            if let (Some(end), Some(count)) = (self.ends.get_mut(literal), self.counts.get(literal))
-            {
-                *end = range_start;
-                range_start = range_start.saturating_add(*count);
+            if let Some(group) = self.groups.get_mut(*literal as usize) {
+                group.end = range_start;
+                range_start = range_start.saturating_add(group.count);
             }
         }
         self.starts.resize(self.recorded.len(), 0);
         for (literal, start) in &self.recorded {
-            let Some(end) = self.ends.get_mut(*literal as usize) else { continue };
-            if let Some(slot) = self.starts.get_mut(*end as usize) {
+            let Some(group) = self.groups.get_mut(*literal as usize) else { continue };
+            if let Some(slot) = self.starts.get_mut(group.end as usize) {
                 *slot = *start;
             }
-            *end = end.saturating_add(1);
+            group.end = group.end.saturating_add(1);
         }
         for literal in &self.seen_literals {
             let range = self.range(*literal as usize);
@@ -103,15 +106,17 @@ impl Occurrences {
 
     /// Returns how often the alternatives of a required literal occur.
     pub fn count(&self, required: &RequiredLiteralIds) -> usize {
-        let counts = required.literals.iter().filter_map(|literal| self.counts.get(*literal));
-        counts.fold(0, |sum, count| sum.saturating_add(*count as usize))
+        let counts = required.literals.iter().map(|literal| self.groups.get(*literal).count);
+        counts.fold(0, |sum, count| sum.saturating_add(count as usize))
     }
 
     /// Returns the starts of all alternatives of a required literal, in ascending order.
     pub fn starts_of_any(&self, required: &RequiredLiteralIds) -> Vec<usize> {
-        let unsorted = required.literals.iter().flat_map(|literal| self.starts_of(*literal));
-        let mut starts: Vec<usize> = unsorted.map(|start| *start as usize).collect();
-        if required.literals.len() > 1 {
+        let mut starts = Vec::with_capacity(self.count(required));
+        for literal in &required.literals {
+            starts.extend(self.starts_of(*literal).iter().map(|start| *start as usize));
+        }
+        if !starts.is_sorted() {
             starts.sort_unstable();
         }
         starts
@@ -134,13 +139,8 @@ impl Occurrences {
 
     /// Returns the range of the literal's group in `starts`.
     fn range(&self, literal: usize) -> Range<usize> {
-        let count = self.counts.get(literal).copied().unwrap_or_default() as usize;
-        // `ends` is stale for literals without occurrences.
-        let end = match count {
-            0 => 0,
-            _ => self.ends.get(literal).copied().unwrap_or_default() as usize,
-        };
-        end.saturating_sub(count)..end
+        let group = self.groups.get(literal);
+        group.end.saturating_sub(group.count) as usize..group.end as usize
     }
 }
 

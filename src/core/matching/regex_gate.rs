@@ -13,6 +13,7 @@ use regex_automata::{Anchored, Input};
 
 use super::occurrences::Occurrences;
 use super::required_literals::RequiredLiteralIds;
+use super::segments::{SegmentCursor, segment_at};
 use super::voices::{possible_sections, sections_at};
 use crate::error::Error;
 use crate::extract::{Passages, Request, Segment};
@@ -109,6 +110,7 @@ impl RegexGate {
         if !self.rarest_fits(test, request) {
             return Vec::new();
         }
+        let mut segments = SegmentCursor::new(request);
         let mut starts_by_required: Vec<Vec<usize>> =
             Vec::with_capacity(test.required_literals.len());
         for required in &test.required_literals {
@@ -116,9 +118,12 @@ impl RegexGate {
             if spend_occurrences(request, starts.len()).is_none() {
                 return Vec::new();
             }
-            starts.retain(|start| match starts_by_required.last() {
-                Some(predecessors) => required.has_predecessor(*start, predecessors, request),
-                None => required.can_begin_match(*start, test.sections, request),
+            starts.retain(|start| {
+                let Some((_, segment)) = segments.at(*start) else { return false };
+                match starts_by_required.last() {
+                    Some(predecessors) => required.has_predecessor(*start, predecessors, segment),
+                    None => required.can_begin_match(*start, test.sections, segment),
+                }
             });
             if starts.is_empty() {
                 return starts;
@@ -223,10 +228,8 @@ impl RegexGate {
 impl RegexTest {
     /// Returns the mask of all required literals.
     fn required_mask(&self) -> u8 {
-        self.required_literals
-            .iter()
-            .enumerate()
-            .fold(0, |mask, (index, _)| mask | required_bit(index))
+        let unused = u8::BITS.saturating_sub(self.required_literals.len() as u32);
+        u8::MAX.checked_shr(unused).unwrap_or_default()
     }
 
     /// Returns whether a match may begin with `byte`; true if the first bytes are unknown.
@@ -258,17 +261,14 @@ struct MatchBounds {
 
 impl RequiredLiteralIds {
     /// Returns whether a match can have this literal, its first required literal, at `start`.
-    fn can_begin_match(&self, start: usize, sections: u16, request: &Request<'_>) -> bool {
-        segment_at(request, start).is_some_and(|(_, segment)| {
-            possible_sections(segment) & sections != 0
-                && segment.range.start.saturating_add(self.min_distance) <= start
-        })
+    fn can_begin_match(&self, start: usize, sections: u16, segment: &Segment<'_>) -> bool {
+        possible_sections(segment) & sections != 0
+            && segment.range.start.saturating_add(self.min_distance) <= start
     }
 
     /// Returns whether one of `predecessors` is at an allowed distance before `start`, in the same
     /// value.
-    fn has_predecessor(&self, start: usize, predecessors: &[usize], request: &Request<'_>) -> bool {
-        let Some((_, segment)) = segment_at(request, start) else { return false };
+    fn has_predecessor(&self, start: usize, predecessors: &[usize], segment: &Segment<'_>) -> bool {
         let Some(latest) = start.checked_sub(self.min_distance) else { return false };
         let earliest = self.max_distance.map_or(0, |max| start.saturating_sub(max));
         let end_index = predecessors.partition_point(|position| *position <= latest);
@@ -307,8 +307,9 @@ fn search_each_start(
     let min = test.required_literals.first()?.min_distance;
     let text = request.text().as_bytes();
     let mut next_start = 0;
+    let mut segments = SegmentCursor::new(request);
     for literal_start in literal_starts {
-        let (_, segment) = segment_at(request, *literal_start)?;
+        let (_, segment) = segments.at(*literal_start)?;
         let earliest = literal_start.saturating_sub(bounds.max_before);
         let first_start = earliest.max(segment.range.start).max(next_start);
         for start in first_start..=literal_start.saturating_sub(min) {
@@ -319,7 +320,7 @@ fn search_each_start(
             }
             let window = start..start.saturating_add(bounds.max_len).min(segment.range.end);
             request.work().spend_searching(window.len()).then_some(())?;
-            let matched = search_window(regex, request, &window, Anchored::Yes);
+            let matched = search_window(regex, request, segment, &window, Anchored::Yes);
             if matched.is_some() {
                 return matched;
             }
@@ -373,15 +374,16 @@ fn search_passages(
     request: &Request<'_>,
     passages: Option<&Passages>,
 ) -> Option<Range<usize>> {
-    let Some(passages) = passages else {
-        return search_window(regex, request, window, Anchored::No);
-    };
     let (_, segment) = segment_at(request, window.start)?;
+    let Some(passages) = passages else {
+        return search_window(regex, request, segment, window, Anchored::No);
+    };
     let mut start = window.start;
     while start < window.end {
         let passage_end = passages.end_at(start).min(window.end);
         if sections_at(segment, Some(passages), start) & test.sections != 0 {
-            let matched = search_window(regex, request, &(start..window.end), Anchored::No)?;
+            let rest = start..window.end;
+            let matched = search_window(regex, request, segment, &rest, Anchored::No)?;
             if matched.start < passage_end {
                 return Some(matched);
             }
@@ -394,17 +396,17 @@ fn search_passages(
     None
 }
 
-/// Returns the first match of a regex in a window of the text.
+/// Returns the first match of a regex in a window of the text of a segment.
 ///
 /// `^`, `$` and `\b` see the text of the value around the window; they match at the edges of the
 /// value, not of the window.
 fn search_window(
     regex: &Regex,
     request: &Request<'_>,
+    segment: &Segment<'_>,
     window: &Range<usize>,
     anchored: Anchored,
 ) -> Option<Range<usize>> {
-    let (_, segment) = segment_at(request, window.start)?;
     let text = request.text().as_bytes().get(segment.range.clone())?;
     let base = segment.range.start;
     let window = window.start.checked_sub(base)?..window.end.checked_sub(base)?;
@@ -499,13 +501,3 @@ const MAX_ANCHORED_MATCH_BYTES: usize = 1 << 10;
 
 /// Cost of checking one occurrence of a required literal, in bytes of search that take as long.
 const OCCURRENCE_COST_BYTES: usize = 8;
-
-/// Returns the segment that contains a byte of the text, and its index.
-pub(super) fn segment_at<'r, 'a>(
-    request: &'r Request<'a>,
-    position: usize,
-) -> Option<(usize, &'r Segment<'a>)> {
-    let after = request.segments().partition_point(|segment| segment.range.start <= position);
-    let index = after.checked_sub(1)?;
-    Some((index, request.segments().get(index)?))
-}

@@ -1,0 +1,70 @@
+//! Locates the evidence of matching signatures in the body.
+#![deny(clippy::arithmetic_side_effects)]
+
+use std::collections::BTreeMap;
+
+use super::hit::{Evidence, Hit};
+use super::matcher::Matcher;
+use super::segments::segment_at;
+use crate::extract::{Request, Source};
+use crate::text;
+
+impl Matcher<'_> {
+    /// Returns the hits with their evidence.
+    ///
+    /// Maps offsets of the normalised text back to the body. For this, it reads the values around
+    /// the matches again, no byte twice.
+    pub(super) fn with_evidence(&self, signatures: Vec<usize>, request: &Request<'_>) -> Vec<Hit> {
+        let mut witnesses = Vec::with_capacity(signatures.len());
+        let mut offsets_by_segment: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for signature in signatures {
+            let mut bits = Vec::new();
+            if let Some(condition) = self.program.conditions.get(signature) {
+                condition.witness_bits(&self.bit_state, &mut bits);
+            }
+            for origin in
+                bits.iter().filter_map(|bit| self.origin(*bit)).filter(|origin| origin.is_in_text)
+            {
+                if let Some((segment_index, segment)) = segment_at(request, origin.start) {
+                    let offsets = offsets_by_segment.entry(segment_index).or_default();
+                    for position in [origin.start, origin.end.saturating_sub(1)] {
+                        offsets.push(position.saturating_sub(segment.range.start));
+                    }
+                }
+            }
+            witnesses.push((signature, bits));
+        }
+        let source_map = |(segment_index, offsets): (usize, Vec<usize>)| {
+            Some((
+                segment_index,
+                request.source_map(request.segments().get(segment_index)?, offsets)?,
+            ))
+        };
+        let source_maps: BTreeMap<usize, text::SourceMap> =
+            offsets_by_segment.into_iter().filter_map(source_map).collect();
+        let locate = |bit: usize| {
+            let field = self.program.field_by_bit.get(bit)?.clone();
+            let origin = self.origin(bit)?;
+            if !origin.is_in_text {
+                return Some(Evidence { field, start: origin.start, end: origin.end });
+            }
+            let (segment_index, segment) = segment_at(request, origin.start)?;
+            let base = segment.range.start;
+            let range_in_value = origin.start.checked_sub(base)?..origin.end.checked_sub(base)?;
+            let range = match segment.source {
+                Source::Value(_) => source_maps.get(&segment_index)?.source_range(range_in_value),
+                Source::Encoded(..) | Source::Joined(_) | Source::Earlier(_) => {
+                    segment.source.range()
+                }
+            };
+            Some(Evidence { field, start: range.start, end: range.end })
+        };
+        let to_hit = |(signature, bits): (usize, Vec<usize>)| Hit {
+            signature,
+            evidence: bits.into_iter().filter_map(locate).collect(),
+            innocence: Vec::new(),
+            indicator_key: None,
+        };
+        witnesses.into_iter().map(to_hit).collect()
+    }
+}

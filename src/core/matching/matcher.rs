@@ -1,0 +1,557 @@
+//! The matcher: runs the comparisons and conditions of a program on one request after another.
+#![deny(clippy::arithmetic_side_effects)]
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use super::condition::{BitExpr, BitState, Ternary};
+use super::hit::Hit;
+use super::keyword::run_keyword_tests;
+use super::near;
+use super::near::{NearState, NearTest};
+use super::program::{
+    HeaderBits, LateTest, Literal, LiteralTarget, LiteralUse, Program, SignatureUse,
+};
+use super::regex_gate::RegexGate;
+use super::segments::SegmentCursor;
+use super::sparse::SparseArray;
+use super::voices::{possible_sections, sections_at, segment_sections};
+use crate::extract::{Passages, ReadIssues, Request, Segment};
+use crate::field::{Field, FieldId, VOICES};
+use crate::rules::signature::StringMatch;
+
+/// Matches one request after another with the same buffers.
+#[derive(Debug)]
+pub struct Matcher<'p> {
+    pub(super) program: &'p Program,
+    pub(super) bit_state: BitState,
+    /// Origin of each set bit.
+    origins: Vec<(usize, BitOrigin)>,
+    /// Bit set of signatures to evaluate.
+    candidate_signatures: Vec<u64>,
+    /// Sections and voices in which a literal was seen, by literal.
+    sections_by_literal: SparseArray<u16>,
+    /// Literals whose voice matters, with their starts, in the order of the scan.
+    voiced_literals: Vec<(u32, u32)>,
+    regex_gate: RegexGate,
+    near: NearState,
+}
+
+/// The location that set a bit: a range in the normalised text, or in a value.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct BitOrigin {
+    pub start: usize,
+    pub end: usize,
+    pub is_in_text: bool,
+}
+
+/// An occurrence of a literal in the text of a request.
+struct FoundLiteral<'r, 'a> {
+    literal: usize,
+    segment_index: usize,
+    segment: &'r Segment<'a>,
+    start: usize,
+    end: usize,
+}
+
+impl Program {
+    /// Creates a matcher with its own buffers.
+    pub fn matcher(&self) -> Matcher<'_> {
+        Matcher {
+            program: self,
+            bit_state: BitState::new(self.field_by_bit.len()),
+            origins: Vec::with_capacity(64),
+            candidate_signatures: vec![0; self.conditions.len().div_ceil(64)],
+            sections_by_literal: SparseArray::new(self.literals.len()),
+            voiced_literals: Vec::new(),
+            regex_gate: RegexGate::new(self.regexes.len(), self.literals.len()),
+            near: NearState::default(),
+        }
+    }
+
+    /// Returns whether the signatures in `matched` depend on the voices of passages. If
+    /// none of them is evidence, that is not worth the work, for they add nothing to a score.
+    fn needs_division(&self, matched: &[usize]) -> bool {
+        let any = |is_wanted: fn(&SignatureUse) -> bool| {
+            matched.iter().filter_map(|signature| self.uses.get(*signature)).any(is_wanted)
+        };
+        any(|signature| signature.is_evidence) && any(|signature| signature.has_voice)
+    }
+
+    /// Returns whether a bit is set by text of a voice.
+    fn is_voiced(&self, bit: usize) -> bool {
+        matches!(self.field_by_bit.get(bit),
+            Some(Field::Known(field)) if crate::field::sections(*field) & VOICES != 0)
+    }
+}
+
+impl Matcher<'_> {
+    /// Returns the signatures that match a request, in the order of the ruleset.
+    ///
+    /// At first, all text counts in every voice that it may have. If signatures match by that, the
+    /// text is divided, and they are evaluated again: few requests have any.
+    pub fn hits(&mut self, request: &Request<'_>, header_bits: &HeaderBits) -> Vec<Hit> {
+        let mut matched = self.matched(request, header_bits);
+        let mut passages = None;
+        // Text that has used up its share already counts in every voice.
+        if !request.work().is_exhausted() && self.program.needs_division(&matched) {
+            request.work().begin_search(request.text().len());
+            matched = self.matched_by_voice(matched, request, request.passages());
+            passages = Some(request.passages());
+        }
+        if matched.is_empty() {
+            return Vec::new();
+        }
+        let innocence: Vec<Vec<usize>> =
+            matched.iter().map(|signature| self.innocence(*signature, request, passages)).collect();
+        let mut hits = self.with_evidence(matched, request);
+        for (hit, innocence) in hits.iter_mut().zip(innocence) {
+            hit.innocence = innocence;
+        }
+        hits
+    }
+
+    /// Returns the signatures whose conditions hold if text counts in all possible voices.
+    fn matched(&mut self, request: &Request<'_>, header_bits: &HeaderBits) -> Vec<usize> {
+        self.bit_state.clear();
+        self.bit_state.is_superset = true;
+        self.candidate_signatures.fill(0);
+        self.origins.clear();
+        self.sections_by_literal.clear();
+        self.voiced_literals.clear();
+        self.regex_gate.reset(request.text().len());
+        self.near.reset(request.text().len());
+        for (bit, range) in header_bits.iter() {
+            self.set_by_value(*bit, range.clone());
+        }
+        self.match_keywords(request);
+        self.match_numbers(request);
+        self.match_absences(request, None);
+        self.match_text(request);
+        let matched = self.matching_signatures(request, None);
+        match self.match_exhaustion(request) {
+            true => self.matching_signatures(request, None),
+            false => matched,
+        }
+    }
+
+    /// Returns those of the signatures in `matched` whose conditions hold by the voices of
+    /// passages.
+    ///
+    /// No other signature can hold: fewer bits are set than before, and negations of comparisons
+    /// with voices held. So only the bits of voices change, and only tests that matched run again.
+    fn matched_by_voice(
+        &mut self,
+        mut matched: Vec<usize>,
+        request: &Request<'_>,
+        passages: &Passages,
+    ) -> Vec<usize> {
+        let program = self.program;
+        self.bit_state.is_superset = false;
+        let bit_state = &mut self.bit_state;
+        self.origins.retain(|(bit, _)| {
+            let is_kept = !program.is_voiced(*bit);
+            if !is_kept {
+                bit_state.unset(*bit);
+                let is_late = program.late_tests.get(*bit).is_some_and(Option::is_some);
+                bit_state.set_pending(*bit, is_late);
+            }
+            is_kept
+        });
+        self.match_absences(request, Some(passages));
+        self.match_voiced_text(request, passages);
+        matched.retain(|signature| self.signature_matches(*signature, request, Some(passages)));
+        match self.match_exhaustion(request) {
+            true => self.matching_signatures(request, Some(passages)),
+            false => matched,
+        }
+    }
+
+    /// Sets the bits of a request whose budget was exhausted by matching. Returns whether it was.
+    fn match_exhaustion(&mut self, request: &Request<'_>) -> bool {
+        let is_new =
+            request.work().is_exhausted() && !request.issues().contains(ReadIssues::COSTLY);
+        if is_new && let Some(tests) = self.program.keywords.get(&FieldId::BodyUnreadable) {
+            run_keyword_tests(tests, BUDGET_EXHAUSTED, &mut |bit, range| {
+                self.set_by_value(bit, range);
+            });
+        }
+        is_new
+    }
+
+    /// Sets a bit, with a range in a value as evidence.
+    fn set_by_value(&mut self, bit: usize, range: Range<usize>) {
+        self.set(bit, BitOrigin { start: range.start, end: range.end, is_in_text: false });
+    }
+
+    /// Sets a bit, with the origin of the first match as evidence.
+    fn set(&mut self, bit: usize, origin: BitOrigin) {
+        if self.bit_state.set(bit) {
+            self.origins.push((bit, origin));
+            self.mark_candidates(bit);
+        }
+    }
+
+    /// Marks the signatures that a bit triggers for evaluation.
+    fn mark_candidates(&mut self, bit: usize) {
+        for signature in self.program.signatures_by_bit.get(bit).into_iter().flatten() {
+            if let Some(word) = self.candidate_signatures.get_mut(*signature as usize / 64) {
+                *word |= 1 << (signature % 64);
+            }
+        }
+    }
+
+    fn match_keywords(&mut self, request: &Request<'_>) {
+        let program = self.program;
+        for (name, value) in request.keywords() {
+            if let Some(tests) = program.keywords.get(name) {
+                run_keyword_tests(tests, value, &mut |bit, range| self.set_by_value(bit, range));
+            }
+        }
+    }
+
+    fn match_numbers(&mut self, request: &Request<'_>) {
+        let program = self.program;
+        for (name, value) in request.numbers() {
+            for test in program.numbers.get(name).into_iter().flatten() {
+                if test
+                    .check
+                    .is_none_or(|(comparator, operand)| comparator.matches(*value, operand))
+                {
+                    self.set(test.bit, BitOrigin::default());
+                }
+            }
+        }
+    }
+
+    /// Sets the bits of `|exists` comparisons.
+    fn match_absences(&mut self, request: &Request<'_>, passages: Option<&Passages>) {
+        let program = self.program;
+        let segments = request.segments().iter();
+        let sections = segments.fold(0, |mask, segment| mask | segment_sections(segment, passages));
+        for (mask, bit) in &program.presence_tests {
+            if mask & sections != 0 {
+                self.set(*bit, BitOrigin::default());
+            }
+        }
+        for (field, bit) in &program.absence_tests {
+            let Field::Known(name) = field else { continue };
+            // Undivided text may lack any voice.
+            let may_lack = passages.is_none() && crate::field::sections(*name) & VOICES != 0;
+            if may_lack || !has_value(request, *name, sections) {
+                self.set(*bit, BitOrigin::default());
+            }
+        }
+    }
+
+    /// Scans the text for all literals, sets their bits, and records literals for the regex gate.
+    fn match_text(&mut self, request: &Request<'_>) {
+        let program = self.program;
+        // The text is scanned once per width of grams. A request whose text fits its budget is
+        // always scanned, for that is linear.
+        request.work().spend_reading(request.text().len());
+        let mut cased_tests = CasedTests::default();
+        let mut locate = locator(program, request);
+        program.scanner.scan(request.text().as_bytes(), &mut |literal_index, start| {
+            let Some((literal, occurrence)) = locate(literal_index, start) else { return };
+            if literal.is_required_by_regex
+                && !self.regex_gate.record_occurrence(literal_index, start)
+            {
+                request.work().exhaust();
+            }
+            if literal.has_voice && self.voiced_literals.len() <= MAX_VOICED_LITERALS {
+                self.voiced_literals.push((literal_index as u32, start as u32));
+            }
+            let sections = possible_sections(occurrence.segment);
+            if let Some(seen_sections) = self.sections_by_literal.get_mut(literal_index) {
+                if sections & !*seen_sections == 0 && !literal.is_position_sensitive {
+                    return;
+                }
+                *seen_sections |= sections;
+            }
+            for (index, literal_use) in literal.uses.iter().enumerate() {
+                if literal_use.sections & sections == 0
+                    || literal.is_position_sensitive
+                        && !cased_tests.satisfies(literal_use, index, &occurrence, request)
+                {
+                    continue;
+                }
+                let FoundLiteral { start, end, .. } = occurrence;
+                match literal_use.target {
+                    LiteralTarget::Bit(bit) => {
+                        self.set(bit, BitOrigin { start, end, is_in_text: true })
+                    }
+                    LiteralTarget::Regex { regex, required_index } => {
+                        self.record_literal_set(regex, required_index)
+                    }
+                    LiteralTarget::Anchor { concept, is_stem } => {
+                        self.record_anchor(concept, is_stem, start..end, request, sections);
+                    }
+                }
+            }
+        });
+    }
+
+    /// Sets the bits of literals in text of a voice, by the voices of passages.
+    fn match_voiced_text(&mut self, request: &Request<'_>, passages: &Passages) {
+        let program = self.program;
+        let voiced_literals = std::mem::take(&mut self.voiced_literals);
+        let mut cased_tests = CasedTests::default();
+        let mut locate = locator(program, request);
+        let mut on_match = |literal_index: usize, start: usize| {
+            let Some((literal, occurrence)) = locate(literal_index, start) else { return };
+            let sections = sections_at(occurrence.segment, Some(passages), start);
+            for (index, literal_use) in literal.uses.iter().enumerate() {
+                let LiteralTarget::Bit(bit) = literal_use.target else { continue };
+                if literal_use.sections & VOICES != 0
+                    && literal_use.sections & sections != 0
+                    && !self.bit_state.is_set(bit)
+                    && cased_tests.satisfies(literal_use, index, &occurrence, request)
+                {
+                    let FoundLiteral { start, end, .. } = occurrence;
+                    self.set(bit, BitOrigin { start, end, is_in_text: true });
+                }
+            }
+        };
+        if voiced_literals.len() <= MAX_VOICED_LITERALS {
+            for (literal, start) in &voiced_literals {
+                on_match(*literal as usize, *start as usize);
+            }
+        } else {
+            request.work().spend_reading(request.text().len());
+            program.scanner.scan(request.text().as_bytes(), &mut on_match);
+        }
+        self.voiced_literals = voiced_literals;
+    }
+
+    /// Returns the origin of a set bit.
+    pub(super) fn origin(&self, bit: usize) -> Option<&BitOrigin> {
+        self.origins.iter().find(|(other, _)| *other == bit).map(|(_, origin)| origin)
+    }
+
+    /// Records a required literal of a regex. The last missing literal makes the bit of the regex
+    /// pending.
+    fn record_literal_set(&mut self, regex: usize, required_index: usize) {
+        let Some(test) = self.program.regexes.get(regex) else { return };
+        if self.regex_gate.record_literal_set(regex, test, required_index) {
+            self.bit_state.set_pending(test.bit, true);
+            self.mark_candidates(test.bit);
+        }
+    }
+
+    /// Records a term that anchors comparisons with concepts, whose bits become pending.
+    fn record_anchor(
+        &mut self,
+        concept: u32,
+        is_stem: bool,
+        range: Range<usize>,
+        request: &Request<'_>,
+        sections: u16,
+    ) {
+        let near = &self.program.near;
+        let is_in_section = |test: &NearTest| test.sections & sections != 0;
+        if !near.tests_of(concept).any(|(_, test)| is_in_section(test))
+            || !near::is_word_in_text(request, &range, is_stem)
+        {
+            return;
+        }
+        if !self.near.record_anchor(concept, &range) {
+            return request.work().exhaust();
+        }
+        for (_, test) in near.tests_of(concept).filter(|(_, test)| is_in_section(test)) {
+            self.bit_state.set_pending(test.bit, true);
+            self.mark_candidates(test.bit);
+        }
+    }
+
+    /// Runs a pending test. Its bit is then no longer pending.
+    fn run_late_test(
+        &mut self,
+        bit: usize,
+        test: LateTest,
+        request: &Request<'_>,
+        passages: Option<&Passages>,
+    ) {
+        self.bit_state.set_pending(bit, false);
+        let program = self.program;
+        let matched = match test {
+            LateTest::Regex(index) => program
+                .regexes
+                .get(index)
+                .and_then(|regex| self.regex_gate.find_match(regex, request, passages)),
+            LateTest::Near(index) => program
+                .near
+                .tests
+                .get(index)
+                .and_then(|test| self.near.find_match(&program.near, test, request, passages)),
+        };
+        if let Some(range) = matched {
+            self.set(bit, BitOrigin { start: range.start, end: range.end, is_in_text: true });
+        }
+    }
+
+    /// Returns the candidate signatures whose condition holds, running late tests as needed.
+    fn matching_signatures(
+        &mut self,
+        request: &Request<'_>,
+        passages: Option<&Passages>,
+    ) -> Vec<usize> {
+        let mut matching = Vec::new();
+        // No signature becomes a candidate in this loop: a late test that matches triggers only
+        // signatures that its pending bit has triggered before.
+        for word_index in 0..self.candidate_signatures.len() {
+            let mut word = self.candidate_signatures.get(word_index).copied().unwrap_or_default();
+            while word != 0 {
+                let bit = word.trailing_zeros();
+                word ^= 1 << bit;
+                let signature = word_index.saturating_mul(64).saturating_add(bit as usize);
+                if self.signature_matches(signature, request, passages) {
+                    matching.push(signature);
+                }
+            }
+        }
+        matching
+    }
+
+    /// Returns whether the condition of a signature holds.
+    fn signature_matches(
+        &mut self,
+        signature: usize,
+        request: &Request<'_>,
+        passages: Option<&Passages>,
+    ) -> bool {
+        let condition = self.program.conditions.get(signature);
+        condition.is_some_and(|condition| self.holds(condition, request, passages))
+    }
+
+    /// Returns the positions of the innocence selections of a signature that hold.
+    fn innocence(
+        &mut self,
+        signature: usize,
+        request: &Request<'_>,
+        passages: Option<&Passages>,
+    ) -> Vec<usize> {
+        let Some(selections) = self.program.innocence.get(signature) else { return Vec::new() };
+        let holding = |(position, selection): (usize, &BitExpr)| {
+            self.holds(selection, request, passages).then_some(position)
+        };
+        selections.iter().enumerate().filter_map(holding).collect()
+    }
+
+    /// Evaluates an expression, running late tests as long as the value depends on one.
+    fn holds(
+        &mut self,
+        expression: &BitExpr,
+        request: &Request<'_>,
+        passages: Option<&Passages>,
+    ) -> bool {
+        loop {
+            match expression.evaluate(&self.bit_state) {
+                Ternary::Holds => return true,
+                Ternary::Fails => return false,
+                Ternary::DependsOn(bit) => match self.program.late_tests.get(bit) {
+                    Some(Some(test)) => self.run_late_test(bit, *test, request, passages),
+                    _ => return false,
+                },
+            }
+        }
+    }
+}
+
+/// The value of `hedgerow.body.unreadable` if the search budget is exhausted.
+const BUDGET_EXHAUSTED: &str = "costly";
+
+/// Returns whether an occurrence from `start` to `end` lies at the edge of the segment that
+/// `anchor` requires.
+fn satisfies_anchor(anchor: StringMatch, segment: &Segment<'_>, start: usize, end: usize) -> bool {
+    match anchor {
+        StringMatch::Contains => true,
+        StringMatch::StartsWith => start == segment.range.start,
+        StringMatch::EndsWith => end == segment.range.end,
+        StringMatch::Equals => start == segment.range.start && end == segment.range.end,
+    }
+}
+
+/// Returns a function that finds the literal and the segment of an occurrence.
+fn locator<'r, 'a>(
+    program: &'r Program,
+    request: &'r Request<'a>,
+) -> impl FnMut(usize, usize) -> Option<(&'r Literal, FoundLiteral<'r, 'a>)> {
+    let mut segments = SegmentCursor::new(request);
+    move |literal, start| {
+        let (segment_index, segment) = segments.at(start)?;
+        let end = start.saturating_add(program.scanner.literal_len(literal));
+        let occurrence = FoundLiteral { literal, segment_index, segment, start, end };
+        Some((program.literals.get(literal)?, occurrence))
+    }
+}
+
+/// Maximum number of literals whose voice matters that are recorded. The text is scanned again if
+/// it has more.
+const MAX_VOICED_LITERALS: usize = 4_096;
+
+/// Comparisons of literals with the place and the case of their occurrences.
+#[derive(Default)]
+struct CasedTests {
+    value: CasedValue,
+    /// Segment, literal and use of each comparison with a case. It compares the whole value, so
+    /// once per value is enough.
+    tested: BTreeSet<(usize, usize, usize)>,
+}
+
+impl CasedTests {
+    /// Returns whether an occurrence satisfies a use of its literal in place and case. A comparison
+    /// with a case is made once per value; after that, it is not satisfied again.
+    fn satisfies(
+        &mut self,
+        literal_use: &LiteralUse,
+        use_index: usize,
+        occurrence: &FoundLiteral<'_, '_>,
+        request: &Request<'_>,
+    ) -> bool {
+        let FoundLiteral { literal, segment_index, segment, start, end } = *occurrence;
+        if !satisfies_anchor(literal_use.anchor, segment, start, end) {
+            return false;
+        }
+        let Some(pattern) = &literal_use.cased_pattern else { return true };
+        self.tested.insert((segment_index, literal, use_index))
+            && request.work().spend_searching(segment.range.len())
+            && literal_use.anchor.matches(self.value.text(segment_index, segment, request), pattern)
+    }
+}
+
+/// The text of the last segment that was compared with its case.
+#[derive(Default)]
+struct CasedValue {
+    segment_index: Option<usize>,
+    text: String,
+}
+
+impl CasedValue {
+    /// Returns the text of a segment with its case; empty for joined parts, or if the budget does
+    /// not suffice to normalise it.
+    ///
+    /// It is computed again if another segment was asked for since, which takes less memory than
+    /// all of them. A scan visits the segments in order, once per width of grams.
+    fn text(&mut self, index: usize, segment: &Segment<'_>, request: &Request<'_>) -> &str {
+        if self.segment_index != Some(index) {
+            self.segment_index = Some(index);
+            self.text.clear();
+            let source = &segment.source;
+            if !source.is_joined() && request.work().spend_searching(source.size()) {
+                // Case does not change the length of text by much.
+                let limit = segment.range.len().saturating_mul(2);
+                self.text.reserve_exact(segment.range.len());
+                source.push_cased_text(&mut self.text, limit);
+            }
+        }
+        &self.text
+    }
+}
+
+/// Returns whether a request has a value of a field; `sections` are the sections with text.
+fn has_value(request: &Request<'_>, name: FieldId, sections: u16) -> bool {
+    crate::field::sections(name) & sections != 0
+        || request.keywords().iter().any(|(present, _)| *present == name)
+        || request.numbers().iter().any(|(present, _)| *present == name)
+}

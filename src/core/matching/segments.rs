@@ -1,0 +1,36 @@
+//! Finds the segment of a position in the text of a request.
+#![deny(clippy::arithmetic_side_effects)]
+
+use crate::extract::{Request, Segment};
+
+/// Returns the segment that contains a byte of the text, and its index.
+pub(super) fn segment_at<'r, 'a>(
+    request: &'r Request<'a>,
+    position: usize,
+) -> Option<(usize, &'r Segment<'a>)> {
+    let after = request.segments().partition_point(|segment| segment.range.start <= position);
+    let index = after.checked_sub(1)?;
+    Some((index, request.segments().get(index)?))
+}
+
+/// Finds segments like [`segment_at`]. It begins with the last one, for the next position is mostly
+/// in the same.
+pub(super) struct SegmentCursor<'r, 'a> {
+    request: &'r Request<'a>,
+    last: Option<(usize, &'r Segment<'a>)>,
+}
+
+impl<'r, 'a> SegmentCursor<'r, 'a> {
+    pub fn new(request: &'r Request<'a>) -> Self {
+        Self { request, last: None }
+    }
+
+    /// Returns the segment that contains a byte of the text, and its index.
+    pub fn at(&mut self, position: usize) -> Option<(usize, &'r Segment<'a>)> {
+        let is_in_last = self.last.is_some_and(|(_, last)| last.range.contains(&position));
+        if !is_in_last {
+            self.last = segment_at(self.request, position);
+        }
+        self.last
+    }
+}

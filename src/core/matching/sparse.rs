@@ -1,0 +1,78 @@
+//! Values by index of which few differ from the default.
+#![deny(clippy::arithmetic_side_effects)]
+
+/// A value for each of many indices. Only what is written takes memory and time: a request has
+/// some dozens of the thousands of literals.
+#[derive(Debug)]
+pub(super) struct SparseArray<T> {
+    /// Number of the block of each [`BLOCK_LEN`] indices, counted from 1; 0 if nothing was written
+    /// there.
+    block_numbers: Box<[u32]>,
+    /// The blocks, one after the other.
+    values: Vec<T>,
+}
+
+impl<T: Copy + Default> SparseArray<T> {
+    /// Creates an array of `len` default values.
+    pub fn new(len: usize) -> Self {
+        Self { block_numbers: vec![0; len.div_ceil(BLOCK_LEN)].into(), values: Vec::new() }
+    }
+
+    /// Resets all values to the default.
+    pub fn clear(&mut self) {
+        self.block_numbers.fill(0);
+        self.values.clear();
+    }
+
+    /// Returns the value at an index.
+    pub fn get(&self, index: usize) -> T {
+        let block_number = self.block_numbers.get(index / BLOCK_LEN).copied().unwrap_or_default();
+        let position = position(block_number, index);
+        position.and_then(|position| self.values.get(position)).copied().unwrap_or_default()
+    }
+
+    /// Returns the value at an index, to write it; `None` past the end.
+    pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
+        let block_number = self.block_numbers.get_mut(index / BLOCK_LEN)?;
+        if *block_number == 0 {
+            let len = self.values.len().saturating_add(BLOCK_LEN);
+            self.values.resize(len, T::default());
+            *block_number = (len / BLOCK_LEN) as u32;
+        }
+        self.values.get_mut(position(*block_number, index)?)
+    }
+}
+
+/// Returns the position of an index in the values; `None` if its block was not written.
+fn position(block_number: u32, index: usize) -> Option<usize> {
+    let block = (block_number as usize).checked_sub(1)?;
+    Some(block.saturating_mul(BLOCK_LEN).saturating_add(index % BLOCK_LEN))
+}
+
+/// Number of values that get memory together.
+const BLOCK_LEN: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::prop;
+
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn equals_an_array(writes in prop::collection::vec((0..100_usize, 1..9_u16), 0..40)) {
+            let mut sparse = SparseArray::new(90);
+            for _ in 0..2 {
+                let mut array = [0; 90];
+                sparse.clear();
+                for (index, value) in &writes {
+                    let slot = sparse.get_mut(*index);
+                    proptest::prop_assert_eq!(slot.is_some(), *index < 96);
+                    slot.into_iter().for_each(|slot| *slot = *value);
+                    array.get_mut(*index).into_iter().for_each(|slot| *slot = *value);
+                }
+                proptest::prop_assert!((0..90).all(|index| sparse.get(index) == array[index]));
+            }
+        }
+    }
+}
