@@ -431,7 +431,13 @@ pub fn compile(pattern: &str) -> Result<Regex, String> {
         .utf8_empty(false)
         .nfa_size_limit(Some(MAX_NFA_BYTES))
         .hybrid_cache_capacity(MAX_DFA_CACHE_BYTES)
-        .which_captures(WhichCaptures::Implicit);
+        .which_captures(WhichCaptures::Implicit)
+        // Only the engines that the Worker has. Other crates of a build can add the features for
+        // more: the CLI would then measure and run other regexes than the edge.
+        .auto_prefilter(false)
+        .onepass(false)
+        .backtrack(false)
+        .dfa(false);
     // The Sigma compiler rewrites `.` to match any byte, so a match may begin inside a character.
     let syntax = regex_automata::util::syntax::Config::new().utf8(false);
     Regex::builder().configure(limits).syntax(syntax).build(pattern).map_err(|error| {
