@@ -103,43 +103,59 @@ fn text_that_is_expensive_to_search_exhausts_the_budget_and_is_reported() {
     assert!(hits.any(|name| name == "evasion_costly_text"));
 }
 
-/// Checks what docs/evaluation.md promises for the development corpus: no benign request is
-/// suspect, most harvests are. The other harvests send bare questions, which only correlations can
-/// detect.
+/// Checks what docs/evaluation.md promises for the recorded corpora, without correlation. The
+/// harvests that are not found send bare questions, which only correlations can detect.
 #[test]
 fn recorded_harvests_are_suspect_and_benign_traffic_is_not() {
-    let Some(lines) = corpus() else {
-        return skip("../shared/corpus does not exist");
-    };
     let ruleset = rules().ruleset().unwrap();
-    // Requests and suspect requests, by label and file.
-    let mut files: BTreeMap<(String, String), (usize, usize)> = BTreeMap::new();
-    for recorded in &lines {
-        let suspect = ruleset
-            .assess(&recorded.envelope())
-            .is_some_and(|assessment| assessment.band >= Band::Suspect);
+    let mut benign = Counts::default();
+    for (name, min_runs, min_requests) in [("dev", 94, 73), ("dev2", 85, 60)] {
+        let Some(lines) = corpus(name) else {
+            return skip("../shared/corpus does not exist");
+        };
+        let files = count_bands(&ruleset, &lines);
+        let harvests = files.iter().filter(|((label, _), _)| label == "harvest");
+        let harvests: Vec<&Counts> = harvests.map(|(_, counts)| counts).collect();
+        let found = harvests.iter().filter(|counts| counts.suspect > 0).count();
+        let runs = harvests.len();
+        assert!(found * 100 >= runs * min_runs, "{name}: {found} of {runs} harvests");
+        let all: usize = harvests.iter().map(|counts| counts.requests).sum();
+        let suspect: usize = harvests.iter().map(|counts| counts.suspect).sum();
+        assert!(suspect * 100 >= all * min_requests, "{name}: {suspect} of {all} requests");
+        for (_, counts) in files.iter().filter(|((label, _), _)| label == "benign") {
+            benign.requests += counts.requests;
+            benign.notice += counts.notice;
+            benign.suspect += counts.suspect;
+        }
+    }
+    assert!(benign.requests > 7_000, "{benign:?}");
+    assert!(benign.suspect * 1_000 <= benign.requests, "{benign:?}");
+    assert!(benign.notice * 100 <= benign.requests, "{benign:?}");
+}
+
+/// Numbers of requests, and of requests at least at a band.
+#[derive(Debug, Default)]
+struct Counts {
+    requests: usize,
+    notice: usize,
+    suspect: usize,
+}
+
+/// Counts recorded requests by the label and the name of their file.
+fn count_bands(ruleset: &Ruleset, lines: &[Recorded]) -> BTreeMap<(String, String), Counts> {
+    let mut files: BTreeMap<(String, String), Counts> = BTreeMap::new();
+    for recorded in lines {
+        let band = ruleset.assess(&recorded.envelope()).map(|assessment| assessment.band);
         let path = Path::new(&recorded.name);
         let label = path.parent().unwrap().file_name().unwrap().to_string_lossy();
         let file = path.file_name().unwrap().to_string_lossy();
         let file = file.split(':').next().unwrap();
         let counts = files.entry((label.into_owned(), file.to_owned())).or_default();
-        counts.0 += 1;
-        counts.1 += usize::from(suspect);
+        counts.requests += 1;
+        counts.notice += usize::from(band >= Some(Band::Notice));
+        counts.suspect += usize::from(band >= Some(Band::Suspect));
     }
-    let with_label = |label: &str| {
-        let files = files.iter().filter(|((file_label, _), _)| file_label == label);
-        files.map(|(_, counts)| *counts).collect::<Vec<(usize, usize)>>()
-    };
-    let requests = |files: &[(usize, usize)]| files.iter().map(|(all, _)| all).sum::<usize>();
-    let suspects = |files: &[(usize, usize)]| files.iter().map(|(_, some)| some).sum::<usize>();
-    let benign = with_label("benign");
-    let (all, suspect) = (requests(&benign), suspects(&benign));
-    assert!(all > 4_000 && suspect == 0, "{suspect} of {all} benign requests are suspect");
-    let harvests = with_label("harvest");
-    let detected = harvests.iter().filter(|(_, suspect)| *suspect > 0).count();
-    assert!(detected * 100 >= harvests.len() * 60, "{detected} of {} harvests", harvests.len());
-    let (all, suspect) = (requests(&harvests), suspects(&harvests));
-    assert!(suspect * 100 >= all * 35, "{suspect} of {all} harvest requests");
+    files
 }
 
 #[test]
@@ -230,7 +246,7 @@ fn fast_path_explanation_and_naive_reference_agree_on_fixtures() {
 
 #[test]
 fn fast_path_explanation_and_naive_reference_agree_on_the_corpus() {
-    let Some(lines) = corpus() else {
+    let Some(lines) = corpus("dev") else {
         return skip("../shared/corpus does not exist");
     };
     assert!(lines.len() > 1_000);
@@ -362,10 +378,10 @@ fn naive(recorded: &Recorded, endpoint: Endpoint) -> Vec<PlainRequest> {
     bodies.iter().map(plain).collect()
 }
 
-/// Reads all lines of the development corpus; `None` if it does not exist.
-fn corpus() -> Option<Vec<Recorded>> {
+/// Reads all lines of a corpus of recorded requests; `None` if it does not exist.
+fn corpus(name: &str) -> Option<Vec<Recorded>> {
     let mut lines = Vec::new();
-    for label in fs::read_dir(from_root("../shared/corpus/dev")).ok()? {
+    for label in fs::read_dir(from_root("../shared/corpus").join(name)).ok()? {
         for file in fs::read_dir(label.ok()?.path()).ok()? {
             let path = file.ok()?.path();
             for (number, line) in fs::read_to_string(&path).ok()?.lines().enumerate() {
