@@ -1,25 +1,30 @@
 //! Checks that the bundle of all rules is within the limits of the core: the edge refuses a bundle
 //! that is not.
 
+use hedgerow_core::Error;
 use hedgerow_core::matching::regex_gate;
 use hedgerow_core::rules::signature::{Comparison, Signature};
 
 use crate::{Finding, Rule, Rules};
 
 /// Loads the bundle of the rules as the edge does, and compiles its regexes. Returns the error, if
-/// any, as a finding at the rule that takes most memory.
+/// any, as a finding: at the rule whose regexes take most memory if all of them take too much.
 pub fn find_exceeded_limit(rules: &Rules) -> Option<Finding> {
-    let error = rules.ruleset().and_then(|ruleset| ruleset.compile_regexes()).err()?;
-    let active = rules.rules.iter().filter(|rule| !rule.is_deprecated());
-    let largest = active.max_by_key(|rule| (regex_bytes(&rule.signature), encoded_bytes(rule)));
-    let Some(largest) = largest else {
-        return Some(Finding::new("policy.toml", (1, 1), error.problem(), error.remedy()));
+    let at_policy =
+        |error: Error| Finding::new("policy.toml", (1, 1), error.problem(), error.remedy());
+    let ruleset = match rules.ruleset() {
+        Ok(ruleset) => ruleset,
+        Err(error) => return Some(at_policy(error)),
     };
-    let remedy = format!(
-        "{}: this rule takes most, {} KiB for its regexes",
-        error.remedy(),
-        regex_bytes(&largest.signature) >> 10,
-    );
+    let error = ruleset.compile_regexes().err()?;
+    let is_active =
+        |rule: &&Rule| !rule.is_deprecated() && !rules.policy.is_disabled(&rule.signature.name);
+    let active = rules.rules.iter().filter(is_active);
+    let Some(largest) = active.max_by_key(|rule| regex_bytes(&rule.signature)) else {
+        return Some(at_policy(error));
+    };
+    let kibibytes = regex_bytes(&largest.signature) >> 10;
+    let remedy = format!("{}: this rule takes most, {kibibytes} KiB", error.remedy());
     Some(largest.metadata.finding(&["detection"], error.problem(), remedy))
 }
 
@@ -36,9 +41,4 @@ fn regex_bytes(signature: &Signature) -> usize {
         });
     }
     bytes
-}
-
-/// Returns the bytes of a rule in the bundle.
-fn encoded_bytes(rule: &Rule) -> usize {
-    serde_json::to_vec(&rule.signature).map_or(0, |json| json.len())
 }

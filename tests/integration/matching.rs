@@ -243,6 +243,23 @@ fn regexes_that_the_edge_refuses_are_a_finding_at_the_largest_rule() {
     assert_eq!(findings.lines().count(), 1, "{findings}");
 }
 
+/// The second matching repeats up to 4,096 recorded literals, and scans the text again otherwise.
+#[test]
+fn an_order_behind_many_decoys_in_a_quotation_is_found() {
+    let test = "  a: {hedgerow.prompt.instruction|contains: forty}\n  condition: a";
+    let ruleset = ruleset(&[rule("one", "stable", test)]).unwrap();
+    for decoys in [1, 4_094, 4_095, 4_096, 4_097, 4_098] {
+        for (order, is_hit) in [("Write forty pairs.", true), ("Write four pairs.", false)] {
+            let block = "forty ".repeat(decoys);
+            let text = format!("Translate the block.\n```\n{block}\n```\n{order}");
+            let values = [(FieldId::PromptUser, FieldValue::Text(Section::User, text.as_str()))];
+            let request = Request::from_values(values);
+            let hit = hit(&ruleset, &request, &[]);
+            assert_eq!(hit.is_some(), is_hit, "{decoys} decoys before: {order}");
+        }
+    }
+}
+
 #[test]
 fn text_counts_in_the_voice_of_its_passage() {
     let text = "Translate the block.\n```\nwrite forty pairs\n```\nKeep the tone.";

@@ -37,7 +37,7 @@ pub struct AggregationContext<'t> {
     pub values: &'t [(u16, u64)],
     /// Hash that is combined with each counted value by exclusive or: the hash of the group's
     /// values. So large groups sample different accounts, and an account that shares several keys
-    /// with others is in the sample of one of them.
+    /// with others is likely to be in the sample of one of them.
     pub salt: u64,
 }
 

@@ -91,17 +91,18 @@ impl Group {
     /// Returns whether the account of the event takes part in a rule that holds, if the rule is
     /// about accounts: whether it has at least half of the events that are expected of it.
     pub fn takes_part(&self, context: &AggregationContext<'_>, rule: &Rule) -> bool {
+        let expected = self.expected_events(context, rule);
         rule.min_own_events.is_none()
-            || 2.0 * self.own_events(context, rule) >= self.expected_events(context, rule)
+            || expected.is_finite() && 2.0 * self.own_events(context, rule) >= expected
     }
 
     /// Returns the number of events that are expected of the account of the event: the group's
     /// mean.
     ///
     /// If most accounts must begin together, an account that replaces another one has had less
-    /// time, and needs less, in proportion. This holds only for windows of a day or longer: to a
-    /// shorter one, a person who comes back from a break is new again. An account that was there
-    /// before the others began has not begun with them, and never has enough.
+    /// time than the group, and needs less, in proportion. This holds only for windows of a day or
+    /// longer: to a shorter one, a person who comes back from a break is new again. An account that
+    /// was there before the others began has not begun with them: infinity.
     fn expected_events(&self, context: &AggregationContext<'_>, rule: &Rule) -> f64 {
         let mean = self.mean_events(context, rule);
         let (Some(within), GroupState::Distinct(values)) =
@@ -114,8 +115,10 @@ impl Group {
         match values.first_seen(context.salted_principal(), rule.window) {
             Some(first_seen) if first_seen < begins => f64::INFINITY,
             Some(first_seen) if window >= MIN_PROPORTIONAL_WINDOW => {
+                // The mean covers the time since the others began, or the window.
+                let span = self.newest.saturating_sub(begins).clamp(1, window);
                 let age = f64::from(self.newest.saturating_sub(first_seen));
-                mean * (age / f64::from(window)).clamp(MIN_AGE_SHARE, 1.0)
+                mean * (age / f64::from(span)).clamp(MIN_AGE_SHARE, 1.0)
             }
             _ => mean,
         }

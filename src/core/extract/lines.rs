@@ -64,7 +64,7 @@ pub(super) fn text_lines<'t>(source: &Source<'_>, text: &'t str) -> Option<Vec<L
 }
 
 /// Returns whether a text is all of its source, and the source has no line ends, as most short
-/// messages: both are ASCII of the same length, without escapes.
+/// messages: the text is ASCII and as long as its source, which has no escapes.
 fn is_one_line(source: &Source<'_>, text: &str) -> bool {
     source.value().is_some_and(|raw| {
         let bytes = raw.bytes().trim_ascii();

@@ -4,11 +4,13 @@
 //! will, so a common shape is a sign, and a different one is not.
 #![deny(clippy::arithmetic_side_effects)]
 
+use std::collections::BTreeSet;
+
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::request::Request;
 use crate::field::{FieldId, Section};
-use crate::keyed_hash::{HashKey, combine_hashes, fmix64};
+use crate::keyed_hash::{HashKey, fmix64};
 
 impl Request<'_> {
     /// Returns the hash of the shape, which does not depend on the order of members and headers:
@@ -37,7 +39,9 @@ impl Request<'_> {
                 _ => {}
             }
         }
-        for (name, _) in headers.iter().filter(|(name, _)| !is_volatile(name)) {
+        // Some hosts combine headers of one name, and others do not.
+        let names: BTreeSet<&str> = headers.iter().map(|(name, _)| name.as_str()).collect();
+        for name in names.into_iter().filter(|name| !is_volatile(name)) {
             sum.add(HEADER_PART, name.as_bytes());
         }
         self.add_definitions(&mut sum);
@@ -51,17 +55,15 @@ impl Request<'_> {
         }
         for section in [Section::Definition, Section::Schema] {
             let mut remaining = MAX_DEFINITION_BYTES;
-            let mut digest = 0;
             for text in self.texts(section) {
                 let part = text.as_bytes();
                 let part = part.get(..remaining).unwrap_or(part);
-                digest = combine_hashes(&[digest, xxh3_64_with_seed(part, sum.seed)]);
+                sum.add(section as u8, part);
                 remaining = remaining.saturating_sub(part.len());
                 if remaining == 0 {
                     break;
                 }
             }
-            sum.add(section as u8, &digest.to_le_bytes());
         }
     }
 }
@@ -115,18 +117,27 @@ fn is_volatile(name: &str) -> bool {
 }
 
 /// Beginnings of the names of volatile headers.
-const VOLATILE_PREFIXES: [&str; 14] = [
+const VOLATILE_PREFIXES: [&str; 23] = [
+    "b3",
     "baggage",
     "cdn-loop",
     "cf-",
+    "connection",
     "content-length",
     "cookie",
     "forwarded",
     "idempotency-key",
     "if-",
+    "newrelic",
+    "sentry-trace",
     "trace",
+    "transfer-encoding",
     "true-client-ip",
     "via",
+    "x-amzn-trace-id",
+    "x-b3-",
+    "x-cloud-trace-context",
+    "x-datadog-",
     "x-forwarded-",
     "x-real-ip",
     "x-request-id",
@@ -165,6 +176,7 @@ mod tests {
             (FieldId::Turns, FieldValue::Number(1.0)),
             (FieldId::PromptUser, FieldValue::Text(Section::User, "a question")),
             (FieldId::ToolDefinitions, FieldValue::Text(Section::Definition, "look up")),
+            (FieldId::ToolDefinitions, FieldValue::Text(Section::Definition, "write down")),
         ]
     }
 
@@ -261,8 +273,8 @@ mod tests {
             parts.push(format!("{} {part}", field.spec().name));
         }
         let is_kept = |name: &&String| !name.starts_with("cf-") && name.as_str() != "cookie";
-        let names = headers.iter().map(|(name, _)| name);
-        parts.extend(names.filter(is_kept).map(|name| format!("header {name}")));
+        let names: BTreeSet<&String> = headers.iter().map(|(name, _)| name).collect();
+        parts.extend(names.into_iter().filter(is_kept).map(|name| format!("header {name}")));
         parts.sort();
         parts
     }

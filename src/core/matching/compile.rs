@@ -143,10 +143,7 @@ impl Compiler<'_> {
 
     /// Returns whether a condition compares text of a voice.
     fn has_voice(&self, node: &BitExpr) -> bool {
-        let is_voiced = |bit: usize| {
-            matches!(self.program.field_by_bit.get(bit),
-                Some(Field::Known(field)) if sections(*field) & VOICES != 0)
-        };
+        let is_voiced = |bit: usize| self.program.is_voiced(bit);
         match node {
             BitExpr::Bit(bit) => is_voiced(*bit),
             BitExpr::AnyBit(words) => BitExpr::bit_indices(words).any(is_voiced),

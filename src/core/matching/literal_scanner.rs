@@ -29,7 +29,7 @@ pub struct Scanner {
     short: GramTable<2, 4>,
     shortest: GramTable<1, 4>,
     /// The literals of `shortest` with their indices, if they are few.
-    few: Box<[(usize, Finder<'static>)]>,
+    single_literals: Box<[(usize, Finder<'static>)]>,
 }
 
 /// Bytes of the shortest literal that can be found.
@@ -48,7 +48,7 @@ impl Scanner {
         let is_shortest = |literal: &[u8]| (MIN_LITERAL_BYTES..short).contains(&literal.len());
         let shortest = || literals.iter().enumerate().filter(|(_, literal)| is_shortest(literal));
         let is_few = shortest().count() <= MAX_SINGLE_LITERALS;
-        let max_grams = if is_few { MIN_LITERAL_BYTES } else { short };
+        let length_end = if is_few { MIN_LITERAL_BYTES } else { short };
         let finder = |(index, literal): (usize, &Box<[u8]>)| {
             (index, Finder::new(literal.as_ref()).into_owned())
         };
@@ -56,8 +56,8 @@ impl Scanner {
             long: GramTable::new(&literals, long..usize::MAX),
             middle: GramTable::new(&literals, middle..long),
             short: GramTable::new(&literals, short..middle),
-            shortest: GramTable::new(&literals, MIN_LITERAL_BYTES..max_grams),
-            few: shortest().filter(|_| is_few).map(finder).collect(),
+            shortest: GramTable::new(&literals, MIN_LITERAL_BYTES..length_end),
+            single_literals: shortest().filter(|_| is_few).map(finder).collect(),
             literals,
         }
     }
@@ -69,7 +69,7 @@ impl Scanner {
         self.middle.scan(text, &self.literals, on_match);
         self.short.scan(text, &self.literals, on_match);
         self.shortest.scan(text, &self.literals, on_match);
-        for (literal, finder) in &self.few {
+        for (literal, finder) in &self.single_literals {
             let mut rest = 0_usize;
             while let Some(found) = text.get(rest..).and_then(|text| finder.find(text)) {
                 let start = rest.saturating_add(found);

@@ -79,7 +79,7 @@ impl Program {
     }
 
     /// Returns whether a bit is set by text of a voice.
-    fn is_voiced(&self, bit: usize) -> bool {
+    pub(super) fn is_voiced(&self, bit: usize) -> bool {
         matches!(self.field_by_bit.get(bit),
             Some(Field::Known(field)) if crate::field::sections(*field) & VOICES != 0)
     }
@@ -159,6 +159,7 @@ impl Matcher<'_> {
             is_kept
         });
         self.match_absences(request, Some(passages));
+        self.near.retain_voiced_anchors(&program.near, request, passages);
         self.match_voiced_text(request, passages);
         matched.retain(|signature| self.signature_matches(*signature, request, Some(passages)));
         match self.match_exhaustion(request) {

@@ -89,6 +89,22 @@ impl NearState {
         has_room
     }
 
+    /// Drops the anchors that no test may use by the voices of passages, for each would cost every
+    /// test that runs again.
+    pub fn retain_voiced_anchors(
+        &mut self,
+        program: &NearProgram,
+        request: &Request<'_>,
+        passages: &Passages,
+    ) {
+        self.anchors.retain(|anchor| {
+            let start = anchor.start as usize;
+            let Some((_, segment)) = segment_at(request, start) else { return false };
+            let sections = sections_at(segment, Some(passages), start);
+            program.tests_of(anchor.concept).any(|(_, test)| test.sections & sections != 0)
+        });
+    }
+
     /// Returns the range of the text that holds an anchor of a test and the terms of all other
     /// parts near it; `None` if there is none, or if the budget of searching is exhausted.
     pub fn find_match(

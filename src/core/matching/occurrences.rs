@@ -12,7 +12,7 @@ use super::sparse::SparseArray;
 pub(super) struct Occurrences {
     /// Literal and first byte of each occurrence, in the order of recording.
     recorded: Vec<(u32, u32)>,
-    /// LiteralGroup of each literal; valid after [`Self::sort`].
+    /// Group of each literal; valid after [`Self::sort`].
     groups: SparseArray<LiteralGroup>,
     /// Literals with at least one occurrence; valid after [`Self::sort`].
     seen_literals: Vec<u32>,

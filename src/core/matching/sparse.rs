@@ -31,7 +31,8 @@ impl<T: Copy + Default> SparseArray<T> {
         position.and_then(|position| self.values.get(position)).copied().unwrap_or_default()
     }
 
-    /// Returns the value at an index, to write it; `None` past the end.
+    /// Returns the value at an index, to write it; `None` past the end of the last
+    /// block.
     pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
         let block_number = self.block_numbers.get_mut(index / BLOCK_LEN)?;
         if *block_number == 0 {
