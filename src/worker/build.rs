@@ -26,7 +26,7 @@ fn embed_ruleset() -> Result<(), String> {
         env::var_os("HEDGEROW_RULES").map_or_else(|| PathBuf::from("../../rules"), PathBuf::from);
     emit_directive(&format!("rerun-if-changed={}", rules_dir.display()));
     let mut rules = hedgerow_sigma::read_tested(&rules_dir)?;
-    // The digests of the files tell where a released bundle came from. The Worker is built from its
+    // The digests of the files show where a released bundle came from. The Worker is built from its
     // own checkout, and they would take 14 KiB of it.
     rules.sources.clear();
     let out_dir =
