@@ -215,7 +215,7 @@ fn check_regex_gate(field: &str, pattern: &str, texts: &[&str]) -> Result<(), Te
     // Regexes without a required literal are rejected.
     let Ok(ruleset) = ruleset(&[rule("one", "stable", &detection)]) else { return Ok(()) };
     let values =
-        texts.iter().map(|text| (FieldId::PromptUser, FieldValue::Text(Section::User, *text)));
+        texts.iter().map(|text| (FieldId::PromptUser, FieldValue::Text(Section::User, text)));
     let request = Request::from_values(values);
     let explained = Explainer::default().explain(&ruleset.signatures()[0], &request, &[]);
     let evidence = explained.selections[0].comparisons[0].evidence.clone();

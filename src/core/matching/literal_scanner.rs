@@ -46,12 +46,11 @@ impl Scanner {
         let middle = min_literal_len(4, 8);
         let short = min_literal_len(2, 4);
         let is_shortest = |literal: &[u8]| (MIN_LITERAL_BYTES..short).contains(&literal.len());
-        let shortest = || literals.iter().enumerate().filter(|(_, literal)| is_shortest(literal));
+        let indexed = || literals.iter().map(AsRef::as_ref).enumerate();
+        let shortest = || indexed().filter(|(_, literal): &(usize, &[u8])| is_shortest(literal));
         let is_few = shortest().count() <= MAX_SINGLE_LITERALS;
         let length_end = if is_few { MIN_LITERAL_BYTES } else { short };
-        let finder = |(index, literal): (usize, &Box<[u8]>)| {
-            (index, Finder::new(literal.as_ref()).into_owned())
-        };
+        let finder = |(index, literal): (usize, &[u8])| (index, Finder::new(literal).into_owned());
         Self {
             long: GramTable::new(&literals, long..usize::MAX),
             middle: GramTable::new(&literals, middle..long),
