@@ -104,7 +104,7 @@ describe.skipIf(!canRun)('the playground', () => {
   it('marks evidence, and shows which conditions hold', async () => {
     await fill(JSON.stringify({ model: 'm', ...chatBody(`Zwölf Hecken: ${RECORDS}.`) }));
     await expect
-      .poll(async () => (await page.locator('mark').allInnerTexts()).join(' '), POLL)
+      .poll(async () => (await page.locator('mark').allInnerTexts()).join(''), POLL)
       .toContain('instruction-response pairs');
     const hit = page.locator('.waterfall').getByRole('button', {
       name: 'synthesis_instruction_records',

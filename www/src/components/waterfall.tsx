@@ -31,9 +31,9 @@ export function steps(
   };
   for (const { family, raw, capped } of contributions) {
     const own = hits.filter((hit) => hit.family === family);
-    // Innocence is evidence of parts of other hits.
+    // Innocence is evidence of parts of other hits. Signatures without weight are not among them.
     if (own.length === 0) {
-      add(family, 'hit', capped);
+      if (capped !== 0) add(family, 'hit', capped);
       continue;
     }
     for (const hit of own) add(hit.name, 'hit', hit.weight);
