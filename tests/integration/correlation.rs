@@ -823,6 +823,38 @@ fn load_is_evidence_against_accounts_that_carry_it() {
     assert_eq!(found["load"], BTreeSet::from([1, 2, 3]));
 }
 
+/// In a group of two hours, an account that came later once needed an eighth of the load of the
+/// others, because its time was compared with the window of a day.
+#[test]
+fn an_account_that_comes_later_needs_the_load_of_its_time() {
+    let rule = Correlation {
+        coordination: Coordination {
+            events_per_value: Some(2.0),
+            synchronized_start: Some(ShareWithin { within: 600, min_percent: 60.0 }),
+            ..Coordination::default()
+        },
+        attribution: Attribution { to_accounts: true, ..Attribution::default() },
+        ..correlation("load", &["a"], 86_400, accounts(gte(3.0)))
+    };
+    let plan = plan(vec![rule]);
+    let mut correlator = Correlator::new(Arc::clone(&plan), Shard::ALL, 1 << 20);
+    let mut found = BTreeSet::new();
+    for minute in 0..120_u32 {
+        // Every account sends once in so many minutes. The last two come after an hour.
+        let rows = [(1, 1, 0), (2, 1, 0), (3, 1, 0), (4, 1, 0), (8, 1, 60), (9, 10, 60)];
+        let active =
+            rows.into_iter().filter(|(_, every, since)| minute >= *since && minute % every == 0);
+        for (account, ..) in active {
+            let at = 1_000_000 + minute * 60;
+            let event = Event { at, rules: vec!["a"], account, templates: vec![7], llr: 0.0 };
+            let mut firings = Vec::new();
+            correlator.observe(&observation(&plan, &event), at, &mut firings);
+            found.extend(firings.iter().map(|firing| firing.key));
+        }
+    }
+    assert_eq!(found, BTreeSet::from([1, 2, 3, 4, 8]));
+}
+
 /// Of a group of more than 256 accounts, once the same few accounts were sampled for every key, and
 /// the others never got an indicator.
 #[test]

@@ -13,7 +13,7 @@ const RECHECK_DIVISOR: usize = 32;
 const MIN_PROPORTIONAL_WINDOW: u32 = 86_400;
 
 /// A new account needs at least this share of the events of an account that was there for the whole
-/// window.
+/// time.
 const MIN_AGE_SHARE: f64 = 0.125;
 
 /// A group, with its counts.

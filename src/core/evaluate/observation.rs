@@ -179,7 +179,7 @@ impl Ruleset {
             entry.template_keys.len() >= self.min_template_matches(observation, entry.fields)
         });
         self.sort_by_weight(&mut matched);
-        let behavior = self.account_evidence(&matched);
+        let behavior = self.own_behavior(&matched, evidence);
         matched.retain(|entry| self.has_own_evidence(entry, evidence, behavior));
         let clusters = self.clusters_of(&matched, indicators.aliases());
         self.keep_strongest_of_each_fact(&mut matched);
@@ -256,14 +256,16 @@ impl Ruleset {
     }
 
     /// Returns the evidence of the matched correlations about the behaviour of the account alone,
-    /// in decibans. The strongest must come first; each fact counts once.
-    fn account_evidence(&self, matched: &[MatchedIndicator<'_>]) -> f64 {
+    /// in decibans, of those that count for a request whose content has the evidence `content`. The
+    /// strongest must come first; each fact counts once.
+    fn own_behavior(&self, matched: &[MatchedIndicator<'_>], content: f64) -> f64 {
         let mut facts = Vec::new();
         let mut evidence = 0.0;
         for correlation in matched.iter().filter_map(|entry| self.correlation_of(entry)) {
             let fact = correlation.attribution.fact.as_deref();
             if !correlation.groups_by_account()
                 || correlation.status == Status::Experimental
+                || content < correlation.attribution.own_evidence
                 || fact.is_some_and(|fact| facts.contains(&fact))
             {
                 continue;

@@ -260,6 +260,7 @@ impl Matcher<'_> {
             {
                 request.work().exhaust();
             }
+            // One more than the maximum shows that the list is not complete.
             if literal.has_voice && self.voiced_literals.len() <= MAX_VOICED_LITERALS {
                 self.voiced_literals.push((literal_index as u32, start as u32));
             }
@@ -533,7 +534,8 @@ impl CasedValue {
     /// not suffice to normalise it.
     ///
     /// It is computed again if another segment was asked for since, which takes less memory than
-    /// all of them. A scan visits the segments in order, once per width of grams.
+    /// all of them. A scan visits the segments in order, once per width of grams and per
+    /// literal that is searched for alone.
     fn text(&mut self, index: usize, segment: &Segment<'_>, request: &Request<'_>) -> &str {
         if self.segment_index != Some(index) {
             self.segment_index = Some(index);
