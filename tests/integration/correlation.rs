@@ -676,7 +676,9 @@ fn one_correlation_does_not_exhaust_the_limit_of_firings() {
             *counts.entry(plan.correlations()[firing.correlation].name.clone()).or_insert(0) += 1;
         }
     };
-    (0..MAX_INDICATORS as u64 / 3).for_each(|key| observe("a", 1, 1_000 + key));
+    // Keys are hashes: tables of them rely on bits that are spread over the whole word.
+    let template = |number: u64| (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (0..MAX_INDICATORS as u64 / 3).for_each(|number| observe("a", 1, template(number)));
     (1..3).for_each(|account| observe("b", account, 7));
     let expected = [("cheap".to_owned(), MAX_INDICATORS / 3), ("expensive".to_owned(), 1)];
     assert_eq!(counts, BTreeMap::from(expected));

@@ -260,6 +260,26 @@ fn an_order_behind_many_decoys_in_a_quotation_is_found() {
     }
 }
 
+/// Text that is expensive to search by voice once hid the signatures that had matched before.
+#[test]
+fn a_quotation_that_exhausts_the_second_matching_hides_nothing() {
+    let detection = "  order: {hedgerow.prompt.instruction|contains: forty pairs}\n  \
+                     regex:\n    hedgerow.prompt.instruction|re: 'alpha .{0,600}omega'\n  \
+                     condition: order or regex";
+    let ruleset = ruleset(&[rule("one", "stable", detection)]).unwrap();
+    let mut exhausted = 0;
+    for repeats in [1, 10, 100, 1_000, 10_000] {
+        let block = format!("{}omega ", "alpha beta ".repeat(50)).repeat(repeats);
+        let text = format!("Write forty pairs.\n```\n{block}\n```");
+        let values = [(FieldId::PromptUser, FieldValue::Text(Section::User, text.as_str()))];
+        let request = Request::from_values(values);
+        let hit = hit(&ruleset, &request, &[]).unwrap();
+        assert!(!hit.evidence.is_empty(), "{repeats} repeats");
+        exhausted += usize::from(request.work().is_exhausted());
+    }
+    assert!((1..5).contains(&exhausted), "{exhausted} of five texts exhaust the budget");
+}
+
 #[test]
 fn text_counts_in_the_voice_of_its_passage() {
     let text = "Translate the block.\n```\nwrite forty pairs\n```\nKeep the tone.";

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Range;
 
+use memchr::memmem;
 use regex_automata::Input;
 use regex_automata::meta::Regex;
 use serde::Serialize;
@@ -267,8 +268,9 @@ impl<'c> Explainer<'c> {
         passage: Range<usize>,
     ) -> Option<Range<usize>> {
         let find = |value: &str, is_last: bool| {
-            let rest = text.get(passage.start..)?;
-            let start = if is_last { rest.rfind(value) } else { rest.find(value) }?;
+            let rest = text.get(passage.start..)?.as_bytes();
+            let search = if is_last { memmem::rfind } else { memmem::find };
+            let start = search(rest, value.as_bytes())?;
             Some(passage.start.saturating_add(start)).filter(|start| passage.contains(start))
         };
         match comparison {

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use memchr::memmem;
+
 use crate::matching::near::{reach, sentence_around};
 use crate::rules::concept::{Concept, Term, is_whole_word};
 use crate::rules::signature::Within;
@@ -54,7 +56,8 @@ pub(super) fn find_near(
 fn occurrences<'t>(value: &str, terms: impl Iterator<Item = &'t String>) -> Vec<Range<usize>> {
     let mut ranges = Vec::new();
     for term in terms.map(|term| Term::parse(term)) {
-        let starts = value.match_indices(term.text).map(|(start, _)| start);
+        // There are thousands of terms: `str::match_indices` takes ten times as long.
+        let starts = memmem::find_iter(value.as_bytes(), term.text);
         let candidates = starts.map(|start| start..start.saturating_add(term.text.len()));
         ranges.extend(candidates.filter(|range| is_whole_word(value, range.clone(), term.is_stem)));
     }

@@ -89,15 +89,24 @@ impl Matcher<'_> {
     /// Returns the signatures that match a request, in the order of the ruleset.
     ///
     /// At first, all text counts in every voice that it may have. If signatures match by that, the
-    /// text is divided, and they are evaluated again: few requests have any.
+    /// text is divided, and they are evaluated again: few requests have any. If the budget does not
+    /// suffice for that, the first result stays: otherwise, text that is expensive to search would
+    /// hide all signatures.
     pub fn hits(&mut self, request: &Request<'_>, header_bits: &HeaderBits) -> Vec<Hit> {
         let mut matched = self.matched(request, header_bits);
         let mut passages = None;
         // Text that has used up its share already counts in every voice.
         if !request.work().is_exhausted() && self.program.needs_division(&matched) {
+            let undivided = (self.bit_state.clone(), self.origins.clone());
             request.work().begin_search(request.text().len());
             matched = self.matched_by_voice(matched, request, request.passages());
             passages = Some(request.passages());
+            if request.work().is_exhausted() {
+                (self.bit_state, self.origins) = undivided;
+                self.match_exhaustion(request);
+                matched = self.matching_signatures(request, None);
+                passages = None;
+            }
         }
         if matched.is_empty() {
             return Vec::new();
@@ -162,10 +171,7 @@ impl Matcher<'_> {
         self.near.retain_voiced_anchors(&program.near, request, passages);
         self.match_voiced_text(request, passages);
         matched.retain(|signature| self.signature_matches(*signature, request, Some(passages)));
-        match self.match_exhaustion(request) {
-            true => self.matching_signatures(request, Some(passages)),
-            false => matched,
-        }
+        matched
     }
 
     /// Sets the bits of a request whose budget was exhausted by matching. Returns whether it was.

@@ -16,6 +16,7 @@ use hedgerow_core::field::{Field, FieldId, FieldType, MESSAGE_SECTIONS, Section,
 use hedgerow_core::http::route::{Dialect, Endpoint};
 use hedgerow_core::rules::concept::Concept;
 use hedgerow_core::rules::signature::{Comparison, FieldComparison, Signature, StringMatch};
+use memchr::memmem;
 use serde_json::{Map, Value};
 use unicode_normalization::UnicodeNormalization;
 
@@ -1120,14 +1121,14 @@ impl PlainRequest {
                 strings.iter().any(|(text, range)| {
                     let start = match string_match {
                         StringMatch::Contains => {
-                            let rest = text.get(range.start..).unwrap_or_default();
-                            rest.find(value.as_str()).map(|start| range.start + start)
+                            let rest = text.get(range.start..).unwrap_or_default().as_bytes();
+                            memmem::find(rest, value.as_bytes()).map(|start| range.start + start)
                         }
                         StringMatch::EndsWith => text.len().checked_sub(value.len()),
                         StringMatch::StartsWith | StringMatch::Equals => Some(0),
                     };
-                    string_match.matches(text, value)
-                        && start.is_some_and(|start| range.contains(&start))
+                    start.is_some_and(|start| range.contains(&start))
+                        && string_match.matches(text, value)
                 })
             }
             Comparison::Regex { pattern, .. } => REGEXES.with_borrow_mut(|regexes| {

@@ -5,6 +5,7 @@ use std::ops::Range;
 use hedgerow_core::rules::concept::Concept;
 use hedgerow_core::rules::signature::Within;
 use hedgerow_core::text::{has_word_spaces, is_word_char};
+use memchr::memmem;
 
 /// Returns whether a text holds an anchor, which begins in `passage`, and all other parts around
 /// it.
@@ -54,8 +55,7 @@ fn find(text: &str, term: &str) -> Vec<Range<usize>> {
         before.is_some_and(is_letter) && after.is_some_and(is_letter)
     };
     // No term overlaps itself.
-    let starts = text.match_indices(stem).map(|(start, _)| start);
-    starts
+    memmem::find_iter(text.as_bytes(), stem)
         .map(|start| start..start + stem.len())
         .filter(|span| !joined(span.start) && (term.ends_with('*') || !joined(span.end)))
         .collect()
