@@ -163,7 +163,7 @@ const SEARCHING_PER_BYTE: usize = 20;
 const SEARCHING_PER_TEXT_BYTE: usize = 8;
 
 /// Bytes that one entry may search, whatever its size.
-const ENTRY_ALLOWANCE: usize = 128 << 10;
+const ENTRY_ALLOWANCE: usize = 64 << 10;
 
 /// Bytes of reading and of searching that any body has.
 const ALLOWANCE: usize = 256 << 10;
