@@ -6,8 +6,10 @@
 #[cfg(feature = "bench")]
 mod bench;
 
-use hedgerow_core::evaluate::explain::Explainer;
+use hedgerow_core::evaluate::explain::{Explainer, explain_passages};
+use hedgerow_core::extract::Request;
 use hedgerow_core::http::body::Body;
+use hedgerow_core::http::envelope::Envelope;
 use hedgerow_core::ruleset::{Bundle, Diff};
 use hedgerow_core::{Decision, Ruleset, extract, field};
 use hedgerow_sigma::RuleFile;
@@ -109,20 +111,50 @@ impl Filter {
     /// Throws if the request cannot be parsed; the message says why.
     pub fn explain(&self, request: &str, now: f64) -> Result<String, JsError> {
         let recorded = parse_request(request)?;
-        let limits = &self.0.policy().scan;
-        let envelope = recorded.envelope(limits.max_body, now as u64);
-        let Some(endpoint) = self.0.endpoint(&envelope) else {
-            return Ok(json!({ "llm_call": false, "requests": [] }).to_string());
-        };
-        let encoding = recorded.headers.iter().find(|(name, _)| name == "content-encoding");
-        let body = Body::new(envelope.body, encoding.map(|(_, value)| value.as_str()), limits);
         let explainer = Explainer::new(self.0.concepts());
         let mut requests: Vec<Value> = Vec::new();
-        extract::for_each_request(&envelope, endpoint, &body, limits, &mut |request| {
+        let llm_call = self.for_each_request(&recorded, now, &mut |request, envelope| {
             request.add_seeds(self.0.seeds());
-            requests.push(json!(explainer.explain_all(&self.0, request, &envelope)));
+            requests.push(json!(explainer.explain_all(&self.0, request, envelope)));
         });
-        Ok(json!({ "llm_call": true, "requests": requests }).to_string())
+        Ok(json!({ "llm_call": llm_call, "requests": requests }).to_string())
+    }
+
+    /// Divides the text of a request by who speaks in it. Returns JSON `{llm_call, passages}`: the
+    /// first 2,000 passages of the body, of all requests if it is an upload for a batch.
+    ///
+    /// Throws if the request cannot be parsed; the message says why.
+    pub fn passages(&self, request: &str, now: f64) -> Result<String, JsError> {
+        let recorded = parse_request(request)?;
+        let mut passages = Vec::new();
+        let llm_call = self.for_each_request(&recorded, now, &mut |request, _| {
+            let left = MAX_PASSAGES.saturating_sub(passages.len());
+            passages.extend(explain_passages(request, left));
+        });
+        Ok(json!({ "llm_call": llm_call, "passages": passages }).to_string())
+    }
+}
+
+/// Maximum number of passages: more than a page shows.
+const MAX_PASSAGES: usize = 2_000;
+
+impl Filter {
+    /// Calls a function with each request of a body. Returns whether the request is an LLM call.
+    fn for_each_request(
+        &self,
+        recorded: &RecordedRequest,
+        now: f64,
+        visit: &mut dyn FnMut(&mut Request<'_>, &Envelope<'_>),
+    ) -> bool {
+        let limits = &self.0.policy().scan;
+        let envelope = recorded.envelope(limits.max_body, now as u64);
+        let Some(endpoint) = self.0.endpoint(&envelope) else { return false };
+        let encoding = recorded.headers.iter().find(|(name, _)| name == "content-encoding");
+        let body = Body::new(envelope.body, encoding.map(|(_, value)| value.as_str()), limits);
+        let count = extract::for_each_request(&envelope, endpoint, &body, limits, &mut |request| {
+            visit(request, &envelope)
+        });
+        count.is_some()
     }
 }
 

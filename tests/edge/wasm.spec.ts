@@ -185,6 +185,33 @@ describe.skipIf(!isBuilt('build/wasm/hedgerow_wasm.js', 'node scripts/build.mjs 
       });
     });
 
+    it('divides the text of a request by who speaks', () => {
+      const parts = (text: string) => {
+        const { llm_call, passages } = JSON.parse(filter.passages(`${request}\n\n${text}`, NOW));
+        expect(llm_call).toBe(true);
+        return passages.map(({ field, section, start, end }: Record<string, string | number>) => [
+          field,
+          section,
+          text.slice(Number(start), Number(end)),
+        ]);
+      };
+      const request = 'POST /v1/chat/completions HTTP/1.1';
+      const chat = (contents: string[]) => {
+        const role = (index: number) => (index ? 'user' : 'system');
+        const messages = contents.map((content, index) => ({ role: role(index), content }));
+        return JSON.stringify({ messages });
+      };
+      expect(parts(chat(['Answer in Gaelic.', 'Which hedge?']))).toEqual([
+        ['hedgerow.prompt.instruction', 'gen_ai.system_instructions', 'Answer in Gaelic.'],
+        ['hedgerow.prompt.instruction', 'hedgerow.prompt.user', 'Which hedge?'],
+      ]);
+      expect(parts(chat(Array<string>(5_000).fill('Why?')))).toHaveLength(2_000);
+      expect(JSON.parse(filter.passages('GET /v1/models HTTP/1.1\r\n\r\n', NOW))).toEqual({
+        llm_call: false,
+        passages: [],
+      });
+    });
+
     it('throws on invalid input, with the reason', () => {
       expect(() => core.check('[]')).toThrow('expected a map');
       expect(() => filter.score('hello', NOW)).toThrow('request line');

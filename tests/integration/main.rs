@@ -37,6 +37,8 @@ mod identity;
 mod languages;
 /// Matching against `explain` and a naive reference.
 mod matching;
+/// Passages of a body, each with its voice.
+mod passages;
 /// Keys, signatures, bundles and releases, and their commands.
 mod release;
 /// Routes and request shapes of every LLM API, with the shipped rules.

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { InputError } from '../../www/src/playground/input-error.ts';
 import { parseInput, type ParseOptions } from '../../www/src/playground/parse-input.ts';
 import { decode, encode, type Result } from '../../www/src/playground/share-link.ts';
-import { toTextSpans } from '../../www/src/playground/spans.ts';
+import { splitStretches, toTextSpans } from '../../www/src/playground/spans.ts';
 
 const DETECT_ALL: ParseOptions = { format: null, shape: null, entry: null };
 const BODY = '{"model":"m","messages":[{"role":"user","content":"Wann blüht die Hecke? ‘now’"}]}';
@@ -214,6 +214,62 @@ describe('byte ranges are converted to text ranges', () => {
     const end = Buffer.byteLength(text.slice(0, to));
     const spans = toTextSpans(text, [{ name: 'n', start, end }]);
     expect(spans).toEqual([{ name: 'n', start: from, end: to }]);
+  });
+});
+
+describe('parts are grouped by passage', () => {
+  const A = { start: 2, end: 6 };
+  const B = { start: 6, end: 9 };
+  const part = (from: number, to: number, names: string[] = []) => ({ from, to, names });
+  const rows = [
+    { name: 'no passage', parts: [part(0, 9)], passages: [], expected: [[null, '0-9']] },
+    {
+      name: 'gaps, in any order of passages',
+      parts: [part(0, 12)],
+      passages: [B, A],
+      expected: [
+        [null, '0-2'],
+        [A, '2-6'],
+        [B, '6-9'],
+        [null, '9-12'],
+      ],
+    },
+    {
+      name: 'a match within a passage, and one across its end',
+      parts: [part(0, 3), part(3, 4, ['m']), part(4, 5), part(5, 8, ['n']), part(8, 9)],
+      passages: [A, B],
+      expected: [
+        [null, '0-2'],
+        [A, '2-3 3-4m 4-5 5-6n'],
+        [B, '6-8n 8-9'],
+      ],
+    },
+    {
+      name: 'a part of a long text',
+      parts: [part(4, 7)],
+      passages: [A, B],
+      expected: [
+        [A, '4-6'],
+        [B, '6-7'],
+      ],
+    },
+    {
+      name: 'passages that overlap',
+      parts: [part(0, 9)],
+      passages: [{ start: 0, end: 5 }, A],
+      expected: [
+        [{ start: 0, end: 5 }, '0-5'],
+        [A, '5-6'],
+        [null, '6-9'],
+      ],
+    },
+  ];
+  it.each(rows)('$name', ({ parts, passages, expected }) => {
+    const stretches = splitStretches(parts, passages).map(({ passage, parts }) => [
+      passage,
+      parts.map(({ from, to, names }) => `${from}-${to}${names.join()}`).join(' '),
+    ]);
+    expect(stretches).toEqual(expected);
   });
 });
 

@@ -115,6 +115,61 @@ describe.skipIf(!canRun)('the playground', () => {
     await expect.poll(() => conditions.innerText(), POLL).toMatch(/✗ does not hold/);
   });
 
+  it('shows who speaks, in labels, lines and a legend, and takes all text as text', async () => {
+    const sheet = 'The hedge is cut in June. '.repeat(8).trim();
+    const examples = ['water it', 'pay it', 'mow it'].map((ask, index) => {
+      return `Request: ${ask}\nClass:${index < 2 ? ' garden' : ''}`;
+    });
+    const html = '<img src=x onerror="document.title=1">';
+    const ask = `When is it cut? ${html}\n\n<document>\n${sheet}\n</document>`;
+    const messages = [
+      { role: 'system', content: 'Answer in Gaelic.' },
+      { role: 'user', content: ask },
+      { role: 'assistant', content: 'Which hedge?' },
+      { role: 'user', content: `Sort the requests: ${RECORDS}.\n\n${examples.join('\n\n')}` },
+    ];
+    await fill(JSON.stringify({ model: 'm', messages }));
+    const panel = page.getByRole('region', { name: 'Body', exact: true });
+    const voices = panel.locator('.body-text .voice');
+    await expect.poll(() => voices.allTextContents(), POLL).toEqual([
+      'systemAnswer in Gaelic.',
+      expect.stringMatching('^instructionWhen is it cut'),
+      `material${sheet}`,
+      String.raw`instruction\n</document>`,
+      expect.stringMatching('^instructionSort the requests'),
+      String.raw`exampleswater it\nClass: garden`,
+      String.raw`instruction\n\nRequest: `,
+      String.raw`examplespay it\nClass: garden`,
+      String.raw`instruction\n\nRequest: mow it\nClass:`,
+    ]);
+    expect(await voices.first().getAttribute('title')).toBe(
+      'hedgerow.prompt.instruction, in gen_ai.system_instructions',
+    );
+    const lines = await voices.evaluateAll((found) =>
+      found.map((one) => getComputedStyle(one).textDecorationStyle),
+    );
+    expect(new Set(lines)).toEqual(new Set(['double', 'solid', 'dotted', 'dashed']));
+    const legend = panel.getByRole('list', { name: 'Voices' });
+    expect(await legend.getByRole('listitem').allInnerTexts()).toEqual([
+      expect.stringMatching(/^system asks/),
+      expect.stringMatching(/^instruction asks/),
+      expect.stringMatching(/^material is/),
+      expect.stringMatching(/^examples shows/),
+    ]);
+    // Matches stay marked within a passage.
+    const marks = voices.nth(4).locator('mark');
+    await expect.poll(async () => (await marks.allInnerTexts()).join(''), POLL).toMatch(/pairs/);
+    expect(await panel.locator('img').count()).toBe(0);
+    expect(await voices.nth(1).innerText()).toContain(html.replaceAll('"', '\\"'));
+    for (const colorScheme of THEMES) {
+      await page.emulateMedia({ colorScheme });
+      await expectAccessible(page, `voices-${colorScheme}`);
+      await screenshot(page, `voices-${colorScheme}`);
+    }
+    await page.emulateMedia({ colorScheme: null });
+    opened.check();
+  });
+
   it('works offline once it is loaded, without requests', async () => {
     const requests: string[] = [];
     page.on('request', (request) => requests.push(request.url()));

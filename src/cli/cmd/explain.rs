@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
-use hedgerow_core::evaluate::explain::{Explainer, Explanation, explain_passages};
+use hedgerow_core::evaluate::explain::{
+    ExplainedPassage, Explainer, Explanation, explain_passages,
+};
 use hedgerow_core::extract;
+use hedgerow_core::field::Field;
 use hedgerow_core::http::body::Body;
-use hedgerow_core::matching::Evidence;
 use serde_json::json;
 
 use super::score::{NOT_AN_LLM_CALL, read_request};
@@ -51,7 +53,7 @@ pub fn run(args: &ExplainArgs, format: Format) -> Result<Outcome> {
     let body = Body::new(envelope.body, content_encoding.map(|(_, value)| value.as_str()), limits);
     let explainer = Explainer::new(ruleset.concepts());
     let mut entries: Vec<Vec<Explanation>> = Vec::new();
-    let mut passages: Vec<Vec<Evidence>> = Vec::new();
+    let mut passages: Vec<Vec<ExplainedPassage>> = Vec::new();
     let parsed = extract::for_each_request(&envelope, endpoint, &body, limits, &mut |request| {
         request.add_seeds(ruleset.seeds());
         let mut explained = explainer.explain_all(&ruleset, request, &envelope);
@@ -61,7 +63,7 @@ pub fn run(args: &ExplainArgs, format: Format) -> Result<Outcome> {
             is_selected(&explanation.name) && (!args.near || any_selection_holds())
         });
         entries.push(explained);
-        passages.push(explain_passages(request));
+        passages.push(explain_passages(request, usize::MAX));
     });
     if parsed.is_none() {
         return print_not_llm_call(format);
@@ -75,8 +77,9 @@ pub fn run(args: &ExplainArgs, format: Format) -> Result<Outcome> {
             print_line(format_args!("request {} of {}", number + 1, entries.len()))?;
         }
         for passage in passages {
-            let Evidence { field, start, end } = passage;
-            print_line(format_args!("{} [{start}..{end}]", field.name()))?;
+            let ExplainedPassage { field, section, start, end } = passage;
+            let [field, section] = [field, section].map(Field::name);
+            print_line(format_args!("{field} in {section} [{start}..{end}]"))?;
         }
         for explanation in explanations {
             print_explanation(explanation)?;

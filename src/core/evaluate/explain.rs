@@ -62,6 +62,26 @@ pub struct ExplainedComparison {
     pub evidence: Option<Evidence>,
 }
 
+/// A passage of a request: who speaks in a part of the body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ExplainedPassage {
+    /// Field of the passage's voice.
+    pub field: Field,
+    /// Field of the section that the text is in.
+    pub section: Field,
+    /// Offset of the first byte in the decompressed body.
+    pub start: usize,
+    /// Offset after the last byte.
+    pub end: usize,
+}
+
+impl ExplainedPassage {
+    fn new(voice: Voice, segment: &Segment<'_>, source: Range<usize>) -> Self {
+        let [field, section] = [voice.field(), segment.section.field()].map(Field::Known);
+        Self { field, section, start: source.start, end: source.end }
+    }
+}
+
 /// An explainer of signatures, which compiles each regex once.
 #[derive(Debug, Default)]
 pub struct Explainer<'c> {
@@ -334,29 +354,58 @@ impl<'c> Explainer<'c> {
     }
 }
 
-/// Returns the passages of the user's and the system's texts, each with the field of its voice.
-pub fn explain_passages(request: &Request<'_>) -> Vec<Evidence> {
+/// Returns the first `limit` passages of the text that has a voice, in reading order.
+///
+/// Joined parts are left out, because they repeat others, and so is text of earlier messages, which
+/// is not in the body. Text in another coding, such as a file in base64, counts as one passage.
+pub fn explain_passages(request: &Request<'_>, limit: usize) -> Vec<ExplainedPassage> {
     let mut explained = Vec::new();
-    for segment in request.segments().iter().filter(|segment| !segment.source.is_joined()) {
-        let base = segment.range.start;
-        let passages: Vec<(Range<usize>, u16)> =
-            request.passages().within(&segment.range).collect();
-        let starts = passages.iter().map(|(range, _)| range.start.saturating_sub(base));
-        let lasts =
-            passages.iter().map(|(range, _)| range.end.saturating_sub(base.saturating_add(1)));
-        let map = request.source_map(segment, starts.chain(lasts).collect());
-        for (range, voice) in passages {
-            let Some(voice) = Voice::ALL.into_iter().find(|one| *one as u16 == voice) else {
-                continue;
-            };
-            let relative = range.start.saturating_sub(base)..range.end.saturating_sub(base);
-            let source = map.as_ref().map(|map| map.source_range(relative));
-            let source = source.unwrap_or_else(|| segment.source.range());
-            let field = Field::Known(voice.field());
-            explained.push(Evidence { field, start: source.start, end: source.end });
+    for segment in request.segments() {
+        let left = limit.saturating_sub(explained.len());
+        if left == 0 {
+            break;
+        }
+        match segment.source {
+            Source::Value(_) => push_passages(request, segment, left, &mut explained),
+            Source::Encoded(..) => explained.extend(encoded_passage(request, segment)),
+            Source::Joined(_) | Source::Earlier(_) => {}
         }
     }
     explained
+}
+
+/// Appends the first `limit` passages of a string of the body.
+fn push_passages(
+    request: &Request<'_>,
+    segment: &Segment<'_>,
+    limit: usize,
+    explained: &mut Vec<ExplainedPassage>,
+) {
+    let base = segment.range.start;
+    let passages = request.passages().within(&segment.range);
+    let passages: Vec<(Range<usize>, Voice)> = passages
+        .filter_map(|(range, voice)| {
+            let relative = range.start.saturating_sub(base)..range.end.saturating_sub(base);
+            Some((relative, voice_of_bit(voice)?)).filter(|(range, _)| !range.is_empty())
+        })
+        .take(limit)
+        .collect();
+    let edges = passages.iter().flat_map(|(range, _)| [range.start, range.end.saturating_sub(1)]);
+    let Some(map) = request.source_map(segment, edges.collect()) else { return };
+    let explain = |(range, voice)| ExplainedPassage::new(voice, segment, map.source_range(range));
+    explained.extend(passages.into_iter().map(explain));
+}
+
+/// Returns all of a text in another coding as one passage, an instruction if any part is one;
+/// `None` if it has no voice.
+fn encoded_passage(request: &Request<'_>, segment: &Segment<'_>) -> Option<ExplainedPassage> {
+    let voices = request.passages().within(&segment.range);
+    let voice = voices.filter_map(|(_, voice)| voice_of_bit(voice)).min()?;
+    Some(ExplainedPassage::new(voice, segment, segment.source.range()))
+}
+
+fn voice_of_bit(bit: u16) -> Option<Voice> {
+    Voice::ALL.into_iter().find(|voice| *voice as u16 == bit)
 }
 
 /// Returns the passages of a segment that a field holds, as ranges of the segment's text: all of it

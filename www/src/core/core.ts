@@ -85,6 +85,23 @@ export interface Explained {
   requests: Explanation[][];
 }
 
+/** The text of a request, divided by who speaks. */
+export interface Divided {
+  llm_call: boolean;
+  /** In reading order; the first 2,000. Text that has no voice is in none of them. */
+  passages: Passage[];
+}
+
+/** Bytes `start` to `end` of the body. */
+export interface Passage {
+  /** Field of the voice: `hedgerow.prompt.instruction`, for example. */
+  field: string;
+  /** Field of the section that the text is in: `hedgerow.prompt.user`, for example. */
+  section: string;
+  start: number;
+  end: number;
+}
+
 export interface Explanation {
   name: string;
   weight: number;
@@ -103,7 +120,7 @@ export type WorkerRequest =
   | { type: 'diff'; from: string; to: string }
   | { type: 'fields' }
   | { type: 'digest'; bundle: string }
-  | { type: 'score' | 'explain'; bundle: string; request: string }
+  | { type: 'score' | 'explain' | 'passages'; bundle: string; request: string }
   | { type: 'scoreAll'; bundle: string; requests: string[] };
 
 export type WorkerResponse = { id: number; value: unknown } | { id: number; problem: string };
@@ -138,6 +155,8 @@ export class Core {
     this.#send<Scored>({ type: 'score', bundle, request });
   explain = (bundle: string, request: string) =>
     this.#send<Explained>({ type: 'explain', bundle, request });
+  passages = (bundle: string, request: string) =>
+    this.#send<Divided>({ type: 'passages', bundle, request });
   /** Scores many requests. The result of an invalid request has an `error`. */
   scoreAll = (bundle: string, requests: string[]) =>
     this.#send<(Scored | { error: string })[]>({ type: 'scoreAll', bundle, requests });

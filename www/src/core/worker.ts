@@ -42,6 +42,8 @@ function handle(request: WorkerRequest): unknown {
       return JSON.parse(filterOf(request.bundle).score(request.request, now()));
     case 'explain':
       return JSON.parse(filterOf(request.bundle).explain(request.request, now()));
+    case 'passages':
+      return JSON.parse(filterOf(request.bundle).passages(request.request, now()));
     case 'scoreAll': {
       const filter = filterOf(request.bundle);
       return request.requests.map((one) => {

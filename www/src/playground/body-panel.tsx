@@ -1,13 +1,23 @@
-// The body of the request, with the evidence of signatures marked.
+// The body of the request: who speaks in it, and the evidence of signatures, marked.
 import { useEffect, useMemo, useRef } from 'preact/hooks';
 import type { Evidence } from '../api.ts';
 import { Panel } from '../components/ui.tsx';
+import type { Passage } from '../core/core.ts';
 import { count } from '../format.ts';
-import { type Part, type Span, toTextSpans, windows } from './spans.ts';
+import {
+  type Part,
+  type Span,
+  splitStretches,
+  type Stretch,
+  toTextSpans,
+  windows,
+} from './spans.ts';
+import { Voiced, VoicesLegend } from './voices.tsx';
 
 interface Props {
   text: string;
   hits: readonly { name: string; evidence: Evidence[] }[];
+  passages: readonly Passage[];
   /** Fields whose evidence is in the body. */
   textFields: ReadonlySet<string>;
   /** The signature that is highlighted. */
@@ -15,7 +25,7 @@ interface Props {
   onPick: (name: string) => void;
 }
 
-export function BodyPanel({ text, hits, textFields, highlighted, onPick }: Props) {
+export function BodyPanel({ text, hits, passages, textFields, highlighted, onPick }: Props) {
   const spans = useMemo(() => {
     const inBody = hits.flatMap(({ name, evidence }) =>
       evidence
@@ -24,7 +34,16 @@ export function BodyPanel({ text, hits, textFields, highlighted, onPick }: Props
     );
     return toTextSpans(text, inBody);
   }, [text, hits, textFields]);
-  const shown = useMemo(() => windows(text, spans), [text, spans]);
+  const voiced = useMemo(() => toTextSpans(text, passages), [text, passages]);
+  const shown = useMemo(
+    () =>
+      windows(text, spans).map(({ from, to, parts }) => ({
+        from,
+        to,
+        stretches: splitStretches(parts, voiced),
+      })),
+    [text, spans, voiced],
+  );
   const box = useRef<HTMLDivElement>(null);
   useEffect(() => scrollToHighlight(box.current), [highlighted]);
   const otherHits = hits.flatMap(({ name, evidence }) => {
@@ -36,14 +55,14 @@ export function BodyPanel({ text, hits, textFields, highlighted, onPick }: Props
     <Panel title="Body" note={text ? summary(spans.length) : undefined}>
       {text ? (
         <div class="body-text" tabIndex={0} role="region" aria-label="Body with matches" ref={box}>
-          {shown.map(({ from, to, parts }, index) => (
+          {shown.map(({ from, to, stretches }, index) => (
             <>
               <Gap from={index ? shown[index - 1]!.to : 0} to={from} />
-              {parts.map((part) => (
-                <Mark
-                  key={part.from}
-                  text={text.slice(part.from, part.to)}
-                  part={part}
+              {stretches.map((stretch) => (
+                <Parts
+                  key={stretch.parts[0]!.from}
+                  stretch={stretch}
+                  text={text}
                   highlighted={highlighted}
                   onPick={onPick}
                 />
@@ -55,6 +74,7 @@ export function BodyPanel({ text, hits, textFields, highlighted, onPick }: Props
       ) : (
         <p class="note">The request has no body.</p>
       )}
+      <VoicesLegend passages={passages} />
       {otherHits.length > 0 && <OtherHits hits={otherHits} highlighted={highlighted} />}
     </Panel>
   );
@@ -68,6 +88,19 @@ function summary(matches: number): string {
 
 const Gap = ({ from, to }: { from: number; to: number }) =>
   to > from ? <span class="gap">{` ${count(to - from)} characters not shown `}</span> : null;
+
+interface PartsProps extends Pick<Props, 'text' | 'highlighted' | 'onPick'> {
+  stretch: Stretch<Passage>;
+}
+
+/** The text of a stretch, with its marks, in the voice of its passage. */
+function Parts({ stretch: { passage, parts }, text, ...rest }: PartsProps) {
+  const marks = parts.map((part) => (
+    <Mark key={part.from} text={text.slice(part.from, part.to)} part={part} {...rest} />
+  ));
+  if (!passage) return <>{marks}</>;
+  return <Voiced passage={passage}>{marks}</Voiced>;
+}
 
 interface MarkProps extends Pick<Props, 'highlighted' | 'onPick'> {
   text: string;

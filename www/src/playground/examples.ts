@@ -192,6 +192,26 @@ export const EXAMPLES: readonly Example[] = [
     }),
   },
   {
+    title: 'Question to a document',
+    why:
+      'The words of harvesting are in the document, which is worked on, and not in what is ' +
+      'asked. Only what is asked is evidence.',
+    text: json({
+      model: 'gpt-5-mini',
+      messages: [
+        { role: 'system', content: 'Answer from the document, in one sentence.' },
+        {
+          role: 'user',
+          content:
+            'How long did the team work on it?\n\n<document>\nThe team generated 500 diverse ' +
+            'instruction-response pairs for fine-tuning a small model on the names of hedge ' +
+            'plants. Two botanists read every pair, and after six weeks they had removed a ' +
+            'third of them.\n</document>',
+        },
+      ],
+    }),
+  },
+  {
     title: 'Probing one token',
     why:
       'One biased token, a one-token answer, the maximum of alternatives: only numbers are ' +

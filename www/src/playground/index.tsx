@@ -3,7 +3,7 @@ import './playground.css';
 import { useEffect, useMemo, useState } from 'preact/hooks';
 import { Problem } from '../components/async-states.tsx';
 import { Hash } from '../components/ui.tsx';
-import { core } from '../core/core.ts';
+import { core, type Passage } from '../core/core.ts';
 import { navigate } from '../router.ts';
 import { BodyPanel } from './body-panel.tsx';
 import { ConditionsPanel, MAX_EXPLAINED } from './conditions-panel.tsx';
@@ -26,6 +26,8 @@ let lastInput: Input = { text: '', options: DETECT_ALL };
 
 /** Milliseconds between the last change of the input and the scoring. */
 const SCORE_DELAY = 150;
+
+const NO_PASSAGES: readonly Passage[] = [];
 
 interface Parsed {
   parsed: ParsedInput | null;
@@ -91,6 +93,16 @@ export function Playground({ params }: { params: URLSearchParams }) {
     ({ parsed, rules }) => explainer().explain(rules.text, parsed.line),
     0,
   );
+  const divided = useDebouncedQuery(
+    scored && decision ? scored.query : null,
+    ({ parsed, rules }) => core().passages(rules.text, parsed.line),
+    0,
+  );
+  // Passages of an earlier request do not fit the text.
+  const passages =
+    divided && 'answer' in divided && divided.query === scored?.query
+      ? divided.answer.passages
+      : NO_PASSAGES;
   const result = useMemo(() => answer && resultOf(answer, picked), [answer, picked]);
   const hits = useMemo(() => decision?.hits ?? [], [answer]);
 
@@ -127,6 +139,7 @@ export function Playground({ params }: { params: URLSearchParams }) {
             <BodyPanel
               text={scored.query.parsed.body}
               hits={hits}
+              passages={passages}
               textFields={textFields}
               highlighted={hovered ?? picked}
               onPick={setPicked}

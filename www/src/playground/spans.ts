@@ -1,10 +1,13 @@
-// Converts evidence into marked parts of the body's text. The core counts bytes, the page UTF-16
-// code units.
+// Divides the body's text into parts, by evidence and by voice. The core counts bytes, the page
+// UTF-16 code units.
 
-export interface Span {
-  name: string;
+export interface Range {
   start: number;
   end: number;
+}
+
+export interface Span extends Range {
+  name: string;
 }
 
 /** A part of the text between two offsets, and the signatures whose evidence it is. */
@@ -33,7 +36,7 @@ const MIN_GAP = 200;
 const MAX_WINDOWS = 40;
 
 /** Converts byte offsets to UTF-16 offsets. Spans outside of the text are left out. */
-export function toTextSpans(text: string, spans: readonly Span[]): Span[] {
+export function toTextSpans<T extends Range>(text: string, spans: readonly T[]): T[] {
   const offsets = [...new Set(spans.flatMap(({ start, end }) => [start, end]))];
   const indices = new Map<number, number>();
   let bytes = 0;
@@ -46,11 +49,11 @@ export function toTextSpans(text: string, spans: readonly Span[]): Span[] {
     }
     if (bytes >= offset) indices.set(offset, index);
   }
-  return spans.flatMap(({ name, start, end }) => {
-    const from = indices.get(start);
-    const to = indices.get(end);
+  return spans.flatMap((span) => {
+    const from = indices.get(span.start);
+    const to = indices.get(span.end);
     const isEmpty = from === undefined || to === undefined || from >= to;
-    return isEmpty ? [] : [{ name, start: from, end: to }];
+    return isEmpty ? [] : [{ ...span, start: from, end: to }];
   });
 }
 
@@ -88,6 +91,41 @@ function shownRanges(text: string, spans: readonly Span[]): { from: number; to: 
     else merged.push({ from, to });
   }
   return merged.slice(0, MAX_WINDOWS);
+}
+
+/** Consecutive parts in one passage, or in none. */
+export interface Stretch<T extends Range> {
+  passage: T | null;
+  parts: Part[];
+}
+
+/**
+ * Cuts parts at the edges of passages, and groups them. Of passages that overlap, the one that
+ * begins first counts.
+ */
+export function splitStretches<T extends Range>(
+  parts: readonly Part[],
+  passages: readonly T[],
+): Stretch<T>[] {
+  const sorted = [...passages].sort((one, two) => one.start - two.start);
+  const stretches: Stretch<T>[] = [];
+  let next = 0;
+  for (const { from, to, names } of parts) {
+    let start = from;
+    while (start < to) {
+      while (next < sorted.length && sorted[next]!.end <= start) next += 1;
+      const following = sorted[next];
+      const passage = following && following.start <= start ? following : null;
+      const edge = passage?.end ?? following?.start ?? to;
+      const end = Math.min(edge, to);
+      const last = stretches.at(-1);
+      const part = { from: start, to: end, names };
+      if (last && last.passage === passage) last.parts.push(part);
+      else stretches.push({ passage, parts: [part] });
+      start = end;
+    }
+  }
+  return stretches;
 }
 
 /** Moves an index out of a surrogate pair. */
