@@ -16,6 +16,7 @@ interface WasmModule {
     digest(): string;
     score(request: string, now: number): string;
     explain(request: string, now: number): string;
+    passages(request: string, now: number): string;
   };
 }
 
