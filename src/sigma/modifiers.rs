@@ -3,7 +3,8 @@
 use hedgerow_core::field::{Field, FieldType};
 use hedgerow_core::matching::literal_scanner::MIN_LITERAL_BYTES;
 use hedgerow_core::rules::signature::{
-    Comparator, Comparison, MAX_REQUIRED_LITERALS, StringMatch, Within,
+    Comparator, Comparison, MAX_CONTEXT_LITERALS, MAX_REQUIRED_LITERALS,
+    MIN_REQUIRED_LITERAL_BYTES, StringMatch, Within,
 };
 use hedgerow_core::text::{Case, normalize_pattern};
 use rsigma_parser::{Modifier, SigmaString, SigmaValue, SpecialChar, StringPart};
@@ -27,10 +28,6 @@ impl Problem {
         Self { message: message.into(), remedy: remedy.into() }
     }
 }
-
-/// Minimum bytes of a required literal of a regex. Plain literals may have one byte less, which
-/// costs the scanner time.
-const MIN_REQUIRED_LITERAL_BYTES: usize = MIN_LITERAL_BYTES + 1;
 
 /// The modifiers of a field, parsed.
 #[derive(Default)]
@@ -300,7 +297,7 @@ fn regex(pattern: &str, flags: &str, kind: FieldType) -> Result<Comparison, Prob
         let remedy = "write it in lower case with single spaces, or add `|i`";
         return Err(Problem::new(message, remedy));
     }
-    analysis.keep_rarest(MIN_REQUIRED_LITERAL_BYTES, MAX_REQUIRED_LITERALS);
+    analysis.keep_rarest(MAX_REQUIRED_LITERALS, MAX_CONTEXT_LITERALS);
     if kind == FieldType::Text && analysis.required_literals.is_empty() {
         let message =
             format!("the regex has no required literal of {MIN_REQUIRED_LITERAL_BYTES} bytes");

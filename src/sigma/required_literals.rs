@@ -34,32 +34,49 @@ pub fn analyze(pattern: &str) -> Result<RegexAnalysis, String> {
 }
 
 impl RegexAnalysis {
-    /// Keeps the sets with the longest literals, at most `max_count`, and no set with a literal
-    /// shorter than `min_len` bytes. The distances to the dropped sets are added up.
-    pub fn keep_rarest(&mut self, min_len: usize, max_count: usize) {
-        let mut lengths: Vec<usize> =
-            self.required_literals.iter().map(RequiredLiterals::shortest_len).collect();
-        lengths.sort_unstable_by_key(|length| std::cmp::Reverse(*length));
-        let cutoff = lengths.get(max_count.saturating_sub(1)).copied().unwrap_or(0).max(min_len);
+    /// Keeps the sets with the longest literals: at most `max_scanned` that the scan finds, and at
+    /// most `max_context` others. Keeps none if the scan finds none. The distances to the dropped
+    /// sets are added up.
+    pub fn keep_rarest(&mut self, max_scanned: usize, max_context: usize) {
+        let is_scanned = RequiredLiterals::is_scanned;
+        let scanned = self.longest(max_scanned, is_scanned);
+        if scanned.is_empty() {
+            return self.required_literals.clear();
+        }
+        let is_context = |set: &RequiredLiterals| {
+            !set.is_scanned() && set.shortest_len() >= MIN_CONTEXT_LITERAL_BYTES
+        };
+        let context = self.longest(max_context, is_context);
         let mut selected: Vec<RequiredLiterals> = Vec::new();
         let mut gap = LengthRange::ZERO;
-        for literal_set in self.required_literals.drain(..) {
+        for (index, literal_set) in self.required_literals.drain(..).enumerate() {
             let range = gap.concat(LengthRange {
                 min: literal_set.min_distance,
                 max: literal_set.max_distance,
             });
-            if literal_set.shortest_len() >= cutoff && selected.len() < max_count {
+            gap = if scanned.contains(&index) || context.contains(&index) {
                 selected.push(RequiredLiterals {
                     min_distance: range.min,
                     max_distance: range.max,
                     ..literal_set
                 });
-                gap = LengthRange::ZERO;
+                LengthRange::ZERO
             } else {
-                gap = range;
-            }
+                range
+            };
         }
         self.required_literals = selected;
+    }
+
+    /// Returns the indices of the sets of a kind with the longest literals, at most `max_count`.
+    fn longest(&self, max_count: usize, is_kind: impl Fn(&RequiredLiterals) -> bool) -> Vec<usize> {
+        let sets = self.required_literals.iter().enumerate();
+        let mut indices: Vec<(usize, usize)> = sets
+            .filter(|(_, set)| is_kind(set))
+            .map(|(index, set)| (set.shortest_len(), index))
+            .collect();
+        indices.sort_by_key(|(length, _)| std::cmp::Reverse(*length));
+        indices.into_iter().take(max_count).map(|(_, index)| index).collect()
     }
 
     /// Removes all bounds that depend on the byte lengths of letters.
@@ -70,6 +87,10 @@ impl RegexAnalysis {
         }
     }
 }
+
+/// Minimum bytes of the literals of a set that the scan does not find: shorter ones are nearly
+/// everywhere.
+const MIN_CONTEXT_LITERAL_BYTES: usize = 3;
 
 /// A range of lengths in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -361,24 +382,23 @@ mod tests {
 
     #[test]
     fn dropped_literals_widen_the_distance() {
-        let mut analysis = analyze(r"(write|give) (the|your) steps?").unwrap();
-        analysis.keep_rarest(4, 4);
-        let ranges: Vec<_> = analysis
-            .required_literals
-            .iter()
-            .map(|literal_set| {
-                (literal_set.alternatives.len(), literal_set.min_distance, literal_set.max_distance)
-            })
-            .collect();
-        assert_eq!(ranges, [(2, 0, Some(0)), (1, 8, Some(10))]);
-        analysis.keep_rarest(4, 1);
+        let pattern = r"(write|give) (the|your) (big )?steps? (of|in) (reasoning|thinking)";
+        let mut analysis = analyze(pattern).unwrap();
+        let sets = |analysis: &RegexAnalysis| -> Vec<_> {
+            let set = |set: &RequiredLiterals| {
+                (set.alternatives.concat(), set.min_distance, set.max_distance)
+            };
+            analysis.required_literals.iter().map(set).collect()
+        };
+        analysis.keep_rarest(4, 2);
+        let last = |min, max| ("reasoningthinking".into(), min, Some(max));
         assert_eq!(
-            analysis.required_literals,
-            [RequiredLiterals {
-                alternatives: vec![" step".into()],
-                min_distance: 8,
-                max_distance: Some(10)
-            }]
+            sets(&analysis),
+            [("writegive".into(), 0, Some(0)), ("step".into(), 9, Some(15)), last(8, 9)]
         );
+        analysis.keep_rarest(1, 0);
+        assert_eq!(sets(&analysis), [last(17, 24)]);
+        analysis.keep_rarest(0, 4);
+        assert_eq!(sets(&analysis), []);
     }
 }

@@ -11,15 +11,14 @@ use super::program::{
     LateTest, Literal, LiteralTarget, LiteralUse, NumberTest, Program, SignatureUse,
 };
 use super::regex_gate::RegexTest;
-use super::required_literals::RequiredLiteralIds;
+use super::required_literals::{RequiredLiteralIds, add_distances, context_literals};
 use crate::error::Error;
 use crate::field::{Field, FieldType, VOICES, sections};
 use crate::matching::literal_scanner::{MIN_LITERAL_BYTES, Scanner};
 use crate::rules::concept::Concept;
-use crate::rules::signature;
 use crate::rules::signature::{
-    Comparison, Condition, FieldComparison, MAX_REQUIRED_LITERALS, Selection, Signature,
-    StringMatch,
+    Comparison, Condition, FieldComparison, MAX_CONTEXT_LITERALS, MAX_REQUIRED_LITERALS,
+    RequiredLiterals, Selection, Signature, StringMatch,
 };
 use crate::text::{Case, normalize_pattern};
 
@@ -63,6 +62,8 @@ struct Compiler<'c> {
     /// Literals of the scanner, and the index of each.
     literals: Vec<String>,
     literal_index: HashMap<String, usize>,
+    /// Required literals of each regex.
+    required_literals: Vec<Vec<RequiredLiterals>>,
     near: NearCompiler<'c>,
     /// Nodes of all conditions; a selection counts each time a condition names it.
     node_count: usize,
@@ -74,6 +75,13 @@ const MAX_CONDITION_NODES: usize = 100_000;
 
 impl Compiler<'_> {
     fn finish(mut self) -> Program {
+        let recorded = |text: &str| {
+            let index = *self.literal_index.get(text)?;
+            self.program.literals.get(index)?.is_required_by_regex.then_some(index)
+        };
+        for (regex, sets) in self.program.regexes.iter_mut().zip(&self.required_literals) {
+            regex.context_literals = context_literals(sets, recorded);
+        }
         self.program.near = self.near.finish();
         self.program.scanner = Scanner::new(self.literals);
         self.program
@@ -210,11 +218,14 @@ impl Compiler<'_> {
                         required_literals,
                         sections,
                     )?,
+                    context_literals: Vec::new(),
+                    first_literals: first_literals(required_literals),
                     max_len: *max_len,
                     first_bytes: first_bytes.as_deref().map(Box::from),
                 };
                 self.set_late_test(bit, LateTest::Regex(self.program.regexes.len()));
                 self.program.regexes.push(regex);
+                self.required_literals.push(required_literals.clone());
                 Ok(())
             }
             Comparison::Near { within, parts } => {
@@ -243,42 +254,47 @@ impl Compiler<'_> {
         }
     }
 
-    /// Adds the required literals of a regex, which is about to be added, to the scanner.
+    /// Adds the literals of the scanned sets of a regex, which is about to be added, to the
+    /// scanner. The distances to the other sets are added up.
     fn compile_required_literals(
         &mut self,
         pattern: &str,
-        required_literals: &[signature::RequiredLiterals],
+        sets: &[RequiredLiterals],
         sections: u16,
     ) -> Result<Vec<RequiredLiteralIds>, Error> {
-        if required_literals.is_empty()
-            || required_literals.iter().any(|literal_set| literal_set.alternatives.is_empty())
-        {
+        let scanned = sets.iter().filter(|set| set.is_scanned()).count();
+        let has_empty_set = sets.iter().any(|set| set.alternatives.is_empty());
+        if scanned == 0 || has_empty_set {
             let problem = format!("the regex '{pattern}' has no required literal");
             return Err(Error::new(problem, "add a word that every match contains"));
         }
-        if required_literals.len() > MAX_REQUIRED_LITERALS {
-            let problem = format!(
-                "the regex '{pattern}' has more than {MAX_REQUIRED_LITERALS} lists of literals"
-            );
+        if scanned > MAX_REQUIRED_LITERALS
+            || sets.len().saturating_sub(scanned) > MAX_CONTEXT_LITERALS
+        {
+            let problem = format!("the regex '{pattern}' has too many lists of literals");
             return Err(Error::new(problem, "build the bundle with `hedgerow build`"));
         }
         let regex = self.program.regexes.len();
-        let compiled = required_literals.iter().enumerate().map(|(index, literal_set)| {
-            let target = LiteralTarget::Regex { regex, required_index: index };
+        let mut compiled = Vec::with_capacity(scanned);
+        let mut gap = (0, Some(0));
+        for set in sets {
+            gap = add_distances(gap, (set.min_distance, set.max_distance));
+            if !set.is_scanned() {
+                continue;
+            }
+            let target = LiteralTarget::Regex { regex, required_index: compiled.len() };
             let literal_use =
                 LiteralUse { sections, anchor: StringMatch::Contains, cased_pattern: None, target };
-            let literals = literal_set
-                .alternatives
-                .iter()
-                .map(|string| self.add_literal(string.clone(), literal_use.clone()))
-                .collect::<Result<_, _>>()?;
-            Ok(RequiredLiteralIds {
-                literals,
-                min_distance: literal_set.min_distance,
-                max_distance: literal_set.max_distance,
-            })
-        });
-        compiled.collect()
+            let literals = set.alternatives.iter();
+            let literals = literals.map(|text| self.add_literal(text.clone(), literal_use.clone()));
+            compiled.push(RequiredLiteralIds {
+                literals: literals.collect::<Result<_, _>>()?,
+                min_distance: gap.0,
+                max_distance: gap.1,
+            });
+            gap = (0, Some(0));
+        }
+        Ok(compiled)
     }
 
     /// Adds a use of a literal, and the literal if it is new. Returns its index in the scanner.
@@ -349,6 +365,14 @@ impl Compiler<'_> {
         self.program.numbers.entry(field_id).or_default().push(NumberTest { check, bit });
         Ok(())
     }
+}
+
+/// Returns the literals of which one is at the start of every match; none if they are unknown, or
+/// if the scan finds all of them.
+fn first_literals(sets: &[RequiredLiterals]) -> Box<[Box<[u8]>]> {
+    let first = sets.first().filter(|set| set.max_distance == Some(0) && !set.is_scanned());
+    let literals = first.into_iter().flat_map(|set| &set.alternatives);
+    literals.map(|text| text.as_bytes().into()).collect()
 }
 
 fn type_mismatch(test: &FieldComparison) -> Error {

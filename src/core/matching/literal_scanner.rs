@@ -476,7 +476,7 @@ fn context_bit(context: u64) -> u64 {
 }
 
 /// Maximum number of literals of four bytes that are searched for one by one.
-const MAX_SINGLE_LITERALS: usize = 8;
+const MAX_SINGLE_LITERALS: usize = 24;
 
 /// Bytes next to a gram that the Bloom filter covers.
 const CONTEXT_BYTES: usize = 4;

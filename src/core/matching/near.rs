@@ -114,9 +114,8 @@ impl NearState {
         request: &Request<'_>,
         passages: Option<&Passages>,
     ) -> Option<Range<usize>> {
-        if !self.anchors.is_sorted_by_key(Occurrence::position) {
-            self.anchors.sort_unstable_by_key(Occurrence::position);
-        }
+        // A stable sort is linear if they are sorted, and merges the runs of the scan if not.
+        self.anchors.sort_by_key(Occurrence::position);
         if !self.has_read_windows && !test.others.is_empty() {
             self.has_read_windows = true;
             self.read_windows(program, request);
@@ -193,7 +192,33 @@ impl NearState {
                 self.terms.push(Occurrence::new(*concept, &range));
             });
         }
-        self.terms.sort_unstable();
+        self.sort_terms();
+    }
+
+    /// Sorts the terms: first by concept, in linear time, then the few runs of each concept that
+    /// the scan of a window leaves.
+    fn sort_terms(&mut self) {
+        let concepts = self.terms.iter().map(|term| term.concept as usize).max();
+        let mut group_ends = vec![0_usize; concepts.map_or(0, |last| last.saturating_add(1))];
+        for term in &self.terms {
+            if let Some(count) = group_ends.get_mut(term.concept as usize) {
+                *count = count.saturating_add(1);
+            }
+        }
+        let mut end = 0_usize;
+        for count in &mut group_ends {
+            (*count, end) = (end, end.saturating_add(*count));
+        }
+        let mut grouped = self.terms.clone();
+        for term in &self.terms {
+            let Some(position) = group_ends.get_mut(term.concept as usize) else { continue };
+            if let Some(slot) = grouped.get_mut(*position) {
+                *slot = *term;
+            }
+            *position = position.saturating_add(1);
+        }
+        self.terms = grouped;
+        self.terms.chunk_by_mut(|one, next| one.concept == next.concept).for_each(<[_]>::sort);
     }
 
     /// Returns the ranges of the text around the anchors of comparisons with several parts.

@@ -93,9 +93,7 @@ impl Occurrences {
             let range = self.range(*literal as usize);
             let literal_starts = self.starts.get_mut(range).unwrap_or_default();
             // The scan may report overlapping occurrences of one literal out of order.
-            if !literal_starts.is_sorted() {
-                literal_starts.sort_unstable();
-            }
+            literal_starts.sort();
         }
     }
 
@@ -116,21 +114,14 @@ impl Occurrences {
         for literal in &required.literals {
             starts.extend(self.starts_of(*literal).iter().map(|start| *start as usize));
         }
-        if !starts.is_sorted() {
-            starts.sort_unstable();
-        }
+        // A stable sort merges the sorted runs of the alternatives.
+        starts.sort();
         starts
     }
 
-    /// Returns whether any alternative of a required literal begins between `earliest` and
-    /// `latest`, both included.
-    pub fn any_within(
-        &self,
-        required: &RequiredLiteralIds,
-        earliest: usize,
-        latest: usize,
-    ) -> bool {
-        required.literals.iter().any(|literal| {
+    /// Returns whether any of some literals begins between `earliest` and `latest`, both included.
+    pub fn any_within(&self, literals: &[usize], earliest: usize, latest: usize) -> bool {
+        literals.iter().any(|literal| {
             let starts = self.starts_of(*literal);
             let index = starts.partition_point(|start| (*start as usize) < earliest);
             starts.get(index).is_some_and(|start| *start as usize <= latest)

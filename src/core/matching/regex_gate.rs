@@ -12,7 +12,7 @@ use regex_automata::nfa::thompson::WhichCaptures;
 use regex_automata::{Anchored, Input};
 
 use super::occurrences::Occurrences;
-use super::required_literals::RequiredLiteralIds;
+use super::required_literals::{ContextLiterals, RequiredLiteralIds};
 use super::segments::{SegmentCursor, segment_at};
 use super::voices::{possible_sections, sections_at};
 use crate::error::Error;
@@ -28,6 +28,10 @@ pub(crate) struct RegexTest {
     pub sections: u16,
     /// Literals that every match contains, in order; at least one set.
     pub required_literals: Vec<RequiredLiteralIds>,
+    /// Other literals that every match contains.
+    pub context_literals: Vec<ContextLiterals>,
+    /// Literals of which every match begins with one; empty if unknown.
+    pub first_literals: Box<[Box<[u8]>]>,
     /// Bytes of the longest match, if it is bounded.
     pub max_len: Option<usize>,
     /// ASCII characters with which every match begins, if they are known.
@@ -93,14 +97,36 @@ impl RegexGate {
             return None;
         }
         let regex = get_or_compile(&test.pattern, &test.compiled)?;
+        let starts = starts.into_iter().filter(|start| self.has_context(test, *start, request));
         match test.anchored_bounds() {
-            Some(bounds) => search_each_start(regex, test, bounds, &starts, request, passages),
-            None => search_windows(test, &starts, request).iter().find_map(|window| {
+            Some(bounds) => search_each_start(regex, test, bounds, starts, request, passages),
+            None => search_windows(test, starts, request).iter().find_map(|window| {
                 spend_occurrences(request, 1)?;
                 request.work().spend_searching(window.len()).then_some(())?;
                 search_passages(regex, test, window, request, passages)
             }),
         }
+    }
+
+    /// Returns whether all context literals of a regex are around its first required literal at
+    /// `start`; false if the budget is exhausted.
+    fn has_context(&self, test: &RegexTest, start: usize, request: &Request<'_>) -> bool {
+        if test.context_literals.is_empty() {
+            return true;
+        }
+        let Some((_, segment)) = segment_at(request, start) else { return false };
+        test.context_literals.iter().all(|set| {
+            let Some((earliest, latest)) = set.positions(start) else { return false };
+            let earliest = earliest.max(segment.range.start);
+            let latest = latest.min(segment.range.end);
+            let end = latest.saturating_add(set.max_searched_len).min(segment.range.end);
+            let window = request.text().as_bytes().get(earliest..end).unwrap_or_default();
+            let search_cost = set.searched.len().saturating_mul(window.len() / SEARCHED_PER_BYTE);
+            spend_occurrences(request, set.recorded.len()).is_some()
+                && request.work().spend_searching(search_cost)
+                && (self.occurrences.any_within(&set.recorded, earliest, latest)
+                    || set.searched.iter().any(|literal| literal.find(window).is_some()))
+        })
     }
 
     /// Returns the starts of the first required literal after which all others follow in order, at
@@ -221,7 +247,7 @@ impl RegexGate {
         request: &Request<'_>,
     ) -> bool {
         spend_occurrences(request, required.literals.len()).is_some()
-            && self.occurrences.any_within(required, earliest, latest)
+            && self.occurrences.any_within(&required.literals, earliest, latest)
     }
 }
 
@@ -232,10 +258,15 @@ impl RegexTest {
         u8::MAX.checked_shr(unused).unwrap_or_default()
     }
 
-    /// Returns whether a match may begin with `byte`; true if the first bytes are unknown.
-    fn may_begin_with(&self, byte: Option<&u8>) -> bool {
-        let first_bytes = self.first_bytes.as_deref();
-        first_bytes.is_none_or(|first| byte.is_some_and(|byte| first.as_bytes().contains(byte)))
+    /// Returns whether a match may begin with `text`, by the bytes and literals at its start.
+    fn may_begin_with(&self, text: &[u8]) -> bool {
+        let may_begin_with = |byte| {
+            let first_bytes = self.first_bytes.as_deref();
+            first_bytes.is_none_or(|first_bytes| first_bytes.as_bytes().contains(byte))
+        };
+        text.first().is_some_and(may_begin_with)
+            && (self.first_literals.is_empty()
+                || self.first_literals.iter().any(|literal| text.starts_with(literal)))
     }
 
     /// Returns the bounds of a match, if they are small enough to try each start separately.
@@ -300,7 +331,7 @@ fn search_each_start(
     regex: &Regex,
     test: &RegexTest,
     bounds: MatchBounds,
-    literal_starts: &[usize],
+    literal_starts: impl Iterator<Item = usize>,
     request: &Request<'_>,
     passages: Option<&Passages>,
 ) -> Option<Range<usize>> {
@@ -309,11 +340,11 @@ fn search_each_start(
     let mut next_start = 0;
     let mut segments = SegmentCursor::new(request);
     for literal_start in literal_starts {
-        let (_, segment) = segments.at(*literal_start)?;
+        let (_, segment) = segments.at(literal_start)?;
         let earliest = literal_start.saturating_sub(bounds.max_before);
         let first_start = earliest.max(segment.range.start).max(next_start);
         for start in first_start..=literal_start.saturating_sub(min) {
-            if !test.may_begin_with(text.get(start))
+            if !test.may_begin_with(text.get(start..).unwrap_or_default())
                 || sections_at(segment, passages, start) & test.sections == 0
             {
                 continue;
@@ -339,14 +370,14 @@ fn spend_occurrences(request: &Request<'_>, count: usize) -> Option<()> {
 /// together they are not longer than the text.
 fn search_windows(
     test: &RegexTest,
-    literal_starts: &[usize],
+    literal_starts: impl Iterator<Item = usize>,
     request: &Request<'_>,
 ) -> Vec<Range<usize>> {
     let mut windows: Vec<Range<usize>> = Vec::new();
     let Some(required) = test.required_literals.first() else { return windows };
     let max_after = test.max_len.map(|longest| longest.saturating_sub(required.min_distance));
     for literal_start in literal_starts {
-        let Some((_, segment)) = segment_at(request, *literal_start) else { continue };
+        let Some((_, segment)) = segment_at(request, literal_start) else { continue };
         let value_range = &segment.range;
         let start = required.max_distance.map_or(value_range.start, |max| {
             literal_start.saturating_sub(max).max(value_range.start)
@@ -504,6 +535,9 @@ const MAX_ANCHORED_STARTS: usize = 64;
 
 /// Maximum bytes of a match for which each start is tried separately.
 const MAX_ANCHORED_MATCH_BYTES: usize = 1 << 10;
+
+/// Bytes that a search for one literal passes in the time in which a regex passes one.
+const SEARCHED_PER_BYTE: usize = 8;
 
 /// Cost of checking one occurrence of a required literal, in bytes of search that take as long.
 const OCCURRENCE_COST_BYTES: usize = 8;

@@ -1,5 +1,9 @@
 //! Required literals: literals that every match of a regex contains, by index in the program.
 
+use memchr::memmem::Finder;
+
+use crate::rules::signature::RequiredLiterals;
+
 /// A set of alternative literals, one of which is in every match: the compiled form of
 /// [`RequiredLiterals`](crate::rules::signature::RequiredLiterals).
 #[derive(Debug)]
@@ -12,3 +16,88 @@ pub(crate) struct RequiredLiteralIds {
     /// Maximum bytes of that distance, if it is bounded.
     pub max_distance: Option<usize>,
 }
+
+/// A set of alternatives, one of which is in every match near the first required literal. Some of
+/// them are too short for the scan, because they are in every text. So a set costs nothing until
+/// the required literals suggest a match.
+#[derive(Debug)]
+pub(crate) struct ContextLiterals {
+    /// Indices of the alternatives whose occurrences are recorded for other regexes.
+    pub recorded: Vec<usize>,
+    /// The other alternatives, which are searched for.
+    pub searched: Vec<Finder<'static>>,
+    /// Bytes of the longest of `searched`.
+    pub max_searched_len: usize,
+    pub side: Side,
+    /// Minimum and maximum bytes between the starts of the first required literal and of an
+    /// alternative.
+    pub min_distance: usize,
+    pub max_distance: usize,
+}
+
+/// The side of the first required literal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Before,
+    After,
+}
+
+impl ContextLiterals {
+    /// Returns the first and the last position at which an alternative may start, if the first
+    /// required literal starts at `start`; `None` if there is none.
+    pub fn positions(&self, start: usize) -> Option<(usize, usize)> {
+        match self.side {
+            Side::Before => Some((
+                start.saturating_sub(self.max_distance),
+                start.checked_sub(self.min_distance)?,
+            )),
+            Side::After => Some((
+                start.saturating_add(self.min_distance),
+                start.saturating_add(self.max_distance),
+            )),
+        }
+    }
+}
+
+/// Returns the sets of a regex that are not scanned, if they are near the first one that is.
+/// `recorded` returns the index of a literal whose occurrences are recorded.
+pub(super) fn context_literals(
+    sets: &[RequiredLiterals],
+    recorded: impl Fn(&str) -> Option<usize>,
+) -> Vec<ContextLiterals> {
+    let Some(first) = sets.iter().position(RequiredLiterals::is_scanned) else {
+        return Vec::new();
+    };
+    let others = sets.iter().enumerate().filter(|(_, set)| !set.is_scanned());
+    let context = |(index, set): (usize, &RequiredLiterals)| {
+        let (side, between) = if index < first {
+            (Side::Before, index.saturating_add(1)..=first)
+        } else {
+            (Side::After, first.saturating_add(1)..=index)
+        };
+        let distances = sets.get(between)?.iter().map(|set| (set.min_distance, set.max_distance));
+        let (min_distance, max_distance) = distances.fold((0, Some(0)), add_distances);
+        let searched = || set.alternatives.iter().filter(|text| recorded(text).is_none());
+        Some(ContextLiterals {
+            recorded: set.alternatives.iter().filter_map(|text| recorded(text)).collect(),
+            searched: searched().map(|text| Finder::new(text).into_owned()).collect(),
+            max_searched_len: searched().map(String::len).max().unwrap_or_default(),
+            side,
+            min_distance,
+            max_distance: max_distance.filter(|max| *max <= MAX_CONTEXT_DISTANCE)?,
+        })
+    };
+    others.filter_map(context).collect()
+}
+
+/// Returns the minimum and the maximum of the sum of two distances.
+pub(super) fn add_distances(
+    (min, max): (usize, Option<usize>),
+    (next_min, next_max): (usize, Option<usize>),
+) -> (usize, Option<usize>) {
+    (min.saturating_add(next_min), max.zip(next_max).map(|(a, b)| a.saturating_add(b)))
+}
+
+/// Maximum bytes between the first required literal of a regex and its context literals: the search
+/// for them in more text would cost as much as the regex.
+const MAX_CONTEXT_DISTANCE: usize = 512;

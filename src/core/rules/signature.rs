@@ -253,10 +253,22 @@ impl RequiredLiterals {
     pub fn shortest_len(&self) -> usize {
         self.alternatives.iter().map(String::len).min().unwrap_or(0)
     }
+
+    /// Returns whether the scan finds each alternative. Other sets are looked up only around a
+    /// literal that the scan has found.
+    pub fn is_scanned(&self) -> bool {
+        self.shortest_len() >= MIN_REQUIRED_LITERAL_BYTES
+    }
 }
 
-/// Maximum number of required literal sets of a regex.
+/// Maximum number of required literal sets of a regex whose literals the scan finds.
 pub const MAX_REQUIRED_LITERALS: usize = 4;
+
+/// Maximum number of other required literal sets of a regex.
+pub const MAX_CONTEXT_LITERALS: usize = 4;
+
+/// Minimum bytes of a required literal that the scan finds. Shorter words are in every prompt.
+pub const MIN_REQUIRED_LITERAL_BYTES: usize = 5;
 
 /// The distance from the anchor of [`Comparison::Near`] at which other terms count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
