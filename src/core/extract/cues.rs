@@ -43,6 +43,12 @@ impl Ask {
     }
 }
 
+/// Returns whether a sentence asks to do what another text says, and no task on texts.
+pub(super) fn orders_to_follow(sentence: &str) -> bool {
+    let sentence = without_markup(sentence);
+    pointing::orders_to_follow(sentence) && !is_text_task(sentence)
+}
+
 /// Returns the sentences of a normalised text, each with the mark at its end.
 pub(super) fn sentences(text: &str) -> impl Iterator<Item = &str> {
     let is_ascii = text.is_ascii();

@@ -237,14 +237,18 @@ impl<'t> Text<'t> {
 
     /// Returns whether the label of a block, or a line next to it, orders to follow it.
     fn is_pointed_to(&self, block: &TextBlock) -> bool {
-        let last = |line: &'t str| cues::sentences(line).last().map(Ask::of_sentence);
-        let first = |line: &'t str| cues::sentences(line).next().map(Ask::of_sentence);
-        let before = last_text(&self.lines, block.lines.start).and_then(last);
-        let after = next_text(&self.lines, block.lines.end).and_then(first);
-        let label = self.lines.get(block.lines.start).map(|line| Ask::of_sentence(line.text));
-        let follows = |ask: Option<Ask>| ask == Some(Ask::Follow);
-        let is_labelled = block.kind == BlockKind::Labelled;
-        follows(before) || follows(after) || is_labelled && follows(label)
+        let before = last_text(&self.lines, block.lines.start)
+            .is_some_and(|line| cues::sentences(line).last().is_some_and(cues::orders_to_follow));
+        let after = || {
+            next_text(&self.lines, block.lines.end).is_some_and(|line| {
+                cues::sentences(line).next().is_some_and(cues::orders_to_follow)
+            })
+        };
+        let label = || {
+            let line = self.lines.get(block.lines.start);
+            line.is_some_and(|line| cues::orders_to_follow(line.text))
+        };
+        before || after() || block.kind == BlockKind::Labelled && label()
     }
 }
 
