@@ -66,6 +66,15 @@ impl Upload {
         self.usage + self.bytes as f64 * (now - self.counted_at).max(0.0)
     }
 
+    /// Leaves out the time since the last look if the upload waited then, beyond a usual pause. It
+    /// would have looked again, but the isolate was busy with others.
+    fn leave_out_stall(&mut self, now: f64) {
+        let Some(waiting_at) = self.waiting_at else { return };
+        let stall = (now - waiting_at - USUAL_PAUSE_MS).max(0.0);
+        self.started_at += stall;
+        self.counted_at += stall;
+    }
+
     fn is_waiting(&self, now: f64) -> bool {
         self.waiting_at.is_some_and(|at| now - at <= WAIT_IS_VALID_MS)
     }
@@ -120,6 +129,7 @@ impl UploadMemory {
         let is_small = upload.bytes.saturating_add(bytes) <= self.limits.small_bytes;
         let kept = if is_small { 0 } else { self.limits.reserve_bytes };
         let has_room = bytes <= room.saturating_sub(kept);
+        upload.leave_out_stall(now);
         upload.waiting_at = None;
         upload.is_small = is_small;
         let usage = upload.usage(now);
@@ -180,6 +190,9 @@ impl UploadMemory {
 /// Milliseconds after which an upload that has not asked again is not waiting any more: its client
 /// may be gone.
 const WAIT_IS_VALID_MS: f64 = 400.0;
+
+/// Maximum milliseconds between two looks of a waiting upload in an isolate with time to spare.
+const USUAL_PAUSE_MS: f64 = 100.0;
 
 /// Milliseconds that an upload may take to free its memory before the next one must yield: it is
 /// scored, and then written to the origin.
@@ -242,6 +255,19 @@ mod tests {
             let yielding: Vec<u64> =
                 ids.into_iter().filter(|id| memory.must_yield(*id, now)).collect();
             assert_eq!(yielding, Vec::from_iter(expected), "{name}");
+        }
+    }
+
+    /// 600 slow uploads once kept an isolate busy for so long that a fast one had used most: it
+    /// held its memory while it waited for the isolate.
+    #[test]
+    fn a_busy_isolate_makes_no_upload_yield() {
+        for (pause, expected) in [(2_000.0, Turn::Wait), (50.0, Turn::Yield)] {
+            let mut memory = memory(&[(0.0, 500)]);
+            let looks = std::iter::successors(Some(0.0), |at| Some(at + pause));
+            let mut turns = looks.take_while(|at| *at <= 2_000.0).map(|at| memory.turn(1, 400, at));
+            let turn = turns.find(|turn| *turn != Turn::Wait).unwrap_or(Turn::Wait);
+            assert_eq!(turn, expected, "{pause} ms between looks");
         }
     }
 
