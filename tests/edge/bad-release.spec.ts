@@ -386,7 +386,7 @@ describe('directly in KV', () => {
     await fleet.untilRelease(5, 30_000, fleet.edges.slice(0, LANES + 1));
     traffic.start();
     await Promise.all(lanes.map((_, lane) => runLane(lane)));
-  }, 120_000);
+  });
   afterAll(() => traffic.stop());
 
   it.each(REJECTED.map(([name, , message], index) => ({ name, message, index })))(
@@ -748,7 +748,6 @@ describe('through the API', () => {
 
   it(
     'a thousand guesses of a token are slow, fail, and delay nobody else',
-    { timeout: 60_000 },
     async () => {
       const before = fleet.logs.length;
       const guess = (number: number) =>

@@ -63,7 +63,7 @@ async function rulesetsOf(numbers: number[], shift: number): Promise<(string | u
 const accounts = Array.from({ length: ACCOUNTS }, (_, number) => number);
 let canaryAccounts: number[];
 
-it(`${PERCENT} % of ${ACCOUNTS} accounts get the canary`, { timeout: 90_000 }, async () => {
+it(`${PERCENT} % of ${ACCOUNTS} accounts get the canary`, async () => {
   await admin.release(
     keys,
     1,
@@ -87,7 +87,6 @@ it(`${PERCENT} % of ${ACCOUNTS} accounts get the canary`, { timeout: 90_000 }, a
 
 it(
   'the same accounts get it after a restart, at other isolates and with the key in another header',
-  { timeout: 90_000 },
   async () => {
     await fleet.restart();
     await fleet.untilRelease(1);

@@ -74,7 +74,7 @@ const prompt = (campaign: string) => {
 const newAccounts = (count: number) =>
   Array.from({ length: count }, () => `sk-orchard-${shortId()}`);
 
-describe('clusters that merge', { timeout: 60_000 }, () => {
+describe('clusters that merge', () => {
   const fleet = useFleet({
     origin,
     workers: 1,

@@ -121,7 +121,7 @@ describe('in Enforce', () => {
     expect(await filter.decision(response)).toMatchObject({ band: 'hostile', enforced: false });
   });
 
-  it('waiting hides nothing', { timeout: 90_000 }, async () => {
+  it('waiting hides nothing', async () => {
     const hostile = messages(KINDLY, HARVEST);
     const honest = Buffer.from(messages('What grows in this hedge? '.repeat(40_000)));
     const cut = hostile.indexOf('},{');

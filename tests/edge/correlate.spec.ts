@@ -144,7 +144,7 @@ async function untilFlagged(
   return performance.now() - since;
 }
 
-describe('counting and indicators', { timeout: 60_000 }, () => {
+describe('counting and indicators', () => {
   const fleet = useFleet({ origin, vars, faults: true });
   const admin = new Admin(fleet.edge, ADMIN_TOKEN);
   beforeAll(async () => {
@@ -508,7 +508,7 @@ describe('counting and indicators', { timeout: 60_000 }, () => {
   });
 });
 
-describe('failures of the objects', { timeout: 60_000 }, () => {
+describe('failures of the objects', () => {
   const fleet = useFleet({ origin, workers: 2, vars, faults: true });
   const admin = new Admin(fleet.edge, ADMIN_TOKEN);
   beforeAll(async () => {
@@ -649,7 +649,6 @@ describe('failures of the objects', { timeout: 60_000 }, () => {
 
   it(
     'observations beyond the limit are dropped and counted, and every request is answered',
-    { timeout: 120_000 },
     async () => {
       await fleet.setFaults({ correlator: 'throw' });
       const edge = fleet.edges[1]!;
@@ -693,7 +692,6 @@ describe('failures of the objects', { timeout: 60_000 }, () => {
 // correlations must not be lost by that.
 it(
   'queued firings beyond the limit are dropped from the correlation with the most, and logged',
-  { timeout: 120_000 },
   async () => {
     const fleet = await Fleet.start({ origin, workers: 1, vars, faults: true });
     try {
@@ -761,7 +759,6 @@ it(
 describe('privacy', () => {
   it(
     'no content of requests is in the stored files, the admin API or the log',
-    { timeout: 60_000 },
     async () => {
       const fleet = await Fleet.start({ origin, workers: 2, vars });
       try {

@@ -417,7 +417,7 @@ const untilNamed = (edge: Edge, headers: Record<string, string>, name: string) =
   );
 
 for (const labels of [true, false])
-  it(`isolates share the names of the origin, labels = ${labels}`, { timeout: 120_000 }, () =>
+  it(`isolates share the names of the origin, labels = ${labels}`, () =>
     withFleet({ labels }, async (fleet, admin) => {
       const [first, second] = fleet.edges as [Edge, Edge];
       const name = `acme-${shortId()}/<b>`;
@@ -471,7 +471,7 @@ for (const labels of [true, false])
     }),
   );
 
-it('the operator names accounts by request id, by id and by name', { timeout: 120_000 }, () =>
+it('the operator names accounts by request id, by id and by name', () =>
   withFleet({}, async (fleet, admin) => {
     const [first, second] = fleet.edges as [Edge, Edge];
     const [sent, known] = [bearer(`sk-${shortId()}`), bearer('sk-known')];

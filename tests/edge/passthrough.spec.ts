@@ -342,7 +342,6 @@ if (!corpus.length) console.log(`skipped: no recorded traffic at ${CORPUS}`);
 
 it.skipIf(!corpus.length)(
   'every recorded request arrives unchanged',
-  { timeout: 300_000 },
   async () => {
     const agent = new http.Agent({ keepAlive: true, maxSockets: 16 });
     const sent = new Map<string, string>();

@@ -38,7 +38,7 @@ async function decide(
   return edge.decision(await edge.ask(content, { authorization: `Bearer ${key}`, ...headers }));
 }
 
-describe('campaigns in the prompt of others', { timeout: 60_000 }, () => {
+describe('campaigns in the prompt of others', () => {
   const fleet = useFleet({ origin });
   const { edge } = fleet;
 

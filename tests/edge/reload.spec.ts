@@ -64,7 +64,6 @@ const fleet = useFleet({
 
 it(
   `between ${WARM_UP} and ${RELOADS} releases, an isolate's memory does not grow`,
-  { timeout: 120_000 },
   async () => {
     const { edge } = fleet;
     const kv = await fleet.kv();
@@ -120,7 +119,6 @@ const hasModule = isBuilt('build/wasm/hedgerow_wasm.js', 'node scripts/build.mjs
 
 it.skipIf(!hasModule)(
   `between ${WARM_UP} and ${RELOADS} loads of a ruleset, the Wasm module's memory does not grow`,
-  { timeout: 120_000 },
   async () => {
     const core = await import(/* @vite-ignore */ MODULE);
     const { memory } = core.initSync({

@@ -177,7 +177,7 @@ describe('in Enforce, a request of 2 MB is scored whole', () => {
     expect(statuses).toEqual(texts.map((_, at) => (at % 2 ? 403 : 200)));
     expect(texts.map(arrived)).toEqual(texts.map((_, at) => at % 2 === 0));
     expect(await memory()).toBeLessThan(100 * MEBIBYTE);
-  }, 90_000);
+  });
 
   it('while a hundred medium uploads are slow', async () => {
     const texts = Array.from({ length: 100 }, () => body(300_000, HARVEST));
@@ -194,7 +194,7 @@ describe('in Enforce, a request of 2 MB is scored whole', () => {
     expect(statuses).toContain(403);
     expect(texts.some(arrived)).toBe(false);
     expect(await memory()).toBeLessThan(100 * MEBIBYTE);
-  }, 90_000);
+  });
 
   it('while uploads beyond the limit are slow and send single bytes', async () => {
     const texts = Array.from({ length: 30 }, () => body(6 * MEBIBYTE, HARVEST));
@@ -207,11 +207,11 @@ describe('in Enforce, a request of 2 MB is scored whole', () => {
     expect(statuses.filter((status) => ![403, 503].includes(status))).toEqual([]);
     expect(texts.some(arrived)).toBe(false);
     expect(await memory()).toBeLessThan(100 * MEBIBYTE);
-  }, 90_000);
+  });
 });
 
 describe('one client', () => {
-  it('that sends a byte a second is refused', { timeout: 90_000 }, async () => {
+  it('that sends a byte a second is refused', async () => {
     const upload = new Upload(body(200_000, HARVEST));
     uploads.push(upload);
     upload.send(70_000);
@@ -222,7 +222,7 @@ describe('one client', () => {
     expect(origin.requests.filter(({ state }) => state === 'complete')).toEqual([]);
   });
 
-  it('that pauses at each percent is scored whole', { timeout: 90_000 }, async () => {
+  it('that pauses at each percent is scored whole', async () => {
     const texts = [body(200_000, KINDLY), body(200_000, HARVEST)];
     const begun = texts.map((text) => new Upload(text));
     uploads.push(...begun);
@@ -244,7 +244,7 @@ describe('one client', () => {
     expect(texts.map(arrived)).toEqual([true, false]);
   });
 
-  it('that sends 200 MB is scored at both ends', { timeout: 90_000 }, async () => {
+  it('that sends 200 MB is scored at both ends', async () => {
     for (const [last, status] of [
       [KINDLY, 200],
       [HARVEST, 403],
@@ -272,7 +272,7 @@ describe('one client', () => {
     expect(await memory()).toBeLessThan(100 * MEBIBYTE);
   });
 
-  it('that sends 600 slow small bodies delays nobody', { timeout: 60_000 }, async () => {
+  it('that sends 600 slow small bodies delays nobody', async () => {
     const sockets = Array.from({ length: 600 }, () => connect(filter.port));
     for (const socket of sockets)
       socket.write(`POST ${CHAT} HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n{"messages"`);
@@ -299,7 +299,7 @@ it('in Shadow, the origin gets slow uploads unchanged', async () => {
   const lines = filter.decisions().filter(({ mode }) => mode === 'shadow');
   const large = lines.filter(({ body_bytes }) => body_bytes > 4_000_000);
   expect(large.map(({ band }) => band)).toEqual(Array(8).fill('hostile'));
-}, 60_000);
+});
 
 it('an upload that stops after its beginning was sent ends', async () => {
   const text = body(7 * MEBIBYTE, HARVEST);
@@ -312,9 +312,9 @@ it('an upload that stops after its beginning was sent ends', async () => {
   );
   expect(await passed.finish()).toBe(200);
   expect([arrived(text), arrived(`${text} `)]).toEqual([false, true]);
-}, 90_000);
+});
 
-it('a phone succeeds with 5 MB at 64 kB/s, and is scored whole', { timeout: 120_000 }, async () => {
+it('a phone succeeds with 5 MB at 64 kB/s, and is scored whole', async () => {
   const { status, decision, ms, arrived } = await answer;
   expect({ status, arrived }).toEqual({ status: 200, arrived: true });
   expect(decision).toMatchObject({ unscored: ['attachment'], scored_share: 1, action: 'allow' });

@@ -53,7 +53,7 @@ const reason = newer
     : '';
 if (reason) console.log(`skipped: ${reason}`);
 
-it.skipIf(reason)('Ctrl-C ends npm start and all its processes', { timeout: 60_000 }, async () => {
+it.skipIf(reason)('Ctrl-C ends npm start and all its processes', async () => {
   // Without the variables that vitest sets for its own processes.
   const env = Object.fromEntries(
     Object.entries(process.env).filter(([name]) => !/^(VITEST|NODE_ENV|TEST$)/.test(name)),

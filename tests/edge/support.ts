@@ -48,7 +48,7 @@ export function isBuilt(product: string, command: string): boolean {
 export async function until<T>(
   description: string,
   probe: () => T | undefined | false | null,
-  timeoutMs = 10_000,
+  timeoutMs = 60_000,
 ): Promise<T> {
   const deadline = performance.now() + timeoutMs;
   for (;;) {

@@ -234,7 +234,7 @@ describe('messages', () => {
     expect(['suspect', 'hostile']).toContain(decision!.band);
   });
 
-  it('of 20 MB pass, scored up to the limit of the policy', { timeout: 60_000 }, async () => {
+  it('of 20 MB pass, scored up to the limit of the policy', async () => {
     const before = decisionCount();
     const { client, server } = await connect();
     const text = JSON.stringify(item(`${HARVEST} ${'\u00e9'.repeat(10_000_000)}`));
@@ -246,7 +246,7 @@ describe('messages', () => {
     expect(decision!.unscanned_bytes).toBeGreaterThan(5_000_000);
   });
 
-  it('of 100 MB close the connection with 1009', { timeout: 120_000 }, async () => {
+  it('of 100 MB close the connection with 1009', async () => {
     const { client, server } = await connect();
     client.socket.send('x'.repeat(100 * MIB));
     expect((await client.untilClosed(100_000)).code).toBe(1009);
@@ -396,7 +396,7 @@ describe('a peer that does not read', () => {
     return sent;
   }
 
-  it('as a client closes the connection', { timeout: 60_000 }, async () => {
+  it('as a client closes the connection', async () => {
     const { client, server } = await connect();
     // More than the limit was sent: the rest waits in the buffers of this process and the system.
     expect(await flood(server, client)).toBeLessThan(200 * MIB);
@@ -404,7 +404,7 @@ describe('a peer that does not read', () => {
     client.socket.terminate();
   });
 
-  it('as an origin closes the connection with 1013', { timeout: 60_000 }, async () => {
+  it('as an origin closes the connection with 1013', async () => {
     const { client, server } = await connect();
     expect(await flood(client, server)).toBeLessThan(200 * MIB);
     expect((await client.untilClosed()).code).toBe(1013);
@@ -634,7 +634,7 @@ describe('the handshake', () => {
   });
 });
 
-it('50 connections at once, each with 20 messages in order', { timeout: 60_000 }, async () => {
+it('50 connections at once, each with 20 messages in order', async () => {
   origin.onPeer = (peer) =>
     peer.socket.on('message', (data: Buffer, binary: boolean) =>
       peer.socket.send(data, { binary }),
@@ -803,7 +803,7 @@ describe('the policy', () => {
     }
   });
 
-  it('refuse: 426 in Enforce, on which clients use HTTP', { timeout: 60_000 }, async () => {
+  it('refuse: 426 in Enforce, on which clients use HTTP', async () => {
     await release({ websocket: 'refuse', mode: 'enforce' });
     for (const target of [REALTIME, '/v1/responses', LIVE]) {
       const { status, body } = await refused(target, {}, fleet.edge.url);
@@ -813,7 +813,7 @@ describe('the policy', () => {
     expect(origin.handshakes).toEqual([]);
   });
 
-  it('refuse in Shadow scores, and pass forwards unread', { timeout: 60_000 }, async () => {
+  it('refuse in Shadow scores, and pass forwards unread', async () => {
     for (const [websocket, decisions] of [
       ['refuse', 1],
       ['pass', 0],

@@ -27,7 +27,7 @@ const answer: typeof Origin.ok = (request, res) => {
   return res.end(type === 'text/html' ? '<!doctype html><title>a page</title>' : takeOver);
 };
 
-describe.skipIf(!canRun)('a browser', { timeout: 120_000 }, () => {
+describe.skipIf(!canRun)('a browser', () => {
   let browser: Browser;
   let origin: Origin;
   let filter: Filter;

@@ -76,7 +76,6 @@ describe.skipIf(!canRun)('the playground', () => {
 
   it(
     'scores every fixture like the Worker and the command line',
-    { timeout: 120_000 },
     async () => {
       for (const fixture of fixtures()) {
         const file = path.join(ROOT, 'tests/fixtures/requests', `${fixture.name}.http`);
@@ -229,7 +228,7 @@ describe.skipIf(!canRun)('the playground', () => {
     opened.check();
   });
 
-  it('is accessible and fits, in both themes and all sizes', { timeout: 120_000 }, async () => {
+  it('is accessible and fits, in both themes and all sizes', async () => {
     for (const colorScheme of THEMES) {
       for (const viewport of SIZES) {
         const own = await open(browser, url(), { colorScheme, viewport });

@@ -36,7 +36,7 @@ const NO_PROBLEMS = /^No problems$/;
 const withWeight = (weight: number) =>
   TEXT.replace('hedgerow.weight: 14', `hedgerow.weight: ${weight}`);
 
-describe.skipIf(!canRun || !hasCli)('the view Rules', { timeout: 120_000 }, () => {
+describe.skipIf(!canRun || !hasCli)('the view Rules', () => {
   const directory = mkdtempSync(path.join(tmpdir(), 'hedgerow-www-'));
   const within = (...parts: string[]) => path.join(directory, ...parts);
   let browser: Browser;
@@ -247,7 +247,7 @@ describe.skipIf(!canRun || !hasCli)('the view Rules', { timeout: 120_000 }, () =
     opened.check();
   });
 
-  it('is accessible and fits, in both themes and all sizes', { timeout: 240_000 }, async () => {
+  it('is accessible and fits, in both themes and all sizes', async () => {
     for (const colorScheme of THEMES) {
       for (const viewport of SIZES) {
         const location = at(`rules?rule=${RULE_NAME}`);

@@ -29,7 +29,7 @@ const PROMPT =
 const REFUSED = /Failed to load resource: the server responded with a status of (401|403|503)/;
 const REFUSED_OR_SOCKET = new RegExp(`${REFUSED.source}|WebSocket`);
 
-describe.skipIf(!canRun)('the views', { timeout: 120_000 }, () => {
+describe.skipIf(!canRun)('the views', () => {
   let browser: Browser;
   let origin: Origin;
   let fleet: Fleet;
@@ -173,7 +173,7 @@ describe.skipIf(!canRun)('the views', { timeout: 120_000 }, () => {
     await close();
   });
 
-  it('are accessible and fit, in both themes and all sizes', { timeout: 240_000 }, async () => {
+  it('are accessible and fit, in both themes and all sizes', async () => {
     const { id } = await firstOf('clusters', '/clusters');
     const { request_id } = await firstOf('decisions', '/decisions?band=hostile&limit=1');
     /** Names, addresses, and elements that no earlier view has. */
