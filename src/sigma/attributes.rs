@@ -21,8 +21,12 @@ pub const NEAR_KEY: &str = "hedgerow.near";
 pub const TTL_KEY: &str = "hedgerow.ttl";
 /// A field whose value differs between consecutive events of a `temporal_ordered` correlation.
 pub const DISTINCT_BY_KEY: &str = "hedgerow.distinct_by";
+/// Name of a signature that each event must match, too.
+pub const ONLY_KEY: &str = "hedgerow.only";
 /// Minimum mean number of events per counted value.
 pub const EVENTS_PER_VALUE_KEY: &str = "hedgerow.events_per_value";
+/// Maximum mean number of events per counted value.
+pub const MAX_EVENTS_PER_VALUE_KEY: &str = "hedgerow.max_events_per_value";
 /// Minimum evenness of the events over the counted values, in percent.
 pub const EVENNESS_KEY: &str = "hedgerow.evenness";
 /// Minimum percentage of counted values that begin within the same period.
@@ -50,7 +54,9 @@ pub const CORRELATION_ATTRIBUTES: &[&str] = &[
     EXEMPLARS_KEY,
     TTL_KEY,
     DISTINCT_BY_KEY,
+    ONLY_KEY,
     EVENTS_PER_VALUE_KEY,
+    MAX_EVENTS_PER_VALUE_KEY,
     EVENNESS_KEY,
     SYNCHRONIZED_START_KEY,
     HANDOVER_KEY,

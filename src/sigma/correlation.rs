@@ -14,8 +14,9 @@ use yaml_serde::{Mapping, Value as Yaml};
 
 use crate::attributes::{
     CORRELATION_ATTRIBUTES, CUSTOM_ATTRIBUTES, DISTINCT_BY_KEY, EVENNESS_KEY, EVENTS_PER_VALUE_KEY,
-    FACT_KEY, HANDOVER_KEY, INDICATORS_OF_KEY, OWN_BEHAVIOR_KEY, OWN_EVIDENCE_KEY, SHARE_OF_KEY,
-    SYNCHRONIZED_START_KEY, TTL_KEY, VARIETY_KEY, attribute,
+    FACT_KEY, HANDOVER_KEY, INDICATORS_OF_KEY, MAX_EVENTS_PER_VALUE_KEY, ONLY_KEY,
+    OWN_BEHAVIOR_KEY, OWN_EVIDENCE_KEY, SHARE_OF_KEY, SYNCHRONIZED_START_KEY, TTL_KEY, VARIETY_KEY,
+    attribute,
 };
 use crate::document::Diagnostics;
 use crate::event_sequence::{self, EventSequence};
@@ -68,12 +69,13 @@ pub fn parse(
     let coordination = coordination(document, &mut diagnostics);
     if !coordination.is_empty() && !matches!(measure, Some(Measure::ValueCount { .. }) | None) {
         let problem = format!(
-            "`{EVENTS_PER_VALUE_KEY}`, `{EVENNESS_KEY}`, `{SYNCHRONIZED_START_KEY}` and \
-             `{HANDOVER_KEY}` need `type: value_count`"
+            "`{EVENTS_PER_VALUE_KEY}`, `{MAX_EVENTS_PER_VALUE_KEY}`, `{EVENNESS_KEY}`, \
+             `{SYNCHRONIZED_START_KEY}` and `{HANDOVER_KEY}` need `type: value_count`"
         );
         diagnostics.add(&[CUSTOM_ATTRIBUTES], problem, "use value_count, or remove the attribute");
     }
     let attribution = attribution(document, &mut diagnostics);
+    let only = only(document, &mut diagnostics);
     let ttl = match attribute(document, TTL_KEY) {
         None => timespan.clamp(MIN_DEFAULT_TTL_SECONDS, MAX_DEFAULT_TTL_SECONDS),
         Some(value) => parse_timespan(value, &[CUSTOM_ATTRIBUTES, TTL_KEY], &mut diagnostics),
@@ -89,6 +91,7 @@ pub fn parse(
         status,
         weight,
         rules: if has_findings { Vec::new() } else { sigma.rules },
+        only,
         group_by,
         timespan,
         measure,
@@ -112,6 +115,14 @@ pub fn resolve(correlations: &mut [CorrelationRule], rules: &[Rule], findings: &
         correlations.iter().map(|rule| rule.correlation.name.clone()).collect();
     let names = || signatures.iter().copied().chain(correlation_names.iter().map(String::as_str));
     for correlation_rule in correlations {
+        let only = correlation_rule.correlation.only.as_deref();
+        if let Some(only) = only.filter(|only| !signatures.contains(only)) {
+            let problem = format!("unknown signature '{only}'");
+            let remedy = did_you_mean(only, signatures.iter().copied())
+                .unwrap_or_else(|| "name a signature".to_owned());
+            let key = [CUSTOM_ATTRIBUTES, ONLY_KEY];
+            findings.push(correlation_rule.metadata.finding(&key, problem, remedy));
+        }
         let patterns = std::mem::take(&mut correlation_rule.correlation.rules);
         for (index, pattern) in patterns.iter().enumerate() {
             let matching: Vec<&str> = match pattern.strip_suffix('*') {
@@ -403,15 +414,17 @@ fn parse_timespan(value: &Yaml, key: &[&str], diagnostics: &mut Diagnostics<'_>)
 
 /// Parses the custom attributes that demand more of the counted values.
 fn coordination(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Coordination {
-    let events_per_value = attribute(document, EVENTS_PER_VALUE_KEY).and_then(|value| {
-        let events_per_value = value.as_f64().filter(|events| *events > 0.0);
-        if events_per_value.is_none() {
-            let key = [CUSTOM_ATTRIBUTES, EVENTS_PER_VALUE_KEY];
-            let problem = format!("`{EVENTS_PER_VALUE_KEY}` is invalid: expected a number above 0");
-            diagnostics.add(&key, problem, "write a number of events");
+    let mut event_number = |name: &str| {
+        let value = attribute(document, name)?;
+        let events = value.as_f64().filter(|events| *events > 0.0);
+        if events.is_none() {
+            let problem = format!("`{name}` is invalid: expected a number above 0");
+            diagnostics.add(&[CUSTOM_ATTRIBUTES, name], problem, "write a number of events");
         }
-        events_per_value
-    });
+        events
+    };
+    let events_per_value = event_number(EVENTS_PER_VALUE_KEY);
+    let max_events_per_value = event_number(MAX_EVENTS_PER_VALUE_KEY);
     let evenness = attribute(document, EVENNESS_KEY)
         .and_then(|value| percent(value, &[CUSTOM_ATTRIBUTES, EVENNESS_KEY], diagnostics));
     let mut share = |key: &str| {
@@ -419,10 +432,21 @@ fn coordination(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Coordi
     };
     let synchronized_start = share(SYNCHRONIZED_START_KEY);
     let handover = share(HANDOVER_KEY);
-    Coordination { events_per_value, evenness, synchronized_start, handover }
+    Coordination { events_per_value, max_events_per_value, evenness, synchronized_start, handover }
 }
 
-/// Parses a percentage; `None`, with a finding, if it is invalid.
+/// Parses the name of the signature that each event must match, too.
+fn only(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Option<String> {
+    let value = attribute(document, ONLY_KEY)?;
+    let name = value.as_str().map(str::to_owned);
+    if name.is_none() {
+        let problem = format!("`{ONLY_KEY}` is invalid: expected the name of a signature");
+        let remedy = "write a name such as traffic_single_turn";
+        diagnostics.add(&[CUSTOM_ATTRIBUTES, ONLY_KEY], problem, remedy);
+    }
+    name
+}
+
 /// Parses the custom attributes that say to which requests the evidence counts.
 fn attribution(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Attribution {
     let mut invalid = |name: &str, problem: &str, remedy: &str| {

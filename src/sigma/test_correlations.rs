@@ -10,7 +10,7 @@ use hedgerow_core::ruleset::{Bundle, Ruleset};
 
 use crate::attributes::{
     CUSTOM_ATTRIBUTES, DISTINCT_BY_KEY, EVENNESS_KEY, EVENTS_PER_VALUE_KEY, EXEMPLARS_PATH,
-    HANDOVER_KEY, SYNCHRONIZED_START_KEY, VARIETY_KEY,
+    HANDOVER_KEY, MAX_EVENTS_PER_VALUE_KEY, ONLY_KEY, SYNCHRONIZED_START_KEY, VARIETY_KEY,
 };
 use crate::correlation::CorrelationRule;
 use crate::event_sequence::EventSequence;
@@ -97,7 +97,10 @@ fn compile_with_dependencies(
     correlations
         .extend(candidates().filter(|candidate| is_dependency(correlation, candidate)).cloned());
     let is_needed = |signature: &Signature| {
-        correlations.iter().any(|correlation| correlation.rules.contains(&signature.name))
+        correlations.iter().any(|correlation| {
+            correlation.rules.contains(&signature.name)
+                || correlation.only.as_ref() == Some(&signature.name)
+        })
     };
     let signatures =
         rules.rules.iter().map(|rule| &rule.signature).filter(|signature| is_needed(signature));
@@ -177,17 +180,26 @@ fn without_rules(correlation: &Correlation) -> Vec<Mutation> {
 
 /// Returns a mutation for each custom attribute except weight and lifetime, without this attribute.
 fn without_attributes(correlation: &Correlation) -> Vec<Mutation> {
-    let Coordination { events_per_value, evenness, synchronized_start, handover } =
-        correlation.coordination;
+    let Coordination {
+        events_per_value,
+        max_events_per_value,
+        evenness,
+        synchronized_start,
+        handover,
+    } = correlation.coordination;
     let is_distinct =
         matches!(correlation.measure, Measure::TemporalOrdered { distinct_by: Some(_) });
     let has_variety = correlation.attribution.variety.is_some();
-    let rows: [(&'static str, bool, fn(&mut Correlation)); 6] = [
+    let rows: [(&'static str, bool, fn(&mut Correlation)); 8] = [
+        (ONLY_KEY, correlation.only.is_some(), |mutant| mutant.only = None),
         (DISTINCT_BY_KEY, is_distinct, |mutant| {
             mutant.measure = Measure::TemporalOrdered { distinct_by: None };
         }),
         (EVENTS_PER_VALUE_KEY, events_per_value.is_some(), |mutant| {
             mutant.coordination.events_per_value = None;
+        }),
+        (MAX_EVENTS_PER_VALUE_KEY, max_events_per_value.is_some(), |mutant| {
+            mutant.coordination.max_events_per_value = None;
         }),
         (EVENNESS_KEY, evenness.is_some(), |mutant| mutant.coordination.evenness = None),
         (SYNCHRONIZED_START_KEY, synchronized_start.is_some(), |mutant| {

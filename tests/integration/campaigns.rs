@@ -201,27 +201,50 @@ fn pods_of_one_tenant_are_no_campaign() {
     assert_eq!((&pods["suspect_requests"], &pods["notice_requests"]), (&0.into(), &0.into()));
 }
 
+/// Returns the number of requests of a source to whose score a correlation contributed.
+fn correlation_hits(report: &Value, correlation: &str, source: &str) -> u64 {
+    let mut correlations = report["correlations"].as_array().unwrap().iter();
+    let found = correlations.find(|found| found["name"] == correlation);
+    found.map_or(0, |found| found["hits"][source].as_u64().unwrap_or_default())
+}
+
+/// Asserts that no kind of benign request of `reports` is suspect, and that `hits` counts none for
+/// it.
+fn assert_benign_untouched(reports: &[Value], hits: impl Fn(&Value, &str) -> u64) {
+    for report in reports {
+        for (kind, counts) in report["benign"]["by_kind"].as_object().unwrap() {
+            let found = (hits(report, kind), &counts["suspect_requests"]);
+            assert_eq!(found, (0, &0.into()), "{kind}");
+        }
+    }
+}
+
 /// An evaluation asks the whole collection with one account, in the open.
 #[test]
 fn accounts_that_share_out_known_prompts_are_found_and_evaluations_are_not() {
-    let hits = |report: &Value, source: &str| {
-        let correlations = report["correlations"].as_array().unwrap().iter();
-        let mut walks = correlations.filter(|found| found["name"] == "cluster_seed_walk");
-        walks.next().map_or(0, |walk| walk["hits"][source].as_u64().unwrap_or_default())
-    };
+    let hits = |report: &Value, source: &str| correlation_hits(report, "cluster_seed_walk", source);
     let campaign = simulate(&from_root("scenarios/campaign-f.toml"), "1");
     let exchanges = campaign["campaigns"][0]["exchanges"].as_u64().unwrap();
     assert!(2 * hits(&campaign, "f") > exchanges, "{} of {exchanges}", hits(&campaign, "f"));
     let twin = simulate(&from_root("scenarios/twin-12-public-evaluation.toml"), "1");
-    for report in [campaign, twin] {
-        for (kind, counts) in report["benign"]["by_kind"].as_object().unwrap() {
-            assert_eq!(
-                (hits(&report, kind), &counts["suspect_requests"]),
-                (0, &0.into()),
-                "{kind}"
-            );
-        }
-    }
+    assert_benign_untouched(&[campaign, twin], hits);
+}
+
+/// A list that accounts share out shows in no single request, and they need not begin together.
+/// Honest jobs never repeat a prompt, either.
+#[test]
+fn accounts_that_share_out_a_list_are_found_and_jobs_that_never_repeat_are_not() {
+    let hits = |report: &Value, source: &str| -> u64 {
+        let sweeps = ["cluster_sweep", "cluster_system_sweep", "account_behavior_sweep"];
+        sweeps.iter().map(|name| correlation_hits(report, name, source)).sum()
+    };
+    let campaign = simulate(&from_root("scenarios/campaign-g.toml"), "1");
+    let counts = &campaign["campaigns"][0];
+    let (flagged, accounts) = (&counts["flagged"], &counts["accounts"]);
+    assert!(10 * flagged.as_u64().unwrap() >= 9 * accounts.as_u64().unwrap(), "{counts}");
+    assert!(hits(&campaign, "g") > 0);
+    let twin = simulate(&from_root("scenarios/twin-15-jobs-that-never-repeat.toml"), "1");
+    assert_benign_untouched(&[campaign, twin], hits);
 }
 
 /// A campaign whose words no signature knows shows nothing but its conduct. The pods of a company

@@ -30,6 +30,7 @@ fn correlation(name: &str, rules: &[&str], timespan: u32, measure: Measure) -> C
         status: Status::Stable,
         weight: 3.0,
         rules: rules.iter().map(|rule| (*rule).to_owned()).collect(),
+        only: None,
         group_by: vec![field("hedgerow.template.user")],
         timespan,
         measure,
@@ -878,6 +879,34 @@ fn every_key_of_a_large_group_samples_other_accounts() {
     };
     assert!((100..700).contains(&count(1)), "one key: {}", count(1));
     assert!(count(40) >= 1_900, "40 keys: {}", count(40));
+}
+
+#[test]
+fn repeated_values_and_events_without_a_signature_can_be_left_out() {
+    let limited = Correlation {
+        coordination: Coordination { max_events_per_value: Some(1.5), ..Coordination::default() },
+        only: Some("b".into()),
+        ..correlation("limited", &["a"], 60, accounts(gte(4.0)))
+    };
+    let signatures = plan(vec![limited.clone()]);
+    let b = signatures.signatures().iter().position(|name| name == "b").unwrap() as u16;
+    let rows: [(&str, &[u64], u64, bool); 4] = [
+        ("each account once", &[1, 2, 3, 4], 0, true),
+        ("one account twice", &[1, 1, 2, 3, 4], 0, true),
+        ("three accounts twice", &[1, 1, 2, 2, 3, 3, 4], 0, false),
+        ("one event without the signature", &[1, 2, 3, 4], 4, false),
+    ];
+    for (name, accounts, without, holds) in rows {
+        let found = subjects(vec![limited.clone()], accounts, |observation| {
+            if observation.account() != without {
+                observation.signatures.push(b);
+            }
+        });
+        assert_eq!(!found.is_empty(), holds, "{name}");
+    }
+    let unknown = Correlation { only: Some("d".into()), ..limited };
+    let error = Plan::new(vec![unknown], &BTreeSet::from(["a", "b", "c"])).unwrap_err();
+    assert!(error.problem().contains("unknown rule 'd'"), "{error:?}");
 }
 
 #[test]

@@ -215,6 +215,20 @@ fn each_invalid_value_is_a_finding_with_position_and_remedy() {
         ),
         (
             "  hedgerow.weight: 3",
+            "  hedgerow.weight: 3\n  hedgerow.max_events_per_value: 0",
+            "22:",
+            "expected a number above 0",
+            "number of events",
+        ),
+        (
+            "  hedgerow.weight: 3",
+            "  hedgerow.weight: 3\n  hedgerow.only: 5",
+            "22:",
+            "expected the name of a signature",
+            "traffic_single_turn",
+        ),
+        (
+            "  hedgerow.weight: 3",
             "  hedgerow.weight: 3\n  hedgerow.evenness: 101",
             "22:",
             "expected a number from 0 to 100",

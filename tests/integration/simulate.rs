@@ -316,7 +316,7 @@ fn every_shipped_scenario_plays() {
     campaigns.sort();
     campaigns.dedup();
     let names: Vec<&str> = campaigns.iter().map(String::as_str).collect();
-    assert_eq!(names, ["a", "b", "c", "d", "e", "f", "insider", "made up", "poison"]);
-    assert_eq!((files, kinds.len()), (34, 19), "{kinds:?}");
+    assert_eq!(names, ["a", "b", "c", "d", "e", "f", "g", "insider", "made up", "poison"]);
+    assert_eq!((files, kinds.len()), (36, 21), "{kinds:?}");
     assert!(kinds.values().all(|requests| *requests > 0), "{kinds:?}");
 }

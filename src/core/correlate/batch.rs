@@ -281,6 +281,7 @@ mod tests {
             status: Status::Stable,
             weight: 3.0,
             rules: vec![signature.into()],
+            only: None,
             group_by: vec![field(group_by)],
             timespan: 60,
             measure: Measure::ValueCount {

@@ -47,6 +47,12 @@ impl<'t> EventContext<'t> {
         self.principals.first().map_or(0, |(_, hash)| *hash)
     }
 
+    /// Returns whether a signature matched, by its index in the plan.
+    pub fn has_signature(&self, index: usize) -> bool {
+        let word = self.signature_bits.get(index / 64).copied().unwrap_or_default();
+        word >> (index % 64) & 1 == 1
+    }
+
     /// Returns the context for one aggregation.
     pub fn for_aggregation(self, aggregation: &'t Aggregation) -> AggregationContext<'t> {
         let values = aggregation.field.map(|field| {

@@ -250,7 +250,7 @@ impl DistinctValues {
         if count > 0.0 { events / count } else { 0.0 }
     }
 
-    /// Returns whether the values in a window meet each minimum of `coordination`.
+    /// Returns whether the values in a window meet each limit of `coordination`.
     pub fn meets(
         &self,
         coordination: &Coordination,
@@ -267,6 +267,7 @@ impl DistinctValues {
             share.is_none_or(|share| measure(share.within) >= share.min_percent)
         };
         coordination.events_per_value.is_none_or(|min| events_per_value(&values) >= min)
+            && coordination.max_events_per_value.is_none_or(|max| events_per_value(&values) <= max)
             && coordination.evenness.is_none_or(|min| evenness(&values) >= min)
             && meets_share(coordination.synchronized_start, &|within| {
                 synchronized_start(&values, within)

@@ -41,6 +41,9 @@ pub fn find_hits(
 ) {
     let hit =
         |event, first_value| AggregationHit { aggregation: aggregation_index, event, first_value };
+    if aggregation.only.is_some_and(|signature| !event.has_signature(signature)) {
+        return;
+    }
     let mut words = aggregation.signature_bits.iter().zip(event.signature_bits);
     let is_signature_hit = words.any(|(mask, bits)| mask & bits != 0);
     if !is_signature_hit && satisfied.is_empty() || !has_input(event.observation, aggregation) {
@@ -54,8 +57,7 @@ pub fn find_hits(
     for (event_index, source) in aggregation.events.iter().enumerate() {
         match source {
             EventSource::Signature(index) => {
-                let word = event.signature_bits.get(index / 64).copied().unwrap_or_default();
-                if word >> (index % 64) & 1 == 1 {
+                if event.has_signature(*index) {
                     hits.push(hit(event_index, None));
                 }
             }

@@ -261,6 +261,7 @@ mod tests {
             status: Status::Stable,
             weight: 6.0,
             rules: vec!["a".into()],
+            only: None,
             group_by: Vec::new(),
             timespan: 3_600,
             measure: Measure::TemporalOrdered { distinct_by: None },

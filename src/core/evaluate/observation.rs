@@ -327,6 +327,10 @@ impl Ruleset {
     /// Returns whether a request is an event of a correlation, by its index in the plan. Outcomes,
     /// which are not known yet, and correlations are not required.
     fn is_event_of(&self, index: usize, observation: &Observation) -> bool {
+        let only = self.plan.correlations().get(index).and_then(|found| found.only.as_ref());
+        if only.is_some_and(|only| !self.has_signature(observation, only)) {
+            return false;
+        }
         let Some(signatures) = self.plan.own_signatures.get(index) else { return false };
         let tests_outcome = |signature: &u16| {
             let mut responses = self.response_signatures.iter();
@@ -335,6 +339,14 @@ impl Ruleset {
         signatures.is_empty()
             || signatures.iter().any(|signature| observation.signatures.contains(signature))
             || signatures.iter().any(tests_outcome)
+    }
+
+    /// Returns whether a signature of the plan, by its name, is among the events of a request.
+    fn has_signature(&self, observation: &Observation, name: &str) -> bool {
+        let mut signatures = observation.signatures.iter();
+        signatures.any(|index| {
+            self.plan.signatures().get(usize::from(*index)).is_some_and(|found| found == name)
+        })
     }
 
     /// Adds the keyed hashes of the values of a field that is not a number.

@@ -26,6 +26,9 @@ pub struct Correlation {
     pub weight: f64,
     /// Names of signatures or correlations whose hits are its events.
     pub rules: Vec<String>,
+    /// Name of a signature that each event must match, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<String>,
     /// Fields that group events: a group is the events that share one value of each.
     pub group_by: Vec<Field>,
     /// Seconds of the time window.
@@ -103,6 +106,9 @@ pub struct Coordination {
     /// Minimum mean number of events per value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub events_per_value: Option<f64>,
+    /// Maximum mean number of events per value: 1 if no value repeats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_events_per_value: Option<f64>,
     /// Minimum evenness of the events over the values, in percent (Simpson's evenness): 100 if all
     /// n values have the same number, near 100 / n if one value has nearly all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -185,6 +191,9 @@ impl Correlation {
     /// An aggregate only has fewer events then, but a sequence or a condition over rules would mean
     /// something else.
     pub(crate) fn drop_disabled(&mut self, disabled: &BTreeSet<String>) -> bool {
+        if self.only.as_ref().is_some_and(|only| disabled.contains(only)) {
+            return false;
+        }
         let original_len = self.rules.len();
         self.rules.retain(|rule| !disabled.contains(rule));
         let is_unchanged = self.rules.len() == original_len;
@@ -235,8 +244,9 @@ impl Correlation {
         };
         let groups: Vec<String> = self.group_by.iter().map(Field::name).collect();
         let coordination = self.coordination.describe();
+        let only = self.only.as_ref().map(|only| format!(", only {only}")).unwrap_or_default();
         format!(
-            "{measure} within {}{coordination}, by {}",
+            "{measure} within {}{coordination}{only}, by {}",
             format_duration(self.timespan),
             groups.join(" and ")
         )
@@ -323,6 +333,7 @@ impl Coordination {
         };
         let parts = [
             self.events_per_value.map(|events| format!(", {events} events each")),
+            self.max_events_per_value.map(|events| format!(", at most {events} events each")),
             self.evenness.map(|evenness| format!(", {evenness} % even")),
             describe_share(self.synchronized_start, "first seen"),
             describe_share(self.handover, "handed over"),
@@ -353,6 +364,7 @@ mod tests {
             status: Status::Stable,
             weight: 6.0,
             rules: vec!["a".into(), "b".into()],
+            only: None,
             group_by: vec![field("hedgerow.template.user"), field("gen_ai.request.model")],
             timespan: 3_600,
             measure: Measure::ValueCount {

@@ -58,6 +58,8 @@ pub enum Network {
     Cloud,
     /// Another machine in a data centre for each request.
     RandomCloud,
+    /// Another access provider for each request.
+    Roaming,
     /// One address for all accounts of a group.
     Gateway,
     Proxies,
@@ -226,6 +228,15 @@ const SCHEDULED_JOB: KindProfile = KindProfile {
     ..SHARED_TOOL
 };
 
+const SHARDED_JOB: KindProfile = KindProfile {
+    arrivals: arrivals(400.0, 0.02, 1.0, 1.0, Flat),
+    group_size: GroupSize::Accounts(10_000),
+    client_kind: ClientKind::Template,
+    ..SCRIPT
+};
+
+const ROAMING_APP: KindProfile = KindProfile { network: Network::Roaming, ..SCHEDULED_JOB };
+
 /// Number of tokens of a pod, each of which is used for some hours.
 pub const POD_TOKENS: u32 = 16;
 
@@ -251,5 +262,7 @@ pub fn kind_profile(kind: BenignKind) -> KindProfile {
         BenignKind::Pods => PODS,
         BenignKind::PublicEvaluation => PUBLIC_EVALUATION,
         BenignKind::ScheduledJob => SCHEDULED_JOB,
+        BenignKind::ShardedJob => SHARDED_JOB,
+        BenignKind::RoamingApp => ROAMING_APP,
     }
 }

@@ -349,6 +349,7 @@ fn client_address(source: &TrafficSource, actor: &mut Actor) -> Address {
     }
     match source.network {
         Network::RandomCloud => Address::cloud(&mut actor.rng),
+        Network::Roaming => Address::home(&mut actor.rng),
         Network::Proxies => {
             let proxy_index = actor.rng.below(source.groups as usize);
             Address::proxy((source.seed as usize % 1_000) + proxy_index, &mut actor.rng)

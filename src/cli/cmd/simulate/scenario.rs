@@ -57,6 +57,9 @@ pub struct BenignSpec {
     /// Hour from the start of the scenario at which the accounts begin.
     #[serde(default)]
     pub begins: f64,
+    /// Hours over which the accounts begin, one after the other.
+    #[serde(default)]
+    pub gradual: f64,
     /// Whether all accounts belong to one tenant, which the origin names.
     #[serde(default)]
     pub one_tenant: bool,
@@ -104,6 +107,10 @@ pub enum BenignKind {
     PublicEvaluation,
     /// Users of an app that works for each of them by itself, every hour.
     ScheduledJob,
+    /// A customer who spreads a batch job over keys of their own, without repeating a prompt.
+    ShardedJob,
+    /// Users of such an app on phones, whose networks change all the time.
+    RoamingApp,
 }
 
 /// Accounts that harvest together.
@@ -124,6 +131,9 @@ pub struct CampaignSpec {
     /// Hour from the start of the scenario at which the campaign begins.
     #[serde(default = "default_begins")]
     pub begins: f64,
+    /// Hours over which its accounts begin, one after the other.
+    #[serde(default)]
+    pub gradual: f64,
     /// Hour from the start of the scenario at which the campaign ends; default: never.
     pub ends: Option<f64>,
     /// Kind of benign accounts with which the campaign shares a key: its requests begin with the
@@ -216,6 +226,8 @@ impl BenignKind {
             Self::Pods => "pods",
             Self::PublicEvaluation => "public_evaluation",
             Self::ScheduledJob => "scheduled_job",
+            Self::ShardedJob => "sharded_job",
+            Self::RoamingApp => "roaming_app",
         }
     }
 }
@@ -330,6 +342,7 @@ const ENTRY_RANGES: &[(&str, RangeInclusive<f64>)] = &[
     ("daily", 0.01..=1e6),
     ("groups", 1.0..=1e5),
     ("begins", 0.0..=960.0),
+    ("gradual", 0.0..=960.0),
     ("ends", 0.0..=960.0),
     ("status", 200.0..=599.0),
     ("banned_after", 0.1..=960.0),

@@ -144,7 +144,9 @@ impl Simulation {
                 conversation_seed,
                 turn: 0,
             });
-            self.schedule(self.actors.len() - 1, start_ms);
+            let turn = f64::from(actor_index) / f64::from(source.actors);
+            let delay_ms = (turn * source.gradual * HOUR_MS) as u64;
+            self.schedule(self.actors.len() - 1, start_ms + delay_ms);
         }
     }
 

@@ -36,6 +36,8 @@ pub struct TrafficSource {
     pub target: Option<CampaignTarget>,
     /// Hour at which benign accounts begin.
     pub begins: f64,
+    /// Hours over which the actors begin, one after the other.
+    pub gradual: f64,
     /// Tenant of all accounts, if the origin names it.
     pub tenant: Option<String>,
 }
@@ -82,7 +84,9 @@ impl TrafficSource {
             None => Vec::new(),
             Some(patterns) => {
                 let pick_profile = match entry.kind {
-                    BenignKind::SharedTool | BenignKind::ScheduledJob => ClientProfiles::pick_app,
+                    BenignKind::SharedTool | BenignKind::ScheduledJob | BenignKind::RoamingApp => {
+                        ClientProfiles::pick_app
+                    }
                     _ => ClientProfiles::pick_script,
                 };
                 build_templates(&patterns(), profile.payload, groups, seed, pick_profile)
@@ -103,6 +107,7 @@ impl TrafficSource {
             client_kind: profile.client_kind,
             target: None,
             begins: entry.begins,
+            gradual: entry.gradual,
             tenant: entry.one_tenant.then(|| format!("tenant {number}")),
         }
     }
@@ -148,6 +153,7 @@ impl TrafficSource {
             client_kind: ClientKind::Template,
             target: None,
             begins: campaign.begins,
+            gradual: campaign.gradual,
             tenant: None,
         }
     }
@@ -183,7 +189,7 @@ impl TrafficSource {
     /// Draws the fixed address of an actor in a group.
     pub fn home_address(&self, group: u32, rng: &mut Rng) -> Address {
         match self.network {
-            Network::Home => Address::home(rng),
+            Network::Home | Network::Roaming => Address::home(rng),
             Network::Cloud | Network::RandomCloud => Address::cloud(rng),
             // All actors behind a gateway have one address.
             Network::Gateway => Address::cloud(&mut Rng::new(self.seed, u64::from(group))),

@@ -47,10 +47,16 @@ impl Plan {
                     None => return Err(unknown_rule(correlation, name)),
                 });
             }
+            let only = match &correlation.only {
+                Some(name) if !signatures.contains(name.as_str()) => {
+                    return Err(unknown_rule(correlation, name));
+                }
+                only => only.as_ref().map(|name| plan.intern_signature(name)),
+            };
             plan.own_signatures.push(own_signatures(&events));
             let is_direct = events.iter().all(|event| matches!(event, EventSource::Signature(_)));
             let aggregations = if is_direct { &mut direct } else { &mut nested };
-            plan.add_rule(index, correlation, events, aggregations);
+            plan.add_rule(index, correlation, (events, only), aggregations);
         }
         plan.aggregations = direct;
         plan.aggregations.append(&mut nested);
@@ -114,7 +120,7 @@ impl Plan {
         &mut self,
         correlation_index: usize,
         correlation: &Correlation,
-        events: Vec<EventSource>,
+        (events, only): (Vec<EventSource>, Option<usize>),
         aggregations: &mut Vec<Aggregation>,
     ) {
         let group_fields: Vec<u16> =
@@ -135,6 +141,7 @@ impl Plan {
                 id,
                 events,
                 signature_bits: Vec::new(),
+                only,
                 group_fields,
                 field,
                 kind,
@@ -330,6 +337,7 @@ fn aggregation_id(correlation: &Correlation, kind: StateKind) -> u64 {
     if matches!(kind, StateKind::Distinct | StateKind::Sum) {
         rule_names.sort_unstable();
     }
-    let text = format!("{kind_name} {rule_names:?} {fields:?} {field:?} {timespan:?}");
+    let only = correlation.only.as_ref().map(|only| format!(" {only:?}")).unwrap_or_default();
+    let text = format!("{kind_name} {rule_names:?} {fields:?} {field:?} {timespan:?}{only}");
     HashKey::default().keyed_hash("aggregation", text.as_bytes())
 }

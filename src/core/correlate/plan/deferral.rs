@@ -125,7 +125,9 @@ fn can_consume_deferred(
         correlation.is_some_and(|correlation| needs_two_accounts(correlation, correlations))
     };
     let is_correlation = |source: &EventSource| matches!(source, EventSource::Correlation(_));
-    consumer.kind == StateKind::LastSeen
+    // It is not known which of the deferred events matched the signature.
+    consumer.only.is_none()
+        && consumer.kind == StateKind::LastSeen
         && consumer.group_fields == aggregation.group_fields
         && consumer.events.iter().all(is_correlation)
         && consumer.rules.iter().all(needs_two)

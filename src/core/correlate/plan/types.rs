@@ -69,6 +69,8 @@ pub struct Aggregation {
     pub events: Vec<EventSource>,
     /// Bitmap of the signatures among `events`, by their index in the plan.
     pub signature_bits: Vec<u64>,
+    /// Signature that each event must match, too, by its index in the plan.
+    pub only: Option<usize>,
     /// Fields to group by, as indexes in [`Plan::fields`].
     pub group_fields: Vec<u16>,
     /// Index of the field whose values are counted or summed, or must differ in a sequence.
