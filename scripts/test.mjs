@@ -15,6 +15,7 @@ import {
   buildFaultInjection,
   buildWasm,
   buildWorker,
+  commandLine,
 } from './lib/build.mjs';
 import { chromium } from './lib/chromium.mjs';
 import { endChildrenOnSignal, Failure, fromRoot, main, run, seconds } from './lib/proc.mjs';
@@ -43,6 +44,11 @@ const STEPS = {
   format: { lane: 'native', groups: 'format', body: () => cargo('fmt', ['--all', '--check']) },
   structure: { lane: 'native', groups: 'checks', body: structure },
   prose: { lane: 'native', groups: 'checks', body: prose },
+  'command line (release)': {
+    lane: 'native',
+    groups: 'rust build',
+    body: () => buildCommandLine({ release: true }),
+  },
   'cargo test': { lane: 'native', groups: 'rust', body: cargoTest },
   'command line': { lane: 'native', groups: 'build edge www', body: () => buildCommandLine() },
   clippy: { lane: 'native', groups: 'clippy', body: clippy },
@@ -75,7 +81,9 @@ const cargo = (command, args, options = {}) => {
 };
 
 function cargoTest() {
-  return cargo('test', ['--workspace', '--exclude', 'hedgerow-baseline-rust']);
+  // Simulations of campaigns take minutes in the build of the tests.
+  const env = { HEDGEROW_RELEASE_CLI: commandLine({ release: true }) };
+  return cargo('test', ['--workspace', '--exclude', 'hedgerow-baseline-rust'], { env });
 }
 
 function clippy() {

@@ -11,7 +11,7 @@ use hedgerow_core::{Envelope, Ruleset};
 use hedgerow_sigma::RuleFile;
 use serde_json::Value;
 
-use crate::{from_root, hedgerow_command, skip};
+use crate::{fast_hedgerow_command, from_root, hedgerow_command, skip};
 
 /// Returns the recorded files; empty if there are none.
 fn recorded_files() -> Vec<PathBuf> {
@@ -156,7 +156,7 @@ fn credentials_that_the_origin_rejects_are_not_accounts() {
 
 /// Plays a scenario with the shipped rules.
 fn simulate(path: &Path, scale: &str) -> Value {
-    let mut command = hedgerow_command();
+    let mut command = fast_hedgerow_command();
     command.args(["simulate", "--format", "json", "--scale", scale]).arg(path);
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

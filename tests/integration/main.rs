@@ -52,6 +52,7 @@ mod simulate;
 /// The naive references.
 mod support;
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -69,7 +70,20 @@ fn skip(reason: &str) {
 
 /// Returns a command that runs `hedgerow` in the root of the repository.
 fn hedgerow_command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hedgerow"));
+    command_in_root(env!("CARGO_BIN_EXE_hedgerow"))
+}
+
+/// Returns a command that runs `hedgerow` for minutes: the optimised build that
+/// `HEDGEROW_RELEASE_CLI` names, if it is set. `npm test` needs one in any case.
+fn fast_hedgerow_command() -> Command {
+    match std::env::var_os("HEDGEROW_RELEASE_CLI") {
+        Some(binary) => command_in_root(binary),
+        None => hedgerow_command(),
+    }
+}
+
+fn command_in_root(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
     command.current_dir(from_root(""));
     command
 }
