@@ -325,8 +325,10 @@ mod tests {
     #[test]
     fn an_upload_that_waits_yields_to_itself() {
         let mut memory = memory(&[(0.0, 790)]);
-        assert_eq!(memory.turn(1, 100, 500.0), Turn::Wait);
-        assert_eq!(memory.turn(1, 100, 1_500.0), Turn::Yield);
+        for look in 10..20 {
+            assert_eq!(memory.turn(1, 100, 50.0 * f64::from(look)), Turn::Wait, "{look}");
+        }
+        assert_eq!(memory.turn(1, 100, 1_000.0), Turn::Yield);
     }
 
     proptest::proptest! {

@@ -101,3 +101,36 @@ pub(super) fn add_distances(
 /// Maximum bytes between the first required literal of a regex and its context literals: the search
 /// for them in more text would cost as much as the regex.
 const MAX_CONTEXT_DISTANCE: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns a set of the words in `alternatives`.
+    fn set(
+        alternatives: &str,
+        min_distance: usize,
+        max_distance: Option<usize>,
+    ) -> RequiredLiterals {
+        let alternatives = alternatives.split(' ').map(str::to_owned).collect();
+        RequiredLiterals { alternatives, min_distance, max_distance }
+    }
+
+    #[test]
+    fn context_lies_where_a_match_can_have_it() {
+        // (ask|write) .{2,5} the question .{0,9} (any|every) .* (user)
+        let sets = [
+            set("ask write", 0, Some(0)),
+            set("question", 6, Some(12)),
+            set("any every", 9, Some(18)),
+            set("user", 3, None),
+        ];
+        let context = context_literals(&sets, |text| (text == "write").then_some(7));
+        // The last set may be anywhere, so it is left out.
+        let [before, after] = context.as_slice() else { panic!("{context:?}") };
+        assert_eq!((before.recorded.as_slice(), before.searched.len()), ([7].as_slice(), 1));
+        assert_eq!((before.max_searched_len, after.max_searched_len), (3, 5));
+        assert_eq!((before.positions(30), before.positions(5)), (Some((18, 24)), None));
+        assert_eq!(after.positions(30), Some((39, 48)));
+    }
+}
