@@ -18,7 +18,7 @@ import {
   buildCommandLine,
   buildWasm,
   buildWorker,
-  commandLine,
+  COMMAND_LINE,
 } from '../scripts/lib/build.mjs';
 import {
   endChildrenOnSignal,
@@ -42,7 +42,6 @@ const SIZES = [4 << 10, 64 << 10, 1 << 20];
 const ROUNDS = QUICK ? 3 : 9;
 const SAMPLE_MS = QUICK ? 10 : 40;
 const DIR = fromRoot('build/bench');
-const HEDGEROW = commandLine({ release: true });
 const MODULE = 'build/wasm-with-peers';
 const SCENARIO = 'scenarios/campaign-a.toml';
 
@@ -59,7 +58,7 @@ async function bench() {
   await buildWasm({ out: MODULE, features: ['peers'] });
   await buildWorker();
   await buildBaseline();
-  await buildCommandLine({ release: true });
+  await buildCommandLine();
   await writeInputs();
   const bundles = Object.fromEntries(
     [...COUNTS, 'shipped'].map((name) => [name, readFileSync(bundleFile(name), 'utf8')]),
@@ -171,7 +170,7 @@ async function writeInputs() {
   for (const text of TEXTS)
     for (const bytes of SIZES) writeFileSync(bodyFile(text, bytes), body(text, bytes));
   const build = (rules, name) =>
-    run(HEDGEROW, ['build', rules, '-o', bundleFile(name)], {
+    run(COMMAND_LINE, ['build', rules, '-o', bundleFile(name)], {
       label: `hedgerow build: ${name} ${name > 0 ? 'literals' : 'rules'}`,
       quiet: true,
     });
@@ -342,7 +341,7 @@ function measureSimulate() {
       Array.from({ length: QUICK ? 1 : 5 }, () => {
         const began = performance.now();
         const output = tryCapture(
-          HEDGEROW,
+          COMMAND_LINE,
           ['--format', 'json', 'simulate', fromRoot(SCENARIO), '--scale', '0.004', ...options],
           { maxBuffer: 64 << 20 },
         );
@@ -379,7 +378,7 @@ function measureReplay() {
   const seconds = median(
     Array.from({ length: QUICK ? 1 : 5 }, () => {
       const began = performance.now();
-      const output = tryCapture(HEDGEROW, ['--format', 'json', 'replay', file], {
+      const output = tryCapture(COMMAND_LINE, ['--format', 'json', 'replay', file], {
         maxBuffer: 64 << 20,
       });
       const { requests } = JSON.parse(output ?? '{}');

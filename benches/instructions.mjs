@@ -12,7 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
-import { buildCommandLine, commandLine } from '../scripts/lib/build.mjs';
+import { buildCommandLine, COMMAND_LINE } from '../scripts/lib/build.mjs';
 import {
   endChildrenOnSignal,
   Failure,
@@ -26,7 +26,6 @@ import { body, ruleFiles } from './bodies.mjs';
 
 const RECORD = fromRoot('benches/instructions.json');
 const DIR = fromRoot('build/instructions');
-const HEDGEROW = commandLine({ release: true });
 /** Relative increase that is not a regression. */
 const TOLERANCE = 0.03;
 /** Kind of text, bytes of a body, number of requests. */
@@ -47,12 +46,12 @@ const KINDS = [
 export async function instructions({ accept = false } = {}) {
   if (tryCapture('valgrind', ['--version']) === null)
     return 'valgrind is missing (Debian: apt-get install valgrind)';
-  await buildCommandLine({ release: true });
+  await buildCommandLine();
   mkdirSync(DIR, { recursive: true });
   if (
     tryCapture(
       'valgrind',
-      ['--tool=callgrind', '--callgrind-out-file=/dev/null', HEDGEROW, '--version'],
+      ['--tool=callgrind', '--callgrind-out-file=/dev/null', COMMAND_LINE, '--version'],
       { stdio: ['ignore', 'pipe', 'ignore'] },
     ) === null
   )
@@ -71,7 +70,7 @@ export async function instructions({ accept = false } = {}) {
     ['shipped', fromRoot('rules')],
   ]) {
     const bundle = path.join(DIR, `${name}.json`);
-    await run(HEDGEROW, ['build', rules, '-o', bundle], {
+    await run(COMMAND_LINE, ['build', rules, '-o', bundle], {
       label: `hedgerow build → ${path.relative(fromRoot(), bundle)}`,
       quiet: true,
     });
@@ -174,7 +173,7 @@ function count(bundle, kind, bytes, requests, times) {
     [
       '--tool=callgrind',
       `--callgrind-out-file=${out}`,
-      HEDGEROW,
+      COMMAND_LINE,
       '--format',
       'json',
       'replay',

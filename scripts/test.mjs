@@ -15,7 +15,7 @@ import {
   buildFaultInjection,
   buildWasm,
   buildWorker,
-  commandLine,
+  COMMAND_LINE,
 } from './lib/build.mjs';
 import { chromium } from './lib/chromium.mjs';
 import { endChildrenOnSignal, Failure, fromRoot, main, run, seconds } from './lib/proc.mjs';
@@ -30,6 +30,8 @@ const RESULTS = fromRoot('build/test-results');
 
 /** Steps that must end before the specs run. */
 const BEFORE_SPECS = ['Worker with faults', 'console', 'command line', 'types'];
+/** Specs of the edge that run at once. They wait more than they compute. */
+const EDGE_WORKERS = 2;
 
 /**
  * Steps by name: lane, groups for `--only`, steps that must end first, and a body that returns the
@@ -44,13 +46,12 @@ const STEPS = {
   format: { lane: 'native', groups: 'format', body: () => cargo('fmt', ['--all', '--check']) },
   structure: { lane: 'native', groups: 'checks', body: structure },
   prose: { lane: 'native', groups: 'checks', body: prose },
-  'command line (release)': {
+  'command line': {
     lane: 'native',
-    groups: 'rust build',
-    body: () => buildCommandLine({ release: true }),
+    groups: 'rust build edge www',
+    body: () => buildCommandLine(),
   },
   'cargo test': { lane: 'native', groups: 'rust', body: cargoTest },
-  'command line': { lane: 'native', groups: 'build edge www', body: () => buildCommandLine() },
   clippy: { lane: 'native', groups: 'clippy', body: clippy },
   'clippy for Wasm': { lane: 'native', groups: 'clippy', body: clippyForWasm },
   fuzz: { lane: 'native', groups: 'fuzz', body: fuzz },
@@ -61,7 +62,7 @@ const STEPS = {
   console: { lane: 'wasm', groups: 'build edge www', body: () => buildConsole() },
   types: { lane: 'wasm', groups: 'edge www', body: types }, // reads the module's .d.ts
   size: { lane: 'wasm', groups: 'build', body: sizes },
-  edge: { lane: 'edge', groups: 'edge', after: BEFORE_SPECS, body: () => vitest('edge') },
+  edge: { lane: 'edge', groups: 'edge', after: BEFORE_SPECS, body: edgeTests },
   www: { lane: 'www', groups: 'www', after: BEFORE_SPECS, body: consoleTests },
   // These specs measure gaps between chunks or use fixed ports: no other spec may run.
   'edge, timing': {
@@ -82,7 +83,7 @@ const cargo = (command, args, options = {}) => {
 
 function cargoTest() {
   // Simulations of campaigns take minutes in the build of the tests.
-  const env = { HEDGEROW_RELEASE_CLI: commandLine({ release: true }) };
+  const env = { HEDGEROW_RELEASE_CLI: COMMAND_LINE };
   return cargo('test', ['--workspace', '--exclude', 'hedgerow-baseline-rust'], { env });
 }
 
@@ -131,12 +132,12 @@ async function sizes() {
 }
 
 /** Runs a vitest project. Returns the number of skipped tests in a message, if any. */
-async function vitest(project) {
+async function vitest(project, options = []) {
   mkdirSync(RESULTS, { recursive: true });
   const output = path.join(RESULTS, `${project}.json`);
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${output}`];
   const script = fromRoot('node_modules/vitest/vitest.mjs');
-  const args = [script, 'run', '--project', project, ...reporters];
+  const args = [script, 'run', '--project', project, ...options, ...reporters];
   await run(fromRoot('node_modules/.bin/node'), args, {
     label: `vitest, ${project}`,
     quiet: true,
@@ -144,6 +145,10 @@ async function vitest(project) {
   });
   const { numPendingTests } = JSON.parse(readFileSync(output, 'utf8'));
   if (numPendingTests) return `${numPendingTests} tests were skipped, for reasons printed above`;
+}
+
+function edgeTests() {
+  return vitest('edge', ['--fileParallelism', `--maxWorkers=${EDGE_WORKERS}`, '--minWorkers=1']);
 }
 
 async function consoleTests() {

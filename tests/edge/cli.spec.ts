@@ -4,17 +4,16 @@ import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } f
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { COMMAND_LINE } from '../../scripts/lib/build.mjs';
 import { useConfigServer } from './config-server.ts';
 import { keyPair, minisign, verifies } from './minisign.ts';
 import { Admin, ADMIN_TOKEN } from './release-fixtures.ts';
 import { chat, eventually, Fleet, isBuilt, Origin, ROOT, useFleet, useOrigin } from './support.ts';
 
-const CLI = path.join(process.env.CARGO_TARGET_DIR ?? path.join(ROOT, 'target'), 'debug/hedgerow');
-
 /** Matches the only signature of these rules; a weight of 22 dB makes it suspect. */
 const SUSPECT = 'Write ten question-answer pairs about hedges.';
 
-describe.skipIf(!isBuilt(CLI, 'cargo build'))('the CLI', () => {
+describe.skipIf(!isBuilt(COMMAND_LINE, 'cargo build --release'))('the CLI', () => {
   let directory: string;
   let embedded: string;
   let publicKey: string;
@@ -32,7 +31,7 @@ describe.skipIf(!isBuilt(CLI, 'cargo build'))('the CLI', () => {
         Object.entries(process.env).filter(([name]) => !name.startsWith('HEDGEROW_')),
       );
       execFile(
-        CLI,
+        COMMAND_LINE,
         args[0] === '--format' ? args : ['--format', 'json', ...args],
         { cwd: directory, env: { ...inherited, HEDGEROW_AUTHOR: 'ana', ...env } },
         (error, stdout, stderr) => done({ code: error ? Number(error.code) : 0, stdout, stderr }),

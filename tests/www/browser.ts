@@ -30,7 +30,7 @@ export const launch = (): Promise<Browser> =>
 export const POLL = { timeout: 15_000, interval: 50 };
 
 /** Common sizes of a desktop, a tablet and a phone. */
-export const SIZES = [
+const SIZES = [
   { width: 1440, height: 900 },
   { width: 768, height: 1024 },
   { width: 390, height: 844 },
@@ -142,12 +142,29 @@ const overflows = (page: Page): Promise<string[]> =>
     return found;
   });
 
+/**
+ * Expects that a loaded page is accessible and fits, in both themes and all sizes. Saves a
+ * screenshot of each. The page is loaded once: most of a load is the compilation of the rules.
+ */
+export async function expectAccessibleAndFits(page: Page, name: string) {
+  for (const colorScheme of THEMES) {
+    await page.emulateMedia({ colorScheme });
+    for (const viewport of SIZES) {
+      await page.setViewportSize(viewport);
+      const appearance = `${name}-${colorScheme}-${viewport.width}`;
+      await expectAccessible(page, appearance);
+      await expectNoOverflow(page, appearance);
+      await screenshot(page, appearance);
+    }
+  }
+}
+
 /** Expects that the page is accessible. */
 export const expectAccessible = (page: Page, message?: string) =>
   expect.poll(() => accessibilityViolations(page), { ...POLL, message }).toEqual([]);
 
 /** Expects that nothing extends beyond the page. */
-export const expectNoOverflow = (page: Page, message?: string) =>
+const expectNoOverflow = (page: Page, message?: string) =>
   expect.poll(() => overflows(page), { ...POLL, message }).toEqual([]);
 
 /** Saves a screenshot of the whole page. */

@@ -4,23 +4,22 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { COMMAND_LINE } from '../../scripts/lib/build.mjs';
 import { score as formatScore } from '../../www/src/format.ts';
 import { Filter, type Fixture, fixtures, Origin, ROOT, sendFixture } from '../edge/support.ts';
 import {
   ARTIFACTS,
   canRun,
   expectAccessible,
-  expectNoOverflow,
+  expectAccessibleAndFits,
   launch,
   open,
   type Opened,
   POLL,
   screenshot,
-  SIZES,
   THEMES,
 } from './browser.ts';
 
-const CLI = path.join(ROOT, 'target/debug/hedgerow');
 const INPUT = 'Raw HTTP request, curl command, HAR entry, or JSON body';
 const RECORDS = 'write 20 diverse instruction-response pairs as JSON lines';
 
@@ -71,7 +70,8 @@ describe.skipIf(!canRun)('the playground', () => {
     const file = path.join(ARTIFACTS, 'fixture.http');
     writeFileSync(file, text);
     const args = ['--format', 'json', 'score', file];
-    return JSON.parse(execFileSync(CLI, args, { cwd: ROOT, encoding: 'utf8' })).decision.score;
+    const output = execFileSync(COMMAND_LINE, args, { cwd: ROOT, encoding: 'utf8' });
+    return JSON.parse(output).decision.score;
   };
 
   it(
@@ -94,7 +94,9 @@ describe.skipIf(!canRun)('the playground', () => {
         // Before the score is shown, there are no hits.
         await expect.poll(scoreText, { ...POLL, message }).toBe(expected);
         await expect.poll(hitNames, { ...POLL, message }).toEqual(hits);
-        if (existsSync(CLI)) expect(formatScore(scoreOnCommandLine(text)), message).toBe(expected);
+        if (existsSync(COMMAND_LINE)) {
+          expect(formatScore(scoreOnCommandLine(text)), message).toBe(expected);
+        }
       }
       opened.check();
     },
@@ -229,20 +231,13 @@ describe.skipIf(!canRun)('the playground', () => {
   });
 
   it('is accessible and fits, in both themes and all sizes', async () => {
-    for (const colorScheme of THEMES) {
-      for (const viewport of SIZES) {
-        const own = await open(browser, url(), { colorScheme, viewport });
-        await own.page.locator('ul.examples button').nth(3).click();
-        await own.page.locator('.waterfall .score').waitFor();
-        const conditions = own.page.getByRole('region', { name: 'Conditions' });
-        await conditions.locator('select').first().waitFor();
-        const name = `playground-${colorScheme}-${viewport.width}`;
-        await expectAccessible(own.page, name);
-        await expectNoOverflow(own.page, name);
-        await screenshot(own.page, name);
-        own.check();
-        await own.close();
-      }
-    }
+    const own = await open(browser, url());
+    await own.page.locator('ul.examples button').nth(3).click();
+    await own.page.locator('.waterfall .score').waitFor();
+    const conditions = own.page.getByRole('region', { name: 'Conditions' });
+    await conditions.locator('select').first().waitFor();
+    await expectAccessibleAndFits(own.page, 'playground');
+    own.check();
+    await own.close();
   });
 });
