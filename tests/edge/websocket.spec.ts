@@ -660,8 +660,11 @@ it('50 connections at once, each with 20 messages in order', async () => {
 });
 
 describe('the real SDK', () => {
-  const sdk = () =>
-    new OpenAI({ apiKey: 'sk-real-sdk', baseURL: `${filter.url}/v1`, maxRetries: 0 });
+  /** Returns the SDK with a new account: the evidence of one test would count in the next. */
+  const sdk = () => {
+    const apiKey = `sk-real-sdk-${clientCount++}`;
+    return new OpenAI({ apiKey, baseURL: `${filter.url}/v1`, maxRetries: 0 });
+  };
   /** The SDK insists on wss: this connects without TLS, and changes nothing else. */
   const plaintext = (headers: Record<string, string> = {}) => ({
     headers,
