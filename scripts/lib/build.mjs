@@ -38,8 +38,9 @@ const SHARED_INPUTS = [
   'src/sigma',
   'scripts/lib/build.mjs',
 ];
-const WORKER_INPUTS = [...SHARED_INPUTS, 'src/worker'];
 const WASM_INPUTS = [...SHARED_INPUTS, 'src/wasm'];
+const RULE_COMPILER = [...WASM_INPUTS, 'scripts/compile-rules.mjs'];
+const WORKER_INPUTS = [...RULE_COMPILER, 'src/worker'];
 const CLI_INPUTS = [...SHARED_INPUTS, 'src/cli'];
 
 const shippedRules = () => process.env.HEDGEROW_RULES ?? fromRoot('rules');
@@ -64,6 +65,7 @@ export async function buildWorker({
   keepNames = false,
 } = {}) {
   const settings = profileSettings(profile);
+  const bundle = await compileRules({ rules, profile, out: path.join(out, 'rules') });
   const unwind = hasNightly();
   const rustc = tryCapture('rustc', [...wasmCargo().toolchain, '--version']);
   const recipe = JSON.stringify({ rustc, unwind, features, rules, profile, keepNames });
@@ -75,7 +77,7 @@ export async function buildWorker({
     profile: settings.cargo,
     features,
     label: `build the Worker → ${out}/ (${remarks})`,
-    env: { HEDGEROW_RULES: rules },
+    env: { HEDGEROW_BUNDLE: bundle },
   });
   if (settings.optimize && !keepNames) {
     const wasm = fromRoot(out, 'index_bg.wasm');
@@ -162,20 +164,31 @@ export async function buildWasm({
   writeFileSync(stampOf(out), recipe);
 }
 
+/** Compiles rules with the Wasm module, and returns the path of the bundle to embed. */
+async function compileRules({ rules, profile, out }) {
+  await buildWasm({ profile });
+  const recipe = JSON.stringify({ rules, profile });
+  if (!isFresh(out, 'embedded.json', recipe, [...RULE_COMPILER, rules])) {
+    rmSync(stampOf(out), { force: true });
+    // Node 20, which a user may have, rejects the types of wasm-bindgen's exception handling.
+    const node = fromRoot('node_modules/.bin/node');
+    const args = [fromRoot('scripts/compile-rules.mjs'), rules, fromRoot(out)];
+    await run(node, args, { label: `compile the rules → ${out}/`, quiet: true });
+    writeFileSync(stampOf(out), recipe);
+  }
+  return fromRoot(out, 'embedded.json');
+}
+
 /**
  * Builds the console, which the Worker serves: `build/console/_hedgerow/`. It includes the rules of
  * the Worker and the Wasm module.
  */
 export async function buildConsole({ rules = shippedRules(), profile = defaultProfile() } = {}) {
-  await buildWasm({ profile });
+  await compileRules({ rules, profile, out: 'build/rules' });
   const recipe = JSON.stringify({ rules, profile });
-  const inputs = ['www', rules, 'package-lock.json', ...WASM_INPUTS];
+  const inputs = ['www', rules, 'package-lock.json', ...RULE_COMPILER];
   if (isFresh('build/console', '_hedgerow/index.html', recipe, inputs)) return;
   rmSync(stampOf('build/console'), { force: true });
-  // Node 20, which a user may have, rejects the types of wasm-bindgen's exception handling.
-  const node = fromRoot('node_modules/.bin/node');
-  const label = 'the shipped rules → build/rules/';
-  await run(node, [fromRoot('scripts/shipped-rules.mjs'), rules], { label, quiet: true });
   await run(
     fromRoot('node_modules/.bin/vite'),
     ['build', 'www', '--config', fromRoot('www/vite.config.ts'), '--logLevel', 'warn'],

@@ -208,20 +208,18 @@ impl Rules {
 
 /// Reads, checks and tests a directory, and returns the bundle as canonical JSON.
 ///
-/// The errors are those of [`read_tested`].
+/// Returns an error with all findings, one per line, or with the reason why a file is unreadable.
 pub fn build(directory: &Path) -> Result<Vec<u8>, String> {
-    read_tested(directory).map(|rules| rules.encode_bundle())
+    let files = read(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+    check_and_test(&files).map(|rules| rules.encode_bundle())
 }
 
-/// Reads, checks and tests a directory.
-///
-/// Returns an error with all findings, one per line, or with the reason why a file is unreadable.
-pub fn read_tested(directory: &Path) -> Result<Rules, String> {
+/// Checks and tests rule files. Returns an error with all findings, one per line.
+pub fn check_and_test(files: &[RuleFile]) -> Result<Rules, String> {
     let format_findings = |findings: Vec<Finding>| {
         findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     };
-    let files = read(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
-    let rules = check(&files).map_err(format_findings)?;
+    let rules = check(files).map_err(format_findings)?;
     match test(&rules) {
         findings if findings.is_empty() => Ok(rules),
         findings => Err(format_findings(findings)),

@@ -6,6 +6,8 @@
 #[cfg(feature = "bench")]
 mod bench;
 
+use std::collections::BTreeMap;
+
 use hedgerow_core::evaluate::explain::{Explainer, explain_passages};
 use hedgerow_core::extract::Request;
 use hedgerow_core::http::body::Body;
@@ -27,10 +29,7 @@ use wasm_bindgen::prelude::*;
 /// Throws if `files` is not an object of texts.
 #[wasm_bindgen]
 pub fn check(files: &str) -> Result<String, JsError> {
-    let files: std::collections::BTreeMap<String, String> = serde_json::from_str(files)?;
-    let rule_files: Vec<RuleFile> =
-        files.into_iter().map(|(path, text)| RuleFile { path, text }).collect();
-    let report = match hedgerow_sigma::check(&rule_files) {
+    let report = match hedgerow_sigma::check(&rule_files(files)?) {
         Err(findings) => {
             json!({ "findings": findings, "exemplars": [], "bundle": null, "signatures": 0 })
         }
@@ -50,6 +49,20 @@ pub fn check(files: &str) -> Result<String, JsError> {
     Ok(report.to_string())
 }
 
+/// Checks and tests rule files, given as JSON `{path: text}`, and returns the bundle for the Worker
+/// to embed. Throws all findings, one per line.
+///
+/// The bundle is without the digests of the files, which show where a released bundle came from. A
+/// Worker is built from its own checkout, and they would take 14 KiB of it.
+#[wasm_bindgen]
+pub fn embedded_bundle(files: &str) -> Result<String, JsError> {
+    let files = rule_files(files)?;
+    let mut rules =
+        hedgerow_sigma::check_and_test(&files).map_err(|findings| JsError::new(&findings))?;
+    rules.sources.clear();
+    Ok(String::from_utf8_lossy(&rules.encode_bundle()).into_owned())
+}
+
 /// Compares two bundles. Returns the changed signatures, weights, lists and policy as JSON.
 ///
 /// Throws if a bundle is invalid.
@@ -57,6 +70,11 @@ pub fn check(files: &str) -> Result<String, JsError> {
 pub fn diff(from: &str, to: &str) -> Result<String, JsError> {
     let diff = Diff::between(&Bundle::parse(from.as_bytes())?, &Bundle::parse(to.as_bytes())?);
     Ok(json!(diff).to_string())
+}
+
+fn rule_files(files: &str) -> Result<Vec<RuleFile>, JsError> {
+    let files: BTreeMap<String, String> = serde_json::from_str(files)?;
+    Ok(files.into_iter().map(|(path, text)| RuleFile { path, text }).collect())
 }
 
 /// Returns the fields that signatures may name, as JSON `[{name, kind, doc}]`. `kind` is the type.

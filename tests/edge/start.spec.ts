@@ -39,7 +39,9 @@ function newerInput(): string | undefined {
     'Cargo.lock',
     'src/core',
     'src/sigma',
+    'src/wasm',
     'src/worker',
+    'scripts/compile-rules.mjs',
     'scripts/lib/build.mjs',
   ].map((input) => path.join(ROOT, input));
   return [...inputs, rules].find((input) => newest(input) >= statSync(stamp).mtimeMs);

@@ -11,8 +11,8 @@ use once_cell::unsync::OnceCell;
 
 use crate::platform::panic::catch_panic;
 
-/// The output of build.rs.
-static BUNDLE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/bundle.json"));
+/// The bundle that build.rs selects.
+static BUNDLE: &[u8] = include_bytes!(env!("EMBEDDED_BUNDLE"));
 
 thread_local! {
     // Not a `RefCell`: it would stay borrowed if the platform ended the invocation that compiles.
