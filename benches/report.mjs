@@ -213,8 +213,8 @@ const indicatorsParagraph = ({ count, bytes, load_ms, cold_ms }) =>
 
 const floodParagraph = (flood) =>
   wrap(`
-    A flood of template keys: a correlator of the shipped rules with a limit of ${kib(flood.limit)}
-    receives ${integer(flood.keys)} keys that one account each sends once. Its peak memory is
+    A flood of template keys: a correlator with the shipped rules and a limit of ${kib(flood.limit)}
+    receives ${integer(flood.keys)} keys, each of which one account sends once. Its peak memory is
     ${kib(flood.bytes)}. About 600 accounts share each of ${flood.shared} templates in the flood:
     ${flood.found} of these templates are found, and the largest error of their account counts is
     ${(100 * flood.error).toFixed(0)} %. The correlator takes ${flood.us.toFixed(1)} µs per request,
@@ -357,10 +357,10 @@ const MISSED = `## Missed targets
     text could use three times the memory.
 - **End to end, 0.9 of the baseline's throughput at 4 KiB and 0.85 at 64 KiB.** See the table under "End to end".
 - **450 KiB of gzipped Wasm.** The module takes more than twice as much. Of 1,056 KiB (2026-11-27), 808 are code, 64 the
-  embedded rules, and 160 other data. Before wasm-opt and gzip, 31 % of the code are the core, 27 % the Worker with
-  registry, ledger, correlators and admin API, and 13 % regexes (\`benches/size.json\`). No function has more than 1.4 %.
-  With all code optimised for size, the module was a tenth smaller, and slower. The next step would be two modules: one
-  module that scores, and one module that stores.
+  embedded rules, and 160 other data. Before wasm-opt and gzip, 31 % of the code is the core, 27 % is the Worker with
+  registry, ledger, correlators and admin API, and 13 % is the regex crates (\`benches/size.json\`). No function has
+  more than 1.4 %. With all code optimised for size, the module was a tenth smaller, and slower. The next step would be
+  two modules: one module that scores, and one module that stores.
 - **16 MiB more memory per isolate than the baseline.** Wasm memory and V8's heap together meet the target, with 4 MiB.
   The process takes 85 MiB more in this run, most of it V8's code for the module (44 MiB without KV and Durable
   Objects). It is unknown how much of this memory a platform counts.
