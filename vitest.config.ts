@@ -1,7 +1,8 @@
 import { defineConfig } from 'vitest/config';
 
-// Specs that measure gaps between chunks, or use fixed ports: no other spec may run meanwhile.
-const TIMING_NAMES = ['passthrough', 'start', 'stream'];
+// Specs that measure gaps between chunks, compare fast with slow clients, or use fixed ports: no
+// other spec may run meanwhile.
+const TIMING_NAMES = ['passthrough', 'slow-uploads', 'start', 'stream'];
 const TIMING = TIMING_NAMES.map((name) => `tests/edge/${name}.spec.ts`);
 
 const project = (name: string, include: string[], exclude: string[] = []) => ({

@@ -64,7 +64,7 @@ const STEPS = {
   size: { lane: 'wasm', groups: 'build', body: sizes },
   edge: { lane: 'edge', groups: 'edge', after: BEFORE_SPECS, body: edgeTests },
   www: { lane: 'www', groups: 'www', after: BEFORE_SPECS, body: consoleTests },
-  // These specs measure gaps between chunks or use fixed ports: no other spec may run.
+  // These specs depend on the pace of clients, or use fixed ports: no other spec may run.
   'edge, timing': {
     lane: 'edge',
     groups: 'edge',

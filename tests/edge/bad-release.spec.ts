@@ -383,7 +383,7 @@ describe('directly in KV', () => {
     for (let number = 0; number <= LANES; number++)
       await putRelease(await fleet.kv(number), keys, release5, good);
     await putRelease(await fleet.kv(), keys, release5, good);
-    await fleet.untilRelease(5, 30_000, fleet.edges.slice(0, LANES + 1));
+    await fleet.untilRelease(5, fleet.edges.slice(0, LANES + 1));
     traffic.start();
     await Promise.all(lanes.map((_, lane) => runLane(lane)));
   });
@@ -426,7 +426,7 @@ describe('directly in KV', () => {
     expect(await untilRejection(edge, true)).toMatch(/5 is older than 9/);
     expect((await edge.ask()).ruleset).toBe(embedded);
     await putRelease(await fleet.kv(), keys, makeManifest(9, good));
-    await fleet.untilRelease(9, 15_000, [edge]);
+    await fleet.untilRelease(9, [edge]);
   });
 
   it('each rejection was logged once, and no request failed', async () => {
@@ -480,7 +480,7 @@ describe('directly in KV', () => {
   )('a release is adopted that $name', async ({ members, signer, serial }) => {
     const [edge, kv] = await isolate();
     await putRelease(kv, signer, makeManifest(serial, good, members));
-    await fleet.untilRelease(serial, 15_000, [edge]);
+    await fleet.untilRelease(serial, [edge]);
     expect(await rejection(edge)).toBeNull();
   });
 
@@ -494,7 +494,7 @@ describe('directly in KV', () => {
     while (performance.now() < end) await edge.ask().then(() => sleep(50));
     expect(await rejection(edge)).toMatch(/not in KV/);
     await putRelease(kv, keys, makeManifest(serial + 1, good));
-    await fleet.untilRelease(serial + 1, 2_000, [edge]);
+    await fleet.untilRelease(serial + 1, [edge]);
     expect(await rejection(edge)).toBeNull();
   });
 
@@ -521,7 +521,7 @@ describe('directly in KV', () => {
   it('when the release in force expires, the embedded rules decide', async () => {
     const [edge, kv] = await isolate();
     await putRelease(kv, keys, makeManifest(20, good, { expires: epochSeconds(3 - DAY) }));
-    await fleet.untilRelease(20, 3_000, [edge]);
+    await fleet.untilRelease(20, [edge]);
     await eventually('the embedded rules', async () =>
       expect((await edge.ask()).ruleset).toBe(embedded),
     );
@@ -743,7 +743,7 @@ describe('through the API', () => {
       const winner = responses.findIndex(({ status }) => status < 300);
       expect((await admin.getOk('/releases/current')).release.note).toBe(`of ${winner}`);
     }
-    await fleet.untilRelease(serial + 3, 20_000);
+    await fleet.untilRelease(serial + 3);
   });
 
   it(

@@ -131,7 +131,7 @@ async function runCampaign(fleet: Fleet, name: string, count: number): Promise<D
 async function untilFlagged(
   edge: Edge,
   name: string,
-  { since = performance.now(), timeoutMs = 15_000 } = {},
+  { since = performance.now(), timeoutMs = 120_000 } = {},
 ): Promise<number> {
   await eventually(
     `the indicator of ${name}`,
@@ -378,7 +378,6 @@ describe('counting and indicators', () => {
           indicator.revoked;
         expect(indicators.some(firedAgain)).toBe(true);
       },
-      20_000,
     );
     // Long enough for a publication to reach the isolates: it must not undo the revocation. More
     // requests could make the correlation fire for keys that are not revoked.
@@ -561,7 +560,7 @@ describe('failures of the objects', () => {
       );
       expect((await decide(fleet.edge, prompt(name, 'not known yet'))).band).toBe('clear');
       await fleet.setFaults({ correlator: null, timerSpeed: 1 });
-      await Promise.all(fleet.edges.map((edge) => untilFlagged(edge, name, { timeoutMs: 40_000 })));
+      await Promise.all(fleet.edges.map((edge) => untilFlagged(edge, name)));
     });
   }
 
@@ -574,7 +573,7 @@ describe('failures of the objects', () => {
       'clear',
     );
     await fleet.setFaults({ registry: null });
-    await untilFlagged(fleet.edges[1]!, 'Harrowgate', { timeoutMs: 40_000 });
+    await untilFlagged(fleet.edges[1]!, 'Harrowgate');
   });
 
   it('indicators are published after KV rejected writes', async () => {
@@ -589,7 +588,7 @@ describe('failures of the objects', () => {
       }),
     );
     await fleet.setFaults({ write: null });
-    await untilFlagged(fleet.edges[1]!, 'Ivybridge', { timeoutMs: 40_000 });
+    await untilFlagged(fleet.edges[1]!, 'Ivybridge');
     await eventually('the publication', async () =>
       expect((await admin.status()).indicators).toMatchObject({ pending: false, problem: null }),
     );
@@ -738,7 +737,6 @@ it(
             .map(({ event, error }) => `${event}: ${error}`);
           expect(lines.join('\n')).toMatch(/^firings: .*\d+ .*registry/m);
         },
-        20_000,
       );
       await fleet.setFaults({ registry: null });
       await eventually(
@@ -748,7 +746,6 @@ it(
             (await admin.getOk('/indicators?correlation=cluster_template')).indicators.length,
           ).toBeGreaterThan(0);
         },
-        40_000,
       );
     } finally {
       await fleet.dispose();

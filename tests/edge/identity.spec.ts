@@ -413,7 +413,6 @@ const untilNamed = (edge: Edge, headers: Record<string, string>, name: string) =
       });
       return decision;
     },
-    40_000,
   );
 
 for (const labels of [true, false])
@@ -466,7 +465,6 @@ for (const labels of [true, false])
           const log = fleet.logs.map(({ message }) => message).join();
           expect(log).toMatch(/was not published by this/);
         },
-        40_000,
       );
     }),
   );

@@ -126,7 +126,6 @@ it('a release that KV rejects is reported, retried and published afterwards', as
         attempts: expect.any(Number),
         problem: null,
       }),
-    25_000,
   );
   await fleet.untilRelease(serial);
   expect((await fleet.edge.ask()).ruleset).toBe(next.digest);
@@ -146,7 +145,6 @@ it('a release that KV rejected is published after a restart', async () => {
   await eventually(
     'the publication',
     async () => expect((await admin.status()).publication).toMatchObject({ serial, pending: null }),
-    25_000,
   );
   await fleet.untilRelease(serial);
 });
@@ -187,7 +185,6 @@ it('of fast releases the last is published, with one write per key and second', 
         pending: null,
         problem: null,
       }),
-    25_000,
   );
   const { writes } = await fleet.stats();
   const stored = (await (await fleet.kv()).getWithMetadata('release')).value!;

@@ -72,7 +72,7 @@ it.skipIf(reason)('Ctrl-C ends npm start and all its processes', async () => {
   let output = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (data) => (output += data));
   try {
-    await until('the guide', () => output.includes(guide(BASE)) || child.exitCode !== null, 30_000);
+    await until('the guide', () => output.includes(guide(BASE)) || child.exitCode !== null);
     expect(child.exitCode, output).toBeNull();
     const demo = Number(
       /^ORIGIN=http:\/\/127\.0\.0\.1:(\d+)$/m.exec(

@@ -44,11 +44,14 @@ export function isBuilt(product: string, command: string): boolean {
   return exists;
 }
 
+/** Time in ms after which a wait fails. No wait is a measurement: a busy machine takes minutes. */
+const PATIENCE = 120_000;
+
 /** Polls a value until it is truthy, and returns it. */
 export async function until<T>(
   description: string,
   probe: () => T | undefined | false | null,
-  timeoutMs = 60_000,
+  timeoutMs = PATIENCE,
 ): Promise<T> {
   const deadline = performance.now() + timeoutMs;
   for (;;) {
@@ -67,7 +70,7 @@ export async function until<T>(
 export async function eventually<T>(
   description: string,
   probe: () => Promise<T>,
-  timeoutMs = 15_000,
+  timeoutMs = PATIENCE,
 ): Promise<T> {
   const deadline = performance.now() + timeoutMs;
   for (;;) {
@@ -637,7 +640,7 @@ export interface EdgeOptions {
   vars?: Variables;
   /** Bindings that this isolate lacks. */
   without?: ('RULES' | ObjectBinding)[];
-  /** Name of a KV namespace of its own. */
+  /** Name of a KV namespace that only this isolate reads, instead of the shared one. */
   rules?: string;
 }
 
@@ -799,38 +802,30 @@ export class Fleet {
   }
 
   /** Waits until a release (null: none) is in force in every isolate. */
-  async untilRelease(serial: number | null, timeoutMs = 15_000, edges = this.edges) {
+  async untilRelease(serial: number | null, edges = this.edges) {
     await Promise.all(
       edges.map((edge) =>
-        eventually(
-          `release ${serial} at ${edge.url}`,
-          async () => {
-            await edge.ask();
-            const { release } = await edge.version();
-            if (release !== serial) throw new Error(`release ${release} is in force`);
-          },
-          timeoutMs,
-        ),
+        eventually(`release ${serial} at ${edge.url}`, async () => {
+          await edge.ask();
+          const { release } = await edge.version();
+          if (release !== serial) throw new Error(`release ${release} is in force`);
+        }),
       ),
     );
   }
 
   /** Waits until the objects of a class have stored everything that they have received. */
-  async untilStored(object: ObjectName, timeoutMs = 30_000) {
-    await eventually(
-      `idle objects of ${object}`,
-      async () => {
-        const { alarms } = await this.stats();
-        const waits = alarms[object].map((due) => due - Date.now());
-        if (waits.some((ms) => ms < IDLE_ALARM_MS))
-          throw new Error(`alarms are due in ${waits.join(', ')} ms`);
-      },
-      timeoutMs,
-    );
+  async untilStored(object: ObjectName) {
+    await eventually(`idle objects of ${object}`, async () => {
+      const { alarms } = await this.stats();
+      const waits = alarms[object].map((due) => due - Date.now());
+      if (waits.some((ms) => ms < IDLE_ALARM_MS))
+        throw new Error(`alarms are due in ${waits.join(', ')} ms`);
+    });
   }
 
   /** Waits until the isolates have sent their observations: no correlator is called for a while. */
-  async untilDelivered(timeoutMs = 15_000) {
+  async untilDelivered(timeoutMs = PATIENCE) {
     const deadline = performance.now() + timeoutMs;
     let calls = (await this.stats()).correlator;
     for (let lastCall = performance.now(); performance.now() - lastCall < BATCH_MS;) {
@@ -904,14 +899,12 @@ export class Traffic {
   }
 
   /** Waits for more responses of every isolate, and returns the time at which the wait began. */
-  async untilResponses(count: number, timeoutMs = 10_000): Promise<number> {
+  async untilResponses(count: number): Promise<number> {
     const since = performance.now();
     const responses = (number: number) =>
       this.responses.filter(({ edge, at }) => edge === number && at > since).length;
-    await until(
-      `${count} responses of every isolate`,
-      () => this.edges.every((_, number) => responses(number) >= count),
-      timeoutMs,
+    await until(`${count} responses of every isolate`, () =>
+      this.edges.every((_, number) => responses(number) >= count),
     );
     return since;
   }

@@ -768,7 +768,7 @@ describe('the policy', () => {
   async function release(policy: object) {
     const bundle = makeBundle({ lantern_red: 22 }, { policy });
     await putRelease(await fleet.kv(), keys, makeManifest(++serial, bundle), bundle);
-    await fleet.untilRelease(serial, 30_000);
+    await fleet.untilRelease(serial);
   }
 
   it('the model of the handshake, or of the session, is that of messages', async () => {

@@ -26,8 +26,11 @@ mkdirSync(ARTIFACTS, { recursive: true });
 export const launch = (): Promise<Browser> =>
   chromium.launch({ executablePath: CHROMIUM, args: CHROMIUM_FLAGS });
 
+/** Time in ms after which a wait fails. No wait is a measurement: a busy machine takes minutes. */
+const PATIENCE = 120_000;
+
 /** Options of `expect.poll`: pages change after their conditions do. */
-export const POLL = { timeout: 15_000, interval: 50 };
+export const POLL = { timeout: PATIENCE, interval: 50 };
 
 /** Common sizes of a desktop, a tablet and a phone. */
 const SIZES = [
@@ -57,6 +60,7 @@ export async function open(
 ): Promise<Opened> {
   const defaults = { viewport: SIZES[0]!, reducedMotion: 'reduce' } as const;
   const context = await browser.newContext({ ...defaults, ...options });
+  context.setDefaultTimeout(PATIENCE);
   if (token) {
     await context.addInitScript((token) => sessionStorage.setItem('hedgerow.token', token), token);
   }

@@ -223,7 +223,7 @@ describe.skipIf(!canRun)('the playground', () => {
     writeFileSync(file, `${lines.join('\n')}\n`);
     await page.locator('input[type=file]').last().setInputFiles(file);
     const panel = page.getByRole('region', { name: 'Replay' });
-    await panel.getByText('synthesis_instruction_records').waitFor({ timeout: 60_000 });
+    await panel.getByText('synthesis_instruction_records').waitFor();
     for (const part of ['3,000 lines', 'harvest', 'Line 8:']) {
       await expect.poll(() => panel.innerText(), POLL).toContain(part);
     }

@@ -281,7 +281,7 @@ describe.skipIf(!canRun)('the views', () => {
       const { page, check, close } = await show('decisions');
       await page.getByRole('alert').first().waitFor();
       await fleet.setFaults({ ledger: null });
-      await page.locator('table.decisions tbody tr').first().waitFor({ timeout: 30_000 });
+      await page.locator('table.decisions tbody tr').first().waitFor();
       check(REFUSED_OR_SOCKET);
       await close();
     });
@@ -317,7 +317,7 @@ describe.skipIf(!canRun)('the views', () => {
     // A token that is no longer accepted is removed.
     await page.evaluate(() => sessionStorage.setItem('hedgerow.token', 'stale-token-of-the-tests'));
     await page.reload();
-    await page.getByLabel('Token', { exact: true }).waitFor({ timeout: 30_000 });
+    await page.getByLabel('Token', { exact: true }).waitFor();
     await expect.poll(sessionItems, POLL).toBe(0);
     check(REFUSED_OR_SOCKET);
     await close();
