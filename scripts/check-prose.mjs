@@ -275,7 +275,7 @@ function isQuestion(passage, index) {
   return end.exec(passage)[0] === '?';
 }
 
-/** Returns the lines of a file that are too wide, in the form of `findHabits`. */
+/** Returns the lines of a file that are too wide, as objects like those of `findHabits`. */
 export function findWideLines(file, text) {
   const language = path.extname(file).slice(1);
   const limit = WIDTHS[language];

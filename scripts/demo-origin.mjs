@@ -4,7 +4,7 @@
 import http from 'node:http';
 import { pathToFileURL } from 'node:url';
 
-/** Seconds since the epoch of 2026-01-01T00:00:00Z: `created` in every answer. */
+/** The time 2026-01-01T00:00:00Z in seconds since the epoch: `created` in every answer. */
 const TIME = 1_767_225_600;
 const SENTENCE =
   'the hedge keeps what grows inside it and lets the birds through so that both sides stay green';

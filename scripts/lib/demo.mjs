@@ -26,7 +26,10 @@ export const ORDINARY = request(
 export const SHADOWED = request({}, HARVEST);
 export const ENFORCED = request({ 'x-hedgerow-mode': 'enforce' }, HARVEST);
 
-/** Returns a request as a curl command. No header and no body contains a single quote. */
+/**
+ * Returns a request as a curl command. Its headers and body must have no single quote, which would
+ * end a quoted argument.
+ */
 export function curl(base, { path, headers, body }) {
   const flags = Object.entries(headers).map(([name, value]) => `-H '${name}: ${value}' `);
   return `curl -i ${base}${path} ${flags.join('')}-d '${body}'`;

@@ -93,7 +93,8 @@ pub fn find_principal(recorded: &RecordedRequest, dialect: Dialect, policy: &Pol
     Principal::find(&presented, &policy.identity)
 }
 
-/// Returns the account id of the edge; `None` never, because HMAC accepts secrets of any length.
+/// Returns the account id that the edge computes; never `None`, because HMAC accepts secrets of any
+/// length.
 pub fn account_id(secret: &str, account: &Account) -> Option<String> {
     keyed_id(secret, MacDomain::Account(account.kind), &account.text)
 }
@@ -103,7 +104,8 @@ pub fn tenant_id(secret: &str, tenant: &str) -> Option<String> {
     keyed_id(secret, MacDomain::Tenant, tenant)
 }
 
-/// Returns the first bytes of HMAC-SHA256 of the domain's prefix and a text, in hex.
+/// Returns the first [`ACCOUNT_ID_BYTES`] bytes of the HMAC-SHA256 of the domain's prefix and a
+/// text, in hex.
 fn keyed_id(secret: &str, domain: MacDomain, text: &str) -> Option<String> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).ok()?;
     mac.update(domain.prefix());

@@ -11,7 +11,7 @@ pub const EXEMPLARS_PATH: [&str; 2] = [CUSTOM_ATTRIBUTES, EXEMPLARS_KEY];
 
 /// Weight in decibans; it replaces the weight of the level.
 pub const WEIGHT_KEY: &str = "hedgerow.weight";
-/// Names of the selections that speak for an innocent request.
+/// Names of the selections that indicate an innocent request.
 pub const INNOCENCE_KEY: &str = "hedgerow.innocence";
 /// Disguises under which the rule need not match, each with the reason.
 pub const EXCEPTIONS_KEY: &str = "hedgerow.disguise_exceptions";

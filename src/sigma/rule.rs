@@ -36,7 +36,8 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Returns whether the rule is deprecated: it is checked and documented, but not in the bundle.
+    /// Returns whether the rule is deprecated. A deprecated rule is checked and documented, but it
+    /// is not in the bundle.
     pub fn is_deprecated(&self) -> bool {
         self.metadata.deprecated
     }

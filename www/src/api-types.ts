@@ -231,7 +231,7 @@ export type ClusterTraffic = {
   by_model: { [key in string]: number };
 };
 
-/** The use of a host for the console, by the setting CONSOLE_HOST. */
+/** The role of a host for the console, which depends on the setting CONSOLE_HOST. */
 export type ConsoleHost = 'own' | 'local' | 'shared' | 'other';
 
 /** The contribution of a family to a score, in decibans. */
@@ -499,7 +499,7 @@ export type IndicatorStatus = {
   clusters: number;
   /** Whether KV does not have the latest indicators yet. */
   pending: boolean;
-  /** Reason why the last write to KV failed, or is not made yet. */
+  /** Reason why the last write to KV failed, or why the next one has to wait. */
   problem: string | null;
   /** Maximum of `count`. */
   max: number;

@@ -15,7 +15,7 @@ pub struct HealthReport {
     pub warnings: Vec<ConfigProblem>,
     /// Bytes of the isolate's Wasm memory, which never shrinks.
     pub memory_bytes: u64,
-    /// Members that exist only in development, as members of this object.
+    /// State of the isolate, in development only. In JSON, its members are members of this object.
     #[serde(flatten)]
     pub details: Option<HealthDetails>,
 }
@@ -71,7 +71,7 @@ pub struct VersionInfo {
     pub console_host: ConsoleHost,
 }
 
-/// The use of a host for the console, by the setting CONSOLE_HOST.
+/// The role of a host for the console, which depends on the setting CONSOLE_HOST.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]

@@ -137,6 +137,6 @@ pub struct RevokeMatchingResult {
     /// Number of indicators that were revoked, or would be.
     #[serde(rename = "revoked")]
     pub count: u64,
-    /// Whether they were only counted.
+    /// Whether the indicators were only counted, and not revoked.
     pub dry_run: bool,
 }

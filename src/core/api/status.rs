@@ -76,7 +76,7 @@ pub struct IndicatorStatus {
     pub clusters: u64,
     /// Whether KV does not have the latest indicators yet.
     pub pending: bool,
-    /// Reason why the last write to KV failed, or is not made yet.
+    /// Reason why the last write to KV failed, or why the next one has to wait.
     pub problem: Option<String>,
     /// Maximum of `count`.
     pub max: u64,

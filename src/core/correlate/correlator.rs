@@ -41,9 +41,9 @@ pub struct Correlator {
     signature_bits: Vec<u64>,
 }
 
-/// The correlations that hold by an observation.
+/// The correlations that hold after an observation is counted.
 pub(super) struct Findings<'f> {
-    /// Correlations that hold, as events of other correlations.
+    /// Correlations that hold; they may be events of other correlations.
     pub satisfied: Vec<Satisfied>,
     /// Firings to report.
     pub firings: &'f mut Vec<Firing>,

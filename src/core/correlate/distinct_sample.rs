@@ -461,7 +461,7 @@ fn synchronized_start(values: &[SampledValue], within: u32) -> f64 {
 }
 
 /// Returns the largest number of values that were first seen within the same `within` seconds, and
-/// the latest time from which on that many were, in seconds since the epoch.
+/// the latest start of such a period, in seconds since the epoch.
 fn common_start(values: &[SampledValue], within: u32) -> (usize, u32) {
     let starts = sorted(values.iter().map(|value| value.first_seen));
     let counts = starts.iter().enumerate().map(|(index, start)| {

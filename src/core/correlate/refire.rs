@@ -199,7 +199,7 @@ impl RefireLimiter {
             return;
         }
         let median = *times.select_nth_unstable(middle).1;
-        // Of the firings at the median itself, as many as there are too many.
+        // Of the firings at the median, only those that complete the older half are forgotten.
         let older = times.iter().filter(|fired_at| **fired_at < median).count();
         let mut remaining_at_median = middle.saturating_add(1).saturating_sub(older);
         self.last_fired.retain(|id, last| {

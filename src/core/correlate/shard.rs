@@ -15,7 +15,8 @@ impl Shard {
     /// The only shard, with all groups.
     pub const ALL: Self = Self { index: 0, count: 1 };
 
-    /// Returns the index of the shard, among `count`, that has the groups of a first value.
+    /// Returns the index of the shard, out of `count` shards, that counts the groups whose first
+    /// value is `first_value`.
     pub fn owner(first_value: u64, count: u32) -> u32 {
         let index = fmix64(first_value).checked_rem(u64::from(count)).unwrap_or_default();
         u32::try_from(index).unwrap_or_default()

@@ -1,5 +1,5 @@
-//! Keys of the two tables: an id (of an aggregation or a deferral) mixed with the values of a
-//! group.
+//! Keys of the table of groups and of the table of singletons: an id (of an aggregation or a
+//! deferral) mixed with the hash over the values of a group.
 
 use crate::keyed_hash::{fmix64, fmix64_inverse};
 

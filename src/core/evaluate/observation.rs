@@ -434,7 +434,7 @@ impl<'p> MatchedIndicator<'p> {
         Self { signature, key, fields, clusters: Vec::new(), template_keys: Vec::new() }
     }
 
-    /// Adds the template key and the cluster of a key; the cluster 0 is none.
+    /// Adds the template key and the cluster of a key; 0 stands for no cluster.
     fn add(&mut self, template_key: Option<u64>, cluster: u32) {
         if !self.template_keys.contains(&template_key) {
             self.template_keys.push(template_key);

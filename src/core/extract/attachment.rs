@@ -1,8 +1,8 @@
-//! Attachments: files in a request. Text becomes text of the request, media is counted.
+//! Attachments: files in a request. Text becomes text of the request; media is only counted.
 //!
-//! A file is plain text, base64, or a `data:` URL, in objects of different shape: Anthropic's
-//! `source`, Gemini's `inlineData`, OpenAI's `file` and `file_data`, Bedrock's `document`. Media
-//! are recognised by their type, or by the first bytes, and not decoded.
+//! A file is plain text, base64, or a `data:` URL, in objects of various shapes: Anthropic's
+//! `source`, Gemini's `inlineData`, OpenAI's `file` and `file_data`, Bedrock's `document`. Media is
+//! recognised by its type or by its first bytes, and is not decoded.
 
 use super::coding::{Coding, decode_base64, is_base64};
 use super::issues::ReadIssues;
@@ -36,7 +36,7 @@ pub enum FileFormat {
     Plain,
     /// Text, as base64 or in a string.
     Text,
-    /// An image, a sound, a film, or a document in a binary format.
+    /// An image, audio, video, an archive, or a document in a binary format.
     Media,
 }
 
@@ -55,7 +55,7 @@ pub(super) fn read_member<'a>(
     attachment.finish(request);
 }
 
-/// Counts an image, a sound or a file whose content is not read.
+/// Counts an attachment whose content is not read: an image, audio or another file.
 pub(super) fn count(request: &mut Request<'_>) {
     request.add_count(FieldId::AttachmentsCount, 1);
     request.issues.insert(ReadIssues::ATTACHMENT);

@@ -181,7 +181,7 @@ fn is_rule(line: &str) -> bool {
 fn labelled(lines: &[Line<'_>], index: usize, text: &str) -> Option<TextBlock> {
     let line = lines.get(index)?;
     let label = label(line.text)?;
-    // A task is at the beginning of a text: "summary:" within a document is none.
+    // A task is at the beginning of a text: "summary:" within a document is not a task.
     let is_task = index < OPENING_LINES && Ask::of_sentence(line.text) == Ask::TextTask;
     let is_item = line.text.starts_with(|char: char| char == '-' || char.is_ascii_digit())
         || line.text.starts_with("* ");

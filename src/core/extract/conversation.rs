@@ -190,7 +190,8 @@ fn middle(total: usize, max_bytes: usize) -> Range<usize> {
     half..total.saturating_sub(half)
 }
 
-/// Bytes of text that are kept of one message: padding must not push out all others.
+/// Maximum bytes of text that are kept per message, so that padding in one message does not push
+/// out the others.
 const MAX_MESSAGE_BYTES: usize = 24 << 10;
 
 /// Bytes of the session's instructions that are kept.

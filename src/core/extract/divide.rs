@@ -32,7 +32,7 @@ impl Request<'_> {
     }
 }
 
-/// Divides the text of a request.
+/// Divides the text of a request into passages, each with its voice.
 fn divide(request: &Request<'_>) -> Passages {
     let texts: Vec<Text<'_>> =
         request.segments().iter().map(|segment| Text::new(request, segment)).collect();

@@ -191,7 +191,7 @@ const MAX_BYTES_PER_WIDTH: usize = 2;
 /// Characters of a turn that orders to follow another text, in the width of [`char_width`].
 const ORDER_WIDTH: usize = 80;
 
-/// The words below.
+/// The sets of stems of [`OBEYING`], [`TASKS`] and [`QUESTIONS`].
 struct Stems {
     obeying: StemSet,
     tasks: StemSet,

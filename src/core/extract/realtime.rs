@@ -45,7 +45,8 @@ pub enum Generation {
     Possible,
     /// It does.
     Asked,
-    /// It does, from a conversation of its own: a Responses request that names no other one.
+    /// The message makes the model generate, but from a conversation of its own: a Responses
+    /// request that names no other conversation.
     AskedAlone,
 }
 

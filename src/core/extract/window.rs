@@ -64,7 +64,8 @@ fn parts_outside<'a>(
     let tail = (end > removed.end).then(|| {
         let is_whole = start >= removed.end;
         let range = moved(start.max(removed.end))..moved(end);
-        // Offsets of a part do not count from the start of its string: evidence is all of it.
+        // Offsets of a part do not count from the start of its string: evidence is the whole
+        // string.
         let source = if is_whole { segment.source } else { Source::Joined(segment.source.range()) };
         Segment { range, source, ..segment }
     });

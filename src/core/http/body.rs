@@ -32,7 +32,7 @@ impl<'a> Body<'a> {
         let unlabelled = if codings.is_empty() { Some(String::new()) } else { None };
         let mut codings = codings.into_iter().chain(unlabelled).peekable();
         while let Some(coding) = codings.next() {
-            // Of what is decoded again, no part can be left out.
+            // If another coding follows, all of the output is needed.
             let max_in_all =
                 if codings.peek().is_none() { max_inflated_in_all(received.len()) } else { 0 };
             let output_limits = OutputLimits { max_bytes, max_in_all };
@@ -90,10 +90,11 @@ impl<'a> Body<'a> {
 
 /// Returns the bytes to which a body of `received` bytes may be decompressed.
 ///
-/// The limit is in proportion to what was sent, since otherwise a few kilobytes take the memory of
-/// megabytes. JSON of prompts becomes three to twenty times smaller, with repeated examples up to
-/// fifty times. The allowance holds a prompt of a fifth of a million tokens, however small it was
-/// sent. A body of 768 KiB or more gets what the scan window gives to a plain one: 2 MiB.
+/// The limit is in proportion to what was sent, since otherwise a few kilobytes would take the
+/// memory of megabytes. Compression makes JSON of prompts three to twenty times smaller; with
+/// repeated examples, up to fifty times. The allowance holds a prompt of 200,000 tokens, whatever
+/// its compressed size. A body of 768 KiB or more gets the 2 MiB that the scan window gives to a
+/// plain one.
 pub fn max_inflated(received: usize, limits: &Limits) -> usize {
     received.saturating_add(INFLATE_ALLOWANCE).min(limits.max_decompressed)
 }

@@ -331,8 +331,8 @@ mod brotli {
 
     /// Decodes a stream; `None` if it needs more memory than allowed, or is not brotli.
     ///
-    /// The format has no magic number: bytes whose output is shorter than the input up to an error
-    /// are taken for another format.
+    /// The format has no magic number: if an error occurs before the output is as long as the
+    /// input, the bytes are taken for another format.
     pub(super) fn read(bytes: &[u8], output: &mut Output, issues: &mut ReadIssues) -> Option<()> {
         if window_bits(bytes).is_none_or(|bits| bits > MAX_WINDOW_BITS) {
             issues.insert(ReadIssues::ENCODING);

@@ -72,8 +72,8 @@ impl Output {
         self.max_bytes.saturating_sub(self.bytes.len())
     }
 
-    /// Reserves memory for `count` bytes, at most for those up to the limit: a buffer that grows
-    /// takes more while it does.
+    /// Reserves memory for `count` bytes, but not beyond the limit: while a buffer grows, the old
+    /// and the new buffer take memory.
     pub(super) fn reserve(&mut self, count: usize) {
         if self.end.is_none() {
             self.bytes.reserve_exact(count.min(self.room()));

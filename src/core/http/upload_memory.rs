@@ -28,7 +28,8 @@ pub struct MemoryLimits {
     pub small_bytes: usize,
     /// Milliseconds after which an upload may have to yield.
     pub grace_ms: f64,
-    /// Bytes that are freed at a time: uploads yield until so many bytes are coming.
+    /// Bytes to free at a time: no further upload yields while uploads that hold this many are
+    /// yielding.
     pub yield_bytes: usize,
 }
 
@@ -66,8 +67,8 @@ impl Upload {
         self.usage + self.bytes as f64 * (now - self.counted_at).max(0.0)
     }
 
-    /// Leaves out the time since the last look if the upload waited then, beyond a usual pause. It
-    /// would have looked again, but the isolate was busy with others.
+    /// If the upload was waiting, leaves out the time since it last asked for memory, beyond the
+    /// usual pause. It would have asked again, but the isolate was busy with other uploads.
     fn leave_out_stall(&mut self, now: f64) {
         let Some(waiting_at) = self.waiting_at else { return };
         let stall = (now - waiting_at - USUAL_PAUSE_MS).max(0.0);
@@ -120,8 +121,8 @@ impl UploadMemory {
         }
     }
 
-    /// Returns whether an upload may take `bytes` more: if they fit, and if each waiting upload has
-    /// used at least as much.
+    /// Returns whether an upload may take `bytes` more, must wait, or must yield. It may take them
+    /// if they fit, and if no waiting upload of its size class has used less.
     pub fn turn(&mut self, id: u64, bytes: usize, now: f64) -> Turn {
         let Some(index) = self.index(id) else { return Turn::Go };
         let room = self.limits.max_bytes.saturating_sub(self.held);
@@ -191,7 +192,8 @@ impl UploadMemory {
 /// may be gone.
 const WAIT_IS_VALID_MS: f64 = 400.0;
 
-/// Maximum milliseconds between two looks of a waiting upload in an isolate with time to spare.
+/// Maximum milliseconds between two calls of [`UploadMemory::turn`] for a waiting upload, if the
+/// isolate is not busy.
 const USUAL_PAUSE_MS: f64 = 100.0;
 
 /// Milliseconds that an upload may take to free its memory before the next one must yield: it is

@@ -29,10 +29,11 @@ pub(super) struct Credentials {
     pub(super) first: Option<Credential>,
     /// Whether the credential that counts contains control bytes, which no provider issues.
     pub(super) is_malformed: bool,
-    /// If it is not known which of several credentials the origin reads: the credentials, in place
-    /// of the first, that it may read instead.
+    /// Credentials that the origin may read instead of the first one, if it is not known which one
+    /// it reads.
     pub(super) alternatives: Vec<String>,
-    /// The other credentials then, in places that no API reads in place of the first.
+    /// The other credentials in that case: at places that no API reads as an alternative to the
+    /// first.
     pub(super) companions: Vec<String>,
     /// Whether it is not known which of several credentials the origin reads.
     pub(super) is_ambiguous: bool,
@@ -119,7 +120,7 @@ fn choose(found: Vec<FoundCredential>, is_established: &dyn Fn(&str) -> bool) ->
         .collect();
     let established = real.iter().find(|(credential, _)| is_established(&credential.whole));
     if let Some((credential, _)) = established {
-        // That the origin accepts the request does not say that it reads this one.
+        // The origin may accept the request for another credential, and not read this one.
         return Credentials { first: Some(credential.clone()), is_ambiguous: true, ..none };
     }
     let mut real = real.into_iter();
@@ -150,8 +151,8 @@ fn count_accounts(found: &[FoundCredential]) -> u32 {
     u32::try_from(accounts.len()).unwrap_or(u32::MAX)
 }
 
-/// Returns whether a credential only fills a place that an SDK or a server requires: a short one,
-/// or a word of which documentation is full.
+/// Returns whether a credential is a placeholder for a key that an SDK or a server requires but
+/// nobody checks: if it is short, or a common word in documentation.
 fn is_placeholder(credential: &str) -> bool {
     let words = |word: &&&str| credential.eq_ignore_ascii_case(word);
     credential.len() < MIN_KEY_BYTES || PLACEHOLDERS.iter().any(|word| words(&word))

@@ -94,7 +94,7 @@ impl From<CredentialPlace> for String {
     }
 }
 
-/// Returns whether a header of HTTP can have a name, which is in lower case.
+/// Returns whether `name` is a valid name of an HTTP header, in lower case.
 pub fn is_header_name(name: &str) -> bool {
     is_token(name) && !name.bytes().any(|byte| byte.is_ascii_uppercase())
 }
@@ -162,8 +162,9 @@ const ANTHROPIC: &[CredentialPlace] = &[X_API_KEY, AUTHORIZATION];
 const GEMINI: &[CredentialPlace] = &[X_GOOG_API_KEY, QUERY_KEY, AUTHORIZATION, ACCESS_TOKEN];
 const CLOUD: &[CredentialPlace] = &[AUTHORIZATION, PRESIGNED, X_GOOG_API_KEY, QUERY_KEY];
 
-/// Places in which one API or another reads the same key: a client may fill one with junk, and
-/// present its key in another. Keys of gateways in other places come in addition to a key.
+/// Places that are alternatives: some API reads its key in each of them. A client may send junk in
+/// one, and its key in another. At other places, gateways read keys of their own, which are sent in
+/// addition to the key of the API.
 pub(super) const INTERCHANGEABLE: &[CredentialPlace] =
     &[AUTHORIZATION, API_KEY, X_API_KEY, X_GOOG_API_KEY, QUERY_KEY, ACCESS_TOKEN];
 

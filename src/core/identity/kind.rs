@@ -7,7 +7,7 @@ pub enum AccountKind {
     Key,
     /// A JSON Web Token: issuer, and subject or another claim.
     Jwt,
-    /// A signed request: the id of the access key (AWS Signature Version 4 and alike).
+    /// A signed request: the id of the access key (AWS Signature Version 4, and similar schemes).
     Aws,
     /// HTTP Basic: the user name.
     Basic,

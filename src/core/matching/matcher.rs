@@ -69,8 +69,8 @@ impl Program {
         }
     }
 
-    /// Returns whether the signatures in `matched` depend on the voices of passages. If
-    /// none of them is evidence, that is not worth the work, for they add nothing to a score.
+    /// Returns whether the text must be divided: if a signature in `matched` depends on the voices
+    /// of passages, and one is evidence. If none is evidence, none adds to a score.
     fn needs_division(&self, matched: &[usize]) -> bool {
         let any = |is_wanted: fn(&SignatureUse) -> bool| {
             matched.iter().filter_map(|signature| self.uses.get(*signature)).any(is_wanted)
@@ -95,7 +95,7 @@ impl Matcher<'_> {
     pub fn hits(&mut self, request: &Request<'_>, header_bits: &HeaderBits) -> Vec<Hit> {
         let mut matched = self.matched(request, header_bits);
         let mut passages = None;
-        // Text that has used up its share already counts in every voice.
+        // If the budget is exhausted, the text keeps counting in every voice, and is not divided.
         if !request.work().is_exhausted() && self.program.needs_division(&matched) {
             let undivided = (self.bit_state.clone(), self.origins.clone());
             request.work().begin_search(request.text().len());

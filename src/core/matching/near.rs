@@ -89,8 +89,8 @@ impl NearState {
         has_room
     }
 
-    /// Drops the anchors that no test may use by the voices of passages, for each would cost every
-    /// test that runs again.
+    /// Drops the anchors that no test may use, given the voices of passages: every test that runs
+    /// again would check each of them.
     pub fn retain_voiced_anchors(
         &mut self,
         program: &NearProgram,
@@ -114,7 +114,7 @@ impl NearState {
         request: &Request<'_>,
         passages: Option<&Passages>,
     ) -> Option<Range<usize>> {
-        // A stable sort is linear if they are sorted, and merges the runs of the scan if not.
+        // A stable sort takes linear time for sorted anchors, and otherwise merges the sorted runs.
         self.anchors.sort_by_key(Occurrence::position);
         if !self.has_read_windows && !test.others.is_empty() {
             self.has_read_windows = true;

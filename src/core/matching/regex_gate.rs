@@ -237,8 +237,8 @@ impl RegexGate {
         })
     }
 
-    /// Returns whether a required literal begins between `earliest` and `latest`, and spends the
-    /// look-up of each alternative.
+    /// Returns whether a required literal begins between `earliest` and `latest`. Spends the cost
+    /// of looking up each alternative; false if the budget is exhausted.
     fn occurs_within(
         &self,
         required: &RequiredLiteralIds,
@@ -361,7 +361,8 @@ fn search_each_start(
     None
 }
 
-/// Spends the check of `count` occurrences of required literals; `None` if the budget is exhausted.
+/// Spends the cost of checking `count` occurrences of required literals; `None` if the budget is
+/// exhausted.
 fn spend_occurrences(request: &Request<'_>, count: usize) -> Option<()> {
     request.work().spend_searching(count.saturating_mul(OCCURRENCE_COST_BYTES)).then_some(())
 }

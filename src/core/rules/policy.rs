@@ -97,7 +97,7 @@ pub struct Scoring {
     pub prior: f64,
     /// Maximum decibans that a family can add or subtract.
     pub family_cap: f64,
-    /// Maximum decibans of single families, by name.
+    /// Caps of individual families in decibans, by name. They take the place of `family_cap`.
     pub caps: BTreeMap<String, f64>,
 }
 

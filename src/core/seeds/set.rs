@@ -132,8 +132,8 @@ fn is_known(filter: &FuseFilter, features: &Features) -> bool {
     known.next().is_some_and(|first| known.any(|other| other != first))
 }
 
-/// Returns the keys of a digest or shingle. The filter takes one other key in 256 for a member: of
-/// two keys, both are so for one hash in 65,536.
+/// Returns the two keys of a digest or shingle. The filter seems to contain one other key in 256,
+/// so that it seems to contain both keys of one other hash in 65,536.
 pub(super) fn keys_of(hash: u64) -> [u64; 2] {
     [hash, hash.rotate_left(32) ^ 0x5851_f42d_4c95_7f2d]
 }

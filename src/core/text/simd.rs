@@ -176,7 +176,7 @@ const SHUFFLES: [u64; 256] = {
     shuffles
 };
 
-/// Moves the bytes that `keep` selects to the front, on targets without a universal byte shuffle.
+/// Moves the bytes that `keep` selects to the front, on targets without the byte shuffle of Wasm.
 #[cfg(not(target_feature = "simd128"))]
 fn compress8(bytes: [u8; 8], keep: u8) -> [u8; 8] {
     let mut out = [0; 8];

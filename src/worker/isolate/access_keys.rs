@@ -34,7 +34,8 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(3);
 /// Timeout of the cache, which is asked before a fetch.
 const CACHE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Time after which another request fetches: the fetching one has ended with its client.
+/// Time after which another request may fetch: the fetching request has ended, because its client
+/// left.
 const FETCH_LEASE: Duration = Duration::from_millis(3_600);
 
 /// Milliseconds for which a request waits for keys: for one fetch.
@@ -223,8 +224,8 @@ impl<K: Clone> TeamKeys<K> {
         }
     }
 
-    /// Returns what a request that lacks a fresh key does. `now` is in milliseconds since the
-    /// epoch.
+    /// Returns the next step of a request that lacks a fresh key. `now` is in milliseconds since
+    /// the epoch.
     fn next_step(&mut self, now: f64) -> Step {
         if self.fetching.is_held(now) {
             Step::Wait

@@ -1,4 +1,4 @@
-//! Signs in the isolate's traffic that accounts are not what the policy thinks they are.
+//! Signs in the isolate's traffic that the policy does not identify accounts correctly.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -13,10 +13,11 @@ const WINDOW_SECONDS: u64 = 3_600;
 /// Minimum number of scored calls in a window for a warning.
 const MIN_CALLS: u32 = 500;
 
-/// Maximum number of accounts of a window that are followed: some ten kilobytes.
+/// Maximum number of accounts per window whose calls are counted: about 100 KB, and at most 0.5 MB
+/// for their credentials.
 const MAX_ACCOUNTS: usize = 1_024;
 
-/// Calls of an account that is more than a visitor.
+/// Minimum number of calls of a busy account in a window.
 const BUSY_CALLS: u32 = 10;
 
 /// Number of busy accounts that must be short-lived for a warning.
@@ -25,8 +26,8 @@ const MIN_BUSY_ACCOUNTS: usize = 20;
 /// Seconds after which an account that fell silent is short-lived.
 const SHORT_LIFE_SECONDS: u64 = 900;
 
-/// Number of different credentials of one account in a window from which on the account is rather a
-/// group of customers. Renewed tokens and signatures of one subject or access key count once.
+/// Number of different credentials in a window from which an account is assumed to be a group of
+/// customers. Renewed tokens and signatures of one subject or access key count once.
 const MANY_CREDENTIALS: usize = 50;
 
 /// A sign that the identity settings do not fit the traffic.

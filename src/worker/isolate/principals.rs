@@ -68,15 +68,17 @@ struct KnownNames {
     has_labels: bool,
 }
 
-/// Maximum number of other credentials with which a credential may come before it counts itself.
+/// Maximum number of first credentials that may all be real: the origin is assumed to accept a
+/// credential that has come with more of them.
 const MAX_COMPANIONS: usize = 4;
 
 /// Maximum number of credentials that are known or come with others: about a megabyte.
 const MAX_ESTABLISHED: usize = 8_192;
 
 thread_local! {
-    /// Credentials by hash, with the others in whose place the origin may have accepted them; more
-    /// than [`MAX_COMPANIONS`] if it is known to accept them.
+    /// Hashes of credentials, each with the hashes of the first credentials in whose place the
+    /// origin may have accepted it. There are more than [`MAX_COMPANIONS`] if the origin is known
+    /// to accept the credential.
     static ESTABLISHED: RefCell<ExpiringMap<u64, Vec<u64>>> =
         RefCell::new(ExpiringMap::new(MAX_ESTABLISHED, PROOF_SECONDS));
     static NAMES: RefCell<KnownNames> = RefCell::new(KnownNames::new());

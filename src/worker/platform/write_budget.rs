@@ -31,7 +31,7 @@ impl DayWrites {
         Self { day: next(), count: next(), last_ms: next() }
     }
 
-    /// Returns the text that is stored.
+    /// Returns the text for storage: day, count and time of the last write, separated by spaces.
     pub fn to_text(self) -> String {
         format!("{} {} {}", self.day, self.count, self.last_ms)
     }

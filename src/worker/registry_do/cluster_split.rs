@@ -110,7 +110,7 @@ impl Registry {
 }
 
 impl Tables {
-    /// Returns the accounts that link nothing now.
+    /// Returns the accounts that cannot link keys at present, because an operator has cut them off.
     pub(super) fn barred(&self) -> Result<HashSet<u64>, ApiError> {
         #[derive(Deserialize)]
         struct Row {

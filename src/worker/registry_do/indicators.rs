@@ -34,8 +34,8 @@ use crate::platform::hmac_sha256;
 use crate::platform::log;
 use crate::platform::sql::integer;
 
-/// Maximum number of revoked indicators. They take no places of others; beyond, the revocations
-/// that would end first end at once.
+/// Maximum number of revoked indicators, which do not count towards `max_indicators`. If there are
+/// more, the revocations that would end first end at once.
 pub(super) const MAX_REVOKED_INDICATORS: usize = 50_000;
 
 /// Seconds between two deletions of expired indicators, if the table is full.
@@ -113,8 +113,8 @@ impl Registry {
         Ok((200, json!(answer)))
     }
 
-    /// Puts the settings of the policy in force. If there are fewer places, the weakest indicators
-    /// lose theirs.
+    /// Puts the settings of the policy in force. If they permit fewer indicators than are stored,
+    /// the weakest indicators are deleted.
     fn apply_settings(&self, settings: CorrelationSettings) -> Result<(), ApiError> {
         if self.correlation_settings.replace(settings).max_indicators != settings.max_indicators {
             // Loading applies the new number.
@@ -181,7 +181,7 @@ impl Registry {
         }
         self.with_indicators(|stored| {
             if is_new {
-                // It may be there with an expiry that is over.
+                // An expired indicator with this key may still be in the table.
                 stored.active.remove(correlation, key);
             }
             stored.active.insert(correlation, key, entry)

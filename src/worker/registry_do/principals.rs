@@ -266,9 +266,10 @@ impl Registry {
     }
 }
 
-/// Returns the row that a statement makes of the known one: what it does not say stays. `None` if
-/// nothing changes but an end that is far away, so that repeated statements cost no writes. Answers
-/// of the origin that contradict nothing do not shorten what the operator said.
+/// Returns the known row, updated by a statement: members that the statement lacks stay. Returns
+/// `None` if only the end changes, by at most half of the remaining time, so that repeated
+/// statements cost no writes. Answers of the origin that contradict nothing do not shorten the time
+/// that the operator has set.
 fn updated_row(
     known: Option<PrincipalRow>,
     statement: &NamedAccount,

@@ -50,20 +50,22 @@ const META_NUMBER: &str = "indicators.number";
 /// Name of the reason why KV does not have the indicators.
 const META_PROBLEM: &str = "indicators.problem";
 
-/// Name of the writes of the day, as [`DayWrites::to_text`] returns them.
+/// Name of the row in the table `meta` with the writes of the day, in the form of
+/// [`DayWrites::to_text`].
 const META_WRITES: &str = "indicators.writes";
 
 /// The state of the publication.
 pub(super) struct PublicationState {
     /// Whether KV does not have the latest indicators yet.
     pub is_pending: bool,
-    /// Reason why the last write failed, or is not made.
+    /// Reason why the last write failed, or why the next one has to wait.
     pub problem: Option<String>,
     /// Number of writes on this UTC day.
     pub writes_today: u64,
 }
 
-/// Numbers of changes: of all, of those up to the last revocation, and of those that KV has.
+/// The number of changes: in total, up to the last revocation, and up to the last publication in
+/// KV.
 #[derive(Clone, Copy, Default)]
 struct Changes {
     all: u64,
@@ -126,7 +128,7 @@ impl Registry {
     /// due, and the budget allows it. Otherwise, and after a failure, sets the alarm to try again.
     pub(super) async fn publish_indicators(&self) {
         let Ok(tables) = self.tables() else { return };
-        // Of before the write: KV lacks a change that arrives during it.
+        // Read the changes before the write: KV lacks a change that arrives during the write.
         let changes = Changes::read(tables);
         if !changes.is_pending() {
             return;
@@ -195,7 +197,7 @@ impl Registry {
         self.rate_limit("indicators").await;
         let indicators = self.with_cluster_ids().map_err(to_message)?;
         let tables = self.tables().map_err(to_message)?;
-        // At least the time, so that the number still rises if the object's tables are lost.
+        // The number is at least the current time, so that it rises even if the tables are lost.
         let last = tables.meta_number(META_NUMBER).unwrap_or(0);
         let number = last.saturating_add(1).max(now_ms() as u64);
         tables.set_meta(META_NUMBER, Some(&number.to_string())).map_err(to_message)?;

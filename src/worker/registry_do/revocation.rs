@@ -155,7 +155,7 @@ impl Tables {
     /// Revokes the indicators of a key, until they would have expired or until a given time.
     /// Returns their number.
     fn revoke(&self, key: &str, reason: &str, until: Option<u64>) -> Result<usize, ApiError> {
-        // The row must outlive the revocation: a new firing would not know that it is revoked.
+        // The row must last as long as the revocation: without it, a new firing would count.
         let query = "UPDATE indicator SET revoked = ?1, reason = ?2, until = ?4,
             expires = MAX(expires, IFNULL(?4, 0)) WHERE key = ?3 AND expires > ?1";
         let until = until.map_or(SqlStorageValue::Null, integer);

@@ -62,8 +62,8 @@ impl Registry {
 }
 
 impl Tables {
-    /// Returns about the number of links: deleted links between others are counted, too. A real
-    /// count would read all rows for each status.
+    /// Returns the approximate number of links: deleted links between the first and the last are
+    /// counted, too. An exact count would read all rows for each status.
     fn link_count(&self) -> Result<u64, ApiError> {
         #[derive(Deserialize)]
         struct Row {

@@ -36,9 +36,9 @@ impl MemoryLease {
         Some(lease)
     }
 
-    /// Waits for a place for a body whose end is held back, and of which `read_bytes` were read;
-    /// `None` if there is none after a second. Small bodies, which are slow if they come here, do
-    /// not wait: there may be hundreds, and each holds memory while it waits.
+    /// Waits for memory for the end of a body, which is held back. Returns `None` if there is none
+    /// after a second. A body of which fewer than [`MIN_HELD_BYTES`] were read is slow, and does
+    /// not wait: there may be hundreds, and each would hold memory while it waits.
     pub async fn for_held_end(read_bytes: usize) -> Option<Self> {
         let lease = Self::of(&HELD_ENDS);
         let max_wait_ms = if read_bytes < MIN_HELD_BYTES { 0.0 } else { MAX_WAIT_FOR_END_MS };
@@ -67,8 +67,8 @@ impl MemoryLease {
         self.memory.with_borrow_mut(|memory| memory.turn(self.id, bytes, now_ms()))
     }
 
-    /// Waits until the body may take `bytes` more. Returns whether it may: if not, it must give up
-    /// its memory. So it must after five seconds, too.
+    /// Waits until the body may take `bytes` more. Returns false if the body must give up its
+    /// memory: because another body needs it, or because five seconds have passed.
     pub async fn wait_for_room(&self, bytes: usize) -> bool {
         let give_up_at = now_ms() + MAX_WAIT_MS;
         loop {

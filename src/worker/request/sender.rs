@@ -1,4 +1,5 @@
-//! The sender of a request: the ids of account and tenant, and proofs.
+//! The sender of a request: the ids of its account and its tenant, and whether the origin or a
+//! gateway vouches for them.
 
 use hedgerow_core::correlate::Observation;
 use hedgerow_core::field::FieldId;
@@ -173,7 +174,8 @@ impl Sender {
         if accepts && self.presented != 0 {
             match self.credential_count {
                 1 => principals::remember_alone(self.presented),
-                // Of two, the origin has accepted one. Of more, a forged one may be neither.
+                // Of two credentials, the origin has accepted one. Of three or more, any two may be
+                // forged.
                 2 => {
                     principals::remember_companion(self.presented, &self.alternatives);
                     principals::remember_companion(self.presented, &self.companions);
@@ -192,17 +194,18 @@ impl Sender {
     /// Gives an observation to the account and the tenant that the origin named in its answer. An
     /// account that the request only claims gets it if the origin has confirmed the claim.
     pub fn own(&self, observation: &mut Observation, names: &OriginNames, key: &HashKey) {
-        // The origin may have read another credential than the one that counts. Junk that changes
-        // before one key must not become accounts that count for others.
+        // The origin may have read another credential than the one that counts. A client may send a
+        // junk credential that changes with each request before its real key: the junk must not
+        // become proven accounts.
         observation.proven &= !principals::come_with_others(&self.alternatives, self.presented);
-        // A claim in front of a credential of another place, too. Tokens that change before one key
-        // do not count, and a token before junk that changes is one account.
+        // This applies to a claim before a credential in another place, too. Tokens that change
+        // before one key do not count. A token before junk that changes counts as one account.
         let is_before_others = !self.alternatives.is_empty() || !self.companions.is_empty();
         if self.is_doubtful {
             observation.proven &= is_before_others;
             observation.proven &= !principals::come_with_others(&self.companions, self.presented);
         }
-        // Of three, two may be forged, and nothing is remembered about them.
+        // Of three credentials, two may be forged, and `learn` remembers nothing about them.
         observation.proven &= !is_before_others || self.credential_count <= 2;
         let is_confirmed = observation.proven && !self.is_doubtful;
         if is_confirmed {
@@ -347,6 +350,6 @@ const MAX_ORIGIN_NAME_BYTES: usize = 256;
 /// Domain of the hashes of credentials that the origin has accepted.
 const CREDENTIAL: &str = "hedgerow.credential";
 
-/// Domain of the hashes of credentials at places that no API reads in place of the first. To come
-/// with several others does not show that the origin accepts them.
+/// Domain of the hashes of credentials at places that no API reads as an alternative to the first.
+/// If such a credential comes with several others, this does not prove that the origin accepts it.
 const COMPANION: &str = "hedgerow.companion";

@@ -14,8 +14,8 @@ pub struct UnreadBytes {
 }
 
 impl UnreadBytes {
-    /// Returns the bytes of a client: at most 16 MiB, for a spoken answer of the longest length has
-    /// 13 MB. It is assumed to read 1 MiB/s, sixteen times the rate of speech.
+    /// Returns the estimate for a client: at most 16 MiB, because the longest spoken answer takes
+    /// 13 MB. The client is assumed to read 1 MiB/s, sixteen times the rate of speech.
     pub fn of_client() -> Self {
         Self::new(16, 1.0)
     }

@@ -49,7 +49,8 @@ pub struct BodyEnd {
     pub opening_bytes: usize,
     /// Bytes of the whole body, or of the part that was received.
     pub body_bytes: u64,
-    /// Reason why the client was not waited for: then it is not the end of the body.
+    /// Reason why the client was not waited for. If there is one, `json` is not the end of the
+    /// body.
     pub read_stop: Option<ReadStop>,
 }
 

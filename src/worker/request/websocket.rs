@@ -448,7 +448,8 @@ fn close(socket: &Socket, code: u16, reason: &str) {
     }
 }
 
-/// Returns the bytes of a message; of text the UTF-16 code units, at most as many.
+/// Returns the size of a message: its bytes or, for text, its UTF-16 code units, which are at most
+/// as many as its bytes in UTF-8.
 fn message_size(message: &JsValue) -> u64 {
     let text_units = message.dyn_ref::<JsString>().map(JsString::length);
     let bytes = || message.dyn_ref::<js_sys::ArrayBuffer>().map(|buffer| buffer.byte_length());

@@ -250,7 +250,7 @@ fn is_correlation(family: &str) -> bool {
     matches!(family, "cluster" | "account_behavior")
 }
 
-/// Number of resampled lists of tools.
+/// Number of bootstrap samples of the tools, from which the interval of an estimate is computed.
 const SAMPLES: usize = 200;
 
 /// Maximum number of pairs that are estimated.

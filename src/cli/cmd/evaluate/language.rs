@@ -66,8 +66,8 @@ const MAX_BYTES: usize = 8_192;
 /// Maximum characters of one string, so that a long document does not hide the rest.
 const MAX_STRING_CHARS: usize = 1_500;
 
-/// The languages that the detector may return. Other languages are left out, because it takes short
-/// texts in these languages for them.
+/// The languages that the detector may return. Other languages are left out, because the detector
+/// would find them in short texts that are in one of these.
 const LANGUAGES: [Lang; 27] = [
     Lang::Eng,
     Lang::Cmn,

@@ -29,7 +29,8 @@ impl Rate {
 pub fn clopper_pearson(count: u64, total: u64) -> (f64, f64) {
     let (hits, misses) = (count as f64, total.saturating_sub(count) as f64);
     let quantile = |a: f64, b: f64, p: f64| Beta::new(a, b).ok().map(|beta| beta.inverse_cdf(p));
-    // The parameters are positive, except that no hit has no lower bound, and no miss no upper.
+    // Without a hit, a parameter is 0 and so is the lower bound; without a miss, the upper bound is
+    // 1.
     let low = quantile(hits, misses + 1.0, TAIL).filter(|_| count > 0);
     let high = quantile(hits + 1.0, misses, 1.0 - TAIL).filter(|_| count < total);
     (low.unwrap_or(0.0), high.unwrap_or(1.0))

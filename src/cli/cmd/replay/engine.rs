@@ -68,6 +68,6 @@ impl<'r> ReplayEngine<'r> {
 
 const DAY_SECONDS: u64 = 86_400;
 
-/// Minimum of times in seconds since the epoch; lower times count from the start of the recording.
-/// No recording lasts thirty years.
+/// Times from this value on are seconds since the epoch. Lower times count from the start of the
+/// recording, because no recording lasts thirty years.
 const MIN_EPOCH_SECONDS: f64 = 1e9;

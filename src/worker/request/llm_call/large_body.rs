@@ -30,8 +30,8 @@ impl LlmCall<'_> {
         self.enforce_now(&decision, observed, body, enforcement).await
     }
 
-    /// Returns whether the end of a body is read: of JSON of which only the beginning was read, as
-    /// the client sent it.
+    /// Returns whether the end of a body is read: if the body may be JSON, is not compressed, and
+    /// only its beginning was read.
     pub(super) fn reads_end(&self, body: &RequestBody) -> bool {
         let encoding = self.upstream.request.header("content-encoding");
         body.is_large_json() && is_identity(encoding)
@@ -96,7 +96,7 @@ impl LlmCall<'_> {
         let end_start = end.body_bytes.saturating_sub(end_bytes);
         let left_out_bytes = end_start.saturating_sub(beginning_bytes);
         let after_bytes = u64::from(end.read_stop.is_some());
-        // Of an upload that stopped, the declared length is known.
+        // If the upload stopped, fewer bytes than the declared length have arrived.
         let body_bytes = beginning.body_bytes.max(end.body_bytes);
         let envelope = Envelope {
             body: &end.json,
