@@ -14,6 +14,7 @@ import {
   expectNoLeak,
   Fleet,
   Origin,
+  PATIENCE_MS,
   ROOT,
   SECRETS,
   sha256,
@@ -131,7 +132,7 @@ async function runCampaign(fleet: Fleet, name: string, count: number): Promise<D
 async function untilFlagged(
   edge: Edge,
   name: string,
-  { since = performance.now(), timeoutMs = 120_000 } = {},
+  { since = performance.now(), timeoutMs = PATIENCE_MS } = {},
 ): Promise<number> {
   await eventually(
     `the indicator of ${name}`,

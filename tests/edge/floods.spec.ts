@@ -11,6 +11,7 @@ import {
   type Edge,
   eventually,
   Origin,
+  PATIENCE_MS,
   sha256,
   shortId,
   sleep,
@@ -29,7 +30,7 @@ const MADE_UP_KEYS = FULL_SIZE || 2_400;
 const MADE_UP_TOKENS = FULL_SIZE || 3_200;
 const MAX_INDICATORS = FULL_SIZE || 240;
 /** Milliseconds for which the registry may work on the rest of a flood. */
-const DRAIN_MS = FULL_SIZE ? 300_000 : 120_000;
+const DRAIN_MS = FULL_SIZE ? 300_000 : PATIENCE_MS;
 /** Without a budget, the flood and the campaigns after it take more than twenty writes. */
 const KV_WRITES = 8;
 

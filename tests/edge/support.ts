@@ -45,13 +45,13 @@ export function isBuilt(product: string, command: string): boolean {
 }
 
 /** Time in ms after which a wait fails. No wait is a measurement: a busy machine takes minutes. */
-const PATIENCE = 120_000;
+export const PATIENCE_MS = 120_000;
 
 /** Polls a value until it is truthy, and returns it. */
 export async function until<T>(
   description: string,
   probe: () => T | undefined | false | null,
-  timeoutMs = PATIENCE,
+  timeoutMs = PATIENCE_MS,
 ): Promise<T> {
   const deadline = performance.now() + timeoutMs;
   for (;;) {
@@ -70,7 +70,7 @@ export async function until<T>(
 export async function eventually<T>(
   description: string,
   probe: () => Promise<T>,
-  timeoutMs = PATIENCE,
+  timeoutMs = PATIENCE_MS,
 ): Promise<T> {
   const deadline = performance.now() + timeoutMs;
   for (;;) {
@@ -825,7 +825,7 @@ export class Fleet {
   }
 
   /** Waits until the isolates have sent their observations: no correlator is called for a while. */
-  async untilDelivered(timeoutMs = PATIENCE) {
+  async untilDelivered(timeoutMs = PATIENCE_MS) {
     const deadline = performance.now() + timeoutMs;
     let calls = (await this.stats()).correlator;
     for (let lastCall = performance.now(); performance.now() - lastCall < BATCH_MS;) {

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
 import { expect } from 'vitest';
 import { chromium as chromiumPath, CHROMIUM_FLAGS } from '../../scripts/lib/chromium.mjs';
-import { ROOT } from '../edge/support.ts';
+import { PATIENCE_MS, ROOT } from '../edge/support.ts';
 
 export const CHROMIUM = chromiumPath();
 const isConsoleBuilt = existsSync(path.join(ROOT, 'build/console/_hedgerow/index.html'));
@@ -26,11 +26,8 @@ mkdirSync(ARTIFACTS, { recursive: true });
 export const launch = (): Promise<Browser> =>
   chromium.launch({ executablePath: CHROMIUM, args: CHROMIUM_FLAGS });
 
-/** Time in ms after which a wait fails. No wait is a measurement: a busy machine takes minutes. */
-const PATIENCE = 120_000;
-
 /** Options of `expect.poll`: pages change after their conditions do. */
-export const POLL = { timeout: PATIENCE, interval: 50 };
+export const POLL = { timeout: PATIENCE_MS, interval: 50 };
 
 /** Common sizes of a desktop, a tablet and a phone. */
 const SIZES = [
@@ -60,7 +57,7 @@ export async function open(
 ): Promise<Opened> {
   const defaults = { viewport: SIZES[0]!, reducedMotion: 'reduce' } as const;
   const context = await browser.newContext({ ...defaults, ...options });
-  context.setDefaultTimeout(PATIENCE);
+  context.setDefaultTimeout(PATIENCE_MS);
   if (token) {
     await context.addInitScript((token) => sessionStorage.setItem('hedgerow.token', token), token);
   }
