@@ -8,6 +8,9 @@ import { Failure, fromRoot, main } from './lib/proc.mjs';
 const isRule = (name) =>
   /\.ya?ml$|^policy\.toml$|^lists\/.*\.toml$|^seeds\/.*\.fuse$/.test(name);
 
+const format = ({ path: file, line, column, problem, remedy }) =>
+  `  ${file}:${line}:${column}: ${problem}; ${remedy}`;
+
 await main(async () => {
   const [directory, output] = process.argv.slice(2);
   if (!output) throw new Failure('expected two arguments: DIRECTORY (such as `rules`) and OUTPUT');
@@ -16,17 +19,11 @@ await main(async () => {
   const sources = JSON.stringify(Object.fromEntries(files.map((name) => [name, read(name)])));
   const core = await import(fromRoot('build/wasm/hedgerow_wasm.js'));
   core.initSync({ module: readFileSync(fromRoot('build/wasm/hedgerow_wasm_bg.wasm')) });
+  const { bundle, findings } = JSON.parse(core.check(sources));
+  if (!bundle) throw new Failure(`${directory} has findings:\n${findings.map(format).join('\n')}`);
   mkdirSync(output, { recursive: true });
   const write = (name, text) => writeFileSync(path.join(output, name), text);
-  write('embedded.json', embeddedBundle(core, directory, sources));
-  write('bundle.json', JSON.parse(core.check(sources)).bundle);
+  write('embedded.json', core.embedded_bundle(bundle));
+  write('bundle.json', bundle);
   write('sources.json', sources);
 });
-
-function embeddedBundle(core, directory, sources) {
-  try {
-    return core.embedded_bundle(sources);
-  } catch (error) {
-    throw new Failure(`${directory} has findings: expected none.\n${error.message}`);
-  }
-}

@@ -211,17 +211,12 @@ impl Rules {
 /// Returns an error with all findings, one per line, or with the reason why a file is unreadable.
 pub fn build(directory: &Path) -> Result<Vec<u8>, String> {
     let files = read(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
-    check_and_test(&files).map(|rules| rules.encode_bundle())
-}
-
-/// Checks and tests rule files. Returns an error with all findings, one per line.
-pub fn check_and_test(files: &[RuleFile]) -> Result<Rules, String> {
     let format_findings = |findings: Vec<Finding>| {
         findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     };
-    let rules = check(files).map_err(format_findings)?;
+    let rules = check(&files).map_err(format_findings)?;
     match test(&rules) {
-        findings if findings.is_empty() => Ok(rules),
+        findings if findings.is_empty() => Ok(rules.encode_bundle()),
         findings => Err(format_findings(findings)),
     }
 }

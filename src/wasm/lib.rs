@@ -14,8 +14,8 @@ use hedgerow_core::http::body::Body;
 use hedgerow_core::http::envelope::Envelope;
 use hedgerow_core::ruleset::{Bundle, Diff};
 use hedgerow_core::{Decision, Ruleset, extract, field};
-use hedgerow_sigma::RuleFile;
 use hedgerow_sigma::recorded::RecordedRequest;
+use hedgerow_sigma::{Canonical, RuleFile};
 use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
 
@@ -29,7 +29,10 @@ use wasm_bindgen::prelude::*;
 /// Throws if `files` is not an object of texts.
 #[wasm_bindgen]
 pub fn check(files: &str) -> Result<String, JsError> {
-    let report = match hedgerow_sigma::check(&rule_files(files)?) {
+    let files: BTreeMap<String, String> = serde_json::from_str(files)?;
+    let files: Vec<RuleFile> =
+        files.into_iter().map(|(path, text)| RuleFile { path, text }).collect();
+    let report = match hedgerow_sigma::check(&files) {
         Err(findings) => {
             json!({ "findings": findings, "exemplars": [], "bundle": null, "signatures": 0 })
         }
@@ -49,18 +52,15 @@ pub fn check(files: &str) -> Result<String, JsError> {
     Ok(report.to_string())
 }
 
-/// Checks and tests rule files, given as JSON `{path: text}`, and returns the bundle for the Worker
-/// to embed. Throws all findings, one per line.
+/// Returns a bundle for the Worker to embed: without the digests of the files.
 ///
-/// The bundle is without the digests of the files, which show where a released bundle came from. A
-/// Worker is built from its own checkout, and they would take 14 KiB of it.
+/// They show where a released bundle came from. A Worker is built from its own checkout, and they
+/// would take 14 KiB of it. Throws if the bundle is invalid.
 #[wasm_bindgen]
-pub fn embedded_bundle(files: &str) -> Result<String, JsError> {
-    let files = rule_files(files)?;
-    let mut rules =
-        hedgerow_sigma::check_and_test(&files).map_err(|findings| JsError::new(&findings))?;
-    rules.sources.clear();
-    Ok(String::from_utf8_lossy(&rules.encode_bundle()).into_owned())
+pub fn embedded_bundle(bundle: &str) -> Result<String, JsError> {
+    let mut bundle = Bundle::parse(bundle.as_bytes())?;
+    bundle.sources.clear();
+    Ok(String::from_utf8_lossy(&bundle.encode()).into_owned())
 }
 
 /// Compares two bundles. Returns the changed signatures, weights, lists and policy as JSON.
@@ -70,11 +70,6 @@ pub fn embedded_bundle(files: &str) -> Result<String, JsError> {
 pub fn diff(from: &str, to: &str) -> Result<String, JsError> {
     let diff = Diff::between(&Bundle::parse(from.as_bytes())?, &Bundle::parse(to.as_bytes())?);
     Ok(json!(diff).to_string())
-}
-
-fn rule_files(files: &str) -> Result<Vec<RuleFile>, JsError> {
-    let files: BTreeMap<String, String> = serde_json::from_str(files)?;
-    Ok(files.into_iter().map(|(path, text)| RuleFile { path, text }).collect())
 }
 
 /// Returns the fields that signatures may name, as JSON `[{name, kind, doc}]`. `kind` is the type.
