@@ -1,9 +1,10 @@
-//! Accounts of credentials: the ids that `hedgerow account` prints, and the accounts of a replay.
+//! Accounts of credentials: the ids that `hedgerow account` prints, and the accounts in a replay.
 
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
+use std::sync::LazyLock;
 
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
@@ -11,11 +12,11 @@ use hmac::{Hmac, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use crate::hedgerow_command;
+use crate::{hedgerow_command, shipped_rules};
 
 const SECRET: &str = "a secret of the tests with 32 bytes or more";
 
-/// Computes an id as documented: the first 16 bytes of HMAC-SHA256 of a prefix and a text.
+/// Computes an id as documented: the first 16 bytes of HMAC-SHA256 over a prefix and a text.
 fn id(domain: &str, text: &str) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
     mac.update(format!("hedgerow.{domain}.v1\0{text}").as_bytes());
@@ -28,10 +29,18 @@ fn token(claims: &Value) -> String {
     format!("{header}.{payload}.c2ln")
 }
 
+/// The bundle of the shipped rules. It loads ten times as fast as their sources.
+static BUNDLE: LazyLock<PathBuf> = LazyLock::new(|| {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("identity-bundle.json");
+    fs::write(&path, shipped_rules::rules().encode_bundle()).unwrap();
+    path
+});
+
 /// Runs `hedgerow account` with `input` on standard input.
 fn account(arguments: &[&str], input: &str) -> Output {
     let mut child = hedgerow_command()
-        .args(["--format", "json", "account"])
+        .args(["--format", "json", "account", "--ruleset"])
+        .arg(&*BUNDLE)
         .args(arguments)
         .env("ACCOUNT_SECRET", SECRET)
         .stdin(Stdio::piped())

@@ -1,5 +1,7 @@
 //! Comparisons with concepts, by brute force.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ops::Range;
 
 use hedgerow_core::rules::concept::Concept;
@@ -7,8 +9,8 @@ use hedgerow_core::rules::signature::Within;
 use hedgerow_core::text::{has_word_spaces, is_word_char};
 use memchr::memmem;
 
-/// Returns whether a text holds an anchor, which begins in `passage`, and all other parts around
-/// it.
+/// Returns whether a text contains an anchor that begins in `passage`, and all other parts close
+/// enough to it.
 pub fn holds(
     text: &str,
     passage: &Range<usize>,
@@ -18,10 +20,7 @@ pub fn holds(
 ) -> bool {
     let concept = |name: &String| concepts.iter().find(|concept| concept.name == *name).unwrap();
     let spans = |part: &Vec<String>| -> Vec<Range<usize>> {
-        part.iter()
-            .flat_map(|name| &concept(name).terms)
-            .flat_map(|term| find(text, term))
-            .collect()
+        part.iter().flat_map(|name| spans_of(text, concept(name))).collect()
     };
     let anchor = parts.iter().position(|part| part.iter().all(|name| concept(name).rare)).unwrap();
     let mut anchors = spans(&parts[anchor]);
@@ -45,7 +44,26 @@ pub fn holds(
     })
 }
 
-/// Returns the occurrences of a term, as whole words or beginnings of words.
+/// The last text, and the occurrences of concepts that were searched in it, by name. Many rules
+/// name the same concepts, and the search takes most of the time of these tests.
+type Found = (String, HashMap<String, Vec<Range<usize>>>);
+
+thread_local! {
+    static FOUND: RefCell<Found> = RefCell::default();
+}
+
+/// Returns the occurrences of all terms of a concept.
+fn spans_of(text: &str, concept: &Concept) -> Vec<Range<usize>> {
+    FOUND.with_borrow_mut(|(last, found)| {
+        if last != text {
+            (*last, *found) = (text.to_owned(), HashMap::new());
+        }
+        let search = || concept.terms.iter().flat_map(|term| find(text, term)).collect();
+        found.entry(concept.name.clone()).or_insert_with(search).clone()
+    })
+}
+
+/// Returns the occurrences of a term as a whole word or as the beginning of a word.
 fn find(text: &str, term: &str) -> Vec<Range<usize>> {
     let stem = term.trim_end_matches('*');
     let is_letter = |char: char| is_word_char(char) && has_word_spaces(char);
@@ -54,7 +72,7 @@ fn find(text: &str, term: &str) -> Vec<Range<usize>> {
         let after = text[position..].chars().next();
         before.is_some_and(is_letter) && after.is_some_and(is_letter)
     };
-    // No term overlaps itself.
+    // `find_iter` skips overlapping matches, but no term overlaps itself.
     memmem::find_iter(text.as_bytes(), stem)
         .map(|start| start..start + stem.len())
         .filter(|span| !joined(span.start) && (term.ends_with('*') || !joined(span.end)))
